@@ -1,0 +1,84 @@
+"""Site tables: contig, position, REF, one ALT and an identifier for each site; and regions."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from ragimpute.errors import InputError
+
+
+@dataclass(frozen=True)
+class Sites:
+    """Sites of one contig in file order; multiallelic records appear once for each ALT.
+
+    Attributes
+    ----------
+    contig
+        Contig name as its file spells it.
+    position_bp
+        Shape (M,), int32, 1-based, non-decreasing.
+    ref, alt, id
+        Shape (M,), object (str); ``id`` is "." where the file has none.
+    """
+
+    contig: str
+    position_bp: np.ndarray
+    ref: np.ndarray
+    alt: np.ndarray
+    id: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.position_bp)
+
+    def take(self, index: np.ndarray | slice) -> Sites:
+        """The sites at ``index`` (a slice, or integers or booleans of shape (m,))."""
+        return Sites(
+            self.contig, self.position_bp[index], self.ref[index], self.alt[index], self.id[index]
+        )
+
+    def keys(self) -> list[tuple[int, str, str]]:
+        """``(position_bp, ref, alt)`` of each site, in order."""
+        return list(zip(self.position_bp.tolist(), self.ref, self.alt, strict=True))
+
+
+@dataclass(frozen=True)
+class Region:
+    """A contig and a half-open interval of 1-based positions ``[start_bp, stop_bp)``."""
+
+    contig: str
+    start_bp: int = 1
+    stop_bp: int = 2**31 - 1
+
+    @classmethod
+    def parse(cls, text: str) -> Region:
+        """Read ``chr20``, ``chr20:1000-2000`` (1-based, closed) or ``chr20:1000-``.
+
+        Raises
+        ------
+        InputError
+            If ``text`` is not of one of these forms or its end is before its start.
+        """
+        match = re.fullmatch(r"(\S+?)(?::([\d,]+)(?:-([\d,]*))?)?", text)
+        if not match or not match[1]:
+            raise InputError(
+                f"region {text!r} cannot be read", hint="write CONTIG or CONTIG:START-END (1-based)"
+            )
+        if match[2] is None:
+            return cls(match[1])
+        start = int(match[2].replace(",", ""))
+        if match[3] is None and "-" not in text[len(match[1]) :]:
+            stop = start
+        else:
+            stop = int(match[3].replace(",", "")) if match[3] else 2**31 - 2
+        if stop < start or start < 1:
+            raise InputError(
+                f"region {text!r} ends before it starts, or starts before position 1",
+                hint="write CONTIG:START-END with 1 <= START <= END",
+            )
+        return cls(match[1], start, stop + 1)
+
+    def __str__(self) -> str:
+        return f"{self.contig}:{self.start_bp}-{self.stop_bp - 1}"
