@@ -113,9 +113,8 @@ def main() -> None:
     first, last = REGION[1] - MAP_MARGIN_BP, REGION[2] + MAP_MARGIN_BP
     with gzip.open(source / "chr20.b37.gmap.gz", "rt") as lines:
         kept = [next(lines)] + [x for x in lines if first <= int(x.split("\t")[0]) <= last]
-    with open(EXAMPLE / "chr20.b37.gmap.gz", "wb") as raw:
-        with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as out:
-            out.write("".join(kept).encode())
+    packed = gzip.compress("".join(kept).encode(), mtime=0)
+    (EXAMPLE / "chr20.b37.gmap.gz").write_bytes(packed)
     print({name: len(lines) for name, lines in rows.items()}, f"map: {len(kept) - 1}")
 
 

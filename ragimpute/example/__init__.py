@@ -1,4 +1,4 @@
-"""The real 1000 Genomes example that the package carries; README.md beside this file has its source."""
+"""A real 1000 Genomes example that the package carries; README.md beside it names its source."""
 
 from __future__ import annotations
 

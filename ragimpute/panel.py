@@ -1,0 +1,411 @@
+"""``panel.h5``, opened for reading: sites and names in memory, haplotypes by range."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+
+from ragimpute.errors import InputError, PanelError
+from ragimpute.panel_format import (
+    BULK_DATASETS,
+    DATASETS,
+    FORMAT,
+    FORMAT_VERSION,
+    HEAD_DATASETS,
+    NAME_DATASETS,
+    SITE_DATASETS,
+    SITE_TYPES,
+    TEXT_DATASETS,
+    content_checksum,
+    decode_text,
+    digest_array,
+    gaps_to_carriers,
+    minor_counts,
+    new_digest,
+    unpack_rows,
+)
+from ragimpute.panel_write import PanelSummary, write_panel
+from ragimpute.sites import Region, Sites
+
+__all__ = ["Haplotypes", "Panel", "PanelSummary", "write_panel"]
+
+_VERIFY_BYTES = 2**24
+
+
+@dataclass(frozen=True)
+class Haplotypes:
+    """Alleles of all haplotypes at consecutive sites, compact: carriers where rare, bits elsewhere.
+
+    Attributes
+    ----------
+    num_haplotypes
+        H.
+    alt_is_minor
+        Shape (m,), bool: ALT is the minor allele (also where both are equally common). Carriers
+        and bits are of the minor allele.
+    offsets
+        Shape (m + 1,), int64: site i has ``carriers[offsets[i]:offsets[i + 1]]``; an empty range
+        where the site has a row of bits (or no carrier).
+    carriers
+        Shape (C,), int32: haplotype ids in [0, H), ascending within a site.
+    row
+        Shape (m,), int32: the site's row in ``bits``, or -1.
+    bits
+        Shape (R, ceil(H / 64)), uint64: bit ``h % 64`` of word ``h // 64`` is set where haplotype
+        h has the minor allele; unused bits of the last word are 0.
+    """
+
+    num_haplotypes: int
+    alt_is_minor: np.ndarray
+    offsets: np.ndarray
+    carriers: np.ndarray
+    row: np.ndarray
+    bits: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.alt_is_minor)
+
+    def alleles(self, index: np.ndarray | slice | None = None) -> np.ndarray:
+        """Alleles at some of the sites.
+
+        Parameters
+        ----------
+        index
+            Sites, counted from the first of this block: integers of shape (k,), booleans of shape
+            (m,), a slice, or None for all.
+
+        Returns
+        -------
+        Shape (k, H), int8: 0 REF, 1 ALT.
+        """
+        sites = np.arange(len(self))
+        if index is not None:
+            sites = sites[index]
+        row = self.row[sites]
+        is_row = row >= 0
+        if is_row.all():
+            minor = unpack_rows(self.bits[row], self.num_haplotypes)
+        else:
+            minor = np.zeros((len(sites), self.num_haplotypes), dtype=np.int8)
+            minor[is_row] = unpack_rows(self.bits[row[is_row]], self.num_haplotypes)
+            count = self.offsets[sites + 1] - self.offsets[sites]
+            ends = np.cumsum(count)
+            where = np.arange(ends[-1]) + np.repeat(self.offsets[sites] - ends + count, count)
+            minor[np.repeat(np.arange(len(sites)), count), self.carriers[where]] = 1
+        minor[~self.alt_is_minor[sites]] ^= 1
+        return minor
+
+
+class Panel:
+    """A panel made by ``ragimpute prepare``; open one with :meth:`open`.
+
+    Usable from several threads, and from forked processes: each opens the file for itself.
+
+    Attributes
+    ----------
+    path, checksum
+        The file; 32 hexadecimal digits that stand for its content, whatever its name.
+    contig, contig_length
+        Name, and length in bp or None if unknown.
+    samples, num_haplotypes, num_sites
+        Names of the N samples, H and M.
+    position_cm
+        Shape (M,), float64, cM, non-decreasing.
+    alt_count
+        Shape (M,), int64: haplotypes with ALT, in [0, H].
+    haplotype_sample
+        Shape (H,), int32: index into ``samples``; a haploid sample has one haplotype.
+    populations, population
+        Names, ["all"] where no table was given; each sample's index into them, shape (N,), int32.
+    site_types, site_type
+        Names; each site's index into them, shape (M,), uint8.
+    windows
+        Shape (W, 2), int64: half-open site ranges that follow on each other from 0 to M.
+    provenance
+        ``ragimpute_version`` and ``source`` (a file name without folder), as written.
+    """
+
+    def __init__(self, path: Path, file: h5py.File) -> None:
+        self.path = path
+        self.site_types = list(SITE_TYPES)
+        self._file: h5py.File | None = file
+        self._process = os.getpid()
+        self._read_head(file)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Panel:
+        """Open a panel and check its header and site table; haplotypes are checked when read.
+
+        Raises
+        ------
+        PanelError
+            If the file does not exist, is damaged, truncated, not a panel, or of another version.
+        """
+        path = Path(path)
+        file = _open_file(path)
+        try:
+            with _reading(path):
+                return cls(path, file)
+        except BaseException:
+            file.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file; what was read stays usable."""
+        if self._file is not None and self._process == os.getpid():
+            self._file.close()
+        self._file = None
+
+    def __enter__(self) -> Panel:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_file": None}
+
+    def _read_head(self, file: h5py.File) -> None:
+        """Read and check everything but the haplotypes and frequencies."""
+        attrs = file.attrs
+        self.checksum = _text(attrs["checksum"])
+        self.contig = _text(attrs["contig"])
+        length = int(attrs["contig_length"])
+        self.contig_length = length if length >= 0 else None
+        self.num_sites = int(attrs["num_sites"])
+        self.num_haplotypes = int(attrs["num_haplotypes"])
+        self.provenance = {key: _text(attrs[key]) for key in ("ragimpute_version", "source")}
+
+        digests = {name: _text(file[name].attrs["digest"]) for name in DATASETS}
+        found = content_checksum(self.contig, digests)
+        self._expect(found == self.checksum, "its header does not match its checksum")
+        head = {}
+        for name in NAME_DATASETS + HEAD_DATASETS + SITE_DATASETS + TEXT_DATASETS:
+            head[name] = file[name][:]
+            digest = new_digest()
+            digest_array(digest, head[name])
+            self._expect(digest.hexdigest() == digests[name], f"{name} does not match its digest")
+        self.samples, self.populations = (decode_text(head[x]).tolist() for x in NAME_DATASETS)
+        self.windows = head["windows"]
+        self.haplotype_sample = head["haplotypes/sample"]
+        self.population = head["samples/population"]
+        self.position_cm = head["sites/position_cm"]
+        self.alt_count = head["sites/alt_count"].astype(np.int64)
+        self.site_type = head["sites/type"]
+        ref, alt, ids = (decode_text(head[name]) for name in TEXT_DATASETS)
+        self.sites = Sites(self.contig, head["sites/position_bp"], ref, alt, ids)
+        sizes = {len(ref), len(alt), len(ids), *(len(head[name]) for name in SITE_DATASETS)}
+        self._expect(sizes == {self.num_sites}, "its site columns differ in length")
+        self._expect(len(self.haplotype_sample) == self.num_haplotypes, "its haplotypes are amiss")
+
+        self.alt_is_minor, minor_count = minor_counts(self.alt_count, self.num_haplotypes)
+        is_row = minor_count > int(attrs["carrier_limit"])
+        zero = np.zeros(1, dtype=np.int64)
+        self._row_of = np.concatenate([zero, np.cumsum(is_row)])
+        self._offsets = np.concatenate([zero, np.cumsum(np.where(is_row, 0, minor_count))])
+        bits, carriers = file["haplotypes/bits"], file["haplotypes/carriers"]
+        words = -(-self.num_haplotypes // 64)
+        self._expect(
+            bits.shape == (self._row_of[-1], words) and carriers.shape == (self._offsets[-1],),
+            "its haplotypes do not fit its sites",
+        )
+
+    def _expect(self, condition: bool, problem: str) -> None:
+        """Refuse the panel as damaged unless ``condition`` holds."""
+        if not condition:
+            raise _damaged(self.path, problem)
+
+    def _handle(self) -> h5py.File:
+        """This process's file handle; HDF5's must not cross a fork."""
+        if self._file is None or self._process != os.getpid():
+            self._file = _open_file(self.path)
+            self._process = os.getpid()
+            found = _text(self._file.attrs["checksum"])
+            self._expect(found == self.checksum, "it changed since it was opened")
+        return self._file
+
+    @cached_property
+    def af(self) -> np.ndarray:
+        """ALT frequency of each site, shape (M,), float32, in [0, 1]."""
+        return (self.alt_count / self.num_haplotypes).astype(np.float32)
+
+    def _check_range(self, start: int, stop: int) -> None:
+        """Refuse site ranges that no caller should ask for."""
+        if not 0 <= start <= stop <= self.num_sites:
+            raise ValueError(f"sites [{start}, {stop}) are not within [0, {self.num_sites})")
+
+    def af_population(self, start: int, stop: int) -> np.ndarray:
+        """ALT frequency in each population at sites [start, stop): shape (P, m), float32."""
+        self._check_range(start, stop)
+        groups = self.population[self.haplotype_sample]
+        sizes = np.bincount(groups, minlength=len(self.populations))
+        with _reading(self.path):
+            counts = self._handle()["frequency/population_alt_count"][start:stop]
+        return np.ascontiguousarray((counts / sizes).T.astype(np.float32))
+
+    def genotype_freq(self, start: int, stop: int) -> np.ndarray:
+        """Shares of REF/REF, heterozygous and ALT/ALT samples at sites [start, stop).
+
+        Returns
+        -------
+        Shape (m, 3), float32, in [0, 1], each row adding up to 1; a haploid sample counts as
+        homozygous for its one allele.
+        """
+        self._check_range(start, stop)
+        with _reading(self.path):
+            counts = self._handle()["frequency/genotype_count"][start:stop]
+        return (counts / len(self.samples)).astype(np.float32)
+
+    def site_range(self, region: Region | None) -> tuple[int, int]:
+        """Sites ``[start, stop)`` that lie in ``region`` (None: all); may be empty.
+
+        "chr20" and "20" are taken for the same contig.
+
+        Raises
+        ------
+        InputError
+            If the region's contig is not the panel's.
+        """
+        if region is None:
+            return 0, self.num_sites
+        if region.contig.removeprefix("chr") != self.contig.removeprefix("chr"):
+            raise InputError(
+                f"region {region} is on contig {region.contig}, but {self.path} holds contig "
+                f"{self.contig}",
+                hint=f"ask for a region of {self.contig}",
+            )
+        bounds = [region.start_bp, region.stop_bp]
+        start, stop = np.searchsorted(self.sites.position_bp, bounds, side="left").tolist()
+        return start, stop
+
+    def haplotypes(self, start: int, stop: int) -> Haplotypes:
+        """Read the alleles of all haplotypes at sites [start, stop).
+
+        Raises
+        ------
+        PanelError
+            If this part of the file is damaged.
+        """
+        self._check_range(start, stop)
+        rows = self._row_of[start : stop + 1]
+        offsets = self._offsets[start : stop + 1]
+        with _reading(self.path):
+            file = self._handle()
+            bits = file["haplotypes/bits"][rows[0] : rows[-1]]
+            gaps = file["haplotypes/carriers"][offsets[0] : offsets[-1]]
+        offsets = offsets - offsets[0]
+        carriers = gaps_to_carriers(gaps, offsets)
+        in_range = len(carriers) == 0 or (
+            carriers.min() >= 0 and carriers.max() < self.num_haplotypes
+        )
+        self._expect(in_range, f"carriers at sites [{start}, {stop}) are not haplotypes")
+        row = np.where(rows[1:] > rows[:-1], rows[:-1] - rows[0], -1).astype(np.int32)
+        alt_is_minor = self.alt_is_minor[start:stop]
+        return Haplotypes(self.num_haplotypes, alt_is_minor, offsets, carriers, row, bits)
+
+    def verify(self) -> None:
+        """Read the whole file and compare every dataset with its digest.
+
+        Raises
+        ------
+        PanelError
+            If one differs or cannot be read; it names the dataset.
+        """
+        with _reading(self.path):
+            file = self._handle()
+            for name in BULK_DATASETS:
+                dataset = file[name]
+                digest = new_digest()
+                for block in _blocks(dataset):
+                    digest_array(digest, block)
+                expected = _text(dataset.attrs["digest"])
+                self._expect(digest.hexdigest() == expected, f"{name} does not match its digest")
+
+
+def _text(value: bytes) -> str:
+    """An attribute that holds text."""
+    return value.decode()
+
+
+def _blocks(dataset: h5py.Dataset) -> Iterator[np.ndarray]:
+    """A dataset in pieces of whole chunks, about 16 MB each."""
+    row_bytes = max(1, dataset.dtype.itemsize * int(np.prod(dataset.shape[1:])))
+    step = max(1, _VERIFY_BYTES // (row_bytes * dataset.chunks[0])) * dataset.chunks[0]
+    for start in range(0, len(dataset), step):
+        yield dataset[start : start + step]
+
+
+def _damaged(path: Path, problem: str) -> PanelError:
+    """The error for a panel that cannot be trusted."""
+    return PanelError(
+        f"panel {path} is damaged: {problem}", hint="make it again with ragimpute prepare"
+    )
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn HDF5's errors into one line about the panel."""
+    try:
+        yield
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        reason = str(error.args[0] if error.args else error).splitlines()[0]
+        raise _damaged(path, reason) from error
+
+
+def _open_file(path: Path) -> h5py.File:
+    """Open an HDF5 file that says it is a panel of this version."""
+    if not path.is_file():
+        problem = "is a folder" if path.is_dir() else "does not exist"
+        raise PanelError(f"panel {path} {problem}", hint="make one with ragimpute prepare")
+    try:
+        with path.open("rb") as raw:
+            magic = raw.read(8)
+    except OSError as error:
+        raise PanelError(f"panel {path} cannot be read: {error.strerror}") from error
+    if magic != b"\x89HDF\r\n\x1a\n":
+        like_vcf = magic[:2] == b"\x1f\x8b" or magic[:6] == b"##file" or magic[:3] == b"BCF"
+        raise PanelError(
+            f"{path} is not a panel (not HDF5)"
+            + (", but looks like a VCF/BCF" if like_vcf else ""),
+            hint="make one with ragimpute prepare",
+        )
+    try:
+        file = h5py.File(path, "r", locking="best-effort")
+    except OSError as error:
+        reason = "it is truncated" if "truncated" in str(error) else "HDF5 cannot open it"
+        raise _damaged(path, reason) from error
+    try:
+        with _reading(path):
+            name = file.attrs.get("format", b"")
+            version = int(file.attrs.get("format_version", 0))
+            if name != FORMAT.encode():
+                raise PanelError(
+                    f"{path} is an HDF5 file, but not a panel",
+                    hint="a scikit-allel HDF5 becomes a panel by ragimpute prepare",
+                )
+            if version != FORMAT_VERSION:
+                age = "newer" if version > FORMAT_VERSION else "older"
+                raise PanelError(
+                    f"panel {path} has format version {version}; this ragimpute reads "
+                    f"{FORMAT_VERSION}",
+                    hint=f"it was made by a {age} ragimpute: "
+                    + ("update ragimpute" if age == "newer" else "run ragimpute prepare again"),
+                )
+    except BaseException:
+        file.close()
+        raise
+    return file

@@ -1,0 +1,195 @@
+"""Layout of ``panel.h5``: names, versions, text columns, digests and the packing of haplotypes.
+
+``docs/file-formats.md`` describes the file; this module holds what its writer and its reader share.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+FORMAT = "ragimpute-panel"
+FORMAT_VERSION = 1
+
+SITE_TYPES = ("SNP", "INS", "DEL", "MNP", "OTHER")
+MAX_WINDOW_SITES = 1020  # the models' longest window
+
+TEXT_DATASETS = ("sites/ref", "sites/alt", "sites/id")
+SITE_DATASETS = ("sites/position_bp", "sites/position_cm", "sites/alt_count", "sites/type")
+HEAD_DATASETS = ("windows", "haplotypes/sample", "samples/population")  # small, whole in memory
+NAME_DATASETS = ("samples/id", "populations/id")
+BULK_DATASETS = (
+    "haplotypes/carriers",
+    "haplotypes/bits",
+    "frequency/population_alt_count",
+    "frequency/genotype_count",
+)
+DATASETS = TEXT_DATASETS + SITE_DATASETS + NAME_DATASETS + HEAD_DATASETS + BULK_DATASETS
+
+
+def new_digest() -> hashlib.blake2b:
+    """An empty digest, of the kind that every dataset carries."""
+    return hashlib.blake2b(digest_size=16)
+
+
+def digest_array(digest: hashlib.blake2b, values: np.ndarray) -> None:
+    """Add an array's bytes, in C order, to a digest."""
+    digest.update(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
+
+
+def content_checksum(contig: str, digests: Mapping[str, str]) -> str:
+    """Checksum of a panel's content, from its contig and the digest of each dataset.
+
+    It does not depend on chunking, compression, dates or file names.
+
+    Parameters
+    ----------
+    contig
+        Its name.
+    digests
+        For each name in ``DATASETS``, the BLAKE2b-128 of the dataset's little-endian bytes.
+
+    Returns
+    -------
+    32 hexadecimal digits.
+    """
+    total = new_digest()
+    total.update(f"{FORMAT} {FORMAT_VERSION}\n{contig}\n".encode())
+    for name in DATASETS:
+        total.update(f"{name}={digests[name]}\n".encode())
+    return total.hexdigest()
+
+
+def carrier_limit(num_haplotypes: int) -> int:
+    """Largest minor allele count that is kept as a list of carriers, not as a row of bits.
+
+    A carrier takes 32 bits in memory and a row one bit a haplotype: lists are smaller below 3 %;
+    2 % leaves room for the gathers that they cost.
+    """
+    return max(8, num_haplotypes // 50)
+
+
+def minor_counts(alt_count: np.ndarray, num_haplotypes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which allele is the minor one, and how many haplotypes carry it.
+
+    Parameters
+    ----------
+    alt_count
+        ALT alleles of each site, shape (m,), integer, in [0, num_haplotypes].
+    num_haplotypes
+        >= 1.
+
+    Returns
+    -------
+    ``alt_is_minor``, shape (m,), bool, True where both are equally common; ``minor_count``, shape
+    (m,), int64.
+    """
+    alt_count = np.asarray(alt_count, dtype=np.int64)
+    alt_is_minor = 2 * alt_count <= num_haplotypes
+    return alt_is_minor, np.where(alt_is_minor, alt_count, num_haplotypes - alt_count)
+
+
+def pack_rows(alleles: np.ndarray) -> np.ndarray:
+    """Pack rows of 0/1 into words.
+
+    Parameters
+    ----------
+    alleles
+        Shape (m, H), 0 or 1, any integer dtype or bool.
+
+    Returns
+    -------
+    Shape (m, ceil(H / 64)), uint64 (little-endian); bit h % 64 of word h // 64 is column h.
+    """
+    num_sites, num_haplotypes = alleles.shape
+    packed = np.zeros((num_sites, -(-num_haplotypes // 64) * 8), dtype=np.uint8)
+    packed[:, : -(-num_haplotypes // 8)] = np.packbits(alleles, axis=1, bitorder="little")
+    return packed.view("<u8")
+
+
+def unpack_rows(bits: np.ndarray, num_haplotypes: int) -> np.ndarray:
+    """Undo :func:`pack_rows`: words of shape (m, ceil(H / 64)) to 0/1, shape (m, H), int8."""
+    octets = np.ascontiguousarray(bits, dtype="<u8").view(np.uint8)
+    return np.unpackbits(octets, axis=1, count=num_haplotypes, bitorder="little").view(np.int8)
+
+
+def carriers_to_gaps(carriers: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Write each site's carriers as its first carrier and the distances to the next ones.
+
+    Parameters
+    ----------
+    carriers
+        Haplotype ids, shape (C,), integer, ascending within a site.
+    offsets
+        Shape (m + 1,), int64: site i has ``carriers[offsets[i]:offsets[i + 1]]``.
+
+    Returns
+    -------
+    Shape (C,), uint32.
+    """
+    gaps = np.diff(carriers, prepend=carriers[:1] * 0)
+    starts = offsets[:-1][offsets[:-1] < offsets[1:]]
+    gaps[starts] = carriers[starts]
+    return gaps.astype("<u4")
+
+
+def gaps_to_carriers(gaps: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Undo :func:`carriers_to_gaps`; returns shape (C,), int32."""
+    total = np.cumsum(gaps, dtype=np.int64)
+    before = np.concatenate([np.zeros(1, dtype=np.int64), total])[offsets[:-1]]
+    return (total - np.repeat(before, np.diff(offsets))).astype(np.int32)
+
+
+def encode_text(values: Iterable[str]) -> np.ndarray:
+    """One line for each value, as UTF-8 bytes: shape (n,), uint8."""
+    text = "".join(f"{value}\n" for value in values)
+    return np.frombuffer(text.encode(), dtype=np.uint8)
+
+
+def decode_text(octets: np.ndarray) -> np.ndarray:
+    """Undo :func:`encode_text`; returns the lines, shape (M,), object (str)."""
+    lines = octets.tobytes().decode().split("\n")[:-1]
+    values = np.empty(len(lines), dtype=object)
+    values[:] = lines
+    return values
+
+
+def cut_windows(position_cm: np.ndarray, window_cm: float) -> np.ndarray:
+    """Cut sites into windows of at most ``window_cm`` and 1,020 sites, as even as can be.
+
+    The map's length is cut into equal parts of at most ``window_cm``; parts with more than 1,020
+    sites are cut again into equal numbers of sites. Even windows leave no stump at the end.
+
+    Parameters
+    ----------
+    position_cm
+        Shape (M,), float64, cM, non-decreasing; M >= 1.
+    window_cm
+        Longest window, cM, > 0.
+
+    Returns
+    -------
+    Shape (W, 2), int64: half-open site ranges that follow on each other from 0 to M.
+    """
+    span = float(position_cm[-1] - position_cm[0])
+    num_parts = max(1, int(np.ceil(span / window_cm)))
+    edges = position_cm[0] + span * np.arange(1, num_parts) / num_parts
+    cuts = np.searchsorted(position_cm, edges, side="left")
+    cuts = np.unique(np.concatenate([[0], cuts, [len(position_cm)]]))
+    starts = [
+        np.linspace(start, stop, -(-(stop - start) // MAX_WINDOW_SITES) + 1).astype(np.int64)[:-1]
+        for start, stop in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True)
+    ]
+    bounds = np.append(np.concatenate(starts), len(position_cm))
+    return np.stack([bounds[:-1], bounds[1:]], axis=1).astype(np.int64)
+
+
+def site_type(ref: str, alt: str) -> int:
+    """Index into ``SITE_TYPES`` of a pair of alleles."""
+    if len(ref) == len(alt):
+        return 0 if len(ref) == 1 else 3
+    if alt.startswith(ref):
+        return 1
+    return 2 if ref.startswith(alt) else 4

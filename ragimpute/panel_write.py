@@ -1,0 +1,550 @@
+"""Write ``panel.h5`` from batches of phased sites; memory does not grow with their number."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+
+from ragimpute import __version__
+from ragimpute.errors import InputError, PanelError
+from ragimpute.panel_format import (
+    FORMAT,
+    FORMAT_VERSION,
+    SITE_DATASETS,
+    SITE_TYPES,
+    TEXT_DATASETS,
+    carrier_limit,
+    carriers_to_gaps,
+    content_checksum,
+    cut_windows,
+    digest_array,
+    encode_text,
+    minor_counts,
+    new_digest,
+    pack_rows,
+    site_type,
+)
+from ragimpute.sites import Sites
+
+if TYPE_CHECKING:
+    from ragimpute.genetic_map import GeneticMap
+    from ragimpute.vcf import SiteBatch
+
+logger = logging.getLogger(__name__)
+
+NUM_NAMED = 3  # sites that a message names before it says how many more there are
+_NUCLEOTIDES = re.compile(r"[ACGTN]+", re.IGNORECASE)
+
+
+@dataclass
+class PanelSummary:
+    """What :func:`write_panel` wrote, and what it left out.
+
+    Attributes
+    ----------
+    path, checksum, contig
+        As in the panel.
+    first_bp, last_bp
+        Positions of the first and last site, 1-based.
+    num_sites, num_samples, num_haplotypes, num_windows, num_bytes
+        Sizes; ``num_bytes`` is that of the file.
+    num_monomorphic
+        Sites at which all haplotypes carry the same allele (they are kept).
+    site_types
+        Sites of each type of ``SITE_TYPES``.
+    populations
+        Samples of each population.
+    dropped, dropped_examples
+        For each reason ("ref_is_alt", "duplicate", "symbolic"), how many sites were left out, and
+        the first few as ``contig:position:REF:ALT``.
+    haploid_samples
+        Samples that have one haplotype.
+    homozygous_samples
+        Diploid samples without a single heterozygote: on chrX, males written as diploid.
+    """
+
+    path: Path
+    checksum: str = ""
+    contig: str = ""
+    first_bp: int = 0
+    last_bp: int = 0
+    num_sites: int = 0
+    num_samples: int = 0
+    num_haplotypes: int = 0
+    num_windows: int = 0
+    num_bytes: int = 0
+    num_monomorphic: int = 0
+    site_types: dict[str, int] = field(default_factory=dict)
+    populations: dict[str, int] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
+    dropped_examples: dict[str, list[str]] = field(default_factory=dict)
+    haploid_samples: list[str] = field(default_factory=list)
+    homozygous_samples: list[str] = field(default_factory=list)
+
+
+def write_panel(
+    path: str | Path,
+    batches: Iterable[SiteBatch],
+    *,
+    samples: Sequence[str],
+    genetic_map: GeneticMap,
+    population_of: Mapping[str, str] | None = None,
+    contig_length: int | None = None,
+    window_cm: float = 1.0,
+    source: str = "",
+) -> PanelSummary:
+    """Write a panel, under a temporary name until it is complete.
+
+    Sites with REF = ALT, symbolic alleles or the position and alleles of an earlier site are left
+    out and counted. Alleles are stored in capitals.
+
+    Parameters
+    ----------
+    path
+        The panel; an existing file is replaced once the new one is complete.
+    batches
+        Consecutive sites of one contig, sorted by position.
+    samples
+        Names, unique; their order is that of the batches' alleles.
+    genetic_map
+        Gives each site its cM.
+    population_of
+        Population of every sample, by name; None puts all in one, "all".
+    contig_length
+        Length of the contig, bp, or None if unknown.
+    window_cm
+        Longest window, cM, > 0; see :func:`ragimpute.panel_format.cut_windows`.
+    source
+        Name of the file that the batches come from, kept as provenance without its folder.
+
+    Returns
+    -------
+    Counts of what was written and left out.
+
+    Raises
+    ------
+    PanelError
+        If a genotype is missing or heterozygous and unphased, sites are unsorted, a second contig
+        begins, a sample is haploid at some sites and diploid at others, or no site is left. The
+        message names the first few and counts all.
+    InputError
+        If a sample's name is repeated or has no population, or the file cannot be written.
+    ValueError
+        If ``window_cm`` is not positive.
+    """
+    path = Path(path)
+    if not window_cm > 0:
+        raise ValueError(f"window_cm must be positive, not {window_cm}")
+    samples = list(samples)
+    populations, population = _number_populations(samples, population_of)
+    with _temporary(path) as temporary, _create(temporary) as file:
+        writer = _Writer(file, path, samples, populations, population)
+        for batch in batches:
+            writer.add(batch, genetic_map)
+        summary = writer.finish(window_cm, contig_length, Path(source).name)
+    summary.num_bytes = path.stat().st_size
+    return summary
+
+
+def _number_populations(
+    samples: list[str], population_of: Mapping[str, str] | None
+) -> tuple[list[str], np.ndarray]:
+    """Names of the populations, sorted, and each sample's index into them."""
+    repeated = (
+        sorted({name for name in samples if samples.count(name) > 1})
+        if (len(set(samples)) < len(samples))
+        else []
+    )
+    if repeated:
+        raise InputError(
+            f"the panel names {_some(repeated)} more than once",
+            hint="give every sample its own name, e.g. with bcftools reheader -s",
+        )
+    if not samples:
+        raise InputError("the panel has no samples", hint="a panel needs phased genotypes")
+    if population_of is None:
+        return ["all"], np.zeros(len(samples), dtype=np.int32)
+    without = [name for name in samples if name not in population_of]
+    if without:
+        raise InputError(
+            f"{len(without)} of {len(samples)} panel samples have no population: {_some(without)}",
+            hint="add them to the table of populations",
+        )
+    populations = sorted({population_of[name] for name in samples})
+    index = {name: i for i, name in enumerate(populations)}
+    return populations, np.array([index[population_of[name]] for name in samples], dtype=np.int32)
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """A name beside ``path`` that takes its place on success and is removed on any failure."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"cannot write {path}: {reason}", hint="check folder and space") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _create(path: Path) -> h5py.File:
+    """A new HDF5 file whose metadata carry checksums (the layout of HDF5 1.10)."""
+    return h5py.File(path, "w", libver=("v110", "v110"), rdcc_nbytes=2**25)
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few of ``names`` and how many more there are."""
+    more = len(names) - NUM_NAMED
+    return ", ".join(names[:NUM_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+
+
+class _Column:
+    """A dataset that grows; whole chunks are written, so that each is compressed once."""
+
+    def __init__(
+        self, file: h5py.File, name: str, dtype: str, *, width: int | None = None, chunk: int
+    ) -> None:
+        tail = () if width is None else (width,)
+        self.dataset = file.create_dataset(
+            name,
+            shape=(0, *tail),
+            maxshape=(None, *tail),
+            chunks=(chunk, *tail),
+            dtype=dtype,
+            compression="gzip",
+            compression_opts=COMPRESSION_LEVEL,
+            shuffle=dtype not in ("u1", "<u8"),
+            fletcher32=True,
+        )
+        self.chunk = chunk
+        self.digest = new_digest()
+        self.pending: list[np.ndarray] = []
+        self.num_pending = 0
+
+    def append(self, values: np.ndarray) -> None:
+        """Add rows."""
+        values = np.ascontiguousarray(values, dtype=self.dataset.dtype)
+        digest_array(self.digest, values)
+        self.pending.append(values)
+        self.num_pending += len(values)
+        if self.num_pending >= self.chunk:
+            self._write(self.num_pending // self.chunk * self.chunk)
+
+    def close(self) -> str:
+        """Write what is left; return the digest."""
+        self._write(self.num_pending)
+        digest = self.digest.hexdigest()
+        self.dataset.attrs["digest"] = np.bytes_(digest)
+        return digest
+
+    def _write(self, count: int) -> None:
+        """Move the first ``count`` pending rows to the file."""
+        if count == 0:
+            return
+        values = np.concatenate(self.pending)
+        length = len(self.dataset)
+        self.dataset.resize(length + count, axis=0)
+        self.dataset[length:] = values[:count]
+        self.pending = [values[count:].copy()]
+        self.num_pending -= count
+
+
+COMPRESSION_LEVEL = 4
+
+
+class _Writer:
+    """The file that is being written, and what has been seen so far."""
+
+    def __init__(
+        self,
+        file: h5py.File,
+        path: Path,
+        samples: list[str],
+        populations: list[str],
+        population: np.ndarray,
+    ) -> None:
+        self.file = file
+        self.path = path
+        self.samples = samples
+        self.populations = populations
+        self.population = population
+        self.contig = ""
+        self.last_bp = 0
+        self.seen: set[tuple[str, str]] = set()  # alleles at last_bp
+        self.slots: np.ndarray | None = None  # (2 * num_samples,) bool: which hold a haplotype
+        self.has_het = np.zeros(len(samples), dtype=bool)
+        self.summary = PanelSummary(path, num_samples=len(samples))
+        self.faults: dict[str, int] = {}
+        self.fault_examples: dict[str, list[str]] = {}
+        self.columns: dict[str, _Column] = {}
+
+    def add(self, batch: SiteBatch, genetic_map: GeneticMap) -> None:
+        """Check a batch and append what can be kept of it."""
+        if len(batch.sites) == 0:
+            return
+        self._check_contig(batch.sites.contig)
+        self._check_order(batch.sites)
+        keep = self._kept_sites(batch.sites)
+        sites, alleles, phased = batch.sites, batch.alleles, batch.phased
+        if not keep.all():
+            sites, alleles, phased = sites.take(keep), alleles[keep], phased[keep]
+        if len(sites) == 0:
+            return
+        if self.slots is None:
+            self._begin(alleles)
+        self._check_genotypes(sites, alleles, phased)
+        if not self.faults:
+            self._append(sites, alleles, genetic_map)
+
+    def _fault(self, reason: str, count: int, examples: Sequence[str]) -> None:
+        """Remember what will be refused once everything is counted."""
+        if not self.faults:
+            logger.warning("%s: %s; reading on to count them all", examples[0], reason)
+        self.faults[reason] = self.faults.get(reason, 0) + count
+        named = self.fault_examples.setdefault(reason, [])
+        named.extend(examples[: NUM_NAMED - len(named)])
+
+    def _check_contig(self, contig: str) -> None:
+        """Refuse a second contig."""
+        self.contig = self.contig or contig
+        if contig != self.contig:
+            raise PanelError(
+                f"the panel holds sites of contig {contig} after contig {self.contig}; "
+                "a panel file holds one contig",
+                hint="choose one with --region",
+            )
+
+    def _check_order(self, sites: Sites) -> None:
+        """Note sites that lie before the site that precedes them."""
+        position = sites.position_bp.astype(np.int64)
+        before = np.concatenate([[self.last_bp], position[:-1]])
+        wrong = np.flatnonzero(position < before)
+        if len(wrong):
+            named = [f"{sites.contig}:{position[i]} after {before[i]}" for i in wrong[:NUM_NAMED]]
+            self._fault("unsorted sites", len(wrong), named)
+
+    def _kept_sites(self, sites: Sites) -> np.ndarray:
+        """Which sites to keep, shape (m,), bool; the others are counted by reason."""
+        keep = np.ones(len(sites), dtype=bool)
+        for i, (position, ref, alt) in enumerate(sites.keys()):
+            if position != self.last_bp:
+                self.last_bp = position
+                self.seen.clear()
+            key = (ref.upper(), alt.upper())
+            if not (_NUCLEOTIDES.fullmatch(ref) and _NUCLEOTIDES.fullmatch(alt)):
+                reason = "symbolic"
+            elif key[0] == key[1]:
+                reason = "ref_is_alt"
+            elif key in self.seen:
+                reason = "duplicate"
+            else:
+                self.seen.add(key)
+                continue
+            keep[i] = False
+            dropped = self.summary.dropped
+            dropped[reason] = dropped.get(reason, 0) + 1
+            named = self.summary.dropped_examples.setdefault(reason, [])
+            if len(named) < NUM_NAMED:
+                named.append(f"{sites.contig}:{position}:{ref}:{alt}")
+        return keep
+
+    def _begin(self, alleles: np.ndarray) -> None:
+        """Fix the haplotypes by the first sites' ploidy and create the datasets."""
+        self.slots = (alleles[0] != -2).reshape(-1)
+        ploidy = self.slots.reshape(-1, 2).sum(axis=1)
+        if not ploidy.all():
+            absent = [self.samples[i] for i in np.flatnonzero(ploidy == 0)]
+            raise PanelError(f"samples without a haplotype: {_some(absent)}")
+        self.summary.haploid_samples = [self.samples[i] for i in np.flatnonzero(ploidy == 1)]
+        self.haplotype_sample = np.flatnonzero(self.slots).astype(np.int32) // 2
+        num_haplotypes = self.summary.num_haplotypes = len(self.haplotype_sample)
+        groups = self.population[self.haplotype_sample]
+        self.by_population = np.argsort(groups, kind="stable")
+        self.group_starts = np.searchsorted(
+            groups[self.by_population], range(len(self.populations))
+        )
+        num_words = -(-num_haplotypes // 64)
+
+        def column(name: str, dtype: str, width: int | None = None, chunk: int = 2**14) -> None:
+            self.columns[name] = _Column(self.file, name, dtype, width=width, chunk=chunk)
+
+        for name in TEXT_DATASETS:
+            column(name, "u1", chunk=2**16)
+        for name, dtype in zip(SITE_DATASETS, ("<i4", "<f8", "<i4", "u1"), strict=True):
+            column(name, dtype)
+        num_populations = len(self.populations)
+        column(
+            "frequency/population_alt_count", "<i4", num_populations, 2**14 // num_populations + 1
+        )
+        column("frequency/genotype_count", "<i4", 3, 2**12)
+        column("haplotypes/carriers", "<u4", chunk=2**16)
+        rows = int(np.clip(2**18 // (8 * num_words), 1, 1024))  # chunks of about 256 kB
+        column("haplotypes/bits", "<u8", num_words, rows)
+
+    def _check_genotypes(self, sites: Sites, alleles: np.ndarray, phased: np.ndarray) -> None:
+        """Note missing, unphased and ploidy-changing genotypes."""
+        assert self.slots is not None
+        slots = self.slots.reshape(-1, 2)
+        checks = []
+        if not slots.all() or alleles.min() < 0:
+            checks.append(("missing genotypes", (alleles == -1).any(axis=2)))
+            checks.append(("changes of ploidy", ((alleles != -2) != slots).any(axis=2)))
+        if not phased.all():
+            differ = alleles[:, :, 0] != alleles[:, :, 1]
+            checks.append(("unphased heterozygotes", differ & ~phased & (alleles >= 0).all(axis=2)))
+        for reason, wrong in checks:
+            count = int(np.count_nonzero(wrong))
+            if count:
+                named = [
+                    f"{sites.contig}:{sites.position_bp[i]} in {self.samples[j]}"
+                    for i, j in np.argwhere(wrong)[:NUM_NAMED]
+                ]
+                self._fault(reason, count, named)
+
+    def _append(self, sites: Sites, alleles: np.ndarray, genetic_map: GeneticMap) -> None:
+        """Append checked sites to every dataset."""
+        assert self.slots is not None
+        num_sites = len(sites)
+        num_haplotypes = self.summary.num_haplotypes
+        rows = alleles.reshape(num_sites, -1)  # (m, 2 N)
+        if not self.slots.all():
+            rows = rows[:, self.slots]  # (m, H)
+        ref = [ref.upper() for ref in sites.ref]
+        alt = [alt.upper() for alt in sites.alt]
+        kinds = np.array([site_type(r, a) for r, a in zip(ref, alt, strict=True)], dtype=np.uint8)
+        alt_count = np.count_nonzero(rows, axis=1)
+        alt_is_minor, minor_count = minor_counts(alt_count, num_haplotypes)
+
+        listed = minor_count <= carrier_limit(num_haplotypes)
+        minor = rows != ~alt_is_minor[:, None]
+        offsets = np.concatenate([[0], np.cumsum(minor_count[listed])])
+        carriers = np.nonzero(minor[listed])[1]
+
+        append = {name: column.append for name, column in self.columns.items()}
+        append["sites/ref"](encode_text(ref))
+        append["sites/alt"](encode_text(alt))
+        append["sites/id"](encode_text(sites.id))
+        append["sites/position_bp"](sites.position_bp)
+        append["sites/position_cm"](genetic_map.position_cm(sites.position_bp))
+        append["sites/alt_count"](alt_count)
+        append["sites/type"](kinds)
+        append["haplotypes/carriers"](carriers_to_gaps(carriers, offsets))
+        append["haplotypes/bits"](pack_rows(minor[~listed]))
+        append["frequency/population_alt_count"](self._population_counts(rows, alt_count))
+        append["frequency/genotype_count"](self._genotype_counts(alleles))
+
+        summary = self.summary
+        summary.first_bp = summary.first_bp if summary.num_sites else int(sites.position_bp[0])
+        summary.last_bp = int(sites.position_bp[-1])
+        summary.num_sites += num_sites
+        summary.num_monomorphic += int(np.count_nonzero(minor_count == 0))
+        for name, count in zip(SITE_TYPES, np.bincount(kinds, minlength=5).tolist(), strict=True):
+            summary.site_types[name] = summary.site_types.get(name, 0) + count
+
+    def _population_counts(self, rows: np.ndarray, alt_count: np.ndarray) -> np.ndarray:
+        """ALT alleles of each population: shape (m, P), int32."""
+        if len(self.populations) == 1:
+            return alt_count[:, None].astype(np.int32)
+        grouped = rows[:, self.by_population]
+        return np.add.reduceat(grouped, self.group_starts, axis=1, dtype=np.int32)
+
+    def _genotype_counts(self, alleles: np.ndarray) -> np.ndarray:
+        """Samples that are REF/REF, heterozygous, ALT/ALT: shape (m, 3), int32.
+
+        A haploid sample counts as homozygous for its one allele.
+        """
+        first, second = alleles[:, :, 0], alleles[:, :, 1]
+        if self.summary.haploid_samples:
+            first, second = np.maximum(first, 0), np.maximum(second, 0)
+            haploid = (alleles == -2).any(axis=2)
+            first, second = first | (second & haploid), second | (first & haploid)
+        het = first != second
+        self.has_het |= het.any(axis=0)
+        num_het = np.count_nonzero(het, axis=1)
+        num_alt = np.count_nonzero(first & second, axis=1)
+        return np.stack([alleles.shape[1] - num_het - num_alt, num_het, num_alt], axis=1)
+
+    def finish(self, window_cm: float, contig_length: int | None, source: str) -> PanelSummary:
+        """Refuse what is faulty; write windows, names and header."""
+        summary = self.summary
+        if self.faults:
+            found = "; ".join(
+                f"{count:,} {reason} ({', '.join(self.fault_examples[reason])}"
+                f"{', ...' if count > len(self.fault_examples[reason]) else ''})"
+                for reason, count in self.faults.items()
+            )
+            raise PanelError(f"not a phased, complete, sorted panel: {found}", hint=self._hint())
+        if summary.num_sites == 0:
+            dropped = ", ".join(f"{n:,} {reason}" for reason, n in summary.dropped.items())
+            raise PanelError(
+                "the panel has no usable site" + (f" (left out: {dropped})" if dropped else ""),
+                hint="check the file, and --region if one was given",
+            )
+        digests = {name: column.close() for name, column in self.columns.items()}
+        position_cm = self.file["sites/position_cm"][:]
+        whole = {
+            "windows": cut_windows(position_cm, window_cm).astype("<i8"),
+            "haplotypes/sample": self.haplotype_sample.astype("<i4"),
+            "samples/population": self.population.astype("<i4"),
+            "samples/id": encode_text(self.samples),
+            "populations/id": encode_text(self.populations),
+        }
+        for name, values in whole.items():
+            dataset = self.file.create_dataset(name, data=values, fletcher32=True, chunks=True)
+            digest = new_digest()
+            digest_array(digest, values)
+            digests[name] = digest.hexdigest()
+            dataset.attrs["digest"] = np.bytes_(digests[name])
+        self.file["sites/type"].attrs["names"] = np.array(SITE_TYPES, dtype="S")
+        summary.checksum = content_checksum(self.contig, digests)
+        summary.contig = self.contig
+        summary.num_windows = len(whole["windows"])
+        sizes = np.bincount(self.population, minlength=len(self.populations)).tolist()
+        summary.populations = dict(zip(self.populations, sizes, strict=True))
+        haploid = set(summary.haploid_samples)
+        summary.homozygous_samples = [
+            name
+            for name, het in zip(self.samples, self.has_het.tolist(), strict=True)
+            if not het and name not in haploid
+        ]
+        attributes = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "ragimpute_version": __version__,
+            "checksum": summary.checksum,
+            "contig": self.contig,
+            "contig_length": -1 if contig_length is None else contig_length,
+            "num_sites": summary.num_sites,
+            "num_haplotypes": summary.num_haplotypes,
+            "carrier_limit": carrier_limit(summary.num_haplotypes),
+            "window_cm": window_cm,
+            "source": source,
+        }
+        for key, value in attributes.items():
+            if isinstance(value, str):  # fixed length: HDF5 keeps no checksum of the other kind
+                self.file.attrs[key] = np.bytes_(value.encode())
+            else:
+                self.file.attrs[key] = value
+        return summary
+
+    def _hint(self) -> str:
+        """How to mend the first kind of fault."""
+        return {
+            "unsorted sites": "sort it: bcftools sort",
+            "missing genotypes": "a panel is complete: impute them first, or leave out these sites "
+            "or samples",
+            "changes of ploidy": "prepare the pseudo-autosomal and the other part of chrX apart, "
+            "with --region",
+            "unphased heterozygotes": "phase the panel first, e.g. with SHAPEIT or Beagle",
+        }[next(iter(self.faults))]
