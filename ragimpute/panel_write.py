@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +12,8 @@ import numpy as np
 
 from ragimpute import __version__
 from ragimpute.errors import InputError, PanelError
+from ragimpute.panel_check import PanelChecks, some
+from ragimpute.panel_file import Column, create, new_file, write_whole
 from ragimpute.panel_format import (
     FORMAT,
     FORMAT_VERSION,
@@ -26,10 +24,8 @@ from ragimpute.panel_format import (
     carriers_to_gaps,
     content_checksum,
     cut_windows,
-    digest_array,
     encode_text,
     minor_counts,
-    new_digest,
     pack_rows,
     site_type,
 )
@@ -38,11 +34,6 @@ from ragimpute.sites import Sites
 if TYPE_CHECKING:
     from ragimpute.genetic_map import GeneticMap
     from ragimpute.vcf import SiteBatch
-
-logger = logging.getLogger(__name__)
-
-NUM_NAMED = 3  # sites that a message names before it says how many more there are
-_NUCLEOTIDES = re.compile(r"[ACGTN]+", re.IGNORECASE)
 
 
 @dataclass
@@ -146,10 +137,11 @@ def write_panel(
         raise ValueError(f"window_cm must be positive, not {window_cm}")
     samples = list(samples)
     populations, population = _number_populations(samples, population_of)
-    with _temporary(path) as temporary, _create(temporary) as file:
+    with new_file(path) as raw, create(raw) as file:
         writer = _Writer(file, path, samples, populations, population)
         for batch in batches:
             writer.add(batch, genetic_map)
+            raw.check()
         summary = writer.finish(window_cm, contig_length, Path(source).name)
     summary.num_bytes = path.stat().st_size
     return summary
@@ -166,7 +158,7 @@ def _number_populations(
     )
     if repeated:
         raise InputError(
-            f"the panel names {_some(repeated)} more than once",
+            f"the panel names {some(repeated)} more than once",
             hint="give every sample its own name, e.g. with bcftools reheader -s",
         )
     if not samples:
@@ -176,91 +168,12 @@ def _number_populations(
     without = [name for name in samples if name not in population_of]
     if without:
         raise InputError(
-            f"{len(without)} of {len(samples)} panel samples have no population: {_some(without)}",
+            f"{len(without)} of {len(samples)} panel samples have no population: {some(without)}",
             hint="add them to the table of populations",
         )
     populations = sorted({population_of[name] for name in samples})
     index = {name: i for i, name in enumerate(populations)}
     return populations, np.array([index[population_of[name]] for name in samples], dtype=np.int32)
-
-
-@contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
-    """A name beside ``path`` that takes its place on success and is removed on any failure."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"cannot write {path}: {reason}", hint="check folder and space") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _create(path: Path) -> h5py.File:
-    """A new HDF5 file whose metadata carry checksums (the layout of HDF5 1.10)."""
-    return h5py.File(path, "w", libver=("v110", "v110"), rdcc_nbytes=2**25)
-
-
-def _some(names: Sequence[str]) -> str:
-    """The first few of ``names`` and how many more there are."""
-    more = len(names) - NUM_NAMED
-    return ", ".join(names[:NUM_NAMED]) + (f" and {more:,} more" if more > 0 else "")
-
-
-class _Column:
-    """A dataset that grows; whole chunks are written, so that each is compressed once."""
-
-    def __init__(
-        self, file: h5py.File, name: str, dtype: str, *, width: int | None = None, chunk: int
-    ) -> None:
-        tail = () if width is None else (width,)
-        self.dataset = file.create_dataset(
-            name,
-            shape=(0, *tail),
-            maxshape=(None, *tail),
-            chunks=(chunk, *tail),
-            dtype=dtype,
-            compression="gzip",
-            compression_opts=COMPRESSION_LEVEL,
-            shuffle=dtype not in ("u1", "<u8"),
-            fletcher32=True,
-        )
-        self.chunk = chunk
-        self.digest = new_digest()
-        self.pending: list[np.ndarray] = []
-        self.num_pending = 0
-
-    def append(self, values: np.ndarray) -> None:
-        """Add rows."""
-        values = np.ascontiguousarray(values, dtype=self.dataset.dtype)
-        digest_array(self.digest, values)
-        self.pending.append(values)
-        self.num_pending += len(values)
-        if self.num_pending >= self.chunk:
-            self._write(self.num_pending // self.chunk * self.chunk)
-
-    def close(self) -> str:
-        """Write what is left; return the digest."""
-        self._write(self.num_pending)
-        digest = self.digest.hexdigest()
-        self.dataset.attrs["digest"] = np.bytes_(digest)
-        return digest
-
-    def _write(self, count: int) -> None:
-        """Move the first ``count`` pending rows to the file."""
-        if count == 0:
-            return
-        values = np.concatenate(self.pending)
-        length = len(self.dataset)
-        self.dataset.resize(length + count, axis=0)
-        self.dataset[length:] = values[:count]
-        self.pending = [values[count:].copy()]
-        self.num_pending -= count
-
-
-COMPRESSION_LEVEL = 4
 
 
 class _Writer:
@@ -279,95 +192,25 @@ class _Writer:
         self.samples = samples
         self.populations = populations
         self.population = population
-        self.contig = ""
-        self.last_bp = 0
-        self.seen: set[tuple[str, str]] = set()  # alleles at last_bp
-        self.slots: np.ndarray | None = None  # (2 * num_samples,) bool: which hold a haplotype
+        self.checks = PanelChecks(samples)
         self.has_het = np.zeros(len(samples), dtype=bool)
         self.summary = PanelSummary(path, num_samples=len(samples))
-        self.faults: dict[str, int] = {}
-        self.fault_examples: dict[str, list[str]] = {}
-        self.columns: dict[str, _Column] = {}
+        self.columns: dict[str, Column] = {}
 
     def add(self, batch: SiteBatch, genetic_map: GeneticMap) -> None:
         """Check a batch and append what can be kept of it."""
-        if len(batch.sites) == 0:
+        sites, alleles = self.checks.check(batch)
+        if len(sites) == 0 or self.checks.faults:
             return
-        self._check_contig(batch.sites.contig)
-        self._check_order(batch.sites)
-        keep = self._kept_sites(batch.sites)
-        sites, alleles, phased = batch.sites, batch.alleles, batch.phased
-        if not keep.all():
-            sites, alleles, phased = sites.take(keep), alleles[keep], phased[keep]
-        if len(sites) == 0:
-            return
-        if self.slots is None:
-            self._begin(alleles)
-        self._check_genotypes(sites, alleles, phased)
-        if not self.faults:
-            self._append(sites, alleles, genetic_map)
+        if not self.columns:
+            self._begin()
+        self._append(sites, alleles, genetic_map)
 
-    def _fault(self, reason: str, count: int, examples: Sequence[str]) -> None:
-        """Remember what will be refused once everything is counted."""
-        if not self.faults:
-            logger.warning("%s: %s; reading on to count them all", examples[0], reason)
-        self.faults[reason] = self.faults.get(reason, 0) + count
-        named = self.fault_examples.setdefault(reason, [])
-        named.extend(examples[: NUM_NAMED - len(named)])
-
-    def _check_contig(self, contig: str) -> None:
-        """Refuse a second contig."""
-        self.contig = self.contig or contig
-        if contig != self.contig:
-            raise PanelError(
-                f"the panel holds sites of contig {contig} after contig {self.contig}; "
-                "a panel file holds one contig",
-                hint="choose one with --region",
-            )
-
-    def _check_order(self, sites: Sites) -> None:
-        """Note sites that lie before the site that precedes them."""
-        position = sites.position_bp.astype(np.int64)
-        before = np.concatenate([[self.last_bp], position[:-1]])
-        wrong = np.flatnonzero(position < before)
-        if len(wrong):
-            named = [f"{sites.contig}:{position[i]} after {before[i]}" for i in wrong[:NUM_NAMED]]
-            self._fault("unsorted sites", len(wrong), named)
-
-    def _kept_sites(self, sites: Sites) -> np.ndarray:
-        """Which sites to keep, shape (m,), bool; the others are counted by reason."""
-        keep = np.ones(len(sites), dtype=bool)
-        for i, (position, ref, alt) in enumerate(sites.keys()):
-            if position != self.last_bp:
-                self.last_bp = position
-                self.seen.clear()
-            key = (ref.upper(), alt.upper())
-            if not (_NUCLEOTIDES.fullmatch(ref) and _NUCLEOTIDES.fullmatch(alt)):
-                reason = "symbolic"
-            elif key[0] == key[1]:
-                reason = "ref_is_alt"
-            elif key in self.seen:
-                reason = "duplicate"
-            else:
-                self.seen.add(key)
-                continue
-            keep[i] = False
-            dropped = self.summary.dropped
-            dropped[reason] = dropped.get(reason, 0) + 1
-            named = self.summary.dropped_examples.setdefault(reason, [])
-            if len(named) < NUM_NAMED:
-                named.append(f"{sites.contig}:{position}:{ref}:{alt}")
-        return keep
-
-    def _begin(self, alleles: np.ndarray) -> None:
-        """Fix the haplotypes by the first sites' ploidy and create the datasets."""
-        self.slots = (alleles[0] != -2).reshape(-1)
-        ploidy = self.slots.reshape(-1, 2).sum(axis=1)
-        if not ploidy.all():
-            absent = [self.samples[i] for i in np.flatnonzero(ploidy == 0)]
-            raise PanelError(f"samples without a haplotype: {_some(absent)}")
+    def _begin(self) -> None:
+        """Create the datasets; the first sites have fixed the haplotypes."""
+        ploidy = self.checks.slots.sum(axis=1)
         self.summary.haploid_samples = [self.samples[i] for i in np.flatnonzero(ploidy == 1)]
-        self.haplotype_sample = np.flatnonzero(self.slots).astype(np.int32) // 2
+        self.haplotype_sample = np.flatnonzero(self.checks.slots).astype(np.int32) // 2
         num_haplotypes = self.summary.num_haplotypes = len(self.haplotype_sample)
         groups = self.population[self.haplotype_sample]
         self.by_population = np.argsort(groups, kind="stable")
@@ -377,7 +220,7 @@ class _Writer:
         num_words = -(-num_haplotypes // 64)
 
         def column(name: str, dtype: str, width: int | None = None, chunk: int = 2**14) -> None:
-            self.columns[name] = _Column(self.file, name, dtype, width=width, chunk=chunk)
+            self.columns[name] = Column(self.file, name, dtype, width=width, chunk=chunk)
 
         for name in TEXT_DATASETS:
             column(name, "u1", chunk=2**16)
@@ -392,34 +235,13 @@ class _Writer:
         rows = int(np.clip(2**18 // (8 * num_words), 1, 1024))  # chunks of about 256 kB
         column("haplotypes/bits", "<u8", num_words, rows)
 
-    def _check_genotypes(self, sites: Sites, alleles: np.ndarray, phased: np.ndarray) -> None:
-        """Note missing, unphased and ploidy-changing genotypes."""
-        assert self.slots is not None
-        slots = self.slots.reshape(-1, 2)
-        checks = []
-        if not slots.all() or alleles.min() < 0:
-            checks.append(("missing genotypes", (alleles == -1).any(axis=2)))
-            checks.append(("changes of ploidy", ((alleles != -2) != slots).any(axis=2)))
-        if not phased.all():
-            differ = alleles[:, :, 0] != alleles[:, :, 1]
-            checks.append(("unphased heterozygotes", differ & ~phased & (alleles >= 0).all(axis=2)))
-        for reason, wrong in checks:
-            count = int(np.count_nonzero(wrong))
-            if count:
-                named = [
-                    f"{sites.contig}:{sites.position_bp[i]} in {self.samples[j]}"
-                    for i, j in np.argwhere(wrong)[:NUM_NAMED]
-                ]
-                self._fault(reason, count, named)
-
     def _append(self, sites: Sites, alleles: np.ndarray, genetic_map: GeneticMap) -> None:
         """Append checked sites to every dataset."""
-        assert self.slots is not None
         num_sites = len(sites)
         num_haplotypes = self.summary.num_haplotypes
         rows = alleles.reshape(num_sites, -1)  # (m, 2 N)
-        if not self.slots.all():
-            rows = rows[:, self.slots]  # (m, H)
+        if self.summary.haploid_samples:
+            rows = rows[:, self.checks.slots.reshape(-1)]  # (m, H)
         ref = [ref.upper() for ref in sites.ref]
         alt = [alt.upper() for alt in sites.alt]
         kinds = np.array([site_type(r, a) for r, a in zip(ref, alt, strict=True)], dtype=np.uint8)
@@ -478,13 +300,10 @@ class _Writer:
     def finish(self, window_cm: float, contig_length: int | None, source: str) -> PanelSummary:
         """Refuse what is faulty; write windows, names and header."""
         summary = self.summary
-        if self.faults:
-            found = "; ".join(
-                f"{count:,} {reason} ({', '.join(self.fault_examples[reason])}"
-                f"{', ...' if count > len(self.fault_examples[reason]) else ''})"
-                for reason, count in self.faults.items()
-            )
-            raise PanelError(f"not a phased, complete, sorted panel: {found}", hint=self._hint())
+        self.checks.raise_faults()
+        summary.contig = self.checks.contig
+        summary.dropped = self.checks.dropped
+        summary.dropped_examples = self.checks.dropped_examples
         if summary.num_sites == 0:
             dropped = ", ".join(f"{n:,} {reason}" for reason, n in summary.dropped.items())
             raise PanelError(
@@ -501,14 +320,9 @@ class _Writer:
             "populations/id": encode_text(self.populations),
         }
         for name, values in whole.items():
-            dataset = self.file.create_dataset(name, data=values, fletcher32=True, chunks=True)
-            digest = new_digest()
-            digest_array(digest, values)
-            digests[name] = digest.hexdigest()
-            dataset.attrs["digest"] = np.bytes_(digests[name])
+            digests[name] = write_whole(self.file, name, values)
         self.file["sites/type"].attrs["names"] = np.array(SITE_TYPES, dtype="S")
-        summary.checksum = content_checksum(self.contig, digests)
-        summary.contig = self.contig
+        summary.checksum = content_checksum(summary.contig, digests)
         summary.num_windows = len(whole["windows"])
         sizes = np.bincount(self.population, minlength=len(self.populations)).tolist()
         summary.populations = dict(zip(self.populations, sizes, strict=True))
@@ -523,7 +337,7 @@ class _Writer:
             "format_version": FORMAT_VERSION,
             "ragimpute_version": __version__,
             "checksum": summary.checksum,
-            "contig": self.contig,
+            "contig": summary.contig,
             "contig_length": -1 if contig_length is None else contig_length,
             "num_sites": summary.num_sites,
             "num_haplotypes": summary.num_haplotypes,
@@ -537,14 +351,3 @@ class _Writer:
             else:
                 self.file.attrs[key] = value
         return summary
-
-    def _hint(self) -> str:
-        """How to mend the first kind of fault."""
-        return {
-            "unsorted sites": "sort it: bcftools sort",
-            "missing genotypes": "a panel is complete: impute them first, or leave out these sites "
-            "or samples",
-            "changes of ploidy": "prepare the pseudo-autosomal and the other part of chrX apart, "
-            "with --region",
-            "unphased heterozygotes": "phase the panel first, e.g. with SHAPEIT or Beagle",
-        }[next(iter(self.faults))]

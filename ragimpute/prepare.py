@@ -1,0 +1,357 @@
+"""Make ``panel.h5`` from a phased VCF/BCF or a scikit-allel HDF5."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ragimpute.errors import InputError
+from ragimpute.genetic_map import GeneticMap
+from ragimpute.sites import Region
+
+if TYPE_CHECKING:
+    from ragimpute.panel import PanelSummary
+    from ragimpute.vcf import SiteBatch
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int], None]
+
+DEFAULT_CM_PER_MB = 1.0
+_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_SAMPLE_NAMES = {"sample", "samples", "#iid", "iid", "id", "sample_id", "sample name", "individual"}
+_POPULATION_NAMES = {"pop", "population", "population_code", "population code", "group", "cluster"}
+_X_NAMES = {"X", "23"}
+
+
+@dataclass
+class PrepareSummary:
+    """What :func:`prepare` did.
+
+    Attributes
+    ----------
+    panel
+        What was written and what was left out.
+    source_kind
+        "VCF/BCF" or "scikit-allel HDF5".
+    genetic_map
+        Name of the map, or the uniform rate.
+    warnings
+        One line for each thing that the user should know, as logged.
+    seconds
+        Wall-clock time.
+    """
+
+    panel: PanelSummary
+    source_kind: str
+    genetic_map: str
+    warnings: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def prepare(
+    source: str | Path,
+    out: str | Path,
+    *,
+    genetic_map: str | Path | GeneticMap | None = None,
+    cm_per_mb: float | None = None,
+    populations: str | Path | None = None,
+    region: Region | None = None,
+    window_cm: float = 1.0,
+    progress: Progress | None = None,
+    threads: int = 1,
+    force: bool = False,
+) -> PrepareSummary:
+    """Write a panel from phased haplotypes.
+
+    Parameters
+    ----------
+    source
+        Phased VCF, VCF.gz or BCF; or an HDF5 made by scikit-allel, whose genotypes are taken to be
+        phased, since that format does not say.
+    out
+        The panel to write.
+    genetic_map
+        Map of the contig (see :meth:`ragimpute.genetic_map.GeneticMap.read`).
+    cm_per_mb
+        Rate of a uniform map, > 0, instead of a map; 1.0 with a warning where neither is given.
+    populations
+        Table of samples and populations (see :func:`read_populations`).
+    region
+        What to read of the source; needed where it holds several contigs.
+    window_cm
+        Longest window, cM.
+    progress
+        Called with "prepare", the bp that were passed, and the bp in all (0 if unknown).
+    threads
+        For decompression, >= 1.
+    force
+        Replace an existing ``out``.
+
+    Raises
+    ------
+    InputError
+        If a path, table, map or option cannot be used, or ``out`` exists or is one of the inputs.
+    PanelError
+        If the haplotypes are not phased, complete and sorted.
+    """
+    from ragimpute.panel import write_panel
+
+    started = time.monotonic()
+    source, out = Path(source), Path(out)
+    if genetic_map is not None and cm_per_mb is not None:
+        raise InputError("both a genetic map and --cm-per-mb were given", hint="give one of them")
+    files = {"panel": source, "populations": populations}
+    if not isinstance(genetic_map, GeneticMap):
+        files["map"] = genetic_map
+    _check_out(out, files, force)
+    warnings: list[str] = []
+
+    def warn(message: str) -> None:
+        logger.warning(message)
+        warnings.append(message)
+
+    kind, stream, contig, contig_length = _open_source(source, region, threads)
+    if kind != "VCF/BCF":
+        warn(f"{source.name} has no phase flag: its genotypes are taken to be phased as they stand")
+    map_used = _choose_map(genetic_map, cm_per_mb, contig, warn)
+    population_of = None
+    if populations is not None:
+        population_of = read_populations(populations, stream.samples, warn=warn)
+    batches: Iterable[SiteBatch] = stream
+    if progress is not None:
+        batches = _with_progress(stream, progress, region, contig_length)
+    panel = write_panel(
+        out,
+        batches,
+        samples=stream.samples,
+        genetic_map=map_used,
+        population_of=population_of,
+        contig_length=contig_length,
+        window_cm=window_cm,
+        source=source.name,
+    )
+    _warn_about(panel, stream, warn)
+    return PrepareSummary(panel, kind, map_used.name, warnings, time.monotonic() - started)
+
+
+def _check_out(out: Path, inputs: dict[str, str | Path | None], force: bool) -> None:
+    """Refuse an output that is an input, a folder, in no folder, or in the way of another."""
+    for name, path in inputs.items():
+        if path is None:
+            continue
+        same = os.path.realpath(path) == os.path.realpath(out)
+        if same or (out.exists() and Path(path).exists() and os.path.samefile(path, out)):
+            raise InputError(
+                f"the output {out} is also the {name} input", hint="choose another output name"
+            )
+    if out.is_dir():
+        raise InputError(f"the output {out} is a folder", hint="name a file, e.g. panel.h5")
+    if not out.parent.is_dir():
+        raise InputError(f"the output's folder {out.parent} does not exist", hint="make it first")
+    if out.exists() and not force:
+        raise InputError(f"the output {out} exists", hint="add --force to replace it")
+
+
+def _open_source(source: Path, region: Region | None, threads: int) -> tuple:
+    """Kind, stream, contig and contig length of the panel's source."""
+    if not source.is_file():
+        problem = "is a folder" if source.is_dir() else "does not exist"
+        raise InputError(f"panel {source} {problem}", hint="check the path")
+    try:
+        with source.open("rb") as raw:
+            is_hdf5 = raw.read(8) == _HDF5_MAGIC
+    except OSError as error:
+        raise InputError(f"panel {source} cannot be read: {error.strerror}") from error
+    if is_hdf5:
+        from ragimpute.allel_hdf5 import AllelStream
+
+        rows = AllelStream(source, region=region)
+        return "scikit-allel HDF5", rows, rows.contig, None
+
+    from ragimpute.vcf import PanelStream, contigs_of
+
+    contigs = contigs_of(source)
+    contig = _choose_contig(source, list(contigs), region)
+    if region is not None:
+        region = Region(contig, region.start_bp, region.stop_bp)
+    stream = PanelStream(source, region=region, threads=threads)
+    return "VCF/BCF", stream, contig, contigs[contig]
+
+
+def _choose_contig(source: Path, contigs: list[str], region: Region | None) -> str:
+    """The region's contig as the file spells it, or the only one."""
+    if not contigs:
+        raise InputError(f"panel {source} holds no records", hint="check how it was made")
+    listed = ", ".join(contigs[:30])
+    if region is None:
+        if len(contigs) > 1:
+            raise InputError(
+                f"panel {source} holds {len(contigs)} contigs ({listed}); a panel file holds one",
+                hint="choose one with --region",
+            )
+        return contigs[0]
+    wanted = region.contig.removeprefix("chr")
+    for contig in contigs:
+        if contig == region.contig or contig.removeprefix("chr") == wanted:
+            return contig
+    raise InputError(
+        f"panel {source} has no records on contig {region.contig}; it holds {listed}",
+        hint="check --region",
+    )
+
+
+def _choose_map(
+    genetic_map: str | Path | GeneticMap | None,
+    cm_per_mb: float | None,
+    contig: str,
+    warn: Callable[[str], None],
+) -> GeneticMap:
+    """The map that was given, or a uniform one."""
+    if isinstance(genetic_map, GeneticMap):
+        return genetic_map
+    if genetic_map is not None:
+        return GeneticMap.read(genetic_map, contig=contig)
+    if cm_per_mb is None:
+        warn(
+            f"no genetic map was given: {DEFAULT_CM_PER_MB:g} cM/Mb is assumed everywhere; a map "
+            "(--map) makes imputation more accurate, --cm-per-mb sets another rate"
+        )
+        cm_per_mb = DEFAULT_CM_PER_MB
+    return GeneticMap.uniform(cm_per_mb)
+
+
+def _with_progress(
+    batches: Iterable[SiteBatch], progress: Progress, region: Region | None, length: int | None
+) -> Iterator[SiteBatch]:
+    """Report how far the batches have come along the contig."""
+    first = region.start_bp if region is not None else 1
+    last = length or 0
+    if region is not None and region.stop_bp < 2**31 - 1:
+        last = min(region.stop_bp - 1, length or region.stop_bp - 1)
+    total = max(0, last - first + 1)
+    done = 0
+    for batch in batches:
+        yield batch
+        done = int(batch.sites.position_bp[-1]) - first + 1 if len(batch.sites) else done
+        progress("prepare", min(done, total) if total else done, total)
+    progress("prepare", total or done, total or done)
+
+
+def _warn_about(panel: PanelSummary, stream: object, warn: Callable[[str], None]) -> None:
+    """Say what was left out, and what looks odd."""
+    reasons = {
+        "duplicate": "repeat the position and alleles of an earlier one",
+        "ref_is_alt": "have REF = ALT",
+        "symbolic": "have alleles that are not sequences of A, C, G, T, N",
+    }
+    for reason, count in panel.dropped.items():
+        named = ", ".join(panel.dropped_examples[reason])
+        more = ", ..." if count > len(panel.dropped_examples[reason]) else ""
+        warn(f"{count:,} sites left out that {reasons[reason]} ({named}{more})")
+    without_alt = getattr(stream, "num_without_alt", 0)
+    if without_alt:
+        warn(f"{without_alt:,} records left out that have no ALT")
+    odd = panel.homozygous_samples
+    if (
+        panel.contig.removeprefix("chr").upper() in _X_NAMES
+        and odd
+        and panel.num_samples > len(odd)
+    ):
+        warn(
+            f"{len(odd):,} samples have no heterozygote on {panel.contig} ({_some(odd)}): males "
+            "written as diploid count twice; haploid genotypes would count them once"
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first three names and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
+
+
+def read_populations(
+    path: str | Path, samples: Sequence[str], *, warn: Callable[[str], None] = logger.warning
+) -> dict[str, str]:
+    """Read a table of samples and their populations.
+
+    Columns are separated by tabs (where there is one in the first line) or blanks. A header may
+    name them, as in 1000 Genomes ("sample pop super_pop gender"); without one, the first column is
+    the sample and the second its population. Other columns are passed over.
+
+    Parameters
+    ----------
+    path
+        The table, plain text.
+    samples
+        The panel's samples.
+    warn
+        Called with one line if the table names samples that the panel lacks.
+
+    Returns
+    -------
+    Population of each of ``samples``.
+
+    Raises
+    ------
+    InputError
+        If the table is missing, empty or not text, a line has too few columns, a sample is given
+        two populations, or a panel sample is not in it.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"population table {path} is not text") from error
+    except OSError as error:
+        raise InputError(f"population table {path} cannot be read: {error.strerror}") from error
+    rows = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not rows:
+        raise InputError(f"population table {path} is empty", hint="two columns: sample population")
+    separator = "\t" if "\t" in rows[0][1] else None
+    table = [(n, [cell.strip() for cell in line.strip("\n").split(separator)]) for n, line in rows]
+
+    sample_column, population_column = 0, 1
+    header = [cell.lower() for cell in table[0][1]]
+    named = [i for i, cell in enumerate(header) if cell in _SAMPLE_NAMES]
+    if named and not set(table[0][1]) & set(samples):
+        sample_column = named[0]
+        known = [i for i, cell in enumerate(header) if cell in _POPULATION_NAMES]
+        rest = [i for i in range(len(header)) if i != sample_column]
+        if not known and not rest:
+            raise InputError(f"population table {path} has no column of populations")
+        population_column = (known or rest)[0]
+        table = table[1:]
+
+    population_of: dict[str, str] = {}
+    for number, cells in table:
+        if len(cells) <= max(sample_column, population_column) or not cells[population_column]:
+            raise InputError(
+                f"population table {path}, line {number}: expected a sample and its population, "
+                f"found {' '.join(cells)!r}"
+            )
+        name, population = cells[sample_column], cells[population_column]
+        if population_of.setdefault(name, population) != population:
+            raise InputError(
+                f"population table {path}, line {number}: sample {name} is {population} here, "
+                f"but {population_of[name]} above"
+            )
+    without = [name for name in samples if name not in population_of]
+    if without:
+        raise InputError(
+            f"population table {path} lacks {len(without):,} of {len(samples):,} panel samples: "
+            f"{_some(without)}",
+            hint=f"its samples are named like {_some(list(population_of))}",
+        )
+    wanted = set(samples)
+    unknown = [name for name in population_of if name not in wanted]
+    if unknown:
+        warn(
+            f"population table {path.name} names {len(unknown):,} samples that the panel lacks: "
+            f"{_some(unknown)}"
+        )
+    return {name: population_of[name] for name in samples}
