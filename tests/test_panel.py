@@ -234,9 +234,9 @@ def test_changed_header(written):
 def test_verify_finds_changed_haplotypes(written):
     path, _, _ = written
     with h5py.File(path, "r+") as file:
-        file["haplotypes/bits"][1, 0] ^= np.uint64(1)
+        file["haplotypes/patterns"][1] ^= np.uint64(1)
     panel = Panel.open(path)
-    with pytest.raises(PanelError, match="haplotypes/bits does not match"):
+    with pytest.raises(PanelError, match="haplotypes/patterns does not match"):
         panel.verify()
 
 
