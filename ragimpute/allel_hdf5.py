@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from ragimpute.errors import InputError
+from ragimpute.panel_format import FORMAT
 from ragimpute.sites import Region, Sites
 from ragimpute.vcf import SiteBatch
 
@@ -51,6 +52,8 @@ class AllelStream:
         self.path = Path(path)
         self.num_without_alt = 0
         with self._reading(), h5py.File(self.path, "r", locking="best-effort") as file:
+            if file.attrs.get("format") == FORMAT.encode():
+                raise InputError(f"{self.path} is a panel already", hint="use it as it is")
             groups = _call_sets(file)
             if not groups:
                 raise InputError(f"{self.path} is HDF5, but not of scikit-allel", hint=_HINT)

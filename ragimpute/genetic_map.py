@@ -47,11 +47,14 @@ class GeneticMap:
         Shape (n,), float64, cM, non-decreasing.
     name
         Where it comes from, for messages and provenance.
+    is_uniform
+        Whether its rate is the same everywhere, so that its ends mean nothing.
     """
 
     position_bp: np.ndarray
     map_cm: np.ndarray
     name: str
+    is_uniform: bool = False
 
     @classmethod
     def read(cls, path: str | Path, *, contig: str | None = None) -> GeneticMap:
@@ -123,7 +126,7 @@ class GeneticMap:
                 hint="about 1 in humans; give --cm-per-mb a value above 0",
             )
         bounds = np.array([0.0, 1e6])
-        return cls(bounds, bounds * cm_per_mb / 1e6, f"uniform, {cm_per_mb:g} cM/Mb")
+        return cls(bounds, bounds * cm_per_mb / 1e6, f"uniform, {cm_per_mb:g} cM/Mb", True)
 
     @property
     def mean_rate(self) -> float:

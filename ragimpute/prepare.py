@@ -137,6 +137,13 @@ def prepare(
         source=source.name,
     )
     _warn_about(panel, stream, warn)
+    first_bp, last_bp = (int(end) for end in map_used.position_bp[[0, -1]])
+    if not map_used.is_uniform and (panel.last_bp < first_bp or panel.first_bp > last_bp):
+        warn(
+            f"no site lies within the genetic map ({map_used.name}: {first_bp:,}-{last_bp:,} bp; "
+            f"sites: {panel.first_bp:,}-{panel.last_bp:,}), so its mean rate is used: is it of "
+            "the same genome build?"
+        )
     return PrepareSummary(panel, kind, map_used.name, warnings, time.monotonic() - started)
 
 

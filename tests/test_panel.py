@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
@@ -156,6 +158,31 @@ def test_pickle_and_reopen(written):
     path, alleles, _ = written
     panel = pickle.loads(pickle.dumps(Panel.open(path)))
     np.testing.assert_array_equal(panel.haplotypes(0, 9).alleles(), alleles[:9])
+
+
+def test_forked_processes_and_threads_read_the_same(written):
+    path, alleles, _ = written
+    panel = Panel.open(path)
+
+    def reads_well(seed):
+        for start in np.random.default_rng(seed).integers(0, 250, size=40).tolist():
+            found = panel.haplotypes(start, start + 50).alleles()
+            np.testing.assert_array_equal(found, alleles[start : start + 50])
+        return True
+
+    children = []
+    for seed in range(3):
+        child = os.fork()
+        if child == 0:
+            try:
+                os._exit(0 if reads_well(seed) else 1)
+            finally:
+                os._exit(1)
+        children.append(child)
+    assert reads_well(9)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+    with ThreadPoolExecutor(3) as pool:
+        assert all(pool.map(reads_well, range(3)))
 
 
 def test_changed_since_opened(written, rng):
