@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,13 +13,12 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ragimpute.errors import InputError, PanelError
+from ragimpute.errors import InputError
+from ragimpute.panel_file import damaged, open_file, reading
 from ragimpute.panel_format import (
     BLOCK_ROWS,
     BULK_DATASETS,
     DATASETS,
-    FORMAT,
-    FORMAT_VERSION,
     HEAD_DATASETS,
     NAME_DATASETS,
     SITE_DATASETS,
@@ -40,7 +38,7 @@ from ragimpute.sites import Region, Sites
 
 __all__ = ["Haplotypes", "Panel", "PanelSummary", "write_panel"]
 
-_VERIFY_BYTES = 2**24
+_READ_BYTES = 2**24
 
 
 @dataclass(frozen=True)
@@ -153,9 +151,9 @@ class Panel:
             If the file does not exist, is damaged, truncated, not a panel, or of another version.
         """
         path = Path(path)
-        file = _open_file(path)
+        file = open_file(path)
         try:
-            with _reading(path):
+            with reading(path):
                 return cls(path, file)
         except BaseException:
             file.close()
@@ -233,12 +231,12 @@ class Panel:
     def _expect(self, condition: bool, problem: str) -> None:
         """Refuse the panel as damaged unless ``condition`` holds."""
         if not condition:
-            raise _damaged(self.path, problem)
+            raise damaged(self.path, problem)
 
     def _handle(self) -> h5py.File:
         """This process's file handle; HDF5's must not cross a fork."""
         if self._file is None or self._process != os.getpid():
-            self._file = _open_file(self.path)
+            self._file = open_file(self.path)
             self._process = os.getpid()
             found = _text(self._file.attrs["checksum"])
             self._expect(found == self.checksum, "it changed since it was opened")
@@ -259,7 +257,7 @@ class Panel:
         self._check_range(start, stop)
         groups = self.population[self.haplotype_sample]
         sizes = np.bincount(groups, minlength=len(self.populations))
-        with _reading(self.path):
+        with reading(self.path):
             counts = self._handle()["frequency/population_alt_count"][start:stop]
         return np.ascontiguousarray((counts / sizes).T.astype(np.float32))
 
@@ -272,7 +270,7 @@ class Panel:
         homozygous for its one allele.
         """
         self._check_range(start, stop)
-        with _reading(self.path):
+        with reading(self.path):
             counts = self._handle()["frequency/genotype_count"][start:stop]
         return (counts / len(self.samples)).astype(np.float32)
 
@@ -309,7 +307,7 @@ class Panel:
         self._check_range(start, stop)
         rows = self._row_of[start : stop + 1]
         offsets = self._offsets[start : stop + 1]
-        with _reading(self.path):
+        with reading(self.path):
             file = self._handle()
             bits = self._read_rows(file, int(rows[0]), int(rows[-1]))
             gaps = file["haplotypes/carriers"][offsets[0] : offsets[-1]]
@@ -331,9 +329,13 @@ class Panel:
             return bits
         offsets = self._pattern_offsets[first : last + 1]
         patterns = file["haplotypes/patterns"][offsets[0] : offsets[-1]]
+        dataset = file["haplotypes/pattern_index"]
+        step = max(1, _READ_BYTES // (dataset.dtype.itemsize * self.num_haplotypes))
         for block in range(first, last):
+            if (block - first) % step == 0:
+                indexes = dataset[block : min(block + step, last)]
             own = slice(*(self._pattern_offsets[block : block + 2] - offsets[0]))
-            index = file["haplotypes/pattern_index"][block]
+            index = indexes[(block - first) % step]
             self._expect(
                 index.max() < own.stop - own.start, f"patterns of block {block} are out of range"
             )
@@ -351,7 +353,7 @@ class Panel:
         PanelError
             If one differs or cannot be read; it names the dataset.
         """
-        with _reading(self.path):
+        with reading(self.path):
             file = self._handle()
             for name in BULK_DATASETS:
                 dataset = file[name]
@@ -370,68 +372,6 @@ def _text(value: bytes) -> str:
 def _blocks(dataset: h5py.Dataset) -> Iterator[np.ndarray]:
     """A dataset in pieces of whole chunks, about 16 MB each."""
     row_bytes = max(1, dataset.dtype.itemsize * int(np.prod(dataset.shape[1:])))
-    step = max(1, _VERIFY_BYTES // (row_bytes * dataset.chunks[0])) * dataset.chunks[0]
+    step = max(1, _READ_BYTES // (row_bytes * dataset.chunks[0])) * dataset.chunks[0]
     for start in range(0, len(dataset), step):
         yield dataset[start : start + step]
-
-
-def _damaged(path: Path, problem: str) -> PanelError:
-    """The error for a panel that cannot be trusted."""
-    return PanelError(
-        f"panel {path} is damaged: {problem}", hint="make it again with ragimpute prepare"
-    )
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Turn HDF5's errors into one line about the panel."""
-    try:
-        yield
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        reason = str(error.args[0] if error.args else error).splitlines()[0]
-        raise _damaged(path, reason) from error
-
-
-def _open_file(path: Path) -> h5py.File:
-    """Open an HDF5 file that says it is a panel of this version."""
-    if not path.is_file():
-        problem = "is a folder" if path.is_dir() else "does not exist"
-        raise PanelError(f"panel {path} {problem}", hint="make one with ragimpute prepare")
-    try:
-        with path.open("rb") as raw:
-            magic = raw.read(8)
-    except OSError as error:
-        raise PanelError(f"panel {path} cannot be read: {error.strerror}") from error
-    if magic != b"\x89HDF\r\n\x1a\n":
-        like_vcf = magic[:2] == b"\x1f\x8b" or magic[:6] == b"##file" or magic[:3] == b"BCF"
-        raise PanelError(
-            f"{path} is not a panel (not HDF5)"
-            + (", but looks like a VCF/BCF" if like_vcf else ""),
-            hint="make one with ragimpute prepare",
-        )
-    try:
-        file = h5py.File(path, "r", locking="best-effort")
-    except OSError as error:
-        reason = "it is truncated" if "truncated" in str(error) else "HDF5 cannot open it"
-        raise _damaged(path, reason) from error
-    try:
-        with _reading(path):
-            name = file.attrs.get("format", b"")
-            version = int(file.attrs.get("format_version", 0))
-            if name != FORMAT.encode():
-                raise PanelError(
-                    f"{path} is an HDF5 file, but not a panel",
-                    hint="a scikit-allel HDF5 becomes a panel by ragimpute prepare",
-                )
-            if version != FORMAT_VERSION:
-                age = "newer" if version > FORMAT_VERSION else "older"
-                raise PanelError(
-                    f"panel {path} has format version {version}; this ragimpute reads "
-                    f"{FORMAT_VERSION}",
-                    hint=f"it was made by a {age} ragimpute: "
-                    + ("update ragimpute" if age == "newer" else "run ragimpute prepare again"),
-                )
-    except BaseException:
-        file.close()
-        raise
-    return file

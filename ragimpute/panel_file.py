@@ -1,4 +1,4 @@
-"""The HDF5 file that a panel is written into: safe on a full disk, its datasets growing."""
+"""The HDF5 file of a panel: written safely on a full disk, opened only if it is what it says."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from ragimpute.errors import InputError
-from ragimpute.panel_format import digest_array, new_digest
+from ragimpute.errors import InputError, PanelError
+from ragimpute.panel_format import FORMAT, FORMAT_VERSION, digest_array, new_digest
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
@@ -140,3 +140,65 @@ def write_whole(file: h5py.File, name: str, values: np.ndarray) -> str:
     )
     dataset.attrs["digest"] = np.bytes_(digest.hexdigest())
     return digest.hexdigest()
+
+
+def damaged(path: Path, problem: str) -> PanelError:
+    """The error for a panel that cannot be trusted."""
+    return PanelError(
+        f"panel {path} is damaged: {problem}", hint="make it again with ragimpute prepare"
+    )
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn HDF5's errors into one line about the panel."""
+    try:
+        yield
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        reason = str(error.args[0] if error.args else error).splitlines()[0]
+        raise damaged(path, reason) from error
+
+
+def open_file(path: Path) -> h5py.File:
+    """Open an HDF5 file that says it is a panel of this version."""
+    if not path.is_file():
+        problem = "is a folder" if path.is_dir() else "does not exist"
+        raise PanelError(f"panel {path} {problem}", hint="make one with ragimpute prepare")
+    try:
+        with path.open("rb") as raw:
+            magic = raw.read(8)
+    except OSError as error:
+        raise PanelError(f"panel {path} cannot be read: {error.strerror}") from error
+    if magic != b"\x89HDF\r\n\x1a\n":
+        like_vcf = magic[:2] == b"\x1f\x8b" or magic[:6] == b"##file" or magic[:3] == b"BCF"
+        raise PanelError(
+            f"{path} is not a panel (not HDF5)"
+            + (", but looks like a VCF/BCF" if like_vcf else ""),
+            hint="make one with ragimpute prepare",
+        )
+    try:
+        file = h5py.File(path, "r", locking="best-effort")
+    except OSError as error:
+        reason = "it is truncated" if "truncated" in str(error) else "HDF5 cannot open it"
+        raise damaged(path, reason) from error
+    try:
+        with reading(path):
+            name = file.attrs.get("format", b"")
+            version = int(file.attrs.get("format_version", 0))
+            if name != FORMAT.encode():
+                raise PanelError(
+                    f"{path} is an HDF5 file, but not a panel",
+                    hint="a scikit-allel HDF5 becomes a panel by ragimpute prepare",
+                )
+            if version != FORMAT_VERSION:
+                age = "newer" if version > FORMAT_VERSION else "older"
+                raise PanelError(
+                    f"panel {path} has format version {version}; this ragimpute reads "
+                    f"{FORMAT_VERSION}",
+                    hint=f"it was made by a {age} ragimpute: "
+                    + ("update ragimpute" if age == "newer" else "run ragimpute prepare again"),
+                )
+    except BaseException:
+        file.close()
+        raise
+    return file
