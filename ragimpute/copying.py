@@ -408,28 +408,38 @@ class Window:
         All M sites of the window.
     position_cm
         Shape (M,), float64, cM, non-decreasing.
+    core
+        Half-open range of the sites that are imputed; those outside it are buffer, where only
+        typed sites count.
     """
 
     typed: TypedSites
     typed_index: np.ndarray
     haplotypes: Haplotypes
     position_cm: np.ndarray
+    core: tuple[int, int]
 
     @classmethod
     def build(
-        cls, haplotypes: Haplotypes, position_cm: np.ndarray, typed_index: np.ndarray
+        cls,
+        haplotypes: Haplotypes,
+        position_cm: np.ndarray,
+        typed_index: np.ndarray,
+        core: tuple[int, int] | None = None,
     ) -> Window:
-        """Pack the typed sites of a window."""
+        """Pack the typed sites of a window; ``core`` None: all its sites."""
         typed = TypedSites.pack(haplotypes.alleles(typed_index), position_cm[typed_index])
-        return cls(typed, np.asarray(typed_index, np.int64), haplotypes, position_cm)
+        typed_index = np.asarray(typed_index, np.int64)
+        return cls(typed, typed_index, haplotypes, position_cm, core or (0, len(position_cm)))
 
     @property
     def num_sites(self) -> int:
         return len(self.position_cm)
 
     def bounds(self) -> np.ndarray:
-        """Shape (T + 2,), int64: sites [bounds[t + 1], bounds[t + 2]) follow typed site t."""
-        return np.concatenate([[0], self.typed_index, [self.num_sites]]).astype(np.int64)
+        """Shape (T + 2,), int64: core sites [bounds[t + 1], bounds[t + 2]) follow typed site t."""
+        edges = np.concatenate([[0], self.typed_index, [self.num_sites]])
+        return np.clip(edges, *self.core).astype(np.int64)
 
     def flank_switch_probs(self, switch_rate: float) -> tuple[np.ndarray, np.ndarray]:
         """Switch probability from each site to the typed sites on its left and right, float32."""
@@ -464,7 +474,7 @@ def copy_haplotypes(
     threads: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
-    """Posterior probability of ALT at every site of a window, by Li-Stephens copying.
+    """Posterior probability of ALT at a window's core sites, by Li-Stephens copying.
 
     Parameters
     ----------
@@ -484,11 +494,13 @@ def copy_haplotypes(
 
     Returns
     -------
-    Shape (n, M), float32, in [0, 1].
+    Shape (n, core sites), float32, in [0, 1].
     """
     n = alleles.shape[1]
     out = np.empty((n, window.num_sites), dtype=np.float32)
     target, observed = pack_words(alleles)
+    if window.typed.num_typed == 0:
+        raise ValueError("a window without typed sites has nothing to copy by")
     rho = switch_probs(window.typed.position_cm, switch_rate=parameters.switch_rate)
     near = window.flank_switch_probs(parameters.switch_rate)
     err = np.float32(parameters.mismatch_prob)
@@ -510,8 +522,10 @@ def copy_haplotypes(
                 progress(1)
 
     run_parts(run, n, threads)
+    start, stop = window.core
+    out = out[:, start:stop]
     np.clip(out, 0, 1, out=out)
-    flip = ~window.haplotypes.alt_is_minor
+    flip = ~window.haplotypes.alt_is_minor[start:stop]
     out[:, flip] = 1 - out[:, flip]
     return out
 

@@ -1,0 +1,485 @@
+"""From a target VCF and a panel to an imputed VCF: windows in, dosages out."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ragimpute import __version__
+from ragimpute.errors import InputError
+from ragimpute.impute_models import Imputer, make_imputer
+from ragimpute.match import Match, match_sites, target_region
+from ragimpute.panel import Panel
+from ragimpute.sites import Region
+from ragimpute.vcf import Target, read_target
+from ragimpute.vcf_write import ImputedBlock, ImputedWriter
+
+log = logging.getLogger("ragimpute")
+
+Progress = Callable[[str, int, int], None]
+# Allele probabilities of one window, all targets: float32, twice (both layouts).
+_WINDOW_BYTES = 192 * 2**20
+_FIELDS = ("GT", "DS", "GP", "HDS", "AP")
+
+
+@dataclass
+class ImputeSummary:
+    """What a run did, for its report.
+
+    Attributes
+    ----------
+    out, panel, target, model
+        The files, and the model's name.
+    num_samples, num_haplotypes, num_sites, num_typed
+        Targets; panel haplotypes; sites written, and those of them that the target types.
+    counts
+        Target records by what became of them (see :class:`ragimpute.match.Match`), and genotypes.
+    position_bp, maf, dr2, typed
+        One entry for each site written: int32; float32 (panel's); float32; bool.
+    seconds
+        Wall time by stage.
+    peak_rss_mb
+        Peak resident memory of the process, MiB.
+    settings, versions
+        What the run used: ne, err, windows, seed ...; package versions.
+    warnings
+        What a user should know, one line each.
+    """
+
+    out: str
+    panel: str
+    target: str
+    model: str
+    num_samples: int = 0
+    num_haplotypes: int = 0
+    num_sites: int = 0
+    num_typed: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    position_bp: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
+    maf: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    dr2: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    typed: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    seconds: dict[str, float] = field(default_factory=dict)
+    peak_rss_mb: float = 0.0
+    settings: dict[str, object] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+class Stopwatch:
+    """Adds up wall time by stage."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self.seconds = seconds
+        self._start = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """Count the time since the last lap to ``stage``."""
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._start
+        self._start = now
+
+
+def estimated_r2(allele_prob: np.ndarray) -> np.ndarray:
+    """Squared correlation of allele dosage with the true allele, estimated without truth.
+
+    Parameters
+    ----------
+    allele_prob
+        Shape (m, n), P(ALT) of each haplotype; NaN where there is none.
+
+    Returns
+    -------
+    Shape (m,), float32, in [0, 1]: var(p) / (mean p (1 - mean p)); 0 where p does not vary. If the
+    probabilities are calibrated this is what the true r2 is expected to be, haploid or diploid.
+
+    References
+    ----------
+    Minimac's Rsq (Li et al. 2010), over haplotypes.
+    """
+    mean = np.nanmean(allele_prob, axis=1, dtype=np.float64)
+    variance = np.nanmean(np.square(allele_prob, dtype=np.float64), axis=1) - mean**2
+    expected = mean * (1 - mean)
+    r2 = np.divide(variance, expected, out=np.zeros_like(mean), where=expected > 1e-9)
+    return np.clip(r2, 0, 1).astype(np.float32)
+
+
+def plan_windows(
+    position_cm: np.ndarray,
+    start: int,
+    stop: int,
+    *,
+    window_cm: float,
+    buffer_cm: float,
+    max_sites: int,
+) -> list[tuple[int, int, int, int]]:
+    """Cut the sites [start, stop) into windows with buffers.
+
+    Parameters
+    ----------
+    position_cm
+        Shape (M,), float64, cM, non-decreasing: all of the panel's sites.
+    start, stop
+        Sites to report.
+    window_cm, max_sites
+        A window ends before it spans more than so many cM or sites; > 0.
+    buffer_cm
+        Flank on each side that is read but not reported; may reach beyond [start, stop); >= 0.
+
+    Returns
+    -------
+    (buffer start, start, stop, buffer stop) of each window; the cores follow on each other.
+    """
+    if window_cm <= 0 or buffer_cm < 0 or max_sites < 1:
+        raise ValueError(f"window_cm {window_cm}, buffer_cm {buffer_cm}, max_sites {max_sites}")
+    windows = []
+    first = start
+    while first < stop:
+        by_cm = int(np.searchsorted(position_cm, position_cm[first] + window_cm, side="right"))
+        last = min(stop, max(first + 1, by_cm), first + max_sites)
+        # Even out: a short remainder would cost as much buffer as a full window.
+        if last < stop and stop - last < (last - first) // 4:
+            last = first + (stop - first + 1) // 2
+        left = int(np.searchsorted(position_cm, position_cm[first] - buffer_cm, side="left"))
+        right = int(np.searchsorted(position_cm, position_cm[last - 1] + buffer_cm, side="right"))
+        windows.append((left, first, last, right))
+        first = last
+    return windows
+
+
+def impute(
+    target: str | Path,
+    panel: str | Path,
+    out: str | Path,
+    *,
+    index: str | Path | None = None,
+    model: str | Path = "default",
+    genetic_map: str | Path | None = None,
+    cm_per_mb: float | None = None,
+    region: Region | None = None,
+    fields: Sequence[str] = ("GT", "DS", "GP"),
+    ne: float | None = None,
+    err: float | None = None,
+    threads: int = 1,
+    seed: int = 1,
+    window_cm: float = 40.0,
+    buffer_cm: float = 2.0,
+    device: str = "auto",
+    progress: Progress | None = None,
+    command: str | None = None,
+    force: bool = False,
+) -> ImputeSummary:
+    """Impute a phased target from a panel and write a VCF or BCF.
+
+    Parameters
+    ----------
+    target, panel, out
+        Phased VCF/BCF; panel.h5 or a phased VCF/BCF, which is prepared on the fly; the output, of
+        the kind that its suffix says ("-": VCF to standard output).
+    index
+        A folder that ``ragimpute index`` made, or None to retrieve without one.
+    model
+        A shipped model's name, or a folder that ``ragimpute train`` made.
+    genetic_map, cm_per_mb
+        For a panel VCF only: a map, or a uniform rate.
+    region
+        Sites to write; None: all of the panel.
+    fields
+        FORMAT fields, of GT, DS, GP, HDS, AP.
+    ne, err
+        Effective population size and mismatch probability; None: chosen on the panel.
+    threads, seed
+        The output does not depend on ``threads``.
+    window_cm, buffer_cm
+        See :func:`plan_windows`.
+    device
+        "auto", "cpu" or "cuda": where a network runs.
+    progress
+        Called as ``progress(stage, done, total)``.
+    command
+        Recorded in the output's header.
+    force
+        Write over an existing output.
+
+    Raises
+    ------
+    InputError, PanelError, ModelError
+        If an input cannot be used, or inputs do not belong together.
+    """
+    summary = ImputeSummary(str(out), str(panel), str(target), str(model))
+    _check_output(out, [target, panel, genetic_map], force=force)
+    unknown = [name for name in fields if name not in _FIELDS]
+    if unknown or len(set(fields)) != len(fields) or not fields:
+        raise InputError(
+            f"FORMAT fields {','.join(fields) or 'none'} cannot be written",
+            hint=f"choose from {','.join(_FIELDS)}, each once",
+        )
+    watch = Stopwatch(summary.seconds)
+    report = progress or (lambda stage, done, total: None)
+    with ExitStack() as stack:
+        source = stack.enter_context(
+            _open_panel(panel, genetic_map, cm_per_mb, region, threads, summary, stack)
+        )
+        start, stop = source.site_range(region)
+        if start == stop:
+            raise InputError(
+                f"panel {panel} has no site in region {region}",
+                hint=f"the panel spans {_span(source)}",
+            )
+        watch.lap("read")
+        given = _read_phased_target(target, source, region, buffer_cm)
+        shared = match_sites(given, source, 0, source.num_sites)
+        summary.counts.update(shared.counts)
+        summary.num_samples = len(given.samples)
+        summary.num_haplotypes = source.num_haplotypes
+        _warn(summary, given, source, shared, start, stop)
+        watch.lap("read")
+
+        imputer = make_imputer(
+            model, source, shared.panel_index, index=index, ne=ne, err=err, seed=seed,
+            device=device, threads=threads,
+        )  # fmt: skip
+        summary.settings.update(
+            imputer.settings, fields=",".join(fields), window_cm=window_cm, buffer_cm=buffer_cm,
+            threads=threads, seed=seed, region=str(region) if region else "all",
+        )  # fmt: skip
+        watch.lap("model")
+        columns = _Columns(shared.alleles)
+        budget = max(1000, _WINDOW_BYTES // (4 * max(1, columns.num)))
+        windows = plan_windows(
+            source.position_cm, start, stop,
+            window_cm=window_cm, buffer_cm=buffer_cm, max_sites=budget,
+        )  # fmt: skip
+        writer = stack.enter_context(
+            ImputedWriter(
+                out,
+                samples=given.samples,
+                contigs=[(given.sites.contig, source.contig_length)],
+                fields=tuple(fields),
+                command=command,
+                threads=threads,
+            )
+        )
+        kept = []
+        total = stop - start
+        for window in windows:
+            kept.append(
+                _impute_window(source, given, shared, columns, imputer, window, writer, watch)
+            )
+            report("impute", window[2] - start, total)
+        writer.close()
+        watch.lap("write")
+    summary.position_bp = source.sites.position_bp[start:stop]
+    af = source.af[start:stop]
+    summary.maf = np.minimum(af, 1 - af)
+    summary.dr2 = np.concatenate([dr2 for dr2, _ in kept])
+    summary.typed = np.concatenate([typed for _, typed in kept])
+    summary.num_sites = total
+    summary.num_typed = int(summary.typed.sum())
+    summary.seconds.update(imputer.seconds)
+    summary.peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    summary.versions = {
+        "ragimpute": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+    }
+    return summary
+
+
+class _Columns:
+    """Which haplotypes of the target exist: (T, N, 2) alleles to columns (T, n) and back."""
+
+    def __init__(self, alleles: np.ndarray) -> None:
+        self.present = ~(alleles == -2).all(axis=0)  # (N, 2)
+        self.present[:, 0] = True
+        self.num = int(self.present.sum())
+        self.alleles = np.ascontiguousarray(alleles[:, self.present])  # (T, n)
+        self.alleles[self.alleles == -2] = -1
+
+    def restore(self, values: np.ndarray, fill: float) -> np.ndarray:
+        """(m, n) to (m, N, 2), ``fill`` where a sample is haploid."""
+        if self.present.all():
+            return values.reshape(len(values), -1, 2)
+        full = np.full((len(values), *self.present.shape), fill, dtype=values.dtype)
+        full[:, self.present] = values
+        return full
+
+
+def _impute_window(
+    panel: Panel,
+    target: Target,
+    shared: Match,
+    columns: _Columns,
+    imputer: Imputer,
+    window: tuple[int, int, int, int],
+    writer: ImputedWriter,
+    watch: Stopwatch,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Impute and write one window; returns DR2 and typed flags of its sites."""
+    left, start, stop, right = window
+    first, last = np.searchsorted(shared.panel_index, [left, right])
+    typed_index = shared.panel_index[first:last]
+    alleles = columns.alleles[first:last]
+    if len(typed_index):
+        prob = imputer.impute(left, right, (start, stop), typed_index, alleles)  # (n, m)
+    else:
+        prob = np.repeat(panel.af[None, start:stop], columns.num, axis=0)
+    prob = np.ascontiguousarray(prob.T)  # (m, n)
+    called = np.full((stop - start, columns.num), -1, np.int8)
+    inside = (typed_index >= start) & (typed_index < stop)
+    called[typed_index[inside] - start] = alleles[inside]
+    np.copyto(prob, called, where=called >= 0)
+    typed = np.zeros(stop - start, bool)
+    typed[typed_index[inside] - start] = True
+    dr2 = estimated_r2(prob)
+    af = prob.mean(axis=1, dtype=np.float64)
+    watch.lap("impute")
+    writer.write(
+        ImputedBlock(
+            sites=panel.sites.take(slice(start, stop)),
+            allele_prob=columns.restore(prob, np.nan),
+            called=columns.restore(called, -2),
+            info={
+                "AF": af.astype(np.float32),
+                "MAF": np.minimum(af, 1 - af).astype(np.float32),
+                "DR2": dr2,
+            },
+            typed=typed,
+        )
+    )
+    watch.lap("write")
+    return dr2, typed
+
+
+def _check_output(out: str | Path, inputs: Sequence[str | Path | None], *, force: bool) -> None:
+    """Refuse an output that is an input, exists already, or has a suffix that says nothing."""
+    if str(out) == "-":
+        return
+    path = Path(out)
+    for given in inputs:
+        if given is not None and path.exists() and Path(given).exists() and path.samefile(given):
+            raise InputError(
+                f"output {path} is the same file as input {given}", hint="choose another -o"
+            )
+    if not path.name.endswith((".vcf", ".vcf.gz", ".bcf")):
+        raise InputError(
+            f"output {path} does not end in .vcf, .vcf.gz or .bcf",
+            hint="name the output after the format that it should have",
+        )
+    if path.is_dir():
+        raise InputError(f"output {path} is a folder", hint="name a file")
+    if not path.parent.is_dir():
+        raise InputError(
+            f"the folder of output {path} does not exist", hint=f"mkdir -p {path.parent}"
+        )
+
+
+def _open_panel(
+    panel: str | Path,
+    genetic_map: str | Path | None,
+    cm_per_mb: float | None,
+    region: Region | None,
+    threads: int,
+    summary: ImputeSummary,
+    stack: ExitStack,
+) -> Panel:
+    """Open panel.h5, or prepare a VCF/BCF into a temporary one."""
+    path = Path(panel)
+    if not path.name.endswith((".vcf", ".vcf.gz", ".vcf.bgz", ".bcf")):
+        if genetic_map is not None or cm_per_mb is not None:
+            raise InputError(
+                f"a genetic map was given, but panel {path} holds one already",
+                hint="leave out --map/--cm-per-mb, or prepare the panel again with them",
+            )
+        return Panel.open(path)
+    from ragimpute.prepare import prepare
+
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ragimpute-"))
+    prepared = Path(folder) / "panel.h5"
+    prepare(
+        path, prepared, genetic_map=genetic_map, cm_per_mb=cm_per_mb, region=None, threads=threads
+    )
+    keep = path.name.split(".")[0] + ".h5"
+    summary.warnings.append(
+        f"panel {path} was prepared for this run only; to keep it: "
+        f"ragimpute prepare {path} -o {keep}"
+    )
+    return Panel.open(prepared)
+
+
+def _read_phased_target(
+    target: str | Path, panel: Panel, region: Region | None, buffer_cm: float
+) -> Target:
+    """Read the target around the region, and refuse unphased genotypes."""
+    wide = region
+    if region is not None:
+        start, stop = panel.site_range(region)
+        cm = panel.position_cm
+        left = int(np.searchsorted(cm, cm[start] - buffer_cm))
+        right = int(np.searchsorted(cm, cm[stop - 1] + buffer_cm, side="right"))
+        bp = panel.sites.position_bp
+        wide = Region(region.contig, int(bp[left]), int(bp[right - 1]) + 1)
+    given = read_target(target, region=target_region(target, panel, wide))
+    loose = ~given.phased
+    if loose.any():
+        site, sample = np.argwhere(loose)[0]
+        raise InputError(
+            f"target {target} is not phased: {int(loose.sum())} unphased heterozygous genotypes, "
+            f"the first at {given.sites.contig}:{given.sites.position_bp[site]} in sample "
+            f"{given.samples[sample]}",
+            hint="phase it against the panel first, e.g. with Beagle, SHAPEIT or Eagle",
+        )
+    return given
+
+
+def _warn(
+    summary: ImputeSummary,
+    target: Target,
+    panel: Panel,
+    shared: Match,
+    start: int,
+    stop: int,
+) -> None:
+    """Collect what a user should know before the result is used."""
+    counts = shared.counts
+    records = sum(counts.values())
+    matched = counts["matched"] + counts["swapped"]
+    if counts["swapped"]:
+        summary.warnings.append(
+            f"{counts['swapped']} target records have REF and ALT swapped against the panel; "
+            "their alleles were recoded"
+        )
+    if matched < 0.5 * records:
+        summary.warnings.append(
+            f"only {matched} of {records} target records are panel sites: check the genome build "
+            "and the panel"
+        )
+    both = sorted(set(target.samples) & set(panel.samples))
+    if both:
+        shown = ", ".join(both[:3]) + (", ..." if len(both) > 3 else "")
+        summary.warnings.append(
+            f"{len(both)} target samples are in the panel too ({shown}): they will copy themselves"
+        )
+    inside = (shared.panel_index >= start) & (shared.panel_index < stop)
+    missing = int((shared.alleles == -1).sum())
+    summary.counts["typed"] = int(inside.sum())
+    summary.counts["missing_alleles"] = missing
+    for line in summary.warnings:
+        log.warning(line)
+
+
+def _span(panel: Panel) -> str:
+    """The panel's range of positions."""
+    at = panel.sites.position_bp
+    return f"{panel.contig}:{at[0]}-{at[-1]} ({panel.num_sites} sites)" if len(at) else "no site"
+
+

@@ -1,0 +1,462 @@
+"""FAISS retrieval of panel haplotypes by their alleles, window by window.
+
+Each site of a window becomes two bits, "is ALT" and "is REF". A hidden or untyped site of a query
+sets neither, so that it costs every panel haplotype the same: the Hamming distance is twice the
+number of mismatches plus the number of hidden sites. One index therefore serves every array and
+every training mask. Large panels get inverted lists (IVF), small ones an exhaustive index.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import faiss
+import numpy as np
+
+from ragimpute.errors import PanelError
+from ragimpute.match import marker_mask
+from ragimpute.panel import Panel
+
+FORMAT = "ragimpute-index"
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+# Below this size, searching every haplotype is faster than training and probing lists.
+IVF_FROM_HAPLOTYPES = 20_000
+_RECALL_QUERIES = 64
+_RECALL_K = 10
+
+Progress = Callable[[str, int, int], None]
+
+
+def code_alleles(alleles: np.ndarray) -> np.ndarray:
+    """Two bits a site: ALT, REF; neither where the allele is hidden.
+
+    Parameters
+    ----------
+    alleles
+        Shape (n, L), int8: 0, 1, or negative where hidden.
+
+    Returns
+    -------
+    Shape (n, max(1, ceil(2 L / 8))), uint8.
+    """
+    bits = np.zeros((alleles.shape[0], max(1, alleles.shape[1]), 2), dtype=bool)
+    bits[:, : alleles.shape[1], 0] = alleles == 1
+    bits[:, : alleles.shape[1], 1] = alleles == 0
+    return np.packbits(bits.reshape(alleles.shape[0], -1), axis=1, bitorder="little")
+
+
+@dataclass(frozen=True)
+class IndexSummary:
+    """What ``ragimpute index`` made: where, how many windows, their kind, recall and size."""
+
+    path: Path
+    num_windows: int
+    num_haplotypes: int
+    num_sites: int
+    kind: str
+    recall: float
+    num_bytes: int
+
+
+class WindowIndex:
+    """One FAISS binary index for each window of a panel.
+
+    Attributes
+    ----------
+    panel_checksum
+        The panel that it was made from.
+    windows
+        Shape (W, 2), int64: half-open ranges of panel sites.
+    markers
+        Shape (M,), bool: panel sites that are searched; a query's other sites are ignored.
+    kind
+        "flat" (exhaustive) or "ivf" (inverted lists).
+    recall
+        Share of the exhaustive search's 10 nearest that are found; 1 for "flat".
+    """
+
+    def __init__(
+        self,
+        *,
+        panel_checksum: str,
+        num_haplotypes: int,
+        windows: np.ndarray,
+        markers: np.ndarray,
+        kind: str,
+        num_lists: int,
+        num_probes: int,
+        indexes: dict[int, faiss.IndexBinary],
+        load: Callable[[int], faiss.IndexBinary] | None = None,
+        recall: float = 1.0,
+    ) -> None:
+        self.panel_checksum = panel_checksum
+        self.num_haplotypes = num_haplotypes
+        self.windows = windows
+        self.markers = markers
+        self.kind = kind
+        self.num_lists = num_lists
+        self.num_probes = num_probes
+        self.recall = recall
+        self._indexes = indexes
+        self._load = load
+
+    @classmethod
+    def build(
+        cls,
+        panel: Panel,
+        *,
+        kind: str = "auto",
+        windows: np.ndarray | None = None,
+        markers: np.ndarray | None = None,
+        progress: Progress | None = None,
+    ) -> WindowIndex:
+        """Index every window of a panel.
+
+        Parameters
+        ----------
+        panel
+            The panel; its haplotypes are read window by window.
+        kind
+            "flat", "ivf", or "auto": lists from 20,000 haplotypes on.
+        windows
+            Shape (W, 2), half-open site ranges; None: the panel's.
+        markers
+            Shape (M,), bool: sites to search by; None: all.
+        progress
+            Called as ``progress("index", done, total)`` after each window.
+        """
+        if kind not in ("auto", "flat", "ivf"):
+            raise ValueError(f"kind {kind!r} is not one of 'auto', 'flat', 'ivf'")
+        num = panel.num_haplotypes
+        if kind == "auto":
+            kind = "ivf" if num >= IVF_FROM_HAPLOTYPES else "flat"
+        windows = panel.windows if windows is None else windows
+        markers = np.ones(panel.num_sites, bool) if markers is None else markers
+        num_lists = max(1, min(int(np.sqrt(num)), num // 39)) if kind == "ivf" else 0
+        num_probes = max(1, num_lists // 8)
+        built, recalls = {}, []
+        for w, (start, stop) in enumerate(windows.tolist()):
+            alleles = panel.haplotypes(start, stop).alleles(markers[start:stop])
+            codes = code_alleles(alleles.T)[_tie_order(num, w)]
+            built[w], recall = _build_one(codes, kind, num_lists, num_probes)
+            recalls.append(recall)
+            if progress is not None:
+                progress("index", w + 1, len(windows))
+        return cls(
+            panel_checksum=panel.checksum,
+            num_haplotypes=num,
+            windows=windows,
+            markers=markers,
+            kind=kind,
+            num_lists=num_lists,
+            num_probes=num_probes,
+            indexes=built,
+            recall=float(np.mean(recalls)) if recalls else 1.0,
+        )
+
+    def _index(self, window: int) -> faiss.IndexBinary:
+        """A window's index, read from disk at its first use."""
+        if window not in self._indexes:
+            if self._load is None:
+                raise ValueError(f"window {window} is not in [0, {len(self.windows)})")
+            self._indexes[window] = self._load(window)
+        return self._indexes[window]
+
+    def search(
+        self,
+        window: int,
+        alleles: np.ndarray,
+        k: int,
+        *,
+        exclude: np.ndarray | None = None,
+        allowed: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """The panel haplotypes nearest to each query, by mismatches at its observed sites.
+
+        Parameters
+        ----------
+        window
+            Index of the window in [0, W).
+        alleles
+            Shape (B, L), int8, the queries' alleles at the window's sites; negative where hidden.
+        k
+            Haplotypes to retrieve, >= 1.
+        exclude
+            Shape (B, e), int: haplotypes that query i must not retrieve (its own sample's), padded
+            with -1; or None.
+        allowed
+            Shape (H,), bool: haplotypes that any query may retrieve; or None for all.
+
+        Returns
+        -------
+        Shape (B, k), int32: haplotype ids, nearest first; -1 where fewer than ``k`` may be had.
+        Equally near haplotypes come in an order that depends on the window, not on their number,
+        so that no haplotype is favoured everywhere.
+
+        Raises
+        ------
+        ValueError
+            If ``alleles`` does not have the window's number of sites, or ``k < 1``.
+        """
+        start, stop = self.windows[window]
+        if alleles.shape[1] != stop - start or k < 1:
+            raise ValueError(
+                f"queries have {alleles.shape[1]} sites, window {window} has {stop - start}; k {k}"
+            )
+        index = self._index(window)
+        order = _tie_order(self.num_haplotypes, window)
+        codes = code_alleles(alleles[:, self.markers[start:stop]])
+        spare = 0 if exclude is None else exclude.shape[1]
+        if allowed is not None:
+            spare += int((~allowed).sum())
+        # Most of what is not allowed is not near: ask for a few more first, for all if need be.
+        ask = min(self.num_haplotypes, k + spare if spare <= 64 else 2 * k + 64)
+        while True:
+            _, slots = index.search(codes, ask)
+            ids = np.where(slots >= 0, order[slots], -1)
+            keep = ids >= 0
+            if allowed is not None:
+                keep &= allowed[ids]
+            if exclude is not None:
+                keep &= (ids[:, :, None] != exclude[:, None, :]).all(2)
+            if ask == self.num_haplotypes or (keep.sum(1) >= k).all():
+                break
+            ask = min(self.num_haplotypes, 4 * ask)
+        first = np.argsort(~keep, axis=1, kind="stable")[:, :k]
+        found = np.take_along_axis(np.where(keep, ids, -1), first, axis=1).astype(np.int32)
+        if found.shape[1] < k:
+            found = np.pad(found, ((0, 0), (0, k - found.shape[1])), constant_values=-1)
+        return found
+
+    def save(self, path: str | Path) -> int:
+        """Write the folder ``path`` (under a temporary name, then renamed); returns its bytes."""
+        path = Path(path)
+        temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            temporary.mkdir(parents=True)
+            files = []
+            for w in range(len(self.windows)):
+                name = f"window_{w:05d}.faiss"
+                faiss.write_index_binary(self._index(w), str(temporary / name))
+                files.append({"file": name, "sha256": _sha256(temporary / name)})
+            marker_bits = np.packbits(self.markers)
+            manifest = {
+                "format": FORMAT,
+                "format_version": FORMAT_VERSION,
+                "panel_checksum": self.panel_checksum,
+                "num_haplotypes": self.num_haplotypes,
+                "num_sites": len(self.markers),
+                "num_markers": int(self.markers.sum()),
+                "markers_hex": "" if self.markers.all() else marker_bits.tobytes().hex(),
+                "metric": "hamming, two bits a site",
+                "kind": self.kind,
+                "num_lists": self.num_lists,
+                "num_probes": self.num_probes,
+                "recall_at_10": round(self.recall, 4),
+                "windows": self.windows.tolist(),
+                "files": files,
+            }
+            text = json.dumps(manifest, indent=1)
+            (temporary / MANIFEST).write_text(text + "\n")
+            num_bytes = sum(file.stat().st_size for file in temporary.iterdir())
+            if path.exists():
+                shutil.rmtree(path)
+            temporary.rename(path)
+        except OSError as error:
+            raise PanelError(
+                f"index {path} cannot be written: {error.strerror or error}",
+                hint="check the folder's permissions and free space",
+            ) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return num_bytes
+
+    @classmethod
+    def open(cls, path: str | Path, panel: Panel) -> WindowIndex:
+        """Open an index folder and check that it belongs to ``panel``.
+
+        Raises
+        ------
+        PanelError
+            If the folder is missing, damaged, of another version, or made from another panel.
+        """
+        path = Path(path)
+        manifest = read_manifest(path)
+        if manifest["panel_checksum"] != panel.checksum:
+            raise PanelError(
+                f"index {path} was made from another panel (checksum "
+                f"{manifest['panel_checksum'][:12]}) than {panel.path} ({panel.checksum[:12]})",
+                hint=f"make it again: ragimpute index {panel.path} -o {path}",
+            )
+        files = manifest["files"]
+
+        def load(window: int) -> faiss.IndexBinary:
+            entry = files[window]
+            file = path / entry["file"]
+            if not file.is_file() or _sha256(file) != entry["sha256"]:
+                state = "does not match its checksum" if file.is_file() else "is missing"
+                raise PanelError(
+                    f"index {path} is damaged: {entry['file']} {state}",
+                    hint=f"make it again: ragimpute index {panel.path} -o {path}",
+                )
+            index = faiss.read_index_binary(str(file))
+            if manifest["kind"] == "ivf":
+                index.nprobe = manifest["num_probes"]
+            return index
+
+        bits = np.frombuffer(bytes.fromhex(manifest["markers_hex"]), np.uint8)
+        markers = np.unpackbits(bits, count=panel.num_sites).astype(bool) if len(bits) else None
+        return cls(
+            panel_checksum=manifest["panel_checksum"],
+            num_haplotypes=manifest["num_haplotypes"],
+            windows=np.array(manifest["windows"], dtype=np.int64).reshape(-1, 2),
+            markers=np.ones(panel.num_sites, bool) if markers is None else markers,
+            kind=manifest["kind"],
+            num_lists=manifest["num_lists"],
+            num_probes=manifest["num_probes"],
+            recall=manifest["recall_at_10"],
+            indexes={},
+            load=load,
+        )
+
+
+def read_manifest(path: str | Path) -> dict:
+    """The manifest of an index folder, checked for form and version.
+
+    Raises
+    ------
+    PanelError
+        If ``path`` is not an index folder of this version.
+    """
+    path = Path(path)
+    file = path / MANIFEST
+    if not file.is_file():
+        problem = "does not exist" if not path.exists() else f"holds no {MANIFEST}"
+        raise PanelError(f"index {path} {problem}", hint="make one with ragimpute index")
+    needed = {
+        "panel_checksum": str,
+        "num_haplotypes": int,
+        "num_sites": int,
+        "markers_hex": str,
+        "kind": str,
+        "num_lists": int,
+        "num_probes": int,
+        "recall_at_10": (int, float),
+        "windows": list,
+        "files": list,
+    }
+    try:
+        manifest = json.loads(file.read_text())
+        version = manifest.get("format_version")
+        fits = manifest.get("format") == FORMAT and all(
+            isinstance(manifest.get(key), kind) for key, kind in needed.items()
+        )
+        fits = fits and len(manifest["windows"]) == len(manifest["files"])
+    except (OSError, UnicodeDecodeError, ValueError, AttributeError) as error:
+        raise PanelError(
+            f"index {path} is damaged: {MANIFEST} cannot be read", hint="make it again"
+        ) from error
+    if not fits or version != FORMAT_VERSION:
+        raise PanelError(
+            f"index {path} is not an index of version {FORMAT_VERSION} (found version {version})",
+            hint="make it again with ragimpute index",
+        )
+    return manifest
+
+
+def build_index(
+    panel_path: str | Path,
+    out: str | Path,
+    *,
+    kind: str = "auto",
+    sites: str | Path | None = None,
+    progress: Progress | None = None,
+    force: bool = False,
+) -> IndexSummary:
+    """Build and save the index of a panel: what ``ragimpute index`` does.
+
+    Parameters
+    ----------
+    panel_path, out
+        panel.h5; the folder to write.
+    kind
+        See :meth:`WindowIndex.build`.
+    sites
+        A VCF/BCF of the array: only its sites are searched by; None: all of the panel's.
+    progress
+        See :meth:`WindowIndex.build`.
+    force
+        Replace ``out`` if it is an index already.
+
+    Raises
+    ------
+    PanelError, InputError
+        If an input cannot be used, or ``out`` exists and is not to be replaced.
+    """
+    out = Path(out)
+    if out.exists() and not (force and (out / MANIFEST).is_file()):
+        raise PanelError(
+            f"{out} exists already",
+            hint="choose another -o, or --force to replace an index"
+            if (out / MANIFEST).is_file()
+            else "choose another -o; --force replaces only an index",
+        )
+    with Panel.open(panel_path) as panel:
+        markers = None if sites is None else marker_mask(sites, panel)
+        index = WindowIndex.build(panel, kind=kind, markers=markers, progress=progress)
+        num_bytes = index.save(out)
+    return IndexSummary(
+        path=out,
+        num_windows=len(index.windows),
+        num_haplotypes=index.num_haplotypes,
+        num_sites=int(index.markers.sum()),
+        kind=index.kind,
+        recall=index.recall,
+        num_bytes=num_bytes,
+    )
+
+
+def _tie_order(num_haplotypes: int, window: int) -> np.ndarray:
+    """The order in which a window's haplotypes are stored: equal distances come in it."""
+    return np.random.default_rng((window, num_haplotypes)).permutation(num_haplotypes)
+
+
+def _build_one(
+    codes: np.ndarray, kind: str, num_lists: int, num_probes: int
+) -> tuple[faiss.IndexBinary, float]:
+    """The index of one window's haplotypes and its recall at 10."""
+    exact = faiss.IndexBinaryFlat(8 * codes.shape[1])
+    exact.use_heap = False  # up to 4 times faster
+    exact.add(codes)
+    if kind == "flat":
+        return exact, 1.0
+    quantizer = faiss.IndexBinaryFlat(8 * codes.shape[1])
+    index = faiss.IndexBinaryIVF(quantizer, 8 * codes.shape[1], num_lists)
+    index.own_fields = True
+    quantizer.this.disown()
+    index.train(codes)
+    index.add(codes)
+    index.nprobe = num_probes
+    queries = codes[:: max(1, len(codes) // _RECALL_QUERIES)][:_RECALL_QUERIES]
+    k = min(_RECALL_K, len(codes))
+    true, _ = exact.search(queries, k)
+    found, ids = index.search(queries, k)
+    # Ties make ids ambiguous: a hit is a neighbour no farther than the exact k-th.
+    return index, float(((found <= true[:, -1:]) & (ids >= 0)).mean())
+
+
+def _sha256(file: Path) -> str:
+    """Checksum of a file."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,147 @@
+"""Which target records are panel sites, and their alleles as the panel counts them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ragimpute.errors import InputError
+from ragimpute.panel import Panel
+from ragimpute.sites import Region, Sites
+from ragimpute.vcf import Target, contigs_of, read_target
+
+_COMPLEMENT = {"A": "T", "C": "G", "G": "C", "T": "A"}
+
+
+@dataclass(frozen=True)
+class Match:
+    """Target records that are panel sites.
+
+    Attributes
+    ----------
+    panel_index
+        Shape (T,), int64, ascending: the panel sites that the target types.
+    alleles
+        Shape (T, N, 2), int8: 0 the panel's REF, 1 its ALT, -1 missing, -2 haploid fill.
+    phased
+        Shape (T, N), bool.
+    counts
+        Target records by what became of them: "matched", "swapped", "not_in_panel",
+        "allele_mismatch", "duplicate".
+    """
+
+    panel_index: np.ndarray
+    alleles: np.ndarray
+    phased: np.ndarray
+    counts: dict[str, int]
+
+
+def match_sites(target: Target, panel: Panel, start: int, stop: int) -> Match:
+    """Find the target's records among the panel sites [start, stop) by POS, REF and ALT.
+
+    A record whose REF and ALT are the panel's ALT and REF is matched with its alleles swapped;
+    of several records of one site the first is used. All others are counted by reason.
+
+    Raises
+    ------
+    InputError
+        If no record is a panel site; the message says what overlaps and the likely cause.
+    """
+    lookup = {key: start + i for i, key in enumerate(panel.sites.take(slice(start, stop)).keys())}
+    positions = set(panel.sites.position_bp[start:stop].tolist())
+    found: dict[int, tuple[int, bool]] = {}
+    counts: Counter[str] = Counter(dict.fromkeys(("matched", "swapped", "not_in_panel"), 0))
+    for i, (position, ref, alt) in enumerate(target.sites.keys()):
+        site = lookup.get((position, ref, alt))
+        swap = site is None and (position, alt, ref) in lookup
+        if swap:
+            site = lookup[position, alt, ref]
+        if site is None:
+            counts["allele_mismatch" if position in positions else "not_in_panel"] += 1
+        elif site in found:
+            counts["duplicate"] += 1
+        else:
+            found[site] = (i, swap)
+            counts["swapped" if swap else "matched"] += 1
+    if not found:
+        raise _no_overlap(target.sites, panel, start, stop, counts)
+    panel_index = np.array(sorted(found), dtype=np.int64)
+    rows = np.array([found[site][0] for site in panel_index], dtype=np.int64)
+    swapped = np.array([found[site][1] for site in panel_index], dtype=bool)
+    alleles = target.alleles[rows]
+    turned = swapped[:, None, None] & (alleles >= 0)
+    alleles = np.where(turned, 1 - alleles, alleles).astype(np.int8)
+    return Match(panel_index, alleles, target.phased[rows], dict(counts))
+
+
+def marker_mask(path: str | Path, panel: Panel) -> np.ndarray:
+    """Which panel sites a VCF/BCF of an array types, shape (M,), bool.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or shares no site with the panel.
+    """
+    region = target_region(path, panel, None)
+    target = read_target(path, region=region)
+    mask = np.zeros(panel.num_sites, dtype=bool)
+    mask[match_sites(target, panel, 0, panel.num_sites).panel_index] = True
+    return mask
+
+
+def target_region(path: str | Path, panel: Panel, region: Region | None) -> Region:
+    """The panel's part of a target file, in the target's own spelling of the contig.
+
+    "20" and "chr20" are taken for the same contig.
+
+    Raises
+    ------
+    InputError
+        If the target holds no records on the panel's contig.
+    """
+    contigs = contigs_of(path)
+    bare = panel.contig.removeprefix("chr")
+    names = [name for name in contigs if name.removeprefix("chr") == bare]
+    if not names:
+        shown = ", ".join(list(contigs)[:5]) + (", ..." if len(contigs) > 5 else "")
+        raise InputError(
+            f"target {path} has no records on the panel's contig {panel.contig}; it holds "
+            f"{shown or 'none'}",
+            hint="use the panel of the same chromosome, with positions of the same build",
+        )
+    if region is None:
+        return Region(names[0])
+    return Region(names[0], region.start_bp, region.stop_bp)
+
+
+def _no_overlap(
+    sites: Sites, panel: Panel, start: int, stop: int, counts: Counter[str]
+) -> InputError:
+    """The error for a target without a panel site, with the likely cause."""
+    at = panel.sites.position_bp[start:stop]
+    by_position = np.isin(sites.position_bp, at)
+    share = by_position.mean() if len(sites) else 0.0
+    target_range = f"{sites.contig}:{sites.position_bp.min()}-{sites.position_bp.max()}"
+    panel_range = f"{panel.contig}:{at.min()}-{at.max()}" if len(at) else f"{panel.contig}: no site"
+    panel_at = {p: (r, a) for p, r, a in panel.sites.take(slice(start, stop)).keys()}
+    flipped = 0
+    for position, ref, alt in sites.keys():
+        here = panel_at.get(position)
+        if here and {_COMPLEMENT.get(ref), _COMPLEMENT.get(alt)} == set(here):
+            flipped += 1
+    if len(at) and (sites.position_bp.max() < at.min() or sites.position_bp.min() > at.max()):
+        hint = "the ranges do not meet: check --region and that both use the same genome build"
+    elif flipped and flipped >= 0.5 * counts["allele_mismatch"]:
+        hint = "most alleles fit after a strand flip: bring the target to the forward strand first"
+    elif share < 0.5:
+        hint = "few positions agree: the files are probably of different genome builds"
+    else:
+        hint = "positions agree but alleles do not: fix REF/ALT first (bcftools +fixref)"
+    return InputError(
+        f"no target record is a panel site: target {target_range} ({len(sites)} records), panel "
+        f"{panel_range} ({stop - start} sites); {share:.0%} of records agree by position alone",
+        hint=hint,
+    )
