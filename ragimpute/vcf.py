@@ -1,0 +1,427 @@
+"""Read genotypes and dosages from VCF, VCF.gz and BCF.
+
+Alleles are int8: 0 REF, 1 ALT, -1 missing, -2 in the second slot of a haploid genotype. A record
+with several ALTs becomes one row for each of them, in which carriers of another ALT count as REF.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ragimpute.errors import InputError
+from ragimpute.sites import Region, Sites
+from ragimpute.vcf_header import read_header
+from ragimpute.vcf_records import RecordReader, contigs_with_records
+
+_BATCH_SITES = 4096
+_BATCH_BYTES = 2**26  # of alleles
+
+
+@dataclass(frozen=True)
+class SiteBatch:
+    """Genotypes at consecutive sites.
+
+    Attributes
+    ----------
+    sites
+        The sites, M of them.
+    alleles
+        Shape (M, N, 2), int8, in the coding of this module.
+    phased
+        Shape (M, N), bool; False only where the order of two alleles matters and is not known:
+        haploid, missing and homozygous genotypes count as phased.
+    """
+
+    sites: Sites
+    alleles: np.ndarray
+    phased: np.ndarray
+
+
+@dataclass(frozen=True)
+class Target:
+    """Typed genotypes of one contig.
+
+    Attributes
+    ----------
+    samples
+        Names, N of them.
+    sites
+        The typed sites, T of them, sorted by position.
+    alleles
+        Shape (T, N, 2), int8, in the coding of this module. A lone "." is haploid only in samples
+        with haploid genotypes elsewhere.
+    phased
+        Shape (T, N), bool, as in :class:`SiteBatch`.
+    multiallelic
+        Shape (T,), bool: the row comes from a record with several ALTs.
+    skipped
+        How many ALTs were left out, by reason: "no_alt" (ALT is "."), "symbolic" (such as <DEL>,
+        <NON_REF> or a breakend), "star" (the allele "*").
+    """
+
+    samples: list[str]
+    sites: Sites
+    alleles: np.ndarray
+    phased: np.ndarray
+    multiallelic: np.ndarray
+    skipped: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Dosages:
+    """ALT dosages of one contig.
+
+    Attributes
+    ----------
+    samples
+        Names, N of them.
+    sites
+        The sites, M of them, sorted by position.
+    dosage
+        Shape (M, N), float32, in [0, ploidy]; NaN where unknown.
+    ploidy
+        Shape (N,), int8: 1 for samples whose genotypes are all haploid, else 2.
+    dr2
+        Shape (M,), float32: INFO/DR2 or else INFO/R2; NaN if absent.
+    typed
+        Shape (M,), bool: INFO/TYPED, or no INFO/IMP where only that one is declared.
+    skipped
+        As in :class:`Target`.
+    """
+
+    samples: list[str]
+    sites: Sites
+    dosage: np.ndarray
+    ploidy: np.ndarray
+    dr2: np.ndarray
+    typed: np.ndarray
+    skipped: dict[str, int]
+
+
+def read_target(path: str | Path, *, region: Region | None = None, threads: int = 1) -> Target:
+    """Read the genotypes of a target.
+
+    Parameters
+    ----------
+    path
+        VCF, VCF.gz or BCF with FORMAT/GT, sorted by position. An index is used if there is one.
+    region
+        What to read, with or without "chr"; needed where the file holds several contigs.
+    threads
+        For decompression, >= 1.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, truncated or unsorted, has no samples, genotypes or
+        records, a sample twice, or several contigs and no region; or a ploidy above 2.
+    """
+    reader = RecordReader(path, region, threads)
+    reader.need_genotypes()
+    parts: list[SiteBatch] = []
+    multiallelic: list[np.ndarray] = []
+    for rows in _genotype_rows(reader, sort_check=True, keep_symbolic=False):
+        parts.append(rows.batch())
+        multiallelic.append(rows.multiallelic[: rows.count].copy())
+    if not parts:
+        raise reader.nothing_left()
+    alleles = np.concatenate([part.alleles for part in parts])
+    _mend_lone_missing(alleles)
+    return Target(
+        samples=reader.samples,
+        sites=_join([part.sites for part in parts]),
+        alleles=alleles,
+        phased=np.concatenate([part.phased for part in parts]),
+        multiallelic=np.concatenate(multiallelic),
+        skipped=reader.skipped,
+    )
+
+
+class PanelStream:
+    """A panel VCF/BCF, read in batches of a few thousand sites; memory does not grow with sites.
+
+    Sites come in file order, unchecked, and symbolic ALTs among them: ``write_panel`` leaves these
+    out, and names them.
+
+    Attributes
+    ----------
+    samples
+        Names.
+    contigs
+        Contigs that hold records.
+    skipped
+        How many ALTs were left out so far, by reason: "no_alt" (ALT is ".").
+    """
+
+    def __init__(self, path: str | Path, *, region: Region | None = None, threads: int = 1) -> None:
+        """Check the header and choose the contig.
+
+        Raises
+        ------
+        InputError
+            As for :func:`read_target`.
+        """
+        self._reader = RecordReader(path, region, threads)
+        self._reader.need_genotypes()
+        self.samples = self._reader.samples
+        self.skipped = self._reader.skipped
+
+    @cached_property
+    def contigs(self) -> list[str]:
+        """Contigs that hold records; read from the index, or else from the whole file."""
+        return list(contigs_with_records(self._reader.header))
+
+    @property
+    def num_without_alt(self) -> int:
+        """Records left out so far that have no ALT."""
+        return self.skipped.get("no_alt", 0)
+
+    def __iter__(self) -> Iterator[SiteBatch]:
+        """Batches from the first site on, each time that it is called.
+
+        Raises
+        ------
+        InputError
+            As for :func:`read_target`, apart from unsorted sites.
+        """
+        self.skipped.clear()
+        for rows in _genotype_rows(self._reader, sort_check=False, keep_symbolic=True):
+            yield rows.batch()
+
+
+def contigs_of(path: str | Path) -> dict[str, int | None]:
+    """Contigs that hold records, in file order, with their lengths in bp as declared, or None.
+
+    Without an index the whole file is read.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, truncated or not a VCF/BCF, or has no samples.
+    """
+    header = read_header(path)
+    return {name: header.contigs.get(name) for name in contigs_with_records(header)}
+
+
+def read_dosages(path: str | Path, *, region: Region | None = None, threads: int = 1) -> Dosages:
+    """Read ALT dosages: FORMAT/DS where there is one, else counted from FORMAT/GT.
+
+    Parameters
+    ----------
+    path
+        VCF, VCF.gz or BCF, sorted by position; DS with Number A or 1.
+    region
+        What to read, with or without "chr"; needed where the file holds several contigs.
+    threads
+        For decompression, >= 1.
+
+    Raises
+    ------
+    InputError
+        As for :func:`read_target`; or if neither DS nor GT is declared.
+    """
+    reader = RecordReader(path, region, threads)
+    declared = reader.header.formats
+    if not declared & {"DS", "GT"}:
+        raise InputError(f"{reader.path} declares neither FORMAT/DS nor FORMAT/GT")
+    rows = _DosageRows(reader)
+    for variant in reader.records(sort_check=True):
+        rows.add(variant)
+    if not rows.dosage:
+        raise reader.nothing_left()
+    return rows.result()
+
+
+class _Rows:
+    """Room for the genotypes of a batch of sites."""
+
+    def __init__(self, contig: str, size: int, num_samples: int) -> None:
+        self.contig = contig
+        self.count = 0
+        self.position: list[int] = []
+        self.ref: list[str] = []
+        self.alt: list[str] = []
+        self.id: list[str] = []
+        self.alleles = np.empty((size, num_samples, 2), dtype=np.int8)
+        self.phased = np.empty((size, num_samples), dtype=bool)
+        self.multiallelic = np.zeros(size, dtype=bool)
+
+    def add(self, variant: Any, alt: int, alleles: np.ndarray, phased: np.ndarray) -> None:
+        """Take one row."""
+        self.alleles[self.count] = alleles
+        self.phased[self.count] = phased
+        self.multiallelic[self.count] = len(variant.ALT) > 1
+        self.count += 1
+        self.position.append(variant.POS)
+        self.ref.append(variant.REF)
+        self.alt.append(variant.ALT[alt])
+        self.id.append(variant.ID or ".")
+
+    def batch(self) -> SiteBatch:
+        """The rows taken so far."""
+        alleles = self.alleles[: self.count]
+        first, second = alleles[:, :, 0], alleles[:, :, 1]
+        phased = self.phased[: self.count]
+        phased |= (first == second) | (second == -2)
+        sites = _sites(self.contig, self.position, self.ref, self.alt, self.id)
+        return SiteBatch(sites=sites, alleles=alleles, phased=phased)
+
+
+def _genotype_rows(
+    reader: RecordReader, *, sort_check: bool, keep_symbolic: bool
+) -> Iterator[_Rows]:
+    """Genotypes in batches."""
+    num_samples = len(reader.samples)
+    size = max(1, min(_BATCH_SITES, _BATCH_BYTES // (2 * num_samples)))
+    rows: _Rows | None = None
+    for variant in reader.records(sort_check=sort_check):
+        alts = reader.usable_alts(variant, keep_symbolic=keep_symbolic)
+        if not alts:
+            continue
+        called = reader.genotypes(variant)
+        num_alts = len(variant.ALT)
+        alleles, phased = called[:, :2], called[:, 2]
+        if alleles.max(initial=0) > num_alts:
+            raise reader.wrong_allele(variant, called)
+        for alt in alts:
+            if rows is None or rows.count == size:
+                if rows is not None:
+                    yield rows
+                rows = _Rows(reader.contig, size, num_samples)
+            one = alleles
+            if num_alts > 1:
+                one = np.where(alleles > 0, alleles == alt + 1, alleles)
+            rows.add(variant, alt, one, phased)
+    if rows is not None and rows.count:
+        yield rows
+
+
+class _DosageRows:
+    """Gathers dosages of records."""
+
+    def __init__(self, reader: RecordReader) -> None:
+        self.reader = reader
+        self.dosage: list[np.ndarray] = []
+        self._sites: list[tuple[int, str, str, str]] = []
+        self._dr2: list[float] = []
+        self._typed: list[bool] = []
+        num_samples = len(reader.samples)
+        self._has_haploid = np.zeros(num_samples, dtype=bool)
+        self._has_diploid = np.zeros(num_samples, dtype=bool)
+        header = reader.header
+        self._has_ds, self._has_gt = "DS" in header.formats, "GT" in header.formats
+        self._dr2_names = [name for name in ("DR2", "R2") if name in header.infos]
+        flags = [name for name in ("TYPED", "IMP") if name in header.infos]
+        self._flag = flags[0] if flags else None
+
+    def add(self, variant: Any) -> None:
+        """Take a record."""
+        reader = self.reader
+        alts = reader.usable_alts(variant)
+        if not alts:
+            return
+        given = self._given(variant)
+        called = None
+        if self._has_gt and (given is None or "GT" in variant.FORMAT):
+            called = reader.genotypes(variant)
+            if called[:, :2].max(initial=0) > len(variant.ALT):
+                raise reader.wrong_allele(variant, called)
+            observed = called[:, 0] >= 0
+            haploid = called[:, 1] == -2
+            self._has_haploid |= haploid & observed
+            self._has_diploid |= ~haploid
+        if given is None and called is None:
+            where = f"{variant.CHROM}:{variant.POS}"
+            raise InputError(f"{reader.path}, {where}: the record has neither DS nor GT")
+        typed = self._flag is not None and bool(variant.INFO.get(self._flag))
+        for alt in alts:
+            row = None if given is None else given[:, alt].astype(np.float32)
+            if called is not None and (row is None or np.isnan(row).any()):
+                counted = _counted(called, alt)
+                row = counted if row is None else np.where(np.isnan(row), counted, row)
+            assert row is not None
+            self.dosage.append(row)
+            self._sites.append((variant.POS, variant.REF, variant.ALT[alt], variant.ID or "."))
+            self._dr2.append(self._quality(variant, alt))
+            self._typed.append(typed if self._flag != "IMP" else not typed)
+
+    def _given(self, variant: Any) -> np.ndarray | None:
+        """DS of a record, shape (N, number of ALTs), or None where it has none."""
+        if not self._has_ds or "DS" not in variant.FORMAT:
+            return None
+        given = variant.format("DS")
+        if given is None:
+            return None
+        if given.dtype.kind not in "fi" or given.shape[1] != len(variant.ALT):
+            where = f"{variant.CHROM}:{variant.POS}"
+            if self._has_gt and given.dtype.kind in "fi":
+                return None  # one DS for several ALTs: GT tells them apart
+            raise InputError(
+                f"{self.reader.path}, {where}: DS is not one number for each ALT",
+                hint="expected FORMAT/DS with Number=A and Type=Float",
+            )
+        return given
+
+    def _quality(self, variant: Any, alt: int) -> float:
+        """DR2 or R2 of one ALT."""
+        for name in self._dr2_names:
+            value = variant.INFO.get(name)
+            if isinstance(value, tuple):
+                value = value[alt] if alt < len(value) else None
+            if isinstance(value, (int, float)):
+                return float(value)
+        return float("nan")
+
+    def result(self) -> Dosages:
+        """All that was taken."""
+        position, ref, alt, ids = zip(*self._sites, strict=True)
+        haploid = self._has_haploid & ~self._has_diploid
+        return Dosages(
+            samples=self.reader.samples,
+            sites=_sites(self.reader.contig, position, ref, alt, ids),
+            dosage=np.stack(self.dosage),
+            ploidy=np.where(haploid, 1, 2).astype(np.int8),
+            dr2=np.array(self._dr2, dtype=np.float32),
+            typed=np.array(self._typed, dtype=bool),
+            skipped=self.reader.skipped,
+        )
+
+
+def _counted(called: np.ndarray, alt: int) -> np.ndarray:
+    """How often each sample carries an ALT, shape (N,), float32; NaN where one is missing."""
+    alleles = called[:, :2]
+    count = (alleles == alt + 1).sum(axis=1).astype(np.float32)
+    count[(alleles == -1).any(axis=1)] = np.nan
+    return count
+
+
+def _mend_lone_missing(alleles: np.ndarray) -> None:
+    """Make a lone "." diploid in samples that have no haploid genotype."""
+    lone = (alleles[:, :, 0] == -1) & (alleles[:, :, 1] == -2)
+    if lone.any():
+        haploid = ((alleles[:, :, 0] >= 0) & (alleles[:, :, 1] == -2)).any(axis=0)
+        alleles[:, :, 1][lone & ~haploid] = -1
+
+
+def _sites(contig: str, position: Any, ref: Any, alt: Any, ids: Any) -> Sites:
+    """A site table of columns."""
+    columns = []
+    for values in (ref, alt, ids):
+        column = np.empty(len(values), dtype=object)
+        column[:] = values
+        columns.append(column)
+    return Sites(contig, np.array(position, dtype=np.int32), *columns)
+
+
+def _join(parts: list[Sites]) -> Sites:
+    """Site tables one after the other."""
+    names = ("position_bp", "ref", "alt", "id")
+    return Sites(
+        parts[0].contig, *(np.concatenate([getattr(p, name) for p in parts]) for name in names)
+    )

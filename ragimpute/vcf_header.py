@@ -1,0 +1,300 @@
+"""What a VCF/BCF says of itself before its records: header, compression, end mark and index."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from ragimpute.errors import InputError
+from ragimpute.sites import Region
+
+BGZF_EOF = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+_MAX_HEADER = 2**30
+_FIXED = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT"]
+
+
+@dataclass(frozen=True)
+class VcfHeader:
+    """The header of a VCF, VCF.gz or BCF.
+
+    Attributes
+    ----------
+    path
+        The file.
+    is_bcf, compression
+        Kind of records; "none", "gzip" or "bgzf".
+    samples
+        Sample names in file order.
+    contigs
+        Lengths in bp of the declared contigs, or None, in file order.
+    formats, infos
+        Names of the declared FORMAT and INFO fields.
+    """
+
+    path: Path
+    is_bcf: bool
+    compression: str
+    samples: list[str]
+    contigs: dict[str, int | None]
+    formats: set[str] = field(default_factory=set)
+    infos: set[str] = field(default_factory=set)
+
+
+def read_header(path: str | Path) -> VcfHeader:
+    """Read a header and check what can be checked without reading records.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, a folder, empty, truncated, or not a VCF/BCF; or has no samples,
+        or the same sample twice.
+    """
+    path = Path(path)
+    compression = _compression(path)
+    if compression == "bgzf":
+        _check_end(path)
+    try:
+        with _opened(path, compression) as file:
+            is_bcf, text = _header_text(path, file)
+    except EOFError as error:
+        raise InputError(f"{path} is truncated: it ends within its header", hint=_COPY) from error
+    except (OSError, zlib.error) as error:
+        raise InputError(f"{path} cannot be read: {error}", hint=_COPY) from error
+    return _parse(path, is_bcf, compression, text)
+
+
+_COPY = "copy or make the file again"
+_NOT_VCF = "expected a VCF, VCF.gz or BCF"
+
+
+def _compression(path: Path) -> str:
+    """How the file is compressed, by its first bytes."""
+    if not path.is_file():
+        if path.is_dir():
+            raise InputError(f"{path} is a folder", hint=_NOT_VCF)
+        if path.exists():
+            raise InputError(f"{path} is not a regular file", hint="write it to a file first")
+        raise InputError(f"{path} does not exist", hint="check the path")
+    try:
+        with path.open("rb") as file:
+            magic = file.read(18)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    if not magic:
+        raise InputError(f"{path} is empty", hint=_COPY)
+    if magic[:2] != b"\x1f\x8b":
+        return "none"
+    return "bgzf" if len(magic) == 18 and magic[3] & 4 and magic[12:14] == b"BC" else "gzip"
+
+
+def _check_end(path: Path) -> None:
+    """Refuse a BGZF file without its end mark; htslib would stop without a word."""
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - len(BGZF_EOF)))
+        if file.read() != BGZF_EOF:
+            raise InputError(f"{path} is truncated: its BGZF end mark is missing", hint=_COPY)
+
+
+def _opened(path: Path, compression: str) -> BinaryIO:
+    """The file's content, decompressed."""
+    if compression == "none":
+        return path.open("rb")
+    return gzip.open(path, "rb")  # type: ignore[return-value]
+
+
+def _header_text(path: Path, file: BinaryIO) -> tuple[bool, str]:
+    """Whether the file is a BCF, and its header's text."""
+    start = file.read(9)
+    if start[:3] == b"BCF":
+        if start[3:5] != b"\x02\x02" and start[3:5] != b"\x02\x01":
+            raise InputError(f"{path} is a BCF of an unknown version", hint="bcftools view -Ob")
+        (length,) = struct.unpack("<I", start[5:9])
+        raw = file.read(min(length, _MAX_HEADER))
+        if len(raw) < length:
+            raise EOFError
+        return True, raw.rstrip(b"\0").decode(errors="replace")
+    if not start.startswith(b"##file"):
+        raise InputError(f"{path} is not a VCF or BCF", hint=_NOT_VCF)
+    lines = [start + file.readline()]
+    for line in file:
+        if not line.startswith(b"#"):
+            break
+        lines.append(line)
+    return False, b"".join(lines).decode(errors="replace")
+
+
+def _parse(path: Path, is_bcf: bool, compression: str, text: str) -> VcfHeader:
+    """The parts of the header's text that are used here."""
+    contigs: dict[str, int | None] = {}
+    names: dict[str, set[str]] = {"FORMAT": set(), "INFO": set()}
+    columns: list[str] | None = None
+    for line in text.splitlines():
+        found = re.match(r"##(contig|FORMAT|INFO)=<(?:.*?,)?ID=([^,>]+)", line)
+        if found and found[1] == "contig":
+            length = re.search(r"[<,]length=(\d+)", line)
+            contigs.setdefault(found[2], int(length[1]) if length else None)
+        elif found:
+            names[found[1]].add(found[2])
+        elif line.startswith("#CHROM"):
+            columns = line.split("\t")
+    if columns is None or columns[:8] != _FIXED[:8]:
+        raise InputError(
+            f"{path} has no header line that begins with #CHROM, POS, ID", hint=_NOT_VCF
+        )
+    samples = columns[9:]
+    if not samples:
+        raise InputError(f"{path} has no samples: it holds sites only", hint="genotypes are needed")
+    if len(set(samples)) < len(samples):
+        twice = next(name for i, name in enumerate(samples) if name in samples[:i])
+        raise InputError(
+            f"{path} names sample {twice} twice", hint="rename it: bcftools reheader -s"
+        )
+    return VcfHeader(path, is_bcf, compression, samples, contigs, names["FORMAT"], names["INFO"])
+
+
+def index_path(header: VcfHeader) -> Path | None:
+    """The index that htslib would use, or None if there is none or it is older than the file."""
+    path = header.path
+    if header.compression != "bgzf" or header.is_bcf != path.name.endswith(".bcf"):
+        return None  # cyvcf2 chooses the kind of index by the name
+    suffixes = (".csi",) if header.is_bcf else (".csi", ".tbi")
+    for suffix in suffixes:
+        index = path.with_name(path.name + suffix)
+        if index.is_file():
+            return index if index.stat().st_mtime >= path.stat().st_mtime else None
+    return None
+
+
+def indexed_contigs(header: VcfHeader, index: Path) -> list[str] | None:
+    """Names of the contigs that an index holds records of; None if it cannot be read.
+
+    References
+    ----------
+    Tabix and CSI specifications of hts-specs (https://samtools.github.io/hts-specs/).
+    """
+    try:
+        with gzip.open(index, "rb") as file:
+            raw = file.read()
+        return _index_names(raw, header)
+    except (OSError, EOFError, zlib.error, struct.error, IndexError, ValueError):
+        return None
+
+
+def _index_names(raw: bytes, header: VcfHeader) -> list[str] | None:
+    """Names in a decompressed .tbi or .csi, of the contigs with at least one bin."""
+    bin_bytes = 0
+    if raw[:4] == b"TBI\1":
+        num_refs, *_, names_length = struct.unpack_from("<8i", raw, 4)
+        at, names = 36 + names_length, raw[36 : 36 + names_length]
+    elif raw[:4] == b"CSI\1":
+        aux_length = struct.unpack_from("<3i", raw, 4)[2]
+        aux, at = raw[16 : 16 + aux_length], 16 + aux_length
+        names, bin_bytes = aux[28:], 8
+        (num_refs,) = struct.unpack_from("<i", raw, at)
+        at += 4
+    else:
+        return None
+    if header.is_bcf:
+        listed = list(header.contigs)
+    else:
+        listed = [name.decode() for name in names.split(b"\0")[:num_refs]]
+    held = []
+    for name in listed[:num_refs]:
+        (num_bins,) = struct.unpack_from("<i", raw, at)
+        at += 4
+        if num_bins:
+            held.append(name)
+        for _ in range(num_bins):
+            (num_chunks,) = struct.unpack_from("<i", raw, at + 4 + bin_bytes)
+            at += 8 + bin_bytes + 16 * num_chunks
+        if not bin_bytes:
+            at += 4 + 8 * struct.unpack_from("<i", raw, at)[0]
+    return held
+
+
+def record_contigs(header: VcfHeader) -> Iterator[str]:
+    """The contig of each record of a VCF, or of each run of records of a BCF, by reading it all.
+
+    Raises
+    ------
+    InputError
+        If the file is truncated or damaged.
+    """
+    try:
+        with _opened(header.path, header.compression) as file:
+            yield from _bcf_contigs(file, header) if header.is_bcf else _text_contigs(file)
+    except EOFError as error:
+        raise InputError(f"{header.path} is truncated", hint=_COPY) from error
+    except (OSError, zlib.error) as error:
+        raise InputError(f"{header.path} is damaged: {error}", hint=_COPY) from error
+
+
+def _text_contigs(file: BinaryIO) -> Iterator[str]:
+    """First columns of a VCF."""
+    last, name = b"", ""
+    for line in file:
+        if line.startswith(b"#") or not line.strip():
+            continue
+        first = line.partition(b"\t")[0]
+        if first != last:
+            last, name = first, first.decode(errors="replace")
+            yield name
+
+
+def _bcf_contigs(file: BinaryIO, header: VcfHeader) -> Iterator[str]:
+    """Contigs of a BCF's records."""
+    (length,) = struct.unpack("<I", file.read(9)[5:])
+    file.read(length)
+    names = list(header.contigs)
+    last = -1
+    while head := file.read(12):
+        if len(head) < 12:
+            raise EOFError
+        shared, individual, contig = struct.unpack("<IIi", head)
+        if len(file.read(shared + individual - 4)) < shared + individual - 4:
+            raise EOFError
+        if contig != last:
+            last = contig
+            yield names[contig] if 0 <= contig < len(names) else str(contig)
+
+
+def same_contig(wanted: str, names: list[str]) -> str | None:
+    """The name in ``names`` that is ``wanted``, with or without "chr"; None if there is none."""
+    if wanted in names:
+        return wanted
+    bare = wanted.removeprefix("chr")
+    return next((name for name in names if name.removeprefix("chr") == bare), None)
+
+
+def choose_contig(path: Path, names: list[str], region: Region | None) -> str:
+    """The contig to read: the region's as the file spells it, or the only one.
+
+    Raises
+    ------
+    InputError
+        If there is none, several and no region, or not the region's.
+    """
+    if not names:
+        raise InputError(f"{path} holds no records", hint="check how it was made")
+    listed = ", ".join(names[:30]) + (", ..." if len(names) > 30 else "")
+    if region is None:
+        if len(names) > 1:
+            raise InputError(
+                f"{path} holds {len(names)} contigs ({listed}); one is read at a time",
+                hint="choose one with --region",
+            )
+        return names[0]
+    found = same_contig(region.contig, names)
+    if found is None:
+        raise InputError(
+            f"{path} has no records on contig {region.contig}; it holds {listed}",
+            hint="check --region",
+        )
+    return found

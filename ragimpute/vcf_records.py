@@ -1,0 +1,189 @@
+"""Read the records of a VCF, VCF.gz or BCF through cyvcf2, with its faults told in one line."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cyvcf2
+import numpy as np
+
+from ragimpute.errors import InputError
+from ragimpute.sites import Region
+from ragimpute.vcf_header import (
+    VcfHeader,
+    choose_contig,
+    index_path,
+    indexed_contigs,
+    read_header,
+    record_contigs,
+    same_contig,
+)
+
+_SEQUENCE = frozenset("ACGTNacgtn")
+_IUPAC = frozenset("ACGTNRYSWKMBDHVacgtnryswkmbdhv")
+
+
+@cache
+def _quiet_htslib() -> None:
+    """Keep htslib's own lines from stderr; what matters is raised as an error instead."""
+    with suppress(AttributeError, OSError):  # another build of cyvcf2: its warnings show
+        ctypes.CDLL(cyvcf2.cyvcf2.__file__).hts_set_log_level(0)
+
+
+def contigs_with_records(header: VcfHeader) -> list[str]:
+    """Names from the index, or else from the records."""
+    index = index_path(header)
+    names = indexed_contigs(header, index) if index is not None else None
+    return names if names is not None else list(dict.fromkeys(record_contigs(header)))
+
+
+class RecordReader:
+    """Records of one contig or region, with the file's faults told in one line."""
+
+    def __init__(self, path: str | Path, region: Region | None, threads: int) -> None:
+        if threads < 1:
+            raise ValueError(f"threads must be >= 1, found {threads}")
+        _quiet_htslib()
+        self.header = read_header(path)
+        self.path = self.header.path
+        self.samples = self.header.samples
+        self.threads = threads
+        self.region = region
+        self.skipped: dict[str, int] = {}
+        self.contig = ""
+        self._seek = False
+        index = index_path(self.header)
+        names = indexed_contigs(self.header, index) if index is not None else None
+        if names is not None:
+            self.contig = choose_contig(self.path, names, region)
+            self._seek = region is not None
+
+    def need_genotypes(self) -> None:
+        """Refuse files that declare no GT."""
+        if "GT" not in self.header.formats:
+            raise InputError(f"{self.path} declares no FORMAT/GT", hint="genotypes are needed")
+
+    def records(self, *, sort_check: bool) -> Iterator[Any]:
+        """Records that start inside the region."""
+        region, last_bp, contig = self.region, 0, self.contig
+        start, stop = (region.start_bp, region.stop_bp) if region else (0, 2**31 - 1)
+        num_read = 0
+        for variant in self._raw_records():
+            num_read += 1
+            if contig != variant.CHROM:
+                if not self._wanted(variant.CHROM, contig):
+                    continue
+                contig = variant.CHROM
+            position = variant.POS
+            if sort_check and position < last_bp:
+                raise InputError(
+                    f"{self.path} is not sorted: {contig}:{position} comes after "
+                    f"{contig}:{last_bp}",
+                    hint="sort it: bcftools sort",
+                )
+            last_bp = position
+            if start <= position < stop:
+                self.contig = contig
+                yield variant
+        if not num_read and not self._seek:
+            raise InputError(f"{self.path} holds no records", hint="check how it was made")
+        if not contig:
+            choose_contig(self.path, contigs_with_records(self.header), region)
+
+    def _wanted(self, name: str, contig: str) -> bool:
+        """Whether records of contig ``name`` are to be read, after those of ``contig``."""
+        if self.region is not None:
+            return same_contig(self.region.contig, [name]) is not None
+        if contig:
+            choose_contig(self.path, contigs_with_records(self.header), None)
+        return True
+
+    def _raw_records(self) -> Iterator[Any]:
+        """Records as cyvcf2 gives them, from the region's start where there is an index."""
+        last: Any = None
+        try:
+            file = cyvcf2.VCF(str(self.path), threads=self.threads if self.threads > 1 else None)
+        except Exception as error:
+            raise InputError(f"{self.path} cannot be read as VCF or BCF: {error}") from error
+        try:
+            records = file
+            if self._seek and self.region is not None:
+                stop = min(self.region.stop_bp - 1, 2**31 - 2)
+                records = file(f"{self.contig}:{self.region.start_bp}-{stop}")
+            while True:
+                try:
+                    variant = next(records)
+                except StopIteration:
+                    break
+                except Exception as error:
+                    after = f"after {last.CHROM}:{last.POS}" if last else "at its first record"
+                    raise InputError(
+                        f"{self.path} is damaged, truncated or malformed {after}",
+                        hint="bcftools view shows the fault; copy or make the file again",
+                    ) from error
+                yield variant
+                last = variant
+        finally:
+            file.close()
+
+    def nothing_left(self) -> InputError:
+        """The error for a file or region without usable records."""
+        where = f" in {self.region}" if self.region is not None else ""
+        left_out = ", ".join(f"{count:,} {reason}" for reason, count in self.skipped.items())
+        more = f" ({left_out} left out)" if left_out else ""
+        hint = "check --region" if self.region is not None else "check how it was made"
+        return InputError(f"{self.path} holds no usable records{where}{more}", hint=hint)
+
+    def usable_alts(self, variant: Any, *, keep_symbolic: bool = False) -> list[int]:
+        """Which ALTs give a row; the others are counted."""
+        alts = variant.ALT
+        if not alts:
+            self._skip("no_alt")
+            return []
+        usable = []
+        for i, alt in enumerate(alts):
+            if keep_symbolic or _SEQUENCE.issuperset(alt) or _IUPAC.issuperset(alt):
+                usable.append(i)
+            else:
+                self._skip("star" if alt == "*" else "symbolic")
+        return usable
+
+    def _skip(self, reason: str) -> None:
+        """Count an ALT that is left out."""
+        self.skipped[reason] = self.skipped.get(reason, 0) + 1
+
+    def genotypes(self, variant: Any) -> np.ndarray:
+        """Alleles and phase of a record, shape (N, 3), int16."""
+        try:
+            called = variant.genotype.array()
+        except Exception as error:
+            raise InputError(
+                f"{self.path}, {variant.CHROM}:{variant.POS}: the record has no GT",
+                hint="leave such records out: bcftools view -i 'GT!=\"\"'",
+            ) from error
+        width = called.shape[1] - 1
+        if width == 2:
+            return called
+        if width == 1:
+            full = np.full((len(called), 3), -2, dtype=called.dtype)
+            full[:, 0] = called[:, 0]
+            full[:, 2] = 1
+            return full
+        sample = self.samples[int(np.argmax((called[:, 2:-1] != -2).any(axis=1)))]
+        raise InputError(
+            f"{self.path}, {variant.CHROM}:{variant.POS}: sample {sample} has {width} alleles",
+            hint="ploidy 1 and 2 can be read",
+        )
+
+    def wrong_allele(self, variant: Any, called: np.ndarray) -> InputError:
+        """The error for a genotype that names an ALT which the record lacks."""
+        sample = self.samples[int(np.argmax(called[:, :2].max(axis=1)))]
+        return InputError(
+            f"{self.path}, {variant.CHROM}:{variant.POS}: sample {sample} has allele "
+            f"{int(called[:, :2].max())}, but the record has {len(variant.ALT)} ALT"
+        )
