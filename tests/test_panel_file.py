@@ -30,9 +30,14 @@ def test_a_failed_file_is_removed_and_keeps_its_cause(tmp_path):
         raise ZeroDivisionError
     with pytest.raises(RuntimeError, match="of another kind"), new_file(tmp_path / "x.h5"):
         raise RuntimeError("of another kind")
-    with pytest.raises(InputError, match="No space left"), new_file(tmp_path / "x.h5") as raw:
-        raw.error = OSError(28, "No space left on device")
-        raise RuntimeError("what HDF5 says after a failed write")
+
+    def fill_the_disk():
+        with new_file(tmp_path / "x.h5") as raw:
+            raw.error = OSError(28, "No space left on device")
+            raise RuntimeError("what HDF5 says after a failed write")
+
+    with pytest.raises(InputError, match="No space left"):
+        fill_the_disk()
     assert os.listdir(tmp_path) == []
 
 
