@@ -1,0 +1,234 @@
+"""Which panel haplotypes a target haplotype may copy, word by word, in panels too large to copy all.
+
+What counts is to find the haplotypes that share a *long* match with the target around a place, at
+every scale. FAISS searches overlapping windows of 64 to 1,024 typed sites; the hits of all windows
+over a word of 32 typed sites, nearest first, join a fixed background sample of the panel until the
+word's slots are full. Only the distinct rows of a window are indexed, with lists of the haplotypes
+that have them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import faiss
+import numpy as np
+from numba import njit
+
+WORD = 32
+# (typed sites in a window, hits taken from it): DESIGN's best scheme on 4,508 haplotypes.
+SCALES = ((64, 15), (128, 25), (256, 35), (512, 50), (1024, 50))
+NUM_BACKGROUND = 128
+NUM_SLOTS = 448
+# Up to here copying every haplotype is affordable, and nothing is lost by retrieval.
+COPY_ALL_UP_TO = 5_000
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """The windows of one length: word ranges, indexes over distinct rows, and members."""
+
+    ranges: np.ndarray  # (windows, 2) words
+    num_hits: int
+    indexes: list[faiss.IndexBinaryFlat]
+    members: list[tuple[np.ndarray, np.ndarray]]  # offsets (rows + 1,), haplotypes (H,)
+
+
+class Retriever:
+    """Distinct rows of overlapping windows of typed sites, ready to be searched.
+
+    Parameters
+    ----------
+    words
+        Shape (W, H), uint32: the panel at typed sites, 32 to a word (see ``copying``).
+    num_slots, num_background
+        States of a word; those of them that are the same fixed random haplotypes everywhere.
+    seed
+        Draws the background and the order of equally near haplotypes.
+    """
+
+    def __init__(
+        self,
+        words: np.ndarray,
+        *,
+        num_slots: int = NUM_SLOTS,
+        num_background: int = NUM_BACKGROUND,
+        seed: int = 1,
+    ) -> None:
+        self.num_words, self.num_haplotypes = words.shape
+        rng = np.random.default_rng(seed)
+        self.num_slots = min(num_slots, self.num_haplotypes)
+        self.background = rng.permutation(self.num_haplotypes)[
+            : min(num_background, self.num_slots)
+        ].astype(np.int32)
+        self._shuffle = rng.permutation(self.num_haplotypes).astype(np.int32)
+        rows = np.ascontiguousarray(words[:, self._shuffle].T)  # (H, W)
+        self._scales = []
+        for num_typed, num_hits in SCALES:
+            length = num_typed // WORD
+            if self._scales and length >= 2 * self.num_words:
+                break
+            self._scales.append(self._build_scale(rows, length, num_hits))
+
+    def _build_scale(self, rows: np.ndarray, length: int, num_hits: int) -> _Scale:
+        """Index the distinct rows of half-overlapping windows of ``length`` words."""
+        step = max(1, length // 2)
+        starts = np.arange(0, max(1, self.num_words - length + step), step)
+        ranges = np.stack([starts, np.minimum(starts + length, self.num_words)], axis=1)
+        indexes, members = [], []
+        for low, high in ranges:
+            part = np.ascontiguousarray(rows[:, low:high])
+            keys = part.view(np.dtype((np.void, part.shape[1] * 4))).ravel()
+            _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+            order = np.argsort(inverse, kind="stable")
+            offsets = np.concatenate([[0], np.cumsum(np.bincount(inverse))])
+            index = faiss.IndexBinaryFlat(32 * part.shape[1])
+            index.use_heap = False
+            index.add(part[first].view(np.uint8))
+            indexes.append(index)
+            members.append((offsets.astype(np.int64), self._shuffle[order]))
+        return _Scale(ranges, num_hits, indexes, members)
+
+    def states(self, target: np.ndarray, exclude: np.ndarray | None = None) -> np.ndarray:
+        """States of target haplotypes at every word.
+
+        Parameters
+        ----------
+        target
+            Shape (n, W), uint32: the targets' ALT bits at the same words (unobserved: 0).
+        exclude
+            Shape (n, e), int32: haplotypes that target i must not copy, padded with -1; or None.
+
+        Returns
+        -------
+        Shape (n, W, K), int32, haplotype ids, none twice in a word; a haplotype keeps its slot
+        from word to word for as long as it is among them. K is the number of slots.
+        """
+        n = len(target)
+        candidates = []
+        for scale in self._scales:
+            hits = []
+            for (low, high), index, (offsets, haplotypes) in zip(
+                scale.ranges, scale.indexes, scale.members, strict=True
+            ):
+                query = np.ascontiguousarray(target[:, low:high]).view(np.uint8)
+                _, found = index.search(query, min(scale.num_hits, index.ntotal))
+                hits.append(_expand(found, offsets, haplotypes, scale.num_hits))
+            candidates.append(np.stack(hits, axis=1))  # (n, windows, hits)
+        none = np.full((n, 1), -1, np.int32) if exclude is None else exclude.astype(np.int32)
+        spare = none.shape[1] if exclude is not None else 0
+        num_slots = min(self.num_slots, self.num_haplotypes - spare)
+        out = np.empty((n, self.num_words, num_slots), np.int32)
+        window_of = [
+            np.array(
+                [
+                    [i for i, (low, high) in enumerate(s.ranges) if low <= w < high][-2:]
+                    for w in range(self.num_words)
+                ],
+                dtype=object,
+            )
+            for s in self._scales
+        ]
+        covers = [_pad_pairs(windows) for windows in window_of]
+        width = max(c.shape[2] for c in candidates)
+        for i in range(n):
+            stacked = [np.pad(c[i], ((0, 0), (0, width - c.shape[2])), constant_values=-1)
+                       for c in candidates]  # fmt: skip
+            _fill_slots(
+                np.concatenate(stacked),
+                np.concatenate([[0], np.cumsum([len(s) for s in stacked])]).astype(np.int64),
+                np.stack(covers),
+                self.background,
+                self._shuffle,
+                none[i],
+                np.full(self.num_haplotypes, -1, np.int32),
+                np.full(self.num_haplotypes, -1, np.int32),
+                out[i],
+            )
+        return out
+
+
+def _pad_pairs(windows: np.ndarray) -> np.ndarray:
+    """The one or two windows over each word, shape (W, 2), -1 where there is no second."""
+    out = np.full((len(windows), 2), -1, np.int64)
+    for w, pair in enumerate(windows):
+        out[w, : len(pair)] = pair
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _expand(found, offsets, haplotypes, num_hits):
+    """Haplotypes of the rows found, nearest row first, so many for each query."""
+    n, k = found.shape
+    out = np.full((n, num_hits), -1, np.int32)
+    for i in range(n):
+        size = 0
+        for j in range(k):
+            row = found[i, j]
+            if row < 0 or size == num_hits:
+                break
+            count = offsets[row + 1] - offsets[row]
+            # Ties: begin at a place that depends on the query, not on the haplotypes' numbers.
+            shift = (i * 7919 + row * 104729) % count
+            for m in range(min(count, num_hits - size)):
+                out[i, size] = haplotypes[offsets[row] + (shift + m) % count]
+                size += 1
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _fill_slots(hits, starts, covers, background, filler, exclude, slot, wanted, out):
+    """Choose each word's haplotypes and keep each in its slot while it stays chosen."""
+    num_words, num_slots = out.shape
+    num_scales = covers.shape[0]
+    width = hits.shape[1]
+    chosen = np.empty(num_slots, np.int32)
+    free = np.empty(num_slots, np.int64)
+    for w in range(num_words):
+        size = 0
+        for h in background:
+            if size < num_slots and not (exclude == h).any():
+                wanted[h] = w
+                chosen[size] = h
+                size += 1
+        for rank in range(width):
+            for c in range(2):
+                for s in range(num_scales):
+                    window = covers[s, w, c]
+                    if window < 0 or size == num_slots:
+                        continue
+                    h = hits[starts[s] + window, rank]
+                    if h < 0 or wanted[h] == w or (exclude == h).any():
+                        continue
+                    wanted[h] = w
+                    chosen[size] = h
+                    size += 1
+        for h in filler:
+            if size == num_slots:
+                break
+            if wanted[h] != w and not (exclude == h).any():
+                wanted[h] = w
+                chosen[size] = h
+                size += 1
+        if w == 0:
+            for s in range(num_slots):
+                out[0, s] = chosen[s]
+                slot[chosen[s]] = s
+            continue
+        num_free = 0
+        for s in range(num_slots):
+            h = out[w - 1, s]
+            if wanted[h] == w:
+                out[w, s] = h
+            else:
+                slot[h] = -1
+                free[num_free] = s
+                num_free += 1
+        at = 0
+        for i in range(num_slots):
+            h = chosen[i]
+            if slot[h] < 0:
+                s = free[at]
+                at += 1
+                out[w, s] = h
+                slot[h] = s
