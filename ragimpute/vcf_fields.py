@@ -1,0 +1,192 @@
+"""The fields of imputed output: what they mean, and the header that declares them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ragimpute import __version__
+from ragimpute.errors import InputError
+from ragimpute.sites import Sites
+
+
+@dataclass(frozen=True)
+class Field:
+    """An INFO or FORMAT field as the header declares it."""
+
+    name: str
+    number: str
+    type: str
+    description: str
+    digits: int | None = None  # decimals of an INFO float; None: 6 significant digits
+
+    def line(self, kind: str) -> str:
+        """The header line."""
+        return (
+            f"##{kind}=<ID={self.name},Number={self.number},Type={self.type},"
+            f'Description="{self.description}">'
+        )
+
+
+FORMATS = {
+    field.name: field
+    for field in (
+        Field(
+            "GT",
+            "1",
+            "String",
+            "Genotype, phased: as observed at typed sites, else the likelier allele of each "
+            "haplotype",
+        ),
+        Field("DS", "A", "Float", "ALT dosage: the sum of P(ALT) over the haplotypes"),
+        Field("GP", "G", "Float", "Probability of each genotype: of 0, 1, 2 (haploid: 0, 1) ALT"),
+        Field("HDS", ".", "Float", "P(ALT) of each haplotype, in the order of GT"),
+        Field("AP1", "A", "Float", "P(ALT) of the first haplotype"),
+        Field("AP2", "A", "Float", "P(ALT) of the second haplotype; missing if haploid"),
+    )
+}
+INFOS = {
+    field.name: field
+    for field in (
+        Field("AF", "A", "Float", "ALT frequency: the mean of P(ALT) over the target's haplotypes"),
+        Field("MAF", "1", "Float", "Minor allele frequency: the lesser of AF and 1 - AF"),
+        Field(
+            "DR2",
+            "A",
+            "Float",
+            "Dosage R2, estimated without truth: variance of P(ALT) over the haplotypes, divided "
+            "by AF (1 - AF)",
+            digits=4,
+        ),
+        Field("R2", "A", "Float", "The same as DR2, under the name that Minimac uses", digits=4),
+        Field(
+            "ER2",
+            "A",
+            "Float",
+            "Empirical R2, typed sites only: squared correlation of the observed alleles with "
+            "P(ALT) imputed as if the site were not typed",
+            digits=4,
+        ),
+        Field("PAF", "A", "Float", "ALT frequency in the panel"),
+        Field("INFO", "A", "Float", "IMPUTE-style information score", digits=4),
+        Field("CONC", "A", "Float", "Share of observed alleles that agree", digits=4),
+    )
+}
+FLAGS = (
+    Field("IMP", "0", "Flag", "Imputed: the site is not typed in the target"),
+    Field("TYPED", "0", "Flag", "Typed: the site is observed in the target"),
+)
+
+
+def check_fields(fields: Sequence[str]) -> list[str]:
+    """FORMAT fields in order; "AP" becomes "AP1" and "AP2".
+
+    Raises
+    ------
+    InputError
+        If a field is unknown or given twice, there is none, or GT is not the first.
+    """
+    hint = "choose from GT, DS, GP, HDS, AP"
+    names: list[str] = []
+    for field in fields:
+        names += ["AP1", "AP2"] if field == "AP" else [field]
+    unknown = [name for name in names if name not in FORMATS]
+    if unknown:
+        raise InputError(f"there is no output field {unknown[0]!r}", hint=hint)
+    if not names:
+        raise InputError("no output field was chosen", hint=hint)
+    if len(set(names)) < len(names):
+        raise InputError(f"an output field is given twice: {','.join(fields)}", hint=hint)
+    if "GT" in names[1:]:
+        raise InputError(f"GT must be the first of {','.join(fields)}: VCF wants it so")
+    return names
+
+
+def header_text(
+    *,
+    samples: Sequence[str],
+    contigs: Sequence[tuple[str, int | None]],
+    formats: Sequence[str],
+    command: str | None,
+    header_lines: Sequence[str],
+) -> str:
+    """The header, the same for the same arguments: no date, no path."""
+    lines = ["##fileformat=VCFv4.2", '##FILTER=<ID=PASS,Description="All filters passed">']
+    lines.append(f"##source=ragimpute {__version__}")
+    if command is not None:
+        lines.append(f"##ragimpute_command={' '.join(command.split())}")
+    for line in header_lines:
+        if not line.startswith("##") or "\n" in line:
+            raise ValueError(f"header line must begin with ## and be one line, found {line!r}")
+        lines.append(line)
+    for name, length in contigs:
+        lines.append(f"##contig=<ID={name}" + (f",length={length}>" if length else ">"))
+    lines += [field.line("INFO") for field in (*INFOS.values(), *FLAGS)]
+    lines += [FORMATS[name].line("FORMAT") for name in formats]
+    fixed = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT"]
+    lines.append("\t".join([*fixed, *samples]))
+    return "\n".join(lines) + "\n"
+
+
+def dictionary(formats: Sequence[str]) -> dict[str, int]:
+    """Numbers of the names in a BCF's header: PASS, then in the order of :func:`header_text`."""
+    names = ["PASS", *INFOS, *(flag.name for flag in FLAGS), *formats]
+    return {name: number for number, name in enumerate(dict.fromkeys(names))}
+
+
+def info_values(info: dict[str, np.ndarray], num_sites: int) -> dict[str, list[str]]:
+    """INFO floats as text, in the order of the table; "" where NaN.
+
+    Raises
+    ------
+    ValueError
+        If a name is not in the table, or an array has another length.
+    """
+    unknown = set(info) - set(INFOS)
+    if unknown:
+        raise ValueError(f"INFO {sorted(unknown)} not in {list(INFOS)}")
+    columns = {}
+    for name, field in INFOS.items():
+        if name not in info:
+            continue
+        values = np.asarray(info[name], dtype=np.float64)
+        if values.shape != (num_sites,):
+            raise ValueError(f"INFO {name} has shape {values.shape}, expected ({num_sites},)")
+        if field.digits is not None:
+            values = np.round(values, field.digits) + 0.0  # no -0
+        columns[name] = ["" if v != v else f"{v:.6g}" for v in values.tolist()]
+    return columns
+
+
+def row_prefixes(
+    sites: Sites, typed: np.ndarray, info: dict[str, list[str]], formats: Sequence[str]
+) -> list[bytes]:
+    """The first nine columns of each row of a VCF."""
+    names = list(info)
+    tail = f"\t{':'.join(formats)}".encode()
+    filled = all("" not in column for column in info.values())
+    if filled and names:
+        pattern = ";".join(f"{name}=%s" for name in names) + ";"
+        texts = [pattern % row for row in zip(*info.values(), strict=True)]
+    else:
+        texts = [
+            "".join(f"{n}={column[i]};" for n, column in info.items() if column[i])
+            for i in range(len(sites))
+        ]
+    contig = sites.contig
+    columns = zip(
+        sites.position_bp.tolist(),
+        sites.id,
+        sites.ref,
+        sites.alt,
+        texts,
+        typed.tolist(),
+        strict=True,
+    )
+    return [
+        f"{contig}\t{pos}\t{id_}\t{ref}\t{alt}\t.\tPASS\t{text}{'TYPED' if is_typed else 'IMP'}".encode()
+        + tail
+        for pos, id_, ref, alt, text, is_typed in columns
+    ]

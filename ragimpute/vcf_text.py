@@ -1,0 +1,193 @@
+"""Turn allele probabilities into the text of VCF rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numba
+import numpy as np
+
+SCALE = 1000  # probabilities are written as multiples of 1 / SCALE
+CODES = {"GT": 0, "DS": 1, "GP": 2, "HDS": 3, "AP1": 4, "AP2": 5}
+_MAX_BYTES = {"GT": 4, "DS": 6, "GP": 18, "HDS": 12, "AP1": 6, "AP2": 6}
+_WIDTH = 5  # of the longest number, "0.123"
+_TAB, _COLON, _COMMA, _BAR, _DOT, _NEWLINE, _ZERO = (ord(c) for c in "\t:,|.\n0")
+
+
+def _numbers() -> tuple[np.ndarray, np.ndarray]:
+    """Text of 0, 0.001, ... 2 without trailing zeros: (2001, 5) uint8, and lengths."""
+    text = np.zeros((2 * SCALE + 1, _WIDTH), dtype=np.uint8)
+    length = np.zeros(2 * SCALE + 1, dtype=np.int64)
+    for i in range(2 * SCALE + 1):
+        number = f"{i / SCALE:.3f}".rstrip("0").rstrip(".").encode()
+        text[i, : len(number)] = np.frombuffer(number, dtype=np.uint8)
+        length[i] = len(number)
+    return text, length
+
+
+_TEXT, _LENGTH = _numbers()
+
+
+def max_row_bytes(formats: Sequence[str], num_samples: int) -> int:
+    """Room that the samples of a row need at most, with the slack that the kernel wants."""
+    return num_samples * (1 + sum(_MAX_BYTES[name] for name in formats)) + 1 + _WIDTH
+
+
+class RowFormatter:
+    """Formats rows into a buffer that it uses again.
+
+    Parameters
+    ----------
+    formats
+        FORMAT fields in order.
+    """
+
+    def __init__(self, formats: Sequence[str]) -> None:
+        self._formats = list(formats)
+        self._codes = np.array([CODES[name] for name in formats], dtype=np.int64)
+        self._buffer = np.zeros(0, dtype=np.uint8)
+        one = np.zeros((1, 1, 2), dtype=np.float32)
+        called = np.full((1, 1, 2), -1, dtype=np.int8)
+        self._common = np.zeros(0, dtype=np.uint8)
+        if len(formats):  # the entry of a haplotype pair without ALT, by far the commonest
+            row, _ = self.format(one, called, [b""])
+            self._common = np.frombuffer(bytes(row)[:-1], dtype=np.uint8).copy()
+
+    def format(
+        self, allele_prob: np.ndarray, called: np.ndarray, prefixes: Sequence[bytes]
+    ) -> tuple[memoryview, np.ndarray]:
+        """Rows as text.
+
+        Parameters
+        ----------
+        allele_prob
+            Shape (m, N, 2), float32, in [0, 1]; NaN in [..., 1] where haploid.
+        called
+            Shape (m, N, 2), int8: observed alleles, or -1; -2 in [..., 1] where haploid.
+        prefixes
+            The first nine columns of each row.
+
+        Returns
+        -------
+        The text, good until the next call, and shape (m,), int64: where each row ends in it.
+
+        Raises
+        ------
+        ValueError
+            If a probability is not in [0, 1].
+        """
+        num_rows, num_samples, _ = allele_prob.shape
+        offsets = np.zeros(num_rows + 1, dtype=np.int64)
+        np.cumsum([len(prefix) for prefix in prefixes], out=offsets[1:])
+        need = int(offsets[-1]) + num_rows * max_row_bytes(self._formats, num_samples) + 64
+        if len(self._buffer) < need:
+            self._buffer = np.empty(need, dtype=np.uint8)
+        ends = np.empty(num_rows, dtype=np.int64)
+        joined = np.frombuffer(b"".join(prefixes), dtype=np.uint8)
+        size = _format_rows(
+            np.ascontiguousarray(allele_prob, dtype=np.float32),
+            np.ascontiguousarray(called, dtype=np.int8),
+            joined,
+            offsets,
+            self._codes,
+            self._common,
+            _TEXT,
+            _LENGTH,
+            self._buffer,
+            ends,
+        )
+        if size < 0:
+            raise ValueError("allele_prob must be in [0, 1], with NaN only in [..., 1]")
+        return memoryview(self._buffer)[:size], ends
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _put(out, at, number, text, length):
+    """Append a number of thousandths."""
+    for k in range(_WIDTH):
+        out[at + k] = text[number, k]
+    return at + length[number]
+
+
+@numba.njit(cache=True, nogil=True)
+def _format_rows(prob, called, prefix, offsets, codes, common, text, length, out, ends):
+    """Write rows into ``out``; returns the bytes written, or -1 for a wrong probability."""
+    num_rows, num_samples = prob.shape[0], prob.shape[1]
+    num_common = len(common)
+    small = np.float32(0.00025)
+    at = 0
+    for i in range(num_rows):
+        for k in range(offsets[i], offsets[i + 1]):
+            out[at] = prefix[k]
+            at += 1
+        for j in range(num_samples):
+            f1, f2 = prob[i, j, 0], prob[i, j, 1]
+            c1, c2 = called[i, j, 0], called[i, j, 1]
+            if (
+                num_common > 0
+                and f1 < small
+                and f2 < small
+                and f1 >= 0
+                and f2 >= 0
+                and c1 <= 0
+                and (c2 == 0 or c2 == -1)
+            ):
+                for k in range(num_common):
+                    out[at + k] = common[k]
+                at += num_common
+                continue
+            p1, p2 = np.float64(f1), np.float64(f2)
+            haploid = np.isnan(p2) or c2 == -2
+            if not (p1 >= 0 and p1 <= 1):
+                return -1
+            if not haploid and not (p2 >= 0 and p2 <= 1):
+                return -1
+            out[at] = _TAB
+            at += 1
+            h1 = np.int64(p1 * SCALE + 0.5)
+            h2 = np.int64(0) if haploid else np.int64(p2 * SCALE + 0.5)
+            for n in range(len(codes)):
+                code = codes[n]
+                if n:
+                    out[at] = _COLON
+                    at += 1
+                if code == 0:
+                    a1 = np.int64(c1) if c1 >= 0 else np.int64(p1 > 0.5)
+                    out[at] = _ZERO + a1
+                    at += 1
+                    if not haploid:
+                        a2 = np.int64(c2) if c2 >= 0 else np.int64(p2 > 0.5)
+                        out[at] = _BAR
+                        out[at + 1] = _ZERO + a2
+                        at += 2
+                elif code == 1:
+                    dosage = h1 if haploid else np.int64((p1 + p2) * SCALE + 0.5)
+                    at = _put(out, at, dosage, text, length)
+                elif code == 2 and haploid:
+                    at = _put(out, at, SCALE - h1, text, length)
+                    out[at] = _COMMA
+                    at = _put(out, at + 1, h1, text, length)
+                elif code == 2:
+                    g0 = np.int64((1 - p1) * (1 - p2) * SCALE + 0.5)
+                    g2 = np.int64(p1 * p2 * SCALE + 0.5)
+                    at = _put(out, at, g0, text, length)
+                    out[at] = _COMMA
+                    at = _put(out, at + 1, max(0, SCALE - g0 - g2), text, length)
+                    out[at] = _COMMA
+                    at = _put(out, at + 1, g2, text, length)
+                elif code == 3:
+                    at = _put(out, at, h1, text, length)
+                    if not haploid:
+                        out[at] = _COMMA
+                        at = _put(out, at + 1, h2, text, length)
+                elif code == 4:
+                    at = _put(out, at, h1, text, length)
+                elif haploid:
+                    out[at] = _DOT
+                    at += 1
+                else:
+                    at = _put(out, at, h2, text, length)
+        out[at] = _NEWLINE
+        at += 1
+        ends[i] = at
+    return at
