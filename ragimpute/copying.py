@@ -451,12 +451,12 @@ class Window:
         rho = [-np.expm1(-switch_rate * np.maximum(gap, 0)) for gap in gaps]
         return rho[0].astype(np.float32), rho[1].astype(np.float32)
 
-    def minor_af(self) -> np.ndarray:
-        """Minor allele frequency of each site, float64, shape (M,)."""
+    def num_minor(self) -> np.ndarray:
+        """Minor-allele carriers of each site among all panel haplotypes, int64, shape (M,)."""
         h = self.haplotypes
         rare = np.diff(h.offsets)
         row = np.bitwise_count(h.bits).sum(axis=1, dtype=np.int64)
-        return np.where(h.row >= 0, row[h.row] if len(row) else 0, rare) / h.num_haplotypes
+        return np.where(h.row >= 0, row[h.row] if len(row) else 0, rare)
 
     def compact(self) -> tuple[np.ndarray, ...]:
         """The haplotypes' arrays in the order that the kernels take them."""

@@ -43,7 +43,7 @@ FEATURES = (
     "posterior",  # logit of the Li-Stephens probability of the minor allele, within +-9
     "posterior_left",  # the same from typed sites on the left alone
     "posterior_right",  # the same from typed sites on the right alone
-    "maf",  # logit of the minor allele's frequency in the panel
+    "maf",  # logit of the minor allele's frequency in the panel without the target's own sample
     "num_carriers",  # ln(1 + carriers among the states)
     "gap_left",  # ln of cM to the typed site on the left, + 1e-4
     "gap_right",  # the same on the right
@@ -280,8 +280,8 @@ def _before_word(word_bits, first, following):
 
 @njit(cache=True, nogil=True)
 def _evidence_haplotype(
-    words, states, target, observed, rho, err, near, compact, position_cm, typed_cm, interval, maf,
-    sites, slot_of, scratch, out,
+    words, states, target, observed, rho, err, near, compact, position_cm, typed_cm, interval,
+    num_minor, own, sites, slot_of, scratch, out,
 ):  # fmt: skip
     """Features of one haplotype at ``sites`` (ascending), into ``out`` (num sites, F)."""
     checkpoints, rows, b, mismatch, mass, last_rows, following, stamp = scratch
@@ -342,12 +342,17 @@ def _evidence_haplotype(
                 effective = np.float64(masses[0]) * masses[0] / max(squares, 1e-30)
                 while i >= 0 and interval[sites[i]] == t:
                     u = sites[i]
+                    count = num_minor[u]
+                    for h in own:
+                        if _is_carrier(u, h, compact[0], compact[1], compact[2], compact[3]):
+                            count -= 1
+                    maf = count / (slot_of.shape[0] - own.shape[0])
                     carrier_mass(u, compact[0], compact[1], compact[2], compact[3], slot_of, mass,
                                  sums)  # fmt: skip
                     _describe(
                         u, position_cm[u], t, t - first if w >= 0 else -1, first, sums, masses,
                         near[0][u], near[1][u], mass, top, num_top, effective, here, mismatch,
-                        last_rows[max(w, 0)], following, typed_cm, compact, slot_of, maf[u],
+                        last_rows[max(w, 0)], following, typed_cm, compact, slot_of, maf,
                         stamp, u, lengths, out[i],
                     )  # fmt: skip
                     i -= 1
@@ -387,6 +392,7 @@ def collect_evidence(
     pairs: np.ndarray,
     *,
     states: Callable[[int], np.ndarray],
+    own: Callable[[int], np.ndarray] | None = None,
     threads: int = 1,
 ) -> np.ndarray:
     """Features of pairs in doubt.
@@ -397,6 +403,10 @@ def collect_evidence(
         As for :func:`ragimpute.copying.copy_haplotypes`.
     pairs
         Shape (pairs, 2), int64: column of ``alleles`` and core site, sorted.
+    own
+        For target haplotype i, the panel haplotypes of its own sample, which a left-out haplotype
+        must not see: they do not count in the frequency either (it would give the answer away).
+        None: no target is in the panel.
 
     Returns
     -------
@@ -411,7 +421,8 @@ def collect_evidence(
     err = np.float32(parameters.mismatch_prob)
     words, compact = window.typed.words, window.compact()
     interval = np.searchsorted(window.typed_index, np.arange(window.num_sites), side="right") - 1
-    maf = window.minor_af()
+    num_minor = window.num_minor()
+    nobody = np.zeros(0, np.int32)
     edges = np.searchsorted(pairs[:, 0], np.arange(alleles.shape[1] + 1))
     sites = np.ascontiguousarray(pairs[:, 1] + window.core[0])
 
@@ -428,7 +439,8 @@ def collect_evidence(
                 slot_of = np.full(window.typed.num_haplotypes, k, dtype=np.int32)
             _evidence_haplotype(
                 words, state, target[i], observed[i], rho, err, near, compact, window.position_cm,
-                window.typed.position_cm, interval, maf, sites[low:high], slot_of, scratch,
+                window.typed.position_cm, interval, num_minor,
+                nobody if own is None else own(i), sites[low:high], slot_of, scratch,
                 out[low:high],
             )  # fmt: skip
 
