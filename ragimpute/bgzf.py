@@ -111,9 +111,7 @@ class BgzfWriter:
             self._emit(compress_block(block))
             return
         self._pending.append(self._pool.submit(compress_block, block))
-        while self._pending and (
-            self._pending[0].done() or len(self._pending) > self._max_pending
-        ):
+        while self._pending and (self._pending[0].done() or len(self._pending) > self._max_pending):
             self._emit(self._pending.popleft().result())
 
     def _emit(self, block: bytes) -> None:

@@ -175,18 +175,11 @@ def row_prefixes(
             "".join(f"{n}={column[i]};" for n, column in info.items() if column[i])
             for i in range(len(sites))
         ]
-    contig = sites.contig
-    columns = zip(
-        sites.position_bp.tolist(),
-        sites.id,
-        sites.ref,
-        sites.alt,
-        texts,
-        typed.tolist(),
-        strict=True,
-    )
-    return [
-        f"{contig}\t{pos}\t{id_}\t{ref}\t{alt}\t.\tPASS\t{text}{'TYPED' if is_typed else 'IMP'}".encode()
-        + tail
-        for pos, id_, ref, alt, text, is_typed in columns
+    flags = (b"IMP", b"TYPED")
+    columns = zip(sites.position_bp.tolist(), sites.id, sites.ref, sites.alt, texts, strict=True)
+    starts = [
+        f"{sites.contig}\t{position}\t{id_}\t{ref}\t{alt}\t.\tPASS\t{text}".encode()
+        for position, id_, ref, alt, text in columns
     ]
+    tails = [flag + tail for flag in flags]
+    return [start + tails[is_typed] for start, is_typed in zip(starts, typed.tolist(), strict=True)]

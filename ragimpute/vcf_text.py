@@ -98,7 +98,7 @@ class RowFormatter:
         )
         if size < 0:
             raise ValueError("allele_prob must be in [0, 1], with NaN only in [..., 1]")
-        return memoryview(self._buffer)[:size], ends
+        return self._buffer.data[:size], ends
 
 
 @numba.njit(cache=True, nogil=True, inline="always")

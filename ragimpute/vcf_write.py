@@ -1,0 +1,357 @@
+"""Write imputed genotypes as VCF, VCF.gz or BCF, with an index, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+import numpy as np
+
+from ragimpute.bcf_write import BcfEncoder, bcf_header
+from ragimpute.bgzf import BLOCK_BYTES, EOF_MARK, BgzfWriter, compress_block
+from ragimpute.errors import InputError
+from ragimpute.sites import Sites
+from ragimpute.vcf_fields import check_fields, header_text, info_values, row_prefixes
+from ragimpute.vcf_index import TBI_MAX_BP, ContigRecords, csi_index, tabix_index
+from ragimpute.vcf_text import RowFormatter, max_row_bytes
+
+_SLICE_BYTES = 2**22  # of text that is formatted at once
+_SUFFIXES = {".vcf": "vcf", ".vcf.gz": "vcf.gz", ".vcf.bgz": "vcf.gz", ".bcf": "bcf"}
+
+
+@dataclass(frozen=True)
+class ImputedBlock:
+    """Imputed genotypes at consecutive sites of one contig.
+
+    Attributes
+    ----------
+    sites
+        m sites, sorted by position, none before those of the last block.
+    allele_prob
+        Shape (m, N, 2), float32, P(ALT) of each haplotype in [0, 1]; NaN in [..., 1] where the
+        sample is haploid.
+    called
+        Shape (m, N, 2), int8: observed alleles, 0 or 1, which stay as GT; -1 where there is none;
+        -2 in [..., 1] where the sample is haploid.
+    info
+        For each INFO field of ``vcf_fields.INFOS`` to be written, shape (m,), float32; NaN where
+        it is to be left out.
+    typed
+        Shape (m,), bool: flagged TYPED, else IMP.
+    """
+
+    sites: Sites
+    allele_prob: np.ndarray
+    called: np.ndarray
+    info: dict[str, np.ndarray]
+    typed: np.ndarray
+
+
+def output_kind(path: str | Path) -> str:
+    """The format that a name asks for: "vcf", "vcf.gz" or "bcf"; "-" is "vcf".
+
+    Raises
+    ------
+    InputError
+        If the suffix is another one.
+    """
+    if str(path) == "-":
+        return "vcf"
+    name = Path(path).name
+    for suffix, kind in _SUFFIXES.items():
+        if name.endswith(suffix) and name != suffix:
+            return kind
+    raise InputError(
+        f"the output {path} has no suffix that is known",
+        hint="end it in .vcf.gz, .bcf or .vcf, or write - for standard output",
+    )
+
+
+class ImputedWriter:
+    """A VCF or BCF under way; a context manager.
+
+    It is written under a temporary name in its folder, renamed by :meth:`close` and removed if the
+    ``with`` block ends in an exception. A .vcf.gz gets a .tbi beside it (a .csi where positions
+    exceed 2^29 - 1), a .bcf a .csi. The bytes are the same for any number of threads.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        samples: Sequence[str],
+        contigs: Sequence[tuple[str, int | None]],
+        fields: Sequence[str] = ("GT", "DS", "GP"),
+        command: str | None = None,
+        threads: int = 1,
+        header_lines: Sequence[str] = (),
+    ) -> None:
+        """Begin a file and write its header.
+
+        Parameters
+        ----------
+        path
+            Ends in .vcf, .vcf.gz or .bcf; or "-": a VCF to standard output.
+        samples
+            Names, N of them.
+        contigs
+            Name and length in bp, or None, of each contig of the header.
+        fields
+            FORMAT fields in order: of GT, DS, GP, HDS and AP (that is AP1 and AP2).
+        command
+            For ``##ragimpute_command``; left out if None.
+        threads
+            For compression, >= 1.
+        header_lines
+            More header lines, each begins with "##".
+
+        Raises
+        ------
+        InputError
+            If the path cannot be written, or its suffix or a field is unknown.
+        """
+        if threads < 1:
+            raise ValueError(f"threads must be >= 1, found {threads}")
+        self._to_stdout = str(path) == "-"
+        self.path = Path(path)
+        self._kind = output_kind(path)
+        self._contigs = list(contigs)
+        self._names = [name for name, _ in contigs]
+        self._formats = check_fields(fields)
+        self._num_samples = len(samples)
+        self._formatter = RowFormatter(self._formats)
+        self._encoder = BcfEncoder(self._names, self._formats, len(samples))
+        self._places = _Places()
+        self._temporary: list[Path] = []
+        self._file: BinaryIO | None = None
+        self._bgzf: BgzfWriter | None = None
+        text = header_text(
+            samples=samples,
+            contigs=self._contigs,
+            formats=self._formats,
+            command=command,
+            header_lines=header_lines,
+        )
+        with self._writing():
+            if self._to_stdout:
+                self._file = sys.stdout.buffer
+            else:
+                self._file = self._new_file(self.path)
+            if self._kind != "vcf":
+                self._bgzf = BgzfWriter(self._file, threads=threads)
+            self._put(bcf_header(text) if self._kind == "bcf" else text.encode())
+            if self._bgzf:
+                self._bgzf.mark()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def write(self, block: ImputedBlock) -> None:
+        """Append sites.
+
+        Raises
+        ------
+        ValueError
+            If shapes do not agree, a contig is not in the header or comes back after another,
+            positions decrease, or a probability is not in [0, 1].
+        InputError
+            If writing fails.
+        """
+        if self._file is None:
+            raise ValueError("the writer is closed")
+        with self._writing():
+            self._check(block)
+            if len(block.sites) == 0:
+                return
+            info = info_values(block.info, len(block.sites))
+            num_bytes = max_row_bytes(self._formats, self._num_samples)
+            step = max(1, _SLICE_BYTES // num_bytes)
+            for start in range(0, len(block.sites), step):
+                rows = slice(start, start + step)
+                part = {name: column[rows] for name, column in info.items()}
+                self._write_rows(block, rows, part)
+
+    def close(self) -> None:
+        """Finish the file, write its index and give both their names.
+
+        Raises
+        ------
+        InputError
+            If writing fails; nothing is left behind then.
+        """
+        if self._file is None:
+            return
+        with self._writing():
+            if self._bgzf:
+                self._bgzf.finish()
+            self._file.flush()
+            if not self._to_stdout:
+                self._file.close()
+                self._finish_names()
+            self._file = None
+
+    def abort(self) -> None:
+        """Drop what was written."""
+        if self._bgzf:
+            self._bgzf.abort()
+        if self._file is not None and not self._to_stdout:
+            with suppress(OSError):
+                self._file.close()
+        self._file = None
+        for temporary in self._temporary:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Drop the file on any failure; tell the system's errors in one line."""
+        try:
+            yield
+        except OSError as error:
+            self.abort()
+            if self._to_stdout:
+                raise InputError(f"cannot write to standard output: {error.strerror}") from error
+            raise InputError(
+                f"cannot write {self.path}: {error.strerror or error}",
+                hint="check that the folder exists, may be written to and has space left",
+            ) from error
+        except BaseException:
+            self.abort()
+            raise
+
+    def _new_file(self, path: Path) -> BinaryIO:
+        """A new file beside ``path``."""
+        if path.is_dir():
+            raise InputError(f"the output {path} is a folder", hint="name a file")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self._temporary.append(temporary)
+        return temporary.open("wb")
+
+    def _put(self, data: bytes | bytearray | memoryview) -> None:
+        """Append bytes, compressed where the format is."""
+        if self._bgzf:
+            self._bgzf.write(data)
+        else:
+            assert self._file is not None
+            self._file.write(data)
+
+    def _check(self, block: ImputedBlock) -> None:
+        """Refuse blocks that do not fit."""
+        sites, num_sites = block.sites, len(block.sites)
+        shape = (num_sites, self._num_samples, 2)
+        for name in ("allele_prob", "called"):
+            found = getattr(block, name).shape
+            if found != shape:
+                raise ValueError(f"{name} has shape {found}, expected {shape}")
+        if block.typed.shape != (num_sites,):
+            raise ValueError(f"typed has shape {block.typed.shape}, expected ({num_sites},)")
+        if sites.contig not in self._names:
+            raise ValueError(f"contig {sites.contig} is not in the header: {self._names}")
+        self._places.check(sites)
+
+    def _write_rows(self, block: ImputedBlock, rows: slice, info: dict[str, list[str]]) -> None:
+        """Append a slice of a block."""
+        sites, typed = block.sites.take(rows), block.typed[rows]
+        prob, called = block.allele_prob[rows], block.called[rows]
+        if self._kind == "bcf":
+            records = self._encoder.encode(sites, prob, called, info, typed)
+            ends = np.cumsum([len(record) for record in records])
+            self._put(b"".join(records))
+        else:
+            prefixes = row_prefixes(sites, typed, info, self._formats)
+            data, ends = self._formatter.format(prob, called, prefixes)
+            self._put(data)
+        if self._kind != "vcf":
+            self._places.add(sites, ends)
+
+    def _finish_names(self) -> None:
+        """Write the index and rename."""
+        made = [(self._temporary[0], self.path)]
+        if self._bgzf:
+            suffix, raw = self._index(self._bgzf.virtual_offsets)
+            path = self.path.with_name(self.path.name + suffix)
+            with self._new_file(path) as file:
+                for start in range(0, len(raw), BLOCK_BYTES):
+                    file.write(compress_block(raw[start : start + BLOCK_BYTES]))
+                file.write(EOF_MARK)
+            made.append((self._temporary[-1], path))
+        for suffix in (".tbi", ".csi"):  # of an earlier file of this name
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        for temporary, path in made:
+            os.replace(temporary, path)
+
+    def _index(self, virtual_offsets: Callable[[np.ndarray], np.ndarray]) -> tuple[str, bytes]:
+        """Suffix and content of the index."""
+        records = self._places.records(virtual_offsets)
+        max_bp = self._places.max_bp
+        if self._kind == "vcf.gz" and max_bp <= TBI_MAX_BP:
+            return ".tbi", tabix_index(records)
+        if self._kind == "bcf":
+            max_bp = max([max_bp, *(length or 0 for _, length in self._contigs)])
+        tabix = self._kind == "vcf.gz"
+        return ".csi", csi_index(records, names=self._names, tabix=tabix, max_bp=max_bp)
+
+
+class _Places:
+    """Remembers where records lie, for the index: 16 bytes a site."""
+
+    def __init__(self) -> None:
+        self.max_bp = 0
+        self._size = 0  # bytes of records so far
+        self._last_bp = 0
+        self._contig = ""
+        self._parts: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
+        self._start_of: dict[str, int] = {}
+
+    def check(self, sites: Sites) -> None:
+        """Refuse sites that come before those so far."""
+        if sites.contig != self._contig:
+            if sites.contig in self._start_of:
+                raise ValueError(f"contig {sites.contig} comes back after {self._contig}")
+            self._contig, self._last_bp = sites.contig, 0
+            self._start_of[sites.contig] = 0
+        if len(sites) == 0:
+            return
+        position = sites.position_bp
+        if position[0] < max(1, self._last_bp) or (np.diff(position) < 0).any():
+            raise ValueError(f"sites on {sites.contig} are not sorted, or before position 1")
+        self._last_bp = int(position[-1])
+
+    def add(self, sites: Sites, ends: np.ndarray) -> None:
+        """Take records that end at ``ends`` in the bytes just written."""
+        length = np.array([len(ref) for ref in sites.ref.tolist()], dtype=np.int32)
+        parts = self._parts.setdefault(sites.contig, [])
+        if not parts:
+            self._start_of[sites.contig] = self._size
+        parts.append((sites.position_bp, length, ends + self._size))
+        self._size += int(ends[-1])
+        self.max_bp = max(self.max_bp, int((sites.position_bp.astype(np.int64) + length).max()) - 1)
+
+    def records(
+        self, virtual_offsets: Callable[[np.ndarray], np.ndarray]
+    ) -> dict[str, ContigRecords]:
+        """By contig, in file order."""
+        made = {}
+        for contig, parts in self._parts.items():
+            position, length, ends = (np.concatenate(column) for column in zip(*parts, strict=True))
+            begin = position.astype(np.int64) - 1
+            edges = virtual_offsets(np.concatenate([[self._start_of[contig]], ends]))
+            made[contig] = ContigRecords(begin, begin + length, edges[:-1], edges[1:])
+        return made
