@@ -1,0 +1,383 @@
+"""Every setting that changes a result: pydantic models of the YAML presets, and how they are read.
+
+YAML holds what changes results; command-line flags hold how a run is done. Unknown keys are
+errors. A file may say ``extends: NAME`` and then holds only what differs from that preset.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ragimpute.errors import ConfigError
+
+FusionName = Literal[
+    "enhanced_rare_variant",
+    "log1p_maf",
+    "rare_variant_aware",
+    "dynamic_gate",
+    "cross_attention",
+    "concat",
+    "fixed_concat",
+    "copying",
+]
+MaskName = Literal["random", "array_like", "maf_guided", "ld_guided"]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Group(BaseModel):
+    """A group of settings: no unknown keys, no changes after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EmbeddingConfig(_Group):
+    """What goes into a site's vector beside its allele."""
+
+    position_cm: bool = True  # continuous genetic position
+    order: bool = True  # rank of the site within its window
+    af: bool = True  # global and population allele frequency
+    position_cnn: bool = False  # convolution over gaps between sites
+
+
+class EncoderConfig(_Group):
+    """The transformer over the sites of a window."""
+
+    dim: int = Field(128, ge=4)
+    num_layers: int = Field(8, ge=1)
+    num_heads: int = Field(4, ge=1)
+    mlp_ratio: Positive = 4.0
+    dropout: float = Field(0.1, ge=0, lt=1)
+    checkpointing: bool = False
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> EncoderConfig:
+        if self.dim % self.num_heads:
+            raise ValueError(f"dim {self.dim} is not a multiple of num_heads {self.num_heads}")
+        return self
+
+
+class ReferenceConfig(_Group):
+    """How retrieved haplotypes are encoded."""
+
+    mode: Literal["tokens", "precomputed"] = "tokens"
+    refresh: Literal["epoch", "once"] = "epoch"  # when precomputed embeddings are made again
+    chunk: int = Field(512, ge=1)  # max(1, chunk // L) haplotypes are encoded at a time
+    checkpointing: bool = True
+
+
+class FusionConfig(_Group):
+    """How what was retrieved changes what was read."""
+
+    name: FusionName = "enhanced_rare_variant"
+    residual_scale: Positive = 0.1
+    rare_weight_max: Positive = 10.0
+    haplotype_attention: bool = False  # attention between the two haplotypes of a sample
+
+
+class CopyingNetConfig(_Group):
+    """The residual network of the ``copying`` fusion, and how its evidence is collected."""
+
+    width: int = Field(64, ge=4)
+    num_context_layers: int = Field(0, ge=0)  # transformer layers over the sites in doubt
+    num_heads: int = Field(4, ge=1)
+    doubt: float = Field(0.01, gt=0, lt=0.5)
+    max_context: int = Field(64, ge=2)  # sites in doubt that see each other
+
+
+class HeadsConfig(_Group):
+    """Which outputs a token model has beside the haplotype alleles."""
+
+    genotype: bool = True
+    reconstruction: bool = True
+
+
+class ModelConfig(_Group):
+    """The parts of BERTWithRAG."""
+
+    embedding: EmbeddingConfig = EmbeddingConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    reference: ReferenceConfig = ReferenceConfig()
+    fusion: FusionConfig = FusionConfig()
+    copying: CopyingNetConfig = CopyingNetConfig()
+    heads: HeadsConfig = HeadsConfig()
+
+
+class DataConfig(_Group):
+    """Training and validation examples."""
+
+    max_sites: int = Field(1020, ge=8, le=1020)
+    num_retrieved: int = Field(3, ge=1)
+    validation_share: float = Field(0.1, gt=0, lt=1)
+    max_validation_samples: int = Field(64, ge=1)
+    windows_per_epoch: int | None = Field(None, ge=1)  # None: every window for every sample
+    typed_per_mb: tuple[Positive, Positive] = (50.0, 1500.0)  # range of array densities drawn
+    num_arrays: int = Field(4, ge=1)  # copying: arrays drawn each epoch
+    max_haplotypes: int = Field(600, ge=2)  # copying: haplotypes left out for each array
+    num_workers: int = Field(0, ge=0)
+
+
+class MaskPart(_Group):
+    """One kind of mask, how often it is drawn, and the share of sites that it hides."""
+
+    name: MaskName = "random"
+    weight: Positive = 1.0
+    rate: Share = 0.5
+
+
+class CurriculumConfig(_Group):
+    """``add_level()`` every so many epochs raises the hidden share, up to a limit."""
+
+    every_epochs: int = Field(0, ge=0)  # 0: never
+    step: Share = 0.1
+    max_rate: Share = 0.9
+
+
+class MaskConfig(_Group):
+    """Which sites a training example hides: a mixture of masks, and its curriculum."""
+
+    parts: tuple[MaskPart, ...] = (
+        MaskPart(name="random", weight=1.0, rate=0.5),
+        MaskPart(name="array_like", weight=1.0, rate=0.9),
+    )
+    curriculum: CurriculumConfig = CurriculumConfig()
+    ld_r2: Share = 0.8
+    validation: MaskPart = MaskPart(name="array_like", weight=1.0, rate=0.9)
+
+    @model_validator(mode="after")
+    def _has_parts(self) -> MaskConfig:
+        if not self.parts:
+            raise ValueError("parts is empty: name at least one mask")
+        return self
+
+
+class LossConfig(_Group):
+    """A weighted sum of losses over hidden sites."""
+
+    kind: Literal["focal", "cross_entropy"] = "focal"
+    gamma: float = Field(5.0, ge=0)
+    gamma_schedule: tuple[float, ...] = ()  # a value for each epoch; the last one stays
+    haplotype_fused: float = Field(1.0, ge=0)
+    haplotype_ori: float = Field(1.0, ge=0)
+    genotype: float = Field(1.0, ge=0)
+    reconstruction: float = Field(0.0, ge=0)
+    rare_weight: Literal["none", "inverse_maf", "log1p"] = "none"
+    rare_weight_max: Positive = 10.0
+
+
+class OptimizerConfig(_Group):
+    """Adam or AdamW; fused where there is CUDA."""
+
+    name: Literal["adam", "adamw"] = "adam"
+    lr: Positive = 1e-5
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(0.01, ge=0)
+
+
+class ScheduleConfig(_Group):
+    """The learning rate over the steps of a run."""
+
+    name: Literal["inverse_sqrt", "cosine", "constant"] = "inverse_sqrt"
+    warmup_steps: int = Field(20_000, ge=0)
+    min_factor: Share = 0.0
+
+
+class EarlyStoppingConfig(_Group):
+    """Which validation figure chooses the best checkpoint, and how long it may stand still."""
+
+    metric: Literal["r2_rare", "r2_all", "f1", "loss"] = "r2_rare"
+    patience: int = Field(5, ge=0)  # epochs; 0: never stop early
+
+
+class TrackerConfig(_Group):
+    """Trackers beside TensorBoard, which is always written."""
+
+    wandb: bool = False
+    wandb_project: str = "ragimpute"
+    mlflow: bool = False
+    mlflow_experiment: str = "ragimpute"
+
+
+class TrainConfig(_Group):
+    """The loop."""
+
+    seed: int = Field(1, ge=0)
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(64, ge=1)
+    accumulation: int = Field(1, ge=1)
+    max_steps: int | None = Field(None, ge=1)
+    clip: float = Field(1.0, ge=0)  # 0: no clipping
+    precision: Literal["no", "fp16", "bf16"] = "no"
+    compile: bool = False
+    log_every: int = Field(1000, ge=1)
+    checkpoint_every: int = Field(500, ge=1)
+    early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
+    trackers: TrackerConfig = TrackerConfig()
+
+
+class RunConfig(_Group):
+    """Everything that a training run is made of."""
+
+    name: str = "unnamed"
+    description: str = ""
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    mask: MaskConfig = MaskConfig()
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    train: TrainConfig = TrainConfig()
+
+
+def models_dir() -> Path:
+    """The folder of shipped presets and weights, in a checkout or an installed wheel."""
+    package = Path(__file__).resolve().parent
+    checkout = package.parent / "models"
+    return checkout if (package.parent / "pyproject.toml").is_file() else package / "models"
+
+
+def preset_names() -> list[str]:
+    """Names of the shipped presets."""
+    return sorted(path.parent.name for path in models_dir().glob("*/config.yaml"))
+
+
+def load_config(name_or_path: str | Path, *, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a preset or a YAML file, and check it whole.
+
+    Parameters
+    ----------
+    name_or_path
+        A shipped preset's name, a YAML file, or a folder that holds config.yaml.
+    overrides
+        ``key=value`` with dots between levels, e.g. "train.epochs=3"; values are YAML.
+
+    Raises
+    ------
+    ConfigError
+        If a file cannot be read, or anything in it is unknown or out of range: all problems in
+        one message.
+    """
+    tree = _read_tree(name_or_path, ())
+    for override in overrides:
+        _apply_override(tree, override)
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        problems = [_problem(item) for item in error.errors()]
+        raise ConfigError(
+            f"config {name_or_path}: " + "; ".join(problems),
+            hint="see docs/training.md for every key, or start from a preset: "
+            + ", ".join(preset_names()),
+        ) from None
+
+
+def dump_config(config: RunConfig) -> str:
+    """A config as YAML text that :func:`load_config` reads back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _read_tree(name_or_path: str | Path, seen: tuple[str, ...]) -> dict[str, Any]:
+    """A file's settings on top of those of the preset that it extends."""
+    path = _find(name_or_path)
+    if str(path) in seen:
+        raise ConfigError(
+            f"config {path} extends itself, by way of {' and '.join(seen[1:]) or 'itself'}",
+            hint="remove one of the 'extends' lines",
+        )
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config {path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        raise ConfigError(
+            f"config {path} is not valid YAML{where}", hint="check indentation and colons"
+        ) from error
+    if tree is None:
+        tree = {}
+    if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
+        raise ConfigError(f"config {path} is not a mapping of settings", hint="write 'key: value'")
+    base = tree.pop("extends", None)
+    if base is None:
+        return tree
+    return _merge(_read_tree(str(base), (*seen, str(path))), tree)
+
+
+def _find(name_or_path: str | Path) -> Path:
+    """The YAML file that a name or path stands for."""
+    path = Path(name_or_path)
+    if path.is_dir() and (path / "config.yaml").is_file():
+        return path / "config.yaml"
+    if path.is_file():
+        return path
+    preset = models_dir() / str(name_or_path) / "config.yaml"
+    if "/" not in str(name_or_path) and preset.is_file():
+        return preset
+    close = difflib.get_close_matches(str(name_or_path), preset_names(), 1)
+    raise ConfigError(
+        f"config {name_or_path} is neither a file nor a preset",
+        hint=(f"did you mean {close[0]}? " if close else "")
+        + f"presets: {', '.join(preset_names())}",
+    )
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """``above`` on top of ``below``, group by group."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        both = isinstance(old, dict) and isinstance(value, dict)
+        merged[key] = _merge(old, value) if both and isinstance(old, dict) else value
+    return merged
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    """Set one ``key=value`` in a tree of settings."""
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {override!r} is not key=value", hint="e.g. train.epochs=3")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override!r}: the value is not valid YAML") from error
+    if isinstance(value, str):
+        try:  # YAML 1.1 reads 1e-3 as text
+            value = float(value)
+        except ValueError:
+            pass
+    *groups, last = key.strip().split(".")
+    for group in groups:
+        inner = tree.setdefault(group, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {override!r}: {group} is not a group of settings")
+        tree = inner
+    tree[last] = value
+
+
+def _problem(item: Any) -> str:
+    """One of pydantic's errors as a clause, with the key that may have been meant."""
+    place = ".".join(str(part) for part in item["loc"])
+    if item["type"] != "extra_forbidden":
+        return f"{place}: {item['msg'].removeprefix('Value error, ')} (found {item['input']!r})"
+    known = _keys_at(item["loc"][:-1])
+    close = difflib.get_close_matches(str(item["loc"][-1]), known, 1)
+    return f"{place} is not a setting" + (f" (did you mean {close[0]}?)" if close else "")
+
+
+def _keys_at(place: Sequence[Any]) -> list[str]:
+    """The settings of a group."""
+    model: type[BaseModel] = RunConfig
+    for part in place:
+        field = model.model_fields.get(str(part))
+        inner = field.annotation if field else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return list(MaskPart.model_fields) if "parts" in place else []
+        model = inner
+    return list(model.model_fields)
