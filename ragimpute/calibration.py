@@ -1,0 +1,101 @@
+"""Whether probabilities and estimated r2 mean what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ragimpute.metrics import MAF_BINS, maf_bin
+
+
+class CalibrationAccumulator:
+    """How often an allele is there, against the probability that was given for it.
+
+    Parameters
+    ----------
+    num_bins
+        Equal intervals of the probability.
+    """
+
+    def __init__(self, num_bins: int = 20) -> None:
+        self.sums = np.zeros((num_bins, 3))  # n, sum of p, sum of the truth
+
+    def update(self, allele_prob: np.ndarray, true: np.ndarray) -> None:
+        """Add probabilities in [0, 1] and true alleles (0, 1) of one shape; NaN and -1 skipped."""
+        p, y = np.ravel(allele_prob).astype(np.float64), np.ravel(true).astype(np.float64)
+        known = ~np.isnan(p) & (y >= 0)
+        p, y = p[known], y[known]
+        group = np.clip((p * len(self.sums)).astype(np.int64), 0, len(self.sums) - 1)
+        for column, values in enumerate((np.ones_like(p), p, y)):
+            self.sums[:, column] += np.bincount(group, values, minlength=len(self.sums))
+
+    def result(self) -> np.ndarray:
+        """Shape (bins, 3): mean probability, observed share (NaN where empty), number of pairs."""
+        n = self.sums[:, :1]
+        means = np.divide(self.sums[:, 1:], n, out=np.full((len(n), 2), np.nan), where=n > 0)
+        return np.hstack([means, n])
+
+    def expected_error(self) -> float:
+        """Mean absolute difference of probability and observed share, weighted by pairs (ECE)."""
+        mean = self.result()
+        total = mean[:, 2].sum()
+        if total == 0:
+            return float("nan")
+        return float(np.nansum(np.abs(mean[:, 0] - mean[:, 1]) * mean[:, 2]) / total)
+
+
+@dataclass(frozen=True)
+class QualityCalibration:
+    """Estimated against true r2 of sites, by MAF bin and (last) over all; NaN where undefined.
+
+    Attributes
+    ----------
+    mean_estimated, mean_true
+        Shape (bins + 1,), float64.
+    correlation
+        Shape (bins + 1,), float64, Pearson's over sites.
+    num_sites
+        Shape (bins + 1,), int64: sites whose truth varies.
+    """
+
+    edges: tuple[float, ...]
+    mean_estimated: np.ndarray
+    mean_true: np.ndarray
+    correlation: np.ndarray
+    num_sites: np.ndarray
+
+
+def calibrate_quality(
+    estimated: np.ndarray, true: np.ndarray, maf: np.ndarray, *, bins: Sequence[float] = MAF_BINS
+) -> QualityCalibration:
+    """Compare estimated with true r2 of sites (INFO/DR2 with
+    :func:`ragimpute.metrics.site_r2`).
+
+    Parameters
+    ----------
+    estimated, true, maf
+        Shape (M,); sites where either r2 is NaN do not count.
+    bins
+        Ascending MAF edges.
+    """
+    known = ~(np.isnan(estimated) | np.isnan(true))
+    group = maf_bin(maf, bins=bins)
+    rows = []
+    for which in [*(group == i for i in range(len(bins) - 1)), np.ones(len(group), bool)]:
+        x, y = estimated[which & known], true[which & known]
+        if len(x) == 0:
+            rows.append((np.nan, np.nan, np.nan, 0))
+            continue
+        defined = len(x) > 1 and np.std(x) > 0 and np.std(y) > 0
+        correlation = float(np.corrcoef(x, y)[0, 1]) if defined else np.nan
+        rows.append((float(np.mean(x)), float(np.mean(y)), correlation, len(x)))
+    columns = np.array(rows, dtype=np.float64).T
+    return QualityCalibration(
+        edges=tuple(float(edge) for edge in bins),
+        mean_estimated=columns[0],
+        mean_true=columns[1],
+        correlation=columns[2],
+        num_sites=columns[3].astype(np.int64),
+    )
