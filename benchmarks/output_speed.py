@@ -1,6 +1,6 @@
 """Time ImputedWriter on an imputed chromosome's worth of sites, and cyvcf2's Writer on a part.
 
-Run: python benchmarks/output_speed.py [--sites 217000] [--samples 200] [--threads 1] [--kind vcf.gz]
+Run: python benchmarks/output_speed.py [--sites 217000] [--samples 200] [--threads 1]
 """
 
 from __future__ import annotations

@@ -31,6 +31,29 @@ def compress_block(data: bytes | memoryview) -> bytes:
     return head + body + struct.pack("<II", isal_zlib.crc32(data), len(data))
 
 
+def check_blocks(file: BinaryIO, start: int, stop: int) -> bool:
+    """Whether the blocks that start in [start, stop] of a BGZF file are whole and undamaged."""
+    file.seek(start)
+    while start <= stop:
+        head = file.read(18)
+        if not head and start == stop:
+            return True
+        if len(head) < 18 or head[:4] != EOF_MARK[:4] or head[10:16] != EOF_MARK[10:16]:
+            return False
+        size = int.from_bytes(head[16:18], "little") + 1
+        body = file.read(size - 18)
+        if size < 26 or len(body) < size - 18:
+            return False
+        try:
+            data = isal_zlib.decompress(body[:-8], -15)
+        except isal_zlib.IsalError:
+            return False
+        if struct.unpack("<II", body[-8:]) != (isal_zlib.crc32(data), len(data)):
+            return False
+        start += size
+    return True
+
+
 class BgzfWriter:
     """Cuts what is written into blocks of one size; knows where each begins.
 

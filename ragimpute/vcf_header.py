@@ -33,6 +33,8 @@ class VcfHeader:
         Sample names in file order.
     contigs
         Lengths in bp of the declared contigs, or None, in file order.
+    contig_numbers
+        Names of the contigs by the numbers that BCF records have.
     formats, infos
         Names of the declared FORMAT and INFO fields.
     """
@@ -42,6 +44,7 @@ class VcfHeader:
     compression: str
     samples: list[str]
     contigs: dict[str, int | None]
+    contig_numbers: dict[int, str]
     formats: set[str] = field(default_factory=set)
     infos: set[str] = field(default_factory=set)
 
@@ -133,12 +136,15 @@ def _header_text(path: Path, file: BinaryIO) -> tuple[bool, str]:
 def _parse(path: Path, is_bcf: bool, compression: str, text: str) -> VcfHeader:
     """The parts of the header's text that are used here."""
     contigs: dict[str, int | None] = {}
+    numbers: dict[int, str] = {}
     names: dict[str, set[str]] = {"FORMAT": set(), "INFO": set()}
     columns: list[str] | None = None
     for line in text.splitlines():
         found = re.match(r"##(contig|FORMAT|INFO)=<(?:.*?,)?ID=([^,>]+)", line)
         if found and found[1] == "contig":
             length = re.search(r"[<,]length=(\d+)", line)
+            number = re.search(r"[<,]IDX=(\d+)", line)
+            numbers[int(number[1]) if number else len(contigs)] = found[2]
             contigs.setdefault(found[2], int(length[1]) if length else None)
         elif found:
             names[found[1]].add(found[2])
@@ -156,67 +162,9 @@ def _parse(path: Path, is_bcf: bool, compression: str, text: str) -> VcfHeader:
         raise InputError(
             f"{path} names sample {twice} twice", hint="rename it: bcftools reheader -s"
         )
-    return VcfHeader(path, is_bcf, compression, samples, contigs, names["FORMAT"], names["INFO"])
-
-
-def index_path(header: VcfHeader) -> Path | None:
-    """The index that htslib would use, or None if there is none or it is older than the file."""
-    path = header.path
-    if header.compression != "bgzf" or header.is_bcf != path.name.endswith(".bcf"):
-        return None  # cyvcf2 chooses the kind of index by the name
-    suffixes = (".csi",) if header.is_bcf else (".csi", ".tbi")
-    for suffix in suffixes:
-        index = path.with_name(path.name + suffix)
-        if index.is_file():
-            return index if index.stat().st_mtime >= path.stat().st_mtime else None
-    return None
-
-
-def indexed_contigs(header: VcfHeader, index: Path) -> list[str] | None:
-    """Names of the contigs that an index holds records of; None if it cannot be read.
-
-    References
-    ----------
-    Tabix and CSI specifications of hts-specs (https://samtools.github.io/hts-specs/).
-    """
-    try:
-        with gzip.open(index, "rb") as file:
-            raw = file.read()
-        return _index_names(raw, header)
-    except (OSError, EOFError, zlib.error, struct.error, IndexError, ValueError):
-        return None
-
-
-def _index_names(raw: bytes, header: VcfHeader) -> list[str] | None:
-    """Names in a decompressed .tbi or .csi, of the contigs with at least one bin."""
-    bin_bytes = 0
-    if raw[:4] == b"TBI\1":
-        num_refs, *_, names_length = struct.unpack_from("<8i", raw, 4)
-        at, names = 36 + names_length, raw[36 : 36 + names_length]
-    elif raw[:4] == b"CSI\1":
-        aux_length = struct.unpack_from("<3i", raw, 4)[2]
-        aux, at = raw[16 : 16 + aux_length], 16 + aux_length
-        names, bin_bytes = aux[28:], 8
-        (num_refs,) = struct.unpack_from("<i", raw, at)
-        at += 4
-    else:
-        return None
-    if header.is_bcf:
-        listed = list(header.contigs)
-    else:
-        listed = [name.decode() for name in names.split(b"\0")[:num_refs]]
-    held = []
-    for name in listed[:num_refs]:
-        (num_bins,) = struct.unpack_from("<i", raw, at)
-        at += 4
-        if num_bins:
-            held.append(name)
-        for _ in range(num_bins):
-            (num_chunks,) = struct.unpack_from("<i", raw, at + 4 + bin_bytes)
-            at += 8 + bin_bytes + 16 * num_chunks
-        if not bin_bytes:
-            at += 4 + 8 * struct.unpack_from("<i", raw, at)[0]
-    return held
+    return VcfHeader(
+        path, is_bcf, compression, samples, contigs, numbers, names["FORMAT"], names["INFO"]
+    )
 
 
 def record_contigs(header: VcfHeader) -> Iterator[str]:
@@ -252,7 +200,7 @@ def _bcf_contigs(file: BinaryIO, header: VcfHeader) -> Iterator[str]:
     """Contigs of a BCF's records."""
     (length,) = struct.unpack("<I", file.read(9)[5:])
     file.read(length)
-    names = list(header.contigs)
+    names = header.contig_numbers
     last = -1
     while head := file.read(12):
         if len(head) < 12:
@@ -262,7 +210,7 @@ def _bcf_contigs(file: BinaryIO, header: VcfHeader) -> Iterator[str]:
             raise EOFError
         if contig != last:
             last = contig
-            yield names[contig] if 0 <= contig < len(names) else str(contig)
+            yield names.get(contig, str(contig))
 
 
 def same_contig(wanted: str, names: list[str]) -> str | None:

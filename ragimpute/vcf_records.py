@@ -12,17 +12,17 @@ from typing import Any
 import cyvcf2
 import numpy as np
 
+from ragimpute.bgzf import check_blocks
 from ragimpute.errors import InputError
 from ragimpute.sites import Region
 from ragimpute.vcf_header import (
     VcfHeader,
     choose_contig,
-    index_path,
-    indexed_contigs,
     read_header,
     record_contigs,
     same_contig,
 )
+from ragimpute.vcf_index_read import VcfIndex, read_index
 
 _SEQUENCE = frozenset("ACGTNacgtn")
 _IUPAC = frozenset("ACGTNRYSWKMBDHVacgtnryswkmbdhv")
@@ -37,9 +37,10 @@ def _quiet_htslib() -> None:
 
 def contigs_with_records(header: VcfHeader) -> list[str]:
     """Names from the index, or else from the records."""
-    index = index_path(header)
-    names = indexed_contigs(header, index) if index is not None else None
-    return names if names is not None else list(dict.fromkeys(record_contigs(header)))
+    index = read_index(header)
+    if index is not None:
+        return list(index.chunks)
+    return list(dict.fromkeys(record_contigs(header)))
 
 
 class RecordReader:
@@ -56,12 +57,9 @@ class RecordReader:
         self.region = region
         self.skipped: dict[str, int] = {}
         self.contig = ""
-        self._seek = False
-        index = index_path(self.header)
-        names = indexed_contigs(self.header, index) if index is not None else None
-        if names is not None:
-            self.contig = choose_contig(self.path, names, region)
-            self._seek = region is not None
+        self._index = read_index(self.header)
+        if self._index is not None:
+            self.contig = choose_contig(self.path, list(self._index.chunks), region)
 
     def need_genotypes(self) -> None:
         """Refuse files that declare no GT."""
@@ -90,7 +88,7 @@ class RecordReader:
             if start <= position < stop:
                 self.contig = contig
                 yield variant
-        if not num_read and not self._seek:
+        if not num_read and self._index is None:
             raise InputError(f"{self.path} holds no records", hint="check how it was made")
         if not contig:
             choose_contig(self.path, contigs_with_records(self.header), region)
@@ -112,7 +110,8 @@ class RecordReader:
             raise InputError(f"{self.path} cannot be read as VCF or BCF: {error}") from error
         try:
             records = file
-            if self._seek and self.region is not None:
+            if self._index is not None and self.region is not None:
+                self._check_blocks(self._index, self.region)
                 stop = min(self.region.stop_bp - 1, 2**31 - 2)
                 records = file(f"{self.contig}:{self.region.start_bp}-{stop}")
             while True:
@@ -130,6 +129,15 @@ class RecordReader:
                 last = variant
         finally:
             file.close()
+
+    def _check_blocks(self, index: VcfIndex, region: Region) -> None:
+        """Refuse damage in the region; htslib stops there without a word when it has sought."""
+        with self.path.open("rb") as file:
+            if not check_blocks(file, *index.byte_range(self.contig, region)):
+                raise InputError(
+                    f"{self.path} is damaged or truncated on contig {self.contig}",
+                    hint="copy or make the file again, or its index if that is of another file",
+                )
 
     def nothing_left(self) -> InputError:
         """The error for a file or region without usable records."""

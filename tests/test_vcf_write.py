@@ -19,6 +19,7 @@ from ragimpute.errors import InputError
 from ragimpute.sites import Region, Sites
 from ragimpute.vcf import contigs_of, read_dosages, read_target
 from ragimpute.vcf_fields import FORMATS, INFOS, check_fields
+from ragimpute.vcf_text import RowFormatter  # noqa: F401  (used in a subprocess)
 from ragimpute.vcf_write import ImputedBlock, ImputedWriter, output_kind
 
 ALL = ("GT", "DS", "GP", "HDS", "AP")

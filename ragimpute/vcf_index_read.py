@@ -1,0 +1,109 @@
+"""Read tabix (.tbi) and CSI (.csi) indexes: which contigs hold records, and where.
+
+References
+----------
+The Tabix and CSI specifications of hts-specs (https://samtools.github.io/hts-specs/).
+"""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from ragimpute.sites import Region
+from ragimpute.vcf_header import VcfHeader
+from ragimpute.vcf_index import MIN_SHIFT, TBI_DEPTH
+
+
+def index_path(header: VcfHeader) -> Path | None:
+    """The index that htslib would use, or None if there is none or it is older than the file."""
+    path = header.path
+    if header.compression != "bgzf" or header.is_bcf != path.name.endswith(".bcf"):
+        return None  # cyvcf2 chooses the kind of index by the name
+    suffixes = (".csi",) if header.is_bcf else (".csi", ".tbi")
+    for suffix in suffixes:
+        index = path.with_name(path.name + suffix)
+        if index.is_file():
+            return index if index.stat().st_mtime >= path.stat().st_mtime else None
+    return None
+
+
+@dataclass(frozen=True)
+class VcfIndex:
+    """A .tbi or .csi that was read.
+
+    Attributes
+    ----------
+    chunks
+        For each contig with records, bins and the virtual offsets of their chunks.
+    min_shift, depth
+        Bits of the smallest bins' length in bp, and levels of bins.
+    """
+
+    chunks: dict[str, list[tuple[int, int, int]]]
+    min_shift: int
+    depth: int
+
+    def byte_range(self, contig: str, region: Region) -> tuple[int, int]:
+        """Where the first block that may hold the region's records starts, and the last one."""
+        starts, stops = [], []
+        for number, start, stop in self.chunks[contig]:
+            level, first = 0, 0
+            while number >= first + (1 << 3 * level):
+                first += 1 << 3 * level
+                level += 1
+            shift = self.min_shift + 3 * (self.depth - level)
+            begin, end = (number - first) << shift, (number - first + 1) << shift
+            if level <= self.depth and begin < region.stop_bp - 1 and end >= region.start_bp:
+                starts.append(start >> 16)
+                stops.append(stop >> 16)
+        return (min(starts), max(stops)) if starts else (0, 0)
+
+
+def read_index(header: VcfHeader) -> VcfIndex | None:
+    """The file's index; None if there is none, or it is older than the file or damaged."""
+    path = index_path(header)
+    if path is None:
+        return None
+    try:
+        with gzip.open(path, "rb") as file:
+            return _parse_index(file.read(), header)
+    except (OSError, EOFError, zlib.error, struct.error, LookupError, ValueError):
+        return None
+
+
+def _parse_index(raw: bytes, header: VcfHeader) -> VcfIndex | None:
+    """A decompressed .tbi or .csi."""
+    min_shift, depth, offset_bytes = MIN_SHIFT, TBI_DEPTH, 0
+    if raw[:4] == b"TBI\1":
+        num_contigs, *_, names_length = struct.unpack_from("<8i", raw, 4)
+        at, names = 36 + names_length, raw[36 : 36 + names_length]
+    elif raw[:4] == b"CSI\1":
+        min_shift, depth, aux_length = struct.unpack_from("<3i", raw, 4)
+        names, at, offset_bytes = raw[44 : 16 + aux_length], 16 + aux_length, 8
+        (num_contigs,) = struct.unpack_from("<i", raw, at)
+        at += 4
+    else:
+        return None
+    listed = dict(enumerate(name.decode() for name in names.split(b"\0")))
+    chunks: dict[str, list[tuple[int, int, int]]] = {}
+    for contig in range(num_contigs):
+        (num_bins,) = struct.unpack_from("<i", raw, at)
+        at += 4
+        found = []
+        for _ in range(num_bins):
+            (number,) = struct.unpack_from("<I", raw, at)
+            (num_chunks,) = struct.unpack_from("<i", raw, at + 4 + offset_bytes)
+            at += 8 + offset_bytes
+            offsets = struct.unpack_from(f"<{2 * num_chunks}Q", raw, at)
+            at += 16 * num_chunks
+            if number < ((1 << 3 * (depth + 1)) - 1) // 7:  # not htslib's extra bin
+                found += [(number, *pair) for pair in zip(*[iter(offsets)] * 2, strict=True)]
+        if not offset_bytes:
+            at += 4 + 8 * struct.unpack_from("<i", raw, at)[0]
+        if found:
+            chunks[(header.contig_numbers if header.is_bcf else listed)[contig]] = found
+    return VcfIndex(chunks, min_shift, depth)
