@@ -1,4 +1,4 @@
-"""Which panel haplotypes a target haplotype may copy, word by word, in panels too large to copy all.
+"""Which panel haplotypes a target may copy, word by word, in panels too large to copy all.
 
 What counts is to find the haplotypes that share a *long* match with the target around a place, at
 every scale. FAISS searches overlapping windows of 64 to 1,024 typed sites; the hits of all windows

@@ -1,0 +1,133 @@
+"""Losses over the hidden sites of a batch, each weighted by the config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ragimpute.config import LossConfig
+from ragimpute.model.fusion import maf_of
+
+
+def gamma_at(config: LossConfig, epoch: int) -> float:
+    """The focal loss's gamma in an epoch: of the schedule if there is one, its last value stays."""
+    if not config.gamma_schedule:
+        return config.gamma
+    return config.gamma_schedule[min(epoch, len(config.gamma_schedule) - 1)]
+
+
+def focal_loss(logit: Tensor, label: Tensor, *, gamma: float) -> Tensor:
+    """Cross-entropy times ``(1 - P(truth)) ** gamma``; cross-entropy itself where gamma is 0.
+
+    Parameters
+    ----------
+    logit, label
+        Same shape; labels 0 or 1.
+    gamma
+        >= 0: how much sites that are predicted well already are played down.
+
+    Returns
+    -------
+    Same shape, >= 0.
+
+    References
+    ----------
+    Lin et al. 2017, Focal loss for dense object detection.
+    """
+    loss = F.binary_cross_entropy_with_logits(logit, label, reduction="none")
+    if gamma == 0:
+        return loss
+    return loss * (1 - torch.exp(-loss)).clamp_min(1e-8) ** gamma
+
+
+def genotype_loss(logits: Tensor, genotype: Tensor, *, gamma: float) -> Tensor:
+    """Focal loss over three genotypes: logits (..., 3), genotype (...) in 0, 1, 2 -> (...)."""
+    loss = F.cross_entropy(logits.reshape(-1, 3), genotype.reshape(-1), reduction="none")
+    loss = loss.view(genotype.shape)
+    if gamma == 0:
+        return loss
+    return loss * (1 - torch.exp(-loss)).clamp_min(1e-8) ** gamma
+
+
+def rare_weight(af: Tensor, config: LossConfig) -> Tensor:
+    """Weight of each site: 1, min(1 / MAF, max), or log(1 + 1 / MAF)."""
+    if config.rare_weight == "inverse_maf":
+        return (1 / maf_of(af)).clamp_max(config.rare_weight_max)
+    if config.rare_weight == "log1p":
+        return torch.log1p(1 / maf_of(af))
+    return torch.ones_like(af)
+
+
+def field(batch: Mapping[str, Tensor], name: str, haplotype: str) -> Tensor:
+    """A batch field of one haplotype where each has its own, else the one that both share."""
+    own = f"{name}_{haplotype}"
+    return batch[own] if own in batch else batch[name]
+
+
+def scored_sites(batch: Mapping[str, Tensor], haplotype: str) -> Tensor:
+    """Sites that count: hidden, with a known allele, not padding; bool (B, L)."""
+    hidden = field(batch, "mask", haplotype) & ~field(batch, "pad", haplotype)
+    return hidden & (batch[f"label_{haplotype}"] >= 0)
+
+
+def weighted_mean(loss: Tensor, weight: Tensor, keep: Tensor) -> Tensor:
+    """Mean of ``loss`` over ``keep``, weighted; 0 where nothing is kept."""
+    weight = weight * keep
+    return (loss * weight).sum() / weight.sum().clamp_min(1e-8)
+
+
+def compute_loss(
+    outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor], config: LossConfig, epoch: int
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The training loss of a batch.
+
+    Parameters
+    ----------
+    outputs, batch
+        What the model returned, and what it was given.
+    config
+        Kinds and weights; a part of weight 0 is left out.
+    epoch
+        Counted from 0; the gamma schedule follows it.
+
+    Returns
+    -------
+    The weighted sum, and its parts before weighting: "haplotype_fused", "haplotype_ori",
+    "genotype", "reconstruction".
+    """
+    gamma = gamma_at(config, epoch) if config.kind == "focal" else 0.0
+    parts: dict[str, Tensor] = {}
+    keep = {h: scored_sites(batch, h) for h in ("h1", "h2")}
+    label = {h: batch[f"label_{h}"].clamp_min(0) for h in ("h1", "h2")}
+    weight = {h: rare_weight(field(batch, "af", h), config) for h in ("h1", "h2")}
+
+    def over_haplotypes(loss: dict[str, Tensor]) -> Tensor:
+        return weighted_mean(
+            torch.cat([loss[h] for h in ("h1", "h2")]),
+            torch.cat([weight[h] for h in ("h1", "h2")]),
+            torch.cat([keep[h] for h in ("h1", "h2")]),
+        )
+
+    for part in ("fused", "ori"):
+        if getattr(config, f"haplotype_{part}") > 0:
+            parts[f"haplotype_{part}"] = over_haplotypes(
+                {
+                    h: focal_loss(outputs[f"{h}_{part}"], label[h].float(), gamma=gamma)
+                    for h in ("h1", "h2")
+                }
+            )
+    if config.genotype > 0 and "genotype" in outputs:
+        loss = genotype_loss(outputs["genotype"], label["h1"] + label["h2"], gamma=gamma)
+        parts["genotype"] = weighted_mean(loss, weight["h1"], keep["h1"] & keep["h2"])
+    if config.reconstruction > 0 and "h1_reconstruction" in outputs:
+        parts["reconstruction"] = over_haplotypes(
+            {h: (outputs[f"{h}_reconstruction"] - label[h].float()) ** 2 for h in ("h1", "h2")}
+        )
+    if not parts:
+        raise ValueError("every loss has weight 0, or the model lacks the heads for the others")
+    total = sum((getattr(config, name) * loss for name, loss in parts.items()), torch.tensor(0.0))
+    assert isinstance(total, Tensor)
+    return total, parts

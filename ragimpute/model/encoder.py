@@ -1,0 +1,163 @@
+"""Pre-norm transformer over the sites of a window, and the encoder of retrieved haplotypes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from ragimpute.model.embedding import PAD, SiteEmbedding
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention among sites, with an optional additive bias."""
+
+    def __init__(self, *, dim: int, num_heads: int) -> None:
+        super().__init__()
+        if dim % num_heads:
+            raise ValueError(f"dim {dim} is not a multiple of num_heads {num_heads}")
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Attend: x (B, L, D), bias (B, 1 or A, L or 1, L) added to the scores."""
+        b, length, dim = x.shape
+        qkv = self.qkv(x).view(b, length, 3, self.num_heads, dim // self.num_heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, A, L, D // A)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)  # (B, A, L, D // A)
+        return self.out(y.transpose(1, 2).reshape(b, length, dim))  # (B, L, D)
+
+
+class EncoderLayer(nn.Module):
+    """Attention and MLP, each after a layer norm and added to its input."""
+
+    def __init__(self, *, dim: int, num_heads: int, mlp_ratio: float, dropout: float) -> None:
+        super().__init__()
+        hidden = int(dim * mlp_ratio)
+        self.norm_1 = nn.LayerNorm(dim)
+        self.attention = SelfAttention(dim=dim, num_heads=num_heads)
+        self.norm_2 = nn.LayerNorm(dim)
+        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x (B, L, D) -> (B, L, D)."""
+        x = x + self.dropout(self.attention(self.norm_1(x), bias))
+        return x + self.dropout(self.mlp(self.norm_2(x)))
+
+
+def padding_bias(pad: Tensor, dtype: torch.dtype) -> Tensor:
+    """Attention bias that hides padded sites: pad (B, L) bool -> (B, 1, 1, L).
+
+    A sequence that is padding throughout sees itself (its output is not used).
+    """
+    hidden = pad & ~pad.all(dim=1, keepdim=True)
+    bias = torch.zeros(pad.shape, dtype=dtype, device=pad.device)
+    return bias.masked_fill(hidden, float("-inf"))[:, None, None, :]
+
+
+class Encoder(nn.Module):
+    """A stack of layers and a last norm.
+
+    Parameters
+    ----------
+    dim, num_layers, num_heads, mlp_ratio, dropout
+        Size of the transformer.
+    checkpointing
+        Recompute layers in the backward pass instead of keeping their activations.
+    """
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        num_layers: int,
+        num_heads: int,
+        mlp_ratio: float = 4.0,
+        dropout: float = 0.0,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            EncoderLayer(dim=dim, num_heads=num_heads, mlp_ratio=mlp_ratio, dropout=dropout)
+            for _ in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(dim)
+        self.checkpointing = checkpointing
+
+    def forward(self, x: Tensor, pad: Tensor) -> Tensor:
+        """Encode sites: x (B, L, D), pad (B, L) bool (True where padded) -> (B, L, D)."""
+        bias = padding_bias(pad, x.dtype)  # (B, 1, 1, L)
+        for layer in self.layers:
+            if self.checkpointing and self.training:
+                x = checkpoint(layer, x, bias, use_reentrant=False)
+            else:
+                x = layer(x, bias)
+        return self.norm(x)
+
+
+class ReferenceEncoder(nn.Module):
+    """The window's own embedding and encoder, applied to the K retrieved haplotypes.
+
+    Parameters
+    ----------
+    embedding, encoder
+        Shared with the target's haplotypes.
+    chunk
+        ``max(1, chunk // L)`` haplotypes are encoded at a time, so that memory does not grow with
+        K: K haplotypes of 1,020 sites are encoded one by one.
+    checkpointing
+        Recompute each chunk in the backward pass.
+    """
+
+    def __init__(
+        self,
+        *,
+        embedding: SiteEmbedding,
+        encoder: Encoder,
+        chunk: int = 512,
+        checkpointing: bool = True,
+    ) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.encoder = encoder
+        self.chunk = chunk
+        self.checkpointing = checkpointing
+
+    def _encode(self, token: Tensor, position_cm: Tensor, af: Tensor, af_own: Tensor) -> Tensor:
+        """One chunk: (n, L) each -> (n, L, D)."""
+        x = self.embedding(token, position_cm, af, af_own)
+        return self.encoder(x, token == PAD)
+
+    def forward(self, token: Tensor, position_cm: Tensor, af: Tensor, af_own: Tensor) -> Tensor:
+        """Encode retrieved haplotypes.
+
+        Parameters
+        ----------
+        token
+            Shape (B, K, L), int64: true alleles, PAD where padded.
+        position_cm, af
+            Shape (B, L), float.
+        af_own
+            Shape (B, K, L), float: ALT frequency in each retrieved haplotype's own population.
+
+        Returns
+        -------
+        Shape (B, K, L, D).
+        """
+        b, k, length = token.shape
+        flat = token.reshape(b * k, length)  # (B K, L)
+        cm = position_cm.repeat_interleave(k, dim=0)  # (B K, L)
+        af_all = af.repeat_interleave(k, dim=0)  # (B K, L)
+        own = af_own.reshape(b * k, length)  # (B K, L)
+        size = max(1, self.chunk // length)
+        parts = []
+        for start in range(0, b * k, size):
+            piece = [x[start : start + size] for x in (flat, cm, af_all, own)]
+            if self.checkpointing and self.training:
+                parts.append(checkpoint(self._encode, *piece, use_reentrant=False))
+            else:
+                parts.append(self._encode(*piece))
+        return torch.cat(parts).view(b, k, length, -1)  # (B, K, L, D)
