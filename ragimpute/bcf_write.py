@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from ragimpute.vcf_text import SCALE
 _FLOAT_MISSING, _FLOAT_END = 0x7F800001, 0x7F800002
 _INT8_END = 0x81
 _INT8, _FLOAT, _CHAR = 1, 5, 7
+_RECORD = struct.Struct("<IIiiiIHHI")  # lengths, CHROM, POS, rlen, QUAL, counts
+
+_FLOATS = (np.arange(2 * SCALE + 1) / SCALE).astype("<f4")  # of each number of thousandths
 
 
 def bcf_header(text: str) -> bytes:
@@ -77,40 +81,40 @@ class BcfEncoder:
             If a probability is not in [0, 1].
         """
         samples = self._sample_bytes(allele_prob, called)
+        width = samples.shape[1]
+        raw = samples.tobytes()
         contig = self._contig_number[sites.contig]
         counts = self._num_samples | len(self._formats) << 24
-        keys = [_integer(self._number[name]) + bytes([1 << 4 | _FLOAT]) for name in info]
+        columns = [self._info_bytes(name, texts) for name, texts in info.items()]
+        is_typed = typed.tolist()
         records = []
         for i, (position, ref, alt) in enumerate(sites.keys()):
-            given = [
-                key + struct.pack("<f", float(column[i]))
-                for key, column in zip(keys, info.values(), strict=True)
-                if column[i]
-            ]
+            given = [column[i] for column in columns if column[i]]
             identifier = sites.id[i]
+            named = b"\x07" if identifier == "." else _string(identifier)
+            # FILTER is PASS
             shared = b"".join(
-                (
-                    struct.pack(
-                        "<iiiIHHI",
-                        contig,
-                        position - 1,
-                        len(ref),
-                        _FLOAT_MISSING,
-                        len(given) + 1,
-                        2,
-                        counts,
-                    ),
-                    _string("" if identifier == "." else identifier),
-                    _string(ref),
-                    _string(alt),
-                    b"\x11\x00",  # FILTER: PASS
-                    *given,
-                    self._flags[int(typed[i])],
-                )
+                (named, _string(ref), _string(alt), b"\x11\x00", *given, self._flags[is_typed[i]])
             )
-            sample = samples[i].tobytes()
-            records.append(struct.pack("<II", len(shared), len(sample)) + shared + sample)
+            head = _RECORD.pack(
+                len(shared) + 24,
+                width,
+                contig,
+                position - 1,
+                len(ref),
+                _FLOAT_MISSING,
+                len(given) + 1,
+                2,
+                counts,
+            )
+            records.append(head + shared + raw[i * width : (i + 1) * width])
         return records
+
+    def _info_bytes(self, name: str, texts: list[str]) -> list[bytes]:
+        """An INFO float of each site; empty where missing."""
+        head = _integer(self._number[name]) + bytes([1 << 4 | _FLOAT])
+        values = np.array([float(text or 0) for text in texts], dtype="<f4").tobytes()
+        return [head + values[4 * i : 4 * i + 4] if text else b"" for i, text in enumerate(texts)]
 
     def _sample_bytes(self, allele_prob: np.ndarray, called: np.ndarray) -> np.ndarray:
         """The samples' part of each record, shape (m, bytes), uint8."""
@@ -149,7 +153,7 @@ class BcfEncoder:
                 values = h
             else:
                 values = h[:, :, :1] if name == "AP1" else h[:, :, 1:]
-            floats = (values / SCALE).astype("<f4")
+            floats = _FLOATS[values]
             if name in ("GP", "HDS"):
                 floats.view("<u4")[:, :, -1][haploid] = _FLOAT_END
             elif name == "AP2":
@@ -160,7 +164,7 @@ class BcfEncoder:
 
 def _thousandths(p: np.ndarray) -> np.ndarray:
     """As the text is rounded."""
-    return (p * SCALE + 0.5).astype(np.int64)
+    return (p * SCALE + 0.5).astype(np.int32)
 
 
 def _genotype_bytes(p: np.ndarray, called: np.ndarray, haploid: np.ndarray) -> np.ndarray:
@@ -179,6 +183,7 @@ def _integer(value: int) -> bytes:
     return bytes([1 << 4 | _INT8, value])
 
 
+@lru_cache(maxsize=2**12)
 def _string(text: str) -> bytes:
     """A typed string."""
     raw = text.encode()

@@ -294,8 +294,6 @@ def carrier_mass(site, offsets, carriers, row, bits, slot_of, mass, sums):
     sums[3] = d
 
 
-
-
 @njit(cache=True, nogil=True, fastmath=_FAST)
 def forward_pass(words, states, target, observed, rho, err, checkpoints, mismatch):
     """Forward rows at the end of each word, scaled to sum 1; returns the log likelihood.

@@ -481,5 +481,3 @@ def _span(panel: Panel) -> str:
     """The panel's range of positions."""
     at = panel.sites.position_bp
     return f"{panel.contig}:{at[0]}-{at[-1]} ({panel.num_sites} sites)" if len(at) else "no site"
-
-

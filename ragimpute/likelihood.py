@@ -122,9 +122,7 @@ def fit_parameters(
     pool = np.sort(rng.permutation(num_panel)[:max_states])
     index = np.union1d(typed_index, untyped)
     haplotypes = select_sites(window.haplotypes, index)
-    small = Window.build(
-        haplotypes, window.position_cm[index], np.searchsorted(index, typed_index)
-    )
+    small = Window.build(haplotypes, window.position_cm[index], np.searchsorted(index, typed_index))
     alleles = haplotypes.alleles()[:, left_out]
 
     def measure(rate: float, err: float) -> float:

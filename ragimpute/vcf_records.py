@@ -14,7 +14,7 @@ import numpy as np
 
 from ragimpute.bgzf import check_blocks
 from ragimpute.errors import InputError
-from ragimpute.sites import Region
+from ragimpute.sites import Region, Sites
 from ragimpute.vcf_header import (
     VcfHeader,
     choose_contig,
@@ -41,6 +41,16 @@ def contigs_with_records(header: VcfHeader) -> list[str]:
     if index is not None:
         return list(index.chunks)
     return list(dict.fromkeys(record_contigs(header)))
+
+
+def site_table(contig: str, position: Any, ref: Any, alt: Any, ids: Any) -> Sites:
+    """A site table of columns."""
+    columns = []
+    for values in (ref, alt, ids):
+        column = np.empty(len(values), dtype=object)
+        column[:] = values
+        columns.append(column)
+    return Sites(contig, np.array(position, dtype=np.int32), *columns)
 
 
 class RecordReader:

@@ -119,7 +119,7 @@ def test_alleles_that_are_left_out(made):
     ]
     path = made(rows)
     target = read_target(path)
-    assert [key[0] for key in target.sites.keys()] == [11, 12, 15]  # noqa: SIM118
+    assert [key[0] for key in target.sites.keys()] == [11, 12, 15]
     assert target.alleles.tolist() == [[[1, 0], [0, 0]], [[0, 1], [0, 0]], [[0, 1], [1, 1]]]
     assert target.skipped == {"symbolic": 3, "star": 1, "no_alt": 1}
     assert target.multiallelic.tolist() == [True, True, False]
