@@ -18,6 +18,7 @@ from ragimpute import __version__
 from ragimpute.errors import InputError
 from ragimpute.impute_models import Imputer, make_imputer
 from ragimpute.match import Match, match_sites, target_region
+from ragimpute.metrics import estimated_r2
 from ragimpute.panel import Panel
 from ragimpute.sites import Region
 from ragimpute.vcf import Target, read_target
@@ -89,30 +90,6 @@ class Stopwatch:
         self._start = now
 
 
-def estimated_r2(allele_prob: np.ndarray) -> np.ndarray:
-    """Squared correlation of allele dosage with the true allele, estimated without truth.
-
-    Parameters
-    ----------
-    allele_prob
-        Shape (m, n), P(ALT) of each haplotype; NaN where there is none.
-
-    Returns
-    -------
-    Shape (m,), float32, in [0, 1]: var(p) / (mean p (1 - mean p)); 0 where p does not vary. If the
-    probabilities are calibrated this is what the true r2 is expected to be, haploid or diploid.
-
-    References
-    ----------
-    Minimac's Rsq (Li et al. 2010), over haplotypes.
-    """
-    mean = np.nanmean(allele_prob, axis=1, dtype=np.float64)
-    variance = np.nanmean(np.square(allele_prob, dtype=np.float64), axis=1) - mean**2
-    expected = mean * (1 - mean)
-    r2 = np.divide(variance, expected, out=np.zeros_like(mean), where=expected > 1e-9)
-    return np.clip(r2, 0, 1).astype(np.float32)
-
-
 def plan_windows(
     position_cm: np.ndarray,
     start: int,
@@ -176,7 +153,6 @@ def impute(
     device: str = "auto",
     progress: Progress | None = None,
     command: str | None = None,
-    force: bool = False,
 ) -> ImputeSummary:
     """Impute a phased target from a panel and write a VCF or BCF.
 
@@ -207,8 +183,6 @@ def impute(
         Called as ``progress(stage, done, total)``.
     command
         Recorded in the output's header.
-    force
-        Write over an existing output.
 
     Raises
     ------
@@ -216,7 +190,7 @@ def impute(
         If an input cannot be used, or inputs do not belong together.
     """
     summary = ImputeSummary(str(out), str(panel), str(target), str(model))
-    _check_output(out, [target, panel, genetic_map], force=force)
+    _check_output(out, [target, panel, genetic_map])
     unknown = [name for name in fields if name not in _FIELDS]
     if unknown or len(set(fields)) != len(fields) or not fields:
         raise InputError(
@@ -302,6 +276,7 @@ class _Columns:
         self.present = ~(alleles == -2).all(axis=0)  # (N, 2)
         self.present[:, 0] = True
         self.num = int(self.present.sum())
+        self.sample = np.nonzero(self.present)[0]  # (n,)
         self.alleles = np.ascontiguousarray(alleles[:, self.present])  # (T, n)
         self.alleles[self.alleles == -2] = -1
 
@@ -330,7 +305,9 @@ def _impute_window(
     typed_index = shared.panel_index[first:last]
     alleles = columns.alleles[first:last]
     if len(typed_index):
-        prob = imputer.impute(left, right, (start, stop), typed_index, alleles)  # (n, m)
+        prob = imputer.impute(
+            left, right, (start, stop), typed_index, alleles, columns.sample
+        )  # (n, m)
     else:
         prob = np.repeat(panel.af[None, start:stop], columns.num, axis=0)
     prob = np.ascontiguousarray(prob.T)  # (m, n)
@@ -360,8 +337,8 @@ def _impute_window(
     return dr2, typed
 
 
-def _check_output(out: str | Path, inputs: Sequence[str | Path | None], *, force: bool) -> None:
-    """Refuse an output that is an input, exists already, or has a suffix that says nothing."""
+def _check_output(out: str | Path, inputs: Sequence[str | Path | None]) -> None:
+    """Refuse an output that is an input, or has a suffix that says nothing."""
     if str(out) == "-":
         return
     path = Path(out)
@@ -370,7 +347,7 @@ def _check_output(out: str | Path, inputs: Sequence[str | Path | None], *, force
             raise InputError(
                 f"output {path} is the same file as input {given}", hint="choose another -o"
             )
-    if not path.name.endswith((".vcf", ".vcf.gz", ".bcf")):
+    if not path.name.endswith((".vcf", ".vcf.gz", ".vcf.bgz", ".bcf")):
         raise InputError(
             f"output {path} does not end in .vcf, .vcf.gz or .bcf",
             hint="name the output after the format that it should have",

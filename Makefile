@@ -1,0 +1,48 @@
+# Each target sets up all it needs in .venv from a fresh clone: Python 3.11+, make and a package index.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test check format bench docs clean
+
+help:
+	@echo "make demo    install, then run the whole pipeline on a real example"
+	@echo "make test    install, then run the tests"
+	@echo "make check   ruff, mypy and the test of import layers"
+	@echo "make format  format the code"
+	@echo "make bench   ragimpute beside Beagle and Minimac4: DATA=folder OUT=bench-output"
+	@echo "make docs    write docs/cli.md from the commands"
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11+ is needed")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(READY)
+	$(BIN)/ragimpute demo -o demo-output --force
+
+test: $(READY)
+	$(BIN)/python -m pytest -q -n 2
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_layers.py
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)
+	$(BIN)/python benchmarks/compare.py $(if $(DATA),$(DATA),--example) -o $(or $(OUT),bench-output)
+
+docs: $(READY)
+	$(BIN)/python packaging/make_cli_docs.py > docs/cli.md
+
+clean:
+	rm -rf $(VENV) demo-output bench-output

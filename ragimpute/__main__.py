@@ -1,0 +1,5 @@
+"""``python -m ragimpute``."""
+
+from ragimpute.cli import main
+
+main()

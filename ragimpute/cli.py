@@ -1,0 +1,439 @@
+"""Commands and options; no logic. Everything heavy is imported inside the command that needs it."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from ragimpute import __version__
+from ragimpute.errors import InputError, RagimputeError
+from ragimpute.sites import Region
+
+Progress = Callable[[str, int, int], None]
+
+app = typer.Typer(
+    name="ragimpute",
+    help="Genotype imputation by retrieved haplotypes and a trained network (BERTWithRAG).\n\n"
+    "A run needs a phased panel, a genetic map and a target: [bold]prepare[/bold] the panel once, "
+    "then [bold]impute[/bold] any number of targets. An index and training are optional.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+stdout = Console(highlight=False)
+stderr = Console(stderr=True, highlight=False)
+
+# Options that several commands share.
+ThreadsOption = Annotated[
+    int, typer.Option("--threads", "-t", min=1, help="Threads; the result does not depend on it.")
+]
+RegionOption = Annotated[
+    str | None,
+    typer.Option("--region", "-r", metavar="CHR[:FROM-TO]", help="1-based and closed."),
+]
+MapOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--map", metavar="FILE", help="Genetic map: PLINK, SHAPEIT or Eagle/HapMap columns."
+    ),
+]
+RateOption = Annotated[
+    float | None,
+    typer.Option("--cm-per-mb", metavar="RATE", help="Uniform recombination rate, without a map."),
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
+DeviceOption = Annotated[
+    str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where the network runs.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random choice.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
+
+
+def _version(wanted: bool) -> None:
+    """Print the version and leave."""
+    if wanted:
+        stdout.print(f"ragimpute {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+    log_level: Annotated[
+        str, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
+    ] = "warning",
+) -> None:
+    level = getattr(logging, log_level.upper(), None)
+    if not isinstance(level, int):
+        raise typer.BadParameter(f"{log_level} is not debug, info, warning or error")
+    logger = logging.getLogger("ragimpute")
+    logger.setLevel(level)
+    if not logger.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+        logger.addHandler(handler)
+        logger.propagate = False
+
+
+def main() -> None:
+    """Entry point: one clear line and exit code 1 for what a user can mend, never a traceback."""
+    try:
+        app(prog_name="ragimpute")
+    except RagimputeError as error:
+        _complain(error.message, error.hint)
+    except KeyboardInterrupt:
+        stderr.print("[bold red]Error:[/] interrupted; nothing was left under the output's name")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except MemoryError:
+        _complain("out of memory", "use fewer --threads, a smaller --chunk-cm or --region")
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        _complain(f"{error.strerror or error}{place}", "check the path, permissions and free space")
+
+
+def _complain(message: str, hint: str | None) -> None:
+    """Print an error for a person and leave with code 1."""
+    stderr.print(f"[bold red]Error:[/] {escape(message)}", soft_wrap=True)
+    if hint:
+        stderr.print(f"  [bold]hint:[/] {escape(hint)}", soft_wrap=True)
+    sys.exit(1)
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Progress]:
+    """A progress bar with rate and time left on standard error; silent when not a terminal."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress as Bars,
+        TaskID,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    bars = Bars(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=stderr,
+        disable=quiet or not stderr.is_terminal,
+        transient=True,
+    )
+    tasks: dict[str, TaskID] = {}
+    with bars:
+
+        def update(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total, rate="")
+            task = bars.tasks[bars.task_ids.index(tasks[stage])]
+            speed = f"{task.speed:,.0f}/s" if task.speed else ""
+            bars.update(tasks[stage], completed=done, total=total or None, rate=speed)
+
+        yield update
+
+
+def _table(rows: list[tuple[str, str]], title: str | None = None) -> None:
+    """Print names and values."""
+    from rich.table import Table
+
+    table = Table(title=title, show_header=False, box=None, title_justify="left")
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(escape(name), escape(value))
+    stdout.print(table)
+
+
+def _region(text: str | None) -> Region | None:
+    """A region from its text."""
+    return None if text is None else Region.parse(text)
+
+
+def _command_line() -> str:
+    """The command as it was given, for the output's header."""
+    return shlex.join(["ragimpute", *sys.argv[1:]])
+
+
+@app.command(
+    epilog="Example:  ragimpute prepare panel.bcf --map chr20.map.gz -o panel.h5",
+)
+def prepare(
+    panel: Annotated[Path, typer.Argument(help="Phased VCF/BCF, or a scikit-allel HDF5.")],
+    out: Annotated[Path, typer.Option("--output", "-o", metavar="PANEL.h5", help="To write.")],
+    genetic_map: MapOption = None,
+    cm_per_mb: RateOption = None,
+    populations: Annotated[
+        Path | None,
+        typer.Option("--populations", metavar="FILE", help="Table of sample and population."),
+    ] = None,
+    region: RegionOption = None,
+    window_cm: Annotated[float, typer.Option(min=1e-3, help="Longest retrieval window.")] = 1.0,
+    threads: ThreadsOption = 1,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Turn a phased panel and a genetic map into panel.h5."""
+    from ragimpute.prepare import prepare as run
+
+    with _progress(quiet) as progress:
+        done = run(
+            panel, out, genetic_map=genetic_map, cm_per_mb=cm_per_mb, populations=populations,
+            region=_region(region), window_cm=window_cm, progress=progress, threads=threads,
+            force=force,
+        )  # fmt: skip
+    if not quiet:
+        from ragimpute.info import describe
+
+        _table(describe(out), title=f"{out}, made in {done.seconds:.1f} s")
+
+
+@app.command(
+    epilog="Example:  ragimpute index panel.h5 -o panel.index",
+)
+def index(
+    panel: Annotated[Path, typer.Argument(help="panel.h5")],
+    out: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write.")],
+    kind: Annotated[
+        str, typer.Option(metavar="auto|flat|ivf", help="Exhaustive, or inverted lists.")
+    ] = "auto",
+    sites: Annotated[
+        Path | None,
+        typer.Option("--sites", metavar="VCF", help="The array's sites; else all are searched."),
+    ] = None,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Index a panel's haplotypes by FAISS, window by window."""
+    if kind not in ("auto", "flat", "ivf"):
+        raise typer.BadParameter(f"--kind {kind} is not auto, flat or ivf")
+    from ragimpute.index import build_index
+
+    with _progress(quiet) as progress:
+        done = build_index(panel, out, kind=kind, sites=sites, progress=progress, force=force)
+    if not quiet:
+        rows = [
+            ("index", str(done.path)),
+            ("windows", f"{done.num_windows:,}"),
+            ("haplotypes", f"{done.num_haplotypes:,}"),
+            ("sites searched", f"{done.num_sites:,}"),
+            ("kind", f"{done.kind}, recall {done.recall:.3f}"),
+            ("size", f"{done.num_bytes / 1e6:.1f} MB"),
+        ]
+        _table(rows)
+
+
+@app.command(
+    epilog="Example:  ragimpute train panel.h5 --config v10-small --set train.epochs=2 -o model",
+)
+def train(
+    panel: Annotated[Path, typer.Argument(help="panel.h5")],
+    out: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Model folder.")],
+    config: Annotated[
+        str, typer.Option("--config", "-c", help="A preset's name, or a YAML file.")
+    ] = "default",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; repeatable."),
+    ] = None,
+    index: Annotated[
+        Path | None, typer.Option("--index", metavar="DIR", help="Made by 'index'; else built.")
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option("--init", metavar="MODEL", help="Start from these weights.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint in the folder.")
+    ] = False,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = 1,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train BERTWithRAG on a panel, or fine-tune shipped weights."""
+    from ragimpute.config import load_config
+    from ragimpute.trainer import train as run
+
+    loaded = load_config(config, overrides=settings or [])
+    with _progress(quiet) as progress:
+        done = run(
+            panel, loaded, out, index=index, init=init, resume=resume, device=device,
+            threads=threads, force=force, progress=progress, command=_command_line(),
+            report_line=None if quiet else lambda line: stderr.print(escape(line)),
+        )  # fmt: skip
+    if not quiet and done.is_main:
+        _table(done.rows())
+
+
+@app.command(
+    epilog="Example:  ragimpute impute target.vcf.gz --panel panel.h5 -o imputed.vcf.gz --threads 4",
+)
+def impute(
+    target: Annotated[Path, typer.Argument(help="Phased VCF/BCF to impute.")],
+    panel: Annotated[
+        Path, typer.Option("--panel", "-p", metavar="FILE", help="panel.h5, or a phased VCF/BCF.")
+    ],
+    out: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help=".vcf.gz, .vcf or .bcf; - = stdout.")
+    ],
+    genetic_map: MapOption = None,
+    cm_per_mb: RateOption = None,
+    index: Annotated[
+        Path | None, typer.Option("--index", metavar="DIR", help="Made by 'index'; optional.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="A shipped model's name, or a trained folder.")
+    ] = "default",
+    region: RegionOption = None,
+    fields: Annotated[
+        str, typer.Option("--format", metavar="LIST", help="Of GT,DS,GP,HDS,AP.")
+    ] = "GT,DS,GP",
+    ne: Annotated[
+        float | None,
+        typer.Option(min=1.0, help="Effective population size; else chosen on the panel."),
+    ] = None,
+    err: Annotated[
+        float | None,
+        typer.Option(min=1e-6, max=0.4, help="Mismatch probability; else chosen on the panel."),
+    ] = None,
+    chunk_cm: Annotated[float, typer.Option(min=0.01, help="Longest window, cM.")] = 40.0,
+    buffer_cm: Annotated[float, typer.Option(min=0.0, help="Buffer on each side, cM.")] = 2.0,
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="HTML", help="Write a report of the run.")
+    ] = None,
+    seed: SeedOption = 1,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = 1,
+    quiet: QuietOption = False,
+) -> None:
+    """Impute a phased target from a panel: dosages for every panel site."""
+    from ragimpute.impute import impute as run
+
+    formats = [name.strip() for name in fields.split(",") if name.strip()]
+    with _progress(quiet) as progress:
+        done = run(
+            target, panel, out, index=index, model=model, genetic_map=genetic_map,
+            cm_per_mb=cm_per_mb, region=_region(region), fields=formats, ne=ne, err=err,
+            threads=threads, seed=seed, window_cm=chunk_cm, buffer_cm=buffer_cm, device=device,
+            progress=progress, command=_command_line(),
+        )  # fmt: skip
+    if report is not None:
+        from ragimpute.report import render_impute
+
+        render_impute(done, report)
+    if not quiet and out != "-":
+        _table(done.rows())
+
+
+@app.command(
+    epilog="Example:  ragimpute evaluate --truth truth.bcf --imputed out.vcf.gz --panel panel.h5",
+)
+def evaluate(
+    truth: Annotated[Path, typer.Option("--truth", help="VCF/BCF of the true genotypes.")],
+    imputed: Annotated[
+        list[Path], typer.Option("--imputed", help="Imputed VCF/BCF; repeat to compare tools.")
+    ],
+    panel: Annotated[Path, typer.Option("--panel", "-p", help="panel.h5 or VCF/BCF: sets MAF.")],
+    typed: Annotated[
+        Path | None,
+        typer.Option("--typed", help="VCF/BCF of typed sites, which are left out of the figures."),
+    ] = None,
+    region: RegionOption = None,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots.")
+    ] = None,
+    threads: ThreadsOption = 1,
+) -> None:
+    """Accuracy of imputed dosages against the truth, by MAF bin."""
+    import json
+
+    from ragimpute.evaluate import evaluate as run
+
+    done = {}
+    for path in imputed:
+        name = path.name if path.name not in done else str(path)
+        done[name] = run(truth, path, panel, typed=typed, region=_region(region), threads=threads)
+    for name, result in done.items():
+        _grid(result.table(), title=name)
+    if json_out is not None:
+        from ragimpute.checkpoint import write_text
+
+        figures = {name: result.as_dict() for name, result in done.items()}
+        write_text(json_out, json.dumps(figures, indent=2) + "\n")
+    if html is not None:
+        from ragimpute.report import render_evaluate
+
+        (name, first), *rest = done.items()
+        render_evaluate(first, html, title=name, others=dict(rest))
+
+
+@app.command(epilog="Example:  ragimpute info panel.h5")
+def info(
+    paths: Annotated[
+        list[Path], typer.Argument(help="panel.h5, an index, a model, a VCF/BCF or a genetic map.")
+    ],
+) -> None:
+    """Say what a file or folder is."""
+    from ragimpute.info import describe
+
+    for path in paths:
+        _table(describe(path), title=str(path))
+
+
+@app.command(epilog="Example:  ragimpute demo -o demo-output")
+def demo(
+    out: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write.")
+    ] = Path("demo-output"),
+    threads: ThreadsOption = 2,
+    force: ForceOption = False,
+) -> None:
+    """Run the whole pipeline on a real 1000 Genomes example that the package carries."""
+    if out.exists() and not force and any(out.iterdir()):
+        raise InputError(f"folder {out} is not empty", hint="choose another -o, or give --force")
+    from ragimpute.demo import run_demo
+
+    with _progress(False) as progress:
+        done = run_demo(
+            out, threads=threads, progress=progress, line=lambda text: stdout.print(escape(text))
+        )
+    _grid(done.evaluation.table(), title="Accuracy at untyped sites, by minor allele frequency")
+    stdout.print(f"imputed VCF  {done.imputed}", soft_wrap=True)
+    stdout.print(f"HTML report  {done.report}", soft_wrap=True)
+
+
+def _grid(rows: list[list[str]], title: str) -> None:
+    """Print a table whose first row is its header."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for i, name in enumerate(rows[0]):
+        table.add_column(escape(name), justify="left" if i == 0 else "right")
+    for row in rows[1:]:
+        table.add_row(*(escape(cell) for cell in row))
+    stdout.print(table)
+
+
+if __name__ == "__main__":
+    main()

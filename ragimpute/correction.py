@@ -1,0 +1,116 @@
+"""Apply a copying model's residual network to pairs in doubt."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ragimpute.checkpoint import LoadedModel
+from ragimpute.copying import Window
+
+_ROWS_AT_ONCE = 1 << 16
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that "auto", "cpu" or "cuda" stands for."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def split_sequences(haplotype: np.ndarray, max_length: int) -> np.ndarray:
+    """Cut each haplotype's sites in doubt into sequences of equal length.
+
+    Parameters
+    ----------
+    haplotype
+        Shape (pairs,), int, ascending.
+    max_length
+        Longest sequence, >= 1.
+
+    Returns
+    -------
+    Shape (sequences, <= max_length), int64: pairs in order, -1 where a sequence is shorter.
+    """
+    if len(haplotype) == 0:
+        return np.zeros((0, 1), np.int64)
+    _, first, count = np.unique(haplotype, return_index=True, return_counts=True)
+    pieces = -(-count // max_length)
+    start = np.repeat(first, pieces)
+    rank = np.arange(len(start)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    of = np.repeat(np.arange(len(first)), pieces)
+    low = start + rank * count[of] // pieces[of]
+    high = start + (rank + 1) * count[of] // pieces[of]
+    index = low[:, None] + np.arange((high - low).max())
+    return np.where(index < high[:, None], index, -1)
+
+
+def correct(
+    loaded: LoadedModel,
+    window: Window,
+    pairs: np.ndarray,
+    evidence: np.ndarray,
+    prob: np.ndarray,
+    *,
+    device: str = "cpu",
+) -> None:
+    """Add the network's residual to the logits of pairs in doubt, in place.
+
+    Parameters
+    ----------
+    loaded
+        A copying model.
+    window
+        The panel's window; its core's sites are those of ``prob``.
+    pairs
+        Shape (pairs, 2), int64: haplotype and core site, sorted.
+    evidence
+        Shape (pairs, F), float32.
+    prob
+        Shape (n, core sites), float32, P(ALT); where the residual is 0 it stays as it is.
+    device
+        See :func:`choose_device`.
+    """
+    if len(pairs) == 0:
+        return
+    residual = loaded.model.residual
+    if residual is None:
+        raise ValueError("a token model has no residual")
+    where = choose_device(device)
+    residual.to(where)
+    x = torch.from_numpy(evidence)
+    with torch.inference_mode():
+        if residual.distance is None:
+            rows = range(0, len(x), _ROWS_AT_ONCE)
+            parts = [residual(x[i : i + _ROWS_AT_ONCE].to(where)).cpu() for i in rows]
+            change = torch.cat(parts).numpy()
+        else:
+            change = _in_context(loaded, residual, window, pairs, x, where)
+    h, u = pairs[:, 0], pairs[:, 1]
+    minor = window.haplotypes.alt_is_minor[window.core[0] : window.core[1]][u]
+    change = np.where(minor, change, -change).astype(np.float64)
+    p = prob[h, u].astype(np.float64)
+    moved = p / (p + (1 - p) * np.exp(-change))
+    prob[h, u] = np.where(change == 0, prob[h, u], moved.astype(np.float32))
+
+
+def _in_context(
+    loaded: LoadedModel,
+    residual: torch.nn.Module,
+    window: Window,
+    pairs: np.ndarray,
+    x: torch.Tensor,
+    where: torch.device,
+) -> np.ndarray:
+    """Residuals of a network whose sites in doubt see each other: shape (pairs,)."""
+    index = split_sequences(pairs[:, 0], loaded.config.model.copying.max_context)
+    cm = torch.from_numpy(window.position_cm[window.core[0] + pairs[:, 1]].astype(np.float32))
+    change = torch.zeros(len(x))
+    step = max(1, _ROWS_AT_ONCE // (4 * index.shape[1]))
+    for first in range(0, len(index), step):
+        part = torch.from_numpy(index[first : first + step])
+        pad = part < 0
+        at = part.clamp_min(0)
+        y = residual(x[at].to(where), cm[at].to(where), pad.to(where)).cpu()
+        change[at[~pad]] = y[~pad]
+    return change.numpy()

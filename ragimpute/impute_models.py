@@ -1,0 +1,275 @@
+"""The two ways to impute a window: copying with its residual, and a token model."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from ragimpute.copying import CopyingParameters, Window, all_states, copy_haplotypes, pack_words
+from ragimpute.likelihood import fit_parameters
+from ragimpute.panel import Panel
+
+if TYPE_CHECKING:
+    from ragimpute.checkpoint import LoadedModel
+
+# Panels up to this size are copied whole: retrieval would cost more accuracy than it saves time.
+COPY_ALL_UP_TO = 5000
+# Parameters are chosen anew for every stretch of so many cM.
+_FIT_CM = 40.0
+_STATE_BYTES = 64 * 2**20
+_PAIRS_AT_ONCE = 1 << 20
+
+
+class Imputer(Protocol):
+    """What :func:`ragimpute.impute.impute` asks of a model.
+
+    Attributes
+    ----------
+    settings
+        What was used, for the report.
+    seconds
+        Wall time by stage, within "impute".
+    """
+
+    settings: dict[str, object]
+    seconds: dict[str, float]
+
+    def impute(
+        self,
+        left: int,
+        right: int,
+        core: tuple[int, int],
+        typed_index: np.ndarray,
+        alleles: np.ndarray,
+        sample: np.ndarray,
+    ) -> np.ndarray:
+        """Impute the sites [core) from typed sites in [left, right).
+
+        Parameters
+        ----------
+        left, right, core
+            Panel sites, half-open.
+        typed_index
+            Shape (T,), int: panel sites that are typed, ascending, within [left, right).
+        alleles
+            Shape (T, n), int8: 0, 1, or -1 where missing.
+        sample
+            Shape (n,), int: the target sample of each column, ascending.
+
+        Returns
+        -------
+        Shape (n, core sites), float32: P(ALT).
+        """
+        ...
+
+
+class CopyingImputer:
+    """Li-Stephens copying over retrieved haplotypes, corrected by a network where in doubt.
+
+    Parameters
+    ----------
+    panel
+        The panel.
+    typed_index
+        Shape (T,), int: all typed sites of the run; parameters are chosen for their density.
+    loaded
+        The model; untrained, it leaves copying as it is.
+    ne, err
+        Effective population size and mismatch probability, or None: chosen by leaving panel
+        haplotypes out, see :func:`ragimpute.likelihood.fit_parameters`.
+    seed, threads, device
+        See :func:`ragimpute.impute.impute`.
+    """
+
+    def __init__(
+        self,
+        panel: Panel,
+        typed_index: np.ndarray,
+        loaded: LoadedModel,
+        *,
+        ne: float | None,
+        err: float | None,
+        seed: int,
+        threads: int,
+        device: str,
+    ) -> None:
+        self._panel = panel
+        self._typed_index = typed_index
+        self._loaded = loaded
+        self._ne, self._err = ne, err
+        self._seed, self._threads = seed, threads
+        self._device = device
+        self._parameters: dict[int, CopyingParameters] = {}
+        whole = panel.num_haplotypes <= COPY_ALL_UP_TO
+        self.settings: dict[str, object] = {
+            "model": loaded.name,
+            "correction": "network" if loaded.trained else "none (Li-Stephens alone)",
+            "states": "all panel haplotypes" if whole else "retrieved",
+        }
+        self.seconds: dict[str, float] = {}
+
+    def impute(
+        self,
+        left: int,
+        right: int,
+        core: tuple[int, int],
+        typed_index: np.ndarray,
+        alleles: np.ndarray,
+        sample: np.ndarray,
+    ) -> np.ndarray:
+        """See :meth:`Imputer.impute`."""
+        clock = time.perf_counter()
+        window = Window.build(
+            self._panel.haplotypes(left, right),
+            self._panel.position_cm[left:right],
+            typed_index - left,
+            (core[0] - left, core[1] - left),
+        )
+        clock = self._lap("haplotypes", clock)
+        parameters = self._parameters_at(typed_index)
+        clock = self._lap("parameters", clock)
+        retriever = None
+        if self._panel.num_haplotypes > COPY_ALL_UP_TO:
+            from ragimpute.retrieval import Retriever
+
+            retriever = Retriever(window.typed.words, seed=self._seed)
+            clock = self._lap("retrieval", clock)
+        n = alleles.shape[1]
+        out = np.empty((n, core[1] - core[0]), np.float32)
+        step = n
+        if retriever is not None:
+            per_haplotype = 4 * retriever.num_slots * retriever.num_words
+            step = max(self._threads, _STATE_BYTES // per_haplotype)
+        everyone = all_states(self._panel.num_haplotypes)
+        for first in range(0, n, step):
+            part = alleles[:, first : first + step]
+            if retriever is None:
+                found = None
+            else:
+                found = retriever.states(pack_words(part)[0])
+                clock = self._lap("retrieval", clock)
+
+            def states(i: int, found: np.ndarray | None = found) -> np.ndarray:
+                return everyone if found is None else found[i]
+
+            prob = copy_haplotypes(window, part, parameters, states=states, threads=self._threads)
+            clock = self._lap("copying", clock)
+            if self._loaded.trained:
+                self._correct(window, part, parameters, states, prob)
+                clock = time.perf_counter()
+            out[first : first + step] = prob
+        return out
+
+    def _lap(self, stage: str, since: float) -> float:
+        """Count the time since ``since`` to a stage."""
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - since
+        return now
+
+    def _correct(self, window, alleles, parameters, states, prob) -> None:  # type: ignore[no-untyped-def]
+        """Let the network move the probabilities in doubt, in place."""
+        from ragimpute.correction import correct
+        from ragimpute.evidence import collect_evidence, pairs_in_doubt
+
+        clock = time.perf_counter()
+        start, stop = window.core
+        typed = np.zeros(prob.shape, bool)
+        inside = (window.typed_index >= start) & (window.typed_index < stop)
+        typed[:, window.typed_index[inside] - start] = (alleles[inside] >= 0).T
+        net = self._loaded.config.model.copying
+        pairs = pairs_in_doubt(prob, typed, doubt=net.doubt)
+        edges = np.searchsorted(pairs[:, 0], np.arange(len(prob) + 1))
+        first = 0
+        while first < len(prob):
+            # As many haplotypes at once as their pairs in doubt leave memory for.
+            last = int(np.searchsorted(edges, edges[first] + _PAIRS_AT_ONCE, side="right")) - 1
+            last = min(len(prob), max(first + 1, last))
+            here = pairs[edges[first] : edges[last]] - [first, 0]
+            low = first
+            evidence = collect_evidence(
+                window, alleles[:, first:last], parameters, here,
+                states=lambda i, low=low: states(low + i), threads=self._threads,
+            )  # fmt: skip
+            clock = self._lap("evidence", clock)
+            correct(self._loaded, window, here, evidence, prob[first:last], device=self._device)
+            clock = self._lap("network", clock)
+            first = last
+
+    def _parameters_at(self, typed_index: np.ndarray) -> CopyingParameters:
+        """The parameters for a window, chosen once for each stretch of the typed sites."""
+        num = self._panel.num_haplotypes
+        if self._ne is not None and self._err is not None:
+            return self._note(0, CopyingParameters.from_ne(self._ne, self._err, num))
+        every = self._typed_index
+        cm = self._panel.position_cm[every]
+        stretches = max(1, round((cm[-1] - cm[0]) / _FIT_CM))
+        edges = np.linspace(cm[0], cm[-1], stretches + 1)
+        middle = self._panel.position_cm[typed_index[len(typed_index) // 2]]
+        stretch = int(np.clip(np.searchsorted(edges, middle, side="right") - 1, 0, stretches - 1))
+        if stretch not in self._parameters:
+            inside = every[(cm >= edges[stretch]) & (cm <= edges[stretch + 1])]
+            centre = max(0, (len(inside) - 512) // 2)
+            inside = inside[centre : centre + 512]
+            low, high = int(inside[0]), int(inside[-1]) + 1
+            window = Window.build(
+                self._panel.haplotypes(low, high),
+                self._panel.position_cm[low:high],
+                inside - low,
+            )
+            fitted = fit_parameters(
+                window, self._panel.haplotype_sample, seed=self._seed, threads=self._threads
+            )
+            if self._ne is not None:
+                fitted = CopyingParameters.from_ne(self._ne, fitted.mismatch_prob, num)
+            if self._err is not None:
+                fitted = CopyingParameters(fitted.switch_rate, self._err)
+            self._note(stretch, fitted)
+        return self._parameters[stretch]
+
+    def _note(self, stretch: int, parameters: CopyingParameters) -> CopyingParameters:
+        """Keep and report the parameters of a stretch."""
+        self._parameters[stretch] = parameters
+        num = self._panel.num_haplotypes
+        known = [self._parameters[key] for key in sorted(self._parameters)]
+        self.settings["ne"] = ", ".join(f"{p.ne(num):.3g}" for p in known)
+        self.settings["err"] = ", ".join(f"{p.mismatch_prob:.2g}" for p in known)
+        return parameters
+
+
+def make_imputer(
+    model: str | Path,
+    panel: Panel,
+    typed_index: np.ndarray,
+    *,
+    index: str | Path | None,
+    ne: float | None,
+    err: float | None,
+    seed: int,
+    device: str,
+    threads: int,
+) -> Imputer:
+    """Load a model, check that it and the index fit the panel, and make its imputer.
+
+    Raises
+    ------
+    ModelError, ConfigError, PanelError
+        If the model or the index cannot be used with this panel.
+    """
+    from ragimpute.checkpoint import load_model
+
+    loaded = load_model(model)
+    found = None
+    if index is not None:
+        from ragimpute.index import WindowIndex
+
+        found = WindowIndex.open(index, panel)
+    if loaded.model.is_copying:
+        return CopyingImputer(
+            panel, typed_index, loaded, ne=ne, err=err, seed=seed, threads=threads, device=device
+        )
+    from ragimpute.token_imputer import TokenImputer
+
+    return TokenImputer(panel, loaded, found, device=device, threads=threads)
