@@ -63,7 +63,7 @@ class Retriever:
         ].astype(np.int32)
         self._shuffle = rng.permutation(self.num_haplotypes).astype(np.int32)
         rows = np.ascontiguousarray(words[:, self._shuffle].T)  # (H, W)
-        self._scales = []
+        self._scales: list[_Scale] = []
         for num_typed, num_hits in SCALES:
             length = num_typed // WORD
             if self._scales and length >= 2 * self.num_words:
@@ -83,7 +83,7 @@ class Retriever:
             order = np.argsort(inverse, kind="stable")
             offsets = np.concatenate([[0], np.cumsum(np.bincount(inverse))])
             index = faiss.IndexBinaryFlat(32 * part.shape[1])
-            index.use_heap = False
+            index.use_heap = False  # type: ignore[attr-defined]
             index.add(part[first].view(np.uint8))
             indexes.append(index)
             members.append((offsets.astype(np.int64), self._shuffle[order]))
@@ -111,9 +111,9 @@ class Retriever:
             for (low, high), index, (offsets, haplotypes) in zip(
                 scale.ranges, scale.indexes, scale.members, strict=True
             ):
-                query = np.ascontiguousarray(target[:, low:high]).view(np.uint8)
-                _, found = index.search(query, min(scale.num_hits, index.ntotal))
-                hits.append(_expand(found, offsets, haplotypes, scale.num_hits))
+                query = np.ascontiguousarray(target[:, low:high])
+                _, found = index.search(query.view(np.uint8), min(scale.num_hits, index.ntotal))
+                hits.append(_expand(query, found, offsets, haplotypes, scale.num_hits))
             candidates.append(np.stack(hits, axis=1))  # (n, windows, hits)
         none = np.full((n, 1), -1, np.int32) if exclude is None else exclude.astype(np.int32)
         spare = none.shape[1] if exclude is not None else 0
@@ -157,19 +157,24 @@ def _pad_pairs(windows: np.ndarray) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True)
-def _expand(found, offsets, haplotypes, num_hits):
+def _expand(query, found, offsets, haplotypes, num_hits):
     """Haplotypes of the rows found, nearest row first, so many for each query."""
     n, k = found.shape
     out = np.full((n, num_hits), -1, np.int32)
     for i in range(n):
+        mix = np.uint64(0x9E3779B97F4A7C15)
+        for word in query[i]:
+            mix = (mix ^ np.uint64(word)) * np.uint64(0x100000001B3)
+        mix ^= mix >> np.uint64(32)
         size = 0
         for j in range(k):
             row = found[i, j]
             if row < 0 or size == num_hits:
                 break
             count = offsets[row + 1] - offsets[row]
-            # Ties: begin at a place that depends on the query, not on the haplotypes' numbers.
-            shift = (i * 7919 + row * 104729) % count
+            # Ties: begin at a place that depends on the query's alleles, neither on the haplotypes'
+            # numbers nor on which other targets are searched for.
+            shift = np.int64((mix + np.uint64(row) * np.uint64(104729)) % np.uint64(count))
             for m in range(min(count, num_hits - size)):
                 out[i, size] = haplotypes[offsets[row] + (shift + m) % count]
                 size += 1
