@@ -37,6 +37,8 @@ from ragimpute.copying import (
 DOUBT = 0.01
 NUM_TOP = 24
 LOGIT_LIMIT = 9.0
+# Posterior masses that differ by less than this share are equal: float32 sums know no better.
+TIE = 1e-4
 
 #: Meaning and unit of each feature; "minor" is the allele that is rarer in the panel.
 FEATURES = (
@@ -63,7 +65,7 @@ FEATURES = (
     "top_posterior",  # posterior of the most probable state, in (0, 1]
     "top_share",  # posterior of the most probable states together, in (0, 1]
     "top_carriers",  # share of the most probable states that are carriers, in [0, 1]
-    "best_rank",  # ln(1 + rank of the most probable carrier), rank NUM_TOP if none is among them
+    "best_rank",  # ln(1 + states more probable than any carrier), NUM_TOP if none is among them
     "panel_size",  # ln of the number of states
     "density",  # ln of typed sites per cM around the site
 )
@@ -223,6 +225,10 @@ def _describe(
                 weighted[0, 0] += weight
                 weighted[0, 1] += weight * np.log(lengths[0] + 1e-3)
                 weighted[0, 2] += weight * np.log(lengths[1] + 1e-3)
+    if num_carriers > 0:  # equally probable states come in no order that means anything
+        equal = mass[top[best_rank], 0] * (1.0 + TIE)
+        while best_rank > 0 and mass[top[best_rank - 1], 0] <= equal:
+            best_rank -= 1
     for side in range(2):
         for i in range(4):
             out[7 + 4 * side + i] = np.log(best[side, i] + 1e-3)

@@ -1,0 +1,118 @@
+"""Every feature of :data:`ragimpute.evidence.FEATURES` by plain loops, for the tests.
+
+Where the names in FEATURES leave room, this is how they are read:
+
+- A match reaches from the site to the nearest mismatching typed site on each side, or to the first
+  or last typed site of the window; "past one mismatch" to the second nearest. A state that came or
+  left between two words (see ``copying``) ends there. A side without a typed site has length 0, and
+  the gap to a typed site that does not exist is 0.
+- Carriers are measured among the NUM_TOP most probable states and, where the panel lists carriers,
+  among all of the list that are states; others among the most probable states only.
+- Most probable: by posterior at the interval between the typed sites, as if the site were at both
+  (forward mass on the left times backward mass on the right); so are num_states, top_posterior,
+  top_share and the weights of carrier_left ... other_right (each + 1e-12).
+- density counts the typed sites from five before to six after the interval's left one.
+"""
+
+from __future__ import annotations
+
+import math
+
+from slow_copying import SlowCopying
+
+from ragimpute.copying import WORD
+from ragimpute.evidence import LOGIT_LIMIT, NUM_TOP, TIE
+
+
+def logit(p: float) -> float:
+    """Logit within the limits."""
+    p = min(max(p, 1e-6), 1 - 1e-6)
+    return min(max(math.log(p / (1 - p)), -LOGIT_LIMIT), LOGIT_LIMIT)
+
+
+def match_ends(slow: SlowCopying, h: int, t: int, step: int) -> list[int]:
+    """Typed sites at which a state's match ends on one side: the nearest and the next end.
+
+    ``step`` -1: at or before t; +1: after t.
+    """
+    ends: list[int] = []
+    at = t if step < 0 else t + 1
+    word = max(t, 0) // WORD
+    while 0 <= at < slow.num_typed and len(ends) < 2:
+        if at // WORD != word:
+            if h not in slow.states_at(at):  # not a state there: it ends at the border
+                border = (at // WORD + 1) * WORD - 1 if step < 0 else at
+                return (ends + [border] * 2)[:2]
+            word = at // WORD
+        if slow.mismatch(at, h):
+            ends.append(at)
+        at += step
+    return (ends + [0 if step < 0 else slow.num_typed - 1] * 2)[:2]
+
+
+def lengths(slow: SlowCopying, h: int, t: int, cm: float) -> list[float]:
+    """cM to the left, right, and both past one mismatch."""
+    left, right = match_ends(slow, h, t, -1), match_ends(slow, h, t, +1)
+    at = slow.typed_cm
+    signed = [cm - at[left[0]], at[right[0]] - cm, cm - at[left[1]], at[right[1]] - cm]
+    return [max(0.0, x) for x in signed]
+
+
+def describe(
+    slow: SlowCopying, minor: list[bool], listed: bool, t: int, cm: float, own: list[int]
+) -> tuple[dict[str, float], float]:
+    """Features by name, and how clearly the most probable states differ from all others.
+
+    ``minor`` says for each panel haplotype whether it has the minor allele; ``listed`` whether
+    the site's carriers are a list.
+    """
+    here = slow.states_at(t)
+    both, from_left, from_right = slow.masses(t, cm)
+    joint = {h: slow.left[t][h] * slow.right[t].get(h, 0.0) for h in here}
+    total = sum(joint.values())
+    ranked = sorted(here, key=lambda h: -joint[h])
+    top = ranked[:NUM_TOP]
+    clear = 1.0
+    if len(ranked) > NUM_TOP:
+        clear = 1 - joint[ranked[NUM_TOP]] / joint[ranked[NUM_TOP - 1]]
+
+    out = {
+        "posterior": logit(sum(both[h] for h in here if minor[h])),
+        "posterior_left": logit(sum(from_left[h] for h in here if minor[h])),
+        "posterior_right": logit(sum(from_right[h] for h in here if minor[h])),
+    }
+    others = [h for h in range(len(minor)) if h not in own]
+    out["maf"] = logit(sum(minor[h] for h in others) / len(others))
+    out["num_carriers"] = math.log(1 + sum(minor[h] for h in here))
+    at, last = slow.typed_cm, slow.num_typed - 1
+    out["gap_left"] = math.log((cm - at[t] if t >= 0 else 0.0) + 1e-4)
+    out["gap_right"] = math.log((at[t + 1] - cm if t < last else 0.0) + 1e-4)
+
+    carriers = [h for h in here if minor[h] and (listed or h in top)]
+    rest = [h for h in top if not minor[h]]
+    for side, group in (("carrier", carriers), ("other", rest)):
+        size = [lengths(slow, h, t, cm) for h in group]
+        for suffix, i in (("", 0), ("_1", 2)):
+            longest = max((x[i] + x[i + 1] for x in size), default=0.0)
+            shorter = max((min(x[i], x[i + 1]) for x in size), default=0.0)
+            out[f"{side}_match{suffix}"] = math.log(longest + 1e-3)
+            out[f"{side}_match_short{suffix}"] = math.log(shorter + 1e-3)
+        weight = [joint[h] + 1e-12 for h in group]
+        for i, name in enumerate(("left", "right")):
+            mean = math.log(1e-3)
+            if group:
+                logs = [w * math.log(x[i] + 1e-3) for w, x in zip(weight, size, strict=True)]
+                mean = sum(logs) / sum(weight)
+            out[f"{side}_{name}"] = mean
+
+    out["num_states"] = math.log(max(1.0, total**2 / sum(v * v for v in joint.values())))
+    out["top_posterior"] = joint[top[0]] / total
+    out["top_share"] = sum(joint[h] for h in top) / total
+    out["top_carriers"] = sum(minor[h] for h in top) / len(top)
+    best = max((joint[h] for h in top if minor[h]), default=None)
+    ahead = NUM_TOP if best is None else sum(joint[h] > best * (1 + TIE) for h in top)
+    out["best_rank"] = math.log(1 + ahead)
+    out["panel_size"] = math.log(len(here))
+    low, high = max(t - 5, 0), min(t + 6, last)
+    out["density"] = math.log((high - low + 1) / (at[high] - at[low] + 1e-3))
+    return out, clear

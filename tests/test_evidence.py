@@ -1,0 +1,138 @@
+"""Each feature against a slow computation, and what must not change the evidence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from slow_copying import SlowCopying, compact
+from slow_evidence import describe
+from test_copying import case, sliding_states, window_of
+
+from ragimpute.copying import CopyingParameters, all_states, copy_haplotypes
+from ragimpute.evidence import FEATURES, NUM_FEATURES, collect_evidence, pairs_in_doubt
+
+PARAMETERS = CopyingParameters(5, 3e-3)
+
+
+def everywhere(typed_index, num_sites, n):
+    """All untyped sites of all haplotypes as pairs."""
+    untyped = np.setdiff1d(np.arange(num_sites), typed_index)
+    return np.stack([np.repeat(np.arange(n), len(untyped)), np.tile(untyped, n)], axis=1)
+
+
+def compare(alleles, cm, typed_index, target, pairs, states, own=lambda i: []):
+    """Compare the features of all pairs with the slow ones; returns how many pairs were clear."""
+    window = window_of(alleles, cm, typed_index)
+    found = collect_evidence(
+        window, target, PARAMETERS, pairs, states=lambda i: states[i],
+        own=lambda i: np.array(own(i), np.int32),
+    )  # fmt: skip
+    haplotypes = compact(alleles)
+    minor = np.where(haplotypes.alt_is_minor[:, None], alleles == 1, alleles == 0)
+    interval = np.searchsorted(typed_index, np.arange(len(cm)), side="right") - 1
+    slow = [
+        SlowCopying(alleles[typed_index], cm[typed_index], target[:, i], states[i],
+                    PARAMETERS.switch_rate, PARAMETERS.mismatch_prob)
+        for i in range(target.shape[1])
+    ]  # fmt: skip
+    ordered = {"top_carriers", "best_rank", "top_share"}
+    ordered |= {name for name in FEATURES if name.startswith(("carrier", "other"))}
+    num_clear = 0
+    for row, (i, u) in zip(found, pairs.tolist(), strict=True):
+        expected, clear = describe(
+            slow[i], minor[u].tolist(), haplotypes.row[u] < 0, interval[u], cm[u], own(i)
+        )
+        assert set(expected) == set(FEATURES)
+        num_clear += clear > 1e-4
+        for name, value in zip(FEATURES, row, strict=True):
+            if clear > 1e-4 or name not in ordered:
+                assert value == pytest.approx(expected[name], rel=2e-3, abs=2e-3), (name, i, u)
+    return num_clear
+
+
+@pytest.mark.parametrize(("num_haplotypes", "num_typed"), [(16, 1), (20, 25), (45, 70), (80, 40)])
+def test_equals_the_slow_computation(num_haplotypes, num_typed):
+    alleles, cm, typed_index, target = case(num_typed, 120, num_haplotypes, num_typed)
+    pairs = everywhere(typed_index, 120, 3)
+    states = [all_states(num_haplotypes)] * 3
+    assert compare(alleles, cm, typed_index, target, pairs, states) > len(pairs) // 20
+
+
+def test_own_sample_is_neither_seen_nor_counted():
+    alleles, cm, typed_index, _ = case(21, 140, 30, 50)
+    target = alleles[typed_index][:, :4].copy()
+    own = [[0, 1], [0, 1], [2, 3], [2, 3]]
+    states = [all_states(30, np.array(x)) for x in own]
+    pairs = everywhere(typed_index, 140, 4)
+    assert compare(alleles, cm, typed_index, target, pairs, states, lambda i: own[i]) > 20
+    # Whatever the own sample has at untyped sites changes nothing, unless the minor allele turns.
+    changed = alleles.copy()
+    untyped = np.setdiff1d(np.arange(140), typed_index)
+    changed[np.ix_(untyped, [2, 3])] ^= 1
+    same_minor = compact(alleles).alt_is_minor == compact(changed).alt_is_minor
+    same_rows = (compact(alleles).row >= 0) == (compact(changed).row >= 0)
+    pairs = pairs[(pairs[:, 0] >= 2) & (same_minor & same_rows)[pairs[:, 1]]]
+    assert len(pairs) > 100
+    one, two = (
+        collect_evidence(window_of(x, cm, typed_index), target, PARAMETERS, pairs,
+                         states=lambda i: states[i], own=lambda i: np.array(own[i], np.int32))
+        for x in (alleles, changed)
+    )  # fmt: skip
+    np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_sliding_states(seed):
+    alleles, cm, typed_index, target = case(seed, 260, 60, 130, num_targets=2)
+    rng = np.random.default_rng(seed)
+    states = [sliding_states(rng, 5, 60, 20) for _ in range(2)]
+    pairs = everywhere(typed_index, 260, 2)
+    assert compare(alleles, cm, typed_index, target, pairs, states) > 20
+
+
+def test_posterior_is_that_of_the_copying():
+    alleles, cm, typed_index, target = case(8, 200, 60, 60)
+    window, states = window_of(alleles, cm, typed_index, (30, 170)), all_states(60)
+    prob = copy_haplotypes(window, target, PARAMETERS, states=lambda i: states)
+    typed = np.isin(np.arange(30, 170), typed_index)
+    pairs = pairs_in_doubt(prob, np.tile(typed, (3, 1)))
+    assert len(pairs) > 20
+    inside = prob[tuple(pairs.T)]
+    assert ((inside > 0.01) & (inside < 0.99) & ~typed[pairs[:, 1]]).all()
+    minor = np.where(window.haplotypes.alt_is_minor[30 + pairs[:, 1]], inside, 1 - inside)
+    found = collect_evidence(window, target, PARAMETERS, pairs, states=lambda i: states)
+    np.testing.assert_allclose(found[:, 0], np.log(minor / (1 - minor)), atol=1e-3)
+    # Threads and the choice of pairs change nothing, bit for bit.
+    np.testing.assert_array_equal(
+        collect_evidence(window, target, PARAMETERS, pairs, states=lambda i: states, threads=2),
+        found,
+    )
+    some = np.arange(len(pairs)) % 3 == 0
+    np.testing.assert_array_equal(
+        collect_evidence(window, target, PARAMETERS, pairs[some], states=lambda i: states),
+        found[some],
+    )
+    empty = collect_evidence(window, target, PARAMETERS, pairs[:0], states=lambda i: states)
+    assert empty.shape == (0, NUM_FEATURES)
+
+
+def test_order_of_the_panel_and_coding_are_nothing():
+    # No more states than NUM_TOP, so that none is cut off among equals.
+    alleles, cm, typed_index, target = case(9, 150, 24, 60)
+    pairs, states = everywhere(typed_index, 150, 3), all_states(24)
+    odd = alleles.sum(axis=1) * 2 != 24  # where neither allele is the minor one, coding decides
+    pairs = pairs[odd[pairs[:, 1]]]
+
+    def features(panel, observed):
+        return collect_evidence(window_of(panel, cm, typed_index), observed, PARAMETERS, pairs,
+                                states=lambda i: states)  # fmt: skip
+
+    found = features(alleles, target)
+    assert np.isfinite(found).all()
+    order = np.random.default_rng(0).permutation(24)
+    np.testing.assert_allclose(features(alleles[:, order], target), found, atol=2e-3)
+    recode = np.random.default_rng(1).random(150) < 0.5
+    turned = np.where(recode[typed_index, None] & (target >= 0), 1 - target, target)
+    np.testing.assert_allclose(
+        features(alleles ^ recode[:, None], turned.astype(np.int8)), found, atol=2e-3
+    )
