@@ -6,8 +6,8 @@ with a probability that grows with genetic distance. At an untyped site the post
 of an allele is the posterior mass of the states that carry it, so only carriers cost anything.
 
 Typed sites are packed 32 to a word, so that a state's mismatches over a word are one XOR. A state
-list belongs to each word: all haplotypes, or the ones that retrieval chose ("sliding slots"). A state
-that stays in its slot keeps its mass; a newcomer enters by recombination only.
+list belongs to each word: all haplotypes, or the ones that retrieval chose ("sliding slots"). A
+state that stays in its slot keeps its mass; a newcomer enters by recombination only.
 
 References
 ----------
@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -31,8 +32,7 @@ WORD = 32
 _FAST = {"reassoc", "contract", "nsz", "arcp"}
 
 
-@intrinsic
-def trailing_zeros(typing_context, word):
+def _trailing_zeros(typing_context, word):
     """Index of the lowest set bit of a uint64 that is not 0."""
 
     def codegen(context, builder, signature, args):
@@ -41,14 +41,18 @@ def trailing_zeros(typing_context, word):
     return types.uint64(types.uint64), codegen
 
 
-@intrinsic
-def leading_zeros(typing_context, word):
+def _leading_zeros(typing_context, word):
     """Zero bits above the highest set bit of a uint32 that is not 0."""
 
     def codegen(context, builder, signature, args):
         return builder.ctlz(args[0], ir.Constant(ir.IntType(1), 1))
 
     return types.uint32(types.uint32), codegen
+
+
+# Any: to a type checker the call of an intrinsic takes the typing context too.
+trailing_zeros: Any = intrinsic(_trailing_zeros)
+leading_zeros: Any = intrinsic(_leading_zeros)
 
 
 @dataclass(frozen=True)

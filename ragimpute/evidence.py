@@ -2,9 +2,9 @@
 
 Only pairs (target haplotype, site) whose Li-Stephens posterior is in doubt are described. For each,
 the forward and backward rows of the copying model are walked once more, and the states that matter
-there (the most probable ones, and the carriers of the minor allele where they are few) are measured:
-how far they match the target to each side, exactly and with one mismatch. No other haplotype of
-the panel is touched.
+there (the most probable ones, and the carriers of the minor allele where they are few) are
+measured: how far they match the target to each side, exactly and with one mismatch. No other
+haplotype of the panel is touched.
 """
 
 from __future__ import annotations
@@ -164,8 +164,8 @@ def _lengths(s, t, j, first, word_bits, last, following, typed_cm, cm, out):
 
 @njit(cache=True, nogil=True)
 def _describe(
-    site, cm, t, j, first, sums, masses, near_left, near_right, mass, top, num_top, effective,
-    here, word_bits, last, following, typed_cm, compact, slot_of, maf, stamp, stamp_id, lengths, out,
+    site, cm, t, j, first, sums, masses, near_left, near_right, mass, top, num_top, effective, here,
+    word_bits, last, following, typed_cm, compact, slot_of, maf, stamp, stamp_id, lengths, out,
 ):  # fmt: skip
     """Fill the features of one pair."""
     offsets, carriers, row, bits = compact

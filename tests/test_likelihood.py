@@ -1,0 +1,135 @@
+"""Choosing the copying model's parameters by leaving haplotypes out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from slow_copying import compact, mosaic_panel, whole_chain, window_of
+
+from ragimpute import example
+from ragimpute.copying import CopyingParameters, Window
+from ragimpute.likelihood import (
+    SWITCH_RATES,
+    fit_parameters,
+    leave_one_out_log_likelihood,
+    select_sites,
+)
+from ragimpute.panel import Panel
+from ragimpute.prepare import prepare
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 150), st.integers(1, 40))
+def test_selected_sites_are_those_of_the_block(seed, num_haplotypes, num_sites):
+    rng = np.random.default_rng(seed)
+    alleles = mosaic_panel(rng, num_sites, num_haplotypes)
+    block = compact(alleles, rng.random(num_sites) < 0.5)
+    index = rng.integers(0, num_sites, rng.integers(0, 2 * num_sites))
+    np.testing.assert_array_equal(select_sites(block, index).alleles(), alleles[index])
+
+
+def test_log_likelihood_by_hand():
+    rng = np.random.default_rng(1)
+    alleles = mosaic_panel(rng, 60, 20)
+    cm = np.cumsum(rng.exponential(0.05, 60))
+    typed_index = np.sort(rng.permutation(60)[:20])
+    untyped = np.setdiff1d(np.arange(60), typed_index)
+    sample = np.arange(20) // 2
+    left_out, pool = np.array([3, 8, 15]), np.array([0, 2, 3, 5, 8, 9, 11, 14, 19])
+    expected = 0.0
+    for h in left_out:
+        states = np.array([s for s in pool if sample[s] != sample[h]])
+        p = whole_chain(alleles, cm, typed_index, alleles[typed_index, h], 5, 0.01, states)
+        for u in untyped:
+            hit = p[u] if alleles[u, h] else 1 - p[u]
+            expected += np.log(min(max(hit, 1e-3), 1 - 1e-3))
+    found = leave_one_out_log_likelihood(
+        window_of(alleles, cm, typed_index), alleles[:, left_out], left_out, sample,
+        CopyingParameters(5, 0.01), pool=pool,
+    )  # fmt: skip
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def simulated(switches, mutations=0.002, num_sites=500, num_haplotypes=60):
+    """A window of mosaics that switch so often a site; sites .01 cM apart, every fourth typed."""
+    rng = np.random.default_rng(5)
+    alleles = mosaic_panel(rng, num_sites, num_haplotypes, num_founders=8, switches=switches,
+                           mutations=mutations)  # fmt: skip
+    return window_of(alleles, np.arange(num_sites) * 0.01, np.arange(0, num_sites, 4))
+
+
+def test_fit_follows_the_panel():
+    sample = np.arange(60) // 2
+    rates = [
+        fit_parameters(simulated(s), sample, num_left_out=30).switch_rate
+        for s in (0.004, 0.03, 0.2)
+    ]
+    assert rates[0] < rates[1] < rates[2]
+    # .03 a site is 3 a cM; copying errors and unseen switches move the best rate a little.
+    assert 1 < rates[1] < 9
+    clean, dirty = (
+        fit_parameters(simulated(0.01, m), sample, num_left_out=30).mismatch_prob
+        for m in (0.0002, 0.03)
+    )
+    assert clean < dirty
+
+
+def test_fit_finds_the_best_of_the_grid():
+    window, sample = simulated(0.02), np.arange(60) // 2
+    fitted = fit_parameters(window, sample, num_left_out=60, threads=2)
+    assert fitted == fit_parameters(window, sample, num_left_out=60, threads=1)
+    index = np.arange(window.typed_index[0], window.typed_index[-1] + 1)  # as the fit sees it
+    small = Window.build(
+        select_sites(window.haplotypes, index), window.position_cm[index], window.typed_index
+    )
+    everyone = np.arange(60)
+    grid = [
+        leave_one_out_log_likelihood(
+            small, small.haplotypes.alleles(), everyone, sample,
+            CopyingParameters(rate, fitted.mismatch_prob), pool=everyone,
+        )
+        for rate in SWITCH_RATES
+    ]  # fmt: skip
+    best = SWITCH_RATES[int(np.argmax(grid))]
+    assert best / 2 <= fitted.switch_rate <= best * 2
+
+
+def test_rate_is_scaled_to_the_full_panel():
+    window, sample = simulated(0.02), np.arange(60) // 2
+    whole = fit_parameters(window, sample, num_left_out=30)
+    part = fit_parameters(window, sample, num_left_out=30, max_states=30)
+    # Half of the panel is fitted much as the whole is; its rate is halved for twice as many states.
+    assert 0.4 < 2 * part.switch_rate / whole.switch_rate < 2.5
+    assert part.switch_rate < 0.8 * whole.switch_rate
+    thin = fit_parameters(window, sample, num_left_out=30, max_sites=40, max_typed=40, seed=9)
+    assert thin.switch_rate > 0
+
+
+@pytest.mark.parametrize(
+    ("typed_index", "sample"),
+    [
+        ([10], np.arange(20) // 2),  # one typed site
+        ([10, 11, 12], np.arange(20) // 2),  # nothing between typed sites
+        ([3, 20, 40], np.zeros(20, int)),  # nobody else
+    ],
+)
+def test_defaults_where_the_panel_cannot_say(typed_index, sample):
+    alleles = mosaic_panel(np.random.default_rng(0), 50, 20)
+    found = fit_parameters(window_of(alleles, np.arange(50) * 0.01, typed_index), sample)
+    assert found == CopyingParameters.from_ne(1e5, 1e-3, 20)
+
+
+def test_real_panel(tmp_path):
+    prepare(example.path("panel.bcf"), tmp_path / "p.h5",
+            genetic_map=example.path("chr20.b37.gmap.gz"))  # fmt: skip
+    with Panel.open(tmp_path / "p.h5") as panel:
+        stop = min(panel.num_sites, 1200)
+        typed_index = np.flatnonzero(np.minimum(panel.af, 1 - panel.af)[:stop] > 0.05)[::4]
+        window = Window.build(panel.haplotypes(0, stop), panel.position_cm[:stop], typed_index)
+        found = fit_parameters(window, panel.haplotype_sample, num_left_out=24)
+        again = fit_parameters(window, panel.haplotype_sample, num_left_out=24)
+    assert found == again
+    # DESIGN: best ne 1e5 at some 600 haplotypes; within a factor of ten on a few hundred sites.
+    assert 1e4 < found.ne(panel.num_haplotypes) < 1e6
