@@ -13,6 +13,7 @@ from ragimpute.panel import Panel
 from ragimpute.sites import Region, Sites
 from ragimpute.vcf import Target, contigs_of, read_target
 
+_REASONS = ("matched", "swapped", "not_in_panel", "allele_mismatch", "duplicate")
 _COMPLEMENT = {"A": "T", "C": "G", "G": "C", "T": "A"}
 
 
@@ -42,8 +43,9 @@ class Match:
 def match_sites(target: Target, panel: Panel, start: int, stop: int) -> Match:
     """Find the target's records among the panel sites [start, stop) by POS, REF and ALT.
 
-    A record whose REF and ALT are the panel's ALT and REF is matched with its alleles swapped;
-    of several records of one site the first is used. All others are counted by reason.
+    A record whose REF and ALT are the panel's ALT and REF is matched with its alleles swapped,
+    unless it has several ALTs (its REF would then be taken for more than one of them); of several
+    records of one site the first is used. All others are counted by reason.
 
     Raises
     ------
@@ -53,12 +55,13 @@ def match_sites(target: Target, panel: Panel, start: int, stop: int) -> Match:
     lookup = {key: start + i for i, key in enumerate(panel.sites.take(slice(start, stop)).keys())}
     positions = set(panel.sites.position_bp[start:stop].tolist())
     found: dict[int, tuple[int, bool]] = {}
-    counts: Counter[str] = Counter(dict.fromkeys(("matched", "swapped", "not_in_panel"), 0))
+    counts: Counter[str] = Counter(dict.fromkeys(_REASONS, 0))
     for i, (position, ref, alt) in enumerate(target.sites.keys()):
         site = lookup.get((position, ref, alt))
-        swap = site is None and (position, alt, ref) in lookup
-        if swap:
-            site = lookup[position, alt, ref]
+        swap = False
+        if site is None and not target.multiallelic[i]:
+            site = lookup.get((position, alt, ref))
+            swap = site is not None
         if site is None:
             counts["allele_mismatch" if position in positions else "not_in_panel"] += 1
         elif site in found:
@@ -122,8 +125,13 @@ def _no_overlap(
 ) -> InputError:
     """The error for a target without a panel site, with the likely cause."""
     at = panel.sites.position_bp[start:stop]
+    if len(sites) == 0:
+        return InputError(
+            f"the target has no record on {sites.contig} in the range asked for",
+            hint="check --region against the target",
+        )
     by_position = np.isin(sites.position_bp, at)
-    share = by_position.mean() if len(sites) else 0.0
+    share = by_position.mean()
     target_range = f"{sites.contig}:{sites.position_bp.min()}-{sites.position_bp.max()}"
     panel_range = f"{panel.contig}:{at.min()}-{at.max()}" if len(at) else f"{panel.contig}: no site"
     panel_at = {p: (r, a) for p, r, a in panel.sites.take(slice(start, stop)).keys()}

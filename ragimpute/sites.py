@@ -61,7 +61,7 @@ class Region:
         InputError
             If ``text`` is not of one of these forms or its end is before its start.
         """
-        match = re.fullmatch(r"(\S+?)(?::([\d,]+)(?:-([\d,]*))?)?", text)
+        match = re.fullmatch(r"(\S+?)(?::(\d[\d,]*)(?:-(\d[\d,]*)?)?)?", text)
         if not match or not match[1]:
             raise InputError(
                 f"region {text!r} cannot be read", hint="write CONTIG or CONTIG:START-END (1-based)"

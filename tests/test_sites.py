@@ -1,0 +1,63 @@
+"""Site tables and regions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from panel_fixtures import make_batch
+
+from ragimpute.errors import InputError
+from ragimpute.sites import Region
+
+
+def test_take_and_keys():
+    sites = make_batch(np.zeros((4, 1, 2)), [5, 7, 7, 9], ref=list("ACAG"), alt=list("CGTT")).sites
+    assert len(sites) == 4
+    assert sites.keys() == [(5, "A", "C"), (7, "C", "G"), (7, "A", "T"), (9, "G", "T")]
+    for index in (slice(1, 3), np.array([1, 2]), np.array([False, True, True, False])):
+        part = sites.take(index)
+        assert part.keys() == sites.keys()[1:3]
+        assert (part.contig, part.id.tolist()) == ("20", ["rs7", "rs7"])
+    assert sites.take(np.array([3, 0])).position_bp.tolist() == [9, 5]
+
+
+@pytest.mark.parametrize(
+    ("text", "region"),
+    [
+        ("20", Region("20")),
+        ("chr20:5-9", Region("chr20", 5, 10)),
+        ("chr20:1,000-2,000", Region("chr20", 1000, 2001)),
+        ("chr20:7", Region("chr20", 7, 8)),
+        ("chr20:7-", Region("chr20", 7, 2**31 - 1)),
+        ("HLA:A:3-4", Region("HLA:A", 3, 5)),
+        ("chr1-part:3-4", Region("chr1-part", 3, 5)),
+    ],
+)
+def test_region_forms(text, region):
+    assert Region.parse(text) == region
+
+
+@pytest.mark.parametrize("text", ["", " ", "chr 20:1-2", "chr20:9-5", "chr20:0-5", "20:0"])
+def test_bad_regions(text):
+    with pytest.raises(InputError, match="region") as caught:
+        Region.parse(text)
+    assert repr(text) in caught.value.message
+    assert caught.value.hint
+
+
+@given(st.text("a2:-, 0", max_size=12))
+def test_any_text_is_a_region_or_an_input_error(text):
+    try:
+        region = Region.parse(text)
+    except InputError:
+        return
+    assert 1 <= region.start_bp < region.stop_bp
+
+
+@given(st.integers(1, 2**31 - 2), st.integers(0, 2**20))
+def test_text_comes_back(start, length):
+    region = Region("chr20", start, min(start + length, 2**31 - 2) + 1)
+    assert Region.parse(str(region)) == region
+    assert Region.parse(str(Region("20"))) == Region("20")
