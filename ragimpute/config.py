@@ -1,7 +1,8 @@
 """Every setting that changes a result: pydantic models of the YAML presets, and how they are read.
 
 YAML holds what changes results; command-line flags hold how a run is done. Unknown keys are
-errors. A file may say ``extends: NAME`` and then holds only what differs from that preset.
+errors. A file may say ``extends: NAME``, a preset or a file beside it, and then holds only what
+differs from that.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ FusionName = Literal[
 MaskName = Literal["random", "array_like", "maf_guided", "ld_guided"]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
 
 
 class _Group(BaseModel):
@@ -117,10 +120,17 @@ class DataConfig(_Group):
     validation_share: float = Field(0.1, gt=0, lt=1)
     max_validation_samples: int = Field(64, ge=1)
     windows_per_epoch: int | None = Field(None, ge=1)  # None: every window for every sample
-    typed_per_mb: tuple[Positive, Positive] = (50.0, 1500.0)  # range of array densities drawn
+    typed_per_mb: tuple[Positive, Positive] = (50.0, 1500.0)  # range of array densities, ascending
     num_arrays: int = Field(4, ge=1)  # copying: arrays drawn each epoch
     max_haplotypes: int = Field(600, ge=2)  # copying: haplotypes left out for each array
     num_workers: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _ascending(self) -> DataConfig:
+        low, high = self.typed_per_mb
+        if low > high:
+            raise ValueError(f"typed_per_mb {low}, {high} is not ascending")
+        return self
 
 
 class MaskPart(_Group):
@@ -162,7 +172,7 @@ class LossConfig(_Group):
 
     kind: Literal["focal", "cross_entropy"] = "focal"
     gamma: float = Field(5.0, ge=0)
-    gamma_schedule: tuple[float, ...] = ()  # a value for each epoch; the last one stays
+    gamma_schedule: tuple[NotNegative, ...] = ()  # a value for each epoch; the last one stays
     haplotype_fused: float = Field(1.0, ge=0)
     haplotype_ori: float = Field(1.0, ge=0)
     genotype: float = Field(1.0, ge=0)
@@ -176,7 +186,7 @@ class OptimizerConfig(_Group):
 
     name: Literal["adam", "adamw"] = "adam"
     lr: Positive = 1e-5
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[BelowOne, BelowOne] = (0.9, 0.999)
     weight_decay: float = Field(0.01, ge=0)
 
 
@@ -307,7 +317,9 @@ def _read_tree(name_or_path: str | Path, seen: tuple[str, ...]) -> dict[str, Any
     base = tree.pop("extends", None)
     if base is None:
         return tree
-    return _merge(_read_tree(str(base), (*seen, str(path))), tree)
+    beside = path.parent / str(base)
+    found = beside if beside.is_file() else str(base)
+    return _merge(_read_tree(found, (*seen, str(path))), tree)
 
 
 def _find(name_or_path: str | Path) -> Path:

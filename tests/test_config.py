@@ -1,0 +1,183 @@
+"""Presets, overrides and what is said of a config that is wrong."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from ragimpute.config import (
+    FusionConfig,
+    MaskPart,
+    RunConfig,
+    dump_config,
+    load_config,
+    models_dir,
+    preset_names,
+)
+from ragimpute.errors import ConfigError
+
+NAMED_IN_DESIGN = {"default", "context", "v10", "v2", "v3", "v6", "v7", "v8", "embedding-rag"}
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a YAML file and gives its path."""
+
+    def make(text, name="c.yaml"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        return path
+
+    return make
+
+
+def test_the_presets_are_there():
+    assert NAMED_IN_DESIGN <= set(preset_names())
+    small = {name for name in NAMED_IN_DESIGN if name.startswith(("v", "embedding"))}
+    assert {f"{name}-small" for name in small} <= set(preset_names())
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_loads_and_comes_back(name, write):
+    config = load_config(name)
+    assert config.name == name
+    assert config.description.endswith(".")
+    assert load_config(write(dump_config(config))) == config
+    assert load_config(models_dir() / name) == config
+    if name.endswith("-small"):
+        assert config.model.encoder.num_layers <= 2
+        full = load_config(name.removesuffix("-small"))
+        assert config.model.fusion == full.model.fusion
+        assert config.model.reference == full.model.reference
+        assert config.mask == full.mask
+
+
+def test_v10_has_the_original_numbers():
+    c = load_config("v10")
+    e = c.model.encoder
+    assert (e.dim, e.num_layers, e.num_heads, c.data.num_retrieved) == (128, 8, 4, 3)
+    assert c.model.fusion == FusionConfig(
+        name="enhanced_rare_variant", residual_scale=0.1, rare_weight_max=10
+    )
+    assert (c.loss.kind, c.loss.gamma) == ("focal", 5)
+    assert (c.optimizer.name, c.optimizer.lr, c.optimizer.weight_decay) == ("adam", 1e-5, 0.01)
+    assert c.optimizer.betas == (0.9, 0.999)
+    assert (c.schedule.name, c.schedule.warmup_steps) == ("inverse_sqrt", 20_000)
+    assert (c.train.batch_size, c.train.epochs, c.train.log_every) == (64, 20, 1000)
+    assert (c.data.max_sites, c.train.clip) == (1020, 1.0)
+
+
+def test_overrides():
+    config = load_config(
+        "v10",
+        overrides=["train.epochs=3", "optimizer.lr=1e-3", "loss.gamma_schedule=[2, 3]",
+                   "data.windows_per_epoch=null", "model.fusion.name=concat", "name= mine ",
+                   "mask.parts=[{name: random, rate: 0.2}]"],
+    )  # fmt: skip
+    assert config.train.epochs == 3
+    assert config.optimizer.lr == 1e-3
+    assert config.loss.gamma_schedule == (2, 3)
+    assert config.data.windows_per_epoch is None
+    assert (config.model.fusion.name, config.name) == ("concat", "mine")
+    assert config.mask.parts == (MaskPart(name="random", rate=0.2),)
+    base = load_config("v10")
+    assert config.model.encoder == base.model.encoder
+    assert config.mask.curriculum == base.mask.curriculum
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epochs", "not key=value"),
+        ("=3", "not key=value"),
+        ("train.epochs=[", "not valid YAML"),
+        ("train.epochs.x=3", "epochs is not a group"),
+        ("train.epochs=0", "train.epochs: Input should be greater than or equal to 1 (found 0)"),
+        ("train.epoch=3", "train.epoch is not a setting (did you mean epochs?)"),
+        ("modle.encoder=3", "modle is not a setting (did you mean model?)"),
+        ("model.encoder.qqqq=3", "model.encoder.qqqq is not a setting"),
+        ("model.encoder.dim=130", "model.encoder: dim 130 is not a multiple of num_heads 4"),
+        ("model.fusion.name=conact", "model.fusion.name: Input should be"),
+        ("mask.parts=[]", "mask: parts is empty"),
+        ("mask.parts=[{nmae: random}]", "mask.parts.0.nmae is not a setting (did you mean name?)"),
+        ("data.typed_per_mb=[100, 50]", "data: typed_per_mb 100.0, 50.0 is not ascending"),
+        ("optimizer.betas=[0.9, 1]", "optimizer.betas.1: Input should be less than 1"),
+        ("optimizer.lr=.nan", "optimizer.lr: Input should be greater than 0"),
+        ("loss.gamma_schedule=[2, -1]", "loss.gamma_schedule.1: Input should be greater"),
+        ("train=3", "train: Input should be"),
+    ],
+)
+def test_wrong_overrides_are_named(override, message):
+    with pytest.raises(ConfigError) as caught:
+        load_config("v10", overrides=[override])
+    assert message in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_all_problems_at_once(write):
+    path = write("extends: v10\ntrian: {}\ntrain: {epochs: 0, sede: 3}\nloss: {gamma: -1}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    for part in (str(path), "trian is not a setting (did you mean train?)", "train.epochs",
+                 "train.sede is not a setting (did you mean seed?)", "loss.gamma"):  # fmt: skip
+        assert part in caught.value.message
+    assert "v10-small" in caught.value.hint
+
+
+def test_extends(write, monkeypatch, tmp_path):
+    write("extends: v10\nname: a\ntrain: {epochs: 3}\n", "a.yaml")
+    path = write("extends: a.yaml\nname: b\ntrain: {seed: 4}\n", "b.yaml")
+    monkeypatch.chdir("/")  # a file beside is found from anywhere
+    config = load_config(path)
+    expected = load_config("v10", overrides=["name=b", "train.epochs=3", "train.seed=4"])
+    assert config == expected
+
+
+@pytest.mark.parametrize("chain", [["a"], ["a", "b"], ["a", "b", "c"]])
+def test_cycles_end(write, chain):
+    for here, base in zip(chain, chain[1:] + chain[:1], strict=True):
+        path = write(f"extends: {base}.yaml\n", f"{here}.yaml")
+    with pytest.raises(ConfigError, match="extends itself") as caught:
+        load_config(path)
+    assert "extends" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train: {epochs: 3\n", "not valid YAML at line"),
+        ("- 1\n- 2\n", "not a mapping"),
+        ("1: 2\n", "not a mapping"),
+        ("{[1]: 2}\n", "not valid YAML"),
+        ("extends: v11\n", "config v11 is neither a file nor a preset"),
+    ],
+)
+def test_bad_files(write, text, message):
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(text))
+    assert message in caught.value.message
+
+
+def test_not_utf_8(tmp_path):
+    (tmp_path / "c.yaml").write_bytes(b"name: \xff\xfe\n")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path / "c.yaml")
+
+
+def test_unknown_preset():
+    with pytest.raises(ConfigError) as caught:
+        load_config("v10-smal")
+    assert caught.value.hint.startswith("did you mean v10-small? presets: ")
+
+
+def test_an_empty_file_is_the_defaults(write):
+    assert load_config(write("")) == RunConfig()
+
+
+def test_configs_do_not_change():
+    config = load_config("v10")
+    with pytest.raises(ValidationError):
+        config.train.epochs = 5
+    assert yaml.safe_load(dump_config(config))["train"]["epochs"] == 20
