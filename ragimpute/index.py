@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -264,6 +265,7 @@ class WindowIndex:
                 "windows": self.windows.tolist(),
                 "files": files,
             }
+            manifest["manifest_sha256"] = _manifest_digest(manifest)
             text = json.dumps(manifest, indent=1)
             (temporary / MANIFEST).write_text(text + "\n")
             num_bytes = sum(file.stat().st_size for file in temporary.iterdir())
@@ -307,9 +309,11 @@ class WindowIndex:
                     f"index {path} is damaged: {entry['file']} {state}",
                     hint=f"make it again: ragimpute index {panel.path} -o {path}",
                 )
-            index = faiss.read_index_binary(str(file))
+            index: Any = faiss.read_index_binary(str(file))
             if manifest["kind"] == "ivf":
                 index.nprobe = manifest["num_probes"]
+            else:
+                index.use_heap = False  # not in the file; ties would come in another order
             return index
 
         bits = np.frombuffer(bytes.fromhex(manifest["markers_hex"]), np.uint8)
@@ -341,7 +345,8 @@ def read_manifest(path: str | Path) -> dict:
     if not file.is_file():
         problem = "does not exist" if not path.exists() else f"holds no {MANIFEST}"
         raise PanelError(f"index {path} {problem}", hint="make one with ragimpute index")
-    needed = {
+    needed: dict[str, Any] = {
+        "manifest_sha256": str,
         "panel_checksum": str,
         "num_haplotypes": int,
         "num_sites": int,
@@ -369,7 +374,18 @@ def read_manifest(path: str | Path) -> dict:
             f"index {path} is not an index of version {FORMAT_VERSION} (found version {version})",
             hint="make it again with ragimpute index",
         )
+    if manifest["manifest_sha256"] != _manifest_digest(manifest):
+        raise PanelError(
+            f"index {path} is damaged: {MANIFEST} does not match its checksum",
+            hint="make it again with ragimpute index",
+        )
     return manifest
+
+
+def _manifest_digest(manifest: dict) -> str:
+    """Checksum of a manifest's other entries."""
+    rest = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def build_index(
@@ -433,12 +449,12 @@ def _build_one(
     codes: np.ndarray, kind: str, num_lists: int, num_probes: int
 ) -> tuple[faiss.IndexBinary, float]:
     """The index of one window's haplotypes and its recall at 10."""
-    exact = faiss.IndexBinaryFlat(8 * codes.shape[1])
+    exact: Any = faiss.IndexBinaryFlat(8 * codes.shape[1])
     exact.use_heap = False  # up to 4 times faster
     exact.add(codes)
     if kind == "flat":
         return exact, 1.0
-    quantizer = faiss.IndexBinaryFlat(8 * codes.shape[1])
+    quantizer: Any = faiss.IndexBinaryFlat(8 * codes.shape[1])
     index = faiss.IndexBinaryIVF(quantizer, 8 * codes.shape[1], num_lists)
     index.own_fields = True
     quantizer.this.disown()
