@@ -7,6 +7,7 @@ differs from that.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,11 +53,11 @@ class EmbeddingConfig(_Group):
 class EncoderConfig(_Group):
     """The transformer over the sites of a window."""
 
-    dim: int = Field(128, ge=4)
-    num_layers: int = Field(8, ge=1)
-    num_heads: int = Field(4, ge=1)
+    dim: int = Field(default=128, ge=4)
+    num_layers: int = Field(default=8, ge=1)
+    num_heads: int = Field(default=4, ge=1)
     mlp_ratio: Positive = 4.0
-    dropout: float = Field(0.1, ge=0, lt=1)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
     checkpointing: bool = False
 
     @model_validator(mode="after")
@@ -71,7 +72,7 @@ class ReferenceConfig(_Group):
 
     mode: Literal["tokens", "precomputed"] = "tokens"
     refresh: Literal["epoch", "once"] = "epoch"  # when precomputed embeddings are made again
-    chunk: int = Field(512, ge=1)  # max(1, chunk // L) haplotypes are encoded at a time
+    chunk: int = Field(default=512, ge=1)  # max(1, chunk // L) haplotypes are encoded at a time
     checkpointing: bool = True
 
 
@@ -87,11 +88,11 @@ class FusionConfig(_Group):
 class CopyingNetConfig(_Group):
     """The residual network of the ``copying`` fusion, and how its evidence is collected."""
 
-    width: int = Field(64, ge=4)
-    num_context_layers: int = Field(0, ge=0)  # transformer layers over the sites in doubt
-    num_heads: int = Field(4, ge=1)
-    doubt: float = Field(0.01, gt=0, lt=0.5)
-    max_context: int = Field(64, ge=2)  # sites in doubt that see each other
+    width: int = Field(default=64, ge=4)
+    num_context_layers: int = Field(default=0, ge=0)  # transformer layers over the sites in doubt
+    num_heads: int = Field(default=4, ge=1)
+    doubt: float = Field(default=0.01, gt=0, lt=0.5)
+    max_context: int = Field(default=64, ge=2)  # sites in doubt that see each other
 
 
 class HeadsConfig(_Group):
@@ -115,15 +116,15 @@ class ModelConfig(_Group):
 class DataConfig(_Group):
     """Training and validation examples."""
 
-    max_sites: int = Field(1020, ge=8, le=1020)
-    num_retrieved: int = Field(3, ge=1)
-    validation_share: float = Field(0.1, gt=0, lt=1)
-    max_validation_samples: int = Field(64, ge=1)
-    windows_per_epoch: int | None = Field(None, ge=1)  # None: every window for every sample
+    max_sites: int = Field(default=1020, ge=8, le=1020)
+    num_retrieved: int = Field(default=3, ge=1)
+    validation_share: float = Field(default=0.1, gt=0, lt=1)
+    max_validation_samples: int = Field(default=64, ge=1)
+    windows_per_epoch: int | None = Field(default=None, ge=1)  # None: every window for every sample
     typed_per_mb: tuple[Positive, Positive] = (50.0, 1500.0)  # range of array densities, ascending
-    num_arrays: int = Field(4, ge=1)  # copying: arrays drawn each epoch
-    max_haplotypes: int = Field(600, ge=2)  # copying: haplotypes left out for each array
-    num_workers: int = Field(0, ge=0)
+    num_arrays: int = Field(default=4, ge=1)  # copying: arrays drawn each epoch
+    max_haplotypes: int = Field(default=600, ge=2)  # copying: haplotypes left out for each array
+    num_workers: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _ascending(self) -> DataConfig:
@@ -144,7 +145,7 @@ class MaskPart(_Group):
 class CurriculumConfig(_Group):
     """``add_level()`` every so many epochs raises the hidden share, up to a limit."""
 
-    every_epochs: int = Field(0, ge=0)  # 0: never
+    every_epochs: int = Field(default=0, ge=0)  # 0: never
     step: Share = 0.1
     max_rate: Share = 0.9
 
@@ -171,12 +172,12 @@ class LossConfig(_Group):
     """A weighted sum of losses over hidden sites."""
 
     kind: Literal["focal", "cross_entropy"] = "focal"
-    gamma: float = Field(5.0, ge=0)
+    gamma: float = Field(default=5.0, ge=0)
     gamma_schedule: tuple[NotNegative, ...] = ()  # a value for each epoch; the last one stays
-    haplotype_fused: float = Field(1.0, ge=0)
-    haplotype_ori: float = Field(1.0, ge=0)
-    genotype: float = Field(1.0, ge=0)
-    reconstruction: float = Field(0.0, ge=0)
+    haplotype_fused: float = Field(default=1.0, ge=0)
+    haplotype_ori: float = Field(default=1.0, ge=0)
+    genotype: float = Field(default=1.0, ge=0)
+    reconstruction: float = Field(default=0.0, ge=0)
     rare_weight: Literal["none", "inverse_maf", "log1p"] = "none"
     rare_weight_max: Positive = 10.0
 
@@ -187,14 +188,14 @@ class OptimizerConfig(_Group):
     name: Literal["adam", "adamw"] = "adam"
     lr: Positive = 1e-5
     betas: tuple[BelowOne, BelowOne] = (0.9, 0.999)
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0)
 
 
 class ScheduleConfig(_Group):
     """The learning rate over the steps of a run."""
 
     name: Literal["inverse_sqrt", "cosine", "constant"] = "inverse_sqrt"
-    warmup_steps: int = Field(20_000, ge=0)
+    warmup_steps: int = Field(default=20_000, ge=0)
     min_factor: Share = 0.0
 
 
@@ -202,7 +203,7 @@ class EarlyStoppingConfig(_Group):
     """Which validation figure chooses the best checkpoint, and how long it may stand still."""
 
     metric: Literal["r2_rare", "r2_all", "f1", "loss"] = "r2_rare"
-    patience: int = Field(5, ge=0)  # epochs; 0: never stop early
+    patience: int = Field(default=5, ge=0)  # epochs; 0: never stop early
 
 
 class TrackerConfig(_Group):
@@ -217,16 +218,16 @@ class TrackerConfig(_Group):
 class TrainConfig(_Group):
     """The loop."""
 
-    seed: int = Field(1, ge=0)
-    epochs: int = Field(20, ge=1)
-    batch_size: int = Field(64, ge=1)
-    accumulation: int = Field(1, ge=1)
-    max_steps: int | None = Field(None, ge=1)
-    clip: float = Field(1.0, ge=0)  # 0: no clipping
+    seed: int = Field(default=1, ge=0)
+    epochs: int = Field(default=20, ge=1)
+    batch_size: int = Field(default=64, ge=1)
+    accumulation: int = Field(default=1, ge=1)
+    max_steps: int | None = Field(default=None, ge=1)
+    clip: float = Field(default=1.0, ge=0)  # 0: no clipping
     precision: Literal["no", "fp16", "bf16"] = "no"
     compile: bool = False
-    log_every: int = Field(1000, ge=1)
-    checkpoint_every: int = Field(500, ge=1)
+    log_every: int = Field(default=1000, ge=1)
+    checkpoint_every: int = Field(default=500, ge=1)
     early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
     trackers: TrackerConfig = TrackerConfig()
 
@@ -360,10 +361,8 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override!r}: the value is not valid YAML") from error
     if isinstance(value, str):
-        try:  # YAML 1.1 reads 1e-3 as text
+        with contextlib.suppress(ValueError):  # YAML 1.1 reads 1e-3 as text
             value = float(value)
-        except ValueError:
-            pass
     *groups, last = key.strip().split(".")
     for group in groups:
         inner = tree.setdefault(group, {})
