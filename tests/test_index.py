@@ -231,7 +231,7 @@ def test_tampered_manifests(panel, saved, entries, message):
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"a": NaN}', "\x00\xff"])
 def test_manifests_that_are_none(panel, saved, text):
     (saved / MANIFEST).write_bytes(text.encode("latin-1"))
-    with pytest.raises(PanelError, match="damaged|not an index"):
+    with pytest.raises(PanelError, match=r"damaged|not an index"):
         WindowIndex.open(saved, panel)
 
 

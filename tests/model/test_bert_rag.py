@@ -1,0 +1,227 @@
+"""The whole model, as each preset and fusion builds it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from ragimpute.config import ModelConfig, load_config, preset_names
+from ragimpute.evidence import NUM_FEATURES
+from ragimpute.model.bert_rag import BERTWithRAG, build
+from ragimpute.model.embedding import MASK, PAD
+from ragimpute.model.fusion import FUSIONS
+
+B, K, L = 2, 3, 12
+LENGTH = 9  # sites of the second sample; the rest is padding
+
+
+def config(fusion="enhanced_rare_variant", **parts):
+    """A small model."""
+    return ModelConfig.model_validate(
+        {
+            "encoder": {"dim": 16, "num_layers": 2, "num_heads": 2, "dropout": 0.0},
+            "embedding": {"position_cnn": True},
+            "reference": {"chunk": 24},
+            "fusion": {"name": fusion, "haplotype_attention": True},
+            **parts,
+        }
+    )
+
+
+def make(fusion="enhanced_rare_variant", **parts):
+    torch.manual_seed(0)
+    return build(config(fusion, **parts)).eval()
+
+
+@pytest.fixture
+def batch():
+    g = torch.Generator().manual_seed(0)
+
+    def rand(*shape):
+        return torch.rand(*shape, generator=g)
+
+    out = {"pos": rand(B, L).cumsum(1), "af": rand(B, L), "af_p": rand(B, L)}
+    pad = torch.zeros(B, L, dtype=torch.bool)
+    pad[1, LENGTH:] = True
+    for h in "12":
+        out[f"hap_{h}"] = torch.randint(0, 3, (B, L), generator=g).masked_fill(pad, PAD)
+        refs = torch.randint(0, 2, (B, K, L), generator=g)
+        refs = refs.masked_fill(pad[:, None].expand_as(refs), PAD)
+        refs[1, 2] = PAD  # retrieval found two only
+        out[f"rag_seg_h{h}"] = refs
+        out[f"rag_af_h{h}"] = rand(B, K, L)
+        out[f"rag_id_h{h}"] = torch.randint(0, 50, (B, K), generator=g)
+    out["window"] = torch.tensor([4, 7])
+    return out
+
+
+def compare(found, expected):
+    """Outputs agree at the real sites."""
+    assert found.keys() == expected.keys()
+    for name in found:
+        for b in range(B):
+            n = LENGTH if b else L
+            torch.testing.assert_close(
+                found[name][b, :n], expected[name][b, :n], atol=1e-5, rtol=1e-5
+            )
+
+
+def test_outputs(batch):
+    out = make()(batch)
+    assert set(out) == {"h1_ori", "h2_ori", "h1_fused", "h2_fused", "genotype",
+                        "h1_reconstruction", "h2_reconstruction"}  # fmt: skip
+    for name, value in out.items():
+        assert value.shape == ((B, L, 3) if name == "genotype" else (B, L))
+        assert torch.isfinite(value).all()
+    bare = make(heads={"genotype": False, "reconstruction": False})(batch)
+    assert set(bare) == {"h1_ori", "h2_ori", "h1_fused", "h2_fused"}
+
+
+@pytest.mark.parametrize("fusion", sorted(FUSIONS))
+def test_gradients_reach_every_parameter(batch, fusion):
+    model = make(fusion).train()
+    sum(out.square().sum() for out in model(batch).values()).backward()
+    for name, p in model.named_parameters():
+        assert p.grad is not None, name
+        assert torch.isfinite(p.grad).all(), name
+        # Softmax is blind to what is added to every key, and to a bias that all scores share.
+        if not name.endswith(("key.bias", "fusion.bias.bias")):
+            assert p.grad.abs().max() > 1e-9, name
+
+
+@pytest.mark.parametrize("fusion", sorted(FUSIONS))
+def test_order_of_what_was_retrieved_is_nothing(batch, fusion):
+    model = make(fusion)
+    order = torch.tensor([2, 0, 1])
+    other = dict(batch)
+    for h in "12":
+        for name in (f"rag_seg_h{h}", f"rag_af_h{h}", f"rag_id_h{h}"):
+            other[name] = batch[name][:, order]
+    compare(model(other), model(batch))
+
+
+@pytest.mark.parametrize("fusion", sorted(FUSIONS))
+def test_padding_never_leaks(batch, fusion):
+    model = make(fusion)
+    found = model(batch)
+    other = {name: value.clone() for name, value in batch.items()}
+    for name in ("pos", "af", "af_p"):
+        other[name][1, LENGTH:] = 0.77
+    for h in "12":
+        other[f"rag_af_h{h}"][1, :, LENGTH:] = 0.33
+        other[f"rag_af_h{h}"][1, 2] = 0.5
+    compare(model(other), found)
+    # Sample 1 alone, cut to its sites and to the two haplotypes that were found.
+    short = {}
+    for name, value in batch.items():
+        value = value[1:2]
+        if name.startswith("rag_"):
+            value = value[:, :2]
+        short[name] = value[..., :LENGTH] if value.ndim > 1 and "id" not in name else value
+    for name, value in model(short).items():
+        torch.testing.assert_close(value[0], found[name][1, :LENGTH], atol=1e-5, rtol=1e-5)
+
+
+def test_swapping_the_haplotypes_swaps_the_outputs(batch):
+    model = make()
+    out = model(batch)
+    swap = str.maketrans("12", "21")
+    other = model({name.translate(swap): value for name, value in batch.items()})
+    compare({name.translate(swap): value for name, value in other.items()}, out)
+
+
+def test_retrieval_matters_after_fusion_only(batch):
+    model = make()
+    other = dict(batch)
+    other["rag_seg_h1"] = torch.where(
+        batch["rag_seg_h1"] < 2, 1 - batch["rag_seg_h1"], batch["rag_seg_h1"]
+    )
+    one, two = model(batch), model(other)
+    for name in ("h1_ori", "h2_ori", "h1_reconstruction"):
+        assert torch.equal(one[name], two[name])
+    assert (one["h1_fused"] - two["h1_fused"]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("chunk", [1, 24, 10_000])
+def test_chunks_of_references_change_nothing(batch, chunk):
+    model = make(reference={"chunk": chunk})
+    compare(model(batch), make(reference={"chunk": 36})(batch))
+
+
+def test_precomputed_references_are_the_same(batch):
+    model = make()
+    expected = model(batch)
+    tokens = model.tokens
+    asked = []
+
+    def table(window, ids):
+        h = "12"[len(asked)]
+        asked.append((window, ids))
+        rows = [
+            model.encode_references(
+                batch[f"rag_seg_h{h}"][b], batch["pos"][b], batch["af"][b],
+                batch[f"rag_af_h{h}"][b],
+            )
+            for b in range(B)
+        ]  # fmt: skip
+        return torch.stack(rows)
+
+    tokens.table = table
+    compare(model(batch), expected)
+    assert torch.equal(asked[0][0], batch["window"])
+    assert torch.equal(asked[1][1], batch["rag_id_h2"])
+
+
+def copying_batch():
+    """Sites in doubt of both haplotypes."""
+    g = torch.Generator().manual_seed(0)
+    out = {}
+    for h in ("h1", "h2"):
+        out[f"ls_logit_{h}"] = 3 * torch.randn(B, L, generator=g)
+        out[f"evidence_{h}"] = torch.randn(B, L, NUM_FEATURES, generator=g)
+        out[f"pos_{h}"] = torch.rand(B, L, generator=g).cumsum(1)
+        out[f"pad_{h}"] = torch.zeros(B, L, dtype=torch.bool)
+        out[f"pad_{h}"][1, LENGTH:] = True
+    return out
+
+
+@pytest.mark.parametrize("preset", ["default", "context"])
+def test_untrained_copying_is_li_stephens_bit_for_bit(preset):
+    model = build(load_config(preset).model)
+    assert model.is_copying
+    batch = copying_batch()
+    out = model(batch)
+    for h in ("h1", "h2"):
+        assert torch.equal(out[f"{h}_ori"], batch[f"ls_logit_{h}"])
+        assert torch.equal(out[f"{h}_fused"], batch[f"ls_logit_{h}"])
+    nn.init.normal_(model.residual.last.weight)
+    trained = model(batch)
+    for h in ("h1", "h2"):
+        change = trained[f"{h}_fused"] - batch[f"ls_logit_{h}"]
+        pad = batch[f"pad_{h}"]
+        assert (change[pad] == 0).all()
+        assert (change[~pad] != 0).all()
+    with pytest.raises(ValueError, match="no reference embeddings"):
+        model.encode_references(*(torch.zeros(1, 1),) * 4)
+
+
+@pytest.mark.parametrize("name", [n for n in preset_names() if not n.startswith("v10-")])
+def test_presets_build(name):
+    config = load_config(name).model
+    model = build(config)
+    assert model.is_copying == (config.fusion.name == "copying")
+    assert model.num_parameters() == sum(p.numel() for p in model.parameters())
+    if not model.is_copying:
+        assert type(model.tokens.fusion) is type(FUSIONS[config.fusion.name](8, 2, 0.1, 10.0))
+        assert len(model.tokens.encoder.layers) == config.encoder.num_layers
+        assert model.tokens.references.encoder is model.tokens.encoder
+
+
+def test_built_the_same_from_the_same_seed(batch):
+    one, two = make(), make()
+    for p, q in zip(one.parameters(), two.parameters(), strict=True):
+        assert torch.equal(p, q)
+    assert MASK in batch["hap_1"]
+    with pytest.raises(ValueError, match="either"):
+        BERTWithRAG()

@@ -1,0 +1,141 @@
+"""Attention against loops; padding, chunks and checkpoints change nothing."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from ragimpute.model.embedding import PAD, SiteEmbedding
+from ragimpute.model.encoder import Encoder, ReferenceEncoder, SelfAttention, padding_bias
+
+D, A = 8, 2
+
+
+def make_encoder(**options):
+    torch.manual_seed(0)
+    return Encoder(dim=D, num_layers=2, num_heads=A, **options).double()
+
+
+def test_attention_by_loops():
+    torch.manual_seed(1)
+    attention = SelfAttention(dim=D, num_heads=A).double()
+    x = torch.randn(2, 5, D, dtype=torch.float64)
+    bias = torch.randn(2, A, 5, 5, dtype=torch.float64)
+    found = attention(x, bias)
+    for b in range(2):
+        qkv = x[b] @ attention.qkv.weight.T + attention.qkv.bias
+        q, k, v = qkv[:, :D], qkv[:, D : 2 * D], qkv[:, 2 * D :]
+        for site in range(5):
+            heads = []
+            for a in range(A):
+                part = slice(a * D // A, (a + 1) * D // A)
+                score = [
+                    (q[site, part] @ k[j, part] / math.sqrt(D // A) + bias[b, a, site, j]).exp()
+                    for j in range(5)
+                ]
+                heads.append(sum(s * v[j, part] for j, s in enumerate(score)) / sum(score))
+            expected = attention.out.weight @ torch.cat(heads) + attention.out.bias
+            torch.testing.assert_close(found[b, site], expected)
+
+
+def test_heads_must_divide():
+    with pytest.raises(ValueError, match="dim 8 is not a multiple of num_heads 3"):
+        SelfAttention(dim=8, num_heads=3)
+
+
+def test_padding_does_not_leak():
+    encoder = make_encoder().eval()
+    x = torch.randn(3, 7, D, dtype=torch.float64)
+    pad = torch.zeros(3, 7, dtype=torch.bool)
+    pad[1, 4:] = True
+    pad[2, :] = True
+    found = encoder(x, pad)
+    assert torch.isfinite(found).all()
+    other = x.clone()
+    other[pad] = 1e3
+    assert torch.equal(encoder(other, pad)[:2][~pad[:2]], found[:2][~pad[:2]])
+    torch.testing.assert_close(encoder(x[1:2, :4], pad[1:2, :4]), found[1:2, :4])
+    bias = padding_bias(pad, torch.float64)
+    assert bias.shape == (3, 1, 1, 7)
+    assert torch.isinf(bias[1, 0, 0, 4:]).all()
+    assert (bias[2] == 0).all()
+
+
+def test_sites_see_each_other():
+    encoder = make_encoder().eval()
+    x = torch.randn(1, 6, D, dtype=torch.float64, requires_grad=True)
+    encoder(x, torch.zeros(1, 6, dtype=torch.bool))[0, 0].square().sum().backward()
+    assert (x.grad[0].abs().sum(-1) > 0).all()
+
+
+def test_checkpointing_gives_the_same_gradients():
+    x = torch.randn(2, 6, D, dtype=torch.float64)
+    pad = torch.zeros(2, 6, dtype=torch.bool)
+    grads = []
+    for checkpointing in (False, True):
+        encoder = make_encoder(checkpointing=checkpointing).train()
+        encoder(x, pad).square().sum().backward()
+        grads.append([p.grad for p in encoder.parameters()])
+    for one, two in zip(*grads, strict=True):
+        torch.testing.assert_close(one, two)
+
+
+def references(chunk, checkpointing):
+    torch.manual_seed(0)
+    embedding = SiteEmbedding(dim=D, position_cnn=True).double()
+    return ReferenceEncoder(
+        embedding=embedding, encoder=make_encoder(), chunk=chunk, checkpointing=checkpointing
+    )
+
+
+@pytest.fixture
+def retrieved():
+    g = torch.Generator().manual_seed(3)
+    token = torch.randint(0, 2, (2, 3, 10), generator=g)
+    token[:, 2, 7:] = PAD
+    token[1, 1] = PAD
+    real = {"generator": g, "dtype": torch.float64}
+    return (
+        token,
+        torch.rand(2, 10, **real).cumsum(1),
+        torch.rand(2, 10, **real),
+        torch.rand(2, 3, 10, **real),
+    )
+
+
+def test_each_haplotype_is_encoded_on_its_own(retrieved):
+    token, cm, af, own = retrieved
+    module = references(512, False).eval()
+    found = module(*retrieved)
+    assert found.shape == (2, 3, 10, D)
+    for b in range(2):
+        for k in range(3):
+            x = module.embedding(token[b, k][None], cm[b][None], af[b][None], own[b, k][None])
+            alone = module.encoder(x, (token[b, k] == PAD)[None])[0]
+            torch.testing.assert_close(found[b, k], alone)
+
+
+@pytest.mark.parametrize("chunk", [1, 10, 25, 40, 10_000])
+@pytest.mark.parametrize("training", [False, True])
+def test_chunks_change_nothing(retrieved, chunk, training):
+    whole, parts = references(10_000, False), references(chunk, True)
+    out = []
+    for module in (whole, parts):
+        module.train(training)
+        y = module(*retrieved)
+        y[0].square().sum().backward()
+        out.append((y, [p.grad for p in module.parameters()]))
+    torch.testing.assert_close(out[0][0], out[1][0])
+    for one, two in zip(out[0][1], out[1][1], strict=True):
+        torch.testing.assert_close(one, two)
+
+
+@pytest.mark.parametrize(("chunk", "sizes"), [(512, [6]), (25, [2, 2, 2]), (5, [1] * 6)])
+def test_so_many_at_a_time(retrieved, chunk, sizes):
+    module = references(chunk, False)
+    seen = []
+    module.encoder.register_forward_hook(lambda m, args, out: seen.append(len(args[0])))
+    module(*retrieved)
+    assert seen == sizes
