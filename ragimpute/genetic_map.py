@@ -249,8 +249,22 @@ def _contig_key(contig: str) -> str:
     return {"23": "X", "24": "Y", "26": "MT", "M": "MT"}.get(bare.upper(), bare.upper())
 
 
-def _read_rows(path: Path, contig: str | None) -> list[tuple[int, float, float]]:
-    """``(line, bp, cM)`` of the contig's rows, checked."""
+def map_contigs(path: str | Path) -> list[str]:
+    """The contigs that a map file names, in its order; empty where its layout names none.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, empty, damaged or of no known layout.
+    """
+    layout, lines = _laid_out(Path(path))
+    if layout.contig is None:
+        return []
+    return list(dict.fromkeys(fields[layout.contig] for _, fields in lines))
+
+
+def _laid_out(path: Path) -> tuple[_Layout, list[tuple[int, list[str]]]]:
+    """The layout, and the rows below the header, all of them with as many columns as it has."""
     lines = [(number, fields) for number, fields in _lines(path)]
     if lines and lines[0][1][0].startswith("##"):
         lines = [(number, fields) for number, fields in lines if not fields[0].startswith("##")]
@@ -269,6 +283,12 @@ def _read_rows(path: Path, contig: str | None) -> list[tuple[int, float, float]]
             f"{layout.num_columns}",
             hint="the file may be truncated or mixed from several",
         )
+    return layout, lines
+
+
+def _read_rows(path: Path, contig: str | None) -> list[tuple[int, float, float]]:
+    """``(line, bp, cM)`` of the contig's rows, checked."""
+    layout, lines = _laid_out(path)
     if layout.contig is not None:
         lines = _of_contig(path, lines, layout.contig, contig)
     rows = []
