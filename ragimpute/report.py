@@ -1,0 +1,180 @@
+"""Reports as single HTML pages: plots inline as SVG, nothing loaded from elsewhere, no scripts."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from ragimpute import __version__
+from ragimpute.errors import InputError
+from ragimpute.report_plots import save_png
+from ragimpute.report_sections import Section, evaluate_section, impute_section
+from ragimpute.report_training import History, train_section, training_plots
+
+if TYPE_CHECKING:
+    from ragimpute.evaluation import Evaluation
+    from ragimpute.impute import ImputeSummary
+    from ragimpute.trainer import TrainResult
+
+
+def render_evaluate(
+    evaluation: Evaluation,
+    path: str | Path,
+    *,
+    title: str = "Imputation accuracy",
+    others: Mapping[str, Evaluation] | None = None,
+) -> None:
+    """Write a page of accuracy by MAF bin and calibration.
+
+    Parameters
+    ----------
+    evaluation
+        What the page is about.
+    path
+        The page; an existing one is replaced.
+    title
+        Heading, and the evaluation's name where there are others.
+    others
+        More evaluations of the same truth, by name, to be compared.
+    """
+    section = evaluate_section(evaluation, name=title, others=others or {})
+    _write(path, title, f"{evaluation.imputed} against {evaluation.truth}", [section])
+
+
+def render_impute(
+    summary: ImputeSummary, path: str | Path, *, title: str = "Imputation run"
+) -> None:
+    """Write a page about a run: its input, estimated accuracy, time and settings."""
+    subtitle = f"{summary.target} from {summary.panel}"
+    _write(path, title, subtitle, [impute_section(summary)])
+
+
+def render_train(
+    history: History,
+    config_text: str,
+    provenance: Mapping[str, Any],
+    path: str | Path,
+    *,
+    title: str = "Training",
+) -> None:
+    """Write a page of curves.
+
+    Parameters
+    ----------
+    history
+        One row for each epoch, of the names in metrics.csv; any may be absent or NaN.
+    config_text, provenance
+        config.yaml, and the content of provenance.json.
+    path
+        The page; an existing one is replaced.
+    """
+    _write(path, title, "", [train_section(history, config_text, provenance)])
+
+
+def render_demo(
+    path: str | Path,
+    *,
+    evaluation: Evaluation,
+    summary: ImputeSummary,
+    training: TrainResult,
+    model: str | Path,
+    title: str = "ragimpute demo",
+) -> None:
+    """Write one page about a whole pipeline.
+
+    Parameters
+    ----------
+    path
+        The page; an existing one is replaced.
+    evaluation, summary, training
+        What each step gave.
+    model
+        The folder that training wrote: config.yaml and provenance.json are read from it.
+    """
+    folder = Path(model)
+    config, made = folder / "config.yaml", folder / "provenance.json"
+    config_text = config.read_text(encoding="utf-8") if config.is_file() else ""
+    provenance = json.loads(made.read_text(encoding="utf-8")) if made.is_file() else {}
+    accuracy = evaluate_section(evaluation, name=summary.model, others={})
+    accuracy.intro = (
+        f"Model “{summary.model}”, compared with true genotypes at sites that were not typed. "
+        + accuracy.intro
+    )
+    sections = [
+        accuracy,
+        impute_section(summary),
+        train_section(training.history, config_text, provenance),
+    ]
+    subtitle = f"prepare, index, train, impute and evaluate: {summary.target} from {summary.panel}"
+    _write(path, title, subtitle, sections)
+
+
+def plot_curves(history: History, folder: str | Path) -> list[Path]:
+    """Write the curves of a training run as PNG files.
+
+    Parameters
+    ----------
+    history
+        As for :func:`render_train`.
+    folder
+        Must exist.
+
+    Returns
+    -------
+    The files; a curve without any figure is left out.
+    """
+    folder = Path(folder)
+    drawn = [(name, figure) for name, figure, *_ in training_plots(history)]
+    with _writing(folder):
+        return [
+            save_png(figure, folder / f"{name}.png") for name, figure in drawn if figure is not None
+        ]
+
+
+@cache
+def _page() -> jinja2.Template:
+    """The page's template; everything in it is escaped, apart from our own SVG."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.j2")
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn what the system says against writing ``path`` into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}",
+            hint="check that the folder exists, may be written to and has space left",
+        ) from error
+
+
+def _write(path: str | Path, title: str, subtitle: str, sections: list[Section]) -> None:
+    """Write a page under a temporary name, then rename it."""
+    path = Path(path)
+    text = _page().render(title=title, subtitle=subtitle, sections=sections, version=__version__)
+    with _writing(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
