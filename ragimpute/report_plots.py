@@ -62,7 +62,7 @@ _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "ragimpute",
 }
-_WIDTH, _HEIGHT = 6.2, 3.7  # inches
+_WIDTH, _HEIGHT, _TALL = 6.2, 3.7, 4.6  # inches
 _CHROMOSOME_BINS = 120
 MAF_CLASSES = (("MAF ≤ 0.005", 0.0, 0.005), ("0.005 – 0.05", 0.005, 0.05), ("> 0.05", 0.05, 0.5))
 DR2_CLASSES = ((0.0, 0.3), (0.3, 0.8), (0.8, 0.95), (0.95, 1.0))
@@ -149,23 +149,38 @@ def _legend(axes: Axes, **where: Any) -> None:
 
 
 def r2_by_maf(
-    lines: Mapping[str, Sequence[float]], *, dashed: Sequence[str] = (), label: str = "aggregate r²"
+    lines: Mapping[str, Sequence[float]],
+    *,
+    dashed: Sequence[str] = (),
+    label: str = "aggregate r²",
+    tall: bool = False,
 ) -> Figure:
     """r2 of each MAF bin, one line for each name; NaN leaves a gap."""
-    figure, (axes,) = _figure()
+    figure, (axes,) = _figure(_TALL if tall else _HEIGHT)
     x = np.array([_centre(i) for i in range(len(MAF_BINS) - 1)])
     for i, (name, values) in enumerate(lines.items()):
-        style: dict[str, Any] = {"linestyle": "--"} if name in dashed else {}
-        axes.plot(
-            x, np.asarray(values, float), marker=_MARKERS[i % 6], color=SERIES[i % 6],
-            label=name, **style,
-        )  # fmt: skip
+        style = _line(i)
+        if name in dashed:
+            style["linestyle"] = "--"
+        axes.plot(x, np.asarray(values, float), label=name, **style)
     _maf_axis(axes)
     axes.set_ylim(0, 1.02)
     axes.set_ylabel(label)
     if len(lines) > 1:
         _legend(axes, loc="lower right")
     return figure
+
+
+def _line(i: int) -> dict[str, Any]:
+    """Style of the i-th line: the first lies on top, and the markers of the others are hollow."""
+    style: dict[str, Any] = {
+        "color": SERIES[i % 6],
+        "marker": _MARKERS[i % 6],
+        "zorder": 4 - i / 10,
+    }
+    if i:
+        style |= {"markerfacecolor": "none", "markersize": 7, "markeredgewidth": 1.4}
+    return style
 
 
 def _diagonal(axes: Axes) -> None:
@@ -185,15 +200,13 @@ def reliability(curves: Mapping[str, np.ndarray], *, x: str, y: str, count: str)
     x, y, count
         Labels.
     """
-    figure, (top, bottom) = _figure(4.6, rows=(3.2, 1))
+    figure, (top, bottom) = _figure(_TALL, rows=(3.2, 1))
     _diagonal(top)
     width = 0.8 / max(1, len(curves))
     for i, (name, curve) in enumerate(curves.items()):
         color = SERIES[i % 6]
         full = curve[:, 2] > 0
-        top.plot(
-            curve[full, 0], curve[full, 1], marker=_MARKERS[i % 6], color=color, label=name
-        )  # fmt: skip
+        top.plot(curve[full, 0], curve[full, 1], label=name, **_line(i))
         step = 1 / len(curve)
         left = (np.arange(len(curve)) + 0.1 + width * i) * step
         bottom.bar(left, curve[:, 2], width * step, align="edge", color=color)
@@ -208,9 +221,9 @@ def reliability(curves: Mapping[str, np.ndarray], *, x: str, y: str, count: str)
     return figure
 
 
-def quality_by_maf(estimated: Sequence[float], true: Sequence[float], name: str) -> Figure:
+def quality_by_maf(estimated: Sequence[float], true: Sequence[float]) -> Figure:
     """Mean DR2 and mean true r2 of each MAF bin, joined where both are known."""
-    figure, (axes,) = _figure(4.6)
+    figure, (axes,) = _figure(_TALL)
     x = np.array([_centre(i) for i in range(len(MAF_BINS) - 1)])
     low, high = np.asarray(estimated, float), np.asarray(true, float)
     axes.vlines(x, low, high, color=MUTED, linewidth=1.2)
@@ -222,7 +235,6 @@ def quality_by_maf(estimated: Sequence[float], true: Sequence[float], name: str)
     _maf_axis(axes)
     axes.set_ylim(0, 1.02)
     axes.set_ylabel("mean over sites")
-    axes.set_title(name)
     _legend(axes, loc="lower right")
     return figure
 
@@ -286,7 +298,7 @@ def dr2_along(
     position_bp: np.ndarray, maf: np.ndarray, dr2: np.ndarray, typed: np.ndarray
 ) -> Figure:
     """Mean DR2 of untyped sites along the chromosome by class of MAF, and typed sites below."""
-    figure, (top, bottom) = _figure(4.2, rows=(3.2, 1))
+    figure, (top, bottom) = _figure(_HEIGHT, rows=(3, 1))
     mb = position_bp / 1e6
     low, high = float(mb.min()), float(mb.max())
     high = max(high, low + 1e-6)

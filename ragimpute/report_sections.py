@@ -121,13 +121,15 @@ def evaluate_section(
         "and frequencies are those of the panel."
     )
     section.tile("Aggregate r²", number(overall.r2, 4), "all sites and samples pooled")
-    section.tile("Mean r² of sites", number(overall.mean_site_r2, 4), "sites that vary")
+    section.tile("Mean r² of sites", number(overall.mean_site_r2, 4), "sites that vary in truth")
     section.tile("Concordance", number(overall.concordance, 4), "minor-allele carriers")
-    section.tile("Mean DR2", number(overall.mean_dr2, 4), f"true: {number(overall.true_r2, 4)}")
-    section.tile("Error of dosage", number(evaluation.calibration_error, 4), "expected − observed")
+    section.tile(
+        "Mean DR2", number(overall.mean_dr2, 4), f"their true r² {number(overall.true_r2, 4)}"
+    )
+    section.tile("Calibration error", number(evaluation.calibration_error, 4), "of dosage / ploidy")
     lines = {key: [row.r2 for row in result.bins] for key, result in every.items()}
     section.plot(
-        plots.r2_by_maf(lines),
+        plots.r2_by_maf(lines, tall=True),
         "Accuracy by allele frequency",
         "Squared correlation of dosage with truth, all sites of a bin pooled. Rare variants are "
         "on the left.",
@@ -146,9 +148,9 @@ def evaluate_section(
     )  # fmt: skip
     bins = evaluation.bins
     section.plot(
-        plots.quality_by_maf([b.mean_dr2 for b in bins], [b.true_r2 for b in bins], name)
+        plots.quality_by_maf([b.mean_dr2 for b in bins], [b.true_r2 for b in bins])
         if any(not math.isnan(b.mean_dr2) for b in bins) else None,
-        "DR2 and truth by allele frequency",
+        "DR2 and truth by allele frequency" + (f": {name}" if others else ""),
         "Where the two marks stand apart, DR2 is off on average.",
         f"Mean DR2: {_alt_bins(bins, 'mean_dr2')}. Mean true r2: {_alt_bins(bins, 'true_r2')}.",
     )  # fmt: skip
@@ -211,7 +213,8 @@ def impute_section(summary: ImputeSummary) -> Section:
         f"with model “{summary.model}”."
     )
     typed = np.asarray(summary.typed, bool)
-    maf, dr2 = np.asarray(summary.maf, float), np.asarray(summary.dr2, float)
+    # Six digits, for a MAF in float32 may lie just above the edge that it stands for.
+    maf, dr2 = np.round(np.asarray(summary.maf, float), 6), np.asarray(summary.dr2, float)
     untyped = ~typed
     mean = float(dr2[untyped].mean()) if untyped.any() else NAN
     good = float((dr2[untyped] >= 0.8).mean()) if untyped.any() else NAN
@@ -221,6 +224,22 @@ def impute_section(summary: ImputeSummary) -> Section:
     section.tile("DR2 ≥ 0.8", "–" if math.isnan(good) else f"{good:.1%}", "of untyped sites")
     section.tile("Time", duration(summary.wall_seconds or sum(summary.seconds.values())))
     section.tile("Peak memory", f"{summary.peak_rss_mb:,.0f} MiB")
+    if untyped.any():
+        classes = plots.dr2_classes(maf[untyped], dr2[untyped])
+        section.plot(
+            plots.dr2_by_maf(classes),
+            "Estimated accuracy by allele frequency",
+            "Share of untyped sites in four classes of DR2, 1 being certain.",
+            "Stacked bars of DR2 by minor allele frequency; the table below has the numbers.",
+        )
+        section.plot(
+            plots.dr2_along(np.asarray(summary.position_bp), maf, dr2, typed),
+            "Estimated accuracy along the chromosome",
+            "Dips mark stretches with few typed sites, or where panel and target differ.",
+            "Line plot of mean DR2 of untyped sites by position, for three classes of MAF, above "
+            "the number of typed sites in a Mb.",
+        )
+        section.tables.append(_dr2_table(maf[untyped], dr2[untyped], classes))
     fates = {key: n for key, n in summary.counts.items() if key not in _NOT_RECORDS}
     total = max(1, sum(fates.values()))
     named = {_FATES.get(key, words(key)): n for key, n in fates.items()}
@@ -232,22 +251,6 @@ def impute_section(summary: ImputeSummary) -> Section:
         "Only matched records inform the imputation.",
         f"Bar plot of target records: {alt}.",
     )
-    if untyped.any():
-        classes = plots.dr2_classes(maf[untyped], dr2[untyped])
-        section.plot(
-            plots.dr2_by_maf(classes),
-            "Estimated accuracy by allele frequency",
-            "Share of untyped sites by DR2; the darker, the better.",
-            "Stacked bars of DR2 by minor allele frequency; the table below has the numbers.",
-        )
-        section.plot(
-            plots.dr2_along(np.asarray(summary.position_bp), maf, dr2, typed),
-            "Estimated accuracy along the chromosome",
-            "Dips mark stretches with few typed sites, or where panel and target differ.",
-            "Line plot of mean DR2 of untyped sites by position, for three classes of MAF, above "
-            "the number of typed sites in a Mb.",
-        )
-        section.tables.append(_dr2_table(maf[untyped], dr2[untyped], classes))
     stages = {name: s for name, s in summary.seconds.items() if s > 0}
     section.plot(
         plots.bars(stages, x="seconds", texts=[duration(s) for s in stages.values()])
