@@ -48,6 +48,8 @@ class ImputeSummary:
         One entry for each site written: int32; float32 (panel's); float32; bool.
     seconds
         Wall time by stage.
+    wall_seconds
+        Wall time of the whole run.
     peak_rss_mb
         Peak resident memory of the process, MiB.
     settings, versions
@@ -70,10 +72,28 @@ class ImputeSummary:
     dr2: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
     typed: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     seconds: dict[str, float] = field(default_factory=dict)
+    wall_seconds: float = 0.0
     peak_rss_mb: float = 0.0
     settings: dict[str, object] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Names and values for a summary."""
+        untyped = ~self.typed
+        mean = float(self.dr2[untyped].mean()) if untyped.any() else float("nan")
+        chosen = ("ne", "err", "states", "correction")
+        return [
+            ("output", self.out),
+            ("samples", f"{self.num_samples:,}"),
+            ("panel", f"{self.panel}: {self.num_haplotypes:,} haplotypes"),
+            ("sites", f"{self.num_sites:,}, of which {self.num_typed:,} typed"),
+            ("target records", ", ".join(f"{n:,} {k}" for k, n in self.counts.items() if n)),
+            ("mean DR2, untyped", f"{mean:.4f}"),
+            *((name, str(self.settings[name])) for name in chosen if name in self.settings),
+            ("time", f"{self.wall_seconds:.1f} s"),
+            ("peak memory", f"{self.peak_rss_mb:,.0f} MiB"),
+        ]
 
 
 class Stopwatch:
@@ -223,7 +243,7 @@ def impute(
             device=device, threads=threads,
         )  # fmt: skip
         summary.settings.update(
-            imputer.settings, fields=",".join(fields), window_cm=window_cm, buffer_cm=buffer_cm,
+            fields=",".join(fields), window_cm=window_cm, buffer_cm=buffer_cm,
             threads=threads, seed=seed, region=str(region) if region else "all",
         )  # fmt: skip
         watch.lap("model")
@@ -259,7 +279,11 @@ def impute(
     summary.typed = np.concatenate([typed for _, typed in kept])
     summary.num_sites = total
     summary.num_typed = int(summary.typed.sum())
+    summary.wall_seconds = sum(summary.seconds.values())
+    # The imputer's own stages, and what is left of "impute" beside them.
+    summary.seconds["impute"] -= sum(imputer.seconds.values())
     summary.seconds.update(imputer.seconds)
+    summary.settings = imputer.settings | summary.settings
     summary.peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     summary.versions = {
         "ragimpute": __version__,
