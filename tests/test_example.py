@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from ragimpute.vcf import contigs_of, read_dosages, read_target
 
 from ragimpute import example
+from ragimpute.vcf import contigs_of, read_dosages, read_target
 
 
 def test_files():

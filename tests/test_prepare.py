@@ -9,7 +9,6 @@ from itertools import chain
 import h5py
 import numpy as np
 import pytest
-from ragimpute.vcf import PanelStream
 from test_allel_hdf5 import write_call_set
 
 from ragimpute import example
@@ -18,6 +17,7 @@ from ragimpute.genetic_map import GeneticMap
 from ragimpute.panel import Panel
 from ragimpute.prepare import prepare, read_populations
 from ragimpute.sites import Region
+from ragimpute.vcf import PanelStream
 
 MAP = "chr20.b37.gmap.gz"
 

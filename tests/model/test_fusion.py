@@ -66,10 +66,13 @@ def slow(name: str, m: Fusion, q: torch.Tensor, refs: list[torch.Tensor], af: fl
     mean = sum(refs, zero) / max(1, len(refs))
     if name in ("enhanced_rare_variant", "log1p_maf"):
         gate = 2 / (1 + torch.exp(-linear(m.adapter, features(af, af))))
-        refs = [(r + mlp(m.cross_af, features(af, a))) * gate for r, a in zip(refs, af_refs)]
+        refs = [
+            (r + mlp(m.cross_af, features(af, a))) * gate
+            for r, a in zip(refs, af_refs, strict=True)
+        ]
         scores = [linear(m.query, q) @ linear(m.key, r) / math.sqrt(D) for r in refs]
         pooled = zero
-        for w, r in zip(softmax(scores), refs):
+        for w, r in zip(softmax(scores), refs, strict=True):
             pooled = pooled + w * linear(m.value, r)
         inverse = 1 / max(min(af, 1 - af), 1e-4)
         weight = min(inverse, LIMIT) if name != "log1p_maf" else math.log1p(inverse)
@@ -77,7 +80,7 @@ def slow(name: str, m: Fusion, q: torch.Tensor, refs: list[torch.Tensor], af: fl
     if name == "rare_variant_aware":
         refs = [
             r * (1 + torch.tanh(linear(m.transform, features(af, a))))
-            for r, a in zip(refs, af_refs)
+            for r, a in zip(refs, af_refs, strict=True)
         ]
         mean = sum(refs, zero) / max(1, len(refs))
         top = torch.stack(refs).max(dim=0).values if refs else zero
@@ -95,9 +98,9 @@ def slow(name: str, m: Fusion, q: torch.Tensor, refs: list[torch.Tensor], af: fl
             scores = [
                 linear(m.query, q)[part] @ linear(m.key, r)[part] / math.sqrt(each)
                 + linear(m.bias, features(af, a))[head]
-                for r, a in zip(refs, af_refs)
+                for r, a in zip(refs, af_refs, strict=True)
             ]
-            for w, r in zip(softmax(scores), refs):
+            for w, r in zip(softmax(scores), refs, strict=True):
                 out[part] += w * linear(m.value, r)[part]
         return q + linear(m.out, out)
     if name == "concat":
