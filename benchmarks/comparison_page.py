@@ -1,0 +1,241 @@
+"""Tables, plots and the Markdown page of a comparison, from what results.json holds."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from ragimpute.checkpoint import write_text
+from ragimpute.report_plots import GRID, INK, MUTED, SERIES, r2_by_maf, save_png
+
+_MEASURES = {"wall_s": "wall, s", "cpu_s": "CPU, s", "peak_mib": "peak, MiB"}
+_HEAD = """# Benchmarks
+
+{tools}, on {date}. Made by
+
+```
+{command}
+```
+
+Accuracy is aggregate r²: the squared correlation of dosage with the true allele count over all
+target samples and untyped sites of a bin of minor allele frequency (MAF) in the panel, counted in
+the allele that is minor there. No target sample is in a panel. All tools get the same panel,
+target and genetic map, run at their defaults and write GT, DS and GP to a .vcf.gz.
+
+Times and memory are medians of {repeats}, the tools in turn, after one untimed run of each
+(ragimpute compiles its kernels in its first run after installation, which takes some seconds
+more). Wall and CPU time cover the whole process, from start to the closed output; the peak is that
+of resident memory. Java sizes its heap by the machine's memory, so Beagle's peak says more about
+the machine than about the data. A ratio above 1 is in favour of {reference}: how many times as long
+the tool takes, or as much memory.
+
+| | |
+|---|---|
+{about}
+"""
+
+
+def median(entry: dict, measure: str) -> float:
+    """Median of one measure over the runs of an entry of ``runs`` or ``prepare``."""
+    return statistics.median(run[measure] for run in entry["runs"])
+
+
+def reference_of(results: dict) -> str:
+    """The tool that the others are compared with: the first ragimpute, else the first there is."""
+    names = [row["tool"] for data in results["data"] for row in data["densities"][0]["runs"]]
+    return next((name for name in names if name.startswith("ragimpute")), names[0])
+
+
+def ratio(value: float, reference: float | None) -> str:
+    """How many times the reference a value is, as text; "-" where there is none."""
+    return f"{value / reference:.2f}" if reference else "-"
+
+
+def accuracy_table(density: dict) -> list[list[str]]:
+    """A header, a row of site numbers and a row for each tool."""
+    bins = density["accuracy"][0]["bins"]
+    edges = ["all" if row["label"] == "all" else row["label"].replace("<=", "≤ ") for row in bins]
+    rows = [["MAF", *edges, "site r²", "carriers", "absent"]]
+    rows.append(["sites", *(f"{row['num_sites']:,}" for row in bins), "", "", ""])
+    for entry in density["accuracy"]:
+        *parts, overall = entry["bins"]
+        figures = [_figure(row["r2"], 4) for row in parts] + [_figure(overall["r2"], 5)]
+        rest = [_figure(overall[name], 4) for name in ("mean_site_r2", "concordance")]
+        rows.append([entry["tool"], *figures, *rest, f"{entry['absent']:,}"])
+    return rows
+
+
+def cost_table(density: dict, reference: str) -> list[list[str]]:
+    """A header and a row for each thread count and tool: medians, range of wall time, ratios."""
+    rows = [["threads", "tool", "wall, s", "range", "CPU, s", "peak, MiB",
+             "wall ratio", "CPU ratio", "memory ratio"]]  # fmt: skip
+    by = {(row["threads"], row["tool"]): row for row in density["runs"]}
+    for (threads, tool), row in by.items():
+        base = by.get((threads, reference))
+        wall = [run["wall_s"] for run in row["runs"]]
+        values = {name: median(row, name) for name in _MEASURES}
+        known = {name: median(base, name) if base else None for name in _MEASURES}
+        ratios = [ratio(values[name], known[name]) for name in _MEASURES]
+        texts = [f"{values['wall_s']:.2f}", f"{min(wall):.2f} – {max(wall):.2f}"]
+        texts += [f"{values['cpu_s']:.2f}", f"{values['peak_mib']:.0f}"]
+        rows.append([str(threads), tool, *texts, *ratios])
+    return rows
+
+
+def prepare_table(data: dict) -> list[list[str]]:
+    """A header and a row for each tool: what preparing the panel takes, once, on one thread."""
+    rows = [["panel for", *_MEASURES.values(), "size, kB"]]
+    for row in data["prepare"]:
+        texts = [f"{median(row, 'wall_s'):.2f}", f"{median(row, 'cpu_s'):.2f}"]
+        texts += [f"{median(row, 'peak_mib'):.0f}", f"{row['size_bytes'] / 1e3:,.0f}"]
+        rows.append([row["tool"], *texts])
+    return rows
+
+
+def _figure(value: float | None, digits: int) -> str:
+    """A figure as text, "-" where it is undefined."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def markdown_table(rows: Sequence[Sequence[str]], *, texts: int = 1) -> str:
+    """A table from a header and rows; all but the first ``texts`` columns are set to the right."""
+    line = ["---" if i < texts else "---:" for i in range(len(rows[0]))]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [rows[0], line, *rows[1:]])
+
+
+def print_tables(results: dict) -> None:
+    """Print every table of a comparison to standard output."""
+    console = Console(highlight=False, width=max(shutil.get_terminal_size().columns, 130))
+    reference = reference_of(results)
+    for data in results["data"]:
+        _print(console, f"{data['name']}: panel, prepared once", prepare_table(data))
+        for density in data["densities"]:
+            name = f"{data['name']} {density['name']}"
+            _print(console, f"{name}: aggregate r² at untyped sites", accuracy_table(density))
+            _print(console, f"{name}: time and memory", cost_table(density, reference))
+
+
+def _print(console: Console, title: str, rows: list[list[str]]) -> None:
+    """Print one table."""
+    table = Table(title=title, title_justify="left")
+    for i, name in enumerate(rows[0]):
+        table.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
+    for row in rows[1:]:
+        table.add_row(*row)
+    console.print(table)
+
+
+def cost_plot(data: dict) -> Figure:
+    """Wall time and peak memory of every tool, grouped by density and thread count."""
+    figure = Figure(figsize=(6.2, 3.4), layout="constrained")
+    groups = [(d, n) for d in data["densities"] for n in dict.fromkeys(_threads(d))]
+    tools = list(dict.fromkeys(row["tool"] for d in data["densities"] for row in d["runs"]))
+    for axes, name in zip(figure.subplots(1, 2), ("wall_s", "peak_mib"), strict=True):
+        height = 0.8 / len(tools)
+        for i, tool in enumerate(tools):
+            for place, (density, threads) in enumerate(groups):
+                for row in density["runs"]:
+                    if (row["tool"], row["threads"]) != (tool, threads):
+                        continue
+                    y, value = place + (i + 0.5) * height - 0.4, median(row, name)
+                    axes.barh(y, value, height * 0.9, color=SERIES[i % 6], label=tool)
+                    text = f"{value:.1f}" if name == "wall_s" else f"{value:.0f}"
+                    axes.annotate(text, (value, y), xytext=(3, 0), textcoords="offset points",
+                                  va="center", fontsize=7, color=INK)  # fmt: skip
+        labels = [f"{d['name']}\n{n} thread{'s' if n > 1 else ''}" for d, n in groups]
+        axes.set_yticks(range(len(groups)), labels if name == "wall_s" else [""] * len(groups))
+        axes.tick_params(length=0, labelcolor=MUTED, labelsize=8)
+        axes.invert_yaxis()
+        axes.margins(x=0.16)
+        axes.set_xlim(left=0)
+        axes.set_xlabel(_MEASURES[name].replace("peak", "peak memory"), color=MUTED, fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="x", color=GRID)
+        axes.set_axisbelow(True)
+    handles = dict(zip(*reversed(figure.axes[0].get_legend_handles_labels()), strict=True))
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center",
+                  ncols=len(handles), frameon=False, fontsize=9)  # fmt: skip
+    return figure
+
+
+def _threads(density: dict) -> list[int]:
+    """Thread counts of a density's runs."""
+    return [row["threads"] for row in density["runs"]]
+
+
+def accuracy_plot(density: dict) -> Figure:
+    """r² by MAF bin, a line for each tool."""
+    lines = {
+        entry["tool"]: [
+            math.nan if row["r2"] is None else row["r2"]
+            for row in entry["bins"]
+            if row["label"] != "all"
+        ]
+        for entry in density["accuracy"]
+    }
+    return r2_by_maf(lines)
+
+
+def write_page(results: dict, path: Path) -> None:
+    """Write the page and its plots.
+
+    Parameters
+    ----------
+    results
+        What results.json holds.
+    path
+        The page; PNG files go to ``images`` beside it, under the names of data set and density.
+    """
+    reference = reference_of(results)
+    machine, versions = results["machine"], results["versions"]
+    about = [
+        ("machine", f"{machine['cpu']}, {machine['cores']} cores, "
+                    f"{machine['memory_gib']} GiB, {machine['system']}"),
+        *versions.items(),
+    ]  # fmt: skip
+    tools = [row["tool"] for row in results["data"][0]["densities"][0]["runs"]]
+    names = [f"{name} {versions.get(name, '')}".strip() for name in dict.fromkeys(tools)]
+    repeats = results["repeats"]
+    parts = [
+        _HEAD.format(
+            tools=", ".join(names), date=results["date"], command=results["command"],
+            repeats=f"{repeats} run{'s' if repeats > 1 else ''}", reference=reference,
+            about="\n".join(f"| {name} | {value} |" for name, value in about),
+        )
+    ]  # fmt: skip
+    if results["notes"]:
+        parts.append("\n".join(f"- {note}" for note in results["notes"]) + "\n")
+    images = path.parent / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    for data in results["data"]:
+        name = data["name"]
+        where = f"{data['contig']}:{data['first_bp']:,}-{data['last_bp']:,}"
+        parts.append(
+            f"## {name}\n\n{data['num_haplotypes']:,} panel haplotypes, "
+            f"{data['num_sites']:,} sites in {where}.\n"
+        )
+        save_png(cost_plot(data), images / f"{name}-cost.png")
+        parts.append(f"![Wall time and peak memory, {name}](images/{name}-cost.png)\n")
+        parts.append("The panel, prepared once:\n\n" + markdown_table(prepare_table(data)) + "\n")
+        for density in data["densities"]:
+            image = f"{name}-{density['name']}-r2.png"
+            save_png(accuracy_plot(density), images / image)
+            phase = "phased" if density["phased"] else "unphased"
+            parts += [
+                f"### {name}, {density['name']}\n\n{density['num_samples']:,} samples, {phase}, "
+                f"{density['num_typed']:,} typed sites.\n",
+                markdown_table(accuracy_table(density)) + "\n",
+                "*site r²*: mean over the sites that vary; *carriers*: share of right best guesses "
+                "among those\nwho carry the minor allele, truly or as called; *absent*: sites that "
+                "the output lacks.\n",
+                f"![r² by MAF, {name} {density['name']}](images/{image})\n",
+                markdown_table(cost_table(density, reference), texts=2) + "\n",
+            ]
+    write_text(path, "\n".join(parts))
