@@ -61,8 +61,8 @@ def maf_bin(maf: np.ndarray, *, bins: Sequence[float] = MAF_BINS) -> np.ndarray:
     Parameters
     ----------
     maf
-        Any shape, minor allele frequency in the panel, in [0, 0.5]; rounded to 9 digits first, so
-        that 3 / 600 and 1 - 597 / 600 fall in one bin.
+        Any shape, minor allele frequency in the panel, in [0, 0.5]; rounded to 7 digits first, so
+        that 3 / 600 and 1 - 597 / 600 fall in one bin, and 25 / 500 in float32 as in float64.
     bins
         Ascending edges; bin i is ``(bins[i], bins[i + 1]]``.
 
@@ -71,7 +71,7 @@ def maf_bin(maf: np.ndarray, *, bins: Sequence[float] = MAF_BINS) -> np.ndarray:
     Same shape, int64; -1 for a MAF in no bin (0 among them).
     """
     edges = np.asarray(bins, dtype=np.float64)
-    found = np.searchsorted(edges, np.round(np.asarray(maf, np.float64), 9), side="left") - 1
+    found = np.searchsorted(edges, np.round(np.asarray(maf, np.float64), 7), side="left") - 1
     return np.where(found < len(edges) - 1, found, -1)
 
 

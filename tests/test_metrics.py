@@ -161,3 +161,14 @@ def test_metrics_does_not_import_torch():
 
     code = "import sys, ragimpute.metrics; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("num_haplotypes", [40, 500, 600, 5_008, 200_000])
+def test_single_precision_falls_in_the_same_bin(num_haplotypes):
+    count = np.unique(np.linspace(0, num_haplotypes // 2, 2_000).astype(int))
+    edges = np.rint(np.array(MAF_BINS) * num_haplotypes).astype(int)
+    maf = np.concatenate([count, edges]) / num_haplotypes
+    expected = metrics.maf_bin(maf)
+    np.testing.assert_array_equal(metrics.maf_bin(maf.astype(np.float32)), expected)
+    from_major = 1 - (1 - maf).astype(np.float32).astype(np.float64)
+    np.testing.assert_array_equal(metrics.maf_bin(from_major), expected)
