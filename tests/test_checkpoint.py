@@ -219,7 +219,7 @@ def test_weights_that_are_not_finite(folder, value):
         tensors["residual.hidden.0.weight"][1, 2] = value
 
     rewrite(folder, change=spoil)
-    with pytest.raises(ModelError, match="not finite, in residual.hidden.0.weight"):
+    with pytest.raises(ModelError, match=r"not finite, in residual\.hidden\.0\.weight"):
         load_model(folder)
 
 
@@ -238,13 +238,13 @@ def test_refused_weights_change_nothing(folder):
 
 def test_provenance_that_is_no_json(folder):
     (folder / PROVENANCE).write_text("{")
-    with pytest.raises(ModelError, match="provenance.json cannot be read"):
+    with pytest.raises(ModelError, match=r"provenance\.json cannot be read"):
         load_model(folder)
 
 
 def test_what_is_not_a_model(folder, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelError, match="holds no config.yaml, so it is not a model"):
+    with pytest.raises(ModelError, match=r"holds no config\.yaml, so it is not a model"):
         load_model(tmp_path / "empty")
     with pytest.raises(ModelError, match="is a file") as caught:
         load_model(folder / WEIGHTS)
