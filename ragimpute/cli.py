@@ -5,20 +5,17 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from ragimpute import __version__
-from ragimpute.errors import InputError, RagimputeError
+from ragimpute.errors import InputError
+from ragimpute.outputs import check_output
 from ragimpute.sites import Region
-
-Progress = Callable[[str, int, int], None]
+from ragimpute.terminal import guarded, print_rows, print_table, progress_bar, stderr, stdout
 
 app = typer.Typer(
     name="ragimpute",
@@ -30,8 +27,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-stdout = Console(highlight=False)
-stderr = Console(stderr=True, highlight=False)
 
 # Options that several commands share.
 ThreadsOption = Annotated[
@@ -88,79 +83,8 @@ def _common(
 
 
 def main() -> None:
-    """Entry point: one clear line and exit code 1 for what a user can mend, never a traceback."""
-    try:
-        app(prog_name="ragimpute")
-    except RagimputeError as error:
-        _complain(error.message, error.hint)
-    except KeyboardInterrupt:
-        stderr.print("[bold red]Error:[/] interrupted; nothing was left under the output's name")
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(1)
-    except MemoryError:
-        _complain("out of memory", "use fewer --threads, a smaller --chunk-cm or --region")
-    except OSError as error:
-        place = f" ({error.filename})" if error.filename else ""
-        _complain(f"{error.strerror or error}{place}", "check the path, permissions and free space")
-
-
-def _complain(message: str, hint: str | None) -> None:
-    """Print an error for a person and leave with code 1."""
-    stderr.print(f"[bold red]Error:[/] {escape(message)}", soft_wrap=True)
-    if hint:
-        stderr.print(f"  [bold]hint:[/] {escape(hint)}", soft_wrap=True)
-    sys.exit(1)
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Progress]:
-    """A progress bar with rate and time left on standard error; silent when not a terminal."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress as Bars,
-        TaskID,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    bars = Bars(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=stderr,
-        disable=quiet or not stderr.is_terminal,
-        transient=True,
-    )
-    tasks: dict[str, TaskID] = {}
-    with bars:
-
-        def update(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total, rate="")
-            task = bars.tasks[bars.task_ids.index(tasks[stage])]
-            speed = f"{task.speed:,.0f}/s" if task.speed else ""
-            bars.update(tasks[stage], completed=done, total=total or None, rate=speed)
-
-        yield update
-
-
-def _table(rows: list[tuple[str, str]], title: str | None = None) -> None:
-    """Print names and values."""
-    from rich.table import Table
-
-    table = Table(title=title, show_header=False, box=None, title_justify="left")
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for name, value in rows:
-        table.add_row(escape(name), escape(value))
-    stdout.print(table)
+    """Entry point."""
+    guarded(lambda: app(prog_name="ragimpute"))
 
 
 def _region(text: str | None) -> Region | None:
@@ -169,8 +93,15 @@ def _region(text: str | None) -> Region | None:
 
 
 def _command_line() -> str:
-    """The command as it was given, for the output's header."""
-    return shlex.join(["ragimpute", *sys.argv[1:]])
+    """The command as it was given, less what does not change the output that it is recorded in."""
+    kept: list[str] = []
+    words = iter(sys.argv[1:])
+    for word in words:
+        if word in ("--threads", "-t"):
+            next(words, None)
+        elif not (word.startswith("--threads=") or word in ("--quiet", "-q")):
+            kept.append(word)
+    return shlex.join(["ragimpute", *kept])
 
 
 @app.command(
@@ -194,7 +125,7 @@ def prepare(
     """Turn a phased panel and a genetic map into panel.h5."""
     from ragimpute.prepare import prepare as run
 
-    with _progress(quiet) as progress:
+    with progress_bar(quiet) as progress:
         done = run(
             panel, out, genetic_map=genetic_map, cm_per_mb=cm_per_mb, populations=populations,
             region=_region(region), window_cm=window_cm, progress=progress, threads=threads,
@@ -203,7 +134,7 @@ def prepare(
     if not quiet:
         from ragimpute.info import describe
 
-        _table(describe(out), title=f"{out}, made in {done.seconds:.1f} s")
+        print_rows(describe(out), title=f"{out}, made in {done.seconds:.1f} s")
 
 
 @app.command(
@@ -227,7 +158,7 @@ def index(
         raise typer.BadParameter(f"--kind {kind} is not auto, flat or ivf")
     from ragimpute.index import build_index
 
-    with _progress(quiet) as progress:
+    with progress_bar(quiet) as progress:
         done = build_index(panel, out, kind=kind, sites=sites, progress=progress, force=force)
     if not quiet:
         rows = [
@@ -238,7 +169,7 @@ def index(
             ("kind", f"{done.kind}, recall {done.recall:.3f}"),
             ("size", f"{done.num_bytes / 1e6:.1f} MB"),
         ]
-        _table(rows)
+        print_rows(rows)
 
 
 @app.command(
@@ -273,18 +204,18 @@ def train(
     from ragimpute.trainer import train as run
 
     loaded = load_config(config, overrides=settings or [])
-    with _progress(quiet) as progress:
+    with progress_bar(quiet) as progress:
         done = run(
             panel, loaded, out, index=index, init=init, resume=resume, device=device,
             threads=threads, force=force, progress=progress, command=_command_line(),
             report_line=None if quiet else lambda line: stderr.print(escape(line)),
         )  # fmt: skip
     if not quiet and done.is_main:
-        _table(done.rows())
+        print_rows(done.rows())
 
 
 @app.command(
-    epilog="Example:  ragimpute impute target.vcf.gz --panel panel.h5 -o imputed.vcf.gz --threads 4",
+    epilog="Example:  ragimpute impute target.vcf.gz --panel panel.h5 -o imputed.vcf.gz -t 4",
 )
 def impute(
     target: Annotated[Path, typer.Argument(help="Phased VCF/BCF to impute.")],
@@ -292,7 +223,8 @@ def impute(
         Path, typer.Option("--panel", "-p", metavar="FILE", help="panel.h5, or a phased VCF/BCF.")
     ],
     out: Annotated[
-        str, typer.Option("--output", "-o", metavar="FILE", help=".vcf.gz, .vcf or .bcf; - = stdout.")
+        str,
+        typer.Option("--output", "-o", metavar="FILE", help=".vcf.gz, .vcf or .bcf; - = stdout."),
     ],
     genetic_map: MapOption = None,
     cm_per_mb: RateOption = None,
@@ -327,8 +259,11 @@ def impute(
     """Impute a phased target from a panel: dosages for every panel site."""
     from ragimpute.impute import impute as run
 
+    if report is not None:
+        inputs = {"target input": target, "panel input": panel, "map input": genetic_map}
+        check_output(report, {**inputs, "imputed output": out})
     formats = [name.strip() for name in fields.split(",") if name.strip()]
-    with _progress(quiet) as progress:
+    with progress_bar(quiet) as progress:
         done = run(
             target, panel, out, index=index, model=model, genetic_map=genetic_map,
             cm_per_mb=cm_per_mb, region=_region(region), fields=formats, ne=ne, err=err,
@@ -340,7 +275,7 @@ def impute(
 
         render_impute(done, report)
     if not quiet and out != "-":
-        _table(done.rows())
+        print_rows(done.rows())
 
 
 @app.command(
@@ -370,12 +305,17 @@ def evaluate(
 
     from ragimpute.evaluate import evaluate as run
 
+    inputs = {"truth input": truth, "panel input": panel, "typed input": typed}
+    inputs |= {f"imputed input {path}": path for path in imputed}
+    for page in (json_out, html):
+        if page is not None:
+            check_output(page, inputs)
     done = {}
     for path in imputed:
         name = path.name if path.name not in done else str(path)
         done[name] = run(truth, path, panel, typed=typed, region=_region(region), threads=threads)
     for name, result in done.items():
-        _grid(result.table(), title=name)
+        print_table(result.table(), title=name)
     if json_out is not None:
         from ragimpute.checkpoint import write_text
 
@@ -398,7 +338,7 @@ def info(
     from ragimpute.info import describe
 
     for path in paths:
-        _table(describe(path), title=str(path))
+        print_rows(describe(path), title=str(path))
 
 
 @app.command(epilog="Example:  ragimpute demo -o demo-output")
@@ -414,25 +354,15 @@ def demo(
         raise InputError(f"folder {out} is not empty", hint="choose another -o, or give --force")
     from ragimpute.demo import run_demo
 
-    with _progress(False) as progress:
+    with progress_bar(False) as progress:
         done = run_demo(
             out, threads=threads, progress=progress, line=lambda text: stdout.print(escape(text))
         )
-    _grid(done.evaluation.table(), title="Accuracy at untyped sites, by minor allele frequency")
+    print_table(
+        done.evaluation.table(), title="Accuracy at untyped sites, by minor allele frequency"
+    )
     stdout.print(f"imputed VCF  {done.imputed}", soft_wrap=True)
     stdout.print(f"HTML report  {done.report}", soft_wrap=True)
-
-
-def _grid(rows: list[list[str]], title: str) -> None:
-    """Print a table whose first row is its header."""
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left")
-    for i, name in enumerate(rows[0]):
-        table.add_column(escape(name), justify="left" if i == 0 else "right")
-    for row in rows[1:]:
-        table.add_row(*(escape(cell) for cell in row))
-    stdout.print(table)
 
 
 if __name__ == "__main__":

@@ -7,15 +7,34 @@ import torch
 
 from ragimpute.checkpoint import LoadedModel
 from ragimpute.copying import Window
+from ragimpute.errors import InputError
 
 _ROWS_AT_ONCE = 1 << 16
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that "auto", "cpu" or "cuda" stands for."""
+    """The device that "auto", "cpu" or "cuda" (or "cuda:1") stands for.
+
+    Raises
+    ------
+    InputError
+        If the name is another one, or torch sees no such device.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"there is no device {name!r}", hint="choose auto, cpu or cuda")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"device {name} was asked for, but torch {torch.__version__} sees "
+            f"{torch.cuda.device_count()} CUDA devices",
+            hint="use --device cpu, or a torch that is built for this machine's GPU",
+        )
+    return device
 
 
 def split_sequences(haplotype: np.ndarray, max_length: int) -> np.ndarray:

@@ -177,7 +177,8 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     try:
         with path.open("rb") as raw:
             is_gzip = raw.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rt") if is_gzip else path.open("rt") as lines:
+        opened = gzip.open if is_gzip else open
+        with opened(path, "rt", encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, start=1):
                 fields = line.split()
                 if fields:

@@ -6,10 +6,9 @@ import logging
 import platform
 import resource
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,97 +16,21 @@ import numpy as np
 from ragimpute import __version__
 from ragimpute.errors import InputError
 from ragimpute.impute_models import Imputer, make_imputer
-from ragimpute.match import Match, match_sites, target_region
+from ragimpute.impute_summary import ImputeSummary, Stopwatch
+from ragimpute.match import Match, match_sites, no_match, target_region
 from ragimpute.metrics import estimated_r2
+from ragimpute.outputs import check_output
 from ragimpute.panel import Panel
 from ragimpute.sites import Region
 from ragimpute.vcf import Target, read_target
-from ragimpute.vcf_write import ImputedBlock, ImputedWriter
+from ragimpute.vcf_fields import check_fields
+from ragimpute.vcf_write import ImputedBlock, ImputedWriter, output_kind
 
 log = logging.getLogger("ragimpute")
 
 Progress = Callable[[str, int, int], None]
 # Allele probabilities of one window, all targets: float32, twice (both layouts).
 _WINDOW_BYTES = 192 * 2**20
-_FIELDS = ("GT", "DS", "GP", "HDS", "AP")
-
-
-@dataclass
-class ImputeSummary:
-    """What a run did, for its report.
-
-    Attributes
-    ----------
-    out, panel, target, model
-        The files, and the model's name.
-    num_samples, num_haplotypes, num_sites, num_typed
-        Targets; panel haplotypes; sites written, and those of them that the target types.
-    counts
-        Target records by what became of them (see :class:`ragimpute.match.Match`), and genotypes.
-    position_bp, maf, dr2, typed
-        One entry for each site written: int32; float32 (panel's); float32; bool.
-    seconds
-        Wall time by stage.
-    wall_seconds
-        Wall time of the whole run.
-    peak_rss_mb
-        Peak resident memory of the process, MiB.
-    settings, versions
-        What the run used: ne, err, windows, seed ...; package versions.
-    warnings
-        What a user should know, one line each.
-    """
-
-    out: str
-    panel: str
-    target: str
-    model: str
-    num_samples: int = 0
-    num_haplotypes: int = 0
-    num_sites: int = 0
-    num_typed: int = 0
-    counts: dict[str, int] = field(default_factory=dict)
-    position_bp: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
-    maf: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
-    dr2: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
-    typed: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
-    seconds: dict[str, float] = field(default_factory=dict)
-    wall_seconds: float = 0.0
-    peak_rss_mb: float = 0.0
-    settings: dict[str, object] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-
-    def rows(self) -> list[tuple[str, str]]:
-        """Names and values for a summary."""
-        untyped = ~self.typed
-        mean = float(self.dr2[untyped].mean()) if untyped.any() else float("nan")
-        chosen = ("ne", "err", "states", "correction")
-        return [
-            ("output", self.out),
-            ("samples", f"{self.num_samples:,}"),
-            ("panel", f"{self.panel}: {self.num_haplotypes:,} haplotypes"),
-            ("sites", f"{self.num_sites:,}, of which {self.num_typed:,} typed"),
-            ("target records", ", ".join(f"{n:,} {k}" for k, n in self.counts.items() if n)),
-            ("mean DR2, untyped", f"{mean:.4f}"),
-            *((name, str(self.settings[name])) for name in chosen if name in self.settings),
-            ("time", f"{self.wall_seconds:.1f} s"),
-            ("peak memory", f"{self.peak_rss_mb:,.0f} MiB"),
-        ]
-
-
-class Stopwatch:
-    """Adds up wall time by stage."""
-
-    def __init__(self, seconds: dict[str, float]) -> None:
-        self.seconds = seconds
-        self._start = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        """Count the time since the last lap to ``stage``."""
-        now = time.perf_counter()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._start
-        self._start = now
 
 
 def plan_windows(
@@ -210,18 +133,16 @@ def impute(
         If an input cannot be used, or inputs do not belong together.
     """
     summary = ImputeSummary(str(out), str(panel), str(target), str(model))
-    _check_output(out, [target, panel, genetic_map])
-    unknown = [name for name in fields if name not in _FIELDS]
-    if unknown or len(set(fields)) != len(fields) or not fields:
-        raise InputError(
-            f"FORMAT fields {','.join(fields) or 'none'} cannot be written",
-            hint=f"choose from {','.join(_FIELDS)}, each once",
-        )
+    output_kind(out)
+    check_fields(fields)
+    if str(out) != "-":
+        inputs = {"target input": target, "panel input": panel, "map input": genetic_map}
+        check_output(out, inputs)
     watch = Stopwatch(summary.seconds)
     report = progress or (lambda stage, done, total: None)
     with ExitStack() as stack:
         source = stack.enter_context(
-            _open_panel(panel, genetic_map, cm_per_mb, region, threads, summary, stack)
+            _open_panel(panel, genetic_map, cm_per_mb, region, threads, summary, stack, report)
         )
         start, stop = source.site_range(region)
         if start == stop:
@@ -230,8 +151,11 @@ def impute(
                 hint=f"the panel spans {_span(source)}",
             )
         watch.lap("read")
-        given = _read_phased_target(target, source, region, buffer_cm)
-        shared = match_sites(given, source, 0, source.num_sites)
+        given = _read_phased_target(target, source, region, buffer_cm, threads)
+        if len(given.sites):
+            shared = match_sites(given, source, 0, source.num_sites)
+        else:
+            shared = no_match(given)
         summary.counts.update(shared.counts)
         summary.num_samples = len(given.samples)
         summary.num_haplotypes = source.num_haplotypes
@@ -297,7 +221,9 @@ class _Columns:
     """Which haplotypes of the target exist: (T, N, 2) alleles to columns (T, n) and back."""
 
     def __init__(self, alleles: np.ndarray) -> None:
-        self.present = ~(alleles == -2).all(axis=0)  # (N, 2)
+        self.present = (alleles != -2).any(axis=0)  # (N, 2)
+        if len(alleles) == 0:  # nothing says that a sample is haploid
+            self.present[:] = True
         self.present[:, 0] = True
         self.num = int(self.present.sum())
         self.sample = np.nonzero(self.present)[0]  # (n,)
@@ -346,7 +272,7 @@ def _impute_window(
     watch.lap("impute")
     writer.write(
         ImputedBlock(
-            sites=panel.sites.take(slice(start, stop)),
+            sites=replace(panel.sites.take(slice(start, stop)), contig=target.sites.contig),
             allele_prob=columns.restore(prob, np.nan),
             called=columns.restore(called, -2),
             info={
@@ -361,29 +287,6 @@ def _impute_window(
     return dr2, typed
 
 
-def _check_output(out: str | Path, inputs: Sequence[str | Path | None]) -> None:
-    """Refuse an output that is an input, or has a suffix that says nothing."""
-    if str(out) == "-":
-        return
-    path = Path(out)
-    for given in inputs:
-        if given is not None and path.exists() and Path(given).exists() and path.samefile(given):
-            raise InputError(
-                f"output {path} is the same file as input {given}", hint="choose another -o"
-            )
-    if not path.name.endswith((".vcf", ".vcf.gz", ".vcf.bgz", ".bcf")):
-        raise InputError(
-            f"output {path} does not end in .vcf, .vcf.gz or .bcf",
-            hint="name the output after the format that it should have",
-        )
-    if path.is_dir():
-        raise InputError(f"output {path} is a folder", hint="name a file")
-    if not path.parent.is_dir():
-        raise InputError(
-            f"the folder of output {path} does not exist", hint=f"mkdir -p {path.parent}"
-        )
-
-
 def _open_panel(
     panel: str | Path,
     genetic_map: str | Path | None,
@@ -392,6 +295,7 @@ def _open_panel(
     threads: int,
     summary: ImputeSummary,
     stack: ExitStack,
+    progress: Progress,
 ) -> Panel:
     """Open panel.h5, or prepare a VCF/BCF into a temporary one."""
     path = Path(panel)
@@ -406,9 +310,12 @@ def _open_panel(
 
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ragimpute-"))
     prepared = Path(folder) / "panel.h5"
+    # The whole contig, as the buffer is cut by cM.
+    contig = None if region is None else Region(region.contig)
     prepare(
-        path, prepared, genetic_map=genetic_map, cm_per_mb=cm_per_mb, region=None, threads=threads
-    )
+        path, prepared, genetic_map=genetic_map, cm_per_mb=cm_per_mb, region=contig,
+        threads=threads, progress=progress,
+    )  # fmt: skip
     keep = path.name.split(".")[0] + ".h5"
     summary.warnings.append(
         f"panel {path} was prepared for this run only; to keep it: "
@@ -418,7 +325,7 @@ def _open_panel(
 
 
 def _read_phased_target(
-    target: str | Path, panel: Panel, region: Region | None, buffer_cm: float
+    target: str | Path, panel: Panel, region: Region | None, buffer_cm: float, threads: int
 ) -> Target:
     """Read the target around the region, and refuse unphased genotypes."""
     wide = region
@@ -429,7 +336,9 @@ def _read_phased_target(
         right = int(np.searchsorted(cm, cm[stop - 1] + buffer_cm, side="right"))
         bp = panel.sites.position_bp
         wide = Region(region.contig, int(bp[left]), int(bp[right - 1]) + 1)
-    given = read_target(target, region=target_region(target, panel, wide))
+    # A region may well have no typed site, such as a workflow's piece of a contig.
+    wide = target_region(target, panel, wide)
+    given = read_target(target, region=wide, threads=threads, may_be_empty=region is not None)
     loose = ~given.phased
     if loose.any():
         site, sample = np.argwhere(loose)[0]
@@ -454,6 +363,16 @@ def _warn(
     counts = shared.counts
     records = sum(counts.values())
     matched = counts["matched"] + counts["swapped"]
+    if target.sites.contig != panel.contig:
+        summary.warnings.append(
+            f"contig {panel.contig} of the panel is {target.sites.contig} in the target, and so in "
+            "the output"
+        )
+    if records == 0:
+        summary.warnings.append(
+            f"the target has no record in the region and its buffer, which has {stop - start} "
+            "panel sites: every sample is given the panel's frequencies, and DR2 is 0"
+        )
     if counts["swapped"]:
         summary.warnings.append(
             f"{counts['swapped']} target records have REF and ALT swapped against the panel; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -169,7 +170,14 @@ class CopyingImputer:
         self.seconds[stage] = self.seconds.get(stage, 0.0) + now - since
         return now
 
-    def _correct(self, window, alleles, parameters, states, prob) -> None:  # type: ignore[no-untyped-def]
+    def _correct(
+        self,
+        window: Window,
+        alleles: np.ndarray,
+        parameters: CopyingParameters,
+        states: Callable[[int], np.ndarray],
+        prob: np.ndarray,
+    ) -> None:
         """Let the network move the probabilities in doubt, in place."""
         from ragimpute.correction import correct
         from ragimpute.evidence import collect_evidence, pairs_in_doubt
@@ -188,10 +196,13 @@ class CopyingImputer:
             last = int(np.searchsorted(edges, edges[first] + _PAIRS_AT_ONCE, side="right")) - 1
             last = min(len(prob), max(first + 1, last))
             here = pairs[edges[first] : edges[last]] - [first, 0]
-            low = first
+
+            def states_here(i: int, first: int = first) -> np.ndarray:
+                return states(first + i)
+
             evidence = collect_evidence(
                 window, alleles[:, first:last], parameters, here,
-                states=lambda i, low=low: states(low + i), threads=self._threads,
+                states=states_here, threads=self._threads,
             )  # fmt: skip
             clock = self._lap("evidence", clock)
             correct(self._loaded, window, here, evidence, prob[first:last], device=self._device)
@@ -255,11 +266,13 @@ def make_imputer(
 
     Raises
     ------
-    ModelError, ConfigError, PanelError
-        If the model or the index cannot be used with this panel.
+    InputError, ModelError, ConfigError, PanelError
+        If there is no such device, or the model or the index cannot be used with this panel.
     """
     from ragimpute.checkpoint import load_model
+    from ragimpute.correction import choose_device
 
+    choose_device(device)
     loaded = load_model(model)
     found = None
     if index is not None:

@@ -80,6 +80,17 @@ def match_sites(target: Target, panel: Panel, start: int, stop: int) -> Match:
     return Match(panel_index, alleles, target.phased[rows], dict(counts))
 
 
+def no_match(target: Target) -> Match:
+    """The match of a target without records: T = 0."""
+    num_samples = len(target.samples)
+    return Match(
+        np.zeros(0, dtype=np.int64),
+        np.zeros((0, num_samples, 2), dtype=np.int8),
+        np.zeros((0, num_samples), dtype=bool),
+        dict.fromkeys(_REASONS, 0),
+    )
+
+
 def marker_mask(path: str | Path, panel: Panel) -> np.ndarray:
     """Which panel sites a VCF/BCF of an array types, shape (M,), bool.
 
@@ -108,6 +119,7 @@ def target_region(path: str | Path, panel: Panel, region: Region | None) -> Regi
     contigs = contigs_of(path)
     bare = panel.contig.removeprefix("chr")
     names = [name for name in contigs if name.removeprefix("chr") == bare]
+    names.sort(key=lambda name: name != panel.contig)  # its own spelling first, if both are there
     if not names:
         shown = ", ".join(list(contigs)[:5]) + (", ..." if len(contigs) > 5 else "")
         raise InputError(

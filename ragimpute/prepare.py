@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ragimpute.errors import InputError
 from ragimpute.genetic_map import GeneticMap
+from ragimpute.outputs import check_output
 from ragimpute.sites import Region
 
 if TYPE_CHECKING:
@@ -106,10 +106,15 @@ def prepare(
     source, out = Path(source), Path(out)
     if genetic_map is not None and cm_per_mb is not None:
         raise InputError("both a genetic map and --cm-per-mb were given", hint="give one of them")
-    files = {"panel": source, "populations": populations}
+    files: dict[str, str | Path | None] = {
+        "panel input": source,
+        "populations input": populations,
+    }
     if not isinstance(genetic_map, GeneticMap):
-        files["map"] = genetic_map
-    _check_out(out, files, force)
+        files["map input"] = genetic_map
+    check_output(out, files)
+    if out.exists() and not force:
+        raise InputError(f"the output {out} exists", hint="add --force to replace it")
     warnings: list[str] = []
 
     def warn(message: str) -> None:
@@ -145,24 +150,6 @@ def prepare(
             "the same genome build?"
         )
     return PrepareSummary(panel, kind, map_used.name, warnings, time.monotonic() - started)
-
-
-def _check_out(out: Path, inputs: dict[str, str | Path | None], force: bool) -> None:
-    """Refuse an output that is an input, a folder, in no folder, or in the way of another."""
-    for name, path in inputs.items():
-        if path is None:
-            continue
-        same = os.path.realpath(path) == os.path.realpath(out)
-        if same or (out.exists() and Path(path).exists() and os.path.samefile(path, out)):
-            raise InputError(
-                f"the output {out} is also the {name} input", hint="choose another output name"
-            )
-    if out.is_dir():
-        raise InputError(f"the output {out} is a folder", hint="name a file, e.g. panel.h5")
-    if not out.parent.is_dir():
-        raise InputError(f"the output's folder {out.parent} does not exist", hint="make it first")
-    if out.exists() and not force:
-        raise InputError(f"the output {out} exists", hint="add --force to replace it")
 
 
 def _open_source(source: Path, region: Region | None, threads: int) -> tuple:

@@ -21,7 +21,7 @@ from ragimpute.report_training import History, train_section, training_plots
 
 if TYPE_CHECKING:
     from ragimpute.evaluation import Evaluation
-    from ragimpute.impute import ImputeSummary
+    from ragimpute.impute_summary import ImputeSummary
     from ragimpute.trainer import TrainResult
 
 

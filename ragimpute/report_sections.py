@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ragimpute.evaluation import BinScores, Evaluation
-    from ragimpute.impute import ImputeSummary
+    from ragimpute.impute_summary import ImputeSummary
 
 # Target records by what became of them (``ImputeSummary.counts``), in words.
 _FATES = {

@@ -83,7 +83,13 @@ class Target:
     skipped: dict[str, int]
 
 
-def read_target(path: str | Path, *, region: Region | None = None, threads: int = 1) -> Target:
+def read_target(
+    path: str | Path,
+    *,
+    region: Region | None = None,
+    threads: int = 1,
+    may_be_empty: bool = False,
+) -> Target:
     """Read the genotypes of a target.
 
     Parameters
@@ -94,6 +100,8 @@ def read_target(path: str | Path, *, region: Region | None = None, threads: int 
         What to read, with or without "chr"; needed where the file holds several contigs.
     threads
         For decompression, >= 1.
+    may_be_empty
+        Take a region without usable records for T = 0, not for an error.
 
     Raises
     ------
@@ -109,7 +117,10 @@ def read_target(path: str | Path, *, region: Region | None = None, threads: int 
         parts.append(rows.batch())
         multiallelic.append(rows.multiallelic[: rows.count].copy())
     if not parts:
-        raise reader.nothing_left()
+        if not may_be_empty or region is None:
+            raise reader.nothing_left()
+        parts.append(_Rows(region.contig, 0, len(reader.samples)).batch())
+        multiallelic.append(np.zeros(0, dtype=bool))
     alleles = np.concatenate([part.alleles for part in parts])
     _mend_lone_missing(alleles)
     return Target(

@@ -226,6 +226,8 @@ class ImputedWriter:
             yield
         except OSError as error:
             self.abort()
+            if isinstance(error, BrokenPipeError):  # "| head": the reader has what it wants
+                raise
             if self._to_stdout:
                 raise InputError(f"cannot write to standard output: {error.strerror}") from error
             raise InputError(

@@ -1,0 +1,86 @@
+"""What an imputation run did: counts, accuracy estimates, times and warnings."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass
+class ImputeSummary:
+    """What a run did, for its report.
+
+    Attributes
+    ----------
+    out, panel, target, model
+        The files, and the model's name.
+    num_samples, num_haplotypes, num_sites, num_typed
+        Targets; panel haplotypes; sites written, and those of them that the target types.
+    counts
+        Target records by what became of them (see :class:`ragimpute.match.Match`), and genotypes.
+    position_bp, maf, dr2, typed
+        One entry for each site written: int32; float32 (panel's); float32; bool.
+    seconds
+        Wall time by stage.
+    wall_seconds
+        Wall time of the whole run.
+    peak_rss_mb
+        Peak resident memory of the process, MiB.
+    settings, versions
+        What the run used: ne, err, windows, seed ...; package versions.
+    warnings
+        What a user should know, one line each.
+    """
+
+    out: str
+    panel: str
+    target: str
+    model: str
+    num_samples: int = 0
+    num_haplotypes: int = 0
+    num_sites: int = 0
+    num_typed: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    position_bp: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
+    maf: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    dr2: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    typed: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    seconds: dict[str, float] = field(default_factory=dict)
+    wall_seconds: float = 0.0
+    peak_rss_mb: float = 0.0
+    settings: dict[str, object] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Names and values for a summary."""
+        untyped = ~self.typed
+        mean = float(self.dr2[untyped].mean()) if untyped.any() else float("nan")
+        chosen = ("ne", "err", "states", "correction")
+        return [
+            ("output", self.out),
+            ("samples", f"{self.num_samples:,}"),
+            ("panel", f"{self.panel}: {self.num_haplotypes:,} haplotypes"),
+            ("sites", f"{self.num_sites:,}, of which {self.num_typed:,} typed"),
+            ("target records", ", ".join(f"{n:,} {k}" for k, n in self.counts.items() if n)),
+            ("mean DR2, untyped", f"{mean:.4f}"),
+            *((name, str(self.settings[name])) for name in chosen if name in self.settings),
+            ("time", f"{self.wall_seconds:.1f} s"),
+            ("peak memory", f"{self.peak_rss_mb:,.0f} MiB"),
+        ]
+
+
+class Stopwatch:
+    """Adds up wall time by stage."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self.seconds = seconds
+        self._start = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """Count the time since the last lap to ``stage``."""
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._start
+        self._start = now

@@ -1,0 +1,51 @@
+"""Refuse outputs that cannot be written, or would overwrite an input, before any work is done."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from ragimpute.errors import InputError
+
+
+def check_output(out: str | Path, inputs: Mapping[str, str | Path | None]) -> None:
+    """Check the name of a file to be written.
+
+    Parameters
+    ----------
+    out
+        The file.
+    inputs
+        Files that must not be replaced, by what a user calls them ("panel input"); None where one
+        is not given.
+
+    Raises
+    ------
+    InputError
+        If ``out`` is an input, by whatever name or link; is a folder; or its folder does not exist
+        or may not be written to.
+    """
+    out = Path(out)
+    real = os.path.realpath(out)
+    for name, path in inputs.items():
+        if path is None:
+            continue
+        there = out.exists() and Path(path).exists()
+        if os.path.realpath(path) == real or (there and out.samefile(path)):
+            raise InputError(
+                f"the output {out} is also the {name}", hint="choose another output name"
+            )
+    if out.is_dir():
+        raise InputError(f"the output {out} is a folder", hint="name a file")
+    folder = out.parent
+    if not folder.is_dir():
+        state = "is not a folder" if folder.exists() else "does not exist"
+        raise InputError(
+            f"the output's folder {folder} {state}", hint=f"make it first: mkdir -p {folder}"
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(
+            f"the output's folder {folder} may not be written to",
+            hint="choose another folder, or change its permissions",
+        )
