@@ -15,6 +15,7 @@ from ragimpute import correction
 from ragimpute.checkpoint import LoadedModel
 from ragimpute.config import load_config
 from ragimpute.correction import choose_device, correct, split_sequences
+from ragimpute.errors import InputError
 from ragimpute.evidence import NUM_FEATURES
 from ragimpute.model.bert_rag import build
 
@@ -175,6 +176,17 @@ def test_a_token_model_has_nothing_to_add():
 def test_devices(monkeypatch):
     assert choose_device("cpu") == torch.device("cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert choose_device("auto") == torch.device("cpu")
+    with pytest.raises(InputError, match="sees 0 CUDA devices") as caught:
+        choose_device("cuda")
+    assert "--device cpu" in caught.value.hint
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert choose_device("auto") == torch.device("cuda")
+    assert choose_device("cuda:0") == torch.device("cuda:0")
+    with pytest.raises(InputError, match="sees 1 CUDA devices"):
+        choose_device("cuda:1")
+    for name in ("gpu", "meta", ""):
+        with pytest.raises(InputError, match="there is no device"):
+            choose_device(name)
