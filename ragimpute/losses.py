@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -10,6 +10,9 @@ from torch.nn import functional as F
 
 from ragimpute.config import LossConfig
 from ragimpute.model.fusion import maf_of
+
+#: Takes this process's sum of weights, a scalar, and returns the mean of all processes' sums.
+MeanWeight = Callable[[Tensor], Tensor]
 
 
 def gamma_at(config: LossConfig, epoch: int) -> float:
@@ -73,14 +76,22 @@ def scored_sites(batch: Mapping[str, Tensor], haplotype: str) -> Tensor:
     return hidden & (batch[f"label_{haplotype}"] >= 0)
 
 
-def weighted_mean(loss: Tensor, weight: Tensor, keep: Tensor) -> Tensor:
+def weighted_mean(
+    loss: Tensor, weight: Tensor, keep: Tensor, mean_weight: MeanWeight | None = None
+) -> Tensor:
     """Mean of ``loss`` over ``keep``, weighted; 0 where nothing is kept."""
     weight = weight * keep
-    return (loss * weight).sum() / weight.sum().clamp_min(1e-8)
+    total = weight.sum() if mean_weight is None else mean_weight(weight.sum())
+    return (loss * weight).sum() / total.clamp_min(1e-8)
 
 
 def compute_loss(
-    outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor], config: LossConfig, epoch: int
+    outputs: Mapping[str, Tensor],
+    batch: Mapping[str, Tensor],
+    config: LossConfig,
+    epoch: int,
+    *,
+    mean_weight: MeanWeight | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The training loss of a batch.
 
@@ -92,6 +103,9 @@ def compute_loss(
         Kinds and weights; a part of weight 0 is left out.
     epoch
         Counted from 0; the gamma schedule follows it.
+    mean_weight
+        Where several processes share a batch, whose rows hold unequal numbers of scored sites: the
+        mean over processes of the losses (and of their gradients) is then that of the whole batch.
 
     Returns
     -------
@@ -109,6 +123,7 @@ def compute_loss(
             torch.cat([loss[h] for h in ("h1", "h2")]),
             torch.cat([weight[h] for h in ("h1", "h2")]),
             torch.cat([keep[h] for h in ("h1", "h2")]),
+            mean_weight,
         )
 
     for part in ("fused", "ori"):
@@ -121,7 +136,8 @@ def compute_loss(
             )
     if config.genotype > 0 and "genotype" in outputs:
         loss = genotype_loss(outputs["genotype"], label["h1"] + label["h2"], gamma=gamma)
-        parts["genotype"] = weighted_mean(loss, weight["h1"], keep["h1"] & keep["h2"])
+        both = keep["h1"] & keep["h2"]
+        parts["genotype"] = weighted_mean(loss, weight["h1"], both, mean_weight)
     if config.reconstruction > 0 and "h1_reconstruction" in outputs:
         parts["reconstruction"] = over_haplotypes(
             {h: (outputs[f"{h}_reconstruction"] - label[h].float()) ** 2 for h in ("h1", "h2")}

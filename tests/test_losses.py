@@ -156,3 +156,34 @@ def test_extremes_stay_finite():
     assert torch.isfinite(sure.grad).all()
     weights = rare_weight(torch.tensor([0.0, 1.0]), LossConfig(rare_weight="log1p"))
     torch.testing.assert_close(weights, torch.full((2,), math.log(10_001)))
+
+
+@pytest.mark.parametrize("rare", ["none", "inverse_maf"])
+def test_shares_of_a_batch_average_to_the_whole(batch, outputs, rare):
+    for value in outputs.values():
+        value.requires_grad_()
+    config = LossConfig(reconstruction=0.3, rare_weight=rare)
+    whole, _ = compute_loss(outputs, batch, config, 0)
+    whole.backward()
+    expected = {name: value.grad.clone() for name, value in outputs.items()}
+    for value in outputs.values():
+        value.grad = None
+    rows = [torch.tensor([0, 2]), torch.tensor([1])]  # as two processes would share them
+    shares = [
+        ({k: v[i] for k, v in outputs.items()}, {k: v[i] for k, v in batch.items()}) for i in rows
+    ]
+    sums: list[list[torch.Tensor]] = []
+    for share in shares:
+        sums.append([])
+        compute_loss(*share, config, 0, mean_weight=lambda w: sums[-1].append(w) or w)
+    assert sums[0] != sums[1]
+    means = [torch.stack(pair).mean() for pair in zip(*sums, strict=True)]
+    losses = []
+    for share in shares:
+        given = iter(means)
+        losses.append(compute_loss(*share, config, 0, mean_weight=lambda w, g=given: next(g))[0])
+    mean = torch.stack(losses).mean()
+    mean.backward()
+    torch.testing.assert_close(mean, whole)
+    for name, value in outputs.items():
+        torch.testing.assert_close(value.grad, expected[name])
