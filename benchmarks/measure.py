@@ -55,7 +55,12 @@ def _launch(log: str, stdout: str, command: list[str]) -> int:
     else:
         actions.append((os.POSIX_SPAWN_DUP2, 2, 1))
     started = time.perf_counter()
-    process = os.posix_spawnp(command[0], command, os.environ, file_actions=actions)
+    try:
+        process = os.posix_spawnp(command[0], command, os.environ, file_actions=actions)
+    except OSError as error:
+        with open(log, "w") as file:
+            file.write(f"{error}\n")
+        return 1
     _, status, usage = os.wait4(process, 0)
     wall = time.perf_counter() - started
     used = {

@@ -1,0 +1,241 @@
+"""The comparison with the peers: what it reads, measures, counts and writes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+
+import compare
+import comparison_page
+import numpy as np
+import peers
+import pytest
+from measure import measure
+
+from ragimpute import example
+from ragimpute.errors import InputError
+from ragimpute.evaluate import evaluate
+from ragimpute.genetic_map import GeneticMap
+from ragimpute.metrics import MAF_BINS
+
+LABELS = [f"<={edge:g}" for edge in MAF_BINS[1:]] + ["all"]
+
+
+def runs(*wall):
+    """Runs with these wall times; CPU time is twice, memory a hundred times as much."""
+    return [{"wall_s": w, "cpu_s": 2 * w, "peak_mib": 100 * w} for w in wall]
+
+
+def accuracy(tool, r2):
+    """One tool's figures: the same r2 in all bins but the first, where it is undefined."""
+    rows = [{"label": label, "num_sites": 10, "r2": r2, "mean_site_r2": r2 / 2, "concordance": 0.9}
+            for label in LABELS]  # fmt: skip
+    rows[0] |= {"num_sites": 0, "r2": None, "mean_site_r2": None}
+    rows[-1]["num_sites"] = 1_280
+    return {"tool": tool, "absent": 3, "bins": rows}
+
+
+@pytest.fixture
+def results():
+    """What a run of two tools on one data set leaves."""
+    timed = [
+        {"tool": "ragimpute", "threads": 1, "runs": runs(2.0, 1.0, 9.0)},
+        {"tool": "Beagle", "threads": 1, "runs": runs(5.0, 4.0, 3.0)},
+        {"tool": "ragimpute", "threads": 4, "runs": runs(1.0, 1.0, 1.0)},
+        {"tool": "Beagle", "threads": 4, "runs": runs(0.5, 0.5, 0.5)},
+    ]
+    density = {
+        "name": "dense", "phased": True, "num_samples": 20, "num_typed": 1_000,
+        "accuracy": [accuracy("ragimpute", 0.912345), accuracy("Beagle", 0.9)], "runs": timed,
+    }  # fmt: skip
+    prepare = [{"tool": "ragimpute", "size_bytes": 4_200, "runs": runs(0.1, 0.3, 0.2)}]
+    return {
+        "format": compare.FORMAT, "date": "2025-01-02", "command": "python compare.py somewhere",
+        "machine": {"cpu": "A <fast> one", "cores": 3, "memory_gib": 7.5, "system": "Linux x86_64"},
+        "versions": {"ragimpute": "9.8.7", "Beagle": "5.4"}, "repeats": 3,
+        "data": [{"name": "some", "contig": "20", "first_bp": 1, "last_bp": 2_000,
+                  "num_sites": 5_000, "num_haplotypes": 600,
+                  "prepare": prepare, "densities": [density]}],
+        "notes": ["Minimac4 is left out"],
+    }  # fmt: skip
+
+
+def test_costs_are_medians_and_ratios_to_ragimpute(results):
+    density = results["data"][0]["densities"][0]
+    header, *rows = comparison_page.cost_table(density, "ragimpute")
+    by = {(row[0], row[1]): dict(zip(header, row, strict=True)) for row in rows}
+    slow = by["1", "Beagle"]
+    assert (slow["wall, s"], slow["CPU, s"], slow["peak, MiB"]) == ("4.00", "8.00", "400")
+    assert slow["range"] == "3.00 – 5.00"
+    assert [slow[f"{name} ratio"] for name in ("wall", "CPU", "memory")] == ["2.00"] * 3
+    assert by["4", "Beagle"]["wall ratio"] == "0.50"  # against the same number of threads
+    assert by["4", "ragimpute"]["wall ratio"] == "1.00"
+
+
+def test_ratios_without_a_reference(results):
+    density = results["data"][0]["densities"][0]
+    density["runs"] = [row for row in density["runs"] if row["tool"] == "Beagle"]
+    assert comparison_page.reference_of(results) == "Beagle"
+    for row in comparison_page.cost_table(density, "ragimpute")[1:]:
+        assert row[-3:] == ["-", "-", "-"]
+
+
+def test_accuracy_table(results):
+    rows = comparison_page.accuracy_table(results["data"][0]["densities"][0])
+    assert rows[0][1:3] == ["≤ 0.002", "≤ 0.005"]
+    assert rows[1] == ["sites", "0", *["10"] * 7, "1,280", "", "", ""]
+    assert rows[2] == ["ragimpute", "-", *["0.9123"] * 7, "0.91234", "0.4562", "0.9000", "3"]
+    assert {len(row) for row in rows} == {13}
+
+
+def test_page(results, tmp_path):
+    page = tmp_path / "page.md"
+    comparison_page.write_page(results, page)
+    text = page.read_text()
+    assert "ragimpute 9.8.7, Beagle 5.4, on 2025-01-02" in text
+    assert "A <fast> one, 3 cores, 7.5 GiB" in text
+    assert "- Minimac4 is left out" in text
+    assert "| 1 | Beagle | 4.00 | 3.00 – 5.00 | 8.00 | 400 | 2.00 | 2.00 | 2.00 |" in text
+    images = re.findall(r"!\[.+?\]\((.+?)\)", text)
+    assert images == ["images/some-cost.png", "images/some-dense-r2.png"]
+    for image in images:
+        data = (tmp_path / image).read_bytes()
+        assert data.startswith(b"\x89PNG")
+        assert len(data) < 200_000
+    for table in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
+        assert len({row.count("|") for row in table.splitlines()}) == 1
+
+
+def test_tables_are_printed(results, capsys):
+    comparison_page.print_tables(results)
+    printed = capsys.readouterr().out
+    assert "some dense: aggregate r² at untyped sites" in printed
+    assert "0.91234" in printed
+
+
+def test_options():
+    options = compare.parse(["a", "b", "-o", "out"])
+    assert (options.threads, options.repeats, options.model) == ([1, 2], 3, ["default"])
+    assert options.tools == list(peers.TOOLS)
+    options = compare.parse(["--example", "-o", "out", "--threads", "4", "--threads", "4"])
+    assert options.threads == [4]
+    for wrong in ([], ["a"], ["-o", "x"], ["a", "-o", "x", "--threads", "0"],
+                  ["a", "-o", "x", "--tools", "impute5"]):  # fmt: skip
+        with pytest.raises(SystemExit):
+            compare.parse(wrong)
+
+
+def test_the_command_names_no_folder_outside():
+    said = compare.describe_command(["/data/set", "../other", "a b", "--markdown", "docs/x.md"])
+    assert said == "python benchmarks/compare.py set other 'a b' --markdown docs/x.md"
+
+
+def test_missing_peers_are_named(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    tools, notes = peers.choose_tools(list(peers.TOOLS), ["default", "some/folder/mine"])
+    assert [tool.name for tool in tools] == ["ragimpute", "ragimpute mine"]
+    assert [tool.slug for tool in tools] == ["ragimpute", "ragimpute-mine"]
+    assert len(notes) == 2
+    assert notes[0].startswith("Beagle is left out")
+    assert notes[0].endswith("install the Debian packages beagle bcftools")
+    assert notes[1].endswith("minimac4 not found: install the Debian package minimac4")
+
+
+def test_commands_get_what_they_are_given(tmp_path):
+    target, genetic_map = tmp_path / "t.vcf.gz", tmp_path / "x.map"
+    for kind in peers.TOOLS:
+        tool = peers.Tool(kind, kind, "context" if kind == "ragimpute" else "")
+        command = tool.impute(target, genetic_map, tmp_path, tmp_path / "o.vcf.gz", 7)
+        said = " ".join(command)
+        assert str(target) in said
+        assert str(tmp_path / tool.panel_name()) in said
+        assert str(tmp_path / "o") in said
+        assert re.search(r"(--threads |-t |nthreads=)7\b", said)
+        assert ("--model context" in said) == (kind == "ragimpute")
+        made, stdout = tool.prepare(tmp_path / "p.bcf", genetic_map, tmp_path)
+        assert str(tmp_path / "p.bcf") in " ".join(made)
+        assert str(tmp_path / tool.panel_name()) in [*made, stdout]
+
+
+def test_data_folders(tmp_path):
+    with pytest.raises(InputError, match=r"no panel\.bcf"):
+        compare.open_folder(tmp_path)
+    for name in ("panel.bcf", "truth.bcf"):
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match=r"no target\.DENSITY\.vcf\.gz"):
+        compare.open_folder(tmp_path)
+    for name in ("target.sparse.vcf.gz", "target.a.b.vcf.gz", "target.sparse.vcf.gz.tbi"):
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match=r"holds 0 files \*\.map"):
+        compare.open_folder(tmp_path)
+    (tmp_path / "c.map").touch()
+    data = compare.open_folder(tmp_path)
+    assert list(data.targets) == ["a.b", "sparse"]
+    assert data.genetic_map == tmp_path / "c.map"
+    assert list(compare.open_folder(tmp_path, ["sparse", "dense"]).targets) == ["sparse"]
+    with pytest.raises(InputError, match="has no dense; it holds"):
+        compare.open_folder(tmp_path, ["dense"])
+
+
+def test_the_map_that_the_peers_read_is_the_same(tmp_path):
+    data = compare.open_example()
+    compare.write_plink_map(data, tmp_path / "plink.map")
+    given, written = GeneticMap.read(data.genetic_map), GeneticMap.read(tmp_path / "plink.map")
+    np.testing.assert_array_equal(written.position_bp, given.position_bp)
+    np.testing.assert_allclose(written.map_cm, given.map_cm, rtol=0, atol=1e-7)
+
+
+def test_measure(tmp_path):
+    ballast = np.ones(60_000_000, np.uint8)  # must not count as the child's
+    log = str(tmp_path / "log")
+    code = "import sys, time; print('out'); print('err', file=sys.stderr); time.sleep(0.3)"
+    used = measure([sys.executable, "-I", "-S", "-c", code], log=log, stdout=str(tmp_path / "out"))
+    assert 0.3 <= used["wall_s"] < 10
+    assert used["cpu_s"] < used["wall_s"]
+    assert 3 < used["peak_mib"] < 50
+    assert (tmp_path / "out").read_text() == "out\n"
+    assert (tmp_path / "log").read_text() == "err\n"
+    used = measure([sys.executable, "-c", f"x = b'1' * {len(ballast)}"], log=log)
+    assert used["peak_mib"] > 60
+    with pytest.raises(RuntimeError, match="failed: no way"):
+        measure([sys.executable, "-c", "import sys; sys.exit('well\\nno way')"], log=log)
+    with pytest.raises(RuntimeError, match=r"no-such-program failed: .*No such file"):
+        measure(["no-such-program"], log=str(tmp_path / "new"))
+
+
+def test_machine():
+    machine = compare.describe_machine()
+    assert machine["cores"] >= 1
+    assert machine["memory_gib"] > 0.1
+    assert machine["cpu"]
+
+
+def test_example_end_to_end(tmp_path, capsys):
+    page = tmp_path / "page.md"
+    compare.main([
+        "--example", "-o", str(tmp_path / "out"), "--tools", "ragimpute", "--threads", "2",
+        "--repeats", "1", "--markdown", str(page),
+    ])  # fmt: skip
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    (data,) = results["data"]
+    assert (data["num_haplotypes"], data["num_sites"]) == (500, 6_127)
+    (density,) = data["densities"]
+    assert (density["num_samples"], density["num_typed"], density["phased"]) == (50, 689, True)
+    (row,) = density["runs"]
+    assert (row["tool"], row["threads"], len(row["runs"])) == ("ragimpute", 2, 1)
+    assert row["runs"][0]["wall_s"] > 0.1
+    assert row["runs"][0]["peak_mib"] > 50
+    (figures,) = density["accuracy"]
+    imputed = tmp_path / "out" / "example" / "ragimpute.omni.vcf.gz"
+    direct = evaluate(
+        example.path("truth.bcf"), imputed, example.path("panel.bcf"),
+        typed=example.path("target.vcf.gz"),
+    )  # fmt: skip
+    assert figures["bins"][-1]["r2"] == direct.overall.r2
+    assert 0.94 < direct.overall.r2 < 1
+    assert figures["absent"] == 0
+    assert f"{direct.overall.r2:.5f}" in page.read_text()
+    assert f"{direct.overall.r2:.5f}" in capsys.readouterr().out
+    assert str(tmp_path) not in page.read_text()
