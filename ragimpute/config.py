@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ragimpute.errors import ConfigError
 
@@ -160,6 +160,12 @@ class MaskConfig(_Group):
     curriculum: CurriculumConfig = CurriculumConfig()
     ld_r2: Share = 0.8
     validation: MaskPart = MaskPart(name="array_like", weight=1.0, rate=0.9)
+
+    @field_validator("validation", mode="before")
+    @classmethod
+    def _complete(cls, value: Any) -> Any:
+        # Else --set mask.validation.rate=0.8 would make the mask a random one.
+        return {"name": "array_like", "rate": 0.9, **value} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _has_parts(self) -> MaskConfig:

@@ -181,3 +181,10 @@ def test_configs_do_not_change():
     with pytest.raises(ValidationError):
         config.train.epochs = 5
     assert yaml.safe_load(dump_config(config))["train"]["epochs"] == 20
+
+
+def test_a_part_of_the_validation_mask_leaves_the_rest():
+    validation = load_config("v10", overrides=["mask.validation.rate=0.8"]).mask.validation
+    assert validation == MaskPart(name="array_like", rate=0.8)
+    validation = load_config("v10", overrides=["mask.validation.name=random"]).mask.validation
+    assert validation == MaskPart(name="random", rate=0.9)
