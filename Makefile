@@ -42,7 +42,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/compare.py $(if $(DATA),$(DATA),--example) -o $(or $(OUT),bench-output)
 
 docs: $(READY)
-	$(BIN)/python packaging/make_cli_docs.py > docs/cli.md
+	$(BIN)/python packaging/make_cli_docs.py docs/cli.md
 
 clean:
 	rm -rf $(VENV) demo-output bench-output
