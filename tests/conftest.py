@@ -1,0 +1,26 @@
+"""What several test modules share: the packaged example as a panel and imputed, made once."""
+
+from __future__ import annotations
+
+import pytest
+
+from ragimpute import example
+from ragimpute.prepare import prepare
+
+
+@pytest.fixture(scope="session")
+def panel_h5(tmp_path_factory):
+    """The example's panel, prepared with its map."""
+    out = tmp_path_factory.mktemp("example") / "panel.h5"
+    prepare(example.path("panel.bcf"), out, genetic_map=example.path("chr20.b37.gmap.gz"))
+    return out
+
+
+@pytest.fixture(scope="session")
+def imputed_example(panel_h5):
+    """The example's target imputed as a user would, with every field: path and summary."""
+    from ragimpute.impute import impute  # imports torch
+
+    out = panel_h5.with_name("imputed.vcf.gz")
+    fields = ("GT", "DS", "GP", "HDS", "AP")
+    return out, impute(example.path("target.vcf.gz"), panel_h5, out, fields=fields)
