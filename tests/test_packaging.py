@@ -1,0 +1,164 @@
+"""The wheel holds what runs need and installs; the recipe says the same as the project."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import jinja2
+import pytest
+import yaml
+
+from ragimpute import __version__
+from ragimpute.config import preset_names
+
+ROOT = Path(__file__).resolve().parent.parent
+RECIPE = ROOT / "packaging" / "bioconda" / "meta.yaml"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def pip(*arguments):
+    """Run pip without a network."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "--no-input", "--disable-pip-version-check", *arguments],
+        capture_output=True, text=True, check=False, env=os.environ | {"PIP_NO_INDEX": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel of this checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip("wheel", "--no-build-isolation", "--no-deps", "-w", str(folder), str(ROOT))
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """A folder that the wheel is installed into, apart from this checkout."""
+    folder = tmp_path_factory.mktemp("installed")
+    pip("install", "--no-deps", "--target", str(folder), str(wheel))
+    return folder
+
+
+def run(installed, *command):
+    """Run Python with the installed wheel, in a folder that is not the checkout."""
+    done = subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, check=False, cwd=installed,
+        env=os.environ | {"PYTHONPATH": str(installed), "COLUMNS": "100"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def data_files(folder):
+    """Files below a folder of the checkout, with their sizes, that belong into a wheel."""
+    return {
+        path.relative_to(folder).as_posix(): path.stat().st_size
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts and not path.name.startswith(".")
+    }
+
+
+def test_wheel_is_complete(wheel):
+    assert wheel.name == f"ragimpute-{__version__}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel) as archive:
+        held = {item.filename: item.file_size for item in archive.infolist()}
+    expected = {f"ragimpute/{name}": n for name, n in data_files(ROOT / "ragimpute").items()}
+    models = data_files(ROOT / "models")
+    assert "default/config.yaml" in models
+    expected |= {f"ragimpute/models/{name}": n for name, n in models.items()}
+    assert {name: n for name, n in held.items() if name.startswith("ragimpute/")} == expected
+    for name in ("example/panel.bcf", "templates/page.html.j2", "models/default/config.yaml"):
+        assert f"ragimpute/{name}" in held
+    others = {name.split("/")[0] for name in held} - {"ragimpute"}
+    assert others == {f"ragimpute-{__version__}.dist-info"}
+    assert any(name.endswith("licenses/LICENSE") for name in held)
+
+
+def test_installed_wheel_works(installed):
+    assert f"ragimpute {__version__}" in run(installed, "-m", "ragimpute", "--version")
+    assert "prepare" in run(installed, str(installed / "bin" / "ragimpute"), "--help")
+    code = (
+        "import ragimpute.config as c, ragimpute.example as e;"
+        "print(c.__file__); print(c.models_dir()); print(e.path('panel.bcf'));"
+        "print(*c.preset_names()); [c.load_config(n) for n in c.preset_names()]"
+    )
+    module, models, panel, presets = run(installed, "-c", code).splitlines()
+    for path in (module, models, panel):
+        assert Path(path).is_relative_to(installed)
+    assert presets.split() == preset_names()
+
+
+def test_installed_wheel_prepares_its_own_example(installed, tmp_path):
+    code = (
+        "from ragimpute import example; from ragimpute.prepare import prepare;"
+        "done = prepare(example.path('panel.bcf'), 'own.h5', cm_per_mb=1.0);"
+        "print(done.panel.num_sites)"
+    )
+    assert run(installed, "-c", code).split() == ["6127"]
+
+
+def requirement_names(lines):
+    """Names of requirements, as conda and PyPI both spell them."""
+    return {re.split(r"[\s<>=!~;\[]", line.strip())[0].lower() for line in lines}
+
+
+@pytest.fixture
+def recipe():
+    """The recipe as conda renders it, with what is known at release only made up."""
+    values = dict.fromkeys(
+        [f"RAGIMPUTE_{name}" for name in ("SDIST_URL", "SDIST_SHA256", "HOME_URL", "MAINTAINER")],
+        "made-up",
+    )
+    template = jinja2.Environment(undefined=jinja2.StrictUndefined).from_string(RECIPE.read_text())
+    rendered = template.render(
+        environ=values, PYTHON="python", pin_subpackage=lambda name, max_pin: f"{name} {max_pin}"
+    )
+    return yaml.safe_load(rendered)
+
+
+def test_recipe_agrees_with_the_project(recipe):
+    assert recipe["package"] == {"name": PROJECT["name"], "version": __version__}
+    (entry,) = recipe["build"]["entry_points"]
+    assert dict([entry.split(" = ")]) == PROJECT["scripts"]
+    assert recipe["build"]["noarch"] == "python"
+    assert recipe["about"]["license"] == PROJECT["license"]
+    assert f"python {PROJECT['requires-python']}" in recipe["requirements"]["host"]
+    # Where conda's name differs from PyPI's.
+    conda = {"torch": "pytorch", "matplotlib": "matplotlib-base", "isal": "python-isal"}
+    wanted = {f"python {PROJECT['requires-python']}"}
+    for line in PROJECT["dependencies"]:
+        name, minimum = re.match(r"([\w-]+)(.*)", line).groups()
+        wanted.add(f"{conda.get(name, name.lower())} {minimum}")
+    assert set(recipe["requirements"]["run"]) == wanted
+
+
+def test_recipe_makes_up_no_hash(recipe):
+    assert recipe["source"] == {"url": "made-up", "sha256": "made-up"}
+    assert not re.search(r"\b[0-9a-f]{64}\b", RECIPE.read_text())
+
+
+def test_commands_that_the_recipe_tests(recipe, installed):
+    for command in recipe["test"]["commands"]:
+        program, *arguments = command.split()
+        assert program == "ragimpute"
+        assert "ragimpute" in run(installed, "-m", program, *arguments)
+    for module in recipe["test"]["imports"]:
+        assert (ROOT / module.replace(".", "/")).with_suffix(
+            ".py"
+        ).exists() or module == "ragimpute"
+
+
+def test_libraries_that_tests_and_builds_need_are_pinned():
+    pinned = requirement_names((ROOT / "constraints.txt").read_text().splitlines()[1:])
+    extras = PROJECT["optional-dependencies"]
+    needed = requirement_names(PROJECT["dependencies"] + extras["test"] + extras["dev"])
+    assert needed - {"ragimpute"} <= pinned
