@@ -201,9 +201,10 @@ def train(
 ) -> None:
     """Train BERTWithRAG on a panel, or fine-tune shipped weights."""
     from ragimpute.config import load_config
-    from ragimpute.trainer import train as run
 
     loaded = load_config(config, overrides=settings or [])
+    from ragimpute.trainer import train as run
+
     with progress_bar(quiet) as progress:
         done = run(
             panel, loaded, out, index=index, init=init, resume=resume, device=device,

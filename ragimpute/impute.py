@@ -362,6 +362,10 @@ def _warn(
     """Collect what a user should know before the result is used."""
     counts = shared.counts
     records = sum(counts.values())
+    at = panel.sites.position_bp
+    within = np.count_nonzero(
+        (target.sites.position_bp >= at[0]) & (target.sites.position_bp <= at[-1])
+    )
     matched = counts["matched"] + counts["swapped"]
     if target.sites.contig != panel.contig:
         summary.warnings.append(
@@ -378,10 +382,10 @@ def _warn(
             f"{counts['swapped']} target records have REF and ALT swapped against the panel; "
             "their alleles were recoded"
         )
-    if matched < 0.5 * records:
+    if matched < 0.5 * within:
         summary.warnings.append(
-            f"only {matched} of {records} target records are panel sites: check the genome build "
-            "and the panel"
+            f"only {matched} of the {within} target records within the panel's range are panel "
+            "sites: check the genome build and strand"
         )
     both = sorted(set(target.samples) & set(panel.samples))
     if both:

@@ -13,7 +13,9 @@ from ragimpute.panel import Panel
 from ragimpute.sites import Region, Sites
 from ragimpute.vcf import Target, contigs_of, read_target
 
-_REASONS = ("matched", "swapped", "not_in_panel", "allele_mismatch", "duplicate")
+_REASONS = (
+    "matched", "swapped", "not_in_panel", "allele_mismatch", "ambiguous_strand", "duplicate",
+)  # fmt: skip
 _COMPLEMENT = {"A": "T", "C": "G", "G": "C", "T": "A"}
 
 
@@ -31,7 +33,7 @@ class Match:
         Shape (T, N), bool.
     counts
         Target records by what became of them: "matched", "swapped", "not_in_panel",
-        "allele_mismatch", "duplicate".
+        "allele_mismatch", "ambiguous_strand", "duplicate".
     """
 
     panel_index: np.ndarray
@@ -44,8 +46,10 @@ def match_sites(target: Target, panel: Panel, start: int, stop: int) -> Match:
     """Find the target's records among the panel sites [start, stop) by POS, REF and ALT.
 
     A record whose REF and ALT are the panel's ALT and REF is matched with its alleles swapped,
-    unless it has several ALTs (its REF would then be taken for more than one of them); of several
-    records of one site the first is used. All others are counted by reason.
+    unless it has several ALTs (its REF would then be taken for more than one of them). An A/T or
+    C/G record could be one of the other strand instead: it is swapped only if more records are
+    surely swapped than are surely of the other strand. Of several records of one site the first is
+    used. All others are counted by reason.
 
     Raises
     ------
@@ -54,16 +58,20 @@ def match_sites(target: Target, panel: Panel, start: int, stop: int) -> Match:
     """
     lookup = {key: start + i for i, key in enumerate(panel.sites.take(slice(start, stop)).keys())}
     positions = set(panel.sites.position_bp[start:stop].tolist())
+    swaps = [
+        _swapped_site(lookup, key, many)
+        for key, many in zip(target.sites.keys(), target.multiallelic.tolist(), strict=True)
+    ]
+    same_strand = _swaps_are_sure(target, lookup, swaps)
     found: dict[int, tuple[int, bool]] = {}
     counts: Counter[str] = Counter(dict.fromkeys(_REASONS, 0))
-    for i, (position, ref, alt) in enumerate(target.sites.keys()):
-        site = lookup.get((position, ref, alt))
-        swap = False
-        if site is None and not target.multiallelic[i]:
-            site = lookup.get((position, alt, ref))
-            swap = site is not None
+    for i, key in enumerate(target.sites.keys()):
+        swap = swaps[i] is not None
+        site = swaps[i] if swap else lookup.get(key)
         if site is None:
-            counts["allele_mismatch" if position in positions else "not_in_panel"] += 1
+            counts["allele_mismatch" if key[0] in positions else "not_in_panel"] += 1
+        elif swap and not same_strand and _is_palindrome(key):
+            counts["ambiguous_strand"] += 1
         elif site in found:
             counts["duplicate"] += 1
         else:
@@ -78,6 +86,43 @@ def match_sites(target: Target, panel: Panel, start: int, stop: int) -> Match:
     turned = swapped[:, None, None] & (alleles >= 0)
     alleles = np.where(turned, 1 - alleles, alleles).astype(np.int8)
     return Match(panel_index, alleles, target.phased[rows], dict(counts))
+
+
+def _complement(key: tuple[int, str, str]) -> tuple[int, str, str]:
+    """A site as the other strand spells it."""
+    position, *alleles = key
+    ref, alt = ("".join(_COMPLEMENT.get(base, base) for base in x[::-1]) for x in alleles)
+    return position, ref, alt
+
+
+def _is_palindrome(key: tuple[int, str, str]) -> bool:
+    """Whether the other strand has the same alleles, with REF and ALT swapped (A/T, C/G)."""
+    position, ref, alt = key
+    return _complement(key) == (position, alt, ref)
+
+
+def _swapped_site(
+    lookup: dict[tuple[int, str, str], int], key: tuple[int, str, str], multiallelic: bool
+) -> int | None:
+    """The panel site that a record is with REF and ALT swapped, if it is none as it stands."""
+    if multiallelic or key in lookup:
+        return None
+    position, ref, alt = key
+    return lookup.get((position, alt, ref))
+
+
+def _swaps_are_sure(
+    target: Target, lookup: dict[tuple[int, str, str], int], swaps: list[int | None]
+) -> bool:
+    """Whether more records are surely swapped than are surely of the other strand."""
+    swapped = flipped = 0
+    for key, swap in zip(target.sites.keys(), swaps, strict=True):
+        if swap is not None:
+            swapped += not _is_palindrome(key)
+        elif key not in lookup:
+            position, ref, alt = _complement(key)
+            flipped += (position, ref, alt) in lookup or (position, alt, ref) in lookup
+    return swapped > flipped
 
 
 def no_match(target: Target) -> Match:
@@ -146,18 +191,17 @@ def _no_overlap(
     share = by_position.mean()
     target_range = f"{sites.contig}:{sites.position_bp.min()}-{sites.position_bp.max()}"
     panel_range = f"{panel.contig}:{at.min()}-{at.max()}" if len(at) else f"{panel.contig}: no site"
-    panel_at = {p: (r, a) for p, r, a in panel.sites.take(slice(start, stop)).keys()}
+    keys = set(panel.sites.take(slice(start, stop)).keys())
     flipped = 0
-    for position, ref, alt in sites.keys():
-        here = panel_at.get(position)
-        if here and {_COMPLEMENT.get(ref), _COMPLEMENT.get(alt)} == set(here):
-            flipped += 1
+    for key in sites.keys():
+        position, ref, alt = _complement(key)
+        flipped += (position, ref, alt) in keys or (position, alt, ref) in keys
     if len(at) and (sites.position_bp.max() < at.min() or sites.position_bp.min() > at.max()):
         hint = "the ranges do not meet: check --region and that both use the same genome build"
-    elif flipped and flipped >= 0.5 * counts["allele_mismatch"]:
-        hint = "most alleles fit after a strand flip: bring the target to the forward strand first"
     elif share < 0.5:
         hint = "few positions agree: the files are probably of different genome builds"
+    elif flipped >= 0.5 * (counts["allele_mismatch"] + counts["ambiguous_strand"]):
+        hint = "most alleles fit after a strand flip: bring the target to the forward strand first"
     else:
         hint = "positions agree but alleles do not: fix REF/ALT first (bcftools +fixref)"
     return InputError(

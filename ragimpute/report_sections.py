@@ -24,6 +24,7 @@ _FATES = {
     "swapped": "matched, REF and ALT swapped",
     "not_in_panel": "not in the panel",
     "allele_mismatch": "other alleles than the panel",
+    "ambiguous_strand": "A/T or C/G, and either swapped or of the other strand",
     "duplicate": "duplicates",
 }
 _NOT_RECORDS = ("typed", "missing_alleles")

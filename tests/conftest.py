@@ -24,3 +24,33 @@ def imputed_example(panel_h5):
     out = panel_h5.with_name("imputed.vcf.gz")
     fields = ("GT", "DS", "GP", "HDS", "AP")
     return out, impute(example.path("target.vcf.gz"), panel_h5, out, fields=fields)
+
+
+@pytest.fixture
+def command_line(monkeypatch, capfdbinary):
+    """Runs ``ragimpute`` with arguments, in this process: (exit code, stdout, stderr)."""
+    import logging
+    import signal
+    import sys
+
+    from ragimpute import cli
+
+    monkeypatch.setenv("COLUMNS", "160")
+    before = {number: signal.getsignal(number) for number in signal.Signals}
+
+    def run(*words):
+        logging.getLogger("ragimpute").handlers.clear()  # the last one wrote to another stderr
+        monkeypatch.setattr(sys, "argv", ["ragimpute", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        out, err = capfdbinary.readouterr()
+        return end.value.code or 0, out.decode(), err.decode()
+
+    yield run
+    for number, handler in before.items():
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(number, handler)
+    logger = logging.getLogger("ragimpute")
+    logger.handlers.clear()
+    logger.propagate = True
+    logger.setLevel(logging.NOTSET)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from panel_fixtures import FlatMap, make_batch, names
-from test_vcf import vcf_text
+from vcf_fixtures import vcf_text
 
 from ragimpute import example
 from ragimpute.errors import InputError
@@ -60,6 +60,7 @@ def test_each_record_is_matched_or_counted(panel, read):
     )
     assert found.counts == {
         "matched": 3, "swapped": 1, "not_in_panel": 1, "allele_mismatch": 1, "duplicate": 1,
+        "ambiguous_strand": 0,
     }  # fmt: skip
     assert sum(found.counts.values()) == len(target.sites)
     assert found.phased.shape == (4, 2)
@@ -101,6 +102,25 @@ def test_swap_gives_the_same_result_as_no_swap(panel, read):
     np.testing.assert_array_equal(one.panel_index, two.panel_index)
     np.testing.assert_array_equal(one.alleles, two.alleles)
     assert (one.counts["matched"], two.counts["swapped"]) == (7, 7)
+
+
+def test_palindromes_are_swapped_only_where_that_is_sure(panel, read):
+    swapped, flipped = (200, "T", "C", "0|1", "0|0"), (100, "T", "C", "0|1", "0|0")
+    palindrome = (600, "T", "A", "0|1", "1|1")  # A>T in the panel: swapped, or of the other strand
+    plain = (500, "A", "C", "0|1", "0|0")
+    for rows, matched, ambiguous in (
+        ([swapped, palindrome], [1, 6], 0),
+        ([flipped, plain, palindrome], [5], 1),
+        ([flipped, swapped, palindrome], [1], 1),
+        ([plain, palindrome], [5], 1),
+    ):
+        found = match_sites(read(sorted(rows)), panel, 0, 7)
+        assert found.panel_index.tolist() == matched
+        assert found.counts["ambiguous_strand"] == ambiguous
+        assert sum(found.counts.values()) == len(rows)
+    with pytest.raises(InputError, match="no target record is a panel site") as caught:
+        match_sites(read([flipped, palindrome]), panel, 0, 7)
+    assert "strand flip" in caught.value.hint
 
 
 @pytest.mark.parametrize(
