@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +15,9 @@ from typer.testing import CliRunner
 
 from ragimpute.cli import app
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "cli.md"
+PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("packaging/*.md")])
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]
 
 
@@ -43,6 +46,34 @@ def test_every_option_is_on_the_page(name):
     for row in re.findall(r"^\| (`-.*?) \|", section(name), flags=re.MULTILINE):
         on_page |= set(re.findall(r"`(--?[a-zA-Z][a-zA-Z-]*)`", row))
     assert known == on_page
+
+
+def commands_of(page):
+    """Every call of ragimpute in a page's code blocks, as words without comments."""
+    blocks = re.findall(r"^ *```\w*\n(.*?)^ *```", page.read_text(), re.DOTALL | re.MULTILINE)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    calls = [re.search(r"\bragimpute [a-z].*", line) for line in lines]
+    return [shlex.split(call[0], comments=True)[1:] for call in calls if call]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_in_the_documentation_exist(page):
+    functions = {command.callback.__name__: command.callback for command in app.registered_commands}
+    if page.name in ("README.md", "cli.md") and page.parent != ROOT / "packaging":
+        assert len(commands_of(page)) >= len(COMMANDS) - 1
+    for name, *words in commands_of(page):
+        assert name in functions, f"{page.name}: ragimpute {name}"
+        parameters = make_cli_docs.read_parameters(functions[name])
+        known = {option for item in parameters for option in item.names if item.is_option}
+        given = {word.split("=")[0] for word in words if re.match(r"--?[a-zA-Z]", word)}
+        assert given <= known, f"{page.name}: {' '.join([name, *words])}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        if "://" not in link:
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
 class Shape(Enum):
