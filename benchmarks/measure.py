@@ -33,7 +33,7 @@ def measure(command: list[str], *, log: str, stdout: str | None = None) -> dict[
     Raises
     ------
     RuntimeError
-        If the command fails; the message ends with the last line of the log.
+        If the command fails; the message ends with the last error, or last line, of the log.
     """
     import subprocess
 
@@ -42,7 +42,9 @@ def measure(command: list[str], *, log: str, stdout: str | None = None) -> dict[
     if done.returncode:
         with open(log, errors="replace") as file:
             lines = [line.strip() for line in file if line.strip()]
-        raise RuntimeError(f"{command[0]} failed: {lines[-1] if lines else 'it said nothing'}")
+        errors = [line for line in lines if line.lower().startswith("error")]
+        said = (errors or lines or ["it said nothing"])[-1]
+        raise RuntimeError(f"{os.path.basename(command[0])} failed: {said}")
     return json.loads(done.stdout)
 
 

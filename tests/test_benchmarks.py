@@ -201,6 +201,10 @@ def test_measure(tmp_path):
     assert used["peak_mib"] > 60
     with pytest.raises(RuntimeError, match="failed: no way"):
         measure([sys.executable, "-c", "import sys; sys.exit('well\\nno way')"], log=log)
+    with pytest.raises(RuntimeError, match="failed: Error: no way"):
+        measure(
+            [sys.executable, "-c", "import sys; sys.exit('Error: no way\\n  hint: x')"], log=log
+        )
     with pytest.raises(RuntimeError, match=r"no-such-program failed: .*No such file"):
         measure(["no-such-program"], log=str(tmp_path / "new"))
 
