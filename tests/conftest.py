@@ -54,3 +54,16 @@ def command_line(monkeypatch, capfdbinary):
     logger.handlers.clear()
     logger.propagate = True
     logger.setLevel(logging.NOTSET)
+
+
+@pytest.fixture
+def make_vcf(tmp_path):
+    """Writes a VCF of rows, as ``vcf_fixtures.vcf_text`` takes them, and gives its path."""
+    from vcf_fixtures import vcf_text
+
+    def make(rows, *args, name="x.vcf", **options):
+        path = tmp_path / name
+        path.write_text(vcf_text(rows, *args, **options))
+        return path
+
+    return make

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from panel_fixtures import FlatMap, make_batch, names
 from slow_copying import mosaic_panel
-from test_vcf import vcf_text
+from vcf_fixtures import vcf_text
 
 from ragimpute.errors import InputError, PanelError
 from ragimpute.index import MANIFEST, WindowIndex, build_index, code_alleles, read_manifest

@@ -1,10 +1,8 @@
-"""Reading VCF and BCF: alleles, regions, dosages, and one clear line for each fault."""
+"""Reading targets and panels: alleles, regions, and one clear line for each fault."""
 
 from __future__ import annotations
 
 import gzip
-import os
-import shutil
 import subprocess
 import tracemalloc
 
@@ -12,69 +10,21 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from vcf_fixtures import convert
 
 from ragimpute import example
 from ragimpute.errors import InputError
 from ragimpute.sites import Region
 from ragimpute.vcf import PanelStream, contigs_of, read_dosages, read_target
 
-FORMATS = (
-    '##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">\n'
-    '##FORMAT=<ID=DS,Number=A,Type=Float,Description="Dosage">\n'
-)
-INFOS = (
-    '##INFO=<ID=DR2,Number=A,Type=Float,Description="r2">\n'
-    '##INFO=<ID=IMP,Number=0,Type=Flag,Description="Imputed">\n'
-)
 
-
-def vcf_text(rows, samples=("a", "b"), *, contigs=("20",), formats=FORMATS, infos="", keys="GT"):
-    """A VCF of ``rows``: (position, ref, alt, calls...), or with the contig before these."""
-    text = "##fileformat=VCFv4.2\n" + infos + formats
-    text += "".join(f"##contig=<ID={contig}>\n" for contig in contigs)
-    fixed = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO"]
-    text += "\t".join([*fixed, *(["FORMAT", *samples] if samples else [])]) + "\n"
-    for row in rows:
-        contig, position, ref, alt, *calls = row if isinstance(row[0], str) else ("20", *row)
-        cells = [contig, str(position), ".", ref, alt, ".", ".", "."]
-        text += "\t".join([*cells, *([keys, *calls] if samples else [])]) + "\n"
-    return text
-
-
-@pytest.fixture
-def made(tmp_path):
-    """Writes a VCF and gives its path."""
-
-    def make(rows, *args, name="x.vcf", **options):
-        path = tmp_path / name
-        path.write_text(vcf_text(rows, *args, **options))
-        return path
-
-    return make
-
-
-def convert(path, suffix, *, index=True):
-    """The same as .vcf.gz or .bcf, by bcftools."""
-    out = path.with_name(path.name.removesuffix(".vcf") + suffix)
-    kind = {".vcf.gz": "z", ".bcf": "b", ".u.bcf": "u"}[suffix]
-    subprocess.run(
-        ["bcftools", "view", "--no-version", f"-O{kind}", "-o", out, path],
-        check=True,
-        capture_output=True,
-    )
-    if index:
-        option = "-t" if suffix == ".vcf.gz" else "-c"
-        subprocess.run(["bcftools", "index", option, out], check=True, capture_output=True)
-    return out
-
-
-def test_genotypes(made):
+def test_genotypes(make_vcf):
     rows = [
         (10, "A", "G", "0|1", "1", "./.", "."),
         (11, "A", "G,T", "0/2", "0", ".|1", "2|1"),
         (12, "AT", "A", "1/0", ".", "1/1", "0|0"),
     ]
-    target = read_target(made(rows, "abcd"))
+    target = read_target(make_vcf(rows, "abcd"))
     assert target.samples == ["a", "b", "c", "d"]
     keys = [(10, "A", "G"), (11, "A", "G"), (11, "A", "T"), (12, "AT", "A")]
     assert target.sites.keys() == keys
@@ -96,45 +46,22 @@ def test_genotypes(made):
     assert target.skipped == {}
 
 
-def test_all_haploid(made):
-    target = read_target(made([(10, "A", "G", "1", "0"), (11, "A", "G", ".", "1")]))
+def test_all_haploid(make_vcf):
+    target = read_target(make_vcf([(10, "A", "G", "1", "0"), (11, "A", "G", ".", "1")]))
     assert target.alleles.tolist() == [[[1, -2], [0, -2]], [[-1, -2], [1, -2]]]
     assert target.phased.all()
 
 
-def test_half_missing_keeps_its_phase(made):
-    target = read_target(made([(10, "A", "G", "./1", ".|1")]))
+def test_half_missing_keeps_its_phase(make_vcf):
+    target = read_target(make_vcf([(10, "A", "G", "./1", ".|1")]))
     assert target.alleles.tolist() == [[[-1, 1], [-1, 1]]]
     assert target.phased.tolist() == [[False, True]]
 
 
-def test_alleles_that_are_left_out(made):
-    rows = [
-        (10, "A", "<DEL>", "0|1", "0|0"),
-        (11, "A", "G,*", "1|2", "0|0"),
-        (12, "A", "G,<NON_REF>", "0|1", "0|2"),
-        (13, "A", ".", "0|0", "0|0"),
-        (14, "A", "A[20:99[", "0|1", "0|0"),
-        (15, "a", "g", "0|1", "1|1"),
-    ]
-    path = made(rows)
-    target = read_target(path)
-    assert [key[0] for key in target.sites.keys()] == [11, 12, 15]
-    assert target.alleles.tolist() == [[[1, 0], [0, 0]], [[0, 1], [0, 0]], [[0, 1], [1, 1]]]
-    assert target.skipped == {"symbolic": 3, "star": 1, "no_alt": 1}
-    assert target.multiallelic.tolist() == [True, True, False]
-    assert read_dosages(path).skipped == target.skipped
-    stream = PanelStream(path)
-    (batch,) = stream
-    assert len(batch.sites) == 7
-    assert stream.skipped == {"no_alt": 1}
-    assert stream.num_without_alt == 1
-
-
 @pytest.mark.parametrize("suffix", [".vcf.gz", ".bcf", ".u.bcf"])
-def test_kinds_of_file_are_the_same(made, suffix):
+def test_kinds_of_file_are_the_same(make_vcf, suffix):
     rows = [(p, "A", "G,C", "0|1", "2/1", "1") for p in range(1, 2_000)]
-    path = made(rows, "abc")
+    path = make_vcf(rows, "abc")
     other = convert(path, suffix, index=False)
     for threads in (1, 2):
         found, expected = read_target(other, threads=threads), read_target(path)
@@ -153,8 +80,8 @@ genotype = st.from_regex(r"[.012]([|/][.012])?", fullmatch=True)
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.lists(st.lists(genotype, min_size=3, max_size=3), min_size=1, max_size=5))
-def test_any_genotypes(made, calls):
-    path = made([(i + 1, "A", "C,G", *row) for i, row in enumerate(calls)], "abc")
+def test_any_genotypes(make_vcf, calls):
+    path = make_vcf([(i + 1, "A", "C,G", *row) for i, row in enumerate(calls)], "abc")
     target = read_target(path)
     stream = [batch for batch in PanelStream(path)]
     alleles = np.concatenate([batch.alleles for batch in stream])
@@ -175,11 +102,11 @@ def test_any_genotypes(made, calls):
 
 @pytest.mark.parametrize("suffix", [".vcf", ".vcf.gz", ".bcf"])
 @pytest.mark.parametrize("index", [True, False])
-def test_regions(made, suffix, index):
+def test_regions(make_vcf, suffix, index):
     rows = [("19", 500, "A", "G", "0|1", "0|0")]
     rows += [("20", p, "A" * 30, "A", "0|1", "1|1") for p in range(100, 40_000, 100)]
     rows += [("21", 300, "A", "G", "0|1", "0|0")]
-    path = made(rows, contigs=("19", "20", "21", "22"))
+    path = make_vcf(rows, contigs=("19", "20", "21", "22"))
     if suffix != ".vcf":
         path = convert(path, suffix, index=index)
     assert contigs_of(path) == {"19": None, "20": None, "21": None}
@@ -203,53 +130,9 @@ def test_regions(made, suffix, index):
         list(PanelStream(path))
 
 
-def test_an_index_that_is_older_than_its_file_is_not_used(made):
-    rows = [(p, "A", "G", "0|1", "0|0") for p in range(1, 30_000, 7)]
-    path = convert(made(rows), ".vcf.gz")
-    stale = path.with_name(path.name + ".tbi")
-    old = convert(
-        made([("19", 5, "A", "G", "0|1", "0|0")], name="y.vcf", contigs=("19",)), ".vcf.gz"
-    )
-    shutil.copy(old.with_name(old.name + ".tbi"), stale)
-    os.utime(stale, (1, 1))
-    assert contigs_of(path) == {"20": None}
-    assert len(read_target(path, region=Region("20", 8, 16)).sites) == 2
-
-
-def test_dosages(made):
-    rows = [
-        (10, "A", "G", "0|1:0.9", "1:0.75"),
-        (20, "A", "G,C", "0|2:0.25,1.5", "2:0.5,0.5"),
-        (30, "A", "G", "0|1:.", "0:."),
-        (40, "A", "G", "./.:.", "1:0.5"),
-    ]
-    path = made(rows, keys="GT:DS", infos=INFOS)
-    body = path.read_text().replace("\t.\t.\t.\tGT", "\t.\t.\tDR2=0.5;IMP\tGT", 1)
-    path.write_text(body.replace("\t.\t.\t.\tGT", "\t.\t.\tDR2=0.1,0.2\tGT", 1))
-    found = read_dosages(path)
-    expected = [[0.9, 0.75], [0.25, 0.5], [1.5, 0.5], [1, 0], [np.nan, 0.5]]
-    np.testing.assert_allclose(found.dosage, expected, rtol=1e-6)
-    assert found.dosage.dtype == np.float32
-    assert found.ploidy.tolist() == [2, 1]
-    np.testing.assert_allclose(found.dr2, [0.5, 0.1, 0.2, np.nan, np.nan], rtol=1e-6)
-    assert found.typed.tolist() == [False, True, True, True, True]
-
-
-def test_dosages_without_genotypes(made):
-    formats = '##FORMAT=<ID=DS,Number=1,Type=Float,Description="d">\n'
-    found = read_dosages(made([(10, "A", "G", "0.9", "2")], keys="DS", formats=formats))
-    np.testing.assert_allclose(found.dosage, [[0.9, 2]], rtol=1e-6)
-    assert np.isnan(found.dr2).all()
-    two = made([(10, "A", "G,C", "0.9", "2")], keys="DS", formats=formats)
-    with pytest.raises(InputError, match="20:10: DS is not one number for each ALT"):
-        read_dosages(two)
-    with pytest.raises(InputError, match="neither FORMAT/DS nor FORMAT/GT"):
-        read_dosages(made([(10, "A", "G", "1", "2")], keys="XX", formats=""))
-
-
-def test_panel_batches_are_bounded(made):
+def test_panel_batches_are_bounded(make_vcf):
     rows = [(p, "A", "G", "0|1", "1|1") for p in range(1, 10_000)]
-    path = convert(made(rows), ".bcf", index=False)
+    path = convert(make_vcf(rows), ".bcf", index=False)
     sizes = [len(batch.sites) for batch in PanelStream(path)]
     assert sum(sizes) == 9_999
     assert max(sizes) <= 5_000
@@ -269,61 +152,6 @@ def test_memory_of_a_stream_does_not_grow(tmp_path):
         tracemalloc.stop()
         assert count == copies * 6_127
     assert peaks[1] < 1.5 * peaks[0]
-
-
-GOOD = (10, "A", "G", "0|1", "0|0")
-
-
-@pytest.mark.parametrize(
-    ("rows", "options", "message"),
-    [
-        ([], {}, "holds no records"),
-        ([GOOD, (9, "A", "G", "0|1", "0|0")], {}, "not sorted: 20:9 comes after 20:10"),
-        ([GOOD], {"samples": ()}, "has no samples"),
-        ([GOOD], {"samples": ("a", "a")}, "names sample a twice"),
-        ([GOOD], {"formats": "", "keys": "XX"}, "declares no FORMAT/GT"),
-        ([(10, "A", "G", "0.5", "1")], {"keys": "DS"}, "20:10: the record has no GT"),
-        ([GOOD, (12, "A", "G", "0|1", "0|5")], {}, "20:12: sample b has allele 5"),
-        ([(12, "A", "G", "0|1", "0/1/1")], {}, "20:12: sample b has 3 alleles"),
-        ([GOOD, (12, "A", "G", "0|1")], {}, "malformed after 20:10"),
-        ([GOOD, (12, "A", "G", "0|1", "0|x")], {}, "malformed after 20:10"),
-        ([(12, "A", "G", "0|1", "zz")], {}, "malformed at its first record"),
-    ],
-)
-def test_bad_files(made, capfd, rows, options, message):
-    path = made(rows, **options)
-    with pytest.raises(InputError) as caught:
-        read_target(path)
-    assert message in caught.value.message
-    assert str(path) in caught.value.message
-    assert "\n" not in caught.value.message
-    printed = capfd.readouterr()
-    assert printed.err == printed.out == ""
-
-
-def test_bad_paths(tmp_path):
-    def refuse(path, message):
-        for read in (read_target, read_dosages, contigs_of, PanelStream):
-            with pytest.raises(InputError, match=message) as caught:
-                read(path)
-            assert str(path) in caught.value.message
-
-    refuse(tmp_path / "none.vcf", "does not exist")
-    refuse(tmp_path, "is a folder")
-    os.mkfifo(tmp_path / "pipe")
-    refuse(tmp_path / "pipe", "not a regular file")
-    for content, message in [
-        (b"", "is empty"),
-        (b"hello\n", "is not a VCF or BCF"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(100), "is not a VCF or BCF"),
-        (gzip.compress(b"hello"), "is not a VCF or BCF"),
-        (b"##fileformat=VCFv4.2\n", "no header line"),
-        (b"BCF\2\2\xff\xff\0\0##", "is truncated"),
-        (b"BCF\4\1", "unknown version"),
-    ]:
-        path = tmp_path / "x.vcf"
-        path.write_bytes(content)
-        refuse(path, message)
 
 
 @pytest.mark.parametrize("name", ["target.vcf.gz", "panel.bcf"])

@@ -1,0 +1,95 @@
+"""Fields and the header."""
+
+from __future__ import annotations
+
+import gzip
+import re
+
+import numpy as np
+import pytest
+from imputed_blocks import ALL, make_block, random_block, write
+from vcf_fixtures import bcftools
+
+from ragimpute.errors import InputError
+from ragimpute.vcf_fields import (
+    FORMATS,
+    INFOS,
+    check_fields,
+    dictionary,
+    header_text,
+    info_values,
+    row_prefixes,
+)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (["GT", "GL"], "no output field 'GL'"),
+        ([], "no output field was chosen"),
+        (["GT", "DS", "DS"], "given twice"),
+        (["AP", "AP1"], "given twice"),
+        (["DS", "GT"], "GT must be the first"),
+    ],
+)
+def test_fields_that_cannot_be(fields, message):
+    with pytest.raises(InputError, match=message):
+        check_fields(fields)
+    assert check_fields(ALL) == list(FORMATS)
+
+
+def test_header(tmp_path):
+    block = random_block(4, 3, 2)
+    lines = ["##panel=x.h5"]
+    path = write(tmp_path / "x.vcf", block, command="ragimpute  impute\n--x", header_lines=lines)
+    header = [line for line in path.read_text().splitlines() if line.startswith("##")]
+    assert "##ragimpute_command=ragimpute impute --x" in header
+    assert "##panel=x.h5" in header
+    assert "##contig=<ID=20,length=63025520>" in header
+    declared = [line for line in header if line.startswith(("##INFO", "##FORMAT"))]
+    assert len(declared) == len(INFOS) + 2 + 3
+    assert all('Description="' in line for line in declared)
+    with pytest.raises(ValueError, match="must begin with ##"):
+        write(tmp_path / "y.vcf", block, header_lines=["panel"])
+
+
+def test_info_as_text():
+    info = {
+        "AF": np.array([0, 0.25, 1 / 3, 1.5e-7, np.nan]),
+        "DR2": np.array([-1e-6, 0.99996, 0.12345, np.nan, 1]),
+    }
+    assert info_values(info, 5) == {
+        "AF": ["0", "0.25", "0.333333", "1.5e-07", ""],
+        "DR2": ["0", "1", "0.1234", "", "1"],
+    }
+    with pytest.raises(ValueError, match=r"INFO \['QQ'\]"):
+        info_values({"QQ": np.zeros(1)}, 1)
+    with pytest.raises(ValueError, match=r"AF has shape \(2,\), expected \(1,\)"):
+        info_values({"AF": np.zeros(2)}, 1)
+
+
+def test_row_prefixes():
+    block = make_block(np.zeros((2, 1, 2)), position=[7, 9], ref=["A", "CT"], alt=["G", "C"])
+    typed = np.array([True, False])
+    starts = [b"20\t7\t.\tA\tG\t.\tPASS\t", b"20\t9\trs1\tCT\tC\t.\tPASS\t"]
+    ends = [b"TYPED\tGT:DS", b"IMP\tGT:DS"]
+    for info, texts in (
+        ({}, [b"", b""]),
+        ({"AF": ["0.1", "0.2"]}, [b"AF=0.1;", b"AF=0.2;"]),
+        ({"AF": ["0.1", ""], "DR2": ["", "1"]}, [b"AF=0.1;", b"DR2=1;"]),
+    ):
+        expected = [b"".join(parts) for parts in zip(starts, texts, ends, strict=True)]
+        assert row_prefixes(block.sites, typed, info, ["GT", "DS"]) == expected
+
+
+@pytest.mark.parametrize("fields", [("GT",), ("GT", "AP", "GP"), ALL])
+def test_numbers_of_names_are_htslibs(tmp_path, fields):
+    names = check_fields(fields)
+    header = header_text(
+        samples=["a"], contigs=[("20", None)], formats=names, command=None, header_lines=()
+    )
+    (tmp_path / "x.vcf").write_text(header)
+    bcftools("view", "-Ob", "-o", tmp_path / "x.bcf", tmp_path / "x.vcf")
+    raw = gzip.decompress((tmp_path / "x.bcf").read_bytes()).decode(errors="replace")
+    found = dict(re.findall(r"##(?:FILTER|INFO|FORMAT)=<ID=(\w+),.*IDX=(\d+)>", raw))
+    assert {name: int(number) for name, number in found.items()} == dictionary(names)

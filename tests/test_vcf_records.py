@@ -1,0 +1,106 @@
+"""Records: what is left out, and what is refused by name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from vcf_fixtures import convert
+
+from ragimpute.errors import InputError
+from ragimpute.sites import Region
+from ragimpute.vcf import PanelStream, read_dosages, read_target
+from ragimpute.vcf_header import read_header
+from ragimpute.vcf_records import RecordReader, contigs_with_records, site_table
+
+
+def test_alleles_that_are_left_out(make_vcf):
+    rows = [
+        (10, "A", "<DEL>", "0|1", "0|0"),
+        (11, "A", "G,*", "1|2", "0|0"),
+        (12, "A", "G,<NON_REF>", "0|1", "0|2"),
+        (13, "A", ".", "0|0", "0|0"),
+        (14, "A", "A[20:99[", "0|1", "0|0"),
+        (15, "a", "g", "0|1", "1|1"),
+    ]
+    path = make_vcf(rows)
+    target = read_target(path)
+    assert [key[0] for key in target.sites.keys()] == [11, 12, 15]
+    assert target.alleles.tolist() == [[[1, 0], [0, 0]], [[0, 1], [0, 0]], [[0, 1], [1, 1]]]
+    assert target.skipped == {"symbolic": 3, "star": 1, "no_alt": 1}
+    assert target.multiallelic.tolist() == [True, True, False]
+    assert read_dosages(path).skipped == target.skipped
+    stream = PanelStream(path)
+    (batch,) = stream
+    assert len(batch.sites) == 7
+    assert stream.skipped == {"no_alt": 1}
+    assert stream.num_without_alt == 1
+
+
+GOOD = (10, "A", "G", "0|1", "0|0")
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        ([], {}, "holds no records"),
+        ([GOOD, (9, "A", "G", "0|1", "0|0")], {}, "not sorted: 20:9 comes after 20:10"),
+        ([GOOD], {"samples": ()}, "has no samples"),
+        ([GOOD], {"samples": ("a", "a")}, "names sample a twice"),
+        ([GOOD], {"formats": "", "keys": "XX"}, "declares no FORMAT/GT"),
+        ([(10, "A", "G", "0.5", "1")], {"keys": "DS"}, "20:10: the record has no GT"),
+        ([GOOD, (12, "A", "G", "0|1", "0|5")], {}, "20:12: sample b has allele 5"),
+        ([(12, "A", "G", "0|1", "0/1/1")], {}, "20:12: sample b has 3 alleles"),
+        ([GOOD, (12, "A", "G", "0|1")], {}, "malformed after 20:10"),
+        ([GOOD, (12, "A", "G", "0|1", "0|x")], {}, "malformed after 20:10"),
+        ([(12, "A", "G", "0|1", "zz")], {}, "malformed at its first record"),
+    ],
+)
+def test_bad_files(make_vcf, capfd, rows, options, message):
+    path = make_vcf(rows, **options)
+    with pytest.raises(InputError) as caught:
+        read_target(path)
+    assert message in caught.value.message
+    assert str(path) in caught.value.message
+    assert "\n" not in caught.value.message
+    printed = capfd.readouterr()
+    assert printed.err == printed.out == ""
+
+
+def test_one_contig_is_chosen(make_vcf):
+    rows = [("19", 5, "A", "G", "0|1", "0|0"), ("20", 7, "A", "G", "0|1", "0|0")]
+    path = make_vcf(rows, contigs=("19", "20"))
+    reader = RecordReader(path, Region("chr20"), 1)
+    assert [(v.CHROM, v.POS) for v in reader.records(sort_check=True)] == [("20", 7)]
+    assert reader.contig == "20"
+    with pytest.raises(InputError, match="2 contigs"):
+        list(RecordReader(path, None, 1).records(sort_check=True))
+    with pytest.raises(InputError, match="no records on contig 7"):
+        list(RecordReader(path, Region("7"), 1).records(sort_check=True))
+    with pytest.raises(ValueError, match="threads must be >= 1"):
+        RecordReader(path, None, 0)
+
+
+@pytest.mark.parametrize("suffix", [".vcf", ".vcf.gz", ".bcf"])
+@pytest.mark.parametrize("index", [True, False])
+def test_records_that_start_in_the_region(make_vcf, suffix, index):
+    rows = [(p, "A" * 50, "A", "0|1", "1|1") for p in range(10, 5_000, 10)]
+    path = make_vcf(rows)
+    if suffix != ".vcf":
+        path = convert(path, suffix, index=index)
+    for start, stop in ((1, 11), (20, 21), (995, 1_501), (4_990, 10_000)):
+        reader = RecordReader(path, Region("20", start, stop), 2)
+        found = [variant.POS for variant in reader.records(sort_check=True)]
+        assert found == [p for p in range(10, 5_000, 10) if start <= p < stop]
+
+
+def test_contigs_with_records(make_vcf):
+    path = make_vcf([("X", 5, "A", "G", "0|1", "0|0")], contigs=("20", "X"))
+    assert contigs_with_records(read_header(path)) == ["X"]
+    assert contigs_with_records(read_header(convert(path, ".bcf"))) == ["X"]
+
+
+def test_site_table():
+    sites = site_table("20", [3, 4], ["A", "C"], ["G", "T"], [".", "rs1"])
+    assert sites.position_bp.dtype == np.int32
+    assert sites.keys() == [(3, "A", "G"), (4, "C", "T")]
+    assert sites.id.tolist() == [".", "rs1"]
