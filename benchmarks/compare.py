@@ -154,7 +154,7 @@ class Comparison:
 
     def _prepare(self, data: DataSet, folder: Path, plink_map: Path) -> list[dict]:
         """Prepare the panel once for each kind of tool, in turn."""
-        rows = {tool.kind: {"tool": tool.kind, "runs": []} for tool in self.tools}
+        rows: dict[str, dict] = {tool.kind: {"runs": []} for tool in self.tools}
         for _ in range(self.repeats):
             for kind, row in rows.items():
                 tool = next(tool for tool in self.tools if tool.kind == kind)
@@ -256,6 +256,17 @@ def describe_machine() -> dict[str, object]:
     }
 
 
+def describe_load() -> list[str]:
+    """A note where other programs keep the machine busy, so that wall times mean little."""
+    load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    if load < 0.5 * cores:
+        return []
+    return [
+        f"the machine was busy with other work (load {load:.1f} on {cores} cores) when this began: "
+        "compare CPU times, not wall times"
+    ]
+
+
 def describe_versions(tools: list[Tool]) -> dict[str, str]:
     """Versions of the tools, of Python and of the libraries that matter."""
     versions = {"ragimpute": __version__}
@@ -309,6 +320,7 @@ def main(arguments: list[str]) -> None:
     if len(set(names)) < len(names):
         raise InputError(f"two data folders have one name: {', '.join(names)}")
     tools, notes = choose_tools(options.tools, options.model)
+    notes += describe_load()
     for note in notes:
         print(note, file=sys.stderr)
     if not tools:

@@ -172,19 +172,23 @@ def table(parameters: list[Parameter]) -> str:
 def render(app: typer.Typer) -> str:
     """The whole page."""
     parts = [_HEAD]
-    commands = [command for command in app.registered_commands if not command.hidden]
-    names = [command.name or command.callback.__name__.replace("_", "-") for command in commands]
+    commands = [
+        (command, command.callback)
+        for command in app.registered_commands
+        if command.callback is not None and not command.hidden
+    ]
+    names = [command.name or call.__name__.replace("_", "-") for command, call in commands]
     rows = ["| command | |", "|---|---|"]
-    for name, command in zip(names, commands, strict=True):
-        first = to_markdown(command.help or command.callback.__doc__ or "").split("\n\n")[0]
+    for name, (command, call) in zip(names, commands, strict=True):
+        first = to_markdown(command.help or call.__doc__ or "").split("\n\n")[0]
         rows.append(f"| [{name}](#ragimpute-{name}) | {first} |".replace("\n", " "))
     parts.append("\n".join(rows) + "\n")
     if app.registered_callback is not None and app.registered_callback.callback is not None:
         common = read_parameters(app.registered_callback.callback)
         parts.append(f"Before the command:\n\n{table(common)}\n")
-    for name, command in zip(names, commands, strict=True):
-        parameters = read_parameters(command.callback)
-        about = to_markdown(command.help or command.callback.__doc__ or "")
+    for name, (command, call) in zip(names, commands, strict=True):
+        parameters = read_parameters(call)
+        about = to_markdown(command.help or call.__doc__ or "")
         parts.append(f"## ragimpute {name}\n\n{about}\n")
         example = re.sub(r"^Examples?:\s*", "", to_markdown(command.epilog or ""))
         block = f"```\n{usage(name, parameters)}\n```\n"

@@ -216,6 +216,15 @@ def test_machine():
     assert machine["cpu"]
 
 
+def test_a_busy_machine_is_noted(monkeypatch):
+    cores = compare.describe_machine()["cores"]
+    monkeypatch.setattr(compare.os, "getloadavg", lambda: (0.1 * cores, 9.0, 9.0))
+    assert compare.describe_load() == []
+    monkeypatch.setattr(compare.os, "getloadavg", lambda: (3.0 * cores, 0.0, 0.0))
+    (note,) = compare.describe_load()
+    assert f"load {3.0 * cores:.1f} on {cores} cores" in note
+
+
 def test_example_end_to_end(tmp_path, capsys):
     page = tmp_path / "page.md"
     compare.main([
