@@ -237,6 +237,11 @@ class TrainConfig(_Group):
     early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
     trackers: TrackerConfig = TrackerConfig()
 
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _no_is_a_word(cls, value: Any) -> Any:
+        return "no" if value is False else value  # YAML 1.1 reads a bare no as false
+
 
 class RunConfig(_Group):
     """Everything that a training run is made of."""

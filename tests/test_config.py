@@ -188,3 +188,13 @@ def test_a_part_of_the_validation_mask_leaves_the_rest():
     assert validation == MaskPart(name="array_like", rate=0.8)
     validation = load_config("v10", overrides=["mask.validation.name=random"]).mask.validation
     assert validation == MaskPart(name="random", rate=0.9)
+
+
+def test_no_is_a_precision(write):
+    for config in (
+        load_config("v10", overrides=["train.precision=no"]),
+        load_config(write("train: {precision: no}\n")),
+    ):
+        assert config.train.precision == "no"
+    with pytest.raises(ConfigError, match=r"train\.precision: Input should be"):
+        load_config("v10", overrides=["train.precision=yes"])
