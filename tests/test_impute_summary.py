@@ -1,0 +1,46 @@
+"""What a run says of itself."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from ragimpute.impute_summary import ImputeSummary, Stopwatch
+
+
+def test_rows_for_people():
+    summary = ImputeSummary("out.vcf", "panel.h5", "target.vcf", "default")
+    summary.num_samples, summary.num_haplotypes = 50, 5_008
+    summary.num_sites, summary.num_typed = 4, 1
+    summary.dr2 = np.array([1, 0.5, 0.25, 0.75], dtype=np.float32)
+    summary.typed = np.array([True, False, False, False])
+    summary.counts = {"matched": 1_200, "swapped": 0, "duplicate": 3}
+    summary.settings = {"ne": "1e+05", "window_cm": 40.0}
+    summary.wall_seconds = 2.25
+    rows = dict(summary.rows())
+    assert rows["output"] == "out.vcf"
+    assert rows["panel"] == "panel.h5: 5,008 haplotypes"
+    assert rows["sites"] == "4, of which 1 typed"
+    assert rows["target records"] == "1,200 matched, 3 duplicate"
+    assert rows["mean DR2, untyped"] == "0.5000"
+    assert rows["ne"] == "1e+05"
+    assert "window_cm" not in rows
+    assert rows["time"] == "2.2 s"
+
+
+def test_rows_where_all_is_typed():
+    summary = ImputeSummary("out.vcf", "panel.h5", "target.vcf", "default")
+    summary.dr2, summary.typed = np.ones(2, np.float32), np.ones(2, bool)
+    assert dict(summary.rows())["mean DR2, untyped"] == "nan"
+
+
+def test_a_stopwatch_adds_up():
+    seconds: dict[str, float] = {}
+    watch = Stopwatch(seconds)
+    for stage in ("read", "impute", "read"):
+        time.sleep(0.01)
+        watch.lap(stage)
+    assert set(seconds) == {"read", "impute"}
+    assert seconds["read"] >= 0.02
+    assert 0.01 <= seconds["impute"] < seconds["read"] + 1
