@@ -57,7 +57,7 @@ class ImputeSummary:
     def rows(self) -> list[tuple[str, str]]:
         """Names and values for a summary."""
         untyped = ~self.typed
-        mean = float(self.dr2[untyped].mean()) if untyped.any() else float("nan")
+        mean = f"{self.dr2[untyped].mean():.4f}" if untyped.any() else "no untyped site"
         chosen = ("ne", "err", "states", "correction")
         return [
             ("output", self.out),
@@ -65,7 +65,7 @@ class ImputeSummary:
             ("panel", f"{self.panel}: {self.num_haplotypes:,} haplotypes"),
             ("sites", f"{self.num_sites:,}, of which {self.num_typed:,} typed"),
             ("target records", ", ".join(f"{n:,} {k}" for k, n in self.counts.items() if n)),
-            ("mean DR2, untyped", f"{mean:.4f}"),
+            ("mean DR2, untyped", mean),
             *((name, str(self.settings[name])) for name in chosen if name in self.settings),
             ("time", f"{self.wall_seconds:.1f} s"),
             ("peak memory", f"{self.peak_rss_mb:,.0f} MiB"),

@@ -290,7 +290,9 @@ BAD = {
         "not valid YAML at line", "colons",
     ),
     "token model without weights": (
-        as_it_is, (*IMPUTE, "-m", "v10-small"), "v10-small has no weights", "ragimpute train",
+        lambda d: ((d / "model" / "config.yaml").write_text("extends: v10-small\nname: x\n"),
+                   (d / "model" / "weights.safetensors").unlink()),
+        (*IMPUTE, "-m", "model"), "model has no weights", "ragimpute train",
     ),
     "no index": (
         as_it_is, (*IMPUTE, "--index", "none"), "index none does not exist", "ragimpute index",

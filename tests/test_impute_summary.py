@@ -32,7 +32,7 @@ def test_rows_for_people():
 def test_rows_where_all_is_typed():
     summary = ImputeSummary("out.vcf", "panel.h5", "target.vcf", "default")
     summary.dr2, summary.typed = np.ones(2, np.float32), np.ones(2, bool)
-    assert dict(summary.rows())["mean DR2, untyped"] == "nan"
+    assert dict(summary.rows())["mean DR2, untyped"] == "no untyped site"
 
 
 def test_a_stopwatch_adds_up():

@@ -39,12 +39,14 @@ def test_help_starts_at_once():
         )
         assert done.stderr == "[]\n"
         assert "Usage: " in done.stdout
-    seconds = []
-    for _ in range(6):  # the best of some: others may use the machine
+    best = float("inf")
+    for _ in range(20):  # others may use the machine
         start = time.perf_counter()
         assert run("--help").returncode == 0
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.5
+        best = min(best, time.perf_counter() - start)
+        if best < 0.5:
+            break
+    assert best < 0.5
 
 
 def test_as_a_module_and_as_a_script():

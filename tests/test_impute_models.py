@@ -1,0 +1,164 @@
+"""The imputers: parameters, retrieval in large panels, and the network's part."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from test_correction import model_of
+
+from ragimpute import example, impute_models
+from ragimpute.checkpoint import LoadedModel, load_model, save_model
+from ragimpute.config import load_config
+from ragimpute.errors import InputError, ModelError, PanelError
+from ragimpute.impute_models import CopyingImputer, make_imputer
+from ragimpute.index import build_index
+from ragimpute.match import match_sites
+from ragimpute.panel import Panel
+from ragimpute.vcf import read_target
+
+FIXED = {"ne": 1e5, "err": 1e-3}
+
+
+@pytest.fixture(scope="module")
+def panel(panel_h5):
+    with Panel.open(panel_h5) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def shared(panel):
+    """The example's target at the panel's sites."""
+    return match_sites(read_target(example.path("target.vcf.gz")), panel, 0, panel.num_sites)
+
+
+def imputer_of(panel, shared, loaded=None, **options):
+    """A copying imputer, and what it says of the first 1,000 sites of the first six samples."""
+    options = {"seed": 1, "threads": 1, "device": "cpu", **FIXED, **options}
+    made = CopyingImputer(panel, shared.panel_index, loaded or load_model("default"), **options)
+    typed = shared.panel_index[shared.panel_index < 2_000]
+    alleles = np.ascontiguousarray(shared.alleles[: len(typed), :6].reshape(len(typed), 12))
+    prob = made.impute(0, 2_000, (0, 1_000), typed, alleles, np.repeat(np.arange(6), 2))
+    return made, prob
+
+
+@pytest.fixture(scope="module")
+def untrained(panel, shared):
+    """What copying alone says, whatever weights are shipped."""
+    return imputer_of(panel, shared, plain())[1]
+
+
+def plain():
+    """The default model without its weights."""
+    loaded = load_model("default")
+    return LoadedModel("default", loaded.config, loaded.model, trained=False)
+
+
+def test_probabilities(untrained, shared, panel):
+    assert untrained.shape == (12, 1_000)
+    assert untrained.dtype == np.float32
+    assert ((untrained >= 0) & (untrained <= 1)).all()
+    truth = read_target(example.path("truth.bcf")).alleles[:1_000, :6].reshape(1_000, 12).T
+    assert np.corrcoef(untrained.ravel(), truth.ravel())[0, 1] ** 2 > 0.85
+
+
+def test_samples_are_imputed_by_themselves(panel, shared, untrained):
+    typed = shared.panel_index[shared.panel_index < 2_000]
+    alleles = shared.alleles[: len(typed), :6].reshape(len(typed), 12)
+    made, _ = imputer_of(panel, shared, plain())
+    for i in (0, 7):
+        one = np.ascontiguousarray(alleles[:, i : i + 1])
+        alone = made.impute(0, 2_000, (0, 1_000), typed, one, np.array([i // 2]))
+        np.testing.assert_allclose(alone[0], untrained[i], atol=1e-5)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_retrieval_in_place_of_the_whole_panel(panel, shared, untrained, monkeypatch, trained):
+    monkeypatch.setattr(impute_models, "COPY_ALL_UP_TO", 100)
+    loaded = model_of(last=0.05) if trained else plain()
+    made, found = imputer_of(panel, shared, loaded)
+    assert made.settings["states"] == "retrieved"
+    assert np.corrcoef(found.ravel(), untrained.ravel())[0, 1] ** 2 > 0.99
+    assert made.seconds["retrieval"] > 0
+    _, again = imputer_of(panel, shared, loaded, threads=2)
+    np.testing.assert_array_equal(again, found)
+    monkeypatch.setattr(impute_models, "_STATE_BYTES", 1)  # a haplotype at a time
+    _, again = imputer_of(panel, shared, loaded)
+    np.testing.assert_allclose(again, found, atol=2e-6)
+
+
+def test_the_network_moves_only_what_is_in_doubt(panel, shared, untrained, monkeypatch):
+    made, found = imputer_of(panel, shared, model_of(last=0.3))
+    assert made.settings["correction"] == "network"
+    moved = np.abs(found - untrained) > 1e-6
+    assert 0.01 < moved.mean() < 0.9
+    doubt = load_config("default").model.copying.doubt
+    sure = (untrained < doubt / 2) | (untrained > 1 - doubt / 2)
+    assert not moved[sure].any()
+    typed = shared.panel_index[shared.panel_index < 1_000]
+    assert not moved[:, typed].any()
+    assert ((found >= 0) & (found <= 1)).all()
+    assert {"evidence", "network"} <= set(made.seconds)
+    monkeypatch.setattr(impute_models, "_PAIRS_AT_ONCE", 500)
+    _, again = imputer_of(panel, shared, model_of(last=0.3))
+    np.testing.assert_allclose(again, found, atol=1e-5)
+
+
+def test_missing_alleles_are_no_evidence(panel, shared):
+    typed = shared.panel_index[shared.panel_index < 2_000]
+    blind = np.full((len(typed), 2), -1, dtype=np.int8)
+    made, _ = imputer_of(panel, shared, plain())
+    found = made.impute(0, 2_000, (0, 1_000), typed, blind, np.array([0, 0]))
+    np.testing.assert_allclose(found, np.tile(panel.af[:1_000], (2, 1)), atol=1e-4)
+
+
+def test_parameters_are_chosen_or_given(panel, shared, monkeypatch):
+    given, _ = imputer_of(panel, shared, plain())
+    assert (given.settings["ne"], given.settings["err"]) == ("1e+05", "0.001")
+    chosen, _ = imputer_of(panel, shared, plain(), ne=None, err=None)
+    assert 5e3 < float(chosen.settings["ne"]) < 1e7
+    half, _ = imputer_of(panel, shared, plain(), err=None)
+    assert half.settings["ne"] == "1e+05"
+    assert half.settings["err"] == chosen.settings["err"]
+    half, _ = imputer_of(panel, shared, plain(), ne=None)
+    assert half.settings["err"] == "0.001"
+    assert half.settings["ne"] == chosen.settings["ne"]
+
+
+def test_every_stretch_has_parameters_of_its_own(panel, shared, monkeypatch):
+    monkeypatch.setattr(impute_models, "_FIT_CM", 1.0)
+    made = CopyingImputer(panel, shared.panel_index, plain(), ne=None, err=None, seed=1,
+                          threads=1, device="cpu")  # fmt: skip
+    for left, right in ((0, 500), (100, 700), (5_500, 6_127)):
+        typed = shared.panel_index[(shared.panel_index >= left) & (shared.panel_index < right)]
+        alleles = np.zeros((len(typed), 1), dtype=np.int8)
+        made.impute(left, right, (left, left + 50), typed, alleles, np.array([0]))
+    values = made.settings["ne"].split(", ")
+    assert len(values) == 2  # the first two windows share a stretch
+    assert len(made.settings["err"].split(", ")) == 2
+
+
+def test_models_that_cannot_be_used(panel, panel_h5, shared, tmp_path):
+    def make(model="default", **options):
+        options = {"index": None, "seed": 1, "device": "cpu", "threads": 1, **FIXED, **options}
+        return make_imputer(model, panel, shared.panel_index, **options)
+
+    assert isinstance(make(), CopyingImputer)
+    with pytest.raises(ModelError, match="there is no model nothing"):
+        make("nothing")
+    (tmp_path / "tokens").mkdir()
+    (tmp_path / "tokens" / "config.yaml").write_text("extends: v10-small\nname: x\n")
+    with pytest.raises(ModelError, match=r"has no weights\.safetensors"):
+        make(tmp_path / "tokens")
+    with pytest.raises(InputError, match="there is no device 'abacus'"):
+        make(device="abacus")
+    if torch.cuda.device_count() == 0:
+        with pytest.raises(InputError, match="sees 0 CUDA devices"):
+            make(device="cuda")
+    with pytest.raises(PanelError, match="does not exist"):
+        make(index=tmp_path / "none")
+    build_index(panel_h5, tmp_path / "index")
+    assert isinstance(make(index=tmp_path / "index"), CopyingImputer)
+    trained = model_of()
+    save_model(tmp_path / "model", trained.model, trained.config, {})
+    assert make(tmp_path / "model").settings["correction"] == "network"
