@@ -29,7 +29,7 @@ from measure import measure
 from peers import TOOLS, Tool, choose_tools
 
 from ragimpute import __version__, example
-from ragimpute.checkpoint import write_text
+from ragimpute.checkpoint import load_model, write_text
 from ragimpute.errors import InputError, RagimputeError
 from ragimpute.evaluate import Evaluation, evaluate
 from ragimpute.genetic_map import GeneticMap
@@ -256,6 +256,17 @@ def describe_machine() -> dict[str, object]:
     }
 
 
+def describe_untrained(tools: list[Tool]) -> list[str]:
+    """A note on each copying model that has no weights."""
+    own = [tool for tool in tools if tool.kind == "ragimpute"]
+    return [
+        f"{tool.name}: model {Path(tool.model).name} has no weights, so this is copying "
+        "(Li-Stephens) alone"
+        for tool in own
+        if not load_model(tool.model).trained
+    ]
+
+
 def describe_load() -> list[str]:
     """A note where other programs keep the machine busy, so that wall times mean little."""
     load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
@@ -320,7 +331,7 @@ def main(arguments: list[str]) -> None:
     if len(set(names)) < len(names):
         raise InputError(f"two data folders have one name: {', '.join(names)}")
     tools, notes = choose_tools(options.tools, options.model)
-    notes += describe_load()
+    notes += describe_untrained(tools) + describe_load()
     for note in notes:
         print(note, file=sys.stderr)
     if not tools:

@@ -15,7 +15,7 @@ import pytest
 from measure import measure
 
 from ragimpute import example
-from ragimpute.errors import InputError
+from ragimpute.errors import InputError, ModelError
 from ragimpute.evaluate import evaluate
 from ragimpute.genetic_map import GeneticMap
 from ragimpute.metrics import MAF_BINS
@@ -214,6 +214,17 @@ def test_machine():
     assert machine["cores"] >= 1
     assert machine["memory_gib"] > 0.1
     assert machine["cpu"]
+
+
+def test_models_without_weights_are_noted(tmp_path):
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "config.yaml").write_text("extends: default\nname: bare\n")
+    tools = [peers.Tool("ragimpute bare", "ragimpute", str(tmp_path / "bare")),
+             peers.Tool("Beagle", "beagle")]  # fmt: skip
+    (note,) = compare.describe_untrained(tools)
+    assert note.startswith("ragimpute bare: model bare has no weights")
+    with pytest.raises(ModelError):
+        compare.describe_untrained([peers.Tool("x", "ragimpute", "no-such-model")])
 
 
 def test_a_busy_machine_is_noted(monkeypatch):
