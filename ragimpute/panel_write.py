@@ -12,6 +12,7 @@ import numpy as np
 
 from ragimpute import __version__
 from ragimpute.errors import InputError, PanelError
+from ragimpute.interrupts import held
 from ragimpute.panel_check import PanelChecks, some
 from ragimpute.panel_file import Column, create, new_file, write_whole
 from ragimpute.panel_format import (
@@ -139,12 +140,21 @@ def write_panel(
         raise ValueError(f"window_cm must be positive, not {window_cm}")
     samples = list(samples)
     populations, population = _number_populations(samples, population_of)
-    with new_file(path) as raw, create(raw) as file:
-        writer = _Writer(file, path, samples, populations, population)
-        for batch in batches:
-            writer.add(batch, genetic_map)
-            raw.check()
-        summary = writer.finish(window_cm, contig_length, Path(source).name)
+    with new_file(path) as raw:
+        with held():
+            file = create(raw)
+        try:
+            with held():
+                writer = _Writer(file, path, samples, populations, population)
+            for batch in batches:
+                with held():
+                    writer.add(batch, genetic_map)
+                raw.check()
+            with held():
+                summary = writer.finish(window_cm, contig_length, Path(source).name)
+        finally:
+            with held():
+                file.close()
     summary.num_bytes = path.stat().st_size
     return summary
 

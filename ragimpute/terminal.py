@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from types import FrameType
 
 from rich.console import Console
 from rich.markup import escape
 
 from ragimpute.errors import RagimputeError
+from ragimpute.interrupts import Stopped, install
 
 Progress = Callable[[str, int, int], None]
 
@@ -20,31 +19,12 @@ stdout = Console(highlight=False)
 stderr = Console(stderr=True, highlight=False)
 
 
-class _Stopped(BaseException):
-    """A signal asks for an end; no library on the way takes it for its own business."""
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    """Unwind from wherever the run is, so that unfinished files are removed."""
-    if os.getpid() != _MAIN_PROCESS:  # a worker: its parent ends it
-        os._exit(128 + number)
-    for other in _SIGNALS:
-        signal.signal(other, signal.SIG_IGN)
-    raise _Stopped(signal.Signals(number).name, 128 + number)
-
-
-_MAIN_PROCESS = os.getpid()
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
 def guarded(run: Callable[[], None]) -> None:
     """Run the command line; never a traceback for what a user can mend, but one clear line.
 
     Exit codes are 0; 1 for an error; 2 for a wrong option, by typer; 128 and the signal's number.
     """
-    for number in _SIGNALS:
-        if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
-            signal.signal(number, _stop)
+    install()
     try:
         try:
             run()
@@ -53,9 +33,9 @@ def guarded(run: Callable[[], None]) -> None:
             raise
     except RagimputeError as error:
         _complain(error.message, error.hint)
-    except _Stopped as stop:
-        name, code = stop.args
-        _complain(f"stopped by {name}; no unfinished output was left", None, code)
+    except Stopped as stop:
+        message = f"stopped by {stop.signal.name}; no unfinished output was left"
+        _complain(message, None, 128 + stop.signal)
     except BrokenPipeError:  # the reader of a pipe has what it wants
         _leave(1)
     except MemoryError:

@@ -138,7 +138,7 @@ def test_a_reader_that_has_enough(panel_h5):
 @pytest.fixture
 def guarded(monkeypatch):
     """terminal.guarded, without leaving its signal handlers behind."""
-    monkeypatch.setattr(terminal.signal, "signal", lambda number, handler: None)
+    monkeypatch.setattr(terminal, "install", lambda: None)
     return terminal.guarded
 
 
