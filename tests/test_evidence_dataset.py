@@ -1,0 +1,342 @@
+"""Leave-one-out evidence: who may be copied, what the labels are, and which batches come when."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from panel_fixtures import FlatMap, make_batch, names
+from slow_copying import mosaic_panel
+
+from ragimpute import evidence_dataset, example
+from ragimpute.config import load_config
+from ragimpute.copying import copy_haplotypes
+from ragimpute.errors import PanelError
+from ragimpute.evidence import FEATURES
+from ragimpute.evidence_dataset import EvidenceBatches
+from ragimpute.losses import compute_loss
+from ragimpute.model.bert_rag import build
+from ragimpute.panel import Panel, write_panel
+from ragimpute.prepare import prepare
+
+NUM_LEFT_OUT = 12
+OVERRIDES = (
+    "data.num_arrays=2", f"data.max_haplotypes={NUM_LEFT_OUT}", "train.batch_size=16",
+)  # fmt: skip
+HELD_OUT = set(range(0, 250, 25))
+
+
+@pytest.fixture(scope="module")
+def panel(tmp_path_factory):
+    """The packaged 1000 Genomes panel."""
+    path = tmp_path_factory.mktemp("evidence") / "panel.h5"
+    prepare(example.path("panel.bcf"), path, genetic_map=example.path("chr20.b37.gmap.gz"))
+    with Panel.open(path) as opened:
+        yield opened
+
+
+class Watched(EvidenceBatches):
+    """Notes whom each left-out haplotype could copy."""
+
+    def __init__(self, *args, **kwargs):
+        self.seen = []  # (window, typed alleles (T, n), left out (n,), states, own)
+        super().__init__(*args, **kwargs)
+
+    def _states(self, window, target, left_out):
+        states, own = super()._states(window, target, left_out)
+        self.seen.append((window, target, left_out, states, own))
+        return states, own
+
+
+def make(panel, *, seed=1, preset="default", overrides=(), held_out=None, num_train=None):
+    """Batches that train on all but the held-out samples."""
+    held_out = np.arange(0, len(panel.samples), 25) if held_out is None else held_out
+    train = np.setdiff1d(np.arange(len(panel.samples)), held_out)[:num_train]
+    config = load_config(preset, overrides=[*OVERRIDES, *overrides])
+    return Watched(panel, config, seed=seed, train_samples=train, validation_samples=held_out)
+
+
+@pytest.fixture(scope="module")
+def data(panel):
+    """Batches of the packaged panel, of which every 25th sample is held out."""
+    made = make(panel)
+    made.examples(0)
+    made.validation()
+    return made
+
+
+def samples_of(panel, haplotypes):
+    """The samples that haplotypes belong to."""
+    return set(panel.haplotype_sample[haplotypes].tolist())
+
+
+def test_validation_samples_are_never_copied_or_trained_on(panel, data):
+    assert samples_of(panel, data.held_out) == HELD_OUT
+    assert len(data.seen) == 4  # two arrays to train on, two to validate
+    for i, (_, target, left_out, states, _) in enumerate(data.seen):
+        if i < 2:
+            assert len(left_out) == NUM_LEFT_OUT
+            assert not samples_of(panel, left_out) & HELD_OUT
+        else:
+            np.testing.assert_array_equal(left_out, data.held_out)
+        assert target.shape[1] == len(left_out)
+        for j in range(len(left_out)):
+            assert not samples_of(panel, states(j).ravel()) & HELD_OUT
+
+
+def test_a_haplotype_never_copies_its_own_sample(panel, data):
+    for _, _, left_out, states, own in data.seen:
+        for j, h in enumerate(left_out):
+            mine = panel.haplotype_sample[h]
+            assert samples_of(panel, own(j)) == {mine}
+            assert len(own(j)) == 2
+            copied = panel.haplotype_sample[states(j).ravel()]
+            assert mine not in copied
+            # everyone else of the training samples is there: 480 haplotypes less one's own
+            assert len(np.unique(states(j))) == 480 - 2 * (mine not in HELD_OUT)
+
+
+def test_retrieved_states_exclude_the_own_and_held_out_samples(panel, monkeypatch):
+    monkeypatch.setattr(evidence_dataset, "_COPY_ALL_UP_TO", 10)
+    data = make(panel, overrides=["data.num_arrays=1"])
+    data.examples(0)
+    data.validation()
+    for _, _, left_out, states, _ in data.seen:
+        for j, h in enumerate(left_out[:6]):
+            assert states(j).shape[1] <= 448
+            copied = samples_of(panel, states(j).ravel())
+            assert panel.haplotype_sample[h] not in copied
+            assert not copied & HELD_OUT
+
+
+def test_labels_are_the_panels_alleles(panel, data):
+    alleles = panel.haplotypes(0, panel.num_sites).alleles()
+    af = alleles.mean(axis=1)
+    for (window, _, left_out, _, _), part in zip(
+        data.seen, [*data.examples(0), *data.validation()], strict=True
+    ):
+        minor = np.where((af <= 0.5)[:, None], alleles == 1, alleles == 0)
+        untyped = np.setdiff1d(np.arange(panel.num_sites), window.typed_index)
+        # Pairs come without their site: where one place has one untyped site, it is that one.
+        cm = panel.position_cm.astype(np.float32)
+        place, first, count = np.unique(cm[untyped], return_index=True, return_counts=True)
+        lookup = {c: untyped[f] for c, f, n in zip(place, first, count, strict=True) if n == 1}
+        num_checked = 0
+        for h, c, label, maf in zip(
+            part.haplotype, part.position_cm, part.label, part.maf, strict=True
+        ):
+            if c not in lookup:
+                continue
+            u = lookup[c]
+            num_checked += 1
+            assert label == minor[u, left_out[h]]
+            assert maf == pytest.approx(min(af[u], 1 - af[u]), abs=1e-6)
+        assert num_checked > 0.5 * len(part.label)
+        assert 0.02 < part.label.mean() < 0.98
+
+
+def test_every_untyped_pair_is_there_once(panel, data):
+    for (window, _, left_out, _, _), part in zip(
+        data.seen, [*data.examples(0), *data.validation()], strict=True
+    ):
+        num_untyped = panel.num_sites - len(window.typed_index)
+        rest = part.rest
+        assert len(part.label) + len(rest[0]) == num_untyped * len(left_out)
+        assert len(rest[0]) == len(rest[1]) == len(rest[2])
+        assert ((rest[0] <= 0.0101) | (rest[0] >= 0.9899)).all()
+        carried = panel.haplotypes(0, panel.num_sites).alleles()[:, left_out]
+        alt_is_minor = panel.af <= 0.5
+        carried = np.where(alt_is_minor[:, None], carried, 1 - carried)
+        untyped = np.setdiff1d(np.arange(panel.num_sites), window.typed_index)
+        assert part.label.sum() + rest[1].sum() == carried[untyped].sum()
+
+
+def test_evidence_is_the_copyings_posterior(data):
+    column = FEATURES.index("posterior")
+    (window, target, _, states, _), part = data.seen[0], data.examples(0)[0]
+    p = 1 / (1 + np.exp(-part.evidence[:, column].astype(np.float64)))
+    assert ((p > 0.0099) & (p < 0.9901)).all()
+    # A posterior that means something: carriers have the larger one, and it is calibrated.
+    assert p[part.label == 1].mean() > p[part.label == 0].mean() + 0.2
+    assert p.mean() == pytest.approx(part.label.mean(), abs=0.05)
+    assert np.isfinite(part.evidence).all()
+    assert target.shape[0] == len(window.typed_index)
+    assert callable(states)
+
+
+def content(made, epoch):
+    """Everything that an epoch's examples hold, as bytes."""
+    return [
+        getattr(part, name).tobytes()
+        for part in made.examples(epoch)
+        for name in ("evidence", "label", "maf", "position_cm", "haplotype", "sequences")
+    ]
+
+
+def test_the_seed_and_the_epoch_fix_every_draw(panel, data):
+    other, again = make(panel, seed=2), make(panel)
+    later, first = content(again, 1), content(again, 0)  # whatever was asked before
+    assert first == content(data, 0)
+    assert first != later
+    assert first != content(other, 0)
+    assert later == content(make(panel), 1)
+
+
+def test_validation_is_the_same_for_every_run_of_a_seed(panel, data):
+    for a, b in zip(data.validation(), make(panel).validation(), strict=True):
+        np.testing.assert_array_equal(a.evidence, b.evidence)
+        np.testing.assert_array_equal(a.label, b.label)
+
+
+def test_threads_do_not_matter(panel):
+    one, two = (make(panel, overrides=["data.num_arrays=1"]) for _ in range(2))
+    two.threads = 2
+    np.testing.assert_array_equal(one.examples(0)[0].evidence, two.examples(0)[0].evidence)
+
+
+def rows_of(batches, num_features):
+    """Every scored pair of some batches, as rows (features, label, af, cm), sorted."""
+    rows = []
+    for batch in batches:
+        for h in ("h1", "h2"):
+            keep = batch[f"mask_{h}"]
+            assert torch.equal(keep, ~batch[f"pad_{h}"])
+            assert torch.equal(keep, batch[f"label_{h}"] >= 0)
+            assert torch.equal(batch[f"ls_logit_{h}"], batch[f"evidence_{h}"][..., 0])
+            rows.append(torch.column_stack([
+                batch[f"evidence_{h}"][keep], batch[f"label_{h}"][keep].float(),
+                batch[f"af_{h}"][keep], batch[f"pos_{h}"][keep],
+            ]).numpy())  # fmt: skip
+    out = np.concatenate(rows)
+    assert out.shape[1] == num_features + 3
+    return out[np.lexsort(out.T)]
+
+
+@pytest.mark.parametrize("preset", ["default", "context"])
+def test_batches_cover_all_pairs_once(panel, preset, data):
+    if preset != "default":
+        data = make(panel, preset=preset)
+    for batches, parts in (
+        (data.train_batches(0), data.examples(0)),
+        (data.validation_batches(), data.validation()),
+    ):
+        found = rows_of(batches, len(FEATURES))
+        expected = np.concatenate([
+            np.column_stack([p.evidence, p.label, p.maf, p.position_cm]) for p in parts
+        ]).astype(np.float32)  # fmt: skip
+        np.testing.assert_array_equal(found, expected[np.lexsort(expected.T)])
+
+
+def test_sequences_keep_the_order_of_sites(panel):
+    data = make(panel, preset="context")
+    for batch in data.train_batches(0):
+        for h in ("h1", "h2"):
+            pos, pad = batch[f"pos_{h}"], batch[f"pad_{h}"]
+            assert pos.shape[1] <= 64
+            inside = ~pad[:, 1:]
+            assert (pos[:, 1:][inside] >= pos[:, :-1][inside]).all()
+            assert (pad[:, 1:] >= pad[:, :-1]).all()  # padding comes last
+
+
+def test_batches_resume_at_any_step(data):
+    whole = list(data.train_batches(0))
+    assert len(whole) == data.num_train_batches(0) > 3
+    for first in (0, 1, 2, len(whole) - 1, len(whole)):
+        rest = list(data.train_batches(0, first))
+        assert len(rest) == len(whole) - first
+        for a, b in zip(rest, whole[first:], strict=True):
+            assert a.keys() == b.keys()
+            for name in a:
+                assert torch.equal(a[name], b[name])
+    sizes = {len(batch["label_h1"]) for batch in whole[:-1]}
+    assert sizes == {16}
+
+
+def test_standardisation_is_of_the_first_epoch(data):
+    mean, deviation = data.standardisation()
+    x = np.concatenate([part.evidence for part in data.examples(0)]).astype(np.float64)
+    np.testing.assert_allclose(mean.numpy(), x.mean(axis=0), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(deviation.numpy(), x.std(axis=0), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("preset", ["default", "context"])
+def test_an_odd_sequence_makes_no_nan(panel, preset):
+    data = make(panel, preset=preset, overrides=["data.num_arrays=1", "train.batch_size=1"])
+    parts = data.examples(0)
+    batch = next(data._batches(parts, np.zeros(1, int), np.zeros(1, int), 0))
+    assert batch["pad_h2"].all()
+    assert not batch["pad_h1"].all()
+    model = build(data.config.model)
+    torch.nn.init.normal_(model.residual.last.weight)
+    loss, _ = compute_loss(model(batch), batch, data.config.loss, 0)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def small_panel(path, num_samples, num_sites=60):
+    """A panel of mosaics."""
+    alleles = mosaic_panel(np.random.default_rng(3), num_sites, 2 * num_samples)
+    write_panel(path, [make_batch(alleles.reshape(num_sites, num_samples, 2))],
+                samples=names(num_samples), genetic_map=FlatMap())  # fmt: skip
+    return Panel.open(path)
+
+
+def test_three_samples_are_enough(tmp_path):
+    with small_panel(tmp_path / "p.h5", 3) as panel:
+        data = make(panel, held_out=np.array([1]))
+        batches = list(data.train_batches(0))
+        assert len(batches) == data.num_train_batches(0)
+        assert samples_of(panel, data.pool) == {0, 2}
+        for _, _, left_out, states, _ in data.seen:
+            for j, h in enumerate(left_out):
+                assert samples_of(panel, states(j).ravel()) <= {0, 2} - {
+                    int(panel.haplotype_sample[h])
+                }
+
+
+def test_one_training_sample_is_refused(tmp_path):
+    with (
+        small_panel(tmp_path / "p.h5", 2) as panel,
+        pytest.raises(PanelError, match="1 samples to train on") as caught,
+    ):
+        make(panel, held_out=np.array([0]))
+    assert str(tmp_path / "p.h5") in caught.value.message
+    assert "three at least" in caught.value.hint
+
+
+def test_long_panels_are_cut_to_windows(panel, monkeypatch):
+    monkeypatch.setattr(evidence_dataset, "_MAX_SITES", 1500)
+    data = make(panel)
+    parts = data.examples(0)
+    for (window, _, left_out, _, _), part in zip(data.seen, parts, strict=True):
+        assert window.num_sites == 1500
+        assert len(part.label) + len(part.rest[0]) == len(left_out) * (
+            1500 - len(window.typed_index)
+        )
+        assert set(part.position_cm) <= set(window.position_cm.astype(np.float32))
+    starts = {float(window.position_cm[0]) for window, *_ in data.seen}
+    assert len(starts) == 2
+
+
+def test_the_number_of_pairs_is_bounded(panel, monkeypatch):
+    monkeypatch.setattr(evidence_dataset, "_MAX_PAIRS", 1000)
+    data = make(panel)
+    for part in data.examples(0):
+        assert 0 < len(part.label) <= 1600  # whole haplotypes
+        assert len(np.unique(part.haplotype)) < NUM_LEFT_OUT
+
+
+def test_the_copying_is_that_of_imputation(panel, data):
+    """The rest's probabilities are copy_haplotypes' own."""
+    (window, target, _, states, _), part = data.seen[0], data.examples(0)[0]
+    from ragimpute.likelihood import fit_parameters
+
+    parameters = fit_parameters(window, panel.haplotype_sample, seed=1)
+    prob = copy_haplotypes(window, target, parameters, states=states)
+    minor = window.haplotypes.alt_is_minor
+    p = np.where(minor, prob, 1 - prob)
+    untyped = np.setdiff1d(np.arange(panel.num_sites), window.typed_index)
+    sums = p[:, untyped].sum()
+    posterior = 1 / (1 + np.exp(-part.evidence[:, 0].astype(np.float64)))
+    assert posterior.sum() + part.rest[0].sum() == pytest.approx(sums, rel=1e-4)
