@@ -211,8 +211,13 @@ def train(
             threads=threads, force=force, progress=progress, command=_command_line(),
             report_line=None if quiet else lambda line: stderr.print(escape(line)),
         )  # fmt: skip
-    if not quiet and done.is_main:
-        print_rows(done.rows())
+    if not done.is_main:
+        return
+    from ragimpute.report import report_training
+
+    page = report_training(done)
+    if not quiet:
+        print_rows([*done.rows(), ("report", str(page))])
 
 
 @app.command(

@@ -99,10 +99,7 @@ def render_demo(
     model
         The folder that training wrote: config.yaml and provenance.json are read from it.
     """
-    folder = Path(model)
-    config, made = folder / "config.yaml", folder / "provenance.json"
-    config_text = config.read_text(encoding="utf-8") if config.is_file() else ""
-    provenance = json.loads(made.read_text(encoding="utf-8")) if made.is_file() else {}
+    config_text, provenance = _how_made(Path(model))
     accuracy = evaluate_section(evaluation, name=summary.model, others={})
     accuracy.intro = (
         f"Model “{summary.model}”, compared with true genotypes at sites that were not typed. "
@@ -115,6 +112,32 @@ def render_demo(
     ]
     subtitle = f"prepare, index, train, impute and evaluate: {summary.target} from {summary.panel}"
     _write(path, title, subtitle, sections)
+
+
+def report_training(result: TrainResult) -> Path:
+    """Write report.html and the curves as PNG files into the folder of a trained model.
+
+    Parameters
+    ----------
+    result
+        What the run came to; config.yaml and provenance.json are read from its folder.
+
+    Returns
+    -------
+    The page.
+    """
+    page = result.folder / "report.html"
+    title = f"Training of {result.folder.name}"
+    render_train(result.history, *_how_made(result.folder), page, title=title)
+    plot_curves(result.history, result.folder)
+    return page
+
+
+def _how_made(folder: Path) -> tuple[str, dict[str, Any]]:
+    """A model folder's config.yaml and provenance, empty where there is none."""
+    config, made = folder / "config.yaml", folder / "provenance.json"
+    config_text = config.read_text(encoding="utf-8") if config.is_file() else ""
+    return config_text, json.loads(made.read_text(encoding="utf-8")) if made.is_file() else {}
 
 
 def plot_curves(history: History, folder: str | Path) -> list[Path]:
