@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ragimpute.config import ModelConfig
 from ragimpute.model.copying_net import CopyingResidual
 from ragimpute.model.embedding import MASK, PAD, SiteEmbedding
-from ragimpute.model.encoder import Encoder, ReferenceEncoder
+from ragimpute.model.encoder import Encoder, FrozenReferences, ReferenceEncoder
 from ragimpute.model.fusion import FUSIONS, Fusion
 from ragimpute.model.heads import (
     AlleleHead,
@@ -41,6 +41,9 @@ class TokenPath(nn.Module):
         Whether the model has these heads.
     haplotype_attention
         Whether the two haplotypes of a sample see each other after fusion.
+    precomputed
+        Whether references are encoded by a frozen copy of ``references`` (``frozen``), so that
+        their embeddings can be made once and looked up.
     """
 
     def __init__(
@@ -53,12 +56,14 @@ class TokenPath(nn.Module):
         genotype: bool = True,
         reconstruction: bool = True,
         haplotype_attention: bool = False,
+        precomputed: bool = False,
     ) -> None:
         super().__init__()
         dim = embedding.dim
         self.embedding = embedding
         self.encoder = encoder
         self.references = references
+        self.frozen = FrozenReferences(references) if precomputed else None
         self.fusion = fusion
         self.between = HaplotypeAttention(dim=dim) if haplotype_attention else None
         self.allele_ori = AlleleHead(dim=dim)
@@ -79,8 +84,8 @@ class TokenPath(nn.Module):
         ref_pad = (token == PAD).all(dim=2)
         if self.table is not None:
             return self.table(batch["window"], batch[f"rag_id_h{which}"]), ref_pad
-        refs = self.references(token, batch["pos"], batch["af"], batch[f"rag_af_h{which}"])
-        return refs, ref_pad
+        encode = self.references if self.frozen is None else self.frozen
+        return encode(token, batch["pos"], batch["af"], batch[f"rag_af_h{which}"]), ref_pad
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         ori = [self._read(batch, which) for which in "12"]
@@ -178,8 +183,8 @@ class BERTWithRAG(nn.Module):
         """
         if self.tokens is None:
             raise ValueError("a copying model has no reference embeddings")
-        refs = self.tokens.references
-        return refs(token[None], position_cm[None], af[None], af_own[None])[0]
+        encode = self.tokens.references if self.tokens.frozen is None else self.tokens.frozen
+        return encode(token[None], position_cm[None], af[None], af_own[None])[0]
 
 
 def build(config: ModelConfig) -> BERTWithRAG:
@@ -230,6 +235,7 @@ def build(config: ModelConfig) -> BERTWithRAG:
             genotype=config.heads.genotype,
             reconstruction=config.heads.reconstruction,
             haplotype_attention=config.fusion.haplotype_attention,
+            precomputed=config.reference.mode == "precomputed",
         )
     )
 

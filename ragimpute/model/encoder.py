@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -161,3 +164,36 @@ class ReferenceEncoder(nn.Module):
             else:
                 parts.append(self._encode(*piece))
         return torch.cat(parts).view(b, k, length, -1)  # (B, K, L, D)
+
+
+class FrozenReferences(nn.Module):
+    """A copy of a reference encoder that is not trained: what precomputed embeddings are made with.
+
+    It stays in evaluation mode, and its weights are buffers: saved with the model, so that a
+    trained model encodes references as it saw them in training, but no optimiser's business.
+    """
+
+    def __init__(self, references: ReferenceEncoder) -> None:
+        super().__init__()
+        self.references = copy.deepcopy(references)
+        for module in self.references.modules():
+            for name, weight in list(module.named_parameters(recurse=False)):
+                delattr(module, name)
+                module.register_buffer(name, weight.detach().clone())
+        self.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def refresh(self, references: ReferenceEncoder) -> None:
+        """Take over the weights of a reference encoder of the same shape."""
+        own = self.references.state_dict()
+        for name, weight in references.state_dict().items():
+            own[name].copy_(weight)
+
+    @torch.no_grad()
+    def forward(self, token: Tensor, position_cm: Tensor, af: Tensor, af_own: Tensor) -> Tensor:
+        """See :meth:`ReferenceEncoder.forward`."""
+        return self.references(token, position_cm, af, af_own)

@@ -173,6 +173,25 @@ def test_precomputed_references_are_the_same(batch):
     assert torch.equal(asked[1][1], batch["rag_id_h2"])
 
 
+def test_frozen_references_until_they_are_refreshed(batch):
+    model = make(reference={"mode": "precomputed"})
+    live = make()
+    assert model.num_parameters() == live.num_parameters()
+    expected = live(batch)
+    compare(model(batch), expected)
+    with torch.no_grad():
+        model.tokens.embedding.token.weight.mul_(-1.0)
+        live.tokens.embedding.token.weight.mul_(-1.0)
+    stale, fresh = model(batch), live(batch)
+    torch.testing.assert_close(stale["h1_ori"], fresh["h1_ori"])
+    assert (stale["h1_fused"] - fresh["h1_fused"]).abs().max() > 1e-4
+    other = make(reference={"mode": "precomputed"})
+    other.load_state_dict(model.state_dict())
+    compare(other(batch), stale)
+    model.tokens.frozen.refresh(model.tokens.references)
+    compare(model(batch), fresh)
+
+
 def copying_batch():
     """Sites in doubt of both haplotypes."""
     g = torch.Generator().manual_seed(0)

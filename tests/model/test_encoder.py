@@ -6,9 +6,16 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from ragimpute.model.embedding import PAD, SiteEmbedding
-from ragimpute.model.encoder import Encoder, ReferenceEncoder, SelfAttention, padding_bias
+from ragimpute.model.encoder import (
+    Encoder,
+    FrozenReferences,
+    ReferenceEncoder,
+    SelfAttention,
+    padding_bias,
+)
 
 D, A = 8, 2
 
@@ -139,3 +146,29 @@ def test_so_many_at_a_time(retrieved, chunk, sizes):
     module.encoder.register_forward_hook(lambda m, args, out: seen.append(len(args[0])))
     module(*retrieved)
     assert seen == sizes
+
+
+def test_frozen_references_stay_as_they_were():
+    torch.manual_seed(0)
+    live = ReferenceEncoder(
+        embedding=SiteEmbedding(dim=D),
+        encoder=Encoder(dim=D, num_layers=1, num_heads=A, dropout=0.5),
+        chunk=1,
+    )
+    frozen = FrozenReferences(live)
+    assert list(frozen.parameters()) == []
+    assert frozen.state_dict().keys() == {f"references.{k}" for k in live.state_dict()}
+    token = torch.tensor([[[0, 1, 1, PAD], [1, 1, 0, PAD]]])
+    inputs = (token, torch.rand(1, 4), torch.rand(1, 4), torch.rand(1, 2, 4))
+    expected = live.eval()(*inputs)
+    nn.Sequential(live, frozen).train()  # its dropout stays off
+    torch.testing.assert_close(frozen(*inputs), expected)
+    assert not frozen(*inputs).requires_grad
+    with torch.no_grad():
+        for p in live.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    torch.testing.assert_close(frozen(*inputs), expected)
+    changed = live.eval()(*inputs)
+    assert (changed - expected).abs().max() > 1e-2
+    frozen.refresh(live)
+    torch.testing.assert_close(frozen(*inputs), changed)
