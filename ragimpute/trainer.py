@@ -1,0 +1,433 @@
+"""Train BERTWithRAG on a panel: one loop that reads from top to bottom.
+
+Examples, masks and retrieval come from ``dataset`` (token models) or ``evidence_dataset`` (copying
+models); state on disk is kept by ``training_state``; figures go to ``tracking``.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import Tensor
+
+from ragimpute.checkpoint import PROVENANCE, load_model, load_weights, save_model, versions
+from ragimpute.config import RunConfig, dump_config
+from ragimpute.correction import choose_device
+from ragimpute.dataset import TokenBatches, split_samples
+from ragimpute.errors import ModelError
+from ragimpute.evidence_dataset import EvidenceBatches
+from ragimpute.losses import compute_loss
+from ragimpute.model.bert_rag import BERTWithRAG, build
+from ragimpute.panel import Panel
+from ragimpute.schedule import rate_factor
+from ragimpute.tracking import Tracker, check_trackers, open_trackers
+from ragimpute.training_state import (
+    LAST,
+    METRICS,
+    STATE,
+    TrainingState,
+    TrainResult,
+    epoch_line,
+    write_metrics,
+)
+from ragimpute.validation import figure_of, score_model
+
+Progress = Callable[[str, int, int], None]
+
+
+class Batches(Protocol):
+    """What the loop asks of a data set."""
+
+    def num_train_batches(self, epoch: int) -> int: ...
+
+    def train_batches(self, epoch: int, first_step: int = 0) -> Iterator[dict[str, Tensor]]: ...
+
+    def validation_batches(self) -> Iterator[dict[str, Tensor]]: ...
+
+
+def train(
+    panel_path: str | Path,
+    config: RunConfig,
+    out: str | Path,
+    *,
+    index: str | Path | None = None,
+    init: str | Path | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    threads: int = 1,
+    force: bool = False,
+    progress: Progress | None = None,
+    report_line: Callable[[str], None] | None = None,
+    command: str = "",
+) -> TrainResult:
+    """Train a model on a panel and write its folder.
+
+    Parameters
+    ----------
+    panel_path, index
+        panel.h5; its index for token models, or None to build one in memory.
+    config
+        Everything that changes the result.
+    out
+        Model folder: config.yaml, weights.safetensors (the best epoch's), last.safetensors,
+        provenance.json, metrics.csv, tensorboard/, and the state to resume from.
+    init
+        A model to start from; it is kept unless training improves on its validation figure.
+    resume
+        Go on from the state in ``out``; on a CPU the weights end as those of an unbroken run.
+    device, threads
+        "auto", "cpu" or "cuda"; CPU threads.
+    force
+        Replace a model in ``out``.
+    progress, report_line
+        Called as ``progress(stage, done, total)``; called with a line for each epoch.
+    command
+        Recorded in provenance.json.
+
+    Raises
+    ------
+    PanelError, ModelError, ConfigError
+        If an input cannot be used, the loss is no longer finite, or memory runs out.
+    """
+    began = time.perf_counter()
+    out = Path(out)
+    torch.set_num_threads(threads)
+    where = choose_device(device)
+    if where.index is not None:
+        torch.cuda.set_device(where)
+    settings = config.train
+    accelerator = _accelerator(where, settings.precision)
+    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.manual_seed(settings.seed)
+    tick = _no_progress if progress is None or not accelerator.is_main_process else progress
+    check_trackers(config)
+    _check_folder(out, resume=resume, force=force)
+    with Panel.open(panel_path) as panel:
+        train_samples, held_out = split_samples(
+            panel, config.data.validation_share, config.data.max_validation_samples, settings.seed
+        )
+        model = build(config.model)
+        data = make_batches(
+            panel, config, index, train_samples, held_out, threads, accelerator.num_processes
+        )
+        start = _initialise(model, config, data, init)
+        provenance = {
+            "command": command,
+            "panel": panel.checksum,
+            "contig": panel.contig,
+            "num_haplotypes": panel.num_haplotypes,
+            "num_sites": panel.num_sites,
+            "num_train_samples": len(train_samples),
+            "num_validation_samples": len(held_out),
+            "seed": settings.seed,
+            "init": str(init) if init else "",
+            "device": str(accelerator.device),
+            "num_processes": accelerator.num_processes,
+            "versions": versions(),
+        }
+        optimizer = _optimizer(model, config, accelerator.device)
+        state = TrainingState(
+            dump_config(config), panel.checksum, num_processes=accelerator.num_processes
+        )
+        if resume:
+            state.load(out / STATE, model, optimizer)
+        steps_per_epoch = -(-data.num_train_batches(0) // settings.accumulation)
+        total_steps = min(settings.epochs * steps_per_epoch, settings.max_steps or math.inf)
+        factor = rate_factor(config.schedule, int(total_steps))
+        plain = model
+        model, optimizer = accelerator.prepare(model, optimizer)
+        runner = torch.compile(model) if settings.compile else model
+        trackers: list[Tracker] = []
+        if accelerator.is_main_process:
+            out.mkdir(parents=True, exist_ok=True)
+            if not resume:
+                _forget(out)
+            trackers = open_trackers(out, config, first_step=state.step + 1 if resume else 0)
+        metric = settings.early_stopping.metric
+        result = TrainResult(
+            out, history=state.history, metric=metric,
+            num_parameters=plain.num_parameters(), is_main=accelerator.is_main_process,
+        )  # fmt: skip
+        if start is not None and state.step == 0:
+            state.best = figure_of(_validate(plain, data, config, 0, accelerator, tick), metric)
+            if accelerator.is_main_process:
+                save_model(out, plain, config, provenance)
+
+        def mean_over_processes(value: Tensor) -> Tensor:
+            return accelerator.reduce(value, "mean")
+
+        def save_state() -> None:
+            if accelerator.is_main_process:
+                state.save(out / STATE, plain, optimizer)
+
+        try:
+            while state.epoch < settings.epochs and not state.finished:
+                epoch = state.epoch
+                _prepare_epoch(data, plain, state, config, accelerator)
+                model.train()
+                num_batches = data.num_train_batches(epoch)
+                recent: list[float] = []
+                for batch in data.train_batches(epoch, state.batch):
+                    if settings.max_steps and state.step >= settings.max_steps:
+                        break
+                    # An epoch's last step may have fewer batches to accumulate.
+                    begin = state.batch - state.batch % settings.accumulation
+                    group = min(settings.accumulation, num_batches - begin)
+                    complete = state.batch + 1 == begin + group
+                    batch = _share(batch, accelerator)
+                    with nullcontext() if complete else accelerator.no_sync(model):
+                        with accelerator.autocast():
+                            loss, _ = compute_loss(
+                                runner(batch), batch, config.loss, epoch,
+                                mean_weight=mean_over_processes,
+                            )  # fmt: skip
+                        mean_loss = float(mean_over_processes(loss.detach()))
+                        _check_loss(mean_loss, state, out)
+                        accelerator.backward(loss / group)
+                    state.batch += 1
+                    state.loss_sum += mean_loss
+                    recent.append(mean_loss)
+                    if not complete:
+                        continue
+                    rate = config.optimizer.lr * factor(state.step)
+                    for parameters in optimizer.param_groups:
+                        parameters["lr"] = rate
+                    if settings.clip:
+                        accelerator.clip_grad_norm_(model.parameters(), settings.clip)
+                    optimizer.step()
+                    optimizer.zero_grad()
+                    state.step += 1
+                    tick(f"epoch {epoch + 1}/{settings.epochs}", state.batch, num_batches)
+                    if state.step % settings.log_every == 0:
+                        values = {"train/loss": sum(recent) / len(recent), "train/lr": rate}
+                        recent.clear()
+                        for tracker in trackers:
+                            tracker.log(values, state.step)
+                    if state.step % settings.checkpoint_every == 0:
+                        save_state()
+                row = {
+                    "epoch": epoch + 1.0,
+                    "step": float(state.step),
+                    "train_loss": state.loss_sum / max(1, state.batch),
+                    "lr": config.optimizer.lr * factor(max(0, state.step - 1)),
+                }
+                row |= _validate(plain, data, config, epoch, accelerator, tick)
+                state.history.append(row)
+                figure = figure_of(row, metric)
+                improved = figure > state.best or state.best == -math.inf
+                if improved:
+                    state.best, state.best_epoch = figure, epoch + 1
+                if accelerator.is_main_process:
+                    if improved:
+                        save_model(out, plain, config, provenance)
+                    write_metrics(out / METRICS, state.history)
+                    for tracker in trackers:
+                        values = {f"validation/{k}": v for k, v in row.items() if math.isfinite(v)}
+                        tracker.log(values, state.step)
+                    if report_line is not None:
+                        report_line(epoch_line(row, settings.epochs))
+                patience = settings.early_stopping.patience
+                state.stopped_early = 0 < patience <= epoch + 1 - state.best_epoch
+                reached = settings.max_steps is not None and state.step >= settings.max_steps
+                state.finished = state.stopped_early or reached
+                state.epoch, state.batch, state.loss_sum = epoch + 1, 0, 0.0
+                save_state()
+            if accelerator.is_main_process:
+                state.save_last(out, plain, config)
+        except torch.cuda.OutOfMemoryError as error:
+            raise _out_of_memory(config) from error
+        except RuntimeError as error:
+            if "alloc" in str(error) and "memory" in str(error):
+                raise _out_of_memory(config) from error
+            raise
+        finally:
+            for tracker in trackers:
+                tracker.close()
+    result.best_epoch, result.steps = state.best_epoch, state.step
+    result.kept = "trained" if state.best_epoch else "initial"
+    result.stopped_early = state.stopped_early
+    result.seconds = time.perf_counter() - began
+    return result
+
+
+def _accelerator(device: torch.device, precision: str) -> Accelerator:
+    """What runs the loop on the device, alone or as one of several processes."""
+    # Accelerate holds on to the device and precision of a process's first run.
+    if AcceleratorState._shared_state and AcceleratorState().num_processes == 1:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision=precision,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+
+
+def make_batches(
+    panel: Panel,
+    config: RunConfig,
+    index: str | Path | None,
+    train_samples: np.ndarray,
+    held_out: np.ndarray,
+    threads: int,
+    num_processes: int = 1,
+) -> Any:
+    """The data set that a config's fusion learns from."""
+    several = config.model_copy(
+        update={
+            "train": config.train.model_copy(
+                update={"batch_size": config.train.batch_size * num_processes}
+            )
+        }
+    )
+    samples = {"train_samples": train_samples, "validation_samples": held_out}
+    if config.model.fusion.name == "copying":
+        return EvidenceBatches(panel, several, seed=config.train.seed, threads=threads, **samples)
+    from ragimpute.index import WindowIndex
+
+    found = WindowIndex.open(index, panel) if index is not None else WindowIndex.build(panel)
+    return TokenBatches(panel, found, several, seed=config.train.seed, **samples)
+
+
+def _check_folder(out: Path, *, resume: bool, force: bool) -> None:
+    """Refuse to write over a model, or to resume from nothing."""
+    if out.exists() and not out.is_dir():
+        raise ModelError(f"{out} is a file", hint="choose another -o")
+    state, used = (out / STATE).is_file(), (out / PROVENANCE).is_file()
+    if resume and not state:
+        raise ModelError(f"folder {out} holds nothing to resume", hint="leave out --resume")
+    if not resume and (state or used) and not force:
+        raise ModelError(
+            f"folder {out} holds a model already",
+            hint="choose another -o, go on with --resume, or replace it with --force",
+        )
+    if not out.parent.is_dir():
+        raise ModelError(f"the folder of {out} does not exist", hint=f"mkdir -p {out.parent}")
+
+
+def _forget(out: Path) -> None:
+    """Remove what an earlier run left to resume from, and its curves."""
+    for path in (out / STATE, out / LAST, out / METRICS, out / "report.html", *out.glob("*.png")):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(out / "tensorboard", ignore_errors=True)
+
+
+def _no_progress(stage: str, done: int, total: int) -> None:
+    """Say nothing."""
+
+
+def _initialise(
+    model: BERTWithRAG, config: RunConfig, data: Any, init: str | Path | None
+) -> str | None:
+    """Start from given weights, or standardise a copying model's features."""
+    if init is not None:
+        loaded = load_model(init)
+        if loaded.config.model != config.model:
+            raise ModelError(
+                f"model {init} is not of the shape that config {config.name} describes",
+                hint="give --config the folder of the model that --init names",
+            )
+        model.load_state_dict(loaded.model.state_dict())
+        if loaded.trained:
+            return str(init)
+    if isinstance(data, EvidenceBatches):
+        assert model.residual is not None
+        model.residual.standardise(*data.standardisation())
+    return None
+
+
+def _optimizer(
+    model: BERTWithRAG, config: RunConfig, device: torch.device
+) -> torch.optim.Optimizer:
+    """Adam or AdamW, fused on CUDA."""
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer.name]
+    return kind(
+        model.parameters(), lr=config.optimizer.lr, betas=config.optimizer.betas,
+        weight_decay=config.optimizer.weight_decay, fused=device.type == "cuda" or None,
+    )  # fmt: skip
+
+
+def _prepare_epoch(
+    data: Any, model: BERTWithRAG, state: TrainingState, config: RunConfig, accelerator: Accelerator
+) -> None:
+    """Raise the masks' level by the curriculum, and encode references anew where they are kept."""
+    if isinstance(data, TokenBatches):
+        every = config.mask.curriculum.every_epochs
+        data.set_level(state.epoch // every if every else 0)
+        if config.model.reference.mode == "precomputed":
+            # A run that goes on amid an epoch has the weights that the epoch began with.
+            data.refresh_references(
+                model, state.epoch, accelerator.device, keep_weights=state.batch > 0
+            )
+
+
+def _share(batch: dict[str, Tensor], accelerator: Accelerator) -> dict[str, Tensor]:
+    """This process's rows of a batch, on its device."""
+    world, rank = accelerator.num_processes, accelerator.process_index
+    if world > 1:
+        rows = len(next(iter(batch.values())))
+        mine = torch.arange(min(rank, rows - 1), rows, world)
+        batch = {name: value[mine] for name, value in batch.items()}
+        if rank >= rows:  # every process needs a row; this one does not count
+            for label in ("label_h1", "label_h2"):
+                batch[label] = torch.full_like(batch[label], -1)
+    return {name: value.to(accelerator.device) for name, value in batch.items()}
+
+
+def _validate(
+    model: BERTWithRAG,
+    data: Any,
+    config: RunConfig,
+    epoch: int,
+    accelerator: Accelerator,
+    tick: Progress,
+) -> dict[str, float]:
+    """The figures of an epoch; several processes share the batches."""
+    rank, world = accelerator.process_index, accelerator.num_processes
+    scores = score_model(
+        model, data, config.loss, epoch,
+        device=accelerator.device, rank=rank, world=world, progress=tick,
+    )  # fmt: skip
+    if world > 1:
+        total = torch.from_numpy(scores.state()).to(accelerator.device)
+        scores.load_state(accelerator.reduce(total, reduction="sum").cpu().numpy())
+    return scores.row()
+
+
+def _check_loss(loss: float, state: TrainingState, out: Path) -> None:
+    """Stop where the loss is no longer a number."""
+    if math.isfinite(loss):
+        return
+    kept = "none" if math.isinf(state.best) else "the initial weights"
+    if state.best_epoch:
+        kept = f"epoch {state.best_epoch}'s weights"
+    raise ModelError(
+        f"the loss is {loss} at step {state.step + 1} (epoch {state.epoch + 1}); "
+        f"last good checkpoint in {out}: {kept}",
+        hint="lower optimizer.lr, raise schedule.warmup_steps, or set train.precision=no",
+    )
+
+
+def _out_of_memory(config: RunConfig) -> ModelError:
+    """What to change when memory runs out."""
+    data, model = config.data, config.model
+    return ModelError(
+        f"out of memory with train.batch_size={config.train.batch_size}, "
+        f"data.num_retrieved={data.num_retrieved}, data.max_sites={data.max_sites}",
+        hint="lower train.batch_size (and raise train.accumulation), then data.num_retrieved or "
+        "data.max_sites"
+        + ("" if model.encoder.checkpointing else ", or set model.encoder.checkpointing=true"),
+    )
+
+
+__all__ = ["TrainResult", "load_weights", "make_batches", "train"]
