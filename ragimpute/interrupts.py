@@ -7,6 +7,8 @@ import signal
 from types import FrameType, TracebackType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_CALL_BACK = {"llvmlite"}  # LLVM asks it for compiled code, by ctypes
+_RETRY_SECONDS = 0.02
 
 
 class Stopped(BaseException):
@@ -28,6 +30,7 @@ class _State:
 
     process = 0  # that the handlers were installed in
     num_held = 0
+    stopped = False
     pending: int | None = None
 
 
@@ -36,10 +39,18 @@ def install() -> None:
 
     Signals that are ignored already, as under nohup, stay so.
     """
-    _State.process, _State.pending = os.getpid(), None
+    _State.process, _State.pending, _State.stopped = os.getpid(), None, False
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _stop)
+
+
+def uninstall() -> None:
+    """Let signals end the process at once: nothing is left to be cleaned up."""
+    _State.pending = None
+    for number in SIGNALS:
+        if signal.getsignal(number) == _stop or _State.stopped:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -48,10 +59,29 @@ def _stop(number: int, frame: FrameType | None) -> None:
         os._exit(128 + number)
     for other in SIGNALS:
         signal.signal(other, signal.SIG_IGN)
-    if _State.num_held:
-        _State.pending = number
-    else:
-        raise Stopped(number)
+    _State.pending, _State.stopped = number, True
+    _unwind(number, frame)
+
+
+def _unwind(number: int, frame: FrameType | None) -> None:
+    """Raise what is pending; later, where it would be lost."""
+    if _State.num_held or _State.pending is None:
+        return
+    if _is_called_back(frame):
+        signal.signal(signal.SIGALRM, _unwind)
+        signal.setitimer(signal.ITIMER_REAL, _RETRY_SECONDS)
+        return
+    number, _State.pending = _State.pending, None
+    raise Stopped(number)
+
+
+def _is_called_back(frame: FrameType | None) -> bool:
+    """Whether a library's C code called this Python code, and drops what is raised in it."""
+    while frame is not None:
+        if str(frame.f_globals.get("__name__")).partition(".")[0] in _CALL_BACK:
+            return True
+        frame = frame.f_back
+    return False
 
 
 class held:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ragimpute.errors import RagimputeError
-from ragimpute.interrupts import Stopped, install
+from ragimpute.interrupts import Stopped, install, uninstall
 
 Progress = Callable[[str, int, int], None]
 
@@ -43,6 +43,8 @@ def guarded(run: Callable[[], None]) -> None:
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
         _complain(f"{error.strerror or error}{place}", "check the path, permissions and free space")
+    finally:
+        uninstall()
 
 
 def _complain(message: str, hint: str | None, code: int = 1) -> None:

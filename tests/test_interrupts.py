@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import pytest
 
-from ragimpute.interrupts import SIGNALS, Stopped, held, install
+from ragimpute.interrupts import SIGNALS, Stopped, held, install, uninstall
 
 
 @pytest.fixture
 def installed():
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGALRM)}
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # pytest may itself run under nohup
     install()
     yield
@@ -67,6 +68,43 @@ def test_an_error_meanwhile_gives_way(installed):
     with pytest.raises(Stopped) as caught:
         work()
     assert isinstance(caught.value.__context__, ValueError)
+
+
+def test_a_signal_waits_for_a_callback_to_end(installed):
+    """What is raised in a callback of llvmlite would be printed and dropped."""
+    done = []
+    callback = """
+def run(done):
+    signal.raise_signal(signal.SIGINT)
+    for i in range(5):
+        time.sleep(0.02)
+        done.append(i)
+"""
+    names = {"__name__": "llvmlite.binding.executionengine", "signal": signal, "time": time}
+    exec(callback, names)
+    with pytest.raises(Stopped) as caught:
+        call_and_wait(names["run"], done)
+    assert done == [0, 1, 2, 3, 4]
+    assert caught.value.signal == signal.SIGINT
+
+
+def call_and_wait(call, done):
+    call(done)
+    for _ in range(100):
+        time.sleep(0.05)
+    done.append("never stopped")
+
+
+def test_afterwards_signals_end_the_process(installed):
+    uninstall()
+    for number in SIGNALS:
+        assert signal.getsignal(number) == signal.SIG_DFL
+    install()
+    with pytest.raises(Stopped):
+        signal.raise_signal(signal.SIGTERM)
+    uninstall()
+    for number in SIGNALS:
+        assert signal.getsignal(number) == signal.SIG_DFL
 
 
 def test_what_is_ignored_stays_ignored(installed):

@@ -139,6 +139,7 @@ def test_a_reader_that_has_enough(panel_h5):
 def guarded(monkeypatch):
     """terminal.guarded, without leaving its signal handlers behind."""
     monkeypatch.setattr(terminal, "install", lambda: None)
+    monkeypatch.setattr(terminal, "uninstall", lambda: None)
     return terminal.guarded
 
 
