@@ -141,10 +141,10 @@ def write_panel(
     samples = list(samples)
     populations, population = _number_populations(samples, population_of)
     with new_file(path) as raw:
-        with held():
-            file = create(raw)
+        file = None
         try:
             with held():
+                file = create(raw)
                 writer = _Writer(file, path, samples, populations, population)
             for batch in batches:
                 with held():
@@ -153,8 +153,9 @@ def write_panel(
             with held():
                 summary = writer.finish(window_cm, contig_length, Path(source).name)
         finally:
-            with held():
-                file.close()
+            if file is not None:
+                with held():
+                    file.close()
     summary.num_bytes = path.stat().st_size
     return summary
 
