@@ -366,8 +366,9 @@ def demo(
 
     with progress_bar(False) as progress:
         done = run_demo(
-            out, threads=threads, progress=progress, line=lambda text: stdout.print(escape(text))
-        )
+            out, threads=threads, progress=progress,
+            line=lambda text: stdout.print(escape(text), soft_wrap=True),
+        )  # fmt: skip
     print_table(
         done.evaluation.table(), title="Accuracy at untyped sites, by minor allele frequency"
     )
