@@ -50,7 +50,11 @@ def test_every_preset_loads_and_comes_back(name, write):
         assert config.model.encoder.num_layers <= 2
         full = load_config(name.removesuffix("-small"))
         assert config.model.fusion == full.model.fusion
-        assert config.model.reference == full.model.reference
+        # Of the reference encoder they change what memory it takes, not what it gives.
+        memory = {"chunk", "checkpointing"}
+        assert config.model.reference.model_dump(exclude=memory) == full.model.reference.model_dump(
+            exclude=memory
+        )
         assert config.mask == full.mask
 
 
