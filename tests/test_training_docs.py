@@ -1,0 +1,107 @@
+"""docs/training.md names every setting with its default, and nothing that is not there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic import BaseModel
+
+from ragimpute.config import MaskPart, RunConfig, load_config, preset_names
+from ragimpute.masking import MASKS
+from ragimpute.model.fusion import FUSIONS
+
+PAGE = Path(__file__).parents[1] / "docs" / "training.md"
+
+
+def settings(model: type[BaseModel], values: BaseModel, prefix: str = ""):
+    """(name, default, annotation) of every setting that is not a group."""
+    for name, field in model.model_fields.items():
+        value = getattr(values, name)
+        if isinstance(value, BaseModel):
+            yield from settings(type(value), value, f"{prefix}{name}.")
+        elif name == "parts":
+            yield from settings(MaskPart, MaskPart(), f"{prefix}{name}[].")
+        else:
+            yield f"{prefix}{name}", value, field.annotation
+
+
+SETTINGS = {name: (value, kind) for name, value, kind in settings(RunConfig, RunConfig())}
+
+
+def written(value: Any) -> str:
+    """A default as the table writes it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(written, value))}]"
+    return f"{value:g}" if isinstance(value, float) else str(value) or '""'
+
+
+@pytest.fixture(scope="module")
+def page():
+    """The page's text."""
+    return PAGE.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def rows(page):
+    """Name, default and meaning of each row of the tables of settings."""
+    found = re.findall(r"^\| `([a-z_0-9.\[\]]+)` \| `([^`]*)` \| (.+) \|$", page, re.MULTILINE)
+    return {name: (default, meaning) for name, default, meaning in found}
+
+
+def test_every_setting_has_one_row(page, rows):
+    assert list(rows) == list(SETTINGS)
+    for name in SETTINGS:
+        assert page.count(f"| `{name}` |") == 1, name
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_defaults_are_right(rows, name):
+    value, kind = SETTINGS[name]
+    default, meaning = rows[name]
+    assert default == written(value)
+    for choice in (c for c in get_args(kind) if isinstance(c, str)):
+        assert f"`{choice}`" in meaning, choice
+
+
+def test_commands_parse(page):
+    from typer.testing import CliRunner
+
+    from ragimpute.cli import app
+
+    commands = re.findall(r"^(?:torchrun.* -m )?ragimpute (.+)$", page, re.MULTILINE)
+    assert len(commands) >= 10
+    seen = set()
+    for command in commands:
+        words = shlex.split(command, comments=True)
+        seen.add(words[0])
+        # Every option exists: asking for help after it parses those before.
+        result = CliRunner().invoke(app, [words[0], "--help"], env={"COLUMNS": "200"})
+        for word in words[1:]:
+            if word.startswith("--") or re.fullmatch("-[a-z]", word):
+                assert re.search(rf"(?<![\w-]){word}(?![\w-])", result.output), command
+    assert {"prepare", "train", "impute", "evaluate"} <= seen
+
+
+def test_overrides_are_accepted(page):
+    overrides = re.findall(r"--set '?([^\s'`]+)'?", page)
+    assert len(overrides) >= 4
+    for override in overrides:
+        load_config("default", overrides=[override])
+
+
+def test_names_are_those_of_the_registries(page):
+    for name in [*MASKS, *FUSIONS, "copying"]:
+        assert f"`{name}`" in page
+    for name in preset_names():
+        assert f"`{name.removesuffix('-small')}`" in page
+
+
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page):
+        assert link.startswith("https://") or (PAGE.parent / link).exists(), link
