@@ -180,7 +180,9 @@ def index(
     epilog="Example:  ragimpute train panel.h5 --config v10-small --set train.epochs=2 -o model",
 )
 def train(
-    panel: Annotated[Path, typer.Argument(help="panel.h5")],
+    panels: Annotated[
+        list[Path], typer.Argument(metavar="PANEL...", help="panel.h5; several for copying models.")
+    ],
     out: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Model folder.")],
     config: Annotated[
         str, typer.Option("--config", "-c", help="A preset's name, or a YAML file.")
@@ -211,7 +213,7 @@ def train(
 
     with progress_bar(quiet) as progress:
         done = run(
-            panel, loaded, out, index=index, init=init, resume=resume, device=device,
+            panels, loaded, out, index=index, init=init, resume=resume, device=device,
             threads=threads, force=force, progress=progress, command=_command_line(),
             report_line=None if quiet else lambda line: stderr.print(escape(line)),
         )  # fmt: skip

@@ -62,7 +62,7 @@ def run_demo(
     config = load_config("v10-small", overrides=["train.epochs=2", "data.windows_per_epoch=128"])
     line(f"train     {config.name}: a short run, to show the loop (the default model needs none)")
     trained = train(
-        panel, config, model, index=index, device="cpu", threads=threads, force=True,
+        [panel], config, model, index=index, device="cpu", threads=threads, force=True,
         progress=progress, report_line=lambda text: line(f"          {text}"),
     )  # fmt: skip
     line("impute    with the default model")

@@ -7,7 +7,7 @@ a validation sample is neither trained on nor retrieved.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +43,8 @@ class Examples:
     sequences
         Shape (S, <= L): pairs that see each other, -1 where a sequence is shorter.
     rest
-        Of the untyped pairs not in doubt: probability of the minor allele, label and MAF, (R,).
+        Of the untyped pairs not in doubt: probability of the minor allele, label and MAF, (R,);
+        for validation only.
     """
 
     evidence: np.ndarray
@@ -52,7 +53,7 @@ class Examples:
     position_cm: np.ndarray
     haplotype: np.ndarray
     sequences: np.ndarray
-    rest: tuple[np.ndarray, np.ndarray, np.ndarray]
+    rest: tuple[np.ndarray, np.ndarray, np.ndarray] | None
 
 
 class EvidenceBatches:
@@ -134,7 +135,9 @@ class EvidenceBatches:
             for i in range(_VALIDATION_ARRAYS):
                 rng = np.random.default_rng([self.seed, 2, i])
                 density = float(np.exp(low + (high - low) * (i + 1) / (_VALIDATION_ARRAYS + 1)))
-                self._validation.append(self._leave_out(self.held_out, density, rng))
+                self._validation.append(
+                    self._leave_out(self.held_out, density, rng, with_rest=True)
+                )
         return self._validation
 
     def train_batches(self, epoch: int, first_step: int = 0) -> Iterator[dict[str, Tensor]]:
@@ -155,7 +158,8 @@ class EvidenceBatches:
     def validation_rest(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Held-out pairs that the network leaves as they are: P(minor), label, MAF."""
         for part in self.validation():
-            yield part.rest
+            if part.rest is not None:
+                yield part.rest
 
     def _batches(
         self, parts: list[Examples], which: np.ndarray, row: np.ndarray, first_step: int
@@ -191,7 +195,12 @@ class EvidenceBatches:
             yield batch
 
     def _leave_out(
-        self, left_out: np.ndarray, density: float, rng: np.random.Generator
+        self,
+        left_out: np.ndarray,
+        density: float,
+        rng: np.random.Generator,
+        *,
+        with_rest: bool = False,
     ) -> Examples:
         """Impute haplotypes from the training samples without their own, with a drawn array."""
         panel = self.panel
@@ -228,10 +237,13 @@ class EvidenceBatches:
         carrier = (alleles == minor[:, None]).T  # (n, M)
         label = carrier[pairs[:, 0], pairs[:, 1]].astype(np.int8)
         maf = (count / panel.num_haplotypes).astype(np.float32)
-        untyped = ~observed
-        untyped[pairs[:, 0], pairs[:, 1]] = False
-        h, u = np.nonzero(untyped)
-        p_minor = np.where(minor[u], prob[h, u], 1 - prob[h, u]).astype(np.float32)
+        rest = None
+        if with_rest:
+            untyped = ~observed
+            untyped[pairs[:, 0], pairs[:, 1]] = False
+            h, u = np.nonzero(untyped)
+            p_minor = np.where(minor[u], prob[h, u], 1 - prob[h, u]).astype(np.float32)
+            rest = (p_minor, carrier[h, u].astype(np.float32), maf[u])
         return Examples(
             evidence=evidence,
             label=label,
@@ -239,7 +251,7 @@ class EvidenceBatches:
             position_cm=window.position_cm[pairs[:, 1]].astype(np.float32),
             haplotype=pairs[:, 0],
             sequences=split_sequences(pairs[:, 0], net.max_context),
-            rest=(p_minor, carrier[h, u].astype(np.float32), maf[u]),
+            rest=rest,
         )
 
     def _states(
@@ -264,3 +276,28 @@ class EvidenceBatches:
         exclude = place[np.array([[*own(i), -1][:2] for i in range(len(left_out))])]
         found = self.pool[retriever.states(pack_words(target)[0], exclude)]
         return (lambda i: found[i]), own
+
+
+class PooledEvidenceBatches(EvidenceBatches):
+    """Batches drawn from several panels at once, so that weights carry over to others.
+
+    Parameters
+    ----------
+    parts
+        The batches of each panel, of one config and seed.
+    """
+
+    def __init__(self, parts: Sequence[EvidenceBatches]) -> None:
+        if not parts:
+            raise ValueError("there is no panel to draw from")
+        self.parts = tuple(parts)
+        self.config = parts[0].config
+        self.seed = parts[0].seed
+
+    def examples(self, epoch: int) -> list[Examples]:
+        """The epoch's left-out haplotypes of all panels."""
+        return [examples for part in self.parts for examples in part.examples(epoch)]
+
+    def validation(self) -> list[Examples]:
+        """Held-out haplotypes of all panels."""
+        return [examples for part in self.parts for examples in part.validation()]

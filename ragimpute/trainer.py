@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,7 +26,7 @@ from ragimpute.config import RunConfig, dump_config
 from ragimpute.correction import choose_device
 from ragimpute.dataset import TokenBatches, split_samples
 from ragimpute.errors import ModelError
-from ragimpute.evidence_dataset import EvidenceBatches
+from ragimpute.evidence_dataset import EvidenceBatches, PooledEvidenceBatches
 from ragimpute.losses import compute_loss
 from ragimpute.model.bert_rag import BERTWithRAG, build
 from ragimpute.panel import Panel
@@ -57,7 +57,7 @@ class Batches(Protocol):
 
 
 def train(
-    panel_path: str | Path,
+    panel_paths: Sequence[str | Path],
     config: RunConfig,
     out: str | Path,
     *,
@@ -71,12 +71,13 @@ def train(
     report_line: Callable[[str], None] | None = None,
     command: str = "",
 ) -> TrainResult:
-    """Train a model on a panel and write its folder.
+    """Train a model on one panel, or a copying model on several, and write its folder.
 
     Parameters
     ----------
-    panel_path, index
-        panel.h5; its index for token models, or None to build one in memory.
+    panel_paths, index
+        panel.h5 files, at least one; the only one's index for token models, or None to build it in
+        memory.
     config
         Everything that changes the result.
     out
@@ -113,23 +114,14 @@ def train(
     tick = _no_progress if progress is None or not accelerator.is_main_process else progress
     check_trackers(config)
     _check_folder(out, resume=resume, force=force)
-    with Panel.open(panel_path) as panel:
-        train_samples, held_out = split_samples(
-            panel, config.data.validation_share, config.data.max_validation_samples, settings.seed
-        )
+    with ExitStack() as stack:
+        panels = [stack.enter_context(Panel.open(path)) for path in panel_paths]
         model = build(config.model)
-        data = make_batches(
-            panel, config, index, train_samples, held_out, threads, accelerator.num_processes
-        )
+        data = make_batches(panels, config, index, threads, accelerator.num_processes)
         start = _initialise(model, config, data, init)
         provenance = {
             "command": command,
-            "panel": panel.checksum,
-            "contig": panel.contig,
-            "num_haplotypes": panel.num_haplotypes,
-            "num_sites": panel.num_sites,
-            "num_train_samples": len(train_samples),
-            "num_validation_samples": len(held_out),
+            "panels": [_describe(panel, config) for panel in panels],
             "seed": settings.seed,
             "init": str(init) if init else "",
             "device": str(accelerator.device),
@@ -138,7 +130,9 @@ def train(
         }
         optimizer = _optimizer(model, config, accelerator.device)
         state = TrainingState(
-            dump_config(config), panel.checksum, num_processes=accelerator.num_processes
+            dump_config(config),
+            " ".join(panel.checksum for panel in panels),
+            num_processes=accelerator.num_processes,
         )
         if resume:
             state.load(out / STATE, model, optimizer)
@@ -274,11 +268,9 @@ def _accelerator(device: torch.device, precision: str) -> Accelerator:
 
 
 def make_batches(
-    panel: Panel,
+    panels: Sequence[Panel],
     config: RunConfig,
     index: str | Path | None,
-    train_samples: np.ndarray,
-    held_out: np.ndarray,
     threads: int,
     num_processes: int = 1,
 ) -> Any:
@@ -290,13 +282,52 @@ def make_batches(
             )
         }
     )
-    samples = {"train_samples": train_samples, "validation_samples": held_out}
+    seed = config.train.seed
     if config.model.fusion.name == "copying":
-        return EvidenceBatches(panel, several, seed=config.train.seed, threads=threads, **samples)
+        parts = []
+        for panel in panels:
+            train_samples, held_out = _split(panel, config)
+            parts.append(
+                EvidenceBatches(
+                    panel, several, seed=seed, threads=threads,
+                    train_samples=train_samples, validation_samples=held_out,
+                )
+            )  # fmt: skip
+        return parts[0] if len(parts) == 1 else PooledEvidenceBatches(parts)
+    if len(panels) != 1:
+        raise ModelError(
+            f"config {config.name} is a token model, which learns one panel; {len(panels)} given",
+            hint="give one panel, or train a copying model such as default",
+        )
     from ragimpute.index import WindowIndex
 
+    panel = panels[0]
+    train_samples, held_out = _split(panel, config)
     found = WindowIndex.open(index, panel) if index is not None else WindowIndex.build(panel)
-    return TokenBatches(panel, found, several, seed=config.train.seed, **samples)
+    return TokenBatches(
+        panel, found, several, seed=seed, train_samples=train_samples, validation_samples=held_out
+    )
+
+
+def _split(panel: Panel, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
+    """The samples of a panel that are trained on, and those that validate."""
+    data = config.data
+    return split_samples(
+        panel, data.validation_share, data.max_validation_samples, config.train.seed
+    )
+
+
+def _describe(panel: Panel, config: RunConfig) -> dict[str, Any]:
+    """What provenance.json keeps of a panel."""
+    train_samples, held_out = _split(panel, config)
+    return {
+        "checksum": panel.checksum,
+        "contig": panel.contig,
+        "num_haplotypes": panel.num_haplotypes,
+        "num_sites": panel.num_sites,
+        "num_train_samples": len(train_samples),
+        "num_validation_samples": len(held_out),
+    }
 
 
 def _check_folder(out: Path, *, resume: bool, force: bool) -> None:

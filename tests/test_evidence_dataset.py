@@ -13,7 +13,7 @@ from ragimpute.config import load_config
 from ragimpute.copying import copy_haplotypes
 from ragimpute.errors import PanelError
 from ragimpute.evidence import FEATURES
-from ragimpute.evidence_dataset import EvidenceBatches
+from ragimpute.evidence_dataset import EvidenceBatches, PooledEvidenceBatches
 from ragimpute.losses import compute_loss
 from ragimpute.model.bert_rag import build
 from ragimpute.panel import Panel, write_panel
@@ -136,9 +136,7 @@ def test_labels_are_the_panels_alleles(panel, data):
 
 
 def test_every_untyped_pair_is_there_once(panel, data):
-    for (window, _, left_out, _, _), part in zip(
-        data.seen, [*data.examples(0), *data.validation()], strict=True
-    ):
+    for (window, _, left_out, _, _), part in zip(data.seen[2:], data.validation(), strict=True):
         num_untyped = panel.num_sites - len(window.typed_index)
         rest = part.rest
         assert len(part.label) + len(rest[0]) == num_untyped * len(left_out)
@@ -308,7 +306,7 @@ def test_one_training_sample_is_refused(tmp_path):
 def test_long_panels_are_cut_to_windows(panel, monkeypatch):
     monkeypatch.setattr(evidence_dataset, "_MAX_SITES", 1500)
     data = make(panel)
-    parts = data.examples(0)
+    parts = data.validation()
     for (window, _, left_out, _, _), part in zip(data.seen, parts, strict=True):
         assert window.num_sites == 1500
         assert len(part.label) + len(part.rest[0]) == len(left_out) * (
@@ -329,7 +327,7 @@ def test_the_number_of_pairs_is_bounded(panel, monkeypatch):
 
 def test_the_copying_is_that_of_imputation(panel, data):
     """The rest's probabilities are copy_haplotypes' own."""
-    (window, target, _, states, _), part = data.seen[0], data.examples(0)[0]
+    (window, target, _, states, _), part = data.seen[2], data.validation()[0]
     from ragimpute.likelihood import fit_parameters
 
     parameters = fit_parameters(window, panel.haplotype_sample, seed=1)
@@ -340,3 +338,29 @@ def test_the_copying_is_that_of_imputation(panel, data):
     sums = p[:, untyped].sum()
     posterior = 1 / (1 + np.exp(-part.evidence[:, 0].astype(np.float64)))
     assert posterior.sum() + part.rest[0].sum() == pytest.approx(sums, rel=1e-4)
+
+
+def test_several_panels_are_pooled(panel, data):
+    other = make(panel, seed=2)
+    pooled = PooledEvidenceBatches([data, other])
+    for which in ("examples", "validation"):
+        arguments = (0,) if which == "examples" else ()
+        parts = [*getattr(data, which)(*arguments), *getattr(other, which)(*arguments)]
+        assert all(a is b for a, b in zip(getattr(pooled, which)(*arguments), parts, strict=True))
+    labels = [
+        batch[f"label_{h}"][batch[f"mask_{h}"]]
+        for batch in pooled.train_batches(0)
+        for h in ("h1", "h2")
+    ]
+    expected = np.concatenate([part.label for part in pooled.examples(0)])
+    assert sum(map(len, labels)) == len(expected)
+    assert int(torch.cat(labels).sum()) == expected.sum() > 0
+    rest = sum(len(label) for _, label, _ in pooled.validation_rest())
+    assert rest == sum(len(label) for d in (data, other) for _, label, _ in d.validation_rest())
+    with pytest.raises(ValueError, match="no panel"):
+        PooledEvidenceBatches([])
+
+
+def test_pairs_that_stay_are_kept_for_validation_only(data):
+    assert all(part.rest is None for part in data.examples(0))
+    assert all(part.rest is not None for part in data.validation())

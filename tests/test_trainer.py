@@ -67,7 +67,7 @@ def losses(monkeypatch):
 def run(panel, out, preset="default", base=FEW, overrides=(), **kwargs):
     """Train on a CPU with one thread."""
     config = load_config(preset, overrides=[*base, *overrides])
-    return train(panel, config, out, device="cpu", **kwargs)
+    return train([panel], config, out, device="cpu", **kwargs)
 
 
 def tensors(path):
@@ -131,11 +131,12 @@ def test_the_folder_is_whole(panel_h5, trained):
     config = load_config("default", overrides=FEW)
     assert (out / "config.yaml").read_text() == dump_config(config)
     made = json.loads((out / "provenance.json").read_text())
+    (of,) = made["panels"]
     with Panel.open(panel_h5) as panel:
-        assert made["panel"] == panel.checksum
-        assert made["num_sites"] == panel.num_sites > 1000
-    assert (made["num_haplotypes"], made["contig"]) == (500, "20")
-    assert (made["num_train_samples"], made["num_validation_samples"]) == (240, 10)
+        assert of["checksum"] == panel.checksum
+        assert of["num_sites"] == panel.num_sites > 1000
+    assert (of["num_haplotypes"], of["contig"]) == (500, "20")
+    assert (of["num_train_samples"], of["num_validation_samples"]) == (240, 10)
     assert (made["command"], made["seed"], made["init"]) == ("ragimpute train x", 1, "")
     assert made["versions"]["torch"] == torch.__version__
     loaded = load_model(out)
@@ -223,7 +224,7 @@ def test_a_panel_of_32_haplotypes_is_learned(tmp_path):
         "mask.curriculum.every_epochs=0", "schedule={name: cosine, warmup_steps: 20}",
         "train.early_stopping.patience=0",
     ])  # fmt: skip
-    train(path, config, tmp_path / "m", device="cpu")
+    train([path], config, tmp_path / "m", device="cpu")
     model = load_model(tmp_path / "m").model
     scores = Scores()
     with Panel.open(path) as panel, torch.no_grad():
@@ -337,7 +338,7 @@ def test_folders_that_cannot_be_used(panel_h5, trained, tmp_path):
     with pytest.raises(ModelError, match="is a file"):
         run(panel_h5, tmp_path / "file")
     with pytest.raises(InputError, match="there is no device 'gpu'"):
-        train(panel_h5, load_config("default"), tmp_path / "m", device="gpu")
+        train([panel_h5], load_config("default"), tmp_path / "m", device="gpu")
 
 
 def test_force_forgets_the_earlier_run(panel_h5, trained, tmp_path):
@@ -394,3 +395,25 @@ def test_a_panel_that_is_too_small(tmp_path):
                 genetic_map=FlatMap())  # fmt: skip
     with pytest.raises(PanelError, match="has 2 samples"):
         run(path, tmp_path / "m")
+
+
+def test_a_copying_model_learns_from_several_panels(panel_h5, tmp_path):
+    other = tmp_path / "other.h5"
+    prepare(example.path("panel.bcf"), other, genetic_map=example.path("chr20.b37.gmap.gz"),
+            region=Region.parse("20:2500000-2700000"))  # fmt: skip
+    config = load_config("default", overrides=FEW)
+    result = train([panel_h5, other], config, tmp_path / "m", device="cpu")
+    made = json.loads((tmp_path / "m" / "provenance.json").read_text())
+    checksums = []
+    for path in (panel_h5, other):
+        with Panel.open(path) as panel:
+            checksums.append(panel.checksum)
+    assert [of["checksum"] for of in made["panels"]] == checksums
+    assert result.history[-1]["r2_all"] > result.history[-1]["ls_r2_all"] - 0.002
+
+
+def test_a_token_model_learns_one_panel(panel_h5, tmp_path):
+    with pytest.raises(ModelError, match="learns one panel; 2 given") as caught:
+        train([panel_h5, panel_h5], load_config("v10-small"), tmp_path / "m", device="cpu")
+    assert "copying" in caught.value.hint
+    assert not (tmp_path / "m").exists()

@@ -51,7 +51,7 @@ def deadly(*args, **kwargs):
     return plain(*args, **kwargs)
 module.{name} = deadly
 panel, preset, out, *overrides = sys.argv[1:]
-train(panel, load_config(preset, overrides=overrides), out, device="cpu")
+train([panel], load_config(preset, overrides=overrides), out, device="cpu")
 """
 
 
@@ -78,7 +78,7 @@ def unbroken(panel_h5, tmp_path_factory):
         if preset not in made:
             made[preset] = tmp_path_factory.mktemp("unbroken") / preset
             config = load_config(preset, overrides=[*RUNS[preset], *SHORT])
-            train(panel_h5, config, made[preset], device="cpu")
+            train([panel_h5], config, made[preset], device="cpu")
         return made[preset]
 
     return get
@@ -115,7 +115,7 @@ def test_killed_and_resumed_is_as_unbroken(
     whole = unbroken(preset)
     assert content(out / STATE) != content(whole / STATE)
     config = load_config(preset, overrides=overrides)
-    result = train(panel_h5, config, out, device="cpu", resume=True)
+    result = train([panel_h5], config, out, device="cpu", resume=True)
     assert len(result.history) == 3
     for file in ("weights.safetensors", "last.safetensors", STATE):
         assert content(out / file) == content(whole / file), file
@@ -143,7 +143,7 @@ def test_two_processes_are_one_with_twice_the_batch(panel_h5, tmp_path, preset):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     config = load_config(preset, overrides=[*runs, "train.batch_size=10"])
-    train(panel_h5, config, tmp_path / "one", device="cpu")
+    train([panel_h5], config, tmp_path / "one", device="cpu")
     two, one = curve(tmp_path / "two"), curve(tmp_path / "one")
     assert [row["step"] for row in two] == [row["step"] for row in one]
     assert one[-1]["step"] > 4
