@@ -19,40 +19,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
 
+from ragimpute.copying_kernel import WORD, carry_haplotype
 from ragimpute.panel import Haplotypes
-
-WORD = 32
-_FAST = {"reassoc", "contract", "nsz", "arcp"}
-
-
-def _trailing_zeros(typing_context, word):
-    """Index of the lowest set bit of a uint64 that is not 0."""
-
-    def codegen(context, builder, signature, args):
-        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.uint64(types.uint64), codegen
-
-
-def _leading_zeros(typing_context, word):
-    """Zero bits above the highest set bit of a uint32 that is not 0."""
-
-    def codegen(context, builder, signature, args):
-        return builder.ctlz(args[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.uint32(types.uint32), codegen
-
-
-# Any: to a type checker the call of an intrinsic takes the typing context too.
-trailing_zeros: Any = intrinsic(_trailing_zeros)
-leading_zeros: Any = intrinsic(_leading_zeros)
 
 
 @dataclass(frozen=True)
@@ -159,241 +130,6 @@ def switch_probs(position_cm: np.ndarray, *, switch_rate: float) -> np.ndarray:
     # A floor of 1e-7 keeps states that share a position apart from a dead end after a mismatch.
     rho = np.maximum(-np.expm1(-switch_rate * gap), 1e-7)
     return np.concatenate([np.ones(min(1, len(position_cm))), rho]).astype(np.float32)
-
-
-@njit(cache=True, nogil=True, fastmath=_FAST)
-def mismatch_words(panel_word, states, target, observed, out):
-    """Mismatching typed sites of each state over one word, as bits."""
-    for s in range(states.shape[0]):
-        out[s] = (panel_word[states[s]] ^ target) & observed
-
-
-@njit(cache=True, nogil=True, fastmath=_FAST)
-def forward_site(f, mismatch, j, rho, scale, err):
-    """One forward step in place; ``f`` times ``scale`` sums to 1; returns the new sum of ``f``."""
-    n = f.shape[0]
-    keep = np.float32((np.float32(1.0) - rho) * scale)
-    enter = np.float32(rho / np.float32(n))
-    hit = np.float32(1.0) - err
-    bit = np.uint32(1) << np.uint32(j)
-    total = np.float32(0.0)
-    for s in range(n):
-        e = err if (mismatch[s] & bit) != np.uint32(0) else hit
-        v = (f[s] * keep + enter) * e
-        f[s] = v
-        total += v
-    return total
-
-
-@njit(cache=True, nogil=True, fastmath=_FAST)
-def forward_rows(start, mismatch, first, last, rho, err, rows):
-    """Forward rows of a word's sites [first, last), each scaled to sum 1, from the row before."""
-    n = start.shape[0]
-    hit = np.float32(1.0) - err
-    for t in range(first, last):
-        j = t - first
-        bit = np.uint32(1) << np.uint32(j)
-        keep = np.float32(1.0) - rho[t]
-        enter = np.float32(rho[t] / np.float32(n))
-        before = start if j == 0 else rows[j - 1]
-        row = rows[j]
-        total = np.float32(0.0)
-        for s in range(n):
-            e = err if (mismatch[s] & bit) != np.uint32(0) else hit
-            v = (before[s] * keep + enter) * e
-            row[s] = v
-            total += v
-        scale = np.float32(1.0) / total
-        for s in range(n):
-            row[s] *= scale
-
-
-@njit(cache=True, nogil=True, fastmath=_FAST)
-def backward_site(b, mismatch, j, rho, err):
-    """``b`` (mean 1, before site j's emission) becomes the row of the site before, mean 1."""
-    n = b.shape[0]
-    hit = np.float32(1.0) - err
-    bit = np.uint32(1) << np.uint32(j)
-    total = np.float32(0.0)
-    for s in range(n):
-        e = err if (mismatch[s] & bit) != np.uint32(0) else hit
-        v = b[s] * e
-        b[s] = v
-        total += v
-    scale = np.float32(np.float32(n) / total)
-    for s in range(n):
-        b[s] *= scale
-    return scale
-
-
-@njit(cache=True, nogil=True, fastmath=_FAST)
-def step_back(b, rho):
-    """Carry ``b`` (mean 1, emission included) over the gap to the site before; the mean stays 1."""
-    keep = np.float32(1.0) - rho
-    for s in range(b.shape[0]):
-        b[s] = b[s] * keep + rho
-
-
-@njit(cache=True, nogil=True)
-def same_slots(before, after, mass, fill):
-    """Where a slot's haplotype changed from one word to the next, its mass becomes ``fill``."""
-    for s in range(before.shape[0]):
-        if before[s] != after[s]:
-            mass[s] = fill
-
-
-@njit(cache=True, nogil=True, fastmath=_FAST)
-def interval_masses(f, b, mass):
-    """Fill ``mass`` (K + 1, 4) with f b, f, b / K and 1 / K of each state; the last row is 0.
-
-    ``f`` sums to 1 at the typed site on the left; ``b`` has mean 1 at the typed site on the right,
-    its emission included. Returns the sum of f b, of f and of b / K.
-    """
-    n = f.shape[0]
-    inverse = np.float32(1.0) / np.float32(n)
-    sum_fb = np.float32(0.0)
-    sum_f = np.float32(0.0)
-    sum_b = np.float32(0.0)
-    for s in range(n):
-        fb = f[s] * b[s]
-        sum_fb += fb
-        sum_f += f[s]
-        sum_b += b[s]
-        mass[s, 0] = fb
-        mass[s, 1] = f[s]
-        mass[s, 2] = b[s] * inverse
-        mass[s, 3] = inverse
-    mass[n, :] = np.float32(0.0)
-    return sum_fb, sum_f, sum_b * inverse
-
-
-@njit(cache=True, nogil=True, fastmath=_FAST)
-def carrier_mass(site, offsets, carriers, row, bits, slot_of, mass, sums):
-    """Add up ``mass`` over the slots of a site's minor-allele carriers into ``sums`` (4,)."""
-    a = np.float32(0.0)
-    b = np.float32(0.0)
-    c = np.float32(0.0)
-    d = np.float32(0.0)
-    if row[site] < 0:
-        for i in range(offsets[site], offsets[site + 1]):
-            k = slot_of[carriers[i]]
-            a += mass[k, 0]
-            b += mass[k, 1]
-            c += mass[k, 2]
-            d += mass[k, 3]
-    else:
-        r = row[site]
-        for w in range(bits.shape[1]):
-            word = bits[r, w]
-            while word != np.uint64(0):
-                k = slot_of[w * 64 + trailing_zeros(word)]
-                word &= word - np.uint64(1)
-                a += mass[k, 0]
-                b += mass[k, 1]
-                c += mass[k, 2]
-                d += mass[k, 3]
-    sums[0] = a
-    sums[1] = b
-    sums[2] = c
-    sums[3] = d
-
-
-@njit(cache=True, nogil=True, fastmath=_FAST)
-def forward_pass(words, states, target, observed, rho, err, checkpoints, mismatch):
-    """Forward rows at the end of each word, scaled to sum 1; returns the log likelihood.
-
-    ``checkpoints`` (W + 1, K): row w is the row before word w's first site, in the slots of word
-    w - 1; row 0 is uniform.
-    """
-    num_typed = rho.shape[0]
-    num_words = words.shape[0]
-    n = states.shape[1]
-    f = checkpoints[num_words]
-    f[:] = np.float32(1.0) / np.float32(n)
-    scale = np.float32(1.0)
-    log_likelihood = 0.0
-    for w in range(num_words):
-        here = states[min(w, states.shape[0] - 1)]
-        for s in range(n):
-            f[s] *= scale
-            checkpoints[w, s] = f[s]
-        scale = np.float32(1.0)
-        if w > 0 and states.shape[0] > 1:
-            same_slots(states[w - 1], here, f, np.float32(0.0))
-        mismatch_words(words[w], here, target[w], observed[w], mismatch)
-        for t in range(w * WORD, min(num_typed, (w + 1) * WORD)):
-            total = forward_site(f, mismatch, t - w * WORD, rho[t], scale, err)
-            log_likelihood += np.log(total)
-            scale = np.float32(1.0) / total
-    for s in range(n):
-        f[s] *= scale
-    return log_likelihood
-
-
-@njit(cache=True, nogil=True, fastmath=_FAST)
-def _carry_interval(start, stop, masses, mass, near, slot_of, compact, sums, out):
-    """Posterior of the minor allele at the sites [start, stop) between two typed sites."""
-    offsets, carriers, row, bits = compact
-    rho_left, rho_right = near
-    fb, f, b = masses
-    for u in range(start, stop):
-        carrier_mass(u, offsets, carriers, row, bits, slot_of, mass, sums)
-        left = rho_left[u]
-        right = rho_right[u]
-        stay = (np.float32(1.0) - left) * (np.float32(1.0) - right)
-        from_left = (np.float32(1.0) - left) * right
-        from_right = left * (np.float32(1.0) - right)
-        total = stay * fb + from_left * f + from_right * b + left * right
-        share = stay * sums[0] + from_left * sums[1] + from_right * sums[2] + left * right * sums[3]
-        out[u] = share / total
-
-
-@njit(cache=True, nogil=True)
-def set_slots(slot_of, states, fill):
-    """Point each haplotype of ``states`` at its slot, or all at ``fill`` where ``fill`` >= 0."""
-    for s in range(states.shape[0]):
-        slot_of[states[s]] = s if fill < 0 else fill
-
-
-@njit(cache=True, nogil=True)
-def _carry_haplotype(
-    words, states, target, observed, rho, err, bounds, near, compact, slot_of, scratch, out
-):
-    """Posterior minor-allele probability of one haplotype at every site, into ``out`` (m,)."""
-    checkpoints, rows, b, mismatch, mass = scratch
-    num_typed = rho.shape[0]
-    num_words = words.shape[0]
-    n = states.shape[1]
-    sums = np.zeros(4, np.float32)
-    forward_pass(words, states, target, observed, rho, err, checkpoints, mismatch)
-    b[:] = np.float32(1.0)
-    for w in range(num_words - 1, -1, -1):
-        here = states[min(w, states.shape[0] - 1)]
-        start = checkpoints[w]
-        if states.shape[0] > 1:
-            if w < num_words - 1:
-                set_slots(slot_of, states[w + 1], n)
-                same_slots(states[w + 1], here, b, np.float32(0.0))
-            if w > 0:
-                same_slots(states[w - 1], here, start, np.float32(0.0))
-        set_slots(slot_of, here, -1)
-        mismatch_words(words[w], here, target[w], observed[w], mismatch)
-        first = w * WORD
-        last = min(num_typed, first + WORD)
-        forward_rows(start, mismatch, first, last, rho, err, rows)
-        for t in range(last - 1, first - 1, -1):
-            if bounds[t + 1] < bounds[t + 2]:
-                masses = interval_masses(rows[t - first], b, mass)
-                _carry_interval(
-                    bounds[t + 1], bounds[t + 2], masses, mass, near, slot_of, compact, sums, out
-                )
-            if t + 1 < num_typed:
-                step_back(b, rho[t + 1])
-            backward_site(b, mismatch, t - first, rho[t], err)
-    rows[0, :] = np.float32(1.0) / np.float32(n)
-    masses = interval_masses(rows[0], b, mass)
-    _carry_interval(bounds[0], bounds[1], masses, mass, near, slot_of, compact, sums, out)
-    set_slots(slot_of, states[0], n)
 
 
 @dataclass(frozen=True)
@@ -523,7 +259,7 @@ def copy_haplotypes(
             if scratch is None or scratch[2].shape[0] != k:
                 scratch = _scratch(len(words), k)
                 slot_of = np.full(window.typed.num_haplotypes, k, dtype=np.int32)
-            _carry_haplotype(
+            carry_haplotype(
                 words, state, target[i], observed[i], rho, err, bounds, near, compact,
                 slot_of, scratch, out[i],
             )  # fmt: skip
@@ -557,5 +293,5 @@ def _scratch(num_words: int, k: int) -> tuple[np.ndarray, ...]:
         np.empty((WORD, k), np.float32),
         np.empty(k, np.float32),
         np.empty(k, np.uint32),
-        np.zeros((k + 1, 4), np.float32),
+        np.zeros((3, k + 1), np.float32),
     )

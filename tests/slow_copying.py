@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ragimpute.copying import WORD, Window
+from ragimpute.copying import Window
+from ragimpute.copying_kernel import WORD
 from ragimpute.panel import Haplotypes
 
 

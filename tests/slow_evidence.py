@@ -20,8 +20,8 @@ import math
 
 from slow_copying import SlowCopying
 
-from ragimpute.copying import WORD
-from ragimpute.evidence import LOGIT_LIMIT, NUM_TOP, TIE
+from ragimpute.copying_kernel import WORD
+from ragimpute.evidence_kernel import LOGIT_LIMIT, NUM_TOP, TIE
 
 
 def logit(p: float) -> float:
