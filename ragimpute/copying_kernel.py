@@ -15,6 +15,9 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 WORD = 32
+# Sums may be reordered, so a loop's last digits depend on how it was compiled. Inlined by force,
+# it is compiled once, within the kernel that the cache keeps; else a process that compiles runs
+# other loops than one that finds them cached (posteriors differed by 4e-7, and ties with them).
 _FAST = {"reassoc", "contract", "nsz", "arcp"}
 
 
@@ -41,14 +44,14 @@ trailing_zeros: Any = intrinsic(_trailing_zeros)
 leading_zeros: Any = intrinsic(_leading_zeros)
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(cache=True, nogil=True, forceinline=True, fastmath=_FAST)
 def mismatch_words(panel_word, states, target, observed, out):
     """Mismatching typed sites of each state over one word, as bits."""
     for s in range(states.shape[0]):
         out[s] = (panel_word[states[s]] ^ target) & observed
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(cache=True, nogil=True, forceinline=True, fastmath=_FAST)
 def forward_site(f, mismatch, j, rho, scale, err):
     """One forward step in place; ``f`` times ``scale`` sums to 1; returns the new sum of ``f``."""
     n = f.shape[0]
@@ -65,7 +68,7 @@ def forward_site(f, mismatch, j, rho, scale, err):
     return total
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(cache=True, nogil=True, forceinline=True, fastmath=_FAST)
 def forward_rows(start, mismatch, first, last, rho, err, rows):
     """Forward rows of a word's sites [first, last), each scaled to sum 1, from the row before."""
     n = start.shape[0]
@@ -88,7 +91,7 @@ def forward_rows(start, mismatch, first, last, rho, err, rows):
             row[s] *= scale
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(cache=True, nogil=True, forceinline=True, fastmath=_FAST)
 def backward_site(b, mismatch, j, rho, err):
     """``b`` (mean 1, before site j's emission) becomes the row of the site before, mean 1."""
     n = b.shape[0]
@@ -106,7 +109,7 @@ def backward_site(b, mismatch, j, rho, err):
     return scale
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(cache=True, nogil=True, forceinline=True, fastmath=_FAST)
 def step_back(b, rho):
     """Carry ``b`` (mean 1, emission included) over the gap to the site before; the mean stays 1."""
     keep = np.float32(1.0) - rho
@@ -114,7 +117,7 @@ def step_back(b, rho):
         b[s] = b[s] * keep + rho
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def same_slots(before, after, mass, fill):
     """Where a slot's haplotype changed from one word to the next, its mass becomes ``fill``."""
     for s in range(before.shape[0]):
@@ -122,7 +125,7 @@ def same_slots(before, after, mass, fill):
             mass[s] = fill
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(cache=True, nogil=True, forceinline=True, fastmath=_FAST)
 def interval_masses(f, b, mass):
     """Fill ``mass`` (3, K + 1) with f b, f and b / K of each state; the last column is 0.
 
@@ -150,7 +153,7 @@ def interval_masses(f, b, mass):
     return sum_fb, sum_f, sum_b * inverse
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(cache=True, nogil=True, forceinline=True, fastmath=_FAST)
 def carrier_mass(site, offsets, carriers, row, bits, slot_of, mass, sums):
     """Add up ``mass`` over the slots of a site's minor-allele carriers into ``sums`` (4,).
 
@@ -186,7 +189,7 @@ def carrier_mass(site, offsets, carriers, row, bits, slot_of, mass, sums):
     sums[3] = np.float32(num) / np.float32(n)
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(cache=True, nogil=True, forceinline=True, fastmath=_FAST)
 def forward_pass(words, states, target, observed, rho, err, checkpoints, mismatch):
     """Forward rows at the end of each word, scaled to sum 1; returns the log likelihood.
 
@@ -218,7 +221,7 @@ def forward_pass(words, states, target, observed, rho, err, checkpoints, mismatc
     return log_likelihood
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(cache=True, nogil=True, forceinline=True, fastmath=_FAST)
 def _carry_interval(start, stop, masses, mass, near, slot_of, compact, sums, out):
     """Posterior of the minor allele at the sites [start, stop) between two typed sites."""
     offsets, carriers, row, bits = compact
@@ -236,7 +239,7 @@ def _carry_interval(start, stop, masses, mass, near, slot_of, compact, sums, out
         out[u] = share / total
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def set_slots(slot_of, states, fill):
     """Point each haplotype of ``states`` at its slot, or all at ``fill`` where ``fill`` >= 0."""
     for s in range(states.shape[0]):

@@ -1,0 +1,48 @@
+"""A kernel gives the same bytes in the process that compiles it as in those that find it cached."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = """
+import hashlib
+import numpy as np
+from slow_copying import mosaic_panel, window_of
+from ragimpute.copying import CopyingParameters, copy_haplotypes
+from ragimpute.copying_kernel import carry_haplotype
+from ragimpute.evidence import collect_evidence, pairs_in_doubt
+rng = np.random.default_rng(1)
+alleles = mosaic_panel(rng, 600, 204, num_founders=30)
+window = window_of(alleles, np.cumsum(rng.exponential(0.005, 600)), np.arange(0, 600, 6))
+target = np.ascontiguousarray(alleles[window.typed_index][:, :20])
+states = np.arange(20, 204, dtype=np.int32)[None]
+parameters = CopyingParameters(5.0, 1e-3)
+prob = copy_haplotypes(window, target, parameters, states=lambda i: states)
+observed = np.zeros(prob.shape, bool)
+observed[:, window.typed_index] = True
+pairs = pairs_in_doubt(prob, observed)
+assert len(pairs) > 500
+evidence = collect_evidence(window, target, parameters, pairs, states=lambda i: states)
+for array in (prob, evidence):
+    print(hashlib.sha256(array.tobytes()).hexdigest())
+print(sum(carry_haplotype.stats.cache_hits.values()))
+"""
+
+
+def test_compiled_and_cached_kernels_agree(tmp_path):
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
+    seen = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT],
+            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": path},
+            capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        seen.append(done.stdout.split())
+    (*compiled, no_hits), (*cached, hits) = seen
+    assert (no_hits, hits) == ("0", "1")
+    assert compiled == cached
