@@ -8,7 +8,6 @@ every training mask. Large panels get inverted lists (IVF), small ones an exhaus
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -22,12 +21,17 @@ import faiss
 import numpy as np
 
 from ragimpute.errors import PanelError
+from ragimpute.index_manifest import (
+    FORMAT,
+    FORMAT_VERSION,
+    MANIFEST,
+    manifest_digest,
+    read_manifest,
+    sha256_of,
+)
 from ragimpute.match import marker_mask
 from ragimpute.panel import Panel
 
-FORMAT = "ragimpute-index"
-FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
 # Below this size, searching every haplotype is faster than training and probing lists.
 IVF_FROM_HAPLOTYPES = 20_000
 # Distances below which a search takes one thread: on two busy cores, 6 queries of 500 haplotypes
@@ -269,7 +273,7 @@ class WindowIndex:
             for w in range(len(self.windows)):
                 name = f"window_{w:05d}.faiss"
                 faiss.write_index_binary(self._index(w), str(temporary / name))
-                files.append({"file": name, "sha256": _sha256(temporary / name)})
+                files.append({"file": name, "sha256": sha256_of(temporary / name)})
             marker_bits = np.packbits(self.markers)
             manifest = {
                 "format": FORMAT,
@@ -287,7 +291,7 @@ class WindowIndex:
                 "windows": self.windows.tolist(),
                 "files": files,
             }
-            manifest["manifest_sha256"] = _manifest_digest(manifest)
+            manifest["manifest_sha256"] = manifest_digest(manifest)
             text = json.dumps(manifest, indent=1)
             (temporary / MANIFEST).write_text(text + "\n")
             num_bytes = sum(file.stat().st_size for file in temporary.iterdir())
@@ -325,7 +329,7 @@ class WindowIndex:
         def load(window: int) -> faiss.IndexBinary:
             entry = files[window]
             file = path / entry["file"]
-            if not file.is_file() or _sha256(file) != entry["sha256"]:
+            if not file.is_file() or sha256_of(file) != entry["sha256"]:
                 state = "does not match its checksum" if file.is_file() else "is missing"
                 raise PanelError(
                     f"index {path} is damaged: {entry['file']} {state}",
@@ -352,62 +356,6 @@ class WindowIndex:
             indexes={},
             load=load,
         )
-
-
-def read_manifest(path: str | Path) -> dict:
-    """The manifest of an index folder, checked for form and version.
-
-    Raises
-    ------
-    PanelError
-        If ``path`` is not an index folder of this version.
-    """
-    path = Path(path)
-    file = path / MANIFEST
-    if not file.is_file():
-        problem = "does not exist" if not path.exists() else f"holds no {MANIFEST}"
-        raise PanelError(f"index {path} {problem}", hint="make one with ragimpute index")
-    needed: dict[str, Any] = {
-        "manifest_sha256": str,
-        "panel_checksum": str,
-        "num_haplotypes": int,
-        "num_sites": int,
-        "markers_hex": str,
-        "kind": str,
-        "num_lists": int,
-        "num_probes": int,
-        "recall_at_10": (int, float),
-        "windows": list,
-        "files": list,
-    }
-    try:
-        manifest = json.loads(file.read_text())
-        version = manifest.get("format_version")
-        fits = manifest.get("format") == FORMAT and all(
-            isinstance(manifest.get(key), kind) for key, kind in needed.items()
-        )
-        fits = fits and len(manifest["windows"]) == len(manifest["files"])
-    except (OSError, UnicodeDecodeError, ValueError, AttributeError) as error:
-        raise PanelError(
-            f"index {path} is damaged: {MANIFEST} cannot be read", hint="make it again"
-        ) from error
-    if not fits or version != FORMAT_VERSION:
-        raise PanelError(
-            f"index {path} is not an index of version {FORMAT_VERSION} (found version {version})",
-            hint="make it again with ragimpute index",
-        )
-    if manifest["manifest_sha256"] != _manifest_digest(manifest):
-        raise PanelError(
-            f"index {path} is damaged: {MANIFEST} does not match its checksum",
-            hint="make it again with ragimpute index",
-        )
-    return manifest
-
-
-def _manifest_digest(manifest: dict) -> str:
-    """Checksum of a manifest's other entries."""
-    rest = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def build_index(
@@ -489,12 +437,3 @@ def _build_one(
     found, ids = index.search(queries, k)
     # Ties make ids ambiguous: a hit is a neighbour no farther than the exact k-th.
     return index, float(((found <= true[:, -1:]) & (ids >= 0)).mean())
-
-
-def _sha256(file: Path) -> str:
-    """Checksum of a file."""
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

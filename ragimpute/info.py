@@ -144,7 +144,7 @@ def _describe_panel(path: Path, panel: Any) -> Rows:
 
 def _describe_index(path: Path) -> Rows:
     """An index folder."""
-    from ragimpute.index import read_manifest
+    from ragimpute.index_manifest import read_manifest
 
     manifest = read_manifest(path)
     files = [path / entry["file"] for entry in manifest["files"]]

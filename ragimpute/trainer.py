@@ -9,12 +9,11 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -24,14 +23,15 @@ from torch import Tensor
 from ragimpute.checkpoint import PROVENANCE, load_model, load_weights, save_model, versions
 from ragimpute.config import RunConfig, dump_config
 from ragimpute.correction import choose_device
-from ragimpute.dataset import TokenBatches, split_samples
+from ragimpute.dataset import TokenBatches
 from ragimpute.errors import ModelError
-from ragimpute.evidence_dataset import EvidenceBatches, PooledEvidenceBatches
+from ragimpute.evidence_dataset import EvidenceBatches
 from ragimpute.losses import compute_loss
 from ragimpute.model.bert_rag import BERTWithRAG, build
 from ragimpute.panel import Panel
 from ragimpute.schedule import rate_factor
 from ragimpute.tracking import Tracker, check_trackers, open_trackers
+from ragimpute.training_batches import describe_panel, make_batches
 from ragimpute.training_state import (
     LAST,
     METRICS,
@@ -44,16 +44,6 @@ from ragimpute.training_state import (
 from ragimpute.validation import figure_of, score_model
 
 Progress = Callable[[str, int, int], None]
-
-
-class Batches(Protocol):
-    """What the loop asks of a data set."""
-
-    def num_train_batches(self, epoch: int) -> int: ...
-
-    def train_batches(self, epoch: int, first_step: int = 0) -> Iterator[dict[str, Tensor]]: ...
-
-    def validation_batches(self) -> Iterator[dict[str, Tensor]]: ...
 
 
 def train(
@@ -121,7 +111,7 @@ def train(
         start = _initialise(model, config, data, init)
         provenance = {
             "command": command,
-            "panels": [_describe(panel, config) for panel in panels],
+            "panels": [describe_panel(panel, config) for panel in panels],
             "seed": settings.seed,
             "init": str(init) if init else "",
             "device": str(accelerator.device),
@@ -265,69 +255,6 @@ def _accelerator(device: torch.device, precision: str) -> Accelerator:
         mixed_precision=precision,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
-
-
-def make_batches(
-    panels: Sequence[Panel],
-    config: RunConfig,
-    index: str | Path | None,
-    threads: int,
-    num_processes: int = 1,
-) -> Any:
-    """The data set that a config's fusion learns from."""
-    several = config.model_copy(
-        update={
-            "train": config.train.model_copy(
-                update={"batch_size": config.train.batch_size * num_processes}
-            )
-        }
-    )
-    seed = config.train.seed
-    if config.model.fusion.name == "copying":
-        parts = []
-        for panel in panels:
-            train_samples, held_out = _split(panel, config)
-            parts.append(
-                EvidenceBatches(
-                    panel, several, seed=seed, threads=threads,
-                    train_samples=train_samples, validation_samples=held_out,
-                )
-            )  # fmt: skip
-        return parts[0] if len(parts) == 1 else PooledEvidenceBatches(parts)
-    if len(panels) != 1:
-        raise ModelError(
-            f"config {config.name} is a token model, which learns one panel; {len(panels)} given",
-            hint="give one panel, or train a copying model such as default",
-        )
-    from ragimpute.index import WindowIndex
-
-    panel = panels[0]
-    train_samples, held_out = _split(panel, config)
-    found = WindowIndex.open(index, panel) if index is not None else WindowIndex.build(panel)
-    return TokenBatches(
-        panel, found, several, seed=seed, train_samples=train_samples, validation_samples=held_out
-    )
-
-
-def _split(panel: Panel, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
-    """The samples of a panel that are trained on, and those that validate."""
-    data = config.data
-    return split_samples(
-        panel, data.validation_share, data.max_validation_samples, config.train.seed
-    )
-
-
-def _describe(panel: Panel, config: RunConfig) -> dict[str, Any]:
-    """What provenance.json keeps of a panel."""
-    train_samples, held_out = _split(panel, config)
-    return {
-        "checksum": panel.checksum,
-        "contig": panel.contig,
-        "num_haplotypes": panel.num_haplotypes,
-        "num_sites": panel.num_sites,
-        "num_train_samples": len(train_samples),
-        "num_validation_samples": len(held_out),
-    }
 
 
 def _check_folder(out: Path, *, resume: bool, force: bool) -> None:

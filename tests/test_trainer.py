@@ -17,12 +17,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from ragimpute import example, trainer
 from ragimpute.checkpoint import load_model, load_weights
 from ragimpute.config import dump_config, load_config, preset_names
-from ragimpute.dataset import split_samples
 from ragimpute.errors import InputError, ModelError, PanelError
 from ragimpute.panel import Panel, write_panel
 from ragimpute.prepare import prepare
 from ragimpute.sites import Region
-from ragimpute.trainer import make_batches, train
+from ragimpute.trainer import train
+from ragimpute.training_batches import make_batches
 from ragimpute.training_state import STATE
 from ragimpute.validation import Scores, score_model
 from ragimpute.vcf import PanelStream
@@ -189,8 +189,7 @@ def test_the_best_epoch_is_kept(panel_h5, trained):
     result, out, _, _ = trained
     config = load_config("default", overrides=FEW)
     with Panel.open(panel_h5) as panel:
-        split = split_samples(panel, 0.1, 10, 1)
-        data = make_batches(panel, config, None, *split, 1)
+        data = make_batches([panel], config, None, 1)
         scores = score_model(load_model(out).model, data, config.loss, 0,
                              device=torch.device("cpu"))  # fmt: skip
     best = max(row["r2_all"] for row in result.history)
@@ -229,8 +228,7 @@ def test_a_panel_of_32_haplotypes_is_learned(tmp_path):
     scores = Scores()
     with Panel.open(path) as panel, torch.no_grad():
         assert panel.num_haplotypes == 32
-        split = split_samples(panel, 0.1, 2, config.train.seed)
-        data = make_batches(panel, config, None, *split, 1)
+        data = make_batches([panel], config, None, 1)
         for batch in data.train_batches(99):  # under masks that it has not seen
             outputs = model(batch)
             nothing = {h: np.zeros(batch["mask"].shape) for h in ("h1", "h2")}

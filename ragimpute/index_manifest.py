@@ -1,0 +1,79 @@
+"""The manifest of an index folder: what it was made from, and the checksum of every file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from ragimpute.errors import PanelError
+
+FORMAT = "ragimpute-index"
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+
+
+def read_manifest(path: str | Path) -> dict:
+    """The manifest of an index folder, checked for form and version.
+
+    Raises
+    ------
+    PanelError
+        If ``path`` is not an index folder of this version.
+    """
+    path = Path(path)
+    file = path / MANIFEST
+    if not file.is_file():
+        problem = "does not exist" if not path.exists() else f"holds no {MANIFEST}"
+        raise PanelError(f"index {path} {problem}", hint="make one with ragimpute index")
+    needed: dict[str, Any] = {
+        "manifest_sha256": str,
+        "panel_checksum": str,
+        "num_haplotypes": int,
+        "num_sites": int,
+        "markers_hex": str,
+        "kind": str,
+        "num_lists": int,
+        "num_probes": int,
+        "recall_at_10": (int, float),
+        "windows": list,
+        "files": list,
+    }
+    try:
+        manifest = json.loads(file.read_text())
+        version = manifest.get("format_version")
+        fits = manifest.get("format") == FORMAT and all(
+            isinstance(manifest.get(key), kind) for key, kind in needed.items()
+        )
+        fits = fits and len(manifest["windows"]) == len(manifest["files"])
+    except (OSError, UnicodeDecodeError, ValueError, AttributeError) as error:
+        raise PanelError(
+            f"index {path} is damaged: {MANIFEST} cannot be read", hint="make it again"
+        ) from error
+    if not fits or version != FORMAT_VERSION:
+        raise PanelError(
+            f"index {path} is not an index of version {FORMAT_VERSION} (found version {version})",
+            hint="make it again with ragimpute index",
+        )
+    if manifest["manifest_sha256"] != manifest_digest(manifest):
+        raise PanelError(
+            f"index {path} is damaged: {MANIFEST} does not match its checksum",
+            hint="make it again with ragimpute index",
+        )
+    return manifest
+
+
+def manifest_digest(manifest: dict) -> str:
+    """Checksum of a manifest's other entries."""
+    rest = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def sha256_of(file: Path) -> str:
+    """Checksum of a file."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
