@@ -189,12 +189,13 @@ class LossConfig(_Group):
 
 
 class OptimizerConfig(_Group):
-    """Adam or AdamW; fused where there is CUDA."""
+    """Adam or AdamW."""
 
     name: Literal["adam", "adamw"] = "adam"
     lr: Positive = 1e-5
     betas: tuple[BelowOne, BelowOne] = (0.9, 0.999)
     weight_decay: float = Field(default=0.01, ge=0)
+    fused: bool = True  # on CUDA; elsewhere of no effect
 
 
 class ScheduleConfig(_Group):
@@ -231,6 +232,7 @@ class TrainConfig(_Group):
     max_steps: int | None = Field(default=None, ge=1)
     clip: float = Field(default=1.0, ge=0)  # 0: no clipping
     precision: Literal["no", "fp16", "bf16"] = "no"
+    tf32: bool = True  # on CUDA; elsewhere of no effect
     compile: bool = False
     log_every: int = Field(default=1000, ge=1)
     checkpoint_every: int = Field(default=500, ge=1)

@@ -16,8 +16,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor
 
 from ragimpute.checkpoint import PROVENANCE, load_model, load_weights, save_model, versions
@@ -32,6 +30,8 @@ from ragimpute.panel import Panel
 from ragimpute.schedule import rate_factor
 from ragimpute.tracking import Tracker, check_trackers, open_trackers
 from ragimpute.training_batches import describe_panel, make_batches
+from ragimpute.training_failures import check_loss, memory_explained
+from ragimpute.training_processes import make_accelerator, share_batch
 from ragimpute.training_state import (
     LAST,
     METRICS,
@@ -44,6 +44,7 @@ from ragimpute.training_state import (
 from ragimpute.validation import figure_of, score_model
 
 Progress = Callable[[str, int, int], None]
+EpochReport = Callable[[dict[str, float], int, bool], None]
 
 
 def train(
@@ -59,6 +60,7 @@ def train(
     force: bool = False,
     progress: Progress | None = None,
     report_line: Callable[[str], None] | None = None,
+    report_epoch: EpochReport | None = None,
     command: str = "",
 ) -> TrainResult:
     """Train a model on one panel, or a copying model on several, and write its folder.
@@ -81,8 +83,9 @@ def train(
         "auto", "cpu" or "cuda"; CPU threads.
     force
         Replace a model in ``out``.
-    progress, report_line
-        Called as ``progress(stage, done, total)``; called with a line for each epoch.
+    progress, report_line, report_epoch
+        Called as ``progress(stage, done, total)``; with a line for each epoch; and with an epoch's
+        figures, as ``report_epoch(row, epochs, improved)``, where the row is that of metrics.csv.
     command
         Recorded in provenance.json.
 
@@ -98,13 +101,15 @@ def train(
     if where.index is not None:
         torch.cuda.set_device(where)
     settings = config.train
-    accelerator = _accelerator(where, settings.precision)
-    torch.backends.cuda.matmul.allow_tf32 = True
+    accelerator = make_accelerator(where, settings.precision)
+    torch.backends.cuda.matmul.allow_tf32 = settings.tf32
+    torch.backends.cudnn.allow_tf32 = settings.tf32
     torch.manual_seed(settings.seed)
     tick = _no_progress if progress is None or not accelerator.is_main_process else progress
     check_trackers(config)
     _check_folder(out, resume=resume, force=force)
     with ExitStack() as stack:
+        stack.enter_context(memory_explained(config))
         panels = [stack.enter_context(Panel.open(path)) for path in panel_paths]
         model = build(config.model)
         data = make_batches(panels, config, index, threads, accelerator.num_processes)
@@ -125,7 +130,7 @@ def train(
             num_processes=accelerator.num_processes,
         )
         if resume:
-            state.load(out / STATE, model, optimizer)
+            state.load(out / STATE, model, optimizer, accelerator.scaler)
         steps_per_epoch = -(-data.num_train_batches(0) // settings.accumulation)
         total_steps = min(settings.epochs * steps_per_epoch, settings.max_steps or math.inf)
         factor = rate_factor(config.schedule, int(total_steps))
@@ -153,7 +158,7 @@ def train(
 
         def save_state() -> None:
             if accelerator.is_main_process:
-                state.save(out / STATE, plain, optimizer)
+                state.save(out / STATE, plain, optimizer, accelerator.scaler)
 
         try:
             while state.epoch < settings.epochs and not state.finished:
@@ -169,7 +174,7 @@ def train(
                     begin = state.batch - state.batch % settings.accumulation
                     group = min(settings.accumulation, num_batches - begin)
                     complete = state.batch + 1 == begin + group
-                    batch = _share(batch, accelerator)
+                    batch = share_batch(batch, accelerator)
                     with nullcontext() if complete else accelerator.no_sync(model):
                         with accelerator.autocast():
                             loss, _ = compute_loss(
@@ -177,7 +182,7 @@ def train(
                                 mean_weight=mean_over_processes,
                             )  # fmt: skip
                         mean_loss = float(mean_over_processes(loss.detach()))
-                        _check_loss(mean_loss, state, out)
+                        check_loss(mean_loss, state, out)
                         accelerator.backward(loss / group)
                     state.batch += 1
                     state.loss_sum += mean_loss
@@ -221,6 +226,8 @@ def train(
                         tracker.log(values, state.step)
                     if report_line is not None:
                         report_line(epoch_line(row, settings.epochs))
+                    if report_epoch is not None:
+                        report_epoch(row, settings.epochs, improved)
                 patience = settings.early_stopping.patience
                 state.stopped_early = 0 < patience <= epoch + 1 - state.best_epoch
                 reached = settings.max_steps is not None and state.step >= settings.max_steps
@@ -229,12 +236,6 @@ def train(
                 save_state()
             if accelerator.is_main_process:
                 state.save_last(out, plain, config)
-        except torch.cuda.OutOfMemoryError as error:
-            raise _out_of_memory(config) from error
-        except RuntimeError as error:
-            if "alloc" in str(error) and "memory" in str(error):
-                raise _out_of_memory(config) from error
-            raise
         finally:
             for tracker in trackers:
                 tracker.close()
@@ -243,18 +244,6 @@ def train(
     result.stopped_early = state.stopped_early
     result.seconds = time.perf_counter() - began
     return result
-
-
-def _accelerator(device: torch.device, precision: str) -> Accelerator:
-    """What runs the loop on the device, alone or as one of several processes."""
-    # Accelerate holds on to the device and precision of a process's first run.
-    if AcceleratorState._shared_state and AcceleratorState().num_processes == 1:
-        AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(
-        cpu=device.type == "cpu",
-        mixed_precision=precision,
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
-    )
 
 
 def _check_folder(out: Path, *, resume: bool, force: bool) -> None:
@@ -308,10 +297,11 @@ def _optimizer(
     model: BERTWithRAG, config: RunConfig, device: torch.device
 ) -> torch.optim.Optimizer:
     """Adam or AdamW, fused on CUDA."""
+    fused = config.optimizer.fused and device.type == "cuda"
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer.name]
     return kind(
         model.parameters(), lr=config.optimizer.lr, betas=config.optimizer.betas,
-        weight_decay=config.optimizer.weight_decay, fused=device.type == "cuda" or None,
+        weight_decay=config.optimizer.weight_decay, fused=fused or None,
     )  # fmt: skip
 
 
@@ -327,19 +317,6 @@ def _prepare_epoch(
             data.refresh_references(
                 model, state.epoch, accelerator.device, keep_weights=state.batch > 0
             )
-
-
-def _share(batch: dict[str, Tensor], accelerator: Accelerator) -> dict[str, Tensor]:
-    """This process's rows of a batch, on its device."""
-    world, rank = accelerator.num_processes, accelerator.process_index
-    if world > 1:
-        rows = len(next(iter(batch.values())))
-        mine = torch.arange(min(rank, rows - 1), rows, world)
-        batch = {name: value[mine] for name, value in batch.items()}
-        if rank >= rows:  # every process needs a row; this one does not count
-            for label in ("label_h1", "label_h2"):
-                batch[label] = torch.full_like(batch[label], -1)
-    return {name: value.to(accelerator.device) for name, value in batch.items()}
 
 
 def _validate(
@@ -360,32 +337,6 @@ def _validate(
         total = torch.from_numpy(scores.state()).to(accelerator.device)
         scores.load_state(accelerator.reduce(total, reduction="sum").cpu().numpy())
     return scores.row()
-
-
-def _check_loss(loss: float, state: TrainingState, out: Path) -> None:
-    """Stop where the loss is no longer a number."""
-    if math.isfinite(loss):
-        return
-    kept = "none" if math.isinf(state.best) else "the initial weights"
-    if state.best_epoch:
-        kept = f"epoch {state.best_epoch}'s weights"
-    raise ModelError(
-        f"the loss is {loss} at step {state.step + 1} (epoch {state.epoch + 1}); "
-        f"last good checkpoint in {out}: {kept}",
-        hint="lower optimizer.lr, raise schedule.warmup_steps, or set train.precision=no",
-    )
-
-
-def _out_of_memory(config: RunConfig) -> ModelError:
-    """What to change when memory runs out."""
-    data, model = config.data, config.model
-    return ModelError(
-        f"out of memory with train.batch_size={config.train.batch_size}, "
-        f"data.num_retrieved={data.num_retrieved}, data.max_sites={data.max_sites}",
-        hint="lower train.batch_size (and raise train.accumulation), then data.num_retrieved or "
-        "data.max_sites"
-        + ("" if model.encoder.checkpointing else ", or set model.encoder.checkpointing=true"),
-    )
 
 
 __all__ = ["TrainResult", "load_weights", "make_batches", "train"]

@@ -22,7 +22,7 @@ from ragimpute.errors import ModelError
 STATE = "state.safetensors"
 LAST = "last.safetensors"
 METRICS = "metrics.csv"
-_FORMAT = "1"
+_FORMAT = "2"
 _KEPT = ("epoch", "batch", "step", "loss_sum", "history", "best", "best_epoch", "finished",
          "stopped_early", "config_text", "panel_checksum", "num_processes")  # fmt: skip
 
@@ -60,8 +60,18 @@ class TrainingState:
     finished: bool = False
     stopped_early: bool = False
 
-    def save(self, path: Path, model: torch.nn.Module, optimizer: Any) -> None:
-        """Write weights, optimiser state and random state under a temporary name, then rename."""
+    def save(self, path: Path, model: torch.nn.Module, optimizer: Any, scaler: Any = None) -> None:
+        """Write all that a run goes on from under a temporary name, then rename.
+
+        Parameters
+        ----------
+        path
+            To write.
+        model, optimizer
+            Their weights and moments, and torch's random state, are kept.
+        scaler
+            The GradScaler of an fp16 run: its scale, and the steps since that was changed.
+        """
         tensors = {f"model.{k}": v.detach().cpu().clone() for k, v in model.state_dict().items()}
         scalars: dict[str, float] = {}
         for i, values in optimizer.state_dict()["state"].items():
@@ -74,7 +84,12 @@ class TrainingState:
         if torch.cuda.is_available():
             tensors["random.cuda"] = torch.cuda.get_rng_state().cpu()
         where = {name: getattr(self, name) for name in _KEPT}
-        about = {"format": _FORMAT, "state": json.dumps(where), "scalars": json.dumps(scalars)}
+        about = {
+            "format": _FORMAT,
+            "state": json.dumps(where),
+            "scalars": json.dumps(scalars),
+            "scaler": json.dumps(scaler.state_dict() if scaler is not None else {}),
+        }
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(handle)
         try:
@@ -85,7 +100,7 @@ class TrainingState:
             Path(name).unlink(missing_ok=True)
             raise
 
-    def load(self, path: Path, model: torch.nn.Module, optimizer: Any) -> None:
+    def load(self, path: Path, model: torch.nn.Module, optimizer: Any, scaler: Any = None) -> None:
         """Take over a state that :meth:`save` wrote.
 
         Raises
@@ -101,6 +116,7 @@ class TrainingState:
                 raise ValueError(f"it is of format {about.get('format')}, not {_FORMAT}")
             where = {name: json.loads(about["state"])[name] for name in _KEPT}
             scalars = json.loads(about["scalars"])
+            scaling = json.loads(about["scaler"])
         except (SafetensorError, OSError, ValueError, KeyError) as error:
             raise ModelError(
                 f"state {path} cannot be read: {error}", hint="train again with --force"
@@ -127,6 +143,8 @@ class TrainingState:
                 moments.setdefault(int(i), {})[key] = value
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        if scaler is not None and scaling:  # none is kept by a run on a CPU, which needs none
+            scaler.load_state_dict(scaling)
         torch.set_rng_state(tensors["random.cpu"])
         if "random.cuda" in tensors and torch.cuda.is_available():
             torch.cuda.set_rng_state(tensors["random.cuda"])

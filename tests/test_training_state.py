@@ -162,11 +162,12 @@ def rewrite(path, **about):
 @pytest.mark.parametrize(
     ("about", "message"),
     [
-        ({"format": "0"}, "cannot be read: it is of format 0, not 1"),
+        ({"format": "0"}, "cannot be read: it is of format 0, not 2"),
         ({"format": None}, "of format None"),
         ({"state": "{"}, "cannot be read"),
         ({"state": "{}"}, "cannot be read"),
         ({"scalars": None}, "cannot be read"),
+        ({"scaler": None}, "cannot be read"),
     ],
 )
 def test_another_format(saved, about, message):
