@@ -44,14 +44,16 @@ class TensorBoardTracker:
 
 
 class WandbTracker:
-    """A Weights & Biases run; offline unless the user logged in or set WANDB_MODE."""
+    """A Weights & Biases run; offline unless WANDB_API_KEY or WANDB_MODE is set."""
 
     def __init__(self, folder: Path, config: RunConfig) -> None:
-        import wandb
-
         mode: Any = os.environ.get("WANDB_MODE") or (
             "online" if os.environ.get("WANDB_API_KEY") else "offline"
         )
+        if mode != "online":  # wandb would report its own errors to its makers
+            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        import wandb
+
         self._run: Any = wandb.init(
             project=config.train.trackers.wandb_project,
             name=config.name,
@@ -71,9 +73,11 @@ class MlflowTracker:
     """An MLflow run in ``folder/mlruns``, or where MLFLOW_TRACKING_URI says."""
 
     def __init__(self, folder: Path, config: RunConfig) -> None:
+        # MLflow counts its users by a web service, from its import on.
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         import mlflow
 
-        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         uri = os.environ.get("MLFLOW_TRACKING_URI") or (folder / "mlruns").resolve().as_uri()
         mlflow.set_tracking_uri(uri)
         mlflow.set_experiment(config.train.trackers.mlflow_experiment)
