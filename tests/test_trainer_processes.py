@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ragimpute import example
 from ragimpute.checkpoint import load_model
@@ -138,6 +139,13 @@ LAUNCHERS = {
 }  # fmt: skip
 
 
+def steps_of(out):
+    """The training loss by step, from TensorBoard's files."""
+    events = EventAccumulator(str(out / "tensorboard"))
+    events.Reload()
+    return {e.step: e.value for e in events.Scalars("train/loss")}
+
+
 @pytest.mark.parametrize(
     ("preset", "launcher"),
     [("default", "torchrun"), ("v10-small", "torchrun"), ("v10-small", "accelerate")],
@@ -162,6 +170,9 @@ def test_two_processes_are_one_with_twice_the_batch(panel_h5, tmp_path, preset, 
         assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-4)
         assert a["r2_all"] == pytest.approx(b["r2_all"], abs=1e-3)
         assert a["ls_r2_all"] == pytest.approx(b["ls_r2_all"], abs=1e-6)
+    by_step = steps_of(tmp_path / "one")
+    assert len(by_step) == one[-1]["step"]
+    assert steps_of(tmp_path / "two") == pytest.approx(by_step, rel=1e-4)
     # The main process alone reports and writes.
     assert done.stdout.count("best epoch") == 1
     assert done.stderr.count("epoch 1/2  train loss") == 1

@@ -74,7 +74,9 @@ def test_commands_parse(page):
 
     from ragimpute.cli import app
 
-    commands = re.findall(r"^(?:torchrun.* -m )?ragimpute (.+)$", page, re.MULTILINE)
+    commands = re.findall(
+        r"^(?:(?:torchrun|accelerate launch) .*-m )?ragimpute (.+)$", page, re.MULTILINE
+    )
     assert len(commands) >= 10
     seen = set()
     for command in commands:
