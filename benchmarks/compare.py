@@ -286,11 +286,11 @@ def describe_versions(tools: list[Tool]) -> dict[str, str]:
     return versions | {name: importlib.metadata.version(name) for name in _LIBRARIES}
 
 
-def describe_command(arguments: list[str]) -> str:
+def describe_command(arguments: list[str], program: str = "compare.py") -> str:
     """The command; of paths that lead out of the checkout the last part alone."""
     outside = ("/", "../", "~")
     short = [Path(text).name if text.startswith(outside) else text for text in arguments]
-    return shlex.join(["python", "benchmarks/compare.py", *short])
+    return shlex.join(["python", f"benchmarks/{program}", *short])
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

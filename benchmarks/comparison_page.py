@@ -183,6 +183,16 @@ def accuracy_plot(density: dict) -> Figure:
     return r2_by_maf(lines)
 
 
+def about_table(machine: dict, versions: dict[str, str]) -> str:
+    """Rows of a table: the machine, then versions."""
+    about = [
+        ("machine", f"{machine['cpu']}, {machine['cores']} cores, "
+                    f"{machine['memory_gib']} GiB, {machine['system']}"),
+        *versions.items(),
+    ]  # fmt: skip
+    return "\n".join(f"| {name} | {value} |" for name, value in about)
+
+
 def write_page(results: dict, path: Path) -> None:
     """Write the page and its plots.
 
@@ -194,12 +204,7 @@ def write_page(results: dict, path: Path) -> None:
         The page; PNG files go to ``images`` beside it, under the names of data set and density.
     """
     reference = reference_of(results)
-    machine, versions = results["machine"], results["versions"]
-    about = [
-        ("machine", f"{machine['cpu']}, {machine['cores']} cores, "
-                    f"{machine['memory_gib']} GiB, {machine['system']}"),
-        *versions.items(),
-    ]  # fmt: skip
+    versions = results["versions"]
     tools = [row["tool"] for row in results["data"][0]["densities"][0]["runs"]]
     names = [f"{name} {versions.get(name, '')}".strip() for name in dict.fromkeys(tools)]
     repeats = results["repeats"]
@@ -207,7 +212,7 @@ def write_page(results: dict, path: Path) -> None:
         _HEAD.format(
             tools=", ".join(names), date=results["date"], command=results["command"],
             repeats=f"{repeats} run{'s' if repeats > 1 else ''}", reference=reference,
-            about="\n".join(f"| {name} | {value} |" for name, value in about),
+            about=about_table(results["machine"], versions),
         )
     ]  # fmt: skip
     if results["notes"]:
