@@ -58,14 +58,27 @@ def test_every_preset_loads_and_comes_back(name, write):
         assert config.mask == full.mask
 
 
-def test_v10_has_the_original_numbers():
-    c = load_config("v10")
+@pytest.mark.parametrize(
+    ("name", "fusion", "masks", "levels"),
+    [
+        ("v2", "concat", ["random"], False),
+        ("v3", "rare_variant_aware", ["random"], False),
+        ("v6", "dynamic_gate", ["random"], False),
+        ("v7", "dynamic_gate", ["random", "maf_guided", "array_like"], True),
+        ("v8", "dynamic_gate", ["random", "ld_guided", "array_like"], True),
+        ("v10", "enhanced_rare_variant", ["random", "array_like"], True),
+        ("embedding-rag", "enhanced_rare_variant", ["random", "array_like"], True),
+    ],
+)
+def test_presets_have_the_original_numbers(name, fusion, masks, levels):
+    c = load_config(name)
     e = c.model.encoder
     assert (e.dim, e.num_layers, e.num_heads, c.data.num_retrieved) == (128, 8, 4, 3)
-    assert c.model.fusion == FusionConfig(
-        name="enhanced_rare_variant", residual_scale=0.1, rare_weight_max=10
-    )
-    assert (c.loss.kind, c.loss.gamma) == ("focal", 5)
+    assert c.model.fusion == FusionConfig(name=fusion, residual_scale=0.1, rare_weight_max=10)
+    assert c.model.reference.mode == ("precomputed" if name == "embedding-rag" else "tokens")
+    assert [part.name for part in c.mask.parts] == masks
+    assert (c.mask.curriculum.every_epochs > 0) == levels
+    assert (c.loss.kind, c.loss.gamma, c.loss.gamma_schedule) == ("focal", 5, ())
     assert (c.optimizer.name, c.optimizer.lr, c.optimizer.weight_decay) == ("adam", 1e-5, 0.01)
     assert c.optimizer.betas == (0.9, 0.999)
     assert (c.schedule.name, c.schedule.warmup_steps) == ("inverse_sqrt", 20_000)
