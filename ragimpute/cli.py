@@ -16,7 +16,14 @@ from ragimpute import __version__
 from ragimpute.errors import InputError
 from ragimpute.outputs import check_output
 from ragimpute.sites import Region
-from ragimpute.terminal import guarded, print_rows, print_table, progress_bar, stderr, stdout
+from ragimpute.terminal import (
+    guarded,
+    print_rows,
+    print_table,
+    progress_bar,
+    stdout,
+    training_view,
+)
 
 app = typer.Typer(
     name="ragimpute",
@@ -211,11 +218,11 @@ def train(
     loaded = load_config(config, overrides=settings or [])
     from ragimpute.trainer import train as run
 
-    with progress_bar(quiet) as progress:
+    with training_view(quiet) as (progress, report_epoch):
         done = run(
             panels, loaded, out, index=index, init=init, resume=resume, device=device,
-            threads=threads, force=force, progress=progress, command=_command_line(),
-            report_line=None if quiet else lambda line: stderr.print(escape(line)),
+            threads=threads, force=force, progress=progress, report_epoch=report_epoch,
+            command=_command_line(),
         )  # fmt: skip
     if not done.is_main:
         return
@@ -241,7 +248,8 @@ def impute(
     genetic_map: MapOption = None,
     cm_per_mb: RateOption = None,
     index: Annotated[
-        Path | None, typer.Option("--index", metavar="DIR", help="Made by 'index'; optional.")
+        Path | None,
+        typer.Option("--index", metavar="DIR", help="Made by 'index'; token models search it."),
     ] = None,
     model: Annotated[
         str, typer.Option("--model", "-m", help="A shipped model's name, or a trained folder.")
