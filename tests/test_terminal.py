@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
+import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 
 import pytest
@@ -215,3 +220,142 @@ def test_progress_on_a_terminal(monkeypatch):
     with terminal.progress_bar(quiet=True) as update:
         update("impute", 1, 3)
     assert hidden.getvalue() == ""
+
+
+def on_a_terminal(words, rows=30, columns=100, **variables):
+    """Exit code of a process whose streams are a pseudo-terminal, and all that it showed."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR")}
+    environment |= {"TERM": "xterm-256color", "OMP_NUM_THREADS": "1", **variables}
+    process = subprocess.Popen(
+        [*PROGRAM, *map(str, words)], stdin=slave, stdout=slave, stderr=slave, env=environment
+    )
+    os.close(slave)
+    shown = b""
+    while True:
+        try:
+            part = os.read(master, 65536)
+        except OSError:  # Linux: the other end is closed
+            break
+        if not part:
+            break
+        shown += part
+    os.close(master)
+    return process.wait(timeout=60), shown.decode()
+
+
+def screen_of(shown):
+    """What stands on the screen, and above it, in the end, line by line."""
+    lines, at = [""], 0
+    for token in re.findall(r"\x1b\[[?0-9;]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", shown):
+        if token == "\n":
+            at += 1
+            lines += [""] * (at == len(lines))
+        elif token.endswith("A") and token[0] == "\x1b":
+            at -= int(token[2:-1] or 1)
+        elif token == "\x1b[2K":
+            lines[at] = ""
+        elif token[0] not in "\r\x1b":
+            lines[at] += token
+    return [line.rstrip() for line in lines]
+
+
+TRAINING = ("train.epochs=3", "data.num_arrays=1", "data.max_haplotypes=40", "train.batch_size=8",
+            "data.max_validation_samples=6")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def training(tmp_path_factory):
+    """The words of a short training run, less its output."""
+    from ragimpute.prepare import prepare
+    from ragimpute.sites import Region
+
+    panel = tmp_path_factory.mktemp("training") / "panel.h5"
+    prepare(example.path("panel.bcf"), panel, genetic_map=example.path("chr20.b37.gmap.gz"),
+            region=Region.parse("20:2000000-2100000"))  # fmt: skip
+    settings = [w for setting in TRAINING for w in ("--set", setting)]
+    return ["train", panel, "--device", "cpu", *settings]
+
+
+def test_training_on_a_terminal_is_a_live_table(training, tmp_path):
+    import csv
+
+    code, shown = on_a_terminal([*training, "-o", tmp_path / "m"])
+    assert code == 0, shown
+    screen = screen_of(shown)
+    with open(tmp_path / "m" / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    (header,) = (i for i, line in enumerate(screen) if line.split()[:1] == ["epoch"])
+    for name in ("train loss", "valid. loss", "F1", "r2 of LS", "rare r2 of LS"):
+        assert name in screen[header]
+    columns = ("train_loss", "val_loss", "f1", "r2_all", "ls_r2_all", "r2_rare", "ls_r2_rare")
+    for i, row in enumerate(rows):
+        figures = [f"{float(row[name]):.4f}" for name in columns]
+        assert screen[header + 2 + i].split() == [f"{i + 1}/3", *figures]
+    assert "bold: the best epoch so far" in screen[header + 6]
+    # The bar was there, from the first steps on, and is gone in the end.
+    for stage in ("epoch 1/3", "validation"):
+        assert re.search(rf"{stage} (?:\x1b\[[0-9;]*m)*━", shown), stage
+    assert not any("━" in line for line in screen)
+    # Each epoch's row was shown as soon as there was one: the first in frames that lack the second.
+    row_of = [re.search(rf"(?<!epoch ){i}/3\b", shown).start() for i in (1, 2, 3)]
+    assert row_of == sorted(row_of)
+    assert "validation " in shown[row_of[0] : row_of[1]]  # the bar under the first
+    assert "epoch 1/3  train loss" not in shown
+    assert any("best epoch" in line for line in screen)
+
+
+@pytest.mark.parametrize("where", ["pipe", "dumb", "quiet"])
+def test_training_elsewhere_is_plain_lines(training, tmp_path, where):
+    words = [*training, "-o", tmp_path / "m"]
+    if where == "pipe":
+        done = run(*words, env={**os.environ, "COLUMNS": "60", "OMP_NUM_THREADS": "1"})
+        code, shown = done.returncode, done.stderr
+    elif where == "dumb":
+        code, shown = on_a_terminal(words, columns=300, TERM="dumb")
+    else:
+        code, shown = on_a_terminal([*words, "--quiet"])
+        assert (code, shown) == (0, "")
+        return
+    assert code == 0, shown
+    lines = [line for line in shown.splitlines() if line.startswith("epoch ")]
+    assert [line.split("  ")[0] for line in lines] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
+    assert all("rare " in line for line in lines)  # no line is broken
+    assert "━" not in shown
+    assert "\x1b[2K" not in shown
+
+
+def test_a_failed_training_leaves_its_epochs_on_the_terminal(training, tmp_path):
+    wrong = ("--set", "optimizer.lr=1e30", "--set", "train.clip=0",
+             "--set", "schedule={name: constant, warmup_steps: 0}")  # fmt: skip
+    code, shown = on_a_terminal([*training, *wrong, "-o", tmp_path / "m"], columns=200)
+    assert code == 1
+    screen = screen_of(shown)
+    (error,) = (line for line in screen if line.startswith("Error:"))
+    assert "the loss is nan at step " in error
+    assert shown.endswith("train.precision=no\r\n")
+    assert shown.rindex("\x1b[?25h") < shown.index("Error:")  # the cursor is back
+
+
+def test_a_long_table_fits_the_screen_until_the_end(monkeypatch):
+    from io import StringIO
+
+    from rich.console import Console
+
+    shown = StringIO()
+    console = Console(file=shown, force_terminal=True, width=100, height=14)
+    monkeypatch.setattr(terminal, "stderr", console)
+    names = ("train_loss", "val_loss", "f1", "r2_all", "ls_r2_all", "r2_rare", "ls_r2_rare")
+    with terminal.training_view(quiet=False) as (update, add):
+        for epoch in range(1, 21):
+            update(f"epoch {epoch}/20", 1, 2)
+            add({"epoch": epoch, **dict.fromkeys(names, epoch / 100)}, 20, epoch == 2)
+        before = len(shown.getvalue())
+    # While it goes on, no frame is taller than the screen: it could not be taken back.
+    frames = re.findall(r"(?:\x1b\[1A|\x1b\[2K|\r)+", shown.getvalue())
+    assert 10 < max(frame.count("\x1b[1A") for frame in frames) < 14
+    last = [line.split() for line in screen_of(shown.getvalue()) if "/20 " in line]
+    assert [words[0] for words in last] == [f"{epoch}/20" for epoch in range(1, 21)]
+    bold = re.findall(r"\x1b\[1m +(\d+/20)", shown.getvalue()[before:])
+    assert bold == ["2/20"]
