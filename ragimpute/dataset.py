@@ -8,7 +8,7 @@ its own sample. Validation samples are neither trained on nor retrieved.
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -228,9 +228,12 @@ class TokenBatches:
         fresh = self.config.model.reference.refresh == "epoch" or epoch == 0
         if fresh and not keep_weights:
             model.tokens.frozen.refresh(model.tokens.references)
-        elif isinstance(model.tokens.table, ReferenceTable):
+        elif model.tokens.table is not None:
             return
-        model.tokens.table = ReferenceTable(model, self.windows, device)
+        table: Callable[[Tensor, Tensor], Tensor] = ReferenceTable(model, self.windows, device)
+        if self.config.train.compile:  # torch would trace the look-ups, which are NumPy's, and fail
+            table = torch.compiler.disable(table)
+        model.tokens.table = table
 
     def _sites(self, search: int) -> WindowSites:
         """What masks may know of an index window."""

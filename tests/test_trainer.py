@@ -386,6 +386,29 @@ def test_half_precision_after_full(panel_h5, tmp_path):
         assert math.isfinite(result.history[0]["val_loss"])
 
 
+def test_a_compiled_model_learns_the_same(panel_h5, tmp_path, monkeypatch):
+    compiled = []
+    plain = torch.compile
+
+    def without_a_compiler(model):  # traces and differentiates as ever, but makes no C++
+        compiled.append(model)
+        return plain(model, backend="aot_eager")
+
+    monkeypatch.setattr(trainer.torch, "compile", without_a_compiler)
+    # Its looked-up references are NumPy's work, which torch must leave alone.
+    few = ["train.epochs=1", "train.max_steps=3", "loss.reconstruction=0.1"]
+    (one,) = run(panel_h5, tmp_path / "a", "embedding-rag-small", TINY, few).history
+    assert not compiled
+    more = [*few, "train.compile=true"]
+    (two,) = run(panel_h5, tmp_path / "b", "embedding-rag-small", TINY, more).history
+    assert len(compiled) == 1
+    assert two["train_loss"] == pytest.approx(one["train_loss"], rel=1e-5)
+    folders = (tmp_path / "a", tmp_path / "b")
+    first, second = (load_model(folder).model.state_dict() for folder in folders)
+    for name, value in first.items():
+        torch.testing.assert_close(value, second[name], atol=1e-4, rtol=1e-3)
+
+
 def test_a_panel_that_is_too_small(tmp_path):
     path = tmp_path / "p.h5"
     alleles = mosaic_panel(np.random.default_rng(1), 40, 4)
