@@ -65,6 +65,34 @@ def test_each_part_counts_and_may_be_left_out(sites, part):
     assert sum(p.numel() for p in without.parameters()) == 4 * 8 + 16
 
 
+def test_all_parts_by_loops(sites):
+    """Each site's vector, written out: sum of the parts, then the layer norm."""
+    token, cm, af, af_p = sites
+    token[1, 7:] = PAD
+    torch.manual_seed(0)
+    embed = SiteEmbedding(dim=8, position_cnn=True).eval()
+    found = embed(token, cm, af, af_p)
+    kernel, bias = embed.gap_cnn.weight[:, 0], embed.gap_cnn.bias  # (8, 5), (8,)
+    for b in range(2):
+        gaps = [0.0] * 9  # what the convolution reads: log10 of cM to the site before
+        for site in range(9):
+            if token[b, site] != PAD:
+                gap = (cm[b, site] - cm[b, site - 1]).item() if site else 0.0
+                gaps[site] = math.log10(gap + 1e-6) + 4
+        for site in range(9):
+            x = embed.token.weight[token[b, site]]
+            x = x + embed.position.weight @ sinusoids(cm[b, site], 8, longest=10.0)
+            x = x + embed.position.bias
+            x = x + sinusoids(torch.tensor(float(site)), 8, longest=10_000.0)
+            x = x + embed.af.weight @ af_features(af[b, site], af_p[b, site]) + embed.af.bias
+            x = x + bias
+            for k in range(5):
+                if 0 <= site + k - 2 < 9:
+                    x = x + kernel[:, k] * gaps[site + k - 2]
+            x = (x - x.mean()) / (x.var(unbiased=False) + 1e-5).sqrt()
+            torch.testing.assert_close(found[b, site], x, atol=1e-5, rtol=1e-5)
+
+
 def test_padding_does_not_leak(sites):
     token, cm, af, af_p = sites
     torch.manual_seed(0)
