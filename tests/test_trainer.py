@@ -18,6 +18,7 @@ from ragimpute import example, trainer
 from ragimpute.checkpoint import load_model, load_weights
 from ragimpute.config import dump_config, load_config, preset_names
 from ragimpute.errors import InputError, ModelError, PanelError
+from ragimpute.losses import gamma_at
 from ragimpute.panel import Panel, write_panel
 from ragimpute.prepare import prepare
 from ragimpute.sites import Region
@@ -378,12 +379,36 @@ def test_steps_are_bounded(panel_h5, tmp_path):
     assert result.history[0]["lr"] == pytest.approx(3e-3 * 3 / 6)
 
 
-def test_half_precision_after_full(panel_h5, tmp_path):
+def test_the_curriculum_follows_the_epochs(panel_h5, tmp_path, monkeypatch):
+    shares, gammas = {}, {}
+    plain = trainer.compute_loss
+
+    def noting(outputs, batch, loss, epoch, **kwargs):
+        shares.setdefault(epoch, []).append(float(batch["mask"].sum() / (~batch["pad"]).sum()))
+        gammas[epoch] = gamma_at(loss, epoch)
+        return plain(outputs, batch, loss, epoch, **kwargs)
+
+    monkeypatch.setattr(trainer, "compute_loss", noting)
+    run(panel_h5, tmp_path / "m", "v10-small", TINY,
+        ["mask.parts=[{name: random, rate: 0.2}]", "train.epochs=5", "data.windows_per_epoch=8",
+         "mask.curriculum={every_epochs: 2, step: 0.3, max_rate: 0.7}",
+         "loss.gamma_schedule=[2, 3]", "train.early_stopping.patience=0"])  # fmt: skip
+    means = [np.mean(shares[epoch]) for epoch in range(5)]
+    np.testing.assert_allclose(means, [0.2, 0.2, 0.5, 0.5, 0.7], atol=0.06)
+    assert gammas == {0: 2, 1: 3, 2: 3, 3: 3, 4: 3}
+
+
+@pytest.mark.parametrize(("preset", "base"), [("default", FEW), ("v10-small", TINY)])
+def test_half_precision_after_full(panel_h5, tmp_path, preset, base):
     """Two runs of one process may differ in precision."""
+    found = {}
     for precision in ("bf16", "no"):
-        result = run(panel_h5, tmp_path / precision,
-                     overrides=["train.max_steps=4", f"train.precision={precision}"])  # fmt: skip
+        result = run(panel_h5, tmp_path / precision, preset, base,
+                     ["train.max_steps=4", f"train.precision={precision}"])  # fmt: skip
         assert math.isfinite(result.history[0]["val_loss"])
+        found[precision] = result.history[0]["train_loss"]
+    assert found["bf16"] != found["no"]
+    assert found["bf16"] == pytest.approx(found["no"], rel=0.02)
 
 
 def test_a_compiled_model_learns_the_same(panel_h5, tmp_path, monkeypatch):
