@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check format bench docs clean
+.PHONY: help demo test check format bench fusions docs clean
 
 help:
 	@echo "make demo    install, then run the whole pipeline on a real example"
@@ -12,6 +12,7 @@ help:
 	@echo "make check   ruff, mypy and the test of import layers"
 	@echo "make format  format the code"
 	@echo "make bench   ragimpute beside Beagle and Minimac4: DATA=folder OUT=bench-output"
+	@echo "make fusions train every fusion in a small form: DATA=folder, writes docs/fusions.md"
 	@echo "make docs    write docs/cli.md from the commands"
 
 $(READY): pyproject.toml constraints.txt
@@ -41,8 +42,11 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/compare.py $(if $(DATA),$(DATA),--example) -o $(or $(OUT),bench-output)
 
+fusions: $(READY)
+	$(BIN)/python benchmarks/fusions.py $(or $(DATA),--example) -o $(or $(OUT),fusions-output) --markdown docs/fusions.md
+
 docs: $(READY)
 	$(BIN)/python packaging/make_cli_docs.py docs/cli.md
 
 clean:
-	rm -rf $(VENV) demo-output bench-output
+	rm -rf $(VENV) demo-output bench-output fusions-output
