@@ -99,6 +99,33 @@ def test_a_run_that_has_not_begun(tmp_path):
         assert torch.equal(a, b)
 
 
+def test_the_scale_of_fp16_comes_back(tmp_path):
+    model, optimizer = make()
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=3)
+    for gradient in (1.0, 1.0, 1.0, math.inf, 1.0):  # grows to 2**11, falls to 2**10, one more
+        parameter = next(model.parameters())
+        scaler.scale(parameter.sum() * 0).backward()
+        parameter.grad.fill_(gradient)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+    kept = scaler.state_dict()
+    assert (kept["scale"], kept["_growth_tracker"]) == (2.0**10, 1)
+    state_of().save(tmp_path / STATE, model, optimizer, scaler)
+
+    fresh = torch.amp.GradScaler("cpu")
+    assert fresh.state_dict() != kept
+    state_of().load(tmp_path / STATE, *make(seed=2), fresh)
+    assert fresh.state_dict() == kept
+    # On a machine without a GPU a run has no scaler, and goes on without.
+    state_of().load(tmp_path / STATE, *make(seed=3), None)
+    state_of().save(tmp_path / STATE, *make(seed=4))
+    unused = torch.amp.GradScaler("cpu")
+    before = unused.state_dict()
+    state_of().load(tmp_path / STATE, *make(seed=5), unused)
+    assert unused.state_dict() == before
+
+
 @pytest.fixture
 def saved(tmp_path):
     """A state file after a step."""

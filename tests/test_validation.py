@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ragimpute.config import LossConfig
 from ragimpute.losses import compute_loss
 from ragimpute.metrics import MAF_BINS
-from ragimpute.validation import RARE_MAF, Scores
+from ragimpute.validation import RARE_MAF, Scores, figure_of
 
 LOSS = LossConfig(kind="focal", gamma=2.0, genotype=0.0)
 
@@ -207,3 +207,26 @@ def test_half_precision_outputs():
     half = {name: value.to(torch.bfloat16) for name, value in outputs.items()}
     exact, rounded = score([(outputs, batch, ls)]).row(), score([(half, batch, ls)]).row()
     assert rounded["r2_all"] == pytest.approx(exact["r2_all"], abs=0.01)
+
+
+ROW = {"val_loss": 0.4, "f1": 0.8, "r2_all": 0.6, "r2_rare": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("metric", "figure"), [("r2_rare", 0.3), ("r2_all", 0.6), ("f1", 0.8), ("loss", -0.4)]
+)
+def test_the_figure_that_chooses(metric, figure):
+    assert figure_of(ROW, metric) == figure
+
+
+@pytest.mark.parametrize("metric", ["r2_rare", "f1"])
+def test_another_figure_takes_its_place_below(metric):
+    missing = ROW | {metric: math.nan}
+    assert figure_of(missing, metric) == pytest.approx(0.6 - 1)
+    assert figure_of(missing | {"r2_all": 0.7}, metric) > figure_of(missing, metric)
+    neither = missing | {"r2_all": math.nan}
+    assert figure_of(neither, metric) == pytest.approx(-1 - 0.4)
+    assert figure_of(neither | {"val_loss": 0.3}, metric) > figure_of(neither, metric)
+    # The worst that there is beats the best of what stands in for it.
+    assert figure_of(ROW | {metric: 0.0}, metric) >= figure_of(missing | {"r2_all": 1.0}, metric)
+    assert figure_of(missing | {"r2_all": 0.0}, metric) > figure_of(neither, metric)
