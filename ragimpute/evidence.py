@@ -15,7 +15,7 @@ import numpy as np
 
 from ragimpute.copying import CopyingParameters, Window, pack_words, run_parts, switch_probs
 from ragimpute.copying_kernel import WORD
-from ragimpute.evidence_kernel import evidence_haplotype
+from ragimpute.evidence_kernel import evidence_haplotype, haplotype_signatures
 
 DOUBT = 0.01
 
@@ -107,6 +107,7 @@ def collect_evidence(
     words, compact = window.typed.words, window.compact()
     interval = np.searchsorted(window.typed_index, np.arange(window.num_sites), side="right") - 1
     num_minor = window.num_minor()
+    signature = haplotype_signatures(window.typed.num_haplotypes, *compact)
     nobody = np.zeros(0, np.int32)
     edges = np.searchsorted(pairs[:, 0], np.arange(alleles.shape[1] + 1))
     sites = np.ascontiguousarray(pairs[:, 1] + window.core[0])
@@ -124,7 +125,7 @@ def collect_evidence(
                 slot_of = np.full(window.typed.num_haplotypes, k, dtype=np.int32)
             evidence_haplotype(
                 words, state, target[i], observed[i], rho, err, near, compact, window.position_cm,
-                window.typed.position_cm, interval, num_minor,
+                window.typed.position_cm, interval, num_minor, signature,
                 nobody if own is None else own(i), sites[low:high], slot_of, scratch,
                 out[low:high],
             )  # fmt: skip

@@ -37,24 +37,55 @@ def _logit(p):
 
 
 @njit(cache=True, nogil=True)
-def _top_states(mass, n, top, top_mass):
-    """The states with most posterior mass, into ``top``, in falling order; returns how many."""
+def haplotype_signatures(num_haplotypes, offsets, carriers, row, bits):
+    """A number for each haplotype that depends on its alleles alone, shape (H,), uint64."""
+    out = np.zeros(num_haplotypes, np.uint64)
+    for site in range(row.shape[0]):
+        # splitmix64 of the site's number
+        z = np.uint64(site + 1) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        z ^= z >> np.uint64(31)
+        if row[site] < 0:
+            for i in range(offsets[site], offsets[site + 1]):
+                out[carriers[i]] ^= z
+        else:
+            for w in range(bits.shape[1]):
+                word = bits[row[site], w]
+                while word != np.uint64(0):
+                    out[w * 64 + trailing_zeros(word)] ^= z
+                    word &= word - np.uint64(1)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _top_states(mass, here, signature, top, top_mass):
+    """The states with most posterior mass, into ``top``, in falling order; returns how many.
+
+    Masses are compared without their last ten bits (a share of 1e-4), and equal ones by the
+    haplotypes' signatures, so that neither rounding nor the haplotypes' order decides.
+    """
     size = 0
     limit = top.shape[0]
-    for s in range(n):
-        v = mass[0, s]
-        if size == limit and v <= top_mass[size - 1]:
+    coarse = mass[0].view(np.int32)
+    for s in range(here.shape[0]):
+        v = coarse[s] >> 10
+        if size == limit and v < top_mass[size - 1]:
             continue
-        i = size if size < limit else limit - 1
-        while i > 0 and top_mass[i - 1] < v:
+        mine = signature[here[s]]
+        i = size if size < limit else limit
+        while i > 0 and (
+            top_mass[i - 1] < v or (top_mass[i - 1] == v and signature[here[top[i - 1]]] < mine)
+        ):
             if i < limit:
                 top_mass[i] = top_mass[i - 1]
                 top[i] = top[i - 1]
             i -= 1
-        top_mass[i] = v
-        top[i] = s
-        if size < limit:
-            size += 1
+        if i < limit:
+            top_mass[i] = v
+            top[i] = s
+            if size < limit:
+                size += 1
     return size
 
 
@@ -158,6 +189,7 @@ def _describe(
     best = np.zeros((2, 4))
     weighted = np.zeros((2, 3))
     num_carriers = 0
+    best_mass = np.float32(0.0)
     best_rank = top.shape[0]
     for i in range(num_top):
         s = top[i]
@@ -165,7 +197,7 @@ def _describe(
         side = 0 if _is_carrier(site, here[s], offsets, carriers, row, bits) else 1
         if side == 0:
             num_carriers += 1
-            best_rank = min(best_rank, i)
+            best_mass = max(best_mass, mass[0, s])
         _lengths(s, t, j, first, word_bits, last, following, typed_cm, cm, lengths)
         _longest(lengths, best[side])
         weight = mass[0, s] + 1e-12
@@ -183,9 +215,10 @@ def _describe(
                 weighted[0, 1] += weight * np.log(lengths[0] + 1e-3)
                 weighted[0, 2] += weight * np.log(lengths[1] + 1e-3)
     if num_carriers > 0:  # equally probable states come in no order that means anything
-        equal = mass[0, top[best_rank]] * (1.0 + TIE)
-        while best_rank > 0 and mass[0, top[best_rank - 1]] <= equal:
-            best_rank -= 1
+        equal = np.float32(best_mass * (1.0 + TIE))
+        best_rank = 0
+        for i in range(num_top):
+            best_rank += mass[0, top[i]] > equal
     for side in range(2):
         for i in range(4):
             out[7 + 4 * side + i] = np.log(best[side, i] + 1e-3)
@@ -195,10 +228,12 @@ def _describe(
                 weighted[side, 1 + i] / weighted[side, 0] if known else np.log(1e-3)
             )
     top_sum = 0.0
+    most = np.float32(0.0)
     for i in range(num_top):
         top_sum += mass[0, top[i]]
+        most = max(most, mass[0, top[i]])
     out[19] = np.log(max(effective, 1.0))
-    out[20] = mass[0, top[0]] / sum_fb
+    out[20] = most / sum_fb
     out[21] = top_sum / sum_fb
     out[22] = num_carriers / num_top
     out[23] = np.log1p(best_rank)
@@ -244,7 +279,7 @@ def _before_word(word_bits, first, following):
 @njit(cache=True, nogil=True)
 def evidence_haplotype(
     words, states, target, observed, rho, err, near, compact, position_cm, typed_cm, interval,
-    num_minor, own, sites, slot_of, scratch, out,
+    num_minor, signature, own, sites, slot_of, scratch, out,
 ):  # fmt: skip
     """Features of one haplotype at ``sites`` (ascending), into ``out`` (num sites, F)."""
     checkpoints, rows, b, mismatch, mass, last_rows, following, stamp = scratch
@@ -253,7 +288,7 @@ def evidence_haplotype(
     n = states.shape[1]
     sums = np.zeros(4, np.float32)
     top = np.zeros(NUM_TOP, np.int64)
-    top_mass = np.zeros(NUM_TOP, np.float32)
+    top_mass = np.zeros(NUM_TOP, np.int64)
     lengths = np.zeros(4)
     forward_pass(words, states, target, observed, rho, err, checkpoints, mismatch)
     last_rows[0] = -1
@@ -298,7 +333,7 @@ def evidence_haplotype(
         for t in range(last - 1, first - 1, -1):
             if i >= 0 and interval[sites[i]] == t:
                 masses = interval_masses(rows[t - first], b, mass)
-                num_top = _top_states(mass, n, top, top_mass)
+                num_top = _top_states(mass, here, signature, top, top_mass)
                 squares = 0.0
                 for s in range(n):
                     squares += np.float64(mass[0, s]) * mass[0, s]

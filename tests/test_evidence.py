@@ -66,11 +66,12 @@ def test_own_sample_is_neither_seen_nor_counted():
     pairs = everywhere(typed_index, 140, 4)
     assert compare(alleles, cm, typed_index, target, pairs, states, lambda i: own[i]) > 20
     # Whatever the own sample has at untyped sites changes nothing, unless the minor allele turns.
-    changed = alleles.copy()
     untyped = np.setdiff1d(np.arange(140), typed_index)
+    changed = alleles.copy()
     changed[np.ix_(untyped, [2, 3])] ^= 1
     same_minor = compact(alleles).alt_is_minor == compact(changed).alt_is_minor
     same_rows = (compact(alleles).row >= 0) == (compact(changed).row >= 0)
+    changed[~(same_minor & same_rows)] = alleles[~(same_minor & same_rows)]
     pairs = pairs[(pairs[:, 0] >= 2) & (same_minor & same_rows)[pairs[:, 1]]]
     assert len(pairs) > 100
     one, two = (
