@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check format bench fusions docs clean
+.PHONY: help demo test check format bench fusions docs weights clean
 
 help:
 	@echo "make demo    install, then run the whole pipeline on a real example"
@@ -14,6 +14,7 @@ help:
 	@echo "make bench   ragimpute beside Beagle and Minimac4: DATA=folder OUT=bench-output"
 	@echo "make fusions train every fusion in a small form: DATA=folder, writes docs/fusions.md"
 	@echo "make docs    write docs/cli.md from the commands"
+	@echo "make weights train the weights that ship: DATA=\"folder ...\""
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11+ is needed")'
@@ -48,5 +49,8 @@ fusions: $(READY)
 docs: $(READY)
 	$(BIN)/python packaging/make_cli_docs.py docs/cli.md
 
+weights: $(READY)
+	$(BIN)/python packaging/make_weights.py $(DATA)
+
 clean:
-	rm -rf $(VENV) demo-output bench-output fusions-output
+	rm -rf $(VENV) demo-output bench-output fusions-output weights-work

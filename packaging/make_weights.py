@@ -1,0 +1,187 @@
+#!/usr/bin/env python3
+"""Train the weights that ship with the package: ``make weights DATA="folder ..."``.
+
+Each data folder holds panel.bcf and one genetic map (PLINK, SHAPEIT or Eagle columns), and for the
+table of the model card truth.bcf and target.DENSITY.vcf.gz. The network learns from every folder's
+panel, from subsets of its samples, and from simulated panels (msprime). Then it is trained again
+without each folder in turn and tested on that folder's targets, beside plain Li-Stephens copying
+and the weights that ship: the model card, models/NAME/README.md, holds that table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import shutil
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from training_panels import Recipe, simulate_panel, subset_panel
+
+from ragimpute.checkpoint import PROVENANCE, WEIGHTS, load_model
+from ragimpute.config import load_config, models_dir
+from ragimpute.evaluate import evaluate
+from ragimpute.evidence import FEATURES
+from ragimpute.impute import impute
+from ragimpute.metrics import MAF_BINS
+from ragimpute.panel import Panel
+from ragimpute.prepare import prepare
+from ragimpute.trainer import train
+
+SUBSETS = (50, 150, 500, 1500)  # samples
+RECIPES = (
+    Recipe("out_of_africa", 300, 3_000_000, 1.2, 11),
+    Recipe("out_of_africa", 800, 1_500_000, 0.6, 12),
+    Recipe("out_of_africa", 1_600, 800_000, 1.6, 13),
+    Recipe("out_of_africa", 100, 4_000_000, 1.0, 14),
+    Recipe("out_of_africa", 500, 600_000, 0.1, 15),
+    Recipe("growth", 400, 2_000_000, 1.1, 21),
+    Recipe("growth", 1_500, 700_000, 2.0, 22),
+    Recipe("structured", 250, 2_000_000, 0.9, 31),
+    Recipe("structured", 1_000, 800_000, 1.3, 32),
+    Recipe("bottleneck", 300, 2_500_000, 1.1, 41),
+    Recipe("livestock", 200, 4_000_000, 1.0, 51),
+    Recipe("livestock", 60, 6_000_000, 1.0, 52),
+)
+OVERRIDES = ("data.num_arrays=3", "data.max_haplotypes=200", "train.epochs=4")
+
+
+def build_panels(folders: list[Path], work: Path, threads: int) -> dict[str, list[Path]]:
+    """Panels to train on, by what they come from: each folder's name, or "simulated"."""
+    panels: dict[str, list[Path]] = {}
+    for folder in folders:
+        whole = work / f"{folder.name}.h5"
+        genetic_map = next(
+            p for p in sorted(folder.iterdir()) if ".map" in p.name or "gmap" in p.name
+        )
+        prepare(
+            folder / "panel.bcf", whole, genetic_map=genetic_map, threads=threads, force=True
+        )  # fmt: skip
+        panels[folder.name] = [whole]
+        with Panel.open(whole) as panel:
+            for seed, size in enumerate(SUBSETS):
+                if size < 0.7 * len(panel.samples):
+                    part = work / f"{folder.name}_{size}.h5"
+                    subset_panel(panel, size, seed, part)
+                    panels[folder.name].append(part)
+    panels["simulated"] = []
+    for recipe in RECIPES:
+        path = work / f"{recipe.name}.h5"
+        simulate_panel(recipe, path)
+        panels["simulated"].append(path)
+        print(f"simulated {recipe.name}", flush=True)
+    return panels
+
+
+def train_on(panels: list[Path], name: str, out: Path, seed: int, threads: int) -> float:
+    """Train one model; returns the seconds that it took."""
+    config = load_config(name, overrides=[*OVERRIDES, f"train.seed={seed}"])
+    began = time.perf_counter()
+    train(
+        panels, config, out, device="cpu", threads=threads, force=True,
+        report_line=lambda line: print(f"  {line}", flush=True), command="make weights",
+    )  # fmt: skip
+    return time.perf_counter() - began
+
+
+def score(
+    folder: Path, panel: Path, model: Path, work: Path, threads: int
+) -> dict[str, list[float]]:
+    """Aggregate r2 by MAF bin and over all, for each density of a folder's targets."""
+    figures = {}
+    for target in sorted(folder.glob("target.*.vcf.gz")):
+        density = target.name.split(".")[1]
+        if density == "unphased":
+            continue
+        imputed = work / "imputed.vcf.gz"
+        impute(target, panel, imputed, model=model, threads=threads, device="cpu")
+        result = evaluate(folder / "truth.bcf", imputed, panel, typed=target)
+        figures[density] = [*(row.r2 for row in result.bins), result.overall.r2]
+    return figures
+
+
+def table(rows: list[tuple[str, str, str, list[float]]]) -> str:
+    """Figures as Markdown: data, density, weights, r2 of each bin and over all."""
+    head = ["data", "density", "weights", *(f"≤ {edge:g}" for edge in MAF_BINS[1:]), "all"]
+    lines = ["| " + " | ".join(head) + " |", "|---|---|---|" + "---:|" * (len(head) - 3)]
+    for data, density, weights, values in rows:
+        figures = [f"{v:.4f}" for v in values[:-1]] + [f"{values[-1]:.5f}"]
+        lines.append("| " + " | ".join([data, density, weights, *figures]) + " |")
+    return "\n".join(lines)
+
+
+def card(
+    name: str,
+    panels: dict[str, list[Path]],
+    seconds: float,
+    seed: int,
+    rows: list[tuple[str, str, str, list[float]]],
+) -> str:
+    """The model card, from model_card.md.j2."""
+    provenance = json.loads((models_dir() / name / PROVENANCE).read_text())
+    loader = FileSystemLoader(Path(__file__).parent)
+    page = Environment(loader=loader, undefined=StrictUndefined, keep_trailing_newline=True)
+    return page.get_template("model_card.md.j2").render(
+        name=name,
+        description=load_config(name).description,
+        num_parameters=load_model(name).model.num_parameters(),
+        kilobytes=round((models_dir() / name / WEIGHTS).stat().st_size / 1000),
+        num_features=len(FEATURES),
+        seed=seed,
+        seconds=round(seconds),
+        date=datetime.date.today().isoformat(),
+        versions=", ".join(f"{x} {version(x)}" for x in ("torch", "numba", "numpy", "msprime")),
+        overrides=", ".join(OVERRIDES),
+        num_panels=len(provenance["panels"]),
+        sources={source: len(paths) for source, paths in panels.items()},
+        table=table(rows),
+    )
+
+
+def main() -> None:
+    """Train, test and install the weights of a preset."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("data", nargs="+", type=Path, help="data folders")
+    parser.add_argument("--name", default="default", help="preset (default: default)")
+    parser.add_argument("--work", type=Path, default=Path("weights-work"), help="scratch folder")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--no-test", action="store_true", help="train what ships and nothing else")
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    panels = build_panels(args.data, args.work, args.threads)
+    everything = [path for paths in panels.values() for path in paths]
+    shipped = args.work / "shipped"
+    seconds = train_on(everything, args.name, shipped, args.seed, args.threads)
+    rows = []
+    if not args.no_test:
+        plain = args.work / "plain"
+        plain.mkdir(exist_ok=True)
+        shutil.copy(models_dir() / args.name / "config.yaml", plain / "config.yaml")
+        for folder in args.data:
+            if not (folder / "truth.bcf").is_file():
+                continue
+            others = [p for source, paths in panels.items() if source != folder.name for p in paths]
+            without = args.work / f"without_{folder.name}"
+            train_on(others, args.name, without, args.seed, args.threads)
+            models = {"Li–Stephens": plain, "without it": without, "shipped": shipped}
+            scores = {
+                label: score(folder, panels[folder.name][0], model, args.work, args.threads)
+                for label, model in models.items()
+            }
+            for density in next(iter(scores.values())):
+                rows += [(folder.name, density, label, scores[label][density]) for label in scores]
+    for file in (WEIGHTS, PROVENANCE):
+        shutil.copy(shipped / file, models_dir() / args.name / file)
+    text = card(args.name, panels, seconds, args.seed, rows)
+    (models_dir() / args.name / "README.md").write_text(text, encoding="utf-8")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""Panels to train weights on that carry over: simulated ones, and subsets of real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msprime
+import numpy as np
+
+from ragimpute.panel import Panel, write_panel
+from ragimpute.sites import Sites
+from ragimpute.vcf import SiteBatch
+
+SITES_AT_ONCE = 4096
+MUTATION_RATE = 1.3e-8  # per bp and generation, as in humans (Jonsson et al. 2017)
+# Share of sites, and how often an allele is miscalled there (never more often than its MAF).
+ERROR_CLASSES = ((0.88, 3e-5), (0.085, 1e-3), (0.025, 1e-2), (0.01, 5e-2))
+SWITCHES_PER_MB = (0.15, 0.35, 0.7)  # phase switches of a sample, one of these for each panel
+RARE_COUNT, RARE_MISPHASED = 5, 0.12  # alleles this rare are often on the wrong haplotype
+ALT_IS_ANCESTRAL = 0.15
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one panel is simulated.
+
+    Attributes
+    ----------
+    kind
+        A key of :data:`DEMOGRAPHIES`.
+    num_samples
+        Diploid samples.
+    length_bp
+        Simulated sequence, bp.
+    cm_per_mb
+        Mean recombination rate; hotspots vary it 15 kb by 15 kb.
+    seed
+        Of everything drawn.
+    """
+
+    kind: str
+    num_samples: int
+    length_bp: int
+    cm_per_mb: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}_{self.num_samples}_{self.seed}"
+
+
+def _out_of_africa(rng: np.random.Generator) -> tuple[msprime.Demography, list[str]]:
+    """Three continents after Gutenkunst et al. 2009, sizes varied, growth of today added."""
+    d = msprime.Demography()
+    d.add_population(name="AFR", initial_size=14_000 * (1 + 2 * rng.random()))
+    for name, size, rate in (("EUR", 33_000, 0.0038), ("EAS", 50_000, 0.0048)):
+        size *= np.exp(rng.normal(0, 0.5))
+        d.add_population(name=name, initial_size=size, growth_rate=rate)
+    d.add_population(name="OOA", initial_size=1_861)
+    d.add_population(name="ANC", initial_size=7_310)
+    d.set_symmetric_migration_rate(["AFR", "EUR"], 2.5e-5)
+    d.set_symmetric_migration_rate(["AFR", "EAS"], 0.78e-5)
+    d.set_symmetric_migration_rate(["EUR", "EAS"], 3.11e-5)
+    d.add_migration_rate_change(time=920, rate=0)
+    d.add_population_split(time=920, derived=["EUR", "EAS"], ancestral="OOA")
+    d.add_population_split(time=2_040, derived=["AFR", "OOA"], ancestral="ANC")
+    return d, ["AFR", "EUR", "EAS"]
+
+
+def _one_population(
+    today: float, growth: float, *changes: tuple[float, float]
+) -> tuple[msprime.Demography, list[str]]:
+    """One population with sizes that change at times (generations ago, size)."""
+    d = msprime.Demography()
+    d.add_population(name="POP", initial_size=today, growth_rate=growth)
+    for time, size in changes:
+        d.add_population_parameters_change(
+            time=time, population="POP", initial_size=size, growth_rate=0
+        )
+    return d, ["POP"]
+
+
+def _islands(rng: np.random.Generator) -> tuple[msprime.Demography, list[str]]:
+    """Four populations that exchange migrants."""
+    d = msprime.Demography()
+    names = ["P", "Q", "R", "S"]
+    for name in names:
+        d.add_population(name=name, initial_size=5_000 * np.exp(rng.normal(0, 0.5)))
+    d.add_population(name="ANC", initial_size=15_000)
+    d.set_symmetric_migration_rate(names, 2e-4)
+    d.add_population_split(time=3_000, derived=names, ancestral="ANC")
+    return d, names
+
+
+#: Demographies by name.
+DEMOGRAPHIES = {
+    "out_of_africa": _out_of_africa,
+    "growth": lambda rng: _one_population(200_000, 0.015, (300, 3_000), (2_000, 12_000)),
+    "bottleneck": lambda rng: _one_population(10_000, 0.0, (60, 400), (90, 10_000)),
+    "livestock": lambda rng: _one_population(150, 0.0, (50, 2_000), (500, 40_000)),
+    "structured": _islands,
+}
+
+
+def recombination_map(
+    length_bp: int, cm_per_mb: float, rng: np.random.Generator
+) -> msprime.RateMap:
+    """Rates that change every 15 kb or so, most of the recombination in hotspots."""
+    ends = np.cumsum(500 + rng.exponential(15_000, size=2 + length_bp // 10_000))
+    position = np.concatenate([[0], ends[ends < length_bp - 1], [length_bp]])
+    rate = np.maximum(rng.gamma(0.35, size=len(position) - 1), 0.01)
+    mean = np.average(rate, weights=np.diff(position))
+    return msprime.RateMap(position=position, rate=rate / mean * cm_per_mb * 1e-8)
+
+
+class SimulatedMap:
+    """A simulation's recombination map, in the place of a genetic map's file."""
+
+    def __init__(self, rates: msprime.RateMap) -> None:
+        self._rates = rates
+
+    def position_cm(self, position_bp: np.ndarray) -> np.ndarray:
+        inside = np.minimum(position_bp, self._rates.sequence_length)
+        return self._rates.get_cumulative_mass(inside) * 100
+
+
+class StoredMap:
+    """The genetic positions that a panel stores."""
+
+    def __init__(self, panel: Panel) -> None:
+        self._bp, self._cm = panel.sites.position_bp, panel.position_cm
+
+    def position_cm(self, position_bp: np.ndarray) -> np.ndarray:
+        return np.interp(position_bp, self._bp, self._cm)
+
+
+def _add_errors(alleles: np.ndarray, length_bp: int, rng: np.random.Generator) -> None:
+    """Miscall alleles, switch phases and misplace rare alleles, in place; alleles (M, H) int8."""
+    num_sites, num_haplotypes = alleles.shape
+    count = alleles.sum(axis=1, dtype=np.int64)
+    maf = np.minimum(count, num_haplotypes - count) / num_haplotypes
+    shares, rates = zip(*ERROR_CLASSES, strict=True)
+    rate = np.minimum(rng.choice(rates, p=shares, size=num_sites), maf)
+    for first in range(0, num_sites, SITES_AT_ONCE):
+        part = slice(first, first + SITES_AT_ONCE)
+        alleles[part] ^= rng.random(alleles[part].shape) < rate[part, None]
+    switches = rng.choice(SWITCHES_PER_MB) * length_bp * 1e-6
+    for sample in range(num_haplotypes // 2):
+        for site in rng.integers(0, num_sites, size=rng.poisson(switches)):
+            alleles[site:, [2 * sample, 2 * sample + 1]] = alleles[
+                site:, [2 * sample + 1, 2 * sample]
+            ]
+    count = alleles.sum(axis=1, dtype=np.int64)
+    for site in np.flatnonzero(count <= RARE_COUNT):
+        wrong = 0.5 if count[site] == 1 else RARE_MISPHASED
+        for h in np.flatnonzero(alleles[site]):
+            if rng.random() < wrong:
+                alleles[site, h], alleles[site, h ^ 1] = alleles[site, h ^ 1], alleles[site, h]
+    alleles[rng.random(num_sites) < ALT_IS_ANCESTRAL] ^= 1
+
+
+def simulate_panel(recipe: Recipe, path: Path) -> None:
+    """Simulate a panel with errors of genotype and phase, and write it as panel.h5."""
+    rng = np.random.default_rng(recipe.seed)
+    rates = recombination_map(recipe.length_bp, recipe.cm_per_mb, rng)
+    demography, populations = DEMOGRAPHIES[recipe.kind](rng)
+    share = rng.dirichlet(np.full(len(populations), 1.5))
+    count = np.maximum(1, np.round(share * recipe.num_samples)).astype(int)
+    trees = msprime.sim_ancestry(
+        dict(zip(populations, count.tolist(), strict=True)),
+        demography=demography, recombination_rate=rates, random_seed=recipe.seed,
+    )  # fmt: skip
+    trees = msprime.sim_mutations(
+        trees, rate=MUTATION_RATE, random_seed=recipe.seed, model=msprime.BinaryMutationModel()
+    )
+    alleles = trees.genotype_matrix().astype(np.int8)
+    position_bp = np.floor(trees.tables.sites.position).astype(np.int64) + 1
+    _add_errors(alleles, recipe.length_bp, rng)
+    ref, alt, name = (np.full(len(position_bp), text, dtype=object) for text in ("A", "C", "."))
+    sites = Sites("1", position_bp.astype(np.int32), ref, alt, name)
+    write_alleles(path, sites, alleles, SimulatedMap(rates), source=recipe.name)
+
+
+def subset_panel(panel: Panel, num_samples: int, seed: int, path: Path) -> None:
+    """Write some of a panel's samples as a panel of their own."""
+    rng = np.random.default_rng(seed)
+    chosen = np.sort(rng.permutation(len(panel.samples))[:num_samples])
+    columns = np.flatnonzero(np.isin(panel.haplotype_sample, chosen))
+    alleles = panel.haplotypes(0, panel.num_sites).alleles()[:, columns]
+    write_alleles(
+        path, panel.sites, alleles, StoredMap(panel),
+        source=f"{panel.path.stem}, {num_samples} samples",
+    )  # fmt: skip
+
+
+def write_alleles(
+    path: Path,
+    sites: Sites,
+    alleles: np.ndarray,
+    genetic_map: SimulatedMap | StoredMap,
+    *,
+    source: str,
+) -> None:
+    """Write alleles (M, H), int8, as panel.h5; sites that do not vary are left out."""
+    count = alleles.sum(axis=1, dtype=np.int64)
+    varies = (count > 0) & (count < alleles.shape[1])
+    sites, alleles = sites.take(varies), alleles[varies]
+    num_samples = alleles.shape[1] // 2
+
+    def batches() -> Iterator[SiteBatch]:
+        for first in range(0, len(sites), SITES_AT_ONCE):
+            part = slice(first, first + SITES_AT_ONCE)
+            pairs = alleles[part].reshape(-1, num_samples, 2)
+            yield SiteBatch(sites.take(part), pairs, np.ones(pairs.shape[:2], bool))
+
+    write_panel(
+        path, batches(), samples=[f"s{i}" for i in range(num_samples)],
+        genetic_map=genetic_map, source=source,  # type: ignore[arg-type]
+    )  # fmt: skip
