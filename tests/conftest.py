@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ragimpute import example
+from ragimpute.config import models_dir
 from ragimpute.prepare import prepare
 
 
@@ -14,6 +15,15 @@ def panel_h5(tmp_path_factory):
     out = tmp_path_factory.mktemp("example") / "panel.h5"
     prepare(example.path("panel.bcf"), out, genetic_map=example.path("chr20.b37.gmap.gz"))
     return out
+
+
+@pytest.fixture(scope="session")
+def plain_copying(tmp_path_factory):
+    """The default preset without its weights, as a model folder: Li-Stephens copying."""
+    folder = tmp_path_factory.mktemp("plain")
+    config = (models_dir() / "default" / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(config)
+    return folder
 
 
 @pytest.fixture(scope="session")

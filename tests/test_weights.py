@@ -1,0 +1,93 @@
+"""The weights that ship, and the panels that they are trained on."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ragimpute import example
+from ragimpute.checkpoint import load_model
+from ragimpute.config import models_dir
+from ragimpute.evaluate import evaluate
+from ragimpute.impute import impute
+from ragimpute.panel import Panel
+
+PACKAGING = Path(__file__).resolve().parent.parent / "packaging"
+MAX_BYTES = 5_000_000
+SHIPPED = ("default",)
+
+
+@pytest.fixture(scope="module")
+def training_panels():
+    """The script's module."""
+    sys.path.insert(0, str(PACKAGING))
+    try:
+        import training_panels as module
+    finally:
+        sys.path.remove(str(PACKAGING))
+    return module
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_weights_ship_with_a_card(name):
+    folder = models_dir() / name
+    loaded = load_model(name)
+    assert loaded.trained
+    assert 0 < (folder / "weights.safetensors").stat().st_size < MAX_BYTES
+    card = (folder / "README.md").read_text()
+    assert f"{loaded.model.num_parameters():,} parameters" in card
+    for part in ("make weights", "## Validation", "## Limits"):
+        assert part in card
+    assert len(loaded.provenance["panels"]) > 10
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_weights_beat_plain_copying_on_the_example(name, panel_h5, plain_copying, tmp_path):
+    target, truth = example.path("target.vcf.gz"), example.path("truth.bcf")
+    r2 = {}
+    for model in (plain_copying, name):
+        out = tmp_path / "imputed.vcf.gz"
+        impute(target, panel_h5, out, model=model)
+        result = evaluate(truth, out, panel_h5, typed=target)
+        rare = [row.r2 for row in result.bins[:3]]
+        r2[str(model)] = (result.overall.r2, float(np.mean(rare)))
+    (plain, plain_rare), (shipped, shipped_rare) = r2.values()
+    assert shipped > plain + 0.001
+    assert shipped_rare > plain_rare
+
+
+@pytest.mark.parametrize(
+    "kind", ["out_of_africa", "growth", "bottleneck", "livestock", "structured"]
+)
+def test_simulated_panels_vary_and_have_errors(kind, training_panels, tmp_path):
+    recipe = training_panels.Recipe(kind, 20, 100_000, 1.0, 7)
+    path = tmp_path / "panel.h5"
+    training_panels.simulate_panel(recipe, path)
+    with Panel.open(path) as panel:
+        assert panel.num_haplotypes in (40, 42)
+        assert panel.num_sites > 20
+        assert panel.alt_count.min() > 0
+        assert panel.alt_count.max() < panel.num_haplotypes
+        assert np.all(np.diff(panel.position_cm) >= 0)
+        assert 0.01 < panel.position_cm[-1] - panel.position_cm[0] < 0.5
+        whole = panel.haplotypes(0, panel.num_sites).alleles()
+    training_panels.simulate_panel(recipe, path)
+    with Panel.open(path) as panel:  # the same seed, the same panel
+        assert np.array_equal(panel.haplotypes(0, panel.num_sites).alleles(), whole)
+
+
+def test_a_subset_keeps_alleles_and_positions(panel_h5, training_panels, tmp_path):
+    path = tmp_path / "subset.h5"
+    with Panel.open(panel_h5) as panel:
+        training_panels.subset_panel(panel, 40, 3, path)
+        chosen = np.sort(np.random.default_rng(3).permutation(len(panel.samples))[:40])
+        alleles = panel.haplotypes(0, panel.num_sites).alleles()
+        alleles = alleles[:, np.isin(panel.haplotype_sample, chosen)]
+        varies = (alleles.min(axis=1) == 0) & (alleles.max(axis=1) == 1)
+        with Panel.open(path) as subset:
+            assert np.array_equal(subset.sites.position_bp, panel.sites.position_bp[varies])
+            np.testing.assert_allclose(subset.position_cm, panel.position_cm[varies])
+            assert np.array_equal(subset.haplotypes(0, subset.num_sites).alleles(), alleles[varies])
