@@ -35,7 +35,8 @@ def test_help_starts_at_once():
         "sys.argv += ['--help']\n"
         "try:\n    main()\n"
         "except SystemExit as end:\n    assert not end.code\n"
-        "heavy = {'torch', 'numpy', 'faiss', 'numba', 'scipy', 'pandas', 'h5py', 'cyvcf2'}\n"
+        "heavy = {'torch', 'numpy', 'faiss', 'numba', 'scipy', 'pandas', 'h5py', 'cyvcf2',\n"
+        "         'wandb', 'mlflow'}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
     )
     for command in ([], ["impute"]):
