@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import get_args
 
 import compare
@@ -18,6 +19,7 @@ from ragimpute.errors import ConfigError, InputError
 from ragimpute.prepare import prepare
 from ragimpute.sites import Region
 
+PAGE = Path(__file__).parents[1] / "docs" / "fusions.md"
 TINY = ("train.epochs=1", "data.windows_per_epoch=12", "train.batch_size=4",
         "model.encoder.dim=8", "model.encoder.num_heads=2", "model.encoder.num_layers=1",
         "data.max_validation_samples=2", "data.max_haplotypes=8", "data.num_arrays=2",
@@ -114,6 +116,25 @@ def test_the_table_covers_every_fusion(tmp_path, monkeypatch, capsys):
         assert ratio == pytest.approx(kept / read, rel=0.02)
         assert row[5:] == ["12", "12"]
     assert every in capsys.readouterr().out
+
+
+def test_the_page_in_docs_covers_every_fusion():
+    text = PAGE.read_text(encoding="utf-8")
+    every, looked_up = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)[-2:]
+    rows = cells(every)
+    extras = [form.extra for form in fusions.fusion_forms(1.0) if form.extra]
+    names = [f"`{name}`" for name in get_args(FusionName)]
+    assert [row[0] for row in rows] == names + [f"{names[0]} + {extra}" for extra in extras]
+    for row in rows:
+        parameters, memory, seconds, *figures = map(number, row[1:])
+        assert min(parameters, memory, seconds) > 0
+        assert len(figures) == 5
+        assert all(0 <= figure <= 1 for figure in figures)
+    rows = cells(looked_up)
+    assert [(int(row[0]), int(row[1])) for row in rows] == list(fusions.GRID)
+    for row in rows:
+        read, kept, ratio = map(number, row[2:5])
+        assert ratio == pytest.approx(kept / read, rel=0.02)
 
 
 def test_undefined_figures_are_dashes():
