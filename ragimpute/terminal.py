@@ -149,8 +149,10 @@ def training_view(quiet: bool) -> Iterator[tuple[Progress, EpochReport]]:
 
     # Started by the first call: only the first of several processes is called.
     def update(stage: str, done: int, total: int) -> None:
-        view.advance(stage, done, total)
+        began = view.advance(stage, done, total)
         live.start()
+        if began:  # shown at once, however short the stage
+            live.refresh()
 
     def add(row: dict[str, float], epochs: int, improved: bool) -> None:
         view.add(row, epochs, improved)
@@ -174,12 +176,14 @@ class _TrainingTable:
         self._rows: list[list[str]] = []
         self._best = -1
 
-    def advance(self, stage: str, done: int, total: int) -> None:
-        """Move the bar, which is of one stage at a time."""
+    def advance(self, stage: str, done: int, total: int) -> bool:
+        """Move the bar, which is of one stage at a time; returns whether a stage began."""
+        began = all(task.description != stage for task in self._bars.tasks)
         for task in self._bars.tasks:
             if task.description != stage:
                 self._bars.remove_task(task.id)
         _advance(self._bars, stage, done, total)
+        return began
 
     def add(self, row: dict[str, float], epochs: int, improved: bool) -> None:
         """Add an epoch."""
