@@ -88,10 +88,8 @@ def write_text(path: Path, text: str) -> None:
         raise
 
 
-def save_weights(path: Path, model: BERTWithRAG, config: RunConfig) -> None:
-    """Write a model's parameters and buffers under a temporary name, then rename the file."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in _named(model).items()}
-    about = {"format": FORMAT_VERSION, "ragimpute": __version__, "input": input_fingerprint(config)}
+def write_tensors(path: Path, tensors: dict[str, torch.Tensor], about: dict[str, str]) -> None:
+    """Write a safetensors file, with what its header says, under a temporary name; rename it."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     try:
@@ -101,6 +99,13 @@ def save_weights(path: Path, model: BERTWithRAG, config: RunConfig) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def save_weights(path: Path, model: BERTWithRAG, config: RunConfig) -> None:
+    """Write a model's parameters and buffers under a temporary name, then rename the file."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in _named(model).items()}
+    about = {"format": FORMAT_VERSION, "ragimpute": __version__, "input": input_fingerprint(config)}
+    write_tensors(path, tensors, about)
 
 
 def save_model(

@@ -25,6 +25,9 @@ import numpy as np
 from ragimpute.copying_kernel import WORD, carry_haplotype
 from ragimpute.panel import Haplotypes
 
+# Panels up to this size are copied whole: retrieval would cost more accuracy than it saves time.
+COPY_ALL_UP_TO = 5000
+
 
 @dataclass(frozen=True)
 class CopyingParameters:

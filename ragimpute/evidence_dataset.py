@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ragimpute.config import RunConfig
-from ragimpute.copying import Window, copy_haplotypes, pack_words
+from ragimpute.copying import COPY_ALL_UP_TO, Window, copy_haplotypes, pack_words
 from ragimpute.correction import split_sequences
 from ragimpute.errors import PanelError
 from ragimpute.evidence import collect_evidence, pairs_in_doubt
@@ -27,7 +27,6 @@ from ragimpute.retrieval import Retriever
 # Example windows are no longer than this: rows of so many sites for every haplotype left out.
 _MAX_SITES = 30_000
 _MAX_PAIRS = 600_000
-_COPY_ALL_UP_TO = 5000
 _VALIDATION_ARRAYS = 2
 
 
@@ -263,7 +262,7 @@ class EvidenceBatches:
         def own(i: int) -> np.ndarray:
             return np.flatnonzero(of == of[left_out[i]]).astype(np.int32)
 
-        if len(self.pool) <= _COPY_ALL_UP_TO:
+        if len(self.pool) <= COPY_ALL_UP_TO:
             pool_sample = of[self.pool]
 
             def states(i: int) -> np.ndarray:

@@ -9,15 +9,20 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from ragimpute.copying import CopyingParameters, Window, all_states, copy_haplotypes, pack_words
+from ragimpute.copying import (
+    COPY_ALL_UP_TO,
+    CopyingParameters,
+    Window,
+    all_states,
+    copy_haplotypes,
+    pack_words,
+)
 from ragimpute.likelihood import fit_parameters
 from ragimpute.panel import Panel
 
 if TYPE_CHECKING:
     from ragimpute.checkpoint import LoadedModel
 
-# Panels up to this size are copied whole: retrieval would cost more accuracy than it saves time.
-COPY_ALL_UP_TO = 5000
 # Parameters are chosen anew for every stretch of so many cM.
 _FIT_CM = 40.0
 _STATE_BYTES = 64 * 2**20

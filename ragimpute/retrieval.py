@@ -20,8 +20,6 @@ WORD = 32
 SCALES = ((64, 15), (128, 25), (256, 35), (512, 50), (1024, 50))
 NUM_BACKGROUND = 128
 NUM_SLOTS = 448
-# Up to here copying every haplotype is affordable, and nothing is lost by retrieval.
-COPY_ALL_UP_TO = 5_000
 
 
 @dataclass(frozen=True)

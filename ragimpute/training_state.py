@@ -5,17 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from ragimpute.checkpoint import save_weights, write_text
+from ragimpute.checkpoint import save_weights, write_tensors, write_text
 from ragimpute.config import RunConfig
 from ragimpute.errors import ModelError
 
@@ -90,15 +87,7 @@ class TrainingState:
             "scalars": json.dumps(scalars),
             "scaler": json.dumps(scaler.state_dict() if scaler is not None else {}),
         }
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        try:
-            save_file(tensors, name, metadata=about)
-            os.chmod(name, 0o644)
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_tensors(path, tensors, about)
 
     def load(self, path: Path, model: torch.nn.Module, optimizer: Any, scaler: Any = None) -> None:
         """Take over a state that :meth:`save` wrote.

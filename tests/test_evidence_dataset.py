@@ -97,7 +97,7 @@ def test_a_haplotype_never_copies_its_own_sample(panel, data):
 
 
 def test_retrieved_states_exclude_the_own_and_held_out_samples(panel, monkeypatch):
-    monkeypatch.setattr(evidence_dataset, "_COPY_ALL_UP_TO", 10)
+    monkeypatch.setattr(evidence_dataset, "COPY_ALL_UP_TO", 10)
     data = make(panel, overrides=["data.num_arrays=1"])
     data.examples(0)
     data.validation()

@@ -94,7 +94,7 @@ def content(path):
     ("preset", "module", "name", "call"),
     [
         ("default", "trainer", "compute_loss", 4),  # amid an epoch, past a checkpoint
-        ("default", "training_state", "save_file", 4),  # a checkpoint half written
+        ("default", "training_state", "write_tensors", 4),  # a checkpoint not written
         ("default", "trainer", "write_metrics", 2),  # an epoch's weights kept, its state not yet
         ("v10-small", "trainer", "compute_loss", 10),  # dropout and a curriculum
         ("embedding-rag-small", "trainer", "compute_loss", 10),  # references of an epoch's start
