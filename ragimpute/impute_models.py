@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -17,6 +16,7 @@ from ragimpute.copying import (
     copy_haplotypes,
     pack_words,
 )
+from ragimpute.impute_summary import Stopwatch
 from ragimpute.likelihood import fit_parameters
 from ragimpute.panel import Panel
 
@@ -127,22 +127,22 @@ class CopyingImputer:
         sample: np.ndarray,
     ) -> np.ndarray:
         """See :meth:`Imputer.impute`."""
-        clock = time.perf_counter()
+        watch = Stopwatch(self.seconds)
         window = Window.build(
             self._panel.haplotypes(left, right),
             self._panel.position_cm[left:right],
             typed_index - left,
             (core[0] - left, core[1] - left),
         )
-        clock = self._lap("haplotypes", clock)
+        watch.lap("haplotypes")
         parameters = self._parameters_at(typed_index)
-        clock = self._lap("parameters", clock)
+        watch.lap("parameters")
         retriever = None
         if self._panel.num_haplotypes > COPY_ALL_UP_TO:
             from ragimpute.retrieval import Retriever
 
             retriever = Retriever(window.typed.words, seed=self._seed)
-            clock = self._lap("retrieval", clock)
+            watch.lap("retrieval")
         n = alleles.shape[1]
         out = np.empty((n, core[1] - core[0]), np.float32)
         step = n
@@ -156,24 +156,17 @@ class CopyingImputer:
                 found = None
             else:
                 found = retriever.states(pack_words(part)[0])
-                clock = self._lap("retrieval", clock)
+                watch.lap("retrieval")
 
             def states(i: int, found: np.ndarray | None = found) -> np.ndarray:
                 return everyone if found is None else found[i]
 
             prob = copy_haplotypes(window, part, parameters, states=states, threads=self._threads)
-            clock = self._lap("copying", clock)
+            watch.lap("copying")
             if self._loaded.trained:
-                self._correct(window, part, parameters, states, prob)
-                clock = time.perf_counter()
+                self._correct(window, part, parameters, states, prob, watch)
             out[first : first + step] = prob
         return out
-
-    def _lap(self, stage: str, since: float) -> float:
-        """Count the time since ``since`` to a stage."""
-        now = time.perf_counter()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - since
-        return now
 
     def _correct(
         self,
@@ -182,12 +175,12 @@ class CopyingImputer:
         parameters: CopyingParameters,
         states: Callable[[int], np.ndarray],
         prob: np.ndarray,
+        watch: Stopwatch,
     ) -> None:
         """Let the network move the probabilities in doubt, in place."""
         from ragimpute.correction import correct
         from ragimpute.evidence import collect_evidence, pairs_in_doubt
 
-        clock = time.perf_counter()
         start, stop = window.core
         typed = np.zeros(prob.shape, bool)
         inside = (window.typed_index >= start) & (window.typed_index < stop)
@@ -209,9 +202,9 @@ class CopyingImputer:
                 window, alleles[:, first:last], parameters, here,
                 states=states_here, threads=self._threads,
             )  # fmt: skip
-            clock = self._lap("evidence", clock)
+            watch.lap("evidence")
             correct(self._loaded, window, here, evidence, prob[first:last], device=self._device)
-            clock = self._lap("network", clock)
+            watch.lap("network")
             first = last
 
     def _parameters_at(self, typed_index: np.ndarray) -> CopyingParameters:

@@ -7,7 +7,6 @@ one that holds it in its middle, take twice the time and were worse on the packa
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from ragimpute.checkpoint import LoadedModel
 from ragimpute.correction import choose_device
+from ragimpute.impute_summary import Stopwatch
 from ragimpute.index import WindowIndex
 from ragimpute.model.bert_rag import ReferenceTable
 from ragimpute.panel import Panel
@@ -106,11 +106,11 @@ class TokenImputer:
         self, window: int, known: np.ndarray, left: int, pairs: np.ndarray, pool: ThreadPoolExecutor
     ) -> np.ndarray:
         """P(ALT) of both haplotypes of each pair at a window's sites, shape (S, 2, n)."""
-        clock = time.perf_counter()
+        watch = Stopwatch(self.seconds)
         start, stop = self._windows.ranges[window].tolist()
         alleles = _sites_of(known, left, start, stop)[pairs]  # (S, 2, n)
         found = self._retrieve(window, known, left)[pairs]  # (S, 2, K)
-        clock = self._lap("retrieval", clock)
+        watch.lap("retrieval")
         out = np.empty(alleles.shape, np.float32)
         num_sites = stop - start
         size = max(1, _SITES_AT_ONCE[self._device.type] // (2 * num_sites))
@@ -121,7 +121,7 @@ class TokenImputer:
         for first in range(0, len(pairs), step):
             here = slice(first, first + step)
             tokens.table = self._encode(window, found[here], 2 * size, pool)
-            clock = self._lap("references", clock)
+            watch.lap("references")
 
             def run(at: int) -> None:
                 rows = slice(at, at + size)
@@ -139,7 +139,7 @@ class TokenImputer:
                         out[rows, i] = torch.sigmoid(logits[f"{h}_fused"]).cpu().numpy()
 
             list(pool.map(run, range(first, min(first + step, len(pairs)), size)))
-            clock = self._lap("network", clock)
+            watch.lap("network")
         tokens.table = None
         return out
 
@@ -174,12 +174,6 @@ class TokenImputer:
         place[index] = np.arange(len(index))
         where = torch.from_numpy(place).to(self._device)
         return lambda _, ids: refs[where[ids]]  # -1 is the last entry: none
-
-    def _lap(self, stage: str, since: float) -> float:
-        """Count the time since ``since`` to a stage."""
-        now = time.perf_counter()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - since
-        return now
 
 
 def _sites_of(known: np.ndarray, left: int, start: int, stop: int) -> np.ndarray:
