@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import platform
 import resource
 import tempfile
@@ -17,16 +16,15 @@ from ragimpute import __version__
 from ragimpute.errors import InputError
 from ragimpute.impute_models import Imputer, make_imputer
 from ragimpute.impute_summary import ImputeSummary, Stopwatch
-from ragimpute.match import Match, match_sites, no_match, target_region
+from ragimpute.impute_target import read_phased_target, warn_of_target
+from ragimpute.match import Match, match_sites, no_match
 from ragimpute.metrics import estimated_r2
 from ragimpute.outputs import check_output
 from ragimpute.panel import Panel
 from ragimpute.sites import Region
-from ragimpute.vcf import Target, read_target
+from ragimpute.vcf import Target
 from ragimpute.vcf_fields import check_fields
 from ragimpute.vcf_write import ImputedBlock, ImputedWriter, output_kind
-
-log = logging.getLogger("ragimpute")
 
 Progress = Callable[[str, int, int], None]
 # Allele probabilities of one window, all targets: float32, twice (both layouts).
@@ -151,7 +149,7 @@ def impute(
                 hint=f"the panel spans {_span(source)}",
             )
         watch.lap("read")
-        given = _read_phased_target(target, source, region, buffer_cm, threads)
+        given = read_phased_target(target, source, region, buffer_cm, threads)
         if len(given.sites):
             shared = match_sites(given, source, 0, source.num_sites)
         else:
@@ -159,7 +157,7 @@ def impute(
         summary.counts.update(shared.counts)
         summary.num_samples = len(given.samples)
         summary.num_haplotypes = source.num_haplotypes
-        _warn(summary, given, source, shared, start, stop)
+        warn_of_target(summary, given, source, shared, start, stop)
         watch.lap("read")
 
         imputer = make_imputer(
@@ -322,83 +320,6 @@ def _open_panel(
         f"ragimpute prepare {path} -o {keep}"
     )
     return Panel.open(prepared)
-
-
-def _read_phased_target(
-    target: str | Path, panel: Panel, region: Region | None, buffer_cm: float, threads: int
-) -> Target:
-    """Read the target around the region, and refuse unphased genotypes."""
-    wide = region
-    if region is not None:
-        start, stop = panel.site_range(region)
-        cm = panel.position_cm
-        left = int(np.searchsorted(cm, cm[start] - buffer_cm))
-        right = int(np.searchsorted(cm, cm[stop - 1] + buffer_cm, side="right"))
-        bp = panel.sites.position_bp
-        wide = Region(region.contig, int(bp[left]), int(bp[right - 1]) + 1)
-    # A region may well have no typed site, such as a workflow's piece of a contig.
-    wide = target_region(target, panel, wide)
-    given = read_target(target, region=wide, threads=threads, may_be_empty=region is not None)
-    loose = ~given.phased
-    if loose.any():
-        site, sample = np.argwhere(loose)[0]
-        raise InputError(
-            f"target {target} is not phased: {int(loose.sum())} unphased heterozygous genotypes, "
-            f"the first at {given.sites.contig}:{given.sites.position_bp[site]} in sample "
-            f"{given.samples[sample]}",
-            hint="phase it against the panel first, e.g. with Beagle, SHAPEIT or Eagle",
-        )
-    return given
-
-
-def _warn(
-    summary: ImputeSummary,
-    target: Target,
-    panel: Panel,
-    shared: Match,
-    start: int,
-    stop: int,
-) -> None:
-    """Collect what a user should know before the result is used."""
-    counts = shared.counts
-    records = sum(counts.values())
-    at = panel.sites.position_bp
-    within = np.count_nonzero(
-        (target.sites.position_bp >= at[0]) & (target.sites.position_bp <= at[-1])
-    )
-    matched = counts["matched"] + counts["swapped"]
-    if target.sites.contig != panel.contig:
-        summary.warnings.append(
-            f"contig {panel.contig} of the panel is {target.sites.contig} in the target, and so in "
-            "the output"
-        )
-    if records == 0:
-        summary.warnings.append(
-            f"the target has no record in the region and its buffer, which has {stop - start} "
-            "panel sites: every sample is given the panel's frequencies, and DR2 is 0"
-        )
-    if counts["swapped"]:
-        summary.warnings.append(
-            f"{counts['swapped']} target records have REF and ALT swapped against the panel; "
-            "their alleles were recoded"
-        )
-    if matched < 0.5 * within:
-        summary.warnings.append(
-            f"only {matched} of the {within} target records within the panel's range are panel "
-            "sites: check the genome build and strand"
-        )
-    both = sorted(set(target.samples) & set(panel.samples))
-    if both:
-        shown = ", ".join(both[:3]) + (", ..." if len(both) > 3 else "")
-        summary.warnings.append(
-            f"{len(both)} target samples are in the panel too ({shown}): they will copy themselves"
-        )
-    inside = (shared.panel_index >= start) & (shared.panel_index < stop)
-    missing = int((shared.alleles == -1).sum())
-    summary.counts["typed"] = int(inside.sum())
-    summary.counts["missing_alleles"] = missing
-    for line in summary.warnings:
-        log.warning(line)
 
 
 def _span(panel: Panel) -> str:
