@@ -21,12 +21,13 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from training_panels import Recipe, simulate_panel, subset_panel
 
-from ragimpute.checkpoint import PROVENANCE, WEIGHTS, load_model
+from ragimpute.checkpoint import load_model
 from ragimpute.config import load_config, models_dir
 from ragimpute.evaluate import evaluate
 from ragimpute.evidence import FEATURES
 from ragimpute.impute import impute
 from ragimpute.metrics import MAF_BINS
+from ragimpute.model_folder import PROVENANCE, WEIGHTS
 from ragimpute.panel import Panel
 from ragimpute.prepare import prepare
 from ragimpute.trainer import train

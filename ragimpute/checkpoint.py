@@ -6,7 +6,6 @@ network is never fed evidence of another meaning.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -20,12 +19,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ragimpute import __version__
-from ragimpute.config import RunConfig, dump_config, load_config, models_dir, preset_names
+from ragimpute.config import RunConfig, dump_config
 from ragimpute.errors import ModelError
 from ragimpute.model.bert_rag import BERTWithRAG, build
-
-FORMAT_VERSION = "1"
-WEIGHTS, CONFIG, PROVENANCE = "weights.safetensors", "config.yaml", "provenance.json"
+from ragimpute.model_folder import (
+    CONFIG,
+    FORMAT_VERSION,
+    PROVENANCE,
+    WEIGHTS,
+    ModelFolder,
+    check_weights,
+    input_fingerprint,
+    open_folder,
+    unreadable,
+)
 
 
 @dataclass
@@ -51,16 +58,6 @@ class LoadedModel:
     model: BERTWithRAG
     trained: bool
     provenance: dict[str, Any] = field(default_factory=dict)
-
-
-def input_fingerprint(config: RunConfig) -> str:
-    """What a network reads, as a short text: the evidence's features, or the token vocabulary."""
-    if config.model.fusion.name != "copying":
-        return "tokens-1"
-    from ragimpute.evidence import FEATURES
-
-    digest = hashlib.sha256(",".join(FEATURES).encode()).hexdigest()[:12]
-    return f"evidence-{len(FEATURES)}-{digest}"
 
 
 def versions() -> dict[str, str]:
@@ -135,22 +132,12 @@ def load_weights(path: Path, model: BERTWithRAG, config: RunConfig) -> None:
         If the file is damaged, of another format version, made for other evidence, or does not
         fit the config.
     """
+    check_weights(path, config)
     try:
         with safe_open(str(path), framework="pt") as file:
-            about = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(
-            f"weights {path} cannot be read: {error}", hint="copy the model folder again"
-        ) from error
-    expected = {"format": FORMAT_VERSION, "input": input_fingerprint(config)}
-    for key, want in expected.items():
-        if about.get(key) != want:
-            raise ModelError(
-                f"weights {path} were made by ragimpute {about.get('ragimpute', '(unknown)')} for "
-                f"{key} {about.get(key)}; this is {__version__}, which needs {want}",
-                hint="train the model again with this version",
-            )
+        raise unreadable(path, error) from error
     have = _named(model)
     wrong = sorted(
         set(have) ^ set(tensors)
@@ -169,8 +156,8 @@ def load_weights(path: Path, model: BERTWithRAG, config: RunConfig) -> None:
             have[name].copy_(value)
 
 
-def load_model(name_or_path: str | Path) -> LoadedModel:
-    """Read a shipped model by name, or a model folder.
+def load_model(model: str | Path | ModelFolder) -> LoadedModel:
+    """Read a shipped model by name, a model folder, or one that was opened already.
 
     Raises
     ------
@@ -179,47 +166,12 @@ def load_model(name_or_path: str | Path) -> LoadedModel:
     ConfigError
         If its config.yaml cannot.
     """
-    folder = _find(name_or_path)
-    config = load_config(folder)
-    model = build(config.model)
-    weights = folder / WEIGHTS
-    provenance: dict[str, Any] = {}
-    if (folder / PROVENANCE).is_file():
-        try:
-            provenance = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{folder / PROVENANCE} cannot be read: {error}") from error
-    trained = weights.is_file()
-    if trained:
-        load_weights(weights, model, config)
-    elif not model.is_copying:
-        raise ModelError(
-            f"model {name_or_path} has no {WEIGHTS}, and without them a token model knows nothing",
-            hint=f"train it first: ragimpute train PANEL.h5 --config {config.name} -o MODEL",
-        )
-    model.eval()
-    return LoadedModel(str(name_or_path), config, model, trained, provenance)
-
-
-def _find(name_or_path: str | Path) -> Path:
-    """The folder that a model's name or path stands for."""
-    path = Path(name_or_path)
-    if path.is_dir():
-        if (path / CONFIG).is_file():
-            return path
-        raise ModelError(
-            f"folder {path} holds no {CONFIG}, so it is not a model",
-            hint="give the folder that 'ragimpute train' wrote",
-        )
-    if path.exists():
-        raise ModelError(f"model {path} is a file", hint="give the folder that holds it")
-    preset = models_dir() / str(name_or_path)
-    if "/" not in str(name_or_path) and (preset / CONFIG).is_file():
-        return preset
-    raise ModelError(
-        f"there is no model {name_or_path}",
-        hint="give a folder that 'ragimpute train' wrote, or one of " + ", ".join(preset_names()),
-    )
+    folder = model if isinstance(model, ModelFolder) else open_folder(model)
+    network = build(folder.config.model)
+    if folder.trained:
+        load_weights(folder.path / WEIGHTS, network, folder.config)
+    network.eval()
+    return LoadedModel(folder.name, folder.config, network, folder.trained, folder.provenance)
 
 
 def _named(model: BERTWithRAG) -> dict[str, torch.Tensor]:

@@ -277,6 +277,9 @@ def impute(
     quiet: QuietOption = False,
 ) -> None:
     """Impute a phased target from a panel: dosages for every panel site."""
+    from ragimpute.kernel_start import start_without_blas
+
+    start_without_blas()
     from ragimpute.impute import impute as run
 
     if report is not None:

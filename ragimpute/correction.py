@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 
@@ -35,6 +39,18 @@ def choose_device(name: str) -> torch.device:
             hint="use --device cpu, or a torch that is built for this machine's GPU",
         )
     return device
+
+
+@contextmanager
+def one_thread_each(threads: int, device: torch.device) -> Iterator[ThreadPoolExecutor]:
+    """Workers that share the batches: with torch's own threads sums depend on their number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads if device.type == "cpu" else 1) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(before)
 
 
 def split_sequences(haplotype: np.ndarray, max_length: int) -> np.ndarray:
@@ -72,6 +88,7 @@ def correct(
     prob: np.ndarray,
     *,
     device: str = "cpu",
+    threads: int = 1,
 ) -> None:
     """Add the network's residual to the logits of pairs in doubt, in place.
 
@@ -89,6 +106,8 @@ def correct(
         Shape (n, core sites), float32, P(ALT); where the residual is 0 it stays as it is.
     device
         See :func:`choose_device`.
+    threads
+        Batches are shared out over so many threads; the result does not depend on it.
     """
     if len(pairs) == 0:
         return
@@ -98,13 +117,17 @@ def correct(
     where = choose_device(device)
     residual.to(where)
     x = torch.from_numpy(evidence)
-    with torch.inference_mode():
+    with one_thread_each(threads, where) as pool:
         if residual.distance is None:
-            rows = range(0, len(x), _ROWS_AT_ONCE)
-            parts = [residual(x[i : i + _ROWS_AT_ONCE].to(where)).cpu() for i in rows]
-            change = torch.cat(parts).numpy()
+
+            def rows_from(i: int) -> torch.Tensor:
+                with torch.inference_mode():
+                    return residual(x[i : i + _ROWS_AT_ONCE].to(where)).cpu()
+
+            parts = pool.map(rows_from, range(0, len(x), _ROWS_AT_ONCE))
+            change = torch.cat(list(parts)).numpy()
         else:
-            change = _in_context(loaded, residual, window, pairs, x, where)
+            change = _in_context(loaded, residual, window, pairs, x, where, pool)
     h, u = pairs[:, 0], pairs[:, 1]
     minor = window.haplotypes.alt_is_minor[window.core[0] : window.core[1]][u]
     change = np.where(minor, change, -change).astype(np.float64)
@@ -120,16 +143,21 @@ def _in_context(
     pairs: np.ndarray,
     x: torch.Tensor,
     where: torch.device,
+    pool: ThreadPoolExecutor,
 ) -> np.ndarray:
     """Residuals of a network whose sites in doubt see each other: shape (pairs,)."""
     index = split_sequences(pairs[:, 0], loaded.config.model.copying.max_context)
     cm = torch.from_numpy(window.position_cm[window.core[0] + pairs[:, 1]].astype(np.float32))
     change = torch.zeros(len(x))
     step = max(1, _ROWS_AT_ONCE // (4 * index.shape[1]))
-    for first in range(0, len(index), step):
+
+    def sequences_from(first: int) -> None:
         part = torch.from_numpy(index[first : first + step])
         pad = part < 0
         at = part.clamp_min(0)
-        y = residual(x[at].to(where), cm[at].to(where), pad.to(where)).cpu()
+        with torch.inference_mode():
+            y = residual(x[at].to(where), cm[at].to(where), pad.to(where)).cpu()
         change[at[~pad]] = y[~pad]
+
+    list(pool.map(sequences_from, range(0, len(index), step)))
     return change.numpy()

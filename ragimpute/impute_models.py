@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,6 +19,7 @@ from ragimpute.copying import (
 )
 from ragimpute.impute_summary import Stopwatch
 from ragimpute.likelihood import fit_parameters
+from ragimpute.model_folder import ModelFolder, open_folder
 from ragimpute.panel import Panel
 
 if TYPE_CHECKING:
@@ -72,6 +74,42 @@ class Imputer(Protocol):
         ...
 
 
+class _Network:
+    """A copying model whose network is loaded in a thread, while the copying goes on.
+
+    Importing torch takes 1.5 s, and 1.6 s more of other start-up have passed by then; where the
+    copying takes longer than that, nothing waits for it.
+    """
+
+    def __init__(self, model: ModelFolder | LoadedModel) -> None:
+        self.name, self.config, self.trained = model.name, model.config, model.trained
+        self._loaded = None if isinstance(model, ModelFolder) else model
+        self._folder = model if isinstance(model, ModelFolder) else None
+        self._loading: Future[LoadedModel] | None = None
+
+    def start(self) -> None:
+        """Begin to load, once; not at all where there are no weights."""
+        if self._folder is not None and self.trained and self._loading is None:
+            pool = ThreadPoolExecutor(1, thread_name_prefix="network")
+            self._loading = pool.submit(_load, self._folder)
+            pool.shutdown(wait=False)
+
+    def loaded(self) -> LoadedModel:
+        """The model, waited for."""
+        if self._loaded is None:
+            self.start()
+            assert self._loading is not None
+            self._loaded = self._loading.result()
+        return self._loaded
+
+
+def _load(folder: ModelFolder) -> LoadedModel:
+    """Import torch and read the weights."""
+    from ragimpute.checkpoint import load_model
+
+    return load_model(folder)
+
+
 class CopyingImputer:
     """Li-Stephens copying over retrieved haplotypes, corrected by a network where in doubt.
 
@@ -81,8 +119,9 @@ class CopyingImputer:
         The panel.
     typed_index
         Shape (T,), int: all typed sites of the run; parameters are chosen for their density.
-    loaded
-        The model; untrained, it leaves copying as it is.
+    model
+        The model, or its folder, which is then read in the background; untrained, it leaves
+        copying as it is.
     ne, err
         Effective population size and mismatch probability, or None: chosen by leaving panel
         haplotypes out, see :func:`ragimpute.likelihood.fit_parameters`.
@@ -94,7 +133,7 @@ class CopyingImputer:
         self,
         panel: Panel,
         typed_index: np.ndarray,
-        loaded: LoadedModel,
+        model: ModelFolder | LoadedModel,
         *,
         ne: float | None,
         err: float | None,
@@ -104,15 +143,15 @@ class CopyingImputer:
     ) -> None:
         self._panel = panel
         self._typed_index = typed_index
-        self._loaded = loaded
+        self._network = _Network(model)
         self._ne, self._err = ne, err
         self._seed, self._threads = seed, threads
         self._device = device
         self._parameters: dict[int, CopyingParameters] = {}
         whole = panel.num_haplotypes <= COPY_ALL_UP_TO
         self.settings: dict[str, object] = {
-            "model": loaded.name,
-            "correction": "network" if loaded.trained else "none (Li-Stephens alone)",
+            "model": model.name,
+            "correction": "network" if model.trained else "none (Li-Stephens alone)",
             "states": "all panel haplotypes" if whole else "retrieved",
         }
         self.seconds: dict[str, float] = {}
@@ -135,6 +174,7 @@ class CopyingImputer:
             (core[0] - left, core[1] - left),
         )
         watch.lap("haplotypes")
+        self._network.start()
         parameters = self._parameters_at(typed_index)
         watch.lap("parameters")
         retriever = None
@@ -163,7 +203,7 @@ class CopyingImputer:
 
             prob = copy_haplotypes(window, part, parameters, states=states, threads=self._threads)
             watch.lap("copying")
-            if self._loaded.trained:
+            if self._network.trained:
                 self._correct(window, part, parameters, states, prob, watch)
             out[first : first + step] = prob
         return out
@@ -178,14 +218,13 @@ class CopyingImputer:
         watch: Stopwatch,
     ) -> None:
         """Let the network move the probabilities in doubt, in place."""
-        from ragimpute.correction import correct
         from ragimpute.evidence import collect_evidence, pairs_in_doubt
 
         start, stop = window.core
         typed = np.zeros(prob.shape, bool)
         inside = (window.typed_index >= start) & (window.typed_index < stop)
         typed[:, window.typed_index[inside] - start] = (alleles[inside] >= 0).T
-        net = self._loaded.config.model.copying
+        net = self._network.config.model.copying
         pairs = pairs_in_doubt(prob, typed, doubt=net.doubt)
         edges = np.searchsorted(pairs[:, 0], np.arange(len(prob) + 1))
         first = 0
@@ -203,7 +242,14 @@ class CopyingImputer:
                 states=states_here, threads=self._threads,
             )  # fmt: skip
             watch.lap("evidence")
-            correct(self._loaded, window, here, evidence, prob[first:last], device=self._device)
+            loaded = self._network.loaded()
+            from ragimpute.correction import correct  # torch is there by now
+
+            watch.lap("model")
+            correct(
+                loaded, window, here, evidence, prob[first:last],
+                device=self._device, threads=self._threads,
+            )  # fmt: skip
             watch.lap("network")
             first = last
 
@@ -267,20 +313,21 @@ def make_imputer(
     InputError, ModelError, ConfigError, PanelError
         If there is no such device, or the model or the index cannot be used with this panel.
     """
-    from ragimpute.checkpoint import load_model
-    from ragimpute.correction import choose_device
+    folder = open_folder(model)
+    if device not in ("auto", "cpu"):
+        from ragimpute.correction import choose_device
 
-    choose_device(device)
-    loaded = load_model(model)
+        choose_device(device)
     found = None
     if index is not None:
         from ragimpute.index import WindowIndex
 
         found = WindowIndex.open(index, panel)
-    if loaded.model.is_copying:
+    if folder.is_copying:
         return CopyingImputer(
-            panel, typed_index, loaded, ne=ne, err=err, seed=seed, threads=threads, device=device
+            panel, typed_index, folder, ne=ne, err=err, seed=seed, threads=threads, device=device
         )
+    from ragimpute.checkpoint import load_model
     from ragimpute.token_imputer import TokenImputer
 
-    return TokenImputer(panel, loaded, found, device=device, threads=threads)
+    return TokenImputer(panel, load_model(folder), found, device=device, threads=threads)

@@ -7,16 +7,14 @@ one that holds it in its middle, take twice the time and were worse on the packa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ragimpute.checkpoint import LoadedModel
-from ragimpute.correction import choose_device
+from ragimpute.correction import choose_device, one_thread_each
 from ragimpute.impute_summary import Stopwatch
 from ragimpute.index import WindowIndex
 from ragimpute.model.bert_rag import ReferenceTable
@@ -91,7 +89,7 @@ class TokenImputer:
         known = np.full((right - left, alleles.shape[1]), -1, np.int8)
         known[typed_index - left] = alleles
         out = np.empty((alleles.shape[1], stop - start), np.float32)
-        with _one_thread_each(self._threads, self._device) as pool:
+        with one_thread_each(self._threads, self._device) as pool:
             ranges = self._windows.ranges
             for window in np.flatnonzero((ranges[:, 0] < stop) & (ranges[:, 1] > start)).tolist():
                 first_site = int(ranges[window, 0])
@@ -183,15 +181,3 @@ def _sites_of(known: np.ndarray, left: int, start: int, stop: int) -> np.ndarray
     if low < high:
         out[:, low - start : high - start] = known[low - left : high - left].T
     return out
-
-
-@contextmanager
-def _one_thread_each(threads: int, device: torch.device) -> Iterator[ThreadPoolExecutor]:
-    """Workers that share the batches: with torch's own threads sums depend on their number."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(threads if device.type == "cpu" else 1) as pool:
-            yield pool
-    finally:
-        torch.set_num_threads(before)

@@ -18,7 +18,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from ragimpute.checkpoint import PROVENANCE, load_model, load_weights, save_model, versions
+from ragimpute.checkpoint import load_model, load_weights, save_model, versions
 from ragimpute.config import RunConfig, dump_config
 from ragimpute.correction import choose_device
 from ragimpute.dataset import TokenBatches
@@ -26,6 +26,7 @@ from ragimpute.errors import ModelError
 from ragimpute.evidence_dataset import EvidenceBatches
 from ragimpute.losses import compute_loss
 from ragimpute.model.bert_rag import BERTWithRAG, build
+from ragimpute.model_folder import PROVENANCE
 from ragimpute.panel import Panel
 from ragimpute.schedule import rate_factor
 from ragimpute.tracking import Tracker, check_trackers, open_trackers

@@ -11,10 +11,6 @@ from safetensors.torch import load_file, save_file
 
 from ragimpute import __version__
 from ragimpute.checkpoint import (
-    CONFIG,
-    PROVENANCE,
-    WEIGHTS,
-    input_fingerprint,
     load_model,
     load_weights,
     save_model,
@@ -24,6 +20,7 @@ from ragimpute.checkpoint import (
 from ragimpute.config import load_config
 from ragimpute.errors import ConfigError, ModelError
 from ragimpute.model.bert_rag import build
+from ragimpute.model_folder import CONFIG, PROVENANCE, WEIGHTS, input_fingerprint
 
 NAMES = ["default", "context", "v10-small", "embedding-rag-small"]
 
