@@ -1,12 +1,13 @@
 """Read genotypes and dosages from VCF, VCF.gz and BCF.
 
 Alleles are int8: 0 REF, 1 ALT, -1 missing, -2 in the second slot of a haploid genotype. A record
-with several ALTs becomes one row for each of them, in which carriers of another ALT count as REF.
+with several ALTs becomes one row for each of them, in which carriers of another ALT count as REF,
+and carriers of one that is left out ("*", <DEL>) as missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 from ragimpute.sites import Region, Sites
 from ragimpute.vcf_dosages import Dosages, read_dosages
 from ragimpute.vcf_header import read_header
-from ragimpute.vcf_records import RecordReader, contigs_with_records, site_table
+from ragimpute.vcf_records import LeftOut, RecordReader, contigs_with_records, site_table
 
 __all__ = [
     "Dosages",
@@ -71,8 +72,13 @@ class Target:
     multiallelic
         Shape (T,), bool: the row comes from a record with several ALTs.
     skipped
-        How many ALTs were left out, by reason: "no_alt" (ALT is "."), "symbolic" (such as <DEL>,
-        <NON_REF> or a breakend), "star" (the allele "*").
+        How many ALTs were left out, by reason (see :class:`ragimpute.vcf_records.LeftOut`).
+    left_out
+        These ALTs, in file order.
+    num_filtered
+        Records whose FILTER is neither PASS nor missing; they are read all the same.
+    contig_length
+        Length of the contig, bp, as the header declares it, or None.
     """
 
     samples: list[str]
@@ -81,6 +87,9 @@ class Target:
     phased: np.ndarray
     multiallelic: np.ndarray
     skipped: dict[str, int]
+    left_out: Sequence[LeftOut] = ()
+    num_filtered: int = 0
+    contig_length: int | None = None
 
 
 def read_target(
@@ -89,6 +98,8 @@ def read_target(
     region: Region | None = None,
     threads: int = 1,
     may_be_empty: bool = False,
+    samples: Sequence[str] | None = None,
+    keep_monomorphic: bool = False,
 ) -> Target:
     """Read the genotypes of a target.
 
@@ -102,6 +113,10 @@ def read_target(
         For decompression, >= 1.
     may_be_empty
         Take a region without usable records for T = 0, not for an error.
+    samples
+        Read these alone, in the order of the file; None: all.
+    keep_monomorphic
+        Make rows, with ALT ".", of records that have none; else they are left out.
 
     Raises
     ------
@@ -109,11 +124,14 @@ def read_target(
         If the file is missing, damaged, truncated or unsorted, has no samples, genotypes or
         records, a sample twice, or several contigs and no region; or a ploidy above 2.
     """
-    reader = RecordReader(path, region, threads)
+    reader = RecordReader(path, region, threads, samples=samples, list_left_out=True)
     reader.need_genotypes()
     parts: list[SiteBatch] = []
     multiallelic: list[np.ndarray] = []
-    for rows in _genotype_rows(reader, sort_check=True, keep_symbolic=False):
+    made = _genotype_rows(
+        reader, sort_check=True, keep_symbolic=False, keep_monomorphic=keep_monomorphic
+    )
+    for rows in made:
         parts.append(rows.batch())
         multiallelic.append(rows.multiallelic[: rows.count].copy())
     if not parts:
@@ -122,14 +140,18 @@ def read_target(
         parts.append(_Rows(region.contig, 0, len(reader.samples)).batch())
         multiallelic.append(np.zeros(0, dtype=bool))
     alleles = np.concatenate([part.alleles for part in parts])
+    phased = np.concatenate([part.phased for part in parts])
     _mend_lone_missing(alleles)
     return Target(
         samples=reader.samples,
         sites=_join([part.sites for part in parts]),
         alleles=alleles,
-        phased=np.concatenate([part.phased for part in parts]),
+        phased=phased,
         multiallelic=np.concatenate(multiallelic),
         skipped=reader.skipped,
+        left_out=reader.left_out,
+        num_filtered=reader.num_filtered,
+        contig_length=reader.header.contigs.get(reader.contig),
     )
 
 
@@ -221,7 +243,7 @@ class _Rows:
         self.count += 1
         self.position.append(variant.POS)
         self.ref.append(variant.REF)
-        self.alt.append(variant.ALT[alt])
+        self.alt.append(variant.ALT[alt] if alt >= 0 else ".")
         self.id.append(variant.ID or ".")
 
     def batch(self) -> SiteBatch:
@@ -235,14 +257,16 @@ class _Rows:
 
 
 def _genotype_rows(
-    reader: RecordReader, *, sort_check: bool, keep_symbolic: bool
+    reader: RecordReader, *, sort_check: bool, keep_symbolic: bool, keep_monomorphic: bool = False
 ) -> Iterator[_Rows]:
     """Genotypes in batches."""
     num_samples = len(reader.samples)
     size = max(1, min(_BATCH_SITES, _BATCH_BYTES // (2 * num_samples)))
     rows: _Rows | None = None
     for variant in reader.records(sort_check=sort_check):
-        alts = reader.usable_alts(variant, keep_symbolic=keep_symbolic)
+        alts = reader.usable_alts(
+            variant, keep_symbolic=keep_symbolic, keep_monomorphic=keep_monomorphic
+        )
         if not alts:
             continue
         called = reader.genotypes(variant)
@@ -250,6 +274,9 @@ def _genotype_rows(
         alleles, phased = called[:, :2], called[:, 2]
         if alleles.max(initial=0) > num_alts:
             raise reader.wrong_allele(variant, called)
+        if len(alts) < num_alts:  # what carries an allele that is left out is not known
+            gone = np.setdiff1d(np.arange(num_alts), alts) + 1
+            alleles = np.where(np.isin(alleles, gone), -1, alleles)
         for alt in alts:
             if rows is None or rows.count == size:
                 if rows is not None:

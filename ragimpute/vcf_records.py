@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,26 @@ from ragimpute.vcf_index_read import VcfIndex, read_index
 
 _SEQUENCE = frozenset("ACGTNacgtn")
 _IUPAC = frozenset("ACGTNRYSWKMBDHVacgtnryswkmbdhv")
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An ALT of a record that gives no site.
+
+    Attributes
+    ----------
+    position_bp, id, ref, alt
+        As in the file.
+    reason
+        "no_alt" (ALT is "."), "symbolic" (such as <DEL>, <NON_REF> or a breakend), "star" (the
+        allele "*") or "invalid" (such as the I, D and 0 of array software).
+    """
+
+    position_bp: int
+    id: str
+    ref: str
+    alt: str
+    reason: str
 
 
 @cache
@@ -54,18 +75,50 @@ def site_table(contig: str, position: Any, ref: Any, alt: Any, ids: Any) -> Site
 
 
 class RecordReader:
-    """Records of one contig or region, with the file's faults told in one line."""
+    """Records of one contig or region, with the file's faults told in one line.
 
-    def __init__(self, path: str | Path, region: Region | None, threads: int) -> None:
+    Parameters
+    ----------
+    path, region, threads
+        See :func:`ragimpute.vcf.read_target`.
+    samples
+        The samples to read, in the order of the file; None: all.
+
+    Attributes
+    ----------
+    samples
+        The samples that are read, in the order of the file.
+    skipped, left_out
+        How many ALTs gave no site, by reason; and the ALTs themselves, if ``list_left_out``.
+    num_filtered
+        Records so far whose FILTER is neither PASS nor missing; they are read all the same.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        region: Region | None,
+        threads: int,
+        *,
+        samples: Sequence[str] | None = None,
+        list_left_out: bool = False,
+    ) -> None:
         if threads < 1:
             raise ValueError(f"threads must be >= 1, found {threads}")
         _quiet_htslib()
         self.header = read_header(path)
         self.path = self.header.path
         self.samples = self.header.samples
+        self._chosen = samples is not None
+        if samples is not None:
+            wanted = set(samples)
+            self.samples = [name for name in self.header.samples if name in wanted]
         self.threads = threads
         self.region = region
         self.skipped: dict[str, int] = {}
+        self.left_out: list[LeftOut] = []
+        self.num_filtered = 0
+        self._list_left_out = list_left_out
         self.contig = ""
         self._index = read_index(self.header)
         if self._index is not None:
@@ -115,7 +168,11 @@ class RecordReader:
         """Records as cyvcf2 gives them, from the region's start where there is an index."""
         last: Any = None
         try:
-            file = cyvcf2.VCF(str(self.path), threads=self.threads if self.threads > 1 else None)
+            file = cyvcf2.VCF(
+                str(self.path),
+                samples=self.samples if self._chosen else None,
+                threads=self.threads if self.threads > 1 else None,
+            )
         except Exception as error:
             raise InputError(f"{self.path} cannot be read as VCF or BCF: {error}") from error
         try:
@@ -157,23 +214,32 @@ class RecordReader:
         hint = "check --region" if self.region is not None else "check how it was made"
         return InputError(f"{self.path} holds no usable records{where}{more}", hint=hint)
 
-    def usable_alts(self, variant: Any, *, keep_symbolic: bool = False) -> list[int]:
-        """Which ALTs give a row; the others are counted."""
+    def usable_alts(
+        self, variant: Any, *, keep_symbolic: bool = False, keep_monomorphic: bool = False
+    ) -> list[int]:
+        """Which ALTs give a row; the others are counted. -1 stands for ALT ".", if that is kept."""
         alts = variant.ALT
+        self.num_filtered += variant.FILTER is not None
         if not alts:
-            self._skip("no_alt")
+            if keep_monomorphic:
+                return [-1]
+            self._skip(variant, ".", "no_alt")
             return []
         usable = []
         for i, alt in enumerate(alts):
             if keep_symbolic or _SEQUENCE.issuperset(alt) or _IUPAC.issuperset(alt):
                 usable.append(i)
+            elif alt == "*":
+                self._skip(variant, alt, "star")
             else:
-                self._skip("star" if alt == "*" else "symbolic")
+                self._skip(variant, alt, "symbolic" if _is_symbolic(alt) else "invalid")
         return usable
 
-    def _skip(self, reason: str) -> None:
+    def _skip(self, variant: Any, alt: str, reason: str) -> None:
         """Count an ALT that is left out."""
         self.skipped[reason] = self.skipped.get(reason, 0) + 1
+        if self._list_left_out:
+            self.left_out.append(LeftOut(variant.POS, variant.ID or ".", variant.REF, alt, reason))
 
     def genotypes(self, variant: Any) -> np.ndarray:
         """Alleles and phase of a record, shape (N, 3), int16."""
@@ -205,3 +271,8 @@ class RecordReader:
             f"{self.path}, {variant.CHROM}:{variant.POS}: sample {sample} has allele "
             f"{int(called[:, :2].max())}, but the record has {len(variant.ALT)} ALT"
         )
+
+
+def _is_symbolic(alt: str) -> bool:
+    """Whether an ALT stands for more than its letters: <DEL>, or a breakend."""
+    return alt.startswith("<") or "[" in alt or "]" in alt

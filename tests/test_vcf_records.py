@@ -10,7 +10,7 @@ from ragimpute.errors import InputError
 from ragimpute.sites import Region
 from ragimpute.vcf import PanelStream, read_dosages, read_target
 from ragimpute.vcf_header import read_header
-from ragimpute.vcf_records import RecordReader, contigs_with_records, site_table
+from ragimpute.vcf_records import LeftOut, RecordReader, contigs_with_records, site_table
 
 
 def test_alleles_that_are_left_out(make_vcf):
@@ -21,19 +21,48 @@ def test_alleles_that_are_left_out(make_vcf):
         (13, "A", ".", "0|0", "0|0"),
         (14, "A", "A[20:99[", "0|1", "0|0"),
         (15, "a", "g", "0|1", "1|1"),
+        (16, "D", "I", "0|1", "1|1"),
     ]
     path = make_vcf(rows)
     target = read_target(path)
     assert [key[0] for key in target.sites.keys()] == [11, 12, 15]
-    assert target.alleles.tolist() == [[[1, 0], [0, 0]], [[0, 1], [0, 0]], [[0, 1], [1, 1]]]
-    assert target.skipped == {"symbolic": 3, "star": 1, "no_alt": 1}
+    # Who carries an allele that is left out is not known to carry REF.
+    assert target.alleles.tolist() == [[[1, -1], [0, 0]], [[0, 1], [0, -1]], [[0, 1], [1, 1]]]
+    assert target.skipped == {"symbolic": 3, "star": 1, "no_alt": 1, "invalid": 1}
+    assert target.left_out[0] == LeftOut(10, ".", "A", "<DEL>", "symbolic")
+    assert [(x.position_bp, x.alt, x.reason) for x in target.left_out[1:]] == [
+        (11, "*", "star"), (12, "<NON_REF>", "symbolic"), (13, ".", "no_alt"),
+        (14, "A[20:99[", "symbolic"), (16, "I", "invalid"),
+    ]  # fmt: skip
     assert target.multiallelic.tolist() == [True, True, False]
     assert read_dosages(path).skipped == target.skipped
     stream = PanelStream(path)
     (batch,) = stream
-    assert len(batch.sites) == 7
+    assert len(batch.sites) == 8
     assert stream.skipped == {"no_alt": 1}
     assert stream.num_without_alt == 1
+
+
+def test_monomorphic_records_are_kept_on_request(make_vcf):
+    path = make_vcf([(10, "A", ".", "0|0", ".|0"), (11, "A", "G", "0|1", "0|0")])
+    target = read_target(path, keep_monomorphic=True)
+    assert target.sites.keys() == [(10, "A", "."), (11, "A", "G")]
+    assert target.alleles[0].tolist() == [[0, 0], [-1, 0]]
+    assert target.skipped == {}
+
+
+def test_filters_are_counted_and_samples_chosen(tmp_path, make_vcf):
+    path = make_vcf(
+        [(10, "A", "G", "0|1", "0|0", "1|1"), (11, "C", "T", "0|1", "1|0", "0|0")], "abc"
+    )
+    text = path.read_text().replace("##FORMAT", '##FILTER=<ID=low,Description="x">\n##FORMAT', 1)
+    path.write_text(text.replace("C\tT\t.\t.", "C\tT\t.\tlow"))
+    for file in (path, convert(path, ".bcf"), convert(path, ".vcf.gz", index=False)):
+        target = read_target(file, samples=["c", "a"])
+        assert target.samples == ["a", "c"]  # in the order of the file
+        assert target.alleles.tolist() == [[[0, 1], [1, 1]], [[0, 1], [0, 0]]]
+        assert target.num_filtered == 1
+        assert len(target.sites) == 2
 
 
 GOOD = (10, "A", "G", "0|1", "0|0")
