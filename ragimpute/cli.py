@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
-from ragimpute import __version__
+from ragimpute import cli_plan  # noqa: F401  # registers its command
+from ragimpute.cli_app import (
+    DeviceOption,
+    ForceOption,
+    MapOption,
+    QuietOption,
+    RateOption,
+    RegionOption,
+    SeedOption,
+    ThreadsOption,
+    app,
+    command_line,
+    command_name,
+    parse_region,
+)
 from ragimpute.errors import InputError
 from ragimpute.outputs import check_output
-from ragimpute.sites import Region
 from ragimpute.terminal import (
     guarded,
     print_rows,
@@ -25,70 +35,6 @@ from ragimpute.terminal import (
     training_view,
 )
 
-app = typer.Typer(
-    name="ragimpute",
-    help="Genotype imputation by retrieved haplotypes and a trained network (BERTWithRAG).\n\n"
-    "A run needs a phased panel, a genetic map and a target: [bold]prepare[/bold] the panel once, "
-    "then [bold]impute[/bold] any number of targets. An index and training are optional.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
-
-# Options that several commands share.
-ThreadsOption = Annotated[
-    int, typer.Option("--threads", "-t", min=1, help="Threads; the result does not depend on it.")
-]
-RegionOption = Annotated[
-    str | None,
-    typer.Option("--region", "-r", metavar="CHR[:FROM-TO]", help="1-based and closed."),
-]
-MapOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--map", metavar="FILE", help="Genetic map: PLINK, SHAPEIT or Eagle/HapMap columns."
-    ),
-]
-RateOption = Annotated[
-    float | None,
-    typer.Option("--cm-per-mb", metavar="RATE", help="Uniform recombination rate, without a map."),
-]
-ForceOption = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
-DeviceOption = Annotated[
-    str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where the network runs.")
-]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random choice.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
-
-
-def _version(wanted: bool) -> None:
-    """Print the version and leave."""
-    if wanted:
-        stdout.print(f"ragimpute {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _common(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
-    ] = False,
-    log_level: Annotated[
-        str, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
-    ] = "warning",
-) -> None:
-    level = getattr(logging, log_level.upper(), None)
-    if not isinstance(level, int):
-        raise typer.BadParameter(f"{log_level} is not debug, info, warning or error")
-    logger = logging.getLogger("ragimpute")
-    logger.setLevel(level)
-    if not logger.handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-        logger.addHandler(handler)
-        logger.propagate = False
-
 
 def main() -> None:
     """Entry point."""
@@ -96,23 +42,6 @@ def main() -> None:
     # takes 2 to 30 s otherwise. Read when the first library that uses OpenMP is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     guarded(lambda: app(prog_name="ragimpute"))
-
-
-def _region(text: str | None) -> Region | None:
-    """A region from its text."""
-    return None if text is None else Region.parse(text)
-
-
-def _command_line() -> str:
-    """The command as it was given, less what does not change the output that it is recorded in."""
-    kept: list[str] = []
-    words = iter(sys.argv[1:])
-    for word in words:
-        if word in ("--threads", "-t"):
-            next(words, None)
-        elif not (word.startswith("--threads=") or word in ("--quiet", "-q")):
-            kept.append(word)
-    return shlex.join(["ragimpute", *kept])
 
 
 @app.command(
@@ -139,7 +68,7 @@ def prepare(
     with progress_bar(quiet) as progress:
         done = run(
             panel, out, genetic_map=genetic_map, cm_per_mb=cm_per_mb, populations=populations,
-            region=_region(region), window_cm=window_cm, progress=progress, threads=threads,
+            region=parse_region(region), window_cm=window_cm, progress=progress, threads=threads,
             force=force,
         )  # fmt: skip
     if not quiet:
@@ -222,7 +151,7 @@ def train(
         done = run(
             panels, loaded, out, index=index, init=init, resume=resume, device=device,
             threads=threads, force=force, progress=progress, report_epoch=report_epoch,
-            command=_command_line(),
+            command=command_line(),
         )  # fmt: skip
     if not done.is_main:
         return
@@ -289,9 +218,9 @@ def impute(
     with progress_bar(quiet) as progress:
         done = run(
             target, panel, out, index=index, model=model, genetic_map=genetic_map,
-            cm_per_mb=cm_per_mb, region=_region(region), fields=formats, ne=ne, err=err,
+            cm_per_mb=cm_per_mb, region=parse_region(region), fields=formats, ne=ne, err=err,
             threads=threads, seed=seed, window_cm=chunk_cm, buffer_cm=buffer_cm, device=device,
-            progress=progress, command=_command_line(),
+            progress=progress, command=command_line(),
         )  # fmt: skip
     if report is not None:
         from ragimpute.report import render_impute
@@ -336,7 +265,9 @@ def evaluate(
     done = {}
     for path in imputed:
         name = path.name if path.name not in done else str(path)
-        done[name] = run(truth, path, panel, typed=typed, region=_region(region), threads=threads)
+        done[name] = run(
+            truth, path, panel, typed=typed, region=parse_region(region), threads=threads
+        )
     for name, result in done.items():
         print_table(result.table(), title=name)
     if json_out is not None:
@@ -387,6 +318,11 @@ def demo(
     )
     stdout.print(f"imputed VCF  {done.imputed}", soft_wrap=True)
     stdout.print(f"HTML report  {done.report}", soft_wrap=True)
+
+
+#: As --help lists them: in the order of a first session.
+ORDER = ("prepare", "index", "train", "plan", "impute", "evaluate", "info", "demo")
+app.registered_commands.sort(key=lambda command: ORDER.index(command_name(command)))
 
 
 if __name__ == "__main__":

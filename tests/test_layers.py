@@ -92,7 +92,7 @@ MODULES = sorted(set(TREES) - {""})
 def test_the_table_is_read():
     assert ROW_OF["errors"] == 0
     assert ROW_OF["model.bert_rag"] == ROW_OF["model"] > ROW_OF["copying"] > ROW_OF["panel"]
-    assert max(ROW_OF, key=lambda name: (ROW_OF[name], name)) == "cli"
+    assert max(ROW_OF, key=lambda name: (ROW_OF[name], name)) in ("cli", "cli_app", "cli_plan")
     assert set(OWNERS) >= HEAVY - {"scipy", "pandas"} | {"typer", "rich"}
 
 

@@ -1,0 +1,102 @@
+"""The program, and what its commands share: options, and how they read them."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.models import CommandInfo
+
+from ragimpute import __version__
+from ragimpute.sites import Region
+from ragimpute.terminal import stdout
+
+app = typer.Typer(
+    name="ragimpute",
+    help="Genotype imputation by retrieved haplotypes and a trained network (BERTWithRAG).\n\n"
+    "A run needs a phased panel, a genetic map and a target: [bold]prepare[/bold] the panel once, "
+    "then [bold]impute[/bold] any number of targets. An index and training are optional.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+# Options that several commands share.
+ThreadsOption = Annotated[
+    int, typer.Option("--threads", "-t", min=1, help="Threads; the result does not depend on it.")
+]
+RegionOption = Annotated[
+    str | None,
+    typer.Option("--region", "-r", metavar="CHR[:FROM-TO]", help="1-based and closed."),
+]
+MapOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--map", metavar="FILE", help="Genetic map: PLINK, SHAPEIT or Eagle/HapMap columns."
+    ),
+]
+RateOption = Annotated[
+    float | None,
+    typer.Option("--cm-per-mb", metavar="RATE", help="Uniform recombination rate, without a map."),
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
+DeviceOption = Annotated[
+    str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where the network runs.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random choice.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
+
+
+def _version(wanted: bool) -> None:
+    """Print the version and leave."""
+    if wanted:
+        stdout.print(f"ragimpute {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+    log_level: Annotated[
+        str, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
+    ] = "warning",
+) -> None:
+    level = getattr(logging, log_level.upper(), None)
+    if not isinstance(level, int):
+        raise typer.BadParameter(f"{log_level} is not debug, info, warning or error")
+    logger = logging.getLogger("ragimpute")
+    logger.setLevel(level)
+    if not logger.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+        logger.addHandler(handler)
+        logger.propagate = False
+
+
+def parse_region(text: str | None) -> Region | None:
+    """A region from its text."""
+    return None if text is None else Region.parse(text)
+
+
+def command_line() -> str:
+    """The command as it was given, less what does not change the output that it is recorded in."""
+    kept: list[str] = []
+    words = iter(sys.argv[1:])
+    for word in words:
+        if word in ("--threads", "-t"):
+            next(words, None)
+        elif not (word.startswith("--threads=") or word in ("--quiet", "-q")):
+            kept.append(word)
+    return shlex.join(["ragimpute", *kept])
+
+
+def command_name(command: CommandInfo) -> str:
+    """A command's name as it is typed."""
+    return str(command.name or getattr(command.callback, "__name__", ""))
