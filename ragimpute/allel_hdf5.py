@@ -12,7 +12,7 @@ import numpy as np
 
 from ragimpute.errors import InputError
 from ragimpute.panel_format import FORMAT
-from ragimpute.sites import Region, Sites
+from ragimpute.sites import Region, Sites, same_contig
 from ragimpute.vcf import SiteBatch
 
 _BATCH_BYTES = 2**24
@@ -109,8 +109,8 @@ class AllelStream:
         """The region's contig, or the only one."""
         names = list(contigs)
         if region is not None:
-            wanted = region.contig.removeprefix("chr")
-            names = [name for name in names if name.removeprefix("chr") == wanted]
+            found = same_contig(region.contig, names)
+            names = [] if found is None else [found]
         if len(names) == 1:
             return (names[0], *contigs[names[0]])
         listed = ", ".join(list(contigs)[:30]) or "none"

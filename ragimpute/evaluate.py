@@ -16,9 +16,9 @@ from ragimpute.errors import InputError
 from ragimpute.evaluation import BinScores, Evaluation, Sums, quality_curve
 from ragimpute.metrics import count_minor
 from ragimpute.panel import Panel
-from ragimpute.sites import Region, Sites
+from ragimpute.sites import Region, Sites, same_contig
 from ragimpute.vcf import Dosages, PanelStream, contigs_of, read_dosages, read_target
-from ragimpute.vcf_header import read_header, same_contig
+from ragimpute.vcf_header import read_header
 
 __all__ = ["BinScores", "Evaluation", "evaluate"]
 

@@ -16,8 +16,13 @@ from ragimpute import __version__
 from ragimpute.errors import InputError
 from ragimpute.impute_models import Imputer, make_imputer
 from ragimpute.impute_summary import ImputeSummary, Stopwatch
-from ragimpute.impute_target import read_phased_target, warn_of_target
-from ragimpute.match import Match, match_sites, no_match
+from ragimpute.impute_target import (
+    TargetOptions,
+    require_phase,
+    take_target,
+    warn_of_target,
+)
+from ragimpute.match import Match
 from ragimpute.metrics import estimated_r2
 from ragimpute.outputs import check_output
 from ragimpute.panel import Panel
@@ -94,6 +99,7 @@ def impute(
     device: str = "auto",
     progress: Progress | None = None,
     command: str | None = None,
+    target_options: TargetOptions | None = None,
 ) -> ImputeSummary:
     """Impute a phased target from a panel and write a VCF or BCF.
 
@@ -124,6 +130,8 @@ def impute(
         Called as ``progress(stage, done, total)``.
     command
         Recorded in the output's header.
+    target_options
+        Which of the target's samples and records are used.
 
     Raises
     ------
@@ -149,14 +157,11 @@ def impute(
                 hint=f"the panel spans {_span(source)}",
             )
         watch.lap("read")
-        given = read_phased_target(target, source, region, buffer_cm, threads)
-        if len(given.sites):
-            shared = match_sites(given, source, 0, source.num_sites)
-        else:
-            shared = no_match(given)
-        summary.counts.update(shared.counts)
-        summary.num_samples = len(given.samples)
-        summary.num_haplotypes = source.num_haplotypes
+        given, shared = take_target(
+            target, source, region, target_options or TargetOptions(), summary,
+            buffer_cm=buffer_cm, threads=threads,
+        )  # fmt: skip
+        require_phase(target, given)
         warn_of_target(summary, given, source, shared, start, stop)
         watch.lap("read")
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ragimpute.qc import QcSummary
+
 
 @dataclass
 class ImputeSummary:
@@ -22,6 +24,10 @@ class ImputeSummary:
         Target records by what became of them (see :class:`ragimpute.match.Match`), and genotypes.
     position_bp, maf, dr2, typed
         One entry for each site written: int32; float32 (panel's); float32; bool.
+    qc
+        What the target looks like beside the panel.
+    untyped_samples
+        Samples without a genotype at any panel site, which are given the panel's frequencies.
     seconds
         Wall time by stage.
     wall_seconds
@@ -47,6 +53,8 @@ class ImputeSummary:
     maf: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
     dr2: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
     typed: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    qc: QcSummary | None = None
+    untyped_samples: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     wall_seconds: float = 0.0
     peak_rss_mb: float = 0.0

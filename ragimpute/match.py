@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from math import exp, lgamma, log
 from pathlib import Path
 
 import numpy as np
 
 from ragimpute.errors import InputError
+from ragimpute.overlap import no_overlap
 from ragimpute.panel import Panel
-from ragimpute.sites import Region, Sites
+from ragimpute.sites import Key, Region, other_strand, same_contig
 from ragimpute.vcf import Target, contigs_of, read_target
 
-_REASONS = (
-    "matched", "swapped", "not_in_panel", "allele_mismatch", "ambiguous_strand", "duplicate",
-)  # fmt: skip
-_COMPLEMENT = {"A": "T", "C": "G", "G": "C", "T": "A"}
+MATCHED = ("matched", "swapped", "flipped", "flipped_swapped")
+LEFT_OUT = ("not_in_panel", "allele_mismatch", "ambiguous_strand", "duplicate", "invalid")
+FATES = MATCHED + LEFT_OUT
+PALINDROME_POLICIES = ("frequency", "keep", "drop")
+
+_TURNED = ("swapped", "flipped_swapped")  # REF of the target is ALT of the panel
+_OTHER_STRAND = {"matched": "flipped_swapped", "swapped": "flipped"}  # a palindrome's two readings
+# Frequencies of target and panel differ as between populations of this FST.
+_FST = 0.05
+_SURE = 0.95
+# A swapped indel may be another variant (TA>T and T>TA can both be right), so that more than a
+# few SNPs of the file have to be swapped before it is taken for one.
+_SWAPS_ARE_USUAL = 0.05
 
 
 @dataclass(frozen=True)
@@ -31,98 +43,212 @@ class Match:
         Shape (T, N, 2), int8: 0 the panel's REF, 1 its ALT, -1 missing, -2 haploid fill.
     phased
         Shape (T, N), bool.
+    row
+        Shape (T,), int64: the target's row behind each.
+    fate
+        Shape (R,), uint8: what became of each of the target's rows, an index into ``FATES``.
     counts
-        Target records by what became of them: "matched", "swapped", "not_in_panel",
-        "allele_mismatch", "ambiguous_strand", "duplicate".
+        How many rows met each fate.
+    palindromes
+        A/T and C/G rows (and their like) at panel sites: how many were "found", taken to be of the
+        "other_strand", and "left_out".
     """
 
     panel_index: np.ndarray
     alleles: np.ndarray
     phased: np.ndarray
+    row: np.ndarray
+    fate: np.ndarray
     counts: dict[str, int]
+    palindromes: dict[str, int]
+
+    @property
+    def num_records(self) -> int:
+        """Rows of the target."""
+        return len(self.fate)
 
 
-def match_sites(target: Target, panel: Panel, start: int, stop: int) -> Match:
+def match_sites(
+    target: Target, panel: Panel, start: int, stop: int, *, palindromes: str = "frequency"
+) -> Match:
     """Find the target's records among the panel sites [start, stop) by POS, REF and ALT.
 
-    A record whose REF and ALT are the panel's ALT and REF is matched with its alleles swapped,
-    unless it has several ALTs (its REF would then be taken for more than one of them). An A/T or
-    C/G record could be one of the other strand instead: it is swapped only if more records are
-    surely swapped than are surely of the other strand. Of several records of one site the first is
-    used. All others are counted by reason.
+    A record may spell its alleles as the panel does ("matched"), with REF and ALT exchanged
+    ("swapped"), on the other strand ("flipped"), or both. Longer alleles are compared without the
+    bases that they share. A record without ALT stands for the panel's only SNP there. A record of
+    several ALTs is never swapped (its REF would be taken for more than one of them), and an indel
+    only where swaps are usual in the file. Of several records of one site the first is used.
 
-    Raises
-    ------
-    InputError
-        If no record is a panel site; the message says what overlaps and the likely cause.
+    Parameters
+    ----------
+    target, panel
+        Target records and panel.
+    start, stop
+        Panel sites to look among.
+    palindromes
+        What is done with A/T and C/G records, which read the same on both strands: "frequency"
+        takes the strand that both the other records of the file and the allele frequencies speak
+        for, and leaves the record out unless one strand is 95 % likely; "keep" takes all to be of
+        the panel's strand; "drop" leaves all out.
+
+    Returns
+    -------
+    The match; it may be empty (see :func:`require_overlap`).
     """
-    lookup = {key: start + i for i, key in enumerate(panel.sites.take(slice(start, stop)).keys())}
-    positions = set(panel.sites.position_bp[start:stop].tolist())
-    swaps = [
-        _swapped_site(lookup, key, many)
-        for key, many in zip(target.sites.keys(), target.multiallelic.tolist(), strict=True)
-    ]
-    same_strand = _swaps_are_sure(target, lookup, swaps)
-    found: dict[int, tuple[int, bool]] = {}
-    counts: Counter[str] = Counter(dict.fromkeys(_REASONS, 0))
-    for i, key in enumerate(target.sites.keys()):
-        swap = swaps[i] is not None
-        site = swaps[i] if swap else lookup.get(key)
-        if site is None:
-            counts["allele_mismatch" if key[0] in positions else "not_in_panel"] += 1
-        elif swap and not same_strand and _is_palindrome(key):
-            counts["ambiguous_strand"] += 1
-        elif site in found:
-            counts["duplicate"] += 1
-        else:
-            found[site] = (i, swap)
-            counts["swapped" if swap else "matched"] += 1
-    if not found:
-        raise _no_overlap(target.sites, panel, start, stop, counts)
-    panel_index = np.array(sorted(found), dtype=np.int64)
-    rows = np.array([found[site][0] for site in panel_index], dtype=np.int64)
-    swapped = np.array([found[site][1] for site in panel_index], dtype=bool)
-    alleles = target.alleles[rows]
-    turned = swapped[:, None, None] & (alleles >= 0)
-    alleles = np.where(turned, 1 - alleles, alleles).astype(np.int8)
-    return Match(panel_index, alleles, target.phased[rows], dict(counts))
+    if palindromes not in PALINDROME_POLICIES:
+        raise ValueError(f"palindromes {palindromes!r} is not one of {PALINDROME_POLICIES}")
+    finder = _Finder(target, panel, start, stop)
+    found = [finder.find(i) for i in range(len(target.sites))]
+    sure = Counter(fate for site, fate, doubt in found if site >= 0 and not doubt)
+    usual = sure["swapped"] + sure["flipped_swapped"] > _SWAPS_ARE_USUAL * sure.total()
+    tally = {"found": 0, "other_strand": 0, "left_out": 0}
+    fates: list[str] = []
+    taken: dict[int, int] = {}
+    for i, (site, fate, doubt) in enumerate(found):
+        if doubt == "indel" and not usual:
+            fate = "allele_mismatch"
+        elif doubt == "palindrome":
+            tally["found"] += 1
+            read = _read_palindrome(fate, palindromes, sure, target.alleles[i], panel, site)
+            tally["other_strand"] += read == _OTHER_STRAND[fate]
+            tally["left_out"] += read == "ambiguous_strand"
+            fate = read
+        if fate in MATCHED:
+            if site in taken:
+                fate = "duplicate"
+            else:
+                taken[site] = i
+        fates.append(fate)
+    panel_index = np.array(sorted(taken), dtype=np.int64)
+    row = np.array([taken[site] for site in panel_index.tolist()], dtype=np.int64)
+    alleles = target.alleles[row]
+    turned = np.array([fates[i] in _TURNED for i in row.tolist()], dtype=bool)
+    alleles = np.where(turned[:, None, None] & (alleles >= 0), 1 - alleles, alleles)
+    number = {fate: i for i, fate in enumerate(FATES)}
+    counted = Counter(fates)
+    return Match(
+        panel_index,
+        alleles.astype(np.int8),
+        target.phased[row],
+        row,
+        np.array([number[fate] for fate in fates], dtype=np.uint8),
+        {fate: counted[fate] for fate in FATES},
+        tally,
+    )
 
 
-def _complement(key: tuple[int, str, str]) -> tuple[int, str, str]:
-    """A site as the other strand spells it."""
-    position, *alleles = key
-    ref, alt = ("".join(_COMPLEMENT.get(base, base) for base in x[::-1]) for x in alleles)
+class _Finder:
+    """Finds target records among panel sites."""
+
+    def __init__(self, target: Target, panel: Panel, start: int, stop: int) -> None:
+        sites = target.sites
+        upper = zip(sites.position_bp.tolist(), sites.ref, sites.alt, strict=True)
+        self._keys = [_trimmed(p, ref.upper(), alt.upper()) for p, ref, alt in upper]
+        self._multiallelic = target.multiallelic.tolist()
+        position = panel.sites.position_bp[start:stop]
+        wanted = np.array([key[0] for key in self._keys], dtype=np.int64)
+        is_snp = panel.site_type[start:stop] == panel.site_types.index("SNP")
+        near = np.isin(position, wanted) | np.isin(position, sites.position_bp)
+        near |= ~is_snp  # these may be spelled with bases that both alleles share
+        self._lookup: dict[Key, int] = {}
+        self._snps_at: dict[int, list[int]] = {}
+        index = np.flatnonzero(near)
+        chosen = panel.sites.take(index + start)
+        for i, key, snp in zip(index.tolist(), chosen.keys(), is_snp[index].tolist(), strict=True):
+            self._lookup.setdefault(key if snp else _trimmed(*key), start + i)
+            if snp:
+                self._snps_at.setdefault(key[0], []).append(start + i)
+        self._positions = set(chosen.position_bp.tolist())
+        self._ref, self._alt = panel.sites.ref, panel.sites.alt
+
+    def find(self, i: int) -> tuple[int, str, str]:
+        """Panel site (-1: none), fate, and the doubt about it: "", "indel" or "palindrome"."""
+        key = self._keys[i]
+        if key[2] == ".":
+            key = self._with_alt(key)
+        for fate, spelled in _spellings(key, may_swap=not self._multiallelic[i]):
+            site = self._lookup.get(spelled)
+            if site is None:
+                continue
+            if fate != "flipped" and other_strand(key) == (key[0], key[2], key[1]):
+                return site, fate, "palindrome"
+            return site, fate, "indel" if fate == "swapped" and len(key[1]) != len(key[2]) else ""
+        if not (set(key[1]) | set(key[2])) <= set("ACGT."):
+            return -1, "invalid", ""
+        return -1, "allele_mismatch" if key[0] in self._positions else "not_in_panel", ""
+
+    def _with_alt(self, key: Key) -> Key:
+        """A record without ALT with that of the panel's SNP, if there is one and it fits."""
+        position, ref, _ = key
+        at = self._snps_at.get(position, [])
+        if len(at) != 1 or len(ref) != 1:
+            return key
+        alleles = (self._ref[at[0]], self._alt[at[0]])
+        strand = other_strand((position, *alleles))
+        for first, second in (alleles, strand[1:]):
+            if ref in (first, second):
+                return position, ref, second if ref == first else first
+        return key
+
+
+def _spellings(key: Key, *, may_swap: bool) -> Iterator[tuple[str, Key]]:
+    """How the panel may spell a record, the likeliest first."""
+    position, ref, alt = key
+    yield "matched", key
+    if may_swap:
+        yield "swapped", (position, alt, ref)
+    if len(ref) == len(alt):  # on the other strand an indel has another base before it
+        _, ref, alt = other_strand(key)
+        yield "flipped", (position, ref, alt)
+        if may_swap:
+            yield "flipped_swapped", (position, alt, ref)
+
+
+def _trimmed(position: int, ref: str, alt: str) -> Key:
+    """A site without the bases that both alleles share at the end, then at the start."""
+    while len(ref) > 1 and len(alt) > 1 and ref[-1] == alt[-1]:
+        ref, alt = ref[:-1], alt[:-1]
+    while len(ref) > 1 and len(alt) > 1 and ref[0] == alt[0]:
+        position, ref, alt = position + 1, ref[1:], alt[1:]
     return position, ref, alt
 
 
-def _is_palindrome(key: tuple[int, str, str]) -> bool:
-    """Whether the other strand has the same alleles, with REF and ALT swapped (A/T, C/G)."""
-    position, ref, alt = key
-    return _complement(key) == (position, alt, ref)
+def _read_palindrome(
+    fate: str, policy: str, sure: Counter[str], alleles: np.ndarray, panel: Panel, site: int
+) -> str:
+    """The fate of an A/T or C/G record whose fate is ``fate`` if it is of the panel's strand."""
+    if policy == "keep":
+        return fate
+    if policy == "drop":
+        return "ambiguous_strand"
+    other = _OTHER_STRAND[fate]
+    # Spelled as the panel has it, a record is of its strand in all but odd files; and software that
+    # swaps alleles is commoner than software that flips strands.
+    weight = 0.001 if fate == "matched" else 0.1
+    prior = (sure[other] + weight) / (sure[fate] + sure[other] + 1)
+    num, alt = int((alleles >= 0).sum()), int((alleles == 1).sum())
+    if fate in _TURNED:
+        alt = num - alt
+    # Half an allele each way keeps a frequency of 0 from deciding alone.
+    af = (int(panel.alt_count[site]) + 0.5) / (panel.num_haplotypes + 1)
+    odds = log(prior / (1 - prior)) + _log_prob(num - alt, num, af) - _log_prob(alt, num, af)
+    likely = 1 / (1 + exp(-min(max(odds, -700.0), 700.0)))
+    if likely >= _SURE:
+        return other
+    return fate if likely <= 1 - _SURE else "ambiguous_strand"
 
 
-def _swapped_site(
-    lookup: dict[tuple[int, str, str], int], key: tuple[int, str, str], multiallelic: bool
-) -> int | None:
-    """The panel site that a record is with REF and ALT swapped, if it is none as it stands."""
-    if multiallelic or key in lookup:
-        return None
-    position, ref, alt = key
-    return lookup.get((position, alt, ref))
+def _log_prob(count: int, num: int, af: float) -> float:
+    """Beta-binomial log probability of ``count`` ALT of ``num``, up to a term in both of these.
 
-
-def _swaps_are_sure(
-    target: Target, lookup: dict[tuple[int, str, str], int], swaps: list[int | None]
-) -> bool:
-    """Whether more records are surely swapped than are surely of the other strand."""
-    swapped = flipped = 0
-    for key, swap in zip(target.sites.keys(), swaps, strict=True):
-        if swap is not None:
-            swapped += not _is_palindrome(key)
-        elif key not in lookup:
-            position, ref, alt = _complement(key)
-            flipped += (position, ref, alt) in lookup or (position, alt, ref) in lookup
-    return swapped > flipped
+    References
+    ----------
+    Balding & Nichols 1995: allele frequencies of a population at distance FST from another.
+    """
+    scale = (1 - _FST) / _FST
+    a, b = af * scale, (1 - af) * scale
+    choose = lgamma(num + 1) - lgamma(count + 1) - lgamma(num - count + 1)
+    return choose + lgamma(count + a) + lgamma(num - count + b) - lgamma(num + a + b)
 
 
 def no_match(target: Target) -> Match:
@@ -132,8 +258,23 @@ def no_match(target: Target) -> Match:
         np.zeros(0, dtype=np.int64),
         np.zeros((0, num_samples, 2), dtype=np.int8),
         np.zeros((0, num_samples), dtype=bool),
-        dict.fromkeys(_REASONS, 0),
+        np.zeros(0, dtype=np.int64),
+        np.zeros(0, dtype=np.uint8),
+        dict.fromkeys(FATES, 0),
+        {"found": 0, "other_strand": 0, "left_out": 0},
     )
+
+
+def require_overlap(match: Match, target: Target, panel: Panel, start: int, stop: int) -> None:
+    """Refuse a match without a single site.
+
+    Raises
+    ------
+    InputError
+        If ``match`` is empty; the message says what overlaps and the likely cause.
+    """
+    if not len(match.panel_index):
+        raise no_overlap(target, panel, start, stop)
 
 
 def marker_mask(path: str | Path, panel: Panel) -> np.ndarray:
@@ -146,15 +287,17 @@ def marker_mask(path: str | Path, panel: Panel) -> np.ndarray:
     """
     region = target_region(path, panel, None)
     target = read_target(path, region=region)
+    found = match_sites(target, panel, 0, panel.num_sites)
+    require_overlap(found, target, panel, 0, panel.num_sites)
     mask = np.zeros(panel.num_sites, dtype=bool)
-    mask[match_sites(target, panel, 0, panel.num_sites).panel_index] = True
+    mask[found.panel_index] = True
     return mask
 
 
 def target_region(path: str | Path, panel: Panel, region: Region | None) -> Region:
     """The panel's part of a target file, in the target's own spelling of the contig.
 
-    "20" and "chr20" are taken for the same contig.
+    "20", "chr20" and "Chr20" are taken for the same contig, and so are 23 and X.
 
     Raises
     ------
@@ -162,10 +305,8 @@ def target_region(path: str | Path, panel: Panel, region: Region | None) -> Regi
         If the target holds no records on the panel's contig.
     """
     contigs = contigs_of(path)
-    bare = panel.contig.removeprefix("chr")
-    names = [name for name in contigs if name.removeprefix("chr") == bare]
-    names.sort(key=lambda name: name != panel.contig)  # its own spelling first, if both are there
-    if not names:
+    name = same_contig(panel.contig, list(contigs))
+    if name is None:
         shown = ", ".join(list(contigs)[:5]) + (", ..." if len(contigs) > 5 else "")
         raise InputError(
             f"target {path} has no records on the panel's contig {panel.contig}; it holds "
@@ -173,39 +314,5 @@ def target_region(path: str | Path, panel: Panel, region: Region | None) -> Regi
             hint="use the panel of the same chromosome, with positions of the same build",
         )
     if region is None:
-        return Region(names[0])
-    return Region(names[0], region.start_bp, region.stop_bp)
-
-
-def _no_overlap(
-    sites: Sites, panel: Panel, start: int, stop: int, counts: Counter[str]
-) -> InputError:
-    """The error for a target without a panel site, with the likely cause."""
-    at = panel.sites.position_bp[start:stop]
-    if len(sites) == 0:
-        return InputError(
-            f"the target has no record on {sites.contig} in the range asked for",
-            hint="check --region against the target",
-        )
-    by_position = np.isin(sites.position_bp, at)
-    share = by_position.mean()
-    target_range = f"{sites.contig}:{sites.position_bp.min()}-{sites.position_bp.max()}"
-    panel_range = f"{panel.contig}:{at.min()}-{at.max()}" if len(at) else f"{panel.contig}: no site"
-    keys = set(panel.sites.take(slice(start, stop)).keys())
-    flipped = 0
-    for key in sites.keys():
-        position, ref, alt = _complement(key)
-        flipped += (position, ref, alt) in keys or (position, alt, ref) in keys
-    if len(at) and (sites.position_bp.max() < at.min() or sites.position_bp.min() > at.max()):
-        hint = "the ranges do not meet: check --region and that both use the same genome build"
-    elif share < 0.5:
-        hint = "few positions agree: the files are probably of different genome builds"
-    elif flipped >= 0.5 * (counts["allele_mismatch"] + counts["ambiguous_strand"]):
-        hint = "most alleles fit after a strand flip: bring the target to the forward strand first"
-    else:
-        hint = "positions agree but alleles do not: fix REF/ALT first (bcftools +fixref)"
-    return InputError(
-        f"no target record is a panel site: target {target_range} ({len(sites)} records), panel "
-        f"{panel_range} ({stop - start} sites); {share:.0%} of records agree by position alone",
-        hint=hint,
-    )
+        return Region(name)
+    return Region(name, region.start_bp, region.stop_bp)

@@ -34,7 +34,7 @@ from ragimpute.panel_format import (
     unpack_rows,
 )
 from ragimpute.panel_write import PanelSummary, write_panel
-from ragimpute.sites import Region, Sites
+from ragimpute.sites import Region, Sites, same_contig
 
 __all__ = ["Haplotypes", "Panel", "PanelSummary", "write_panel"]
 
@@ -286,7 +286,7 @@ class Panel:
         """
         if region is None:
             return 0, self.num_sites
-        if region.contig.removeprefix("chr") != self.contig.removeprefix("chr"):
+        if same_contig(region.contig, [self.contig]) is None:
             raise InputError(
                 f"region {region} is on contig {region.contig}, but {self.path} holds contig "
                 f"{self.contig}",

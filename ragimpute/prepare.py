@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ragimpute.errors import InputError
 from ragimpute.genetic_map import GeneticMap
 from ragimpute.outputs import check_output
-from ragimpute.sites import Region
+from ragimpute.sites import Region, bare_contig, same_contig
 
 if TYPE_CHECKING:
     from ragimpute.panel import PanelSummary
@@ -26,7 +26,6 @@ DEFAULT_CM_PER_MB = 1.0
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _SAMPLE_NAMES = {"sample", "samples", "#iid", "iid", "id", "sample_id", "sample name", "individual"}
 _POPULATION_NAMES = {"pop", "population", "population_code", "population code", "group", "cluster"}
-_X_NAMES = {"X", "23"}
 
 
 @dataclass
@@ -190,10 +189,9 @@ def _choose_contig(source: Path, contigs: list[str], region: Region | None) -> s
                 hint="choose one with --region",
             )
         return contigs[0]
-    wanted = region.contig.removeprefix("chr")
-    for contig in contigs:
-        if contig == region.contig or contig.removeprefix("chr") == wanted:
-            return contig
+    found = same_contig(region.contig, contigs)
+    if found is not None:
+        return found
     raise InputError(
         f"panel {source} has no records on contig {region.contig}; it holds {listed}",
         hint="check --region",
@@ -253,7 +251,7 @@ def _warn_about(panel: PanelSummary, stream: object, warn: Callable[[str], None]
         warn(f"{without_alt:,} records left out that have no ALT")
     odd = panel.homozygous_samples
     if (
-        panel.contig.removeprefix("chr").upper() in _X_NAMES
+        bare_contig(panel.contig) == "X"
         and odd
         and panel.num_samples > len(odd)
     ):

@@ -22,10 +22,13 @@ if TYPE_CHECKING:
 _FATES = {
     "matched": "matched",
     "swapped": "matched, REF and ALT swapped",
+    "flipped": "matched on the other strand",
+    "flipped_swapped": "matched on the other strand, swapped",
     "not_in_panel": "not in the panel",
     "allele_mismatch": "other alleles than the panel",
-    "ambiguous_strand": "A/T or C/G, and either swapped or of the other strand",
+    "ambiguous_strand": "A/T or C/G of uncertain strand",
     "duplicate": "duplicates",
+    "invalid": "invalid alleles",
 }
 _NOT_RECORDS = ("typed", "missing_alleles")
 _COUNTS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,37 @@ from ragimpute.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+Key = tuple[int, str, str]  # position_bp, REF, ALT
+
+_COMPLEMENT = str.maketrans("ACGTacgt", "TGCAtgca")
+_ALIASES = {"23": "X", "24": "Y", "M": "MT", "26": "MT"}  # PLINK's numbers of human chromosomes
+
+
+def bare_contig(name: str) -> str:
+    """A contig's name without "chr", in capitals; X, Y and MT for PLINK's numbers of these."""
+    bare = name[3:] if name[:3].lower() == "chr" and len(name) > 3 else name
+    return _ALIASES.get(bare.upper(), bare.upper())
+
+
+def same_contig(wanted: str, names: Sequence[str]) -> str | None:
+    """The name in ``names`` that is ``wanted``, spelled alike or else as another file might.
+
+    "20", "chr20" and "Chr20" are one contig; so are "23" and "X" where ``names`` lacks the former.
+    """
+    if wanted in names:
+        return wanted
+    bare = wanted.removeprefix("chr")
+    alike = [name for name in names if name.removeprefix("chr") == bare]
+    alike += [name for name in names if bare_contig(name) == bare_contig(wanted)]
+    return alike[0] if alike else None
+
+
+def other_strand(key: Key) -> Key:
+    """A site as the other strand spells it."""
+    position, ref, alt = key
+    return position, ref[::-1].translate(_COMPLEMENT), alt[::-1].translate(_COMPLEMENT)
 
 
 @dataclass(frozen=True)
@@ -41,7 +73,7 @@ class Sites:
             self.contig, self.position_bp[index], self.ref[index], self.alt[index], self.id[index]
         )
 
-    def keys(self) -> list[tuple[int, str, str]]:
+    def keys(self) -> list[Key]:
         """``(position_bp, ref, alt)`` of each site, in order."""
         return list(zip(self.position_bp.tolist(), self.ref, self.alt, strict=True))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ragimpute.errors import InputError
-from ragimpute.sites import Region
+from ragimpute.sites import Region, same_contig
 
 BGZF_EOF = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _MAX_HEADER = 2**30
@@ -211,14 +211,6 @@ def _bcf_contigs(file: BinaryIO, header: VcfHeader) -> Iterator[str]:
         if contig != last:
             last = contig
             yield names.get(contig, str(contig))
-
-
-def same_contig(wanted: str, names: list[str]) -> str | None:
-    """The name in ``names`` that is ``wanted``, with or without "chr"; None if there is none."""
-    if wanted in names:
-        return wanted
-    bare = wanted.removeprefix("chr")
-    return next((name for name in names if name.removeprefix("chr") == bare), None)
 
 
 def choose_contig(path: Path, names: list[str], region: Region | None) -> str:

@@ -15,13 +15,12 @@ import numpy as np
 
 from ragimpute.bgzf import check_blocks
 from ragimpute.errors import InputError
-from ragimpute.sites import Region, Sites
+from ragimpute.sites import Region, Sites, same_contig
 from ragimpute.vcf_header import (
     VcfHeader,
     choose_contig,
     read_header,
     record_contigs,
-    same_contig,
 )
 from ragimpute.vcf_index_read import VcfIndex, read_index
 
