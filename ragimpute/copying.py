@@ -22,7 +22,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ragimpute.copying_blocks import SharedStates
 from ragimpute.copying_kernel import WORD, carry_haplotype
+from ragimpute.lanes_kernel import copy_lanes
 from ragimpute.panel import Haplotypes
 
 # Panels up to this size are copied whole: retrieval would cost more accuracy than it saves time.
@@ -238,24 +240,85 @@ def copy_haplotypes(
     threads
         Haplotypes are shared out over so many threads; the result does not depend on it.
     progress
-        Called with the number of haplotypes that are done.
+        Called with the number of haplotypes that are newly done.
 
     Returns
     -------
-    Shape (n, core sites), float32, in [0, 1].
+    Shape (n, core sites), float32, in [0, 1]; in memory, a site's targets stand side by side.
+
+    Notes
+    -----
+    Targets that copy the same panel haplotypes, but for a few of their own sample, are copied 16 at
+    once.
     """
-    n = alleles.shape[1]
-    out = np.empty((n, window.num_sites), dtype=np.float32)
-    target, observed = pack_words(alleles)
     if window.typed.num_typed == 0:
         raise ValueError("a window without typed sites has nothing to copy by")
+    n = alleles.shape[1]
+    start, stop = window.core
+    out = np.empty((stop - start, n), dtype=np.float32)
+    shared = SharedStates.find(states, n, window.typed.num_haplotypes)
+    if shared is None:
+        _copy_own_states(window, alleles, parameters, states, threads, progress, out)
+    else:
+        _copy_shared_states(window, alleles, parameters, shared, threads, progress, out)
+    return out.T
+
+
+def _copy_shared_states(
+    window: Window,
+    alleles: np.ndarray,
+    parameters: CopyingParameters,
+    shared: SharedStates,
+    threads: int,
+    progress: Callable[[int], None] | None,
+    out: np.ndarray,
+) -> None:
+    """Copy 16 targets at once, into ``out`` (core sites, n)."""
+    rho = switch_probs(window.typed.position_cm, switch_rate=parameters.switch_rate)
+    near = window.flank_switch_probs(parameters.switch_rate)
+    err = np.float32(parameters.mismatch_prob)
+    bounds, compact = window.bounds(), window.compact()
+    panel = shared.alleles(window.typed.words, window.typed.num_typed)
+    slot_of = shared.slots(window.typed.num_haplotypes)
+    flip = ~window.haplotypes.alt_is_minor
+    blocks = shared.blocks(alleles, threads)
+
+    def run(part: range) -> None:
+        scratch, listed = shared.scratch(len(rho))
+        for i in part:
+            block = blocks[i]
+            copy_lanes(
+                panel, block.target, rho, err, block.num_states, block.hidden, block.is_hidden,
+                bounds, near, compact, slot_of, flip, scratch, listed, window.core[0],
+                block.first, block.width, out,
+            )  # fmt: skip
+            if progress is not None:
+                progress(block.width)
+
+    run_parts(run, len(blocks), threads)
+
+
+def _copy_own_states(
+    window: Window,
+    alleles: np.ndarray,
+    parameters: CopyingParameters,
+    states: Callable[[int], np.ndarray],
+    threads: int,
+    progress: Callable[[int], None] | None,
+    out: np.ndarray,
+) -> None:
+    """Copy targets one by one, each from its own states, into ``out`` (core sites, n)."""
+    target, observed = pack_words(alleles)
     rho = switch_probs(window.typed.position_cm, switch_rate=parameters.switch_rate)
     near = window.flank_switch_probs(parameters.switch_rate)
     err = np.float32(parameters.mismatch_prob)
     words, bounds, compact = window.typed.words, window.bounds(), window.compact()
+    start, stop = window.core
+    flip = ~window.haplotypes.alt_is_minor[start:stop]
 
     def run(part: range) -> None:
         scratch: tuple[np.ndarray, ...] | None = None
+        prob = np.empty(window.num_sites, np.float32)
         for i in part:
             state = states(i)
             k = state.shape[1]
@@ -264,18 +327,14 @@ def copy_haplotypes(
                 slot_of = np.full(window.typed.num_haplotypes, k, dtype=np.int32)
             carry_haplotype(
                 words, state, target[i], observed[i], rho, err, bounds, near, compact,
-                slot_of, scratch, out[i],
+                slot_of, scratch, prob,
             )  # fmt: skip
+            core = np.clip(prob[start:stop], 0, 1)
+            out[:, i] = np.where(flip, 1 - core, core)
             if progress is not None:
                 progress(1)
 
-    run_parts(run, n, threads)
-    start, stop = window.core
-    out = out[:, start:stop]
-    np.clip(out, 0, 1, out=out)
-    flip = ~window.haplotypes.alt_is_minor[start:stop]
-    out[:, flip] = 1 - out[:, flip]
-    return out
+    run_parts(run, len(alleles.T), threads)
 
 
 def run_parts(run: Callable[[range], None], n: int, threads: int) -> None:

@@ -112,9 +112,11 @@ def test_states_that_never_change_are_the_same_as_one_list():
     alleles, cm, typed_index, target = case(7, 200, 40, 100)
     window, parameters = window_of(alleles, cm, typed_index), CopyingParameters(4, 1e-3)
     repeated = np.repeat(all_states(40), 4, axis=0)
-    np.testing.assert_array_equal(
+    # One list is copied by lanes, a list for each word target by target.
+    np.testing.assert_allclose(
         copy_haplotypes(window, target, parameters, states=lambda i: repeated),
         run(window, target, parameters),
+        atol=3e-6,
     )
 
 
@@ -166,7 +168,7 @@ def test_threads_core_and_progress():
                         progress=calls.append),
         whole,
     )  # fmt: skip
-    assert calls == [1] * 7
+    assert sum(calls) == 7
     for core in [(0, 40), (100, 101), (37, 300), (0, 300)]:
         part = copy_haplotypes(window_of(alleles, cm, typed_index, core), target, parameters,
                                states=lambda i: lists[i])  # fmt: skip

@@ -1,0 +1,150 @@
+"""A row of 16 float32 as one value of numba kernels: a lane for each of 16 target haplotypes.
+
+The panel is the same for all targets, so a kernel that walks it once for 16 of them reads it once,
+and finds the masses of one panel haplotype for all 16 side by side. A loop over lanes would be left
+to the compiler, which checks for overlapping arrays at every turn; a value of type ``Lanes`` is a
+vector of the compiler's own, kept in registers on any processor.
+
+Lanes never mix: each holds what it would hold with any company in the other 15, bit for bit.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, overload, register_model
+
+LANES = 16
+_FLOAT = ir.FloatType()
+_VECTOR = ir.VectorType(_FLOAT, LANES)
+# Products and sums may be fused; nothing is reordered.
+_FLAGS = ("contract",)
+
+
+class Lanes(types.Type):
+    """The numba type of a row of 16 float32."""
+
+    def __init__(self) -> None:
+        super().__init__(name="Lanes16")
+
+
+lanes_type = Lanes()
+
+
+@register_model(Lanes)
+class _LanesModel(models.PrimitiveModel):
+    """Lanes are one LLVM vector."""
+
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, _VECTOR)
+
+
+def _pointer(context: Any, builder: Any, array_type: Any, array: Any, i: Any) -> Any:
+    """Address of row ``i`` of a C-contiguous array, shape (rows, 16), float32."""
+    data = cgutils.create_struct_proxy(array_type)(context, builder, array).data
+    at = builder.gep(data, [builder.mul(i, ir.Constant(i.type, LANES))], inbounds=True)
+    return builder.bitcast(at, _VECTOR.as_pointer())
+
+
+def _load(typing_context, array, i):
+    """Row ``i`` of an array, shape (rows, 16), float32, C-contiguous."""
+
+    def codegen(context, builder, signature, args):
+        at = _pointer(context, builder, signature.args[0], args[0], args[1])
+        return builder.load(at, align=4)
+
+    return lanes_type(array, types.intp), codegen
+
+
+def _store(typing_context, array, i, value):
+    """Write ``value`` to row ``i`` of an array, shape (rows, 16), float32, C-contiguous."""
+
+    def codegen(context, builder, signature, args):
+        at = _pointer(context, builder, signature.args[0], args[0], args[1])
+        builder.store(args[2], at, align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, lanes_type), codegen
+
+
+def _splat(typing_context, value):
+    """The same number, float32, in all lanes."""
+
+    def codegen(context, builder, signature, args):
+        one = builder.insert_element(
+            ir.Constant(_VECTOR, ir.Undefined), args[0], ir.Constant(ir.IntType(32), 0)
+        )
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), None)
+        return builder.shuffle_vector(one, ir.Constant(_VECTOR, ir.Undefined), zeros)
+
+    return lanes_type(types.float32), codegen
+
+
+def _arithmetic(name: str) -> Any:
+    """The intrinsic of a builder's operation on two rows of lanes."""
+
+    def operation(typing_context, a, b):
+        def codegen(context, builder, signature, args):
+            return getattr(builder, name)(args[0], args[1], flags=_FLAGS)
+
+        return lanes_type(lanes_type, lanes_type), codegen
+
+    return intrinsic(operation)
+
+
+# Any: to a type checker the call of an intrinsic takes the typing context too.
+load: Any = intrinsic(_load)
+store: Any = intrinsic(_store)
+splat: Any = intrinsic(_splat)
+_add, _subtract, _multiply, _divide = (
+    _arithmetic(name) for name in ("fadd", "fsub", "fmul", "fdiv")
+)
+
+
+def _register(operation: Any, of_lanes: Any) -> None:
+    """Let an operator of two rows of lanes stand for its intrinsic."""
+
+    @overload(operation)
+    def typed(a, b):
+        if isinstance(a, Lanes) and isinstance(b, Lanes):
+            return lambda a, b: of_lanes(a, b)
+        return None
+
+
+_register(operator.add, _add)
+_register(operator.sub, _subtract)
+_register(operator.mul, _multiply)
+_register(operator.truediv, _divide)
+
+
+def _clamp(typing_context, a):
+    """Each lane kept in [0, 1]."""
+
+    def codegen(context, builder, signature, args):
+        value = args[0]
+        for name, limit in (("<", 0.0), (">", 1.0)):
+            bound = ir.Constant(_VECTOR, [limit] * LANES)
+            value = builder.select(builder.fcmp_ordered(name, value, bound), bound, value)
+        return value
+
+    return lanes_type(lanes_type), codegen
+
+
+clamp: Any = intrinsic(_clamp)
+
+
+def rows_of_lanes(*shape: int) -> np.ndarray:
+    """Zeros of shape (..., 16), float32, each row on one line of the processor's cache.
+
+    A row across two lines costs two reads.
+    """
+    line = 4 * LANES
+    size = int(np.prod(shape)) * line
+    raw = np.zeros(size + line, np.uint8)
+    first = -raw.ctypes.data % line
+    return raw[first : first + size].view(np.float32).reshape(*shape, LANES)

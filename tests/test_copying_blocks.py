@@ -1,0 +1,50 @@
+"""When targets share their states, and the blocks that they are put into."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ragimpute.copying import all_states, pack_words
+from ragimpute.copying_blocks import SharedStates
+
+
+def test_states_are_shared_if_few_are_hidden():
+    everyone = all_states(40)
+    shared = SharedStates.find(lambda i: everyone, 5, 40)
+    assert shared is not None
+    np.testing.assert_array_equal(shared.states, np.arange(40))
+    # Haplotypes 0 ... 4 are no state of any target, so that none is hidden on their account.
+    lists = [np.setdiff1d(np.arange(5, 40), [5 + i]).astype(np.int32)[None] for i in range(5)]
+    shared = SharedStates.find(lambda i: lists[i], 5, 40)
+    assert shared is not None
+    np.testing.assert_array_equal(shared.states, np.arange(5, 40))
+    slots = shared.slots(40)
+    assert slots[:5].tolist() == [35] * 5
+    assert slots[5:].tolist() == list(range(35))
+    halves = [np.arange(20, dtype=np.int32)[None], np.arange(20, 40, dtype=np.int32)[None]]
+    assert SharedStates.find(lambda i: halves[i % 2], 4, 40) is None
+    by_word = np.repeat(everyone, 3, axis=0)
+    assert SharedStates.find(lambda i: by_word, 4, 40) is None
+
+
+def test_blocks_hold_each_target_once():
+    rng = np.random.default_rng(3)
+    panel = rng.integers(0, 2, (50, 30)).astype(np.int8)
+    target = rng.integers(-1, 2, (50, 37)).astype(np.int8)
+    lists = [all_states(30, np.array([i % 4], np.int32)) for i in range(37)]
+    shared = SharedStates.find(lambda i: lists[i], 37, 30)
+    assert shared is not None
+    words, _ = pack_words(panel)
+    np.testing.assert_array_equal(shared.alleles(words.T, 50), panel[:, shared.states])
+    for threads, num in [(1, 3), (2, 4), (5, 5), (60, 37)]:
+        blocks = shared.blocks(target, threads)
+        assert len(blocks) == num
+        assert [b.first for b in blocks] == np.cumsum([0, *(b.width for b in blocks)])[:-1].tolist()
+        seen = np.concatenate([b.target[:, : b.width] for b in blocks], axis=1)
+        np.testing.assert_array_equal(seen, target)
+        for b in blocks:
+            assert (b.target[:, b.width :] == -1).all()
+            assert b.num_states[: b.width].tolist() == [29] * b.width
+            hidden = {(shared.states[s], lane) for s, lane in b.hidden}
+            assert hidden == {((b.first + lane) % 4, lane) for lane in range(b.width)}
+            np.testing.assert_array_equal(np.flatnonzero(b.is_hidden), np.unique(b.hidden[:, 0]))
