@@ -16,6 +16,9 @@ from ragimpute.panel import Panel
 from ragimpute.vcf import Target
 
 _ROWS_AT_ONCE = 1024
+NOTED = (
+    "filter_set", "multiallelic", "not_snp", "monomorphic", "low_call_rate", "alt_above_half",
+)  # fmt: skip
 LOW_SITE_CALL_RATE, LOW_SAMPLE_CALL_RATE = 0.9, 0.5
 
 # Reason: how to mend it.
@@ -60,8 +63,8 @@ class QcSummary:
     palindromes
         See :class:`ragimpute.match.Match`.
     noted
-        Rows that are used, but worth a look: "filter_set", "multiallelic", "not_snp",
-        "monomorphic", "low_call_rate" (below 90 % of haplotypes), "alt_above_half" (ALT frequency).
+        Rows that are used, but worth a look, for each name in ``NOTED``: "low_call_rate" is below
+        90 % of haplotypes, "alt_above_half" an ALT frequency above 0.5.
     call_rate
         Share of each sample's haplotypes that were observed, by name.
     """
@@ -107,7 +110,8 @@ def summarise(target: Target, panel: Panel, match: Match) -> QcSummary:
     within = 0
     if len(at):
         within = int(((sites.position_bp >= at[0]) & (sites.position_bp <= at[-1])).sum())
-    noted = Counter(filter_set=target.num_filtered, multiallelic=int(target.multiallelic.sum()))
+    noted = dict.fromkeys(NOTED, 0)
+    noted |= {"filter_set": target.num_filtered, "multiallelic": int(target.multiallelic.sum())}
     noted["not_snp"] = sum(
         len(ref) > 1 or len(alt) > 1 for ref, alt in zip(sites.ref, sites.alt, strict=True)
     )
@@ -129,7 +133,7 @@ def summarise(target: Target, panel: Panel, match: Match) -> QcSummary:
         overlap=len(match.panel_index) / within if within else float("nan"),
         fates=match.counts | dict(Counter(alt.reason for alt in target.left_out)),
         palindromes=match.palindromes,
-        noted=dict(noted),
+        noted=noted,
         call_rate=dict(zip(target.samples, rates, strict=False)),
     )
 
