@@ -21,6 +21,7 @@ from ragimpute.panel_format import (
     DATASETS,
     HEAD_DATASETS,
     NAME_DATASETS,
+    PLOIDY_DATASETS,
     SITE_DATASETS,
     SITE_TYPES,
     TEXT_DATASETS,
@@ -130,6 +131,9 @@ class Panel:
         Names; each site's index into them, shape (M,), uint8.
     windows
         Shape (W, 2), int64: half-open site ranges that follow on each other from 0 to M.
+    ploidy_start, ploidy_present
+        Shape (S,), int64: first site of each stretch of one ploidy; shape (S, H), bool: which
+        haplotypes exist there. S is 1 unless a sample is haploid at some sites and not at others.
     provenance
         ``ragimpute_version`` and ``source`` (a file name without folder), as written.
     """
@@ -190,11 +194,12 @@ class Panel:
         self.num_haplotypes = int(attrs["num_haplotypes"])
         self.provenance = {key: _text(attrs[key]) for key in ("ragimpute_version", "source")}
 
-        digests = {name: _text(file[name].attrs["digest"]) for name in DATASETS}
+        extra = [name for name in PLOIDY_DATASETS if name in file]
+        digests = {name: _text(file[name].attrs["digest"]) for name in (*DATASETS, *extra)}
         found = content_checksum(self.contig, digests)
         self._expect(found == self.checksum, "its header does not match its checksum")
         head = {}
-        for name in NAME_DATASETS + HEAD_DATASETS + SITE_DATASETS + TEXT_DATASETS:
+        for name in (*NAME_DATASETS, *HEAD_DATASETS, *SITE_DATASETS, *TEXT_DATASETS, *extra):
             head[name] = file[name][:]
             digest = new_digest()
             digest_array(digest, head[name])
@@ -211,6 +216,13 @@ class Panel:
         sizes = {len(ref), len(alt), len(ids), *(len(head[name]) for name in SITE_DATASETS)}
         self._expect(sizes == {self.num_sites}, "its site columns differ in length")
         self._expect(len(self.haplotype_sample) == self.num_haplotypes, "its haplotypes are amiss")
+        self.ploidy_start = np.zeros(1, dtype=np.int64)
+        self.ploidy_present = np.ones((1, self.num_haplotypes), dtype=bool)
+        if extra:
+            self.ploidy_start = head["ploidy/start"]
+            self.ploidy_present = head["ploidy/present"] != 0
+            shape = (len(self.ploidy_start), self.num_haplotypes)
+            self._expect(self.ploidy_present.shape == shape, "its ploidy is amiss")
 
         self.alt_is_minor, minor_count = minor_counts(self.alt_count, self.num_haplotypes)
         is_row = minor_count > int(attrs["carrier_limit"])
@@ -245,7 +257,18 @@ class Panel:
     @cached_property
     def af(self) -> np.ndarray:
         """ALT frequency of each site, shape (M,), float32, in [0, 1]."""
-        return (self.alt_count / self.num_haplotypes).astype(np.float32)
+        return (self.alt_count / self.haplotypes_at).astype(np.float32)
+
+    @cached_property
+    def haplotypes_at(self) -> np.ndarray:
+        """How many haplotypes exist at each site, shape (M,), int64."""
+        sizes = np.diff(np.append(self.ploidy_start, self.num_sites))
+        return np.repeat(self.ploidy_present.sum(axis=1), sizes)
+
+    def bytes_per_site(self) -> float:
+        """What :meth:`haplotypes` holds of a site, on average."""
+        bits = 8 * -(-self.num_haplotypes // 64) * int(self._row_of[-1])
+        return (bits + 4 * int(self._offsets[-1])) / max(1, self.num_sites)
 
     def _check_range(self, start: int, stop: int) -> None:
         """Refuse site ranges that no caller should ask for."""

@@ -13,6 +13,7 @@ from ragimpute.errors import PanelError
 from ragimpute.sites import Sites
 
 if TYPE_CHECKING:
+    from ragimpute.panel_ploidy import Ploidy
     from ragimpute.vcf import SiteBatch
 
 logger = logging.getLogger(__name__)
@@ -44,10 +45,12 @@ class PanelChecks:
         the first few as ``contig:position:REF:ALT``.
     """
 
-    def __init__(self, samples: Sequence[str]) -> None:
+    def __init__(self, samples: Sequence[str], ploidy: Ploidy | None = None) -> None:
+        """``ploidy``: which alleles exist where; None: everywhere those that the first site has."""
         self.samples = samples
+        self.ploidy = ploidy
         self.contig = ""
-        self.slots = np.zeros((0, 2), dtype=bool)
+        self.slots: np.ndarray = np.zeros((0, 2), dtype=bool)
         self.faults: dict[str, int] = {}
         self.dropped: dict[str, int] = {}
         self.dropped_examples: dict[str, list[str]] = {}
@@ -101,7 +104,7 @@ class PanelChecks:
 
     def _fix_ploidy(self, first: np.ndarray) -> None:
         """Take the haplotypes from the first site's alleles, shape (N, 2)."""
-        self.slots = first != -2
+        self.slots = first != -2 if self.ploidy is None else self.ploidy.slots.any(axis=0)
         without = np.flatnonzero(~self.slots.any(axis=1))
         if len(without):
             names = [self.samples[i] for i in without.tolist()]
@@ -160,7 +163,7 @@ class PanelChecks:
 
     def _check_genotypes(self, sites: Sites, alleles: np.ndarray, phased: np.ndarray) -> None:
         """Note missing, unphased and ploidy-changing genotypes."""
-        slots = self.slots
+        slots = self._slots_at(sites)
         checks = []
         if not slots.all() or alleles.min() < 0:
             checks.append(("missing genotypes", (alleles == -1).any(axis=2)))
@@ -177,13 +180,17 @@ class PanelChecks:
                 ]
                 self._fault(reason, count, named)
 
+    def _slots_at(self, sites: Sites) -> np.ndarray:
+        """Which alleles are haplotypes, shape (N, 2) or (m, N, 2), bool."""
+        return self.slots if self.ploidy is None else self.ploidy.expected(sites.position_bp)
+
     def _hint(self) -> str:
         """How to mend the first kind of fault."""
         return {
             "unsorted sites": "sort it: bcftools sort",
             "missing genotypes": "a panel is complete: impute them first, or leave out these sites "
             "or samples",
-            "changes of ploidy": "prepare the pseudo-autosomal and the other part of chrX apart, "
-            "with --region",
+            "changes of ploidy": "name the pseudo-autosomal regions with --par, if this is a sex "
+            "chromosome",
             "unphased heterozygotes": "phase the panel first, e.g. with SHAPEIT or Beagle",
         }[next(iter(self.faults))]

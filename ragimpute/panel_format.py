@@ -30,6 +30,8 @@ BULK_DATASETS = (
     "frequency/genotype_count",
 )
 DATASETS = TEXT_DATASETS + SITE_DATASETS + NAME_DATASETS + HEAD_DATASETS + BULK_DATASETS
+# Only where haplotypes exist in parts of the contig alone, as those of males on chrX.
+PLOIDY_DATASETS = ("ploidy/start", "ploidy/present")
 
 
 def new_digest() -> hashlib.blake2b:
@@ -52,7 +54,8 @@ def content_checksum(contig: str, digests: Mapping[str, str]) -> str:
     contig
         Its name.
     digests
-        For each name in ``DATASETS``, the BLAKE2b-128 of the dataset's little-endian bytes.
+        For each name in ``DATASETS``, and in ``PLOIDY_DATASETS`` where there are such, the
+        BLAKE2b-128 of the dataset's little-endian bytes.
 
     Returns
     -------
@@ -60,7 +63,8 @@ def content_checksum(contig: str, digests: Mapping[str, str]) -> str:
     """
     total = new_digest()
     total.update(f"{FORMAT} {FORMAT_VERSION}\n{contig}\n".encode())
-    for name in DATASETS:
+    extra = [name for name in PLOIDY_DATASETS if name in digests]
+    for name in (*DATASETS, *extra):
         total.update(f"{name}={digests[name]}\n".encode())
     return total.hexdigest()
 

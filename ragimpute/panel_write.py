@@ -36,6 +36,7 @@ from ragimpute.sites import Sites
 
 if TYPE_CHECKING:
     from ragimpute.genetic_map import GeneticMap
+    from ragimpute.panel_ploidy import Ploidy
     from ragimpute.vcf import SiteBatch
 
 
@@ -95,6 +96,7 @@ def write_panel(
     contig_length: int | None = None,
     window_cm: float = 1.0,
     source: str = "",
+    ploidy: Ploidy | None = None,
 ) -> PanelSummary:
     """Write a panel, under a temporary name until it is complete.
 
@@ -119,6 +121,8 @@ def write_panel(
         Longest window, cM, > 0; see :func:`ragimpute.panel_format.cut_windows`.
     source
         Name of the file that the batches come from, kept as provenance without its folder.
+    ploidy
+        Which alleles of each sample are haplotypes where; None: everywhere those of the first site.
 
     Returns
     -------
@@ -145,7 +149,7 @@ def write_panel(
         try:
             with held():
                 file = create(raw)
-                writer = _Writer(file, path, samples, populations, population)
+                writer = _Writer(file, path, samples, populations, population, ploidy)
             for batch in batches:
                 with held():
                     writer.add(batch, genetic_map)
@@ -199,13 +203,15 @@ class _Writer:
         samples: list[str],
         populations: list[str],
         population: np.ndarray,
+        ploidy: Ploidy | None,
     ) -> None:
         self.file = file
         self.path = path
         self.samples = samples
         self.populations = populations
         self.population = population
-        self.checks = PanelChecks(samples)
+        self.checks = PanelChecks(samples, ploidy)
+        self.ploidy = ploidy
         self.has_het = np.zeros(len(samples), dtype=bool)
         self.summary = PanelSummary(path, num_samples=len(samples))
         self.columns: dict[str, Column] = {}
@@ -256,8 +262,10 @@ class _Writer:
         num_sites = len(sites)
         num_haplotypes = self.summary.num_haplotypes
         rows = alleles.reshape(num_sites, -1)  # (m, 2 N)
-        if self.summary.haploid_samples:
+        if not self.checks.slots.all():
             rows = rows[:, self.checks.slots.reshape(-1)]  # (m, H)
+        if self.ploidy is not None:
+            rows = np.maximum(rows, 0)  # what does not exist here is stored as REF
         ref = [ref.upper() for ref in sites.ref]
         alt = [alt.upper() for alt in sites.alt]
         kinds = np.array([site_type(r, a) for r, a in zip(ref, alt, strict=True)], dtype=np.uint8)
@@ -315,7 +323,7 @@ class _Writer:
         A haploid sample counts as homozygous for its one allele.
         """
         first, second = alleles[:, :, 0], alleles[:, :, 1]
-        if self.summary.haploid_samples:
+        if alleles.min() < 0:
             first, second = np.maximum(first, 0), np.maximum(second, 0)
             haploid = (alleles == -2).any(axis=2)
             first, second = first | (second & haploid), second | (first & haploid)
@@ -324,6 +332,14 @@ class _Writer:
         num_het = np.count_nonzero(het, axis=1)
         num_alt = np.count_nonzero(first & second, axis=1)
         return np.stack([alleles.shape[1] - num_het - num_alt, num_het, num_alt], axis=1)
+
+    def _ploidy_datasets(self, ploidy: Ploidy) -> dict[str, np.ndarray]:
+        """Site at which each stretch begins, and which haplotypes exist in it, (S, H) uint8."""
+        position = self.file["sites/position_bp"][:]
+        start = np.searchsorted(position, ploidy.start_bp)
+        present = ploidy.slots[:, self.checks.slots].astype("u1")
+        used = np.flatnonzero(np.diff(np.append(start, len(position))) > 0)  # those with a site
+        return {"ploidy/start": start[used].astype("<i8"), "ploidy/present": present[used]}
 
     def finish(self, window_cm: float, contig_length: int | None, source: str) -> PanelSummary:
         """Refuse what is faulty; write windows, names and header."""
@@ -348,6 +364,8 @@ class _Writer:
             "samples/id": encode_text(self.samples),
             "populations/id": encode_text(self.populations),
         }
+        if self.ploidy is not None and len(self.ploidy.start_bp) > 1:
+            whole |= self._ploidy_datasets(self.ploidy)
         for name, values in whole.items():
             digests[name] = write_whole(self.file, name, values)
         self.file["sites/type"].attrs["names"] = np.array(SITE_TYPES, dtype="S")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ragimpute.errors import InputError
 from ragimpute.genetic_map import GeneticMap
 from ragimpute.outputs import check_output
+from ragimpute.panel_ploidy import OnceEach, par_regions, scan_ploidy
 from ragimpute.sites import Region, bare_contig, same_contig
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def prepare(
     progress: Progress | None = None,
     threads: int = 1,
     force: bool = False,
+    par: str | None = None,
 ) -> PrepareSummary:
     """Write a panel from phased haplotypes.
 
@@ -91,6 +93,9 @@ def prepare(
         For decompression, >= 1.
     force
         Replace an existing ``out``.
+    par
+        Where ploidy may change: see :func:`ragimpute.panel_ploidy.par_regions`. On the X
+        chromosome, or with ``par``, the source is read twice.
 
     Raises
     ------
@@ -127,6 +132,11 @@ def prepare(
     population_of = None
     if populations is not None:
         population_of = read_populations(populations, stream.samples, warn=warn)
+    ploidy = None
+    regions = par_regions(contig, contig_length, par)
+    if bare_contig(contig) == "X" or par is not None:
+        ploidy = scan_ploidy(stream, regions)
+        stream = OnceEach(stream, ploidy) if ploidy.males else stream
     batches: Iterable[SiteBatch] = stream
     if progress is not None:
         batches = _with_progress(stream, progress, region, contig_length)
@@ -139,8 +149,15 @@ def prepare(
         contig_length=contig_length,
         window_cm=window_cm,
         source=source.name,
+        ploidy=ploidy,
     )
-    _warn_about(panel, stream, warn)
+    if ploidy is not None and ploidy.males:
+        warn(
+            f"{len(ploidy.males):,} samples have no heterozygote outside the pseudo-autosomal "
+            f"regions of {contig} ({_some(ploidy.males)}): they are taken for males, and their "
+            "haplotypes there count once"
+        )
+    _warn_about(panel, stream, regions, warn)
     first_bp, last_bp = (int(end) for end in map_used.position_bp[[0, -1]])
     if not map_used.is_uniform and (panel.last_bp < first_bp or panel.first_bp > last_bp):
         warn(
@@ -235,7 +252,9 @@ def _with_progress(
     progress("prepare", total or done, total or done)
 
 
-def _warn_about(panel: PanelSummary, stream: object, warn: Callable[[str], None]) -> None:
+def _warn_about(
+    panel: PanelSummary, stream: object, par: list[Region], warn: Callable[[str], None]
+) -> None:
     """Say what was left out, and what looks odd."""
     reasons = {
         "duplicate": "repeat the position and alleles of an earlier one",
@@ -250,14 +269,11 @@ def _warn_about(panel: PanelSummary, stream: object, warn: Callable[[str], None]
     if without_alt:
         warn(f"{without_alt:,} records left out that have no ALT")
     odd = panel.homozygous_samples
-    if (
-        bare_contig(panel.contig) == "X"
-        and odd
-        and panel.num_samples > len(odd)
-    ):
+    if bare_contig(panel.contig) == "X" and odd and not par and panel.num_samples > len(odd):
         warn(
             f"{len(odd):,} samples have no heterozygote on {panel.contig} ({_some(odd)}): males "
-            "written as diploid count twice; haploid genotypes would count them once"
+            "written as diploid count twice; name the pseudo-autosomal regions with --par, and "
+            "they count once"
         )
 
 

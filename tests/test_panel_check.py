@@ -65,7 +65,7 @@ def test_change_of_ploidy(tmp_path, alleles):
     assert (
         "20 changes of ploidy (20:1200 in s1, 20:1210 in s1, 20:1220 in s1, ...)" in error.message
     )
-    assert "--region" in error.hint
+    assert "--par" in error.hint
 
 
 def test_second_contig(tmp_path, alleles):

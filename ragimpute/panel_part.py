@@ -1,0 +1,86 @@
+"""A stretch of a panel in which some haplotypes do not exist, as a panel of those that do."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ragimpute.panel import Haplotypes, Panel
+from ragimpute.panel_format import pack_rows, unpack_rows
+
+_ROWS = 4096  # of bits, that are unpacked at once
+
+
+def keep_haplotypes(haplotypes: Haplotypes, kept: np.ndarray) -> Haplotypes:
+    """Some of the haplotypes of a block, numbered anew.
+
+    Parameters
+    ----------
+    haplotypes
+        Alleles of H haplotypes.
+    kept
+        Shape (H,), bool.
+
+    Returns
+    -------
+    The same sites for the haplotypes kept; which allele is called minor does not change.
+    """
+    number = np.cumsum(kept, dtype=np.int64) - 1
+    staying = kept[haplotypes.carriers]
+    before = np.concatenate([[0], np.cumsum(staying)])
+    num = haplotypes.num_haplotypes
+    blocks = [
+        pack_rows(unpack_rows(haplotypes.bits[first : first + _ROWS], num)[:, kept])
+        for first in range(0, max(1, len(haplotypes.bits)), _ROWS)
+    ]
+    return Haplotypes(
+        int(kept.sum()),
+        haplotypes.alt_is_minor,
+        before[haplotypes.offsets].astype(np.int64),
+        number[haplotypes.carriers[staying]].astype(np.int32),
+        haplotypes.row,
+        np.concatenate(blocks),
+    )
+
+
+class PanelPart(Panel):
+    """A panel with those of its haplotypes that exist in one stretch of its ploidy.
+
+    Sites are numbered as in the whole panel; haplotypes are numbered anew.
+
+    Attributes
+    ----------
+    start, stop
+        The stretch: sites [start, stop).
+    """
+
+    def __init__(self, whole: Panel, stretch: int) -> None:
+        self.__dict__.update(whole.__dict__)
+        self._whole = whole
+        self._kept = whole.ploidy_present[stretch]
+        self.start = int(whole.ploidy_start[stretch])
+        self.stop = int([*whole.ploidy_start, whole.num_sites][stretch + 1])
+        self.num_haplotypes = int(self._kept.sum())
+        self.haplotype_sample = whole.haplotype_sample[self._kept]
+
+    def haplotypes(self, start: int, stop: int) -> Haplotypes:
+        """See :meth:`Panel.haplotypes`."""
+        return keep_haplotypes(self._whole.haplotypes(start, stop), self._kept)
+
+    def bytes_per_site(self) -> float:
+        """See :meth:`Panel.bytes_per_site`."""
+        return self._whole.bytes_per_site()
+
+
+def parts_of(panel: Panel, start: int, stop: int) -> list[tuple[int, int, Panel]]:
+    """Cut the sites [start, stop) where the panel's ploidy changes.
+
+    Returns
+    -------
+    First site, last site + 1 and the panel of each part, in order: the panel itself where all of
+    its haplotypes exist throughout.
+    """
+    if len(panel.ploidy_start) == 1:
+        return [(start, stop, panel)]
+    parts = [PanelPart(panel, stretch) for stretch in range(len(panel.ploidy_start))]
+    cut = [(max(start, part.start), min(stop, part.stop), part) for part in parts]
+    return [(first, last, part) for first, last, part in cut if first < last]
