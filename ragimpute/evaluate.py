@@ -124,10 +124,10 @@ def _read_panel(path: str | Path, region: Region | None, threads: int) -> _Known
     if magic == _HDF5_MAGIC or path.suffix == ".h5":
         with Panel.open(path) as panel:
             start, stop = panel.site_range(region)
-            total = panel.num_haplotypes
+            total = panel.haplotypes_at[start:stop].tolist()
             keys = panel.sites.take(slice(start, stop)).keys()
             counted = panel.alt_count[start:stop].tolist()
-            found = {key: (count, total) for key, count in zip(keys, counted, strict=True)}
+            found = dict(zip(keys, zip(counted, total, strict=True), strict=True))
             contig = panel.contig
     else:
         stream = PanelStream(path, region=region, threads=threads)

@@ -104,7 +104,9 @@ class PanelChecks:
 
     def _fix_ploidy(self, first: np.ndarray) -> None:
         """Take the haplotypes from the first site's alleles, shape (N, 2)."""
-        self.slots = first != -2 if self.ploidy is None else self.ploidy.slots.any(axis=0)
+        self.slots = first != -2
+        if self.ploidy is not None:
+            self.slots = np.asarray(self.ploidy.slots.any(axis=0))
         without = np.flatnonzero(~self.slots.any(axis=1))
         if len(without):
             names = [self.samples[i] for i in without.tolist()]
