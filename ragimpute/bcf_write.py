@@ -14,12 +14,12 @@ from functools import lru_cache
 import numpy as np
 
 from ragimpute.sites import Sites
-from ragimpute.vcf_fields import FLAGS, dictionary
+from ragimpute.vcf_fields import FLAGS, INFOS, dictionary
 from ragimpute.vcf_text import SCALE
 
 _FLOAT_MISSING, _FLOAT_END = 0x7F800001, 0x7F800002
 _INT8_END = 0x81
-_INT8, _FLOAT, _CHAR = 1, 5, 7
+_INT8, _INT32, _FLOAT, _CHAR = 1, 3, 5, 7
 _RECORD = struct.Struct("<IIiiiIHHI")  # lengths, CHROM, POS, rlen, QUAL, counts
 
 _FLOATS = (np.arange(2 * SCALE + 1) / SCALE).astype("<f4")  # of each number of thousandths
@@ -49,10 +49,7 @@ class BcfEncoder:
         self._formats = list(formats)
         self._num_samples = num_samples
         self._number = dictionary(formats)
-        flags = [flag.name for flag in FLAGS]
-        self._flags = [_integer(self._number[name]) + b"\0" for name in flags]
-        if flags != ["IMP", "TYPED"]:
-            raise ValueError(f"flags are {flags}, expected IMP, TYPED")
+        self._flags = [_integer(self._number[flag.name]) + b"\0" for flag in FLAGS]
 
     def encode(
         self,
@@ -73,7 +70,7 @@ class BcfEncoder:
         info
             INFO floats as text, "" where missing.
         typed
-            Shape (m,), bool.
+            Shape (m,): index into ``vcf_fields.FLAGS``, or bool.
 
         Raises
         ------
@@ -111,15 +108,17 @@ class BcfEncoder:
         return records
 
     def _info_bytes(self, name: str, texts: list[str]) -> list[bytes]:
-        """An INFO float of each site; empty where missing."""
-        head = _integer(self._number[name]) + bytes([1 << 4 | _FLOAT])
-        values = np.array([float(text or 0) for text in texts], dtype="<f4").tobytes()
+        """An INFO number of each site; empty where missing."""
+        integer = INFOS[name].type == "Integer"
+        head = _integer(self._number[name]) + bytes([1 << 4 | (_INT32 if integer else _FLOAT)])
+        numbers = [float(text or 0) for text in texts]
+        values = np.array(numbers).astype("<i4" if integer else "<f4").tobytes()
         return [head + values[4 * i : 4 * i + 4] if text else b"" for i, text in enumerate(texts)]
 
     def _sample_bytes(self, allele_prob: np.ndarray, called: np.ndarray) -> np.ndarray:
         """The samples' part of each record, shape (m, bytes), uint8."""
         num_sites = len(allele_prob)
-        parts = []
+        parts = [np.zeros((num_sites, 0), dtype=np.uint8)]  # a file may have no samples
         for name, values in self._values(allele_prob, called):
             kind = _INT8 if values.dtype == np.uint8 else _FLOAT
             head = _integer(self._number[name]) + bytes([values.shape[2] << 4 | kind])
@@ -149,12 +148,12 @@ class BcfEncoder:
                 g0 = np.where(haploid, SCALE - h[:, :, 0], g0)
                 g1 = np.where(haploid, h[:, :, 0], g1)
                 values = np.stack([g0, g1, g2], axis=2)
-            elif name == "HDS":
+            elif name in ("HDS", "LDS"):
                 values = h
             else:
                 values = h[:, :, :1] if name == "AP1" else h[:, :, 1:]
             floats = _FLOATS[values]
-            if name in ("GP", "HDS"):
+            if name in ("GP", "HDS", "LDS"):
                 floats.view("<u4")[:, :, -1][haploid] = _FLOAT_END
             elif name == "AP2":
                 floats.view("<u4")[:, :, -1][haploid] = _FLOAT_MISSING

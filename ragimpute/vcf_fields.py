@@ -45,8 +45,15 @@ FORMATS = {
         Field("HDS", ".", "Float", "P(ALT) of each haplotype, in the order of GT"),
         Field("AP1", "A", "Float", "P(ALT) of the first haplotype"),
         Field("AP2", "A", "Float", "P(ALT) of the second haplotype; missing if haploid"),
+        Field(
+            "LDS",
+            ".",
+            "Float",
+            "P(ALT) of each haplotype, imputed as if its allele at this site were not observed",
+        ),
     )
 }
+CHOICES = ("GT", "DS", "GP", "HDS", "AP")  # what --format may name
 INFOS = {
     field.name: field
     for field in (
@@ -72,12 +79,21 @@ INFOS = {
         Field("PAF", "A", "Float", "ALT frequency in the panel"),
         Field("INFO", "A", "Float", "IMPUTE-style information score", digits=4),
         Field("CONC", "A", "Float", "Share of observed alleles that agree", digits=4),
+        Field("AN", "1", "Integer", "Haplotypes of the target at this site"),
+        # With AN and AF, what DR2 of several batches of samples follows from. Neither is a
+        # difference of large numbers, so that 6 digits are enough.
+        Field(
+            "PSSD", "A", "Float", "Sum over haplotypes of the squared difference of P(ALT) from AF"
+        ),
+        Field("PVAR", "A", "Float", "Sum over haplotypes of P(ALT) (1 - P(ALT))"),
     )
 }
 FLAGS = (
     Field("IMP", "0", "Flag", "Imputed: the site is not typed in the target"),
     Field("TYPED", "0", "Flag", "Typed: the site is observed in the target"),
+    Field("TYPED_ONLY", "0", "Flag", "Typed, but not in the panel: observed alleles as they are"),
 )
+IMPUTED, TYPED, TYPED_ONLY = range(3)  # which of FLAGS a site has
 
 
 def check_fields(fields: Sequence[str]) -> list[str]:
@@ -88,7 +104,7 @@ def check_fields(fields: Sequence[str]) -> list[str]:
     InputError
         If a field is unknown or given twice, there is none, or GT is not the first.
     """
-    hint = "choose from GT, DS, GP, HDS, AP"
+    hint = f"choose from {', '.join(CHOICES)}"
     names: list[str] = []
     for field in fields:
         names += ["AP1", "AP2"] if field == "AP" else [field]
@@ -101,6 +117,23 @@ def check_fields(fields: Sequence[str]) -> list[str]:
         raise InputError(f"an output field is given twice: {','.join(fields)}", hint=hint)
     if "GT" in names[1:]:
         raise InputError(f"GT must be the first of {','.join(fields)}: VCF wants it so")
+    return names
+
+
+def check_choice(fields: Sequence[str]) -> list[str]:
+    """As :func:`check_fields`, for what a user may choose.
+
+    Raises
+    ------
+    InputError
+        If a field is none of ``CHOICES``, or as for :func:`check_fields`.
+    """
+    names = check_fields(fields)
+    if "LDS" in names:
+        raise InputError(
+            "there is no output field 'LDS' beside imputed sites",
+            hint="--empirical writes it to a file of its own",
+        )
     return names
 
 
@@ -125,8 +158,8 @@ def header_text(
         lines.append(f"##contig=<ID={name}" + (f",length={length}>" if length else ">"))
     lines += [field.line("INFO") for field in (*INFOS.values(), *FLAGS)]
     lines += [FORMATS[name].line("FORMAT") for name in formats]
-    fixed = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT"]
-    lines.append("\t".join([*fixed, *samples]))
+    fixed = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO"]
+    lines.append("\t".join([*fixed, *(["FORMAT", *samples] if samples else [])]))
     return "\n".join(lines) + "\n"
 
 
@@ -156,6 +189,9 @@ def info_values(info: dict[str, np.ndarray], num_sites: int) -> dict[str, list[s
             raise ValueError(f"INFO {name} has shape {values.shape}, expected ({num_sites},)")
         if field.digits is not None:
             values = np.round(values, field.digits) + 0.0  # no -0
+        if field.type == "Integer":
+            columns[name] = ["" if v != v else str(round(v)) for v in values.tolist()]
+            continue
         columns[name] = ["" if v != v else f"{v:.6g}" for v in values.tolist()]
     return columns
 
@@ -163,9 +199,12 @@ def info_values(info: dict[str, np.ndarray], num_sites: int) -> dict[str, list[s
 def row_prefixes(
     sites: Sites, typed: np.ndarray, info: dict[str, list[str]], formats: Sequence[str]
 ) -> list[bytes]:
-    """The first nine columns of each row of a VCF."""
+    """The first nine columns of each row of a VCF; eight where there is no format.
+
+    ``typed`` has shape (m,): an index into ``FLAGS``, or bool.
+    """
     names = list(info)
-    tail = f"\t{':'.join(formats)}".encode()
+    tail = f"\t{':'.join(formats)}".encode() if formats else b""
     filled = all("" not in column for column in info.values())
     if filled and names:
         pattern = ";".join(f"{name}=%s" for name in names) + ";"
@@ -175,7 +214,7 @@ def row_prefixes(
             "".join(f"{n}={column[i]};" for n, column in info.items() if column[i])
             for i in range(len(sites))
         ]
-    flags = (b"IMP", b"TYPED")
+    flags = [flag.name.encode() for flag in FLAGS]
     columns = zip(sites.position_bp.tolist(), sites.id, sites.ref, sites.alt, texts, strict=True)
     starts = [
         f"{sites.contig}\t{position}\t{id_}\t{ref}\t{alt}\t.\tPASS\t{text}".encode()

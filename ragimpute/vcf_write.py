@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ class ImputedBlock:
         For each INFO field of ``vcf_fields.INFOS`` to be written, shape (m,), float32; NaN where
         it is to be left out.
     typed
-        Shape (m,), bool: flagged TYPED, else IMP.
+        Shape (m,), bool: flagged TYPED, else IMP; or integers, which of ``vcf_fields.FLAGS``.
     """
 
     sites: Sites
@@ -79,6 +80,11 @@ class ImputedWriter:
     It is written under a temporary name in its folder, renamed by :meth:`close` and removed if the
     ``with`` block ends in an exception. A .vcf.gz gets a .tbi beside it (a .csi where positions
     exceed 2^29 - 1), a .bcf a .csi. The bytes are the same for any number of threads.
+
+    Attributes
+    ----------
+    seconds
+        Wall time so far of "format" and of "compress" (with threads, what was waited for).
     """
 
     def __init__(
@@ -99,7 +105,7 @@ class ImputedWriter:
         path
             Ends in .vcf, .vcf.gz or .bcf; or "-": a VCF to standard output.
         samples
-            Names, N of them.
+            Names, N of them; none: a file of sites alone.
         contigs
             Name and length in bp, or None, of each contig of the header.
         fields
@@ -123,11 +129,12 @@ class ImputedWriter:
         self._kind = output_kind(path)
         self._contigs = list(contigs)
         self._names = [name for name, _ in contigs]
-        self._formats = check_fields(fields)
+        self._formats = check_fields(fields) if samples else []
         self._num_samples = len(samples)
         self._formatter = RowFormatter(self._formats)
         self._encoder = BcfEncoder(self._names, self._formats, len(samples))
         self._places = _Places()
+        self.seconds = {"format": 0.0, "compress": 0.0}
         self._temporary: list[Path] = []
         self._file: BinaryIO | None = None
         self._bgzf: BgzfWriter | None = None
@@ -248,11 +255,13 @@ class ImputedWriter:
 
     def _put(self, data: bytes | bytearray | memoryview) -> None:
         """Append bytes, compressed where the format is."""
+        started = time.perf_counter()
         if self._bgzf:
             self._bgzf.write(data)
         else:
             assert self._file is not None
             self._file.write(data)
+        self.seconds["compress"] += time.perf_counter() - started
 
     def _check(self, block: ImputedBlock) -> None:
         """Refuse blocks that do not fit."""
@@ -270,16 +279,18 @@ class ImputedWriter:
 
     def _write_rows(self, block: ImputedBlock, rows: slice, info: dict[str, list[str]]) -> None:
         """Append a slice of a block."""
+        started = time.perf_counter()
         sites, typed = block.sites.take(rows), block.typed[rows]
         prob, called = block.allele_prob[rows], block.called[rows]
         if self._kind == "bcf":
             records = self._encoder.encode(sites, prob, called, info, typed)
             ends = np.cumsum([len(record) for record in records])
-            self._put(b"".join(records))
+            data: bytes | memoryview = b"".join(records)
         else:
             prefixes = row_prefixes(sites, typed, info, self._formats)
             data, ends = self._formatter.format(prob, called, prefixes)
-            self._put(data)
+        self.seconds["format"] += time.perf_counter() - started
+        self._put(data)
         if self._kind != "vcf":
             self._places.add(sites, ends)
 

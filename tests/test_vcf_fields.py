@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from vcf_fixtures import bcftools
 
 from ragimpute.errors import InputError
 from ragimpute.vcf_fields import (
+    FLAGS,
     FORMATS,
     INFOS,
+    check_choice,
     check_fields,
     dictionary,
     header_text,
@@ -35,7 +38,36 @@ from ragimpute.vcf_fields import (
 def test_fields_that_cannot_be(fields, message):
     with pytest.raises(InputError, match=message):
         check_fields(fields)
-    assert check_fields(ALL) == list(FORMATS)
+    assert [*check_fields(ALL), "LDS"] == list(FORMATS)
+
+
+def test_the_field_of_left_out_dosages_cannot_be_chosen():
+    assert check_fields(["GT", "LDS"]) == ["GT", "LDS"]
+    assert check_choice(["GT", "AP"]) == ["GT", "AP1", "AP2"]
+    with pytest.raises(InputError, match="no output field 'LDS'") as caught:
+        check_choice(["GT", "LDS"])
+    assert "--empirical" in caught.value.hint
+
+
+def test_a_file_of_sites_alone(tmp_path):
+    block = random_block(5, 3, 0, info={"AF": np.zeros(3)})
+    for suffix in (".vcf", ".vcf.gz", ".bcf"):
+        path = write(tmp_path / f"x{suffix}", block)
+        text = bcftools("view", "--no-version", path)
+        head = next(line for line in text.splitlines() if line.startswith("#CHROM"))
+        assert head.split("\t")[-1] == "INFO"
+        assert bcftools("query", "-f", "%POS\n", path).split() == [
+            str(x) for x in block.sites.position_bp
+        ]
+
+
+def test_three_kinds_of_sites(tmp_path):
+    block = random_block(6, 3, 2)
+    block = replace(block, typed=np.array([0, 2, 1]), info={"AN": np.full(3, 4.0)})
+    for suffix in (".vcf", ".bcf"):
+        path = write(tmp_path / f"x{suffix}", block)
+        said = bcftools("query", "-f", "%INFO\n", path).split()
+        assert said == ["AN=4;IMP", "AN=4;TYPED_ONLY", "AN=4;TYPED"]
 
 
 def test_header(tmp_path):
@@ -47,7 +79,7 @@ def test_header(tmp_path):
     assert "##panel=x.h5" in header
     assert "##contig=<ID=20,length=63025520>" in header
     declared = [line for line in header if line.startswith(("##INFO", "##FORMAT"))]
-    assert len(declared) == len(INFOS) + 2 + 3
+    assert len(declared) == len(INFOS) + len(FLAGS) + 3
     assert all('Description="' in line for line in declared)
     with pytest.raises(ValueError, match="must begin with ##"):
         write(tmp_path / "y.vcf", block, header_lines=["panel"])
@@ -57,10 +89,14 @@ def test_info_as_text():
     info = {
         "AF": np.array([0, 0.25, 1 / 3, 1.5e-7, np.nan]),
         "DR2": np.array([-1e-6, 0.99996, 0.12345, np.nan, 1]),
+        "AN": np.array([4, 0, np.nan, 100_000, 7]),
+        "PVAR": np.array([1 / 3, 0, 1e5 / 3, np.nan, 2]),
     }
     assert info_values(info, 5) == {
         "AF": ["0", "0.25", "0.333333", "1.5e-07", ""],
         "DR2": ["0", "1", "0.1234", "", "1"],
+        "AN": ["4", "0", "", "100000", "7"],
+        "PVAR": ["0.333333", "0", "33333.3", "", "2"],
     }
     with pytest.raises(ValueError, match=r"INFO \['QQ'\]"):
         info_values({"QQ": np.zeros(1)}, 1)
