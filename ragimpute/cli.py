@@ -25,6 +25,7 @@ from ragimpute.cli_app import (
     parse_region,
 )
 from ragimpute.errors import InputError
+from ragimpute.memory import parse_size
 from ragimpute.outputs import check_output
 from ragimpute.terminal import (
     guarded,
@@ -203,6 +204,10 @@ def impute(
     seed: SeedOption = 1,
     device: DeviceOption = "auto",
     threads: ThreadsOption = 1,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="E.g. 4G or 800M; else what is free, up to 1G."),
+    ] = None,
     quiet: QuietOption = False,
 ) -> None:
     """Impute a phased target from a panel: dosages for every panel site."""
@@ -220,6 +225,7 @@ def impute(
             target, panel, out, index=index, model=model, genetic_map=genetic_map,
             cm_per_mb=cm_per_mb, region=parse_region(region), fields=formats, ne=ne, err=err,
             threads=threads, seed=seed, window_cm=chunk_cm, buffer_cm=buffer_cm, device=device,
+            max_memory=None if max_memory is None else parse_size(max_memory),
             progress=progress, command=command_line(),
         )  # fmt: skip
     if report is not None:

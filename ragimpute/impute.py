@@ -7,14 +7,13 @@ import resource
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ragimpute import __version__
 from ragimpute.errors import InputError
-from ragimpute.impute_models import Imputer, make_imputer
+from ragimpute.impute_models import make_imputer
 from ragimpute.impute_summary import ImputeSummary, Stopwatch
 from ragimpute.impute_target import (
     TargetOptions,
@@ -22,61 +21,15 @@ from ragimpute.impute_target import (
     take_target,
     warn_of_target,
 )
-from ragimpute.match import Match
-from ragimpute.metrics import estimated_r2
+from ragimpute.impute_windows import Columns, WindowRun, max_window_sites, plan_windows
+from ragimpute.memory import plan_memory
 from ragimpute.outputs import check_output
 from ragimpute.panel import Panel
 from ragimpute.sites import Region
-from ragimpute.vcf import Target
 from ragimpute.vcf_fields import check_fields
-from ragimpute.vcf_write import ImputedBlock, ImputedWriter, output_kind
+from ragimpute.vcf_write import ImputedWriter, output_kind
 
 Progress = Callable[[str, int, int], None]
-# Allele probabilities of one window, all targets: float32, twice (both layouts).
-_WINDOW_BYTES = 192 * 2**20
-
-
-def plan_windows(
-    position_cm: np.ndarray,
-    start: int,
-    stop: int,
-    *,
-    window_cm: float,
-    buffer_cm: float,
-    max_sites: int,
-) -> list[tuple[int, int, int, int]]:
-    """Cut the sites [start, stop) into windows with buffers.
-
-    Parameters
-    ----------
-    position_cm
-        Shape (M,), float64, cM, non-decreasing: all of the panel's sites.
-    start, stop
-        Sites to report.
-    window_cm, max_sites
-        A window ends before it spans more than so many cM or sites; > 0.
-    buffer_cm
-        Flank on each side that is read but not reported; may reach beyond [start, stop); >= 0.
-
-    Returns
-    -------
-    (buffer start, start, stop, buffer stop) of each window; the cores follow on each other.
-    """
-    if window_cm <= 0 or buffer_cm < 0 or max_sites < 1:
-        raise ValueError(f"window_cm {window_cm}, buffer_cm {buffer_cm}, max_sites {max_sites}")
-    windows = []
-    first = start
-    while first < stop:
-        by_cm = int(np.searchsorted(position_cm, position_cm[first] + window_cm, side="right"))
-        last = min(stop, max(first + 1, by_cm), first + max_sites)
-        # Even out: a short remainder would cost as much buffer as a full window.
-        if last < stop and stop - last < (last - first) // 4:
-            last = first + (stop - first + 1) // 2
-        left = int(np.searchsorted(position_cm, position_cm[first] - buffer_cm, side="left"))
-        right = int(np.searchsorted(position_cm, position_cm[last - 1] + buffer_cm, side="right"))
-        windows.append((left, first, last, right))
-        first = last
-    return windows
 
 
 def impute(
@@ -97,6 +50,7 @@ def impute(
     window_cm: float = 40.0,
     buffer_cm: float = 2.0,
     device: str = "auto",
+    max_memory: int | None = None,
     progress: Progress | None = None,
     command: str | None = None,
     target_options: TargetOptions | None = None,
@@ -123,9 +77,11 @@ def impute(
     threads, seed
         The output does not depend on ``threads``.
     window_cm, buffer_cm
-        See :func:`plan_windows`.
+        See :func:`ragimpute.impute_windows.plan_windows`.
     device
         "auto", "cpu" or "cuda": where a network runs.
+    max_memory
+        Bytes that the process may use; None: what is free, and no more than pays.
     progress
         Called as ``progress(stage, done, total)``.
     command
@@ -174,11 +130,11 @@ def impute(
             threads=threads, seed=seed, region=str(region) if region else "all",
         )  # fmt: skip
         watch.lap("model")
-        columns = _Columns(shared.alleles)
-        budget = max(1000, _WINDOW_BYTES // (4 * max(1, columns.num)))
+        memory = plan_memory(max_memory, uses_network=imputer.uses_network)
+        columns = Columns(shared.alleles)
         windows = plan_windows(
-            source.position_cm, start, stop,
-            window_cm=window_cm, buffer_cm=buffer_cm, max_sites=budget,
+            source.position_cm, start, stop, window_cm=window_cm, buffer_cm=buffer_cm,
+            max_sites=max_window_sites(source, memory),
         )  # fmt: skip
         writer = stack.enter_context(
             ImputedWriter(
@@ -190,12 +146,14 @@ def impute(
                 threads=threads,
             )
         )
+        folder = None if str(out) == "-" else Path(out).absolute().parent
+        run = WindowRun(
+            source, given.sites.contig, shared, columns, imputer, writer, memory, folder, watch
+        )
         kept = []
         total = stop - start
         for window in windows:
-            kept.append(
-                _impute_window(source, given, shared, columns, imputer, window, writer, watch)
-            )
+            kept.append(run.run(window))
             report("impute", window[2] - start, total)
         writer.close()
         watch.lap("write")
@@ -207,9 +165,7 @@ def impute(
     summary.num_sites = total
     summary.num_typed = int(summary.typed.sum())
     summary.wall_seconds = sum(summary.seconds.values())
-    # The imputer's own stages, and what is left of "impute" beside them.
-    summary.seconds["impute"] -= sum(imputer.seconds.values())
-    summary.seconds.update(imputer.seconds)
+    _divide(summary.seconds, imputer.seconds, writer.seconds)
     summary.settings = imputer.settings | summary.settings
     summary.peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     summary.versions = {
@@ -220,74 +176,13 @@ def impute(
     return summary
 
 
-class _Columns:
-    """Which haplotypes of the target exist: (T, N, 2) alleles to columns (T, n) and back."""
-
-    def __init__(self, alleles: np.ndarray) -> None:
-        self.present = (alleles != -2).any(axis=0)  # (N, 2)
-        if len(alleles) == 0:  # nothing says that a sample is haploid
-            self.present[:] = True
-        self.present[:, 0] = True
-        self.num = int(self.present.sum())
-        self.sample = np.nonzero(self.present)[0]  # (n,)
-        self.alleles = np.ascontiguousarray(alleles[:, self.present])  # (T, n)
-        self.alleles[self.alleles == -2] = -1
-
-    def restore(self, values: np.ndarray, fill: float) -> np.ndarray:
-        """(m, n) to (m, N, 2), ``fill`` where a sample is haploid."""
-        if self.present.all():
-            return values.reshape(len(values), -1, 2)
-        full = np.full((len(values), *self.present.shape), fill, dtype=values.dtype)
-        full[:, self.present] = values
-        return full
-
-
-def _impute_window(
-    panel: Panel,
-    target: Target,
-    shared: Match,
-    columns: _Columns,
-    imputer: Imputer,
-    window: tuple[int, int, int, int],
-    writer: ImputedWriter,
-    watch: Stopwatch,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Impute and write one window; returns DR2 and typed flags of its sites."""
-    left, start, stop, right = window
-    first, last = np.searchsorted(shared.panel_index, [left, right])
-    typed_index = shared.panel_index[first:last]
-    alleles = columns.alleles[first:last]
-    if len(typed_index):
-        prob = imputer.impute(
-            left, right, (start, stop), typed_index, alleles, columns.sample
-        )  # (n, m)
-    else:
-        prob = np.repeat(panel.af[None, start:stop], columns.num, axis=0)
-    prob = np.ascontiguousarray(prob.T)  # (m, n)
-    called = np.full((stop - start, columns.num), -1, np.int8)
-    inside = (typed_index >= start) & (typed_index < stop)
-    called[typed_index[inside] - start] = alleles[inside]
-    np.copyto(prob, called, where=called >= 0)
-    typed = np.zeros(stop - start, bool)
-    typed[typed_index[inside] - start] = True
-    dr2 = estimated_r2(prob)
-    af = prob.mean(axis=1, dtype=np.float64)
-    watch.lap("impute")
-    writer.write(
-        ImputedBlock(
-            sites=replace(panel.sites.take(slice(start, stop)), contig=target.sites.contig),
-            allele_prob=columns.restore(prob, np.nan),
-            called=columns.restore(called, -2),
-            info={
-                "AF": af.astype(np.float32),
-                "MAF": np.minimum(af, 1 - af).astype(np.float32),
-                "DR2": dr2,
-            },
-            typed=typed,
-        )
-    )
-    watch.lap("write")
-    return dr2, typed
+def _divide(seconds: dict[str, float], imputer: dict[str, float], writer: dict[str, float]) -> None:
+    """Replace "impute" and "write" by the stages of imputer and writer, and what is left."""
+    rest = {"dosages": ("impute", imputer), "format": ("write", writer)}
+    for stage, (whole, parts) in rest.items():
+        left = seconds.pop(whole, 0.0) - sum(parts.values())
+        for name, time in (*parts.items(), (stage, max(0.0, left))):
+            seconds[name] = seconds.get(name, 0.0) + time
 
 
 def _open_panel(

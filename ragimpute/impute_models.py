@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # Parameters are chosen anew for every stretch of so many cM.
 _FIT_CM = 40.0
 _STATE_BYTES = 64 * 2**20
-_PAIRS_AT_ONCE = 1 << 20
+_PAIRS_AT_ONCE = 1 << 18
 
 
 class Imputer(Protocol):
@@ -40,10 +40,13 @@ class Imputer(Protocol):
         What was used, for the report.
     seconds
         Wall time by stage, within "impute".
+    uses_network
+        Whether torch will be imported.
     """
 
     settings: dict[str, object]
     seconds: dict[str, float]
+    uses_network: bool
 
     def impute(
         self,
@@ -53,8 +56,10 @@ class Imputer(Protocol):
         typed_index: np.ndarray,
         alleles: np.ndarray,
         sample: np.ndarray,
-    ) -> np.ndarray:
-        """Impute the sites [core) from typed sites in [left, right).
+        *,
+        batch: int,
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Impute the sites [core) from typed sites in [left, right), some haplotypes at a time.
 
         Parameters
         ----------
@@ -66,10 +71,12 @@ class Imputer(Protocol):
             Shape (T, n), int8: 0, 1, or -1 where missing.
         sample
             Shape (n,), int: the target sample of each column, ascending.
+        batch
+            Most haplotypes at a time, >= 1; what they are given does not depend on it.
 
-        Returns
-        -------
-        Shape (n, core sites), float32: P(ALT).
+        Yields
+        ------
+        The first column of a batch, and P(ALT), shape (b, core sites), float32.
         """
         ...
 
@@ -155,6 +162,7 @@ class CopyingImputer:
             "states": "all panel haplotypes" if whole else "retrieved",
         }
         self.seconds: dict[str, float] = {}
+        self.uses_network = model.trained
 
     def impute(
         self,
@@ -164,7 +172,9 @@ class CopyingImputer:
         typed_index: np.ndarray,
         alleles: np.ndarray,
         sample: np.ndarray,
-    ) -> np.ndarray:
+        *,
+        batch: int,
+    ) -> Iterator[tuple[int, np.ndarray]]:
         """See :meth:`Imputer.impute`."""
         watch = Stopwatch(self.seconds)
         window = Window.build(
@@ -173,22 +183,21 @@ class CopyingImputer:
             typed_index - left,
             (core[0] - left, core[1] - left),
         )
-        watch.lap("haplotypes")
+        watch.lap("read")
         self._network.start()
         parameters = self._parameters_at(typed_index)
-        watch.lap("parameters")
+        watch.lap("fit")
         retriever = None
         if self._panel.num_haplotypes > COPY_ALL_UP_TO:
             from ragimpute.retrieval import Retriever
 
             retriever = Retriever(window.typed.words, seed=self._seed)
-            watch.lap("retrieval")
+            watch.lap("retrieve")
         n = alleles.shape[1]
-        out = np.empty((n, core[1] - core[0]), np.float32)
-        step = n
+        step = max(1, batch)
         if retriever is not None:
             per_haplotype = 4 * retriever.num_slots * retriever.num_words
-            step = max(self._threads, _STATE_BYTES // per_haplotype)
+            step = min(step, max(self._threads, _STATE_BYTES // per_haplotype))
         everyone = all_states(self._panel.num_haplotypes)
         for first in range(0, n, step):
             part = alleles[:, first : first + step]
@@ -196,17 +205,17 @@ class CopyingImputer:
                 found = None
             else:
                 found = retriever.states(pack_words(part)[0])
-                watch.lap("retrieval")
+                watch.lap("retrieve")
 
             def states(i: int, found: np.ndarray | None = found) -> np.ndarray:
                 return everyone if found is None else found[i]
 
             prob = copy_haplotypes(window, part, parameters, states=states, threads=self._threads)
-            watch.lap("copying")
+            watch.lap("copy")
             if self._network.trained:
                 self._correct(window, part, parameters, states, prob, watch)
-            out[first : first + step] = prob
-        return out
+            yield first, prob
+            watch.skip()
 
     def _correct(
         self,
@@ -245,7 +254,7 @@ class CopyingImputer:
             loaded = self._network.loaded()
             from ragimpute.correction import correct  # torch is there by now
 
-            watch.lap("model")
+            watch.lap("load")
             correct(
                 loaded, window, here, evidence, prob[first:last],
                 device=self._device, threads=self._threads,

@@ -92,3 +92,7 @@ class Stopwatch:
         now = time.perf_counter()
         self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._start
         self._start = now
+
+    def skip(self) -> None:
+        """Count the time since the last lap to nothing: another stopwatch did."""
+        self._start = time.perf_counter()

@@ -7,6 +7,7 @@ one that holds it in its middle, take twice the time and were worse on the packa
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -71,6 +72,7 @@ class TokenImputer:
             "device": str(self._device),
         }
         self.seconds: dict[str, float] = {}
+        self.uses_network = True
 
     def impute(
         self,
@@ -80,8 +82,30 @@ class TokenImputer:
         typed_index: np.ndarray,
         alleles: np.ndarray,
         sample: np.ndarray,
+        *,
+        batch: int,
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """See :meth:`ragimpute.impute_models.Imputer.impute`; a sample's haplotypes go together."""
+        edges = np.flatnonzero(np.diff(sample, prepend=-1, append=-1))
+        first = 0
+        while first < len(sample):
+            fits = edges[(edges > first) & (edges <= first + batch)]
+            last = int(fits[-1] if len(fits) else edges[edges > first][0])
+            part = slice(first, last)
+            yield first, self._impute_part(left, right, core, typed_index, alleles[:, part],
+                                           sample[part])  # fmt: skip
+            first = last
+
+    def _impute_part(
+        self,
+        left: int,
+        right: int,
+        core: tuple[int, int],
+        typed_index: np.ndarray,
+        alleles: np.ndarray,
+        sample: np.ndarray,
     ) -> np.ndarray:
-        """See :meth:`ragimpute.impute_models.Imputer.impute`."""
+        """P(ALT) of some haplotypes, shape (b, core sites)."""
         start, stop = core
         first = np.flatnonzero(np.diff(sample, prepend=-1))
         last = np.append(first[1:], len(sample)) - 1
@@ -108,7 +132,7 @@ class TokenImputer:
         start, stop = self._windows.ranges[window].tolist()
         alleles = _sites_of(known, left, start, stop)[pairs]  # (S, 2, n)
         found = self._retrieve(window, known, left)[pairs]  # (S, 2, K)
-        watch.lap("retrieval")
+        watch.lap("retrieve")
         out = np.empty(alleles.shape, np.float32)
         num_sites = stop - start
         size = max(1, _SITES_AT_ONCE[self._device.type] // (2 * num_sites))

@@ -19,7 +19,7 @@ from ragimpute import example
 from ragimpute.checkpoint import save_model
 from ragimpute.config import load_config
 from ragimpute.errors import InputError, PanelError
-from ragimpute.impute import impute, plan_windows
+from ragimpute.impute import impute
 from ragimpute.index import build_index
 from ragimpute.model.bert_rag import build
 from ragimpute.panel import Panel, write_panel
@@ -381,42 +381,3 @@ def test_inputs_that_do_not_belong_together(panel_h5, made, tmp_path):
     with pytest.raises(InputError, match="no device 'gpu'"):
         run(tmp_path / "x.vcf", panel=panel_h5, device="gpu")
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    steps=st.lists(st.sampled_from([0.0, 0.01, 0.3, 5.0]), min_size=1, max_size=60),
-    ends=st.tuples(st.floats(0, 1), st.floats(0, 1)),
-    window_cm=st.sampled_from([0.005, 0.1, 1.0, 7.0, 1000.0]),
-    buffer_cm=st.sampled_from([0.0, 0.05, 2.0, 1000.0]),
-    max_sites=st.integers(1, 70),
-)
-def test_windows(steps, ends, window_cm, buffer_cm, max_sites):
-    cm = np.cumsum(steps)
-    start, stop = sorted(round(end * len(cm)) for end in ends)
-    planned = plan_windows(
-        cm, start, stop, window_cm=window_cm, buffer_cm=buffer_cm, max_sites=max_sites
-    )
-    if start == stop:
-        assert planned == []
-        return
-    assert planned[0][1] == start
-    assert planned[-1][2] == stop
-    assert all(a[2] == b[1] for a, b in pairwise(planned))
-    for left, first, last, right in planned:
-        assert 0 <= left <= first < last <= right <= len(cm)
-        assert last - first <= max_sites
-        assert cm[last - 1] - cm[first] <= window_cm * (1 + 1e-9)
-        inside = (cm >= cm[first] - buffer_cm) & (cm <= cm[last - 1] + buffer_cm)
-        assert np.flatnonzero(inside).tolist() == list(range(left, right))
-    # None is so short that one more site of the next would have done: but for the last two.
-    for (_, first, last, _), _ in list(pairwise(planned))[:-1]:
-        assert last - first == max_sites or cm[last] - cm[first] > window_cm * (1 - 1e-9)
-
-
-def test_wrong_windows():
-    cm = np.zeros(3)
-    for wrong in ({"window_cm": 0.0}, {"buffer_cm": -1.0}, {"max_sites": 0}):
-        options = {"window_cm": 1.0, "buffer_cm": 1.0, "max_sites": 5} | wrong
-        with pytest.raises(ValueError, match="window_cm"):
-            plan_windows(cm, 0, 3, **options)

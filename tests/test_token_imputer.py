@@ -55,15 +55,22 @@ def loaded(preset="v10-small", *overrides):
     return LoadedModel("test", config, model, True)
 
 
-def impute(panel, model, given, *, core=None, index=None, threads=1, left=0, right=None):
+def impute(
+    panel, model, given, *, core=None, index=None, threads=1, left=0, right=None, batch=1_000
+):
     """Impute; typed sites outside [left, right) are not passed on."""
     typed, alleles, sample = given
     right = panel.num_sites if right is None else right
     inside = (typed >= left) & (typed < right)
     imputer = TokenImputer(panel, model, index, device="cpu", threads=threads)
-    return imputer.impute(
-        left, right, core or (left, right), typed[inside], alleles[inside], sample
+    parts = list(
+        imputer.impute(
+            left, right, core or (left, right), typed[inside], alleles[inside], sample, batch=batch
+        )
     )
+    firsts = np.cumsum([0, *(len(prob) for _, prob in parts)])
+    assert [first for first, _ in parts] == firsts[:-1].tolist()
+    return np.concatenate([prob for _, prob in parts])
 
 
 @pytest.fixture(scope="module")
@@ -174,14 +181,21 @@ def test_with_and_without_an_index(panel, given, plain, tmp_path):
     np.testing.assert_array_equal(impute(panel, loaded(), given, index=opened), plain)
 
 
+@pytest.mark.parametrize("batch", [1, 3])
+def test_batches_of_samples_do_not_matter(panel, given, plain, batch):
+    found = impute(panel, loaded(), given, batch=batch)  # products of other sizes round otherwise
+    np.testing.assert_allclose(found, plain, atol=1e-6)
+
+
 def test_what_is_reported(panel, given):
     typed, alleles, sample = given
     imputer = TokenImputer(panel, loaded(), None, device="cpu", threads=1)
-    imputer.impute(0, 100, (10, 90), typed[typed < 100], alleles[typed < 100], sample)
+    few = typed < 100
+    list(imputer.impute(0, 100, (10, 90), typed[few], alleles[few], sample, batch=9))
     assert imputer.settings["model"] == "test"
     assert imputer.settings["states"] == "4 retrieved in each window"
     assert imputer.settings["device"] == "cpu"
-    assert set(imputer.seconds) == {"retrieval", "references", "network"}
+    assert set(imputer.seconds) == {"retrieve", "references", "network"}
     assert min(imputer.seconds.values()) > 0
 
 
