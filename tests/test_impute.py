@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from panel_fixtures import FlatMap, make_batch, names
 from slow_copying import mosaic_panel
 from vcf_fixtures import bcftools, convert, read_imputed, rows_of, view, write_genotypes
