@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import resource
-import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,20 +14,19 @@ import numpy as np
 from ragimpute import __version__
 from ragimpute.errors import InputError
 from ragimpute.impute_models import make_imputer
+from ragimpute.impute_output import Heading, OutputOptions, Outputs, TypedOnly
+from ragimpute.impute_panel import open_panel
 from ragimpute.impute_summary import ImputeSummary, Stopwatch
-from ragimpute.impute_target import (
-    TargetOptions,
-    require_phase,
-    take_target,
-    warn_of_target,
-)
-from ragimpute.impute_windows import Columns, WindowRun, max_window_sites, plan_windows
+from ragimpute.impute_target import TargetOptions, ploidy_of, require_phase, take_target
+from ragimpute.impute_warnings import warn_of_result, warn_of_target
+from ragimpute.impute_windows import WindowRun, clipped, max_window_sites, plan_windows
 from ragimpute.memory import plan_memory
 from ragimpute.outputs import check_output
 from ragimpute.panel import Panel
+from ragimpute.panel_part import PanelPart, parts_of
 from ragimpute.sites import Region
-from ragimpute.vcf_fields import check_fields
-from ragimpute.vcf_write import ImputedWriter, output_kind
+from ragimpute.vcf_fields import check_choice
+from ragimpute.vcf_write import output_kind
 
 Progress = Callable[[str, int, int], None]
 
@@ -54,6 +53,7 @@ def impute(
     progress: Progress | None = None,
     command: str | None = None,
     target_options: TargetOptions | None = None,
+    output_options: OutputOptions | None = None,
 ) -> ImputeSummary:
     """Impute a phased target from a panel and write a VCF or BCF.
 
@@ -88,6 +88,8 @@ def impute(
         Recorded in the output's header.
     target_options
         Which of the target's samples and records are used.
+    output_options
+        What is written beside the imputed sites, or left out of them.
 
     Raises
     ------
@@ -95,78 +97,79 @@ def impute(
         If an input cannot be used, or inputs do not belong together.
     """
     summary = ImputeSummary(str(out), str(panel), str(target), str(model))
+    taken, extra = target_options or TargetOptions(), output_options or OutputOptions()
     output_kind(out)
-    check_fields(fields)
-    if str(out) != "-":
-        inputs = {"target input": target, "panel input": panel, "map input": genetic_map}
-        check_output(out, inputs)
+    check_choice(fields)
+    inputs = {"target input": target, "panel input": panel, "map input": genetic_map}
+    _check_outputs(out, inputs, taken, extra)
     watch = Stopwatch(summary.seconds)
     report = progress or (lambda stage, done, total: None)
     with ExitStack() as stack:
-        source = stack.enter_context(
-            _open_panel(panel, genetic_map, cm_per_mb, region, threads, summary, stack, report)
-        )
-        start, stop = source.site_range(region)
-        if start == stop:
-            raise InputError(
-                f"panel {panel} has no site in region {region}",
-                hint=f"the panel spans {_span(source)}",
-            )
+        source, start, stop = open_panel(
+            panel, stack, summary, genetic_map=genetic_map, cm_per_mb=cm_per_mb, region=region,
+            par=taken.par, threads=threads, progress=report,
+        )  # fmt: skip
         watch.lap("read")
         given, shared = take_target(
-            target, source, region, target_options or TargetOptions(), summary,
-            buffer_cm=buffer_cm, threads=threads,
-        )  # fmt: skip
+            target, source, region, taken, summary, buffer_cm=buffer_cm, threads=threads
+        )
         require_phase(target, given)
         warn_of_target(summary, given, source, shared, start, stop)
+        ploidy = ploidy_of(given, source, shared, taken.par)
         watch.lap("read")
 
-        imputer = make_imputer(
-            model, source, shared.panel_index, index=index, ne=ne, err=err, seed=seed,
-            device=device, threads=threads,
-        )  # fmt: skip
+        parts = parts_of(source, start, stop)
+        imputers = [
+            make_imputer(
+                model, part, _within(shared.panel_index, part), index=index, ne=ne, err=err,
+                seed=seed, device=device, threads=threads,
+            )
+            for _, _, part in parts
+        ]  # fmt: skip
+        if extra.empirical is not None and not imputers[0].leaves_out:
+            raise InputError(
+                f"--empirical needs a copying model, but {model} is a token model",
+                hint="choose another --model, such as default",
+            )
         summary.settings.update(
             fields=",".join(fields), window_cm=window_cm, buffer_cm=buffer_cm,
             threads=threads, seed=seed, region=str(region) if region else "all",
         )  # fmt: skip
         watch.lap("model")
-        memory = plan_memory(max_memory, uses_network=imputer.uses_network)
-        columns = Columns(shared.alleles)
-        windows = plan_windows(
-            source.position_cm, start, stop, window_cm=window_cm, buffer_cm=buffer_cm,
-            max_sites=max_window_sites(source, memory),
-        )  # fmt: skip
-        writer = stack.enter_context(
-            ImputedWriter(
-                out,
-                samples=given.samples,
-                contigs=[(given.sites.contig, source.contig_length)],
-                fields=tuple(fields),
-                command=command,
-                threads=threads,
-            )
-        )
+        memory = plan_memory(max_memory, uses_network=imputers[0].uses_network)
+        contigs = [(given.sites.contig, source.contig_length)]
+        heading = Heading(given.samples, contigs, command)
+        writer = heading.writer(out, tuple(fields), threads=threads)
+        lacked = TypedOnly.of(given, shared, region) if extra.typed_only else None
+        outputs = stack.enter_context(Outputs(writer, heading, extra, lacked))
         folder = None if str(out) == "-" else Path(out).absolute().parent
-        run = WindowRun(
-            source, given.sites.contig, shared, columns, imputer, writer, memory, folder, watch
-        )
         kept = []
         total = stop - start
-        for window in windows:
-            kept.append(run.run(window))
-            report("impute", window[2] - start, total)
-        writer.close()
+        for (first, last, part), imputer in zip(parts, imputers, strict=True):
+            run = WindowRun(
+                part, given.sites.contig, shared, ploidy, imputer, outputs, memory, folder, watch
+            )
+            windows = plan_windows(
+                source.position_cm, first, last, window_cm=window_cm, buffer_cm=buffer_cm,
+                max_sites=max_window_sites(source, memory),
+            )  # fmt: skip
+            for window in clipped(windows, part):
+                kept.append((window, run.run(window)))
+                report("impute", window[2] - start, total)
+        outputs.close()
         watch.lap("write")
+    warn_of_result(summary, source, kept, outputs, lacked)
     summary.position_bp = source.sites.position_bp[start:stop]
     af = source.af[start:stop]
     summary.maf = np.minimum(af, 1 - af)
-    summary.dr2 = np.concatenate([dr2 for dr2, _ in kept])
-    summary.typed = np.concatenate([typed for _, typed in kept])
+    summary.dr2 = np.concatenate([result.dr2 for _, result in kept])
+    summary.typed = np.concatenate([result.typed for _, result in kept])
     summary.num_sites = total
     summary.num_typed = int(summary.typed.sum())
     summary.wall_seconds = sum(summary.seconds.values())
-    _divide(summary.seconds, imputer.seconds, writer.seconds)
-    summary.settings = imputer.settings | summary.settings
+    for imputer in imputers:
+        summary.settings = imputer.settings | summary.settings
+    _divide(summary.seconds, [imputer.seconds for imputer in imputers], writer.seconds)
     summary.peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     summary.versions = {
         "ragimpute": __version__,
@@ -176,53 +179,50 @@ def impute(
     return summary
 
 
-def _divide(seconds: dict[str, float], imputer: dict[str, float], writer: dict[str, float]) -> None:
+def _check_outputs(
+    out: str | Path,
+    inputs: dict[str, str | Path | None],
+    taken: TargetOptions,
+    extra: OutputOptions,
+) -> None:
+    """Refuse outputs that are inputs, or one another, or cannot be written."""
+    more = {
+        "excluded sites": taken.excluded_sites,
+        "sites": extra.sites,
+        "empirical": extra.empirical,
+    }
+    known = {**inputs, "list of samples": taken.samples, "excluded samples": taken.exclude_samples}
+    if str(out) != "-":
+        check_output(out, known)
+        known["imputed output"] = out
+    for name, path in more.items():
+        if path is not None:
+            check_output(path, known)
+            known[f"{name} output"] = path
+    for path in (extra.sites, extra.empirical):
+        if path is not None:
+            output_kind(path)
+
+
+def _within(panel_index: np.ndarray, part: Panel) -> np.ndarray:
+    """The typed sites that lie in a part of the panel."""
+    if not isinstance(part, PanelPart):
+        return panel_index
+    return panel_index[(panel_index >= part.start) & (panel_index < part.stop)]
+
+
+def _divide(
+    seconds: dict[str, float], imputers: Sequence[dict[str, float]], writer: dict[str, float]
+) -> None:
     """Replace "impute" and "write" by the stages of imputer and writer, and what is left."""
-    rest = {"dosages": ("impute", imputer), "format": ("write", writer)}
+    imputer: Counter = Counter()
+    for one in imputers:
+        imputer.update(one)
+    rest: dict[str, tuple[str, dict[str, float]]] = {
+        "dosages": ("impute", dict(imputer)),
+        "format": ("write", writer),
+    }
     for stage, (whole, parts) in rest.items():
         left = seconds.pop(whole, 0.0) - sum(parts.values())
         for name, time in (*parts.items(), (stage, max(0.0, left))):
             seconds[name] = seconds.get(name, 0.0) + time
-
-
-def _open_panel(
-    panel: str | Path,
-    genetic_map: str | Path | None,
-    cm_per_mb: float | None,
-    region: Region | None,
-    threads: int,
-    summary: ImputeSummary,
-    stack: ExitStack,
-    progress: Progress,
-) -> Panel:
-    """Open panel.h5, or prepare a VCF/BCF into a temporary one."""
-    path = Path(panel)
-    if not path.name.endswith((".vcf", ".vcf.gz", ".vcf.bgz", ".bcf")):
-        if genetic_map is not None or cm_per_mb is not None:
-            raise InputError(
-                f"a genetic map was given, but panel {path} holds one already",
-                hint="leave out --map/--cm-per-mb, or prepare the panel again with them",
-            )
-        return Panel.open(path)
-    from ragimpute.prepare import prepare
-
-    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ragimpute-"))
-    prepared = Path(folder) / "panel.h5"
-    # The whole contig, as the buffer is cut by cM.
-    contig = None if region is None else Region(region.contig)
-    prepare(
-        path, prepared, genetic_map=genetic_map, cm_per_mb=cm_per_mb, region=contig,
-        threads=threads, progress=progress,
-    )  # fmt: skip
-    keep = path.name.split(".")[0] + ".h5"
-    summary.warnings.append(
-        f"panel {path} was prepared for this run only; to keep it: "
-        f"ragimpute prepare {path} -o {keep}"
-    )
-    return Panel.open(prepared)
-
-
-def _span(panel: Panel) -> str:
-    """The panel's range of positions."""
-    at = panel.sites.position_bp
-    return f"{panel.contig}:{at[0]}-{at[-1]} ({panel.num_sites} sites)" if len(at) else "no site"

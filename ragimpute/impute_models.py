@@ -42,11 +42,22 @@ class Imputer(Protocol):
         Wall time by stage, within "impute".
     uses_network
         Whether torch will be imported.
+    leaves_out
+        Whether typed sites can be imputed as if they were not typed (:meth:`mismatch_prob`).
     """
 
     settings: dict[str, object]
     seconds: dict[str, float]
     uses_network: bool
+    leaves_out: bool
+
+    def mismatch_prob(self, typed_index: np.ndarray) -> float | None:
+        """The mismatch probability of a window with these typed sites, at least one.
+
+        None where P(ALT) at typed sites is not a posterior from which what was observed there can
+        be divided out (see :func:`ragimpute.leave_one_out.leave_one_out`): not ``leaves_out``.
+        """
+        ...
 
     def impute(
         self,
@@ -163,6 +174,14 @@ class CopyingImputer:
         }
         self.seconds: dict[str, float] = {}
         self.uses_network = model.trained
+        self.leaves_out = True
+
+    def mismatch_prob(self, typed_index: np.ndarray) -> float | None:
+        """See :meth:`Imputer.mismatch_prob`."""
+        watch = Stopwatch(self.seconds)
+        parameters = self._parameters_at(typed_index)
+        watch.lap("fit")
+        return parameters.mismatch_prob
 
     def impute(
         self,

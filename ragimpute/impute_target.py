@@ -1,8 +1,7 @@
-"""The target of an imputation run: read around the region, matched, counted, warned of."""
+"""The target of an imputation run: read around the region, matched and counted."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +11,16 @@ import numpy as np
 from ragimpute.errors import InputError
 from ragimpute.impute_summary import ImputeSummary
 from ragimpute.match import Match, match_sites, no_match, require_overlap, target_region
-from ragimpute.overlap import compare_positions, likely_cause
 from ragimpute.panel import Panel
+from ragimpute.panel_ploidy import par_regions
 from ragimpute.qc import summarise, write_excluded
 from ragimpute.sites import Region
+from ragimpute.target_haplotypes import TargetPloidy
 from ragimpute.vcf import Target, read_target
 from ragimpute.vcf_header import read_header
 
-log = logging.getLogger("ragimpute")
-
 # A region with so few records may well have none that the panel has; the whole file may not.
 _FEW_RECORDS = 50
-_LOW_OVERLAP = 0.5
 
 
 @dataclass(frozen=True)
@@ -38,12 +35,15 @@ class TargetOptions:
         What to do with A/T and C/G records, see :func:`ragimpute.match.match_sites`.
     excluded_sites
         Where to write the records that are not used (:func:`ragimpute.qc.write_excluded`), or None.
+    par
+        The pseudo-autosomal regions, see :func:`ragimpute.panel_ploidy.par_regions`.
     """
 
     samples: Path | None = None
     exclude_samples: Path | None = None
     palindromes: str = "frequency"
     excluded_sites: Path | None = None
+    par: str | None = None
 
 
 def take_target(
@@ -146,8 +146,9 @@ def _listed(path: Path, known: Sequence[str], target: str | Path) -> set[str]:
     unknown = sorted(set(names) - set(known))
     if unknown:
         raise InputError(
-            f"target {target} lacks {len(unknown)} samples of the list {path}: {_some(unknown)}",
-            hint=f"its samples are named like {_some(known)}",
+            f"target {target} lacks {len(unknown)} samples of the list {path}: "
+            f"{some_names(unknown)}",
+            hint=f"its samples are named like {some_names(known)}",
         )
     return set(names)
 
@@ -179,84 +180,15 @@ def require_phase(path: str | Path, target: Target) -> None:
         )
 
 
-def warn_of_target(
-    summary: ImputeSummary,
-    target: Target,
-    panel: Panel,
-    shared: Match,
-    start: int,
-    stop: int,
-) -> None:
-    """Collect what a user should know before the result is used."""
-    counts, warn = shared.counts, summary.warnings.append
-    if target.sites.contig != panel.contig:
-        warn(
-            f"contig {panel.contig} of the panel is {target.sites.contig} in the target, and so in "
-            "the output"
-        )
-    if not len(shared.panel_index):
-        what = "no record" if shared.num_records == 0 else "no record that the panel has"
-        warn(
-            f"the target has {what} in the region and its buffer, which has {stop - start} "
-            "panel sites: every sample is given the panel's frequencies, and DR2 is 0"
-        )
-    if counts["swapped"]:
-        warn(
-            f"{counts['swapped']} target records have REF and ALT swapped against the panel; "
-            "their alleles were recoded"
-        )
-    flipped = counts["flipped"] + counts["flipped_swapped"]
-    if flipped:
-        warn(
-            f"{flipped} target records are of the other strand than the panel "
-            f"({counts['flipped_swapped']} of them swapped too); their alleles were recoded"
-        )
-    if counts["ambiguous_strand"]:
-        warn(
-            f"{counts['ambiguous_strand']} A/T or C/G records are of uncertain strand and were "
-            "left out (--palindromes keep takes them as they stand)"
-        )
-    qc = summary.qc
-    if qc is not None and shared.num_records and qc.overlap < _LOW_OVERLAP:
-        found = compare_positions(target, panel, 0, panel.num_sites)
-        warn(
-            f"only {len(shared.panel_index)} of the {found.num_records} target records within the "
-            f"panel's range are panel sites; {likely_cause(target, panel, found)}"
-        )
-    _warn_of_samples(summary, target, panel, shared)
-    inside = (shared.panel_index >= start) & (shared.panel_index < stop)
-    summary.counts["typed"] = int(inside.sum())
-    summary.counts["missing_alleles"] = int((shared.alleles == -1).sum())
-    for line in summary.warnings:
-        log.warning(line)
+def ploidy_of(target: Target, panel: Panel, match: Match, par: str | None) -> TargetPloidy:
+    """Where the target's samples are haploid; ``par`` as for :func:`par_regions`."""
+    length = target.contig_length or panel.contig_length
+    edges = [x for r in par_regions(panel.contig, length, par) for x in (r.start_bp, r.stop_bp)]
+    borders = np.searchsorted(panel.sites.position_bp, edges).tolist()
+    borders += panel.ploidy_start[1:].tolist()
+    return TargetPloidy(match.panel_index, match.alleles, sorted(set(borders)))
 
 
-def _warn_of_samples(summary: ImputeSummary, target: Target, panel: Panel, shared: Match) -> None:
-    """Collect what is odd about samples."""
-    both = sorted(set(target.samples) & set(panel.samples))
-    if both:
-        summary.warnings.append(
-            f"{len(both)} target samples are in the panel too ({_some(both)}): they will copy "
-            "themselves"
-        )
-    if not len(shared.panel_index):
-        return
-    typed = (shared.alleles >= 0).any(axis=(0, 2))
-    bare = [target.samples[i] for i in np.flatnonzero(~typed)]
-    if bare:
-        summary.warnings.append(
-            f"{len(bare)} samples have no genotype at any panel site ({_some(bare)}): they are "
-            "given the panel's frequencies"
-        )
-        summary.untyped_samples = bare
-    low = [] if summary.qc is None else [x for x in summary.qc.low_samples if x not in bare]
-    if low:
-        summary.warnings.append(
-            f"{len(low)} samples have less than half of their genotypes ({_some(low)}): expect "
-            "poor imputation of these"
-        )
-
-
-def _some(names: Sequence[str]) -> str:
+def some_names(names: Sequence[str]) -> str:
     """The first three names."""
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

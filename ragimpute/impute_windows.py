@@ -7,14 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
+from ragimpute.dosage_sums import DosageSums
 from ragimpute.impute_models import Imputer
+from ragimpute.impute_output import Outputs
 from ragimpute.impute_summary import Stopwatch
+from ragimpute.leave_one_out import correlation, leave_one_out
 from ragimpute.match import Match
 from ragimpute.memory import MemoryPlan
-from ragimpute.metrics import estimated_r2
 from ragimpute.panel import Panel
+from ragimpute.panel_part import PanelPart
 from ragimpute.spool import Spool
-from ragimpute.vcf_write import ImputedBlock, ImputedWriter
+from ragimpute.target_haplotypes import Columns, TargetPloidy
+from ragimpute.vcf_write import ImputedBlock
 
 # Bytes for each site of a window and each target haplotype that is imputed: its probabilities,
 # once more where ALT is the common allele, and what finds and describes those in doubt.
@@ -71,32 +75,42 @@ def plan_windows(
     return windows
 
 
+def clipped(
+    windows: list[tuple[int, int, int, int]], part: Panel
+) -> list[tuple[int, int, int, int]]:
+    """Windows whose buffers end where the panel's part does."""
+    if not isinstance(part, PanelPart):
+        return windows
+    return [
+        (max(left, part.start), start, stop, min(right, part.stop))
+        for left, start, stop, right in windows
+    ]
+
+
 def max_window_sites(panel: Panel, memory: MemoryPlan) -> int:
     """Sites of a window that the memory has room for, at the panel's mean density of carriers."""
     per_site = _BYTES_PER_SITE + _WINDOW_FACTOR * panel.bytes_per_site()
     return max(_MIN_SITES, int(memory.window_bytes / per_site))
 
 
-class Columns:
-    """Which haplotypes of the target exist: (T, N, 2) alleles to columns (T, n) and back."""
+@dataclass(frozen=True)
+class WindowResult:
+    """What the report wants to know of a window's sites.
 
-    def __init__(self, alleles: np.ndarray) -> None:
-        self.present = (alleles != -2).any(axis=0)  # (N, 2)
-        if len(alleles) == 0:  # nothing says that a sample is haploid
-            self.present[:] = True
-        self.present[:, 0] = True
-        self.num = int(self.present.sum())
-        self.sample = np.nonzero(self.present)[0]  # (n,)
-        self.alleles = np.ascontiguousarray(alleles[:, self.present])  # (T, n)
-        self.alleles[self.alleles == -2] = -1
+    Attributes
+    ----------
+    dr2, typed
+        Shape (m,), float32 and bool.
+    correlation
+        Shape (m,), float32: of left-out dosages with what was observed; NaN at untyped sites.
+    has_typed
+        Whether a site of the window or its buffer is typed.
+    """
 
-    def restore(self, values: np.ndarray, fill: float) -> np.ndarray:
-        """(m, n) to (m, N, 2), ``fill`` where a sample is haploid."""
-        if self.present.all():
-            return values.reshape(len(values), -1, 2)
-        full = np.full((len(values), *self.present.shape), fill, dtype=values.dtype)
-        full[:, self.present] = values
-        return full
+    dr2: np.ndarray
+    typed: np.ndarray
+    correlation: np.ndarray
+    has_typed: bool
 
 
 @dataclass(frozen=True)
@@ -105,10 +119,12 @@ class WindowRun:
 
     Attributes
     ----------
+    panel
+        Its haplotypes that exist in these windows.
     contig
         As the target spells it.
-    shared, columns
-        The target at the panel's sites, and its haplotypes.
+    shared, ploidy
+        The target at the panel's sites, and where its samples are haploid.
     folder
         Where probabilities wait that there is no memory for.
     """
@@ -116,46 +132,69 @@ class WindowRun:
     panel: Panel
     contig: str
     shared: Match
-    columns: Columns
+    ploidy: TargetPloidy
     imputer: Imputer
-    writer: ImputedWriter
+    outputs: Outputs
     memory: MemoryPlan
     folder: Path | None
     watch: Stopwatch
 
-    def run(self, window: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """Impute and write a window; returns DR2 and typed flags of its sites."""
+    def run(self, window: tuple[int, int, int, int]) -> WindowResult:
+        """Impute and write a window."""
         left, start, stop, right = window
         first, last = np.searchsorted(self.shared.panel_index, [left, right])
         typed_index = self.shared.panel_index[first:last]
-        alleles = self.columns.alleles[first:last]
-        dr2 = np.zeros(stop - start, np.float32)
-        typed = np.zeros(stop - start, bool)
+        columns = Columns.of(self.shared.alleles[first:last], self.ploidy.haploid(start, stop))
+        result = WindowResult(
+            np.zeros(stop - start, np.float32),
+            np.zeros(stop - start, bool),
+            np.full(stop - start, np.nan, np.float32),
+            len(typed_index) > 0,
+        )
         inside = (typed_index >= start) & (typed_index < stop)
-        typed[typed_index[inside] - start] = True
+        result.typed[typed_index[inside] - start] = True
+        mismatch = self.imputer.mismatch_prob(typed_index) if len(typed_index) else None
         with Spool(
-            self.columns.num, stop - start, folder=self.folder,
+            columns.num, stop - start, folder=self.folder,
             max_bytes=self.memory.spool_bytes, tile_bytes=self.memory.tile_bytes,
         ) as spool:  # fmt: skip
-            if len(typed_index):
-                parts = self.imputer.impute(
-                    left, right, (start, stop), typed_index, alleles, self.columns.sample,
-                    batch=self._batch(right - left),
-                )  # fmt: skip
-                for at, prob in parts:
-                    self.watch.lap("impute")
-                    spool.put(at, prob)
-                    self.watch.lap("dosages")
-                self.watch.lap("impute")
-            else:
-                af = self.panel.af[start:stop]
-                for at in range(self.columns.num):
-                    spool.put(at, af[None])
+            self._impute(window, typed_index, columns, spool)
             for low, high, prob in spool.tiles():
                 here = inside & (typed_index >= start + low) & (typed_index < start + high)
-                observed = (typed_index[here] - start - low, alleles[here])
-                dr2[low:high] = self._write(start + low, prob, observed, typed[low:high])
-        return dr2, typed
+                rows = typed_index[here] - start - low
+                tile = slice(low, high)
+                result.dr2[tile], result.correlation[tile] = self._write(
+                    start, tile, prob, columns, rows, columns.alleles[here], mismatch
+                )
+        return result
+
+    def _impute(
+        self,
+        window: tuple[int, int, int, int],
+        typed_index: np.ndarray,
+        columns: Columns,
+        spool: Spool,
+    ) -> None:
+        """Put the probabilities of all haplotypes into the spool."""
+        left, start, stop, right = window
+        seen = columns.observed
+        # What nothing was observed of has the panel's frequencies.
+        af = self.panel.af[None, start:stop]
+        for column in np.flatnonzero(~seen).tolist():
+            spool.put(column, af)
+        if not seen.any():
+            return
+        parts = self.imputer.impute(
+            left, right, (start, stop), typed_index, columns.alleles[:, seen],
+            columns.sample[seen], batch=self._batch(right - left),
+        )  # fmt: skip
+        where = np.flatnonzero(seen)
+        for at, prob in parts:
+            place = where[at : at + len(prob)]
+            cuts = np.flatnonzero(np.diff(place) > 1) + 1
+            for run in np.split(np.arange(len(place)), cuts):
+                spool.put(int(place[run[0]]), prob[run[0] : run[-1] + 1])
+            self.watch.lap("dosages")
 
     def _batch(self, num_sites: int) -> int:
         """Haplotypes that are imputed at once in a window of so many sites."""
@@ -165,30 +204,46 @@ class WindowRun:
     def _write(
         self,
         start: int,
+        tile: slice,
         prob: np.ndarray,
-        observed: tuple[np.ndarray, np.ndarray],
-        typed: np.ndarray,
-    ) -> np.ndarray:
-        """Write the rows from panel site ``start`` on, prob (m, n); returns their DR2."""
+        columns: Columns,
+        rows: np.ndarray,
+        observed: np.ndarray,
+        mismatch: float | None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Write the rows ``tile`` of the window that begins at panel site ``start``.
+
+        ``prob`` (m, n) is changed; ``rows`` (k,) of the tile are typed, with ``observed`` (k, n).
+        Returns DR2 and correlation.
+        """
+        absent = columns.absent(tile)
+        if absent is not None:
+            prob[absent] = np.nan
+            observed = np.where(absent[rows], np.int8(-1), observed)
+        er2 = np.full(len(prob), np.nan, np.float32)
+        left_out = None
+        if mismatch is not None:
+            left_out = leave_one_out(prob[rows], observed, mismatch)
+            er2[rows] = correlation(left_out, observed)
         called = np.full(prob.shape, -1, np.int8)
-        called[observed[0]] = observed[1]
+        called[rows] = observed
         np.copyto(prob, called, where=called >= 0)
-        dr2 = estimated_r2(prob)
-        af = prob.mean(axis=1, dtype=np.float64)
-        rows = slice(start, start + len(prob))
+        info = DosageSums.of(prob).info()
+        info["ER2"] = er2**2
+        sites = self.panel.sites.take(slice(start + tile.start, start + tile.stop))
+        typed = np.zeros(len(prob), bool)
+        typed[rows] = True
         self.watch.lap("dosages")
-        self.writer.write(
-            ImputedBlock(
-                sites=replace(self.panel.sites.take(rows), contig=self.contig),
-                allele_prob=self.columns.restore(prob, np.nan),
-                called=self.columns.restore(called, -2),
-                info={
-                    "AF": af.astype(np.float32),
-                    "MAF": np.minimum(af, 1 - af).astype(np.float32),
-                    "DR2": dr2,
-                },
-                typed=typed,
-            )
+        block = ImputedBlock(
+            sites=replace(sites, contig=self.contig),
+            allele_prob=columns.restore(prob, tile, np.nan),
+            called=columns.restore(called, tile, -2),
+            info=info,
+            typed=typed,
         )
+        if left_out is not None:
+            of_typed = replace(columns, haploid=columns.haploid[tile][rows])
+            left_out = of_typed.restore(left_out, slice(None), np.nan)
+        self.outputs.write(block, left_out)
         self.watch.lap("write")
-        return dr2
+        return info["DR2"], er2

@@ -73,6 +73,11 @@ class TokenImputer:
         }
         self.seconds: dict[str, float] = {}
         self.uses_network = True
+        self.leaves_out = False
+
+    def mismatch_prob(self, typed_index: np.ndarray) -> float | None:
+        """None: the model is not asked about typed sites."""
+        return None
 
     def impute(
         self,

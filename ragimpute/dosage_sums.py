@@ -1,0 +1,87 @@
+"""Sums over haplotypes from which AF and DR2 follow, for one batch of samples or several."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# Below this, P(ALT) does not vary but by rounding.
+_CONSTANT = 1e-12
+
+
+@dataclass(frozen=True)
+class DosageSums:
+    """What is known of P(ALT) at m sites.
+
+    Attributes
+    ----------
+    num
+        Shape (m,), float64: haplotypes (INFO/AN).
+    af
+        Shape (m,), float64: the mean of P(ALT); 0 where there is no haplotype.
+    between
+        Shape (m,), float64: sum of (P(ALT) - af)^2 (INFO/PSSD).
+    within
+        Shape (m,), float64: sum of P(ALT) (1 - P(ALT)) (INFO/PVAR).
+    """
+
+    num: np.ndarray
+    af: np.ndarray
+    between: np.ndarray
+    within: np.ndarray
+
+    @classmethod
+    def of(cls, allele_prob: np.ndarray) -> DosageSums:
+        """Sums of P(ALT), shape (m, n), in [0, 1]; NaN where a haplotype does not exist."""
+        p = np.asarray(allele_prob, np.float64)
+        missing = np.isnan(p)
+        if not missing.any():
+            num = np.full(len(p), float(p.shape[1]))
+            af = p.mean(axis=1) if p.shape[1] else np.zeros(len(p))
+            within = (p * (1 - p)).sum(axis=1)
+            return cls(num, af, ((p - af[:, None]) ** 2).sum(axis=1), within)
+        num = (~missing).sum(axis=1).astype(np.float64)
+        af = np.nansum(p, axis=1) / np.maximum(num, 1)
+        between = np.nansum((p - af[:, None]) ** 2, axis=1)
+        return cls(num, af, between, np.nansum(p * (1 - p), axis=1))
+
+    def merged(self, other: DosageSums) -> DosageSums:
+        """The sums of both batches together.
+
+        References
+        ----------
+        Chan, Golub & LeVeque 1979: updating of sums of squares.
+        """
+        num = self.num + other.num
+        safe = np.maximum(num, 1)
+        step = other.af - self.af
+        between = self.between + other.between + step**2 * self.num * other.num / safe
+        return DosageSums(
+            num, self.af + step * other.num / safe, between, self.within + other.within
+        )
+
+    @property
+    def maf(self) -> np.ndarray:
+        """Shape (m,), in [0, 0.5]."""
+        return np.minimum(self.af, 1 - self.af)
+
+    @property
+    def dr2(self) -> np.ndarray:
+        """Estimated R2, shape (m,), float32, as :func:`ragimpute.metrics.estimated_r2` has it."""
+        total = self.between + self.within
+        r2 = np.divide(self.between, total, out=np.zeros_like(total), where=total > 1e-9 * self.num)
+        r2[r2 < _CONSTANT] = 0
+        return np.clip(r2, 0, 1).astype(np.float32)
+
+    def info(self) -> dict[str, np.ndarray]:
+        """The INFO fields that hold them, float32, each of shape (m,)."""
+        columns = {
+            "AF": self.af,
+            "MAF": self.maf,
+            "DR2": self.dr2,
+            "AN": self.num,
+            "PSSD": self.between,
+            "PVAR": self.within,
+        }
+        return {name: values.astype(np.float32) for name, values in columns.items()}
