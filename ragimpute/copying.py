@@ -323,7 +323,7 @@ def _copy_own_states(
             state = states(i)
             k = state.shape[1]
             if scratch is None or scratch[2].shape[0] != k:
-                scratch = _scratch(len(words), k)
+                scratch = states_scratch(len(words), k)
                 slot_of = np.full(window.typed.num_haplotypes, k, dtype=np.int32)
             carry_haplotype(
                 words, state, target[i], observed[i], rho, err, bounds, near, compact,
@@ -348,7 +348,7 @@ def run_parts(run: Callable[[range], None], n: int, threads: int) -> None:
             future.result()
 
 
-def _scratch(num_words: int, k: int) -> tuple[np.ndarray, ...]:
+def states_scratch(num_words: int, k: int) -> tuple[np.ndarray, ...]:
     """Buffers of one haplotype's forward and backward pass."""
     return (
         np.empty((num_words + 1, k), np.float32),

@@ -14,11 +14,9 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from ragimpute.kernels import inlined, inlined_reordered
+
 WORD = 32
-# Sums may be reordered, so a loop's last digits depend on how it was compiled. Inlined by force,
-# it is compiled once, within the kernel that the cache keeps; else a process that compiles runs
-# other loops than one that finds them cached (posteriors differed by 4e-7, and ties with them).
-_FAST = {"reassoc", "contract", "nsz", "arcp"}
 
 
 def _trailing_zeros(typing_context, word):
@@ -44,14 +42,14 @@ trailing_zeros: Any = intrinsic(_trailing_zeros)
 leading_zeros: Any = intrinsic(_leading_zeros)
 
 
-@njit(cache=True, nogil=True, forceinline=True, fastmath=_FAST)
+@inlined_reordered
 def mismatch_words(panel_word, states, target, observed, out):
     """Mismatching typed sites of each state over one word, as bits."""
     for s in range(states.shape[0]):
         out[s] = (panel_word[states[s]] ^ target) & observed
 
 
-@njit(cache=True, nogil=True, forceinline=True, fastmath=_FAST)
+@inlined_reordered
 def forward_site(f, mismatch, j, rho, scale, err):
     """One forward step in place; ``f`` times ``scale`` sums to 1; returns the new sum of ``f``."""
     n = f.shape[0]
@@ -68,7 +66,7 @@ def forward_site(f, mismatch, j, rho, scale, err):
     return total
 
 
-@njit(cache=True, nogil=True, forceinline=True, fastmath=_FAST)
+@inlined_reordered
 def forward_rows(start, mismatch, first, last, rho, err, rows):
     """Forward rows of a word's sites [first, last), each scaled to sum 1, from the row before."""
     n = start.shape[0]
@@ -91,8 +89,8 @@ def forward_rows(start, mismatch, first, last, rho, err, rows):
             row[s] *= scale
 
 
-@njit(cache=True, nogil=True, forceinline=True, fastmath=_FAST)
-def backward_site(b, mismatch, j, rho, err):
+@inlined_reordered
+def backward_states(b, mismatch, j, rho, err):
     """``b`` (mean 1, before site j's emission) becomes the row of the site before, mean 1."""
     n = b.shape[0]
     hit = np.float32(1.0) - err
@@ -109,7 +107,7 @@ def backward_site(b, mismatch, j, rho, err):
     return scale
 
 
-@njit(cache=True, nogil=True, forceinline=True, fastmath=_FAST)
+@inlined_reordered
 def step_back(b, rho):
     """Carry ``b`` (mean 1, emission included) over the gap to the site before; the mean stays 1."""
     keep = np.float32(1.0) - rho
@@ -117,7 +115,7 @@ def step_back(b, rho):
         b[s] = b[s] * keep + rho
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@inlined
 def same_slots(before, after, mass, fill):
     """Where a slot's haplotype changed from one word to the next, its mass becomes ``fill``."""
     for s in range(before.shape[0]):
@@ -125,7 +123,7 @@ def same_slots(before, after, mass, fill):
             mass[s] = fill
 
 
-@njit(cache=True, nogil=True, forceinline=True, fastmath=_FAST)
+@inlined_reordered
 def interval_masses(f, b, mass):
     """Fill ``mass`` (3, K + 1) with f b, f and b / K of each state; the last column is 0.
 
@@ -153,7 +151,7 @@ def interval_masses(f, b, mass):
     return sum_fb, sum_f, sum_b * inverse
 
 
-@njit(cache=True, nogil=True, forceinline=True, fastmath=_FAST)
+@inlined_reordered
 def carrier_mass(site, offsets, carriers, row, bits, slot_of, mass, sums):
     """Add up ``mass`` over the slots of a site's minor-allele carriers into ``sums`` (4,).
 
@@ -189,7 +187,7 @@ def carrier_mass(site, offsets, carriers, row, bits, slot_of, mass, sums):
     sums[3] = np.float32(num) / np.float32(n)
 
 
-@njit(cache=True, nogil=True, forceinline=True, fastmath=_FAST)
+@inlined_reordered
 def forward_pass(words, states, target, observed, rho, err, checkpoints, mismatch):
     """Forward rows at the end of each word, scaled to sum 1; returns the log likelihood.
 
@@ -221,7 +219,7 @@ def forward_pass(words, states, target, observed, rho, err, checkpoints, mismatc
     return log_likelihood
 
 
-@njit(cache=True, nogil=True, forceinline=True, fastmath=_FAST)
+@inlined_reordered
 def _carry_interval(start, stop, masses, mass, near, slot_of, compact, sums, out):
     """Posterior of the minor allele at the sites [start, stop) between two typed sites."""
     offsets, carriers, row, bits = compact
@@ -239,7 +237,7 @@ def _carry_interval(start, stop, masses, mass, near, slot_of, compact, sums, out
         out[u] = share / total
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@inlined
 def set_slots(slot_of, states, fill):
     """Point each haplotype of ``states`` at its slot, or all at ``fill`` where ``fill`` >= 0."""
     for s in range(states.shape[0]):
@@ -280,7 +278,7 @@ def carry_haplotype(
                 )
             if t + 1 < num_typed:
                 step_back(b, rho[t + 1])
-            backward_site(b, mismatch, t - first, rho[t], err)
+            backward_states(b, mismatch, t - first, rho[t], err)
     rows[0, :] = np.float32(1.0) / np.float32(n)
     masses = interval_masses(rows[0], b, mass)
     _carry_interval(bounds[0], bounds[1], masses, mass, near, slot_of, compact, sums, out)

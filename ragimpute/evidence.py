@@ -13,9 +13,18 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ragimpute.copying import CopyingParameters, Window, pack_words, run_parts, switch_probs
-from ragimpute.copying_kernel import WORD
-from ragimpute.evidence_kernel import evidence_haplotype, haplotype_signatures
+from ragimpute.copying import (
+    CopyingParameters,
+    Window,
+    pack_words,
+    run_parts,
+    states_scratch,
+    switch_probs,
+)
+from ragimpute.copying_blocks import SharedStates
+from ragimpute.evidence_kernel import haplotype_signatures
+from ragimpute.evidence_walks import evidence_haplotype, evidence_lanes, measuring_scratch
+from ragimpute.lanes import LANES
 
 DOUBT = 0.01
 
@@ -100,49 +109,107 @@ def collect_evidence(
     out = np.empty((len(pairs), NUM_FEATURES), dtype=np.float32)
     if len(pairs) == 0:
         return out
-    target, observed = pack_words(alleles)
-    rho = switch_probs(window.typed.position_cm, switch_rate=parameters.switch_rate)
-    near = window.flank_switch_probs(parameters.switch_rate)
-    err = np.float32(parameters.mismatch_prob)
-    words, compact = window.typed.words, window.compact()
-    interval = np.searchsorted(window.typed_index, np.arange(window.num_sites), side="right") - 1
-    num_minor = window.num_minor()
-    signature = haplotype_signatures(window.typed.num_haplotypes, *compact)
-    nobody = np.zeros(0, np.int32)
-    edges = np.searchsorted(pairs[:, 0], np.arange(alleles.shape[1] + 1))
-    sites = np.ascontiguousarray(pairs[:, 1] + window.core[0])
-
-    def run(part: range) -> None:
-        scratch: tuple[np.ndarray, ...] | None = None
-        for i in part:
-            low, high = edges[i], edges[i + 1]
-            if low == high:
-                continue
-            state = states(i)
-            k = state.shape[1]
-            if scratch is None or scratch[2].shape[0] != k:
-                scratch = _scratch(len(words), k)
-                slot_of = np.full(window.typed.num_haplotypes, k, dtype=np.int32)
-            evidence_haplotype(
-                words, state, target[i], observed[i], rho, err, near, compact, window.position_cm,
-                window.typed.position_cm, interval, num_minor, signature,
-                nobody if own is None else own(i), sites[low:high], slot_of, scratch,
-                out[low:high],
-            )  # fmt: skip
-
-    run_parts(run, alleles.shape[1], threads)
+    work = _Work(window, alleles, parameters, pairs, own)
+    shared = SharedStates.find(states, alleles.shape[1], window.typed.num_haplotypes)
+    if shared is None:
+        _with_own_states(work, states, threads, out)
+    else:
+        _with_shared_states(work, shared, alleles, threads, out)
     return out
 
 
-def _scratch(num_words: int, k: int) -> tuple[np.ndarray, ...]:
-    """Buffers of one haplotype's walk."""
-    return (
-        np.empty((num_words + 1, k), np.float32),
-        np.empty((WORD, k), np.float32),
-        np.empty(k, np.float32),
-        np.empty(k, np.uint32),
-        np.zeros((3, k + 1), np.float32),
-        np.empty((num_words + 1, k, 2), np.int32),
-        np.empty((k, 2), np.int32),
-        np.empty(k, np.int64),
-    )
+class _Work:
+    """Arrays that the walks over all targets read."""
+
+    def __init__(
+        self,
+        window: Window,
+        alleles: np.ndarray,
+        parameters: CopyingParameters,
+        pairs: np.ndarray,
+        own: Callable[[int], np.ndarray] | None,
+    ) -> None:
+        self.words = window.typed.words
+        self.rows = np.ascontiguousarray(self.words.T)  # (H, W): a haplotype's words lie together
+        self.num_haplotypes = window.typed.num_haplotypes
+        self.target, self.observed = pack_words(alleles)
+        self.rho = switch_probs(window.typed.position_cm, switch_rate=parameters.switch_rate)
+        self.err = np.float32(parameters.mismatch_prob)
+        self.near = window.flank_switch_probs(parameters.switch_rate)
+        self.cm = (window.typed.position_cm, window.position_cm)
+        self.compact = window.compact()
+        self.num_minor = window.num_minor()
+        self.signature = haplotype_signatures(self.num_haplotypes, *self.compact)
+        self._own = own
+        # In the order of the walks: a target's pairs from the last interval to the first.
+        site = pairs[:, 1] + window.core[0]
+        interval = np.searchsorted(window.typed_index, site, side="right") - 1
+        self._pairs = np.stack([interval, pairs[:, 0], site, np.arange(len(pairs))], axis=1)
+        self._edges = np.searchsorted(pairs[:, 0], np.arange(alleles.shape[1] + 1))
+
+    def pairs_of(self, first: int, stop: int) -> np.ndarray:
+        """Pairs of the targets [first, stop) as ``evidence_walks`` takes them."""
+        part = self._pairs[self._edges[first] : self._edges[stop]] - [0, first, 0, 0]
+        return np.ascontiguousarray(part[np.lexsort((part[:, 1], -part[:, 0]))])
+
+    def own(self, targets: range) -> np.ndarray:
+        """Shape (targets, e), int32: panel haplotypes of their own samples, padded with -1."""
+        lists = [np.zeros(0, np.int32) if self._own is None else self._own(i) for i in targets]
+        out = np.full((len(lists), max(len(x) for x in lists)), -1, np.int32)
+        for row, x in zip(out, lists, strict=True):
+            row[: len(x)] = x
+        return out
+
+
+def _with_shared_states(
+    work: _Work, shared: SharedStates, alleles: np.ndarray, threads: int, out: np.ndarray
+) -> None:
+    """Features of targets that copy the same states, 16 targets at once."""
+    panel = shared.alleles(work.words, len(work.rho))
+    slot_of = shared.slots(work.num_haplotypes)
+    blocks = shared.blocks(alleles, threads)
+
+    def run(part: range) -> None:
+        scratch, _ = shared.scratch(len(work.rho))
+        measuring = measuring_scratch(len(shared.states), LANES)
+        for i in part:
+            block = blocks[i]
+            targets = range(block.first, block.first + block.width)
+            pairs = work.pairs_of(targets.start, targets.stop)
+            if len(pairs) == 0:
+                continue
+            evidence_lanes(
+                panel, block.target, work.rho, work.err, block.num_states, block.hidden,
+                shared.states[None], work.rows, work.target[targets.start : targets.stop],
+                work.observed[targets.start : targets.stop], work.own(targets), work.near,
+                *work.cm, work.compact, work.num_minor, work.signature, slot_of, pairs, scratch,
+                measuring, out,
+            )  # fmt: skip
+
+    run_parts(run, len(blocks), threads)
+
+
+def _with_own_states(
+    work: _Work, states: Callable[[int], np.ndarray], threads: int, out: np.ndarray
+) -> None:
+    """Features of targets one by one, each with its own states."""
+
+    def run(part: range) -> None:
+        k = -1
+        for i in part:
+            pairs = work.pairs_of(i, i + 1)
+            if len(pairs) == 0:
+                continue
+            state = states(i)
+            if state.shape[1] != k:
+                k = state.shape[1]
+                scratch = states_scratch(len(work.words), k)
+                measuring = measuring_scratch(k, 1)
+                slot_of = np.full(work.num_haplotypes, k, dtype=np.int32)
+            evidence_haplotype(
+                work.words, state, work.target[i], work.observed[i], work.rho, work.err, work.rows,
+                work.own(range(i, i + 1))[0], work.near, *work.cm, work.compact, work.num_minor,
+                work.signature, slot_of, pairs, scratch, measuring, out,
+            )  # fmt: skip
+
+    run_parts(run, len(work.target), threads)

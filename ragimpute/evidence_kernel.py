@@ -1,6 +1,7 @@
-"""The walk that measures the evidence of one haplotype at its sites in doubt.
+"""What is measured of one target haplotype between two typed sites, and at a site in doubt there.
 
-Kernels hold only loops; ``evidence`` says what each feature means and checks what goes in.
+Kernels hold only loops; ``evidence`` says what each feature means and checks what goes in. The
+walks along the typed sites are in ``evidence_walks``.
 """
 
 from __future__ import annotations
@@ -8,20 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from ragimpute.copying_kernel import (
-    WORD,
-    backward_site,
-    carrier_mass,
-    forward_pass,
-    forward_rows,
-    interval_masses,
-    leading_zeros,
-    mismatch_words,
-    same_slots,
-    set_slots,
-    step_back,
-    trailing_zeros,
-)
+from ragimpute.copying_kernel import WORD, leading_zeros, trailing_zeros
+from ragimpute.kernels import inlined
+from ragimpute.lanes import LANES, larger, load, reached, splat, store
 
 NUM_TOP = 24
 LOGIT_LIMIT = 9.0
@@ -29,7 +19,7 @@ LOGIT_LIMIT = 9.0
 TIE = 1e-4
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inlined
 def _logit(p):
     """Logit of a probability, kept within the limits."""
     p = min(max(p, 1e-6), 1.0 - 1e-6)
@@ -58,67 +48,210 @@ def haplotype_signatures(num_haplotypes, offsets, carriers, row, bits):
     return out
 
 
-@njit(cache=True, nogil=True)
-def _top_states(mass, here, signature, top, top_mass):
-    """The states with most posterior mass, into ``top``, in falling order; returns how many.
+# States share 32 groups, whose maxima bound the masses of the most probable NUM_TOP from below.
+_GROUPS = 2 * LANES
+# Columns of a table of the most probable states: posterior mass, whether it is a carrier, how far
+# the match reaches from the typed site on the left (to the left: one and two mismatches) and from
+# the one on the right; cM.
+_MASS, _CARRIER, _REACH = 0, 1, 2
 
-    Masses are compared without their last ten bits (a share of 1e-4), and equal ones by the
-    haplotypes' signatures, so that neither rounding nor the haplotypes' order decides.
+
+def padded(num_states: int) -> int:
+    """The length of an array of masses: whole groups of 16 lanes."""
+    return -(-num_states // _GROUPS) * _GROUPS
+
+
+@inlined
+def _group_maxima(key, few):
+    """Largest masses of 32 groups of states into ``few`` rows 0 and 1; returns sum and effective K.
+
+    ``key`` (padded K,), -1 where there is no state. The effective number is 1 / sum p^2.
     """
+    rows = key.reshape(-1, LANES)
+    zero = splat(np.float32(0.0))
+    even, odd = zero, zero
+    total, squares = zero, zero
+    for i in range(0, rows.shape[0], 2):
+        x = load(rows, i)
+        y = load(rows, i + 1)
+        even = larger(even, x)
+        odd = larger(odd, y)
+        x = larger(x, zero)
+        y = larger(y, zero)
+        total = total + (x + y)
+        squares = squares + (x * x + y * y)
+    store(few, 0, total)
+    store(few, 1, squares)
+    sum_1 = 0.0
+    sum_2 = 0.0
+    for lane in range(LANES):
+        sum_1 += few[0, lane]
+        sum_2 += few[1, lane]
+    store(few, 0, even)
+    store(few, 1, odd)
+    return sum_1, sum_1 * sum_1 / max(sum_2, 1e-37)
+
+
+@inlined
+def _least_top_mass(num_states, few):
+    """A mass that NUM_TOP states reach at least, or 0, from the maxima of 32 groups."""
+    if num_states <= 4 * LANES:
+        return np.float32(0.0)
+    # NUM_TOP of the groups have maxima of at least the (32 - NUM_TOP + 1)th smallest.
+    least = few[2]
+    limit = _GROUPS - NUM_TOP + 1
     size = 0
-    limit = top.shape[0]
-    coarse = mass[0].view(np.int32)
-    for s in range(here.shape[0]):
-        v = coarse[s] >> 10
-        if size == limit and v < top_mass[size - 1]:
-            continue
-        mine = signature[here[s]]
-        i = size if size < limit else limit
-        while i > 0 and (
-            top_mass[i - 1] < v or (top_mass[i - 1] == v and signature[here[top[i - 1]]] < mine)
-        ):
-            if i < limit:
-                top_mass[i] = top_mass[i - 1]
-                top[i] = top[i - 1]
-            i -= 1
-        if i < limit:
-            top_mass[i] = v
-            top[i] = s
-            if size < limit:
-                size += 1
+    for i in range(_GROUPS):
+        v = few[i // LANES, i % LANES]
+        if size == limit:
+            if v >= least[size - 1]:
+                continue
+            size -= 1
+        at = size
+        while at > 0 and least[at - 1] > v:
+            least[at] = least[at - 1]
+            at -= 1
+        least[at] = v
+        size += 1
+    return least[size - 1]
+
+
+@inlined
+def _keep_largest(ranks, states, size, kept):
+    """Move the ``kept`` largest of the first ``size`` ranks, with their states, to the front."""
+    low = 0
+    high = size - 1
+    while low < high:
+        pivot = ranks[(low + high) >> 1]
+        i = low
+        j = high
+        while i <= j:
+            while ranks[i] > pivot:
+                i += 1
+            while ranks[j] < pivot:
+                j -= 1
+            if i <= j:
+                ranks[i], ranks[j] = ranks[j], ranks[i]
+                states[i], states[j] = states[j], states[i]
+                i += 1
+                j -= 1
+        if kept <= j:
+            high = j
+        elif kept > i:
+            low = i
+        else:
+            return
+
+
+@inlined
+def _top_states(key, here, signature, few, top, ranks):
+    """The states with most posterior mass, first in ``top`` (K,); returns how many.
+
+    ``key`` (padded K,) are the masses, -1 where there is no state. Masses are compared without
+    their last ten bits (a share of 1e-4), and equal ones by the haplotypes' signatures, so that
+    neither rounding nor the haplotypes' order decides: the two make one number.
+    """
+    rows = key.reshape(-1, LANES)
+    least = few[3]
+    least[0] = _least_top_mass(here.shape[0], few)
+    least.view(np.int32)[0] &= ~np.int32(1023)
+    bound = splat(least[0])
+    mass = key.view(np.int32)
+    size = 0
+    for i in range(rows.shape[0]):
+        candidates = reached(load(rows, i), bound)
+        while candidates != np.uint64(0):
+            s = i * LANES + np.int64(trailing_zeros(candidates))
+            candidates &= candidates - np.uint64(1)
+            top[size] = s
+            ranks[size] = (np.int64(mass[s] >> 10) << 42) | np.int64(
+                signature[here[s]] >> np.uint64(22)
+            )
+            size += 1
+    if size > NUM_TOP:
+        _keep_largest(ranks, top, size, NUM_TOP)
+        size = NUM_TOP
     return size
 
 
-@njit(cache=True, nogil=True)
-def _left_mismatches(bits, j, first, last_1, last_2):
-    """The last and the last but one mismatch at or before bit j; -1 if there is none."""
-    low = bits & np.uint32(0xFFFFFFFF >> (31 - j))
-    if low == np.uint32(0):
-        return last_1, last_2
-    a = 31 - np.int64(leading_zeros(low))
-    low &= ~(np.uint32(1) << np.uint32(a))
-    if low == np.uint32(0):
-        return first + a, last_1
-    return first + a, first + 31 - np.int64(leading_zeros(low))
+@inlined
+def _find_ends(s, t, states, rows, target, observed, num_typed, ends):
+    """Typed sites that end a state's match around the interval right of typed site t.
+
+    ``ends`` (4,): the first and the second mismatch to the left, -1 if there is none, and to the
+    right, ``num_typed`` if there is none. ``rows`` (H, W) are the panel's words by haplotype. A
+    state that came to its slot or left it ends there.
+    """
+    word = max(t, 0) // WORD
+    slides = states.shape[0] > 1
+    h = states[word if slides else 0, s]
+    row = rows[h]
+    # To the left, from the bit of t on.
+    bits = np.uint32(0)
+    if t >= 0:
+        bits = (row[word] ^ target[word]) & observed[word]
+        bits &= np.uint32(0xFFFFFFFF >> (31 - t % WORD))
+    ends[0], ends[1] = -1, -1
+    found = 0
+    w = word
+    while True:
+        while bits != np.uint32(0) and found < 2:
+            bit = 31 - np.int64(leading_zeros(bits))
+            bits &= ~(np.uint32(1) << np.uint32(bit))
+            ends[found] = w * WORD + bit
+            found += 1
+        if found == 2 or w == 0 or t < 0:
+            break
+        if slides and states[w - 1, s] != h:
+            for i in range(found, 2):
+                ends[i] = w * WORD - 1
+            break
+        w -= 1
+        bits = (row[w] ^ target[w]) & observed[w]
+    # To the right, from the bit after t on.
+    w = word
+    after = np.uint64((row[w] ^ target[w]) & observed[w])
+    if t >= 0:
+        seen = np.uint64(t % WORD + 1)
+        after = (after >> seen) << seen
+    ends[2], ends[3] = num_typed, num_typed
+    found = 0
+    while True:
+        while after != np.uint64(0) and found < 2:
+            ends[2 + found] = w * WORD + np.int64(trailing_zeros(after))
+            after &= after - np.uint64(1)
+            found += 1
+        if found == 2 or (w + 1) * WORD >= num_typed:
+            break
+        w += 1
+        if slides and states[w, s] != h:
+            for i in range(found, 2):
+                ends[2 + i] = w * WORD
+            break
+        after = np.uint64((row[w] ^ target[w]) & observed[w])
 
 
-@njit(cache=True, nogil=True)
-def _right_mismatches(bits, j, first, next_1, next_2):
-    """The first and second mismatch after bit j."""
-    if j >= 31:
-        return next_1, next_2
-    high = np.uint64(bits >> np.uint32(j + 1))
-    if high == np.uint64(0):
-        return next_1, next_2
-    a = np.int64(trailing_zeros(high))
-    high &= high - np.uint64(1)
-    if high == np.uint64(0):
-        return first + j + 1 + a, next_1
-    return first + j + 1 + a, first + j + 1 + np.int64(trailing_zeros(high))
+@inlined
+def _reach(s, t, states, rows, target, observed, typed_cm, ends, reach):
+    """How far a state's match reaches around the interval right of typed site t, into ``reach``.
+
+    cM from the typed site on the left to the first and the second mismatch on the left, and from
+    the one on the right to those on the right. ``ends`` (4,) keeps them: as long as the first to
+    the left is not passed, all four stay what they are.
+    """
+    last = typed_cm.shape[0] - 1
+    if ends[0] > t:
+        _find_ends(s, t, states, rows, target, observed, typed_cm.shape[0], ends)
+    left = typed_cm[max(t, 0)]
+    right = typed_cm[min(t + 1, last)]
+    reach[0] = left - typed_cm[max(ends[0], 0)]
+    reach[1] = left - typed_cm[max(ends[1], 0)]
+    reach[2] = typed_cm[min(ends[2], last)] - right
+    reach[3] = typed_cm[min(ends[3], last)] - right
 
 
-@njit(cache=True, nogil=True)
-def _is_carrier(site, haplotype, offsets, carriers, row, bits):
+@inlined
+def is_carrier(site, haplotype, offsets, carriers, row, bits):
     """Whether a haplotype has the site's minor allele."""
     r = row[site]
     if r >= 0:
@@ -133,232 +266,143 @@ def _is_carrier(site, haplotype, offsets, carriers, row, bits):
     return low < offsets[site + 1] and carriers[low] == haplotype
 
 
-@njit(cache=True, nogil=True)
-def _lengths(s, t, j, first, word_bits, last, following, typed_cm, cm, out):
-    """A state's match around ``cm``: left, right, and both past one mismatch; in cM."""
-    num_typed = typed_cm.shape[0]
-    a1, a2 = last[s, 0], last[s, 1]
-    b1, b2 = following[s, 0], following[s, 1]
-    if j >= 0:
-        a1, a2 = _left_mismatches(word_bits[s], j, first, a1, a2)
-        b1, b2 = _right_mismatches(word_bits[s], j, first, b1, b2)
-    out[0] = cm - typed_cm[max(a1, 0)]
-    out[1] = typed_cm[min(b1, num_typed - 1)] - cm
-    out[2] = cm - typed_cm[max(a2, 0)]
-    out[3] = typed_cm[min(b2, num_typed - 1)] - cm
-    for i in range(4):
-        out[i] = max(out[i], 0.0)
-
-
-@njit(cache=True, nogil=True)
-def _describe(
-    site, cm, t, j, first, sums, masses, near_left, near_right, mass, top, num_top, effective, here,
-    word_bits, last, following, typed_cm, compact, slot_of, maf, stamp, stamp_id, lengths, out,
+@inlined
+def describe_interval(
+    t, key, scale, states, rows, target, observed, typed_cm, signature, few, top, ranks, ends,
+    table, whole,
 ):  # fmt: skip
-    """Fill the features of one pair."""
-    offsets, carriers, row, bits = compact
-    sum_fb, sum_f, sum_b = masses
-    n = here.shape[0]
-    stay = (1.0 - near_left) * (1.0 - near_right)
-    total = (
-        stay * sum_fb
-        + (1.0 - near_left) * near_right * sum_f
-        + near_left * (1.0 - near_right) * sum_b
-        + near_left * near_right
-    )
-    share = (
-        stay * sums[0]
-        + (1.0 - near_left) * near_right * sums[1]
-        + near_left * (1.0 - near_right) * sums[2]
-        + near_left * near_right * sums[3]
-    )
-    out[0] = _logit(share / total)
-    out[1] = _logit(((1.0 - near_left) * sums[1] + near_left * sums[3])
-                    / ((1.0 - near_left) * sum_f + near_left))  # fmt: skip
-    out[2] = _logit(((1.0 - near_right) * sums[2] + near_right * sums[3])
-                    / ((1.0 - near_right) * sum_b + near_right))  # fmt: skip
-    out[3] = _logit(maf)
-    out[4] = np.log1p(sums[3] * n)
-    num_typed = typed_cm.shape[0]
-    left_cm = typed_cm[max(t, 0)]
-    right_cm = typed_cm[min(t + 1, num_typed - 1)]
-    out[5] = np.log(max(cm - left_cm, 0.0) + 1e-4)
-    out[6] = np.log(max(right_cm - cm, 0.0) + 1e-4)
-    # Longest matches of carriers (0) and others (1): both sides added, the shorter side; the same
-    # past one mismatch; then the posterior-weighted mean log length to each side.
-    best = np.zeros((2, 4))
-    weighted = np.zeros((2, 3))
-    num_carriers = 0
-    best_mass = np.float32(0.0)
-    best_rank = top.shape[0]
+    """Measure the most probable states between typed sites t and t + 1; returns how many.
+
+    ``key`` (padded K,) times ``scale``: posterior masses f b, -1 where there is no state. ``table``
+    (NUM_TOP, 6) gets a row for each of the most probable; ``whole`` the sum of the masses, the
+    effective number of states, and the typed sites per cM around. ``ends`` (K, 4): see ``_reach``.
+    """
+    here = states[max(t, 0) // WORD if states.shape[0] > 1 else 0]
+    total, effective = _group_maxima(key, few)
+    num_top = _top_states(key, here, signature, few, top, ranks)
     for i in range(num_top):
         s = top[i]
-        stamp[s] = stamp_id
-        side = 0 if _is_carrier(site, here[s], offsets, carriers, row, bits) else 1
+        table[i, _MASS] = key[s] * scale
+        _reach(s, t, states, rows, target, observed, typed_cm, ends[s], table[i, _REACH:])
+    low = max(t - 5, 0)
+    high = min(t + 6, typed_cm.shape[0] - 1)
+    whole[0] = total * scale
+    whole[1] = effective
+    whole[2] = (high - low + 1) / (typed_cm[high] - typed_cm[low] + 1e-3)
+    return num_top
+
+
+@inlined
+def _add_match(reach, left_cm, right_cm, mass, best, weighted):
+    """Let a state's match, ``left_cm`` and ``right_cm`` past the typed sites beside, count."""
+    left = max(reach[0] + left_cm, 0.0)
+    right = max(reach[2] + right_cm, 0.0)
+    left_1 = max(reach[1] + left_cm, 0.0)
+    right_1 = max(reach[3] + right_cm, 0.0)
+    best[0] = max(best[0], left + right)
+    best[1] = max(best[1], min(left, right))
+    best[2] = max(best[2], left_1 + right_1)
+    best[3] = max(best[3], min(left_1, right_1))
+    weight = mass + 1e-12
+    weighted[0] += weight
+    weighted[1] += weight * np.log(np.float32(left + 1e-3))
+    weighted[2] += weight * np.log(np.float32(right + 1e-3))
+
+
+@inlined
+def describe_site(
+    site, cm, t, near_left, near_right, key, f, b, lane, scales, num_states, num_top, table, whole,
+    top, stamp, stamp_id, states, rows, target, observed, typed_cm, ends, compact, maf, listed,
+    count, work, out,
+):  # fmt: skip
+    """Fill the features of one pair. ``listed`` (count,): the slots of the site's carriers.
+
+    Columns ``lane`` of ``f`` and ``b`` are the masses of the two sides; times ``scales`` (3,) f b
+    is what it is in the table, those of f sum to 1, and those of b to ``whole[3]``. A hidden state
+    has no mass.
+    """
+    _, _, row, bits = compact
+    sum_fb = whole[0]
+    fb, from_f, from_b = np.float32(0.0), np.float32(0.0), np.float32(0.0)
+    number = 0
+    for i in range(count):
+        s = listed[i]
+        x = f[s, lane]
+        y = b[s, lane]
+        fb += x * y
+        from_f += x
+        from_b += y
+        number += x > np.float32(0.0)
+    fb, from_f, from_b = fb * scales[0], from_f * scales[1], from_b * scales[2]
+    share = number / num_states
+    stay = (1.0 - near_left) * (1.0 - near_right)
+    from_left = (1.0 - near_left) * near_right
+    from_right = near_left * (1.0 - near_right)
+    both = near_left * near_right
+    out[0] = _logit((stay * fb + from_left * from_f + from_right * from_b + both * share)
+                    / (stay * sum_fb + from_left + from_right * whole[3] + both))  # fmt: skip
+    out[1] = _logit((1.0 - near_left) * from_f + near_left * share)
+    out[2] = _logit(((1.0 - near_right) * from_b + near_right * share)
+                    / ((1.0 - near_right) * whole[3] + near_right))  # fmt: skip
+    out[3] = _logit(maf)
+    out[4] = np.log1p(number)
+    last = typed_cm.shape[0] - 1
+    left_cm = cm - typed_cm[max(t, 0)]
+    right_cm = typed_cm[min(t + 1, last)] - cm
+    out[5] = np.log(max(left_cm, 0.0) + 1e-4)
+    out[6] = np.log(max(right_cm, 0.0) + 1e-4)
+    # Longest matches of carriers (0) and others (1): both sides added, the shorter side; the same
+    # past one mismatch; then the posterior-weighted mean log length to each side.
+    work[:] = 0.0
+    best, weighted, reach = work[0:2], work[2:4], work[4]
+    here = states[max(t, 0) // WORD if states.shape[0] > 1 else 0]
+    is_list = row[site] < 0
+    if is_list:
+        for i in range(num_top):
+            table[i, _CARRIER] = 0.0
+        for i in range(count):
+            s = listed[i]
+            if stamp[s] >= stamp_id:
+                table[stamp[s] - stamp_id, _CARRIER] = 1.0
+            elif f[s, lane] > np.float32(0.0):
+                _reach(s, t, states, rows, target, observed, typed_cm, ends[s], reach)
+                _add_match(reach, left_cm, right_cm, key[s] * scales[0], best[0], weighted[0])
+    else:
+        for i in range(num_top):
+            h = here[top[i]]
+            word = bits[row[site], h >> 6]
+            table[i, _CARRIER] = np.float64((word >> np.uint64(h & 63)) & np.uint64(1))
+    num_carriers = 0
+    best_mass = 0.0
+    top_sum = 0.0
+    most = 0.0
+    for i in range(num_top):
+        most = max(most, table[i, _MASS])
+        side = 0 if table[i, _CARRIER] > 0.0 else 1
         if side == 0:
             num_carriers += 1
-            best_mass = max(best_mass, mass[0, s])
-        _lengths(s, t, j, first, word_bits, last, following, typed_cm, cm, lengths)
-        _longest(lengths, best[side])
-        weight = mass[0, s] + 1e-12
-        weighted[side, 0] += weight
-        weighted[side, 1] += weight * np.log(lengths[0] + 1e-3)
-        weighted[side, 2] += weight * np.log(lengths[1] + 1e-3)
-    if row[site] < 0:
-        for i in range(offsets[site], offsets[site + 1]):
-            s = slot_of[carriers[i]]
-            if s < n and stamp[s] != stamp_id:
-                _lengths(s, t, j, first, word_bits, last, following, typed_cm, cm, lengths)
-                _longest(lengths, best[0])
-                weight = mass[0, s] + 1e-12
-                weighted[0, 0] += weight
-                weighted[0, 1] += weight * np.log(lengths[0] + 1e-3)
-                weighted[0, 2] += weight * np.log(lengths[1] + 1e-3)
+            best_mass = max(best_mass, table[i, _MASS])
+        top_sum += table[i, _MASS]
+        _add_match(table[i, _REACH:], left_cm, right_cm, table[i, _MASS], best[side],
+                   weighted[side])  # fmt: skip
+    best_rank = NUM_TOP
     if num_carriers > 0:  # equally probable states come in no order that means anything
-        equal = np.float32(best_mass * (1.0 + TIE))
+        equal = best_mass * (1.0 + TIE)
         best_rank = 0
         for i in range(num_top):
-            best_rank += mass[0, top[i]] > equal
+            best_rank += table[i, _MASS] > equal
     for side in range(2):
         for i in range(4):
-            out[7 + 4 * side + i] = np.log(best[side, i] + 1e-3)
+            out[7 + 4 * side + i] = np.log(np.float32(best[side, i] + 1e-3))
         for i in range(2):
             known = weighted[side, 0] > 0.0
             out[15 + 2 * side + i] = (
                 weighted[side, 1 + i] / weighted[side, 0] if known else np.log(1e-3)
             )
-    top_sum = 0.0
-    most = np.float32(0.0)
-    for i in range(num_top):
-        top_sum += mass[0, top[i]]
-        most = max(most, mass[0, top[i]])
-    out[19] = np.log(max(effective, 1.0))
+    out[19] = np.log(max(whole[1], 1.0))
     out[20] = most / sum_fb
     out[21] = top_sum / sum_fb
     out[22] = num_carriers / num_top
     out[23] = np.log1p(best_rank)
-    out[24] = np.log(n)
-    low = max(t - 5, 0)
-    high = min(t + 6, num_typed - 1)
-    out[25] = np.log((high - low + 1) / (typed_cm[high] - typed_cm[low] + 1e-3))
-
-
-@njit(cache=True, nogil=True)
-def _longest(lengths, best):
-    """Raise the longest matches to a state's."""
-    best[0] = max(best[0], lengths[0] + lengths[1])
-    best[1] = max(best[1], min(lengths[0], lengths[1]))
-    best[2] = max(best[2], lengths[2] + lengths[3])
-    best[3] = max(best[3], min(lengths[2], lengths[3]))
-
-
-@njit(cache=True, nogil=True)
-def _past_word(word_bits, first, last):
-    """Move each state's last two mismatches past a word."""
-    for s in range(word_bits.shape[0]):
-        a, b = _left_mismatches(word_bits[s], 31, first, last[s, 0], last[s, 1])
-        last[s, 0] = a
-        last[s, 1] = b
-
-
-@njit(cache=True, nogil=True)
-def _before_word(word_bits, first, following):
-    """Move each state's next two mismatches before a word."""
-    for s in range(word_bits.shape[0]):
-        high = np.uint64(word_bits[s])
-        if high != np.uint64(0):
-            a = first + np.int64(trailing_zeros(high))
-            high &= high - np.uint64(1)
-            if high != np.uint64(0):
-                following[s, 1] = first + np.int64(trailing_zeros(high))
-            else:
-                following[s, 1] = following[s, 0]
-            following[s, 0] = a
-
-
-@njit(cache=True, nogil=True)
-def evidence_haplotype(
-    words, states, target, observed, rho, err, near, compact, position_cm, typed_cm, interval,
-    num_minor, signature, own, sites, slot_of, scratch, out,
-):  # fmt: skip
-    """Features of one haplotype at ``sites`` (ascending), into ``out`` (num sites, F)."""
-    checkpoints, rows, b, mismatch, mass, last_rows, following, stamp = scratch
-    num_typed = rho.shape[0]
-    num_words = words.shape[0]
-    n = states.shape[1]
-    sums = np.zeros(4, np.float32)
-    top = np.zeros(NUM_TOP, np.int64)
-    top_mass = np.zeros(NUM_TOP, np.int64)
-    lengths = np.zeros(4)
-    forward_pass(words, states, target, observed, rho, err, checkpoints, mismatch)
-    last_rows[0] = -1
-    for w in range(num_words):
-        here = states[min(w, states.shape[0] - 1)]
-        mismatch_words(words[w], here, target[w], observed[w], mismatch)
-        last_rows[w + 1] = last_rows[w]
-        if w + 1 < num_words:
-            _past_word(mismatch, w * WORD, last_rows[w + 1])
-            after = states[min(w + 1, states.shape[0] - 1)]
-            for s in range(n):
-                if after[s] != here[s]:
-                    last_rows[w + 1, s, :] = (w + 1) * WORD - 1
-    stamp[:] = -1
-    following[:] = num_typed
-    b[:] = np.float32(1.0)
-    i = sites.shape[0] - 1
-    for w in range(num_words - 1, -2, -1):
-        if i < 0:
-            break
-        here = states[min(max(w, 0), states.shape[0] - 1)]
-        first = w * WORD
-        if w >= 0:
-            start = checkpoints[w]
-            if states.shape[0] > 1:
-                if w < num_words - 1:
-                    set_slots(slot_of, states[w + 1], n)
-                    same_slots(states[w + 1], here, b, np.float32(0.0))
-                    for s in range(n):
-                        if states[w + 1, s] != here[s]:
-                            following[s, :] = (w + 1) * WORD
-                if w > 0:
-                    same_slots(states[w - 1], here, start, np.float32(0.0))
-            set_slots(slot_of, here, -1)
-            mismatch_words(words[w], here, target[w], observed[w], mismatch)
-            last = min(num_typed, first + WORD)
-            forward_rows(start, mismatch, first, last, rho, err, rows)
-        else:
-            last = 0
-            first = -1
-            rows[0, :] = np.float32(1.0) / np.float32(n)
-        for t in range(last - 1, first - 1, -1):
-            if i >= 0 and interval[sites[i]] == t:
-                masses = interval_masses(rows[t - first], b, mass)
-                num_top = _top_states(mass, here, signature, top, top_mass)
-                squares = 0.0
-                for s in range(n):
-                    squares += np.float64(mass[0, s]) * mass[0, s]
-                effective = np.float64(masses[0]) * masses[0] / max(squares, 1e-30)
-                while i >= 0 and interval[sites[i]] == t:
-                    u = sites[i]
-                    count = num_minor[u]
-                    for h in own:
-                        if _is_carrier(u, h, compact[0], compact[1], compact[2], compact[3]):
-                            count -= 1
-                    maf = count / (slot_of.shape[0] - own.shape[0])
-                    carrier_mass(u, compact[0], compact[1], compact[2], compact[3], slot_of, mass,
-                                 sums)  # fmt: skip
-                    _describe(
-                        u, position_cm[u], t, t - first if w >= 0 else -1, first, sums, masses,
-                        near[0][u], near[1][u], mass, top, num_top, effective, here, mismatch,
-                        last_rows[max(w, 0)], following, typed_cm, compact, slot_of, maf,
-                        stamp, u, lengths, out[i],
-                    )  # fmt: skip
-                    i -= 1
-            if w >= 0:
-                if t + 1 < num_typed:
-                    step_back(b, rho[t + 1])
-                backward_site(b, mismatch, t - first, rho[t], err)
-        if w >= 0:
-            _before_word(mismatch, first, following)
-    for w in range(states.shape[0]):
-        set_slots(slot_of, states[w], n)
+    out[24] = np.log(num_states)
+    out[25] = np.log(whole[2])

@@ -138,6 +138,29 @@ def _clamp(typing_context, a):
 clamp: Any = intrinsic(_clamp)
 
 
+def _larger(typing_context, a, b):
+    """The larger of two rows, lane by lane."""
+
+    def codegen(context, builder, signature, args):
+        return builder.select(builder.fcmp_ordered(">", args[0], args[1]), args[0], args[1])
+
+    return lanes_type(lanes_type, lanes_type), codegen
+
+
+def _reached(typing_context, a, bound):
+    """Lanes of ``a`` that are at least ``bound``, as the bits of a uint64."""
+
+    def codegen(context, builder, signature, args):
+        bits = builder.fcmp_ordered(">=", args[0], args[1])
+        return builder.zext(builder.bitcast(bits, ir.IntType(LANES)), ir.IntType(64))
+
+    return types.uint64(lanes_type, lanes_type), codegen
+
+
+larger: Any = intrinsic(_larger)
+reached: Any = intrinsic(_reached)
+
+
 def rows_of_lanes(*shape: int) -> np.ndarray:
     """Zeros of shape (..., 16), float32, each row on one line of the processor's cache.
 

@@ -13,9 +13,9 @@ only the first row of each segment of many steps, and walk each segment once mor
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from ragimpute.copying_kernel import trailing_zeros
+from ragimpute.kernels import inlined, kernel
 from ragimpute.lanes import LANES, clamp, load, rows_of_lanes, splat, store
 
 # Typed sites whose rows are in memory at once; 600 states' rows of 16 lanes then take 300 KiB.
@@ -52,7 +52,7 @@ def lanes_scratch(num_typed: int, num_states: int) -> tuple[np.ndarray, ...]:
     )
 
 
-@njit(nogil=True, forceinline=True)
+@inlined
 def set_emissions(target, err, emit):
     """Rows 0 and 1 of ``emit``: probability of the observed alleles given panel allele 0 or 1."""
     hit = np.float32(1.0) - err
@@ -61,7 +61,7 @@ def set_emissions(target, err, emit):
         emit[1, lane] = err if target[lane] == 0 else hit
 
 
-@njit(nogil=True, forceinline=True)
+@inlined
 def move(before, after, alleles, emit, keep, enter, hidden, total):
     """``after`` = (``before`` keep + enter) times the emission of each state; its sum to ``total``.
 
@@ -85,7 +85,7 @@ def move(before, after, alleles, emit, keep, enter, hidden, total):
         after[s, lane] = np.float32(0.0)
 
 
-@njit(nogil=True, forceinline=True)
+@inlined
 def forward_site(t, before, after, alleles, target, rho, err, num_states, hidden, sums, single):
     """The forward row of typed site t from the one before."""
     set_emissions(target[t], err, single[0:2])
@@ -96,7 +96,14 @@ def forward_site(t, before, after, alleles, target, rho, err, num_states, hidden
          sums[t + 1 : t + 2])  # fmt: skip
 
 
-@njit(nogil=True)
+@inlined
+def copy_rows(source, target):
+    """Copy rows of lanes; both (K, 16)."""
+    for s in range(source.shape[0]):
+        store(target, s, load(source, s))
+
+
+@inlined
 def forward_segment(
     segment, alleles, target, rho, err, num_states, hidden, starts, checkpoints, rows, sums, single
 ):
@@ -110,13 +117,13 @@ def forward_segment(
     before = starts[segment]
     for t in range(first, last):
         if (t - first) % STEP == 0:
-            checkpoints[(t - first) // STEP] = before
+            copy_rows(before, checkpoints[(t - first) // STEP])
         after = starts[segment + 1] if t == last - 1 else rows[0]
         forward_site(t, before, after, alleles, target, rho, err, num_states, hidden, sums, single)
         before = after
 
 
-@njit(nogil=True)
+@inlined
 def forward_lanes(
     alleles, target, rho, err, num_states, hidden, starts, checkpoints, rows, b, sums, single
 ):
@@ -131,7 +138,7 @@ def forward_lanes(
         b[hidden[i, 0], hidden[i, 1]] = np.float32(0.0)
 
 
-@njit(nogil=True)
+@inlined
 def step_rows(
     first, last, start, alleles, target, rho, err, num_states, hidden, rows, sums, single
 ):
@@ -143,7 +150,7 @@ def step_rows(
         before = after
 
 
-@njit(nogil=True)
+@inlined
 def backward_site(t, b, alleles, target, rho, err, num_states, hidden, backward_sum, single):
     """``b`` of typed site t + 1, its emission included, becomes that of typed site t.
 
@@ -157,7 +164,7 @@ def backward_site(t, b, alleles, target, rho, err, num_states, hidden, backward_
     move(b, b, alleles[t], single[0:2], single[2:3], single[3:4], hidden, backward_sum)
 
 
-@njit(nogil=True)
+@inlined
 def set_sides(f, b, gap, forward_sum, backward_sum, num_states, sides):
     """Factors of the masses between two typed sites, rows of ``sides`` (5, 16).
 
@@ -183,7 +190,7 @@ def set_sides(f, b, gap, forward_sum, backward_sum, num_states, sides):
         sides[4, lane] = np.float32(1.0) / num_states[lane]
 
 
-@njit(nogil=True)
+@inlined
 def list_carriers(u, compact, slot_of, num_states, listed):
     """States that have the minor allele of site u, into ``listed``; returns how many."""
     offsets, carriers, row, bits = compact
@@ -206,7 +213,7 @@ def list_carriers(u, compact, slot_of, num_states, listed):
     return count
 
 
-@njit(nogil=True)
+@inlined
 def _carry_lanes(
     start, stop, f, b, sides, near, compact, slot_of, hidden, is_hidden, single, listed, flip, core,
     column, width, out,
@@ -255,7 +262,7 @@ def _carry_lanes(
             out[u - core, column + lane] = single[0, lane]
 
 
-@njit(nogil=True)
+@inlined
 def uniform_row(row, num_states, hidden):
     """What is known before the first typed site: all states that a lane sees alike, sum 1."""
     for lane in range(LANES):
@@ -264,7 +271,7 @@ def uniform_row(row, num_states, hidden):
         row[hidden[i, 0], hidden[i, 1]] = np.float32(0.0)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def copy_lanes(
     alleles, target, rho, err, num_states, hidden, is_hidden, bounds, near, compact, slot_of, flip,
     scratch, listed, core, column, width, out,
@@ -279,7 +286,8 @@ def copy_lanes(
     forward_lanes(alleles, target, rho, err, num_states, hidden, starts, checkpoints, rows, b,
                   sums, single)  # fmt: skip
     backward_sum, sides = single[4:5], single[8:13]
-    backward_sum[0] = num_states
+    for lane in range(LANES):
+        backward_sum[0, lane] = num_states[lane]
     for segment in range(starts.shape[0] - 2, -1, -1):
         begin = segment * checkpoints.shape[0] * STEP
         end = min(num_typed, begin + checkpoints.shape[0] * STEP)
