@@ -9,15 +9,15 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from ragimpute import cli_plan  # noqa: F401  # registers its command
+from ragimpute import cli_impute, cli_plan  # noqa: F401  # register their commands
 from ragimpute.cli_app import (
     DeviceOption,
     ForceOption,
     MapOption,
+    ParOption,
     QuietOption,
     RateOption,
     RegionOption,
-    SeedOption,
     ThreadsOption,
     app,
     command_line,
@@ -25,7 +25,6 @@ from ragimpute.cli_app import (
     parse_region,
 )
 from ragimpute.errors import InputError
-from ragimpute.memory import parse_size
 from ragimpute.outputs import check_output
 from ragimpute.terminal import (
     guarded,
@@ -60,6 +59,7 @@ def prepare(
     region: RegionOption = None,
     window_cm: Annotated[float, typer.Option(min=1e-3, help="Longest retrieval window.")] = 1.0,
     threads: ThreadsOption = 1,
+    par: ParOption = None,
     force: ForceOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -70,7 +70,7 @@ def prepare(
         done = run(
             panel, out, genetic_map=genetic_map, cm_per_mb=cm_per_mb, populations=populations,
             region=parse_region(region), window_cm=window_cm, progress=progress, threads=threads,
-            force=force,
+            force=force, par=par,
         )  # fmt: skip
     if not quiet:
         from ragimpute.info import describe
@@ -161,79 +161,6 @@ def train(
     page = report_training(done)
     if not quiet:
         print_rows([*done.rows(), ("report", str(page))])
-
-
-@app.command(
-    epilog="Example:  ragimpute impute target.vcf.gz --panel panel.h5 -o imputed.vcf.gz -t 4",
-)
-def impute(
-    target: Annotated[Path, typer.Argument(help="Phased VCF/BCF to impute.")],
-    panel: Annotated[
-        Path, typer.Option("--panel", "-p", metavar="FILE", help="panel.h5, or a phased VCF/BCF.")
-    ],
-    out: Annotated[
-        str,
-        typer.Option("--output", "-o", metavar="FILE", help=".vcf.gz, .vcf or .bcf; - = stdout."),
-    ],
-    genetic_map: MapOption = None,
-    cm_per_mb: RateOption = None,
-    index: Annotated[
-        Path | None,
-        typer.Option("--index", metavar="DIR", help="Made by 'index'; token models search it."),
-    ] = None,
-    model: Annotated[
-        str, typer.Option("--model", "-m", help="A shipped model's name, or a trained folder.")
-    ] = "default",
-    region: RegionOption = None,
-    fields: Annotated[
-        str, typer.Option("--format", metavar="LIST", help="Of GT,DS,GP,HDS,AP.")
-    ] = "GT,DS,GP",
-    ne: Annotated[
-        float | None,
-        typer.Option(min=1.0, help="Effective population size; else chosen on the panel."),
-    ] = None,
-    err: Annotated[
-        float | None,
-        typer.Option(min=1e-6, max=0.4, help="Mismatch probability; else chosen on the panel."),
-    ] = None,
-    chunk_cm: Annotated[float, typer.Option(min=0.01, help="Longest window, cM.")] = 40.0,
-    buffer_cm: Annotated[float, typer.Option(min=0.0, help="Buffer on each side, cM.")] = 2.0,
-    report: Annotated[
-        Path | None, typer.Option("--report", metavar="HTML", help="Write a report of the run.")
-    ] = None,
-    seed: SeedOption = 1,
-    device: DeviceOption = "auto",
-    threads: ThreadsOption = 1,
-    max_memory: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help="E.g. 4G or 800M; else what is free, up to 1G."),
-    ] = None,
-    quiet: QuietOption = False,
-) -> None:
-    """Impute a phased target from a panel: dosages for every panel site."""
-    from ragimpute.kernel_start import start_without_blas
-
-    start_without_blas()
-    from ragimpute.impute import impute as run
-
-    if report is not None:
-        inputs = {"target input": target, "panel input": panel, "map input": genetic_map}
-        check_output(report, {**inputs, "imputed output": out})
-    formats = [name.strip() for name in fields.split(",") if name.strip()]
-    with progress_bar(quiet) as progress:
-        done = run(
-            target, panel, out, index=index, model=model, genetic_map=genetic_map,
-            cm_per_mb=cm_per_mb, region=parse_region(region), fields=formats, ne=ne, err=err,
-            threads=threads, seed=seed, window_cm=chunk_cm, buffer_cm=buffer_cm, device=device,
-            max_memory=None if max_memory is None else parse_size(max_memory),
-            progress=progress, command=command_line(),
-        )  # fmt: skip
-    if report is not None:
-        from ragimpute.report import render_impute
-
-        render_impute(done, report)
-    if not quiet and out != "-":
-        print_rows(done.rows())
 
 
 @app.command(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -43,6 +44,14 @@ MapOption = Annotated[
 RateOption = Annotated[
     float | None,
     typer.Option("--cm-per-mb", metavar="RATE", help="Uniform recombination rate, without a map."),
+]
+ParOption = Annotated[
+    str | None,
+    typer.Option(
+        "--par",
+        metavar="b37|b38|chm13|none|REGIONS",
+        help="Where males of a sex chromosome are diploid; else by the length of X.",
+    ),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
 DeviceOption = Annotated[
@@ -85,14 +94,24 @@ def parse_region(text: str | None) -> Region | None:
     return None if text is None else Region.parse(text)
 
 
-def command_line() -> str:
-    """The command as it was given, less what does not change the output that it is recorded in."""
+def command_line(*, without: Sequence[str] = ()) -> str:
+    """The command as it was given, less what does not change the output that it is recorded in.
+
+    Parameters
+    ----------
+    without
+        Options that take a value and are left out too, by their names: "--region", "-r".
+    """
+    gone = ("--threads", "-t", *without)
+    short = tuple(name for name in gone if not name.startswith("--"))
     kept: list[str] = []
     words = iter(sys.argv[1:])
     for word in words:
-        if word in ("--threads", "-t"):
+        if word in gone:
             next(words, None)
-        elif not (word.startswith("--threads=") or word in ("--quiet", "-q")):
+        elif word in ("--quiet", "-q") or word.partition("=")[0] in gone:
+            continue
+        elif not (word.startswith(short) and not word.startswith("--")):
             kept.append(word)
     return shlex.join(["ragimpute", *kept])
 

@@ -10,6 +10,15 @@ import numpy as np
 from ragimpute.qc import QcSummary
 
 
+# Counts that are not of the target's records by what became of them.
+NOT_RECORDS = {
+    "typed": "sites typed",
+    "missing_alleles": "missing alleles",
+    "typed_only": "records written that the panel lacks",
+    "below_min_r2": "untyped sites left out for their DR2",
+}
+
+
 @dataclass
 class ImputeSummary:
     """What a run did, for its report.
@@ -62,6 +71,15 @@ class ImputeSummary:
     versions: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
+    def _left_out_and_added(self) -> list[tuple[str, str]]:
+        """What makes the sites that are written differ from the panel's."""
+        low, more = (self.counts.get(key, 0) for key in ("below_min_r2", "typed_only"))
+        if not low and not more:
+            return []
+        changes = [f"{low:,} of low DR2 left out"] if low else []
+        changes += [f"{more:,} that the panel lacks added"] if more else []
+        return [("written", f"{self.num_sites - low + more:,}: {', '.join(changes)}")]
+
     def rows(self) -> list[tuple[str, str]]:
         """Names and values for a summary."""
         untyped = ~self.typed
@@ -72,7 +90,15 @@ class ImputeSummary:
             ("samples", f"{self.num_samples:,}"),
             ("panel", f"{self.panel}: {self.num_haplotypes:,} haplotypes"),
             ("sites", f"{self.num_sites:,}, of which {self.num_typed:,} typed"),
-            ("target records", ", ".join(f"{n:,} {k}" for k, n in self.counts.items() if n)),
+            *self._left_out_and_added(),
+            (
+                "target records",
+                ", ".join(
+                    f"{n:,} {k.replace('_', ' ')}"
+                    for k, n in self.counts.items()
+                    if n and k not in NOT_RECORDS
+                ),
+            ),
             ("mean DR2, untyped", mean),
             *((name, str(self.settings[name])) for name in chosen if name in self.settings),
             ("time", f"{self.wall_seconds:.1f} s"),

@@ -89,8 +89,8 @@ class QcSummary:
             ("records", f"{self.num_records:,}"),
             ("reference overlap", f"{self.overlap:.2%}" if self.overlap == self.overlap else "–"),
             *((_LABELS[fate], f"{self.fates[fate]:,}") for fate in MATCHED),
-            ("A/T, C/G", f"{found['found']:,}, of them {found['other_strand']:,} turned to the "
-                         f"panel's strand, {found['left_out']:,} left out"),
+            ("A/T, C/G", f"{found['found']:,}"),
+            ("A/T, C/G, turned to the panel's strand", f"{found['other_strand']:,}"),
             *((f"filtered: {_LABELS[reason]}", f"{n:,}")
               for reason, n in self.fates.items() if reason not in MATCHED),
             ("noted: ALT frequency > 0.5", f"{noted['alt_above_half']:,}"),

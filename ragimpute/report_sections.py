@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ragimpute import report_plots as plots
+from ragimpute.impute_summary import NOT_RECORDS
 from ragimpute.metrics import MAF_BINS, maf_bin
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ _FATES = {
     "duplicate": "duplicates",
     "invalid": "invalid alleles",
 }
-_NOT_RECORDS = ("typed", "missing_alleles")
 _COUNTS = {
     "samples": "samples scored",
     "samples_without_truth": "imputed samples without truth",
@@ -244,7 +244,7 @@ def impute_section(summary: ImputeSummary) -> Section:
             "the number of typed sites in a Mb.",
         )
         section.tables.append(_dr2_table(maf[untyped], dr2[untyped], classes))
-    fates = {key: n for key, n in summary.counts.items() if key not in _NOT_RECORDS}
+    fates = {key: n for key, n in summary.counts.items() if key not in NOT_RECORDS}
     total = max(1, sum(fates.values()))
     named = {_FATES.get(key, words(key)): n for key, n in fates.items()}
     texts = [f"{n:,} ({n / total:.1%})" if n else "0" for n in named.values()]
@@ -265,7 +265,7 @@ def impute_section(summary: ImputeSummary) -> Section:
     )  # fmt: skip
     extra = [
         (label, f"{summary.counts[key]:,}")
-        for key, label in zip(_NOT_RECORDS, ("sites typed", "missing alleles"), strict=True)
+        for key, label in NOT_RECORDS.items()
         if key in summary.counts
     ]
     files = [(key, str(getattr(summary, key))) for key in ("target", "panel", "out", "model")]
