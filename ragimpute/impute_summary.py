@@ -9,7 +9,6 @@ import numpy as np
 
 from ragimpute.qc import QcSummary
 
-
 # Counts that are not of the target's records by what became of them.
 NOT_RECORDS = {
     "typed": "sites typed",

@@ -44,7 +44,7 @@ def test_every_option_is_on_the_page(name):
     known -= {"--help", "-h"}
     on_page = set()
     for row in re.findall(r"^\| (`-.*?) \|", section(name), flags=re.MULTILINE):
-        on_page |= set(re.findall(r"`(--?[a-zA-Z][a-zA-Z-]*)`", row))
+        on_page |= set(re.findall(r"`(--?[a-zA-Z][a-zA-Z0-9-]*)`", row))
     assert known == on_page
 
 
