@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -36,7 +37,8 @@ class TargetPloidy:
         self._borders = np.array(sorted(borders), dtype=np.int64)
         self._haploid: np.ndarray | None = None  # (T, N) bool; None: all are diploid
         if (alleles[:, :, 1] == -2).any():
-            self._haploid = _filled(alleles)
+            place = np.searchsorted(self._borders, panel_index, side="right")
+            self._haploid = _filled(alleles, np.flatnonzero(np.diff(place)) + 1)
 
     def haploid(self, start: int, stop: int) -> np.ndarray:
         """Which samples are haploid at the panel sites [start, stop), shape (m, N), bool."""
@@ -54,20 +56,34 @@ class TargetPloidy:
         return self._haploid[np.where(behind, after, row)]
 
 
-def _filled(alleles: np.ndarray) -> np.ndarray:
-    """Haploid or not at each typed site, what missing genotypes leave open taken from others."""
+def _filled(alleles: np.ndarray, cuts: np.ndarray) -> np.ndarray:
+    """Haploid or not at each typed site, shape (T, N).
+
+    What missing genotypes leave open is taken from the typed site before, or else from the one
+    behind, on the same side of the borders (before the typed sites ``cuts``) if there is one.
+    """
     num_typed, num_samples, _ = alleles.shape
     haploid = np.zeros((num_typed, num_samples), bool)
     haploid[alleles[:, :, 1] == -2] = True
-    row = np.arange(num_typed)[:, None]
+    edges = [0, *cuts.tolist(), num_typed]
     for first in range(0, num_samples, _SAMPLES_AT_ONCE):
         part = slice(first, first + _SAMPLES_AT_ONCE)
         known = (alleles[:, part] >= 0).any(axis=2)
         known = known | ~known.any(axis=0)  # nothing but the fill itself speaks
-        source = np.maximum.accumulate(np.where(known, row, -1), axis=0)
-        source = np.where(source < 0, known.argmax(axis=0), source)
+        source = _nearest(known)
+        for start, stop in pairwise(edges):
+            here = known[start:stop]
+            there = here.any(axis=0)
+            source[start:stop, there] = start + _nearest(here[:, there])
         haploid[:, part] = np.take_along_axis(haploid[:, part], source, axis=0)
     return haploid
+
+
+def _nearest(known: np.ndarray) -> np.ndarray:
+    """For each row of (T, n) the last known row up to it, or else the first of all."""
+    row = np.arange(len(known))[:, None]
+    source = np.maximum.accumulate(np.where(known, row, -1), axis=0)
+    return np.where(source < 0, known.argmax(axis=0), source)
 
 
 @dataclass(frozen=True)

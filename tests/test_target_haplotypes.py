@@ -32,6 +32,9 @@ def ploidy_of(genotypes, *, index=None, borders=()):
         ([DIPLOID, LONE, DIPLOID, DIPLOID], [], []),
         ([BOTH_MISSING, HAPLOID, DIPLOID, DIPLOID], [], range(6)),
         ([LONE, LONE, LONE, LONE], [], range(12)),
+        # ... and is filled from its own side of a border.
+        ([DIPLOID, BOTH_MISSING, HAPLOID, DIPLOID], [2, 9], range(2, 9)),
+        ([DIPLOID, BOTH_MISSING, BOTH_MISSING, HAPLOID], [2, 8], range(8, 12)),
         ([BOTH_MISSING] * 4, [], []),
         # Mixed, record by record.
         ([HAPLOID, DIPLOID, HAPLOID, DIPLOID], [], [0, 1, 2, 6, 7, 8]),
