@@ -17,8 +17,8 @@ from ragimpute.sites import Sites
 from ragimpute.vcf_fields import FLAGS, INFOS, dictionary
 from ragimpute.vcf_text import SCALE
 
-_FLOAT_MISSING, _FLOAT_END = 0x7F800001, 0x7F800002
-_INT8_END = 0x81
+_FLOAT_MISSING, FLOAT_END = 0x7F800001, 0x7F800002
+INT8_END = 0x81
 _INT8, _INT32, _FLOAT, _CHAR = 1, 3, 5, 7
 _RECORD = struct.Struct("<IIiiiIHHI")  # lengths, CHROM, POS, rlen, QUAL, counts
 
@@ -77,7 +77,27 @@ class BcfEncoder:
         ValueError
             If a probability is not in [0, 1].
         """
-        samples = self._sample_bytes(allele_prob, called)
+        values = self._values(allele_prob, called)
+        return self.encode_values(sites, values, info, typed)
+
+    def encode_values(
+        self,
+        sites: Sites,
+        values: Sequence[tuple[str, np.ndarray]],
+        info: dict[str, list[str]],
+        typed: np.ndarray,
+    ) -> list[bytes]:
+        """Records, one for each site, of values as BCF codes them.
+
+        Parameters
+        ----------
+        sites, info, typed
+            As for :meth:`encode`.
+        values
+            For each FORMAT field in order, its name and an array of shape (m, N, numbers): uint8
+            for GT, little-endian float32 for the others.
+        """
+        samples = self._sample_bytes(values, len(sites))
         width = samples.shape[1]
         raw = samples.tobytes()
         contig = self._contig_number[sites.contig]
@@ -115,15 +135,14 @@ class BcfEncoder:
         values = np.array(numbers).astype("<i4" if integer else "<f4").tobytes()
         return [head + values[4 * i : 4 * i + 4] if text else b"" for i, text in enumerate(texts)]
 
-    def _sample_bytes(self, allele_prob: np.ndarray, called: np.ndarray) -> np.ndarray:
+    def _sample_bytes(self, values: Sequence[tuple[str, np.ndarray]], num_sites: int) -> np.ndarray:
         """The samples' part of each record, shape (m, bytes), uint8."""
-        num_sites = len(allele_prob)
         parts = [np.zeros((num_sites, 0), dtype=np.uint8)]  # a file may have no samples
-        for name, values in self._values(allele_prob, called):
-            kind = _INT8 if values.dtype == np.uint8 else _FLOAT
-            head = _integer(self._number[name]) + bytes([values.shape[2] << 4 | kind])
+        for name, column in values:
+            kind = _INT8 if column.dtype == np.uint8 else _FLOAT
+            head = _integer(self._number[name]) + bytes([column.shape[2] << 4 | kind])
             parts.append(np.tile(np.frombuffer(head, dtype=np.uint8), (num_sites, 1)))
-            parts.append(np.ascontiguousarray(values).reshape(num_sites, -1).view(np.uint8))
+            parts.append(np.ascontiguousarray(column).reshape(num_sites, -1).view(np.uint8))
         return np.concatenate(parts, axis=1)
 
     def _values(self, allele_prob: np.ndarray, called: np.ndarray) -> list[tuple[str, np.ndarray]]:
@@ -154,7 +173,7 @@ class BcfEncoder:
                 values = h[:, :, :1] if name == "AP1" else h[:, :, 1:]
             floats = _FLOATS[values]
             if name in ("GP", "HDS", "LDS"):
-                floats.view("<u4")[:, :, -1][haploid] = _FLOAT_END
+                floats.view("<u4")[:, :, -1][haploid] = FLOAT_END
             elif name == "AP2":
                 floats.view("<u4")[:, :, -1][haploid] = _FLOAT_MISSING
             made.append((name, floats))
@@ -171,7 +190,7 @@ def _genotype_bytes(p: np.ndarray, called: np.ndarray, haploid: np.ndarray) -> n
     alleles = np.where(called >= 0, called, p > 0.5)
     coded = ((alleles + 1) << 1).astype(np.uint8)
     coded[:, :, 1] |= 1  # phased
-    coded[:, :, 1][haploid] = _INT8_END
+    coded[:, :, 1][haploid] = INT8_END
     return coded
 
 

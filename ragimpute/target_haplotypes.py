@@ -69,7 +69,7 @@ def _filled(alleles: np.ndarray, cuts: np.ndarray) -> np.ndarray:
     for first in range(0, num_samples, _SAMPLES_AT_ONCE):
         part = slice(first, first + _SAMPLES_AT_ONCE)
         known = (alleles[:, part] >= 0).any(axis=2)
-        known = known | ~known.any(axis=0)  # nothing but the fill itself speaks
+        known = np.logical_or(known, ~known.any(axis=0))  # nothing but the fill itself speaks
         source = _nearest(known)
         for start, stop in pairwise(edges):
             here = known[start:stop]

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 
@@ -194,6 +194,32 @@ class ImputedWriter:
                 rows = slice(start, start + step)
                 part = {name: column[rows] for name, column in info.items()}
                 self._write_rows(block, rows, part)
+
+    def write_samples(
+        self,
+        sites: Sites,
+        info: dict[str, np.ndarray],
+        typed: np.ndarray,
+        samples: Sequence[Any],
+    ) -> None:
+        """Append sites, as an :class:`ImputedBlock` has them, whose samples are coded already.
+
+        ``samples``: for a VCF, the text of each row behind FORMAT; for a BCF, what
+        ``BcfEncoder.encode_values`` takes.
+        """
+        if self._file is None:
+            raise ValueError("the writer is closed")
+        with self._writing():
+            self._places.check(sites)
+            texts = info_values(info, len(sites))
+            if self._kind == "bcf":
+                data = self._encoder.encode_values(sites, samples, texts, typed)
+            else:
+                starts = row_prefixes(sites, typed, texts, self._formats)
+                data = [b"%b\t%b\n" % (a, b) for a, b in zip(starts, samples, strict=True)]
+            self._put(b"".join(data))
+            if self._kind != "vcf":
+                self._places.add(sites, np.cumsum([len(row) for row in data]))
 
     def close(self) -> None:
         """Finish the file, write its index and give both their names.

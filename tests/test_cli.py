@@ -22,7 +22,7 @@ from ragimpute.evaluate import evaluate
 from ragimpute.index import build_index
 from ragimpute.model.bert_rag import build
 
-COMMANDS = ("prepare", "index", "train", "plan", "impute", "evaluate", "info", "demo")
+COMMANDS = ("prepare", "index", "train", "plan", "impute", "merge", "evaluate", "info", "demo")
 
 
 @pytest.fixture
