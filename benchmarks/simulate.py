@@ -2,10 +2,10 @@
 
 Run: python benchmarks/simulate.py --haplotypes 20000 --targets 200 --mb 20 -o DIR
 
-People of European ancestry after the out-of-Africa model of Gutenkunst et al. 2009, with the growth
-of the last 200 generations that large samples show; a map with hotspots; a panel, its targets at
-the sites of an array (common sites, evenly spread), and what is true of the targets. Genotypes are
-written as they come from the trees, so that memory does not grow with the sites.
+People of European ancestry after the out-of-Africa model of Gutenkunst et al. 2009; a map with
+hotspots; a panel, its targets at the sites of an array (common sites, evenly spread), and what is
+true of the targets. Genotypes are written as they come from the trees, so that memory does not grow
+with the sites.
 """
 
 from __future__ import annotations
@@ -31,20 +31,18 @@ _HOTSPOT_BP = 15_000
 
 
 def demography() -> msprime.Demography:
-    """Africa and Europe; Europe grows by 2 % a generation for the last 200."""
+    """Africa and Europe of Gutenkunst et al. 2009, a generation of 25 years."""
     d = msprime.Demography()
-    d.add_population(name="AFR", initial_size=14_474)
-    d.add_population(name="EUR", initial_size=33_814 * np.exp(0.02 * 200), growth_rate=0.02)
-    d.add_population(name="ANC", initial_size=7_310)
-    d.set_symmetric_migration_rate(["AFR", "EUR"], 2.5e-5)
+    d.add_population(name="AFR", initial_size=12_300, initially_active=True)
+    d.add_population(name="EUR", initial_size=29_725, growth_rate=0.004)
+    d.set_symmetric_migration_rate(["AFR", "EUR"], 3e-5)
     d.add_population_parameters_change(
-        time=200, population="EUR", initial_size=33_814, growth_rate=0.0038
+        time=848, population="EUR", initial_size=2_100, growth_rate=0
     )
-    d.add_population_parameters_change(
-        time=920, population="EUR", initial_size=1_861, growth_rate=0
-    )
-    d.add_migration_rate_change(time=920, rate=0)
-    d.add_population_split(time=2_040, derived=["AFR", "EUR"], ancestral="ANC")
+    d.add_symmetric_migration_rate_change(time=848, populations=["AFR", "EUR"], rate=25e-5)
+    d.add_migration_rate_change(time=5_600, rate=0)
+    d.add_population_split(time=5_600, derived=["EUR"], ancestral="AFR")
+    d.add_population_parameters_change(time=8_800, population="AFR", initial_size=7_300)
     return d
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import BinaryIO
 
 import numpy as np
@@ -14,6 +15,7 @@ BLOCK_BYTES = 65_280  # uncompressed, as htslib has it
 EOF_MARK = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _HEADER = struct.Struct("<4BI2BH2B2H")
 _LEVEL = 1
+_AHEAD = 64  # blocks
 
 
 def compress_block(data: bytes | memoryview) -> bytes:
@@ -31,27 +33,92 @@ def compress_block(data: bytes | memoryview) -> bytes:
     return head + body + struct.pack("<II", isal_zlib.crc32(data), len(data))
 
 
-def check_blocks(file: BinaryIO, start: int, stop: int) -> bool:
-    """Whether the blocks that start in [start, stop] of a BGZF file are whole and undamaged."""
+def read_blocks(file: BinaryIO, start: int = 0) -> Iterator[tuple[int, bytes]]:
+    """Compressed blocks of a BGZF file, and where each begins, from the one at ``start`` on.
+
+    Raises
+    ------
+    ValueError
+        If the bytes there are not a block, or the file ends within one.
+    """
     file.seek(start)
-    while start <= stop:
-        head = file.read(18)
-        if not head and start == stop:
-            return True
+    while head := file.read(18):
         if len(head) < 18 or head[:4] != EOF_MARK[:4] or head[10:16] != EOF_MARK[10:16]:
-            return False
+            raise ValueError(f"no whole BGZF block begins at byte {start}")
         size = int.from_bytes(head[16:18], "little") + 1
         body = file.read(size - 18)
         if size < 26 or len(body) < size - 18:
-            return False
-        try:
-            data = isal_zlib.decompress(body[:-8], -15)
-        except isal_zlib.IsalError:  # type: ignore[misc]  # its stub is wrong
-            return False
-        if struct.unpack("<II", body[-8:]) != (isal_zlib.crc32(data), len(data)):
-            return False
+            raise ValueError(f"the BGZF block at byte {start} is cut short")
+        yield start, body
         start += size
-    return True
+
+
+def inflate(body: bytes) -> bytes:
+    """What a block holds, given all of it but its head.
+
+    Raises
+    ------
+    ValueError
+        If it does not inflate to what its checksum says.
+    """
+    try:
+        data = isal_zlib.decompress(body[:-8], -15)
+    except isal_zlib.IsalError as error:  # type: ignore[misc]  # its stub is wrong
+        raise ValueError(f"a BGZF block does not inflate: {error}") from error
+    if struct.unpack("<II", body[-8:]) != (isal_zlib.crc32(data), len(data)):
+        raise ValueError("a BGZF block does not match its checksum")
+    return data
+
+
+def inflate_from(
+    file: BinaryIO, offset: int, *, piece_bytes: int, pool: Executor | None = None
+) -> Iterator[bytes]:
+    """What a BGZF file holds from a virtual offset on, in pieces of about ``piece_bytes``.
+
+    Parameters
+    ----------
+    pool
+        Inflates blocks ahead of their use; None: in this thread.
+    """
+    skip = offset & 0xFFFF
+    blocks = (body for _, body in read_blocks(file, offset >> 16))
+    pending: deque[Future[bytes]] = deque()
+    parts: list[bytes] = []
+    size = 0
+
+    def inflated() -> Iterator[bytes]:
+        if pool is None:
+            yield from map(inflate, blocks)
+            return
+        for body in blocks:
+            pending.append(pool.submit(inflate, body))
+            if len(pending) > _AHEAD:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+    for data in inflated():
+        part = data[skip:] if skip else data
+        skip = 0
+        parts.append(part)
+        size += len(part)
+        if size >= piece_bytes:
+            yield b"".join(parts)
+            parts, size = [], 0
+    if parts:
+        yield b"".join(parts)
+
+
+def check_blocks(file: BinaryIO, start: int, stop: int) -> bool:
+    """Whether the blocks that start in [start, stop] of a BGZF file are whole and undamaged."""
+    try:
+        for _, body in read_blocks(file, start):
+            inflate(body)
+            if file.tell() > stop:
+                return True
+    except ValueError:
+        return False
+    return file.tell() == stop
 
 
 class BgzfWriter:

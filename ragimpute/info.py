@@ -253,7 +253,8 @@ def _describe_vcf(path: Path) -> Rows:
         text = "" if length is None else f"{length:,} bp long"
         if count_records:
             first, last, count = 0, 0, 0
-            for record in RecordReader(path, Region(name), 1).records(sort_check=False):
+            reader = RecordReader(path, Region(name), 1, genotypes_only=True)
+            for record in reader.records(sort_check=False):
                 count += 1
                 first = min(first or record.POS, record.POS)
                 last = max(last, record.POS)

@@ -116,6 +116,45 @@ def pack_rows(alleles: np.ndarray) -> np.ndarray:
     return packed.view("<u8")
 
 
+def flip_rows(bits: np.ndarray, num_haplotypes: int) -> np.ndarray:
+    """Rows of :func:`pack_rows` with 0 and 1 exchanged; unused bits stay 0."""
+    every = pack_rows(np.ones((1, num_haplotypes), dtype=np.uint8))
+    return bits ^ every
+
+
+def rows_to_carriers(bits: np.ndarray) -> np.ndarray:
+    """Columns of the bits that are set, row after row, ascending in each: int64, shape (C,).
+
+    Only bytes that are not 0 are looked into: rare alleles leave most of them 0.
+    """
+    octets = np.ascontiguousarray(bits, dtype="<u8").view(np.uint8)
+    where = np.flatnonzero(octets)
+    number, bit = np.nonzero(
+        np.unpackbits(octets.reshape(-1)[where, None], axis=1, bitorder="little")
+    )
+    return where[number] % (8 * bits.shape[1]) * 8 + bit
+
+
+def count_pairs(bits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Compare the two haplotypes of each diploid sample, which are neighbours in rows of bits.
+
+    Returns
+    -------
+    ``num_differ`` and ``num_both``, shape (m,), int64: samples of which one haplotype has the
+    allele, and both; and ``differ``, shape (words,), uint64: bit 2 i is set where sample i's
+    haplotypes differ in any row.
+    """
+    first = np.uint64(0x5555555555555555)  # of each pair
+    other = bits >> np.uint64(1)
+    differ = (bits ^ other) & first
+    both = bits & other & first
+    return (
+        np.bitwise_count(differ).sum(axis=1, dtype=np.int64),
+        np.bitwise_count(both).sum(axis=1, dtype=np.int64),
+        np.bitwise_or.reduce(differ, axis=0),
+    )
+
+
 def unpack_rows(bits: np.ndarray, num_haplotypes: int) -> np.ndarray:
     """Undo :func:`pack_rows`: words of shape (m, ceil(H / 64)) to 0/1, shape (m, H), int8."""
     octets = np.ascontiguousarray(bits, dtype="<u8").view(np.uint8)

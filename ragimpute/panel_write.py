@@ -25,12 +25,16 @@ from ragimpute.panel_format import (
     carrier_limit,
     carriers_to_gaps,
     content_checksum,
+    count_pairs,
     cut_windows,
     encode_text,
+    flip_rows,
     minor_counts,
     pack_rows,
+    rows_to_carriers,
     rows_to_patterns,
     site_type,
+    unpack_rows,
 )
 from ragimpute.sites import Sites
 
@@ -269,13 +273,14 @@ class _Writer:
         ref = [ref.upper() for ref in sites.ref]
         alt = [alt.upper() for alt in sites.alt]
         kinds = np.array([site_type(r, a) for r, a in zip(ref, alt, strict=True)], dtype=np.uint8)
-        alt_count = np.count_nonzero(rows, axis=1)
+        bits = pack_rows(rows)  # of ALT, then of the minor allele
+        alt_count = np.bitwise_count(bits).sum(axis=1, dtype=np.int64)
+        genotypes = self._genotype_counts(alleles, bits)
         alt_is_minor, minor_count = minor_counts(alt_count, num_haplotypes)
-
+        bits[~alt_is_minor] = flip_rows(bits[~alt_is_minor], num_haplotypes)
         listed = minor_count <= carrier_limit(num_haplotypes)
-        minor = rows != ~alt_is_minor[:, None]
         offsets = np.concatenate([[0], np.cumsum(minor_count[listed])])
-        carriers = np.nonzero(minor[listed])[1]
+        carriers = rows_to_carriers(bits[listed])
 
         append = {name: column.append for name, column in self.columns.items()}
         append["sites/ref"](encode_text(ref))
@@ -286,9 +291,9 @@ class _Writer:
         append["sites/alt_count"](alt_count)
         append["sites/type"](kinds)
         append["haplotypes/carriers"](carriers_to_gaps(carriers, offsets))
-        self._append_rows(pack_rows(minor[~listed]))
+        self._append_rows(bits[~listed])
         append["frequency/population_alt_count"](self._population_counts(rows, alt_count))
-        append["frequency/genotype_count"](self._genotype_counts(alleles))
+        append["frequency/genotype_count"](genotypes)
 
         summary = self.summary
         summary.first_bp = summary.first_bp if summary.num_sites else int(sites.position_bp[0])
@@ -317,11 +322,16 @@ class _Writer:
         grouped = rows[:, self.by_population]
         return np.add.reduceat(grouped, self.group_starts, axis=1, dtype=np.int32)
 
-    def _genotype_counts(self, alleles: np.ndarray) -> np.ndarray:
+    def _genotype_counts(self, alleles: np.ndarray, bits: np.ndarray) -> np.ndarray:
         """Samples that are REF/REF, heterozygous, ALT/ALT: shape (m, 3), int32.
 
-        A haploid sample counts as homozygous for its one allele.
+        ``bits`` are of ALT. A haploid sample counts as homozygous for its one allele.
         """
+        num_samples = alleles.shape[1]
+        if self.ploidy is None and self.checks.slots.all():
+            num_het, num_alt, differ = count_pairs(bits)
+            self.has_het |= unpack_rows(differ[None], 2 * num_samples)[0, ::2] == 1
+            return np.stack([num_samples - num_het - num_alt, num_het, num_alt], axis=1)
         first, second = alleles[:, :, 0], alleles[:, :, 1]
         if alleles.min() < 0:
             first, second = np.maximum(first, 0), np.maximum(second, 0)
@@ -331,7 +341,7 @@ class _Writer:
         self.has_het |= het.any(axis=0)
         num_het = np.count_nonzero(het, axis=1)
         num_alt = np.count_nonzero(first & second, axis=1)
-        return np.stack([alleles.shape[1] - num_het - num_alt, num_het, num_alt], axis=1)
+        return np.stack([num_samples - num_het - num_alt, num_het, num_alt], axis=1)
 
     def _ploidy_datasets(self, ploidy: Ploidy) -> dict[str, np.ndarray]:
         """Site at which each stretch begins, and which haplotypes exist in it, (S, H) uint8."""

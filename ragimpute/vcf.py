@@ -124,7 +124,9 @@ def read_target(
         If the file is missing, damaged, truncated or unsorted, has no samples, genotypes or
         records, a sample twice, or several contigs and no region; or a ploidy above 2.
     """
-    reader = RecordReader(path, region, threads, samples=samples, list_left_out=True)
+    reader = RecordReader(
+        path, region, threads, samples=samples, list_left_out=True, genotypes_only=True
+    )
     reader.need_genotypes()
     parts: list[SiteBatch] = []
     multiallelic: list[np.ndarray] = []
@@ -179,7 +181,7 @@ class PanelStream:
         InputError
             As for :func:`read_target`.
         """
-        self._reader = RecordReader(path, region, threads)
+        self._reader = RecordReader(path, region, threads, genotypes_only=True)
         self._reader.need_genotypes()
         self.samples = self._reader.samples
         self.skipped = self._reader.skipped
@@ -236,9 +238,10 @@ class _Rows:
         self.multiallelic = np.zeros(size, dtype=bool)
 
     def add(self, variant: Any, alt: int, alleles: np.ndarray, phased: np.ndarray) -> None:
-        """Take one row."""
-        self.alleles[self.count] = alleles
-        self.phased[self.count] = phased
+        """Take one row; what stands in it already is not copied."""
+        if alleles.base is not self.alleles:
+            self.alleles[self.count] = alleles
+            self.phased[self.count] = phased
         self.multiallelic[self.count] = len(variant.ALT) > 1
         self.count += 1
         self.position.append(variant.POS)
@@ -248,10 +251,7 @@ class _Rows:
 
     def batch(self) -> SiteBatch:
         """The rows taken so far."""
-        alleles = self.alleles[: self.count]
-        first, second = alleles[:, :, 0], alleles[:, :, 1]
-        phased = self.phased[: self.count]
-        phased |= (first == second) | (second == -2)
+        alleles, phased = self.alleles[: self.count], self.phased[: self.count]
         sites = site_table(self.contig, self.position, self.ref, self.alt, self.id)
         return SiteBatch(sites=sites, alleles=alleles, phased=phased)
 
@@ -269,23 +269,28 @@ def _genotype_rows(
         )
         if not alts:
             continue
-        called = reader.genotypes(variant)
+        if rows is None or rows.count == size:
+            if rows is not None:
+                yield rows
+            rows = _Rows(reader.contig, size, num_samples)
+        alleles, phased = rows.alleles[rows.count], rows.phased[rows.count]
         num_alts = len(variant.ALT)
-        alleles, phased = called[:, :2], called[:, 2]
-        if alleles.max(initial=0) > num_alts:
-            raise reader.wrong_allele(variant, called)
+        if reader.genotypes(variant, alleles, phased) > num_alts:
+            raise reader.wrong_allele(variant, alleles)
+        if num_alts <= 1:
+            rows.add(variant, alts[0], alleles, phased)
+            continue
+        alleles, phased = alleles.copy(), phased.copy()  # their row is the first ALT's
         if len(alts) < num_alts:  # what carries an allele that is left out is not known
             gone = np.setdiff1d(np.arange(num_alts), alts) + 1
             alleles = np.where(np.isin(alleles, gone), -1, alleles)
         for alt in alts:
-            if rows is None or rows.count == size:
-                if rows is not None:
-                    yield rows
+            if rows.count == size:
+                yield rows
                 rows = _Rows(reader.contig, size, num_samples)
-            one = alleles
-            if num_alts > 1:
-                one = np.where(alleles > 0, alleles == alt + 1, alleles)
-            rows.add(variant, alt, one, phased)
+            one = np.where(alleles > 0, alleles == alt + 1, alleles)
+            known = phased | (one[:, 0] == one[:, 1]) | (one[:, 1] == -2)
+            rows.add(variant, alt, one, known)
     if rows is not None and rows.count:
         yield rows
 

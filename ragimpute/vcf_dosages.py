@@ -85,6 +85,7 @@ class _DosageRows:
         num_samples = len(reader.samples)
         self._has_haploid = np.zeros(num_samples, dtype=bool)
         self._has_diploid = np.zeros(num_samples, dtype=bool)
+        self._phased = np.zeros(num_samples, dtype=bool)
         header = reader.header
         self._has_ds, self._has_gt = "DS" in header.formats, "GT" in header.formats
         self._dr2_names = [name for name in ("DR2", "R2") if name in header.infos]
@@ -100,8 +101,8 @@ class _DosageRows:
         given = self._given(variant)
         called = None
         if self._has_gt and (given is None or "GT" in variant.FORMAT):
-            called = reader.genotypes(variant)
-            if called[:, :2].max(initial=0) > len(variant.ALT):
+            called = np.empty((len(reader.samples), 2), np.int8)
+            if reader.genotypes(variant, called, self._phased) > len(variant.ALT):
                 raise reader.wrong_allele(variant, called)
             observed = called[:, 0] >= 0
             haploid = called[:, 1] == -2

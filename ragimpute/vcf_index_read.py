@@ -47,9 +47,21 @@ class VcfIndex:
     min_shift: int
     depth: int
 
+    def first_offset(self, contig: str, region: Region) -> int:
+        """Virtual offset at or before the region's first record; -1 where it has none."""
+        found = [start for start, _ in self._chunks_of(contig, region)]
+        return min(found, default=-1)
+
     def byte_range(self, contig: str, region: Region) -> tuple[int, int]:
         """Where the first block that may hold the region's records starts, and the last one."""
-        starts, stops = [], []
+        found = self._chunks_of(contig, region)
+        if not found:
+            return 0, 0
+        return min(start for start, _ in found) >> 16, max(stop for _, stop in found) >> 16
+
+    def _chunks_of(self, contig: str, region: Region) -> list[tuple[int, int]]:
+        """Virtual offsets of the chunks that may hold the region's records."""
+        found = []
         for number, start, stop in self.chunks[contig]:
             level, first = 0, 0
             while number >= first + (1 << 3 * level):
@@ -58,9 +70,8 @@ class VcfIndex:
             shift = self.min_shift + 3 * (self.depth - level)
             begin, end = (number - first) << shift, (number - first + 1) << shift
             if level <= self.depth and begin < region.stop_bp - 1 and end >= region.start_bp:
-                starts.append(start >> 16)
-                stops.append(stop >> 16)
-        return (min(starts), max(stops)) if starts else (0, 0)
+                found.append((start, stop))
+        return found
 
 
 def read_index(header: VcfHeader) -> VcfIndex | None:

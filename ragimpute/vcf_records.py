@@ -13,6 +13,7 @@ from typing import Any
 import cyvcf2
 import numpy as np
 
+from ragimpute.bcf_read import BcfError, BcfReader, BcfRecord
 from ragimpute.bgzf import check_blocks
 from ragimpute.errors import InputError
 from ragimpute.sites import Region, Sites, same_contig
@@ -82,6 +83,8 @@ class RecordReader:
         See :func:`ragimpute.vcf.read_target`.
     samples
         The samples to read, in the order of the file; None: all.
+    genotypes_only
+        Whether sites and genotypes will do, which a BCF gives up faster.
 
     Attributes
     ----------
@@ -101,6 +104,7 @@ class RecordReader:
         *,
         samples: Sequence[str] | None = None,
         list_left_out: bool = False,
+        genotypes_only: bool = False,
     ) -> None:
         if threads < 1:
             raise ValueError(f"threads must be >= 1, found {threads}")
@@ -118,6 +122,7 @@ class RecordReader:
         self.left_out: list[LeftOut] = []
         self.num_filtered = 0
         self._list_left_out = list_left_out
+        self.genotypes_only = genotypes_only
         self.contig = ""
         self._index = read_index(self.header)
         if self._index is not None:
@@ -164,7 +169,45 @@ class RecordReader:
         return True
 
     def _raw_records(self) -> Iterator[Any]:
-        """Records as cyvcf2 gives them, from the region's start where there is an index."""
+        """Records from the region's start on, where there is an index."""
+        header = self.header
+        quick = self.genotypes_only and not self._chosen
+        if quick and header.is_bcf and header.compression == "bgzf":
+            return self._bcf_records()
+        return self._htslib_records()
+
+    def _bcf_records(self) -> Iterator[BcfRecord]:
+        """Records of a BCF of which nothing but the genotypes is wanted."""
+        header, last = self.header, None
+        reader = BcfReader(
+            self.path, num_samples=len(header.samples), contigs=header.contig_numbers,
+            threads=self.threads,
+        )  # fmt: skip
+        start, stop = None, 2**31
+        if self._index is not None and self.region is not None:
+            start, stop = self._index.first_offset(self.contig, self.region), self.region.stop_bp
+            if start < 0:
+                return
+        try:
+            for record in reader.records(start):
+                beyond = self.contig != record.CHROM or stop <= record.POS
+                if start is not None and beyond:
+                    return
+                yield record
+                last = record
+        except BcfError as error:
+            raise self._damaged(last) from error
+
+    def _damaged(self, last: Any) -> InputError:
+        """The error for a file whose records cannot be read after ``last``."""
+        after = f"after {last.CHROM}:{last.POS}" if last else "at its first record"
+        return InputError(
+            f"{self.path} is damaged, truncated or malformed {after}",
+            hint="bcftools view shows the fault; copy or make the file again",
+        )
+
+    def _htslib_records(self) -> Iterator[Any]:
+        """Records as cyvcf2 gives them."""
         last: Any = None
         try:
             file = cyvcf2.VCF(
@@ -186,11 +229,7 @@ class RecordReader:
                 except StopIteration:
                     break
                 except Exception as error:
-                    after = f"after {last.CHROM}:{last.POS}" if last else "at its first record"
-                    raise InputError(
-                        f"{self.path} is damaged, truncated or malformed {after}",
-                        hint="bcftools view shows the fault; copy or make the file again",
-                    ) from error
+                    raise self._damaged(last) from error
                 yield variant
                 last = variant
         finally:
@@ -240,35 +279,55 @@ class RecordReader:
         if self._list_left_out:
             self.left_out.append(LeftOut(variant.POS, variant.ID or ".", variant.REF, alt, reason))
 
-    def genotypes(self, variant: Any) -> np.ndarray:
-        """Alleles and phase of a record, shape (N, 3), int16."""
+    def genotypes(self, variant: Any, alleles: np.ndarray, phased: np.ndarray) -> int:
+        """Write a record's alleles and phase flags into arrays, and say which is the largest.
+
+        ``alleles`` has shape (N, 2), int8; ``phased`` has shape (N,), bool: see ``vcf.SiteBatch``.
+        """
+        if isinstance(variant, BcfRecord):
+            if not variant.ploidy:
+                raise self._no_genotypes(variant)
+            most = variant.decode(alleles, phased)
+            if most < -2:
+                raise self._too_many(variant, -3 - most, variant.ploidy)
+            return most
         try:
             called = variant.genotype.array()
         except Exception as error:
-            raise InputError(
-                f"{self.path}, {variant.CHROM}:{variant.POS}: the record has no GT",
-                hint="leave such records out: bcftools view -i 'GT!=\"\"'",
-            ) from error
+            raise self._no_genotypes(variant) from error
         width = called.shape[1] - 1
+        if width > 2:
+            sample = int(np.argmax((called[:, 2:-1] != -2).any(axis=1)))
+            raise self._too_many(variant, sample, width)
+        alleles[:, 1] = -2
+        phased[:] = True
+        alleles[:, :width] = called[:, :width]
         if width == 2:
-            return called
-        if width == 1:
-            full = np.full((len(called), 3), -2, dtype=called.dtype)
-            full[:, 0] = called[:, 0]
-            full[:, 2] = 1
-            return full
-        sample = self.samples[int(np.argmax((called[:, 2:-1] != -2).any(axis=1)))]
-        raise InputError(
-            f"{self.path}, {variant.CHROM}:{variant.POS}: sample {sample} has {width} alleles",
+            phased[:] = called[:, 2] != 0
+            phased |= (alleles[:, 0] == alleles[:, 1]) | (alleles[:, 1] == -2)
+        return int(called[:, :width].max(initial=-1))
+
+    def _no_genotypes(self, variant: Any) -> InputError:
+        """The error for a record without GT."""
+        return InputError(
+            f"{self.path}, {variant.CHROM}:{variant.POS}: the record has no GT",
+            hint="leave such records out: bcftools view -i 'GT!=\"\"'",
+        )
+
+    def _too_many(self, variant: Any, sample: int, ploidy: int) -> InputError:
+        """The error for a genotype of more than two alleles."""
+        return InputError(
+            f"{self.path}, {variant.CHROM}:{variant.POS}: sample {self.samples[sample]} has "
+            f"{ploidy} alleles",
             hint="ploidy 1 and 2 can be read",
         )
 
-    def wrong_allele(self, variant: Any, called: np.ndarray) -> InputError:
+    def wrong_allele(self, variant: Any, alleles: np.ndarray) -> InputError:
         """The error for a genotype that names an ALT which the record lacks."""
-        sample = self.samples[int(np.argmax(called[:, :2].max(axis=1)))]
+        sample = self.samples[int(np.argmax(alleles.max(axis=1)))]
         return InputError(
             f"{self.path}, {variant.CHROM}:{variant.POS}: sample {sample} has allele "
-            f"{int(called[:, :2].max())}, but the record has {len(variant.ALT)} ALT"
+            f"{int(alleles.max())}, but the record has {len(variant.ALT)} ALT"
         )
 
 

@@ -9,13 +9,16 @@ from hypothesis import strategies as st
 
 from ragimpute.panel_format import (
     carriers_to_gaps,
+    count_pairs,
     cut_windows,
     decode_text,
     encode_text,
+    flip_rows,
     gaps_to_carriers,
     minor_counts,
     pack_rows,
     patterns_to_rows,
+    rows_to_carriers,
     rows_to_patterns,
     transpose_bits,
     unpack_rows,
@@ -98,3 +101,19 @@ def test_windows(steps, window_cm, times):
 def test_windows_without_recombination(num_sites):
     windows = cut_windows(np.zeros(num_sites), 1.0)
     assert len(windows) == -(-num_sites // 1_020)
+
+
+@pytest.mark.parametrize("num_haplotypes", [2, 62, 64, 66, 200])
+def test_what_is_counted_in_words(num_haplotypes):
+    rng = np.random.default_rng(num_haplotypes)
+    alleles = (rng.random((30, num_haplotypes)) < rng.random((30, 1)) ** 3).astype(np.int8)
+    bits = pack_rows(alleles)
+    np.testing.assert_array_equal(rows_to_carriers(bits), np.nonzero(alleles)[1])
+    flipped = flip_rows(bits, num_haplotypes)
+    np.testing.assert_array_equal(flipped, pack_rows(1 - alleles))
+    first, second = alleles[:, ::2], alleles[:, 1::2]
+    num_differ, num_both, differ = count_pairs(bits)
+    np.testing.assert_array_equal(num_differ, (first != second).sum(axis=1))
+    np.testing.assert_array_equal(num_both, (first & second).sum(axis=1))
+    found = unpack_rows(differ[None], num_haplotypes)[0, ::2]
+    np.testing.assert_array_equal(found, (first != second).any(axis=0))
