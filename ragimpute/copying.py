@@ -23,9 +23,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ragimpute.copying_blocks import SharedStates
-from ragimpute.copying_kernel import WORD, carry_haplotype
+from ragimpute.copying_kernel import WORD
 from ragimpute.lanes_kernel import copy_lanes
+from ragimpute.minor_alleles import MinorAlleles
 from ragimpute.panel import Haplotypes
+from ragimpute.slots_kernel import copy_slots, sites_scratch, states_scratch
 
 # Panels up to this size are copied whole: retrieval would cost more accuracy than it saves time.
 COPY_ALL_UP_TO = 5000
@@ -244,7 +246,7 @@ def copy_haplotypes(
 
     Returns
     -------
-    Shape (n, core sites), float32, in [0, 1]; in memory, a site's targets stand side by side.
+    Shape (n, core sites), float32, in [0, 1].
 
     Notes
     -----
@@ -255,12 +257,13 @@ def copy_haplotypes(
         raise ValueError("a window without typed sites has nothing to copy by")
     n = alleles.shape[1]
     start, stop = window.core
-    out = np.empty((stop - start, n), dtype=np.float32)
     shared = SharedStates.find(states, n, window.typed.num_haplotypes)
     if shared is None:
+        out = np.empty((n, stop - start), dtype=np.float32)
         _copy_own_states(window, alleles, parameters, states, threads, progress, out)
-    else:
-        _copy_shared_states(window, alleles, parameters, shared, threads, progress, out)
+        return out
+    out = np.empty((stop - start, n), dtype=np.float32)
+    _copy_shared_states(window, alleles, parameters, shared, threads, progress, out)
     return out.T
 
 
@@ -307,30 +310,27 @@ def _copy_own_states(
     progress: Callable[[int], None] | None,
     out: np.ndarray,
 ) -> None:
-    """Copy targets one by one, each from its own states, into ``out`` (core sites, n)."""
+    """Copy targets one by one, each from its own states, into ``out`` (n, core sites)."""
     target, observed = pack_words(alleles)
     rho = switch_probs(window.typed.position_cm, switch_rate=parameters.switch_rate)
     near = window.flank_switch_probs(parameters.switch_rate)
     err = np.float32(parameters.mismatch_prob)
-    words, bounds, compact = window.typed.words, window.bounds(), window.compact()
-    start, stop = window.core
-    flip = ~window.haplotypes.alt_is_minor[start:stop]
+    words, bounds = window.typed.words, window.bounds()
+    row, flip = window.haplotypes.row, ~window.haplotypes.alt_is_minor
+    minor = MinorAlleles.build(window.haplotypes, bounds)
 
     def run(part: range) -> None:
-        scratch: tuple[np.ndarray, ...] | None = None
-        prob = np.empty(window.num_sites, np.float32)
+        k = -1
         for i in part:
             state = states(i)
-            k = state.shape[1]
-            if scratch is None or scratch[2].shape[0] != k:
+            if state.shape[1] != k:
+                k = state.shape[1]
                 scratch = states_scratch(len(words), k)
-                slot_of = np.full(window.typed.num_haplotypes, k, dtype=np.int32)
-            carry_haplotype(
-                words, state, target[i], observed[i], rho, err, bounds, near, compact,
-                slot_of, scratch, prob,
+                carried = sites_scratch(minor, window.typed.num_haplotypes, k)
+            copy_slots(
+                words, state, target[i], observed[i], rho, err, bounds, near, row, minor.arrays(),
+                flip, scratch, carried, out[i],
             )  # fmt: skip
-            core = np.clip(prob[start:stop], 0, 1)
-            out[:, i] = np.where(flip, 1 - core, core)
             if progress is not None:
                 progress(1)
 
@@ -346,14 +346,3 @@ def run_parts(run: Callable[[range], None], n: int, threads: int) -> None:
     with ThreadPoolExecutor(len(parts)) as pool:
         for future in [pool.submit(run, part) for part in parts]:
             future.result()
-
-
-def states_scratch(num_words: int, k: int) -> tuple[np.ndarray, ...]:
-    """Buffers of one haplotype's forward and backward pass."""
-    return (
-        np.empty((num_words + 1, k), np.float32),
-        np.empty((WORD, k), np.float32),
-        np.empty(k, np.float32),
-        np.empty(k, np.uint32),
-        np.zeros((3, k + 1), np.float32),
-    )

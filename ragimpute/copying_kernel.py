@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
 from ragimpute.kernels import inlined, inlined_reordered
@@ -52,7 +52,7 @@ def mismatch_words(panel_word, states, target, observed, out):
 @inlined_reordered
 def forward_site(f, mismatch, j, rho, scale, err):
     """One forward step in place; ``f`` times ``scale`` sums to 1; returns the new sum of ``f``."""
-    n = f.shape[0]
+    n = mismatch.shape[0]
     keep = np.float32((np.float32(1.0) - rho) * scale)
     enter = np.float32(rho / np.float32(n))
     hit = np.float32(1.0) - err
@@ -69,7 +69,7 @@ def forward_site(f, mismatch, j, rho, scale, err):
 @inlined_reordered
 def forward_rows(start, mismatch, first, last, rho, err, rows):
     """Forward rows of a word's sites [first, last), each scaled to sum 1, from the row before."""
-    n = start.shape[0]
+    n = mismatch.shape[0]
     hit = np.float32(1.0) - err
     for t in range(first, last):
         j = t - first
@@ -92,7 +92,7 @@ def forward_rows(start, mismatch, first, last, rho, err, rows):
 @inlined_reordered
 def backward_states(b, mismatch, j, rho, err):
     """``b`` (mean 1, before site j's emission) becomes the row of the site before, mean 1."""
-    n = b.shape[0]
+    n = mismatch.shape[0]
     hit = np.float32(1.0) - err
     bit = np.uint32(1) << np.uint32(j)
     total = np.float32(0.0)
@@ -121,70 +121,6 @@ def same_slots(before, after, mass, fill):
     for s in range(before.shape[0]):
         if before[s] != after[s]:
             mass[s] = fill
-
-
-@inlined_reordered
-def interval_masses(f, b, mass):
-    """Fill ``mass`` (3, K + 1) with f b, f and b / K of each state; the last column is 0.
-
-    ``f`` sums to 1 at the typed site on the left; ``b`` has mean 1 at the typed site on the right,
-    its emission included. Returns the sums of the three rows. One row after the other, so that the
-    loop is vectorised: 6 G states a second against 0.9 with the three side by side.
-    """
-    n = f.shape[0]
-    inverse = np.float32(1.0) / np.float32(n)
-    both, left, right = mass[0], mass[1], mass[2]
-    sum_fb = np.float32(0.0)
-    sum_f = np.float32(0.0)
-    sum_b = np.float32(0.0)
-    for s in range(n):
-        fb = f[s] * b[s]
-        sum_fb += fb
-        sum_f += f[s]
-        sum_b += b[s]
-        both[s] = fb
-        left[s] = f[s]
-        right[s] = b[s] * inverse
-    both[n] = np.float32(0.0)
-    left[n] = np.float32(0.0)
-    right[n] = np.float32(0.0)
-    return sum_fb, sum_f, sum_b * inverse
-
-
-@inlined_reordered
-def carrier_mass(site, offsets, carriers, row, bits, slot_of, mass, sums):
-    """Add up ``mass`` over the slots of a site's minor-allele carriers into ``sums`` (4,).
-
-    The fourth sum is the carriers' share of the states.
-    """
-    both, left, right = mass[0], mass[1], mass[2]
-    n = mass.shape[1] - 1
-    a = np.float32(0.0)
-    b = np.float32(0.0)
-    c = np.float32(0.0)
-    num = 0
-    if row[site] < 0:
-        for i in range(offsets[site], offsets[site + 1]):
-            k = slot_of[carriers[i]]
-            a += both[k]
-            b += left[k]
-            c += right[k]
-            num += k < n
-    else:
-        r = row[site]
-        for w in range(bits.shape[1]):
-            word = bits[r, w]
-            while word != np.uint64(0):
-                k = slot_of[w * 64 + trailing_zeros(word)]
-                word &= word - np.uint64(1)
-                a += both[k]
-                b += left[k]
-                c += right[k]
-                num += k < n
-    sums[0] = a
-    sums[1] = b
-    sums[2] = c
-    sums[3] = np.float32(num) / np.float32(n)
 
 
 @inlined_reordered
@@ -219,67 +155,8 @@ def forward_pass(words, states, target, observed, rho, err, checkpoints, mismatc
     return log_likelihood
 
 
-@inlined_reordered
-def _carry_interval(start, stop, masses, mass, near, slot_of, compact, sums, out):
-    """Posterior of the minor allele at the sites [start, stop) between two typed sites."""
-    offsets, carriers, row, bits = compact
-    rho_left, rho_right = near
-    fb, f, b = masses
-    for u in range(start, stop):
-        carrier_mass(u, offsets, carriers, row, bits, slot_of, mass, sums)
-        left = rho_left[u]
-        right = rho_right[u]
-        stay = (np.float32(1.0) - left) * (np.float32(1.0) - right)
-        from_left = (np.float32(1.0) - left) * right
-        from_right = left * (np.float32(1.0) - right)
-        total = stay * fb + from_left * f + from_right * b + left * right
-        share = stay * sums[0] + from_left * sums[1] + from_right * sums[2] + left * right * sums[3]
-        out[u] = share / total
-
-
 @inlined
 def set_slots(slot_of, states, fill):
     """Point each haplotype of ``states`` at its slot, or all at ``fill`` where ``fill`` >= 0."""
     for s in range(states.shape[0]):
         slot_of[states[s]] = s if fill < 0 else fill
-
-
-@njit(cache=True, nogil=True)
-def carry_haplotype(
-    words, states, target, observed, rho, err, bounds, near, compact, slot_of, scratch, out
-):
-    """Posterior minor-allele probability of one haplotype at every site, into ``out`` (m,)."""
-    checkpoints, rows, b, mismatch, mass = scratch
-    num_typed = rho.shape[0]
-    num_words = words.shape[0]
-    n = states.shape[1]
-    sums = np.zeros(4, np.float32)
-    forward_pass(words, states, target, observed, rho, err, checkpoints, mismatch)
-    b[:] = np.float32(1.0)
-    for w in range(num_words - 1, -1, -1):
-        here = states[min(w, states.shape[0] - 1)]
-        start = checkpoints[w]
-        if states.shape[0] > 1:
-            if w < num_words - 1:
-                set_slots(slot_of, states[w + 1], n)
-                same_slots(states[w + 1], here, b, np.float32(0.0))
-            if w > 0:
-                same_slots(states[w - 1], here, start, np.float32(0.0))
-        set_slots(slot_of, here, -1)
-        mismatch_words(words[w], here, target[w], observed[w], mismatch)
-        first = w * WORD
-        last = min(num_typed, first + WORD)
-        forward_rows(start, mismatch, first, last, rho, err, rows)
-        for t in range(last - 1, first - 1, -1):
-            if bounds[t + 1] < bounds[t + 2]:
-                masses = interval_masses(rows[t - first], b, mass)
-                _carry_interval(
-                    bounds[t + 1], bounds[t + 2], masses, mass, near, slot_of, compact, sums, out
-                )
-            if t + 1 < num_typed:
-                step_back(b, rho[t + 1])
-            backward_states(b, mismatch, t - first, rho[t], err)
-    rows[0, :] = np.float32(1.0) / np.float32(n)
-    masses = interval_masses(rows[0], b, mass)
-    _carry_interval(bounds[0], bounds[1], masses, mass, near, slot_of, compact, sums, out)
-    set_slots(slot_of, states[0], n)

@@ -18,13 +18,13 @@ from ragimpute.copying import (
     Window,
     pack_words,
     run_parts,
-    states_scratch,
     switch_probs,
 )
 from ragimpute.copying_blocks import SharedStates
 from ragimpute.evidence_kernel import haplotype_signatures
 from ragimpute.evidence_walks import evidence_haplotype, evidence_lanes, measuring_scratch
 from ragimpute.lanes import LANES
+from ragimpute.slots_kernel import states_scratch
 
 DOUBT = 0.01
 

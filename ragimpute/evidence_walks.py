@@ -105,7 +105,16 @@ def _measure(
                 outside -= 1
                 if is_carrier(u, h, offsets, carriers, row, bits):
                     count -= 1
-        num = list_carriers(u, compact, slot_of, states.shape[1], listed)
+        num = 0
+        if row[u] >= 0 and 4 * states.shape[1] < slot_of.shape[0]:  # few of many are states
+            here = states[max(t, 0) // WORD if states.shape[0] > 1 else 0]
+            for s in range(here.shape[0]):
+                word = bits[row[u], here[s] >> 6]
+                if (word >> np.uint64(here[s] & 63)) & np.uint64(1):
+                    listed[num] = s
+                    num += 1
+        else:
+            num = list_carriers(u, compact, slot_of, states.shape[1], listed)
         describe_site(
             u, position_cm[u], t, near[0][u], near[1][u], key, f, b, lane, scales, num_states,
             num_top, table, whole, top, stamp, stamp_id, states, rows, target, observed, typed_cm,
@@ -225,7 +234,7 @@ def evidence_haplotype(
     num_minor, signature, slot_of, pairs, scratch, measuring, out,
 ):  # fmt: skip
     """Features of one haplotype, which has its own states by word, at its ``pairs``."""
-    checkpoints, row_of, b, mismatch, _ = scratch
+    checkpoints, row_of, b, mismatch = scratch
     num_typed = rho.shape[0]
     num_words = words.shape[0]
     n = states.shape[1]
@@ -239,22 +248,24 @@ def evidence_haplotype(
         first = w * WORD if w >= 0 else -1
         last = min(num_typed, first + WORD) if w >= 0 else 0
         here = states[min(max(w, 0), states.shape[0] - 1)]
+        wanted = pairs[p, INTERVAL] >= first
+        if wanted:
+            set_slots(slot_of, here, -1)
         if w >= 0:
             start = checkpoints[w]
             if states.shape[0] > 1:
                 if w < num_words - 1:
-                    set_slots(slot_of, states[w + 1], n)
                     same_slots(states[w + 1], here, b, np.float32(0.0))
                     for s in range(n):
                         if states[w + 1, s] != here[s]:
                             measuring[9][0, s, :] = num_typed
                 if w > 0:
                     same_slots(states[w - 1], here, start, np.float32(0.0))
-            set_slots(slot_of, here, -1)
             mismatch_words(words[w], here, target[w], observed[w], mismatch)
-            forward_rows(start, mismatch, first, last, rho, err, row_of)
+            if wanted:
+                forward_rows(start, mismatch, first, last, rho, err, row_of)
         else:
-            row_of[0, :] = np.float32(1.0) / np.float32(n)
+            row_of[0, :n] = np.float32(1.0) / np.float32(n)
         for t in range(last - 1, first - 1, -1):
             if p < pairs.shape[0] and pairs[p, INTERVAL] == t:
                 stop = _end_of_group(p, pairs)
@@ -275,5 +286,5 @@ def evidence_haplotype(
                 if t + 1 < num_typed:
                     step_back(b, rho[t + 1])
                 backward_states(b, mismatch, t - first, rho[t], err)
-    for w in range(states.shape[0]):
-        set_slots(slot_of, states[w], n)
+        if wanted:
+            set_slots(slot_of, here, n)

@@ -45,7 +45,7 @@ class _LanesModel(models.PrimitiveModel):
 
 
 def _pointer(context: Any, builder: Any, array_type: Any, array: Any, i: Any) -> Any:
-    """Address of row ``i`` of a C-contiguous array, shape (rows, 16), float32."""
+    """Address of row ``i`` of a C-contiguous array of float32, 16 to a row."""
     data = cgutils.create_struct_proxy(array_type)(context, builder, array).data
     at = builder.gep(data, [builder.mul(i, ir.Constant(i.type, LANES))], inbounds=True)
     return builder.bitcast(at, _VECTOR.as_pointer())
@@ -157,7 +157,40 @@ def _reached(typing_context, a, bound):
     return types.uint64(lanes_type, lanes_type), codegen
 
 
+def _masked(typing_context, a, bits):
+    """``a`` where the low 16 bits of a uint64 are set, 0 elsewhere."""
+
+    def codegen(context, builder, signature, args):
+        short = builder.trunc(args[1], ir.IntType(LANES))
+        mask = builder.bitcast(short, ir.VectorType(ir.IntType(1), LANES))
+        return builder.select(mask, args[0], ir.Constant(_VECTOR, None))
+
+    return lanes_type(lanes_type, types.uint64), codegen
+
+
+def _total(typing_context, a):
+    """The sum of all lanes: of halves, of halves of those, and so on."""
+
+    def codegen(context, builder, signature, args):
+        value = args[0]
+        for width in (8, 4, 2, 1):
+            index = ir.VectorType(ir.IntType(32), width)
+            blank = ir.Constant(value.type, ir.Undefined)
+            halves = [
+                builder.shuffle_vector(
+                    value, blank, ir.Constant(index, list(range(first, first + width)))
+                )
+                for first in (0, width)
+            ]
+            value = builder.fadd(*halves)
+        return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
+
+    return types.float32(lanes_type), codegen
+
+
 larger: Any = intrinsic(_larger)
+masked: Any = intrinsic(_masked)
+total: Any = intrinsic(_total)
 reached: Any = intrinsic(_reached)
 
 

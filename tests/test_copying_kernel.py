@@ -12,9 +12,9 @@ import hashlib
 import numpy as np
 from slow_copying import mosaic_panel, window_of
 from ragimpute.copying import CopyingParameters, copy_haplotypes
-from ragimpute.copying_kernel import carry_haplotype
 from ragimpute.evidence import collect_evidence, pairs_in_doubt
 from ragimpute.lanes_kernel import copy_lanes
+from ragimpute.slots_kernel import copy_slots
 rng = np.random.default_rng(1)
 alleles = mosaic_panel(rng, 600, 204, num_founders=30)
 window = window_of(alleles, np.cumsum(rng.exponential(0.005, 600)), np.arange(0, 600, 6))
@@ -31,7 +31,7 @@ assert len(pairs) > 500
 evidence = collect_evidence(window, target, parameters, pairs, states=lambda i: states)
 for array in (prob, own, evidence):
     print(hashlib.sha256(array.tobytes()).hexdigest())
-print(sum(sum(k.stats.cache_hits.values()) for k in (carry_haplotype, copy_lanes)))
+print(sum(sum(k.stats.cache_hits.values()) for k in (copy_lanes, copy_slots)))
 """
 
 

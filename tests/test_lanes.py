@@ -5,7 +5,18 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from ragimpute.lanes import LANES, clamp, load, rows_of_lanes, splat, store
+from ragimpute.lanes import (
+    LANES,
+    clamp,
+    larger,
+    load,
+    masked,
+    reached,
+    rows_of_lanes,
+    splat,
+    store,
+    total,
+)
 
 
 @njit
@@ -54,6 +65,29 @@ def test_lanes_pass_through_functions_and_do_not_mix():
     np.testing.assert_array_equal(out[0], expected)
     _sum_into(np.ascontiguousarray(rows[:, ::-1]), out)
     np.testing.assert_array_equal(out[0], expected[::-1])
+
+
+@njit
+def _choose(a, b, bits, out, flags, sums):
+    for i in range(a.shape[0]):
+        store(out, 2 * i, larger(load(a, i), load(b, i)))
+        store(out, 2 * i + 1, masked(load(a, i), bits[i]))
+        flags[i] = reached(load(a, i), load(b, i))
+        sums[i] = total(load(a, i))
+
+
+def test_lanes_are_chosen_by_size_and_by_bits():
+    rng = np.random.default_rng(3)
+    a, b = (rng.integers(-3, 4, (40, LANES)).astype(np.float32) for _ in range(2))
+    bits = rng.integers(0, 2**63, 40, dtype=np.uint64)
+    out, flags, sums = rows_of_lanes(80), np.zeros(40, np.uint64), np.zeros(40, np.float32)
+    _choose(a, b, bits, out, flags, sums)
+    place = np.arange(LANES, dtype=np.uint64)
+    chosen = (bits[:, None] >> place) & np.uint64(1) == 1
+    np.testing.assert_array_equal(out[0::2], np.maximum(a, b))
+    np.testing.assert_array_equal(out[1::2], np.where(chosen, a, 0))
+    np.testing.assert_array_equal(flags, ((a >= b).astype(np.uint64) << place).sum(axis=1))
+    np.testing.assert_array_equal(sums, a.sum(axis=1))
 
 
 def test_rows_start_on_cache_lines():

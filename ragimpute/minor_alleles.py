@@ -1,0 +1,134 @@
+"""A window's panel turned around: the sites at which each haplotype has the minor allele.
+
+The panel lists the haplotypes of a site. Where a target copies a few hundred of very many
+haplotypes, nearly all of these are no states of it; so its states are asked for their sites
+instead. Sites belong to words of 32 typed sites, as states do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ragimpute.copying_kernel import WORD
+from ragimpute.kernels import inlined, kernel
+from ragimpute.panel import Haplotypes
+
+
+@dataclass(frozen=True)
+class MinorAlleles:
+    """Minor alleles of a window's core, by haplotype.
+
+    Attributes
+    ----------
+    edges
+        Shape (W + 1,), int64: the core sites of word w are [edges[w], edges[w + 1]).
+    offsets, sites
+        Shape (W * H + 1,) and (n,), int64 and int32: sites that list their carriers; those of
+        haplotype h in word w are ``sites[offsets[w * H + h] : offsets[w * H + h + 1]]``.
+    common
+        Shape (C,), int32: the core sites that are rows of bits, ascending.
+    common_edges
+        Shape (W + 1,), int64: as ``edges``, in places of ``common``.
+    bits
+        Shape (H, ceil(C / 64)), uint64: bit c % 64 of word c // 64: the haplotype has the minor
+        allele of common site c.
+    """
+
+    edges: np.ndarray
+    offsets: np.ndarray
+    sites: np.ndarray
+    common: np.ndarray
+    common_edges: np.ndarray
+    bits: np.ndarray
+
+    @classmethod
+    def build(cls, haplotypes: Haplotypes, bounds: np.ndarray) -> MinorAlleles:
+        """Turn the panel around; ``bounds`` (T + 2,): core sites by interval, see ``Window``."""
+        num_typed = len(bounds) - 2
+        num_words = -(-num_typed // WORD)
+        last = bounds[-1]
+        edges = np.append(bounds[1 : num_typed + 1 : WORD], last)
+        edges[0] = bounds[0]  # what lies before the first typed site is of the first word
+        num = haplotypes.num_haplotypes
+        offsets = np.zeros(num_words * num + 1, np.int64)
+        _count_sites(edges, num, haplotypes.offsets, haplotypes.carriers, offsets)
+        np.cumsum(offsets, out=offsets)
+        sites = np.empty(offsets[-1], np.int32)
+        # Filled from the front of each list, and put right by shifting the offsets once.
+        _list_sites(edges, num, haplotypes.offsets, haplotypes.carriers, offsets, sites)
+        offsets = np.concatenate([[0], offsets[:-1]])
+        core = haplotypes.row[bounds[0] : last]
+        common = (bounds[0] + np.flatnonzero(core >= 0)).astype(np.int32)
+        bits = np.zeros((num, -(-len(common) // 64)), np.uint64)
+        _turn_bits(haplotypes.bits, haplotypes.row[common], bits)
+        return cls(edges, offsets, sites, common, np.searchsorted(common, edges), bits)
+
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """The arrays in the order that the kernels take them."""
+        return self.edges, self.offsets, self.sites, self.common, self.common_edges, self.bits
+
+    def most_in_a_word(self, num_haplotypes: int) -> tuple[int, int]:
+        """The longest list of a haplotype in a word, and the most sites of a word."""
+        longest = int(np.diff(self.offsets).max(initial=0))
+        return longest, int(np.diff(self.edges).max(initial=0))
+
+
+@kernel
+def _count_sites(edges, num_haplotypes, offsets, carriers, counts):
+    """Count each haplotype's sites in each word into ``counts`` (W H + 1), one place later."""
+    for w in range(edges.shape[0] - 1):
+        for i in range(offsets[edges[w]], offsets[edges[w + 1]]):
+            counts[w * num_haplotypes + carriers[i] + 1] += 1
+
+
+@kernel
+def _list_sites(edges, num_haplotypes, offsets, carriers, at, sites):
+    """Put each site into its carriers' lists; ``at`` moves from the starts to the ends of them."""
+    for w in range(edges.shape[0] - 1):
+        for u in range(edges[w], edges[w + 1]):
+            for i in range(offsets[u], offsets[u + 1]):
+                k = w * num_haplotypes + carriers[i]
+                sites[at[k]] = u
+                at[k] += 1
+
+
+@inlined
+def turn_square(square):
+    """Transpose 64 words of 64 bits in place (Warren, Hacker's Delight, 2nd ed., 7-3)."""
+    step = 32
+    mask = np.uint64(0x00000000FFFFFFFF)
+    while step:
+        shift = np.uint64(step)
+        i = 0
+        while i < 64:
+            a, b = square[i], square[i + step]
+            swapped = ((a >> shift) ^ b) & mask
+            square[i + step] = b ^ swapped
+            square[i] = a ^ (swapped << shift)
+            i += 1
+            if i & step:
+                i += step
+        step >>= 1
+        mask ^= mask << np.uint64(max(step, 1)) if step else np.uint64(0)
+
+
+@kernel
+def _turn_bits_into(rows, which, square, out):
+    """Rows of sites (R, H / 64) to rows of haplotypes (H, C / 64); ``square`` (64,) is a buffer."""
+    num_common = which.shape[0]
+    for first in range(0, num_common, 64):
+        for g in range(rows.shape[1]):
+            for i in range(64):
+                c = first + i
+                square[i] = rows[which[c], g] if c < num_common else np.uint64(0)
+            turn_square(square)
+            for i in range(min(64, out.shape[0] - g * 64)):
+                out[g * 64 + i, first // 64] = square[i]
+
+
+def _turn_bits(rows: np.ndarray, which: np.ndarray, out: np.ndarray) -> None:
+    """See :func:`_turn_bits_into`."""
+    if len(which):
+        _turn_bits_into(rows, which, np.empty(64, np.uint64), out)

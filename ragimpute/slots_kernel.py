@@ -1,0 +1,233 @@
+"""Li-Stephens copying of one target haplotype from states of its own, which change by word.
+
+Kernels hold only loops; ``copying`` checks what goes in. Notation: T typed sites in W words of 32,
+K states (slots) of a word, M sites of a window. All masses are float32, in rows that are padded to
+whole squares of 64 slots. What each state carries is looked up once for a word, for all of its
+sites: lists of slots where carriers are few, masks of slots where they are many.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ragimpute.copying_kernel import (
+    WORD,
+    backward_states,
+    forward_pass,
+    forward_rows,
+    mismatch_words,
+    same_slots,
+    step_back,
+)
+from ragimpute.kernels import inlined, inlined_reordered, kernel
+from ragimpute.lanes import LANES, load, masked, rows_of_lanes, splat, total
+from ragimpute.minor_alleles import MinorAlleles, turn_square
+
+SQUARE = 64
+
+
+def padded_slots(num_states: int) -> int:
+    """The length of a row of masses."""
+    return -(-num_states // SQUARE) * SQUARE
+
+
+def states_scratch(num_words: int, num_states: int) -> tuple[np.ndarray, ...]:
+    """Buffers of one haplotype's forward and backward pass.
+
+    Forward rows at words' starts, a word's forward rows, backward masses, mismatches.
+    """
+    lanes = padded_slots(num_states) // LANES
+    return (
+        rows_of_lanes(num_words + 1, lanes).reshape(num_words + 1, -1),
+        rows_of_lanes(WORD, lanes).reshape(WORD, -1),
+        rows_of_lanes(lanes).reshape(-1),
+        np.empty(num_states, np.uint32),
+    )
+
+
+def sites_scratch(
+    minor: MinorAlleles, num_haplotypes: int, num_states: int
+) -> tuple[np.ndarray, ...]:
+    """Buffers of what the states of a word carry.
+
+    Products of the two sides; for each site the head of its list of slots; slots and links of all
+    lists; for each common site a mask of the slots; a square of bits.
+    """
+    longest, most_sites = minor.most_in_a_word(num_haplotypes)
+    squares = 2 + int(np.diff(minor.common_edges).max(initial=0)) // SQUARE
+    return (
+        rows_of_lanes(padded_slots(num_states) // LANES).reshape(-1),
+        np.empty(most_sites, np.int32),
+        np.empty((max(1, longest * num_states), 2), np.int32),
+        np.empty((squares * SQUARE, padded_slots(num_states) // SQUARE), np.uint64),
+        np.empty(SQUARE, np.uint64),
+    )
+
+
+@inlined
+def _look_up(w, here, num_haplotypes, minor, head, links, masks, square):
+    """What the states of word w carry: lists of slots, and masks of slots."""
+    edges, offsets, sites, _, common_edges, bits = minor
+    num_states = here.shape[0]
+    for i in range(edges[w + 1] - edges[w]):
+        head[i] = -1
+    num = 0
+    for s in range(num_states):
+        k = w * num_haplotypes + here[s]
+        for i in range(offsets[k], offsets[k + 1]):
+            u = sites[i] - edges[w]
+            links[num, 0] = s
+            links[num, 1] = head[u]
+            head[u] = num
+            num += 1
+    if common_edges[w] == common_edges[w + 1]:
+        return
+    first = common_edges[w] // SQUARE
+    for j in range(first, (common_edges[w + 1] - 1) // SQUARE + 1):
+        for g in range(masks.shape[1]):
+            for i in range(SQUARE):
+                s = g * SQUARE + i
+                square[i] = bits[here[s], j] if s < num_states else np.uint64(0)
+            turn_square(square)
+            for i in range(SQUARE):
+                masks[(j - first) * SQUARE + i, g] = square[i]
+
+
+@inlined_reordered
+def _products(f, b, num_states, product):
+    """Products of the two sides into ``product``; returns their sum and that of ``b``."""
+    sum_fb = np.float32(0.0)
+    sum_b = np.float32(0.0)
+    for s in range(num_states):
+        fb = f[s] * b[s]
+        product[s] = fb
+        sum_fb += fb
+        sum_b += b[s]
+    return sum_fb, sum_b
+
+
+@inlined
+def _masked_sums(mask, f, b, product):
+    """Sums of f b, f and b over the slots of a mask, and how many slots it has."""
+    both = splat(np.float32(0.0))
+    left = splat(np.float32(0.0))
+    right = splat(np.float32(0.0))
+    for g in range(mask.shape[0]):
+        word = mask[g]
+        if word == np.uint64(0):
+            continue
+        for i in range(SQUARE // LANES):
+            part = word >> np.uint64(i * LANES)
+            at = (g * SQUARE) // LANES + i
+            both = both + masked(load(product, at), part)
+            left = left + masked(load(f, at), part)
+            right = right + masked(load(b, at), part)
+    return total(both), total(left), total(right)
+
+
+@inlined
+def _count(mask):
+    """Slots of a mask."""
+    num = np.int64(0)
+    for g in range(mask.shape[0]):
+        word = mask[g]
+        word -= (word >> np.uint64(1)) & np.uint64(0x5555555555555555)
+        word = (word & np.uint64(0x3333333333333333)) + (
+            (word >> np.uint64(2)) & np.uint64(0x3333333333333333)
+        )
+        word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+        num += np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
+    return num
+
+
+@inlined
+def _carry_interval(
+    start, stop, w, common, f, b, num_states, near, row, minor, product, head, links, masks, flip,
+    first_site, out,
+):  # fmt: skip
+    """P(ALT) at the sites [start, stop) between two typed sites; ``f`` sums to 1, ``b`` to K.
+
+    ``common`` is the place after the last common site before ``stop``; returns that of ``start``.
+    """
+    edges, _, _, _, common_edges, _ = minor
+    first_mask = common_edges[w] // SQUARE * SQUARE
+    one = np.float32(1.0)
+    inverse = one / np.float32(num_states)
+    sum_fb, sum_b = _products(f, b, num_states, product)
+    sum_b *= inverse
+    for u in range(stop - 1, start - 1, -1):
+        both = left = right = np.float32(0.0)
+        number = 0
+        if row[u] >= 0:
+            common -= 1
+            mask = masks[common - first_mask]
+            both, left, right = _masked_sums(mask, f, b, product)
+            number = _count(mask)
+        else:
+            k = head[u - edges[w]]
+            while k >= 0:
+                s = links[k, 0]
+                both += product[s]
+                left += f[s]
+                right += b[s]
+                number += 1
+                k = links[k, 1]
+        p = np.float32(0.0)
+        if number > 0:
+            l = near[0][u]  # noqa: E741
+            r = near[1][u]
+            stay = (one - l) * (one - r)
+            from_left = (one - l) * r
+            from_right = l * (one - r)
+            p = (
+                stay * both
+                + from_left * left
+                + from_right * (right * inverse)
+                + l * r * (np.float32(number) * inverse)
+            ) / (stay * sum_fb + from_left + from_right * sum_b + l * r)
+            p = min(max(p, np.float32(0.0)), one)
+        out[u - first_site] = one - p if flip[u] else p
+    return common
+
+
+@kernel
+def copy_slots(
+    words, states, target, observed, rho, err, bounds, near, row, minor, flip, scratch, carried,
+    out,
+):  # fmt: skip
+    """P(ALT) of one haplotype at every core site, into ``out`` (core sites,)."""
+    checkpoints, rows, b, mismatch = scratch
+    product, head, links, masks, square = carried
+    common_edges = minor[4]
+    num_typed = rho.shape[0]
+    num_words, num_haplotypes = words.shape
+    n = states.shape[1]
+    forward_pass(words, states, target, observed, rho, err, checkpoints, mismatch)
+    b[:] = np.float32(1.0)
+    for w in range(num_words - 1, -1, -1):
+        here = states[min(w, states.shape[0] - 1)]
+        start = checkpoints[w]
+        if states.shape[0] > 1:
+            if w < num_words - 1:
+                same_slots(states[w + 1], here, b, np.float32(0.0))
+            if w > 0:
+                same_slots(states[w - 1], here, start, np.float32(0.0))
+        mismatch_words(words[w], here, target[w], observed[w], mismatch)
+        first = w * WORD
+        last = min(num_typed, first + WORD)
+        forward_rows(start, mismatch, first, last, rho, err, rows)
+        if bounds[first + 1 if w else 0] < bounds[last + 1]:
+            _look_up(w, here, num_haplotypes, minor, head, links, masks, square)
+        common = common_edges[w + 1]
+        for t in range(last - 1, first - 1 if w else -2, -1):
+            if t < 0:
+                rows[0, :n] = np.float32(1.0) / np.float32(n)
+            if bounds[t + 1] < bounds[t + 2]:
+                common = _carry_interval(
+                    bounds[t + 1], bounds[t + 2], w, common, rows[max(t, 0) - first],
+                    b, n, near, row, minor, product, head, links, masks, flip, bounds[0], out,
+                )  # fmt: skip
+            if t >= 0:
+                if t + 1 < num_typed:
+                    step_back(b, rho[t + 1])
+                backward_states(b, mismatch, t - first, rho[t], err)
