@@ -31,6 +31,7 @@ from ragimpute.index_manifest import (
 )
 from ragimpute.match import marker_mask
 from ragimpute.panel import Panel
+from ragimpute.panel_part import require_one_ploidy
 
 # Below this size, searching every haplotype is faster than training and probing lists.
 IVF_FROM_HAPLOTYPES = 20_000
@@ -158,6 +159,7 @@ class WindowIndex:
         progress
             Called as ``progress("index", done, total)`` after each window.
         """
+        require_one_ploidy(panel, "an index")
         if kind not in ("auto", "flat", "ivf"):
             raise ValueError(f"kind {kind!r} is not one of 'auto', 'flat', 'ivf'")
         num = panel.num_haplotypes

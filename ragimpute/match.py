@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ragimpute.errors import InputError
-from ragimpute.overlap import no_overlap
+from ragimpute.overlap import compare_positions, no_overlap
 from ragimpute.panel import Panel
 from ragimpute.sites import Key, Region, other_strand, same_contig
 from ragimpute.vcf import Target, contigs_of, read_target
@@ -26,6 +26,7 @@ _OTHER_STRAND = {"matched": "flipped_swapped", "swapped": "flipped"}  # a palind
 # Frequencies of target and panel differ as between populations of this FST.
 _FST = 0.05
 _SURE = 0.95
+_FEW_MATCHES = 0.5  # share of records that are panel sites, below which it may be by chance
 # A swapped indel may be another variant (TA>T and T>TA can both be right), so that more than a
 # few SNPs of the file have to be swapped before it is taken for one.
 _SWAPS_ARE_USUAL = 0.05
@@ -266,15 +267,19 @@ def no_match(target: Target) -> Match:
 
 
 def require_overlap(match: Match, target: Target, panel: Panel, start: int, stop: int) -> None:
-    """Refuse a match without a single site.
+    """Refuse a match without a single site, or with no more than files of two builds would have.
 
     Raises
     ------
     InputError
-        If ``match`` is empty; the message says what overlaps and the likely cause.
+        If so; the message says what overlaps and the likely cause.
     """
-    if not len(match.panel_index):
-        raise no_overlap(target, panel, start, stop)
+    num = len(match.panel_index)
+    if num == 0 or (
+        num < _FEW_MATCHES * match.num_records
+        and compare_positions(target, panel, start, stop).by_chance(num)
+    ):
+        raise no_overlap(target, panel, start, stop, num)
 
 
 def marker_mask(path: str | Path, panel: Panel) -> np.ndarray:

@@ -28,9 +28,12 @@ _LENGTHS = {
         strict=True,
     )),
 }  # fmt: skip
-# By chance alone, about a quarter of REF bases agree; of the same build, nearly all do.
-_SAME_BUILD, _OTHER_BUILD = 0.9, 0.6
+# By chance alone, about half of the panel's REF bases are among a record's two alleles; of the same
+# build, nearly all are.
+_SAME_BUILD, _OTHER_BUILD = 0.9, 0.75
 _FEW = 20  # positions that agree, below which their REF bases say nothing
+_CHANCE = 0.01  # share of records that are panel sites by chance, with a panel of usual density
+_MANY = 50  # records, of which one would be a panel site by more than chance
 
 
 def human_build(contig: str, length: int | None) -> str | None:
@@ -57,6 +60,21 @@ class Overlap:
     num_comparable: int
     num_ref_agree: int
     num_other_strand: int
+
+    @property
+    def agree(self) -> float:
+        """Share of comparable records whose alleles hold the panel's REF base."""
+        return self.num_ref_agree / max(1, self.num_comparable)
+
+    @property
+    def few_positions(self) -> bool:
+        """Whether less than half of the records are at panel positions."""
+        return self.num_at_position < 0.5 * self.num_records
+
+    def by_chance(self, num_matched: int) -> bool:
+        """Whether so many panel sites among the records are what another build would have."""
+        other = self.num_comparable >= _FEW and self.agree <= _OTHER_BUILD and self.few_positions
+        return other or (self.num_records >= _MANY and num_matched < _CHANCE * self.num_records)
 
 
 def compare_positions(target: Target, panel: Panel, start: int, stop: int) -> Overlap:
@@ -93,14 +111,13 @@ def likely_cause(target: Target, panel: Panel, found: Overlap) -> str:
             f"by its header the target is of {builds[0]} and the panel of {builds[1]}: lift one "
             "over to the build of the other"
         )
-    agree = found.num_ref_agree / max(1, found.num_comparable)
-    if found.num_at_position < 0.5 * found.num_records:
-        if found.num_comparable >= _FEW and agree >= _SAME_BUILD:
+    if found.few_positions:
+        if found.num_comparable >= _FEW and found.agree >= _SAME_BUILD:
             return (
                 "the positions that agree have the same bases, so the build is right: the panel "
                 "lacks most of the array's sites"
             )
-        if found.num_comparable < _FEW or agree <= _OTHER_BUILD:
+        if found.num_comparable < _FEW or found.agree <= _OTHER_BUILD:
             return "few positions agree: the files are probably of different genome builds"
         return "few positions agree: check that both files are of one genome build"
     if found.num_other_strand >= 0.5 * found.num_comparable > 0:
@@ -111,8 +128,10 @@ def likely_cause(target: Target, panel: Panel, found: Overlap) -> str:
     return "positions agree but alleles do not: fix REF/ALT first (bcftools +fixref)"
 
 
-def no_overlap(target: Target, panel: Panel, start: int, stop: int) -> InputError:
-    """The error for a target without a panel site, with the likely cause."""
+def no_overlap(
+    target: Target, panel: Panel, start: int, stop: int, num_matched: int = 0
+) -> InputError:
+    """The error for a target with no panel site, or as many as by chance, with the likely cause."""
     sites, at = target.sites, panel.sites.position_bp[start:stop]
     if len(sites) == 0:
         return InputError(
@@ -128,9 +147,10 @@ def no_overlap(target: Target, panel: Panel, start: int, stop: int) -> InputErro
         if (last < at.min() or first > at.max()) and "header" not in hint:
             hint = "the ranges do not meet: check --region and that both use the same genome build"
     share = found.num_at_position / len(sites)
+    few = f"no more target records ({num_matched}) are panel sites than chance would make"
     return InputError(
-        f"no target record is a panel site: target {sites.contig}:{first}-{last} ({len(sites)} "
-        f"records), panel {panel_range} ({stop - start} sites); {share:.0%} of records agree by "
-        "position alone",
+        f"{few if num_matched else 'no target record is a panel site'}: target "
+        f"{sites.contig}:{first}-{last} ({len(sites)} records), panel {panel_range} "
+        f"({stop - start} sites); {share:.0%} of records agree by position alone",
         hint=hint,
     )

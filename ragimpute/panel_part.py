@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ragimpute.errors import PanelError
 from ragimpute.panel import Haplotypes, Panel
 from ragimpute.panel_format import pack_rows, unpack_rows
 
@@ -69,6 +70,25 @@ class PanelPart(Panel):
     def bytes_per_site(self) -> float:
         """See :meth:`Panel.bytes_per_site`."""
         return self._whole.bytes_per_site()
+
+
+def require_one_ploidy(panel: Panel, what: str) -> None:
+    """Refuse a panel whose ploidy changes along the contig, for ``what`` cannot follow it.
+
+    Raises
+    ------
+    PanelError
+        If it does.
+    """
+    if len(panel.ploidy_start) > 1:
+        at = ", ".join(
+            f"{panel.contig}:{panel.sites.position_bp[i]}" for i in panel.ploidy_start[1:]
+        )
+        raise PanelError(
+            f"the ploidy of panel {panel.path} changes at {at}, and {what} cannot follow that",
+            hint="prepare the parts of the contig apart, with --region; or use a copying model, "
+            "such as default, to impute",
+        )
 
 
 def parts_of(panel: Panel, start: int, stop: int) -> list[tuple[int, int, Panel]]:

@@ -28,6 +28,7 @@ from ragimpute.losses import compute_loss
 from ragimpute.model.bert_rag import BERTWithRAG, build
 from ragimpute.model_folder import PROVENANCE
 from ragimpute.panel import Panel
+from ragimpute.panel_part import require_one_ploidy
 from ragimpute.schedule import rate_factor
 from ragimpute.tracking import Tracker, check_trackers, open_trackers
 from ragimpute.training_batches import describe_panel, make_batches
@@ -112,6 +113,8 @@ def train(
     with ExitStack() as stack:
         stack.enter_context(memory_explained(config))
         panels = [stack.enter_context(Panel.open(path)) for path in panel_paths]
+        for panel in panels:
+            require_one_ploidy(panel, "training")
         model = build(config.model)
         data = make_batches(panels, config, index, threads, accelerator.num_processes)
         start = _initialise(model, config, data, init)

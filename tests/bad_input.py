@@ -56,10 +56,6 @@ def turn_round(cells):
     cells[1] = str(9_999_999 - int(cells[1]))
 
 
-def flip_strand(cells):
-    cells[3:5] = (allele[::-1].translate(str.maketrans("ACGT", "TGCA")) for allele in cells[3:5])
-
-
 def other_alleles(cells):
     cells[3:5] = "GATTACA", "G"
 
@@ -129,12 +125,35 @@ BAD = {
         "no records on the panel's contig 20; it holds chr19", "same chromosome",
     ),
     "other build": (
-        lambda d: edit(d / "target.vcf", columns(shift)), PLAIN, "no target record is a panel site",
-        "build",
+        lambda d: edit(d / "target.vcf", columns(shift)), PLAIN,
+        r"no more target records \(\d\) are panel sites than chance would make", "build",
     ),
-    "other strand": (
-        lambda d: edit(d / "target.vcf", columns(flip_strand)),
-        PLAIN, "no target record is a panel site", "strand",
+    "list of samples of others": (
+        lambda d: (d / "s.txt").write_text("nobody\n"), (*IMPUTE, "--samples-file", "s.txt"),
+        "target.vcf.gz lacks 1 samples of the list s.txt: nobody", "named like",
+    ),
+    "list of samples is no text": (
+        lambda d: (d / "s.txt").write_bytes(b"\xff\xfe\n"), (*IMPUTE, "--exclude-samples", "s.txt"),
+        "list of samples s.txt is not text", "",
+    ),
+    "sites over the target": (
+        as_it_is, (*IMPUTE, "--sites", "target.vcf.gz"), "also the target input", "another",
+    ),
+    "excluded sites over the output": (
+        as_it_is, (*IMPUTE, "--excluded-sites", OUT), "also the imputed output", "another",
+    ),
+    "empirical without a suffix": (
+        as_it_is, (*IMPUTE, "--empirical", "e.txt"), "e.txt has no suffix", "vcf.gz",
+    ),
+    "PAR of another contig": (
+        as_it_is, (*PREPARE, "--par", "X:1-5"), "--par X:1-5 names no region of contig 20", "b37",
+    ),
+    "merge of one file": (
+        as_it_is, ("merge", "target.vcf.gz", "-o", OUT), "two files or more", "batches",
+    ),
+    "merge of a sample with itself": (
+        as_it_is, ("merge", "target.vcf.gz", "target.vcf.gz", "-o", OUT), "sample HG.* is in",
+        "one batch",
     ),
     "other alleles": (
         lambda d: edit(d / "target.vcf", columns(other_alleles)), PLAIN, "100% of records agree",
@@ -315,7 +334,7 @@ BAD = {
     "index without sites": (
         lambda d: edit(d / "target.vcf", columns(shift)),
         ("index", "panel.h5", "-o", "i", "--sites", "target.vcf"),
-        "no target record is a panel site", "build",
+        r"no more target records \(\d\) are panel sites than chance would make", "build",
     ),
     "unknown setting": (
         lambda d: (d / "c.yaml").write_text("extends: v10-small\ntrain: {epoch: 3}\n"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bad_input import BAD, IMPUTE, OUT, PLAIN, rename
+from bad_input import BAD, IMPUTE, OUT, PLAIN, columns, edit, rename, shift
 from typer.testing import CliRunner
 from vcf_fixtures import bcftools, read_imputed, view
 
@@ -100,6 +100,8 @@ def test_a_folder_that_may_not_be_written_to(command, here):
         ("impute",),
         ("impute", "target.vcf.gz", "-p", "panel.h5"),
         (*IMPUTE, "--thread", "2"),
+        (*IMPUTE, "--palindromes", "maybe"),
+        (*IMPUTE, "--min-r2", "1.5"),
         (*IMPUTE, "--threads", "0"),
         (*IMPUTE, "--threads", "two"),
         (*IMPUTE, "--ne", "-3"),
@@ -175,7 +177,43 @@ def test_threads_and_quiet_are_not_recorded(command, here):
         assert command(*IMPUTE, *area, *more)[0] == 0
         assert (here / OUT).read_bytes() == first
     line = next(line for line in view(here / OUT).splitlines() if "ragimpute_command" in line)
-    assert line == f"##ragimpute_command=ragimpute {' '.join(IMPUTE)} {' '.join(area)}"
+    assert line == f"##ragimpute_command=ragimpute {' '.join(IMPUTE[:-2])} {' '.join(area[2:])}"
+
+
+def test_headers_are_the_same_whatever_the_region_and_the_names(command, here):
+    headers = set()
+    for i, region in enumerate(("20:2000000-2020000", "20:2020001-2050000")):
+        more = (
+            f"-o{i}.vcf",
+            f"--region={region}",
+            "--sites",
+            f"s{i}.vcf",
+            "--excluded-sites=x.tsv",
+        )
+        assert command(*IMPUTE[:-2], *more, "--ne", "1e5", "--err", "1e-3")[0] == 0
+        lines = (here / f"{i}.vcf").read_text().splitlines()
+        headers.add("\n".join(line for line in lines if line.startswith("#")))
+    assert len(headers) == 1
+    assert f"ragimpute_command=ragimpute {' '.join(IMPUTE[:-2])} --ne" in headers.pop()
+
+
+def test_qc_only_compares_and_writes_what_is_left_out(command, here):
+    words = ("impute", "target.vcf", "-p", "panel.h5", "--qc-only", "--excluded-sites", "x.tsv")
+    code, out, err = command(*words)
+    assert (code, err) == (0, "")
+    assert "reference overlap" in out
+    assert "100.00%" in out
+    assert "strand flip and allele switch" in out
+    assert len((here / "x.tsv").read_text().splitlines()) == 1
+    assert not (here / OUT).exists()
+    # The table is written before a failure.
+    edit(here / "target.vcf", columns(shift))
+    code, out, err = command(*words)
+    assert code == 1
+    assert "than chance would make" in err
+    rows = [line.split("\t") for line in (here / "x.tsv").read_text().splitlines()]
+    assert len(rows) > 600
+    assert {row[5] for row in rows[1:]} <= {"not_in_panel", "allele_mismatch", "ambiguous_strand"}
 
 
 def test_standard_output_is_the_vcf_alone(command, here):

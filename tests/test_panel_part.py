@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from panel_fixtures import FlatMap, make_batch, names, random_alleles
 
+from ragimpute.errors import PanelError
+from ragimpute.index import WindowIndex
 from ragimpute.panel import Panel, write_panel
-from ragimpute.panel_part import keep_haplotypes, parts_of
+from ragimpute.panel_part import keep_haplotypes, parts_of, require_one_ploidy
 from ragimpute.panel_ploidy import Ploidy
 
 
@@ -21,9 +23,7 @@ def panel(tmp_path):
     batch = make_batch(alleles)
     at = batch.sites.position_bp
     ploidy = Ploidy(np.array([0, at[100], at[350]]), slots)
-    write_panel(
-        tmp_path / "p.h5", [batch], samples=names(70), genetic_map=FlatMap(), ploidy=ploidy
-    )
+    write_panel(tmp_path / "p.h5", [batch], samples=names(70), genetic_map=FlatMap(), ploidy=ploidy)
     with Panel.open(tmp_path / "p.h5") as opened:
         yield opened, alleles.reshape(500, -1)
 
@@ -53,6 +53,15 @@ def test_parts_follow_the_ploidy(panel):
     assert np.bincount(middle.haplotype_sample).tolist() == [1 if i == 3 else 2 for i in range(70)]
     assert (middle.num_sites, middle.contig) == (500, "20")
     assert [(start, stop) for start, stop, _ in parts_of(opened, 120, 130)] == [(120, 130)]
+
+
+def test_peers_24_what_cannot_follow_the_ploidy_says_so(panel):
+    opened, _ = panel
+    with pytest.raises(PanelError, match="changes at 20:2000, 20:4500, and an index") as caught:
+        WindowIndex.build(opened)
+    assert "--region" in caught.value.hint
+    with pytest.raises(PanelError, match="and training cannot follow"):
+        require_one_ploidy(opened, "training")
 
 
 def test_a_panel_of_one_ploidy_is_its_own_part(panel_h5):
