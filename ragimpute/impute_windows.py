@@ -25,8 +25,10 @@ from ragimpute.vcf_write import ImputedBlock
 _BYTES_PER_PAIR = 12
 # Bytes for each site of a window beside its carriers and bits: positions, counts, offsets.
 _BYTES_PER_SITE = 96
-# Words and indexes of the typed sites, and what is held while a window is read, beside the window.
+# A window's carriers and bits are held twice while they are read; its typed sites' bits as words,
+# transposed, and once more in the indexes that haplotypes are retrieved by.
 _WINDOW_FACTOR = 2.0
+_TYPED_FACTOR = 4.0
 # Copying takes haplotypes in groups of so many.
 _GROUP = 16
 _MIN_SITES = 1_000
@@ -87,9 +89,13 @@ def clipped(
     ]
 
 
-def max_window_sites(panel: Panel, memory: MemoryPlan) -> int:
-    """Sites of a window that the memory has room for, at the panel's mean density of carriers."""
-    per_site = _BYTES_PER_SITE + _WINDOW_FACTOR * panel.bytes_per_site()
+def max_window_sites(panel: Panel, memory: MemoryPlan, num_typed: int) -> int:
+    """Sites of a window that the memory has room for, at the panel's mean density of carriers.
+
+    ``num_typed`` of the panel's sites are typed.
+    """
+    typed = num_typed / max(1, panel.num_sites) * panel.num_haplotypes / 8
+    per_site = _BYTES_PER_SITE + _WINDOW_FACTOR * panel.bytes_per_site() + _TYPED_FACTOR * typed
     return max(_MIN_SITES, int(memory.window_bytes / per_site))
 
 
@@ -154,6 +160,7 @@ class WindowRun:
         inside = (typed_index >= start) & (typed_index < stop)
         result.typed[typed_index[inside] - start] = True
         mismatch = self.imputer.mismatch_prob(typed_index) if len(typed_index) else None
+        self.watch.lap("impute")
         with Spool(
             columns.num, stop - start, folder=self.folder,
             max_bytes=self.memory.spool_bytes, tile_bytes=self.memory.tile_bytes,
@@ -190,11 +197,13 @@ class WindowRun:
         )  # fmt: skip
         where = np.flatnonzero(seen)
         for at, prob in parts:
+            self.watch.lap("impute")
             place = where[at : at + len(prob)]
             cuts = np.flatnonzero(np.diff(place) > 1) + 1
             for run in np.split(np.arange(len(place)), cuts):
                 spool.put(int(place[run[0]]), prob[run[0] : run[-1] + 1])
             self.watch.lap("dosages")
+        self.watch.lap("impute")
 
     def _batch(self, num_sites: int) -> int:
         """Haplotypes that are imputed at once in a window of so many sites."""

@@ -103,7 +103,7 @@ def test_less_memory_makes_shorter_windows(panel_h5):
     with Panel.open(panel_h5) as panel:
         plan = plan_memory(None, uses_network=False)
         sites = [
-            max_window_sites(panel, replace(plan, window_bytes=size))
+            max_window_sites(panel, replace(plan, window_bytes=size), 600)
             for size in (2**17, 2**21, 2**23)
         ]
         held = panel.haplotypes(0, panel.num_sites)
@@ -123,3 +123,13 @@ def test_the_number_of_targets_does_not_change_their_windows(panel_h5, tmp_path)
     whole, part = read_imputed(tmp_path / "all.bcf"), read_imputed(tmp_path / "few.bcf")
     columns = [whole.samples.index(name) for name in part.samples]
     np.testing.assert_array_equal(whole.dosage[:, columns], part.dosage)
+
+
+@pytest.mark.parametrize("suffix", ["vcf.gz", "bcf", "vcf"])
+def test_the_stages_add_up_to_the_whole(panel_h5, tmp_path, suffix):
+    summary = impute(TARGET, panel_h5, tmp_path / f"x.{suffix}", ne=1e5)
+    stages = {"read", "model", "fit", "copy", "evidence", "load", "network", "dosages", "format",
+              "compress"}  # fmt: skip
+    assert set(summary.seconds) == stages
+    assert sum(summary.seconds.values()) == pytest.approx(summary.wall_seconds, rel=0.02)
+    assert min(summary.seconds.values()) >= 0
