@@ -159,5 +159,5 @@ def test_commands_that_the_recipe_tests(recipe, installed):
 def test_libraries_that_tests_and_builds_need_are_pinned():
     pinned = requirement_names((ROOT / "constraints.txt").read_text().splitlines()[1:])
     extras = PROJECT["optional-dependencies"]
-    needed = requirement_names(PROJECT["dependencies"] + extras["test"] + extras["dev"])
+    needed = requirement_names(PROJECT["dependencies"] + extras["test"] + extras["workflow"] + extras["dev"])
     assert needed - {"ragimpute"} <= pinned
