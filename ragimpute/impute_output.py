@@ -68,7 +68,7 @@ class TypedOnly:
         return cls(target.sites.take(chosen), target.alleles[chosen])
 
     def block(self, rows: slice) -> ImputedBlock:
-        """Some of them, to be written: missing alleles have the frequency of the others."""
+        """One or more of them, to be written; missing alleles have the frequency of the others."""
         called = self.alleles[rows]
         prob = called.astype(np.float32)
         prob[called == -2] = np.nan
@@ -184,7 +184,7 @@ class Outputs:
 
     def close(self) -> None:
         """Write what is left and finish all files."""
-        if self._typed_only is not None:
+        if self._typed_only is not None and self._next < len(self._typed_only.sites):
             rows = slice(self._next, len(self._typed_only.sites))
             self._put(self._typed_only.block(rows))
             self._next = rows.stop
