@@ -266,7 +266,7 @@ def _score(
     alt_count, total = pairs.T
     maf = np.minimum(alt_count, total - alt_count) / total
     alt_is_minor = 2 * alt_count <= total
-    scale = _ploidy_scale(true.ploidy, given, sample_index)
+    highest = _highest_where_haploid(true, given, rows, column, sample_index)
     sums, site, dr2 = Sums(), [], np.full(len(rows), np.nan)
     dr2[column >= 0] = given.dr2[column[column >= 0]]
     counts |= {"missing_truth": 0, "missing_dosage": 0, "out_of_range": 0}
@@ -274,16 +274,18 @@ def _score(
     for start in range(0, len(rows), step):
         block = slice(start, start + step)
         truth = true.dosage[rows[block]].astype(np.float64)
-        dosage = given.dosage[column[block]][:, sample_index].astype(np.float64) * scale
+        ploidy = true.ploidy[rows[block]]  # (m, N)
+        dosage = given.dosage[column[block]][:, sample_index].astype(np.float64)
+        dosage *= _ploidy_scale(ploidy, given.ploidy[column[block]][:, sample_index], highest)
         present = column[block, None] >= 0
-        missing, low, high = np.isnan(dosage), -_TOLERANCE, true.ploidy + _TOLERANCE
+        missing, low, high = np.isnan(dosage), -_TOLERANCE, ploidy + _TOLERANCE
         counts["missing_truth"] += int(np.isnan(truth).sum())
         counts["missing_dosage"] += int((missing & present).sum())
         counts["out_of_range"] += int((((dosage < low) | (dosage > high)) & present).sum())
-        dosage = np.clip(np.where(present & ~missing, dosage, 0.0), 0.0, true.ploidy)
+        dosage = np.clip(np.where(present & ~missing, dosage, 0.0), 0.0, ploidy)
         flip = alt_is_minor[block]
-        dosage, truth = (count_minor(x, flip, true.ploidy) for x in (dosage, truth))
-        site.append(sums.add(dosage, truth, maf[block], true.ploidy))
+        dosage, truth = (count_minor(x, flip, ploidy) for x in (dosage, truth))
+        site.append(sums.add(dosage, truth, maf[block], ploidy))
     for name, what in (
         ("missing_truth", "true genotypes are missing and are not scored"),
         ("missing_dosage", "imputed dosages are missing and count as 0"),
@@ -309,14 +311,29 @@ def _score(
     )
 
 
-def _ploidy_scale(ploidy: np.ndarray, given: Dosages, sample_index: np.ndarray) -> np.ndarray:
-    """Factor (N,) that brings imputed dosages to the truth's ploidy.
+def _highest_where_haploid(
+    true: Dosages, given: Dosages, rows: np.ndarray, column: np.ndarray, sample_index: np.ndarray
+) -> np.ndarray:
+    """The highest dosage that each sample is given where it is truly haploid, shape (N,)."""
+    highest = np.zeros(len(true.samples))
+    step = max(1, _BLOCK_PAIRS // len(true.samples))
+    for start in range(0, len(rows), step):
+        block = slice(start, start + step)
+        single = (true.ploidy[rows[block]] == 1) & (column[block, None] >= 0)
+        if single.any():
+            dosage = given.dosage[column[block]][:, sample_index]
+            found = np.nanmax(np.where(single, dosage, 0.0), axis=0, initial=0.0)
+            highest = np.maximum(highest, found)
+    return highest
+
+
+def _ploidy_scale(ploidy: np.ndarray, found: np.ndarray, highest: np.ndarray) -> np.ndarray:
+    """Factor (m, N) that brings imputed dosages to the truth's ploidy.
 
     A haploid sample may be imputed as homozygous diploid. A file without GT says no ploidy: there,
-    a sample whose dosages never exceed 1 is taken as it is.
+    a sample whose dosages never exceed 1 is taken as it is. ``ploidy`` and ``found`` are the
+    truth's and the imputed file's, ``highest`` (N,) is of :func:`_highest_where_haploid`.
     """
-    highest = np.nanmax(given.dosage, axis=0, initial=0.0)[sample_index]
-    found = given.ploidy[sample_index]
     doubled = (ploidy == 1) & (found == 2) & (highest > 1 + _TOLERANCE)
     halved = (ploidy == 2) & (found == 1)
     return np.where(doubled, 0.5, np.where(halved, 2.0, 1.0))

@@ -85,7 +85,7 @@ def count_minor(dosage: np.ndarray, alt_is_minor: np.ndarray, ploidy: np.ndarray
     alt_is_minor
         Shape (M,), bool.
     ploidy
-        Shape (N,), 1 or 2.
+        Shape (N,) or (M, N), 1 or 2.
 
     Returns
     -------

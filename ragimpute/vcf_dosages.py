@@ -26,7 +26,8 @@ class Dosages:
     dosage
         Shape (M, N), float32, in [0, ploidy]; NaN where unknown.
     ploidy
-        Shape (N,), int8: 1 for samples whose genotypes are all haploid, else 2.
+        Shape (M, N), int8: 1 where the genotype is haploid, else 2. Where it is missing altogether,
+        1 if all others of the sample are haploid.
     dr2
         Shape (M,), float32: INFO/DR2 or else INFO/R2; NaN if absent.
     typed
@@ -83,8 +84,7 @@ class _DosageRows:
         self._dr2: list[float] = []
         self._typed: list[bool] = []
         num_samples = len(reader.samples)
-        self._has_haploid = np.zeros(num_samples, dtype=bool)
-        self._has_diploid = np.zeros(num_samples, dtype=bool)
+        self._haploid: list[np.ndarray] = []  # of each row: 1 haploid, 0 diploid, -1 not known
         self._phased = np.zeros(num_samples, dtype=bool)
         header = reader.header
         self._has_ds, self._has_gt = "DS" in header.formats, "GT" in header.formats
@@ -100,14 +100,13 @@ class _DosageRows:
             return
         given = self._given(variant)
         called = None
+        haploid = np.full(len(reader.samples), -1, np.int8)
         if self._has_gt and (given is None or "GT" in variant.FORMAT):
             called = np.empty((len(reader.samples), 2), np.int8)
             if reader.genotypes(variant, called, self._phased) > len(variant.ALT):
                 raise reader.wrong_allele(variant, called)
-            observed = called[:, 0] >= 0
-            haploid = called[:, 1] == -2
-            self._has_haploid |= haploid & observed
-            self._has_diploid |= ~haploid
+            known = (called >= 0).any(axis=1)
+            haploid = np.where(known, called[:, 1] == -2, haploid).astype(np.int8)
         if given is None and called is None:
             where = f"{variant.CHROM}:{variant.POS}"
             raise InputError(f"{reader.path}, {where}: the record has neither DS nor GT")
@@ -119,6 +118,7 @@ class _DosageRows:
                 row = counted if row is None else np.where(np.isnan(row), counted, row)
             assert row is not None
             self.dosage.append(row)
+            self._haploid.append(haploid)
             self._sites.append((variant.POS, variant.REF, variant.ALT[alt], variant.ID or "."))
             self._dr2.append(self._quality(variant, alt))
             self._typed.append(typed if self._flag != "IMP" else not typed)
@@ -153,7 +153,9 @@ class _DosageRows:
     def result(self) -> Dosages:
         """All that was taken."""
         position, ref, alt, ids = zip(*self._sites, strict=True)
-        haploid = self._has_haploid & ~self._has_diploid
+        haploid = np.stack(self._haploid)  # (M, N)
+        always = (haploid == 1).any(axis=0) & ~(haploid == 0).any(axis=0)
+        haploid = np.where(haploid < 0, always, haploid == 1)
         return Dosages(
             samples=self.reader.samples,
             sites=site_table(self.reader.contig, position, ref, alt, ids),

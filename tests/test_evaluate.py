@@ -247,6 +247,37 @@ def test_pseudo_diploid_dosages_of_haploid_samples(tmp_path):
         assert result.counts["out_of_range"] == 0
 
 
+@pytest.mark.parametrize("written", ["haploid", "doubled"])
+def test_haploid_at_some_sites_alone(tmp_path, written):
+    """As males on chrX; ALT is the panel's common allele everywhere, so that REF is counted."""
+    sites = [(100 * i, "A", "G") for i in range(1, 9)]
+    names = ["s1", "s2", "s3", "s4"]
+    panel = write_vcf(tmp_path / "p.vcf", sites, ["p1", "p2"], [["1|1", "0|1"]] * 8)
+    rng = np.random.default_rng(0)
+    pairs = rng.integers(0, 2, (8, 4, 2))
+    male = np.zeros((8, 4), bool)
+    male[3:6, :2] = True
+    cells, imputed = [], []
+    for i in range(8):
+        cells.append(
+            [f"{a}" if m else f"{a}|{b}" for (a, b), m in zip(pairs[i], male[i], strict=True)]
+        )
+        imputed.append(
+            [
+                (f"{a}:{a}" if written == "haploid" else f"{a}|{a}:{2 * a}")
+                if m
+                else f"{a}|{b}:{a + b}"
+                for (a, b), m in zip(pairs[i], male[i], strict=True)
+            ]
+        )
+    truth = write_vcf(tmp_path / "t.vcf", sites, names, cells)
+    given = write_vcf(tmp_path / "i.vcf", sites, names, imputed, formats="GT:DS")
+    result = evaluate(truth, given, panel)
+    assert result.overall.r2 == pytest.approx(1)
+    assert result.overall.concordance == 1
+    assert result.counts["out_of_range"] == 0
+
+
 def test_missing_samples_are_named(tmp_path):
     truth, _, panel = small(tmp_path)
     cells = [["0", "1"]] * 4

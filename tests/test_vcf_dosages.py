@@ -29,7 +29,7 @@ def test_dosages(make_vcf):
     expected = [[0.9, 0.75], [0.25, 0.5], [1.5, 0.5], [1, 0], [np.nan, 0.5]]
     np.testing.assert_allclose(found.dosage, expected, rtol=1e-6)
     assert found.dosage.dtype == np.float32
-    assert found.ploidy.tolist() == [2, 1]
+    assert found.ploidy.tolist() == [[2, 1]] * 5
     np.testing.assert_allclose(found.dr2, [0.5, 0.1, 0.2, np.nan, np.nan], rtol=1e-6)
     assert found.typed.tolist() == [False, True, True, True, True]
 
