@@ -159,5 +159,48 @@ def test_commands_that_the_recipe_tests(recipe, installed):
 def test_libraries_that_tests_and_builds_need_are_pinned():
     pinned = requirement_names((ROOT / "constraints.txt").read_text().splitlines()[1:])
     extras = PROJECT["optional-dependencies"]
-    needed = requirement_names(PROJECT["dependencies"] + extras["test"] + extras["workflow"] + extras["dev"])
+    needed = requirement_names(
+        PROJECT["dependencies"] + extras["test"] + extras["workflow"] + extras["dev"]
+    )
     assert needed - {"ragimpute"} <= pinned
+
+
+def test_dockerfile_copies_what_is_there_and_installs_the_wheel():
+    """It cannot be built without a daemon: what can be said of it by reading."""
+    text = (ROOT / "packaging" / "Dockerfile").read_text()
+    steps = re.findall(r"^(FROM|ARG|RUN|COPY|ENV|WORKDIR|CMD) ", text, flags=re.MULTILINE)
+    assert steps.count("FROM") == 2
+    copied = re.findall(r"^COPY (?!--from)(\S+) ", text, flags=re.MULTILINE)
+    assert copied == [".", "constraints.txt"]
+    assert all((ROOT / name).exists() for name in copied)
+    assert f"docker build -t ragimpute:{__version__} " in text
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    assert not {"ragimpute", "models", "pyproject.toml", "README.md", "LICENSE"} & set(ignored)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_of_each_shell(shell, installed):
+    """What a shell asks for when the tab key is pressed."""
+    shown = subprocess.run(
+        [sys.executable, "-m", "ragimpute", "--show-completion", shell], cwd=installed,
+        capture_output=True, text=True, check=True,
+        env=os.environ | {"PYTHONPATH": str(installed),
+                          "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
+    )  # fmt: skip
+    assert f"_RAGIMPUTE_COMPLETE=complete_{shell}" in shown.stdout
+    asked = {
+        "bash": {"COMP_WORDS": "ragimpute imp", "COMP_CWORD": "1"},
+        "zsh": {"_TYPER_COMPLETE_ARGS": "ragimpute imp"},
+        "fish": {
+            "_TYPER_COMPLETE_ARGS": "ragimpute imp",
+            "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        },
+    }[shell]
+    answer = subprocess.run(
+        [sys.executable, "-m", "ragimpute"], cwd=installed, capture_output=True, text=True,
+        check=False,
+        env=os.environ | asked | {"PYTHONPATH": str(installed),
+                                  "_RAGIMPUTE_COMPLETE": f"complete_{shell}"},
+    )  # fmt: skip
+    assert "impute" in answer.stdout, answer.stderr
+    assert "prepare" not in answer.stdout

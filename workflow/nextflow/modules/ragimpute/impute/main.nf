@@ -1,0 +1,57 @@
+process RAGIMPUTE_IMPUTE {
+    tag "${meta.id}"
+    label 'process_medium'
+
+    conda "${moduleDir}/environment.yml"
+    container 'ragimpute:0.1.0'
+
+    input:
+    tuple val(meta), path(target_vcf), path(target_index), path(samples_file), path(panel), path(panel_index), val(region)
+
+    output:
+    tuple val(meta), path("*.{vcf,vcf.gz,bcf}"), emit: vcf
+    tuple val(meta), path("*.{tbi,csi}"), emit: index, optional: true
+    tuple val(meta), path("*.html"), emit: report
+    path "versions.yml", emit: versions
+
+    when:
+    task.ext.when == null || task.ext.when
+
+    script:
+    def args = task.ext.args ?: ""
+    def prefix = task.ext.prefix ?: "${meta.id}.imputed"
+    def suffix = task.ext.suffix ?: "vcf.gz"
+    def index_cmd = panel_index ? "--index ${panel_index}" : ""
+    def samples_cmd = samples_file ? "--samples-file ${samples_file}" : ""
+    def region_cmd = region ? "--region ${region}" : ""
+    """
+    ragimpute impute \\
+        ${target_vcf} \\
+        --panel ${panel} \\
+        ${index_cmd} \\
+        ${samples_cmd} \\
+        ${region_cmd} \\
+        ${args} \\
+        --threads ${task.cpus} \\
+        --report ${prefix}.html \\
+        --output ${prefix}.${suffix}
+
+    cat <<-END_VERSIONS > versions.yml
+    "${task.process}":
+        ragimpute: \$(ragimpute --version | sed 's/ragimpute //')
+    END_VERSIONS
+    """
+
+    stub:
+    def prefix = task.ext.prefix ?: "${meta.id}.imputed"
+    def suffix = task.ext.suffix ?: "vcf.gz"
+    """
+    echo "" | gzip > ${prefix}.${suffix}
+    touch ${prefix}.${suffix}.tbi ${prefix}.html
+
+    cat <<-END_VERSIONS > versions.yml
+    "${task.process}":
+        ragimpute: \$(ragimpute --version | sed 's/ragimpute //')
+    END_VERSIONS
+    """
+}
