@@ -119,7 +119,7 @@ def _describe_panel(path: Path, panel: Any) -> Rows:
     ]
     of_type = np.bincount(panel.site_type, minlength=len(panel.site_types)).tolist()
     types = [f"{n:,} {name}" for name, n in zip(panel.site_types, of_type, strict=True) if n]
-    minor_count = np.minimum(panel.alt_count, panel.num_haplotypes - panel.alt_count)
+    maf = np.minimum(panel.af, 1 - panel.af)
     rows = [
         ("kind", "panel"),
         ("contig", panel.contig + length),
@@ -130,8 +130,15 @@ def _describe_panel(path: Path, panel: Any) -> Rows:
     if panel.num_sites:
         rows += [
             ("range", f"{positions[0]:,} - {positions[-1]:,} bp, {cm[-1] - cm[0]:.3f} cM"),
-            ("MAF <= 0.01", f"{int((100 * minor_count <= panel.num_haplotypes).sum()):,} sites"),
+            ("MAF <= 0.01", f"{int((np.round(maf, 7) <= 0.01).sum()):,} sites"),
         ]
+    if len(panel.ploidy_start) > 1:
+        sizes = panel.ploidy_present.sum(axis=1).tolist()
+        parts = [
+            f"{size:,} from {positions[start]:,} on"
+            for size, start in zip(sizes, panel.ploidy_start.tolist(), strict=True)
+        ]
+        rows.append(("haplotypes", ", ".join(parts)))
     return [
         *rows,
         ("windows", f"{len(panel.windows):,}"),

@@ -272,7 +272,17 @@ def impute_section(summary: ImputeSummary) -> Section:
     settings = [(words(key), setting(value)) for key, value in summary.settings.items()]
     section.pairs = [
         ("Files", files),
-        ("Target", [*((name, f"{n:,}") for name, n in named.items()), *extra]),
+        (
+            "Target",
+            [
+                *(
+                    summary.qc.rows()
+                    if summary.qc is not None
+                    else [(name, f"{n:,}") for name, n in named.items()]
+                ),
+                *extra,
+            ],
+        ),
         ("Settings", settings),
         ("Versions", list(summary.versions.items())),
     ]

@@ -8,6 +8,7 @@ import json
 import h5py
 import numpy as np
 import pytest
+from panel_fixtures import FlatMap, make_batch, names
 from test_allel_hdf5 import write_call_set
 
 from ragimpute import example
@@ -17,6 +18,8 @@ from ragimpute.errors import InputError, ModelError, PanelError
 from ragimpute.index import build_index
 from ragimpute.info import describe
 from ragimpute.model.bert_rag import build
+from ragimpute.panel import write_panel
+from ragimpute.panel_ploidy import Ploidy
 from ragimpute.prepare import prepare
 
 
@@ -204,3 +207,18 @@ def test_what_it_is_not(tmp_path):
     cut.write_bytes(gzip.compress(b"x" * 1000)[:12])
     with pytest.raises(InputError, match="gzip"):
         describe(cut)
+
+
+def test_a_panel_whose_ploidy_changes(tmp_path):
+    alleles = np.random.default_rng(1).integers(0, 2, (30, 5, 2)).astype(np.int8)
+    alleles[10:20, 2, 1] = -2
+    slots = np.ones((3, 5, 2), bool)
+    slots[1, 2, 1] = False
+    batch = make_batch(alleles)
+    at = batch.sites.position_bp
+    write_panel(
+        tmp_path / "x.h5", [batch], samples=names(5), genetic_map=FlatMap(),
+        ploidy=Ploidy(np.array([0, at[10], at[20]]), slots),
+    )  # fmt: skip
+    rows = dict(describe(tmp_path / "x.h5"))
+    assert rows["haplotypes"] == "10 from 1,000 on, 9 from 1,100 on, 10 from 1,200 on"

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from report_fixtures import evaluation, summary
 
+from ragimpute.match import FATES
 from ragimpute.metrics import MAF_BINS
+from ragimpute.qc import NOTED, QcSummary
 from ragimpute.report_sections import (
     Section,
     duration,
@@ -98,3 +100,18 @@ def test_plots_are_numbered_and_may_be_absent():
         section.plot(bars({"a": 1.0}, x="s", texts=["1"]), "bars", "a caption", "one bar")
     assert ['id="x-f1-' in f["svg"] for f in section.figures] == [True, False]
     assert ['id="x-f2-' in f["svg"] for f in section.figures] == [False, True]
+
+
+def test_an_imputation_shows_the_counts_of_its_target():
+    fates = dict.fromkeys(FATES, 0) | {"matched": 90, "flipped": 7, "star": 3}
+    noted = dict.fromkeys(NOTED, 0) | {"filter_set": 4}
+    tally = {"found": 5, "other_strand": 2, "left_out": 1}
+    qc = QcSummary(100, 0.97, fates, tally, noted, {"a": 0.4, "b": 1.0})
+    pairs = dict(impute_section(summary(qc=qc)).pairs)
+    shown = dict(pairs["Target"])
+    assert shown["reference overlap"] == "97.00%"
+    assert (shown["match"], shown["strand flip"], shown["noted: FILTER set"]) == ("90", "7", "4")
+    assert shown["filtered: alleles *"] == "3"
+    assert shown["A/T, C/G, turned to the panel's strand"] == "2"
+    assert shown["samples with call rate < 50 %"] == "1"
+    assert "sites typed" in shown
