@@ -10,19 +10,23 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
+import numba
 import numpy as np
 
 from ragimpute.sites import Sites
 from ragimpute.vcf_fields import FLAGS, INFOS, dictionary
-from ragimpute.vcf_text import SCALE
+from ragimpute.vcf_text import CODES, SCALE
 
 _FLOAT_MISSING, FLOAT_END = 0x7F800001, 0x7F800002
 INT8_END = 0x81
 _INT8, _INT32, _FLOAT, _CHAR = 1, 3, 5, 7
 _RECORD = struct.Struct("<IIiiiIHHI")  # lengths, CHROM, POS, rlen, QUAL, counts
 
-_FLOATS = (np.arange(2 * SCALE + 1) / SCALE).astype("<f4")  # of each number of thousandths
+# Of each number of thousandths, the bits of its float32.
+_WORDS = (np.arange(2 * SCALE + 1) / SCALE).astype("<f4").view("<u4")
+_NUMBERS = {"DS": 1, "GP": 3, "HDS": 2, "LDS": 2, "AP1": 1, "AP2": 1}
 
 
 def bcf_header(text: str) -> bytes:
@@ -147,51 +151,79 @@ class BcfEncoder:
 
     def _values(self, allele_prob: np.ndarray, called: np.ndarray) -> list[tuple[str, np.ndarray]]:
         """Each field's values, shape (m, N, numbers), uint8 or little-endian float32."""
-        p = allele_prob.astype(np.float64)
-        haploid = np.isnan(p[:, :, 1]) | (called[:, :, 1] == -2)
-        p[:, :, 1][haploid] = 0
-        if not ((p >= 0) & (p <= 1)).all():
-            raise ValueError("allele_prob must be in [0, 1], with NaN only in [..., 1]")
-        p1, p2 = p[:, :, 0], p[:, :, 1]
-        h = _thousandths(p)
+        num_sites, num_samples, _ = allele_prob.shape
+        prob = np.ascontiguousarray(allele_prob, np.float32)
+        called = np.ascontiguousarray(called, np.int8)
         made = []
         for name in self._formats:
             if name == "GT":
-                made.append((name, _genotype_bytes(p, called, haploid)))
-                continue
-            if name == "DS":
-                values = _thousandths(p1 + p2)[:, :, None]
-            elif name == "GP":
-                g0, g2 = _thousandths((1 - p1) * (1 - p2)), _thousandths(p1 * p2)
-                g1 = np.maximum(0, SCALE - g0 - g2)
-                g0 = np.where(haploid, SCALE - h[:, :, 0], g0)
-                g1 = np.where(haploid, h[:, :, 0], g1)
-                values = np.stack([g0, g1, g2], axis=2)
-            elif name in ("HDS", "LDS"):
-                values = h
+                genotypes = np.empty((num_sites, num_samples, 2), np.uint8)
+                good = _fill_genotypes(prob, called, genotypes)
+                made.append((name, genotypes))
             else:
-                values = h[:, :, :1] if name == "AP1" else h[:, :, 1:]
-            floats = _FLOATS[values]
-            if name in ("GP", "HDS", "LDS"):
-                floats.view("<u4")[:, :, -1][haploid] = FLOAT_END
-            elif name == "AP2":
-                floats.view("<u4")[:, :, -1][haploid] = _FLOAT_MISSING
-            made.append((name, floats))
+                words = np.empty((num_sites, num_samples, _NUMBERS[name]), "<u4")
+                good = _fill_field(prob, called, CODES[name], _WORDS, words)
+                made.append((name, words.view("<f4")))
+            if not good:
+                raise ValueError("allele_prob must be in [0, 1], with NaN only in [..., 1]")
         return made
 
 
-def _thousandths(p: np.ndarray) -> np.ndarray:
-    """As the text is rounded."""
-    return (p * SCALE + 0.5).astype(np.int32)
+@numba.njit(cache=True, nogil=True)
+def _fill_genotypes(prob, called, out):
+    """GT as BCF codes it; returns whether all probabilities are such."""
+    good = True
+    for i in range(prob.shape[0]):
+        for j in range(prob.shape[1]):
+            p1, p2 = prob[i, j, 0], prob[i, j, 1]
+            c1, c2 = called[i, j, 0], called[i, j, 1]
+            haploid = np.isnan(p2) or c2 == -2
+            good &= p1 >= 0 and p1 <= 1 and (haploid or (p2 >= 0 and p2 <= 1))
+            a1 = c1 if c1 >= 0 else np.int8(p1 > 0.5)
+            a2 = c2 if c2 >= 0 else np.int8(p2 > 0.5)
+            out[i, j, 0] = (a1 + 1) << 1
+            out[i, j, 1] = INT8_END if haploid else ((a2 + 1) << 1) | 1  # phased
+    return good
 
 
-def _genotype_bytes(p: np.ndarray, called: np.ndarray, haploid: np.ndarray) -> np.ndarray:
-    """GT as BCF codes it, shape (m, N, 2), uint8."""
-    alleles = np.where(called >= 0, called, p > 0.5)
-    coded = ((alleles + 1) << 1).astype(np.uint8)
-    coded[:, :, 1] |= 1  # phased
-    coded[:, :, 1][haploid] = INT8_END
-    return coded
+@numba.njit(cache=True, nogil=True)
+def _fill_field(prob: Any, called: Any, code: Any, words: Any, out: Any) -> Any:
+    """The numbers of another field, as bits of float32; returns whether all are probabilities."""
+    end, missing = np.uint32(FLOAT_END), np.uint32(_FLOAT_MISSING)
+    good = True
+    for i in range(prob.shape[0]):
+        for j in range(prob.shape[1]):
+            p1: Any = np.float64(prob[i, j, 0])
+            p2: Any = np.float64(prob[i, j, 1])
+            haploid = np.isnan(p2) or called[i, j, 1] == -2
+            if haploid:
+                p2 = 0.0
+            if not (p1 >= 0 and p1 <= 1 and p2 >= 0 and p2 <= 1):
+                good = False
+                continue
+            if code == 1:
+                out[i, j, 0] = words[np.int64((p1 + p2) * SCALE + 0.5)]
+                continue
+            h1 = np.int64(p1 * SCALE + 0.5)
+            h2 = np.int64(p2 * SCALE + 0.5)
+            if code == 2 and haploid:
+                out[i, j, 0] = words[SCALE - h1]
+                out[i, j, 1] = words[h1]
+                out[i, j, 2] = end
+            elif code == 2:
+                g0 = np.int64((1 - p1) * (1 - p2) * SCALE + 0.5)
+                g2 = np.int64(p1 * p2 * SCALE + 0.5)
+                out[i, j, 0] = words[g0]
+                out[i, j, 1] = words[max(0, SCALE - g0 - g2)]
+                out[i, j, 2] = words[g2]
+            elif code == 3:
+                out[i, j, 0] = words[h1]
+                out[i, j, 1] = end if haploid else words[h2]
+            elif code == 4:
+                out[i, j, 0] = words[h1]
+            else:
+                out[i, j, 0] = missing if haploid else words[h2]
+    return good
 
 
 def _integer(value: int) -> bytes:
