@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from ragimpute import cli_impute, cli_merge, cli_plan  # noqa: F401  # register their commands
+from ragimpute import cli_impute, cli_merge, cli_phase, cli_plan  # noqa: F401  # register their commands
 from ragimpute.cli_app import (
     DeviceOption,
     ForceOption,
@@ -254,7 +254,18 @@ def demo(
 
 
 #: As --help lists them: in the order of a first session.
-ORDER = ("prepare", "index", "train", "plan", "impute", "merge", "evaluate", "info", "demo")
+ORDER = (
+    "prepare",
+    "index",
+    "train",
+    "plan",
+    "phase",
+    "impute",
+    "merge",
+    "evaluate",
+    "info",
+    "demo",
+)
 app.registered_commands.sort(key=lambda command: ORDER.index(command_name(command)))
 
 

@@ -57,6 +57,13 @@ ForceOption = Annotated[bool, typer.Option("--force", help="Replace an existing 
 DeviceOption = Annotated[
     str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where the network runs.")
 ]
+WithTargetsOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--phase-with-targets/--phase-without-targets",
+        help="Phase by the other samples too; else where the panel has up to 5,000 haplotypes.",
+    ),
+]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random choice.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
 

@@ -16,6 +16,7 @@ from ragimpute.cli_app import (
     RegionOption,
     SeedOption,
     ThreadsOption,
+    WithTargetsOption,
     app,
     command_line,
     parse_region,
@@ -35,7 +36,9 @@ _BY_REGION = (
     epilog="Example:  ragimpute impute target.vcf.gz --panel panel.h5 -o imputed.vcf.gz -t 4",
 )
 def impute(
-    target: Annotated[Path, typer.Argument(help="Phased VCF/BCF to impute.")],
+    target: Annotated[
+        Path, typer.Argument(help="VCF/BCF to impute; unphased genotypes are phased first.")
+    ],
     panel: Annotated[
         Path, typer.Option("--panel", "-p", metavar="FILE", help="panel.h5, or a phased VCF/BCF.")
     ],
@@ -69,6 +72,10 @@ def impute(
         ),
     ] = "frequency",
     par: ParOption = None,
+    phased_only: Annotated[
+        bool, typer.Option("--phased-only", help="Refuse unphased genotypes.")
+    ] = False,
+    with_targets: WithTargetsOption = None,
     qc_only: Annotated[
         bool, typer.Option("--qc-only", help="Compare target and panel, impute nothing.")
     ] = False,
@@ -117,7 +124,7 @@ def impute(
     ] = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Impute a phased target from a panel: dosages for every panel site."""
+    """Impute a target from a panel: dosages for every panel site."""
     if palindromes not in ("frequency", "keep", "drop"):
         raise typer.BadParameter(f"--palindromes {palindromes} is not frequency, keep or drop")
     if out is None and not qc_only:
@@ -141,6 +148,7 @@ def impute(
         return
     from ragimpute.impute import impute as run
     from ragimpute.impute_output import OutputOptions
+    from ragimpute.phase_target import PhaseOptions
 
     if report is not None:
         inputs = {"target input": target, "panel input": panel, "map input": genetic_map}
@@ -155,6 +163,7 @@ def impute(
             max_memory=None if max_memory is None else parse_size(max_memory),
             progress=progress, command=command_line(without=_BY_REGION), target_options=taken,
             output_options=OutputOptions(min_r2, typed_only, sites, empirical),
+            phase_options=PhaseOptions(phased_only, with_targets),
         )  # fmt: skip
     if report is not None:
         from ragimpute.report import render_impute

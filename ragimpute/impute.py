@@ -24,6 +24,7 @@ from ragimpute.memory import plan_memory
 from ragimpute.outputs import check_output
 from ragimpute.panel import Panel
 from ragimpute.panel_part import PanelPart, parts_of
+from ragimpute.phase_target import PhaseOptions, num_unphased, phase_match
 from ragimpute.sites import Region
 from ragimpute.vcf_fields import check_choice
 from ragimpute.vcf_write import output_kind
@@ -54,13 +55,14 @@ def impute(
     command: str | None = None,
     target_options: TargetOptions | None = None,
     output_options: OutputOptions | None = None,
+    phase_options: PhaseOptions | None = None,
 ) -> ImputeSummary:
-    """Impute a phased target from a panel and write a VCF or BCF.
+    """Impute a target from a panel and write a VCF or BCF; unphased genotypes are phased first.
 
     Parameters
     ----------
     target, panel, out
-        Phased VCF/BCF; panel.h5 or a phased VCF/BCF, which is prepared on the fly; the output, of
+        VCF/BCF; panel.h5 or a phased VCF/BCF, which is prepared on the fly; the output, of
         the kind that its suffix says ("-": VCF to standard output).
     index
         A folder that ``ragimpute index`` made, or None to retrieve without one.
@@ -90,6 +92,8 @@ def impute(
         Which of the target's samples and records are used.
     output_options
         What is written beside the imputed sites, or left out of them.
+    phase_options
+        What unphased genotypes are phased against, or that they are refused.
 
     Raises
     ------
@@ -98,6 +102,7 @@ def impute(
     """
     summary = ImputeSummary(str(out), str(panel), str(target), str(model))
     taken, extra = target_options or TargetOptions(), output_options or OutputOptions()
+    phasing = phase_options or PhaseOptions()
     output_kind(out)
     check_choice(fields)
     inputs = {"target input": target, "panel input": panel, "map input": genetic_map}
@@ -113,10 +118,18 @@ def impute(
         given, shared = take_target(
             target, source, region, taken, summary, buffer_cm=buffer_cm, threads=threads
         )
-        require_phase(target, given)
+        if phasing.phased_only:
+            require_phase(target, given)
         warn_of_target(summary, given, source, shared, start, stop)
         ploidy = ploidy_of(given, source, shared, taken.par)
         watch.lap("read")
+        if num_unphased(shared):
+            shared, said = phase_match(
+                target, given, shared, source, phasing, seed=seed, threads=threads,
+                progress=report,
+            )  # fmt: skip
+            summary.settings.update(said)
+            watch.lap("phase")
 
         parts = parts_of(source, start, stop)
         imputers = [

@@ -83,7 +83,7 @@ class ImputeSummary:
         """Names and values for a summary."""
         untyped = ~self.typed
         mean = f"{self.dr2[untyped].mean():.4f}" if untyped.any() else "no untyped site"
-        chosen = ("ne", "err", "states", "correction")
+        chosen = ("phasing", "ne", "err", "states", "correction")
         return [
             ("output", self.out),
             ("samples", f"{self.num_samples:,}"),

@@ -176,7 +176,7 @@ def require_phase(path: str | Path, target: Target) -> None:
             f"target {path} is not phased: {int(loose.sum())} unphased heterozygous genotypes, "
             f"the first at {target.sites.contig}:{target.sites.position_bp[site]} in sample "
             f"{target.samples[sample]}",
-            hint="phase it against the panel first, e.g. with Beagle, SHAPEIT or Eagle",
+            hint="leave out --phased-only, and it is phased against the panel first",
         )
 
 

@@ -160,7 +160,7 @@ BAD = {
         "REF/ALT",
     ),
     "unphased target": (
-        lambda d: edit(d / "target.vcf", columns(unphase)), PLAIN,
+        lambda d: edit(d / "target.vcf", columns(unphase)), (*PLAIN, "--phased-only"),
         r"not phased: .* first at 20:\d+ in sample", "phase",
     ),
     "region elsewhere": (
