@@ -124,12 +124,13 @@ def match_sites(
     row = np.array([taken[site] for site in panel_index.tolist()], dtype=np.int64)
     alleles = target.alleles[row]
     turned = np.array([fates[i] in _TURNED for i in row.tolist()], dtype=bool)
-    alleles = np.where(turned[:, None, None] & (alleles >= 0), 1 - alleles, alleles)
+    exchanged = alleles[turned]
+    alleles[turned] = np.where(exchanged >= 0, 1 - exchanged, exchanged)
     number = {fate: i for i, fate in enumerate(FATES)}
     counted = Counter(fates)
     return Match(
         panel_index,
-        alleles.astype(np.int8),
+        alleles,
         target.phased[row],
         row,
         np.array([number[fate] for fate in fates], dtype=np.uint8),

@@ -119,14 +119,17 @@ def summarise(target: Target, panel: Panel, match: Match) -> QcSummary:
     present = observed.copy()
     for first in range(0, len(sites), _ROWS_AT_ONCE):
         alleles = target.alleles[first : first + _ROWS_AT_ONCE]
-        called, there = alleles >= 0, alleles != -2
-        num_called, num_alt = called.sum(axis=(1, 2)), (alleles == 1).sum(axis=(1, 2))
+        alleles = alleles.reshape(len(alleles), -1)  # (m, 2 N)
+        called = alleles >= 0
+        there = alleles != -2
+        num_called = np.count_nonzero(called, axis=1)
+        num_alt = np.count_nonzero(alleles == 1, axis=1)
         noted["monomorphic"] += int(((num_alt == 0) | (num_alt == num_called)).sum())
         noted["alt_above_half"] += int((2 * num_alt > num_called).sum())
-        rate = num_called / np.maximum(1, there.sum(axis=(1, 2)))
+        rate = num_called / np.maximum(1, np.count_nonzero(there, axis=1))
         noted["low_call_rate"] += int((rate < LOW_SITE_CALL_RATE).sum())
-        observed += called.sum(axis=(0, 2))
-        present += there.sum(axis=(0, 2))
+        observed += np.count_nonzero(called, axis=0).reshape(-1, 2).sum(axis=1)
+        present += np.count_nonzero(there, axis=0).reshape(-1, 2).sum(axis=1)
     rates = (observed / np.maximum(1, present)).tolist() if len(sites) else []
     return QcSummary(
         num_records=len(sites) + len(target.left_out),
