@@ -93,6 +93,10 @@ class CopyingNetConfig(_Group):
     num_heads: int = Field(default=4, ge=1)
     doubt: float = Field(default=0.01, gt=0, lt=0.5)
     max_context: int = Field(default=64, ge=2)  # sites in doubt that see each other
+    # States that are read one by one, half of them carriers, half others; 0: none.
+    num_set_tokens: int = Field(default=0, ge=0, le=48, multiple_of=2)
+    set_dim: int = Field(default=24, ge=4)
+    set_heads: int = Field(default=4, ge=1)
 
 
 class HeadsConfig(_Group):

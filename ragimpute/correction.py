@@ -14,6 +14,8 @@ from ragimpute.copying import Window
 from ragimpute.errors import InputError
 
 _ROWS_AT_ONCE = 1 << 16
+# A row of tokens is many numbers: so many fewer rows at once, which then stay in the cache.
+_ROWS_PER_TOKENS = 64
 
 
 def choose_device(name: str) -> torch.device:
@@ -87,6 +89,7 @@ def correct(
     evidence: np.ndarray,
     prob: np.ndarray,
     *,
+    tokens: np.ndarray | None = None,
     device: str = "cpu",
     threads: int = 1,
 ) -> None:
@@ -104,6 +107,8 @@ def correct(
         Shape (pairs, F), float32.
     prob
         Shape (n, core sites), float32, P(ALT); where the residual is 0 it stays as it is.
+    tokens
+        Shape (pairs, S, C), int16, where the network reads states.
     device
         See :func:`choose_device`.
     threads
@@ -117,17 +122,20 @@ def correct(
     where = choose_device(device)
     residual.to(where)
     x = torch.from_numpy(evidence)
+    states = torch.from_numpy(tokens) if tokens is not None else None
     with one_thread_each(threads, where) as pool:
         if residual.distance is None:
+            step = _ROWS_AT_ONCE if states is None else _ROWS_AT_ONCE // _ROWS_PER_TOKENS
 
             def rows_from(i: int) -> torch.Tensor:
+                these = None if states is None else states[i : i + step].to(where)
                 with torch.inference_mode():
-                    return residual(x[i : i + _ROWS_AT_ONCE].to(where)).cpu()
+                    return residual(x[i : i + step].to(where), tokens=these).cpu()
 
-            parts = pool.map(rows_from, range(0, len(x), _ROWS_AT_ONCE))
+            parts = pool.map(rows_from, range(0, len(x), step))
             change = torch.cat(list(parts)).numpy()
         else:
-            change = _in_context(loaded, residual, window, pairs, x, where, pool)
+            change = _in_context(loaded, residual, window, pairs, x, states, where, pool)
     h, u = pairs[:, 0], pairs[:, 1]
     minor = window.haplotypes.alt_is_minor[window.core[0] : window.core[1]][u]
     change = np.where(minor, change, -change).astype(np.float64)
@@ -142,6 +150,7 @@ def _in_context(
     window: Window,
     pairs: np.ndarray,
     x: torch.Tensor,
+    states: torch.Tensor | None,
     where: torch.device,
     pool: ThreadPoolExecutor,
 ) -> np.ndarray:
@@ -149,14 +158,16 @@ def _in_context(
     index = split_sequences(pairs[:, 0], loaded.config.model.copying.max_context)
     cm = torch.from_numpy(window.position_cm[window.core[0] + pairs[:, 1]].astype(np.float32))
     change = torch.zeros(len(x))
-    step = max(1, _ROWS_AT_ONCE // (4 * index.shape[1]))
+    rows = _ROWS_AT_ONCE // (4 if states is None else _ROWS_PER_TOKENS)
+    step = max(1, rows // index.shape[1])
 
     def sequences_from(first: int) -> None:
         part = torch.from_numpy(index[first : first + step])
         pad = part < 0
         at = part.clamp_min(0)
+        these = None if states is None else states[at].to(where)  # (B, L, S, C)
         with torch.inference_mode():
-            y = residual(x[at].to(where), cm[at].to(where), pad.to(where)).cpu()
+            y = residual(x[at].to(where), cm[at].to(where), pad.to(where), these).cpu()
         change[at[~pad]] = y[~pad]
 
     list(pool.map(sequences_from, range(0, len(index), step)))

@@ -53,7 +53,7 @@ _GROUPS = 2 * LANES
 # Columns of a table of the most probable states: posterior mass, whether it is a carrier, how far
 # the match reaches from the typed site on the left (to the left: one and two mismatches) and from
 # the one on the right; cM.
-_MASS, _CARRIER, _REACH = 0, 1, 2
+_MASS, CARRIER, REACH = 0, 1, 2
 
 
 def padded(num_states: int) -> int:
@@ -232,7 +232,7 @@ def _find_ends(s, t, states, rows, target, observed, num_typed, ends):
 
 
 @inlined
-def _reach(s, t, states, rows, target, observed, typed_cm, ends, reach):
+def find_reach(s, t, states, rows, target, observed, typed_cm, ends, reach):
     """How far a state's match reaches around the interval right of typed site t, into ``reach``.
 
     cM from the typed site on the left to the first and the second mismatch on the left, and from
@@ -275,7 +275,7 @@ def describe_interval(
 
     ``key`` (padded K,) times ``scale``: posterior masses f b, -1 where there is no state. ``table``
     (NUM_TOP, 6) gets a row for each of the most probable; ``whole`` the sum of the masses, the
-    effective number of states, and the typed sites per cM around. ``ends`` (K, 4): see ``_reach``.
+    effective number of states, the typed sites per cM around. ``ends`` (K, 4): see find_reach.
     """
     here = states[max(t, 0) // WORD if states.shape[0] > 1 else 0]
     total, effective = _group_maxima(key, few)
@@ -283,7 +283,7 @@ def describe_interval(
     for i in range(num_top):
         s = top[i]
         table[i, _MASS] = key[s] * scale
-        _reach(s, t, states, rows, target, observed, typed_cm, ends[s], table[i, _REACH:])
+        find_reach(s, t, states, rows, target, observed, typed_cm, ends[s], table[i, REACH:])
     low = max(t - 5, 0)
     high = min(t + 6, typed_cm.shape[0] - 1)
     whole[0] = total * scale
@@ -359,31 +359,31 @@ def describe_site(
     is_list = row[site] < 0
     if is_list:
         for i in range(num_top):
-            table[i, _CARRIER] = 0.0
+            table[i, CARRIER] = 0.0
         for i in range(count):
             s = listed[i]
             if stamp[s] >= stamp_id:
-                table[stamp[s] - stamp_id, _CARRIER] = 1.0
+                table[stamp[s] - stamp_id, CARRIER] = 1.0
             elif f[s, lane] > np.float32(0.0):
-                _reach(s, t, states, rows, target, observed, typed_cm, ends[s], reach)
+                find_reach(s, t, states, rows, target, observed, typed_cm, ends[s], reach)
                 _add_match(reach, left_cm, right_cm, key[s] * scales[0], best[0], weighted[0])
     else:
         for i in range(num_top):
             h = here[top[i]]
             word = bits[row[site], h >> 6]
-            table[i, _CARRIER] = np.float64((word >> np.uint64(h & 63)) & np.uint64(1))
+            table[i, CARRIER] = np.float64((word >> np.uint64(h & 63)) & np.uint64(1))
     num_carriers = 0
     best_mass = 0.0
     top_sum = 0.0
     most = 0.0
     for i in range(num_top):
         most = max(most, table[i, _MASS])
-        side = 0 if table[i, _CARRIER] > 0.0 else 1
+        side = 0 if table[i, CARRIER] > 0.0 else 1
         if side == 0:
             num_carriers += 1
             best_mass = max(best_mass, table[i, _MASS])
         top_sum += table[i, _MASS]
-        _add_match(table[i, _REACH:], left_cm, right_cm, table[i, _MASS], best[side],
+        _add_match(table[i, REACH:], left_cm, right_cm, table[i, _MASS], best[side],
                    weighted[side])  # fmt: skip
     best_rank = NUM_TOP
     if num_carriers > 0:  # equally probable states come in no order that means anything

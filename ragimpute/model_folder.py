@@ -61,9 +61,13 @@ def input_fingerprint(config: RunConfig) -> str:
     if not is_copying(config):
         return "tokens-1"
     from ragimpute.evidence import FEATURES
+    from ragimpute.evidence_tokens import TOKEN_FEATURES
 
-    digest = hashlib.sha256(",".join(FEATURES).encode()).hexdigest()[:12]
-    return f"evidence-{len(FEATURES)}-{digest}"
+    names: tuple[str, ...] = FEATURES
+    if config.model.copying.num_set_tokens:
+        names += TOKEN_FEATURES
+    digest = hashlib.sha256(",".join(names).encode()).hexdigest()[:12]
+    return f"evidence-{len(names)}-{digest}"
 
 
 def open_folder(name_or_path: str | Path) -> ModelFolder:

@@ -1,4 +1,4 @@
-"""Every feature of :data:`ragimpute.evidence.FEATURES` by plain loops, for the tests.
+"""Every feature of :data:`ragimpute.evidence.FEATURES`, and tokens, by plain loops, for the tests.
 
 Where the names in FEATURES leave room, this is how they are read:
 
@@ -72,9 +72,7 @@ def describe(
     total = sum(joint.values())
     ranked = sorted(here, key=lambda h: -joint[h])
     top = ranked[:NUM_TOP]
-    clear = 1.0
-    if len(ranked) > NUM_TOP:
-        clear = 1 - joint[ranked[NUM_TOP]] / joint[ranked[NUM_TOP - 1]]
+    clear = gap(joint, ranked, NUM_TOP)
 
     out = {
         "posterior": logit(sum(both[h] for h in here if minor[h])),
@@ -116,3 +114,41 @@ def describe(
     low, high = max(t - 5, 0), min(t + 6, last)
     out["density"] = math.log((high - low + 1) / (at[high] - at[low] + 1e-3))
     return out, clear
+
+
+def describe_tokens(
+    slow: SlowCopying, minor: list[bool], t: int, cm: float, num_tokens: int
+) -> list[tuple[list[list[float]], float]]:
+    """Tokens of carriers and of others, each with how clearly they differ from those left out.
+
+    Columns as in :data:`ragimpute.evidence_tokens.TOKEN_FEATURES`. Carriers are the most probable
+    of all, others the most probable of those among the NUM_TOP most probable states.
+    """
+    here = [h for h in slow.states_at(t) if slow.left[t][h] > 0]
+    posterior, _, _ = slow.masses(t, cm)
+    joint = {h: slow.left[t][h] * slow.right[t].get(h, 0.0) for h in here}
+    right_sum = sum(slow.right[t].get(h, 0.0) for h in here)
+    ranked = sorted(here, key=lambda h: -joint[h])
+    out = []
+    for group, clear in (
+        ([h for h in ranked if minor[h]], 1.0),
+        ([h for h in ranked[:NUM_TOP] if not minor[h]], gap(joint, ranked, NUM_TOP)),
+    ):
+        tokens = []
+        for h in group[: num_tokens // 2]:
+            mass = [posterior[h], slow.left[t][h], slow.right[t].get(h, 0.0) / right_sum]
+            tokens.append(
+                [1.0]
+                + [math.log(x + 1e-6) for x in mass]
+                + [math.log(x + 1e-3) for x in lengths(slow, h, t, cm)]
+            )
+        out.append((tokens, min(clear, gap(joint, group, num_tokens // 2))))
+    return out
+
+
+def gap(joint: dict[int, float], ranked: list[int], at: int) -> float:
+    """By which share the first state that is left out is less probable than the last one kept."""
+    if len(ranked) <= at:
+        return 1.0
+    least = joint[ranked[at - 1]]
+    return 1 - joint[ranked[at]] / least if least > 0 else 0.0

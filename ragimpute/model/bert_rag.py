@@ -25,6 +25,7 @@ from ragimpute.model.heads import (
     HaplotypeAttention,
     ReconstructionHead,
 )
+from ragimpute.model.set_net import StatePool
 
 #: Looks up reference embeddings: (window (B,), haplotype ids (B, K)) -> (B, K, L, D).
 ReferenceTable = Callable[[Tensor, Tensor], Tensor]
@@ -141,7 +142,7 @@ class BERTWithRAG(nn.Module):
         batch
             Token models: see ``dataset``. Copying models: for each haplotype h1, h2 its sites in
             doubt, in order: ``ls_logit_h1`` (B, L), ``evidence_h1`` (B, L, F), ``pos_h1`` (B, L)
-            in cM, ``pad_h1`` (B, L).
+            in cM, ``pad_h1`` (B, L); ``tokens_h1`` (B, L, S, C) where the network reads states.
 
         Returns
         -------
@@ -155,7 +156,10 @@ class BERTWithRAG(nn.Module):
         out = {}
         for h in ("h1", "h2"):
             logit = batch[f"ls_logit_{h}"]
-            change = self.residual(batch[f"evidence_{h}"], batch[f"pos_{h}"], batch[f"pad_{h}"])
+            change = self.residual(
+                batch[f"evidence_{h}"], batch[f"pos_{h}"], batch[f"pad_{h}"],
+                batch.get(f"tokens_{h}"),
+            )  # fmt: skip
             out[f"{h}_ori"] = logit
             out[f"{h}_fused"] = logit + change.masked_fill(batch[f"pad_{h}"], 0.0)
         return out
@@ -193,11 +197,23 @@ def build(config: ModelConfig) -> BERTWithRAG:
         from ragimpute.evidence import NUM_FEATURES
 
         net = config.copying
+        states = None
+        if net.num_set_tokens:
+            from ragimpute.evidence_tokens import TOKEN_FEATURES, TOKEN_UNIT
+
+            states = StatePool(
+                num_features=NUM_FEATURES,
+                num_token_features=len(TOKEN_FEATURES),
+                unit=TOKEN_UNIT,
+                dim=net.set_dim,
+                num_heads=net.set_heads,
+            )
         residual = CopyingResidual(
             num_features=NUM_FEATURES,
             width=net.width,
             num_context_layers=net.num_context_layers,
             num_heads=net.num_heads,
+            states=states,
         )
         return BERTWithRAG(residual=residual)
     parts = config.embedding

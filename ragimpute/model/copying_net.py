@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ragimpute.model.encoder import EncoderLayer, padding_bias
+from ragimpute.model.set_net import StatePool
 
 # Features that are constant in one panel (its size, say) must not explode in another.
 _MIN_SCALE = 0.3
@@ -40,18 +41,28 @@ class CopyingResidual(nn.Module):
     num_context_layers, num_heads
         Transformer layers over the sites in doubt of a haplotype, biased by genetic distance;
         0: each site on its own.
+    states
+        Reads the retrieved states of each pair beside its features; None: only the features count.
     """
 
     mean: Tensor
     scale: Tensor
 
     def __init__(
-        self, *, num_features: int, width: int, num_context_layers: int = 0, num_heads: int = 4
+        self,
+        *,
+        num_features: int,
+        width: int,
+        num_context_layers: int = 0,
+        num_heads: int = 4,
+        states: StatePool | None = None,
     ) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(num_features))
         self.register_buffer("scale", torch.ones(num_features))
-        self.embed = nn.Sequential(nn.Linear(num_features, width), nn.SiLU())
+        self.states = states
+        num_read = num_features + (states.out_features if states is not None else 0)
+        self.embed = nn.Sequential(nn.Linear(num_read, width), nn.SiLU())
         self.layers = nn.ModuleList(
             EncoderLayer(dim=width, num_heads=num_heads, mlp_ratio=2.0, dropout=0.0)
             for _ in range(num_context_layers)
@@ -62,13 +73,22 @@ class CopyingResidual(nn.Module):
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
-    def standardise(self, mean: Tensor, deviation: Tensor) -> None:
-        """Set the features' mean and standard deviation, each of shape (F,), from the data."""
+    def standardise(self, mean: Tensor, deviation: Tensor, *tokens: Tensor) -> None:
+        """Set the features' mean and standard deviation, each of shape (F,), from the data.
+
+        Those of the tokens, (C,), follow where the network reads states.
+        """
         self.mean.copy_(mean)
         self.scale.copy_(deviation.clamp_min(_MIN_SCALE))
+        if self.states is not None:
+            self.states.standardise(*tokens)
 
     def forward(
-        self, evidence: Tensor, position_cm: Tensor | None = None, pad: Tensor | None = None
+        self,
+        evidence: Tensor,
+        position_cm: Tensor | None = None,
+        pad: Tensor | None = None,
+        tokens: Tensor | None = None,
     ) -> Tensor:
         """The residual.
 
@@ -78,12 +98,21 @@ class CopyingResidual(nn.Module):
             Shape (..., F); (B, L, F) where there are context layers.
         position_cm, pad
             Shape (B, L), float and bool; needed by context layers only.
+        tokens
+            Shape (..., S, C), int16: see :mod:`ragimpute.evidence_tokens`; needed where the network
+            reads states.
 
         Returns
         -------
         Shape (...), to be added to the logit.
         """
-        x = self.embed((evidence - self.mean) / self.scale)  # (..., D)
+        x = (evidence - self.mean) / self.scale  # (..., F)
+        if self.states is not None:
+            if tokens is None:
+                raise ValueError("a network that reads states needs tokens")
+            pooled = self.states(x.flatten(0, -2), tokens.flatten(0, -3))  # (N, out_features)
+            x = torch.cat([x, pooled.view(*x.shape[:-1], -1)], dim=-1)
+        x = self.embed(x)  # (..., D)
         if self.distance is not None:
             if position_cm is None or pad is None:
                 raise ValueError("context layers need position_cm and pad")
