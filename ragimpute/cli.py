@@ -206,6 +206,8 @@ def evaluate(
         )
     for name, result in done.items():
         print_table(result.table(), title=name)
+        if result.phase is not None:
+            print_rows([("switch errors", result.phase.text())])
     if json_out is not None:
         from ragimpute.checkpoint import write_text
 

@@ -16,6 +16,7 @@ from ragimpute.errors import InputError
 from ragimpute.evaluation import BinScores, Evaluation, Sums, quality_curve
 from ragimpute.metrics import count_minor
 from ragimpute.panel import Panel
+from ragimpute.phase_errors import measure_phase
 from ragimpute.sites import Region, Sites, same_contig
 from ragimpute.vcf import Dosages, PanelStream, contigs_of, read_dosages, read_target
 from ragimpute.vcf_header import read_header
@@ -39,6 +40,8 @@ def evaluate(
     threads: int = 1,
 ) -> Evaluation:
     """Compare imputed dosages with true genotypes at the panel's untyped sites.
+
+    Where both files are phased, the phase of the typed sites is compared too.
 
     Parameters
     ----------
@@ -94,10 +97,17 @@ def evaluate(
             f"{counts['absent']:,} of {len(rows):,} scored sites are absent from {imputed} and "
             "count as dosage 0"
         )
-    return _score(
+    scored = _score(
         (str(truth), str(imputed), str(panel)), known, true, given, rows, column, sample_index,
         counts, notes,
     )  # fmt: skip
+    if typed_keys and all("GT" in read_header(path).formats for path in (truth, imputed)):
+        scored.phase = measure_phase(
+            (truth, _region_of("truth", truth, known, region)),
+            (imputed, _region_of("imputed file", imputed, known, region)),
+            typed_keys, sample_index, threads=threads,
+        )  # fmt: skip
+    return scored
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 
 from ragimpute.calibration import CalibrationAccumulator, calibrate_quality
 from ragimpute.metrics import MAF_BINS, R2Accumulator, maf_bin, site_r2
+from ragimpute.phase_errors import PhaseErrors
 
 _QUALITY_BINS = 10
 
@@ -75,6 +76,8 @@ class Evaluation:
         What was scored and what was not: samples, scored sites, and the others by reason.
     notes
         What a reader should know before trusting the figures, one line each.
+    phase
+        How the phase of typed sites agrees, where both files have one.
     """
 
     truth: str
@@ -90,6 +93,7 @@ class Evaluation:
     quality: np.ndarray
     counts: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    phase: PhaseErrors | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as lists, numbers and text for JSON; None where a figure is undefined."""
@@ -182,6 +186,8 @@ def _plain(value: Any) -> Any:
     """Arrays, dataclasses and NaN as JSON can hold them."""
     if isinstance(value, BinScores):
         return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, PhaseErrors):
+        return value.as_dict()
     if isinstance(value, np.ndarray):
         return _plain(value.tolist())
     if isinstance(value, dict):

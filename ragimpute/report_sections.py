@@ -131,6 +131,13 @@ def evaluate_section(
         "Mean DR2", number(overall.mean_dr2, 4), f"their true r² {number(overall.true_r2, 4)}"
     )
     section.tile("Calibration error", number(evaluation.calibration_error, 4), "of dosage / ploidy")
+    if evaluation.phase is not None:
+        phase = evaluation.phase
+        section.tile(
+            "Switch errors",
+            f"{phase.switch_rate:.2%}",
+            f"of {phase.num_pairs:,} pairs of het sites",
+        )
     lines = {key: [row.r2 for row in result.bins] for key, result in every.items()}
     section.plot(
         plots.r2_by_maf(lines, tall=True),
