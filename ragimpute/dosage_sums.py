@@ -34,17 +34,15 @@ class DosageSums:
     @classmethod
     def of(cls, allele_prob: np.ndarray) -> DosageSums:
         """Sums of P(ALT), shape (m, n), in [0, 1]; NaN where a haplotype does not exist."""
-        p = np.asarray(allele_prob, np.float64)
+        p = np.array(allele_prob, np.float64)
         missing = np.isnan(p)
-        if not missing.any():
-            num = np.full(len(p), float(p.shape[1]))
-            af = p.mean(axis=1) if p.shape[1] else np.zeros(len(p))
-            within = (p * (1 - p)).sum(axis=1)
-            return cls(num, af, ((p - af[:, None]) ** 2).sum(axis=1), within)
-        num = (~missing).sum(axis=1).astype(np.float64)
-        af = np.nansum(p, axis=1) / np.maximum(num, 1)
-        between = np.nansum((p - af[:, None]) ** 2, axis=1)
-        return cls(num, af, between, np.nansum(p * (1 - p), axis=1))
+        num = (p.shape[1] - np.count_nonzero(missing, axis=1)).astype(np.float64)
+        p[missing] = 0
+        total, squares = p.sum(axis=1), np.einsum("ij,ij->i", p, p)
+        af = total / np.maximum(num, 1)
+        # In double precision the difference of the two is good to 1e-13 of a million haplotypes.
+        between = np.maximum(squares - total * af, 0)
+        return cls(num, af, between, np.maximum(total - squares, 0))
 
     def merged(self, other: DosageSums) -> DosageSums:
         """The sums of both batches together.
