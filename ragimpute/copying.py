@@ -18,14 +18,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
 
 import numpy as np
 
-from ragimpute.copying_blocks import SharedStates
+from ragimpute.copying_blocks import SharedStates, block_edges
 from ragimpute.copying_kernel import WORD
 from ragimpute.lanes_kernel import copy_lanes
-from ragimpute.minor_alleles import MinorAlleles
+from ragimpute.minor_alleles import MinorAlleles, pack_typed
 from ragimpute.panel import Haplotypes
 from ragimpute.slots_kernel import copy_slots, sites_scratch, states_scratch
 
@@ -43,10 +45,14 @@ class CopyingParameters:
         Changes of the copied haplotype per cM, > 0: ``4 * ne / (100 * num_haplotypes)``.
     mismatch_prob
         Probability that a typed allele differs from the copied one, in (0, 0.5).
+    site_mismatch_prob
+        Shape (T,), float32, in (0, 0.5): the same of each typed site of one window, or None: of
+        all alike.
     """
 
     switch_rate: float
     mismatch_prob: float
+    site_mismatch_prob: np.ndarray | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not self.switch_rate > 0 or not 0 < self.mismatch_prob < 0.5:
@@ -59,6 +65,15 @@ class CopyingParameters:
     def from_ne(cls, ne: float, mismatch_prob: float, num_haplotypes: int) -> CopyingParameters:
         """Parameters from an effective diploid population size and the full panel's size."""
         return cls(4 * ne / (100 * num_haplotypes), mismatch_prob)
+
+    def mismatch_probs(self, num_typed: int) -> np.ndarray:
+        """The mismatch probability of each typed site: shape (T,), float32."""
+        each = self.site_mismatch_prob
+        if each is None:
+            return np.full(num_typed, self.mismatch_prob, np.float32)
+        if each.shape != (num_typed,):
+            raise ValueError(f"{len(each)} mismatch probabilities for {num_typed} typed sites")
+        return np.ascontiguousarray(each, np.float32)
 
     def ne(self, num_haplotypes: int) -> float:
         """The effective population size that this switch rate stands for."""
@@ -173,8 +188,8 @@ class Window:
         core: tuple[int, int] | None = None,
     ) -> Window:
         """Pack the typed sites of a window; ``core`` None: all its sites."""
-        typed = TypedSites.pack(haplotypes.alleles(typed_index), position_cm[typed_index])
         typed_index = np.asarray(typed_index, np.int64)
+        typed = TypedSites(pack_typed(haplotypes, typed_index), position_cm[typed_index])
         return cls(typed, typed_index, haplotypes, position_cm, core or (0, len(position_cm)))
 
     @property
@@ -202,6 +217,11 @@ class Window:
         rare = np.diff(h.offsets)
         row = np.bitwise_count(h.bits).sum(axis=1, dtype=np.int64)
         return np.where(h.row >= 0, row[h.row] if len(row) else 0, rare)
+
+    @cached_property
+    def minor_alleles(self) -> MinorAlleles:
+        """The core's minor alleles by haplotype; worked out once."""
+        return MinorAlleles.build(self.haplotypes, self.bounds())
 
     def compact(self) -> tuple[np.ndarray, ...]:
         """The haplotypes' arrays in the order that the kernels take them."""
@@ -279,7 +299,7 @@ def _copy_shared_states(
     """Copy 16 targets at once, into ``out`` (core sites, n)."""
     rho = switch_probs(window.typed.position_cm, switch_rate=parameters.switch_rate)
     near = window.flank_switch_probs(parameters.switch_rate)
-    err = np.float32(parameters.mismatch_prob)
+    err = parameters.mismatch_probs(window.typed.num_typed)
     bounds, compact = window.bounds(), window.compact()
     panel = shared.alleles(window.typed.words, window.typed.num_typed)
     slot_of = shared.slots(window.typed.num_haplotypes)
@@ -310,31 +330,43 @@ def _copy_own_states(
     progress: Callable[[int], None] | None,
     out: np.ndarray,
 ) -> None:
-    """Copy targets one by one, each from its own states, into ``out`` (n, core sites)."""
+    """Copy targets, each from its own states, into ``out`` (n, core sites)."""
     target, observed = pack_words(alleles)
     rho = switch_probs(window.typed.position_cm, switch_rate=parameters.switch_rate)
     near = window.flank_switch_probs(parameters.switch_rate)
-    err = np.float32(parameters.mismatch_prob)
+    err = parameters.mismatch_probs(window.typed.num_typed)
     words, bounds = window.typed.words, window.bounds()
     row, flip = window.haplotypes.row, ~window.haplotypes.alt_is_minor
-    minor = MinorAlleles.build(window.haplotypes, bounds)
+    minor = window.minor_alleles
+
+    n = alleles.shape[1]
+    edges = block_edges(n, threads)
 
     def run(part: range) -> None:
-        k = -1
-        for i in part:
-            state = states(i)
-            if state.shape[1] != k:
-                k = state.shape[1]
-                scratch = states_scratch(len(words), k)
-                carried = sites_scratch(minor, window.typed.num_haplotypes, k)
-            copy_slots(
-                words, state, target[i], observed[i], rho, err, bounds, near, row, minor.arrays(),
-                flip, scratch, carried, out[i],
-            )  # fmt: skip
-            if progress is not None:
-                progress(1)
+        for block in part:
+            first, stop = edges[block], edges[block + 1]
+            lists = [states(i) for i in range(first, stop)]
+            while first < stop:
+                # As many as have states of one shape.
+                shapes = [x.shape for x in lists]
+                here = np.stack(lists[: _run_length(shapes)])
+                last = first + len(here)
+                copy_slots(
+                    words, here, target[first:last], observed[first:last], rho, err, bounds, near,
+                    row, minor.arrays(), flip, states_scratch(len(words), here.shape[2], len(here)),
+                    sites_scratch(minor, window.typed.num_haplotypes, here.shape[2]),
+                    out[first:last],
+                )  # fmt: skip
+                if progress is not None:
+                    progress(len(here))
+                first, lists = last, lists[len(here) :]
 
-    run_parts(run, len(alleles.T), threads)
+    run_parts(run, len(edges) - 1, threads)
+
+
+def _run_length(shapes: list[tuple[int, ...]]) -> int:
+    """How many of the first shapes are the same."""
+    return len(list(next(groupby(shapes))[1]))
 
 
 def run_parts(run: Callable[[range], None], n: int, threads: int) -> None:

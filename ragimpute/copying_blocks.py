@@ -15,6 +15,13 @@ from ragimpute.lanes_kernel import lanes_scratch
 _MAX_HIDDEN_SHARE = 0.125
 
 
+def block_edges(n: int, threads: int) -> list[int]:
+    """Ends of blocks of up to 16 of n targets, after a 0; as many blocks for each thread."""
+    num = -(-n // LANES)
+    num = max(1, min(n, -(-num // threads) * threads))
+    return [n * i // num for i in range(num + 1)]
+
+
 @dataclass(frozen=True)
 class Block:
     """Up to 16 target haplotypes.
@@ -100,10 +107,7 @@ class SharedStates:
 
         A block takes the time of 16 targets, however many it has.
         """
-        n = alleles.shape[1]
-        num = -(-n // LANES)
-        num = min(n, -(-num // threads) * threads)
-        edges = [n * i // num for i in range(num + 1)]
+        edges = block_edges(alleles.shape[1], threads)
         return [self._block(alleles, a, b) for a, b in pairwise(edges)]
 
     def _block(self, alleles: np.ndarray, first: int, stop: int) -> Block:

@@ -67,52 +67,49 @@ def forward_site(f, mismatch, j, rho, scale, err):
 
 
 @inlined_reordered
-def forward_rows(start, mismatch, first, last, rho, err, rows):
-    """Forward rows of a word's sites [first, last), each scaled to sum 1, from the row before."""
+def forward_rows(start, mismatch, first, last, rho, err, rows, sums):
+    """Forward rows of a word's sites [first, last) from the row before, which sums to 1.
+
+    Rows are kept as they come, and what they sum to in ``sums``, by which the next one divides.
+    """
     n = mismatch.shape[0]
-    hit = np.float32(1.0) - err
+    total = np.float32(1.0)
     for t in range(first, last):
         j = t - first
         bit = np.uint32(1) << np.uint32(j)
-        keep = np.float32(1.0) - rho[t]
+        miss = err[t]
+        hit = np.float32(1.0) - miss
+        keep = (np.float32(1.0) - rho[t]) / total
         enter = np.float32(rho[t] / np.float32(n))
         before = start if j == 0 else rows[j - 1]
         row = rows[j]
         total = np.float32(0.0)
         for s in range(n):
-            e = err if (mismatch[s] & bit) != np.uint32(0) else hit
+            e = miss if (mismatch[s] & bit) != np.uint32(0) else hit
             v = (before[s] * keep + enter) * e
             row[s] = v
             total += v
-        scale = np.float32(1.0) / total
-        for s in range(n):
-            row[s] *= scale
+        sums[j] = total
 
 
 @inlined_reordered
-def backward_states(b, mismatch, j, rho, err):
-    """``b`` (mean 1, before site j's emission) becomes the row of the site before, mean 1."""
+def backward_states(b, mismatch, j, gap, total, err):
+    """``b`` of the site after site j, which sums to ``total``, becomes that of site j.
+
+    ``gap`` is the switch probability between the two; b includes the emission of its own site.
+    Returns the new sum.
+    """
     n = mismatch.shape[0]
     hit = np.float32(1.0) - err
     bit = np.uint32(1) << np.uint32(j)
+    keep = (np.float32(1.0) - gap) * np.float32(n) / total
     total = np.float32(0.0)
     for s in range(n):
         e = err if (mismatch[s] & bit) != np.uint32(0) else hit
-        v = b[s] * e
+        v = (b[s] * keep + gap) * e
         b[s] = v
         total += v
-    scale = np.float32(np.float32(n) / total)
-    for s in range(n):
-        b[s] *= scale
-    return scale
-
-
-@inlined_reordered
-def step_back(b, rho):
-    """Carry ``b`` (mean 1, emission included) over the gap to the site before; the mean stays 1."""
-    keep = np.float32(1.0) - rho
-    for s in range(b.shape[0]):
-        b[s] = b[s] * keep + rho
+    return total
 
 
 @inlined
@@ -147,7 +144,7 @@ def forward_pass(words, states, target, observed, rho, err, checkpoints, mismatc
             same_slots(states[w - 1], here, f, np.float32(0.0))
         mismatch_words(words[w], here, target[w], observed[w], mismatch)
         for t in range(w * WORD, min(num_typed, (w + 1) * WORD)):
-            total = forward_site(f, mismatch, t - w * WORD, rho[t], scale, err)
+            total = forward_site(f, mismatch, t - w * WORD, rho[t], scale, err[t])
             log_likelihood += np.log(total)
             scale = np.float32(1.0) / total
     for s in range(n):

@@ -134,7 +134,7 @@ class _Work:
         self.num_haplotypes = window.typed.num_haplotypes
         self.target, self.observed = pack_words(alleles)
         self.rho = switch_probs(window.typed.position_cm, switch_rate=parameters.switch_rate)
-        self.err = np.float32(parameters.mismatch_prob)
+        self.err = parameters.mismatch_probs(window.typed.num_typed)
         self.near = window.flank_switch_probs(parameters.switch_rate)
         self.cm = (window.typed.position_cm, window.position_cm)
         self.compact = window.compact()

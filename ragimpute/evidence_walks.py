@@ -17,7 +17,6 @@ from ragimpute.copying_kernel import (
     mismatch_words,
     same_slots,
     set_slots,
-    step_back,
 )
 from ragimpute.evidence_kernel import (
     NUM_TOP,
@@ -234,13 +233,15 @@ def evidence_haplotype(
     num_minor, signature, slot_of, pairs, scratch, measuring, out,
 ):  # fmt: skip
     """Features of one haplotype, which has its own states by word, at its ``pairs``."""
-    checkpoints, row_of, b, mismatch = scratch
+    checkpoints, row_of, sums, b, _, mismatch = scratch
+    checkpoints, b = checkpoints[0], b[0]
     num_typed = rho.shape[0]
     num_words = words.shape[0]
     n = states.shape[1]
     _clear(measuring, rho.shape[0])
     forward_pass(words, states, target, observed, rho, err, checkpoints, mismatch)
     b[:] = np.float32(1.0)
+    total_b = np.float32(n)
     p = 0
     for w in range(num_words - 1, -2, -1):
         if p == pairs.shape[0]:
@@ -263,9 +264,10 @@ def evidence_haplotype(
                     same_slots(states[w - 1], here, start, np.float32(0.0))
             mismatch_words(words[w], here, target[w], observed[w], mismatch)
             if wanted:
-                forward_rows(start, mismatch, first, last, rho, err, row_of)
+                forward_rows(start, mismatch, first, last, rho, err, row_of, sums)
         else:
             row_of[0, :n] = np.float32(1.0) / np.float32(n)
+            sums[0] = np.float32(1.0)
         for t in range(last - 1, first - 1, -1):
             if p < pairs.shape[0] and pairs[p, INTERVAL] == t:
                 stop = _end_of_group(p, pairs)
@@ -274,17 +276,15 @@ def evidence_haplotype(
                 for s in range(n):
                     measuring[0][0, s] = f[s] * b[s]
                     right_sum += b[s]
-                one = np.float32(1.0)
                 _measure(
-                    p, stop, t, measuring[0][0], f.reshape(-1, 1), b.reshape(-1, 1), 0, one,
-                    np.float32(n), right_sum / n, np.float32(n), states, rows, target, observed,
-                    own, near, typed_cm, position_cm, compact, num_minor, signature, slot_of, pairs,
-                    measuring, out,
+                    p, stop, t, measuring[0][0], f.reshape(-1, 1), b.reshape(-1, 1), 0,
+                    sums[t - first], total_b, right_sum / total_b, np.float32(n), states, rows,
+                    target, observed, own, near, typed_cm, position_cm, compact, num_minor,
+                    signature, slot_of, pairs, measuring, out,
                 )  # fmt: skip
                 p = stop
             if w >= 0:
-                if t + 1 < num_typed:
-                    step_back(b, rho[t + 1])
-                backward_states(b, mismatch, t - first, rho[t], err)
+                gap = rho[t + 1] if t + 1 < num_typed else np.float32(0.0)
+                total_b = backward_states(b, mismatch, t - first, gap, total_b, err[t])
         if wanted:
             set_slots(slot_of, here, n)

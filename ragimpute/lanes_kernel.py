@@ -88,7 +88,7 @@ def move(before, after, alleles, emit, keep, enter, hidden, total):
 @inlined
 def forward_site(t, before, after, alleles, target, rho, err, num_states, hidden, sums, single):
     """The forward row of typed site t from the one before."""
-    set_emissions(target[t], err, single[0:2])
+    set_emissions(target[t], err[t], single[0:2])
     for lane in range(LANES):
         single[2, lane] = (np.float32(1.0) - rho[t]) / sums[t, lane]
         single[3, lane] = rho[t] / num_states[lane]
@@ -157,7 +157,7 @@ def backward_site(t, b, alleles, target, rho, err, num_states, hidden, backward_
     ``backward_sum`` (1, 16) is the sum of ``b``, before and after.
     """
     gap = rho[t + 1] if t + 1 < rho.shape[0] else np.float32(0.0)
-    set_emissions(target[t], err, single[0:2])
+    set_emissions(target[t], err[t], single[0:2])
     for lane in range(LANES):
         single[2, lane] = (np.float32(1.0) - gap) * num_states[lane] / backward_sum[0, lane]
         single[3, lane] = gap

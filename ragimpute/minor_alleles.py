@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ragimpute.copying_kernel import WORD
+from ragimpute.copying_kernel import WORD, trailing_zeros
 from ragimpute.kernels import inlined, kernel
 from ragimpute.panel import Haplotypes
 
@@ -32,7 +32,7 @@ class MinorAlleles:
     common_edges
         Shape (W + 1,), int64: as ``edges``, in places of ``common``.
     bits
-        Shape (H, ceil(C / 64)), uint64: bit c % 64 of word c // 64: the haplotype has the minor
+        Shape (ceil(C / 64), H), uint64: bit c % 64 of row c // 64: the haplotype has the minor
         allele of common site c.
     """
 
@@ -61,7 +61,7 @@ class MinorAlleles:
         offsets = np.concatenate([[0], offsets[:-1]])
         core = haplotypes.row[bounds[0] : last]
         common = (bounds[0] + np.flatnonzero(core >= 0)).astype(np.int32)
-        bits = np.zeros((num, -(-len(common) // 64)), np.uint64)
+        bits = np.zeros((-(-len(common) // 64), num), np.uint64)
         _turn_bits(haplotypes.bits, haplotypes.row[common], bits)
         return cls(edges, offsets, sites, common, np.searchsorted(common, edges), bits)
 
@@ -73,6 +73,36 @@ class MinorAlleles:
         """The longest list of a haplotype in a word, and the most sites of a word."""
         longest = int(np.diff(self.offsets).max(initial=0))
         return longest, int(np.diff(self.edges).max(initial=0))
+
+
+def pack_typed(haplotypes: Haplotypes, typed_index: np.ndarray) -> np.ndarray:
+    """ALT alleles at the T typed sites, 32 to a word: shape (ceil(T / 32), H), uint32."""
+    num_words = -(-len(typed_index) // WORD)
+    flips = np.zeros(num_words * WORD, np.uint8)
+    flips[: len(typed_index)] = ~haplotypes.alt_is_minor[typed_index]
+    flipped = np.packbits(flips, bitorder="little").view(np.uint32)
+    out = np.repeat(flipped[:, None], haplotypes.num_haplotypes, axis=1)
+    h = haplotypes
+    _turn_typed(typed_index, h.offsets, h.carriers, h.row, h.bits, out)
+    return out
+
+
+@kernel
+def _turn_typed(typed_index, offsets, carriers, row, bits, out):
+    """Turn each minor allele's bit of ``out`` (W, H)."""
+    for t in range(typed_index.shape[0]):
+        u = typed_index[t]
+        w = t // WORD
+        bit = np.uint32(1) << np.uint32(t % WORD)
+        if row[u] < 0:
+            for i in range(offsets[u], offsets[u + 1]):
+                out[w, carriers[i]] ^= bit
+        else:
+            for g in range(bits.shape[1]):
+                word = bits[row[u], g]
+                while word != np.uint64(0):
+                    out[w, g * 64 + np.int64(trailing_zeros(word))] ^= bit
+                    word &= word - np.uint64(1)
 
 
 @kernel
@@ -116,7 +146,7 @@ def turn_square(square):
 
 @kernel
 def _turn_bits_into(rows, which, square, out):
-    """Rows of sites (R, H / 64) to rows of haplotypes (H, C / 64); ``square`` (64,) is a buffer."""
+    """Bits by site (R, H / 64) to bits by haplotype (C / 64, H); ``square`` (64,) is a buffer."""
     num_common = which.shape[0]
     for first in range(0, num_common, 64):
         for g in range(rows.shape[1]):
@@ -124,8 +154,8 @@ def _turn_bits_into(rows, which, square, out):
                 c = first + i
                 square[i] = rows[which[c], g] if c < num_common else np.uint64(0)
             turn_square(square)
-            for i in range(min(64, out.shape[0] - g * 64)):
-                out[g * 64 + i, first // 64] = square[i]
+            for i in range(min(64, out.shape[1] - g * 64)):
+                out[first // 64, g * 64 + i] = square[i]
 
 
 def _turn_bits(rows: np.ndarray, which: np.ndarray, out: np.ndarray) -> None:

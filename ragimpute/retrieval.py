@@ -9,17 +9,32 @@ that have them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import faiss
 import numpy as np
 from numba import njit
 
+from ragimpute.kernels import kernel
+
 WORD = 32
 # (typed sites in a window, hits taken from it): DESIGN's best scheme on 4,508 haplotypes.
 SCALES = ((64, 15), (128, 25), (256, 35), (512, 50), (1024, 50))
 NUM_BACKGROUND = 128
 NUM_SLOTS = 448
+
+
+@contextmanager
+def searching_alone() -> Iterator[None]:
+    """Let this thread's searches start no others: many threads search, or the others would spin."""
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
 
 
 @dataclass(frozen=True)
@@ -74,17 +89,24 @@ class Retriever:
         starts = np.arange(0, max(1, self.num_words - length + step), step)
         ranges = np.stack([starts, np.minimum(starts + length, self.num_words)], axis=1)
         indexes, members = [], []
+        table = np.empty(1 << max(4, int(2 * self.num_haplotypes).bit_length()), np.int32)
+        first = np.empty(self.num_haplotypes, np.int32)
+        which = np.empty(self.num_haplotypes, np.int32)
         for low, high in ranges:
-            part = np.ascontiguousarray(rows[:, low:high])
-            keys = part.view(np.dtype((np.void, part.shape[1] * 4))).ravel()
-            _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-            order = np.argsort(inverse, kind="stable")
-            offsets = np.concatenate([[0], np.cumsum(np.bincount(inverse))])
+            distinct = first[: _find_distinct(rows, low, high, table, first, which)]
+            part = np.ascontiguousarray(rows[distinct, low:high])
+            # In the order of their alleles: it must not depend on that of the haplotypes.
+            order = np.argsort(part.view(np.dtype((np.void, part.shape[1] * 4))).ravel())
             index = faiss.IndexBinaryFlat(32 * part.shape[1])
             index.use_heap = False  # type: ignore[attr-defined]
-            index.add(part[first].view(np.uint8))
+            index.add(part[order].view(np.uint8))
+            place = np.empty(len(order), np.int64)
+            place[order] = np.arange(len(order))
+            offsets = np.zeros(len(order) + 1, np.int64)
+            haplotypes = np.empty(self.num_haplotypes, np.int32)
+            _list_members(which, place, self._shuffle, offsets, haplotypes)
             indexes.append(index)
-            members.append((offsets.astype(np.int64), self._shuffle[order]))
+            members.append((offsets, haplotypes))
         return _Scale(ranges, num_hits, indexes, members)
 
     def states(self, target: np.ndarray, exclude: np.ndarray | None = None) -> np.ndarray:
@@ -141,6 +163,8 @@ class Retriever:
                 none[i],
                 np.full(self.num_haplotypes, -1, np.int32),
                 np.full(self.num_haplotypes, -1, np.int32),
+                np.empty(num_slots, np.int32),
+                np.empty(num_slots, np.int64),
                 out[i],
             )
         return out
@@ -152,6 +176,58 @@ def _pad_pairs(windows: np.ndarray) -> np.ndarray:
     for w, pair in enumerate(windows):
         out[w, : len(pair)] = pair
     return out
+
+
+@kernel
+def _find_distinct(rows, low, high, table, first, which):
+    """Number the distinct rows among columns [low, high); returns how many there are.
+
+    ``first`` gets the first row of each number, ``which`` (H,) each row's number. ``table`` is for
+    hashing, twice as long as there are rows or longer, its length a power of 2.
+    """
+    table[:] = -1
+    last = np.uint64(table.shape[0] - 1)
+    num = 0
+    for h in range(rows.shape[0]):
+        mix = np.uint64(0x9E3779B97F4A7C15)
+        for w in range(low, high):
+            mix = (mix ^ np.uint64(rows[h, w])) * np.uint64(0xBF58476D1CE4E5B9)
+            mix ^= mix >> np.uint64(29)
+        at = np.int64(mix & last)
+        while True:
+            number = table[at]
+            if number < 0:
+                table[at] = num
+                first[num] = h
+                which[h] = num
+                num += 1
+                break
+            same = True
+            for w in range(low, high):
+                if rows[first[number], w] != rows[h, w]:
+                    same = False
+                    break
+            if same:
+                which[h] = number
+                break
+            at = np.int64(np.uint64(at + 1) & last)
+    return num
+
+
+@kernel
+def _list_members(which, place, names, offsets, members):
+    """Names of the rows with each number, in the order of ``place``; ``offsets`` starts at 0."""
+    for h in range(which.shape[0]):
+        offsets[place[which[h]] + 1] += 1
+    for i in range(1, offsets.shape[0]):
+        offsets[i] += offsets[i - 1]
+    for h in range(which.shape[0]):
+        i = place[which[h]]
+        members[offsets[i]] = names[h]
+        offsets[i] += 1
+    for i in range(offsets.shape[0] - 1, 0, -1):
+        offsets[i] = offsets[i - 1]
+    offsets[0] = 0
 
 
 @njit(cache=True, nogil=True)
@@ -179,18 +255,19 @@ def _expand(query, found, offsets, haplotypes, num_hits):
     return out
 
 
-@njit(cache=True, nogil=True)
-def _fill_slots(hits, starts, covers, background, filler, exclude, slot, wanted, out):
+@kernel
+def _fill_slots(hits, starts, covers, background, filler, exclude, slot, wanted, chosen, free, out):
     """Choose each word's haplotypes and keep each in its slot while it stays chosen."""
     num_words, num_slots = out.shape
     num_scales = covers.shape[0]
     width = hits.shape[1]
-    chosen = np.empty(num_slots, np.int32)
-    free = np.empty(num_slots, np.int64)
     for w in range(num_words):
         size = 0
+        for h in exclude:
+            if h >= 0:
+                wanted[h] = w  # as if it were chosen already
         for h in background:
-            if size < num_slots and not (exclude == h).any():
+            if size < num_slots and wanted[h] != w:
                 wanted[h] = w
                 chosen[size] = h
                 size += 1
@@ -201,7 +278,7 @@ def _fill_slots(hits, starts, covers, background, filler, exclude, slot, wanted,
                     if window < 0 or size == num_slots:
                         continue
                     h = hits[starts[s] + window, rank]
-                    if h < 0 or wanted[h] == w or (exclude == h).any():
+                    if h < 0 or wanted[h] == w:
                         continue
                     wanted[h] = w
                     chosen[size] = h
@@ -209,7 +286,7 @@ def _fill_slots(hits, starts, covers, background, filler, exclude, slot, wanted,
         for h in filler:
             if size == num_slots:
                 break
-            if wanted[h] != w and not (exclude == h).any():
+            if wanted[h] != w:
                 wanted[h] = w
                 chosen[size] = h
                 size += 1

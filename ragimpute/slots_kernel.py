@@ -1,9 +1,10 @@
-"""Li-Stephens copying of one target haplotype from states of its own, which change by word.
+"""Li-Stephens copying of target haplotypes from states of their own, which change by word.
 
 Kernels hold only loops; ``copying`` checks what goes in. Notation: T typed sites in W words of 32,
 K states (slots) of a word, M sites of a window. All masses are float32, in rows that are padded to
 whole squares of 64 slots. What each state carries is looked up once for a word, for all of its
-sites: lists of slots where carriers are few, masks of slots where they are many.
+sites: lists of slots where carriers are few, masks of slots where they are many. Several targets
+walk back together, word by word, so that what they look up of the panel stays in the cache.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from ragimpute.copying_kernel import (
     forward_rows,
     mismatch_words,
     same_slots,
-    step_back,
 )
 from ragimpute.kernels import inlined, inlined_reordered, kernel
 from ragimpute.lanes import LANES, load, masked, rows_of_lanes, splat, total
@@ -31,16 +31,19 @@ def padded_slots(num_states: int) -> int:
     return -(-num_states // SQUARE) * SQUARE
 
 
-def states_scratch(num_words: int, num_states: int) -> tuple[np.ndarray, ...]:
-    """Buffers of one haplotype's forward and backward pass.
+def states_scratch(num_words: int, num_states: int, num_targets: int = 1) -> tuple[np.ndarray, ...]:
+    """Buffers of the forward and backward passes of some haplotypes.
 
-    Forward rows at words' starts, a word's forward rows, backward masses, mismatches.
+    Forward rows at words' starts, a word's forward rows and their sums, backward masses and their
+    sums, mismatches. The first, fourth and fifth for each target.
     """
     lanes = padded_slots(num_states) // LANES
     return (
-        rows_of_lanes(num_words + 1, lanes).reshape(num_words + 1, -1),
+        rows_of_lanes(num_targets, num_words + 1, lanes).reshape(num_targets, num_words + 1, -1),
         rows_of_lanes(WORD, lanes).reshape(WORD, -1),
-        rows_of_lanes(lanes).reshape(-1),
+        np.empty(WORD, np.float32),
+        rows_of_lanes(num_targets, lanes).reshape(num_targets, -1),
+        np.empty(num_targets, np.float32),
         np.empty(num_states, np.uint32),
     )
 
@@ -87,7 +90,7 @@ def _look_up(w, here, num_haplotypes, minor, head, links, masks, square):
         for g in range(masks.shape[1]):
             for i in range(SQUARE):
                 s = g * SQUARE + i
-                square[i] = bits[here[s], j] if s < num_states else np.uint64(0)
+                square[i] = bits[j, here[s]] if s < num_states else np.uint64(0)
             turn_square(square)
             for i in range(SQUARE):
                 masks[(j - first) * SQUARE + i, g] = square[i]
@@ -142,19 +145,25 @@ def _count(mask):
 
 @inlined
 def _carry_interval(
-    start, stop, w, common, f, b, num_states, near, row, minor, product, head, links, masks, flip,
-    first_site, out,
+    start, stop, w, common, f, b, total_f, total_b, num_states, near, row, minor, product, head,
+    links, masks, flip, first_site, out,
 ):  # fmt: skip
-    """P(ALT) at the sites [start, stop) between two typed sites; ``f`` sums to 1, ``b`` to K.
+    """P(ALT) at the sites [start, stop) between two typed sites.
 
+    Masses divided by ``total_f`` sum to 1; those divided by ``total_b`` sum to 1, or to less by
+    what states that have left took with them.
     ``common`` is the place after the last common site before ``stop``; returns that of ``start``.
     """
     edges, _, _, _, common_edges, _ = minor
     first_mask = common_edges[w] // SQUARE * SQUARE
     one = np.float32(1.0)
-    inverse = one / np.float32(num_states)
+    share = one / np.float32(num_states)
+    scale_f = one / total_f
+    scale_b = one / total_b
+    scale = scale_f * scale_b * np.float32(num_states)
     sum_fb, sum_b = _products(f, b, num_states, product)
-    sum_b *= inverse
+    sum_fb *= scale
+    sum_b *= scale_b
     for u in range(stop - 1, start - 1, -1):
         both = left = right = np.float32(0.0)
         number = 0
@@ -180,10 +189,10 @@ def _carry_interval(
             from_left = (one - l) * r
             from_right = l * (one - r)
             p = (
-                stay * both
-                + from_left * left
-                + from_right * (right * inverse)
-                + l * r * (np.float32(number) * inverse)
+                stay * (both * scale)
+                + from_left * (left * scale_f)
+                + from_right * (right * scale_b)
+                + l * r * (np.float32(number) * share)
             ) / (stay * sum_fb + from_left + from_right * sum_b + l * r)
             p = min(max(p, np.float32(0.0)), one)
         out[u - first_site] = one - p if flip[u] else p
@@ -195,39 +204,47 @@ def copy_slots(
     words, states, target, observed, rho, err, bounds, near, row, minor, flip, scratch, carried,
     out,
 ):  # fmt: skip
-    """P(ALT) of one haplotype at every core site, into ``out`` (core sites,)."""
-    checkpoints, rows, b, mismatch = scratch
+    """P(ALT) of n haplotypes at every core site, into ``out`` (n, core sites).
+
+    ``states`` (n, 1 or W, K); ``target`` and ``observed`` (n, W).
+    """
+    checkpoints, rows, sums, backward, totals, mismatch = scratch
     product, head, links, masks, square = carried
     common_edges = minor[4]
     num_typed = rho.shape[0]
     num_words, num_haplotypes = words.shape
-    n = states.shape[1]
-    forward_pass(words, states, target, observed, rho, err, checkpoints, mismatch)
-    b[:] = np.float32(1.0)
+    num_targets, num_lists, n = states.shape
+    for i in range(num_targets):
+        forward_pass(words, states[i], target[i], observed[i], rho, err, checkpoints[i], mismatch)
+        backward[i, :] = np.float32(1.0)
+        totals[i] = np.float32(n)
     for w in range(num_words - 1, -1, -1):
-        here = states[min(w, states.shape[0] - 1)]
-        start = checkpoints[w]
-        if states.shape[0] > 1:
-            if w < num_words - 1:
-                same_slots(states[w + 1], here, b, np.float32(0.0))
-            if w > 0:
-                same_slots(states[w - 1], here, start, np.float32(0.0))
-        mismatch_words(words[w], here, target[w], observed[w], mismatch)
         first = w * WORD
         last = min(num_typed, first + WORD)
-        forward_rows(start, mismatch, first, last, rho, err, rows)
-        if bounds[first + 1 if w else 0] < bounds[last + 1]:
-            _look_up(w, here, num_haplotypes, minor, head, links, masks, square)
-        common = common_edges[w + 1]
-        for t in range(last - 1, first - 1 if w else -2, -1):
-            if t < 0:
-                rows[0, :n] = np.float32(1.0) / np.float32(n)
-            if bounds[t + 1] < bounds[t + 2]:
-                common = _carry_interval(
-                    bounds[t + 1], bounds[t + 2], w, common, rows[max(t, 0) - first],
-                    b, n, near, row, minor, product, head, links, masks, flip, bounds[0], out,
-                )  # fmt: skip
-            if t >= 0:
-                if t + 1 < num_typed:
-                    step_back(b, rho[t + 1])
-                backward_states(b, mismatch, t - first, rho[t], err)
+        for i in range(num_targets):
+            here = states[i, min(w, num_lists - 1)]
+            start = checkpoints[i, w]
+            b = backward[i]
+            if num_lists > 1:
+                if w < num_words - 1:
+                    same_slots(states[i, w + 1], here, b, np.float32(0.0))
+                if w > 0:
+                    same_slots(states[i, w - 1], here, start, np.float32(0.0))
+            mismatch_words(words[w], here, target[i, w], observed[i, w], mismatch)
+            if bounds[first + 1 if w else 0] < bounds[last + 1]:
+                forward_rows(start, mismatch, first, last, rho, err, rows, sums)
+                _look_up(w, here, num_haplotypes, minor, head, links, masks, square)
+            common = common_edges[w + 1]
+            for t in range(last - 1, first - 1 if w else -2, -1):
+                if t < 0:
+                    rows[0, :n] = np.float32(1.0) / np.float32(n)
+                    sums[0] = np.float32(1.0)
+                if bounds[t + 1] < bounds[t + 2]:
+                    j = max(t, 0) - first
+                    common = _carry_interval(
+                        bounds[t + 1], bounds[t + 2], w, common, rows[j], b, sums[j], totals[i], n,
+                        near, row, minor, product, head, links, masks, flip, bounds[0], out[i],
+                    )  # fmt: skip
+                if t >= 0:
+                    gap = rho[t + 1] if t + 1 < num_typed else np.float32(0.0)
+                    totals[i] = backward_states(b, mismatch, t - first, gap, totals[i], err[t])

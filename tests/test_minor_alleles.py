@@ -39,7 +39,7 @@ def test_each_minor_allele_stands_once(num_typed, num_haplotypes, core):
         inside = minor.common[places]
         assert ((inside >= minor.edges[w]) & (inside < minor.edges[w + 1])).all()
     for c, u in enumerate(minor.common):
-        found[u] += ((minor.bits[:, c // 64] >> np.uint64(c % 64)) & np.uint64(1)).astype(np.int8)
+        found[u] += ((minor.bits[c // 64] >> np.uint64(c % 64)) & np.uint64(1)).astype(np.int8)
     expected = np.where(window.haplotypes.alt_is_minor[:, None], alleles, 1 - alleles)
     expected[: core[0]] = 0
     expected[core[1] :] = 0

@@ -43,6 +43,7 @@ def test_lists_and_masks_give_the_same():
 
 def test_buffers_have_whole_squares():
     assert [padded_slots(k) for k in (1, 64, 65, 448)] == [64, 64, 128, 448]
-    for array in states_scratch(4, 65)[:3]:
+    scratch = states_scratch(4, 65, 3)
+    for array in (scratch[0], scratch[1], scratch[3]):
         assert array.shape[-1] == 128
         assert array.ctypes.data % 64 == 0
