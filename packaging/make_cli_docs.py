@@ -83,6 +83,8 @@ def _read_parameter(
         if isinstance(text, str) and text.startswith("-")
     ]
     plain, is_list = _plain_type(kind)
+    if plain is bool:  # "--on/--off" in one
+        given = [name for text in given for name in text.split("/")]
     if is_option and not given:
         option = "--" + name.replace("_", "-")
         given = [option, f"--no-{option[2:]}"] if plain is bool else [option]

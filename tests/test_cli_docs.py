@@ -17,7 +17,8 @@ from ragimpute.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "cli.md"
-PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("packaging/*.md")])
+PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("packaging/*.md"),
+                *ROOT.glob("workflow/**/*.md")])  # fmt: skip
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]
 
 
@@ -59,7 +60,7 @@ def commands_of(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_in_the_documentation_exist(page):
     functions = {command.callback.__name__: command.callback for command in app.registered_commands}
-    if page.name in ("README.md", "cli.md") and page.parent != ROOT / "packaging":
+    if page in (ROOT / "README.md", PAGE):
         assert len(commands_of(page)) >= len(COMMANDS) - 1
     for name, *words in commands_of(page):
         assert name in functions, f"{page.name}: ragimpute {name}"
@@ -98,6 +99,7 @@ def small():
         share: Annotated[float | None, typer.Option(min=0.5, max=2)] = None,
         count: Annotated[int, typer.Option("-c", "--count", min=1)] = 3,
         both: Annotated[bool, typer.Option()] = True,
+        either: Annotated[bool | None, typer.Option("--with/--without")] = None,
         secret: Annotated[bool, typer.Option("--secret", hidden=True)] = False,
     ) -> None:
         """Do it.
@@ -127,6 +129,7 @@ def test_everything_that_can_be_declared(small):
         "| `--share` `X` |  | From 0.5 to 2. |",
         "| `--count`, `-c` `N` | `3` | At least 1. |",
         "| `--both`, `--no-both` | `on` |  |",
+        "| `--with`, `--without` |  |  |",
     ]
     assert "secret" not in page
     assert "unseen" not in page
