@@ -9,8 +9,6 @@ that have them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import faiss
@@ -24,17 +22,6 @@ WORD = 32
 SCALES = ((64, 15), (128, 25), (256, 35), (512, 50), (1024, 50))
 NUM_BACKGROUND = 128
 NUM_SLOTS = 448
-
-
-@contextmanager
-def searching_alone() -> Iterator[None]:
-    """Let this thread's searches start no others: many threads search, or the others would spin."""
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(threads)
 
 
 @dataclass(frozen=True)
