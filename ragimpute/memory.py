@@ -123,4 +123,4 @@ def plan_memory(max_memory: int | None, *, uses_network: bool) -> MemoryPlan:
             f"alone need {held // 2**20}M",
             hint=f"give it {need}M or more",
         )
-    return MemoryPlan(total, work // 2, work // 5, work // 8, min(16 * 2**20, work // 16))
+    return MemoryPlan(total, work // 2, work // 8, work // 16, min(16 * 2**20, work // 32))

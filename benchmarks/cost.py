@@ -1,0 +1,159 @@
+"""What a genome costs as panels and targets grow: prepare's and impute's time, memory and size.
+
+Run: python benchmarks/cost.py --panels 5000 20000 100000 --targets 1 10 100 --mb 5 -o DIR
+
+Simulated data of one region (simulate.py): the largest panel is made once, smaller ones are its
+first samples, so that all see the same sites where these vary. Imputation has a part that depends
+on the panel alone (its haplotypes are read, indexed, and left out to choose ne and err) and a part
+for each target; both are fitted to the runs of each panel, and give the cost of a target in a batch
+of any size. The page says how the largest panel of all is extrapolated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from comparison_page import markdown_table
+from measure import measure
+from simulate import write_data
+
+GENOME_MB = 3_100
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that was measured.
+
+    Attributes
+    ----------
+    num_haplotypes, num_targets
+        Of the panel; samples imputed, 0 for ``prepare``.
+    cpu_s, wall_s, peak_mib, size_bytes
+        What it took, and the size of what it wrote.
+    """
+
+    num_haplotypes: int
+    num_targets: int
+    cpu_s: float
+    wall_s: float
+    peak_mib: float
+    size_bytes: int
+
+
+def fit_cost(num_targets: list[int], cpu_s: list[float]) -> tuple[float, float]:
+    """Seconds of a run's fixed part and of each target, by least relative squares; both >= 0."""
+    x, y = np.array(num_targets, float), np.array(cpu_s)
+    if len(x) == 1:
+        return 0.0, float(y[0] / x[0])
+    design = np.stack([1 / y, x / y], axis=1)
+    (fixed, each), *_ = np.linalg.lstsq(design, np.ones(len(y)), rcond=None)
+    if fixed < 0:
+        return 0.0, float((x * y).sum() / (x * x).sum())
+    return float(fixed), max(0.0, float(each))
+
+
+def extrapolate(num_haplotypes: list[int], value: list[float], wanted: int) -> float:
+    """A power of the panel's size through the last two panels, carried on to ``wanted``."""
+    (h1, h2), (v1, v2) = num_haplotypes[-2:], value[-2:]
+    slope = np.log(max(v2, 1e-9) / max(v1, 1e-9)) / np.log(h2 / h1)
+    return float(v2 * (wanted / h2) ** slope)
+
+
+def subset(source: Path, names: list[str], out: Path) -> None:
+    """Write some samples of a BCF or VCF.gz, less the sites that do not vary among them."""
+    listed = out.with_suffix(".txt")
+    listed.write_text("".join(f"{name}\n" for name in names))
+    kind, extra = ("b", ["-c", "1:minor"]) if out.suffix == ".bcf" else ("z", [])
+    command = ["bcftools", "view", *extra, "-S", listed, f"-O{kind}", "-o", out, source]
+    subprocess.run([str(word) for word in command], check=True)
+    subprocess.run(["bcftools", "index", "-f", str(out)], check=True)
+
+
+def run_all(
+    folder: Path, panels: list[int], targets: list[int], *, mb: float, threads: int
+) -> list[Run]:
+    """Make the data and measure every combination."""
+    data = folder / "data"
+    write_data(
+        data, num_haplotypes=max(panels), num_targets=max(targets), length_bp=round(mb * 1e6),
+        typed_per_mb=800.0, seed=1,
+    )  # fmt: skip
+    own = [sys.executable, "-m", "ragimpute"]
+    runs = []
+    for num in sorted(panels):
+        source, panel = folder / f"panel-{num}.bcf", folder / f"panel-{num}.h5"
+        subset(data / "panel.bcf", [f"p{i}" for i in range(num // 2)], source)
+        used = measure(
+            [*own, "prepare", str(source), "--map", str(data / "simulated.map"), "-o", str(panel),
+             "--force", "-q"],
+            log=str(folder / "prepare.log"),
+        )  # fmt: skip
+        runs.append(Run(num, 0, used["cpu_s"], used["wall_s"], used["peak_mib"],
+                        panel.stat().st_size))  # fmt: skip
+        for count in sorted(targets):
+            target, out = folder / f"target-{count}.vcf.gz", folder / "imputed.vcf.gz"
+            if not target.is_file():
+                subset(data / "target.array.vcf.gz", [f"t{i}" for i in range(count)], target)
+            used = measure(
+                [*own, "impute", str(target), "-p", str(panel), "-o", str(out), "-q", "-t",
+                 str(threads), "--device", "cpu"],
+                log=str(folder / "impute.log"),
+            )  # fmt: skip
+            runs.append(Run(num, count, used["cpu_s"], used["wall_s"], used["peak_mib"],
+                            out.stat().st_size))  # fmt: skip
+            print(runs[-1], flush=True)
+    return runs
+
+
+def cost_rows(runs: list[Run], *, mb: float, batches: list[int], largest: int) -> list[list[str]]:
+    """CPU hours of a genome by panel and batch size; the last row is extrapolated."""
+    panels = sorted({run.num_haplotypes for run in runs})
+    fixed, each = [], []
+    for num in panels:
+        of = [run for run in runs if run.num_haplotypes == num and run.num_targets]
+        parts = fit_cost([run.num_targets for run in of], [run.cpu_s for run in of])
+        fixed.append(parts[0])
+        each.append(parts[1])
+    rows = [["panel haplotypes", *(f"{n:,} targets" for n in batches), "panel part, s/Mb"]]
+    known = list(zip(panels, fixed, each, strict=True))
+    if len(panels) > 1 and largest > panels[-1]:
+        known.append(
+            (largest, extrapolate(panels, fixed, largest), extrapolate(panels, each, largest))
+        )
+    for num, alone, target in known:
+        hours = [(alone / n + target) / mb * GENOME_MB / 3600 for n in batches]
+        name = f"{num:,}" + ("" if num in panels else " (extrapolated)")
+        rows.append([name, *(f"{h:.4f}" for h in hours), f"{alone / mb:.3f}"])
+    return rows
+
+
+def main() -> None:
+    """Run, write runs.json and cost.md, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--panels", type=int, nargs="+", default=[5_000, 20_000, 100_000])
+    parser.add_argument("--targets", type=int, nargs="+", default=[1, 10, 100])
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 10, 1_000, 10_000])
+    parser.add_argument("--largest", type=int, default=1_000_000)
+    parser.add_argument("--mb", type=float, default=5.0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    runs = run_all(
+        options.output, options.panels, options.targets, mb=options.mb, threads=options.threads
+    )
+    (options.output / "runs.json").write_text(json.dumps([asdict(run) for run in runs], indent=2))
+    rows = cost_rows(runs, mb=options.mb, batches=options.batches, largest=options.largest)
+    text = "CPU hours of a genome (3,100 Mb), for each target\n\n" + markdown_table(rows) + "\n"
+    (options.output / "cost.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""The simulated data set, and the arithmetic of what a genome costs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from cost import Run, cost_rows, extrapolate, fit_cost
+from simulate import write_data
+
+from ragimpute.genetic_map import GeneticMap
+from ragimpute.vcf import read_target
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("simulated")
+    counts = write_data(
+        folder, num_haplotypes=60, num_targets=5, length_bp=100_000, typed_per_mb=200, seed=3
+    )
+    return folder, counts
+
+
+def test_a_simulated_data_set_is_whole(simulated):
+    folder, counts = simulated
+    panel = read_target(folder / "panel.bcf")
+    truth = read_target(folder / "truth.bcf")
+    target = read_target(folder / "target.array.vcf.gz")
+    assert (len(panel.samples), len(truth.samples)) == (30, 5)
+    assert len(panel.sites) == counts["sites"] > 50
+    assert len(target.sites) == counts["typed"] == 20
+    assert panel.sites.keys() == truth.sites.keys()
+    count = panel.alleles.sum(axis=(1, 2))
+    assert ((count > 0) & (count < 60)).all()
+    assert panel.phased.all()
+    where = np.searchsorted(truth.sites.position_bp, target.sites.position_bp)
+    np.testing.assert_array_equal(truth.alleles[where], target.alleles)
+    frequency = count[where] / 60
+    assert (np.minimum(frequency, 1 - frequency) >= 0.01).all()
+    cm = GeneticMap.read(folder / "simulated.map", contig="1").position_cm(np.array([1, 100_000]))
+    assert cm[1] - cm[0] == pytest.approx(0.1, rel=0.01)
+
+
+def test_fixed_and_growing_parts_are_found():
+    fixed, each = fit_cost([1, 10, 100], [5.1, 6.0, 15.0])
+    assert (fixed, each) == (pytest.approx(5.0), pytest.approx(0.1))
+    assert fit_cost([1, 10], [1.0, 10.5])[0] == 0  # never below nothing
+    assert fit_cost([4], [8.0]) == (0.0, 2.0)
+
+
+def test_sizes_are_carried_on_by_a_power():
+    assert extrapolate([10, 100], [1.0, 10.0], 1_000) == pytest.approx(100)
+    assert extrapolate([5, 10, 40], [9.0, 3.0, 6.0], 160) == pytest.approx(12)
+
+
+def test_the_table():
+    runs = [
+        Run(num, count, 2 * num / 1_000 + count, 0, 0, 0)
+        for num in (1_000, 4_000)
+        for count in (1, 10)
+    ]
+    rows = cost_rows(runs, mb=3.1, batches=[1, 100], largest=16_000)
+    assert rows[0] == ["panel haplotypes", "1 targets", "100 targets", "panel part, s/Mb"]
+    assert [row[0] for row in rows[1:]] == ["1,000", "4,000", "16,000 (extrapolated)"]
+    assert [float(row[1]) for row in rows[1:]] == pytest.approx(
+        [(2 + 1) / 3.6, (8 + 1) / 3.6, (32 + 1) / 3.6], rel=1e-3
+    )
+    assert float(rows[2][2]) == pytest.approx((8 / 100 + 1) / 3.6, rel=1e-3)
+    assert float(rows[3][3]) == pytest.approx(32 / 3.1, rel=1e-2)
