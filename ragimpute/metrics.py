@@ -15,9 +15,9 @@ import numpy as np
 
 MAF_BINS = (0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 # Below this share of the mean square a variance is rounding error of the sums.
+_CONSTANT = 1e-12
 # Float64 copies of so many sites stay in the cache.
 _SITES_AT_ONCE = 512
-_CONSTANT = 1e-12
 _SUMS = 6
 
 
