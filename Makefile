@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check format bench fusions docs weights clean
+.PHONY: help demo test check format bench phasing fusions docs weights clean
 
 help:
 	@echo "make demo    install, then run the whole pipeline on a real example"
@@ -12,6 +12,7 @@ help:
 	@echo "make check   ruff, mypy and the test of import layers"
 	@echo "make format  format the code"
 	@echo "make bench   ragimpute beside Beagle and Minimac4: DATA=folder OUT=bench-output"
+	@echo "make phasing errors of phase, beside Beagle, SHAPEIT4 and Eagle: DATA=folder OUT=phasing-output"
 	@echo "make fusions train every fusion in a small form: DATA=folder, writes docs/fusions.md"
 	@echo "make docs    write docs/cli.md from the commands"
 	@echo "make weights train the weights that ship: DATA=\"folder ...\""
@@ -43,6 +44,9 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/compare.py $(if $(DATA),$(DATA),--example) -o $(or $(OUT),bench-output)
 
+phasing: $(READY)
+	$(BIN)/python benchmarks/phasing.py $(or $(DATA),--example) -o $(or $(OUT),phasing-output)
+
 fusions: $(READY)
 	$(BIN)/python benchmarks/fusions.py $(or $(DATA),--example) -o $(or $(OUT),fusions-output) --markdown docs/fusions.md
 
@@ -53,4 +57,4 @@ weights: $(READY)
 	$(BIN)/python packaging/make_weights.py $(DATA)
 
 clean:
-	rm -rf $(VENV) demo-output bench-output fusions-output weights-work
+	rm -rf $(VENV) demo-output bench-output phasing-output fusions-output weights-work

@@ -6,8 +6,9 @@ Run: python benchmarks/compare.py DATA_FOLDER... -o bench-output [--markdown doc
 A data folder holds panel.bcf, truth.bcf, target.DENSITY.vcf.gz for each density, and one *.map;
 --example takes the data that the package carries. Panels are prepared once for each tool, timed
 apart. Then each target is imputed --repeats times, the tools in turn, so that what else the
-machine does hits all alike; the medians count. Figures go to results.json in the output folder,
-and on a page by --markdown. Peers that are not installed are named and left out.
+machine does hits all alike; the medians count. Without --density the first target is imputed
+without its phase, too, and the errors of phase are counted. Figures go to results.json in the
+output folder, and on a page by --markdown. Peers that are not installed are named and left out.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from pathlib import Path
 from comparison_page import print_tables, write_page
 from measure import measure
 from peers import TOOLS, Tool, choose_tools
+from unphased import write_unphased
 
 from ragimpute import __version__, example
 from ragimpute.checkpoint import load_model, write_text
@@ -128,17 +130,20 @@ class Comparison:
         Timed runs of each tool; >= 1.
     line
         Called with a line on each step.
+    unphased
+        Impute the first target without its phase too, where the data have no target "unphased".
     """
 
     def __init__(
         self, tools: list[Tool], work: Path, *, threads: list[int], repeats: int,
-        line: Callable[[str], None],
+        line: Callable[[str], None], unphased: bool = True,
     ) -> None:  # fmt: skip
         self.tools = tools
         self.work = work
         self.threads = threads
         self.repeats = repeats
         self.line = line
+        self.unphased = unphased
         self.notes: list[str] = []
 
     def run(self, data: DataSet) -> dict:
@@ -148,7 +153,13 @@ class Comparison:
         plink_map = folder / "genetic.map"
         write_plink_map(data, plink_map)
         prepared = self._prepare(data, folder, plink_map)
-        densities = [self._density(data, name, folder, plink_map) for name in data.targets]
+        targets = dict(data.targets)
+        if self.unphased and "unphased" not in targets:
+            targets["unphased"] = folder / "target.unphased.vcf.gz"
+            write_unphased(next(iter(targets.values())), targets["unphased"])
+        densities = [
+            self._density(data, name, target, folder, plink_map) for name, target in targets.items()
+        ]
         about = describe_panel(data.panel)
         return {"name": data.name, **about, "prepare": prepared, "densities": densities}
 
@@ -166,9 +177,10 @@ class Comparison:
         self.line(f"{data.name}: panels prepared")
         return list(rows.values())
 
-    def _density(self, data: DataSet, density: str, folder: Path, plink_map: Path) -> dict:
+    def _density(
+        self, data: DataSet, density: str, target: Path, folder: Path, plink_map: Path
+    ) -> dict:
         """Impute one target by every tool, again and again, and score what came out."""
-        target = data.targets[density]
         given = read_target(target)
         phased = bool(given.phased.all())
         able = [tool for tool in self.tools if phased or tool.takes_unphased]
@@ -222,6 +234,7 @@ def describe_accuracy(tool: str, score: Evaluation) -> dict:
     return {
         "tool": tool,
         "absent": figures["counts"]["absent"],
+        "phase": figures["phase"],
         "bins": [{name: row[name] for name in wanted} for row in rows],
     }
 
@@ -340,6 +353,7 @@ def main(arguments: list[str]) -> None:
     comparison = Comparison(
         tools, options.output, threads=options.threads, repeats=options.repeats,
         line=lambda text: print(text, file=sys.stderr, flush=True),
+        unphased=options.density is None,
     )  # fmt: skip
     results = {
         "format": FORMAT,

@@ -42,6 +42,12 @@ the tool takes, or as much memory.
 """
 
 
+_SWITCHES = (
+    "*switches*, *flips*: errors of phase, as shares of the pairs of neighbouring heterozygous "
+    "typed sites.\n"
+)
+
+
 def median(entry: dict, measure: str) -> float:
     """Median of one measure over the runs of an entry of ``runs`` or ``prepare``."""
     return statistics.median(run[measure] for run in entry["runs"])
@@ -62,14 +68,24 @@ def accuracy_table(density: dict) -> list[list[str]]:
     """A header, a row of site numbers and a row for each tool."""
     bins = density["accuracy"][0]["bins"]
     edges = ["all" if row["label"] == "all" else row["label"].replace("<=", "≤ ") for row in bins]
-    rows = [["MAF", *edges, "site r²", "carriers", "absent"]]
-    rows.append(["sites", *(f"{row['num_sites']:,}" for row in bins), "", "", ""])
+    phase = [] if density["phased"] else ["switches", "flips"]
+    rows = [["MAF", *edges, "site r²", "carriers", "absent", *phase]]
+    rows.append(
+        ["sites", *(f"{row['num_sites']:,}" for row in bins), "", "", "", *([""] * len(phase))]
+    )
     for entry in density["accuracy"]:
         *parts, overall = entry["bins"]
         figures = [_figure(row["r2"], 4) for row in parts] + [_figure(overall["r2"], 5)]
         rest = [_figure(overall[name], 4) for name in ("mean_site_r2", "concordance")]
-        rows.append([entry["tool"], *figures, *rest, f"{entry['absent']:,}"])
+        errors = [_share(entry["phase"], f"{name}_rate") for name in ("switch", "flip")]
+        found = [*figures, *rest, f"{entry['absent']:,}"]
+        rows.append([entry["tool"], *found, *(errors if phase else [])])
     return rows
+
+
+def _share(errors: dict | None, name: str) -> str:
+    """A rate of the errors of phase as text, "-" where there are none to count."""
+    return "-" if errors is None else f"{errors[name]:.2%}"
 
 
 def cost_table(density: dict, reference: str) -> list[list[str]]:
@@ -239,7 +255,7 @@ def write_page(results: dict, path: Path) -> None:
                 markdown_table(accuracy_table(density)) + "\n",
                 "*site r²*: mean over the sites that vary; *carriers*: share of right best guesses "
                 "among those\nwho carry the minor allele, truly or as called; *absent*: sites that "
-                "the output lacks.\n",
+                "the output lacks.\n" + _SWITCHES * (not density["phased"]),
                 f"![r² by MAF, {name} {density['name']}](images/{image})\n",
                 markdown_table(cost_table(density, reference), texts=2) + "\n",
             ]

@@ -12,6 +12,7 @@ import comparison_page
 import numpy as np
 import peers
 import pytest
+import unphased
 from measure import measure
 
 from ragimpute import example
@@ -19,6 +20,7 @@ from ragimpute.errors import InputError, ModelError
 from ragimpute.evaluate import evaluate
 from ragimpute.genetic_map import GeneticMap
 from ragimpute.metrics import MAF_BINS
+from ragimpute.vcf import read_target
 
 LABELS = [f"<={edge:g}" for edge in MAF_BINS[1:]] + ["all"]
 
@@ -34,7 +36,8 @@ def accuracy(tool, r2):
             for label in LABELS]  # fmt: skip
     rows[0] |= {"num_sites": 0, "r2": None, "mean_site_r2": None}
     rows[-1]["num_sites"] = 1_280
-    return {"tool": tool, "absent": 3, "bins": rows}
+    phase = {"switch_rate": 0.0123, "flip_rate": 0.002}
+    return {"tool": tool, "absent": 3, "phase": phase, "bins": rows}
 
 
 @pytest.fixture
@@ -88,6 +91,26 @@ def test_accuracy_table(results):
     assert rows[1] == ["sites", "0", *["10"] * 7, "1,280", "", "", ""]
     assert rows[2] == ["ragimpute", "-", *["0.9123"] * 7, "0.91234", "0.4562", "0.9000", "3"]
     assert {len(row) for row in rows} == {13}
+
+
+def test_unphased_targets_show_errors_of_phase(results):
+    density = results["data"][0]["densities"][0] | {"phased": False}
+    density["accuracy"][1]["phase"] = None
+    rows = comparison_page.accuracy_table(density)
+    assert rows[0][-2:] == ["switches", "flips"]
+    assert rows[2][-2:] == ["1.23%", "0.20%"]
+    assert rows[3][-2:] == ["-", "-"]
+    assert {len(row) for row in rows} == {15}
+
+
+def test_a_target_without_its_phase(tmp_path):
+    out = tmp_path / "out.vcf.gz"
+    unphased.write_unphased(example.path("target.vcf.gz"), out)
+    found, true = read_target(out), read_target(example.path("target.vcf.gz"))
+    np.testing.assert_array_equal(found.alleles, np.sort(true.alleles, axis=2))
+    differ = found.alleles[:, :, 0] != found.alleles[:, :, 1]
+    np.testing.assert_array_equal(found.phased, ~differ)
+    assert found.samples == true.samples
 
 
 def test_page(results, tmp_path):
@@ -245,7 +268,10 @@ def test_example_end_to_end(tmp_path, capsys):
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     (data,) = results["data"]
     assert (data["num_haplotypes"], data["num_sites"]) == (500, 6_127)
-    (density,) = data["densities"]
+    density, loose = data["densities"]
+    assert (loose["name"], loose["phased"]) == ("unphased", False)
+    assert 0 < loose["accuracy"][0]["phase"]["switch_rate"] < 0.04
+    assert loose["accuracy"][0]["bins"][-1]["r2"] > 0.93
     assert (density["num_samples"], density["num_typed"], density["phased"]) == (50, 689, True)
     (row,) = density["runs"]
     assert (row["tool"], row["threads"], len(row["runs"])) == ("ragimpute", 2, 1)

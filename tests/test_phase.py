@@ -7,10 +7,12 @@ import gzip
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 from vcf_fixtures import bcftools, convert, read_imputed, rows_of, view
 
 from ragimpute import example
 from ragimpute.checkpoint import save_model
+from ragimpute.cli import app
 from ragimpute.config import load_config
 from ragimpute.errors import InputError
 from ragimpute.impute import impute
@@ -215,6 +217,17 @@ def test_phased_only_refuses(tmp_path, panel):
         )  # fmt: skip
     assert "--phased-only" in raised.value.hint
     assert not (tmp_path / "a.bcf").exists()
+
+
+def test_the_command(tmp_path, panel):
+    given, out = unphased(tmp_path / "a.vcf"), tmp_path / "out.vcf"
+    arguments = ["phase", str(given), "-p", str(panel), "-o", str(out), "-r", str(REGION)]
+    done = CliRunner().invoke(app, [*arguments, "--phase-without-targets", "--seed", "3"])
+    assert done.exit_code == 0, done.output
+    assert "genotypes against the panel" in done.output
+    assert "other samples" not in done.output
+    phase(given, panel, tmp_path / "same.vcf", region=REGION, with_targets=False, seed=3)
+    assert rows_of(out.read_text()) == rows_of((tmp_path / "same.vcf").read_text())
 
 
 def test_an_output_that_is_an_input_is_refused(tmp_path, panel):
