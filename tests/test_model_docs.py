@@ -8,6 +8,7 @@ from typing import get_args
 
 from ragimpute.config import FusionName, preset_names
 from ragimpute.evidence import FEATURES
+from ragimpute.evidence_tokens import TOKEN_FEATURES
 from ragimpute.model.fusion import FUSIONS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "model.md"
@@ -27,6 +28,10 @@ def first_columns(header):
 
 def test_every_feature_is_explained():
     assert first_columns("| feature | meaning | unit |") == list(FEATURES)
+
+
+def test_every_number_of_a_token_is_explained():
+    assert first_columns("| number | meaning | unit |") == list(TOKEN_FEATURES)
 
 
 def test_every_fusion_is_explained():
