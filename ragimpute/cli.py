@@ -181,7 +181,8 @@ def evaluate(
     ] = None,
     region: RegionOption = None,
     json_out: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write figures; x_mqc.json is for MultiQC."),
     ] = None,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots.")
@@ -189,8 +190,6 @@ def evaluate(
     threads: ThreadsOption = 1,
 ) -> None:
     """Accuracy of imputed dosages against the truth, by MAF bin."""
-    import json
-
     from ragimpute.evaluate import evaluate as run
 
     inputs = {"truth input": truth, "panel input": panel, "typed input": typed}
@@ -209,10 +208,9 @@ def evaluate(
         if result.phase is not None:
             print_rows([("switch errors", result.phase.text())])
     if json_out is not None:
-        from ragimpute.checkpoint import write_text
+        from ragimpute.report import report_evaluate
 
-        figures = {name: result.as_dict() for name, result in done.items()}
-        write_text(json_out, json.dumps(figures, indent=2) + "\n")
+        report_evaluate(done, json_out)
     if html is not None:
         from ragimpute.report import render_evaluate
 

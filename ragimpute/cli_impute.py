@@ -22,7 +22,7 @@ from ragimpute.cli_app import (
     parse_region,
 )
 from ragimpute.memory import parse_size
-from ragimpute.outputs import check_output
+from ragimpute.outputs import check_output, check_report_name
 from ragimpute.terminal import print_rows, progress_bar
 
 # Not recorded in the output, so that the headers of a run's regions are the same.
@@ -112,8 +112,13 @@ def impute(
     ] = None,
     chunk_cm: Annotated[float, typer.Option(min=0.01, help="Longest window, cM.")] = 40.0,
     buffer_cm: Annotated[float, typer.Option(min=0.0, help="Buffer on each side, cM.")] = 2.0,
-    report: Annotated[
-        Path | None, typer.Option("--report", metavar="HTML", help="Write a report of the run.")
+    reports: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--report",
+            metavar="FILE",
+            help="Write a report: .html, .json, or _mqc.json for MultiQC; repeatable.",
+        ),
     ] = None,
     seed: SeedOption = 1,
     device: DeviceOption = "auto",
@@ -150,10 +155,11 @@ def impute(
     from ragimpute.impute_output import OutputOptions
     from ragimpute.phase_target import PhaseOptions
 
-    if report is not None:
+    for path in reports or []:
         inputs = {"target input": target, "panel input": panel, "map input": genetic_map}
         others = {"sites": sites, "empirical": empirical, "excluded sites": excluded_sites}
-        check_output(report, {**inputs, **others, "imputed output": out})
+        check_output(path, {**inputs, **others, "imputed output": out})
+        check_report_name(path)
     formats = [name.strip() for name in fields.split(",") if name.strip()]
     with progress_bar(quiet) as progress:
         done = run(
@@ -165,9 +171,9 @@ def impute(
             output_options=OutputOptions(min_r2, typed_only, sites, empirical),
             phase_options=PhaseOptions(phased_only, with_targets),
         )  # fmt: skip
-    if report is not None:
-        from ragimpute.report import render_impute
+    if reports:
+        from ragimpute.report import report_impute
 
-        render_impute(done, report)
+        report_impute(done, reports)
     if not quiet and out != "-":
         print_rows(done.rows())

@@ -107,7 +107,7 @@ def impute(
     check_choice(fields)
     inputs = {"target input": target, "panel input": panel, "map input": genetic_map}
     _check_outputs(out, inputs, taken, extra)
-    watch = Stopwatch(summary.seconds)
+    watch = Stopwatch(summary.seconds, summary.peak_mb)
     report = progress or (lambda stage, done, total: None)
     with ExitStack() as stack:
         source, start, stop = open_panel(

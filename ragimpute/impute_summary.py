@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from dataclasses import dataclass, field
 
@@ -38,6 +39,8 @@ class ImputeSummary:
         Samples without a genotype at any panel site, which are given the panel's frequencies.
     seconds
         Wall time by stage.
+    peak_mb
+        Highest resident memory of the process up to the end of each stage, MiB.
     wall_seconds
         Wall time of the whole run.
     peak_rss_mb
@@ -64,6 +67,7 @@ class ImputeSummary:
     qc: QcSummary | None = None
     untyped_samples: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    peak_mb: dict[str, float] = field(default_factory=dict)
     wall_seconds: float = 0.0
     peak_rss_mb: float = 0.0
     settings: dict[str, object] = field(default_factory=dict)
@@ -106,16 +110,18 @@ class ImputeSummary:
 
 
 class Stopwatch:
-    """Adds up wall time by stage."""
+    """Adds up wall time by stage, and notes the memory that was in use at most by its end."""
 
-    def __init__(self, seconds: dict[str, float]) -> None:
+    def __init__(self, seconds: dict[str, float], peak_mb: dict[str, float] | None = None) -> None:
         self.seconds = seconds
+        self._peak_mb = {} if peak_mb is None else peak_mb
         self._start = time.perf_counter()
 
     def lap(self, stage: str) -> None:
         """Count the time since the last lap to ``stage``."""
         now = time.perf_counter()
         self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._start
+        self._peak_mb[stage] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         self._start = now
 
     def skip(self) -> None:

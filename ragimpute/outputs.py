@@ -8,6 +8,9 @@ from pathlib import Path
 
 from ragimpute.errors import InputError
 
+#: By this ending MultiQC knows content that is made for it.
+MULTIQC_SUFFIX = "_mqc.json"
+
 
 def check_output(out: str | Path, inputs: Mapping[str, str | Path | None]) -> None:
     """Check the name of a file to be written.
@@ -48,4 +51,19 @@ def check_output(out: str | Path, inputs: Mapping[str, str | Path | None]) -> No
         raise InputError(
             f"the output's folder {folder} may not be written to",
             hint="choose another folder, or change its permissions",
+        )
+
+
+def check_report_name(path: str | Path) -> None:
+    """Refuse a report's name that does not say what to write.
+
+    Raises
+    ------
+    InputError
+        If it ends neither in .html nor in .json.
+    """
+    if not str(path).endswith((".html", ".json")):
+        raise InputError(
+            f"report {path} is neither .html nor .json",
+            hint=f"run.html is a page, run.json has figures, run{MULTIQC_SUFFIX} is for MultiQC",
         )

@@ -1,11 +1,14 @@
-"""Reports as single HTML pages: plots inline as SVG, nothing loaded from elsewhere, no scripts."""
+"""Reports as single HTML pages: plots inline as SVG, nothing loaded from elsewhere, no scripts.
+
+The same for programs, as JSON, is in ``report_data``; a report's name says which is wanted.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -15,6 +18,13 @@ import jinja2
 
 from ragimpute import __version__
 from ragimpute.errors import InputError
+from ragimpute.outputs import MULTIQC_SUFFIX, check_report_name
+from ragimpute.report_data import (
+    impute_figures,
+    multiqc_evaluate,
+    multiqc_impute,
+    train_figures,
+)
 from ragimpute.report_plots import save_png
 from ragimpute.report_sections import Section, evaluate_section, impute_section
 from ragimpute.report_training import History, train_section, training_plots
@@ -55,6 +65,32 @@ def render_impute(
     """Write a page about a run: its input, estimated accuracy, time and settings."""
     subtitle = f"{summary.target} from {summary.panel}"
     _write(path, title, subtitle, [impute_section(summary)])
+
+
+def report_impute(summary: ImputeSummary, paths: Sequence[str | Path]) -> None:
+    """Write reports of a run, each by its name: .html, .json, or _mqc.json for MultiQC.
+
+    Raises
+    ------
+    InputError
+        If a name is none of these (:func:`ragimpute.outputs.check_report_name`) or not writable.
+    """
+    for path in paths:
+        check_report_name(path)
+        if str(path).endswith(MULTIQC_SUFFIX):
+            _write_json(path, multiqc_impute(summary))
+        elif str(path).endswith(".json"):
+            _write_json(path, impute_figures(summary))
+        else:
+            render_impute(summary, path)
+
+
+def report_evaluate(evaluations: Mapping[str, Evaluation], path: str | Path) -> None:
+    """Write every figure of evaluations as JSON; to a name in _mqc.json, content for MultiQC."""
+    if str(path).endswith(MULTIQC_SUFFIX):
+        _write_json(path, multiqc_evaluate(evaluations))
+    else:
+        _write_json(path, {name: result.as_dict() for name, result in evaluations.items()})
 
 
 def render_train(
@@ -115,7 +151,7 @@ def render_demo(
 
 
 def report_training(result: TrainResult) -> Path:
-    """Write report.html and the curves as PNG files into the folder of a trained model.
+    """Write report.html, report.json and the curves as PNG files into a trained model's folder.
 
     Parameters
     ----------
@@ -129,6 +165,8 @@ def report_training(result: TrainResult) -> Path:
     page = result.folder / "report.html"
     title = f"Training of {result.folder.name}"
     render_train(result.history, *_how_made(result.folder), page, title=title)
+    figures = train_figures(result.history, *_how_made(result.folder))
+    _write_json(result.folder / "report.json", figures)
     plot_curves(result.history, result.folder)
     return page
 
@@ -188,9 +226,18 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def _write(path: str | Path, title: str, subtitle: str, sections: list[Section]) -> None:
-    """Write a page under a temporary name, then rename it."""
-    path = Path(path)
-    text = _page().render(title=title, subtitle=subtitle, sections=sections, version=__version__)
+    """Write a page."""
+    page = _page().render(title=title, subtitle=subtitle, sections=sections, version=__version__)
+    _write_text(Path(path), page)
+
+
+def _write_json(path: str | Path, tree: Mapping[str, Any]) -> None:
+    """Write a tree as JSON."""
+    _write_text(Path(path), json.dumps(tree, indent=2, allow_nan=False) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name, then rename it."""
     with _writing(path):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:

@@ -64,6 +64,7 @@ _STYLE: Any = {
 }
 _WIDTH, _HEIGHT, _TALL = 6.2, 3.7, 4.6  # inches
 _CHROMOSOME_BINS = 120
+DR2_BINS = 20
 MAF_CLASSES = (("MAF ≤ 0.005", 0.0, 0.005), ("0.005 – 0.05", 0.005, 0.05), ("> 0.05", 0.05, 0.5))
 DR2_CLASSES = ((0.0, 0.3), (0.3, 0.8), (0.8, 0.95), (0.95, 1.0))
 
@@ -267,6 +268,18 @@ def dr2_classes(maf: np.ndarray, dr2: np.ndarray) -> np.ndarray:
     counts = np.zeros((len(MAF_BINS) - 1, len(DR2_CLASSES)), dtype=np.int64)
     np.add.at(counts, (group[group >= 0], of_class[group >= 0]), 1)
     return counts
+
+
+def histogram(values: np.ndarray, *, bins: int, x: str, y: str) -> Figure:
+    """How many values in [0, 1] lie in each of ``bins`` equal intervals."""
+    figure, (axes,) = _figure()
+    axes.hist(values, bins=bins, range=(0, 1), color=SERIES[0], rwidth=0.9)
+    axes.set_xlim(0, 1)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(visible=False, axis="x")
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    return figure
 
 
 def dr2_by_maf(counts: np.ndarray) -> Figure:

@@ -45,6 +45,7 @@ _COUNTS = {
     "out_of_range": "dosages outside [0, ploidy]",
 }
 NAN = float("nan")
+_LOWEST_SAMPLES = 10
 
 
 @dataclass
@@ -250,6 +251,16 @@ def impute_section(summary: ImputeSummary) -> Section:
             "Line plot of mean DR2 of untyped sites by position, for three classes of MAF, above "
             "the number of typed sites in a Mb.",
         )
+        section.plot(
+            plots.histogram(
+                dr2[untyped], bins=plots.DR2_BINS, x="DR2 (estimated r²)", y="untyped sites"
+            ),
+            "Estimated accuracy of sites",
+            "Most panels have many rare sites, which few targets carry: the bar on the left.",
+            "Histogram of DR2 of untyped sites: "
+            + ", ".join(f"{low:g} to {high:g}: {n:,}" for (low, high), n in zip(
+                plots.DR2_CLASSES, classes.sum(axis=0).tolist(), strict=True)) + ".",
+        )  # fmt: skip
         section.tables.append(_dr2_table(maf[untyped], dr2[untyped], classes))
     fates = {key: n for key, n in summary.counts.items() if key not in NOT_RECORDS}
     total = max(1, sum(fates.values()))
@@ -270,6 +281,14 @@ def impute_section(summary: ImputeSummary) -> Section:
         "Wall-clock time of this run.",
         "Bar plot of seconds: " + ", ".join(f"{name} {s:.1f}" for name, s in stages.items()) + ".",
     )  # fmt: skip
+    section.plot(
+        plots.bars(summary.peak_mb, x="MiB", texts=[f"{n:,.0f}" for n in summary.peak_mb.values()])
+        if summary.peak_mb else None,
+        "Memory by stage",
+        "Highest resident memory up to the end of each stage.",
+        "Bar plot of MiB: " + ", ".join(f"{k} {n:.0f}" for k, n in summary.peak_mb.items()) + ".",
+    )  # fmt: skip
+    _add_samples(section, summary)
     extra = [
         (label, f"{summary.counts[key]:,}")
         for key, label in NOT_RECORDS.items()
@@ -294,6 +313,27 @@ def impute_section(summary: ImputeSummary) -> Section:
         ("Versions", list(summary.versions.items())),
     ]
     return section
+
+
+def _add_samples(section: Section, summary: ImputeSummary) -> None:
+    """Call rates of the samples: a plot of all, a table of the lowest."""
+    if summary.qc is None or not summary.qc.call_rate:
+        return
+    rates = summary.qc.call_rate
+    lowest = sorted(rates.items(), key=lambda item: item[1])[:_LOWEST_SAMPLES]
+    section.plot(
+        plots.histogram(
+            np.array(list(rates.values())), bins=20, x="share of genotypes observed", y="samples"
+        ),
+        "Call rates of the samples",
+        "At the target's own records; samples below one half are named in a warning.",
+        f"Histogram of {len(rates):,} call rates; the lowest is {lowest[0][1]:.3f}.",
+    )
+    if lowest[0][1] < 1:
+        rows = [[name, f"{rate:.2%}"] for name, rate in lowest if rate < 1]
+        section.tables.append(
+            Table("Samples of the lowest call rates", ["sample", "call rate"], rows)
+        )
 
 
 def _dr2_table(maf: np.ndarray, dr2: np.ndarray, classes: np.ndarray) -> Table:

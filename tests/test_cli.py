@@ -152,9 +152,12 @@ def test_from_panel_to_figures(command, here):
     out = succeed("index", "p.h5", "-o", "p.index", "--sites", "target.vcf.gz")
     assert "recall 1.000" in out
     words = ("impute", "target.vcf.gz", "-p", "p.h5", "--index", "p.index")
-    out = succeed(*words, "-o", "i.bcf", "--report", "r.html", "--threads", "2")
+    out = succeed(*words, "-o", "i.bcf", "--report", "r.html", "--report", "r.json", "-t", "2")
     assert "1,454, of which 178 typed" in out
     assert (here / "r.html").read_text().lower().startswith("<!doctype")
+    report = json.loads((here / "r.json").read_text())
+    assert (report["num_sites"], report["num_typed"]) == (1_454, 178)
+    assert set(report["peak_mib"]) <= {"read", "model", "dosages", "load", "write"}
     assert succeed(*words, "-o", "j.vcf", "--quiet", "--ne", "1e4", "--format", "GT,DS,HDS") == ""
     words = ("evaluate", "--truth", "truth.bcf", "-p", "p.h5", "--typed", "target.vcf.gz", *area)
     imputed = ("--imputed", "i.bcf", "--imputed", "j.vcf")

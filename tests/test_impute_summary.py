@@ -37,10 +37,12 @@ def test_rows_where_all_is_typed():
 
 def test_a_stopwatch_adds_up():
     seconds: dict[str, float] = {}
-    watch = Stopwatch(seconds)
+    peak: dict[str, float] = {}
+    watch = Stopwatch(seconds, peak)
     for stage in ("read", "impute", "read"):
         time.sleep(0.01)
         watch.lap(stage)
-    assert set(seconds) == {"read", "impute"}
+    assert set(seconds) == set(peak) == {"read", "impute"}
+    assert 1 < peak["impute"] <= peak["read"] < 1e6
     assert seconds["read"] >= 0.02
     assert 0.01 <= seconds["impute"] < seconds["read"] + 1

@@ -10,6 +10,8 @@ import pytest
 from report_fixtures import Page, check_alone, evaluation, history, summary
 
 from ragimpute.errors import InputError
+from ragimpute.match import FATES
+from ragimpute.qc import NOTED, QcSummary
 from ragimpute.report import (
     plot_curves,
     render_demo,
@@ -49,11 +51,27 @@ def test_impute_page(tmp_path):
     render_impute(summary(), out)
     page = Page(out)
     check_alone(page)
-    assert len(page.all("svg")) == 4
+    assert len(page.all("svg")) == 5
     for words in ("2,000", "200 typed", "20 records are swapped", "100000", "GT, DS", "3.75 s"):
         assert words in page.words
     for text in ("matched, REF and ALT swapped", "not in the panel", "180 (87.0%)"):
         assert text in page.words
+
+
+def test_impute_page_of_samples_and_memory(tmp_path):
+    noted = dict.fromkeys(NOTED, 0)
+    rates = {f"s{i}": 1 - i / 100 for i in range(20)}
+    qc = QcSummary(200, 0.9, dict.fromkeys(FATES, 0), {"found": 0, "other_strand": 0}, noted, rates)
+    render_impute(summary(qc=qc, peak_mb={"read": 99.0, "write": 321.5}), tmp_path / "i.html")
+    page = Page(tmp_path / "i.html")
+    check_alone(page)
+    assert len(page.all("svg")) == 7
+    assert {"Memory by stage", "Call rates of the samples"} <= set(page.headings())
+    assert "81.00%" in page.words
+    assert "s19" in page.words
+    # The ten lowest alone.
+    assert "s10" in page.words
+    assert "s9" not in page.words
 
 
 @pytest.mark.parametrize(
@@ -123,7 +141,7 @@ def test_demo_page_joins_all(tmp_path):
     check_alone(page)
     assert [attrs["id"] for attrs in page.all("section")] == ["accuracy", "impute", "training"]
     assert {attrs["href"] for attrs in page.all("a")} >= {"#accuracy", "#impute", "#training"}
-    assert len(page.all("svg")) == 4 + 4 + 5
+    assert len(page.all("svg")) == 4 + 5 + 5
     assert "41" in page.words
     assert "name: tiny" in page.words
 

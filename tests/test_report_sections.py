@@ -76,7 +76,7 @@ def test_a_run():
     assert every["fields"] == "GT, DS"
     text = " ".join(cell for table in section.tables for row in table.rows for cell in row)
     assert "matched, REF and ALT swapped" in text + str(section.pairs)
-    assert len(section.figures) == 4
+    assert len(section.figures) == 5
 
 
 @pytest.mark.parametrize("count", [0, 1])

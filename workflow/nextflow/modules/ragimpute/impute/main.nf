@@ -12,6 +12,7 @@ process RAGIMPUTE_IMPUTE {
     tuple val(meta), path("*.{vcf,vcf.gz,bcf}"), emit: vcf
     tuple val(meta), path("*.{tbi,csi}"), emit: index, optional: true
     tuple val(meta), path("*.html"), emit: report
+    tuple val(meta), path("*_mqc.json"), emit: multiqc
     path "versions.yml", emit: versions
 
     when:
@@ -34,6 +35,7 @@ process RAGIMPUTE_IMPUTE {
         ${args} \\
         --threads ${task.cpus} \\
         --report ${prefix}.html \\
+        --report ${prefix}_mqc.json \\
         --output ${prefix}.${suffix}
 
     cat <<-END_VERSIONS > versions.yml
@@ -47,7 +49,7 @@ process RAGIMPUTE_IMPUTE {
     def suffix = task.ext.suffix ?: "vcf.gz"
     """
     echo "" | gzip > ${prefix}.${suffix}
-    touch ${prefix}.${suffix}.tbi ${prefix}.html
+    touch ${prefix}.${suffix}.tbi ${prefix}.html ${prefix}_mqc.json
 
     cat <<-END_VERSIONS > versions.yml
     "${task.process}":
