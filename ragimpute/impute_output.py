@@ -12,6 +12,7 @@ from typing import Self
 import numpy as np
 
 from ragimpute.dosage_sums import DosageSums
+from ragimpute.dr2_calibration import Dr2Calibration
 from ragimpute.match import FATES, Match
 from ragimpute.sites import Region, Sites
 from ragimpute.vcf import Target
@@ -53,10 +54,13 @@ class TypedOnly:
         Where they are.
     alleles
         Shape (k, N, 2), int8, as read.
+    num_unphased
+        Genotypes among them whose order is not known; they are written in that of the file.
     """
 
     sites: Sites
     alleles: np.ndarray
+    num_unphased: int = 0
 
     @classmethod
     def of(cls, target: Target, match: Match, region: Region | None) -> TypedOnly:
@@ -65,7 +69,8 @@ class TypedOnly:
         if region is not None:
             position = target.sites.position_bp
             chosen &= (position >= region.start_bp) & (position < region.stop_bp)
-        return cls(target.sites.take(chosen), target.alleles[chosen])
+        num_unphased = int((~target.phased[chosen]).sum())
+        return cls(target.sites.take(chosen), target.alleles[chosen], num_unphased)
 
     def block(self, rows: slice) -> ImputedBlock:
         """One or more of them, to be written; missing alleles have the frequency of the others."""
@@ -76,7 +81,7 @@ class TypedOnly:
         known = ~np.isnan(observed)
         af = np.nansum(observed, axis=1) / np.maximum(1, known.sum(axis=1))
         prob = np.where(called == -1, af[:, None, None].astype(np.float32), prob)
-        info = DosageSums.of(prob.reshape(len(prob), -1)).info()
+        info = DosageSums.of(prob.reshape(len(prob), -1)).info(Dr2Calibration())
         info["DR2"] = info["ER2"] = np.full(len(prob), np.nan, np.float32)
         kind = np.full(len(prob), TYPED_ONLY)
         return ImputedBlock(self.sites.take(rows), prob, called, info, kind)
@@ -88,13 +93,14 @@ class Heading:
 
     Attributes
     ----------
-    samples, contigs, command
+    samples, contigs, command, header_lines
         See :class:`ragimpute.vcf_write.ImputedWriter`.
     """
 
     samples: Sequence[str]
     contigs: Sequence[tuple[str, int | None]]
     command: str | None
+    header_lines: Sequence[str] = ()
 
     def writer(self, path: str | Path, fields: Sequence[str], *, threads: int = 1) -> ImputedWriter:
         """A file with this heading; without fields, one of sites alone."""
@@ -105,6 +111,7 @@ class Heading:
             fields=fields,
             command=self.command,
             threads=threads,
+            header_lines=self.header_lines,
         )
 
 

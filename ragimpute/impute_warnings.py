@@ -135,5 +135,10 @@ def warn_of_result(
         summary.counts["below_min_r2"] = outputs.num_low_r2
     if typed_only is not None:
         summary.counts["typed_only"] = len(typed_only.sites)
+        if typed_only.num_unphased:
+            summary.warnings.append(
+                f"{typed_only.num_unphased} unphased genotypes of records that the panel lacks are "
+                "written in the order of the file: there is nothing to phase them by"
+            )
     for line in summary.warnings[already:]:
         log.warning(line)

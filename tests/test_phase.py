@@ -16,6 +16,7 @@ from ragimpute.cli import app
 from ragimpute.config import load_config
 from ragimpute.errors import InputError
 from ragimpute.impute import impute
+from ragimpute.impute_output import OutputOptions
 from ragimpute.match import match_sites
 from ragimpute.model.bert_rag import build
 from ragimpute.panel import Panel
@@ -207,6 +208,22 @@ def test_a_phased_target_is_not_phased_again(tmp_path, panel, plain_model):
     row = {key: i for i, key in enumerate(found.sites.keys())}
     typed = found.alleles[[row[key] for key in target.sites.keys()]]
     np.testing.assert_array_equal(typed, target.alleles)
+
+
+def test_records_that_the_panel_lacks_stay_unphased_and_are_named(tmp_path, panel, plain_model):
+    head, rows = lines()
+    for row in rows:
+        row[9:] = [cell.replace("|", "/") for cell in row[9:]]
+    other = next(row for row in rows if row[9:].count("0/1") > 1)
+    other[3:5] = ["A", "ACGT"]
+    num = sum(cell in ("0/1", "1/0") for cell in other[9:])
+    given = write(tmp_path / "a.vcf", head, rows)
+    region = Region("20", int(other[1]) - 50_000, int(other[1]) + 50_000)
+    summary = impute(
+        given, panel, tmp_path / "a.bcf", model=plain_model, region=region, **FIXED,
+        output_options=OutputOptions(typed_only=True),
+    )  # fmt: skip
+    assert any(line.startswith(f"{num} unphased genotypes of rec") for line in summary.warnings)
 
 
 def test_phased_only_refuses(tmp_path, panel):
