@@ -50,6 +50,8 @@ def test_fixed_and_growing_parts_are_found():
 def test_sizes_are_carried_on_by_a_power():
     assert extrapolate([10, 100], [1.0, 10.0], 1_000) == pytest.approx(100)
     assert extrapolate([5, 10, 40], [9.0, 3.0, 6.0], 160) == pytest.approx(12)
+    assert extrapolate([10, 100], [0.0, 2.0], 1_000) == pytest.approx(20)
+    assert extrapolate([10, 100], [2.0, 1.0], 1_000) == pytest.approx(1)
 
 
 def test_the_table():
@@ -66,3 +68,12 @@ def test_the_table():
     )
     assert float(rows[2][2]) == pytest.approx((8 / 100 + 1) / 3.6, rel=1e-3)
     assert float(rows[3][3]) == pytest.approx(32 / 3.1, rel=1e-2)
+
+
+def test_the_programs_start_counts_once_a_region():
+    runs = [Run(0, 0, 2, 0, 0, 0)]
+    runs += [Run(1_000, count, 2 + 3 + count, 0, 0, 0) for count in (1, 10)]
+    rows = cost_rows(runs, mb=3_100, batches=[1, 10], largest=0)
+    assert len(rows) == 2
+    assert float(rows[1][1]) == pytest.approx((3 + 1 + 2 * 155) / 3600, abs=1e-5)
+    assert float(rows[1][2]) == pytest.approx((0.3 + 1 + 2 * 15.5) / 3600, abs=1e-5)
