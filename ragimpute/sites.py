@@ -115,4 +115,6 @@ class Region:
         return cls(match[1], start, stop + 1)
 
     def __str__(self) -> str:
+        if self.start_bp <= 1 and self.stop_bp == 2**31 - 1:
+            return self.contig
         return f"{self.contig}:{self.start_bp}-{self.stop_bp - 1}"

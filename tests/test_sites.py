@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from panel_fixtures import make_batch
 
 from ragimpute.errors import InputError
-from ragimpute.sites import Region
+from ragimpute.sites import Region, other_strand, same_contig
 
 
 def test_take_and_keys():
@@ -61,3 +61,30 @@ def test_text_comes_back(start, length):
     region = Region("chr20", start, min(start + length, 2**31 - 2) + 1)
     assert Region.parse(str(region)) == region
     assert Region.parse(str(Region("20"))) == Region("20")
+
+
+@pytest.mark.parametrize("text", ["20", "chrX:5-5", "HLA-A*01:01:3-9", "20:1-100"])
+def test_a_region_is_shown_as_it_is_read(text):
+    assert str(Region.parse(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names", "found"),
+    [
+        ("20", ["chr20", "20"], "20"),
+        ("chr20", ["2", "20"], "20"),
+        ("20", ["CHR20"], "CHR20"),
+        ("X", ["22", "chr23"], "chr23"),
+        ("chr23", ["23", "X"], "23"),
+        ("MT", ["chrM"], "chrM"),
+        ("20", ["2", "200"], None),
+        ("chr", ["chr"], "chr"),
+    ],
+)
+def test_names_of_one_contig(wanted, names, found):
+    assert same_contig(wanted, names) == found
+
+
+def test_the_other_strand():
+    assert other_strand((5, "AC", "gT")) == (5, "GT", "Ac")
+    assert other_strand((5, "A", "N")) == (5, "T", "N")
