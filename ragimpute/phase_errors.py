@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ragimpute.errors import InputError
 from ragimpute.sites import Key, Region
 from ragimpute.vcf import PanelStream
 
@@ -117,10 +118,12 @@ def measure_phase(
     -------
     None where a file has no phased genotypes (or no GT) to compare.
     """
-    known = _read(*truth, typed, threads)
-    if not known:
+    # Both files were read for their dosages already: what fails now is that a record has no GT.
+    try:
+        known = _read(*truth, typed, threads)
+        given = _read(*imputed, known.keys(), threads) if known else {}
+    except InputError:
         return None
-    given = _read(*imputed, known.keys(), threads)
     shared = [key for key in known if key in given]
     if not shared:
         return None
