@@ -80,7 +80,7 @@ class Retriever:
         first = np.empty(self.num_haplotypes, np.int32)
         which = np.empty(self.num_haplotypes, np.int32)
         for low, high in ranges:
-            distinct = first[: _find_distinct(rows, low, high, table, first, which)]
+            distinct = first[: find_distinct(rows, low, high, table, first, which)]
             part = np.ascontiguousarray(rows[distinct, low:high])
             # In the order of their alleles: it must not depend on that of the haplotypes.
             order = np.argsort(part.view(np.dtype((np.void, part.shape[1] * 4))).ravel())
@@ -166,7 +166,7 @@ def _pad_pairs(windows: np.ndarray) -> np.ndarray:
 
 
 @kernel
-def _find_distinct(rows, low, high, table, first, which):
+def find_distinct(rows, low, high, table, first, which):
     """Number the distinct rows among columns [low, high); returns how many there are.
 
     ``first`` gets the first row of each number, ``which`` (H,) each row's number. ``table`` is for

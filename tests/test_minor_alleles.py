@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from slow_copying import mosaic_panel, window_of
 
-from ragimpute.minor_alleles import MinorAlleles
+from ragimpute.copying import pack_words
+from ragimpute.minor_alleles import MinorAlleles, pack_typed
 
 
 @pytest.mark.parametrize(
@@ -44,3 +45,13 @@ def test_each_minor_allele_stands_once(num_typed, num_haplotypes, core):
     expected[: core[0]] = 0
     expected[core[1] :] = 0
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("num_typed", "num_haplotypes"), [(0, 5), (1, 64), (32, 3), (77, 150)])
+def test_typed_sites_are_packed_as_their_alleles(num_typed, num_haplotypes):
+    rng = np.random.default_rng(num_typed)
+    alleles = mosaic_panel(rng, 200, num_haplotypes)
+    typed_index = np.sort(rng.permutation(200)[:num_typed])
+    window = window_of(alleles, np.arange(200.0), typed_index, as_row=rng.random(200) < 0.5)
+    expected, _ = pack_words(alleles[typed_index])
+    np.testing.assert_array_equal(pack_typed(window.haplotypes, typed_index), expected.T)
