@@ -15,19 +15,22 @@ import datetime
 import json
 import shutil
 import time
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from training_panels import Recipe, simulate_panel, subset_panel
 
-from ragimpute.checkpoint import load_model
+from ragimpute.checkpoint import load_model, write_text
 from ragimpute.config import load_config, models_dir
-from ragimpute.evaluate import evaluate
+from ragimpute.dr2_calibration import FILE as DR2
+from ragimpute.dr2_fit import fit_dr2
+from ragimpute.evaluate import Evaluation, evaluate
 from ragimpute.evidence import FEATURES
 from ragimpute.impute import impute
 from ragimpute.metrics import MAF_BINS
-from ragimpute.model_folder import PROVENANCE, WEIGHTS
+from ragimpute.model_folder import PROVENANCE, WEIGHTS, open_folder
 from ragimpute.panel import Panel
 from ragimpute.prepare import prepare
 from ragimpute.trainer import train
@@ -78,20 +81,29 @@ def build_panels(folders: list[Path], work: Path, threads: int) -> dict[str, lis
 
 
 def train_on(panels: list[Path], name: str, out: Path, seed: int, threads: int) -> float:
-    """Train one model; returns the seconds that it took."""
+    """Train one model and calibrate its DR2; returns the seconds that it took."""
     config = load_config(name, overrides=[*OVERRIDES, f"train.seed={seed}"])
     began = time.perf_counter()
     train(
         panels, config, out, device="cpu", threads=threads, force=True,
         report_line=lambda line: print(f"  {line}", flush=True), command="make weights",
     )  # fmt: skip
+    calibrate(panels, out, seed, threads)
     return time.perf_counter() - began
+
+
+def calibrate(panels: list[Path], model: Path, seed: int, threads: int) -> None:
+    """Calibrate DR2 on groups of samples of all sizes, in place of the few that validate."""
+    with ExitStack() as stack:
+        opened = [stack.enter_context(Panel.open(path)) for path in panels]
+        found = fit_dr2(opened, open_folder(model), seed=seed, threads=threads)
+    write_text(model / DR2, found.as_json())
 
 
 def score(
     folder: Path, panel: Path, model: Path, work: Path, threads: int
-) -> dict[str, list[float]]:
-    """Aggregate r2 by MAF bin and over all, for each density of a folder's targets."""
+) -> dict[str, Evaluation]:
+    """The imputation of a folder's targets against the truth, for each density."""
     figures = {}
     for target in sorted(folder.glob("target.*.vcf.gz")):
         density = target.name.split(".")[1]
@@ -99,18 +111,62 @@ def score(
             continue
         imputed = work / "imputed.vcf.gz"
         impute(target, panel, imputed, model=model, threads=threads, device="cpu")
-        result = evaluate(folder / "truth.bcf", imputed, panel, typed=target)
-        figures[density] = [*(row.r2 for row in result.bins), result.overall.r2]
+        figures[density] = evaluate(folder / "truth.bcf", imputed, panel, typed=target)
     return figures
 
 
-def table(rows: list[tuple[str, str, str, list[float]]]) -> str:
+Row = tuple[str, str, str, Evaluation]  # data, density, weights
+
+
+def table(rows: list[Row]) -> str:
     """Figures as Markdown: data, density, weights, r2 of each bin and over all."""
-    head = ["data", "density", "weights", *(f"≤ {edge:g}" for edge in MAF_BINS[1:]), "all"]
-    lines = ["| " + " | ".join(head) + " |", "|---|---|---|" + "---:|" * (len(head) - 3)]
-    for data, density, weights, values in rows:
-        figures = [f"{v:.4f}" for v in values[:-1]] + [f"{values[-1]:.5f}"]
-        lines.append("| " + " | ".join([data, density, weights, *figures]) + " |")
+    figures = [
+        [f"{row.r2:.4f}" for row in result.bins] + [f"{result.overall.r2:.5f}"]
+        for *_, result in rows
+    ]
+    return markdown(rows, [*bin_names(), "all"], figures)
+
+
+def dr2_table(rows: list[Row]) -> str:
+    """Mean DR2 less mean true r2 of each bin, and over how many sites."""
+    figures = [
+        [f"{row.mean_dr2 - row.true_r2:+.3f}" for row in [*result.bins, result.overall]]
+        for *_, result in rows
+    ]
+    return markdown(rows, [*bin_names(), "all"], figures)
+
+
+def reliability_table(rows: list[Row]) -> str:
+    """How far the observed frequency is from the probability, weighted, and in the worst interval.
+
+    Intervals of fewer than 1,000 genotypes do not count.
+    """
+    figures = []
+    for *_, result in rows:
+        known = result.calibration[result.calibration[:, 2] >= 1000]
+        off = abs(known[:, 1] - known[:, 0])
+        worst = int(off.argmax())
+        figures.append(
+            [f"{result.calibration_error:.5f}", f"{off[worst]:.4f}", f"{known[worst, 0]:.2f}",
+             f"{int((off <= 0.01).sum())} of {len(off)}"]
+        )  # fmt: skip
+    head = ["mean difference", "largest", "at probability", "intervals within .01"]
+    return markdown(rows, head, figures)
+
+
+def bin_names() -> list[str]:
+    """Names of the MAF bins."""
+    return [f"≤ {edge:g}" for edge in MAF_BINS[1:]]
+
+
+def markdown(rows: list[Row], head: list[str], figures: list[list[str]]) -> str:
+    """A table of figures by data, density and weights."""
+    lines = [
+        "| " + " | ".join(["data", "density", "weights", *head]) + " |",
+        "|---|---|---|" + "---:|" * len(head),
+    ]
+    for (data, density, weights, _), values in zip(rows, figures, strict=True):
+        lines.append("| " + " | ".join([data, density, weights, *values]) + " |")
     return "\n".join(lines)
 
 
@@ -119,7 +175,7 @@ def card(
     panels: dict[str, list[Path]],
     seconds: float,
     seed: int,
-    rows: list[tuple[str, str, str, list[float]]],
+    rows: list[Row],
 ) -> str:
     """The model card, from model_card.md.j2."""
     provenance = json.loads((models_dir() / name / PROVENANCE).read_text())
@@ -139,6 +195,8 @@ def card(
         num_panels=len(provenance["panels"]),
         sources={source: len(paths) for source, paths in panels.items()},
         table=table(rows),
+        dr2_table=dr2_table(rows),
+        reliability_table=reliability_table([row for row in rows if row[2] == "without it"]),
     )
 
 
@@ -159,7 +217,7 @@ def main() -> None:
     everything = [path for paths in panels.values() for path in paths]
     shipped = args.work / "shipped"
     seconds = train_on(everything, args.name, shipped, args.seed, args.threads)
-    rows = []
+    rows: list[Row] = []
     if not args.no_test:
         plain = args.work / "plain"
         plain.mkdir(exist_ok=True)
@@ -177,7 +235,7 @@ def main() -> None:
             }
             for density in next(iter(scores.values())):
                 rows += [(folder.name, density, label, scores[label][density]) for label in scores]
-    for file in (WEIGHTS, PROVENANCE):
+    for file in (WEIGHTS, PROVENANCE, DR2):
         shutil.copy(shipped / file, models_dir() / args.name / file)
     text = card(args.name, panels, seconds, args.seed, rows)
     (models_dir() / args.name / "README.md").write_text(text, encoding="utf-8")

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ragimpute.dr2_calibration import Dr2Calibration
+
 # Below this, P(ALT) does not vary but by rounding.
 _CONSTANT = 1e-12
 
@@ -65,19 +67,33 @@ class DosageSums:
         return np.minimum(self.af, 1 - self.af)
 
     @property
-    def dr2(self) -> np.ndarray:
-        """Estimated R2, shape (m,), float32, as :func:`ragimpute.metrics.estimated_r2` has it."""
+    def estimated_r2(self) -> np.ndarray:
+        """Shape (m,), float32, as :func:`ragimpute.metrics.estimated_r2` has it."""
         total = self.between + self.within
         r2 = np.divide(self.between, total, out=np.zeros_like(total), where=total > 1e-9 * self.num)
         r2[r2 < _CONSTANT] = 0
         return np.clip(r2, 0, 1).astype(np.float32)
 
-    def info(self) -> dict[str, np.ndarray]:
-        """The INFO fields that hold them, float32, each of shape (m,)."""
+    def dr2(self, calibration: Dr2Calibration, typed: np.ndarray) -> np.ndarray:
+        """INFO/DR2, shape (m,), float32.
+
+        Parameters
+        ----------
+        calibration
+            What corrects :attr:`estimated_r2` at untyped sites.
+        typed
+            Shape (m,), bool: what was observed stands as it is.
+        """
+        estimate = self.estimated_r2
+        corrected = calibration.apply(estimate, self.maf * self.num, self.num)
+        return np.where(typed, estimate, corrected)
+
+    def info(self, calibration: Dr2Calibration, typed: np.ndarray) -> dict[str, np.ndarray]:
+        """The INFO fields that hold them, float32, each of shape (m,); see :meth:`dr2`."""
         columns = {
             "AF": self.af,
             "MAF": self.maf,
-            "DR2": self.dr2,
+            "DR2": self.dr2(calibration, typed),
             "AN": self.num,
             "PSSD": self.between,
             "PVAR": self.within,

@@ -21,6 +21,7 @@ from ragimpute.impute_target import TargetOptions, ploidy_of, require_phase, tak
 from ragimpute.impute_warnings import warn_of_result, warn_of_target
 from ragimpute.impute_windows import WindowRun, clipped, max_window_sites, plan_windows
 from ragimpute.memory import plan_memory
+from ragimpute.model_folder import open_folder
 from ragimpute.outputs import check_output
 from ragimpute.panel import Panel
 from ragimpute.panel_part import PanelPart, parts_of
@@ -151,7 +152,8 @@ def impute(
         watch.lap("model")
         memory = plan_memory(max_memory, uses_network=imputers[0].uses_network)
         contigs = [(given.sites.contig, source.contig_length)]
-        heading = Heading(given.samples, contigs, command)
+        calibration = open_folder(model).dr2
+        heading = Heading(given.samples, contigs, command, calibration.header_lines)
         writer = heading.writer(out, tuple(fields), threads=threads)
         lacked = TypedOnly.of(given, shared, region) if extra.typed_only else None
         outputs = stack.enter_context(Outputs(writer, heading, extra, lacked))
@@ -160,8 +162,9 @@ def impute(
         total = stop - start
         for (first, last, part), imputer in zip(parts, imputers, strict=True):
             run = WindowRun(
-                part, given.sites.contig, shared, ploidy, imputer, outputs, memory, folder, watch
-            )
+                part, given.sites.contig, shared, ploidy, imputer, calibration, outputs, memory,
+                folder, watch,
+            )  # fmt: skip
             windows = plan_windows(
                 source.position_cm, first, last, window_cm=window_cm, buffer_cm=buffer_cm,
                 max_sites=max_window_sites(source, memory, len(shared.panel_index)),

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ragimpute.dosage_sums import DosageSums
+from ragimpute.dr2_calibration import Dr2Calibration
 from ragimpute.impute_models import Imputer
 from ragimpute.impute_output import Outputs
 from ragimpute.impute_summary import Stopwatch
@@ -131,6 +132,8 @@ class WindowRun:
         As the target spells it.
     shared, ploidy
         The target at the panel's sites, and where its samples are haploid.
+    calibration
+        Of DR2, which is the model's.
     folder
         Where probabilities wait that there is no memory for.
     """
@@ -140,6 +143,7 @@ class WindowRun:
     shared: Match
     ploidy: TargetPloidy
     imputer: Imputer
+    calibration: Dr2Calibration
     outputs: Outputs
     memory: MemoryPlan
     folder: Path | None
@@ -237,11 +241,11 @@ class WindowRun:
         called = np.full(prob.shape, -1, np.int8)
         called[rows] = observed
         np.copyto(prob, called, where=called >= 0)
-        info = DosageSums.of(prob).info()
-        info["ER2"] = er2**2
-        sites = self.panel.sites.take(slice(start + tile.start, start + tile.stop))
         typed = np.zeros(len(prob), bool)
         typed[rows] = True
+        info = DosageSums.of(prob).info(self.calibration, typed)
+        info["ER2"] = er2**2
+        sites = self.panel.sites.take(slice(start + tile.start, start + tile.stop))
         self.watch.lap("dosages")
         block = ImputedBlock(
             sites=replace(sites, contig=self.contig),

@@ -12,6 +12,7 @@ import numpy as np
 
 from ragimpute.bcf_write import FLOAT_END, INT8_END
 from ragimpute.dosage_sums import DosageSums
+from ragimpute.dr2_calibration import Dr2Calibration
 from ragimpute.errors import InputError
 from ragimpute.outputs import check_output
 from ragimpute.sites import Region
@@ -69,8 +70,9 @@ def merge(
     """Join files of the same sites and other samples side by side.
 
     AF, MAF and DR2 are computed anew from the sums that ``impute`` writes (INFO/AN, AF, PSSD and
-    PVAR), which add up exactly; in files without them, from FORMAT/HDS or AP1 and AP2. Genotypes,
-    dosages and all else of the samples are copied. INFO/ER2 cannot be merged and is left out.
+    PVAR), which add up exactly; in files without them, from FORMAT/HDS or AP1 and AP2. DR2 is
+    calibrated as the files' headers say, where all say the same. Genotypes, dosages and all else of
+    the samples are copied. INFO/ER2 cannot be merged and is left out.
 
     Parameters
     ----------
@@ -110,15 +112,16 @@ def merge(
                 hint="impute all batches with the same --format",
             )
     summary = MergeSummary(str(out), len(paths), len(samples))
+    calibration = _calibration_of(batches, summary)
     joined = _join_bcf if output_kind(out) == "bcf" else _join_text
     writer = ImputedWriter(
         out, samples=samples, contigs=list(lengths.items()), fields=formats, command=command,
-        threads=threads,
+        threads=threads, header_lines=calibration.header_lines,
     )  # fmt: skip
     with writer:
         for contig in lengths:
             for rows in _in_step(batches, contig):
-                _write(rows, batches, writer, min_r2, summary, joined)
+                _write(rows, batches, writer, min_r2, summary, joined, calibration)
                 if progress is not None:
                     progress("merge", int(rows[0][-1].POS), 0)
         writer.close()
@@ -137,6 +140,7 @@ class _Batch:
         self.samples = self._reader.samples
         declared = self._reader.header.formats
         self.formats = [name for name in FORMATS if name in declared]
+        self.calibration = Dr2Calibration.from_header(self._reader.header.text)
 
     def records(self, contig: str) -> Iterator[Any]:
         """Records of a contig."""
@@ -177,6 +181,19 @@ def _all_samples(batches: Sequence[_Batch]) -> list[str]:
                 )
             first_in[name] = batch.path
     return list(first_in)
+
+
+def _calibration_of(batches: Sequence[_Batch], summary: MergeSummary) -> Dr2Calibration:
+    """What DR2 is corrected by: as in all files, or not at all where they differ."""
+    first = batches[0]
+    other = next((b for b in batches if b.calibration != first.calibration), None)
+    if other is None:
+        return first.calibration
+    summary.warnings.append(
+        f"{first.path} and {other.path} were imputed with models that calibrate DR2 in different "
+        "ways, so DR2 of all samples is not calibrated"
+    )
+    return Dr2Calibration()
 
 
 def _in_step(batches: Sequence[_Batch], contig: str) -> Iterator[list[list[Any]]]:
@@ -223,6 +240,7 @@ def _write(
     min_r2: float,
     summary: MergeSummary,
     joined: Callable[[list[list[Any]], list[str]], list],
+    calibration: Dr2Calibration,
 ) -> None:
     """Write some sites."""
     first = rows[0]
@@ -230,7 +248,7 @@ def _write(
     for batch, variants in zip(batches[1:], rows[1:], strict=True):
         sums = sums.merged(batch.sums(variants))
     kind = np.array([_kind(variants) for variants in zip(*rows, strict=True)])
-    info = sums.info()
+    info = sums.info(calibration, kind == TYPED)
     keep = (kind != IMPUTED) | (info["DR2"] >= min_r2)
     kept = np.flatnonzero(keep).tolist()
     summary.num_low_r2 += len(first) - len(kept)

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from ragimpute import __version__
 from ragimpute.config import RunConfig, load_config, models_dir, preset_names
+from ragimpute.dr2_calibration import Dr2Calibration
 from ragimpute.errors import ModelError
 
 FORMAT_VERSION = "1"
@@ -38,6 +39,8 @@ class ModelFolder:
         Whether weights are there; an untrained copying model is Li-Stephens itself.
     provenance
         How it was made: command, seed, data checksums, versions; empty if unknown.
+    dr2
+        How DR2 is calibrated; not at all where the folder does not say.
     """
 
     name: str
@@ -45,6 +48,7 @@ class ModelFolder:
     config: RunConfig
     trained: bool
     provenance: dict[str, Any] = field(default_factory=dict)
+    dr2: Dr2Calibration = field(default_factory=Dr2Calibration)
 
     @property
     def is_copying(self) -> bool:
@@ -96,7 +100,8 @@ def open_folder(name_or_path: str | Path) -> ModelFolder:
             f"model {name_or_path} has no {WEIGHTS}, and without them a token model knows nothing",
             hint=f"train it first: ragimpute train PANEL.h5 --config {config.name} -o MODEL",
         )
-    return ModelFolder(str(name_or_path), folder, config, trained, provenance)
+    calibration = Dr2Calibration.read(folder)
+    return ModelFolder(str(name_or_path), folder, config, trained, provenance, calibration)
 
 
 def check_weights(path: Path, config: RunConfig) -> None:

@@ -72,6 +72,34 @@ class PanelPart(Panel):
         return self._whole.bytes_per_site()
 
 
+class PanelWithout(Panel):
+    """A panel without some of its samples, whose haplotypes are numbered anew.
+
+    Sites, with their counts and frequencies, stay those of the whole panel.
+
+    Parameters
+    ----------
+    whole
+        The panel; all its haplotypes exist throughout.
+    kept
+        Shape (H,), bool: haplotypes that stay.
+    """
+
+    def __init__(self, whole: Panel, kept: np.ndarray) -> None:
+        self.__dict__.update(whole.__dict__)
+        self._whole, self._kept = whole, kept
+        self.num_haplotypes = int(kept.sum())
+        self.haplotype_sample = whole.haplotype_sample[kept]
+
+    def haplotypes(self, start: int, stop: int) -> Haplotypes:
+        """See :meth:`Panel.haplotypes`."""
+        return keep_haplotypes(self._whole.haplotypes(start, stop), self._kept)
+
+    def bytes_per_site(self) -> float:
+        """See :meth:`Panel.bytes_per_site`."""
+        return self._whole.bytes_per_site()
+
+
 def require_one_ploidy(panel: Panel, what: str) -> None:
     """Refuse a panel whose ploidy changes along the contig, for ``what`` cannot follow it.
 

@@ -18,15 +18,18 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from ragimpute.checkpoint import load_model, load_weights, save_model, versions
-from ragimpute.config import RunConfig, dump_config
+from ragimpute.checkpoint import load_model, load_weights, save_model, versions, write_text
+from ragimpute.config import RunConfig, dump_config, models_dir
 from ragimpute.correction import choose_device
-from ragimpute.dataset import TokenBatches
+from ragimpute.dataset import TokenBatches, split_samples
+from ragimpute.dr2_calibration import FILE as DR2
+from ragimpute.dr2_calibration import Dr2Calibration
+from ragimpute.dr2_fit import fit_dr2
 from ragimpute.errors import ModelError
 from ragimpute.evidence_dataset import EvidenceBatches
 from ragimpute.losses import compute_loss
 from ragimpute.model.bert_rag import BERTWithRAG, build
-from ragimpute.model_folder import PROVENANCE
+from ragimpute.model_folder import PROVENANCE, is_copying, open_folder
 from ragimpute.panel import Panel
 from ragimpute.panel_part import require_one_ploidy
 from ragimpute.schedule import rate_factor
@@ -76,7 +79,8 @@ def train(
         Everything that changes the result.
     out
         Model folder: config.yaml, weights.safetensors (the best epoch's), last.safetensors,
-        provenance.json, metrics.csv, tensorboard/, and the state to resume from.
+        provenance.json, metrics.csv, tensorboard/, and the state to resume from; for a copying
+        model dr2.json, which calibrates its DR2.
     init
         A model to start from; it is kept unless training improves on its validation figure.
     resume
@@ -240,6 +244,8 @@ def train(
                 save_state()
             if accelerator.is_main_process:
                 state.save_last(out, plain, config)
+                if is_copying(config):
+                    _calibrate(out, panels, config, init, str(accelerator.device), threads, tick)
         finally:
             for tracker in trackers:
                 tracker.close()
@@ -268,7 +274,8 @@ def _check_folder(out: Path, *, resume: bool, force: bool) -> None:
 
 def _forget(out: Path) -> None:
     """Remove what an earlier run left to resume from, and its curves."""
-    for path in (out / STATE, out / LAST, out / METRICS, out / "report.html", *out.glob("*.png")):
+    names = (STATE, LAST, METRICS, DR2, "report.html")
+    for path in (*(out / name for name in names), *out.glob("*.png")):
         path.unlink(missing_ok=True)
     shutil.rmtree(out / "tensorboard", ignore_errors=True)
 
@@ -295,6 +302,31 @@ def _initialise(
         assert model.residual is not None
         model.residual.standardise(*data.standardisation())
     return None
+
+
+def _calibrate(
+    out: Path,
+    panels: Sequence[Panel],
+    config: RunConfig,
+    init: str | Path | None,
+    device: str,
+    threads: int,
+    tick: Progress,
+) -> None:
+    """Write how DR2 of the weights that were kept is calibrated, as validation samples have it."""
+    data, seed = config.data, config.train.seed
+    groups = [
+        split_samples(panel, data.validation_share, data.max_validation_samples, seed)[1]
+        for panel in panels
+    ]
+    shipped = models_dir() / "default"
+    prior = open_folder(init).dr2 if init is not None else Dr2Calibration.read(shipped)
+    found = fit_dr2(
+        panels, open_folder(out), groups=groups, prior=prior,
+        seed=seed, threads=threads, device=device, progress=tick,
+    )  # fmt: skip
+    if found.coefficients:
+        write_text(out / DR2, found.as_json())
 
 
 def _optimizer(

@@ -64,7 +64,7 @@ INFOS = {
             "A",
             "Float",
             "Dosage R2, estimated without truth: variance of P(ALT) over the haplotypes, divided "
-            "by AF (1 - AF)",
+            "by AF (1 - AF), calibrated as ragimpute_dr2 says where the header has it",
             digits=4,
         ),
         Field("R2", "A", "Float", "The same as DR2, under the name that Minimac uses", digits=4),

@@ -37,6 +37,8 @@ class VcfHeader:
         Names of the contigs by the numbers that BCF records have.
     formats, infos
         Names of the declared FORMAT and INFO fields.
+    text
+        All of it.
     """
 
     path: Path
@@ -47,6 +49,7 @@ class VcfHeader:
     contig_numbers: dict[int, str]
     formats: set[str] = field(default_factory=set)
     infos: set[str] = field(default_factory=set)
+    text: str = ""
 
 
 def read_header(path: str | Path) -> VcfHeader:
@@ -163,7 +166,7 @@ def _parse(path: Path, is_bcf: bool, compression: str, text: str) -> VcfHeader:
             f"{path} names sample {twice} twice", hint="rename it: bcftools reheader -s"
         )
     return VcfHeader(
-        path, is_bcf, compression, samples, contigs, numbers, names["FORMAT"], names["INFO"]
+        path, is_bcf, compression, samples, contigs, numbers, names["FORMAT"], names["INFO"], text
     )
 
 

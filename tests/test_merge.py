@@ -88,9 +88,9 @@ def test_sums_add_up():
     joined = parts[0].merged(parts[1]).merged(parts[2])
     for name in ("num", "af", "between", "within"):
         np.testing.assert_allclose(getattr(joined, name), getattr(whole, name), atol=1e-12)
-    np.testing.assert_allclose(whole.dr2, estimated_r2(p), atol=1e-6)
+    np.testing.assert_allclose(whole.estimated_r2, estimated_r2(p), atol=1e-6)
     empty = DosageSums.of(np.zeros((2, 0)))
-    assert empty.dr2.tolist() == empty.af.tolist() == [0, 0]
+    assert empty.estimated_r2.tolist() == empty.af.tolist() == [0, 0]
     np.testing.assert_allclose(empty.merged(DosageSums.of(p[:2])).af, whole.af[:2])
 
 
