@@ -125,7 +125,9 @@ def correct(
     states = torch.from_numpy(tokens) if tokens is not None else None
     with one_thread_each(threads, where) as pool:
         if residual.distance is None:
-            step = _ROWS_AT_ONCE if states is None else _ROWS_AT_ONCE // _ROWS_PER_TOKENS
+            step = _ROWS_AT_ONCE
+            if states is not None:
+                step = max(1, step // _ROWS_PER_TOKENS)
 
             def rows_from(i: int) -> torch.Tensor:
                 these = None if states is None else states[i : i + step].to(where)

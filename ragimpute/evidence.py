@@ -22,14 +22,16 @@ from ragimpute.copying import (
 )
 from ragimpute.copying_blocks import SharedStates
 from ragimpute.evidence_kernel import haplotype_signatures
+from ragimpute.evidence_tokens import MAX_TOKENS, TOKEN_FEATURES
 from ragimpute.evidence_walks import evidence_haplotype, evidence_lanes, measuring_scratch
 from ragimpute.lanes import LANES
+from ragimpute.site_quality import QUALITY_FEATURES
 from ragimpute.slots_kernel import states_scratch
 
 DOUBT = 0.01
 
-#: Meaning and unit of each feature; "minor" is the allele that is rarer in the panel.
-FEATURES = (
+#: Meaning and unit of what the copying says; "minor" is the allele that is rarer in the panel.
+COPYING_FEATURES = (
     "posterior",  # logit of the Li-Stephens probability of the minor allele, within +-9
     "posterior_left",  # the same from typed sites on the left alone
     "posterior_right",  # the same from typed sites on the right alone
@@ -57,6 +59,8 @@ FEATURES = (
     "panel_size",  # ln of the number of states
     "density",  # ln of typed sites per cM around the site
 )
+#: What a network reads: the above, and what the panel's own samples say of the site.
+FEATURES = COPYING_FEATURES + QUALITY_FEATURES
 NUM_FEATURES = len(FEATURES)
 
 
@@ -86,10 +90,12 @@ def collect_evidence(
     pairs: np.ndarray,
     *,
     states: Callable[[int], np.ndarray],
+    quality: np.ndarray,
     own: Callable[[int], np.ndarray] | None = None,
+    tokens: np.ndarray | None = None,
     threads: int = 1,
 ) -> np.ndarray:
-    """Features of pairs in doubt.
+    """Features of pairs in doubt, and the states that matter there as tokens.
 
     Parameters
     ----------
@@ -97,25 +103,55 @@ def collect_evidence(
         As for :func:`ragimpute.copying.copy_haplotypes`.
     pairs
         Shape (pairs, 2), int64: column of ``alleles`` and core site, sorted.
+    quality
+        Shape (M, len(QUALITY_FEATURES)), float32, of the window's sites, as
+        :func:`ragimpute.site_quality.measure_sites` gives them.
     own
         For target haplotype i, the panel haplotypes of its own sample, which a left-out haplotype
         must not see: they do not count in the frequency either (it would give the answer away).
         None: no target is in the panel.
+    tokens
+        An array of :func:`empty_tokens`, which is filled. None: no tokens are wanted.
 
     Returns
     -------
     Shape (pairs, len(FEATURES)), float32; all are finite and about the minor allele.
     """
-    out = np.empty((len(pairs), NUM_FEATURES), dtype=np.float32)
+    if tokens is None:
+        tokens = empty_tokens(0, 2)
+    elif len(tokens) != len(pairs):
+        raise ValueError(f"tokens of {len(tokens)} pairs cannot be those of {len(pairs)}")
+    out = np.empty((len(pairs), len(COPYING_FEATURES)), dtype=np.float32)
+    of_site = quality[pairs[:, 1] + window.core[0]]
     if len(pairs) == 0:
-        return out
+        return np.concatenate([out, of_site], axis=1)
     work = _Work(window, alleles, parameters, pairs, own)
     shared = SharedStates.find(states, alleles.shape[1], window.typed.num_haplotypes)
     if shared is None:
-        _with_own_states(work, states, threads, out)
+        _with_own_states(work, states, threads, out, tokens)
     else:
-        _with_shared_states(work, shared, alleles, threads, out)
-    return out
+        _with_shared_states(work, shared, alleles, threads, out, tokens)
+    return np.concatenate([out, of_site], axis=1)
+
+
+def empty_tokens(num_pairs: int, num_tokens: int) -> np.ndarray:
+    """Room for the tokens of pairs in doubt, for :func:`collect_evidence` to fill.
+
+    Parameters
+    ----------
+    num_pairs
+        Pairs, >= 0.
+    num_tokens
+        Tokens of each, S: an even number in [2, MAX_TOKENS].
+
+    Returns
+    -------
+    Shape (pairs, S, len(TOKEN_FEATURES)), int16, in multiples of TOKEN_UNIT: carriers of the minor
+    allele in the first S / 2, the most probable first, then states that carry the other allele.
+    """
+    if num_tokens % 2 or not 2 <= num_tokens <= MAX_TOKENS:
+        raise ValueError(f"{num_tokens} tokens: an even number in [2, {MAX_TOKENS}] was expected")
+    return np.empty((num_pairs, num_tokens, len(TOKEN_FEATURES)), np.int16)
 
 
 class _Work:
@@ -162,7 +198,12 @@ class _Work:
 
 
 def _with_shared_states(
-    work: _Work, shared: SharedStates, alleles: np.ndarray, threads: int, out: np.ndarray
+    work: _Work,
+    shared: SharedStates,
+    alleles: np.ndarray,
+    threads: int,
+    out: np.ndarray,
+    tokens: np.ndarray,
 ) -> None:
     """Features of targets that copy the same states, 16 targets at once."""
     panel = shared.alleles(work.words, len(work.rho))
@@ -183,14 +224,18 @@ def _with_shared_states(
                 shared.states[None], work.rows, work.target[targets.start : targets.stop],
                 work.observed[targets.start : targets.stop], work.own(targets), work.near,
                 *work.cm, work.compact, work.num_minor, work.signature, slot_of, pairs, scratch,
-                measuring, out,
+                measuring, out, tokens,
             )  # fmt: skip
 
     run_parts(run, len(blocks), threads)
 
 
 def _with_own_states(
-    work: _Work, states: Callable[[int], np.ndarray], threads: int, out: np.ndarray
+    work: _Work,
+    states: Callable[[int], np.ndarray],
+    threads: int,
+    out: np.ndarray,
+    tokens: np.ndarray,
 ) -> None:
     """Features of targets one by one, each with its own states."""
 
@@ -210,6 +255,7 @@ def _with_own_states(
                 work.words, state, work.target[i], work.observed[i], work.rho, work.err, work.rows,
                 work.own(range(i, i + 1))[0], work.near, *work.cm, work.compact, work.num_minor,
                 work.signature, slot_of, pairs, scratch, measuring, out,
+                tokens,
             )  # fmt: skip
 
     run_parts(run, len(work.target), threads)

@@ -1,33 +1,45 @@
 """Leave-one-out training examples for the copying fusion: evidence at sites in doubt.
 
-For every array drawn, panel haplotypes of training samples are imputed from the rest of the
-training samples, without their own; validation samples are imputed from the training samples. So
-a validation sample is neither trained on nor retrieved.
+For every array drawn, a group of the training samples is imputed from a panel of the others, and
+validation samples from a panel of all training samples. What is left out leaves the panel as a
+group, so that nothing that is measured on the panel, such as the quality of its sites, knows the
+answers; and a validation sample is neither trained on nor retrieved.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ragimpute.config import RunConfig
-from ragimpute.copying import COPY_ALL_UP_TO, Window, copy_haplotypes, pack_words
+from ragimpute.copying import (
+    COPY_ALL_UP_TO,
+    Window,
+    all_states,
+    copy_haplotypes,
+    pack_words,
+)
 from ragimpute.correction import split_sequences
 from ragimpute.errors import PanelError
-from ragimpute.evidence import collect_evidence, pairs_in_doubt
+from ragimpute.evidence import collect_evidence, empty_tokens, pairs_in_doubt
+from ragimpute.evidence_tokens import TOKEN_UNIT
 from ragimpute.likelihood import fit_parameters
 from ragimpute.masking import draw_array
-from ragimpute.panel import Panel
+from ragimpute.panel import Haplotypes, Panel
+from ragimpute.panel_part import keep_haplotypes
 from ragimpute.retrieval import Retriever
+from ragimpute.site_quality import measure_sites
 
 # Example windows are no longer than this: rows of so many sites for every haplotype left out.
 _MAX_SITES = 30_000
 _MAX_PAIRS = 600_000
 _VALIDATION_ARRAYS = 2
+_MOMENTS_OF = 10  # tokens are standardised by every tenth pair's
+_LEFT_OUT_SHARE = 0.2  # of the training samples, at most: the panel is to stay what it is
 
 
 @dataclass
@@ -39,6 +51,8 @@ class Examples:
     evidence, label, maf, position_cm, haplotype
         Of the P pairs in doubt: shapes (P, F) float32; (P,) int8, 1 = minor allele; (P,) float32;
         (P,) float32; (P,) int64, ascending.
+    tokens
+        Shape (P, S, C), int16, of the same pairs; None where the network reads no states.
     sequences
         Shape (S, <= L): pairs that see each other, -1 where a sequence is shorter.
     rest
@@ -47,6 +61,7 @@ class Examples:
     """
 
     evidence: np.ndarray
+    tokens: np.ndarray | None
     label: np.ndarray
     maf: np.ndarray
     position_cm: np.ndarray
@@ -96,16 +111,31 @@ class EvidenceBatches:
         self._epoch: tuple[int, list[Examples]] | None = None
         self._validation: list[Examples] | None = None
 
+    def _draw_group(self, rng: np.random.Generator) -> np.ndarray:
+        """Haplotypes of some training samples, ascending; most samples stay."""
+        of = self.panel.haplotype_sample
+        samples = rng.permutation(np.unique(of[self.pool]))
+        num = min(self.config.data.max_haplotypes // 2, int(_LEFT_OUT_SHARE * len(samples)))
+        return self._haplotypes_of(samples[: max(1, num)])
+
     def _haplotypes_of(self, samples: np.ndarray) -> np.ndarray:
         """Panel haplotypes of some samples, ascending."""
         return np.flatnonzero(np.isin(self.panel.haplotype_sample, samples)).astype(np.int32)
 
-    def standardisation(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of each feature over the first epoch's pairs: (F,), (F,)."""
-        x = np.concatenate([part.evidence for part in self.examples(0)])
-        if len(x) == 0:
-            return torch.zeros(x.shape[1]), torch.ones(x.shape[1])
-        return torch.from_numpy(x.mean(0)), torch.from_numpy(x.std(0))
+    def standardisation(self) -> tuple[Tensor, ...]:
+        """Mean and standard deviation of each feature over the first epoch's pairs: (F,), (F,).
+
+        Those of each number of a token, (C,), (C,), follow where there are tokens.
+        """
+        parts = self.examples(0)
+        moments = _moments(np.concatenate([part.evidence for part in parts]))
+        tokens = [part.tokens[::_MOMENTS_OF] for part in parts if part.tokens is not None]
+        if tokens:
+            x = np.concatenate(tokens)  # (P, S, C)
+            x = (x[x[..., 0] > 0] * TOKEN_UNIT).astype(np.float32)
+            x[:, 0] = 0  # that a token is there is no number to standardise
+            moments += _moments(x)
+        return moments
 
     def num_train_batches(self, epoch: int = 0) -> int:
         """Batches of an epoch."""
@@ -121,8 +151,7 @@ class EvidenceBatches:
                 rng = np.random.default_rng([self.seed, 1, epoch, array])
                 low, high = np.log(data.typed_per_mb)
                 density = float(np.exp(rng.uniform(low, high)))
-                left_out = rng.permutation(self.pool)[: data.max_haplotypes]
-                parts.append(self._leave_out(np.sort(left_out), density, rng))
+                parts.append(self._leave_out(self._draw_group(rng), density, rng))
             self._epoch = (epoch, parts)
         return self._epoch[1]
 
@@ -176,6 +205,9 @@ class EvidenceBatches:
                 pos = np.zeros((half, length), np.float32)
                 af = np.full((half, length), 0.5, np.float32)
                 label = np.full((half, length), -1, np.int64)
+                tokens = None
+                if parts[0].tokens is not None:
+                    tokens = np.zeros((half, length, *parts[0].tokens.shape[1:]), np.int16)
                 for i, (part_index, r) in enumerate(members):
                     part = parts[part_index]
                     at = part.sequences[r]
@@ -184,7 +216,11 @@ class EvidenceBatches:
                     pos[i, : len(at)] = part.position_cm[at]
                     af[i, : len(at)] = part.maf[at]
                     label[i, : len(at)] = part.label[at]
+                    if tokens is not None and part.tokens is not None:
+                        tokens[i, : len(at)] = part.tokens[at]
                 batch[f"evidence_{h}"] = torch.from_numpy(evidence)
+                if tokens is not None:
+                    batch[f"tokens_{h}"] = torch.from_numpy(tokens)
                 batch[f"ls_logit_{h}"] = torch.from_numpy(evidence[..., 0].copy())
                 batch[f"pos_{h}"] = torch.from_numpy(pos)
                 batch[f"af_{h}"] = torch.from_numpy(af)
@@ -201,22 +237,37 @@ class EvidenceBatches:
         *,
         with_rest: bool = False,
     ) -> Examples:
-        """Impute haplotypes from the training samples without their own, with a drawn array."""
+        """Impute haplotypes from the other training samples, with a drawn array."""
         panel = self.panel
         start = 0
         if panel.num_sites > _MAX_SITES:
             start = int(rng.integers(panel.num_sites - _MAX_SITES + 1))
         stop = min(panel.num_sites, start + _MAX_SITES)
         typed = draw_array(panel, start, stop, density, rng) - start
-        haplotypes = panel.haplotypes(start, stop)
-        window = Window.build(haplotypes, panel.position_cm[start:stop], typed)
+        whole = panel.haplotypes(start, stop)
+        window, kept = self._window(whole, left_out, panel.position_cm[start:stop], typed)
+        haplotypes, sample = window.haplotypes, panel.haplotype_sample[kept]
+        retriever = None
+        if len(kept) > COPY_ALL_UP_TO:
+            retriever = Retriever(window.typed.words, seed=self.seed)
         # Chosen as for imputation: the network sees what it will see.
-        parameters = fit_parameters(
-            window, panel.haplotype_sample, seed=self.seed, threads=self.threads
-        )
-        alleles = haplotypes.alleles()[:, left_out]
+        parameters = fit_parameters(window, sample, seed=self.seed, threads=self.threads)
+        quality = measure_sites(
+            window, sample, parameters,
+            retriever=retriever, seed=self.seed, threads=self.threads,
+        )  # fmt: skip
+        parameters = replace(parameters, site_mismatch_prob=quality.mismatch_prob)
+        alleles = whole.alleles()[:, left_out]
         target = np.ascontiguousarray(alleles[typed])
-        states, own = self._states(window, target, left_out)
+        if retriever is None:
+            everyone = all_states(len(kept))
+            found = None
+        else:
+            found = retriever.states(pack_words(target)[0])
+
+        def states(i: int) -> np.ndarray:
+            return everyone if found is None else found[i]
+
         prob = copy_haplotypes(window, target, parameters, states=states, threads=self.threads)
         observed = np.zeros(prob.shape, bool)
         observed[:, typed] = True
@@ -227,15 +278,16 @@ class EvidenceBatches:
                 : max(1, len(left_out) * _MAX_PAIRS // len(pairs))
             ]
             pairs = pairs[np.isin(pairs[:, 0], keep)]
+        tokens = empty_tokens(len(pairs), net.num_set_tokens) if net.num_set_tokens else None
         evidence = collect_evidence(
-            window, target, parameters, pairs, states=states, own=own, threads=self.threads
-        )
-        # Frequencies without the left-out sample: what an outside target would see.
+            window, target, parameters, pairs,
+            states=states, quality=quality.features, tokens=tokens, threads=self.threads,
+        )  # fmt: skip
         minor = haplotypes.alt_is_minor
         count = window.num_minor()
         carrier = (alleles == minor[:, None]).T  # (n, M)
         label = carrier[pairs[:, 0], pairs[:, 1]].astype(np.int8)
-        maf = (count / panel.num_haplotypes).astype(np.float32)
+        maf = (count / len(kept)).astype(np.float32)
         rest = None
         if with_rest:
             untyped = ~observed
@@ -245,6 +297,7 @@ class EvidenceBatches:
             rest = (p_minor, carrier[h, u].astype(np.float32), maf[u])
         return Examples(
             evidence=evidence,
+            tokens=tokens,
             label=label,
             maf=maf[pairs[:, 1]],
             position_cm=window.position_cm[pairs[:, 1]].astype(np.float32),
@@ -253,28 +306,26 @@ class EvidenceBatches:
             rest=rest,
         )
 
-    def _states(
-        self, window: Window, target: np.ndarray, left_out: np.ndarray
-    ) -> tuple[Callable[[int], np.ndarray], Callable[[int], np.ndarray]]:
-        """Callables: states of haplotype i, and the haplotypes of its own sample."""
-        of = self.panel.haplotype_sample
+    def _window(
+        self,
+        whole: Haplotypes,
+        left_out: np.ndarray,
+        position_cm: np.ndarray,
+        typed_index: np.ndarray,
+    ) -> tuple[Window, np.ndarray]:
+        """The panel without what is left out, and the haplotypes that it keeps, ascending."""
+        stays = np.zeros(whole.num_haplotypes, bool)
+        stays[self.pool] = True
+        stays[left_out] = False
+        window = Window.build(keep_haplotypes(whole, stays), position_cm, typed_index)
+        return window, np.flatnonzero(stays)
 
-        def own(i: int) -> np.ndarray:
-            return np.flatnonzero(of == of[left_out[i]]).astype(np.int32)
 
-        if len(self.pool) <= COPY_ALL_UP_TO:
-            pool_sample = of[self.pool]
-
-            def states(i: int) -> np.ndarray:
-                return self.pool[pool_sample != of[left_out[i]]][None]
-
-            return states, own
-        retriever = Retriever(window.typed.words[:, self.pool], seed=self.seed)
-        place = np.full(len(of), -1, np.int32)
-        place[self.pool] = np.arange(len(self.pool), dtype=np.int32)
-        exclude = place[np.array([[*own(i), -1][:2] for i in range(len(left_out))])]
-        found = self.pool[retriever.states(pack_words(target)[0], exclude)]
-        return (lambda i: found[i]), own
+def _moments(x: np.ndarray) -> tuple[Tensor, ...]:
+    """Mean and standard deviation of each column; 0 and 1 where there are no rows."""
+    if len(x) == 0:
+        return torch.zeros(x.shape[1]), torch.ones(x.shape[1])
+    return torch.from_numpy(x.mean(0)), torch.from_numpy(x.std(0))
 
 
 class PooledEvidenceBatches(EvidenceBatches):

@@ -25,6 +25,7 @@ from ragimpute.evidence_kernel import (
     is_carrier,
     padded,
 )
+from ragimpute.evidence_tokens import fill_tokens, rank_table, token_scratch
 from ragimpute.kernels import inlined, kernel
 from ragimpute.lanes import LANES, rows_of_lanes
 from ragimpute.lanes_kernel import (
@@ -44,7 +45,7 @@ def measuring_scratch(num_states: int, num_lanes: int) -> tuple[np.ndarray, ...]
     """Buffers of what is measured.
 
     Posterior masses, a few rows of lanes, the most probable states and their ranks, their table,
-    sums, other numbers, stamps, listed carriers, ends of matches, scales, lanes.
+    sums, other numbers, stamps, listed carriers, ends of matches, scales, lanes, ranks.
     """
     return (
         rows_of_lanes(num_lanes, padded(num_states) // LANES).reshape(num_lanes, -1),
@@ -59,6 +60,7 @@ def measuring_scratch(num_states: int, num_lanes: int) -> tuple[np.ndarray, ...]
         np.empty((num_lanes, num_states, 4), np.int32),
         np.empty(3, np.float32),
         np.zeros(num_lanes, np.int64),
+        token_scratch(),
     )
 
 
@@ -74,14 +76,14 @@ def _clear(measuring, num_typed):
 def _measure(
     p, stop, t, key, f, b, lane, sum_f, sum_b, right_sum, num_states, states, rows, target,
     observed, own, near, typed_cm, position_cm, compact, num_minor, signature, slot_of, pairs,
-    measuring, out,
+    measuring, out, tokens,
 ):  # fmt: skip
     """Features of the pairs [p, stop), which are of one target and one interval.
 
     ``key`` (padded K,): masses f b of the interval's states; ``measuring``: see
-    :func:`measuring_scratch`.
+    :func:`measuring_scratch`; ``tokens`` (pairs, S, C), or (0, S, C) where none are wanted.
     """
-    _, few, top, ranks, table, whole, work, stamp, listed, ends, scales, _ = measuring
+    _, few, top, ranks, table, whole, work, stamp, listed, ends, scales, _, order = measuring
     scales[1] = np.float32(1.0) / sum_f
     scales[2] = np.float32(1.0) / sum_b
     scales[0] = scales[1] * scales[2] * num_states
@@ -94,6 +96,8 @@ def _measure(
     stamp_id = np.int64(p) * NUM_TOP
     for i in range(num_top):
         stamp[top[i]] = stamp_id + i
+    if tokens.shape[0] > 0:
+        rank_table(ranks, num_top, order)
     offsets, carriers, row, bits = compact
     for q in range(p, stop):
         u = pairs[q, SITE]
@@ -119,6 +123,13 @@ def _measure(
             num_top, table, whole, top, stamp, stamp_id, states, rows, target, observed, typed_cm,
             ends[lane], compact, count / outside, listed, num, work, out[pairs[q, PLACE]],
         )  # fmt: skip
+        if tokens.shape[0] > 0:
+            fill_tokens(
+                position_cm[u], t, near[0][u], near[1][u], key, f, b, lane, scales, num_states,
+                num_top, table, whole, top, stamp, stamp_id, signature, states, rows, target,
+                observed, typed_cm, ends[lane], listed, num, work[4], order,
+                tokens[pairs[q, PLACE]],
+            )  # fmt: skip
 
 
 @inlined
@@ -161,7 +172,7 @@ def _lane_masses(p, f, b, hidden, pairs, lanes, keys):
 @inlined
 def _measure_lanes(
     p, t, f, b, sum_f, sum_b, num_states, hidden, states, rows, bits, observed, own, near,
-    typed_cm, position_cm, compact, num_minor, signature, slot_of, pairs, measuring, out,
+    typed_cm, position_cm, compact, num_minor, signature, slot_of, pairs, measuring, out, tokens,
 ):  # fmt: skip
     """Features of the pairs of interval t, from pair p on; returns the first pair of another."""
     if p == pairs.shape[0] or pairs[p, INTERVAL] != t:
@@ -173,7 +184,7 @@ def _measure_lanes(
         _measure(
             p, stop, t, measuring[0][i], f, b, lane, sum_f[lane], sum_b[lane], 1.0,
             num_states[lane], states, rows, bits[lane], observed[lane], own[lane], near, typed_cm,
-            position_cm, compact, num_minor, signature, slot_of, pairs, measuring, out,
+            position_cm, compact, num_minor, signature, slot_of, pairs, measuring, out, tokens,
         )  # fmt: skip
         p = stop
     return p
@@ -183,8 +194,9 @@ def _measure_lanes(
 def evidence_lanes(
     alleles, target, rho, err, num_states, hidden, states, rows, bits, observed, own, near,
     typed_cm, position_cm, compact, num_minor, signature, slot_of, pairs, scratch, measuring, out,
+    tokens,
 ):  # fmt: skip
-    """Features of a block of targets at their ``pairs``.
+    """Features of a block of targets at their ``pairs``, and their tokens.
 
     ``alleles``, ``target``, ``num_states``, ``hidden`` and ``scratch`` as for
     :func:`ragimpute.lanes_kernel.copy_lanes`; ``states`` (1, K); ``rows`` (H, W), the panel's
@@ -220,7 +232,7 @@ def evidence_lanes(
                 p = _measure_lanes(
                     p, t, step[t - first], b, sums[t + 1], backward_sum[0], num_states, hidden,
                     states, rows, bits, observed, own, near, typed_cm, position_cm, compact,
-                    num_minor, signature, slot_of, pairs, measuring, out,
+                    num_minor, signature, slot_of, pairs, measuring, out, tokens,
                 )  # fmt: skip
                 if i >= 0:
                     backward_site(t, b, alleles, target, rho, err, num_states, hidden,
@@ -230,9 +242,9 @@ def evidence_lanes(
 @kernel
 def evidence_haplotype(
     words, states, target, observed, rho, err, rows, own, near, typed_cm, position_cm, compact,
-    num_minor, signature, slot_of, pairs, scratch, measuring, out,
+    num_minor, signature, slot_of, pairs, scratch, measuring, out, tokens,
 ):  # fmt: skip
-    """Features of one haplotype, which has its own states by word, at its ``pairs``."""
+    """Features of one haplotype, which has its own states by word, at its ``pairs``; tokens."""
     checkpoints, row_of, sums, b, _, mismatch = scratch
     checkpoints, b = checkpoints[0], b[0]
     num_typed = rho.shape[0]
@@ -280,7 +292,7 @@ def evidence_haplotype(
                     p, stop, t, measuring[0][0], f.reshape(-1, 1), b.reshape(-1, 1), 0,
                     sums[t - first], total_b, right_sum / total_b, np.float32(n), states, rows,
                     target, observed, own, near, typed_cm, position_cm, compact, num_minor,
-                    signature, slot_of, pairs, measuring, out,
+                    signature, slot_of, pairs, measuring, out, tokens,
                 )  # fmt: skip
                 p = stop
             if w >= 0:

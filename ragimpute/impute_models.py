@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,6 +22,7 @@ from ragimpute.impute_summary import Stopwatch
 from ragimpute.likelihood import fit_parameters
 from ragimpute.model_folder import ModelFolder, open_folder
 from ragimpute.panel import Panel
+from ragimpute.site_quality import SiteQuality, measure_sites
 
 if TYPE_CHECKING:
     from ragimpute.checkpoint import LoadedModel
@@ -43,7 +45,7 @@ class Imputer(Protocol):
     uses_network
         Whether torch will be imported.
     leaves_out
-        Whether typed sites can be imputed as if they were not typed (:meth:`mismatch_prob`).
+        Whether typed sites can be imputed as if they were not typed (:meth:`mismatch_probs`).
     """
 
     settings: dict[str, object]
@@ -51,8 +53,8 @@ class Imputer(Protocol):
     uses_network: bool
     leaves_out: bool
 
-    def mismatch_prob(self, typed_index: np.ndarray) -> float | None:
-        """The mismatch probability of a window with these typed sites, at least one.
+    def mismatch_probs(self, num_typed: int) -> np.ndarray | None:
+        """Mismatch probability at the typed sites of the window imputed last: (num_typed,).
 
         None where P(ALT) at typed sites is not a posterior from which what was observed there can
         be divided out (see :func:`ragimpute.leave_one_out.leave_one_out`): not ``leaves_out``.
@@ -166,6 +168,7 @@ class CopyingImputer:
         self._seed, self._threads = seed, threads
         self._device = device
         self._parameters: dict[int, CopyingParameters] = {}
+        self._last: CopyingParameters | None = None
         whole = panel.num_haplotypes <= COPY_ALL_UP_TO
         self.settings: dict[str, object] = {
             "model": model.name,
@@ -176,12 +179,9 @@ class CopyingImputer:
         self.uses_network = model.trained
         self.leaves_out = True
 
-    def mismatch_prob(self, typed_index: np.ndarray) -> float | None:
-        """See :meth:`Imputer.mismatch_prob`."""
-        watch = Stopwatch(self.seconds)
-        parameters = self._parameters_at(typed_index)
-        watch.lap("fit")
-        return parameters.mismatch_prob
+    def mismatch_probs(self, num_typed: int) -> np.ndarray | None:
+        """See :meth:`Imputer.mismatch_probs`."""
+        return None if self._last is None else self._last.mismatch_probs(num_typed)
 
     def impute(
         self,
@@ -212,6 +212,16 @@ class CopyingImputer:
 
             retriever = Retriever(window.typed.words, seed=self._seed)
             watch.lap("retrieve")
+        quality = None
+        if self._err is None or self._network.trained:
+            quality = measure_sites(
+                window, self._panel.haplotype_sample, parameters,
+                retriever=retriever, seed=self._seed, threads=self._threads,
+            )  # fmt: skip
+            watch.lap("quality")
+        if self._err is None and quality is not None:
+            parameters = replace(parameters, site_mismatch_prob=quality.mismatch_prob)
+        self._last = parameters
         n = alleles.shape[1]
         step = max(1, batch)
         if retriever is not None:
@@ -231,8 +241,8 @@ class CopyingImputer:
 
             prob = copy_haplotypes(window, part, parameters, states=states, threads=self._threads)
             watch.lap("copy")
-            if self._network.trained:
-                self._correct(window, part, parameters, states, prob, watch)
+            if self._network.trained and quality is not None:
+                self._correct(window, part, parameters, states, quality, prob, watch)
             yield first, prob
             watch.skip()
 
@@ -242,11 +252,12 @@ class CopyingImputer:
         alleles: np.ndarray,
         parameters: CopyingParameters,
         states: Callable[[int], np.ndarray],
+        quality: SiteQuality,
         prob: np.ndarray,
         watch: Stopwatch,
     ) -> None:
         """Let the network move the probabilities in doubt, in place."""
-        from ragimpute.evidence import collect_evidence, pairs_in_doubt
+        from ragimpute.evidence import collect_evidence, empty_tokens, pairs_in_doubt
 
         start, stop = window.core
         typed = np.zeros(prob.shape, bool)
@@ -265,9 +276,11 @@ class CopyingImputer:
             def states_here(i: int, first: int = first) -> np.ndarray:
                 return states(first + i)
 
+            tokens = empty_tokens(len(here), net.num_set_tokens) if net.num_set_tokens else None
             evidence = collect_evidence(
                 window, alleles[:, first:last], parameters, here,
-                states=states_here, threads=self._threads,
+                states=states_here, quality=quality.features, tokens=tokens,
+                threads=self._threads,
             )  # fmt: skip
             watch.lap("evidence")
             loaded = self._network.loaded()
@@ -275,7 +288,7 @@ class CopyingImputer:
 
             watch.lap("load")
             correct(
-                loaded, window, here, evidence, prob[first:last],
+                loaded, window, here, evidence, prob[first:last], tokens=tokens,
                 device=self._device, threads=self._threads,
             )  # fmt: skip
             watch.lap("network")

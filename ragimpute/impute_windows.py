@@ -100,6 +100,7 @@ def max_window_sites(panel: Panel, memory: MemoryPlan, num_typed: int) -> int:
     return max(_MIN_SITES, int(memory.window_bytes / per_site))
 
 
+
 @dataclass(frozen=True)
 class WindowResult:
     """What the report wants to know of a window's sites.
@@ -163,19 +164,19 @@ class WindowRun:
         )
         inside = (typed_index >= start) & (typed_index < stop)
         result.typed[typed_index[inside] - start] = True
-        mismatch = self.imputer.mismatch_prob(typed_index) if len(typed_index) else None
         self.watch.lap("impute")
         with Spool(
             columns.num, stop - start, folder=self.folder,
             max_bytes=self.memory.spool_bytes, tile_bytes=self.memory.tile_bytes,
         ) as spool:  # fmt: skip
-            self._impute(window, typed_index, columns, spool)
+            mismatch = self._impute(window, typed_index, columns, spool)
             for low, high, prob in spool.tiles():
                 here = inside & (typed_index >= start + low) & (typed_index < start + high)
                 rows = typed_index[here] - start - low
                 tile = slice(low, high)
                 result.dr2[tile], result.correlation[tile] = self._write(
-                    start, tile, prob, columns, rows, columns.alleles[here], mismatch
+                    start, tile, prob, columns, rows, columns.alleles[here],
+                    None if mismatch is None else mismatch[here],
                 )
         return result
 
@@ -185,8 +186,11 @@ class WindowRun:
         typed_index: np.ndarray,
         columns: Columns,
         spool: Spool,
-    ) -> None:
-        """Put the probabilities of all haplotypes into the spool."""
+    ) -> np.ndarray | None:
+        """Put the probabilities of all haplotypes into the spool.
+
+        Returns the mismatch probabilities of the typed sites, None where sites cannot be left out.
+        """
         left, start, stop, right = window
         seen = columns.observed
         # What nothing was observed of has the panel's frequencies.
@@ -194,7 +198,7 @@ class WindowRun:
         for column in np.flatnonzero(~seen).tolist():
             spool.put(column, af)
         if not seen.any():
-            return
+            return None
         parts = self.imputer.impute(
             left, right, (start, stop), typed_index, columns.alleles[:, seen],
             columns.sample[seen], batch=self._batch(right - left),
@@ -208,6 +212,7 @@ class WindowRun:
                 spool.put(int(place[run[0]]), prob[run[0] : run[-1] + 1])
             self.watch.lap("dosages")
         self.watch.lap("impute")
+        return self.imputer.mismatch_probs(len(typed_index))
 
     def _batch(self, num_sites: int) -> int:
         """Haplotypes that are imputed at once in a window of so many sites."""
@@ -222,7 +227,7 @@ class WindowRun:
         columns: Columns,
         rows: np.ndarray,
         observed: np.ndarray,
-        mismatch: float | None,
+        mismatch: np.ndarray | None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Write the rows ``tile`` of the window that begins at panel site ``start``.
 
@@ -236,7 +241,7 @@ class WindowRun:
         er2 = np.full(len(prob), np.nan, np.float32)
         left_out = None
         if mismatch is not None:
-            left_out = leave_one_out(prob[rows], observed, mismatch)
+            left_out = leave_one_out(prob[rows], observed, mismatch[:, None])
             er2[rows] = correlation(left_out, observed)
         called = np.full(prob.shape, -1, np.int8)
         called[rows] = observed

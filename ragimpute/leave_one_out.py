@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 
-def leave_one_out(prob: np.ndarray, observed: np.ndarray, mismatch_prob: float) -> np.ndarray:
+def leave_one_out(
+    prob: np.ndarray, observed: np.ndarray, mismatch_prob: float | np.ndarray
+) -> np.ndarray:
     """P(ALT) at typed sites without what was observed there.
 
     Copying gives the posterior mass of the panel haplotypes that carry ALT, in which the site's own
@@ -19,16 +21,17 @@ def leave_one_out(prob: np.ndarray, observed: np.ndarray, mismatch_prob: float) 
     observed
         Same shape, int8: 0, 1, or negative where nothing was observed, and ``prob`` stays.
     mismatch_prob
-        In (0, 0.5).
+        In (0, 0.5): of all, or an array that broadcasts.
 
     Returns
     -------
     Same shape, float32, in [0, 1].
     """
-    if not 0 < mismatch_prob < 0.5:
+    mismatch = np.asarray(mismatch_prob, np.float64)
+    if not ((mismatch > 0) & (mismatch < 0.5)).all():
         raise ValueError(f"mismatch_prob must be in (0, 0.5), found {mismatch_prob}")
     given = np.asarray(prob, np.float64)
-    agree, differ = 1 - mismatch_prob, mismatch_prob
+    agree, differ = 1 - mismatch, mismatch
     alt = given / np.where(observed == 1, agree, differ)
     ref = (1 - given) / np.where(observed == 0, agree, differ)
     left_out = np.where(observed >= 0, alt / (alt + ref), given)

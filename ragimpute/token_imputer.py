@@ -75,7 +75,7 @@ class TokenImputer:
         self.uses_network = True
         self.leaves_out = False
 
-    def mismatch_prob(self, typed_index: np.ndarray) -> float | None:
+    def mismatch_probs(self, num_typed: int) -> np.ndarray | None:
         """None: the model is not asked about typed sites."""
         return None
 

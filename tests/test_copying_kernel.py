@@ -28,7 +28,10 @@ observed = np.zeros(prob.shape, bool)
 observed[:, window.typed_index] = True
 pairs = pairs_in_doubt(prob, observed)
 assert len(pairs) > 500
-evidence = collect_evidence(window, target, parameters, pairs, states=lambda i: states)
+quality = np.zeros((600, 5), np.float32)
+evidence = collect_evidence(
+    window, target, parameters, pairs, states=lambda i: states, quality=quality
+)
 for array in (prob, own, evidence):
     print(hashlib.sha256(array.tobytes()).hexdigest())
 print(sum(sum(k.stats.cache_hits.values()) for k in (copy_lanes, copy_slots)))

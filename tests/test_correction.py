@@ -16,7 +16,7 @@ from ragimpute.checkpoint import LoadedModel
 from ragimpute.config import load_config
 from ragimpute.correction import choose_device, correct, split_sequences
 from ragimpute.errors import InputError
-from ragimpute.evidence import NUM_FEATURES
+from ragimpute.evidence import NUM_FEATURES, empty_tokens
 from ragimpute.model.bert_rag import build
 
 
@@ -41,6 +41,14 @@ def case(seed, num_sites=40, num_targets=5, core=None):
     pairs = np.argwhere(rng.random(prob.shape) < 0.5).astype(np.int64)
     evidence = rng.normal(size=(len(pairs), NUM_FEATURES)).astype(np.float32)
     return window, pairs, evidence, prob
+
+
+def tokens_of(pairs, seed=1, num_tokens=16):
+    """States of pairs in doubt: all are there."""
+    tokens = empty_tokens(len(pairs), num_tokens)
+    tokens[:] = np.random.default_rng(seed).integers(-6000, 1000, tokens.shape)
+    tokens[..., 0] = 1024
+    return tokens
 
 
 def logit(p):
@@ -70,7 +78,7 @@ def test_sequences_hold_each_pair_once(haplotypes, max_length):
 def test_an_untrained_model_is_li_stephens_bit_for_bit(name):
     window, pairs, evidence, prob = case(1)
     after = prob.copy()
-    correct(model_of(name, last=0.0), window, pairs, evidence, after)
+    correct(model_of(name, last=0.0), window, pairs, evidence, after, tokens=tokens_of(pairs))
     np.testing.assert_array_equal(after, prob)
 
 
@@ -91,7 +99,7 @@ def test_a_residual_moves_the_logit_of_the_minor_allele():
 def test_pairs_not_in_doubt_stay(name):
     window, pairs, evidence, prob = case(3)
     after = prob.copy()
-    correct(model_of(name), window, pairs, evidence, after)
+    correct(model_of(name), window, pairs, evidence, after, tokens=tokens_of(pairs))
     changed = after != prob
     assert changed[pairs[:, 0], pairs[:, 1]].mean() > 0.95
     changed[pairs[:, 0], pairs[:, 1]] = False
@@ -115,9 +123,10 @@ def test_rows_at_once_do_not_matter(name, monkeypatch):
     loaded = model_of(name)
     window, pairs, evidence, prob = case(5)
     whole, parts = prob.copy(), prob.copy()
-    correct(loaded, window, pairs, evidence, whole)
+    tokens = tokens_of(pairs)
+    correct(loaded, window, pairs, evidence, whole, tokens=tokens)
     monkeypatch.setattr(correction, "_ROWS_AT_ONCE", 7)
-    correct(loaded, window, pairs, evidence, parts)
+    correct(loaded, window, pairs, evidence, parts, tokens=tokens)
     np.testing.assert_allclose(parts, whole, atol=1e-6)
 
 
@@ -126,7 +135,8 @@ def test_sites_in_doubt_of_one_haplotype_see_each_other(max_context):
     loaded = model_of("context", overrides=[f"model.copying.max_context={max_context}"])
     window, pairs, evidence, prob = case(6)
     after = prob.copy()
-    correct(loaded, window, pairs, evidence, after)
+    tokens = tokens_of(pairs)
+    correct(loaded, window, pairs, evidence, after, tokens=tokens)
     residual = loaded.model.residual
     minor = window.haplotypes.alt_is_minor
     for h in range(len(prob)):
@@ -139,6 +149,7 @@ def test_sites_in_doubt_of_one_haplotype_see_each_other(max_context):
                 change = residual(
                     torch.from_numpy(evidence[piece])[None], cm[None],
                     torch.zeros(1, len(piece), dtype=torch.bool),
+                    torch.from_numpy(tokens[piece])[None],
                 )[0].double().numpy()  # fmt: skip
             u = pairs[piece, 1]
             moved = logit(prob[h, u].astype(np.float64)) + np.where(minor[u], change, -change)
@@ -163,8 +174,20 @@ def test_no_pair_in_doubt():
     before = prob.copy()
     nothing = np.zeros((0, 2), np.int64), np.zeros((0, NUM_FEATURES), np.float32)
     for name in ("default", "context"):
-        correct(model_of(name), window, *nothing, prob)
+        correct(model_of(name), window, *nothing, prob, tokens=empty_tokens(0, 16))
     np.testing.assert_array_equal(prob, before)
+
+
+def test_states_that_are_read_count():
+    loaded = model_of("context")
+    window, pairs, evidence, prob = case(10)
+    one, two = prob.copy(), prob.copy()
+    correct(loaded, window, pairs, evidence, one, tokens=tokens_of(pairs, 1))
+    correct(loaded, window, pairs, evidence, two, tokens=tokens_of(pairs, 2))
+    at = pairs[:, 0], pairs[:, 1]
+    assert (one[at] != two[at]).mean() > 0.95
+    with pytest.raises(ValueError, match="needs tokens"):
+        correct(loaded, window, pairs, evidence, prob)
 
 
 def test_a_token_model_has_nothing_to_add():

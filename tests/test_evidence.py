@@ -9,9 +9,22 @@ from slow_evidence import describe
 from test_copying import case, sliding_states, window_of
 
 from ragimpute.copying import CopyingParameters, all_states, copy_haplotypes
-from ragimpute.evidence import FEATURES, NUM_FEATURES, collect_evidence, pairs_in_doubt
+from ragimpute.evidence import (
+    COPYING_FEATURES,
+    FEATURES,
+    NUM_FEATURES,
+    collect_evidence,
+    pairs_in_doubt,
+)
+from ragimpute.site_quality import QUALITY_FEATURES
 
 PARAMETERS = CopyingParameters(5, 3e-3)
+
+
+def quality_of(num_sites):
+    """Numbers that tell a site's quality from those of others, whatever they mean."""
+    columns = np.arange(len(QUALITY_FEATURES))
+    return (np.arange(num_sites)[:, None] + 1000 * columns).astype(np.float32)
 
 
 def everywhere(typed_index, num_sites, n):
@@ -25,8 +38,11 @@ def compare(alleles, cm, typed_index, target, pairs, states, own=lambda i: []):
     window = window_of(alleles, cm, typed_index)
     found = collect_evidence(
         window, target, PARAMETERS, pairs, states=lambda i: states[i],
-        own=lambda i: np.array(own(i), np.int32),
+        quality=quality_of(len(cm)), own=lambda i: np.array(own(i), np.int32),
     )  # fmt: skip
+    np.testing.assert_array_equal(
+        found[:, len(COPYING_FEATURES) :], quality_of(len(cm))[pairs[:, 1]]
+    )
     haplotypes = compact(alleles)
     minor = np.where(haplotypes.alt_is_minor[:, None], alleles == 1, alleles == 0)
     interval = np.searchsorted(typed_index, np.arange(len(cm)), side="right") - 1
@@ -36,15 +52,15 @@ def compare(alleles, cm, typed_index, target, pairs, states, own=lambda i: []):
         for i in range(target.shape[1])
     ]  # fmt: skip
     ordered = {"top_carriers", "best_rank", "top_share"}
-    ordered |= {name for name in FEATURES if name.startswith(("carrier", "other"))}
+    ordered |= {name for name in COPYING_FEATURES if name.startswith(("carrier", "other"))}
     num_clear = 0
     for row, (i, u) in zip(found, pairs.tolist(), strict=True):
         expected, clear = describe(
             slow[i], minor[u].tolist(), haplotypes.row[u] < 0, interval[u], cm[u], own(i)
         )
-        assert set(expected) == set(FEATURES)
+        assert set(expected) == set(COPYING_FEATURES)
         num_clear += clear > 1e-4
-        for name, value in zip(FEATURES, row, strict=True):
+        for name, value in zip(COPYING_FEATURES, row[: len(COPYING_FEATURES)], strict=True):
             if clear > 1e-4 or name not in ordered:
                 assert value == pytest.approx(expected[name], rel=2e-3, abs=2e-3), (name, i, u)
     return num_clear
@@ -76,7 +92,8 @@ def test_own_sample_is_neither_seen_nor_counted():
     assert len(pairs) > 100
     one, two = (
         collect_evidence(window_of(x, cm, typed_index), target, PARAMETERS, pairs,
-                         states=lambda i: states[i], own=lambda i: np.array(own[i], np.int32))
+                         states=lambda i: states[i], quality=quality_of(140),
+                         own=lambda i: np.array(own[i], np.int32))
         for x in (alleles, changed)
     )  # fmt: skip
     np.testing.assert_array_equal(one, two)
@@ -101,19 +118,23 @@ def test_posterior_is_that_of_the_copying():
     inside = prob[tuple(pairs.T)]
     assert ((inside > 0.01) & (inside < 0.99) & ~typed[pairs[:, 1]]).all()
     minor = np.where(window.haplotypes.alt_is_minor[30 + pairs[:, 1]], inside, 1 - inside)
-    found = collect_evidence(window, target, PARAMETERS, pairs, states=lambda i: states)
+
+    def collect(pairs, threads=1):
+        return collect_evidence(
+            window, target, PARAMETERS, pairs,
+            states=lambda i: states, quality=quality_of(200), threads=threads,
+        )  # fmt: skip
+
+    found = collect(pairs)
+    # Pairs count sites from the core's first, quality from the window's.
+    first = FEATURES.index(QUALITY_FEATURES[0])
+    np.testing.assert_array_equal(found[:, first], 30 + pairs[:, 1])
     np.testing.assert_allclose(found[:, 0], np.log(minor / (1 - minor)), atol=1e-3)
     # Threads and the choice of pairs change nothing, bit for bit.
-    np.testing.assert_array_equal(
-        collect_evidence(window, target, PARAMETERS, pairs, states=lambda i: states, threads=2),
-        found,
-    )
+    np.testing.assert_array_equal(collect(pairs, threads=2), found)
     some = np.arange(len(pairs)) % 3 == 0
-    np.testing.assert_array_equal(
-        collect_evidence(window, target, PARAMETERS, pairs[some], states=lambda i: states),
-        found[some],
-    )
-    empty = collect_evidence(window, target, PARAMETERS, pairs[:0], states=lambda i: states)
+    np.testing.assert_array_equal(collect(pairs[some]), found[some])
+    empty = collect(pairs[:0])
     assert empty.shape == (0, NUM_FEATURES)
 
 
@@ -126,7 +147,7 @@ def test_order_of_the_panel_and_coding_are_nothing():
 
     def features(panel, observed):
         return collect_evidence(window_of(panel, cm, typed_index), observed, PARAMETERS, pairs,
-                                states=lambda i: states)  # fmt: skip
+                                states=lambda i: states, quality=quality_of(150))  # fmt: skip
 
     found = features(alleles, target)
     assert np.isfinite(found).all()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,14 +12,17 @@ from slow_copying import mosaic_panel
 
 from ragimpute import evidence_dataset, example
 from ragimpute.config import load_config
-from ragimpute.copying import copy_haplotypes
+from ragimpute.copying import all_states, copy_haplotypes
 from ragimpute.errors import PanelError
 from ragimpute.evidence import FEATURES
 from ragimpute.evidence_dataset import EvidenceBatches, PooledEvidenceBatches
+from ragimpute.evidence_tokens import TOKEN_FEATURES
+from ragimpute.likelihood import fit_parameters
 from ragimpute.losses import compute_loss
 from ragimpute.model.bert_rag import build
 from ragimpute.panel import Panel, write_panel
 from ragimpute.prepare import prepare
+from ragimpute.site_quality import measure_sites
 
 NUM_LEFT_OUT = 12
 OVERRIDES = (
@@ -39,13 +44,13 @@ class Watched(EvidenceBatches):
     """Notes whom each left-out haplotype could copy."""
 
     def __init__(self, *args, **kwargs):
-        self.seen = []  # (window, typed alleles (T, n), left out (n,), states, own)
+        self.seen = []  # (window, haplotypes left out (n,), haplotypes of the window (k,))
         super().__init__(*args, **kwargs)
 
-    def _states(self, window, target, left_out):
-        states, own = super()._states(window, target, left_out)
-        self.seen.append((window, target, left_out, states, own))
-        return states, own
+    def _window(self, whole, left_out, position_cm, typed_index):
+        window, kept = super()._window(whole, left_out, position_cm, typed_index)
+        self.seen.append((window, left_out, kept))
+        return window, kept
 
 
 def make(panel, *, seed=1, preset="default", overrides=(), held_out=None, num_train=None):
@@ -73,46 +78,48 @@ def samples_of(panel, haplotypes):
 def test_validation_samples_are_never_copied_or_trained_on(panel, data):
     assert samples_of(panel, data.held_out) == HELD_OUT
     assert len(data.seen) == 4  # two arrays to train on, two to validate
-    for i, (_, target, left_out, states, _) in enumerate(data.seen):
+    for i, (_, left_out, kept) in enumerate(data.seen):
         if i < 2:
             assert len(left_out) == NUM_LEFT_OUT
             assert not samples_of(panel, left_out) & HELD_OUT
         else:
             np.testing.assert_array_equal(left_out, data.held_out)
-        assert target.shape[1] == len(left_out)
-        for j in range(len(left_out)):
-            assert not samples_of(panel, states(j).ravel()) & HELD_OUT
+        assert not samples_of(panel, kept) & HELD_OUT
 
 
-def test_a_haplotype_never_copies_its_own_sample(panel, data):
-    for _, _, left_out, states, own in data.seen:
-        for j, h in enumerate(left_out):
-            mine = panel.haplotype_sample[h]
-            assert samples_of(panel, own(j)) == {mine}
-            assert len(own(j)) == 2
-            copied = panel.haplotype_sample[states(j).ravel()]
-            assert mine not in copied
-            # everyone else of the training samples is there: 480 haplotypes less one's own
-            assert len(np.unique(states(j))) == 480 - 2 * (mine not in HELD_OUT)
+def test_what_is_left_out_leaves_the_panel_as_a_group(panel, data):
+    whole = panel.haplotypes(0, panel.num_sites).alleles()
+    for i, (window, left_out, kept) in enumerate(data.seen):
+        out = samples_of(panel, left_out)
+        assert len(left_out) == 2 * len(out)  # whole samples
+        assert not samples_of(panel, kept) & out
+        # everyone else of the training samples is there
+        assert len(kept) == 480 - (NUM_LEFT_OUT if i < 2 else 0)
+        assert window.typed.num_haplotypes == len(kept)
+        np.testing.assert_array_equal(window.haplotypes.alleles(), whole[:, kept])
 
 
-def test_retrieved_states_exclude_the_own_and_held_out_samples(panel, monkeypatch):
-    monkeypatch.setattr(evidence_dataset, "COPY_ALL_UP_TO", 10)
-    data = make(panel, overrides=["data.num_arrays=1"])
+def test_most_samples_of_a_small_panel_stay(panel):
+    data = make(panel, num_train=10, overrides=["data.num_arrays=1"])
     data.examples(0)
-    data.validation()
-    for _, _, left_out, states, _ in data.seen:
-        for j, h in enumerate(left_out[:6]):
-            assert states(j).shape[1] <= 448
-            copied = samples_of(panel, states(j).ravel())
-            assert panel.haplotype_sample[h] not in copied
-            assert not copied & HELD_OUT
+    (_, left_out, kept) = data.seen[0]
+    assert (len(left_out), len(kept)) == (4, 16)
+
+
+def test_large_panels_are_searched(panel, data, monkeypatch):
+    monkeypatch.setattr(evidence_dataset, "COPY_ALL_UP_TO", 10)
+    found = make(panel)
+    for a, b in zip(found.examples(0), data.examples(0), strict=True):
+        # 448 slots of 468 haplotypes: nearly the same posteriors
+        p, q = (1 / (1 + np.exp(-part.evidence[:, 0].astype(float))) for part in (a, b))
+        assert p.mean() == pytest.approx(q.mean(), abs=0.02)
+        assert np.exp(a.evidence[:, FEATURES.index("panel_size")]).max() <= 448.5
 
 
 def test_labels_are_the_panels_alleles(panel, data):
     alleles = panel.haplotypes(0, panel.num_sites).alleles()
     af = alleles.mean(axis=1)
-    for (window, _, left_out, _, _), part in zip(
+    for (window, left_out, kept), part in zip(
         data.seen, [*data.examples(0), *data.validation()], strict=True
     ):
         minor = np.where((af <= 0.5)[:, None], alleles == 1, alleles == 0)
@@ -130,13 +137,13 @@ def test_labels_are_the_panels_alleles(panel, data):
             u = lookup[c]
             num_checked += 1
             assert label == minor[u, left_out[h]]
-            assert maf == pytest.approx(min(af[u], 1 - af[u]), abs=1e-6)
+            assert maf == pytest.approx(minor[u, kept].mean(), abs=1e-6)
         assert num_checked > 0.5 * len(part.label)
         assert 0.02 < part.label.mean() < 0.98
 
 
 def test_every_untyped_pair_is_there_once(panel, data):
-    for (window, _, left_out, _, _), part in zip(data.seen[2:], data.validation(), strict=True):
+    for (window, left_out, _), part in zip(data.seen[2:], data.validation(), strict=True):
         num_untyped = panel.num_sites - len(window.typed_index)
         rest = part.rest
         assert len(part.label) + len(rest[0]) == num_untyped * len(left_out)
@@ -151,15 +158,13 @@ def test_every_untyped_pair_is_there_once(panel, data):
 
 def test_evidence_is_the_copyings_posterior(data):
     column = FEATURES.index("posterior")
-    (window, target, _, states, _), part = data.seen[0], data.examples(0)[0]
+    part = data.examples(0)[0]
     p = 1 / (1 + np.exp(-part.evidence[:, column].astype(np.float64)))
     assert ((p > 0.0099) & (p < 0.9901)).all()
     # A posterior that means something: carriers have the larger one, and it is calibrated.
     assert p[part.label == 1].mean() > p[part.label == 0].mean() + 0.2
     assert p.mean() == pytest.approx(part.label.mean(), abs=0.05)
     assert np.isfinite(part.evidence).all()
-    assert target.shape[0] == len(window.typed_index)
-    assert callable(states)
 
 
 def content(made, epoch):
@@ -272,6 +277,33 @@ def test_an_odd_sequence_makes_no_nan(panel, preset):
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
 
 
+def test_tokens_go_with_their_pairs(panel, data):
+    read = make(panel, overrides=["model.copying.num_set_tokens=6"])
+    for part, plain in zip(read.examples(0), data.examples(0), strict=True):
+        assert plain.tokens is None
+        np.testing.assert_array_equal(part.evidence, plain.evidence)
+        assert part.tokens.shape == (len(part.label), 6, len(TOKEN_FEATURES))
+        # The best states of the pair: no more carriers are tokens than there are.
+        carriers = np.expm1(part.evidence[:, FEATURES.index("num_carriers")])
+        found = (part.tokens[:, :3, 0] > 0).sum(axis=1)
+        np.testing.assert_array_equal(found, np.minimum(3, np.rint(carriers)))
+    for batch, plain in zip(read.train_batches(0), data.train_batches(0), strict=True):
+        assert batch.keys() - plain.keys() == {"tokens_h1", "tokens_h2"}
+        for h in ("h1", "h2"):
+            there = batch[f"tokens_{h}"][..., :3, 0].sum(dim=-1) / 1024
+            column = batch[f"evidence_{h}"][..., FEATURES.index("num_carriers")]
+            expected = torch.expm1(column).round().clamp(max=3)
+            assert torch.equal(there, expected.masked_fill(batch[f"pad_{h}"], 0.0))
+    mean, deviation, token_mean, token_deviation = read.standardisation()
+    assert torch.equal(mean, data.standardisation()[0])
+    x = np.concatenate([part.tokens[::10] for part in read.examples(0)]).reshape(-1, 8)
+    x = x[x[:, 0] > 0] / 1024
+    np.testing.assert_allclose(token_mean[1:].numpy(), x[:, 1:].mean(axis=0), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(token_deviation[1:].numpy(), x[:, 1:].std(axis=0), rtol=1e-3)
+    assert token_mean[0] == token_deviation[0] == 0
+    assert len(deviation) == len(FEATURES)
+
+
 def small_panel(path, num_samples, num_sites=60):
     """A panel of mosaics."""
     alleles = mosaic_panel(np.random.default_rng(3), num_sites, 2 * num_samples)
@@ -286,11 +318,8 @@ def test_three_samples_are_enough(tmp_path):
         batches = list(data.train_batches(0))
         assert len(batches) == data.num_train_batches(0)
         assert samples_of(panel, data.pool) == {0, 2}
-        for _, _, left_out, states, _ in data.seen:
-            for j, h in enumerate(left_out):
-                assert samples_of(panel, states(j).ravel()) <= {0, 2} - {
-                    int(panel.haplotype_sample[h])
-                }
+        for _, left_out, kept in data.seen:
+            assert samples_of(panel, kept) == {0, 2} - samples_of(panel, left_out)
 
 
 def test_one_training_sample_is_refused(tmp_path):
@@ -307,7 +336,7 @@ def test_long_panels_are_cut_to_windows(panel, monkeypatch):
     monkeypatch.setattr(evidence_dataset, "_MAX_SITES", 1500)
     data = make(panel)
     parts = data.validation()
-    for (window, _, left_out, _, _), part in zip(data.seen, parts, strict=True):
+    for (window, left_out, _), part in zip(data.seen, parts, strict=True):
         assert window.num_sites == 1500
         assert len(part.label) + len(part.rest[0]) == len(left_out) * (
             1500 - len(window.typed_index)
@@ -325,19 +354,27 @@ def test_the_number_of_pairs_is_bounded(panel, monkeypatch):
         assert len(np.unique(part.haplotype)) < NUM_LEFT_OUT
 
 
-def test_the_copying_is_that_of_imputation(panel, data):
-    """The rest's probabilities are copy_haplotypes' own."""
-    (window, target, _, states, _), part = data.seen[2], data.validation()[0]
-    from ragimpute.likelihood import fit_parameters
-
-    parameters = fit_parameters(window, panel.haplotype_sample, seed=1)
-    prob = copy_haplotypes(window, target, parameters, states=states)
+def test_the_copying_and_the_quality_are_those_of_imputation(panel, data):
+    """What the network sees is what it will see: each number is made as for an outside target."""
+    (window, left_out, kept), part = data.seen[2], data.validation()[0]
+    sample = panel.haplotype_sample[kept]
+    parameters = fit_parameters(window, sample, seed=1)
+    quality = measure_sites(window, sample, parameters, seed=1)
+    parameters = replace(parameters, site_mismatch_prob=quality.mismatch_prob)
+    typed = panel.haplotypes(0, panel.num_sites).alleles(window.typed_index)[:, left_out]
+    everyone = all_states(len(kept))
+    prob = copy_haplotypes(
+        window, np.ascontiguousarray(typed), parameters, states=lambda i: everyone
+    )
     minor = window.haplotypes.alt_is_minor
     p = np.where(minor, prob, 1 - prob)
     untyped = np.setdiff1d(np.arange(panel.num_sites), window.typed_index)
     sums = p[:, untyped].sum()
     posterior = 1 / (1 + np.exp(-part.evidence[:, 0].astype(np.float64)))
     assert posterior.sum() + part.rest[0].sum() == pytest.approx(sums, rel=1e-4)
+    first = FEATURES.index("quality_r2")
+    rows = {row.tobytes() for row in quality.features}
+    assert {row.tobytes() for row in np.ascontiguousarray(part.evidence[:, first:])} <= rows
 
 
 def test_several_panels_are_pooled(panel, data):

@@ -199,6 +199,7 @@ def copying_batch():
     for h in ("h1", "h2"):
         out[f"ls_logit_{h}"] = 3 * torch.randn(B, L, generator=g)
         out[f"evidence_{h}"] = torch.randn(B, L, NUM_FEATURES, generator=g)
+        out[f"tokens_{h}"] = torch.randint(-900, 900, (B, L, 16, 8), generator=g).short()
         out[f"pos_{h}"] = torch.rand(B, L, generator=g).cumsum(1)
         out[f"pad_{h}"] = torch.zeros(B, L, dtype=torch.bool)
         out[f"pad_{h}"][1, LENGTH:] = True

@@ -1,0 +1,231 @@
+"""How well a panel imputes itself at each site, and so what its alleles there are worth.
+
+A random sample of the panel's people is imputed from the others, with the target's array. At typed
+sites that says how often an allele differs from the copied one: a few sites are full of genotyping
+errors or of recurrent mutations, most have next to none. At untyped sites it says how far an
+imputed dosage can be trusted, and by how much it is too bold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ragimpute.copying import CopyingParameters, Window, all_states, copy_haplotypes, pack_words
+from ragimpute.leave_one_out import leave_one_out
+from ragimpute.retrieval import Retriever
+
+#: Meaning of each number of an untyped site; all are about the minor allele's dosage of a sample.
+QUALITY_FEATURES = (
+    "quality_r2",  # squared correlation of imputed and true dosage, shrunk where alleles are few
+    "quality_slope",  # slope of the true on the imputed dosage, shrunk to 1, in [0, 3]
+    "quality_excess",  # ln of squared error over the variance that the posteriors claim
+    "quality_error",  # ln of squared error over the variance of the true dosage
+    "quality_alleles",  # ln(1 + minor alleles of the left-out samples)
+)
+# Samples that are left out; more make rare sites' figures steadier, and take longer.
+NUM_LEFT_OUT = 100
+_SAMPLES_AT_ONCE = 32
+# A site's own mismatches count against so many haplotypes that mismatch as all sites do.
+_PRIOR_HAPLOTYPES = 50
+_LEAST_MISMATCH, _MOST_MISMATCH = 1e-4, 0.3
+_LEAST_PRIOR, _MOST_PRIOR = 3e-3, 0.05
+_CERTAIN = 0.99  # an observed allele of this left-out probability is no mismatch
+_ITERATIONS = 20
+
+
+@dataclass(frozen=True)
+class SiteQuality:
+    """What leaving samples out says of a window's sites.
+
+    Attributes
+    ----------
+    mismatch_prob
+        Shape (T,), float32, in (0, 0.5): probability that an allele observed at a typed site
+        differs from the copied one.
+    features
+        Shape (M, len(QUALITY_FEATURES)), float32, finite: see :data:`QUALITY_FEATURES`.
+    """
+
+    mismatch_prob: np.ndarray
+    features: np.ndarray
+
+
+def measure_sites(
+    window: Window,
+    haplotype_sample: np.ndarray,
+    parameters: CopyingParameters,
+    *,
+    retriever: Retriever | None = None,
+    num_samples: int = NUM_LEFT_OUT,
+    seed: int = 1,
+    threads: int = 1,
+) -> SiteQuality:
+    """Impute some of the panel's samples from the others, and compare.
+
+    Parameters
+    ----------
+    window
+        The panel; all its M sites are measured, whatever its core.
+    haplotype_sample
+        Shape (H,), int: the sample that each haplotype belongs to; its haplotypes are neighbours.
+    parameters
+        Switch rate, and the mismatch probability of all sites.
+    retriever
+        Of the window's typed sites, where the panel is too large to be copied whole.
+    num_samples
+        Samples to leave out, >= 1; all, where the panel has fewer.
+    seed
+        Chooses them.
+    threads
+        See :func:`ragimpute.copying.copy_haplotypes`.
+
+    Returns
+    -------
+    Where the panel has one sample only, mismatches as ``parameters`` have them and the features of
+    a site without any left-out sample.
+    """
+    window = replace(window, core=(0, window.num_sites))
+    samples = np.unique(haplotype_sample)
+    chosen = np.random.default_rng(seed).permutation(samples)[:num_samples]
+    if len(samples) < 2:
+        chosen = chosen[:0]
+    left_out = np.flatnonzero(np.isin(haplotype_sample, chosen)).astype(np.int32)
+    starts = np.flatnonzero(np.diff(haplotype_sample[left_out], prepend=-1))
+    sums = _Sums(window)
+    hits = []
+    for first in range(0, len(starts), _SAMPLES_AT_ONCE):
+        edges = np.append(starts, len(left_out))[first : first + _SAMPLES_AT_ONCE + 1]
+        here = left_out[edges[0] : edges[-1]]
+        alleles = _columns(window, here)
+        observed = np.ascontiguousarray(alleles[window.typed_index])
+        states = states_without_own(window, haplotype_sample, here, observed, retriever)
+        prob = copy_haplotypes(window, observed, parameters, states=states, threads=threads).T
+        without = leave_one_out(prob[window.typed_index], observed, parameters.mismatch_prob)
+        hits.append(np.where(observed == 1, without, 1 - without))
+        sums.add(prob, alleles, edges[:-1] - edges[0])
+    hit = np.concatenate(hits, axis=1) if hits else np.ones((len(window.typed_index), 0))
+    return SiteQuality(fit_mismatch(hit, parameters.mismatch_prob), sums.features())
+
+
+def states_without_own(
+    window: Window,
+    haplotype_sample: np.ndarray,
+    left_out: np.ndarray,
+    observed: np.ndarray,
+    retriever: Retriever | None,
+) -> Callable[[int], np.ndarray]:
+    """States of left-out haplotypes of a window's panel, without those of their own samples.
+
+    Parameters
+    ----------
+    window, haplotype_sample, retriever
+        As for :func:`measure_sites`.
+    left_out
+        Shape (n,), int: haplotypes of the panel.
+    observed
+        Shape (T, n), int8: their typed alleles.
+
+    Returns
+    -------
+    Callable: states of left-out haplotype i, as :func:`ragimpute.copying.copy_haplotypes` asks.
+    """
+    own = [np.flatnonzero(haplotype_sample == haplotype_sample[h]) for h in left_out]
+    if retriever is None:
+        num = window.typed.num_haplotypes
+        return lambda i: all_states(num, own[i])
+    exclude = np.array([[*haplotypes, -1][:2] for haplotypes in own])
+    found = retriever.states(pack_words(observed)[0], exclude)
+    return lambda i: found[i]
+
+
+def _columns(window: Window, haplotypes: np.ndarray, *, at_once: int = 4096) -> np.ndarray:
+    """Alleles of some haplotypes at all sites, shape (M, n), int8."""
+    blocks = [
+        window.haplotypes.alleles(slice(first, first + at_once))[:, haplotypes]
+        for first in range(0, window.num_sites, at_once)
+    ]
+    return np.concatenate(blocks)
+
+
+class _Sums:
+    """Sums over samples at each site, of which the features are made."""
+
+    def __init__(self, window: Window) -> None:
+        self._minor = window.haplotypes.alt_is_minor[:, None]
+        self._num_samples = 0
+        self._num_haplotypes = 0
+        # Imputed, true, their squares and product, and the variance that the posteriors claim.
+        self._sums = np.zeros((6, window.num_sites))
+
+    def add(self, prob: np.ndarray, alleles: np.ndarray, starts: np.ndarray) -> None:
+        """Add P(ALT) and alleles, both (M, n); samples begin at the columns ``starts``."""
+        p = np.where(self._minor, prob, 1 - prob)
+        y = (alleles == self._minor).astype(np.float32)
+        imputed = np.add.reduceat(p, starts, axis=1)
+        true = np.add.reduceat(y, starts, axis=1)
+        parts = (imputed, true, imputed * imputed, true * true, imputed * true, p * (1 - p))
+        for total, part in zip(self._sums, parts, strict=True):
+            total += part.sum(axis=1)
+        self._num_samples += len(starts)
+        self._num_haplotypes += prob.shape[1]
+
+    def features(self) -> np.ndarray:
+        """Shape (M, len(QUALITY_FEATURES)), float32."""
+        n = max(1, self._num_samples)
+        imputed, true, imputed_2, true_2, product, claimed = self._sums / n
+        var_imputed = np.maximum(imputed_2 - imputed**2, 0)
+        var_true = np.maximum(true_2 - true**2, 0)
+        covariance = product - imputed * true
+        error = np.maximum(imputed_2 - 2 * product + true_2, 0)
+        # As much as one allele among the left-out samples would bring.
+        frequency = np.maximum(true * n / max(1, self._num_haplotypes), 0.5 / n)
+        little = 2 * frequency / n
+        columns = (
+            covariance**2 / (var_imputed * var_true + little**2 / 2 + 1e-12),
+            np.clip((covariance + little) / (var_imputed + little), 0, 3),
+            np.log((error + little) / (claimed + little)),
+            np.log((error + little / 2) / (var_true + little)),
+            np.log1p(true * n),
+        )
+        return np.stack(columns, axis=1).astype(np.float32)
+
+
+def fit_mismatch(hit: np.ndarray, mismatch_prob: float) -> np.ndarray:
+    """The probability of a mismatch at each typed site, by expectation-maximisation.
+
+    Parameters
+    ----------
+    hit
+        Shape (T, n), float, in [0, 1]: probability of the allele observed in each left-out
+        haplotype, from all other typed sites.
+    mismatch_prob
+        In (0, 0.5), where to start, and the answer if n is 0.
+
+    Returns
+    -------
+    Shape (T,), float32: the most probable e where an observed allele has probability
+    (1 - e) hit + e (1 - hit), with a prior of 50 haplotypes that mismatch as often as those of all
+    sites do.
+    """
+    num_typed, n = hit.shape
+    if n == 0:
+        return np.full(num_typed, mismatch_prob, np.float32)
+    site, haplotype = np.nonzero(hit < _CERTAIN)
+    q = hit[site, haplotype].astype(np.float64)
+
+    def mismatches(e: np.ndarray | float) -> np.ndarray:
+        differ = e * (1 - q)
+        return differ / np.maximum(differ + (1 - np.asarray(e)) * q, 1e-30)
+
+    common = mismatch_prob
+    for _ in range(_ITERATIONS):
+        common = float(mismatches(common).sum()) / max(1, num_typed * n)
+    prior = float(np.clip(common, _LEAST_PRIOR, _MOST_PRIOR))
+    each = np.full(num_typed, prior)
+    for _ in range(_ITERATIONS):
+        found = np.bincount(site, mismatches(each[site]), minlength=num_typed)
+        each = (found + _PRIOR_HAPLOTYPES * prior) / (n + _PRIOR_HAPLOTYPES)
+    return np.clip(each, _LEAST_MISMATCH, _MOST_MISMATCH).astype(np.float32)
