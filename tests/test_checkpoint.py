@@ -19,6 +19,8 @@ from ragimpute.checkpoint import (
 )
 from ragimpute.config import load_config
 from ragimpute.errors import ConfigError, ModelError
+from ragimpute.evidence import NUM_FEATURES
+from ragimpute.evidence_tokens import TOKEN_FEATURES
 from ragimpute.model.bert_rag import build
 from ragimpute.model_folder import CONFIG, PROVENANCE, WEIGHTS, input_fingerprint
 
@@ -257,7 +259,10 @@ def test_what_is_not_a_model(folder, tmp_path):
 def test_fingerprints_tell_inputs_apart(monkeypatch):
     copying, tokens = (input_fingerprint(load_config(name)) for name in ("default", "v10"))
     assert tokens == "tokens-1"
-    assert copying == input_fingerprint(load_config("context"))
+    reads_states = input_fingerprint(load_config("context"))
+    assert reads_states.startswith(f"evidence-{NUM_FEATURES + len(TOKEN_FEATURES)}-")
+    without = load_config("context", overrides=["model.copying.num_set_tokens=0"])
+    assert input_fingerprint(without) == copying != reads_states
     monkeypatch.setattr("ragimpute.evidence.FEATURES", ("posterior", "maf"))
     other = input_fingerprint(load_config("default"))
     assert other.startswith("evidence-2-")
