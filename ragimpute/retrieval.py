@@ -126,17 +126,7 @@ class Retriever:
         spare = none.shape[1] if exclude is not None else 0
         num_slots = min(self.num_slots, self.num_haplotypes - spare)
         out = np.empty((n, self.num_words, num_slots), np.int32)
-        window_of = [
-            np.array(
-                [
-                    [i for i, (low, high) in enumerate(s.ranges) if low <= w < high][-2:]
-                    for w in range(self.num_words)
-                ],
-                dtype=object,
-            )
-            for s in self._scales
-        ]
-        covers = [_pad_pairs(windows) for windows in window_of]
+        covers = np.stack([_windows_over(s.ranges, self.num_words) for s in self._scales])
         width = max(c.shape[2] for c in candidates)
         for i in range(n):
             stacked = [np.pad(c[i], ((0, 0), (0, width - c.shape[2])), constant_values=-1)
@@ -144,7 +134,7 @@ class Retriever:
             _fill_slots(
                 np.concatenate(stacked),
                 np.concatenate([[0], np.cumsum([len(s) for s in stacked])]).astype(np.int64),
-                np.stack(covers),
+                covers,
                 self.background,
                 self._shuffle,
                 none[i],
@@ -157,12 +147,16 @@ class Retriever:
         return out
 
 
-def _pad_pairs(windows: np.ndarray) -> np.ndarray:
-    """The one or two windows over each word, shape (W, 2), -1 where there is no second."""
-    out = np.full((len(windows), 2), -1, np.int64)
-    for w, pair in enumerate(windows):
-        out[w, : len(pair)] = pair
-    return out
+def _windows_over(ranges: np.ndarray, num_words: int) -> np.ndarray:
+    """The one or two windows over each word, shape (W, 2), -1 where there is no second.
+
+    ``ranges`` (windows, 2), ascending: each begins where the one before has its middle.
+    """
+    word = np.arange(num_words)
+    last = np.searchsorted(ranges[:, 0], word, side="right") - 1
+    before = np.maximum(last - 1, 0)
+    two = (last > 0) & (ranges[before, 1] > word)
+    return np.where(two[:, None], np.stack([before, last], 1), np.stack([last, last * 0 - 1], 1))
 
 
 @kernel

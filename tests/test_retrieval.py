@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from slow_copying import mosaic_panel
 
 from ragimpute.copying import pack_words
-from ragimpute.retrieval import NUM_SLOTS, Retriever, find_distinct
+from ragimpute.retrieval import NUM_SLOTS, Retriever, _windows_over, find_distinct
 
 
 def packed(alleles):
@@ -133,3 +133,13 @@ def test_distinct_rows_are_numbered_as_they_come():
         np.testing.assert_array_equal(part[first[:num]][which], part)
         np.testing.assert_array_equal(np.unique(which, return_index=True)[1], first[:num])
         assert (np.diff(first[:num]) > 0).all()
+
+
+@pytest.mark.parametrize(("num_words", "length"), [(1, 2), (2, 2), (7, 2), (9, 4), (70, 32)])
+def test_windows_over_a_word_are_those_that_hold_it(num_words, length):
+    step = length // 2
+    starts = np.arange(0, max(1, num_words - length + step), step)
+    ranges = np.stack([starts, np.minimum(starts + length, num_words)], axis=1)
+    for w, (one, other) in enumerate(_windows_over(ranges, num_words).tolist()):
+        holding = [i for i, (low, high) in enumerate(ranges) if low <= w < high]
+        assert [i for i in (one, other) if i >= 0] == holding[-2:]
