@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,9 @@ from ragimpute.report_data import (
     plain,
     train_figures,
 )
+
+# Of an evaluation: what it is of.
+_OF_A_FILE = ("truth", "imputed", "panel", "contig", "first_bp", "last_bp", "notes")
 
 
 def qc(**rates):
@@ -51,6 +55,13 @@ def test_figures_of_a_run():
     assert tree["peak_mib"] == {"read": 100.0, "write": 321.5}
     assert tree["seconds"]["impute"] == 3.25
     assert tree["warnings"] == ["20 records are swapped"]
+
+
+def test_the_page_on_reports_names_every_key():
+    text = (Path(__file__).resolve().parents[1] / "docs" / "reports.md").read_text()
+    for key in [*impute_figures(summary()), *train_figures([], "", {}), *evaluation().as_dict()]:
+        if key not in _OF_A_FILE:
+            assert f"`{key}`" in text, key
 
 
 def test_a_run_that_types_everything_has_no_dr2():
