@@ -124,13 +124,6 @@ def impute(
         warn_of_target(summary, given, source, shared, start, stop)
         ploidy = ploidy_of(given, source, shared, taken.par)
         watch.lap("read")
-        if num_unphased(shared):
-            shared, said = phase_match(
-                target, given, shared, source, phasing, seed=seed, threads=threads,
-                progress=report,
-            )  # fmt: skip
-            summary.settings.update(said)
-            watch.lap("phase")
 
         parts = parts_of(source, start, stop)
         imputers = [
@@ -150,6 +143,13 @@ def impute(
             threads=threads, seed=seed, region=str(region) if region else "all",
         )  # fmt: skip
         watch.lap("model")
+        if num_unphased(shared):
+            shared, said = phase_match(
+                target, given, shared, source, phasing, seed=seed, threads=threads,
+                progress=report,
+            )  # fmt: skip
+            summary.settings.update(said)
+            watch.lap("phase")
         memory = plan_memory(max_memory, uses_network=imputers[0].uses_network)
         contigs = [(given.sites.contig, source.contig_length)]
         calibration = open_folder(model).dr2
