@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 
+from calibration_plots import draw_calibration
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from training_panels import Recipe, simulate_panel, subset_panel
 
@@ -50,6 +51,7 @@ RECIPES = (
     Recipe("livestock", 200, 4_000_000, 1.0, 51),
     Recipe("livestock", 60, 6_000_000, 1.0, 52),
 )
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
 OVERRIDES = ("data.num_arrays=3", "data.max_haplotypes=200", "train.epochs=4")
 
 
@@ -196,6 +198,7 @@ def card(
         sources={source: len(paths) for source, paths in panels.items()},
         table=table(rows),
         dr2_table=dr2_table(rows),
+        has_plots=any(row[2] == "without it" for row in rows),
         reliability_table=reliability_table([row for row in rows if row[2] == "without it"]),
     )
 
@@ -240,6 +243,10 @@ def main() -> None:
     text = card(args.name, panels, seconds, args.seed, rows)
     (models_dir() / args.name / "README.md").write_text(text, encoding="utf-8")
     print(table(rows))
+    unseen = {f"{data} {density}": result for data, density, label, result in rows
+              if label == "without it"}  # fmt: skip
+    if unseen:
+        draw_calibration(unseen, args.name, IMAGES)
 
 
 if __name__ == "__main__":
