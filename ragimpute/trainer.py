@@ -46,7 +46,7 @@ from ragimpute.training_state import (
     epoch_line,
     write_metrics,
 )
-from ragimpute.validation import figure_of, score_model
+from ragimpute.validation import figure_of, ls_figure_of, score_model
 
 Progress = Callable[[str, int, int], None]
 EpochReport = Callable[[dict[str, float], int, bool], None]
@@ -82,7 +82,8 @@ def train(
         provenance.json, metrics.csv, tensorboard/, and the state to resume from; for a copying
         model dr2.json, which calibrates its DR2.
     init
-        A model to start from; it is kept unless training improves on its validation figure.
+        A model to start from; it is kept unless training improves on its validation figure and,
+        for a copying model, on that of plain Li-Stephens.
     resume
         Go on from the state in ``out``; on a CPU the weights end as those of an unbroken run.
     device, threads
@@ -157,7 +158,10 @@ def train(
             num_parameters=plain.num_parameters(), is_main=accelerator.is_main_process,
         )  # fmt: skip
         if start is not None and state.step == 0:
-            state.best = figure_of(_validate(plain, data, config, 0, accelerator, tick), metric)
+            first = _validate(plain, data, config, 0, accelerator, tick)
+            state.best = figure_of(first, metric)
+            if is_copying(config):  # what is worse than no network at all is not kept either
+                state.best = max(state.best, ls_figure_of(first, metric))
             if accelerator.is_main_process:
                 save_model(out, plain, config, provenance)
 

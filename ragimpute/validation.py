@@ -224,3 +224,9 @@ def figure_of(row: Mapping[str, float], metric: str) -> float:
     if math.isfinite(value):
         return -value if metric == "loss" else value
     return row["r2_all"] - 1 if math.isfinite(row["r2_all"]) else -1 - row["val_loss"]
+
+
+def ls_figure_of(row: Mapping[str, float], metric: str) -> float:
+    """The same figure of plain Li-Stephens copying; -inf where there is none."""
+    value = row.get(f"ls_{_COLUMN[metric]}", math.nan)
+    return value if math.isfinite(value) else -math.inf

@@ -313,6 +313,16 @@ def test_initial_weights_are_kept_where_training_harms(panel_h5, trained, tmp_pa
     assert json.loads((tmp_path / "m" / "provenance.json").read_text())["init"] == str(first)
 
 
+def test_what_does_not_beat_plain_copying_is_not_kept(panel_h5, trained, tmp_path, monkeypatch):
+    _, first, _, _ = trained
+    monkeypatch.setattr(trainer, "figure_of", lambda row, metric: row.get("epoch", 0))
+    monkeypatch.setattr(trainer, "ls_figure_of", lambda row, metric: 1.5)
+    result = run(panel_h5, tmp_path / "m", init=first, overrides=["train.epochs=1"])
+    assert result.kept == "initial"  # 1 beats the initial weights' 0, but not 1.5
+    result = run(panel_h5, tmp_path / "n", init=first, overrides=["train.epochs=2"])
+    assert (result.kept, result.best_epoch) == ("trained", 2)
+
+
 def test_initial_weights_are_where_training_begins(panel_h5, trained, tmp_path, losses):
     first, folder, _, _ = trained
     result = run(panel_h5, tmp_path / "m", init=folder,

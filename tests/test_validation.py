@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ragimpute.config import LossConfig
 from ragimpute.losses import compute_loss
 from ragimpute.metrics import MAF_BINS
-from ragimpute.validation import RARE_MAF, Scores, figure_of
+from ragimpute.validation import RARE_MAF, Scores, figure_of, ls_figure_of
 
 LOSS = LossConfig(kind="focal", gamma=2.0, genotype=0.0)
 
@@ -230,3 +230,10 @@ def test_another_figure_takes_its_place_below(metric):
     # The worst that there is beats the best of what stands in for it.
     assert figure_of(ROW | {metric: 0.0}, metric) >= figure_of(missing | {"r2_all": 1.0}, metric)
     assert figure_of(missing | {"r2_all": 0.0}, metric) > figure_of(neither, metric)
+
+
+def test_the_figure_of_plain_copying():
+    row = ROW | {"ls_r2_all": 0.8, "ls_r2_rare": math.nan}
+    assert ls_figure_of(row, "r2_all") == 0.8
+    for metric in ("r2_rare", "f1", "loss"):  # none known
+        assert ls_figure_of(row, metric) == -math.inf
