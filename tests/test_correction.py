@@ -31,6 +31,11 @@ def model_of(name="default", seed=1, *, last=0.3, overrides=()):
     return LoadedModel(name, config, model, trained=True)
 
 
+def in_context(name):
+    """What makes the sites in doubt of a haplotype see each other."""
+    return ("model.copying.num_context_layers=1",) if name == "context" else ()
+
+
 def case(seed, num_sites=40, num_targets=5, core=None):
     """A window, pairs in doubt, evidence and probabilities."""
     rng = np.random.default_rng(seed)
@@ -78,7 +83,14 @@ def test_sequences_hold_each_pair_once(haplotypes, max_length):
 def test_an_untrained_model_is_li_stephens_bit_for_bit(name):
     window, pairs, evidence, prob = case(1)
     after = prob.copy()
-    correct(model_of(name, last=0.0), window, pairs, evidence, after, tokens=tokens_of(pairs))
+    correct(
+        model_of(name, last=0.0, overrides=in_context(name)),
+        window,
+        pairs,
+        evidence,
+        after,
+        tokens=tokens_of(pairs),
+    )
     np.testing.assert_array_equal(after, prob)
 
 
@@ -99,7 +111,14 @@ def test_a_residual_moves_the_logit_of_the_minor_allele():
 def test_pairs_not_in_doubt_stay(name):
     window, pairs, evidence, prob = case(3)
     after = prob.copy()
-    correct(model_of(name), window, pairs, evidence, after, tokens=tokens_of(pairs))
+    correct(
+        model_of(name, overrides=in_context(name)),
+        window,
+        pairs,
+        evidence,
+        after,
+        tokens=tokens_of(pairs),
+    )
     changed = after != prob
     assert changed[pairs[:, 0], pairs[:, 1]].mean() > 0.95
     changed[pairs[:, 0], pairs[:, 1]] = False
@@ -120,7 +139,7 @@ def test_sites_are_those_of_the_core():
 
 @pytest.mark.parametrize("name", ["default", "context"])
 def test_rows_at_once_do_not_matter(name, monkeypatch):
-    loaded = model_of(name)
+    loaded = model_of(name, overrides=in_context(name))
     window, pairs, evidence, prob = case(5)
     whole, parts = prob.copy(), prob.copy()
     tokens = tokens_of(pairs)
@@ -132,7 +151,8 @@ def test_rows_at_once_do_not_matter(name, monkeypatch):
 
 @pytest.mark.parametrize("max_context", [2, 5, 64])
 def test_sites_in_doubt_of_one_haplotype_see_each_other(max_context):
-    loaded = model_of("context", overrides=[f"model.copying.max_context={max_context}"])
+    layers = ("model.copying.num_context_layers=2", f"model.copying.max_context={max_context}")
+    loaded = model_of("context", overrides=layers)
     window, pairs, evidence, prob = case(6)
     after = prob.copy()
     tokens = tokens_of(pairs)
@@ -174,7 +194,13 @@ def test_no_pair_in_doubt():
     before = prob.copy()
     nothing = np.zeros((0, 2), np.int64), np.zeros((0, NUM_FEATURES), np.float32)
     for name in ("default", "context"):
-        correct(model_of(name), window, *nothing, prob, tokens=empty_tokens(0, 16))
+        correct(
+            model_of(name, overrides=in_context(name)),
+            window,
+            *nothing,
+            prob,
+            tokens=empty_tokens(0, 16),
+        )
     np.testing.assert_array_equal(prob, before)
 
 
