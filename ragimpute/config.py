@@ -128,6 +128,8 @@ class DataConfig(_Group):
     typed_per_mb: tuple[Positive, Positive] = (50.0, 1500.0)  # range of array densities, ascending
     num_arrays: int = Field(default=4, ge=1)  # copying: arrays drawn each epoch
     max_haplotypes: int = Field(default=600, ge=2)  # copying: haplotypes left out for each array
+    max_pairs: int = Field(default=600_000, ge=1)  # copying: sites in doubt kept of each array
+    epochs_per_draw: int = Field(default=1, ge=1)  # copying: epochs that share their arrays
     num_workers: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")

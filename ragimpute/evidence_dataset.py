@@ -36,7 +36,6 @@ from ragimpute.site_quality import measure_sites
 
 # Example windows are no longer than this: rows of so many sites for every haplotype left out.
 _MAX_SITES = 30_000
-_MAX_PAIRS = 600_000
 _VALIDATION_ARRAYS = 2
 _MOMENTS_OF = 10  # tokens are standardised by every tenth pair's
 _LEFT_OUT_SHARE = 0.2  # of the training samples, at most: the panel is to stay what it is
@@ -143,9 +142,10 @@ class EvidenceBatches:
         return max(1, -(-rows // (2 * self.config.train.batch_size)))
 
     def examples(self, epoch: int) -> list[Examples]:
-        """The epoch's left-out haplotypes, one entry for each array; the last epoch is kept."""
+        """The epoch's left-out haplotypes, one entry for each array; the last draw is kept."""
+        data = self.config.data
+        epoch //= data.epochs_per_draw
         if self._epoch is None or self._epoch[0] != epoch:
-            data = self.config.data
             parts = []
             for array in range(data.num_arrays):
                 rng = np.random.default_rng([self.seed, 1, epoch, array])
@@ -259,6 +259,8 @@ class EvidenceBatches:
         parameters = replace(parameters, site_mismatch_prob=quality.mismatch_prob)
         alleles = whole.alleles()[:, left_out]
         target = np.ascontiguousarray(alleles[typed])
+        if not with_rest:
+            self._hide(target, rng)
         if retriever is None:
             everyone = all_states(len(kept))
             found = None
@@ -270,13 +272,12 @@ class EvidenceBatches:
 
         prob = copy_haplotypes(window, target, parameters, states=states, threads=self.threads)
         observed = np.zeros(prob.shape, bool)
-        observed[:, typed] = True
+        observed[:, typed] = (target >= 0).T
         net = self.config.model.copying
         pairs = pairs_in_doubt(prob, observed, doubt=net.doubt)
-        if len(pairs) > _MAX_PAIRS:
-            keep = rng.permutation(len(left_out))[
-                : max(1, len(left_out) * _MAX_PAIRS // len(pairs))
-            ]
+        most = self.config.data.max_pairs
+        if len(pairs) > most:
+            keep = rng.permutation(len(left_out))[: max(1, len(left_out) * most // len(pairs))]
             pairs = pairs[np.isin(pairs[:, 0], keep)]
         tokens = empty_tokens(len(pairs), net.num_set_tokens) if net.num_set_tokens else None
         evidence = collect_evidence(
@@ -305,6 +306,14 @@ class EvidenceBatches:
             sequences=split_sequences(pairs[:, 0], net.max_context),
             rest=rest,
         )
+
+    def _hide(self, target: np.ndarray, rng: np.random.Generator) -> None:
+        """Hide some typed alleles of each haplotype, in place, where a random mask is drawn."""
+        parts = self.config.mask.parts
+        weight = np.array([part.weight for part in parts])
+        part = parts[int(rng.choice(len(parts), p=weight / weight.sum()))]
+        if part.name == "random":
+            target[rng.random(target.shape) < part.rate] = -1
 
     def _window(
         self,

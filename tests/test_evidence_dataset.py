@@ -27,6 +27,7 @@ from ragimpute.site_quality import measure_sites
 NUM_LEFT_OUT = 12
 OVERRIDES = (
     "data.num_arrays=2", f"data.max_haplotypes={NUM_LEFT_OUT}", "train.batch_size=16",
+    "mask.parts=[{name: array_like}]",
 )  # fmt: skip
 HELD_OUT = set(range(0, 250, 25))
 
@@ -346,12 +347,39 @@ def test_long_panels_are_cut_to_windows(panel, monkeypatch):
     assert len(starts) == 2
 
 
-def test_the_number_of_pairs_is_bounded(panel, monkeypatch):
-    monkeypatch.setattr(evidence_dataset, "_MAX_PAIRS", 1000)
-    data = make(panel)
+def test_the_number_of_pairs_is_bounded(panel):
+    data = make(panel, overrides=["data.max_pairs=1000"])
     for part in data.examples(0):
         assert 0 < len(part.label) <= 1600  # whole haplotypes
         assert len(np.unique(part.haplotype)) < NUM_LEFT_OUT
+
+
+def test_epochs_may_share_their_draws(panel):
+    data = make(panel, overrides=["data.epochs_per_draw=2"])
+    first = content(data, 0)
+    assert content(data, 1) == first
+    assert content(data, 2) != first
+    order = [next(iter(data.train_batches(epoch)))["label_h1"] for epoch in (0, 1)]
+    assert order[0].shape != order[1].shape or not torch.equal(*order)
+
+
+def test_random_masks_hide_typed_alleles_too(panel):
+    parts = "mask.parts=[{name: random, weight: 1, rate: 0.5}]"
+    plain, masked = make(panel), make(panel, overrides=[parts])
+    pairs = [sum(len(part.label) for part in data.examples(0)) for data in (plain, masked)]
+    assert pairs[1] > 1.1 * pairs[0]  # less is observed, and hidden typed alleles are in doubt
+    carried = panel.haplotypes(0, panel.num_sites).alleles()
+    for part, (window, left_out, _) in zip(masked.examples(0), masked.seen, strict=True):
+        cm = panel.position_cm.astype(np.float32)
+        typed = np.isin(part.position_cm, np.setdiff1d(cm[window.typed_index],
+                        np.delete(cm, window.typed_index)))  # fmt: skip
+        assert typed.sum() > 20
+        at = np.searchsorted(cm, part.position_cm[typed])
+        minor = window.haplotypes.alt_is_minor[at]
+        truth = carried[at, left_out[part.haplotype[typed]]] == minor
+        np.testing.assert_array_equal(part.label[typed], truth)
+    whole = [len(part.label) + len(part.rest[0]) for part in masked.validation()]
+    assert whole == [len(part.label) + len(part.rest[0]) for part in plain.validation()]
 
 
 def test_the_copying_and_the_quality_are_those_of_imputation(panel, data):
