@@ -2,7 +2,8 @@
 """Train the weights that ship with the package: ``make weights DATA="folder ..."``.
 
 Each data folder holds panel.bcf and one genetic map (PLINK, SHAPEIT or Eagle columns), and for the
-table of the model card truth.bcf and target.DENSITY.vcf.gz. The network learns from every folder's
+table of the model card truth.bcf and target.DENSITY.vcf.gz; fetch_training_data.py makes seven of
+the folders from public files. The network learns from every folder's
 panel, from subsets of its samples, and from simulated panels (msprime). Then it is trained again
 without each folder in turn and tested on that folder's targets, beside plain Li-Stephens copying
 and the weights that ship: the model card, models/NAME/README.md, holds that table.
