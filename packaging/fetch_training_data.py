@@ -5,7 +5,7 @@
 OUT/NAME, with panel.bcf and NAME.map: what ``make weights DATA="OUT/*"`` takes. The rows say where
 the files lie, at which commit and under which licence; files whose git blob (SHA-1) is another are
 refused. All panels are 1000 Genomes data, there as test data of other projects; the genetic maps
-are those of SHAPEIT4 and 5, which are the same.
+are SHAPEIT's, one file a contig in SHAPEIT5's repository beside the archives that SHAPEIT4's has.
 
 Of each file, the sites of the row's region stay at which every sample has two phased alleles, one
 record for each ALT, and both alleles occur. The number of sites and samples must be the row's.
