@@ -21,10 +21,10 @@ from ragimpute.copying import (
     switch_probs,
 )
 from ragimpute.copying_blocks import SharedStates
-from ragimpute.evidence_kernel import haplotype_signatures
 from ragimpute.evidence_tokens import MAX_TOKENS, TOKEN_FEATURES
 from ragimpute.evidence_walks import evidence_haplotype, evidence_lanes, measuring_scratch
 from ragimpute.lanes import LANES
+from ragimpute.signatures import signatures_of
 from ragimpute.site_quality import QUALITY_FEATURES
 from ragimpute.slots_kernel import states_scratch
 
@@ -175,7 +175,7 @@ class _Work:
         self.cm = (window.typed.position_cm, window.position_cm)
         self.compact = window.compact()
         self.num_minor = window.num_minor()
-        self.signature = haplotype_signatures(self.num_haplotypes, *self.compact)
+        self.signature = signatures_of(window.haplotypes)
         self._own = own
         # In the order of the walks: a target's pairs from the last interval to the first.
         site = pairs[:, 1] + window.core[0]

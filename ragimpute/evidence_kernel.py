@@ -7,7 +7,6 @@ walks along the typed sites are in ``evidence_walks``.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from ragimpute.copying_kernel import WORD, leading_zeros, trailing_zeros
 from ragimpute.kernels import inlined
@@ -24,28 +23,6 @@ def _logit(p):
     """Logit of a probability, kept within the limits."""
     p = min(max(p, 1e-6), 1.0 - 1e-6)
     return min(max(np.log(p / (1.0 - p)), -LOGIT_LIMIT), LOGIT_LIMIT)
-
-
-@njit(cache=True, nogil=True)
-def haplotype_signatures(num_haplotypes, offsets, carriers, row, bits):
-    """A number for each haplotype that depends on its alleles alone, shape (H,), uint64."""
-    out = np.zeros(num_haplotypes, np.uint64)
-    for site in range(row.shape[0]):
-        # splitmix64 of the site's number
-        z = np.uint64(site + 1) * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        z ^= z >> np.uint64(31)
-        if row[site] < 0:
-            for i in range(offsets[site], offsets[site + 1]):
-                out[carriers[i]] ^= z
-        else:
-            for w in range(bits.shape[1]):
-                word = bits[row[site], w]
-                while word != np.uint64(0):
-                    out[w * 64 + trailing_zeros(word)] ^= z
-                    word &= word - np.uint64(1)
-    return out
 
 
 # States share 32 groups, whose maxima bound the masses of the most probable NUM_TOP from below.

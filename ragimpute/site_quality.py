@@ -16,6 +16,7 @@ import numpy as np
 from ragimpute.copying import CopyingParameters, Window, all_states, copy_haplotypes, pack_words
 from ragimpute.leave_one_out import leave_one_out
 from ragimpute.retrieval import Retriever
+from ragimpute.signatures import drawing_order, signatures_of
 
 #: Meaning of each number of an untyped site; all are about the minor allele's dosage of a sample.
 QUALITY_FEATURES = (
@@ -88,8 +89,10 @@ def measure_sites(
     a site without any left-out sample.
     """
     window = replace(window, core=(0, window.num_sites))
-    samples = np.unique(haplotype_sample)
-    chosen = np.random.default_rng(seed).permutation(samples)[:num_samples]
+    samples, of = np.unique(haplotype_sample, return_inverse=True)
+    signature = np.zeros(len(samples), np.uint64)
+    np.add.at(signature, of, signatures_of(window.haplotypes))
+    chosen = samples[drawing_order(signature, seed)[:num_samples]]
     if len(samples) < 2:
         chosen = chosen[:0]
     left_out = np.flatnonzero(np.isin(haplotype_sample, chosen)).astype(np.int32)

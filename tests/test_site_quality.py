@@ -85,14 +85,14 @@ def test_own_alleles_at_untyped_sites_tell_only_of_those():
 def test_threads_and_order_of_the_panel_are_nothing():
     alleles, cm, typed_index, sample = mosaics(4)
     window = window_of(alleles, cm, typed_index)
-    one = measure_sites(window, sample, PARAMETERS, num_samples=100)
-    two = measure_sites(window, sample, PARAMETERS, num_samples=100, threads=2)
+    one = measure_sites(window, sample, PARAMETERS, num_samples=15)
+    two = measure_sites(window, sample, PARAMETERS, num_samples=15, threads=2)
     np.testing.assert_array_equal(one.features, two.features)
     np.testing.assert_array_equal(one.mismatch_prob, two.mismatch_prob)
     order = np.random.default_rng(0).permutation(40)
     columns = np.stack([2 * order, 2 * order + 1], axis=1).ravel()
     turned = measure_sites(
-        window_of(alleles[:, columns], cm, typed_index), sample, PARAMETERS, num_samples=100
+        window_of(alleles[:, columns], cm, typed_index), sample, PARAMETERS, num_samples=15
     )
     np.testing.assert_allclose(turned.features, one.features, atol=2e-3)
     np.testing.assert_allclose(turned.mismatch_prob, one.mismatch_prob, rtol=1e-2)

@@ -1,0 +1,63 @@
+"""Numbers that stand for haplotypes by their alleles alone, whatever their place in the panel.
+
+Where some haplotypes must come before others, among equals or in a random draw, these decide: so the
+order of a panel's samples changes nothing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from ragimpute.copying_kernel import trailing_zeros
+from ragimpute.panel import Haplotypes
+
+
+def signatures_of(haplotypes: Haplotypes) -> np.ndarray:
+    """A number for each haplotype, shape (H,), uint64; equal haplotypes have the same."""
+    h = haplotypes
+    return haplotype_signatures(h.num_haplotypes, h.offsets, h.carriers, h.row, h.bits)
+
+
+def drawing_order(signature: np.ndarray, seed: int) -> np.ndarray:
+    """A random order that depends on the signatures and the seed alone.
+
+    Parameters
+    ----------
+    signature
+        Shape (n,), uint64.
+    seed
+        Another one gives another order.
+
+    Returns
+    -------
+    Shape (n,), int64: a permutation of range(n); equal signatures stay in their order.
+    """
+    salt = np.random.default_rng(seed).integers(1, 2**63, dtype=np.uint64)
+    # splitmix64's finaliser
+    z = signature ^ salt
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.argsort(z ^ (z >> np.uint64(31)), kind="stable")
+
+
+@njit(cache=True, nogil=True)
+def haplotype_signatures(num_haplotypes, offsets, carriers, row, bits):
+    """A number for each haplotype that depends on its alleles alone, shape (H,), uint64."""
+    out = np.zeros(num_haplotypes, np.uint64)
+    for site in range(row.shape[0]):
+        # splitmix64 of the site's number
+        z = np.uint64(site + 1) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        z ^= z >> np.uint64(31)
+        if row[site] < 0:
+            for i in range(offsets[site], offsets[site + 1]):
+                out[carriers[i]] ^= z
+        else:
+            for w in range(bits.shape[1]):
+                word = bits[row[site], w]
+                while word != np.uint64(0):
+                    out[w * 64 + trailing_zeros(word)] ^= z
+                    word &= word - np.uint64(1)
+    return out
