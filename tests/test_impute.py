@@ -172,9 +172,12 @@ def test_order_of_the_panel_does_not_matter(panel_h5, model, tmp_path):
     )
     prepare(tmp_path / "p.bcf", tmp_path / "p.h5", genetic_map=MAP)
     found = run(tmp_path / "b.bcf", panel=tmp_path / "p.h5", model=model)
-    # Sums come in another order; among states of one posterior mass, others may be described.
-    assert_same(found, expected, atol=1.1e-3 if model == "default" else 0.05)
-    assert np.abs(found.dosage - expected.dosage).mean() < 1e-5
+    # Sums come in another order, by which states of all but one posterior mass may change places
+    # among the most probable 24: at a pair in some ten thousand others are described.
+    assert_same(found, expected, atol=0.05)
+    off = np.abs(found.dosage - expected.dosage)
+    assert (off > 1.1e-3).mean() < (1e-4 if model == "default" else 1e-3)
+    assert off.mean() < 1e-5
 
 
 def test_a_copy_of_the_panel_comes_back(panel_h5, tmp_path):
