@@ -61,12 +61,12 @@ class AllelStream:
             self.contig, self._group, rows = self._choose(contigs, region)
             group = file[self._group]
             self._check_fields(group)
-            position_bp = group["variants/POS"][:]
+            position_bp = self._positions(group["variants/POS"][:])
             inside = np.zeros(len(position_bp), dtype=bool)
             inside[rows] = True
             if region is not None:
                 inside &= (position_bp >= region.start_bp) & (position_bp < region.stop_bp)
-            self._position_bp = position_bp.astype(np.int32)
+            self._position_bp = position_bp
             self._inside = inside
             self.num_sites = int(np.count_nonzero(inside))
             self.samples = self._sample_names(file, group)
@@ -76,7 +76,7 @@ class AllelStream:
         """Turn HDF5's errors into one line about the file."""
         try:
             yield
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        except (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             reason = str(error.args[0] if error.args else error).splitlines()[0]
             raise InputError(f"{self.path} cannot be read as HDF5: {reason}", hint=_HINT) from error
 
@@ -133,6 +133,29 @@ class AllelStream:
                 f"{self.path}: calldata/GT has shape {shape}, expected ({num_rows}, samples, 2)",
                 hint="ploidy 1 and 2 can be read",
             )
+        for name in ("CHROM", "ID", "REF", "ALT"):
+            column = group.get(f"variants/{name}")
+            most = 2 if name == "ALT" else 1
+            if column is not None and (len(column) != num_rows or len(column.shape) > most):
+                raise InputError(
+                    f"{self.path}: variants/{name} has shape {column.shape}, but variants/POS has "
+                    f"{num_rows} rows",
+                    hint=_HINT,
+                )
+
+    def _positions(self, values: np.ndarray) -> np.ndarray:
+        """Positions, checked, as int32."""
+        top = np.iinfo(np.int32).max
+        if values.ndim != 1 or values.dtype.kind not in "iu":
+            raise InputError(f"{self.path}: variants/POS is no column of integers", hint=_HINT)
+        wrong = np.flatnonzero((values < 1) | (values > top))
+        if len(wrong):
+            raise InputError(
+                f"{self.path}: position {values[wrong[0]]} in row {wrong[0] + 1} of variants/POS; "
+                f"expected 1 to {top}",
+                hint=_HINT,
+            )
+        return values.astype(np.int32)
 
     def _sample_names(self, file: h5py.File, group: h5py.Group) -> list[str]:
         """Names from the group or the file's root."""

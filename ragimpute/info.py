@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
+import operator
 import struct
 import zlib
 from collections.abc import Sequence
@@ -210,13 +212,16 @@ def _weights_header(path: Path) -> tuple[int, dict[str, str]]:
                 raise damaged
             header = json.loads(file.read(length))
         about = header.pop("__metadata__", {})
+        if not all(isinstance(value, str) for value in about.values()):
+            raise damaged
         shapes = [entry["shape"] for entry in header.values()]
         end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        num_numbers = sum(math.prod(map(operator.index, shape)) for shape in shapes)
     except (struct.error, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise damaged from error
     if path.stat().st_size != 8 + length + end:
         raise damaged
-    return int(sum(np.prod(shape, dtype=np.int64) for shape in shapes)), about
+    return num_numbers, about
 
 
 def _provenance_rows(path: Path) -> Rows:

@@ -16,6 +16,7 @@ from ragimpute.sites import Region, same_contig
 
 BGZF_EOF = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _MAX_HEADER = 2**30
+_PIECE_BYTES = 2**20
 _FIXED = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT"]
 
 
@@ -122,10 +123,9 @@ def _header_text(path: Path, file: BinaryIO) -> tuple[bool, str]:
         if start[3:5] != b"\x02\x02" and start[3:5] != b"\x02\x01":
             raise InputError(f"{path} is a BCF of an unknown version", hint="bcftools view -Ob")
         (length,) = struct.unpack("<I", start[5:9])
-        raw = file.read(min(length, _MAX_HEADER))
-        if len(raw) < length:
-            raise EOFError
-        return True, raw.rstrip(b"\0").decode(errors="replace")
+        if length > _MAX_HEADER:
+            raise OSError(f"a header of {length:,} bytes is announced")
+        return True, _take(file, length).rstrip(b"\0").decode(errors="replace")
     if not start.startswith(b"##file"):
         raise InputError(f"{path} is not a VCF or BCF", hint=_NOT_VCF)
     lines = [start + file.readline()]
@@ -134,6 +134,24 @@ def _header_text(path: Path, file: BinaryIO) -> tuple[bool, str]:
             break
         lines.append(line)
     return False, b"".join(lines).decode(errors="replace")
+
+
+def _take(file: BinaryIO, count: int) -> bytes:
+    """The next ``count`` bytes; what is announced may be far more than there is, or memory for it.
+
+    Raises
+    ------
+    EOFError
+        If there are fewer.
+    """
+    parts: list[bytes] = []
+    while count:
+        part = file.read(min(count, _PIECE_BYTES))
+        if not part:
+            raise EOFError
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
 
 
 def _parse(path: Path, is_bcf: bool, compression: str, text: str) -> VcfHeader:
@@ -202,15 +220,16 @@ def _text_contigs(file: BinaryIO) -> Iterator[str]:
 def _bcf_contigs(file: BinaryIO, header: VcfHeader) -> Iterator[str]:
     """Contigs of a BCF's records."""
     (length,) = struct.unpack("<I", file.read(9)[5:])
-    file.read(length)
+    _take(file, length)
     names = header.contig_numbers
     last = -1
     while head := file.read(12):
         if len(head) < 12:
             raise EOFError
         shared, individual, contig = struct.unpack("<IIi", head)
-        if len(file.read(shared + individual - 4)) < shared + individual - 4:
-            raise EOFError
+        if shared < 24:  # its fixed fields
+            raise OSError("a record's lengths do not agree")
+        _take(file, shared + individual - 4)
         if contig != last:
             last = contig
             yield names.get(contig, str(contig))

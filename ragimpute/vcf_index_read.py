@@ -31,6 +31,10 @@ def index_path(header: VcfHeader) -> Path | None:
     return None
 
 
+# Beyond these, intervals exceed htslib's 64 bits.
+_MAX_SHIFT, _MAX_DEPTH = 30, 10
+
+
 @dataclass(frozen=True)
 class VcfIndex:
     """A .tbi or .csi that was read.
@@ -91,30 +95,41 @@ def _parse_index(raw: bytes, header: VcfHeader) -> VcfIndex | None:
     min_shift, depth, offset_bytes = MIN_SHIFT, TBI_DEPTH, 0
     if raw[:4] == b"TBI\1":
         num_contigs, *_, names_length = struct.unpack_from("<8i", raw, 4)
-        at, names = 36 + names_length, raw[36 : 36 + names_length]
+        at, names = 36 + max(0, names_length), raw[36 : 36 + names_length]
     elif raw[:4] == b"CSI\1":
         min_shift, depth, aux_length = struct.unpack_from("<3i", raw, 4)
+        aux_length = max(0, aux_length)
         names, at, offset_bytes = raw[44 : 16 + aux_length], 16 + aux_length, 8
         (num_contigs,) = struct.unpack_from("<i", raw, at)
         at += 4
     else:
         return None
+    if not 0 <= depth <= _MAX_DEPTH or not 0 <= min_shift <= _MAX_SHIFT:
+        raise ValueError(f"bins of 2^{min_shift} bp on {depth} levels")
     listed = dict(enumerate(name.decode() for name in names.split(b"\0")))
     chunks: dict[str, list[tuple[int, int, int]]] = {}
     for contig in range(num_contigs):
-        (num_bins,) = struct.unpack_from("<i", raw, at)
+        num_bins = _count(raw, at)
         at += 4
         found = []
         for _ in range(num_bins):
             (number,) = struct.unpack_from("<I", raw, at)
-            (num_chunks,) = struct.unpack_from("<i", raw, at + 4 + offset_bytes)
+            num_chunks = _count(raw, at + 4 + offset_bytes)
             at += 8 + offset_bytes
             offsets = struct.unpack_from(f"<{2 * num_chunks}Q", raw, at)
             at += 16 * num_chunks
             if number < ((1 << 3 * (depth + 1)) - 1) // 7:  # not htslib's extra bin
                 found += [(number, *pair) for pair in zip(*[iter(offsets)] * 2, strict=True)]
         if not offset_bytes:
-            at += 4 + 8 * struct.unpack_from("<i", raw, at)[0]
+            at += 4 + 8 * _count(raw, at)
         if found:
             chunks[(header.contig_numbers if header.is_bcf else listed)[contig]] = found
     return VcfIndex(chunks, min_shift, depth)
+
+
+def _count(raw: bytes, at: int) -> int:
+    """A number of things at a place; a negative one would lead back, and around for ever."""
+    (count,) = struct.unpack_from("<i", raw, at)
+    if count < 0:
+        raise ValueError(f"a count of {count}")
+    return int(count)

@@ -226,6 +226,7 @@ class RecordReader:
             while True:
                 try:
                     variant = next(records)
+                    _check_text(variant)
                 except StopIteration:
                     break
                 except Exception as error:
@@ -329,6 +330,16 @@ class RecordReader:
             f"{self.path}, {variant.CHROM}:{variant.POS}: sample {sample} has allele "
             f"{int(alleles.max())}, but the record has {len(variant.ALT)} ALT"
         )
+
+
+def _check_text(variant: Any) -> None:
+    """Raise where a record's text cannot be decoded, which else is only seen when it is used.
+
+    Of a record without alleles (a row that is cut short) cyvcf2 has no REF, and would crash.
+    """
+    if not variant.ALT and str(variant).split("\t", 4)[3] == ".":
+        raise ValueError("a record without REF")
+    _ = variant.REF, variant.CHROM
 
 
 def _is_symbolic(alt: str) -> bool:

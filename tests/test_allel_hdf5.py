@@ -171,3 +171,26 @@ def test_unfit_files(tmp_path):
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(InputError, match="cannot be read as HDF5"):
         AllelStream(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("REF", np.zeros(3, dtype="S1"), r"variants/REF has shape \(3,\)"),
+        ("ALT", np.zeros((9, 3), dtype="S1"), r"variants/ALT has shape \(9, 3\)"),
+        ("ALT", np.zeros((4, 3, 1), dtype="S1"), r"variants/ALT has shape \(4, 3, 1\)"),
+        ("ID", np.zeros((4, 2), dtype="S1"), r"variants/ID has shape \(4, 2\)"),
+        ("POS", np.array([1, 2, 3, 2**40]), r"position 1099511627776 in row 4"),
+        ("POS", np.array([1, -2, 3, 4]), r"position -2 in row 2"),
+        ("POS", np.array([1.0, 2.0, 3.0, np.nan]), "no column of integers"),
+        ("POS", np.ones((4, 1), dtype=int), "no column of integers"),
+    ],
+)
+def test_columns_that_do_not_fit(tmp_path, name, values, message):
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        write_call_set(file)
+        del file[f"variants/{name}"]
+        file[f"variants/{name}"] = values
+    with pytest.raises(InputError, match=message):
+        list(AllelStream(path))

@@ -137,9 +137,18 @@ def test_damaged_provenance(model, text):
         describe(model[0])
 
 
-def test_weights_header_of_another_kind(model):
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"a": {"dtype": "F32"}},
+        {"a": {"shape": ["x"], "data_offsets": [0, 0]}},
+        {"a": {"shape": [1.5], "data_offsets": [0, 0]}},
+        {"__metadata__": {"seed": [1]}},
+    ],
+)
+def test_weights_header_of_another_kind(model, about):
     file = model[0] / "weights.safetensors"
-    head = json.dumps({"a": {"dtype": "F32"}}).encode()
+    head = json.dumps(about).encode()
     file.write_bytes(np.uint64(len(head)).tobytes() + head)
     with pytest.raises(ModelError, match="damaged"):
         describe(model[0])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import os
+import struct
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -94,3 +96,32 @@ def test_contigs_by_other_names():
     ):
         with pytest.raises(InputError, match=message):
             choose_contig(path, names, region)
+
+
+def record(shared, individual, size):
+    """The head of a BCF record of contig 0, and ``size`` bytes after its contig."""
+    return struct.pack("<IIi", shared, individual, 0) + bytes(size)
+
+
+@pytest.mark.parametrize(
+    ("header_bytes", "records", "message"),
+    [
+        (2**31, b"", "a header of 2,147,483,648 bytes is announced"),
+        (2**20, b"", "truncated"),
+        (None, record(0, 0, 40), "damaged: a record's lengths do not agree"),
+        (None, record(2**32 - 1, 2**32 - 1, 40), "truncated"),
+    ],
+)
+def test_lengths_that_lie(tmp_path, make_vcf, header_bytes, records, message):
+    """Neither read with a negative length, nor given the memory that they ask for."""
+    raw = convert(make_vcf([(1, "A", "G", "0|1", "0|0")]), ".u.bcf", index=False)
+    data = gzip.decompress(raw.read_bytes())
+    (length,) = struct.unpack_from("<I", data, 5)
+    told = length if header_bytes is None else header_bytes
+    path = tmp_path / "lies.bcf"
+    path.write_bytes(data[:5] + struct.pack("<I", told) + data[9 : 9 + length] + records)
+    tracemalloc.start()
+    with pytest.raises(InputError, match=message):
+        list(record_contigs(read_header(path)))
+    assert tracemalloc.get_traced_memory()[1] < 2**25
+    tracemalloc.stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+import struct
 from bisect import bisect
 
 import numpy as np
@@ -92,3 +93,31 @@ def test_indexes_that_cannot_be_used(make_vcf, suffix):
     shutil.copy(path, other)
     other.with_name("x.txt.csi").write_bytes(whole)
     assert (index_path(read_header(other)) is None) == (suffix == ".bcf")
+
+
+@pytest.mark.parametrize(
+    ("option", "place", "value"),
+    [
+        ("-t", 32, -1),  # bytes of names
+        ("-t", 39, -1),  # bins
+        ("-t", 47, -1),  # chunks of a bin
+        ("-t", -12, -(2**28)),  # windows of the linear index
+        ("-c", 4, 60),  # log2 of the smallest bin
+        ("-c", 8, 2**30),  # levels
+        ("-c", 12, -1),  # bytes of names
+    ],
+)
+def test_numbers_in_an_index_that_lie(make_vcf, option, place, value):
+    """They would lead back within the file for hours, or to bins of any size."""
+    path = convert(make_vcf([(5, "A", "G", "0|1", "0|0")]), ".vcf.gz", index=False)
+    bcftools("index", option, path)
+    index = path.with_name(path.name + (".tbi" if option == "-t" else ".csi"))
+    raw = bytearray(gzip.decompress(index.read_bytes()))
+    place = len(raw) + place if place < 0 else place
+    if place == len(raw) - 12:  # its one window follows, and then the records without a contig
+        place = len(raw) - 8 - 8 - 4
+        assert struct.unpack_from("<i", raw, place) == (1,)
+    struct.pack_into("<i", raw, place, value)
+    index.write_bytes(gzip.compress(bytes(raw)))
+    assert read_index(read_header(path)) is None
+    assert contigs_of(path) == {"20": None}

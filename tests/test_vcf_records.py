@@ -134,3 +134,24 @@ def test_site_table():
     assert sites.position_bp.dtype == np.int32
     assert sites.keys() == [(3, "A", "G"), (4, "C", "T")]
     assert sites.id.tolist() == [".", "rs1"]
+
+
+@pytest.mark.parametrize("cells", ["20", "20\t5", "20\t5\trs1", "", "SVLEN=-9"])
+def test_a_row_without_alleles(make_vcf, cells):
+    """cyvcf2 would crash when asked for its REF."""
+    path = make_vcf([(3, "A", "G", "0|1", "0|0"), (4, "A", ".", "0|0", "0|0")])
+    path.write_text(path.read_text() + cells + "\n")
+    for read in (read_target, read_dosages, lambda path: list(PanelStream(path))):
+        with pytest.raises(InputError, match=r"malformed after 20:4"):
+            read(path)
+
+
+@pytest.mark.parametrize("column", [0, 3, 4])
+def test_bytes_that_are_no_text(make_vcf, column):
+    path = make_vcf([(3, "A", "G", "0|1", "0|0"), (4, "C", "T", "0|0", "0|0")])
+    *head, last = path.read_bytes().splitlines()
+    cells = last.split(b"\t")
+    cells[column] = b"\xb0"
+    path.write_bytes(b"\n".join([*head, b"\t".join(cells)]) + b"\n")
+    with pytest.raises(InputError, match=r"malformed after 20:3"):
+        read_target(path)
