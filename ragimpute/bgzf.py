@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import BinaryIO
 
@@ -135,6 +135,7 @@ class BgzfWriter:
         self._rest = bytearray()
         self._starts = [0]  # of each block in the file, and its end
         self._first = 0  # the block that ``mark`` counts from
+        self._num_told = 0  # of the starts, by checkpoints
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append bytes."""
@@ -171,6 +172,27 @@ class BgzfWriter:
         if self._pool:
             self._pool.shutdown(cancel_futures=True)
 
+    def checkpoint(self) -> dict[str, np.ndarray]:
+        """Write all whole blocks; what a later process needs to go on from there.
+
+        Returns
+        -------
+        "starts": of blocks, since the last call; "first": the block of the mark; "rest": bytes
+        that wait for their block to be full. :meth:`restore` takes them.
+        """
+        self._drain()
+        starts = np.array(self._starts[self._num_told :], np.int64)
+        self._num_told = len(self._starts)
+        rest = np.frombuffer(bytes(self._rest), np.uint8)
+        return {"starts": starts, "first": np.array(self._first), "rest": rest}
+
+    def restore(self, states: Sequence[Mapping[str, np.ndarray]]) -> None:
+        """Take up what checkpoints told in an earlier process; the file is where it was then."""
+        self._starts = np.concatenate([state["starts"] for state in states]).tolist()
+        self._num_told = len(self._starts)
+        self._first = int(states[-1]["first"])
+        self._rest = bytearray(states[-1]["rest"].tobytes())
+
     def virtual_offsets(self, position: np.ndarray) -> np.ndarray:
         """BGZF virtual offsets of uncompressed positions, counted from the last mark.
 
@@ -192,6 +214,10 @@ class BgzfWriter:
         if self._rest:
             self._put(bytes(self._rest))
             self._rest.clear()
+        self._drain()
+
+    def _drain(self) -> None:
+        """Write the blocks that are being compressed."""
         while self._pending:
             self._emit(self._pending.popleft().result())
 

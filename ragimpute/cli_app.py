@@ -101,13 +101,15 @@ def parse_region(text: str | None) -> Region | None:
     return None if text is None else Region.parse(text)
 
 
-def command_line(*, without: Sequence[str] = ()) -> str:
+def command_line(*, without: Sequence[str] = (), flags: Sequence[str] = ()) -> str:
     """The command as it was given, less what does not change the output that it is recorded in.
 
     Parameters
     ----------
     without
         Options that take a value and are left out too, by their names: "--region", "-r".
+    flags
+        Options that take none, and are left out too.
     """
     gone = ("--threads", "-t", *without)
     short = tuple(name for name in gone if not name.startswith("--"))
@@ -116,7 +118,7 @@ def command_line(*, without: Sequence[str] = ()) -> str:
     for word in words:
         if word in gone:
             next(words, None)
-        elif word in ("--quiet", "-q") or word.partition("=")[0] in gone:
+        elif word in ("--quiet", "-q", *flags) or word.partition("=")[0] in gone:
             continue
         elif not (word.startswith(short) and not word.startswith("--")):
             kept.append(word)

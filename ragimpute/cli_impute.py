@@ -120,6 +120,12 @@ def impute(
             help="Write a report: .html, .json, or _mqc.json for MultiQC; repeatable.",
         ),
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Keep finished windows until all are; go on from those kept."
+        ),
+    ] = False,
     seed: SeedOption = 1,
     device: DeviceOption = "auto",
     threads: ThreadsOption = 1,
@@ -167,7 +173,8 @@ def impute(
             cm_per_mb=cm_per_mb, region=parse_region(region), fields=formats, ne=ne, err=err,
             threads=threads, seed=seed, window_cm=chunk_cm, buffer_cm=buffer_cm, device=device,
             max_memory=None if max_memory is None else parse_size(max_memory),
-            progress=progress, command=command_line(without=_BY_REGION), target_options=taken,
+            resume=resume, progress=progress,
+            command=command_line(without=_BY_REGION, flags=("--resume",)), target_options=taken,
             output_options=OutputOptions(min_r2, typed_only, sites, empirical),
             phase_options=PhaseOptions(phased_only, with_targets),
         )  # fmt: skip

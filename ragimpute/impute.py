@@ -7,6 +7,7 @@ import resource
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ import numpy as np
 from ragimpute import __version__
 from ragimpute.errors import InputError
 from ragimpute.impute_models import make_imputer
-from ragimpute.impute_output import Heading, OutputOptions, Outputs, TypedOnly
+from ragimpute.impute_output import Heading, OutputOptions, Outputs, TypedOnly, states_of
 from ragimpute.impute_panel import open_panel
+from ragimpute.impute_resume import keep_run
 from ragimpute.impute_summary import ImputeSummary, Stopwatch
 from ragimpute.impute_target import TargetOptions, ploidy_of, require_phase, take_target
 from ragimpute.impute_warnings import warn_of_result, warn_of_target
@@ -52,6 +54,7 @@ def impute(
     buffer_cm: float = 2.0,
     device: str = "auto",
     max_memory: int | None = None,
+    resume: bool = False,
     progress: Progress | None = None,
     command: str | None = None,
     target_options: TargetOptions | None = None,
@@ -85,6 +88,9 @@ def impute(
         "auto", "cpu" or "cuda": where a network runs.
     max_memory
         Bytes that the process may use; None: what is free, and no more than pays.
+    resume
+        Keep finished windows beside the output until it is complete, and go on from those that an
+        earlier run of the same inputs and options left (see :mod:`ragimpute.impute_resume`).
     progress
         Called as ``progress(stage, done, total)``.
     command
@@ -108,9 +114,23 @@ def impute(
     check_choice(fields)
     inputs = {"target input": target, "panel input": panel, "map input": genetic_map}
     _check_outputs(out, inputs, taken, extra)
+    if resume and str(out) == "-":
+        raise InputError("standard output cannot be resumed", hint="name a file, or no --resume")
+    options: dict[str, object] = {
+        "model": str(model), "cm_per_mb": cm_per_mb, "region": str(region), "fields": list(fields),
+        "ne": ne, "err": err, "seed": seed, "chunk_cm": window_cm, "buffer_cm": buffer_cm,
+        "device": device, "max_memory": max_memory, "palindromes": taken.palindromes,
+        "par": taken.par, "min_r2": extra.min_r2, "typed_only": extra.typed_only,
+        "phase": [phasing.phased_only, phasing.with_targets], "command": command,
+    }  # fmt: skip
     watch = Stopwatch(summary.seconds, summary.peak_mb)
     report = progress or (lambda stage, done, total: None)
     with ExitStack() as stack:
+        kept_run = None
+        if resume:
+            kept_run = stack.enter_context(
+                keep_run(out, inputs, options, taken, extra, model=model, index=index)
+            )
         source, start, stop = open_panel(
             panel, stack, summary, genetic_map=genetic_map, cm_per_mb=cm_per_mb, region=region,
             par=taken.par, threads=threads, progress=report,
@@ -144,34 +164,59 @@ def impute(
         )  # fmt: skip
         watch.lap("model")
         if num_unphased(shared):
-            shared, said = phase_match(
-                target, given, shared, source, phasing, seed=seed, threads=threads,
-                progress=report,
-            )  # fmt: skip
+            phased = None if kept_run is None else kept_run.phased()
+            if phased is None:
+                shared, said = phase_match(
+                    target, given, shared, source, phasing, seed=seed, threads=threads,
+                    progress=report,
+                )  # fmt: skip
+                if kept_run is not None:
+                    kept_run.keep_phased(shared.alleles, said)
+            else:
+                shared, said = replace(shared, alleles=phased[0]), phased[1]
             summary.settings.update(said)
             watch.lap("phase")
         memory = plan_memory(max_memory, uses_network=imputers[0].uses_network)
         contigs = [(given.sites.contig, source.contig_length)]
         calibration = open_folder(model).dr2
         heading = Heading(given.samples, contigs, command, calibration.header_lines)
-        writer = heading.writer(out, tuple(fields), threads=threads)
+        restored = [] if kept_run is None else kept_run.done
+        writer = heading.writer(
+            out, tuple(fields), threads=threads, resumable=resume,
+            restored=states_of("main", restored),
+        )  # fmt: skip
         lacked = TypedOnly.of(given, shared, region) if extra.typed_only else None
-        outputs = stack.enter_context(Outputs(writer, heading, extra, lacked))
+        outputs = stack.enter_context(
+            Outputs(writer, heading, extra, lacked, resumable=resume, restored=restored)
+        )
         folder = None if str(out) == "-" else Path(out).absolute().parent
+        windows = [
+            (number, window)
+            for number, (first, last, part) in enumerate(parts)
+            for window in clipped(
+                plan_windows(
+                    source.position_cm, first, last, window_cm=window_cm, buffer_cm=buffer_cm,
+                    max_sites=max_window_sites(source, memory, len(shared.panel_index)),
+                ),
+                part,
+            )
+        ]  # fmt: skip
         kept = []
-        total = stop - start
-        for (first, last, part), imputer in zip(parts, imputers, strict=True):
+        if kept_run is not None:
+            windows = kept_run.plan(windows)
+            kept = [(w, r) for (_, w), r in zip(windows, kept_run.results, strict=False)]
+            summary.settings["resumed"] = f"{len(kept)} of {len(windows)} windows were kept"
+        for number, window in windows[len(kept) :]:
             run = WindowRun(
-                part, given.sites.contig, shared, ploidy, imputer, calibration, outputs, memory,
-                folder, watch,
+                parts[number][2], given.sites.contig, shared, ploidy, imputers[number],
+                calibration, outputs, memory, folder, watch,
             )  # fmt: skip
-            windows = plan_windows(
-                source.position_cm, first, last, window_cm=window_cm, buffer_cm=buffer_cm,
-                max_sites=max_window_sites(source, memory, len(shared.panel_index)),
-            )  # fmt: skip
-            for window in clipped(windows, part):
-                kept.append((window, run.run(window)))
-                report("impute", window[2] - start, total)
+            result = run.run(window)
+            kept.append((window, result))
+            if kept_run is not None:
+                kept_run.keep(result, outputs)
+                watch.lap("write")
+            report("impute", window[2] - start, stop - start)
         outputs.close()
         watch.lap("write")
     warn_of_result(summary, source, kept, outputs, lacked)
@@ -180,7 +225,7 @@ def impute(
     summary.maf = np.minimum(af, 1 - af)
     summary.dr2 = np.concatenate([result.dr2 for _, result in kept])
     summary.typed = np.concatenate([result.typed for _, result in kept])
-    summary.num_sites = total
+    summary.num_sites = stop - start
     summary.num_typed = int(summary.typed.sum())
     summary.wall_seconds = sum(summary.seconds.values())
     for imputer in imputers:

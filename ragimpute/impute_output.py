@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -103,7 +103,15 @@ class Heading:
     command: str | None
     header_lines: Sequence[str] = ()
 
-    def writer(self, path: str | Path, fields: Sequence[str], *, threads: int = 1) -> ImputedWriter:
+    def writer(
+        self,
+        path: str | Path,
+        fields: Sequence[str],
+        *,
+        threads: int = 1,
+        resumable: bool = False,
+        restored: Sequence[Mapping[str, np.ndarray]] = (),
+    ) -> ImputedWriter:
         """A file with this heading; without fields, one of sites alone."""
         return ImputedWriter(
             path,
@@ -113,6 +121,8 @@ class Heading:
             command=self.command,
             threads=threads,
             header_lines=self.header_lines,
+            resumable=resumable,
+            restored=restored,
         )
 
 
@@ -129,6 +139,10 @@ class Outputs:
         What else is written.
     typed_only
         Records to be put among the imputed sites, or None.
+    resumable
+        Whether the files outlive a run that is broken off.
+    restored
+        What :meth:`checkpoint` returned in such a run, in order: go on from there.
     """
 
     def __init__(
@@ -137,19 +151,28 @@ class Outputs:
         heading: Heading,
         options: OutputOptions,
         typed_only: TypedOnly | None,
+        *,
+        resumable: bool = False,
+        restored: Sequence[Mapping[str, np.ndarray]] = (),
     ) -> None:
         self._main, self._options, self._typed_only = main, options, typed_only
         self._next = 0  # of the typed-only records
         self.num_low_r2 = 0
-        self._sites = self._empirical = None
+        if restored:
+            self._next, self.num_low_r2 = (int(number) for number in restored[-1]["counts"])
         with ExitStack() as stack:
             stack.enter_context(main)
-            if options.sites is not None:
-                self._sites = stack.enter_context(heading.writer(options.sites, ()))
-            if options.empirical is not None:
-                self._empirical = stack.enter_context(
-                    heading.writer(options.empirical, ("GT", "LDS"))
+            others = (("sites", options.sites, ()), ("empirical", options.empirical, ("GT", "LDS")))
+            made = {
+                name: stack.enter_context(
+                    heading.writer(
+                        path, fields, resumable=resumable, restored=states_of(name, restored)
+                    )
                 )
+                for name, path, fields in others
+                if path is not None
+            }
+            self._sites, self._empirical = made.get("sites"), made.get("empirical")
             self._files = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -189,6 +212,15 @@ class Outputs:
             stop = int(np.searchsorted(self._typed_only.sites.position_bp, last[0], side="right"))
             block = self._with_typed_only(block, stop)
         self._put(block)
+
+    def checkpoint(self) -> dict[str, np.ndarray]:
+        """Bring all files to the disk; what a later process needs to go on, by file and name."""
+        told = {"counts": np.array([self._next, self.num_low_r2])}
+        files = {"main": self._main, "sites": self._sites, "empirical": self._empirical}
+        for name, writer in files.items():
+            if writer is not None:
+                told |= {f"{name}.{key}": value for key, value in writer.checkpoint().items()}
+        return told
 
     def close(self) -> None:
         """Write what is left and finish all files."""
@@ -234,6 +266,17 @@ class Outputs:
             self._sites.write(
                 replace(block, allele_prob=block.allele_prob[:, :0], called=block.called[:, :0])
             )
+
+
+def states_of(
+    name: str, restored: Sequence[Mapping[str, np.ndarray]]
+) -> list[dict[str, np.ndarray]]:
+    """What checkpoints told of one file: "main", "sites" or "empirical"."""
+    start = f"{name}."
+    return [
+        {key.removeprefix(start): value for key, value in told.items() if key.startswith(start)}
+        for told in restored
+    ]
 
 
 def _take(block: ImputedBlock, rows: np.ndarray) -> ImputedBlock:

@@ -100,7 +100,6 @@ def max_window_sites(panel: Panel, memory: MemoryPlan, num_typed: int) -> int:
     return max(_MIN_SITES, int(memory.window_bytes / per_site))
 
 
-
 @dataclass(frozen=True)
 class WindowResult:
     """What the report wants to know of a window's sites.
@@ -175,7 +174,12 @@ class WindowRun:
                 rows = typed_index[here] - start - low
                 tile = slice(low, high)
                 result.dr2[tile], result.correlation[tile] = self._write(
-                    start, tile, prob, columns, rows, columns.alleles[here],
+                    start,
+                    tile,
+                    prob,
+                    columns,
+                    rows,
+                    columns.alleles[here],
                     None if mismatch is None else mismatch[here],
                 )
         return result

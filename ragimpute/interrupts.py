@@ -18,11 +18,14 @@ class Stopped(BaseException):
     ----------
     signal
         Which one.
+    left
+        What the run leaves behind, for a person.
     """
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.signal = signal.Signals(number)
+        self.left = "no unfinished output was left"
 
 
 class _State:

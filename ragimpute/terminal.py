@@ -27,6 +27,9 @@ _COLUMNS = {
     "r2 of LS": "ls_r2_all", "rare r2": "r2_rare", "rare r2 of LS": "ls_r2_rare",
 }  # fmt: skip
 
+# Of an error message, in characters; its middle is left out beyond that.
+_LONGEST = 1_000
+
 stdout = Console(highlight=False)
 stderr = Console(stderr=True, highlight=False)
 
@@ -46,8 +49,7 @@ def guarded(run: Callable[[], None]) -> None:
     except RagimputeError as error:
         _complain(error.message, error.hint)
     except Stopped as stop:
-        message = f"stopped by {stop.signal.name}; no unfinished output was left"
-        _complain(message, None, 128 + stop.signal)
+        _complain(f"stopped by {stop.signal.name}; {stop.left}", None, 128 + stop.signal)
     except BrokenPipeError:  # the reader of a pipe has what it wants
         _leave(1)
     except MemoryError:
@@ -62,6 +64,8 @@ def guarded(run: Callable[[], None]) -> None:
 def _complain(message: str, hint: str | None, code: int = 1) -> None:
     """Print an error for a person and leave with ``code``."""
     message = " ".join(message.split())
+    if len(message) > _LONGEST:  # it quotes what a file holds, which may be a whole line of it
+        message = f"{message[: _LONGEST // 2]} ... {message[-_LONGEST // 2 :]}"
     with suppress(OSError):
         stderr.print(f"[bold red]Error:[/] {escape(message)}", soft_wrap=True)
         if hint:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,8 @@ from ragimpute.bgzf import BLOCK_BYTES, EOF_MARK, BgzfWriter, compress_block
 from ragimpute.errors import InputError
 from ragimpute.sites import Sites
 from ragimpute.vcf_fields import check_fields, header_text, info_values, row_prefixes
-from ragimpute.vcf_index import TBI_MAX_BP, ContigRecords, csi_index, tabix_index
+from ragimpute.vcf_index import TBI_MAX_BP, csi_index, tabix_index
+from ragimpute.vcf_places import RecordPlaces
 from ragimpute.vcf_text import RowFormatter, max_row_bytes
 
 _SLICE_BYTES = 2**22  # of text that is formatted at once
@@ -74,6 +75,11 @@ def output_kind(path: str | Path) -> str:
     )
 
 
+def part_path(path: str | Path) -> Path:
+    """Where a resumable output is until it is complete: beside it."""
+    return Path(path).with_name(f".{Path(path).name}.part")
+
+
 class ImputedWriter:
     """A VCF or BCF under way; a context manager.
 
@@ -97,8 +103,10 @@ class ImputedWriter:
         command: str | None = None,
         threads: int = 1,
         header_lines: Sequence[str] = (),
+        resumable: bool = False,
+        restored: Sequence[Mapping[str, np.ndarray]] = (),
     ) -> None:
-        """Begin a file and write its header.
+        """Begin a file and write its header, or go on with one that was broken off.
 
         Parameters
         ----------
@@ -116,6 +124,12 @@ class ImputedWriter:
             For compression, >= 1.
         header_lines
             More header lines, each begins with "##".
+        resumable
+            Write to :func:`part_path`, which stays if the ``with`` block ends in an exception, or
+            the process is killed.
+        restored
+            All that :meth:`checkpoint` returned in an earlier process, in order, with the same
+            parameters: go on from there. What was written after the last of them is dropped.
 
         Raises
         ------
@@ -133,8 +147,9 @@ class ImputedWriter:
         self._num_samples = len(samples)
         self._formatter = RowFormatter(self._formats)
         self._encoder = BcfEncoder(self._names, self._formats, len(samples))
-        self._places = _Places()
+        self._places = RecordPlaces()
         self.seconds = {"format": 0.0, "compress": 0.0}
+        self._resumable = resumable
         self._temporary: list[Path] = []
         self._file: BinaryIO | None = None
         self._bgzf: BgzfWriter | None = None
@@ -149,9 +164,12 @@ class ImputedWriter:
             if self._to_stdout:
                 self._file = sys.stdout.buffer
             else:
-                self._file = self._new_file(self.path)
+                self._file = self._new_file(self.path, goes_on=len(restored) > 0)
             if self._kind != "vcf":
                 self._bgzf = BgzfWriter(self._file, threads=threads)
+            if restored:
+                self._restore(restored)
+                return
             self._put(bcf_header(text) if self._kind == "bcf" else text.encode())
             if self._bgzf:
                 self._bgzf.mark()
@@ -221,6 +239,41 @@ class ImputedWriter:
             if self._kind != "vcf":
                 self._places.add(sites, np.cumsum([len(row) for row in data]))
 
+    def checkpoint(self) -> dict[str, np.ndarray]:
+        """Bring what was written so far to the disk, for a later process to go on from.
+
+        Returns
+        -------
+        What that process needs of what was added since the last call, by name; see ``restored``.
+
+        Raises
+        ------
+        InputError
+            If writing fails.
+        """
+        if self._file is None or not self._resumable:
+            raise ValueError("the writer is closed, or not resumable")
+        with self._writing():
+            state = self._bgzf.checkpoint() if self._bgzf else {}
+            if self._kind != "vcf":
+                state |= self._places.checkpoint()
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            state["num_bytes"] = np.array(self._file.tell())
+        return state
+
+    def _restore(self, states: Sequence[Mapping[str, np.ndarray]]) -> None:
+        """Take up what earlier checkpoints left."""
+        assert self._file is not None
+        num_bytes = int(states[-1]["num_bytes"])
+        if self._file.seek(0, os.SEEK_END) < num_bytes:
+            raise ValueError(f"{self._temporary[0]} is shorter than the {num_bytes} bytes kept")
+        self._file.seek(num_bytes)
+        self._file.truncate()
+        if self._bgzf:
+            self._bgzf.restore(states)
+            self._places.restore(self._names[0], states)
+
     def close(self) -> None:
         """Finish the file, write its index and give both their names.
 
@@ -241,14 +294,14 @@ class ImputedWriter:
             self._file = None
 
     def abort(self) -> None:
-        """Drop what was written."""
+        """Drop what was written, but for what can be resumed."""
         if self._bgzf:
             self._bgzf.abort()
         if self._file is not None and not self._to_stdout:
             with suppress(OSError):
                 self._file.close()
         self._file = None
-        for temporary in self._temporary:
+        for temporary in self._temporary[1:] if self._resumable else self._temporary:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
 
@@ -271,13 +324,15 @@ class ImputedWriter:
             self.abort()
             raise
 
-    def _new_file(self, path: Path) -> BinaryIO:
-        """A new file beside ``path``."""
+    def _new_file(self, path: Path, *, goes_on: bool = False) -> BinaryIO:
+        """A new file beside ``path``, or what there is of it."""
         if path.is_dir():
             raise InputError(f"the output {path} is a folder", hint="name a file")
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        if self._resumable:  # found again by a later process
+            temporary = part_path(path)
         self._temporary.append(temporary)
-        return temporary.open("wb")
+        return temporary.open("r+b" if goes_on else "wb")
 
     def _put(self, data: bytes | bytearray | memoryview) -> None:
         """Append bytes, compressed where the format is."""
@@ -346,51 +401,3 @@ class ImputedWriter:
             max_bp = max([max_bp, *(length or 0 for _, length in self._contigs)])
         tabix = self._kind == "vcf.gz"
         return ".csi", csi_index(records, names=self._names, tabix=tabix, max_bp=max_bp)
-
-
-class _Places:
-    """Remembers where records lie, for the index: 16 bytes a site."""
-
-    def __init__(self) -> None:
-        self.max_bp = 0
-        self._size = 0  # bytes of records so far
-        self._last_bp = 0
-        self._contig = ""
-        self._parts: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
-        self._start_of: dict[str, int] = {}
-
-    def check(self, sites: Sites) -> None:
-        """Refuse sites that come before those so far."""
-        if sites.contig != self._contig:
-            if sites.contig in self._start_of:
-                raise ValueError(f"contig {sites.contig} comes back after {self._contig}")
-            self._contig, self._last_bp = sites.contig, 0
-            self._start_of[sites.contig] = 0
-        if len(sites) == 0:
-            return
-        position = sites.position_bp
-        if position[0] < max(1, self._last_bp) or (np.diff(position) < 0).any():
-            raise ValueError(f"sites on {sites.contig} are not sorted, or before position 1")
-        self._last_bp = int(position[-1])
-
-    def add(self, sites: Sites, ends: np.ndarray) -> None:
-        """Take records that end at ``ends`` in the bytes just written."""
-        length = np.array([len(ref) for ref in sites.ref.tolist()], dtype=np.int32)
-        parts = self._parts.setdefault(sites.contig, [])
-        if not parts:
-            self._start_of[sites.contig] = self._size
-        parts.append((sites.position_bp, length, ends + self._size))
-        self._size += int(ends[-1])
-        self.max_bp = max(self.max_bp, int((sites.position_bp.astype(np.int64) + length).max()) - 1)
-
-    def records(
-        self, virtual_offsets: Callable[[np.ndarray], np.ndarray]
-    ) -> dict[str, ContigRecords]:
-        """By contig, in file order."""
-        made = {}
-        for contig, parts in self._parts.items():
-            position, length, ends = (np.concatenate(column) for column in zip(*parts, strict=True))
-            begin = position.astype(np.int64) - 1
-            edges = virtual_offsets(np.concatenate([[self._start_of[contig]], ends]))
-            made[contig] = ContigRecords(begin, begin + length, edges[:-1], edges[1:])
-        return made
