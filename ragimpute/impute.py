@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ragimpute import __version__
+from ragimpute.disk_space import output_bytes
 from ragimpute.errors import InputError
 from ragimpute.impute_models import make_imputer
 from ragimpute.impute_output import Heading, OutputOptions, Outputs, TypedOnly, states_of
@@ -20,8 +21,14 @@ from ragimpute.impute_panel import open_panel
 from ragimpute.impute_resume import keep_run
 from ragimpute.impute_summary import ImputeSummary, Stopwatch
 from ragimpute.impute_target import TargetOptions, ploidy_of, require_phase, take_target
-from ragimpute.impute_warnings import warn_of_result, warn_of_target
-from ragimpute.impute_windows import WindowRun, clipped, max_window_sites, plan_windows
+from ragimpute.impute_warnings import warn_of_result, warn_of_space, warn_of_target
+from ragimpute.impute_windows import (
+    WindowRun,
+    clipped,
+    max_window_sites,
+    plan_windows,
+    waiting_bytes,
+)
 from ragimpute.memory import plan_memory
 from ragimpute.model_folder import open_folder
 from ragimpute.outputs import check_output
@@ -206,6 +213,14 @@ def impute(
             windows = kept_run.plan(windows)
             kept = [(w, r) for (_, w), r in zip(windows, kept_run.results, strict=False)]
             summary.settings["resumed"] = f"{len(kept)} of {len(windows)} windows were kept"
+        if folder is not None:
+            left = [window for _, window in windows[len(kept) :]]
+            num_sites = sum(last - first for _, first, last, _ in left)
+            warn_of_space(
+                summary, folder,
+                output=output_bytes(output_kind(out), fields, num_sites, len(given.samples)),
+                temporary=waiting_bytes(left, ploidy, memory),
+            )  # fmt: skip
         for number, window in windows[len(kept) :]:
             run = WindowRun(
                 parts[number][2], given.sites.contig, shared, ploidy, imputers[number],

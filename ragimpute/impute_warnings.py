@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
+from ragimpute.disk_space import check_space
 from ragimpute.impute_output import Outputs, TypedOnly
 from ragimpute.impute_summary import ImputeSummary
 from ragimpute.impute_target import some_names
@@ -99,6 +101,14 @@ def _warn_of_samples(summary: ImputeSummary, target: Target, panel: Panel, share
             f"{len(low)} samples have less than half of their genotypes ({some_names(low)}): "
             "expect poor imputation of these"
         )
+
+
+def warn_of_space(summary: ImputeSummary, folder: Path, *, output: int, temporary: int) -> None:
+    """Say where the disk may fill up, or refuse what cannot fit; see ``check_space``."""
+    line = check_space(folder, output=output, temporary=temporary)
+    if line is not None:
+        summary.warnings.append(line)
+        log.warning(line)
 
 
 def warn_of_result(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from ragimpute.match import Match
 from ragimpute.memory import MemoryPlan
 from ragimpute.panel import Panel
 from ragimpute.panel_part import PanelPart
-from ragimpute.spool import Spool
+from ragimpute.spool import ITEM_BYTES, Spool
 from ragimpute.target_haplotypes import Columns, TargetPloidy
 from ragimpute.vcf_write import ImputedBlock
 
@@ -98,6 +99,19 @@ def max_window_sites(panel: Panel, memory: MemoryPlan, num_typed: int) -> int:
     typed = num_typed / max(1, panel.num_sites) * panel.num_haplotypes / 8
     per_site = _BYTES_PER_SITE + _WINDOW_FACTOR * panel.bytes_per_site() + _TYPED_FACTOR * typed
     return max(_MIN_SITES, int(memory.window_bytes / per_site))
+
+
+def waiting_bytes(
+    windows: Sequence[tuple[int, int, int, int]], ploidy: TargetPloidy, memory: MemoryPlan
+) -> int:
+    """What of the largest window's probabilities waits on disk; 0 where memory has room for it."""
+    if not windows:
+        return 0
+    _, start, stop, _ = max(windows, key=lambda window: window[2] - window[1])
+    haploid = ploidy.haploid(start, stop)
+    columns = Columns.of(np.zeros((0, haploid.shape[1], 2), np.int8), haploid)
+    waiting = ITEM_BYTES * columns.num * (stop - start)
+    return waiting if waiting > memory.spool_bytes else 0
 
 
 @dataclass(frozen=True)

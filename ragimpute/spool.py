@@ -17,7 +17,7 @@ import numpy as np
 
 from ragimpute.errors import InputError
 
-_ITEM = 4  # bytes of a float32
+ITEM_BYTES = 4  # of a float32
 
 
 class Spool:
@@ -46,11 +46,11 @@ class Spool:
     ) -> None:
         self._num = num_haplotypes
         self._num_sites = num_sites
-        self._step = max(1, min(num_sites, tile_bytes // (_ITEM * num_haplotypes)))
+        self._step = max(1, min(num_sites, tile_bytes // (ITEM_BYTES * num_haplotypes)))
         self._array: np.ndarray | None = None
         self._folder = folder
         self._file = None
-        if _ITEM * num_haplotypes * num_sites <= max_bytes:
+        if ITEM_BYTES * num_haplotypes * num_sites <= max_bytes:
             self._array = np.empty((num_haplotypes, num_sites), np.float32)
             return
         try:
@@ -108,7 +108,7 @@ class Spool:
 
     def _offset(self, start: int, width: int, first: int) -> int:
         """Where the file has haplotype ``first`` at sites from ``start`` on, in a tile's width."""
-        return _ITEM * (start * self._num + first * width)
+        return ITEM_BYTES * (start * self._num + first * width)
 
     def _write(self, part: np.ndarray, at: int) -> None:
         """Write a block; a call may take less than it is given."""
@@ -133,7 +133,7 @@ class Spool:
 
     def _failed(self, error: OSError) -> InputError:
         """The error for a disk that does not take the file."""
-        gib = _ITEM * self._num * self._num_sites / 2**30
+        gib = ITEM_BYTES * self._num * self._num_sites / 2**30
         where = self._folder or "the temporary folder"
         return InputError(
             f"cannot write {gib:.1f} GiB of temporary data to {where}: {error.strerror}",
