@@ -247,7 +247,7 @@ def describe_panel(path: Path) -> dict:
         "first_bp": int(panel.sites.position_bp.min()),
         "last_bp": int(panel.sites.position_bp.max()),
         "num_sites": len(panel.sites),
-        "num_haplotypes": int(panel.ploidy.sum()),
+        "num_haplotypes": int(panel.ploidy.max(axis=0).sum()),
     }
 
 

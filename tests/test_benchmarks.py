@@ -9,6 +9,7 @@ import sys
 
 import compare
 import comparison_page
+import kills
 import numpy as np
 import peers
 import pytest
@@ -289,3 +290,8 @@ def test_example_end_to_end(tmp_path, capsys):
     assert f"{direct.overall.r2:.5f}" in page.read_text()
     assert f"{direct.overall.r2:.5f}" in capsys.readouterr().out
     assert str(tmp_path) not in page.read_text()
+
+
+def test_kills_end_in_identical_bytes(tmp_path, capsys):
+    assert kills.measure(tmp_path, 1, 3, "0.05") == 0
+    assert "identical bytes: 1 of 1" in capsys.readouterr().out
