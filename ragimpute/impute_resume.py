@@ -289,7 +289,9 @@ class KeptRun:
             self.folder.mkdir(exist_ok=True)
 
     def _drop(self) -> None:
-        """Remove all that is kept."""
+        """Remove all that is kept; what is left if that is broken off is of no run."""
+        with suppress(OSError):
+            (self.folder / "run.json").unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
         for part in self._parts:
             with suppress(OSError):
