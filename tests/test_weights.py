@@ -17,7 +17,7 @@ from ragimpute.panel import Panel
 
 PACKAGING = Path(__file__).resolve().parent.parent / "packaging"
 MAX_BYTES = 5_000_000
-SHIPPED = ("default",)
+SHIPPED = ("default", "context")
 
 
 @pytest.fixture(scope="module")
