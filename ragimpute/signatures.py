@@ -1,7 +1,7 @@
 """Numbers that stand for haplotypes by their alleles alone, whatever their place in the panel.
 
-Where some haplotypes must come before others, among equals or in a random draw, these decide: so the
-order of a panel's samples changes nothing.
+Where some haplotypes must come before others, among equals or in a random draw, these decide: so
+the order of a panel's samples changes nothing.
 """
 
 from __future__ import annotations

@@ -301,7 +301,9 @@ BAD = {
         "weights model/weights.safetensors cannot be read", "copy",
     ),
     "weights of another model": (
-        lambda d: (d / "model" / "config.yaml").write_text("extends: context\nname: x\n"),
+        lambda d: (d / "model" / "config.yaml").write_text(
+            "extends: default\nname: x\nmodel: {copying: {width: 8}}\n"
+        ),
         (*IMPUTE, "-m", "model"), "do not fit their config", "config.yaml",
     ),
     "config of a model damaged": (

@@ -16,6 +16,7 @@ from ragimpute.impute import impute
 from ragimpute.impute_output import OutputOptions
 from ragimpute.impute_target import TargetOptions
 from ragimpute.leave_one_out import correlation
+from ragimpute.model_folder import open_folder
 from ragimpute.sites import Region
 from ragimpute.vcf import read_target
 
@@ -110,7 +111,15 @@ def test_sums_in_info_give_af_and_dr2(done):
     np.testing.assert_allclose(info["PVAR"], sums.within, atol=0.03)
     total = info["PSSD"] + info["PVAR"]
     known = total > 1e-3
-    np.testing.assert_allclose(info["DR2"][known], (info["PSSD"] / total)[known], atol=6e-5)
+    assert 0 < (known & found.typed).sum() < known.sum()
+    calibration = open_folder("default").dr2
+    estimate = np.divide(info["PSSD"], total, out=np.zeros_like(total), where=known)
+    mean = info["AF"]
+    expected = calibration.apply(
+        estimate, 100 * np.minimum(mean, 1 - mean), np.full(len(mean), 100)
+    )
+    expected = np.where(found.typed, estimate, expected)
+    np.testing.assert_allclose(info["DR2"][known], expected[known], atol=0.01)
 
 
 def test_min_r2_leaves_out_untyped_sites(done, panel_h5, tmp_path):
