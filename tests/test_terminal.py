@@ -154,6 +154,7 @@ def guarded(monkeypatch):
     [
         (InputError("a\nb [red]x[/]", hint="do [c]"), ["Error: a b [red]x[/]", "  hint: do [c]"]),
         (InputError("without"), ["Error: without"]),
+        (InputError("x" * 9000 + " odd", hint="h"), ["Error: " + "x" * 500 + " ... x", "  hint"]),
         (MemoryError(), ["Error: out of memory", "  hint: use fewer --threads"]),
         (PermissionError(13, "Permission denied", "x"), ["Error: Permission denied (x)", "  hint"]),
         (OSError("odd"), ["Error: odd", "  hint: check the path"]),
@@ -172,6 +173,7 @@ def test_errors_become_one_line(guarded, capsys, error, lines):
     found = printed.err.splitlines()
     assert len(found) == len(lines)
     assert all(a.startswith(b) for a, b in zip(found, lines, strict=True))
+    assert len(printed.err) < 1100  # what a file holds is quoted in part
 
 
 def test_a_mistake_of_ours_is_not_hidden(guarded):
