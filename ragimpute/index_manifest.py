@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,12 @@ def read_manifest(path: str | Path) -> dict:
             f"index {path} is damaged: {MANIFEST} does not match its checksum",
             hint="make it again with ragimpute index",
         )
+    whole = all(map(_is_window, manifest["windows"])) and all(map(_is_file, manifest["files"]))
+    if not whole or not _are_markers(manifest):
+        raise PanelError(
+            f"index {path} is damaged: windows, files or markers of {MANIFEST} are amiss",
+            hint="make it again with ragimpute index",
+        )
     return manifest
 
 
@@ -77,3 +84,27 @@ def sha256_of(file: Path) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _is_window(entry: Any) -> bool:
+    """Whether an entry is a range of sites."""
+    return (
+        isinstance(entry, list)
+        and [type(end) for end in entry] == [int, int]
+        and 0 <= entry[0] < entry[1] < 2**31
+    )
+
+
+def _is_file(entry: Any) -> bool:
+    """Whether an entry names a file of the folder and its checksum."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("sha256"), str):
+        return False
+    name = entry.get("file")
+    return isinstance(name, str) and name == Path(name).name and "\0" not in name
+
+
+def _are_markers(manifest: dict) -> bool:
+    """Whether the sites that are searched are hexadecimal, a bit for each site, or all."""
+    text = manifest["markers_hex"]
+    is_hex = not text or re.fullmatch("[0-9a-f]+", text) is not None
+    return is_hex and len(text) in (0, 2 * -(-manifest["num_sites"] // 8))

@@ -283,7 +283,13 @@ def _join_text(rows: list[list[Any]], formats: list[str]) -> list[bytes]:
     expected = ":".join(formats)
     made = []
     for variants in zip(*rows, strict=True):
-        cells = [str(variant).rstrip("\n").split("\t", 9) for variant in variants]
+        try:
+            cells = [str(variant).rstrip("\n").split("\t", 9) for variant in variants]
+        except UnicodeDecodeError as error:
+            where = f"{variants[0].CHROM}:{variants[0].POS}"
+            raise InputError(
+                f"{where} has fields that are not text", hint="copy or make the files again"
+            ) from error
         for cell, variant in zip(cells, variants, strict=True):
             _check_format(cell[8], expected, variant)
         made.append("\t".join(cell[9] for cell in cells).encode())

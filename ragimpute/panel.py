@@ -25,6 +25,7 @@ from ragimpute.panel_format import (
     SITE_DATASETS,
     SITE_TYPES,
     TEXT_DATASETS,
+    all_index,
     content_checksum,
     decode_text,
     digest_array,
@@ -204,6 +205,8 @@ class Panel:
             digest = new_digest()
             digest_array(digest, head[name])
             self._expect(digest.hexdigest() == digests[name], f"{name} does not match its digest")
+            columns = 2 if name in ("windows", "ploidy/present") else 1
+            self._expect(head[name].ndim == columns, f"{name} is of {head[name].ndim} dimensions")
         self.samples, self.populations = (decode_text(head[x]).tolist() for x in NAME_DATASETS)
         self.windows = head["windows"]
         self.haplotype_sample = head["haplotypes/sample"]
@@ -216,6 +219,13 @@ class Panel:
         sizes = {len(ref), len(alt), len(ids), *(len(head[name]) for name in SITE_DATASETS)}
         self._expect(sizes == {self.num_sites}, "its site columns differ in length")
         self._expect(len(self.haplotype_sample) == self.num_haplotypes, "its haplotypes are amiss")
+        self._expect(
+            len(self.population) == len(self.samples)
+            and all_index(self.population, len(self.populations))
+            and all_index(self.haplotype_sample, len(self.samples))
+            and all_index(self.site_type, len(self.site_types)),
+            "its populations, haplotypes or types are amiss",
+        )
         self.ploidy_start = np.zeros(1, dtype=np.int64)
         self.ploidy_present = np.ones((1, self.num_haplotypes), dtype=bool)
         if extra:

@@ -261,6 +261,12 @@ def decode_text(octets: np.ndarray) -> np.ndarray:
     return values
 
 
+def all_index(values: np.ndarray, count: int) -> bool:
+    """Whether all values are integers in [0, count)."""
+    whole = values.dtype.kind in "iu"
+    return whole and bool(((values >= 0) & (values < count)).all())
+
+
 def cut_windows(position_cm: np.ndarray, window_cm: float) -> np.ndarray:
     """Cut sites into windows of at most ``window_cm`` and 1,020 sites, as even as can be.
 

@@ -340,6 +340,12 @@ def _check_text(variant: Any) -> None:
     if not variant.ALT and str(variant).split("\t", 4)[3] == ".":
         raise ValueError("a record without REF")
     _ = variant.REF, variant.CHROM
+    formats = variant.FORMAT
+    if "GT" in formats[1:]:  # against the specification, but written; cells may end before it
+        cells = str(variant).rstrip("\n").split("\t")[9:]
+        place = formats.index("GT")
+        if all(cell.split(":")[place:] in ([], [""], ["."]) for cell in cells):
+            raise ValueError("no sample has a GT")  # asked for it, htslib would end the process
 
 
 def _is_symbolic(alt: str) -> bool:

@@ -164,6 +164,7 @@ def test_cycles_end(write, chain):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("[" * 3000, "not valid YAML"),
         ("train: {epochs: 3\n", "not valid YAML at line"),
         ("- 1\n- 2\n", "not a mapping"),
         ("1: 2\n", "not a mapping"),

@@ -14,7 +14,7 @@ from vcf_fixtures import vcf_text
 
 from ragimpute.errors import InputError, PanelError
 from ragimpute.index import WindowIndex, build_index, code_alleles
-from ragimpute.index_manifest import MANIFEST, read_manifest
+from ragimpute.index_manifest import MANIFEST, manifest_digest, read_manifest
 from ragimpute.panel import Panel, write_panel
 
 WINDOWS = np.array([[0, 50], [50, 51], [51, 180]])
@@ -285,3 +285,25 @@ def test_build_index(panel, tmp_path):
     with pytest.raises(InputError, match="no target record is a panel site"):
         build_index(panel.path, tmp_path / "new", sites=tmp_path / "array.vcf")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"windows": [["a"], 1, None]},
+        {"windows": [[0, 50], [50, 40], [91, 180]]},
+        {"windows": [[0, True], [90, 91], [91, 10**30]]},
+        {"markers_hex": "zz"},
+        {"markers_hex": "ff"},
+        {"files": [1, 2, 3]},
+        {"files": [{"file": "../x", "sha256": ""}] * 3},
+        {"files": [{"file": "x", "sha256": None}] * 3},
+    ],
+)
+def test_manifests_that_are_amiss_though_their_checksum_fits(panel, saved, entries):
+    manifest = json.loads((saved / MANIFEST).read_text()) | entries
+    count = len(manifest["windows"])
+    manifest["files"] = (manifest["files"] * count)[:count]
+    change(saved, **(manifest | {"manifest_sha256": manifest_digest(manifest)}))
+    with pytest.raises(PanelError, match=r"windows, files or markers of manifest\.json are amiss"):
+        WindowIndex.open(saved, panel)

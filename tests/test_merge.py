@@ -163,3 +163,19 @@ def test_by_the_command_line(command_line, batches, tmp_path):
     code, shown, err = command_line("merge", batches / "0.bcf", "-o", out)
     assert code == 1
     assert "two files or more" in err
+
+
+def test_text_that_is_none(batches, tmp_path):
+    """It is copied as text, where the output is a VCF."""
+    rows = view(batches / "0.bcf").splitlines()
+    first = next(i for i, row in enumerate(rows) if not row.startswith("#"))
+    cells = rows[first].encode().split(b"\t")
+    cells[2] = b"\xff"
+    spoilt = tmp_path / "spoilt.vcf"
+    lines = [row.encode() for row in rows]
+    lines[first] = b"\t".join(cells)
+    spoilt.write_bytes(b"\n".join(lines) + b"\n")
+    out = tmp_path / "m.vcf"
+    with pytest.raises(InputError, match=r"20:\d+ has fields that are not text"):
+        merge([spoilt, batches / "1.bcf"], out)
+    assert not out.exists()

@@ -16,7 +16,14 @@ from panel_fixtures import FlatMap, make_batch, names, random_alleles
 
 from ragimpute.errors import InputError, PanelError
 from ragimpute.panel import Panel, write_panel
-from ragimpute.panel_format import FORMAT_VERSION, carrier_limit
+from ragimpute.panel_format import (
+    DATASETS,
+    FORMAT_VERSION,
+    carrier_limit,
+    content_checksum,
+    digest_array,
+    new_digest,
+)
 from ragimpute.sites import Region
 
 
@@ -286,3 +293,36 @@ def test_flipped_bytes_never_pass_unseen(written):
         else:
             np.testing.assert_array_equal(found, alleles)
     assert refused > 50
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "problem"),
+    [
+        ("sites/position_bp", lambda x: x[:, None], "of 2 dimensions"),
+        ("windows", lambda x: x.reshape(-1), "of 1 dimensions"),
+        ("samples/population", lambda x: x + 100, "amiss"),
+        ("samples/population", lambda x: x[:-1], "amiss"),
+        ("haplotypes/sample", lambda x: x - 1, "amiss"),
+        ("sites/type", lambda x: x + 99, "amiss"),
+        ("sites/type", lambda x: x.astype("f4"), "amiss"),
+    ],
+)
+def test_values_that_lie_though_their_digests_fit(written, name, change, problem):
+    path, _, _ = written
+    with h5py.File(path, "r+") as file:
+        values = change(file[name][:])
+        attributes = dict(file[name].attrs)
+        del file[name]
+        file[name] = values
+        digests = {}
+        for each in DATASETS:
+            digest = new_digest()
+            digest_array(digest, file[each][...])
+            digests[each] = digest.hexdigest()
+            file[each].attrs["digest"] = np.bytes_(digests[each])
+        for key in attributes.keys() - {"digest"}:
+            file[name].attrs[key] = attributes[key]
+        contig = file.attrs["contig"].decode()
+        file.attrs["checksum"] = np.bytes_(content_checksum(contig, digests))
+    with pytest.raises(PanelError, match=problem):
+        Panel.open(path)

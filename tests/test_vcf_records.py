@@ -155,3 +155,15 @@ def test_bytes_that_are_no_text(make_vcf, column):
     path.write_bytes(b"\n".join([*head, b"\t".join(cells)]) + b"\n")
     with pytest.raises(InputError, match=r"malformed after 20:3"):
         read_target(path)
+
+
+def test_samples_whose_cells_end_before_gt(make_vcf):
+    """Asked for such a GT, htslib would end the process without a word."""
+    path = make_vcf([(3, "A", "G", "0|1", "0|0"), (4, "A", "G", "0|1", "0|0")])
+    text = path.read_text()
+    path.write_text(text + "20\t5\t.\tA\tG\t.\t.\t.\tDS:GT\t1\t1\n")
+    for read in (read_target, read_dosages, lambda path: list(PanelStream(path))):
+        with pytest.raises(InputError, match=r"malformed after 20:4"):
+            read(path)
+    path.write_text(text + "20\t5\t.\tA\tG\t.\t.\t.\tDS:GT\t1\t1:1|0\n")
+    assert read_target(path).alleles[2].tolist()[1] == [1, 0]
