@@ -338,6 +338,14 @@ class WindowIndex:
                 hint=f"make it again: ragimpute index {panel.path} -o {path}",
             )
         files = manifest["files"]
+        windows = np.array(manifest["windows"], dtype=np.int64).reshape(-1, 2)
+        size = (manifest["num_haplotypes"], manifest["num_sites"])
+        if size != (panel.num_haplotypes, panel.num_sites) or windows.max(initial=0) > size[1]:
+            raise PanelError(
+                f"index {path} is damaged: it is of {size[0]} haplotypes and {size[1]} sites, "
+                f"its panel of {panel.num_haplotypes} and {panel.num_sites}",
+                hint=f"make it again: ragimpute index {panel.path} -o {path}",
+            )
 
         def load(window: int) -> faiss.IndexBinary:
             entry = files[window]
@@ -349,6 +357,13 @@ class WindowIndex:
                     hint=f"make it again: ragimpute index {panel.path} -o {path}",
                 )
             index: Any = faiss.read_index_binary(str(file))
+            searched = markers[slice(*windows[window])].sum()
+            num_bits = 8 * code_alleles(np.zeros((1, searched), np.int8)).shape[1]
+            if (index.ntotal, index.d) != (panel.num_haplotypes, num_bits):
+                raise PanelError(
+                    f"index {path} is damaged: {entry['file']} is not of window {window}",
+                    hint=f"make it again: ragimpute index {panel.path} -o {path}",
+                )
             if manifest["kind"] == "ivf":
                 index.nprobe = manifest["num_probes"]
             else:
@@ -356,12 +371,14 @@ class WindowIndex:
             return index
 
         bits = np.frombuffer(bytes.fromhex(manifest["markers_hex"]), np.uint8)
-        markers = np.unpackbits(bits, count=panel.num_sites).astype(bool) if len(bits) else None
+        markers = np.ones(panel.num_sites, dtype=bool)
+        if len(bits):
+            markers = np.unpackbits(bits, count=panel.num_sites).astype(bool)
         return cls(
             panel_checksum=manifest["panel_checksum"],
             num_haplotypes=manifest["num_haplotypes"],
-            windows=np.array(manifest["windows"], dtype=np.int64).reshape(-1, 2),
-            markers=np.ones(panel.num_sites, bool) if markers is None else markers,
+            windows=windows,
+            markers=markers,
             kind=manifest["kind"],
             num_lists=manifest["num_lists"],
             num_probes=manifest["num_probes"],

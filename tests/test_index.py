@@ -287,6 +287,12 @@ def test_build_index(panel, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def forge(saved, **entries):
+    """Write other values into a manifest, and the checksum that fits them."""
+    manifest = json.loads((saved / MANIFEST).read_text()) | entries
+    change(saved, **(manifest | {"manifest_sha256": manifest_digest(manifest)}))
+
+
 @pytest.mark.parametrize(
     "entries",
     [
@@ -301,9 +307,22 @@ def test_build_index(panel, tmp_path):
     ],
 )
 def test_manifests_that_are_amiss_though_their_checksum_fits(panel, saved, entries):
-    manifest = json.loads((saved / MANIFEST).read_text()) | entries
-    count = len(manifest["windows"])
-    manifest["files"] = (manifest["files"] * count)[:count]
-    change(saved, **(manifest | {"manifest_sha256": manifest_digest(manifest)}))
+    forge(saved, **entries)
     with pytest.raises(PanelError, match=r"windows, files or markers of manifest\.json are amiss"):
         WindowIndex.open(saved, panel)
+
+
+def test_sizes_that_lie_though_their_checksum_fits(panel, saved):
+    manifest = json.loads((saved / MANIFEST).read_text())
+    first, *others = manifest["windows"]
+    for entries, problem in (
+        ({"num_haplotypes": manifest["num_haplotypes"] + 8}, "its panel of"),
+        ({"num_sites": manifest["num_sites"] + 1}, "its panel of"),
+        ({"windows": [[first[0], panel.num_sites + 1], *others]}, "its panel of"),
+    ):
+        forge(saved, **(manifest | entries))
+        with pytest.raises(PanelError, match=problem):
+            WindowIndex.open(saved, panel)
+    forge(saved, **(manifest | {"windows": [[0, 7], *others]}))
+    with pytest.raises(PanelError, match="is not of window 0"):
+        WindowIndex.open(saved, panel).search(0, np.zeros((1, 7), np.int8), 1)
