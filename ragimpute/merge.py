@@ -18,7 +18,7 @@ from ragimpute.outputs import check_output
 from ragimpute.sites import Region
 from ragimpute.vcf import contigs_of
 from ragimpute.vcf_fields import FLAGS, FORMATS, IMPUTED, TYPED
-from ragimpute.vcf_records import RecordReader, site_table
+from ragimpute.vcf_records import RecordReader, genotype_array, site_table
 from ragimpute.vcf_write import ImputedWriter, output_kind
 
 log = logging.getLogger("ragimpute")
@@ -326,7 +326,7 @@ def _join_bcf(rows: list[list[Any]], formats: list[str]) -> list[tuple[str, np.n
 
 def _genotypes(variant: Any, name: str) -> np.ndarray:
     """GT as BCF codes it, shape (N, ploidy), uint8."""
-    called = variant.genotype.array()
+    called = genotype_array(variant)
     alleles, phased = called[:, :-1], called[:, -1:]
     coded = ((alleles + 1) << 1).astype(np.uint8)
     coded[:, 1:] |= phased.astype(np.uint8)

@@ -293,7 +293,7 @@ class RecordReader:
                 raise self._too_many(variant, -3 - most, variant.ploidy)
             return most
         try:
-            called = variant.genotype.array()
+            called = genotype_array(variant)
         except Exception as error:
             raise self._no_genotypes(variant) from error
         width = called.shape[1] - 1
@@ -330,6 +330,20 @@ class RecordReader:
             f"{self.path}, {variant.CHROM}:{variant.POS}: sample {sample} has allele "
             f"{int(alleles.max())}, but the record has {len(variant.ALT)} ALT"
         )
+
+
+def genotype_array(variant: Any) -> np.ndarray:
+    """A record's alleles and phase flags as cyvcf2 gives them, shape (N, ploidy + 1).
+
+    Raises
+    ------
+    InputError
+        If its GT has no allele for any sample (a damaged BCF): cyvcf2 would crash.
+    """
+    genotype = variant.genotype
+    if genotype is None or genotype.ploidy < 1:
+        raise InputError(f"{variant.CHROM}:{variant.POS}: the record has no GT")
+    return genotype.array()
 
 
 def _check_text(variant: Any) -> None:

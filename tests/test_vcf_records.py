@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import numpy as np
 import pytest
 from vcf_fixtures import convert
@@ -167,3 +169,16 @@ def test_samples_whose_cells_end_before_gt(make_vcf):
             read(path)
     path.write_text(text + "20\t5\t.\tA\tG\t.\t.\t.\tDS:GT\t1\t1:1|0\n")
     assert read_target(path).alleles[2].tolist()[1] == [1, 0]
+
+
+def test_a_bcf_whose_gt_has_no_alleles(make_vcf, tmp_path):
+    """cyvcf2 would crash when asked for them."""
+    good = convert(make_vcf([(3, "A", "G", "0|1", "0|0")], infos=""), ".u.bcf", index=False)
+    data = gzip.decompress(good.read_bytes())
+    genotypes = bytes([0x21, 2, 5, 2, 3])  # two int8 for each sample, 0|1 and 0|0
+    assert data.count(genotypes) == 1
+    path = tmp_path / "none.bcf"
+    path.write_bytes(data.replace(genotypes, b"\x01" + genotypes[1:]))
+    for read in (read_target, read_dosages):
+        with pytest.raises(InputError, match="no GT"):
+            read(path)
