@@ -12,8 +12,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 
 from fuzz_corpus import Case, make_case, make_inputs
 from fuzz_faults import faults, listing
@@ -31,6 +33,8 @@ class Figures:
     ----------
     seeds
         First, and the one after the last.
+    jobs
+        Cases that ran at the same time.
     cases, refused, faulty
         For each kind of input: cases, those that ended with one line of error, those with faults.
     by_fault
@@ -40,6 +44,7 @@ class Figures:
     """
 
     seeds: tuple[int, int]
+    jobs: int = 1
     cases: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     faulty: Counter[str] = field(default_factory=Counter)
@@ -61,7 +66,8 @@ class Figures:
         sorts = ", ".join(f"{count} {name}" for name, count in self.by_fault.most_common())
         out = [
             f"{total:,} mutated inputs (seeds {self.seeds[0]:,} to {self.seeds[1] - 1:,}), "
-            f"{self.seconds / 60:.0f} minutes on one core, the longest {self.longest_s:.1f} s: "
+            f"{self.seconds / 60:.0f} minutes, {self.jobs} at a time, "
+            f"the longest {self.longest_s:.1f} s: "
             f"{self.refused.total():,} were refused in one line, "
             f"{total - self.refused.total() - faulty:,} were read, "
             f"{faulty:,} had a fault{f' ({sorts})' if sorts else ''}.",
@@ -88,24 +94,34 @@ def run_case(seed: int, good: Path, worker: Worker, folder: Path) -> tuple[Case,
     return case, outcome, faults(case.words, outcome, before, place)
 
 
-def run_cases(first: int, count: int, *, show=print) -> Figures:
+def run_cases(first: int, count: int, *, jobs: int = 1, show=print) -> Figures:
     """Run the cases of the seeds from ``first`` on; each fault is shown as it comes."""
-    figures = Figures((first, first + count))
-    with tempfile.TemporaryDirectory() as scratch:
-        good = make_inputs(Path(scratch) / "good")
+    figures, lock = Figures((first, first + count), jobs), Lock()
+    began = time.perf_counter()
+
+    def add(case: Case, outcome: Outcome, found: list[str]) -> None:
+        with lock:
+            figures.add(case, outcome, found)
+            if found:
+                last = "\n".join(f"    {line[:300]}" for line in outcome.err.splitlines()[-6:])
+                show(f"{case}\n  {'; '.join(found)[:1000]}\n{last}")
+            done, bad = figures.cases.total(), figures.faulty.total()
+            if done % 500 == 0:
+                show(f"{done:,} of {count:,} cases, {bad} with faults")
+
+    def run_share(seeds: range) -> None:
         with Worker(good) as worker:
-            began = time.perf_counter()
-            for seed in range(first, first + count):
+            for seed in seeds:
                 with tempfile.TemporaryDirectory(dir=scratch) as folder:
-                    case, outcome, found = run_case(seed, good, worker, Path(folder))
-                figures.add(case, outcome, found)
-                if found:
-                    last = "\n".join(f"    {line[:300]}" for line in outcome.err.splitlines()[-6:])
-                    show(f"{case}\n  {'; '.join(found)[:1000]}\n{last}")
-                if (seed + 1 - first) % 500 == 0:
-                    done, bad = figures.cases.total(), figures.faulty.total()
-                    show(f"{done:,} of {count:,} cases, {bad} with faults")
-            figures.seconds = time.perf_counter() - began
+                    add(*run_case(seed, good, worker, Path(folder)))
+
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(jobs) as pool:
+        good = make_inputs(Path(scratch) / "good")
+        for done in [
+            pool.submit(run_share, range(first + i, first + count, jobs)) for i in range(jobs)
+        ]:
+            done.result()
+    figures.seconds = time.perf_counter() - began
     return figures
 
 
@@ -137,6 +153,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-n", "--number", type=int, default=10_000, help="cases (10,000)")
     parser.add_argument("--seed", type=int, default=1, help="of the first case (1)")
+    parser.add_argument("--jobs", type=int, default=2, help="cases at the same time (2)")
     parser.add_argument("--again", type=int, metavar="SEED", help="run this case alone")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="leave its files there")
     parser.add_argument("--write", action="store_true", help=f"put the figures into {PAGE.name}")
@@ -144,7 +161,12 @@ def main() -> int:
     if options.again is not None:
         return again(options.again, options.keep)
     print(f"seeds {options.seed} to {options.seed + options.number - 1}", flush=True)
-    figures = run_cases(options.seed, options.number, show=lambda text: print(text, flush=True))
+    figures = run_cases(
+        options.seed,
+        options.number,
+        jobs=options.jobs,
+        show=lambda text: print(text, flush=True),
+    )
     print(figures.as_markdown())
     if options.write:
         write_page(figures)

@@ -21,7 +21,7 @@ from fuzz_faults import faults, listing
 from fuzz_worker import NOT_CAUGHT, Outcome, Worker
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from run_fuzz import END, START, Figures, run_case, write_page
+from run_fuzz import END, START, Figures, run_case, run_cases, write_page
 from strange_vcfs import strange_vcfs
 from vcf_fixtures import bcftools
 
@@ -255,5 +255,15 @@ def test_figures_go_between_the_marks_of_a_page(tmp_path):
     assert text.endswith(f"{END}\nafter\n")
     assert "old" not in text
     assert "| panel.h5 | 3 | 1 | 1 | 1 |" in text
-    assert "3 mutated inputs (seeds 1 to 3), 1 minutes on one core, the longest 2.5 s" in text
+    assert "3 mutated inputs (seeds 1 to 3), 1 minutes, 1 at a time, the longest 2.5 s" in text
     assert "1 had a fault (1 crash)" in text
+
+
+@pytest.mark.slow
+def test_shares_of_a_long_run_add_up():
+    """As ``make fuzz`` runs them, two at a time."""
+    shown = []
+    figures = run_cases(900, 2 * len(KINDS), jobs=2, show=shown.append)
+    assert set(figures.cases.values()) == {2}
+    assert figures.faulty.total() == 0, "\n".join(shown)
+    assert figures.seconds > figures.longest_s > 0
