@@ -246,7 +246,8 @@ class Panel:
             (num_blocks, self.num_haplotypes) == index.shape
             and len(count) == num_blocks
             and len(file["haplotypes/patterns"]) == self._pattern_offsets[-1]
-            and len(file["haplotypes/carriers"]) == self._offsets[-1],
+            and len(file["haplotypes/carriers"]) == self._offsets[-1]
+            and all(file[name].dtype.kind in "iu" for name in BULK_DATASETS),
             "its haplotypes do not fit its sites",
         )
 

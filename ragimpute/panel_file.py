@@ -154,7 +154,7 @@ def reading(path: Path) -> Iterator[None]:
     """Turn HDF5's errors into one line about the panel."""
     try:
         yield
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+    except (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         reason = str(error.args[0] if error.args else error).splitlines()[0]
         raise damaged(path, reason) from error
 

@@ -305,6 +305,9 @@ def test_flipped_bytes_never_pass_unseen(written):
         ("haplotypes/sample", lambda x: x - 1, "amiss"),
         ("sites/type", lambda x: x + 99, "amiss"),
         ("sites/type", lambda x: x.astype("f4"), "amiss"),
+        ("haplotypes/pattern_index", lambda x: x.astype("f4"), "do not fit"),
+        ("haplotypes/carriers", lambda x: x.astype("f8"), "do not fit"),
+        ("haplotypes/pattern_index", lambda x: x + 2**15, "is damaged"),
     ],
 )
 def test_values_that_lie_though_their_digests_fit(written, name, change, problem):
@@ -324,5 +327,5 @@ def test_values_that_lie_though_their_digests_fit(written, name, change, problem
             file[name].attrs[key] = attributes[key]
         contig = file.attrs["contig"].decode()
         file.attrs["checksum"] = np.bytes_(content_checksum(contig, digests))
-    with pytest.raises(PanelError, match=problem):
-        Panel.open(path)
+    with pytest.raises(PanelError, match=problem), Panel.open(path) as panel:
+        panel.haplotypes(0, panel.num_sites)
