@@ -29,6 +29,7 @@ from ragimpute.copying_kernel import WORD
 from ragimpute.lanes_kernel import copy_lanes
 from ragimpute.minor_alleles import MinorAlleles, pack_typed
 from ragimpute.panel import Haplotypes
+from ragimpute.signatures import signatures_of
 from ragimpute.slots_kernel import copy_slots, sites_scratch, states_scratch
 
 # Panels up to this size are copied whole: retrieval would cost more accuracy than it saves time.
@@ -108,6 +109,11 @@ class TypedSites:
     @property
     def num_typed(self) -> int:
         return len(self.position_cm)
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """Shape (H, W), uint32: the words, those of a haplotype side by side."""
+        return np.ascontiguousarray(self.words.T)
 
 
 def pack_words(alleles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -211,6 +217,12 @@ class Window:
         rho = [-np.expm1(-switch_rate * np.maximum(gap, 0)) for gap in gaps]
         return rho[0].astype(np.float32), rho[1].astype(np.float32)
 
+    @cached_property
+    def signature(self) -> np.ndarray:
+        """A number for each haplotype, see :func:`ragimpute.signatures.signatures_of`."""
+        return signatures_of(self.haplotypes)
+
+    @cached_property
     def num_minor(self) -> np.ndarray:
         """Minor-allele carriers of each site among all panel haplotypes, int64, shape (M,)."""
         h = self.haplotypes

@@ -72,12 +72,14 @@ class SharedStates:
         """
         lists: list[np.ndarray] = []
         seen = np.zeros(num_haplotypes, bool)
+        before: np.ndarray | None = None
         for i in range(n):
             mine = states(i)
             if len(mine) != 1:
                 return None
-            if not lists or mine[0] is not lists[-1]:
+            if mine is not before:  # most often all targets have one list
                 seen[mine[0]] = True
+            before = mine
             lists.append(mine[0])
         union = np.flatnonzero(seen).astype(np.int32)
         num_hidden = sum(len(union) - len(mine) for mine in lists)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from ragimpute.dosage_sums import DosageSums
 from ragimpute.dr2_calibration import MIN_HAPLOTYPES, TERMS, Dr2Calibration, fit_calibration
 from ragimpute.errors import ModelError
 from ragimpute.impute_models import CopyingImputer
-from ragimpute.masking import draw_array
+from ragimpute.masking import draw_array, draw_stretch
 from ragimpute.metrics import MAF_BINS, maf_bin, site_r2
 from ragimpute.model_folder import ModelFolder, is_copying
 from ragimpute.panel import Panel
@@ -159,10 +158,7 @@ def leave_samples_out(
     The sites scored over all of the samples, and over a quarter of them, for DR2 must hold for few
     and many targets; those of fewer than ``MIN_HAPLOTYPES`` haplotypes are left out.
     """
-    start = 0
-    if panel.num_sites > _MAX_SITES:
-        start = int(rng.integers(panel.num_sites - _MAX_SITES + 1))
-    stop = min(panel.num_sites, start + _MAX_SITES)
+    start, stop = draw_stretch(panel, _MAX_SITES, rng)
     low, high = np.log(model.config.data.typed_per_mb)
     typed = draw_array(panel, start, stop, float(np.exp(rng.uniform(low, high))), rng)
     out = np.isin(panel.haplotype_sample, samples)
@@ -210,17 +206,12 @@ def _draw_group(panel: Panel, rng: np.random.Generator) -> np.ndarray:
 def _score(prob: np.ndarray, true: np.ndarray, owner: np.ndarray, maf: np.ndarray) -> ScoredSites:
     """Compare P(ALT) with alleles, both of shape (m, n), of haplotypes of the samples ``owner``."""
     sums = DosageSums.of(prob)
-    dosage, count = (np.stack(list(_by_sample(x, owner)), axis=1) for x in (prob, true))
+    # A sample's haplotypes are neighbours.
+    starts = np.flatnonzero(np.diff(owner, prepend=-1))
+    dosage, count = (np.add.reduceat(x, starts, axis=1, dtype=np.float64) for x in (prob, true))
     r2 = site_r2(dosage, count)
     known = ~np.isnan(r2) & (maf > 0)
     return ScoredSites(
         sums.estimated_r2[known], (sums.maf * sums.num)[known], sums.num[known], r2[known],
         maf[known],
     )  # fmt: skip
-
-
-def _by_sample(x: np.ndarray, owner: np.ndarray) -> Iterator[np.ndarray]:
-    """Sums over each sample's haplotypes, which are neighbours, (m,) each."""
-    edges = [0, *(np.flatnonzero(np.diff(owner)) + 1).tolist(), len(owner)]
-    for first, last in pairwise(edges):
-        yield x[:, first:last].sum(axis=1, dtype=np.float64)

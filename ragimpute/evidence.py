@@ -24,7 +24,6 @@ from ragimpute.copying_blocks import SharedStates
 from ragimpute.evidence_tokens import MAX_TOKENS, TOKEN_FEATURES
 from ragimpute.evidence_walks import evidence_haplotype, evidence_lanes, measuring_scratch
 from ragimpute.lanes import LANES
-from ragimpute.signatures import signatures_of
 from ragimpute.site_quality import QUALITY_FEATURES
 from ragimpute.slots_kernel import states_scratch
 
@@ -166,7 +165,7 @@ class _Work:
         own: Callable[[int], np.ndarray] | None,
     ) -> None:
         self.words = window.typed.words
-        self.rows = np.ascontiguousarray(self.words.T)  # (H, W): a haplotype's words lie together
+        self.rows = window.typed.rows
         self.num_haplotypes = window.typed.num_haplotypes
         self.target, self.observed = pack_words(alleles)
         self.rho = switch_probs(window.typed.position_cm, switch_rate=parameters.switch_rate)
@@ -174,8 +173,8 @@ class _Work:
         self.near = window.flank_switch_probs(parameters.switch_rate)
         self.cm = (window.typed.position_cm, window.position_cm)
         self.compact = window.compact()
-        self.num_minor = window.num_minor()
-        self.signature = signatures_of(window.haplotypes)
+        self.num_minor = window.num_minor
+        self.signature = window.signature
         self._own = own
         # In the order of the walks: a target's pairs from the last interval to the first.
         site = pairs[:, 1] + window.core[0]

@@ -16,22 +16,16 @@ import torch
 from torch import Tensor
 
 from ragimpute.config import RunConfig
-from ragimpute.copying import (
-    COPY_ALL_UP_TO,
-    Window,
-    all_states,
-    copy_haplotypes,
-    pack_words,
-)
+from ragimpute.copying import Window, copy_haplotypes
 from ragimpute.correction import split_sequences
 from ragimpute.errors import PanelError
 from ragimpute.evidence import collect_evidence, empty_tokens, pairs_in_doubt
 from ragimpute.evidence_tokens import TOKEN_UNIT
 from ragimpute.likelihood import fit_parameters
-from ragimpute.masking import draw_array
+from ragimpute.masking import MaskMixture, draw_array, draw_stretch
 from ragimpute.panel import Haplotypes, Panel
 from ragimpute.panel_part import keep_haplotypes
-from ragimpute.retrieval import Retriever
+from ragimpute.panel_states import retriever_for, states_for
 from ragimpute.site_quality import measure_sites
 
 # Example windows are no longer than this: rows of so many sites for every haplotype left out.
@@ -107,6 +101,7 @@ class EvidenceBatches:
                 f"panel {panel.path} has {len(train_samples)} samples to train on",
                 hint="training leaves samples out and needs three at least",
             )
+        self._masks = MaskMixture(config.mask)
         self._epoch: tuple[int, list[Examples]] | None = None
         self._validation: list[Examples] | None = None
 
@@ -239,17 +234,12 @@ class EvidenceBatches:
     ) -> Examples:
         """Impute haplotypes from the other training samples, with a drawn array."""
         panel = self.panel
-        start = 0
-        if panel.num_sites > _MAX_SITES:
-            start = int(rng.integers(panel.num_sites - _MAX_SITES + 1))
-        stop = min(panel.num_sites, start + _MAX_SITES)
+        start, stop = draw_stretch(panel, _MAX_SITES, rng)
         typed = draw_array(panel, start, stop, density, rng) - start
         whole = panel.haplotypes(start, stop)
         window, kept = self._window(whole, left_out, panel.position_cm[start:stop], typed)
         haplotypes, sample = window.haplotypes, panel.haplotype_sample[kept]
-        retriever = None
-        if len(kept) > COPY_ALL_UP_TO:
-            retriever = Retriever(window.typed.words, seed=self.seed)
+        retriever = retriever_for(window.typed.words, seed=self.seed)
         # Chosen as for imputation: the network sees what it will see.
         parameters = fit_parameters(window, sample, seed=self.seed, threads=self.threads)
         quality = measure_sites(
@@ -261,15 +251,7 @@ class EvidenceBatches:
         target = np.ascontiguousarray(alleles[typed])
         if not with_rest:
             self._hide(target, rng)
-        if retriever is None:
-            everyone = all_states(len(kept))
-            found = None
-        else:
-            found = retriever.states(pack_words(target)[0])
-
-        def states(i: int) -> np.ndarray:
-            return everyone if found is None else found[i]
-
+        states = states_for(retriever, len(kept), target)
         prob = copy_haplotypes(window, target, parameters, states=states, threads=self.threads)
         observed = np.zeros(prob.shape, bool)
         observed[:, typed] = (target >= 0).T
@@ -285,7 +267,7 @@ class EvidenceBatches:
             states=states, quality=quality.features, tokens=tokens, threads=self.threads,
         )  # fmt: skip
         minor = haplotypes.alt_is_minor
-        count = window.num_minor()
+        count = window.num_minor
         carrier = (alleles == minor[:, None]).T  # (n, M)
         label = carrier[pairs[:, 0], pairs[:, 1]].astype(np.int8)
         maf = (count / len(kept)).astype(np.float32)
@@ -309,9 +291,7 @@ class EvidenceBatches:
 
     def _hide(self, target: np.ndarray, rng: np.random.Generator) -> None:
         """Hide some typed alleles of each haplotype, in place, where a random mask is drawn."""
-        parts = self.config.mask.parts
-        weight = np.array([part.weight for part in parts])
-        part = parts[int(rng.choice(len(parts), p=weight / weight.sum()))]
+        part = self._masks.draw_part(rng)
         if part.name == "random":
             target[rng.random(target.shape) < part.rate] = -1
 

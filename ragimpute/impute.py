@@ -152,10 +152,11 @@ def impute(
         ploidy = ploidy_of(given, source, shared, taken.par)
         watch.lap("read")
 
+        folder = open_folder(model)
         parts = parts_of(source, start, stop)
         imputers = [
             make_imputer(
-                model, part, _within(shared.panel_index, part), index=index, ne=ne, err=err,
+                folder, part, _within(shared.panel_index, part), index=index, ne=ne, err=err,
                 seed=seed, device=device, threads=threads,
             )
             for _, _, part in parts
@@ -185,8 +186,7 @@ def impute(
             watch.lap("phase")
         memory = plan_memory(max_memory, uses_network=imputers[0].uses_network)
         contigs = [(given.sites.contig, source.contig_length)]
-        calibration = open_folder(model).dr2
-        heading = Heading(given.samples, contigs, command, calibration.header_lines)
+        heading = Heading(given.samples, contigs, command, folder.dr2.header_lines)
         restored = [] if kept_run is None else kept_run.done
         writer = heading.writer(
             out, tuple(fields), threads=threads, resumable=resume,
@@ -196,7 +196,7 @@ def impute(
         outputs = stack.enter_context(
             Outputs(writer, heading, extra, lacked, resumable=resume, restored=restored)
         )
-        folder = None if str(out) == "-" else Path(out).absolute().parent
+        beside = None if str(out) == "-" else Path(out).absolute().parent
         windows = [
             (number, window)
             for number, (first, last, part) in enumerate(parts)
@@ -213,18 +213,18 @@ def impute(
             windows = kept_run.plan(windows)
             kept = [(w, r) for (_, w), r in zip(windows, kept_run.results, strict=False)]
             summary.settings["resumed"] = f"{len(kept)} of {len(windows)} windows were kept"
-        if folder is not None:
+        if beside is not None:
             left = [window for _, window in windows[len(kept) :]]
             num_sites = sum(last - first for _, first, last, _ in left)
             warn_of_space(
-                summary, folder,
+                summary, beside,
                 output=output_bytes(output_kind(out), fields, num_sites, len(given.samples)),
                 temporary=waiting_bytes(left, ploidy, memory),
             )  # fmt: skip
         for number, window in windows[len(kept) :]:
             run = WindowRun(
                 parts[number][2], given.sites.contig, shared, ploidy, imputers[number],
-                calibration, outputs, memory, folder, watch,
+                folder.dr2, outputs, memory, beside, watch,
             )  # fmt: skip
             result = run.run(window)
             kept.append((window, result))

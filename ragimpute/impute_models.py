@@ -10,18 +10,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from ragimpute.copying import (
-    COPY_ALL_UP_TO,
-    CopyingParameters,
-    Window,
-    all_states,
-    copy_haplotypes,
-    pack_words,
-)
+from ragimpute.copying import CopyingParameters, Window, copy_haplotypes
 from ragimpute.impute_summary import Stopwatch
 from ragimpute.likelihood import fit_parameters
 from ragimpute.model_folder import ModelFolder, open_folder
 from ragimpute.panel import Panel
+from ragimpute.panel_states import is_copied_whole, retriever_for, states_for
 from ragimpute.site_quality import SiteQuality, measure_sites
 
 if TYPE_CHECKING:
@@ -169,7 +163,7 @@ class CopyingImputer:
         self._device = device
         self._parameters: dict[int, CopyingParameters] = {}
         self._last: CopyingParameters | None = None
-        whole = panel.num_haplotypes <= COPY_ALL_UP_TO
+        whole = is_copied_whole(panel.num_haplotypes)
         self.settings: dict[str, object] = {
             "model": model.name,
             "correction": "network" if model.trained else "none (Li-Stephens alone)",
@@ -206,11 +200,8 @@ class CopyingImputer:
         self._network.start()
         parameters = self._parameters_at(typed_index)
         watch.lap("fit")
-        retriever = None
-        if self._panel.num_haplotypes > COPY_ALL_UP_TO:
-            from ragimpute.retrieval import Retriever
-
-            retriever = Retriever(window.typed.words, seed=self._seed)
+        retriever = retriever_for(window.typed.words, seed=self._seed)
+        if retriever is not None:
             watch.lap("retrieve")
         quality = None
         if self._err is None or self._network.trained:
@@ -227,18 +218,11 @@ class CopyingImputer:
         if retriever is not None:
             per_haplotype = 4 * retriever.num_slots * retriever.num_words
             step = min(step, max(self._threads, _STATE_BYTES // per_haplotype))
-        everyone = all_states(self._panel.num_haplotypes)
         for first in range(0, n, step):
             part = alleles[:, first : first + step]
-            if retriever is None:
-                found = None
-            else:
-                found = retriever.states(pack_words(part)[0])
+            states = states_for(retriever, self._panel.num_haplotypes, part)
+            if retriever is not None:
                 watch.lap("retrieve")
-
-            def states(i: int, found: np.ndarray | None = found) -> np.ndarray:
-                return everyone if found is None else found[i]
-
             prob = copy_haplotypes(window, part, parameters, states=states, threads=self._threads)
             watch.lap("copy")
             if self._network.trained and quality is not None:
@@ -336,7 +320,7 @@ class CopyingImputer:
 
 
 def make_imputer(
-    model: str | Path,
+    model: str | Path | ModelFolder,
     panel: Panel,
     typed_index: np.ndarray,
     *,
@@ -354,7 +338,7 @@ def make_imputer(
     InputError, ModelError, ConfigError, PanelError
         If there is no such device, or the model or the index cannot be used with this panel.
     """
-    folder = open_folder(model)
+    folder = model if isinstance(model, ModelFolder) else open_folder(model)
     if device not in ("auto", "cpu"):
         from ragimpute.correction import choose_device
 

@@ -309,15 +309,16 @@ def keep_run(
     index: str | Path | None,
 ) -> KeptRun:
     """What is kept of a run of ``impute`` with these options."""
+    folder = open_folder(model)
     more = {
         "list of samples": taken.samples,
         "excluded samples": taken.exclude_samples,
         "index": index,
-        "model": open_folder(model).path,
+        "model": folder.path,
     }
     written = [path for path in (out, extra.sites, extra.empirical) if path is not None]
     # What a model's config.yaml extends lies elsewhere.
-    config = open_folder(model).config.model_dump(mode="json")
+    config = folder.config.model_dump(mode="json")
     return KeptRun(
         written, inputs={**inputs, **more}, options={**options, "model configuration": config}
     )

@@ -12,7 +12,7 @@ import numpy as np
 
 from ragimpute.copying import CopyingParameters, Window, copy_haplotypes
 from ragimpute.panel import Haplotypes
-from ragimpute.signatures import drawing_order, signatures_of
+from ragimpute.signatures import drawing_order
 
 SWITCH_RATES = (0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6)
 MISMATCH_PROBS = (3e-4, 1e-3, 3e-3, 1e-2)
@@ -119,7 +119,7 @@ def fit_parameters(
         return CopyingParameters.from_ne(1e5, 1e-3, num_panel)
     rng = np.random.default_rng(seed)
     untyped = np.sort(rng.permutation(untyped)[:max_sites])
-    signature = signatures_of(window.haplotypes)
+    signature = window.signature
     left_out = np.sort(drawing_order(signature, seed)[:num_left_out])
     pool = np.sort(drawing_order(signature, seed + 1)[:max_states])
     index = np.union1d(typed_index, untyped)

@@ -137,8 +137,12 @@ class MaskMixture:
 
     def draw(self, sites: WindowSites, rng: np.random.Generator) -> np.ndarray:
         """A training mask: hidden sites, shape (L,), bool; one at least."""
-        part = self.config.parts[int(rng.choice(len(self._share), p=self._share))]
+        part = self.draw_part(rng)
         return draw_mask(part.name, sites, self.rate(part), rng)
+
+    def draw_part(self, rng: np.random.Generator) -> MaskPart:
+        """One of the parts, by weight."""
+        return self.config.parts[int(rng.choice(len(self._share), p=self._share))]
 
     def draw_validation(self, sites: WindowSites, rng: np.random.Generator) -> np.ndarray:
         """A validation mask: shape (L,), bool; the curriculum does not change it."""
@@ -201,6 +205,14 @@ def linkage_blocks(alleles: np.ndarray, r2: float) -> np.ndarray:
     first, second = np.nonzero(linked)
     graph = coo_matrix((np.ones(len(first), np.int8), (first, second)), shape=linked.shape)
     return connected_components(graph, directed=False)[1].astype(np.int64)
+
+
+def draw_stretch(panel: Panel, max_sites: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Sites [start, stop) of a panel: all of them, or ``max_sites`` in a row from anywhere."""
+    start = 0
+    if panel.num_sites > max_sites:
+        start = int(rng.integers(panel.num_sites - max_sites + 1))
+    return start, min(panel.num_sites, start + max_sites)
 
 
 def draw_array(

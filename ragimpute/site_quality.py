@@ -10,13 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ragimpute.copying import CopyingParameters, Window, all_states, copy_haplotypes, pack_words
+from ragimpute.copying import CopyingParameters, Window, copy_haplotypes
 from ragimpute.leave_one_out import leave_one_out
-from ragimpute.retrieval import Retriever
-from ragimpute.signatures import drawing_order, signatures_of
+from ragimpute.panel_states import states_for
+from ragimpute.signatures import drawing_order
+
+if TYPE_CHECKING:
+    from ragimpute.retrieval import Retriever
 
 #: Meaning of each number of an untyped site; all are about the minor allele's dosage of a sample.
 QUALITY_FEATURES = (
@@ -88,10 +92,10 @@ def measure_sites(
     Where the panel has one sample only, mismatches as ``parameters`` have them and the features of
     a site without any left-out sample.
     """
-    window = replace(window, core=(0, window.num_sites))
     samples, of = np.unique(haplotype_sample, return_inverse=True)
     signature = np.zeros(len(samples), np.uint64)
-    np.add.at(signature, of, signatures_of(window.haplotypes))
+    np.add.at(signature, of, window.signature)
+    window = replace(window, core=(0, window.num_sites))
     chosen = samples[drawing_order(signature, seed)[:num_samples]]
     if len(samples) < 2:
         chosen = chosen[:0]
@@ -136,12 +140,7 @@ def states_without_own(
     Callable: states of left-out haplotype i, as :func:`ragimpute.copying.copy_haplotypes` asks.
     """
     own = [np.flatnonzero(haplotype_sample == haplotype_sample[h]) for h in left_out]
-    if retriever is None:
-        num = window.typed.num_haplotypes
-        return lambda i: all_states(num, own[i])
-    exclude = np.array([[*haplotypes, -1][:2] for haplotypes in own])
-    found = retriever.states(pack_words(observed)[0], exclude)
-    return lambda i: found[i]
+    return states_for(retriever, window.typed.num_haplotypes, observed, own=own)
 
 
 def _columns(window: Window, haplotypes: np.ndarray, *, at_once: int = 4096) -> np.ndarray:

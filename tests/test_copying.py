@@ -234,7 +234,7 @@ def test_parameters_and_wrong_calls():
     assert TypedSites.pack(alleles, np.arange(3.0)).num_typed == 3
     assert all_states(4, np.array([1, -1])).tolist() == [[0, 2, 3]]
     np.testing.assert_array_equal(
-        window_of(mosaic_panel(np.random.default_rng(0), 50, 30), np.arange(50.0), [3]).num_minor(),
+        window_of(mosaic_panel(np.random.default_rng(0), 50, 30), np.arange(50.0), [3]).num_minor,
         [min(c, 30 - c) for c in
          mosaic_panel(np.random.default_rng(0), 50, 30).sum(axis=1).tolist()],
     )  # fmt: skip

@@ -11,13 +11,12 @@ import pytest
 from ragimpute import example
 from ragimpute.config import load_config
 from ragimpute.dr2_calibration import FILE, MIN_HAPLOTYPES, Dr2Calibration
-from ragimpute.dr2_fit import _by_sample, fit_dr2, leave_samples_out
+from ragimpute.dr2_fit import _score, fit_dr2, leave_samples_out
 from ragimpute.errors import ModelError
 from ragimpute.evaluate import evaluate
 from ragimpute.impute import impute
 from ragimpute.impute_target import TargetOptions
 from ragimpute.merge import merge
-from ragimpute.metrics import site_r2
 from ragimpute.model_folder import open_folder
 from ragimpute.panel import Panel
 from ragimpute.panel_part import PanelWithout
@@ -136,11 +135,13 @@ def test_samples_leave_the_panel_as_a_group(panel):
     assert rest.haplotype_sample.min() == 40
 
 
-def test_sums_over_samples_of_one_and_two_haplotypes():
-    x = np.arange(10.0).reshape(2, 5)
-    found = np.stack(list(_by_sample(x, np.array([3, 3, 4, 7, 7]))), axis=1)
-    np.testing.assert_array_equal(found, [[1, 2, 7], [11, 7, 17]])
-    assert site_r2(found, found).tolist() == pytest.approx([1, 1])
+def test_samples_of_one_and_two_haplotypes_are_scored_by_their_sums():
+    prob = np.array([[0.1, 0.9, 0.8, 0.0, 0.3], [0.2, 0.2, 0.7, 0.6, 0.4]])
+    true = np.array([[0, 1, 1, 0, 0], [1, 0, 1, 0, 1]])
+    found = _score(prob, true, np.array([3, 3, 4, 7, 7]), np.array([0.4, 0.6]))
+    sums = np.array([[1.0, 0.8, 0.3], [0.4, 0.7, 1.0]]), np.array([[1.0, 1, 0], [1, 1, 1]])
+    assert found.true == pytest.approx([np.corrcoef(sums[0][0], sums[1][0])[0, 1] ** 2])
+    assert found.maf.tolist() == [0.4]  # the other does not vary
 
 
 def test_too_few_samples_keep_the_prior(panel, plain_copying):

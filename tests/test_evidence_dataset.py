@@ -10,7 +10,7 @@ import torch
 from panel_fixtures import FlatMap, make_batch, names
 from slow_copying import mosaic_panel
 
-from ragimpute import evidence_dataset, example
+from ragimpute import evidence_dataset, example, panel_states
 from ragimpute.config import load_config
 from ragimpute.copying import all_states, copy_haplotypes
 from ragimpute.errors import PanelError
@@ -108,7 +108,7 @@ def test_most_samples_of_a_small_panel_stay(panel):
 
 
 def test_large_panels_are_searched(panel, data, monkeypatch):
-    monkeypatch.setattr(evidence_dataset, "COPY_ALL_UP_TO", 10)
+    monkeypatch.setattr(panel_states, "COPY_ALL_UP_TO", 10)
     found = make(panel)
     for a, b in zip(found.examples(0), data.examples(0), strict=True):
         # 448 slots of 468 haplotypes: nearly the same posteriors

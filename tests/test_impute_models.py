@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_correction import model_of
 
-from ragimpute import example, impute_models
+from ragimpute import example, impute_models, panel_states
 from ragimpute.checkpoint import LoadedModel, load_model, save_model
 from ragimpute.config import load_config
 from ragimpute.errors import InputError, ModelError, PanelError
@@ -83,7 +83,7 @@ def test_samples_are_imputed_by_themselves(panel, shared, untrained):
 
 @pytest.mark.parametrize("trained", [False, True])
 def test_retrieval_in_place_of_the_whole_panel(panel, shared, untrained, monkeypatch, trained):
-    monkeypatch.setattr(impute_models, "COPY_ALL_UP_TO", 100)
+    monkeypatch.setattr(panel_states, "COPY_ALL_UP_TO", 100)
     loaded = model_of(last=0.05) if trained else plain()
     made, found = imputer_of(panel, shared, loaded)
     assert made.settings["states"] == "retrieved"
