@@ -136,11 +136,11 @@ def _child(task: dict) -> None:
         _redirect(logs / "out", logs / "err")
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+        faulthandler.enable()
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * resource.getpagesize() + MEMORY_BYTES
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        faulthandler.enable()
         faulthandler.dump_traceback_later(0.9 * task["limit_s"])  # says where it hangs
         code = _call(task["words"])
         faulthandler.cancel_dump_traceback_later()
