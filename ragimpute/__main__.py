@@ -1,5 +1,5 @@
 """``python -m ragimpute``."""
 
-from ragimpute.cli import main
+from ragimpute.cli import run
 
-main()
+run()

@@ -15,12 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ragimpute import __version__
 from ragimpute.config import RunConfig, dump_config
-from ragimpute.errors import ModelError
 from ragimpute.model.bert_rag import BERTWithRAG, build
 from ragimpute.model_folder import (
     CONFIG,
@@ -28,10 +26,9 @@ from ragimpute.model_folder import (
     PROVENANCE,
     WEIGHTS,
     ModelFolder,
-    check_weights,
     input_fingerprint,
     open_folder,
-    unreadable,
+    read_tensors,
 )
 
 
@@ -132,28 +129,11 @@ def load_weights(path: Path, model: BERTWithRAG, config: RunConfig) -> None:
         If the file is damaged, of another format version, made for other evidence, or does not
         fit the config.
     """
-    check_weights(path, config)
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise unreadable(path, error) from error
     have = _named(model)
-    wrong = sorted(
-        set(have) ^ set(tensors)
-        | {n for n in set(have) & set(tensors) if have[n].shape != tensors[n].shape}
-    )
-    if wrong:
-        raise ModelError(
-            f"weights {path} do not fit their config: {len(wrong)} tensors differ, e.g. {wrong[0]}",
-            hint=f"{CONFIG} must be the one that the model was trained with",
-        )
-    bad = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
-    if bad:
-        raise ModelError(f"weights {path} hold numbers that are not finite, in {bad[0]}")
+    tensors = read_tensors(path, config, {name: tuple(value.shape) for name, value in have.items()})
     with torch.no_grad():
         for name, value in tensors.items():
-            have[name].copy_(value)
+            have[name].copy_(torch.from_numpy(value))
 
 
 def load_model(model: str | Path | ModelFolder) -> LoadedModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -41,7 +42,26 @@ def main() -> None:
     # Threads that wait must not spin: where other jobs share the cores, a training step of .65 s
     # takes 2 to 30 s otherwise. Read when the first library that uses OpenMP is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Work is shared out over threads here, not in matrix products, whose sums stay the same so.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     guarded(lambda: app(prog_name="ragimpute"))
+
+
+def run() -> None:
+    """Entry point of the program: as :func:`main`, and then the process is gone at once.
+
+    Nothing is left to do by then, but the interpreter would take .1 to .9 s to free what numba,
+    torch and the kernels hold.
+    """
+    code: object = 0
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code
+    # Anything else is a bug, and ends with its traceback as ever.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 @app.command(

@@ -110,6 +110,12 @@ def impute(
         float | None,
         typer.Option(min=1e-6, max=0.4, help="Mismatch probability; else chosen on the panel."),
     ] = None,
+    fine_tune: Annotated[
+        bool,
+        typer.Option(
+            "--fine-tune/--no-fine-tune", help="Fit the model's network to the panel first."
+        ),
+    ] = True,
     chunk_cm: Annotated[float, typer.Option(min=0.01, help="Longest window, cM.")] = 40.0,
     buffer_cm: Annotated[float, typer.Option(min=0.0, help="Buffer on each side, cM.")] = 2.0,
     reports: Annotated[
@@ -171,7 +177,8 @@ def impute(
         done = run(
             target, panel, out, index=index, model=model, genetic_map=genetic_map,
             cm_per_mb=cm_per_mb, region=parse_region(region), fields=formats, ne=ne, err=err,
-            threads=threads, seed=seed, window_cm=chunk_cm, buffer_cm=buffer_cm, device=device,
+            fine_tune=fine_tune, threads=threads, seed=seed, window_cm=chunk_cm,
+            buffer_cm=buffer_cm, device=device,
             max_memory=None if max_memory is None else parse_size(max_memory),
             resume=resume, progress=progress,
             command=command_line(without=_BY_REGION, flags=("--resume",)), target_options=taken,

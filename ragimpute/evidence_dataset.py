@@ -17,12 +17,12 @@ from torch import Tensor
 
 from ragimpute.config import RunConfig
 from ragimpute.copying import Window, copy_haplotypes
-from ragimpute.correction import split_sequences
 from ragimpute.errors import PanelError
 from ragimpute.evidence import collect_evidence, empty_tokens, pairs_in_doubt
 from ragimpute.evidence_tokens import TOKEN_UNIT
 from ragimpute.likelihood import fit_parameters
 from ragimpute.masking import MaskMixture, draw_array, draw_stretch
+from ragimpute.pair_network import split_sequences
 from ragimpute.panel import Haplotypes, Panel
 from ragimpute.panel_part import keep_haplotypes
 from ragimpute.panel_states import retriever_for, states_for

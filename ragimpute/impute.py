@@ -55,6 +55,7 @@ def impute(
     fields: Sequence[str] = ("GT", "DS", "GP"),
     ne: float | None = None,
     err: float | None = None,
+    fine_tune: bool = True,
     threads: int = 1,
     seed: int = 1,
     window_cm: float = 40.0,
@@ -87,6 +88,9 @@ def impute(
         FORMAT fields, of GT, DS, GP, HDS, AP.
     ne, err
         Effective population size and mismatch probability; None: chosen on the panel.
+    fine_tune
+        Whether a copying model's network is fitted to the panel first, see
+        :func:`ragimpute.adaptation.adapt_network`.
     threads, seed
         The output does not depend on ``threads``.
     window_cm, buffer_cm
@@ -126,9 +130,10 @@ def impute(
     options: dict[str, object] = {
         "model": str(model), "cm_per_mb": cm_per_mb, "region": str(region), "fields": list(fields),
         "ne": ne, "err": err, "seed": seed, "chunk_cm": window_cm, "buffer_cm": buffer_cm,
-        "device": device, "max_memory": max_memory, "palindromes": taken.palindromes,
-        "par": taken.par, "min_r2": extra.min_r2, "typed_only": extra.typed_only,
-        "phase": [phasing.phased_only, phasing.with_targets], "command": command,
+        "fine_tune": fine_tune, "device": device, "max_memory": max_memory,
+        "palindromes": taken.palindromes, "par": taken.par, "min_r2": extra.min_r2,
+        "typed_only": extra.typed_only, "phase": [phasing.phased_only, phasing.with_targets],
+        "command": command,
     }  # fmt: skip
     watch = Stopwatch(summary.seconds, summary.peak_mb)
     report = progress or (lambda stage, done, total: None)
@@ -157,7 +162,7 @@ def impute(
         imputers = [
             make_imputer(
                 folder, part, _within(shared.panel_index, part), index=index, ne=ne, err=err,
-                seed=seed, device=device, threads=threads,
+                seed=seed, device=device, threads=threads, fine_tune=fine_tune,
             )
             for _, _, part in parts
         ]  # fmt: skip
@@ -184,7 +189,7 @@ def impute(
                 shared, said = replace(shared, alleles=phased[0]), phased[1]
             summary.settings.update(said)
             watch.lap("phase")
-        memory = plan_memory(max_memory, uses_network=imputers[0].uses_network)
+        memory = plan_memory(max_memory, uses_torch=imputers[0].uses_torch)
         contigs = [(given.sites.contig, source.contig_length)]
         heading = Heading(given.samples, contigs, command, folder.dr2.header_lines)
         restored = [] if kept_run is None else kept_run.done

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from ragimpute.adaptation import adapt_network
 from ragimpute.copying import CopyingParameters, Window, copy_haplotypes
+from ragimpute.correction import correct, doubts, read_pairs
 from ragimpute.impute_summary import Stopwatch
 from ragimpute.likelihood import fit_parameters
 from ragimpute.model_folder import ModelFolder, open_folder
+from ragimpute.pair_network import PairNetwork, needs_torch
 from ragimpute.panel import Panel
 from ragimpute.panel_states import is_copied_whole, retriever_for, states_for
 from ragimpute.site_quality import SiteQuality, measure_sites
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
 
 # Parameters are chosen anew for every stretch of so many cM.
 _FIT_CM = 40.0
+# Typed sites of a stretch that its parameters and its network are fitted to.
+_FIT_TYPED, _TUNE_TYPED = 512, 4096
+# Panel sites that the network is fitted to: they are all imputed in two hundred haplotypes at once.
+_TUNE_SITES = 1 << 16
 _STATE_BYTES = 64 * 2**20
 _PAIRS_AT_ONCE = 1 << 18
 
@@ -36,7 +43,7 @@ class Imputer(Protocol):
         What was used, for the report.
     seconds
         Wall time by stage, within "impute".
-    uses_network
+    uses_torch
         Whether torch will be imported.
     leaves_out
         Whether typed sites can be imputed as if they were not typed (:meth:`mismatch_probs`).
@@ -44,7 +51,7 @@ class Imputer(Protocol):
 
     settings: dict[str, object]
     seconds: dict[str, float]
-    uses_network: bool
+    uses_torch: bool
     leaves_out: bool
 
     def mismatch_probs(self, num_typed: int) -> np.ndarray | None:
@@ -89,39 +96,48 @@ class Imputer(Protocol):
 
 
 class _Network:
-    """A copying model whose network is loaded in a thread, while the copying goes on.
+    """A copying model's network; where torch reads it, that is imported while the copying goes on.
 
-    Importing torch takes 1.5 s, and 1.6 s more of other start-up have passed by then; where the
-    copying takes longer than that, nothing waits for it.
+    Importing torch takes 1.5 s, and as much of other start-up may have passed by then.
     """
 
-    def __init__(self, model: ModelFolder | LoadedModel) -> None:
+    def __init__(self, model: ModelFolder | LoadedModel, *, device: str, threads: int) -> None:
         self.name, self.config, self.trained = model.name, model.config, model.trained
-        self._loaded = None if isinstance(model, ModelFolder) else model
-        self._folder = model if isinstance(model, ModelFolder) else None
-        self._loading: Future[LoadedModel] | None = None
+        self.uses_torch = self.trained and needs_torch(self.config)
+        self._model = model
+        self._device, self._threads = device, threads
+        self._ready: PairNetwork | None = None
+        self._loading: Future[PairNetwork] | None = None
 
     def start(self) -> None:
         """Begin to load, once; not at all where there are no weights."""
-        if self._folder is not None and self.trained and self._loading is None:
+        if self.uses_torch and self._loading is None:
             pool = ThreadPoolExecutor(1, thread_name_prefix="network")
-            self._loading = pool.submit(_load, self._folder)
+            self._loading = pool.submit(self._load)
             pool.shutdown(wait=False)
 
-    def loaded(self) -> LoadedModel:
-        """The model, waited for."""
-        if self._loaded is None:
-            self.start()
-            assert self._loading is not None
-            self._loaded = self._loading.result()
-        return self._loaded
+    def ready(self) -> PairNetwork:
+        """The network, waited for."""
+        if self._ready is None:
+            self._ready = self._load() if self._loading is None else self._loading.result()
+        return self._ready
+
+    def _load(self) -> PairNetwork:
+        if isinstance(self._model, ModelFolder):
+            return PairNetwork.of_folder(self._model, device=self._device, threads=self._threads)
+        return PairNetwork.of_model(self._model, device=self._device, threads=self._threads)
 
 
-def _load(folder: ModelFolder) -> LoadedModel:
-    """Import torch and read the weights."""
-    from ragimpute.checkpoint import load_model
+@dataclass(frozen=True)
+class _Fit:
+    """What was chosen for a stretch of the typed sites.
 
-    return load_model(folder)
+    ``quality`` is that of a window which holds all typed sites of the run, if it is known already.
+    """
+
+    parameters: CopyingParameters
+    network: PairNetwork | None
+    quality: SiteQuality | None = None
 
 
 class CopyingImputer:
@@ -139,6 +155,8 @@ class CopyingImputer:
     ne, err
         Effective population size and mismatch probability, or None: chosen by leaving panel
         haplotypes out, see :func:`ragimpute.likelihood.fit_parameters`.
+    fine_tune
+        Whether the network is fitted to the panel, see :mod:`ragimpute.adaptation`.
     seed, threads, device
         See :func:`ragimpute.impute.impute`.
     """
@@ -154,14 +172,15 @@ class CopyingImputer:
         seed: int,
         threads: int,
         device: str,
+        fine_tune: bool = True,
     ) -> None:
         self._panel = panel
         self._typed_index = typed_index
-        self._network = _Network(model)
+        self._network = _Network(model, device=device, threads=threads)
         self._ne, self._err = ne, err
         self._seed, self._threads = seed, threads
-        self._device = device
-        self._parameters: dict[int, CopyingParameters] = {}
+        self._fine_tune = fine_tune and model.trained
+        self._fits: dict[tuple[int, int, int], _Fit] = {}
         self._last: CopyingParameters | None = None
         whole = is_copied_whole(panel.num_haplotypes)
         self.settings: dict[str, object] = {
@@ -170,7 +189,7 @@ class CopyingImputer:
             "states": "all panel haplotypes" if whole else "retrieved",
         }
         self.seconds: dict[str, float] = {}
-        self.uses_network = model.trained
+        self.uses_torch = self._network.uses_torch
         self.leaves_out = True
 
     def mismatch_probs(self, num_typed: int) -> np.ndarray | None:
@@ -198,13 +217,13 @@ class CopyingImputer:
         )
         watch.lap("read")
         self._network.start()
-        parameters = self._parameters_at(typed_index)
-        watch.lap("fit")
+        fit = self._fit_at(typed_index, window, (left, right), watch)
+        parameters = fit.parameters
         retriever = retriever_for(window.typed.words, seed=self._seed)
         if retriever is not None:
             watch.lap("retrieve")
-        quality = None
-        if self._err is None or self._network.trained:
+        quality = fit.quality
+        if quality is None and (self._err is None or self._network.trained):
             quality = measure_sites(
                 window, self._panel.haplotype_sample, parameters,
                 retriever=retriever, seed=self._seed, threads=self._threads,
@@ -225,13 +244,14 @@ class CopyingImputer:
                 watch.lap("retrieve")
             prob = copy_haplotypes(window, part, parameters, states=states, threads=self._threads)
             watch.lap("copy")
-            if self._network.trained and quality is not None:
-                self._correct(window, part, parameters, states, quality, prob, watch)
+            if fit.network is not None and quality is not None:
+                self._correct(fit.network, window, part, parameters, states, quality, prob, watch)
             yield first, prob
             watch.skip()
 
     def _correct(
         self,
+        network: PairNetwork,
         window: Window,
         alleles: np.ndarray,
         parameters: CopyingParameters,
@@ -241,14 +261,7 @@ class CopyingImputer:
         watch: Stopwatch,
     ) -> None:
         """Let the network move the probabilities in doubt, in place."""
-        from ragimpute.evidence import collect_evidence, empty_tokens, pairs_in_doubt
-
-        start, stop = window.core
-        typed = np.zeros(prob.shape, bool)
-        inside = (window.typed_index >= start) & (window.typed_index < stop)
-        typed[:, window.typed_index[inside] - start] = (alleles[inside] >= 0).T
-        net = self._network.config.model.copying
-        pairs = pairs_in_doubt(prob, typed, doubt=net.doubt)
+        pairs = doubts(network, window, alleles, prob)
         edges = np.searchsorted(pairs[:, 0], np.arange(len(prob) + 1))
         first = 0
         while first < len(prob):
@@ -260,63 +273,95 @@ class CopyingImputer:
             def states_here(i: int, first: int = first) -> np.ndarray:
                 return states(first + i)
 
-            tokens = empty_tokens(len(here), net.num_set_tokens) if net.num_set_tokens else None
-            evidence = collect_evidence(
-                window, alleles[:, first:last], parameters, here,
-                states=states_here, quality=quality.features, tokens=tokens,
-                threads=self._threads,
+            evidence, tokens = read_pairs(
+                network, window, alleles[:, first:last], parameters, here,
+                states=states_here, quality=quality.features,
             )  # fmt: skip
             watch.lap("evidence")
-            loaded = self._network.loaded()
-            from ragimpute.correction import correct  # torch is there by now
-
-            watch.lap("load")
-            correct(
-                loaded, window, here, evidence, prob[first:last], tokens=tokens,
-                device=self._device, threads=self._threads,
-            )  # fmt: skip
+            correct(network, window, here, evidence, prob[first:last], tokens=tokens)
             watch.lap("network")
             first = last
 
-    def _parameters_at(self, typed_index: np.ndarray) -> CopyingParameters:
-        """The parameters for a window, chosen once for each stretch of the typed sites."""
-        num = self._panel.num_haplotypes
-        if self._ne is not None and self._err is not None:
-            return self._note(0, CopyingParameters.from_ne(self._ne, self._err, num))
+    def _fit_at(
+        self,
+        typed_index: np.ndarray,
+        window: Window,
+        sites: tuple[int, int],
+        watch: Stopwatch,
+    ) -> _Fit:
+        """Parameters and network for a window, fitted once for each stretch of the typed sites."""
         every = self._typed_index
         cm = self._panel.position_cm[every]
         stretches = max(1, round((cm[-1] - cm[0]) / _FIT_CM))
         edges = np.linspace(cm[0], cm[-1], stretches + 1)
         middle = self._panel.position_cm[typed_index[len(typed_index) // 2]]
         stretch = int(np.clip(np.searchsorted(edges, middle, side="right") - 1, 0, stretches - 1))
-        if stretch not in self._parameters:
+        # The sites of a run's only window are measured once; windows of many, one by one. Several
+        # may hold all typed sites: each is then fitted by itself, whichever of them comes first.
+        tunes = self._network.trained and self._fine_tune
+        alone = (
+            tunes
+            and len(typed_index) == len(every) <= _TUNE_TYPED
+            and window.num_sites <= _TUNE_SITES
+        )
+        key = (stretch, *(sites if alone else (-1, -1)))
+        if key not in self._fits:
             inside = every[(cm >= edges[stretch]) & (cm <= edges[stretch + 1])]
-            centre = max(0, (len(inside) - 512) // 2)
-            inside = inside[centre : centre + 512]
-            low, high = int(inside[0]), int(inside[-1]) + 1
-            window = Window.build(
-                self._panel.haplotypes(low, high),
-                self._panel.position_cm[low:high],
-                inside - low,
-            )
-            fitted = fit_parameters(
-                window, self._panel.haplotype_sample, seed=self._seed, threads=self._threads
-            )
-            if self._ne is not None:
-                fitted = CopyingParameters.from_ne(self._ne, fitted.mismatch_prob, num)
-            if self._err is not None:
-                fitted = CopyingParameters(fitted.switch_rate, self._err)
-            self._note(stretch, fitted)
-        return self._parameters[stretch]
+            parameters = self._parameters_of(_centre(inside, _FIT_TYPED))
+            watch.lap("fit")
+            network, quality = None, None
+            if self._network.trained:
+                network = self._network.ready()
+                watch.lap("load")
+            if network is not None and tunes:
+                network, quality = adapt_network(
+                    network, window if alone else self._window_of(_to_tune(inside)),
+                    self._panel.haplotype_sample, parameters,
+                    seed=self._seed, threads=self._threads,
+                )  # fmt: skip
+                quality = quality if alone else None
+                watch.lap("fine-tune")
+            self._fits[key] = _Fit(parameters, network, quality)
+            num = self._panel.num_haplotypes
+            of_stretch = {k[0]: self._fits[k].parameters for k in sorted(self._fits)}
+            known = list(of_stretch.values())
+            self.settings["ne"] = ", ".join(f"{p.ne(num):.3g}" for p in known)
+            self.settings["err"] = ", ".join(f"{p.mismatch_prob:.2g}" for p in known)
+        return self._fits[key]
 
-    def _note(self, stretch: int, parameters: CopyingParameters) -> CopyingParameters:
-        """Keep and report the parameters of a stretch."""
-        self._parameters[stretch] = parameters
+    def _parameters_of(self, typed_index: np.ndarray) -> CopyingParameters:
+        """Copying's parameters from a part of the typed sites, where they were not given."""
         num = self._panel.num_haplotypes
-        known = [self._parameters[key] for key in sorted(self._parameters)]
-        self.settings["ne"] = ", ".join(f"{p.ne(num):.3g}" for p in known)
-        self.settings["err"] = ", ".join(f"{p.mismatch_prob:.2g}" for p in known)
-        return parameters
+        if self._ne is not None and self._err is not None:
+            return CopyingParameters.from_ne(self._ne, self._err, num)
+        fitted = fit_parameters(
+            self._window_of(typed_index), self._panel.haplotype_sample,
+            seed=self._seed, threads=self._threads,
+        )  # fmt: skip
+        if self._ne is not None:
+            return CopyingParameters.from_ne(self._ne, fitted.mismatch_prob, num)
+        if self._err is not None:
+            return CopyingParameters(fitted.switch_rate, self._err)
+        return fitted
+
+    def _window_of(self, typed_index: np.ndarray) -> Window:
+        """The panel from the first of some typed sites to the last."""
+        low, high = int(typed_index[0]), int(typed_index[-1]) + 1
+        return Window.build(
+            self._panel.haplotypes(low, high), self._panel.position_cm[low:high], typed_index - low
+        )
+
+
+def _centre(typed_index: np.ndarray, most: int) -> np.ndarray:
+    """Those in the middle, where there are more."""
+    first = max(0, (len(typed_index) - most) // 2)
+    return typed_index[first : first + most]
+
+
+def _to_tune(typed_index: np.ndarray) -> np.ndarray:
+    """Those in the middle that the network is fitted to."""
+    centre = _centre(typed_index, _TUNE_TYPED)
+    return centre[np.abs(centre - centre[len(centre) // 2]) <= _TUNE_SITES // 2]
 
 
 def make_imputer(
@@ -330,6 +375,7 @@ def make_imputer(
     seed: int,
     device: str,
     threads: int,
+    fine_tune: bool = True,
 ) -> Imputer:
     """Load a model, check that it and the index fit the panel, and make its imputer.
 
@@ -340,7 +386,7 @@ def make_imputer(
     """
     folder = model if isinstance(model, ModelFolder) else open_folder(model)
     if device not in ("auto", "cpu"):
-        from ragimpute.correction import choose_device
+        from ragimpute.devices import choose_device
 
         choose_device(device)
     found = None
@@ -350,8 +396,9 @@ def make_imputer(
         found = WindowIndex.open(index, panel)
     if folder.is_copying:
         return CopyingImputer(
-            panel, typed_index, folder, ne=ne, err=err, seed=seed, threads=threads, device=device
-        )
+            panel, typed_index, folder, ne=ne, err=err, seed=seed, threads=threads, device=device,
+            fine_tune=fine_tune,
+        )  # fmt: skip
     from ragimpute.checkpoint import load_model
     from ragimpute.token_imputer import TokenImputer
 

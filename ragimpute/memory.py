@@ -94,14 +94,14 @@ class MemoryPlan:
     tile_bytes: int
 
 
-def plan_memory(max_memory: int | None, *, uses_network: bool) -> MemoryPlan:
+def plan_memory(max_memory: int | None, *, uses_torch: bool) -> MemoryPlan:
     """Share out what a run may use.
 
     Parameters
     ----------
     max_memory
         Bytes that the process may use; None: what is free.
-    uses_network
+    uses_torch
         Whether torch will be needed, and so its memory must be left.
 
     Raises
@@ -110,7 +110,7 @@ def plan_memory(max_memory: int | None, *, uses_network: bool) -> MemoryPlan:
         If ``max_memory`` is less than what the program itself needs.
     """
     held = resident_bytes()
-    if uses_network and "torch" not in sys.modules:
+    if uses_torch and "torch" not in sys.modules:
         held += _TORCH_BYTES
     total = min(ENOUGH_BYTES, held + free_bytes()) if max_memory is None else max_memory
     work = total - held

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from ragimpute import __version__
@@ -125,6 +126,45 @@ def check_weights(path: Path, config: RunConfig) -> None:
                 f"{key} {about.get(key)}; this is {__version__}, which needs {want}",
                 hint="train the model again with this version",
             )
+
+
+def read_tensors(
+    path: Path, config: RunConfig, shapes: dict[str, tuple[int, ...]]
+) -> dict[str, np.ndarray]:
+    """Read weights, and check them.
+
+    Parameters
+    ----------
+    path, config
+        The file, and what it must have been made for.
+    shapes
+        Of the tensors that there must be, by name.
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged, of another format version, made for other evidence, or does not
+        fit the config.
+    """
+    check_weights(path, config)
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+    wrong = sorted(
+        set(shapes) ^ set(tensors)
+        | {n for n in set(shapes) & set(tensors) if shapes[n] != tensors[n].shape}
+    )
+    if wrong:
+        raise ModelError(
+            f"weights {path} do not fit their config: {len(wrong)} tensors differ, e.g. {wrong[0]}",
+            hint=f"{CONFIG} must be the one that the model was trained with",
+        )
+    bad = [name for name, value in tensors.items() if not np.isfinite(value).all()]
+    if bad:
+        raise ModelError(f"weights {path} hold numbers that are not finite, in {bad[0]}")
+    return tensors
 
 
 def unreadable(path: Path, error: Exception) -> ModelError:

@@ -1,4 +1,4 @@
-"""A stretch of a panel in which some haplotypes do not exist, as a panel of those that do."""
+"""Some of a panel's haplotypes: their alleles, and panels in which the others do not exist."""
 
 from __future__ import annotations
 
@@ -41,6 +41,33 @@ def keep_haplotypes(haplotypes: Haplotypes, kept: np.ndarray) -> Haplotypes:
         haplotypes.row,
         np.concatenate(blocks),
     )
+
+
+def haplotype_columns(haplotypes: Haplotypes, index: np.ndarray) -> np.ndarray:
+    """Alleles of some haplotypes, without those of all others.
+
+    Parameters
+    ----------
+    haplotypes
+        m sites of a panel.
+    index
+        Shape (k,), int: distinct haplotype ids.
+
+    Returns
+    -------
+    Shape (k, m), int8: 0 REF, 1 ALT.
+    """
+    minor = np.zeros((len(index), len(haplotypes)), np.int8)
+    is_row = haplotypes.row >= 0
+    words = haplotypes.bits[np.ix_(haplotypes.row[is_row], index // 64)]
+    shift = (index % 64).astype(np.uint64)
+    minor[:, is_row] = ((words >> shift) & np.uint64(1)).T.astype(np.int8)
+    place = np.full(haplotypes.num_haplotypes, -1, np.int64)
+    place[index] = np.arange(len(index))
+    at = place[haplotypes.carriers]
+    site = np.repeat(np.arange(len(haplotypes)), np.diff(haplotypes.offsets))
+    minor[at[at >= 0], site[at >= 0]] = 1
+    return minor ^ ~haplotypes.alt_is_minor
 
 
 class PanelPart(Panel):

@@ -16,6 +16,7 @@ import numpy as np
 
 from ragimpute.copying import CopyingParameters, Window, copy_haplotypes
 from ragimpute.leave_one_out import leave_one_out
+from ragimpute.panel_part import haplotype_columns
 from ragimpute.panel_states import states_for
 from ragimpute.signatures import drawing_order
 
@@ -33,6 +34,8 @@ QUALITY_FEATURES = (
 # Samples that are left out; more make rare sites' figures steadier, and take longer.
 NUM_LEFT_OUT = 100
 _SAMPLES_AT_ONCE = 32
+# So few that what is made of their probabilities stays in the cache.
+_SITES_AT_ONCE = 2048
 # A site's own mismatches count against so many haplotypes that mismatch as all sites do.
 _PRIOR_HAPLOTYPES = 50
 _LEAST_MISMATCH, _MOST_MISMATCH = 1e-4, 0.3
@@ -106,7 +109,7 @@ def measure_sites(
     for first in range(0, len(starts), _SAMPLES_AT_ONCE):
         edges = np.append(starts, len(left_out))[first : first + _SAMPLES_AT_ONCE + 1]
         here = left_out[edges[0] : edges[-1]]
-        alleles = _columns(window, here)
+        alleles = haplotype_columns(window.haplotypes, here).T
         observed = np.ascontiguousarray(alleles[window.typed_index])
         states = states_without_own(window, haplotype_sample, here, observed, retriever)
         prob = copy_haplotypes(window, observed, parameters, states=states, threads=threads).T
@@ -143,15 +146,6 @@ def states_without_own(
     return states_for(retriever, window.typed.num_haplotypes, observed, own=own)
 
 
-def _columns(window: Window, haplotypes: np.ndarray, *, at_once: int = 4096) -> np.ndarray:
-    """Alleles of some haplotypes at all sites, shape (M, n), int8."""
-    blocks = [
-        window.haplotypes.alleles(slice(first, first + at_once))[:, haplotypes]
-        for first in range(0, window.num_sites, at_once)
-    ]
-    return np.concatenate(blocks)
-
-
 class _Sums:
     """Sums over samples at each site, of which the features are made."""
 
@@ -164,13 +158,16 @@ class _Sums:
 
     def add(self, prob: np.ndarray, alleles: np.ndarray, starts: np.ndarray) -> None:
         """Add P(ALT) and alleles, both (M, n); samples begin at the columns ``starts``."""
-        p = np.where(self._minor, prob, 1 - prob)
-        y = (alleles == self._minor).astype(np.float32)
-        imputed = np.add.reduceat(p, starts, axis=1)
-        true = np.add.reduceat(y, starts, axis=1)
-        parts = (imputed, true, imputed * imputed, true * true, imputed * true, p * (1 - p))
-        for total, part in zip(self._sums, parts, strict=True):
-            total += part.sum(axis=1)
+        for first in range(0, len(prob), _SITES_AT_ONCE):
+            here = slice(first, first + _SITES_AT_ONCE)
+            minor = self._minor[here]
+            p = np.where(minor, prob[here], 1 - prob[here])
+            y = (alleles[here] == minor).astype(np.float32)
+            imputed = np.add.reduceat(p, starts, axis=1)
+            true = np.add.reduceat(y, starts, axis=1)
+            parts = (imputed, true, imputed * imputed, true * true, imputed * true, p * (1 - p))
+            for total, part in zip(self._sums, parts, strict=True):
+                total[here] += part.sum(axis=1)
         self._num_samples += len(starts)
         self._num_haplotypes += prob.shape[1]
 

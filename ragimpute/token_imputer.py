@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ragimpute.checkpoint import LoadedModel
-from ragimpute.correction import choose_device, one_thread_each
+from ragimpute.devices import choose_device, one_thread_each
 from ragimpute.impute_summary import Stopwatch
 from ragimpute.index import WindowIndex
 from ragimpute.model.bert_rag import ReferenceTable
@@ -72,7 +72,7 @@ class TokenImputer:
             "device": str(self._device),
         }
         self.seconds: dict[str, float] = {}
-        self.uses_network = True
+        self.uses_torch = True
         self.leaves_out = False
 
     def mismatch_probs(self, num_typed: int) -> np.ndarray | None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ragimpute.model.embedding import MASK, PAD
 from ragimpute.panel import Haplotypes, Panel
+from ragimpute.panel_part import haplotype_columns
 
 # Windows that were read are kept up to this size, so that a batch does not read each one anew.
 _CACHE_BYTES = 256 * 2**20
@@ -42,33 +43,6 @@ def cut_windows_to(windows: np.ndarray, max_sites: int) -> tuple[np.ndarray, np.
         parts.append(np.stack([edges[:-1], edges[1:]], axis=1))
         of.append(np.full(len(edges) - 1, w))
     return np.concatenate(parts), np.concatenate(of)
-
-
-def haplotype_columns(haplotypes: Haplotypes, index: np.ndarray) -> np.ndarray:
-    """Alleles of some haplotypes, without those of all others.
-
-    Parameters
-    ----------
-    haplotypes
-        m sites of a panel.
-    index
-        Shape (k,), int: distinct haplotype ids.
-
-    Returns
-    -------
-    Shape (k, m), int8: 0 REF, 1 ALT.
-    """
-    minor = np.zeros((len(index), len(haplotypes)), np.int8)
-    is_row = haplotypes.row >= 0
-    words = haplotypes.bits[np.ix_(haplotypes.row[is_row], index // 64)]
-    shift = (index % 64).astype(np.uint64)
-    minor[:, is_row] = ((words >> shift) & np.uint64(1)).T.astype(np.int8)
-    place = np.full(haplotypes.num_haplotypes, -1, np.int64)
-    place[index] = np.arange(len(index))
-    at = place[haplotypes.carriers]
-    site = np.repeat(np.arange(len(haplotypes)), np.diff(haplotypes.offsets))
-    minor[at[at >= 0], site[at >= 0]] = 1
-    return minor ^ ~haplotypes.alt_is_minor
 
 
 @dataclass(frozen=True)

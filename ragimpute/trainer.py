@@ -20,8 +20,8 @@ from torch import Tensor
 
 from ragimpute.checkpoint import load_model, load_weights, save_model, versions, write_text
 from ragimpute.config import RunConfig, dump_config, models_dir
-from ragimpute.correction import choose_device
 from ragimpute.dataset import TokenBatches, split_samples
+from ragimpute.devices import choose_device
 from ragimpute.dr2_calibration import FILE as DR2
 from ragimpute.dr2_calibration import Dr2Calibration
 from ragimpute.dr2_fit import fit_dr2

@@ -6,6 +6,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -240,3 +242,61 @@ def test_log_level(command, here):
     assert err.startswith("WARNING: contig 20 of the panel is chr20")
     code, _, err = command("--log-level", "error", *PLAIN, *area)
     assert (code, err) == (0, "")
+
+
+def test_the_network_is_as_shipped_where_asked_for(command, here):
+    area = ("-r", "20:2000000-2050000", "--ne", "1e5", "--err", "1e-3")
+    found = []
+    for words in ((), ("--fine-tune",), ("--no-fine-tune",)):
+        code, _, err = command(*IMPUTE, *area, *words)
+        assert (code, err) == (0, "")
+        found.append(read_imputed(here / OUT).dosage)
+    np.testing.assert_array_equal(found[0], found[1])
+    off = np.abs(found[2] - found[0])
+    assert off.max() > 1e-3  # of what is written
+    assert off.mean() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("info", "panel.h5"), 0, "250 (HG00096"),
+        (("info", "nothing.h5"), 1, "Error: "),
+        (("info", "--nothing"), 2, "Usage: ragimpute info"),
+    ],
+)
+def test_the_installed_program_ends_with_a_code(inputs, words, code, said):
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ragimpute"), *words],
+        cwd=inputs, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    assert said in (done.stderr if code else done.stdout)  # all of it comes through a pipe
+    assert (done.stdout == "") == bool(code)
+    assert "Traceback" not in done.stderr
+
+
+def test_the_program_ends_without_cleaning_up(monkeypatch, capsys):
+    """Its exit code is that of the command, whatever way the command ends."""
+    left = []
+    monkeypatch.setattr(os, "_exit", left.append)
+    for end in (None, 0, 1, 2, 143, "a word"):
+
+        def main(end=end):
+            print("said", end=" ")
+            raise SystemExit(end)
+
+        monkeypatch.setattr(cli, "main", main)
+        cli.run()
+    monkeypatch.setattr(cli, "main", lambda: None)
+    cli.run()
+    assert left == [0, 0, 1, 2, 143, 1, 0]
+    assert capsys.readouterr().out == "said " * 6
+
+    def fail():
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(cli, "main", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli.run()
+    assert len(left) == 7

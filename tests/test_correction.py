@@ -7,17 +7,17 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from slow_copying import mosaic_panel, window_of
 
-from ragimpute import correction
 from ragimpute.checkpoint import LoadedModel
 from ragimpute.config import load_config
-from ragimpute.correction import choose_device, correct, split_sequences
-from ragimpute.errors import InputError
+from ragimpute.copying import CopyingParameters, all_states
+from ragimpute.correction import correct, doubts, read_pairs
 from ragimpute.evidence import NUM_FEATURES, empty_tokens
+from ragimpute.evidence_tokens import TOKEN_FEATURES
 from ragimpute.model.bert_rag import build
+from ragimpute.pair_network import PairNetwork
+from ragimpute.site_quality import QUALITY_FEATURES
 
 
 def model_of(name="default", seed=1, *, last=0.3, overrides=()):
@@ -29,6 +29,11 @@ def model_of(name="default", seed=1, *, last=0.3, overrides=()):
         torch.nn.init.normal_(model.residual.last.weight, std=last)
         torch.nn.init.normal_(model.residual.last.bias, std=last)
     return LoadedModel(name, config, model, trained=True)
+
+
+def network_of(*args, **options):
+    """The network of such a model."""
+    return PairNetwork.of_model(model_of(*args, **options))
 
 
 def in_context(name):
@@ -60,31 +65,12 @@ def logit(p):
     return np.log(p) - np.log1p(-p)
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.lists(st.integers(0, 9), max_size=60), st.integers(1, 20))
-def test_sequences_hold_each_pair_once(haplotypes, max_length):
-    haplotype = np.sort(np.array(haplotypes, dtype=np.int64))
-    index = split_sequences(haplotype, max_length)
-    assert index.shape[1] <= max_length
-    there = [row[row >= 0] for row in index]
-    assert np.concatenate([[], *there]).tolist() == list(range(len(haplotype)))
-    lengths: dict[int, list[int]] = {}
-    for row, kept in zip(index, there, strict=True):
-        assert len(kept) > 0
-        assert (row[: len(kept)] >= 0).all()
-        assert len(set(haplotype[kept])) == 1
-        lengths.setdefault(haplotype[kept[0]], []).append(len(kept))
-    for pieces in lengths.values():  # as few as can be, and equally long
-        assert max(pieces) - min(pieces) <= 1
-        assert len(pieces) == -(-sum(pieces) // max_length)
-
-
 @pytest.mark.parametrize("name", ["default", "context"])
 def test_an_untrained_model_is_li_stephens_bit_for_bit(name):
     window, pairs, evidence, prob = case(1)
     after = prob.copy()
     correct(
-        model_of(name, last=0.0, overrides=in_context(name)),
+        network_of(name, last=0.0, overrides=in_context(name)),
         window,
         pairs,
         evidence,
@@ -99,7 +85,7 @@ def test_a_residual_moves_the_logit_of_the_minor_allele():
     torch.nn.init.constant_(loaded.model.residual.last.bias, 0.7)
     window, pairs, evidence, prob = case(2)
     after = prob.copy()
-    correct(loaded, window, pairs, evidence, after)
+    correct(PairNetwork.of_model(loaded), window, pairs, evidence, after)
     minor = window.haplotypes.alt_is_minor
     assert 0 < minor[pairs[:, 1]].mean() < 1
     for h, u in pairs:
@@ -112,7 +98,7 @@ def test_pairs_not_in_doubt_stay(name):
     window, pairs, evidence, prob = case(3)
     after = prob.copy()
     correct(
-        model_of(name, overrides=in_context(name)),
+        network_of(name, overrides=in_context(name)),
         window,
         pairs,
         evidence,
@@ -131,7 +117,7 @@ def test_sites_are_those_of_the_core():
     window, pairs, evidence, prob = case(4, core=(7, 25))
     assert prob.shape[1] == 18
     after = prob.copy()
-    correct(loaded, window, pairs, evidence, after)
+    correct(PairNetwork.of_model(loaded), window, pairs, evidence, after)
     up = after > prob
     for h, u in pairs:
         assert up[h, u] == window.haplotypes.alt_is_minor[7 + u]
@@ -143,9 +129,10 @@ def test_rows_at_once_do_not_matter(name, monkeypatch):
     window, pairs, evidence, prob = case(5)
     whole, parts = prob.copy(), prob.copy()
     tokens = tokens_of(pairs)
-    correct(loaded, window, pairs, evidence, whole, tokens=tokens)
-    monkeypatch.setattr(correction, "_ROWS_AT_ONCE", 7)
-    correct(loaded, window, pairs, evidence, parts, tokens=tokens)
+    correct(PairNetwork.of_model(loaded), window, pairs, evidence, whole, tokens=tokens)
+    monkeypatch.setattr("ragimpute.pair_network._ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("ragimpute.site_net.ROWS_AT_ONCE", 7)
+    correct(PairNetwork.of_model(loaded), window, pairs, evidence, parts, tokens=tokens)
     np.testing.assert_allclose(parts, whole, atol=1e-6)
 
 
@@ -156,7 +143,7 @@ def test_sites_in_doubt_of_one_haplotype_see_each_other(max_context):
     window, pairs, evidence, prob = case(6)
     after = prob.copy()
     tokens = tokens_of(pairs)
-    correct(loaded, window, pairs, evidence, after, tokens=tokens)
+    correct(PairNetwork.of_model(loaded), window, pairs, evidence, after, tokens=tokens)
     residual = loaded.model.residual
     minor = window.haplotypes.alt_is_minor
     for h in range(len(prob)):
@@ -183,7 +170,7 @@ def test_probabilities_stay_within_limits(bias):
     window, pairs, evidence, prob = case(7)
     prob[pairs[0, 0], pairs[0, 1]] = 0.0
     prob[pairs[1, 0], pairs[1, 1]] = 1.0
-    correct(loaded, window, pairs, evidence, prob)
+    correct(PairNetwork.of_model(loaded), window, pairs, evidence, prob)
     assert np.isfinite(prob).all()
     assert prob.min() >= 0
     assert prob.max() <= 1
@@ -195,7 +182,7 @@ def test_no_pair_in_doubt():
     nothing = np.zeros((0, 2), np.int64), np.zeros((0, NUM_FEATURES), np.float32)
     for name in ("default", "context"):
         correct(
-            model_of(name, overrides=in_context(name)),
+            network_of(name, overrides=in_context(name)),
             window,
             *nothing,
             prob,
@@ -208,34 +195,45 @@ def test_states_that_are_read_count():
     loaded = model_of("context")
     window, pairs, evidence, prob = case(10)
     one, two = prob.copy(), prob.copy()
-    correct(loaded, window, pairs, evidence, one, tokens=tokens_of(pairs, 1))
-    correct(loaded, window, pairs, evidence, two, tokens=tokens_of(pairs, 2))
+    correct(PairNetwork.of_model(loaded), window, pairs, evidence, one, tokens=tokens_of(pairs, 1))
+    correct(PairNetwork.of_model(loaded), window, pairs, evidence, two, tokens=tokens_of(pairs, 2))
     at = pairs[:, 0], pairs[:, 1]
     assert (one[at] != two[at]).mean() > 0.95
     with pytest.raises(ValueError, match="needs tokens"):
-        correct(loaded, window, pairs, evidence, prob)
+        correct(PairNetwork.of_model(loaded), window, pairs, evidence, prob)
 
 
-def test_a_token_model_has_nothing_to_add():
-    window, pairs, evidence, prob = case(9)
-    with pytest.raises(ValueError, match="no residual"):
-        correct(model_of("v10-small"), window, pairs, evidence, prob)
+def test_typed_alleles_are_in_no_doubt():
+    window, _, _, prob = case(11, core=(2, 25))
+    typed = [1, 18]  # sites 3 and 20, from the core's first; site 30 lies beyond it
+    alleles = np.zeros((3, len(prob)), np.int8)
+    alleles[1, 2] = -1  # site 20 of one haplotype was not observed
+    prob[:] = 0.5
+    prob[0, 4], prob[1, 5], prob[2, 6] = 0.019, 0.981, 0.021
+    network = network_of(overrides=("model.copying.doubt=0.02",))
+    expected = np.ones(prob.shape, bool)
+    expected[:, typed] = False
+    expected[2, 18] = True
+    expected[0, 4] = expected[1, 5] = False
+    found = doubts(network, window, alleles, prob)
+    np.testing.assert_array_equal(found, np.argwhere(expected))
 
 
-def test_devices(monkeypatch):
-    assert choose_device("cpu") == torch.device("cpu")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert choose_device("auto") == torch.device("cpu")
-    with pytest.raises(InputError, match="sees 0 CUDA devices") as caught:
-        choose_device("cuda")
-    assert "--device cpu" in caught.value.hint
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert choose_device("auto") == torch.device("cuda")
-    assert choose_device("cuda:0") == torch.device("cuda:0")
-    with pytest.raises(InputError, match="sees 1 CUDA devices"):
-        choose_device("cuda:1")
-    for name in ("gpu", "meta", ""):
-        with pytest.raises(InputError, match="there is no device"):
-            choose_device(name)
+def test_states_are_read_where_the_network_asks_for_them():
+    window, pairs, _, _ = case(12)
+    alleles = np.zeros((3, 5), np.int8)
+    states = all_states(24)
+    quality = np.random.default_rng(1).normal(size=(40, len(QUALITY_FEATURES)))
+    options = {"states": lambda i: states, "quality": quality.astype(np.float32)}
+    parameters = CopyingParameters(5, 3e-3)
+    evidence, tokens = read_pairs(
+        network_of("context"), window, alleles, parameters, pairs, **options
+    )
+    assert tokens.shape == (len(pairs), 16, len(TOKEN_FEATURES))
+    assert (tokens != 0).mean() > 0.1
+    alone, nothing = read_pairs(network_of(), window, alleles, parameters, pairs, **options)
+    assert nothing is None
+    np.testing.assert_array_equal(alone, evidence)
+    np.testing.assert_array_equal(
+        alone[:, -len(QUALITY_FEATURES) :], options["quality"][pairs[:, 1]]
+    )

@@ -171,3 +171,81 @@ def test_models_that_cannot_be_used(panel, panel_h5, shared, tmp_path):
     trained = model_of()
     save_model(tmp_path / "model", trained.model, trained.config, {})
     assert make(tmp_path / "model").settings["correction"] == "network"
+
+
+def test_the_network_is_fitted_to_the_panel_unless_told_otherwise(panel, shared, monkeypatch):
+    tuned, with_tuning = imputer_of(panel, shared)
+    assert tuned.seconds["fine-tune"] > 0
+    shipped, without = imputer_of(panel, shared, fine_tune=False)
+    assert "fine-tune" not in shipped.seconds
+    moved = np.abs(with_tuning - without)
+    assert 1e-5 < moved.mean() < 0.01
+    asked = []
+
+    def as_it_came(network, window, *args, **options):
+        asked.append(window)
+        return network, None
+
+    monkeypatch.setattr(impute_models, "adapt_network", as_it_came)
+    np.testing.assert_array_equal(imputer_of(panel, shared)[1], without)
+    assert len(asked) == 1
+    imputer_of(panel, shared, fine_tune=False)
+    imputer_of(panel, shared, plain())  # there is nothing to fit
+    assert len(asked) == 1
+
+
+def test_a_stretch_is_fitted_once(panel, shared, monkeypatch):
+    """Windows of one stretch share a network; what holds all typed sites is fitted as it is."""
+    asked = []
+
+    def as_it_came(network, window, *args, **options):
+        asked.append(window.num_sites)
+        return network, None
+
+    def window_at(made, left, right, typed):
+        alleles = np.zeros((len(typed), 1), dtype=np.int8)
+        return gathered(made, left, right, (1_000, 1_050), typed, alleles, np.array([0]))
+
+    monkeypatch.setattr(impute_models, "adapt_network", as_it_came)
+    options = {"seed": 1, "threads": 1, "device": "cpu", **FIXED}
+    every = shared.panel_index
+    made = CopyingImputer(panel, every, load_model("default"), **options)
+    for left, right in ((0, 1_500), (900, 2_000)):
+        window_at(made, left, right, every[(every >= left) & (every < right)])
+    assert asked == [every[-1] + 1 - every[0]]
+    assert made.settings["ne"] == "1e+05"
+    # No more of a panel's sites than memory is sure to be there for.
+    asked.clear()
+    monkeypatch.setattr(impute_models, "_TUNE_SITES", 800)
+    window_at(CopyingImputer(panel, every, load_model("default"), **options), 0, 2_000, every[:99])
+    assert len(asked) == 1
+    assert 600 < asked[0] <= 801
+    monkeypatch.undo()
+    monkeypatch.setattr(impute_models, "adapt_network", as_it_came)
+    # Windows that differ, and hold all that is typed, must not share what was measured of sites.
+    asked.clear()
+    few = every[(every >= 900) & (every < 1_500)]
+    made = CopyingImputer(panel, few, load_model("default"), **options)
+    first = window_at(made, 0, 1_500, few)
+    alone = window_at(CopyingImputer(panel, few, load_model("default"), **options), 900, 2_000, few)
+    np.testing.assert_array_equal(window_at(made, 900, 2_000, few), alone)
+    np.testing.assert_array_equal(window_at(made, 0, 1_500, few), first)
+    assert asked == [1_500, 1_100, 1_100]
+    assert made.settings["ne"] == "1e+05"
+
+
+def test_quality_is_that_of_the_windows_own_sites(panel, shared):
+    """Two windows that hold all typed sites, and begin elsewhere: as if each came by itself."""
+    typed = shared.panel_index[(shared.panel_index >= 900) & (shared.panel_index < 1_500)]
+    first = np.searchsorted(shared.panel_index, typed[0])
+    alleles = np.ascontiguousarray(shared.alleles[first : first + len(typed), :3].reshape(-1, 6))
+    options = {"seed": 1, "threads": 1, "device": "cpu", **FIXED}
+    bounds = ((0, 1_500, (900, 1_200)), (900, 2_000, (1_200, 1_500)))
+
+    def imputed(made, left, right, core):
+        return gathered(made, left, right, core, typed, alleles, np.repeat(np.arange(3), 2))
+
+    both = CopyingImputer(panel, typed, load_model("default"), **options)
+    for window in bounds:
+        by_itself = CopyingImputer(panel, typed, load_model("default"), **options)
+        np.testing.assert_array_equal(imputed(both, *window), imputed(by_itself, *window))

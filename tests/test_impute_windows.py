@@ -101,7 +101,7 @@ def test_batches_tiles_and_the_disk_leave_the_output_unchanged(
 
 def test_less_memory_makes_shorter_windows(panel_h5):
     with Panel.open(panel_h5) as panel:
-        plan = plan_memory(None, uses_network=False)
+        plan = plan_memory(None, uses_torch=False)
         sites = [
             max_window_sites(panel, replace(plan, window_bytes=size), 600)
             for size in (2**17, 2**21, 2**23)

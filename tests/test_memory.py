@@ -44,24 +44,24 @@ def test_what_is_no_size(text):
 
 def test_shares_are_within_the_whole(monkeypatch):
     monkeypatch.setattr(memory, "resident_bytes", lambda: 100 * MIB)
-    plan = plan_memory(600 * MIB, uses_network=False)
+    plan = plan_memory(600 * MIB, uses_torch=False)
     shares = plan.window_bytes + plan.batch_bytes + plan.spool_bytes + plan.tile_bytes
     assert plan.max_bytes == 600 * MIB
     assert 250 * MIB < shares < 500 * MIB
     monkeypatch.setattr(memory, "free_bytes", lambda: 10**15)
-    assert plan_memory(None, uses_network=False).max_bytes == 2**30
+    assert plan_memory(None, uses_torch=False).max_bytes == 2**30
     monkeypatch.setattr(memory, "free_bytes", lambda: 200 * MIB)
-    assert plan_memory(None, uses_network=False).max_bytes == 300 * MIB
+    assert plan_memory(None, uses_torch=False).max_bytes == 300 * MIB
     monkeypatch.setattr(memory, "free_bytes", lambda: 0)
-    assert plan_memory(None, uses_network=False).window_bytes == 24 * MIB  # goes on with the least
+    assert plan_memory(None, uses_torch=False).window_bytes == 24 * MIB  # goes on with the least
 
 
 def test_too_little_memory_is_said_at_once(monkeypatch):
     monkeypatch.setattr(memory, "resident_bytes", lambda: 100 * MIB)
     with pytest.raises(InputError, match=r"--max-memory 140M .* alone need 100M") as caught:
-        plan_memory(140 * MIB, uses_network=False)
+        plan_memory(140 * MIB, uses_torch=False)
     assert caught.value.hint == "give it 148M or more"
-    assert plan_memory(148 * MIB, uses_network=False).window_bytes == 24 * MIB
+    assert plan_memory(148 * MIB, uses_torch=False).window_bytes == 24 * MIB
 
 
 def test_what_the_system_says():

@@ -12,7 +12,8 @@ from panel_fixtures import FlatMap, make_batch, names, random_alleles
 from ragimpute import token_windows
 from ragimpute.model.embedding import MASK, PAD
 from ragimpute.panel import Panel, write_panel
-from ragimpute.token_windows import TokenWindows, cut_windows_to, haplotype_columns
+from ragimpute.panel_part import haplotype_columns
+from ragimpute.token_windows import TokenWindows, cut_windows_to
 
 NUM_SITES, NUM_SAMPLES = 90, 40
 RANGES = np.array([[0, 30], [30, 41], [20, 60], [60, 90]])

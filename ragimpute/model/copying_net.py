@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ragimpute.model.encoder import EncoderLayer, padding_bias
 from ragimpute.model.set_net import StatePool
+from ragimpute.site_net import hidden_layer, site_residual
 
 # Features that are constant in one panel (its size, say) must not explode in another.
 _MIN_SCALE = 0.3
@@ -62,13 +63,13 @@ class CopyingResidual(nn.Module):
         self.register_buffer("scale", torch.ones(num_features))
         self.states = states
         num_read = num_features + (states.out_features if states is not None else 0)
-        self.embed = nn.Sequential(nn.Linear(num_read, width), nn.SiLU())
+        self.embed = nn.Sequential(nn.Linear(num_read, width))
         self.layers = nn.ModuleList(
             EncoderLayer(dim=width, num_heads=num_heads, mlp_ratio=2.0, dropout=0.0)
             for _ in range(num_context_layers)
         )
         self.distance = DistanceBias(num_heads=num_heads) if num_context_layers else None
-        self.hidden = nn.Sequential(nn.Linear(width, width), nn.SiLU())
+        self.hidden = nn.Sequential(nn.Linear(width, width))
         self.last = nn.Linear(width, 1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
@@ -112,11 +113,18 @@ class CopyingResidual(nn.Module):
                 raise ValueError("a network that reads states needs tokens")
             pooled = self.states(x.flatten(0, -2), tokens.flatten(0, -3))  # (N, out_features)
             x = torch.cat([x, pooled.view(*x.shape[:-1], -1)], dim=-1)
-        x = self.embed(x)  # (..., D)
-        if self.distance is not None:
-            if position_cm is None or pad is None:
-                raise ValueError("context layers need position_cm and pad")
-            bias = padding_bias(pad, x.dtype) + self.distance(position_cm)  # (B, A, L, L)
-            for layer in self.layers:
-                x = layer(x, bias)
-        return self.last(self.hidden(x)).squeeze(-1)
+        first, *rest = self.site_layers()
+        if self.distance is None:
+            return site_residual(x, [first, *rest], torch.sigmoid)
+        x = hidden_layer(x, *first, torch.sigmoid)  # (..., D)
+        if position_cm is None or pad is None:
+            raise ValueError("context layers need position_cm and pad")
+        bias = padding_bias(pad, x.dtype) + self.distance(position_cm)  # (B, A, L, L)
+        for layer in self.layers:
+            x = layer(x, bias)
+        return site_residual(x, rest, torch.sigmoid)
+
+    def site_layers(self) -> list[tuple[Tensor, Tensor]]:
+        """Weights and biases of what is done site by site, from the first to the last."""
+        dense = (*self.embed, *self.hidden, self.last)
+        return [(layer.get_parameter("weight"), layer.get_parameter("bias")) for layer in dense]

@@ -1,0 +1,94 @@
+"""Fit a network to the panel at hand: some of its people are imputed from the others.
+
+They are left out of the panel altogether, as targets are: were their alleles counted in the
+frequencies and in the quality of sites, these would give the answers away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ragimpute.copying import CopyingParameters, Window, copy_haplotypes
+from ragimpute.correction import doubts, read_pairs
+from ragimpute.pair_network import PairNetwork
+from ragimpute.panel_part import haplotype_columns, keep_haplotypes
+from ragimpute.panel_states import retriever_for, states_for
+from ragimpute.signatures import drawing_order
+from ragimpute.site_quality import SiteQuality, measure_sites
+
+# Of fewer people too little is seen, and the rest of the panel would shrink too much.
+MIN_SAMPLES = 40
+_SHARE, _MAX_SAMPLES = 0.2, 100
+_MAX_PAIRS = 100_000
+_MIN_PAIRS = 2_000
+
+
+def adapt_network(
+    network: PairNetwork,
+    window: Window,
+    haplotype_sample: np.ndarray,
+    parameters: CopyingParameters,
+    *,
+    seed: int = 1,
+    threads: int = 1,
+) -> tuple[PairNetwork, SiteQuality | None]:
+    """Train a network a little on the panel's own people, at the target's typed sites.
+
+    Parameters
+    ----------
+    network
+        Of a copying model.
+    window
+        A stretch of the panel; all its sites count, whatever its core.
+    haplotype_sample
+        Shape (H,), int: the sample that each haplotype belongs to; its haplotypes are neighbours.
+    parameters
+        Switch rate and mismatch probability for this panel.
+    seed
+        Chooses the people, and the order of what is learned.
+    threads
+        See :func:`ragimpute.copying.copy_haplotypes`.
+
+    Returns
+    -------
+    The network, as it came where the panel has fewer than ``MIN_SAMPLES`` people or too little is
+    in doubt; and what the rest of the panel says of the window's sites, if it was asked.
+    """
+    samples, of = np.unique(haplotype_sample, return_inverse=True)
+    if len(samples) < MIN_SAMPLES or not network.can_be_tuned:
+        return network, None
+    signature = np.zeros(len(samples), np.uint64)
+    np.add.at(signature, of, window.signature)
+    # Others than those that the quality of sites is measured by.
+    num = min(_MAX_SAMPLES, int(_SHARE * len(samples)))
+    out = np.isin(of, drawing_order(signature, seed + 1)[:num])
+    left_out = np.flatnonzero(out).astype(np.int32)
+    # In an order that is not the panel's: that of the pairs decides what is learned.
+    left_out = left_out[np.argsort(window.signature[left_out], kind="stable")]
+    others = Window.build(
+        keep_haplotypes(window.haplotypes, ~out), window.position_cm, window.typed_index
+    )
+    retriever = retriever_for(others.typed.words, seed=seed)
+    quality = measure_sites(
+        others, haplotype_sample[~out], parameters,
+        retriever=retriever, seed=seed, threads=threads,
+    )  # fmt: skip
+    parameters = replace(parameters, site_mismatch_prob=quality.mismatch_prob)
+    alleles = haplotype_columns(window.haplotypes, left_out).T
+    observed = np.ascontiguousarray(alleles[window.typed_index])
+    states = states_for(retriever, others.typed.num_haplotypes, observed)
+    prob = copy_haplotypes(others, observed, parameters, states=states, threads=threads)
+    pairs = doubts(network, others, observed, prob)
+    if len(pairs) < _MIN_PAIRS:
+        return network, quality
+    if len(pairs) > _MAX_PAIRS:
+        rng = np.random.default_rng(seed)
+        pairs = pairs[np.sort(rng.choice(len(pairs), _MAX_PAIRS, replace=False))]
+    evidence, tokens = read_pairs(
+        network, others, observed, parameters, pairs, states=states, quality=quality.features
+    )
+    h, u = pairs[:, 0], pairs[:, 1]
+    y = (alleles[u, h] == others.haplotypes.alt_is_minor[u]).astype(np.float32)
+    return network.tuned(evidence, tokens, y, seed=seed), quality
