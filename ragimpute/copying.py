@@ -245,7 +245,7 @@ def all_states(num_haplotypes: int, exclude: np.ndarray | None = None) -> np.nda
     """Every haplotype as a state at every word, shape (1, K), int32, without those excluded."""
     states = np.arange(num_haplotypes, dtype=np.int32)
     if exclude is not None:
-        states = np.delete(states, exclude)
+        states = np.delete(states, exclude[exclude >= 0])
     return states[None]
 
 

@@ -120,6 +120,22 @@ def test_goes_on_to_the_same_bytes(files, tmp_path, monkeypatch, suffix):
     assert done.warnings == whole.warnings
 
 
+def test_the_network_is_fitted_anew_to_the_same(files, tmp_path, monkeypatch):
+    """What was fitted is not kept; the windows that are left get it from the panel again."""
+    plain, kept = tmp_path / "plain", tmp_path / "kept"
+    plain.mkdir()
+    kept.mkdir()
+    impute(TARGET, files / "panel.h5", plain / "out.vcf", **SMALL)
+    with monkeypatch.context() as patch:
+        break_off(patch, 2, RuntimeError("broken off"))
+        with pytest.raises(RuntimeError, match="broken off"):
+            impute(TARGET, files / "panel.h5", kept / "out.vcf", resume=True, **SMALL)
+    done = impute(TARGET, files / "panel.h5", kept / "out.vcf", resume=True, **SMALL)
+    assert done.settings["resumed"].startswith("2 of ")
+    assert done.seconds["fine-tune"] > 0
+    assert_same(kept, plain)
+
+
 def test_phased_genotypes_are_kept(files, tmp_path, monkeypatch):
     unphased = tmp_path / "unphased.vcf"
     text = gzip.decompress(Path(TARGET).read_bytes()).decode()
@@ -145,6 +161,7 @@ def test_phased_genotypes_are_kept(files, tmp_path, monkeypatch):
 
 CHANGES = {
     "seed": ({"seed": 2}, "seed changed"),
+    "network": ({"fine_tune": False}, "fine_tune changed"),
     "memory": ({"max_memory": 2**30}, "max_memory changed"),
     "target": ({"target": "other"}, "target input changed"),
     "version": ({}, "it was made by ragimpute 0.0, this is"),
