@@ -70,7 +70,7 @@ def adapt_network(
     others = Window.build(
         keep_haplotypes(window.haplotypes, ~out), window.position_cm, window.typed_index
     )
-    retriever = retriever_for(others.typed.words, seed=seed)
+    retriever = retriever_for(others.typed.words, seed=seed, threads=threads)
     quality = measure_sites(
         others, haplotype_sample[~out], parameters,
         retriever=retriever, seed=seed, threads=threads,

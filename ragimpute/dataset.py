@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 from ragimpute.config import RunConfig
 from ragimpute.copying import Window, copy_haplotypes
 from ragimpute.errors import PanelError
-from ragimpute.index import WindowIndex, search_with_one_thread
+from ragimpute.faiss_threads import search_with_one_thread
+from ragimpute.index import WindowIndex
 from ragimpute.likelihood import fit_parameters
 from ragimpute.masking import MaskMixture, WindowSites, linkage_blocks, panel_sites
 from ragimpute.model.bert_rag import BERTWithRAG

@@ -229,7 +229,7 @@ def impute(
         for number, window in windows[len(kept) :]:
             run = WindowRun(
                 parts[number][2], given.sites.contig, shared, ploidy, imputers[number],
-                folder.dr2, outputs, memory, beside, watch,
+                folder.dr2, outputs, memory, beside, watch, threads,
             )  # fmt: skip
             result = run.run(window)
             kept.append((window, result))

@@ -219,7 +219,7 @@ class CopyingImputer:
         self._network.start()
         fit = self._fit_at(typed_index, window, (left, right), watch)
         parameters = fit.parameters
-        retriever = retriever_for(window.typed.words, seed=self._seed)
+        retriever = retriever_for(window.typed.words, seed=self._seed, threads=self._threads)
         if retriever is not None:
             watch.lap("retrieve")
         quality = fit.quality

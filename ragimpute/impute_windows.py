@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -150,6 +152,8 @@ class WindowRun:
         Of DR2, which is the model's.
     folder
         Where probabilities wait that there is no memory for.
+    threads
+        Rows are made ready in so many; they do not depend on it.
     """
 
     panel: Panel
@@ -162,6 +166,7 @@ class WindowRun:
     memory: MemoryPlan
     folder: Path | None
     watch: Stopwatch
+    threads: int = 1
 
     def run(self, window: tuple[int, int, int, int]) -> WindowResult:
         """Impute and write a window."""
@@ -183,19 +188,13 @@ class WindowRun:
             max_bytes=self.memory.spool_bytes, tile_bytes=self.memory.tile_bytes,
         ) as spool:  # fmt: skip
             mismatch = self._impute(window, typed_index, columns, spool)
-            for low, high, prob in spool.tiles():
-                here = inside & (typed_index >= start + low) & (typed_index < start + high)
-                rows = typed_index[here] - start - low
-                tile = slice(low, high)
-                result.dr2[tile], result.correlation[tile] = self._write(
-                    start,
-                    tile,
-                    prob,
-                    columns,
-                    rows,
-                    columns.alleles[here],
-                    None if mismatch is None else mismatch[here],
-                )
+            for tile, block, left_out, er2 in self._rows(
+                spool, start, typed_index, columns, inside, mismatch
+            ):
+                self.watch.lap("dosages")
+                result.dr2[tile], result.correlation[tile] = block.info["DR2"], er2
+                self.outputs.write(block, left_out)
+                self.watch.lap("write")
         return result
 
     def _impute(
@@ -237,7 +236,47 @@ class WindowRun:
         most = self.memory.batch_bytes // (_BYTES_PER_PAIR * num_sites)
         return max(_GROUP, most // _GROUP * _GROUP)
 
-    def _write(
+    def _rows(
+        self,
+        spool: Spool,
+        start: int,
+        typed_index: np.ndarray,
+        columns: Columns,
+        inside: np.ndarray,
+        mismatch: np.ndarray | None,
+    ) -> Iterator[tuple[slice, ImputedBlock, np.ndarray | None, np.ndarray]]:
+        """Rows of the output of the window that begins at panel site ``start``, a tile at a time.
+
+        Typed sites ``inside`` the window's core (T,) have rows. Tiles are made ready in threads
+        while those before them are written.
+        """
+
+        def ready(
+            low: int, high: int, prob: np.ndarray
+        ) -> tuple[slice, ImputedBlock, np.ndarray | None, np.ndarray]:
+            here = inside & (typed_index >= start + low) & (typed_index < start + high)
+            rows = typed_index[here] - start - low
+            tile = slice(low, high)
+            return tile, *self._block(
+                start, tile, prob, columns, rows, columns.alleles[here],
+                None if mismatch is None else mismatch[here],
+            )  # fmt: skip
+
+        if self.threads == 1:
+            for low, high, prob in spool.tiles():
+                yield ready(low, high, prob)
+            return
+        with ThreadPoolExecutor(self.threads) as pool:
+            waiting: deque[Future[tuple[slice, ImputedBlock, np.ndarray | None, np.ndarray]]]
+            waiting = deque()
+            for low, high, prob in spool.tiles():
+                waiting.append(pool.submit(ready, low, high, prob))
+                if len(waiting) > self.threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+    def _block(
         self,
         start: int,
         tile: slice,
@@ -246,11 +285,11 @@ class WindowRun:
         rows: np.ndarray,
         observed: np.ndarray,
         mismatch: np.ndarray | None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Write the rows ``tile`` of the window that begins at panel site ``start``.
+    ) -> tuple[ImputedBlock, np.ndarray | None, np.ndarray]:
+        """The rows ``tile`` of the window that begins at panel site ``start``.
 
         ``prob`` (m, n) is changed; ``rows`` (k,) of the tile are typed, with ``observed`` (k, n).
-        Returns DR2 and correlation.
+        Returns the rows, P(ALT) at the typed ones as if they were not typed, and ER2's root.
         """
         absent = columns.absent(tile)
         if absent is not None:
@@ -269,7 +308,6 @@ class WindowRun:
         info = DosageSums.of(prob).info(self.calibration, typed)
         info["ER2"] = er2**2
         sites = self.panel.sites.take(slice(start + tile.start, start + tile.stop))
-        self.watch.lap("dosages")
         block = ImputedBlock(
             sites=replace(sites, contig=self.contig),
             allele_prob=columns.restore(prob, tile, np.nan),
@@ -280,6 +318,4 @@ class WindowRun:
         if left_out is not None:
             of_typed = replace(columns, haploid=columns.haploid[tile][rows])
             left_out = of_typed.restore(left_out, slice(None), np.nan)
-        self.outputs.write(block, left_out)
-        self.watch.lap("write")
-        return info["DR2"], er2
+        return block, left_out, er2

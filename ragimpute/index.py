@@ -11,8 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import faiss
 import numpy as np
 
 from ragimpute.errors import PanelError
+from ragimpute.faiss_threads import threads_for
 from ragimpute.index_manifest import (
     FORMAT,
     FORMAT_VERSION,
@@ -35,41 +35,10 @@ from ragimpute.panel_part import require_one_ploidy
 
 # Below this size, searching every haplotype is faster than training and probing lists.
 IVF_FROM_HAPLOTYPES = 20_000
-# Distances below which a search takes one thread: on two busy cores, 6 queries of 500 haplotypes
-# take 0.1 ms with one thread and 11 ms with two.
-_ONE_THREAD_BELOW = 1_000_000
 _RECALL_QUERIES = 64
 _RECALL_K = 10
 
 Progress = Callable[[str, int, int], None]
-
-
-def search_with_one_thread() -> None:
-    """Let searches in this process use one thread: a forked process hangs if it starts others."""
-    faiss.omp_set_num_threads(1)
-
-
-@contextmanager
-def searching_alone() -> Iterator[None]:
-    """Let this thread's searches start no others: many threads search, or the others would spin."""
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(threads)
-
-
-@contextmanager
-def _threads_for(num_distances: int) -> Iterator[None]:
-    """Search with one thread where waking the others takes longer than the search."""
-    threads = faiss.omp_get_max_threads()
-    if num_distances < _ONE_THREAD_BELOW:
-        faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(threads)
 
 
 def code_alleles(alleles: np.ndarray) -> np.ndarray:
@@ -258,7 +227,7 @@ class WindowIndex:
         # Most of what is not allowed is not near: ask for a few more first, for all if need be.
         ask = min(self.num_haplotypes, k + spare if spare <= 64 else 2 * k + 64)
         while True:
-            with _threads_for(len(codes) * self.num_haplotypes):
+            with threads_for(len(codes) * self.num_haplotypes):
                 _, slots = index.search(codes, ask)
             ids = np.where(slots >= 0, order[slots], -1)
             keep = ids >= 0

@@ -21,16 +21,17 @@ def is_copied_whole(num_haplotypes: int) -> bool:
     return num_haplotypes <= COPY_ALL_UP_TO
 
 
-def retriever_for(words: np.ndarray, *, seed: int) -> Retriever | None:
+def retriever_for(words: np.ndarray, *, seed: int, threads: int = 1) -> Retriever | None:
     """What finds states in a panel at its typed sites, shape (W, H), uint32.
 
-    None where the panel is copied whole. ``seed``: see :class:`ragimpute.retrieval.Retriever`.
+    None where the panel is copied whole. ``seed``, ``threads``: see
+    :class:`ragimpute.retrieval.Retriever`.
     """
     if is_copied_whole(words.shape[1]):
         return None
     from ragimpute.retrieval import Retriever
 
-    return Retriever(words, seed=seed)
+    return Retriever(words, seed=seed, threads=threads)
 
 
 def states_for(

@@ -31,7 +31,7 @@ from ragimpute.copying import (
     switch_probs,
 )
 from ragimpute.copying_kernel import WORD
-from ragimpute.index import searching_alone
+from ragimpute.faiss_threads import searching_alone
 from ragimpute.phase_constraints import free_phase, join_phase
 from ragimpute.phasing_kernel import DRAWN, MISSING, scan_sample
 from ragimpute.retrieval import Retriever

@@ -9,13 +9,20 @@ that have them.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import faiss
 import numpy as np
 from numba import njit
 
+from ragimpute.faiss_threads import searching_alone
 from ragimpute.kernels import kernel
+
+_Item = TypeVar("_Item")
+_Made = TypeVar("_Made")
 
 WORD = 32
 # (typed sites in a window, hits taken from it): DESIGN's best scheme on 4,508 haplotypes.
@@ -45,6 +52,8 @@ class Retriever:
         States of a word; those of them that are the same fixed random haplotypes everywhere.
     seed
         Draws the background and the order of equally near haplotypes.
+    threads
+        Windows and targets are shared out over so many; what is found does not depend on it.
     """
 
     def __init__(
@@ -54,7 +63,9 @@ class Retriever:
         num_slots: int = NUM_SLOTS,
         num_background: int = NUM_BACKGROUND,
         seed: int = 1,
+        threads: int = 1,
     ) -> None:
+        self._threads = threads
         self.num_words, self.num_haplotypes = words.shape
         rng = np.random.default_rng(seed)
         self.num_slots = min(num_slots, self.num_haplotypes)
@@ -75,11 +86,14 @@ class Retriever:
         step = max(1, length // 2)
         starts = np.arange(0, max(1, self.num_words - length + step), step)
         ranges = np.stack([starts, np.minimum(starts + length, self.num_words)], axis=1)
-        indexes, members = [], []
-        table = np.empty(1 << max(4, int(2 * self.num_haplotypes).bit_length()), np.int32)
-        first = np.empty(self.num_haplotypes, np.int32)
-        which = np.empty(self.num_haplotypes, np.int32)
-        for low, high in ranges:
+
+        def build(
+            window: np.ndarray,
+        ) -> tuple[faiss.IndexBinaryFlat, tuple[np.ndarray, np.ndarray]]:
+            low, high = window
+            table = np.empty(1 << max(4, int(2 * self.num_haplotypes).bit_length()), np.int32)
+            first = np.empty(self.num_haplotypes, np.int32)
+            which = np.empty(self.num_haplotypes, np.int32)
             distinct = first[: find_distinct(rows, low, high, table, first, which)]
             part = np.ascontiguousarray(rows[distinct, low:high])
             # In the order of their alleles: it must not depend on that of the haplotypes.
@@ -92,9 +106,22 @@ class Retriever:
             offsets = np.zeros(len(order) + 1, np.int64)
             haplotypes = np.empty(self.num_haplotypes, np.int32)
             _list_members(which, place, self._shuffle, offsets, haplotypes)
-            indexes.append(index)
-            members.append((offsets, haplotypes))
-        return _Scale(ranges, num_hits, indexes, members)
+            return index, (offsets, haplotypes)
+
+        built = self._share(build, ranges)
+        return _Scale(ranges, num_hits, [index for index, _ in built], [m for _, m in built])
+
+    def _share(self, make: Callable[[_Item], _Made], items: Iterable[_Item]) -> list[_Made]:
+        """Make something of each item, in as many threads as there may be."""
+
+        def alone(item: _Item) -> _Made:
+            with searching_alone():
+                return make(item)
+
+        if self._threads == 1:
+            return [alone(item) for item in items]
+        with ThreadPoolExecutor(self._threads) as pool:
+            return list(pool.map(alone, items))
 
     def states(self, target: np.ndarray, exclude: np.ndarray | None = None) -> np.ndarray:
         """States of target haplotypes at every word.
@@ -112,28 +139,30 @@ class Retriever:
         from word to word for as long as it is among them. K is the number of slots.
         """
         n = len(target)
-        candidates = []
-        for scale in self._scales:
-            hits = []
-            for (low, high), index, (offsets, haplotypes) in zip(
-                scale.ranges, scale.indexes, scale.members, strict=True
-            ):
-                query = np.ascontiguousarray(target[:, low:high])
-                _, found = index.search(query.view(np.uint8), min(scale.num_hits, index.ntotal))
-                hits.append(_expand(query, found, offsets, haplotypes, scale.num_hits))
-            candidates.append(np.stack(hits, axis=1))  # (n, windows, hits)
+
+        def search(window: tuple[int, int]) -> np.ndarray:
+            scale = self._scales[window[0]]
+            low, high = scale.ranges[window[1]]
+            index, (offsets, haplotypes) = scale.indexes[window[1]], scale.members[window[1]]
+            query = np.ascontiguousarray(target[:, low:high])
+            _, found = index.search(query.view(np.uint8), min(scale.num_hits, index.ntotal))
+            return _expand(query, found, offsets, haplotypes, scale.num_hits)
+
+        windows = [(s, i) for s, scale in enumerate(self._scales) for i in range(len(scale.ranges))]
+        hits = np.full((n, len(windows), max(s.num_hits for s in self._scales)), -1, np.int32)
+        for i, found in enumerate(self._share(search, windows)):
+            hits[:, i, : found.shape[1]] = found
+        starts = np.cumsum([0, *(len(s.ranges) for s in self._scales)]).astype(np.int64)
         none = np.full((n, 1), -1, np.int32) if exclude is None else exclude.astype(np.int32)
         spare = none.shape[1] if exclude is not None else 0
         num_slots = min(self.num_slots, self.num_haplotypes - spare)
         out = np.empty((n, self.num_words, num_slots), np.int32)
         covers = np.stack([_windows_over(s.ranges, self.num_words) for s in self._scales])
-        width = max(c.shape[2] for c in candidates)
-        for i in range(n):
-            stacked = [np.pad(c[i], ((0, 0), (0, width - c.shape[2])), constant_values=-1)
-                       for c in candidates]  # fmt: skip
+
+        def fill(i: int) -> None:
             _fill_slots(
-                np.concatenate(stacked),
-                np.concatenate([[0], np.cumsum([len(s) for s in stacked])]).astype(np.int64),
+                hits[i],
+                starts,
                 covers,
                 self.background,
                 self._shuffle,
@@ -144,6 +173,8 @@ class Retriever:
                 np.empty(num_slots, np.int64),
                 out[i],
             )
+
+        self._share(fill, range(n))
         return out
 
 

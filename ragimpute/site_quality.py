@@ -33,7 +33,8 @@ QUALITY_FEATURES = (
 )
 # Samples that are left out; more make rare sites' figures steadier, and take longer.
 NUM_LEFT_OUT = 100
-_SAMPLES_AT_ONCE = 32
+# So many at once, or as many as these bytes of probabilities.
+_SAMPLES_AT_ONCE, _BYTES_AT_ONCE = 32, 64 * 2**20
 # So few that what is made of their probabilities stays in the cache.
 _SITES_AT_ONCE = 2048
 # A site's own mismatches count against so many haplotypes that mismatch as all sites do.
@@ -106,8 +107,9 @@ def measure_sites(
     starts = np.flatnonzero(np.diff(haplotype_sample[left_out], prepend=-1))
     sums = _Sums(window)
     hits = []
-    for first in range(0, len(starts), _SAMPLES_AT_ONCE):
-        edges = np.append(starts, len(left_out))[first : first + _SAMPLES_AT_ONCE + 1]
+    step = int(np.clip(_BYTES_AT_ONCE // (8 * window.num_sites), 4, _SAMPLES_AT_ONCE))
+    for first in range(0, len(starts), step):
+        edges = np.append(starts, len(left_out))[first : first + step + 1]
         here = left_out[edges[0] : edges[-1]]
         alleles = haplotype_columns(window.haplotypes, here).T
         observed = np.ascontiguousarray(alleles[window.typed_index])
