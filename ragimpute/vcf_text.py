@@ -11,6 +11,7 @@ SCALE = 1000  # probabilities are written as multiples of 1 / SCALE
 CODES = {"GT": 0, "DS": 1, "GP": 2, "HDS": 3, "AP1": 4, "AP2": 5, "LDS": 3}
 _MAX_BYTES = {"GT": 4, "DS": 6, "GP": 18, "HDS": 12, "AP1": 6, "AP2": 6, "LDS": 12}
 _WIDTH = 5  # of the longest number, "0.123"
+_COMMON_WIDTH = 32  # bytes that are copied at once, of the commonest entry and what comes after it
 _TAB, _COLON, _COMMA, _BAR, _DOT, _NEWLINE, _ZERO = (ord(c) for c in "\t:,|.\n0")
 
 
@@ -51,7 +52,9 @@ class RowFormatter:
         self._common = np.zeros(0, dtype=np.uint8)
         if len(formats):  # the entry of a haplotype pair without ALT, by far the commonest
             row, _ = self.format(one, called, [b""])
-            self._common = np.frombuffer(bytes(row)[:-1], dtype=np.uint8).copy()
+            entry = np.frombuffer(bytes(row)[:-1], dtype=np.uint8)
+            if len(entry) <= _COMMON_WIDTH:
+                self._common = entry.copy()
 
     def format(
         self, allele_prob: np.ndarray, called: np.ndarray, prefixes: Sequence[bytes]
@@ -114,6 +117,8 @@ def _format_rows(prob, called, prefix, offsets, codes, common, text, length, out
     """Write rows into ``out``; returns the bytes written, or -1 for a wrong probability."""
     num_rows, num_samples = prob.shape[0], prob.shape[1]
     num_common = len(common)
+    padded = np.zeros(_COMMON_WIDTH, np.uint8)
+    padded[:num_common] = common
     small = np.float32(0.00025)
     at = 0
     for i in range(num_rows):
@@ -132,8 +137,8 @@ def _format_rows(prob, called, prefix, offsets, codes, common, text, length, out
                 and c1 <= 0
                 and (c2 == 0 or c2 == -1)
             ):
-                for k in range(num_common):
-                    out[at + k] = common[k]
+                for k in range(_COMMON_WIDTH):  # a length that is known: one or two instructions
+                    out[at + k] = padded[k]
                 at += num_common
                 continue
             p1, p2 = np.float64(f1), np.float64(f2)

@@ -96,7 +96,7 @@ def test_threads_and_batches_do_not_matter(kind, monkeypatch):
     window, pairs, evidence, _ = case(3)
     tokens = tokens_of(pairs) if network.num_tokens else None
     whole = network.change(window, pairs, evidence, tokens)
-    monkeypatch.setattr("ragimpute.pair_network._ROWS_AT_ONCE", 640)  # ten rows with states
+    monkeypatch.setattr("ragimpute.pair_network._ROWS_AT_ONCE", 1024)  # 16 rows with states
     several = network.change(window, pairs, evidence, tokens)
     np.testing.assert_allclose(several, whole, atol=1e-5)
     shared = replace(network, threads=3).change(window, pairs, evidence, tokens)
