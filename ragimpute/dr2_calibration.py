@@ -5,7 +5,8 @@ The squared correlation that a user could measure exists only where the truth va
 targets, and given that, it is larger at rare sites: where one haplotype holds most of the E minor
 alleles that are expected (E < 1), it is about sqrt(estimate / E). On top of that, posteriors are
 not perfect. So the logit of the mean true r2 is fitted as a sum of a few terms, of the estimate,
-of E and of both, on samples that were left out of panels (``dr2_fit``); it grows with the estimate.
+of E, of both and of the number of targets, on samples that were left out of panels (``dr2_fit``);
+it grows with the estimate.
 """
 
 from __future__ import annotations
@@ -21,16 +22,19 @@ import numpy as np
 from ragimpute.errors import ModelError
 
 #: The terms of the sum; see :func:`terms`.
-TERMS = ("one", "given_one", "estimate", "few", "log_alleles")
+TERMS = ("one", "given_one", "estimate", "few", "log_alleles", "few_of_many")
 HEADER_KEY = "ragimpute_dr2"
 FILE = "dr2.json"
-_VERSION = "1"
+_VERSION = "2"
 # The terms that grow with the estimate: their coefficients are >= 0, so that DR2 does too.
 _GROWING = (1, 2)
 # Of fewer haplotypes the estimate is mostly noise, and r2 has hardly a meaning: as it is.
 MIN_HAPLOTYPES = 20
 # Expected minor alleles below this tell no more: dosages so small are rounding and prior.
 _LEAST_ALLELES = 0.05
+# An allele that is expected once is rarer, and imputed worse, among many haplotypes than among few;
+# beyond these numbers nothing was measured.
+_MANY, _NUM_RANGE = 200.0, (20.0, 1000.0)
 _EDGE = 1e-4  # the logit is taken of values within [_EDGE, 1 - _EDGE]
 _STEPS = 60
 
@@ -41,7 +45,7 @@ def _logit(p: np.ndarray) -> np.ndarray:
     return np.log(kept) - np.log1p(-kept)
 
 
-def terms(estimate: np.ndarray, minor: np.ndarray) -> np.ndarray:
+def terms(estimate: np.ndarray, minor: np.ndarray, num: np.ndarray) -> np.ndarray:
     """The terms of each site's sum.
 
     Parameters
@@ -50,19 +54,24 @@ def terms(estimate: np.ndarray, minor: np.ndarray) -> np.ndarray:
         Shape (m,), in [0, 1]: var(p) / (mean p (1 - mean p)).
     minor
         Shape (m,), >= 0: E, the expected minor alleles among the targets.
+    num
+        Shape (m,), > 0: n, the haplotypes of the targets.
 
     Returns
     -------
     Shape (m, len(TERMS)), float64: 1; the logit of r2 given that an allele is there, estimate^(1 -
     w / 2) / E^(w / 2) with w = 1 / (1 + E), so that it is sqrt(estimate / E) for small E and the
-    estimate for large E; the logit of the estimate; w; ln(1 + E).
+    estimate for large E; the logit of the estimate; w; ln(1 + E); w ln(n / 200).
     """
     raw = np.clip(np.asarray(estimate, np.float64), 0, 1)
     e = np.maximum(np.asarray(minor, np.float64), _LEAST_ALLELES)
     few = 1 / (1 + e)
     with np.errstate(divide="ignore"):
         given = np.exp((1 - few / 2) * np.log(raw) - few / 2 * np.log(e))
-    return np.column_stack([np.ones_like(raw), _logit(given), _logit(raw), few, np.log1p(e)])
+    many = np.log(np.clip(np.asarray(num, np.float64), *_NUM_RANGE) / _MANY)
+    return np.column_stack(
+        [np.ones_like(raw), _logit(given), _logit(raw), few, np.log1p(e), few * many]
+    )
 
 
 @dataclass(frozen=True)
@@ -85,10 +94,8 @@ class Dr2Calibration:
 
         Parameters
         ----------
-        estimate, minor
+        estimate, minor, num
             See :func:`terms`.
-        num
-            Shape (m,): haplotypes of the targets.
 
         Returns
         -------
@@ -98,7 +105,7 @@ class Dr2Calibration:
         raw = np.clip(np.asarray(estimate, np.float64), 0, 1)
         if not self.coefficients:
             return raw.astype(np.float32)
-        x = terms(raw, minor) @ np.array(self.coefficients)
+        x = terms(raw, minor, num) @ np.array(self.coefficients)
         corrected = 0.5 * (1 + np.tanh(x / 2))
         as_it_is = (raw == 0) | (np.asarray(num) < MIN_HAPLOTYPES)
         return np.where(as_it_is, raw, corrected).astype(np.float32)
@@ -158,6 +165,7 @@ class Dr2Calibration:
 def fit_calibration(
     estimate: np.ndarray,
     minor: np.ndarray,
+    num: np.ndarray,
     true: np.ndarray,
     weight: np.ndarray,
     *,
@@ -168,7 +176,7 @@ def fit_calibration(
 
     Parameters
     ----------
-    estimate, minor
+    estimate, minor, num
         See :func:`terms`; sites of estimate 0 do not count.
     true
         Shape (m,), squared correlation of dosage with truth, in [0, 1].
@@ -188,7 +196,7 @@ def fit_calibration(
     Papke & Wooldridge 1996: quasi-likelihood of fractional outcomes; by Newton's method.
     """
     counts = np.asarray(estimate) > 0
-    x, y = terms(estimate, minor)[counts], np.asarray(true, np.float64)[counts]
+    x, y = terms(estimate, minor, num)[counts], np.asarray(true, np.float64)[counts]
     w = np.asarray(weight, np.float64)[counts]
     start = np.array(prior or [float(name == "estimate") for name in TERMS])
     free = np.ones(len(TERMS), bool)

@@ -114,12 +114,14 @@ def fit_dr2(
     num_sites = sum(len(part.true) for part in parts)
     if num_sites == 0:
         return prior or Dr2Calibration()
-    estimate, minor, true, weight = (
+    estimate, minor, num, true, weight = (
         np.concatenate(columns)
-        for columns in zip(*((p.estimate, p.minor, p.true, p.weight()) for p in parts), strict=True)
+        for columns in zip(
+            *((p.estimate, p.minor, p.num, p.true, p.weight()) for p in parts), strict=True
+        )
     )
     ridge = {} if prior is None else {"prior": prior.coefficients, "ridge": _RIDGE_TO_PRIOR}
-    found = fit_calibration(estimate, minor, true, weight, **ridge)  # type: ignore[arg-type]
+    found = fit_calibration(estimate, minor, num, true, weight, **ridge)  # type: ignore[arg-type]
     provenance = {
         "panels": [panel.checksum for panel in panels],
         "num_groups": len(parts),

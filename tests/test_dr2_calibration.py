@@ -20,12 +20,17 @@ from ragimpute.dr2_calibration import (
 )
 from ragimpute.errors import ModelError
 
-CALIBRATION = Dr2Calibration((0.1, 0.7, 0.4, 1.5, 0.05))
+CALIBRATION = Dr2Calibration((0.1, 0.7, 0.4, 1.5, 0.05, -0.3))
 
 
 @given(
     coefficients=st.tuples(
-        st.floats(-5, 5), st.floats(0, 3), st.floats(0, 3), st.floats(-5, 5), st.floats(-1, 1)
+        st.floats(-5, 5),
+        st.floats(0, 3),
+        st.floats(0, 3),
+        st.floats(-5, 5),
+        st.floats(-1, 1),
+        st.floats(-2, 2),
     ),
     minor=st.floats(0, 1e5),
     estimates=st.lists(st.floats(0, 1), min_size=2, max_size=40),
@@ -59,35 +64,48 @@ def test_one_likely_carrier_of_a_rare_allele():
     p = np.full((1, 1000), 0.1 / 999)
     p[0, 0] = 0.3
     sums = DosageSums.of(p)
-    x = terms(sums.estimated_r2, sums.maf * sums.num)[0]
+    x = terms(sums.estimated_r2, sums.maf * sums.num, sums.num)[0]
     assert sums.estimated_r2[0] == pytest.approx(0.225, abs=0.002)
     given_one = 1 / (1 + np.exp(-x[TERMS.index("given_one")]))
     assert 0.4 < given_one < 0.75
     # Where many are expected, the estimate is what counts.
-    many = terms(np.array([0.225]), np.array([1e4]))[0]
+    many = terms(np.array([0.225]), np.array([1e4]), np.array([4e4]))[0]
     assert many[1] == pytest.approx(many[2], abs=1e-3)
+
+
+def test_the_number_of_targets_counts_at_rare_sites_alone():
+    few, many = (
+        terms(np.array([0.3, 0.3]), np.array([0.5, 1e5]), np.array([n, n])) for n in (50, 800)
+    )
+    at = TERMS.index("few_of_many")
+    np.testing.assert_array_equal(np.delete(few, at, axis=1), np.delete(many, at, axis=1))
+    assert many[0, at] - few[0, at] == pytest.approx(np.log(16) / 1.5)
+    assert abs(many[1, at] - few[1, at]) < 1e-4
+    beyond = terms(np.array([0.3]), np.array([0.5]), np.array([1e6]))
+    assert beyond[0, at] == pytest.approx(np.log(5) / 1.5)  # no more than for 1,000
 
 
 def test_coefficients_are_found_again_and_pull_the_mean_to_the_truth():
     rng = np.random.default_rng(3)
     estimate, minor = rng.random(40_000), np.exp(rng.uniform(-3, 6, 40_000))
-    mean = CALIBRATION.apply(estimate, minor, np.full(40_000, 400)).astype(float)
+    num = rng.choice([40, 400, 900], 40_000)
+    mean = CALIBRATION.apply(estimate, minor, num).astype(float)
     true = (rng.random(40_000) < mean).astype(float)
-    found = fit_calibration(estimate, minor, true, np.ones(40_000))
-    fitted = Dr2Calibration(found).apply(estimate, minor, np.full(40_000, 400))
+    found = fit_calibration(estimate, minor, num, true, np.ones(40_000))
+    fitted = Dr2Calibration(found).apply(estimate, minor, num)
     assert np.abs(fitted - mean).max() < 0.06
-    for rare in (minor < 1, minor > 1):
-        assert fitted[rare].mean() == pytest.approx(true[rare].mean(), abs=0.005)
+    for rare in (minor < 1, minor > 1, (minor < 1) & (num == 40), (minor < 1) & (num == 900)):
+        assert fitted[rare].mean() == pytest.approx(true[rare].mean(), abs=0.01)
     # The order of the sites does not matter.
     order = rng.permutation(40_000)
-    again = fit_calibration(estimate[order], minor[order], true[order], np.ones(40_000))
+    again = fit_calibration(estimate[order], minor[order], num[order], true[order], np.ones(40_000))
     np.testing.assert_allclose(again, found, rtol=1e-6)
 
 
 def test_a_truth_that_falls_with_the_estimate_does_not_turn_dr2_around():
     rng = np.random.default_rng(4)
     estimate, minor = rng.random(5_000), np.exp(rng.uniform(-3, 6, 5_000))
-    found = fit_calibration(estimate, minor, 1 - estimate, np.ones(5_000))
+    found = fit_calibration(estimate, minor, np.full(5_000, 400), 1 - estimate, np.ones(5_000))
     assert found[TERMS.index("given_one")] >= 0
     assert found[TERMS.index("estimate")] >= 0
 
@@ -95,13 +113,15 @@ def test_a_truth_that_falls_with_the_estimate_does_not_turn_dr2_around():
 def test_few_sites_stay_near_the_prior():
     estimate, minor, true = np.array([0.5]), np.array([3.0]), np.array([0.1])
     prior = CALIBRATION.coefficients
-    found = fit_calibration(estimate, minor, true, np.ones(1), prior=prior, ridge=500)
+    found = fit_calibration(
+        estimate, minor, np.array([400]), true, np.ones(1), prior=prior, ridge=500
+    )
     np.testing.assert_allclose(found, prior, atol=0.01)
     assert found != prior
 
 
 def test_it_passes_through_files_and_headers(tmp_path):
-    known = Dr2Calibration((1 / 3, 0.1, 2e-17, -4.0, 5.5), {"seed": 7})
+    known = Dr2Calibration((1 / 3, 0.1, 2e-17, -4.0, 5.5, 0.25), {"seed": 7})
     (tmp_path / FILE).write_text(known.as_json())
     assert Dr2Calibration.read(tmp_path) == known
     assert Dr2Calibration.read(tmp_path).provenance == {"seed": 7}
@@ -109,7 +129,7 @@ def test_it_passes_through_files_and_headers(tmp_path):
     assert Dr2Calibration.from_header(text) == known
     assert Dr2Calibration.from_header("##fileformat=VCFv4.2\n#CHROM") == Dr2Calibration()
     assert Dr2Calibration().header_lines == []
-    other = text.replace("dr2=1:", "dr2=2:")
+    other = text.replace("dr2=2:", "dr2=1:")
     assert Dr2Calibration.from_header(other) == Dr2Calibration()
     assert Dr2Calibration.read(tmp_path / "none") == Dr2Calibration()
 

@@ -145,7 +145,7 @@ def test_samples_of_one_and_two_haplotypes_are_scored_by_their_sums():
 
 
 def test_too_few_samples_keep_the_prior(panel, plain_copying):
-    prior = Dr2Calibration((0.0, 0.5, 0.5, 0.0, 0.0))
+    prior = Dr2Calibration((0.0, 0.5, 0.5, 0.0, 0.0, 0.0))
     group = np.arange(MIN_HAPLOTYPES // 2 - 1)
     found = fit_dr2([panel], open_folder(plain_copying), groups=[group], prior=prior)
     assert found == prior
