@@ -159,6 +159,7 @@ def train(
         )  # fmt: skip
         if start is not None and state.step == 0:
             first = _validate(plain, data, config, 0, accelerator, tick)
+            result.initial = first
             state.best = figure_of(first, metric)
             if is_copying(config):  # what is worse than no network at all is not kept either
                 state.best = max(state.best, ls_figure_of(first, metric))

@@ -182,6 +182,9 @@ class TrainResult:
     kept
         What weights.safetensors holds: "trained", or "initial" where training did not improve on
         the weights that it started from.
+    initial
+        Figures of the weights that training started from, as a row of ``history``; empty without
+        any, and where the run was resumed.
     is_main
         False in all but the first of several processes.
     """
@@ -195,11 +198,12 @@ class TrainResult:
     seconds: float = 0.0
     num_parameters: int = 0
     kept: str = "trained"
+    initial: dict[str, float] = field(default_factory=dict)
     is_main: bool = True
 
     def rows(self) -> list[tuple[str, str]]:
         """Names and values for a summary."""
-        best = next((r for r in self.history if r["epoch"] == self.best_epoch), {})
+        best = next((r for r in self.history if r["epoch"] == self.best_epoch), self.initial)
         rows = [
             ("model", str(self.folder)),
             ("parameters", f"{self.num_parameters:,}"),
@@ -209,7 +213,12 @@ class TrainResult:
         ]
         for name, key in (("r2, all sites", "r2_all"), ("r2, MAF <= 0.01", "r2_rare")):
             if key in best:
-                rows.append((name, f"{best[key]:.4f} (Li-Stephens {best['ls_' + key]:.4f})"))
+                others = f"Li-Stephens {best['ls_' + key]:.4f}"
+                if key in self.initial and self.kept == "trained":
+                    others = f"initial weights {self.initial[key]:.4f}, {others}"
+                rows.append((name, f"{best[key]:.4f} ({others})"))
         if self.kept == "initial":
             rows.append(("kept", "the initial weights: training did not improve on them"))
+        elif self.initial:
+            rows.append(("kept", "the trained weights: they improved on the initial ones"))
         return rows

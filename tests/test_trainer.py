@@ -321,6 +321,16 @@ def test_what_does_not_beat_plain_copying_is_not_kept(panel_h5, trained, tmp_pat
     assert result.kept == "initial"  # 1 beats the initial weights' 0, but not 1.5
     result = run(panel_h5, tmp_path / "n", init=first, overrides=["train.epochs=2"])
     assert (result.kept, result.best_epoch) == ("trained", 2)
+    rows = dict(result.rows())
+    assert rows["kept"] == "the trained weights: they improved on the initial ones"
+    figures = [
+        result.history[1]["r2_all"],
+        result.initial["r2_all"],
+        result.history[1]["ls_r2_all"],
+    ]
+    assert rows["r2, all sites"] == "{:.4f} (initial weights {:.4f}, Li-Stephens {:.4f})".format(
+        *figures
+    )
 
 
 def test_initial_weights_are_where_training_begins(panel_h5, trained, tmp_path, losses):
