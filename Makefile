@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check format bench phasing fusions fuzz docs weights clean
+.PHONY: help demo test check format bench phasing robustness fusions fuzz docs weights clean
 
 help:
 	@echo "make demo    install, then run the whole pipeline on a real example"
@@ -13,6 +13,7 @@ help:
 	@echo "make format  format the code"
 	@echo "make bench   ragimpute beside Beagle and Minimac4: DATA=folder OUT=bench-output"
 	@echo "make phasing errors of phase, beside Beagle, SHAPEIT4 and Eagle: DATA=folder OUT=phasing-output"
+	@echo "make robustness  small panels, few sites, missing genotypes: DATA=folder OUT=robustness-output"
 	@echo "make fusions train every fusion in a small form: DATA=folder, writes docs/fusions.md"
 	@echo "make fuzz    10,000 mutated inputs through every command: N=10000 SEED=1, writes docs/reliability.md"
 	@echo "make docs    write docs/cli.md from the commands"
@@ -50,6 +51,9 @@ phasing: $(READY)
 
 fusions: $(READY)
 	$(BIN)/python benchmarks/fusions.py $(or $(DATA),--example) -o $(or $(OUT),fusions-output) --markdown docs/fusions.md
+
+robustness: $(READY)
+	$(BIN)/python benchmarks/robustness.py $(or $(DATA),--example) -o $(or $(OUT),robustness-output)
 
 fuzz: $(READY)
 	$(BIN)/python tests/run_fuzz.py --number $(or $(N),10000) --seed $(or $(SEED),1) --write

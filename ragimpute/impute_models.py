@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 # Parameters are chosen anew for every stretch of so many cM.
 _FIT_CM = 40.0
+# By fewer typed sites than this in a window copying is a guess, of a kind that no training saw: the
+# network would make it worse.
+_LEAST_TYPED = 8
 # Typed sites of a stretch that its parameters and its network are fitted to.
 _FIT_TYPED, _TUNE_TYPED = 512, 4096
 # Panel sites that the network is fitted to: they are all imputed in two hundred haplotypes at once.
@@ -244,7 +247,8 @@ class CopyingImputer:
                 watch.lap("retrieve")
             prob = copy_haplotypes(window, part, parameters, states=states, threads=self._threads)
             watch.lap("copy")
-            if fit.network is not None and quality is not None:
+            enough = len(typed_index) >= _LEAST_TYPED
+            if fit.network is not None and quality is not None and enough:
                 self._correct(fit.network, window, part, parameters, states, quality, prob, watch)
             yield first, prob
             watch.skip()

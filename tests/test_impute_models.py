@@ -81,6 +81,17 @@ def test_samples_are_imputed_by_themselves(panel, shared, untrained):
         np.testing.assert_allclose(alone[0], untrained[i], atol=1e-5)
 
 
+@pytest.mark.parametrize(("num", "asked"), [(7, False), (8, True)])
+def test_the_network_is_not_asked_where_hardly_a_site_is_typed(panel, shared, num, asked):
+    typed = shared.panel_index[shared.panel_index < 2_000][:num]
+    alleles = np.ascontiguousarray(shared.alleles[:num, :6].reshape(num, 12))
+    found = []
+    for loaded in (plain(), load_model("default")):
+        made = CopyingImputer(panel, typed, loaded, seed=1, threads=1, device="cpu", **FIXED)
+        found.append(gathered(made, 0, 2_000, (0, 1_000), typed, alleles, np.repeat(range(6), 2)))
+    assert (found[0] != found[1]).any() == asked
+
+
 @pytest.mark.parametrize("trained", [False, True])
 def test_retrieval_in_place_of_the_whole_panel(panel, shared, untrained, monkeypatch, trained):
     monkeypatch.setattr(panel_states, "COPY_ALL_UP_TO", 100)
