@@ -15,7 +15,7 @@ from ragimpute.correction import doubts, read_pairs
 from ragimpute.pair_network import PairNetwork
 from ragimpute.panel_part import haplotype_columns, keep_haplotypes
 from ragimpute.panel_states import retriever_for, states_for
-from ragimpute.signatures import drawing_order
+from ragimpute.signatures import draw_samples
 from ragimpute.site_quality import SiteQuality, measure_sites
 
 # Of fewer people too little is seen, and the rest of the panel would shrink too much.
@@ -56,14 +56,12 @@ def adapt_network(
     The network, as it came where the panel has fewer than ``MIN_SAMPLES`` people or too little is
     in doubt; and what the rest of the panel says of the window's sites, if it was asked.
     """
-    samples, of = np.unique(haplotype_sample, return_inverse=True)
+    # Others than those that the quality of sites is measured by.
+    samples = draw_samples(window.signature, haplotype_sample, seed + 1)
     if len(samples) < MIN_SAMPLES or not network.can_be_tuned:
         return network, None
-    signature = np.zeros(len(samples), np.uint64)
-    np.add.at(signature, of, window.signature)
-    # Others than those that the quality of sites is measured by.
     num = min(_MAX_SAMPLES, int(_SHARE * len(samples)))
-    out = np.isin(of, drawing_order(signature, seed + 1)[:num])
+    out = np.isin(haplotype_sample, samples[:num])
     left_out = np.flatnonzero(out).astype(np.int32)
     # In an order that is not the panel's: that of the pairs decides what is learned.
     left_out = left_out[np.argsort(window.signature[left_out], kind="stable")]

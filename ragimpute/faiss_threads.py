@@ -18,17 +18,6 @@ def search_with_one_thread() -> None:
 
 
 @contextmanager
-def searching_alone() -> Iterator[None]:
-    """Let this thread's searches start no others: many threads search, or the others would spin."""
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(threads)
-
-
-@contextmanager
 def threads_for(num_distances: int) -> Iterator[None]:
     """Search with one thread where waking the others takes longer than the search."""
     threads = faiss.omp_get_max_threads()

@@ -31,7 +31,6 @@ from ragimpute.copying import (
     switch_probs,
 )
 from ragimpute.copying_kernel import WORD
-from ragimpute.faiss_threads import searching_alone
 from ragimpute.phase_constraints import free_phase, join_phase
 from ragimpute.phasing_kernel import DRAWN, MISSING, scan_sample
 from ragimpute.retrieval import Retriever
@@ -330,11 +329,10 @@ class _Batch:
             # One search for all of a thread's samples, each of its haplotypes apart: haplotypes
             # that both retrieve have two slots, and twice the weight.
             mine = list(part)
-            with searching_alone():
-                pair = [
-                    retriever.states(packed[mine, x], None if own is None else own[mine])
-                    for x in range(2)
-                ]
+            pair = [
+                retriever.states(packed[mine, x], None if own is None else own[mine])
+                for x in range(2)
+            ]
             for i, one, other in zip(mine, *pair, strict=True):
                 found[i] = np.concatenate([one, other], axis=1)
 

@@ -18,7 +18,7 @@ import faiss
 import numpy as np
 from numba import njit
 
-from ragimpute.faiss_threads import searching_alone
+from ragimpute.faiss_threads import threads_for
 from ragimpute.kernels import kernel
 
 _Item = TypeVar("_Item")
@@ -115,7 +115,7 @@ class Retriever:
         """Make something of each item, in as many threads as there may be."""
 
         def alone(item: _Item) -> _Made:
-            with searching_alone():
+            with threads_for(0):  # many of ours search at once: FAISS's own would spin
                 return make(item)
 
         if self._threads == 1:

@@ -41,6 +41,26 @@ def drawing_order(signature: np.ndarray, seed: int) -> np.ndarray:
     return np.argsort(z ^ (z >> np.uint64(31)), kind="stable")
 
 
+def draw_samples(signature: np.ndarray, haplotype_sample: np.ndarray, seed: int) -> np.ndarray:
+    """All samples, in a random order that depends on their alleles and the seed alone.
+
+    Parameters
+    ----------
+    signature, haplotype_sample
+        Shape (H,), uint64 and int: of each haplotype, see :func:`signatures_of`, and its sample.
+    seed
+        See :func:`drawing_order`.
+
+    Returns
+    -------
+    Shape (S,), int: samples.
+    """
+    samples, of = np.unique(haplotype_sample, return_inverse=True)
+    of_sample = np.zeros(len(samples), np.uint64)
+    np.add.at(of_sample, of, signature)
+    return samples[drawing_order(of_sample, seed)]
+
+
 @njit(cache=True, nogil=True)
 def haplotype_signatures(num_haplotypes, offsets, carriers, row, bits):
     """A number for each haplotype that depends on its alleles alone, shape (H,), uint64."""

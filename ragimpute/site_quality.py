@@ -18,7 +18,7 @@ from ragimpute.copying import CopyingParameters, Window, copy_haplotypes
 from ragimpute.leave_one_out import leave_one_out
 from ragimpute.panel_part import haplotype_columns
 from ragimpute.panel_states import states_for
-from ragimpute.signatures import drawing_order
+from ragimpute.signatures import draw_samples
 
 if TYPE_CHECKING:
     from ragimpute.retrieval import Retriever
@@ -100,13 +100,9 @@ def measure_sites(
     """
     if num_samples is None:
         num_samples = NUM_LEFT_OUT if retriever is None else NUM_LEFT_OUT_OF_LARGE
-    samples, of = np.unique(haplotype_sample, return_inverse=True)
-    signature = np.zeros(len(samples), np.uint64)
-    np.add.at(signature, of, window.signature)
+    samples = draw_samples(window.signature, haplotype_sample, seed)
     window = replace(window, core=(0, window.num_sites))
-    chosen = samples[drawing_order(signature, seed)[:num_samples]]
-    if len(samples) < 2:
-        chosen = chosen[:0]
+    chosen = samples[: num_samples if len(samples) > 1 else 0]
     left_out = np.flatnonzero(np.isin(haplotype_sample, chosen)).astype(np.int32)
     starts = np.flatnonzero(np.diff(haplotype_sample[left_out], prepend=-1))
     sums = _Sums(window)
