@@ -4,16 +4,14 @@
 
 Runs on the packaged example, in small windows, with plain Li-Stephens copying. Each run is killed
 by SIGKILL at a moment drawn uniformly over the time that an unbroken run takes, and then gone on
-with (killed once more, in every third run); what it writes must be what an unbroken run without
---resume writes, and nothing else may be left. Exits with 1 if any of it is not so. Bytes, index
-included, are compared too, and counted: ISA-L now and then codes a block of the same bytes in
-another way, in unbroken runs too.
+with (killed once more, in every third run); its bytes, index included, must be those that an
+unbroken run without --resume writes, and nothing else may be left. Exits with 1 if any of it is
+not so.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import random
 import signal
@@ -59,7 +57,7 @@ def measure(folder: Path, num_kills: int, seed: int, chunk_cm: str) -> int:
     expected = contents(plain)
 
     moments = random.Random(seed)
-    num_killed = num_same = num_wrong = 0
+    num_killed = num_wrong = 0
     windows: list[int] = []
     num_windows = 0
     for number in range(num_kills):
@@ -78,24 +76,17 @@ def measure(folder: Path, num_kills: int, seed: int, chunk_cm: str) -> int:
                 num_windows = max(num_windows, planned)
         subprocess.run(resumed, check=True)
         found = contents(kept)
-        num_same += found == expected
-        if set(found) != set(expected) or records(found) != records(expected):
+        if found != expected:
             num_wrong += 1
-            print(f"run {number}: other records, or files: {sorted(found)}")
+            print(f"run {number}: other bytes, or files: {sorted(found)}")
         for path in kept.iterdir():
             path.unlink()
     print(
         f"{num_kills} runs of {num_windows} windows, {num_killed} kills in {whole_seconds:.1f} s; "
         f"windows kept at the kill: 0 in {windows.count(0)}, else {least(windows)} to "
-        f"{max(windows, default=0)}; identical bytes: {num_same} of {num_kills}, "
-        f"identical records: {num_kills - num_wrong} of {num_kills}"
+        f"{max(windows, default=0)}; identical bytes: {num_kills - num_wrong} of {num_kills}"
     )
     return 1 if num_wrong else 0
-
-
-def records(found: dict[str, bytes]) -> bytes:
-    """The output's text, out of its blocks."""
-    return gzip.decompress(found["out.vcf.gz"])
 
 
 def least(windows: list[int]) -> int:

@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import BinaryIO
 
+import deflate
 import numpy as np
-from isal import isal_zlib
 
 BLOCK_BYTES = 65_280  # uncompressed, as htslib has it
 EOF_MARK = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _HEADER = struct.Struct("<4BI2BH2B2H")
+_FOOTER = struct.Struct("<II")
 _LEVEL = 1
 _AHEAD = 64  # blocks
 
@@ -25,12 +26,12 @@ def compress_block(data: bytes | memoryview) -> bytes:
     ----------
     SAM specification, section 4.1.
     """
-    body = isal_zlib.compress(data, _LEVEL, -15)
+    body: bytes | bytearray = deflate.deflate_compress(data, _LEVEL)
     if len(body) + 26 > 65_536:  # does not compress: a stored block
         size = len(data)
         body = struct.pack("<BHH", 1, size, size ^ 0xFFFF) + bytes(data)
     head = _HEADER.pack(31, 139, 8, 4, 0, 0, 255, 6, 66, 67, 2, len(body) + 25)
-    return head + body + struct.pack("<II", isal_zlib.crc32(data), len(data))
+    return head + body + _FOOTER.pack(deflate.crc32(data), len(data))
 
 
 def read_blocks(file: BinaryIO, start: int = 0) -> Iterator[tuple[int, bytes]]:
@@ -61,13 +62,14 @@ def inflate(body: bytes) -> bytes:
     ValueError
         If it does not inflate to what its checksum says.
     """
+    checksum, size = _FOOTER.unpack(body[-8:])
     try:
-        data = isal_zlib.decompress(body[:-8], -15)
-    except isal_zlib.IsalError as error:  # type: ignore[misc]  # its stub is wrong
+        data = deflate.deflate_decompress(body[:-8], min(size, 65_536))
+    except deflate.DeflateError as error:
         raise ValueError(f"a BGZF block does not inflate: {error}") from error
-    if struct.unpack("<II", body[-8:]) != (isal_zlib.crc32(data), len(data)):
+    if (checksum, size) != (deflate.crc32(data), len(data)):
         raise ValueError("a BGZF block does not match its checksum")
-    return data
+    return bytes(data)
 
 
 def inflate_from(

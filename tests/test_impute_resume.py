@@ -59,21 +59,11 @@ def contents(folder):
 
 
 def assert_same(found, expected):
-    """Two folders hold the same files.
-
-    ISA-L now and then codes a block of the same bytes in another way, in unbroken runs too; what
-    is in the blocks is compared, and an index where its file is the same byte for byte.
-    """
+    """Two folders hold the same files, byte for byte."""
     found, expected = contents(found), contents(expected)
     assert set(found) == set(expected)
     for name, data in expected.items():
-        if name.endswith((".tbi", ".csi")):
-            if found[name[:-4]] == expected[name[:-4]]:
-                assert found[name] == data, name
-        elif name.endswith(".vcf"):
-            assert found[name] == data, name
-        else:
-            assert gzip.decompress(found[name]) == gzip.decompress(data), name
+        assert found[name] == data, name
 
 
 def break_off(monkeypatch, number, error):
@@ -162,7 +152,7 @@ def test_phased_genotypes_are_kept(files, tmp_path, monkeypatch):
 CHANGES = {
     "seed": ({"seed": 2}, "seed changed"),
     "network": ({"fine_tune": False}, "fine_tune changed"),
-    "memory": ({"max_memory": 2**30}, "max_memory changed"),
+    "memory": ({"max_memory": 2**34}, "max_memory changed"),
     "target": ({"target": "other"}, "target input changed"),
     "version": ({}, "it was made by ragimpute 0.0, this is"),
     "damaged record": ({}, "it cannot be read"),

@@ -134,7 +134,7 @@ def test_recipe_agrees_with_the_project(recipe):
     assert recipe["about"]["license"] == PROJECT["license"]
     assert f"python {PROJECT['requires-python']}" in recipe["requirements"]["host"]
     # Where conda's name differs from PyPI's.
-    conda = {"torch": "pytorch", "matplotlib": "matplotlib-base", "isal": "python-isal"}
+    conda = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
     wanted = {f"python {PROJECT['requires-python']}"}
     for line in PROJECT["dependencies"]:
         name, minimum = re.match(r"([\w-]+)(.*)", line).groups()

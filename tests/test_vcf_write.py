@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import subprocess
 import sys
@@ -63,11 +62,10 @@ def test_any_number_of_threads_and_blocks_gives_the_same_bytes(tmp_path, suffix)
             for s in (slice(i, i + step) for i in range(0, 3_000, step))
         ]
         path = write(tmp_path / f"{threads}.{step}{suffix}", *parts, threads=threads)
-        assert len(list(tmp_path.glob(f"{path.name}.*i"))) == 1
-        # Not the compressed bytes: of one block in many thousands ISA-L's coding has differed.
-        made.append(gzip.decompress(path.read_bytes()))
+        index = next(p for p in tmp_path.glob(f"{path.name}.*i"))
+        made.append((path.read_bytes(), index.read_bytes()))
     assert all(pair == made[0] for pair in made)
-    assert len(made[0]) > 3 * 65_536
+    assert len(made[0][0]) > 3 * 65_536
 
 
 def test_no_sites(tmp_path):
