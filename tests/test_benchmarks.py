@@ -292,6 +292,6 @@ def test_example_end_to_end(tmp_path, capsys):
     assert str(tmp_path) not in page.read_text()
 
 
-def test_kills_end_in_identical_records(tmp_path, capsys):
+def test_kills_end_in_identical_bytes(tmp_path, capsys):
     assert kills.measure(tmp_path, 1, 3, "0.05") == 0
-    assert "identical records: 1 of 1" in capsys.readouterr().out
+    assert "identical bytes: 1 of 1" in capsys.readouterr().out
