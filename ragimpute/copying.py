@@ -208,7 +208,21 @@ class Window:
         return np.clip(edges, *self.core).astype(np.int64)
 
     def flank_switch_probs(self, switch_rate: float) -> tuple[np.ndarray, np.ndarray]:
-        """Switch probability from each site to the typed sites on its left and right, float32."""
+        """Switch probability from each site to the typed sites on its left and right, float32.
+
+        Those of the rate that was asked for last are kept.
+        """
+        if switch_rate not in self._flanks:
+            self._flanks.clear()
+            self._flanks[switch_rate] = self._flanks_of(switch_rate)
+        return self._flanks[switch_rate]
+
+    @cached_property
+    def _flanks(self) -> dict[float, tuple[np.ndarray, np.ndarray]]:
+        return {}
+
+    def _flanks_of(self, switch_rate: float) -> tuple[np.ndarray, np.ndarray]:
+        """See :meth:`flank_switch_probs`."""
         interval = np.searchsorted(self.typed_index, np.arange(self.num_sites), side="right")
         typed_cm = self.typed.position_cm
         left = np.concatenate([[-np.inf], typed_cm])[interval]
@@ -366,7 +380,7 @@ def _copy_own_states(
                 copy_slots(
                     words, here, target[first:last], observed[first:last], rho, err, bounds, near,
                     row, minor.arrays(), flip, states_scratch(len(words), here.shape[2], len(here)),
-                    sites_scratch(minor, window.typed.num_haplotypes, here.shape[2]),
+                    sites_scratch(minor, here.shape[2]),
                     out[first:last],
                 )  # fmt: skip
                 if progress is not None:

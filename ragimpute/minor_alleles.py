@@ -25,8 +25,9 @@ class MinorAlleles:
     edges
         Shape (W + 1,), int64: the core sites of word w are [edges[w], edges[w + 1]).
     offsets, sites
-        Shape (W * H + 1,) and (n,), int64 and int32: sites that list their carriers; those of
-        haplotype h in word w are ``sites[offsets[w * H + h] : offsets[w * H + h + 1]]``.
+        Shape (W * H + 1,) and (n,), int32 (offsets of more than 2^31 sites: int64): sites that
+        list their carriers; those of haplotype h in word w are
+        ``sites[offsets[w * H + h] : offsets[w * H + h + 1]]``.
     common
         Shape (C,), int32: the core sites that are rows of bits, ascending.
     common_edges
@@ -34,6 +35,8 @@ class MinorAlleles:
     bits
         Shape (ceil(C / 64), H), uint64: bit c % 64 of row c // 64: the haplotype has the minor
         allele of common site c.
+    longest, most_sites
+        The most sites that a haplotype lists in a word, and the most core sites of a word.
     """
 
     edges: np.ndarray
@@ -42,6 +45,8 @@ class MinorAlleles:
     common: np.ndarray
     common_edges: np.ndarray
     bits: np.ndarray
+    longest: int
+    most_sites: int
 
     @classmethod
     def build(cls, haplotypes: Haplotypes, bounds: np.ndarray) -> MinorAlleles:
@@ -52,27 +57,27 @@ class MinorAlleles:
         edges = np.append(bounds[1 : num_typed + 1 : WORD], last)
         edges[0] = bounds[0]  # what lies before the first typed site is of the first word
         num = haplotypes.num_haplotypes
-        offsets = np.zeros(num_words * num + 1, np.int64)
-        _count_sites(edges, num, haplotypes.offsets, haplotypes.carriers, offsets)
+        # Counted two places late and filled from one place late on, the starts of the lists end up
+        # in place: filling moves each from the front of its list to the end.
+        kind = np.int32 if len(haplotypes.carriers) < 2**31 else np.int64
+        offsets = np.zeros(num_words * num + 2, kind)
+        _count_sites(edges, num, haplotypes.offsets, haplotypes.carriers, offsets[2:])
+        longest = int(offsets.max())
         np.cumsum(offsets, out=offsets)
         sites = np.empty(offsets[-1], np.int32)
-        # Filled from the front of each list, and put right by shifting the offsets once.
-        _list_sites(edges, num, haplotypes.offsets, haplotypes.carriers, offsets, sites)
-        offsets = np.concatenate([[0], offsets[:-1]])
+        _list_sites(edges, num, haplotypes.offsets, haplotypes.carriers, offsets[1:], sites)
         core = haplotypes.row[bounds[0] : last]
         common = (bounds[0] + np.flatnonzero(core >= 0)).astype(np.int32)
         bits = np.zeros((-(-len(common) // 64), num), np.uint64)
         _turn_bits(haplotypes.bits, haplotypes.row[common], bits)
-        return cls(edges, offsets, sites, common, np.searchsorted(common, edges), bits)
+        return cls(
+            edges, offsets[:-1], sites, common, np.searchsorted(common, edges), bits, longest,
+            int(np.diff(edges).max(initial=0)),
+        )  # fmt: skip
 
     def arrays(self) -> tuple[np.ndarray, ...]:
         """The arrays in the order that the kernels take them."""
         return self.edges, self.offsets, self.sites, self.common, self.common_edges, self.bits
-
-    def most_in_a_word(self, num_haplotypes: int) -> tuple[int, int]:
-        """The longest list of a haplotype in a word, and the most sites of a word."""
-        longest = int(np.diff(self.offsets).max(initial=0))
-        return longest, int(np.diff(self.edges).max(initial=0))
 
 
 def pack_typed(haplotypes: Haplotypes, typed_index: np.ndarray) -> np.ndarray:
@@ -107,10 +112,10 @@ def _turn_typed(typed_index, offsets, carriers, row, bits, out):
 
 @kernel
 def _count_sites(edges, num_haplotypes, offsets, carriers, counts):
-    """Count each haplotype's sites in each word into ``counts`` (W H + 1), one place later."""
+    """Count each haplotype's sites in each word into ``counts`` (W H,)."""
     for w in range(edges.shape[0] - 1):
         for i in range(offsets[edges[w]], offsets[edges[w + 1]]):
-            counts[w * num_haplotypes + carriers[i] + 1] += 1
+            counts[w * num_haplotypes + carriers[i]] += 1
 
 
 @kernel

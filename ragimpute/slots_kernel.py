@@ -48,20 +48,17 @@ def states_scratch(num_words: int, num_states: int, num_targets: int = 1) -> tup
     )
 
 
-def sites_scratch(
-    minor: MinorAlleles, num_haplotypes: int, num_states: int
-) -> tuple[np.ndarray, ...]:
+def sites_scratch(minor: MinorAlleles, num_states: int) -> tuple[np.ndarray, ...]:
     """Buffers of what the states of a word carry.
 
     Products of the two sides; for each site the head of its list of slots; slots and links of all
     lists; for each common site a mask of the slots; a square of bits.
     """
-    longest, most_sites = minor.most_in_a_word(num_haplotypes)
     squares = 2 + int(np.diff(minor.common_edges).max(initial=0)) // SQUARE
     return (
         rows_of_lanes(padded_slots(num_states) // LANES).reshape(-1),
-        np.empty(most_sites, np.int32),
-        np.empty((max(1, longest * num_states), 2), np.int32),
+        np.empty(minor.most_sites, np.int32),
+        np.empty((max(1, minor.longest * num_states), 2), np.int32),
         np.empty((squares * SQUARE, padded_slots(num_states) // SQUARE), np.uint64),
         np.empty(SQUARE, np.uint64),
     )
