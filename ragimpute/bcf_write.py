@@ -17,6 +17,7 @@ import numpy as np
 
 from ragimpute.sites import Sites
 from ragimpute.vcf_fields import FLAGS, INFOS, dictionary
+from ragimpute.vcf_info import NumberColumn
 from ragimpute.vcf_text import CODES, SCALE
 
 _FLOAT_MISSING, FLOAT_END = 0x7F800001, 0x7F800002
@@ -60,7 +61,7 @@ class BcfEncoder:
         sites: Sites,
         allele_prob: np.ndarray,
         called: np.ndarray,
-        info: dict[str, list[str]],
+        info: dict[str, NumberColumn],
         typed: np.ndarray,
     ) -> list[bytes]:
         """Records, one for each site.
@@ -72,7 +73,7 @@ class BcfEncoder:
         allele_prob, called
             Shape (m, N, 2), float32 and int8, as for ``RowFormatter.format``.
         info
-            INFO floats as text, "" where missing.
+            A column of m numbers for each INFO field to be written.
         typed
             Shape (m,): index into ``vcf_fields.FLAGS``, or bool.
 
@@ -88,7 +89,7 @@ class BcfEncoder:
         self,
         sites: Sites,
         values: Sequence[tuple[str, np.ndarray]],
-        info: dict[str, list[str]],
+        info: dict[str, NumberColumn],
         typed: np.ndarray,
     ) -> list[bytes]:
         """Records, one for each site, of values as BCF codes them.
@@ -106,7 +107,7 @@ class BcfEncoder:
         raw = samples.tobytes()
         contig = self._contig_number[sites.contig]
         counts = self._num_samples | len(self._formats) << 24
-        columns = [self._info_bytes(name, texts) for name, texts in info.items()]
+        columns = [self._info_bytes(name, column) for name, column in info.items()]
         is_typed = typed.tolist()
         records = []
         for i, (position, ref, alt) in enumerate(sites.keys()):
@@ -131,13 +132,15 @@ class BcfEncoder:
             records.append(head + shared + raw[i * width : (i + 1) * width])
         return records
 
-    def _info_bytes(self, name: str, texts: list[str]) -> list[bytes]:
+    def _info_bytes(self, name: str, column: NumberColumn) -> list[bytes]:
         """An INFO number of each site; empty where missing."""
         integer = INFOS[name].type == "Integer"
         head = _integer(self._number[name]) + bytes([1 << 4 | (_INT32 if integer else _FLOAT)])
-        numbers = [float(text or 0) for text in texts]
-        values = np.array(numbers).astype("<i4" if integer else "<f4").tobytes()
-        return [head + values[4 * i : 4 * i + 4] if text else b"" for i, text in enumerate(texts)]
+        values = column.value.astype("<i4" if integer else "<f4").tobytes()
+        return [
+            head + values[4 * i : 4 * i + 4] if known else b""
+            for i, known in enumerate((column.length > 0).tolist())
+        ]
 
     def _sample_bytes(self, values: Sequence[tuple[str, np.ndarray]], num_sites: int) -> np.ndarray:
         """The samples' part of each record, shape (m, bytes), uint8."""

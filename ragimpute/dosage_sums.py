@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ragimpute.dr2_calibration import Dr2Calibration
+from ragimpute.kernels import inlined_reordered, kernel
 
 # Below this, P(ALT) does not vary but by rounding.
 _CONSTANT = 1e-12
@@ -36,11 +37,9 @@ class DosageSums:
     @classmethod
     def of(cls, allele_prob: np.ndarray) -> DosageSums:
         """Sums of P(ALT), shape (m, n), in [0, 1]; NaN where a haplotype does not exist."""
-        p = np.array(allele_prob, np.float64)
-        missing = np.isnan(p)
-        num = (p.shape[1] - np.count_nonzero(missing, axis=1)).astype(np.float64)
-        p[missing] = 0
-        total, squares = p.sum(axis=1), np.einsum("ij,ij->i", p, p)
+        num = np.empty(len(allele_prob))
+        total, squares = np.empty_like(num), np.empty_like(num)
+        _add_up(np.ascontiguousarray(allele_prob), num, total, squares)
         af = total / np.maximum(num, 1)
         # In double precision the difference of the two is good to 1e-13 of a million haplotypes.
         between = np.maximum(squares - total * af, 0)
@@ -99,3 +98,26 @@ class DosageSums:
             "PVAR": self.within,
         }
         return {name: values.astype(np.float32) for name, values in columns.items()}
+
+
+@inlined_reordered
+def _add_row(prob):
+    """Count, sum and sum of squares of a row but for NaN."""
+    count = 0
+    total = 0.0
+    squares = 0.0
+    for j in range(prob.shape[0]):
+        x = np.float64(prob[j])
+        known = x == x
+        p = x if known else 0.0
+        count += known
+        total += p
+        squares += p * p
+    return count, total, squares
+
+
+@kernel
+def _add_up(prob, num, total, squares):
+    """Count, sum and sum of squares of each row of (m, n) but for NaN."""
+    for i in range(prob.shape[0]):
+        num[i], total[i], squares[i] = _add_row(prob[i])

@@ -302,7 +302,7 @@ class WindowRun:
             er2[rows] = correlation(left_out, observed)
         called = np.full(prob.shape, -1, np.int8)
         called[rows] = observed
-        np.copyto(prob, called, where=called >= 0)
+        prob[rows] = np.where(observed >= 0, observed, prob[rows])
         typed = np.zeros(len(prob), bool)
         typed[rows] = True
         info = DosageSums.of(prob).info(self.calibration, typed)

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from ragimpute import __version__
 from ragimpute.errors import InputError
-from ragimpute.sites import Sites
 
 
 @dataclass(frozen=True)
@@ -167,58 +164,3 @@ def dictionary(formats: Sequence[str]) -> dict[str, int]:
     """Numbers of the names in a BCF's header: PASS, then in the order of :func:`header_text`."""
     names = ["PASS", *INFOS, *(flag.name for flag in FLAGS), *formats]
     return {name: number for number, name in enumerate(dict.fromkeys(names))}
-
-
-def info_values(info: dict[str, np.ndarray], num_sites: int) -> dict[str, list[str]]:
-    """INFO floats as text, in the order of the table; "" where NaN.
-
-    Raises
-    ------
-    ValueError
-        If a name is not in the table, or an array has another length.
-    """
-    unknown = set(info) - set(INFOS)
-    if unknown:
-        raise ValueError(f"INFO {sorted(unknown)} not in {list(INFOS)}")
-    columns = {}
-    for name, field in INFOS.items():
-        if name not in info:
-            continue
-        values = np.asarray(info[name], dtype=np.float64)
-        if values.shape != (num_sites,):
-            raise ValueError(f"INFO {name} has shape {values.shape}, expected ({num_sites},)")
-        if field.digits is not None:
-            values = np.round(values, field.digits) + 0.0  # no -0
-        if field.type == "Integer":
-            columns[name] = ["" if v != v else str(round(v)) for v in values.tolist()]
-            continue
-        columns[name] = ["" if v != v else f"{v:.6g}" for v in values.tolist()]
-    return columns
-
-
-def row_prefixes(
-    sites: Sites, typed: np.ndarray, info: dict[str, list[str]], formats: Sequence[str]
-) -> list[bytes]:
-    """The first nine columns of each row of a VCF; eight where there is no format.
-
-    ``typed`` has shape (m,): an index into ``FLAGS``, or bool.
-    """
-    names = list(info)
-    tail = f"\t{':'.join(formats)}".encode() if formats else b""
-    filled = all("" not in column for column in info.values())
-    if filled and names:
-        pattern = ";".join(f"{name}=%s" for name in names) + ";"
-        texts = [pattern % row for row in zip(*info.values(), strict=True)]
-    else:
-        texts = [
-            "".join(f"{n}={column[i]};" for n, column in info.items() if column[i])
-            for i in range(len(sites))
-        ]
-    flags = [flag.name.encode() for flag in FLAGS]
-    columns = zip(sites.position_bp.tolist(), sites.id, sites.ref, sites.alt, texts, strict=True)
-    starts = [
-        f"{sites.contig}\t{position}\t{id_}\t{ref}\t{alt}\t.\tPASS\t{text}".encode()
-        for position, id_, ref, alt, text in columns
-    ]
-    tails = [flag + tail for flag in flags]
-    return [start + tails[is_typed] for start, is_typed in zip(starts, typed.tolist(), strict=True)]

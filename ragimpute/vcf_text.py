@@ -11,6 +11,9 @@ SCALE = 1000  # probabilities are written as multiples of 1 / SCALE
 CODES = {"GT": 0, "DS": 1, "GP": 2, "HDS": 3, "AP1": 4, "AP2": 5, "LDS": 3}
 _MAX_BYTES = {"GT": 4, "DS": 6, "GP": 18, "HDS": 12, "AP1": 6, "AP2": 6, "LDS": 12}
 _WIDTH = 5  # of the longest number, "0.123"
+# Less than this, of both haplotypes: all that is written of them is zeros.
+_SMALL = np.float32(0.00025)
+_SMALL_BITS = _SMALL.view(np.uint32)
 _COMMON_WIDTH = 32  # bytes that are copied at once, of the commonest entry and what comes after it
 _TAB, _COLON, _COMMA, _BAR, _DOT, _NEWLINE, _ZERO = (ord(c) for c in "\t:,|.\n0")
 
@@ -51,13 +54,13 @@ class RowFormatter:
         called = np.full((1, 1, 2), -1, dtype=np.int8)
         self._common = np.zeros(0, dtype=np.uint8)
         if len(formats):  # the entry of a haplotype pair without ALT, by far the commonest
-            row, _ = self.format(one, called, [b""])
+            row, _ = self.format(one, called, (np.zeros(0, np.uint8), np.zeros(2, np.int64)))
             entry = np.frombuffer(bytes(row)[:-1], dtype=np.uint8)
             if len(entry) <= _COMMON_WIDTH:
                 self._common = entry.copy()
 
     def format(
-        self, allele_prob: np.ndarray, called: np.ndarray, prefixes: Sequence[bytes]
+        self, allele_prob: np.ndarray, called: np.ndarray, starts: tuple[np.ndarray, np.ndarray]
     ) -> tuple[memoryview, np.ndarray]:
         """Rows as text.
 
@@ -67,8 +70,8 @@ class RowFormatter:
             Shape (m, N, 2), float32, in [0, 1]; NaN in [..., 1] where haploid.
         called
             Shape (m, N, 2), int8: observed alleles, or -1; -2 in [..., 1] where haploid.
-        prefixes
-            The first nine columns of each row.
+        starts
+            The first nine columns of each row, as :func:`ragimpute.vcf_info.row_starts` gives them.
 
         Returns
         -------
@@ -80,17 +83,19 @@ class RowFormatter:
             If a probability is not in [0, 1].
         """
         num_rows, num_samples, _ = allele_prob.shape
-        offsets = np.zeros(num_rows + 1, dtype=np.int64)
-        np.cumsum([len(prefix) for prefix in prefixes], out=offsets[1:])
-        need = int(offsets[-1]) + num_rows * max_row_bytes(self._formats, num_samples) + 64
+        text, offsets = starts
+        need = len(text) + num_rows * max_row_bytes(self._formats, num_samples) + 64
         if len(self._buffer) < need:
             self._buffer = np.empty(need, dtype=np.uint8)
         ends = np.empty(num_rows, dtype=np.int64)
-        joined = np.frombuffer(b"".join(prefixes), dtype=np.uint8)
+        prob = np.ascontiguousarray(allele_prob, dtype=np.float32)
+        called = np.ascontiguousarray(called, dtype=np.int8)
         size = _format_rows(
-            np.ascontiguousarray(allele_prob, dtype=np.float32),
-            np.ascontiguousarray(called, dtype=np.int8),
-            joined,
+            prob,
+            prob.view(np.uint32).reshape(num_rows, -1),
+            called.reshape(num_rows, -1),
+            called,
+            text,
             offsets,
             self._codes,
             self._common,
@@ -113,25 +118,64 @@ def _put(out, at, number, text, length):
 
 
 @numba.njit(cache=True, nogil=True)
-def _format_rows(prob, called, prefix, offsets, codes, common, text, length, out, ends):
+def _is_plain(bits, called):
+    """Whether all entries of a row are the common one.
+
+    ``bits`` of float32: as integers, what is negative or no number is larger than what is small.
+    """
+    largest = np.uint32(0)
+    for k in range(bits.shape[0]):
+        largest = max(largest, bits[k])
+    if largest >= _SMALL_BITS:
+        return False
+    most = np.uint8(0)
+    for k in range(called.shape[0]):
+        most = max(most, np.uint8(called[k] + np.int8(1)))  # -1, 0: as ALT is not likely
+    return most <= np.uint8(1)
+
+
+@numba.njit(cache=True, nogil=True)
+def _repeat(out, at, part, times):
+    """Write ``part`` so many times over; returns the end."""
+    size = part.shape[0]
+    stop = at + size * times
+    for k in range(min(size, stop - at)):
+        out[at + k] = part[k]
+    done = size
+    while done < stop - at:  # what is written already, once more
+        more = min(done, stop - at - done)
+        out[at + done : at + done + more] = out[at : at + more]
+        done += more
+    return stop
+
+
+@numba.njit(cache=True, nogil=True)
+def _format_rows(
+    prob, bits, called_rows, called, prefix, offsets, codes, common, text, length, out, ends
+):
     """Write rows into ``out``; returns the bytes written, or -1 for a wrong probability."""
     num_rows, num_samples = prob.shape[0], prob.shape[1]
     num_common = len(common)
     padded = np.zeros(_COMMON_WIDTH, np.uint8)
     padded[:num_common] = common
-    small = np.float32(0.00025)
     at = 0
     for i in range(num_rows):
         for k in range(offsets[i], offsets[i + 1]):
             out[at] = prefix[k]
             at += 1
+        if num_common > 0 and _is_plain(bits[i], called_rows[i]):
+            at = _repeat(out, at, common, num_samples)
+            out[at] = _NEWLINE
+            at += 1
+            ends[i] = at
+            continue
         for j in range(num_samples):
             f1, f2 = prob[i, j, 0], prob[i, j, 1]
             c1, c2 = called[i, j, 0], called[i, j, 1]
             if (
                 num_common > 0
-                and f1 < small
-                and f2 < small
+                and f1 < _SMALL
+                and f2 < _SMALL
                 and f1 >= 0
                 and f2 >= 0
                 and c1 <= 0

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -18,8 +19,9 @@ from ragimpute.bcf_write import BcfEncoder, bcf_header
 from ragimpute.bgzf import BLOCK_BYTES, EOF_MARK, BgzfWriter, compress_block
 from ragimpute.errors import InputError
 from ragimpute.sites import Sites
-from ragimpute.vcf_fields import check_fields, header_text, info_values, row_prefixes
+from ragimpute.vcf_fields import check_fields, header_text
 from ragimpute.vcf_index import TBI_MAX_BP, csi_index, tabix_index
+from ragimpute.vcf_info import NumberColumn, info_columns, row_starts
 from ragimpute.vcf_places import RecordPlaces
 from ragimpute.vcf_text import RowFormatter, max_row_bytes
 
@@ -205,12 +207,12 @@ class ImputedWriter:
             self._check(block)
             if len(block.sites) == 0:
                 return
-            info = info_values(block.info, len(block.sites))
+            info = info_columns(block.info, len(block.sites))
             num_bytes = max_row_bytes(self._formats, self._num_samples)
             step = max(1, _SLICE_BYTES // num_bytes)
             for start in range(0, len(block.sites), step):
                 rows = slice(start, start + step)
-                part = {name: column[rows] for name, column in info.items()}
+                part = {name: column.take(rows) for name, column in info.items()}
                 self._write_rows(block, rows, part)
 
     def write_samples(
@@ -229,11 +231,12 @@ class ImputedWriter:
             raise ValueError("the writer is closed")
         with self._writing():
             self._places.check(sites)
-            texts = info_values(info, len(sites))
+            columns = info_columns(info, len(sites))
             if self._kind == "bcf":
-                data = self._encoder.encode_values(sites, samples, texts, typed)
+                data = self._encoder.encode_values(sites, samples, columns, typed)
             else:
-                starts = row_prefixes(sites, typed, texts, self._formats)
+                text, offsets = row_starts(sites, typed, columns, self._formats)
+                starts = [text[a:b].tobytes() for a, b in pairwise(offsets.tolist())]
                 data = [b"%b\t%b\n" % (a, b) for a, b in zip(starts, samples, strict=True)]
             self._put(b"".join(data))
             if self._kind != "vcf":
@@ -358,7 +361,7 @@ class ImputedWriter:
             raise ValueError(f"contig {sites.contig} is not in the header: {self._names}")
         self._places.check(sites)
 
-    def _write_rows(self, block: ImputedBlock, rows: slice, info: dict[str, list[str]]) -> None:
+    def _write_rows(self, block: ImputedBlock, rows: slice, info: dict[str, NumberColumn]) -> None:
         """Append a slice of a block."""
         started = time.perf_counter()
         sites, typed = block.sites.take(rows), block.typed[rows]
@@ -368,8 +371,8 @@ class ImputedWriter:
             ends = np.cumsum([len(record) for record in records])
             data: bytes | memoryview = b"".join(records)
         else:
-            prefixes = row_prefixes(sites, typed, info, self._formats)
-            data, ends = self._formatter.format(prob, called, prefixes)
+            starts = row_starts(sites, typed, info, self._formats)
+            data, ends = self._formatter.format(prob, called, starts)
         self.seconds["format"] += time.perf_counter() - started
         self._put(data)
         if self._kind != "vcf":

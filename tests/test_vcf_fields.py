@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from imputed_blocks import ALL, make_block, random_block, write
+from imputed_blocks import ALL, random_block, write
 from vcf_fixtures import bcftools
 
 from ragimpute.errors import InputError
@@ -20,8 +20,6 @@ from ragimpute.vcf_fields import (
     check_fields,
     dictionary,
     header_text,
-    info_values,
-    row_prefixes,
 )
 
 
@@ -83,39 +81,6 @@ def test_header(tmp_path):
     assert all('Description="' in line for line in declared)
     with pytest.raises(ValueError, match="must begin with ##"):
         write(tmp_path / "y.vcf", block, header_lines=["panel"])
-
-
-def test_info_as_text():
-    info = {
-        "AF": np.array([0, 0.25, 1 / 3, 1.5e-7, np.nan]),
-        "DR2": np.array([-1e-6, 0.99996, 0.12345, np.nan, 1]),
-        "AN": np.array([4, 0, np.nan, 100_000, 7]),
-        "PVAR": np.array([1 / 3, 0, 1e5 / 3, np.nan, 2]),
-    }
-    assert info_values(info, 5) == {
-        "AF": ["0", "0.25", "0.333333", "1.5e-07", ""],
-        "DR2": ["0", "1", "0.1234", "", "1"],
-        "AN": ["4", "0", "", "100000", "7"],
-        "PVAR": ["0.333333", "0", "33333.3", "", "2"],
-    }
-    with pytest.raises(ValueError, match=r"INFO \['QQ'\]"):
-        info_values({"QQ": np.zeros(1)}, 1)
-    with pytest.raises(ValueError, match=r"AF has shape \(2,\), expected \(1,\)"):
-        info_values({"AF": np.zeros(2)}, 1)
-
-
-def test_row_prefixes():
-    block = make_block(np.zeros((2, 1, 2)), position=[7, 9], ref=["A", "CT"], alt=["G", "C"])
-    typed = np.array([True, False])
-    starts = [b"20\t7\t.\tA\tG\t.\tPASS\t", b"20\t9\trs1\tCT\tC\t.\tPASS\t"]
-    ends = [b"TYPED\tGT:DS", b"IMP\tGT:DS"]
-    for info, texts in (
-        ({}, [b"", b""]),
-        ({"AF": ["0.1", "0.2"]}, [b"AF=0.1;", b"AF=0.2;"]),
-        ({"AF": ["0.1", ""], "DR2": ["", "1"]}, [b"AF=0.1;", b"DR2=1;"]),
-    ):
-        expected = [b"".join(parts) for parts in zip(starts, texts, ends, strict=True)]
-        assert row_prefixes(block.sites, typed, info, ["GT", "DS"]) == expected
 
 
 @pytest.mark.parametrize("fields", [("GT",), ("GT", "AP", "GP"), ALL])

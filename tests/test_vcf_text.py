@@ -90,6 +90,12 @@ def entry(prob, called, names):
     return ":".join(text[name] for name in names)
 
 
+def texts_of(starts):
+    """Rows' first columns as ``row_starts`` gives them."""
+    text = np.frombuffer("".join(starts).encode(), np.uint8)
+    return text, np.cumsum([0, *map(len, starts)])
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     block=blocks(),
@@ -98,8 +104,8 @@ def entry(prob, called, names):
 )
 def test_rows_are_those_of_plain_python(block, fields, count):
     names = ["GT", *fields[:count]]
-    prefixes = [f"row {i}".encode() for i in range(len(block.sites))]
-    data, ends = RowFormatter(names).format(block.allele_prob, block.called, prefixes)
+    starts = texts_of([f"row {i}" for i in range(len(block.sites))])
+    data, ends = RowFormatter(names).format(block.allele_prob, block.called, starts)
     expected = [
         "\t".join([f"row {i}", *(entry(*pair, names) for pair in zip(*row, strict=True))]) + "\n"
         for i, row in enumerate(zip(block.allele_prob, block.called.tolist(), strict=True))
@@ -113,7 +119,7 @@ def test_every_number():
     prob[:, 0, 0] = np.minimum(np.arange(2001), 1000) / 1000
     prob[:, 0, 1] = np.maximum(np.arange(2001) - 1000, 0) / 1000
     called = np.full(prob.shape, -1, dtype=np.int8)
-    data, _ = RowFormatter(["DS"]).format(prob, called, [b""] * 2001)
+    data, _ = RowFormatter(["DS"]).format(prob, called, texts_of([""] * 2001))
     assert bytes(data).decode().split() == [number(i) for i in range(2001)]
 
 
@@ -122,7 +128,8 @@ def test_the_buffer_is_used_again():
     small, large = random_block(1, 3, 2), random_block(2, 200, 30)
     sizes = []
     for block in (small, large, small):
-        data, ends = formatter.format(block.allele_prob, block.called, [b"x"] * len(block.sites))
+        starts = texts_of(["x"] * len(block.sites))
+        data, ends = formatter.format(block.allele_prob, block.called, starts)
         sizes.append(bytes(data))
         assert ends[-1] == len(data)
         assert len(data) <= len(block.sites) * (
@@ -136,4 +143,4 @@ def test_numbers_that_are_no_probability(wrong):
     block = random_block(3, 2, 2)
     block.allele_prob[1, 1, 0] = wrong
     with pytest.raises(ValueError, match="must be in"):
-        RowFormatter(["GT", "DS"]).format(block.allele_prob, block.called, [b"", b""])
+        RowFormatter(["GT", "DS"]).format(block.allele_prob, block.called, texts_of(["", ""]))
