@@ -362,7 +362,7 @@ def _copy_own_states(
     near = window.flank_switch_probs(parameters.switch_rate)
     err = parameters.mismatch_probs(window.typed.num_typed)
     words, bounds = window.typed.words, window.bounds()
-    row, flip = window.haplotypes.row, ~window.haplotypes.alt_is_minor
+    flip = ~window.haplotypes.alt_is_minor
     minor = window.minor_alleles
 
     n = alleles.shape[1]
@@ -379,7 +379,7 @@ def _copy_own_states(
                 last = first + len(here)
                 copy_slots(
                     words, here, target[first:last], observed[first:last], rho, err, bounds, near,
-                    row, minor.arrays(), flip, states_scratch(len(words), here.shape[2], len(here)),
+                    minor.arrays(), flip, states_scratch(len(words), here.shape[2], len(here)),
                     sites_scratch(minor, here.shape[2]),
                     out[first:last],
                 )  # fmt: skip

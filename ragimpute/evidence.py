@@ -21,6 +21,7 @@ from ragimpute.copying import (
     switch_probs,
 )
 from ragimpute.copying_blocks import SharedStates
+from ragimpute.evidence_pairs import count_between, list_between
 from ragimpute.evidence_tokens import MAX_TOKENS, TOKEN_FEATURES
 from ragimpute.evidence_walks import evidence_haplotype, evidence_lanes, measuring_scratch
 from ragimpute.lanes import LANES
@@ -79,7 +80,10 @@ def pairs_in_doubt(prob: np.ndarray, typed: np.ndarray, *, doubt: float = DOUBT)
     -------
     Shape (pairs, 2), int64: haplotype and site, by haplotype and then site.
     """
-    return np.argwhere((prob > doubt) & (prob < 1 - doubt) & ~typed)
+    low, high = np.float32(doubt), np.float32(1 - doubt)
+    prob = np.ascontiguousarray(prob)
+    pairs = np.empty((int(count_between(prob, low, high)), 2), np.int64)
+    return pairs[: list_between(prob, typed, low, high, pairs)]
 
 
 def collect_evidence(

@@ -15,6 +15,8 @@ from ragimpute.copying_kernel import WORD, trailing_zeros
 from ragimpute.kernels import inlined, kernel
 from ragimpute.panel import Haplotypes
 
+SQUARE = 64
+
 
 @dataclass(frozen=True)
 class MinorAlleles:
@@ -130,40 +132,47 @@ def _list_sites(edges, num_haplotypes, offsets, carriers, at, sites):
 
 
 @inlined
-def turn_square(square):
-    """Transpose 64 words of 64 bits in place (Warren, Hacker's Delight, 2nd ed., 7-3)."""
-    step = 32
+def turn_squares(rows, width):
+    """Transpose ``width`` squares of 64 words of 64 bits in place, side by side.
+
+    ``rows`` (64 * width,): word i of square g at i * width + g. All words of some rows lie side by
+    side, so that the compiler's vectors hold several (Warren, Hacker's Delight, 2nd ed., 7-3).
+    """
+    step = SQUARE // 2
     mask = np.uint64(0x00000000FFFFFFFF)
     while step:
         shift = np.uint64(step)
-        i = 0
-        while i < 64:
-            a, b = square[i], square[i + step]
-            swapped = ((a >> shift) ^ b) & mask
-            square[i + step] = b ^ swapped
-            square[i] = a ^ (swapped << shift)
-            i += 1
-            if i & step:
-                i += step
+        size = step * width
+        for first in range(0, SQUARE * width, 2 * size):
+            for i in range(first, first + size):
+                a, b = rows[i], rows[i + size]
+                swapped = ((a >> shift) ^ b) & mask
+                rows[i + size] = b ^ swapped
+                rows[i] = a ^ (swapped << shift)
         step >>= 1
         mask ^= mask << np.uint64(max(step, 1)) if step else np.uint64(0)
 
 
 @kernel
-def _turn_bits_into(rows, which, square, out):
-    """Bits by site (R, H / 64) to bits by haplotype (C / 64, H); ``square`` (64,) is a buffer."""
+def _turn_bits_into(rows, which, squares, out):
+    """Bits by site (R, H / 64) to bits by haplotype (C / 64, H); ``squares`` (64, G): a buffer."""
     num_common = which.shape[0]
-    for first in range(0, num_common, 64):
-        for g in range(rows.shape[1]):
-            for i in range(64):
+    width = squares.shape[1]
+    for first in range(0, num_common, SQUARE):
+        for begin in range(0, rows.shape[1], width):
+            num = min(width, rows.shape[1] - begin)
+            for i in range(SQUARE):
                 c = first + i
-                square[i] = rows[which[c], g] if c < num_common else np.uint64(0)
-            turn_square(square)
-            for i in range(min(64, out.shape[1] - g * 64)):
-                out[first // 64, g * 64 + i] = square[i]
+                for g in range(num):
+                    squares[i, g] = rows[which[c], begin + g] if c < num_common else np.uint64(0)
+            turn_squares(squares.reshape(-1), width)
+            for g in range(num):
+                h = (begin + g) * SQUARE
+                for i in range(min(SQUARE, out.shape[1] - h)):
+                    out[first // SQUARE, h + i] = squares[i, g]
 
 
 def _turn_bits(rows: np.ndarray, which: np.ndarray, out: np.ndarray) -> None:
     """See :func:`_turn_bits_into`."""
     if len(which):
-        _turn_bits_into(rows, which, np.empty(64, np.uint64), out)
+        _turn_bits_into(rows, which, np.zeros((SQUARE, 8), np.uint64), out)

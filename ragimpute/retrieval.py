@@ -94,10 +94,11 @@ class Retriever:
             table = np.empty(1 << max(4, int(2 * self.num_haplotypes).bit_length()), np.int32)
             first = np.empty(self.num_haplotypes, np.int32)
             which = np.empty(self.num_haplotypes, np.int32)
-            distinct = first[: find_distinct(rows, low, high, table, first, which)]
+            mixes = np.empty(self.num_haplotypes, np.uint64)
+            distinct = first[: find_distinct(rows, low, high, table, first, which, mixes)]
             part = np.ascontiguousarray(rows[distinct, low:high])
-            # In the order of their alleles: it must not depend on that of the haplotypes.
-            order = np.argsort(part.view(np.dtype((np.void, part.shape[1] * 4))).ravel())
+            # In an order that their alleles make: it must not depend on that of the haplotypes.
+            order = np.argsort(mixes[: len(part)])
             index = faiss.IndexBinaryFlat(32 * part.shape[1])
             index.use_heap = False  # type: ignore[attr-defined]
             index.add(part[order].view(np.uint8))
@@ -191,11 +192,12 @@ def _windows_over(ranges: np.ndarray, num_words: int) -> np.ndarray:
 
 
 @kernel
-def find_distinct(rows, low, high, table, first, which):
+def find_distinct(rows, low, high, table, first, which, mixes):
     """Number the distinct rows among columns [low, high); returns how many there are.
 
-    ``first`` gets the first row of each number, ``which`` (H,) each row's number. ``table`` is for
-    hashing, twice as long as there are rows or longer, its length a power of 2.
+    ``first`` gets the first row of each number, ``mixes`` its hash, ``which`` (H,) each row's
+    number. ``table`` is for hashing, twice as long as there are rows or longer, its length a power
+    of 2.
     """
     table[:] = -1
     last = np.uint64(table.shape[0] - 1)
@@ -211,6 +213,7 @@ def find_distinct(rows, low, high, table, first, which):
             if number < 0:
                 table[at] = num
                 first[num] = h
+                mixes[num] = mix
                 which[h] = num
                 num += 1
                 break

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ragimpute.copying import CopyingParameters, Window, copy_haplotypes
+from ragimpute.kernels import kernel
 from ragimpute.leave_one_out import leave_one_out
 from ragimpute.panel_part import haplotype_columns
 from ragimpute.panel_states import states_for
@@ -152,7 +153,7 @@ class _Sums:
     """Sums over samples at each site, of which the features are made."""
 
     def __init__(self, window: Window) -> None:
-        self._minor = window.haplotypes.alt_is_minor[:, None]
+        self._minor = window.haplotypes.alt_is_minor
         self._num_samples = 0
         self._num_haplotypes = 0
         # Imputed, true, their squares and product, and the variance that the posteriors claim.
@@ -160,16 +161,8 @@ class _Sums:
 
     def add(self, prob: np.ndarray, alleles: np.ndarray, starts: np.ndarray) -> None:
         """Add P(ALT) and alleles, both (M, n); samples begin at the columns ``starts``."""
-        for first in range(0, len(prob), _SITES_AT_ONCE):
-            here = slice(first, first + _SITES_AT_ONCE)
-            minor = self._minor[here]
-            p = np.where(minor, prob[here], 1 - prob[here])
-            y = (alleles[here] == minor).astype(np.float32)
-            imputed = np.add.reduceat(p, starts, axis=1)
-            true = np.add.reduceat(y, starts, axis=1)
-            parts = (imputed, true, imputed * imputed, true * true, imputed * true, p * (1 - p))
-            for total, part in zip(self._sums, parts, strict=True):
-                total[here] += part.sum(axis=1)
+        edges = np.append(starts, prob.shape[1])
+        _add_samples(prob.T, alleles.T, self._minor, edges, self._sums)
         self._num_samples += len(starts)
         self._num_haplotypes += prob.shape[1]
 
@@ -192,6 +185,28 @@ class _Sums:
             np.log1p(true * n),
         )
         return np.stack(columns, axis=1).astype(np.float32)
+
+
+@kernel
+def _add_samples(prob, alleles, minor, edges, sums):
+    """Add the haplotypes [edges[i], edges[i + 1]) of (n, M) as samples to ``sums`` (6, M)."""
+    for first in range(0, prob.shape[1], _SITES_AT_ONCE):
+        stop = min(first + _SITES_AT_ONCE, prob.shape[1])
+        for i in range(edges.shape[0] - 1):
+            for u in range(first, stop):
+                imputed = true = claimed = 0.0
+                for h in range(edges[i], edges[i + 1]):
+                    p = np.float64(prob[h, u])
+                    p = p if minor[u] else 1.0 - p
+                    imputed += p
+                    claimed += p * (1.0 - p)
+                    true += (alleles[h, u] == 1) == minor[u]
+                sums[0, u] += imputed
+                sums[1, u] += true
+                sums[2, u] += imputed * imputed
+                sums[3, u] += true * true
+                sums[4, u] += imputed * true
+                sums[5, u] += claimed
 
 
 def fit_mismatch(hit: np.ndarray, mismatch_prob: float) -> np.ndarray:

@@ -18,12 +18,11 @@ from ragimpute.copying_kernel import (
     forward_rows,
     mismatch_words,
     same_slots,
+    trailing_zeros,
 )
 from ragimpute.kernels import inlined, inlined_reordered, kernel
 from ragimpute.lanes import LANES, load, masked, rows_of_lanes, splat, total
-from ragimpute.minor_alleles import MinorAlleles, turn_square
-
-SQUARE = 64
+from ragimpute.minor_alleles import SQUARE, MinorAlleles, turn_squares
 
 
 def padded_slots(num_states: int) -> int:
@@ -52,25 +51,27 @@ def sites_scratch(minor: MinorAlleles, num_states: int) -> tuple[np.ndarray, ...
     """Buffers of what the states of a word carry.
 
     Products of the two sides; for each site the head of its list of slots; slots and links of all
-    lists; for each common site a mask of the slots; a square of bits.
+    lists; which sites have a list, as bits; for each common site a mask of the slots.
     """
     squares = 2 + int(np.diff(minor.common_edges).max(initial=0)) // SQUARE
     return (
         rows_of_lanes(padded_slots(num_states) // LANES).reshape(-1),
         np.empty(minor.most_sites, np.int32),
         np.empty((max(1, minor.longest * num_states), 2), np.int32),
-        np.empty((squares * SQUARE, padded_slots(num_states) // SQUARE), np.uint64),
-        np.empty(SQUARE, np.uint64),
+        np.empty(minor.most_sites // SQUARE + 1, np.uint64),
+        np.zeros((squares * SQUARE, padded_slots(num_states) // SQUARE), np.uint64),
     )
 
 
 @inlined
-def _look_up(w, here, num_haplotypes, minor, head, links, masks, square):
+def _look_up(w, here, num_haplotypes, minor, head, links, listed, masks):
     """What the states of word w carry: lists of slots, and masks of slots."""
     edges, offsets, sites, _, common_edges, bits = minor
     num_states = here.shape[0]
     for i in range(edges[w + 1] - edges[w]):
         head[i] = -1
+    for i in range((edges[w + 1] - edges[w]) // SQUARE + 1):
+        listed[i] = np.uint64(0)
     num = 0
     for s in range(num_states):
         k = w * num_haplotypes + here[s]
@@ -79,18 +80,18 @@ def _look_up(w, here, num_haplotypes, minor, head, links, masks, square):
             links[num, 0] = s
             links[num, 1] = head[u]
             head[u] = num
+            listed[u // SQUARE] |= np.uint64(1) << np.uint64(u % SQUARE)
             num += 1
     if common_edges[w] == common_edges[w + 1]:
         return
     first = common_edges[w] // SQUARE
     for j in range(first, (common_edges[w + 1] - 1) // SQUARE + 1):
+        rows = masks[(j - first) * SQUARE : (j - first + 1) * SQUARE]
         for g in range(masks.shape[1]):
             for i in range(SQUARE):
                 s = g * SQUARE + i
-                square[i] = bits[j, here[s]] if s < num_states else np.uint64(0)
-            turn_square(square)
-            for i in range(SQUARE):
-                masks[(j - first) * SQUARE + i, g] = square[i]
+                rows[i, g] = bits[j, here[s]] if s < num_states else np.uint64(0)
+        turn_squares(rows.reshape(-1), masks.shape[1])
 
 
 @inlined_reordered
@@ -107,51 +108,41 @@ def _products(f, b, num_states, product):
 
 
 @inlined
-def _masked_sums(mask, f, b, product):
-    """Sums of f b, f and b over the slots of a mask, and how many slots it has."""
-    both = splat(np.float32(0.0))
-    left = splat(np.float32(0.0))
-    right = splat(np.float32(0.0))
+def _masked_sum(mask, both, left, right, each, product, f, b):
+    """Sum over a mask's slots of both * product + left * f + right * b + each."""
+    factor_both, factor_left, factor_right = splat(both), splat(left), splat(right)
+    constant = splat(each)
+    even = splat(np.float32(0.0))
+    odd = splat(np.float32(0.0))
     for g in range(mask.shape[0]):
         word = mask[g]
         if word == np.uint64(0):
             continue
-        for i in range(SQUARE // LANES):
-            part = word >> np.uint64(i * LANES)
+        for i in range(0, SQUARE // LANES, 2):
             at = (g * SQUARE) // LANES + i
-            both = both + masked(load(product, at), part)
-            left = left + masked(load(f, at), part)
-            right = right + masked(load(b, at), part)
-    return total(both), total(left), total(right)
-
-
-@inlined
-def _count(mask):
-    """Slots of a mask."""
-    num = np.int64(0)
-    for g in range(mask.shape[0]):
-        word = mask[g]
-        word -= (word >> np.uint64(1)) & np.uint64(0x5555555555555555)
-        word = (word & np.uint64(0x3333333333333333)) + (
-            (word >> np.uint64(2)) & np.uint64(0x3333333333333333)
-        )
-        word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-        num += np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
-    return num
+            x = (factor_both * load(product, at) + factor_left * load(f, at)) + (
+                factor_right * load(b, at) + constant
+            )
+            even = even + masked(x, word >> np.uint64(i * LANES))
+            y = (factor_both * load(product, at + 1) + factor_left * load(f, at + 1)) + (
+                factor_right * load(b, at + 1) + constant
+            )
+            odd = odd + masked(y, word >> np.uint64((i + 1) * LANES))
+    return total(even + odd)
 
 
 @inlined
 def _carry_interval(
-    start, stop, w, common, f, b, total_f, total_b, num_states, near, row, minor, product, head,
-    links, masks, flip, first_site, out,
+    start, stop, w, common, f, b, total_f, total_b, num_states, near, minor, product, head,
+    links, listed, masks, flip, first_site, out,
 ):  # fmt: skip
-    """P(ALT) at the sites [start, stop) between two typed sites.
+    """P(ALT) at the sites [start, stop) between typed sites, where a state has the rarer allele.
 
     Masses divided by ``total_f`` sum to 1; those divided by ``total_b`` sum to 1, or to less by
     what states that have left took with them.
     ``common`` is the place after the last common site before ``stop``; returns that of ``start``.
     """
-    edges, _, _, _, common_edges, _ = minor
+    edges, _, _, common_sites, common_edges, _ = minor
     first_mask = common_edges[w] // SQUARE * SQUARE
     one = np.float32(1.0)
     share = one / np.float32(num_states)
@@ -161,58 +152,74 @@ def _carry_interval(
     sum_fb, sum_b = _products(f, b, num_states, product)
     sum_fb *= scale
     sum_b *= scale_b
-    for u in range(stop - 1, start - 1, -1):
-        both = left = right = np.float32(0.0)
-        number = 0
-        if row[u] >= 0:
-            common -= 1
-            mask = masks[common - first_mask]
-            both, left, right = _masked_sums(mask, f, b, product)
-            number = _count(mask)
-        else:
-            k = head[u - edges[w]]
+    while common > common_edges[w] and common_sites[common - 1] >= start:
+        common -= 1
+        u = common_sites[common]
+        both, left, right, each, whole = _weights(u, near, sum_fb, sum_b, share)
+        p = _masked_sum(
+            masks[common - first_mask], both * scale, left * scale_f, right * scale_b, each,
+            product, f, b,
+        ) / whole  # fmt: skip
+        p = min(max(p, np.float32(0.0)), one)
+        out[u - first_site] = one - p if flip[u] else p
+    low = start - edges[w]
+    high = stop - edges[w]
+    for i in range(low // SQUARE, (high - 1) // SQUARE + 1):
+        word = listed[i]
+        if i == low // SQUARE:
+            word = (word >> np.uint64(low % SQUARE)) << np.uint64(low % SQUARE)
+        if i == high // SQUARE:
+            word &= (np.uint64(1) << np.uint64(high % SQUARE)) - np.uint64(1)
+        while word != np.uint64(0):
+            site = i * SQUARE + np.int64(trailing_zeros(word))
+            word &= word - np.uint64(1)
+            u = edges[w] + site
+            both, left, right, each, whole = _weights(u, near, sum_fb, sum_b, share)
+            both *= scale
+            left *= scale_f
+            right *= scale_b
+            p = np.float32(0.0)
+            k = head[site]
             while k >= 0:
                 s = links[k, 0]
-                both += product[s]
-                left += f[s]
-                right += b[s]
-                number += 1
+                p += both * product[s] + left * f[s] + right * b[s] + each
                 k = links[k, 1]
-        p = np.float32(0.0)
-        if number > 0:
-            l = near[0][u]  # noqa: E741
-            r = near[1][u]
-            stay = (one - l) * (one - r)
-            from_left = (one - l) * r
-            from_right = l * (one - r)
-            p = (
-                stay * (both * scale)
-                + from_left * (left * scale_f)
-                + from_right * (right * scale_b)
-                + l * r * (np.float32(number) * share)
-            ) / (stay * sum_fb + from_left + from_right * sum_b + l * r)
-            p = min(max(p, np.float32(0.0)), one)
-        out[u - first_site] = one - p if flip[u] else p
+            p = min(max(p / whole, np.float32(0.0)), one)
+            out[u - first_site] = one - p if flip[u] else p
     return common
+
+
+@inlined
+def _weights(u, near, sum_fb, sum_b, share):
+    """What the masses of both sides, left, right and neither count at site u, and of all states."""
+    one = np.float32(1.0)
+    l = near[0][u]  # noqa: E741
+    r = near[1][u]
+    both = (one - l) * (one - r)
+    left = (one - l) * r
+    right = l * (one - r)
+    whole = both * sum_fb + left + right * sum_b + l * r
+    return both, left, right, l * r * share, whole
 
 
 @kernel
 def copy_slots(
-    words, states, target, observed, rho, err, bounds, near, row, minor, flip, scratch, carried,
-    out,
+    words, states, target, observed, rho, err, bounds, near, minor, flip, scratch, carried, out,
 ):  # fmt: skip
     """P(ALT) of n haplotypes at every core site, into ``out`` (n, core sites).
 
     ``states`` (n, 1 or W, K); ``target`` and ``observed`` (n, W).
     """
     checkpoints, rows, sums, backward, totals, mismatch = scratch
-    product, head, links, masks, square = carried
+    product, head, links, listed, masks = carried
     common_edges = minor[4]
     num_typed = rho.shape[0]
     num_words, num_haplotypes = words.shape
     num_targets, num_lists, n = states.shape
     for i in range(num_targets):
         forward_pass(words, states[i], target[i], observed[i], rho, err, checkpoints[i], mismatch)
+        for u in range(out.shape[1]):  # where no state has the rarer allele
+            out[i, u] = np.float32(1.0) if flip[bounds[0] + u] else np.float32(0.0)
         backward[i, :] = np.float32(1.0)
         totals[i] = np.float32(n)
     for w in range(num_words - 1, -1, -1):
@@ -230,7 +237,7 @@ def copy_slots(
             mismatch_words(words[w], here, target[i, w], observed[i, w], mismatch)
             if bounds[first + 1 if w else 0] < bounds[last + 1]:
                 forward_rows(start, mismatch, first, last, rho, err, rows, sums)
-                _look_up(w, here, num_haplotypes, minor, head, links, masks, square)
+                _look_up(w, here, num_haplotypes, minor, head, links, listed, masks)
             common = common_edges[w + 1]
             for t in range(last - 1, first - 1 if w else -2, -1):
                 if t < 0:
@@ -240,7 +247,7 @@ def copy_slots(
                     j = max(t, 0) - first
                     common = _carry_interval(
                         bounds[t + 1], bounds[t + 2], w, common, rows[j], b, sums[j], totals[i], n,
-                        near, row, minor, product, head, links, masks, flip, bounds[0], out[i],
+                        near, minor, product, head, links, listed, masks, flip, bounds[0], out[i],
                     )  # fmt: skip
                 if t >= 0:
                     gap = rho[t + 1] if t + 1 < num_typed else np.float32(0.0)

@@ -127,7 +127,9 @@ def test_distinct_rows_are_numbered_as_they_come():
     for low, high in [(0, 6), (2, 4), (5, 6)]:
         table = np.empty(1024, np.int32)
         first, which = np.empty(300, np.int32), np.empty(300, np.int32)
-        num = find_distinct(rows, low, high, table, first, which)
+        mixes = np.empty(300, np.uint64)
+        num = find_distinct(rows, low, high, table, first, which, mixes)
+        assert len(np.unique(mixes[:num])) == num
         part = rows[:, low:high]
         assert num == len(np.unique(part, axis=0))
         np.testing.assert_array_equal(part[first[:num]][which], part)
