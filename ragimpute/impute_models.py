@@ -15,10 +15,11 @@ from ragimpute.copying import CopyingParameters, Window, copy_haplotypes
 from ragimpute.correction import correct, doubts, read_pairs
 from ragimpute.impute_summary import Stopwatch
 from ragimpute.likelihood import fit_parameters
+from ragimpute.memory import give_back
 from ragimpute.model_folder import ModelFolder, open_folder
 from ragimpute.pair_network import PairNetwork, needs_torch
 from ragimpute.panel import Panel
-from ragimpute.panel_states import is_copied_whole, retriever_for, states_for
+from ragimpute.panel_states import is_copied_whole, retriever_for, states_by_batch
 from ragimpute.site_quality import SiteQuality, measure_sites
 
 if TYPE_CHECKING:
@@ -221,6 +222,7 @@ class CopyingImputer:
         watch.lap("read")
         self._network.start()
         fit = self._fit_at(typed_index, window, (left, right), watch)
+        give_back()
         parameters = fit.parameters
         retriever = retriever_for(window.typed.words, seed=self._seed, threads=self._threads)
         if retriever is not None:
@@ -231,18 +233,17 @@ class CopyingImputer:
                 window, self._panel.haplotype_sample, parameters,
                 retriever=retriever, seed=self._seed, threads=self._threads,
             )  # fmt: skip
+            give_back()
             watch.lap("quality")
         if self._err is None and quality is not None:
             parameters = replace(parameters, site_mismatch_prob=quality.mismatch_prob)
         self._last = parameters
-        n = alleles.shape[1]
         step = max(1, batch)
         if retriever is not None:
             per_haplotype = 4 * retriever.num_slots * retriever.num_words
             step = min(step, max(self._threads, _STATE_BYTES // per_haplotype))
-        for first in range(0, n, step):
+        for first, states in states_by_batch(retriever, self._panel.num_haplotypes, alleles, step):
             part = alleles[:, first : first + step]
-            states = states_for(retriever, self._panel.num_haplotypes, part)
             if retriever is not None:
                 watch.lap("retrieve")
             prob = copy_haplotypes(window, part, parameters, states=states, threads=self._threads)

@@ -7,6 +7,7 @@ Only the window's bound can change a result, as a window ends in a buffer; the o
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import sys
@@ -67,6 +68,13 @@ def free_bytes() -> int:
     if not found:
         found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
     return max(0, min(found))
+
+
+def give_back() -> None:
+    """Return what was freed to the system, where its C library (glibc) can; it keeps it else."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ragimpute.errors import PanelError
+from ragimpute.kernels import kernel
 from ragimpute.panel import Haplotypes, Panel
 from ragimpute.panel_format import pack_rows, unpack_rows
 
@@ -57,17 +58,43 @@ def haplotype_columns(haplotypes: Haplotypes, index: np.ndarray) -> np.ndarray:
     -------
     Shape (k, m), int8: 0 REF, 1 ALT.
     """
-    minor = np.zeros((len(index), len(haplotypes)), np.int8)
-    is_row = haplotypes.row >= 0
-    words = haplotypes.bits[np.ix_(haplotypes.row[is_row], index // 64)]
-    shift = (index % 64).astype(np.uint64)
-    minor[:, is_row] = ((words >> shift) & np.uint64(1)).T.astype(np.int8)
-    place = np.full(haplotypes.num_haplotypes, -1, np.int64)
+    place = np.full(haplotypes.num_haplotypes, -1, np.int32)
     place[index] = np.arange(len(index))
-    at = place[haplotypes.carriers]
-    site = np.repeat(np.arange(len(haplotypes)), np.diff(haplotypes.offsets))
-    minor[at[at >= 0], site[at >= 0]] = 1
-    return minor ^ ~haplotypes.alt_is_minor
+    out = np.empty((len(index), len(haplotypes)), np.int8)
+    h = haplotypes
+    _fill_columns(
+        h.offsets,
+        h.carriers,
+        h.row,
+        h.bits,
+        h.alt_is_minor,
+        np.asarray(index, np.int64),
+        place,
+        out,
+    )
+    return out
+
+
+@kernel
+def _fill_columns(offsets, carriers, row, bits, alt_is_minor, index, place, out):
+    """Alleles of the haplotypes ``index`` (k,) at all sites into ``out`` (k, m).
+
+    ``place`` (H,): where they are among them, -1 for all others.
+    """
+    for u in range(row.shape[0]):
+        minor = np.int8(1) if alt_is_minor[u] else np.int8(0)
+        r = row[u]
+        if r >= 0:
+            for i in range(index.shape[0]):
+                word = bits[r, index[i] >> 6] >> np.uint64(index[i] & 63)
+                out[i, u] = minor if word & np.uint64(1) else np.int8(1) - minor
+        else:
+            for i in range(index.shape[0]):
+                out[i, u] = np.int8(1) - minor
+            for k in range(offsets[u], offsets[u + 1]):
+                i = place[carriers[k]]
+                if i >= 0:
+                    out[i, u] = minor
 
 
 class PanelPart(Panel):

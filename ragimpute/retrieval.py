@@ -81,6 +81,12 @@ class Retriever:
                 break
             self._scales.append(self._build_scale(rows, length, num_hits))
 
+    @property
+    def hit_bytes(self) -> int:
+        """Size of what :meth:`search` finds for a target."""
+        windows = sum(len(scale.ranges) for scale in self._scales)
+        return 4 * windows * max(scale.num_hits for scale in self._scales)
+
     def _build_scale(self, rows: np.ndarray, length: int, num_hits: int) -> _Scale:
         """Index the distinct rows of half-overlapping windows of ``length`` words."""
         step = max(1, length // 2)
@@ -104,7 +110,7 @@ class Retriever:
             index.add(part[order].view(np.uint8))
             place = np.empty(len(order), np.int64)
             place[order] = np.arange(len(order))
-            offsets = np.zeros(len(order) + 1, np.int64)
+            offsets = np.zeros(len(order) + 1, np.int32)
             haplotypes = np.empty(self.num_haplotypes, np.int32)
             _list_members(which, place, self._shuffle, offsets, haplotypes)
             return index, (offsets, haplotypes)
@@ -139,7 +145,22 @@ class Retriever:
         Shape (n, W, K), int32, haplotype ids, none twice in a word; a haplotype keeps its slot
         from word to word for as long as it is among them. K is the number of slots.
         """
-        n = len(target)
+        return self.states_of(self.search(target), exclude)
+
+    def search(self, target: np.ndarray) -> np.ndarray:
+        """The nearest haplotypes in each window: what :meth:`states_of` makes states of.
+
+        More targets at a time take less time each: their states are 5 times as large as this.
+
+        Parameters
+        ----------
+        target
+            As for :meth:`states`.
+
+        Returns
+        -------
+        Shape (n, windows, hits), int32: haplotype ids, nearest first, padded with -1.
+        """
 
         def search(window: tuple[int, int]) -> np.ndarray:
             scale = self._scales[window[0]]
@@ -150,9 +171,15 @@ class Retriever:
             return _expand(query, found, offsets, haplotypes, scale.num_hits)
 
         windows = [(s, i) for s, scale in enumerate(self._scales) for i in range(len(scale.ranges))]
-        hits = np.full((n, len(windows), max(s.num_hits for s in self._scales)), -1, np.int32)
+        most = max(s.num_hits for s in self._scales)
+        hits = np.full((len(target), len(windows), most), -1, np.int32)
         for i, found in enumerate(self._share(search, windows)):
             hits[:, i, : found.shape[1]] = found
+        return hits
+
+    def states_of(self, hits: np.ndarray, exclude: np.ndarray | None = None) -> np.ndarray:
+        """States at every word from the hits in each window; see :meth:`states`."""
+        n = len(hits)
         starts = np.cumsum([0, *(len(s.ranges) for s in self._scales)]).astype(np.int64)
         none = np.full((n, 1), -1, np.int32) if exclude is None else exclude.astype(np.int32)
         spare = none.shape[1] if exclude is not None else 0

@@ -37,7 +37,7 @@ QUALITY_FEATURES = (
 # haplotypes, dosages are as good with 24 as with 100.
 NUM_LEFT_OUT, NUM_LEFT_OUT_OF_LARGE = 100, 32
 # So many at once, or as many as these bytes of probabilities.
-_SAMPLES_AT_ONCE, _BYTES_AT_ONCE = 32, 64 * 2**20
+_SAMPLES_AT_ONCE, _BYTES_AT_ONCE = 32, 40 * 2**20
 # So few that what is made of their probabilities stays in the cache.
 _SITES_AT_ONCE = 2048
 # A site's own mismatches count against so many haplotypes that mismatch as all sites do.
