@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from comparison_page import print_tables, write_page
+from cyvcf2 import VCF
 from measure import measure
 from peers import TOOLS, Tool, choose_tools
 from unphased import write_unphased
@@ -35,7 +36,7 @@ from ragimpute.checkpoint import load_model, write_text
 from ragimpute.errors import InputError, RagimputeError
 from ragimpute.evaluate import Evaluation, evaluate
 from ragimpute.genetic_map import GeneticMap
-from ragimpute.vcf import contigs_of, read_dosages, read_target
+from ragimpute.vcf import contigs_of, read_target
 
 FORMAT = "ragimpute-benchmark"
 _LIBRARIES = ("numpy", "numba", "torch", "faiss-cpu")
@@ -240,14 +241,20 @@ def describe_accuracy(tool: str, score: Evaluation) -> dict:
 
 
 def describe_panel(path: Path) -> dict:
-    """Size and place of a panel."""
-    panel = read_dosages(path)
+    """Size and place of a panel, read record by record: it may be larger than the memory."""
+    position: list[int] = []
+    contig, num_haplotypes = "", 0
+    for record in VCF(str(path)):
+        if not position:
+            contig = record.CHROM
+            num_haplotypes = int((record.genotype.array()[:, :-1] != -2).sum())
+        position.append(record.POS)
     return {
-        "contig": panel.sites.contig,
-        "first_bp": int(panel.sites.position_bp.min()),
-        "last_bp": int(panel.sites.position_bp.max()),
-        "num_sites": len(panel.sites),
-        "num_haplotypes": int(panel.ploidy.max(axis=0).sum()),
+        "contig": contig,
+        "first_bp": min(position),
+        "last_bp": max(position),
+        "num_sites": len(position),
+        "num_haplotypes": num_haplotypes,
     }
 
 

@@ -110,7 +110,8 @@ def test_afterwards_signals_end_the_process(installed):
 def test_what_is_ignored_stays_ignored(installed):
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     install()
-    signal.raise_signal(signal.SIGHUP)
+    signal.raise_signal(signal.SIGHUP)  # raises nothing
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
 def test_workers_end_at_once(installed):

@@ -47,6 +47,7 @@ def test_unphased_homozygotes_are_fine(tmp_path, alleles):
     batch = make_batch(alleles)
     batch.phased[:, 0] = False
     write_panel(tmp_path / "p.h5", [batch], samples=names(6), genetic_map=FlatMap())
+    assert (tmp_path / "p.h5").is_file()
 
 
 def test_unsorted_within_and_between_batches(tmp_path, alleles):
