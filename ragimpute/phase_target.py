@@ -92,7 +92,7 @@ def phase_match(
         with_targets = num_samples > 1 and num_haplotypes <= COPY_ALL_UP_TO
     parameters = CopyingParameters.from_ne(ne or PHASING_NE, err or PHASING_ERR, num_haplotypes)
     report = progress or (lambda stage, done, total: None)
-    settings = PhasingSettings()
+    settings = PhasingSettings.for_panel(num_haplotypes + (2 * num_samples if with_targets else 0))
     alleles = phase_haplotypes(
         typed, match.alleles, match.phased, parameters, phase_set=sets, with_targets=with_targets,
         fill_missing=fill_missing, settings=settings, seed=seed, threads=threads,
@@ -102,6 +102,7 @@ def phase_match(
     said: dict[str, object] = {
         "phasing": f"{num_unphased(match):,} genotypes against {source}",
         "phasing_passes": settings.passes,
+        "phasing_states": 2 * settings.num_states,
         "phasing_ne": f"{ne or PHASING_NE:.3g}",
         "phasing_err": f"{err or PHASING_ERR:.2g}",
     }

@@ -67,6 +67,16 @@ class PhasingSettings:
     num_states: int = 320
     num_background: int = 64
 
+    @classmethod
+    def for_panel(cls, num_haplotypes: int) -> PhasingSettings:
+        """What pays for so many haplotypes to copy from, of the panel and of other targets.
+
+        In a panel of 4,508, 640 states make 15 errors where 320 make 17 (0.14 and 0.16 % of the
+        pairs of heterozygous sites, means of 8 seeds); where there are 1,000 haplotypes they are
+        no better.
+        """
+        return cls(num_states=int(np.clip(num_haplotypes // 8, 320, 640)))
+
 
 def phase_haplotypes(
     typed: TypedSites,

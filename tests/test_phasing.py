@@ -194,3 +194,8 @@ def test_shapes_that_do_not_agree_are_refused(typed):
     panel, position_cm = typed
     with pytest.raises(ValueError, match="typed sites"):
         run(panel, position_cm, panel[:5, [[0, 1]]])
+
+
+@pytest.mark.parametrize(("num_haplotypes", "num_states"), [(2, 320), (3_200, 400), (20_000, 640)])
+def test_larger_panels_give_more_states(num_haplotypes, num_states):
+    assert PhasingSettings.for_panel(num_haplotypes) == PhasingSettings(num_states=num_states)
