@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,18 @@ from ragimpute.panel_format import FORMAT
 from ragimpute.sites import Region, Sites, same_contig
 from ragimpute.vcf import SiteBatch
 
-_BATCH_BYTES = 2**24
-_HINT = (
+BATCH_BYTES = 2**24
+_TEXTS_AT_ONCE = 2**16
+HINT = (
     "expected calldata/GT, variants/POS, variants/REF and variants/ALT, as allel.vcf_to_hdf5 "
     "writes with fields=['samples', 'variants/*', 'calldata/GT']"
 )
 
 
-class AllelStream:
+class AllelReader:
     """A scikit-allel HDF5, read in batches; memory grows with the number of sites by 5 bytes each.
+
+    A damaged one may keep HDF5 for ever, or crash it: see ``allel_stream``, which reads apart.
 
     The format has no phase flag, so genotypes are taken to be phased as they stand. A genotype
     whose second allele alone is missing is a haploid one: that is how the format writes them.
@@ -40,8 +43,24 @@ class AllelStream:
         Rows without an ALT allele met so far; they give no site.
     """
 
-    def __init__(self, path: str | Path, *, region: Region | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        region: Region | None = None,
+        batch_bytes: int = BATCH_BYTES,
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:
         """Choose the contig and find its rows.
+
+        Parameters
+        ----------
+        path, region
+            The file; its only contig, or what to read of it.
+        batch_bytes
+            About the size of a batch's genotypes.
+        alive
+            Called now and then while much is read.
 
         Raises
         ------
@@ -51,12 +70,13 @@ class AllelStream:
         """
         self.path = Path(path)
         self.num_without_alt = 0
+        self._batch_bytes, self._alive = batch_bytes, alive
         with self._reading(), h5py.File(self.path, "r", locking="best-effort") as file:
             if file.attrs.get("format") == FORMAT.encode():
                 raise InputError(f"{self.path} is a panel already", hint="use it as it is")
             groups = _call_sets(file)
             if not groups:
-                raise InputError(f"{self.path} is HDF5, but not of scikit-allel", hint=_HINT)
+                raise InputError(f"{self.path} is HDF5, but not of scikit-allel", hint=HINT)
             contigs = self._contigs(file, groups, region)
             self.contig, self._group, rows = self._choose(contigs, region)
             group = file[self._group]
@@ -78,7 +98,7 @@ class AllelStream:
             yield
         except (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             reason = str(error.args[0] if error.args else error).splitlines()[0]
-            raise InputError(f"{self.path} cannot be read as HDF5: {reason}", hint=_HINT) from error
+            raise InputError(f"{self.path} cannot be read as HDF5: {reason}", hint=HINT) from error
 
     def _contigs(
         self, file: h5py.File, groups: list[str], region: Region | None
@@ -89,7 +109,7 @@ class AllelStream:
             group = file[name]
             num_rows = len(group["variants/POS"])
             if "variants/CHROM" in group:
-                chrom = _strings(group["variants/CHROM"][:])
+                chrom = self._texts(group["variants/CHROM"])
                 for contig in dict.fromkeys(chrom.tolist()):
                     found[contig] = (name, np.flatnonzero(chrom == contig))
             elif name != "/":
@@ -102,6 +122,14 @@ class AllelStream:
                     hint="name it with --region",
                 )
         return found
+
+    def _texts(self, column: h5py.Dataset) -> np.ndarray:
+        """All texts of a column, piece by piece."""
+        parts = [np.zeros(0, object)]
+        for first in range(0, len(column), _TEXTS_AT_ONCE):
+            parts.append(_strings(column[first : first + _TEXTS_AT_ONCE]))
+            self._alive()
+        return np.concatenate(parts)
 
     def _choose(
         self, contigs: dict[str, tuple[str, np.ndarray]], region: Region | None
@@ -125,7 +153,7 @@ class AllelStream:
         """Refuse files whose fields are absent or do not fit each other."""
         for name in ("variants/REF", "variants/ALT"):
             if name not in group:
-                raise InputError(f"{self.path} has no {name}", hint=_HINT)
+                raise InputError(f"{self.path} has no {name}", hint=HINT)
         shape = group["calldata/GT"].shape
         num_rows = len(group["variants/POS"])
         if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] > 2) or shape[0] != num_rows:
@@ -140,20 +168,20 @@ class AllelStream:
                 raise InputError(
                     f"{self.path}: variants/{name} has shape {column.shape}, but variants/POS has "
                     f"{num_rows} rows",
-                    hint=_HINT,
+                    hint=HINT,
                 )
 
     def _positions(self, values: np.ndarray) -> np.ndarray:
         """Positions, checked, as int32."""
         top = np.iinfo(np.int32).max
         if values.ndim != 1 or values.dtype.kind not in "iu":
-            raise InputError(f"{self.path}: variants/POS is no column of integers", hint=_HINT)
+            raise InputError(f"{self.path}: variants/POS is no column of integers", hint=HINT)
         wrong = np.flatnonzero((values < 1) | (values > top))
         if len(wrong):
             raise InputError(
                 f"{self.path}: position {values[wrong[0]]} in row {wrong[0] + 1} of variants/POS; "
                 f"expected 1 to {top}",
-                hint=_HINT,
+                hint=HINT,
             )
         return values.astype(np.int32)
 
@@ -179,7 +207,7 @@ class AllelStream:
             file = h5py.File(self.path, "r", locking="best-effort")
         with file:
             genotypes = file[self._group]["calldata/GT"]
-            step = max(1, _BATCH_BYTES // (2 * max(1, genotypes.shape[1])))
+            step = max(1, self._batch_bytes // (2 * max(1, genotypes.shape[1])))
             if genotypes.chunks and step > genotypes.chunks[0]:
                 step -= step % genotypes.chunks[0]
             first = rows[0] - rows[0] % step

@@ -208,7 +208,9 @@ class BcfReader:
             if at + length > stop:
                 break
             if number == key:
-                return (at, kind, count) if kind in _WIDTHS and count else None
+                if kind not in _WIDTHS:
+                    raise ValueError("a record has a GT of a wrong type")
+                return (at, kind, count) if count else None
             at += length
         else:
             return None

@@ -95,7 +95,7 @@ def _describe_hdf5(path: Path) -> Rows:
         with Panel.open(path) as panel:
             return _describe_panel(path, panel)
     except PanelError as problem:
-        from ragimpute.allel_hdf5 import AllelStream
+        from ragimpute.allel_stream import AllelStream
 
         try:
             stream = AllelStream(path)

@@ -179,7 +179,7 @@ def _open_source(source: Path, region: Region | None, threads: int) -> tuple:
     except OSError as error:
         raise InputError(f"panel {source} cannot be read: {error.strerror}") from error
     if is_hdf5:
-        from ragimpute.allel_hdf5 import AllelStream
+        from ragimpute.allel_stream import AllelStream
 
         rows = AllelStream(source, region=region)
         return "scikit-allel HDF5", rows, rows.contig, None

@@ -208,7 +208,10 @@ class RecordReader:
 
     def _htslib_records(self) -> Iterator[Any]:
         """Records as cyvcf2 gives them."""
-        last: Any = None
+        header, last = self.header, None
+        if header.is_bcf and header.compression == "bgzf":
+            for _ in self._bcf_records():  # over a GT of a wrong type htslib ends the process
+                pass
         try:
             file = cyvcf2.VCF(
                 str(self.path),

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ragimpute.allel_hdf5 import AllelStream
+from ragimpute.allel_hdf5 import AllelReader
 from ragimpute.errors import InputError
 from ragimpute.sites import Region
 
@@ -56,7 +56,7 @@ def test_fields_and_multiallelic_rows(tmp_path, kind, place):
     path = tmp_path / "x.h5"
     with h5py.File(path, "w") as file:
         write_call_set(file.require_group(place), kind=kind)
-    stream = AllelStream(path)
+    stream = AllelReader(path)
     assert stream.samples == ["a", "b", "c"]
     assert stream.contig == "20"
     assert stream.num_sites == 4
@@ -83,7 +83,7 @@ def test_missing_and_haploid(tmp_path):
     path = tmp_path / "x.h5"
     with h5py.File(path, "w") as file:
         write_call_set(file, genotypes=genotypes)
-    _, alleles = collect(AllelStream(path))
+    _, alleles = collect(AllelReader(path))
     assert (alleles[:, 1, 1] == -2).all()
     assert (alleles[0, 2] == -1).all()
     assert alleles[3, 0].tolist() == [-1, 0]
@@ -94,7 +94,7 @@ def test_all_haploid(tmp_path, shape):
     path = tmp_path / "x.h5"
     with h5py.File(path, "w") as file:
         write_call_set(file, genotypes=GENOTYPES[:, :, 0].reshape(shape))
-    _, alleles = collect(AllelStream(path))
+    _, alleles = collect(AllelReader(path))
     assert (alleles[..., 1] == -2).all()
     np.testing.assert_array_equal(alleles[0, :, 0], [0, 0, 1])
 
@@ -103,10 +103,9 @@ def test_batches_join(tmp_path, monkeypatch):
     path = tmp_path / "x.h5"
     with h5py.File(path, "w") as file:
         write_call_set(file)
-    whole = collect(AllelStream(path))
-    monkeypatch.setattr("ragimpute.allel_hdf5._BATCH_BYTES", 12)
-    assert len(list(AllelStream(path))) == 2
-    parts = collect(AllelStream(path))
+    whole = collect(AllelReader(path))
+    assert len(list(AllelReader(path, batch_bytes=12))) == 2
+    parts = collect(AllelReader(path, batch_bytes=12))
     assert parts[0] == whole[0]
     np.testing.assert_array_equal(parts[1], whole[1])
 
@@ -117,13 +116,13 @@ def test_region_and_contigs(tmp_path):
         write_call_set(file.create_group("1"), contig="1")
         write_call_set(file.create_group("2"), contig="2")
     with pytest.raises(InputError, match=r"2 contigs \(1, 2\)"):
-        AllelStream(path)
+        AllelReader(path)
     with pytest.raises(InputError, match=r"no contig 3; it holds 1, 2"):
-        AllelStream(path, region=Region("3"))
-    stream = AllelStream(path, region=Region.parse("chr2:150-300"))
+        AllelReader(path, region=Region("3"))
+    stream = AllelReader(path, region=Region.parse("chr2:150-300"))
     assert stream.contig == "2"
     assert [key[0] for key in collect(stream)[0]] == [200, 200, 300]
-    assert list(AllelStream(path, region=Region.parse("2:500-600"))) == []
+    assert list(AllelReader(path, region=Region.parse("2:500-600"))) == []
 
 
 def test_several_contigs_in_one_group(tmp_path):
@@ -131,8 +130,8 @@ def test_several_contigs_in_one_group(tmp_path):
     with h5py.File(path, "w") as file:
         write_call_set(file)
         file["variants/CHROM"][2:] = "21"
-    assert [k[0] for k in collect(AllelStream(path, region=Region("21")))[0]] == [300]
-    assert [k[0] for k in collect(AllelStream(path, region=Region("20")))[0]] == [100, 200, 200]
+    assert [k[0] for k in collect(AllelReader(path, region=Region("21")))[0]] == [300]
+    assert [k[0] for k in collect(AllelReader(path, region=Region("20")))[0]] == [100, 200, 200]
 
 
 def test_without_chrom_or_samples(tmp_path):
@@ -141,8 +140,8 @@ def test_without_chrom_or_samples(tmp_path):
         write_call_set(file, samples=None)
         del file["variants/CHROM"]
     with pytest.raises(InputError, match="contig is unknown"):
-        AllelStream(path)
-    stream = AllelStream(path, region=Region("7"))
+        AllelReader(path)
+    stream = AllelReader(path, region=Region("7"))
     assert stream.contig == "7"
     assert stream.samples == ["sample_1", "sample_2", "sample_3"]
 
@@ -152,25 +151,25 @@ def test_unfit_files(tmp_path):
     with h5py.File(path, "w") as file:
         file["other"] = [1]
     with pytest.raises(InputError, match="not of scikit-allel"):
-        AllelStream(path)
+        AllelReader(path)
     for genotypes in (np.zeros((4, 3, 4), np.int8), np.zeros((3, 3, 2), np.int8)):
         with h5py.File(path, "w") as file:
             write_call_set(file, genotypes=genotypes)
         with pytest.raises(InputError, match="calldata/GT has shape"):
-            AllelStream(path)
+            AllelReader(path)
     with h5py.File(path, "w") as file:
         write_call_set(file, samples=("a", "b"))
     with pytest.raises(InputError, match="names 2 samples, but calldata/GT has 3"):
-        AllelStream(path)
+        AllelReader(path)
     with h5py.File(path, "w") as file:
         write_call_set(file)
         del file["variants/ALT"]
     with pytest.raises(InputError, match="no variants/ALT"):
-        AllelStream(path)
+        AllelReader(path)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(InputError, match="cannot be read as HDF5"):
-        AllelStream(path)
+        AllelReader(path)
 
 
 @pytest.mark.parametrize(
@@ -193,4 +192,4 @@ def test_columns_that_do_not_fit(tmp_path, name, values, message):
         del file[f"variants/{name}"]
         file[f"variants/{name}"] = values
     with pytest.raises(InputError, match=message):
-        list(AllelStream(path))
+        list(AllelReader(path))

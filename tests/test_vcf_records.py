@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from vcf_fixtures import convert
 
+from ragimpute.bgzf import EOF_MARK, compress_block
 from ragimpute.errors import InputError
 from ragimpute.sites import Region
 from ragimpute.vcf import PanelStream, read_dosages, read_target
@@ -181,4 +182,20 @@ def test_a_bcf_whose_gt_has_no_alleles(make_vcf, tmp_path):
     path.write_bytes(data.replace(genotypes, b"\x01" + genotypes[1:]))
     for read in (read_target, read_dosages):
         with pytest.raises(InputError, match="no GT"):
+            read(path)
+
+
+@pytest.mark.parametrize("kind", [0, 4, 5, 7])
+def test_a_bcf_whose_gt_is_of_a_wrong_type(make_vcf, tmp_path, kind):
+    """htslib would end the process when asked for it."""
+    good = convert(make_vcf([(3, "A", "G", "0|1", "0|0")], infos=""), ".bcf", index=False)
+    data = gzip.decompress(good.read_bytes())
+    genotypes = bytes([0x21, 2, 5, 2, 3])
+    assert data.count(genotypes) == 1
+    path = tmp_path / "wrong.bcf"
+    path.write_bytes(
+        compress_block(data.replace(genotypes, bytes([0x20 | kind]) + genotypes[1:])) + EOF_MARK
+    )
+    for read in (read_target, read_dosages, lambda path: read_target(path, samples=["a"])):
+        with pytest.raises(InputError, match="damaged, truncated or malformed at its first"):
             read(path)
