@@ -59,7 +59,7 @@ def here(inputs, tmp_path):
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input(command, here, name):
+def test_design7_10_bad_input(command, here, name):
     spoil, words, message, hint = BAD[name]
     spoil(here)
     before = {path: path.lstat().st_mtime_ns for path in here.rglob("*")}

@@ -58,7 +58,7 @@ def commands_of(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_commands_in_the_documentation_exist(page):
+def test_peers_57_commands_in_the_documentation_exist(page):
     functions = {command.callback.__name__: command.callback for command in app.registered_commands}
     if page in (ROOT / "README.md", PAGE):
         assert len(commands_of(page)) >= len(COMMANDS) - 1

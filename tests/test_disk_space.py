@@ -73,7 +73,9 @@ def test_a_file_system_that_does_not_say_is_taken_as_it_is(monkeypatch, tmp_path
 
 
 @pytest.mark.parametrize("suffix", [".vcf.gz", ".bcf", ".vcf"])
-def test_a_disk_that_fills_up_is_told_of_in_one_line(panel_h5, plain_copying, tmp_path, suffix):
+def test_peers_26_27_a_disk_that_fills_up_is_told_of_in_one_line(
+    panel_h5, plain_copying, tmp_path, suffix
+):
     """The system refuses to let a file grow as it does on a full disk."""
     out = tmp_path / f"x{suffix}"
 

@@ -141,7 +141,7 @@ def test_bcftools_and_cyvcf2_read_it_without_a_warning(imputed_example, tmp_path
     assert done.stderr == b""
 
 
-def test_samples_threads_and_format_do_not_matter(panel_h5, model, tmp_path):
+def test_peers_20_51_samples_threads_and_format_do_not_matter(panel_h5, model, tmp_path):
     expected = run(tmp_path / "a.bcf", panel=panel_h5, model=model)
     assert_same(run(tmp_path / "a.vcf", panel=panel_h5, model=model), expected)
     order = np.random.default_rng(1).permutation(50)
@@ -205,7 +205,7 @@ def test_a_copy_of_the_panel_comes_back(panel_h5, tmp_path):
     assert (error > 0.01).mean() < 0.01
 
 
-def test_one_window_is_many_stitched(panel_h5, model, tmp_path):
+def test_peers_63_one_window_is_many_stitched(panel_h5, model, tmp_path):
     for fine_tune, most in ((False, 5e-4), (True, 1e-3)):
         options = {"panel": panel_h5, "model": model, "fine_tune": fine_tune}
         whole = run(tmp_path / "a.bcf", **options)
@@ -239,7 +239,7 @@ def test_haploid_is_half_of_homozygous_diploid(panel_h5, model, tmp_path):
     np.testing.assert_array_equal(haploid.dosage[:, 4:], diploid.dosage[:, 4:])
 
 
-def test_missing_genotypes_are_imputed(panel_h5, tmp_path):
+def test_design7_4_missing_genotypes_are_imputed(panel_h5, tmp_path):
     given = read_target(TARGET, region=Region(REGION.contig, 2_000_000, 2_600_000))
     hidden = given.alleles.copy()
     away = np.random.default_rng(4).random(hidden.shape) < 0.1  # halves of genotypes too
@@ -311,7 +311,7 @@ def test_a_panel_vcf_of_several_contigs(tmp_path):
     assert "--region" in caught.value.hint
 
 
-def test_other_spelling_and_swapped_alleles(panel_h5, tmp_path):
+def test_design7_5_other_spelling_and_swapped_alleles(panel_h5, tmp_path):
     expected = run(tmp_path / "a.bcf", panel=panel_h5)
     given = read_target(TARGET)
     keys, alleles = given.sites.keys(), given.alleles.copy()
@@ -357,7 +357,7 @@ def test_few_or_no_typed_sites(panel_h5, made, plain_copying, tmp_path):
     assert near.info["DR2"].max() > 0.1
 
 
-def test_one_haplotype_and_a_panel_of_28_samples(tmp_path):
+def test_design7_7_one_haplotype_and_a_panel_of_28_samples(tmp_path):
     source = example.path("panel.bcf")
     samples = read_target(source).samples[:28]
     bcftools("view", "-s", ",".join(samples), "-Ob", "-o", tmp_path / "p.bcf", source)

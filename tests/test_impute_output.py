@@ -46,7 +46,7 @@ def columns(path, first, last):
     return [row[first:last] for row in rows_of(view(path))]
 
 
-def test_sites_alone_are_those_of_the_output(done):
+def test_peers_44_sites_alone_are_those_of_the_output(done):
     assert columns(done / "s.vcf.gz", 0, 8) == columns(done / "x.vcf.gz", 0, 8)
     assert len(columns(done / "s.vcf.gz", 0, 9)[0]) == 8
     assert (done / "s.vcf.gz.tbi").exists()
@@ -217,7 +217,7 @@ def test_an_output_may_be_no_input_and_no_other_output(panel_h5, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failure_leaves_no_file(panel_h5, tmp_path, monkeypatch):
+def test_peers_6_a_failure_leaves_no_file(panel_h5, tmp_path, monkeypatch):
     from ragimpute import impute_windows
 
     monkeypatch.setattr(impute_windows, "correlation", lambda *_: 1 / 0)

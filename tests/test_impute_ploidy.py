@@ -66,7 +66,7 @@ def run(made, plain_copying, tmp_path):
     return one
 
 
-def test_output_ploidy_is_that_of_the_input(made, run):
+def test_design7_2_output_ploidy_is_that_of_the_input(made, run):
     alleles, _ = made
     found = run()
     assert found.keys == KEYS
@@ -116,7 +116,7 @@ def test_males_written_as_diploid_stay_so(run):
     np.testing.assert_allclose(twice.dosage[np.ix_(OUTSIDE, MALES)], 2 * single, atol=2e-3)
 
 
-def test_the_parts_are_imputed_apart(run):
+def test_peers_15_25_the_parts_of_x_are_imputed_apart(run):
     whole = run()
     for region, rows in (
         ("X:2600000-2699520", slice(0, 120)), ("X:2699521-154931043", slice(120, 360)),

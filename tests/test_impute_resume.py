@@ -245,7 +245,7 @@ def test_fingerprints_tell_contents_apart(tmp_path):
     assert fingerprint(tmp_path)["b"] == before["b"]
 
 
-def test_killed_runs_go_on(files, tmp_path):
+def test_design7_11_killed_runs_go_on(files, tmp_path):
     """kill -9 after so many windows, as the command line is run, SIGTERM, and then a full disk."""
     kept_in, plain_in = tmp_path / "kept", tmp_path / "plain"
     kept_in.mkdir()

@@ -191,7 +191,7 @@ def test_peers_40_contigs_are_mapped_by_name(given, run, tmp_path):
         assert warned(summary, f"contig 20 of the panel is {contig} in the target")
 
 
-def test_peers_19_info_is_never_trusted(given, run, tmp_path):
+def test_design7_8_peers_19_info_is_never_trusted(given, run, tmp_path):
     target = write_genotypes(tmp_path / "t.vcf", given.sites.keys(), given.alleles, given.samples)
     text = target.read_text().replace("\t.\t.\t.\tGT", "\t.\t.\tAC=99;AN=3;AF=0.9\tGT")
     infos = "".join(

@@ -1,7 +1,9 @@
 """Input as users have it, through the command line: complaints about other tools, by number.
 
 ``peers-12`` and the like are lines of the list of complaints that this project started from; each
-names what went wrong elsewhere. Other tests carry such a number in their own names.
+names what went wrong elsewhere. Other tests carry such a number in their own names, and rows of the
+table of inputs as ``design7-3``. Lines that no test can hold are about documents, downloads and
+releases (10, 43, 45, 55), the time for one sample (29: benchmarks/) and training (56).
 """
 
 from __future__ import annotations

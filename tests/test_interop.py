@@ -74,7 +74,7 @@ def test_plink2_imports_the_dosages(run, field):
     assert np.abs(back.dosage - run.dosages.dosage).max() < _ROUNDING * (2 if field == "HDS" else 1)
 
 
-def test_plink2_filters_by_our_figures(run):
+def test_peers_74_plink2_filters_by_our_figures(run):
     call(
         "plink2", "--vcf", "out.vcf.gz", "dosage=DS", "--extract-if-info", "DR2 >= 0.8",
         "--write-snplist", "allow-dups", "--out", "good", cwd=run.folder,
@@ -134,7 +134,7 @@ def test_fill_tags_agrees_with_an(run):
     assert np.corrcoef(counts, total)[0, 1] > 0.999
 
 
-def test_impute_info_agrees_with_our_sums(run):
+def test_peers_72_impute_info_agrees_with_our_sums(run):
     """The plugin's INFO is of genotypes, ours of haplotypes: near each other, not the same.
 
     Ours is PSSD / (PSSD + PVAR), the estimate that DR2 starts from.

@@ -106,7 +106,7 @@ def peak_mib(folder, num, *options):
     return float(done.stdout)
 
 
-def test_the_ceiling_holds_and_targets_cost_no_memory(wide):
+def test_peers_9_13_42_46_the_ceiling_holds_and_targets_cost_no_memory(wide):
     few, many = peak_mib(wide, 50), peak_mib(wide, 500)
     assert many < 1_024
     limit = round(few) + 90

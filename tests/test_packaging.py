@@ -19,7 +19,7 @@ from ragimpute import __version__
 from ragimpute.config import preset_names
 
 ROOT = Path(__file__).resolve().parent.parent
-RECIPE = ROOT / "packaging" / "bioconda" / "meta.yaml"
+RECIPE = ROOT / "packaging" / "conda" / "meta.yaml"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 

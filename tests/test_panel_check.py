@@ -60,7 +60,7 @@ def test_unsorted_within_and_between_batches(tmp_path, alleles):
     assert "bcftools sort" in error.hint
 
 
-def test_change_of_ploidy(tmp_path, alleles):
+def test_peers_3_change_of_ploidy(tmp_path, alleles):
     alleles[:20, 1, 1] = -2
     error = refused(tmp_path, [make_batch(alleles)])
     assert (

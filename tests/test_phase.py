@@ -184,7 +184,7 @@ def test_the_panel_at_typed_sites_is_read_in_pieces(panel, monkeypatch):
     np.testing.assert_array_equal(bits, alleles)
 
 
-def test_impute_phases_first(tmp_path, panel, plain_model):
+def test_design7_1_impute_phases_first(tmp_path, panel, plain_model):
     options = {"model": plain_model, "region": REGION, **FIXED}
     impute(write(tmp_path / "true.vcf", *lines()), panel, tmp_path / "true.bcf", **options)
     summary = impute(unphased(tmp_path / "a.vcf"), panel, tmp_path / "a.bcf", **options)
@@ -226,7 +226,7 @@ def test_records_that_the_panel_lacks_stay_unphased_and_are_named(tmp_path, pane
     assert any(line.startswith(f"{num} unphased genotypes of rec") for line in summary.warnings)
 
 
-def test_phased_only_refuses(tmp_path, panel):
+def test_peers_50_65_phased_only_refuses(tmp_path, panel):
     with pytest.raises(InputError, match="is not phased") as raised:
         impute(
             unphased(tmp_path / "a.vcf"), panel, tmp_path / "a.bcf",

@@ -138,7 +138,7 @@ def test_map_of_another_place(tmp_path):
     assert "no site lies within the genetic map" in summary.warnings[0]
 
 
-def test_multiallelic_duplicate_and_symbolic_records(tmp_path):
+def test_design7_3_multiallelic_duplicate_and_symbolic_records(tmp_path):
     rows = [
         ("20", 10, "A", "G,T", "0|1", "2|1"),
         ("20", 10, "A", "G", "1|1", "1|1"),

@@ -28,7 +28,7 @@ TARGET = example.path("target.vcf.gz")
     cm_per_bp=st.sampled_from([0.0, 0.001, 0.1, 3.0]),
     chunk_cm=st.floats(0.01, 200),
 )
-def test_every_site_is_in_one_region(gaps, cm_per_bp, chunk_cm):
+def test_peers_49_every_site_is_in_one_region(gaps, cm_per_bp, chunk_cm):
     bp = 100 + np.cumsum([0, *gaps]).astype(np.int32)
     cm = bp * cm_per_bp
     regions = plan_regions("x", bp, cm, chunk_cm=chunk_cm)

@@ -63,7 +63,7 @@ def test_as_a_module_and_as_a_script():
         assert done.stdout == f"ragimpute {__version__}\n"
 
 
-def test_bad_input_of_a_process():
+def test_peers_22_47_bad_input_of_a_process():
     done = run("impute", "none.vcf", "-p", "none.h5", "-o", "x.vcf")
     assert done.returncode == 1
     assert done.stdout == ""
@@ -206,7 +206,7 @@ def test_progress_is_silent_where_nobody_watches(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_progress_on_a_terminal(monkeypatch):
+def test_peers_30_progress_on_a_terminal(monkeypatch):
     from io import StringIO
 
     from rich.console import Console

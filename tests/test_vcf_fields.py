@@ -94,3 +94,10 @@ def test_numbers_of_names_are_htslibs(tmp_path, fields):
     raw = gzip.decompress((tmp_path / "x.bcf").read_bytes()).decode(errors="replace")
     found = dict(re.findall(r"##(?:FILTER|INFO|FORMAT)=<ID=(\w+),.*IDX=(\d+)>", raw))
     assert {name: int(number) for name, number in found.items()} == dictionary(names)
+
+
+def test_peers_35_69_descriptions_say_what_is_counted_and_what_gt_is():
+    said = {name: field.description for name, field in (FORMATS | INFOS).items()}
+    assert "likelier allele of each haplotype" in said["GT"]  # not the likeliest genotype
+    for name in ("DS", "HDS", "GP", "AF"):
+        assert "ALT" in said[name], name

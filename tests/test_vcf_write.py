@@ -47,7 +47,7 @@ def test_read_back(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".vcf.gz", ".bcf"])
-def test_any_number_of_threads_and_blocks_gives_the_same_bytes(tmp_path, suffix):
+def test_peers_28_any_number_of_threads_and_blocks_gives_the_same_bytes(tmp_path, suffix):
     whole = random_block(2, 3_000, 40)
     made = []
     for threads, step in ((1, 3_000), (2, 3_000), (3, 700), (1, 1)):
