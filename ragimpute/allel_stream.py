@@ -60,8 +60,7 @@ class AllelStream:
         self._process.start()
         there.close()
         self._receive(_START_SECONDS)
-        about = self._receive()
-        self.samples, self.contig, self.num_sites = about
+        self.samples, self.contig, self.num_sites = self._receive()
 
     def __iter__(self) -> Iterator[SiteBatch]:
         """Batches of about 16 MB of genotypes, one row for each ALT."""
@@ -70,14 +69,11 @@ class AllelStream:
         whole = False
         try:
             self._pipe.send("read")
-            while True:
-                batch = self._receive()
-                if batch is None:
-                    break
-                sites, self.num_without_alt = batch
-                yield sites
-            self.num_without_alt = self._receive()
-            whole = True
+            while not whole:
+                batch, self.num_without_alt = self._receive()
+                whole = batch is None
+                if not whole:
+                    yield batch
         finally:
             if not whole:  # what is left in the pipe is not for the next reading
                 self._stop()
@@ -132,7 +128,6 @@ def _serve(pipe: Connection, path: Path, region: Region | None, batch_bytes: int
             while pipe.recv() == "read":
                 for batch in reader:
                     pipe.send(("value", (batch, reader.num_without_alt)))
-                pipe.send(("value", None))
-                pipe.send(("value", reader.num_without_alt))
+                pipe.send(("value", (None, reader.num_without_alt)))
         except (InputError, MemoryError) as error:
             pipe.send(("error", error))

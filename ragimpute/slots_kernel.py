@@ -108,10 +108,16 @@ def _products(f, b, num_states, product):
 
 
 @inlined
+def _weighed(at, weights, product, f, b):
+    """16 slots' both * product + left * f + right * b + each."""
+    both, left, right, each = weights
+    return (both * load(product, at) + left * load(f, at)) + (right * load(b, at) + each)
+
+
+@inlined
 def _masked_sum(mask, both, left, right, each, product, f, b):
     """Sum over a mask's slots of both * product + left * f + right * b + each."""
-    factor_both, factor_left, factor_right = splat(both), splat(left), splat(right)
-    constant = splat(each)
+    weights = (splat(both), splat(left), splat(right), splat(each))
     even = splat(np.float32(0.0))
     odd = splat(np.float32(0.0))
     for g in range(mask.shape[0]):
@@ -120,13 +126,9 @@ def _masked_sum(mask, both, left, right, each, product, f, b):
             continue
         for i in range(0, SQUARE // LANES, 2):
             at = (g * SQUARE) // LANES + i
-            x = (factor_both * load(product, at) + factor_left * load(f, at)) + (
-                factor_right * load(b, at) + constant
-            )
+            x = _weighed(at, weights, product, f, b)
             even = even + masked(x, word >> np.uint64(i * LANES))
-            y = (factor_both * load(product, at + 1) + factor_left * load(f, at + 1)) + (
-                factor_right * load(b, at + 1) + constant
-            )
+            y = _weighed(at + 1, weights, product, f, b)
             odd = odd + masked(y, word >> np.uint64((i + 1) * LANES))
     return total(even + odd)
 
@@ -149,19 +151,15 @@ def _carry_interval(
     scale_f = one / total_f
     scale_b = one / total_b
     scale = scale_f * scale_b * np.float32(num_states)
+    scales = (scale, scale_f, scale_b)
     sum_fb, sum_b = _products(f, b, num_states, product)
-    sum_fb *= scale
-    sum_b *= scale_b
+    sums = (sum_fb * scale, sum_b * scale_b)
     while common > common_edges[w] and common_sites[common - 1] >= start:
         common -= 1
         u = common_sites[common]
-        both, left, right, each, whole = _weights(u, near, sum_fb, sum_b, share)
-        p = _masked_sum(
-            masks[common - first_mask], both * scale, left * scale_f, right * scale_b, each,
-            product, f, b,
-        ) / whole  # fmt: skip
-        p = min(max(p, np.float32(0.0)), one)
-        out[u - first_site] = one - p if flip[u] else p
+        both, left, right, each, whole = _weights(u, near, scales, sums, share)
+        p = _masked_sum(masks[common - first_mask], both, left, right, each, product, f, b)
+        _put(p / whole, u, flip, first_site, out)
     low = start - edges[w]
     high = stop - edges[w]
     for i in range(low // SQUARE, (high - 1) // SQUARE + 1):
@@ -174,32 +172,39 @@ def _carry_interval(
             site = i * SQUARE + np.int64(trailing_zeros(word))
             word &= word - np.uint64(1)
             u = edges[w] + site
-            both, left, right, each, whole = _weights(u, near, sum_fb, sum_b, share)
-            both *= scale
-            left *= scale_f
-            right *= scale_b
+            both, left, right, each, whole = _weights(u, near, scales, sums, share)
             p = np.float32(0.0)
             k = head[site]
             while k >= 0:
                 s = links[k, 0]
                 p += both * product[s] + left * f[s] + right * b[s] + each
                 k = links[k, 1]
-            p = min(max(p / whole, np.float32(0.0)), one)
-            out[u - first_site] = one - p if flip[u] else p
+            _put(p / whole, u, flip, first_site, out)
     return common
 
 
 @inlined
-def _weights(u, near, sum_fb, sum_b, share):
-    """What the masses of both sides, left, right and neither count at site u, and of all states."""
+def _weights(u, near, scales, sums, share):
+    """What a mass of both sides, left, right and neither counts at site u, and all states do.
+
+    ``scales``: of masses of both sides, left and right; ``sums``: of all masses of both sides and
+    of those on the right, scaled.
+    """
     one = np.float32(1.0)
     l = near[0][u]  # noqa: E741
     r = near[1][u]
     both = (one - l) * (one - r)
     left = (one - l) * r
     right = l * (one - r)
-    whole = both * sum_fb + left + right * sum_b + l * r
-    return both, left, right, l * r * share, whole
+    whole = both * sums[0] + left + right * sums[1] + l * r
+    return both * scales[0], left * scales[1], right * scales[2], l * r * share, whole
+
+
+@inlined
+def _put(p, u, flip, first_site, out):
+    """Write P(ALT) of site u, given that of the rarer allele."""
+    p = min(max(p, np.float32(0.0)), np.float32(1.0))
+    out[u - first_site] = np.float32(1.0) - p if flip[u] else p
 
 
 @kernel

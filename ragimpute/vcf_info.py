@@ -12,7 +12,7 @@ from ragimpute.kernels import inlined, kernel
 from ragimpute.sites import Sites
 from ragimpute.vcf_fields import FLAGS, INFOS
 
-DIGITS = 6  # significant
+_DIGITS = 6  # significant
 _WIDTH = 24  # bytes that a number needs at most
 _POINT, _ZERO, _MINUS, _EXPONENT, _NEWLINE, _SEMICOLON = (ord(c) for c in ".0-e\n;")
 _AFTER_ALT = b"\t.\tPASS\t"  # QUAL and FILTER
@@ -62,7 +62,7 @@ class NumberColumn:
         )
         _write_numbers(values, _POWERS, column.text, column.length, column.value)
         for i in np.flatnonzero(column.length < 0).tolist():
-            text = str(round(values[i])) if integer else f"{values[i]:.{DIGITS}g}"
+            text = str(round(values[i])) if integer else f"{values[i]:.{_DIGITS}g}"
             column.text[i, : len(text)] = np.frombuffer(text.encode(), np.uint8)
             column.length[i] = len(text)
             column.value[i] = float(text)
@@ -71,11 +71,6 @@ class NumberColumn:
     def take(self, rows: slice) -> NumberColumn:
         """The column of some rows."""
         return NumberColumn(self.text[rows], self.length[rows], self.value[rows])
-
-    def strings(self) -> list[str]:
-        """The texts; "" where a number is missing."""
-        lengths = self.length.tolist()
-        return [bytes(row[:n]).decode() for row, n in zip(self.text, lengths, strict=True)]
 
 
 def info_columns(info: dict[str, np.ndarray], num_sites: int) -> dict[str, NumberColumn]:
@@ -159,7 +154,7 @@ def _joined(parts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
 @inlined
 def _write_number(number: Any, exponent: Any, text: Any) -> Any:
     """Text of ``number`` (of 6 digits) times 10^(exponent - 5); returns its length."""
-    last = DIGITS - 1
+    last = _DIGITS - 1
     while last > 0 and number % 10 == 0:
         number //= 10
         last -= 1
@@ -172,10 +167,10 @@ def _write_number(number: Any, exponent: Any, text: Any) -> Any:
         for _ in range(-exponent - 1):
             text[at] = _ZERO
             at += 1
-        point = DIGITS
+        point = _DIGITS
     else:
         point = exponent
-    whole = max(last, point) if point < DIGITS else last  # zeros before the point stay
+    whole = max(last, point) if point < _DIGITS else last  # zeros before the point stay
     for _ in range(whole - last):
         number *= 10
     size = whole + 1 + (1 if whole > point else 0)
@@ -213,7 +208,7 @@ def _write_numbers(values: Any, powers: Any, text: Any, length: Any, value: Any)
         if not (v >= 1e-17 and v < 999_999.0):
             continue
         exponent: Any = np.int64(np.floor(np.log10(v)))
-        shift = DIGITS - 1 - exponent
+        shift = _DIGITS - 1 - exponent
         scaled = v * powers[shift]
         if scaled < 99_999.5:  # the logarithm was rounded up
             exponent -= 1
