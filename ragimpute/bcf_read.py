@@ -19,10 +19,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numba
 import numpy as np
 
 from ragimpute.bgzf import inflate, inflate_from, read_blocks
+from ragimpute.kernels import kernel
 
 _HEAD = struct.Struct("<IIiiiIII")
 _WIDTHS = {1: 1, 2: 2, 3: 4}  # bytes of the integer types
@@ -83,7 +83,7 @@ class BcfRecord:
         return int(_decode(values, end, alleles, phased))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _decode(values: Any, end: Any, alleles: Any, phased: Any) -> Any:
     """The loop of :meth:`BcfRecord.decode`; a vector's end is negative, so never the largest."""
     num, ploidy = values.shape

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-import numba
 import numpy as np
 
+from ragimpute.kernels import kernel
 from ragimpute.sites import Sites
 from ragimpute.vcf_fields import FLAGS, INFOS, dictionary
 from ragimpute.vcf_info import NumberColumn
@@ -172,7 +172,7 @@ class BcfEncoder:
         return made
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _fill_genotypes(prob, called, out):
     """GT as BCF codes it; returns whether all probabilities are such."""
     good = True
@@ -189,7 +189,7 @@ def _fill_genotypes(prob, called, out):
     return good
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _fill_field(prob: Any, called: Any, code: Any, words: Any, out: Any) -> Any:
     """The numbers of another field, as bits of float32; returns whether all are probabilities."""
     end, missing = np.uint32(FLOAT_END), np.uint32(_FLOAT_MISSING)

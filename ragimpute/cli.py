@@ -84,9 +84,6 @@ def prepare(
     quiet: QuietOption = False,
 ) -> None:
     """Turn a phased panel and a genetic map into panel.h5."""
-    from ragimpute.kernel_start import start_without_blas
-
-    start_without_blas()
     from ragimpute.prepare import prepare as run
 
     with progress_bar(quiet) as progress:

@@ -146,9 +146,6 @@ def impute(
         raise typer.BadParameter(f"--palindromes {palindromes} is not frequency, keep or drop")
     if out is None and not qc_only:
         raise typer.BadParameter("--output / -o is needed, unless --qc-only is given")
-    from ragimpute.kernel_start import start_without_blas
-
-    start_without_blas()
     from ragimpute.impute_target import TargetOptions
 
     taken = TargetOptions(samples_file, exclude_samples, palindromes, excluded_sites, par)

@@ -50,9 +50,6 @@ def phase(
     quiet: QuietOption = False,
 ) -> None:
     """Phase a target against a panel: its typed sites that the panel has."""
-    from ragimpute.kernel_start import start_without_blas
-
-    start_without_blas()
     from ragimpute.impute_target import TargetOptions
     from ragimpute.phase import phase as run
 

@@ -16,7 +16,6 @@ from typing import TypeVar
 
 import faiss
 import numpy as np
-from numba import njit
 
 from ragimpute.faiss_threads import threads_for
 from ragimpute.kernels import kernel
@@ -168,7 +167,9 @@ class Retriever:
             index, (offsets, haplotypes) = scale.indexes[window[1]], scale.members[window[1]]
             query = np.ascontiguousarray(target[:, low:high])
             _, found = index.search(query.view(np.uint8), min(scale.num_hits, index.ntotal))
-            return _expand(query, found, offsets, haplotypes, scale.num_hits)
+            out = np.full((len(query), scale.num_hits), -1, np.int32)
+            _expand(query, found, offsets, haplotypes, out)
+            return out
 
         windows = [(s, i) for s, scale in enumerate(self._scales) for i in range(len(scale.ranges))]
         most = max(s.num_hits for s in self._scales)
@@ -272,11 +273,11 @@ def _list_members(which, place, names, offsets, members):
     offsets[0] = 0
 
 
-@njit(cache=True, nogil=True)
-def _expand(query, found, offsets, haplotypes, num_hits):
-    """Haplotypes of the rows found, nearest row first, so many for each query."""
+@kernel
+def _expand(query, found, offsets, haplotypes, out):
+    """Haplotypes of the rows found, nearest row first, into ``out`` (n, hits), all -1."""
     n, k = found.shape
-    out = np.full((n, num_hits), -1, np.int32)
+    num_hits = out.shape[1]
     for i in range(n):
         mix = np.uint64(0x9E3779B97F4A7C15)
         for word in query[i]:
@@ -294,7 +295,6 @@ def _expand(query, found, offsets, haplotypes, num_hits):
             for m in range(min(count, num_hits - size)):
                 out[i, size] = haplotypes[offsets[row] + (shift + m) % count]
                 size += 1
-    return out
 
 
 @kernel

@@ -7,16 +7,18 @@ the order of a panel's samples changes nothing.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from ragimpute.copying_kernel import trailing_zeros
+from ragimpute.kernels import kernel
 from ragimpute.panel import Haplotypes
 
 
 def signatures_of(haplotypes: Haplotypes) -> np.ndarray:
     """A number for each haplotype, shape (H,), uint64; equal haplotypes have the same."""
     h = haplotypes
-    return haplotype_signatures(h.num_haplotypes, h.offsets, h.carriers, h.row, h.bits)
+    out = np.zeros(h.num_haplotypes, np.uint64)
+    _mix_sites(h.offsets, h.carriers, h.row, h.bits, out)
+    return out
 
 
 def drawing_order(signature: np.ndarray, seed: int) -> np.ndarray:
@@ -61,10 +63,9 @@ def draw_samples(signature: np.ndarray, haplotype_sample: np.ndarray, seed: int)
     return samples[drawing_order(of_sample, seed)]
 
 
-@njit(cache=True, nogil=True)
-def haplotype_signatures(num_haplotypes, offsets, carriers, row, bits):
-    """A number for each haplotype that depends on its alleles alone, shape (H,), uint64."""
-    out = np.zeros(num_haplotypes, np.uint64)
+@kernel
+def _mix_sites(offsets, carriers, row, bits, out):
+    """Mix the sites at which each haplotype has the minor allele into ``out`` (H,), zeros."""
     for site in range(row.shape[0]):
         # splitmix64 of the site's number
         z = np.uint64(site + 1) * np.uint64(0x9E3779B97F4A7C15)
@@ -80,4 +81,3 @@ def haplotype_signatures(num_haplotypes, offsets, carriers, row, bits):
                 while word != np.uint64(0):
                     out[w * 64 + trailing_zeros(word)] ^= z
                     word &= word - np.uint64(1)
-    return out

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numba
 import numpy as np
+
+from ragimpute.kernels import inlined, kernel
 
 SCALE = 1000  # probabilities are written as multiples of 1 / SCALE
 CODES = {"GT": 0, "DS": 1, "GP": 2, "HDS": 3, "AP1": 4, "AP2": 5, "LDS": 3}
@@ -52,12 +53,13 @@ class RowFormatter:
         self._buffer = np.zeros(0, dtype=np.uint8)
         one = np.zeros((1, 1, 2), dtype=np.float32)
         called = np.full((1, 1, 2), -1, dtype=np.int8)
-        self._common = np.zeros(0, dtype=np.uint8)
+        self._common, self._common_size = np.zeros(_COMMON_WIDTH, dtype=np.uint8), 0
         if len(formats):  # the entry of a haplotype pair without ALT, by far the commonest
             row, _ = self.format(one, called, (np.zeros(0, np.uint8), np.zeros(2, np.int64)))
             entry = np.frombuffer(bytes(row)[:-1], dtype=np.uint8)
             if len(entry) <= _COMMON_WIDTH:
-                self._common = entry.copy()
+                self._common[: len(entry)] = entry
+                self._common_size = len(entry)
 
     def format(
         self, allele_prob: np.ndarray, called: np.ndarray, starts: tuple[np.ndarray, np.ndarray]
@@ -99,6 +101,7 @@ class RowFormatter:
             offsets,
             self._codes,
             self._common,
+            self._common_size,
             _TEXT,
             _LENGTH,
             self._buffer,
@@ -109,7 +112,7 @@ class RowFormatter:
         return self._buffer.data[:size], ends
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@inlined
 def _put(out, at, number, text, length):
     """Append a number of thousandths."""
     for k in range(_WIDTH):
@@ -117,7 +120,7 @@ def _put(out, at, number, text, length):
     return at + length[number]
 
 
-@numba.njit(cache=True, nogil=True)
+@inlined
 def _is_plain(bits, called):
     """Whether all entries of a row are the common one.
 
@@ -134,7 +137,7 @@ def _is_plain(bits, called):
     return most <= np.uint8(1)
 
 
-@numba.njit(cache=True, nogil=True)
+@inlined
 def _repeat(out, at, part, times):
     """Write ``part`` so many times over; returns the end."""
     size = part.shape[0]
@@ -144,27 +147,37 @@ def _repeat(out, at, part, times):
     done = size
     while done < stop - at:  # what is written already, once more
         more = min(done, stop - at - done)
-        out[at + done : at + done + more] = out[at : at + more]
+        for k in range(more):
+            out[at + done + k] = out[at + k]
         done += more
     return stop
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _format_rows(
-    prob, bits, called_rows, called, prefix, offsets, codes, common, text, length, out, ends
+    prob,
+    bits,
+    called_rows,
+    called,
+    prefix,
+    offsets,
+    codes,
+    common,
+    num_common,
+    text,
+    length,
+    out,
+    ends,
 ):
     """Write rows into ``out``; returns the bytes written, or -1 for a wrong probability."""
     num_rows, num_samples = prob.shape[0], prob.shape[1]
-    num_common = len(common)
-    padded = np.zeros(_COMMON_WIDTH, np.uint8)
-    padded[:num_common] = common
     at = 0
     for i in range(num_rows):
         for k in range(offsets[i], offsets[i + 1]):
             out[at] = prefix[k]
             at += 1
         if num_common > 0 and _is_plain(bits[i], called_rows[i]):
-            at = _repeat(out, at, common, num_samples)
+            at = _repeat(out, at, common[:num_common], num_samples)
             out[at] = _NEWLINE
             at += 1
             ends[i] = at
@@ -182,7 +195,7 @@ def _format_rows(
                 and (c2 == 0 or c2 == -1)
             ):
                 for k in range(_COMMON_WIDTH):  # a length that is known: one or two instructions
-                    out[at + k] = padded[k]
+                    out[at + k] = common[k]
                 at += num_common
                 continue
             p1, p2 = np.float64(f1), np.float64(f2)

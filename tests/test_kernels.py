@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from numba.core.errors import NumbaError
@@ -45,3 +48,34 @@ def test_kernels_may_not_allocate():
     with pytest.raises(NumbaError) as caught:
         allocate(np.zeros(3))
     assert "NRT required but not enabled" in str(caught.value)
+
+
+def test_a_kernel_on_disk_is_found_without_what_compiling_needs(tmp_path):
+    (tmp_path / "counted.py").write_text(
+        "from ragimpute.kernels import kernel\n"
+        "@kernel\n"
+        "def count(x):\n"
+        "    return x.shape[0]\n"
+        "@kernel\n"
+        "def last(x):\n"
+        "    return x[x.shape[0] - 1]\n"
+    )
+    code = (
+        "import sys\n"
+        "import numpy as np\n"
+        "from counted import count, last\n"
+        "print(count(np.zeros(3)), 'numba.np.linalg' in sys.modules)\n"
+        "if len(sys.argv) > 1:\n"
+        "    print(last(np.ones(2)))\n"
+    )
+
+    def run(*arguments):
+        command = [sys.executable, "-c", code, *arguments]
+        path = [str(tmp_path), *sys.path]
+        environment = {"PYTHONPATH": ":".join(path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+        done = subprocess.run(command, capture_output=True, check=True, text=True, env=environment)
+        return done.stdout.split()
+
+    assert run() == ["3", "True"]
+    assert run("too") == ["3", "False", "1.0"]  # and others are compiled after it
+    assert run("too") == ["3", "False", "1.0"]

@@ -86,19 +86,3 @@ def test_torch_is_imported_neither_to_prepare_a_run_nor_without_weights(panel_h5
     (plain / CONFIG).write_text("extends: default\nname: plain\n")
     arguments = (panel_h5, example.path("target.vcf.gz"), plain, tmp_path / "x.bcf")
     assert python(code, *arguments).split() == ["network", "False", "False"]
-
-
-def test_the_program_starts_kernels_without_blas():
-    code = (
-        "import sys\n"
-        "from ragimpute.kernel_start import start_without_blas\n"
-        "start_without_blas()\n"
-        "start_without_blas()\n"
-        "from ragimpute.vcf_text import RowFormatter\n"
-        "RowFormatter(['GT', 'DS'])\n"
-        "print('scipy.linalg' in sys.modules)\n"
-        "import scipy.linalg\n"
-        "import scipy.linalg.cython_blas\n"
-        "print(scipy.linalg.norm([3, 4]))\n"
-    )
-    assert python(code).split() == ["False", "5.0"]
