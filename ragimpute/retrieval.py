@@ -17,6 +17,7 @@ from typing import TypeVar
 import faiss
 import numpy as np
 
+from ragimpute.distinct_rows import join_halves, list_members, mix_words, number_members
 from ragimpute.faiss_threads import threads_for
 from ragimpute.kernels import kernel
 
@@ -72,13 +73,14 @@ class Retriever:
             : min(num_background, self.num_slots)
         ].astype(np.int32)
         self._shuffle = rng.permutation(self.num_haplotypes).astype(np.int32)
-        rows = np.ascontiguousarray(words[:, self._shuffle].T)  # (H, W)
+        self._row_of = np.argsort(self._shuffle).astype(np.int32)
+        shuffled = words[:, self._shuffle]  # (W, H)
         self._scales: list[_Scale] = []
         for num_typed, num_hits in SCALES:
             length = num_typed // WORD
             if self._scales and length >= 2 * self.num_words:
                 break
-            self._scales.append(self._build_scale(rows, length, num_hits))
+            self._scales.append(self._build_scale(shuffled, length, num_hits))
 
     @property
     def hit_bytes(self) -> int:
@@ -86,8 +88,11 @@ class Retriever:
         windows = sum(len(scale.ranges) for scale in self._scales)
         return 4 * windows * max(scale.num_hits for scale in self._scales)
 
-    def _build_scale(self, rows: np.ndarray, length: int, num_hits: int) -> _Scale:
-        """Index the distinct rows of half-overlapping windows of ``length`` words."""
+    def _build_scale(self, words: np.ndarray, length: int, num_hits: int) -> _Scale:
+        """Index the distinct rows of half-overlapping windows of ``length`` words.
+
+        ``words`` (W, H) are shuffled.
+        """
         step = max(1, length // 2)
         starts = np.arange(0, max(1, self.num_words - length + step), step)
         ranges = np.stack([starts, np.minimum(starts + length, self.num_words)], axis=1)
@@ -95,27 +100,42 @@ class Retriever:
         def build(
             window: np.ndarray,
         ) -> tuple[faiss.IndexBinaryFlat, tuple[np.ndarray, np.ndarray]]:
-            low, high = window
-            table = np.empty(1 << max(4, int(2 * self.num_haplotypes).bit_length()), np.int32)
-            first = np.empty(self.num_haplotypes, np.int32)
-            which = np.empty(self.num_haplotypes, np.int32)
-            mixes = np.empty(self.num_haplotypes, np.uint64)
-            distinct = first[: find_distinct(rows, low, high, table, first, which, mixes)]
-            part = np.ascontiguousarray(rows[distinct, low:high])
+            low, high = (int(edge) for edge in window)
+            middle = low + step
+            distinct, which = join_halves(
+                self._numbers(words, low, middle), self._numbers(words, middle, high)
+            )
             # In an order that their alleles make: it must not depend on that of the haplotypes.
-            order = np.argsort(mixes[: len(part)])
-            index = faiss.IndexBinaryFlat(32 * part.shape[1])
+            order = np.argsort(mix_words(words[low:high], distinct))
+            index = faiss.IndexBinaryFlat(32 * (high - low))
             index.use_heap = False  # type: ignore[attr-defined]
-            index.add(part[order].view(np.uint8))
+            rows = np.ascontiguousarray(words[low:high, distinct[order]].T)
+            index.add(rows.view(np.uint8))
             place = np.empty(len(order), np.int64)
             place[order] = np.arange(len(order))
             offsets = np.zeros(len(order) + 1, np.int32)
             haplotypes = np.empty(self.num_haplotypes, np.int32)
-            _list_members(which, place, self._shuffle, offsets, haplotypes)
+            list_members(which, place, self._shuffle, offsets, haplotypes)
             return index, (offsets, haplotypes)
 
         built = self._share(build, ranges)
         return _Scale(ranges, num_hits, [index for index, _ in built], [m for _, m in built])
+
+    def _numbers(self, words: np.ndarray, low: int, high: int) -> np.ndarray:
+        """A number for each row (H,), uint32, the same where its words [low, high) are."""
+        if high <= low:
+            return np.zeros(self.num_haplotypes, np.uint32)
+        if high == low + 1:
+            return words[low]
+        if self._scales:
+            shorter = self._scales[-1]
+            at = int(np.searchsorted(shorter.ranges[:, 0], low))
+            if at < len(shorter.ranges) and (shorter.ranges[at] == (low, high)).all():
+                out = np.empty(self.num_haplotypes, np.uint32)
+                number_members(*shorter.members[at], self._row_of, out)
+                return out
+        middle = (low + high) // 2  # where the panel ends, shorter windows may end earlier
+        return join_halves(self._numbers(words, low, middle), self._numbers(words, middle, high))[1]
 
     def _share(self, make: Callable[[_Item], _Made], items: Iterable[_Item]) -> list[_Made]:
         """Make something of each item, in as many threads as there may be."""
@@ -166,7 +186,8 @@ class Retriever:
             low, high = scale.ranges[window[1]]
             index, (offsets, haplotypes) = scale.indexes[window[1]], scale.members[window[1]]
             query = np.ascontiguousarray(target[:, low:high])
-            _, found = index.search(query.view(np.uint8), min(scale.num_hits, index.ntotal))
+            num_hits = min(scale.num_hits, index.ntotal)
+            _, found = index.search(query.view(np.uint8), num_hits)
             out = np.full((len(query), scale.num_hits), -1, np.int32)
             _expand(query, found, offsets, haplotypes, out)
             return out
@@ -217,60 +238,6 @@ def _windows_over(ranges: np.ndarray, num_words: int) -> np.ndarray:
     before = np.maximum(last - 1, 0)
     two = (last > 0) & (ranges[before, 1] > word)
     return np.where(two[:, None], np.stack([before, last], 1), np.stack([last, last * 0 - 1], 1))
-
-
-@kernel
-def find_distinct(rows, low, high, table, first, which, mixes):
-    """Number the distinct rows among columns [low, high); returns how many there are.
-
-    ``first`` gets the first row of each number, ``mixes`` its hash, ``which`` (H,) each row's
-    number. ``table`` is for hashing, twice as long as there are rows or longer, its length a power
-    of 2.
-    """
-    table[:] = -1
-    last = np.uint64(table.shape[0] - 1)
-    num = 0
-    for h in range(rows.shape[0]):
-        mix = np.uint64(0x9E3779B97F4A7C15)
-        for w in range(low, high):
-            mix = (mix ^ np.uint64(rows[h, w])) * np.uint64(0xBF58476D1CE4E5B9)
-            mix ^= mix >> np.uint64(29)
-        at = np.int64(mix & last)
-        while True:
-            number = table[at]
-            if number < 0:
-                table[at] = num
-                first[num] = h
-                mixes[num] = mix
-                which[h] = num
-                num += 1
-                break
-            same = True
-            for w in range(low, high):
-                if rows[first[number], w] != rows[h, w]:
-                    same = False
-                    break
-            if same:
-                which[h] = number
-                break
-            at = np.int64(np.uint64(at + 1) & last)
-    return num
-
-
-@kernel
-def _list_members(which, place, names, offsets, members):
-    """Names of the rows with each number, in the order of ``place``; ``offsets`` starts at 0."""
-    for h in range(which.shape[0]):
-        offsets[place[which[h]] + 1] += 1
-    for i in range(1, offsets.shape[0]):
-        offsets[i] += offsets[i - 1]
-    for h in range(which.shape[0]):
-        i = place[which[h]]
-        members[offsets[i]] = names[h]
-        offsets[i] += 1
-    for i in range(offsets.shape[0] - 1, 0, -1):
-        offsets[i] = offsets[i - 1]
-    offsets[0] = 0
 
 
 @kernel

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from slow_copying import mosaic_panel
 
 from ragimpute.copying import pack_words
-from ragimpute.retrieval import NUM_SLOTS, Retriever, _windows_over, find_distinct
+from ragimpute.retrieval import NUM_SLOTS, Retriever, _windows_over
 
 
 def packed(alleles):
@@ -119,22 +119,6 @@ def test_deterministic_and_small_panels_are_taken_whole(panel):
     assert one.shape[2] == 100 < NUM_SLOTS
     np.testing.assert_array_equal(np.sort(one[0, 0]), np.arange(100))
     np.testing.assert_array_equal(one[0], np.repeat(one[0][:1], len(words), axis=0))
-
-
-def test_distinct_rows_are_numbered_as_they_come():
-    rng = np.random.default_rng(12)
-    rows = rng.integers(0, 3, (300, 6)).astype(np.uint32) * np.uint32(0x80000001)
-    for low, high in [(0, 6), (2, 4), (5, 6)]:
-        table = np.empty(1024, np.int32)
-        first, which = np.empty(300, np.int32), np.empty(300, np.int32)
-        mixes = np.empty(300, np.uint64)
-        num = find_distinct(rows, low, high, table, first, which, mixes)
-        assert len(np.unique(mixes[:num])) == num
-        part = rows[:, low:high]
-        assert num == len(np.unique(part, axis=0))
-        np.testing.assert_array_equal(part[first[:num]][which], part)
-        np.testing.assert_array_equal(np.unique(which, return_index=True)[1], first[:num])
-        assert (np.diff(first[:num]) > 0).all()
 
 
 @pytest.mark.parametrize(("num_words", "length"), [(1, 2), (2, 2), (7, 2), (9, 4), (70, 32)])
