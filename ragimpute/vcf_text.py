@@ -15,7 +15,6 @@ _WIDTH = 5  # of the longest number, "0.123"
 # Less than this, of both haplotypes: all that is written of them is zeros.
 _SMALL = np.float32(0.00025)
 _SMALL_BITS = _SMALL.view(np.uint32)
-_COMMON_WIDTH = 32  # bytes that are copied at once, of the commonest entry and what comes after it
 _TAB, _COLON, _COMMA, _BAR, _DOT, _NEWLINE, _ZERO = (ord(c) for c in "\t:,|.\n0")
 
 
@@ -53,13 +52,10 @@ class RowFormatter:
         self._buffer = np.zeros(0, dtype=np.uint8)
         one = np.zeros((1, 1, 2), dtype=np.float32)
         called = np.full((1, 1, 2), -1, dtype=np.int8)
-        self._common, self._common_size = np.zeros(_COMMON_WIDTH, dtype=np.uint8), 0
+        self._common = self._row_of_common = np.zeros(0, dtype=np.uint8)
         if len(formats):  # the entry of a haplotype pair without ALT, by far the commonest
             row, _ = self.format(one, called, (np.zeros(0, np.uint8), np.zeros(2, np.int64)))
-            entry = np.frombuffer(bytes(row)[:-1], dtype=np.uint8)
-            if len(entry) <= _COMMON_WIDTH:
-                self._common[: len(entry)] = entry
-                self._common_size = len(entry)
+            self._common = np.frombuffer(bytes(row)[:-1], dtype=np.uint8).copy()
 
     def format(
         self, allele_prob: np.ndarray, called: np.ndarray, starts: tuple[np.ndarray, np.ndarray]
@@ -89,6 +85,8 @@ class RowFormatter:
         need = len(text) + num_rows * max_row_bytes(self._formats, num_samples) + 64
         if len(self._buffer) < need:
             self._buffer = np.empty(need, dtype=np.uint8)
+        if len(self._row_of_common) != num_samples * len(self._common):
+            self._row_of_common = np.tile(self._common, num_samples)
         ends = np.empty(num_rows, dtype=np.int64)
         prob = np.ascontiguousarray(allele_prob, dtype=np.float32)
         called = np.ascontiguousarray(called, dtype=np.int8)
@@ -100,8 +98,8 @@ class RowFormatter:
             text,
             offsets,
             self._codes,
-            self._common,
-            self._common_size,
+            self._row_of_common,
+            len(self._common),
             _TEXT,
             _LENGTH,
             self._buffer,
@@ -115,8 +113,9 @@ class RowFormatter:
 @inlined
 def _put(out, at, number, text, length):
     """Append a number of thousandths."""
+    here = out[at : at + _WIDTH]
     for k in range(_WIDTH):
-        out[at + k] = text[number, k]
+        here[k] = text[number, k]
     return at + length[number]
 
 
@@ -138,19 +137,19 @@ def _is_plain(bits, called):
 
 
 @inlined
-def _repeat(out, at, part, times):
-    """Write ``part`` so many times over; returns the end."""
-    size = part.shape[0]
-    stop = at + size * times
-    for k in range(min(size, stop - at)):
-        out[at + k] = part[k]
-    done = size
-    while done < stop - at:  # what is written already, once more
-        more = min(done, stop - at - done)
-        for k in range(more):
-            out[at + done + k] = out[at + k]
-        done += more
-    return stop
+def _is_common(bits, c1, c2):
+    """Whether an entry is the common one: diploid, and ALT next to impossible."""
+    unlikely = (bits[0] < _SMALL_BITS) & (bits[1] < _SMALL_BITS)
+    return unlikely & (c1 <= 0) & (np.uint8(c2 + np.int8(1)) <= np.uint8(1))
+
+
+@inlined
+def _copy(part, size, out, at):
+    """Write the first ``size`` bytes of ``part``; returns the end."""
+    here = out[at : at + size]  # whose places are not negative, as the compiler can tell
+    for k in range(size):
+        here[k] = part[k]
+    return at + size
 
 
 @kernel
@@ -169,35 +168,35 @@ def _format_rows(
     out,
     ends,
 ):
-    """Write rows into ``out``; returns the bytes written, or -1 for a wrong probability."""
+    """Write rows into ``out``; returns the bytes written, or -1 for a wrong probability.
+
+    ``common``: the entries of a row all of which are common, ``num_common`` bytes each.
+    """
     num_rows, num_samples = prob.shape[0], prob.shape[1]
     at = 0
     for i in range(num_rows):
-        for k in range(offsets[i], offsets[i + 1]):
-            out[at] = prefix[k]
-            at += 1
+        at = _copy(prefix[offsets[i] :], offsets[i + 1] - offsets[i], out, at)
         if num_common > 0 and _is_plain(bits[i], called_rows[i]):
-            at = _repeat(out, at, common[:num_common], num_samples)
+            at = _copy(common, num_common * num_samples, out, at)
             out[at] = _NEWLINE
             at += 1
             ends[i] = at
             continue
-        for j in range(num_samples):
+        j = 0
+        while True:
+            first = j
+            while (
+                num_common > 0
+                and j < num_samples
+                and _is_common(bits[i, 2 * j : 2 * j + 2], called[i, j, 0], called[i, j, 1])
+            ):
+                j += 1
+            at = _copy(common, num_common * (j - first), out, at)
+            if j == num_samples:
+                break
             f1, f2 = prob[i, j, 0], prob[i, j, 1]
             c1, c2 = called[i, j, 0], called[i, j, 1]
-            if (
-                num_common > 0
-                and f1 < _SMALL
-                and f2 < _SMALL
-                and f1 >= 0
-                and f2 >= 0
-                and c1 <= 0
-                and (c2 == 0 or c2 == -1)
-            ):
-                for k in range(_COMMON_WIDTH):  # a length that is known: one or two instructions
-                    out[at + k] = common[k]
-                at += num_common
-                continue
+            j += 1
             p1, p2 = np.float64(f1), np.float64(f2)
             haploid = np.isnan(p2) or c2 == -2
             if not (p1 >= 0 and p1 <= 1):
