@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from ragimpute.copying import CopyingParameters, Window
-from ragimpute.evidence import collect_evidence, empty_tokens, pairs_in_doubt
+from ragimpute.evidence import collect_evidence, empty_tokens, in_doubt
+from ragimpute.evidence_copying import copy_with_evidence
 from ragimpute.pair_network import PairNetwork
 
 
@@ -34,11 +35,7 @@ def doubts(
     -------
     Shape (pairs, 2), int64: haplotype and core site, sorted.
     """
-    start, stop = window.core
-    typed = np.zeros(prob.shape, bool)
-    inside = (window.typed_index >= start) & (window.typed_index < stop)
-    typed[:, window.typed_index[inside] - start] = (alleles[inside] >= 0).T
-    return pairs_in_doubt(prob, typed, doubt=network.config.model.copying.doubt)
+    return in_doubt(window, alleles, prob, doubt=network.config.model.copying.doubt)
 
 
 def read_pairs(
@@ -96,3 +93,43 @@ def correct(
     p = prob[h, u].astype(np.float64)
     moved = p / (p + (1 - p) * np.exp(-change))
     prob[h, u] = np.where(change == 0, prob[h, u], moved.astype(np.float32))
+
+
+def copy_and_correct(
+    network: PairNetwork,
+    window: Window,
+    alleles: np.ndarray,
+    parameters: CopyingParameters,
+    *,
+    states: Callable[[int], np.ndarray],
+    quality: np.ndarray,
+    lap: Callable[[str], None],
+) -> np.ndarray:
+    """Copy targets that are not in the panel, and let the network move what is in doubt.
+
+    Parameters
+    ----------
+    network
+        Of a copying model.
+    window, alleles, parameters, states
+        See :func:`ragimpute.copying.copy_haplotypes`.
+    quality
+        See :func:`ragimpute.evidence.collect_evidence`.
+    lap
+        Told "copy" and "network" at the end of either stage.
+
+    Returns
+    -------
+    Shape (n, core sites), float32, P(ALT).
+    """
+    prob, described = copy_with_evidence(
+        window, alleles, parameters,
+        states=states, quality=quality, doubt=network.config.model.copying.doubt,
+        num_tokens=network.num_tokens, threads=network.threads,
+    )  # fmt: skip
+    for some in described:
+        lap("copy")
+        correct(network, window, some.pairs, some.evidence, prob, tokens=some.tokens)
+        lap("network")
+    lap("copy")
+    return prob

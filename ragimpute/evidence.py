@@ -22,8 +22,9 @@ from ragimpute.copying import (
 )
 from ragimpute.copying_blocks import SharedStates
 from ragimpute.evidence_pairs import count_between, list_between
+from ragimpute.evidence_slots import evidence_haplotype
 from ragimpute.evidence_tokens import MAX_TOKENS, TOKEN_FEATURES
-from ragimpute.evidence_walks import evidence_haplotype, evidence_lanes, measuring_scratch
+from ragimpute.evidence_walks import evidence_lanes, measuring_scratch, nothing_copied
 from ragimpute.lanes import LANES
 from ragimpute.site_quality import QUALITY_FEATURES
 from ragimpute.slots_kernel import states_scratch
@@ -80,10 +81,38 @@ def pairs_in_doubt(prob: np.ndarray, typed: np.ndarray, *, doubt: float = DOUBT)
     -------
     Shape (pairs, 2), int64: haplotype and site, by haplotype and then site.
     """
-    low, high = np.float32(doubt), np.float32(1 - doubt)
+    low, high = doubt_limits(doubt)
     prob = np.ascontiguousarray(prob)
     pairs = np.empty((int(count_between(prob, low, high)), 2), np.int64)
     return pairs[: list_between(prob, typed, low, high, pairs)]
+
+
+def doubt_limits(doubt: float) -> np.ndarray:
+    """Shape (2,), float32: probabilities strictly between these are in doubt."""
+    return np.array([doubt, 1 - doubt], np.float32)
+
+
+def in_doubt(
+    window: Window, alleles: np.ndarray, prob: np.ndarray, *, doubt: float = DOUBT
+) -> np.ndarray:
+    """The pairs of targets that :func:`pairs_in_doubt` gives.
+
+    Parameters
+    ----------
+    window
+        The panel's window.
+    alleles
+        Shape (T, n), int8: observed alleles, negative where missing.
+    prob
+        Shape (n, core sites), float32: P(ALT).
+    doubt
+        See :func:`pairs_in_doubt`.
+    """
+    start, stop = window.core
+    typed = np.zeros(prob.shape, bool)
+    inside = (window.typed_index >= start) & (window.typed_index < stop)
+    typed[:, window.typed_index[inside] - start] = (alleles[inside] >= 0).T
+    return pairs_in_doubt(prob, typed, doubt=doubt)
 
 
 def collect_evidence(
@@ -128,12 +157,13 @@ def collect_evidence(
     of_site = quality[pairs[:, 1] + window.core[0]]
     if len(pairs) == 0:
         return np.concatenate([out, of_site], axis=1)
-    work = _Work(window, alleles, parameters, pairs, own)
+    work = Walks(window, alleles, parameters)
+    given = _Pairs(window, alleles.shape[1], pairs, own)
     shared = SharedStates.find(states, alleles.shape[1], window.typed.num_haplotypes)
     if shared is None:
-        _with_own_states(work, states, threads, out, tokens)
+        _with_own_states(work, given, states, threads, out, tokens)
     else:
-        _with_shared_states(work, shared, alleles, threads, out, tokens)
+        _with_shared_states(work, given, shared, alleles, threads, out, tokens)
     return np.concatenate([out, of_site], axis=1)
 
 
@@ -157,17 +187,10 @@ def empty_tokens(num_pairs: int, num_tokens: int) -> np.ndarray:
     return np.empty((num_pairs, num_tokens, len(TOKEN_FEATURES)), np.int16)
 
 
-class _Work:
+class Walks:
     """Arrays that the walks over all targets read."""
 
-    def __init__(
-        self,
-        window: Window,
-        alleles: np.ndarray,
-        parameters: CopyingParameters,
-        pairs: np.ndarray,
-        own: Callable[[int], np.ndarray] | None,
-    ) -> None:
+    def __init__(self, window: Window, alleles: np.ndarray, parameters: CopyingParameters) -> None:
         self.words = window.typed.words
         self.rows = window.typed.rows
         self.num_haplotypes = window.typed.num_haplotypes
@@ -179,14 +202,26 @@ class _Work:
         self.compact = window.compact()
         self.num_minor = window.num_minor
         self.signature = window.signature
+
+
+class _Pairs:
+    """Pairs that are given, and the panel haplotypes of the targets' own samples."""
+
+    def __init__(
+        self,
+        window: Window,
+        num_targets: int,
+        pairs: np.ndarray,
+        own: Callable[[int], np.ndarray] | None,
+    ) -> None:
         self._own = own
         # In the order of the walks: a target's pairs from the last interval to the first.
         site = pairs[:, 1] + window.core[0]
         interval = np.searchsorted(window.typed_index, site, side="right") - 1
         self._pairs = np.stack([interval, pairs[:, 0], site, np.arange(len(pairs))], axis=1)
-        self._edges = np.searchsorted(pairs[:, 0], np.arange(alleles.shape[1] + 1))
+        self._edges = np.searchsorted(pairs[:, 0], np.arange(num_targets + 1))
 
-    def pairs_of(self, first: int, stop: int) -> np.ndarray:
+    def of(self, first: int, stop: int) -> np.ndarray:
         """Pairs of the targets [first, stop) as ``evidence_walks`` takes them."""
         part = self._pairs[self._edges[first] : self._edges[stop]] - [0, first, 0, 0]
         return np.ascontiguousarray(part[np.lexsort((part[:, 1], -part[:, 0]))])
@@ -201,7 +236,8 @@ class _Work:
 
 
 def _with_shared_states(
-    work: _Work,
+    work: Walks,
+    given: _Pairs,
     shared: SharedStates,
     alleles: np.ndarray,
     threads: int,
@@ -212,6 +248,7 @@ def _with_shared_states(
     panel = shared.alleles(work.words, len(work.rho))
     slot_of = shared.slots(work.num_haplotypes)
     blocks = shared.blocks(alleles, threads)
+    nothing, no_room = nothing_copied(), np.empty((0, 2), np.int64)
 
     def run(part: range) -> None:
         scratch, _ = shared.scratch(len(work.rho))
@@ -219,22 +256,23 @@ def _with_shared_states(
         for i in part:
             block = blocks[i]
             targets = range(block.first, block.first + block.width)
-            pairs = work.pairs_of(targets.start, targets.stop)
+            pairs = given.of(targets.start, targets.stop)
             if len(pairs) == 0:
                 continue
             evidence_lanes(
                 panel, block.target, work.rho, work.err, block.num_states, block.hidden,
                 shared.states[None], work.rows, work.target[targets.start : targets.stop],
-                work.observed[targets.start : targets.stop], work.own(targets), work.near,
+                work.observed[targets.start : targets.stop], given.own(targets), work.near,
                 *work.cm, work.compact, work.num_minor, work.signature, slot_of, pairs, scratch,
-                measuring, out, tokens,
+                measuring, out, tokens, nothing, no_room,
             )  # fmt: skip
 
     run_parts(run, len(blocks), threads)
 
 
 def _with_own_states(
-    work: _Work,
+    work: Walks,
+    given: _Pairs,
     states: Callable[[int], np.ndarray],
     threads: int,
     out: np.ndarray,
@@ -245,7 +283,7 @@ def _with_own_states(
     def run(part: range) -> None:
         k = -1
         for i in part:
-            pairs = work.pairs_of(i, i + 1)
+            pairs = given.of(i, i + 1)
             if len(pairs) == 0:
                 continue
             state = states(i)
@@ -256,7 +294,7 @@ def _with_own_states(
                 slot_of = np.full(work.num_haplotypes, k, dtype=np.int32)
             evidence_haplotype(
                 work.words, state, work.target[i], work.observed[i], work.rho, work.err, work.rows,
-                work.own(range(i, i + 1))[0], work.near, *work.cm, work.compact, work.num_minor,
+                given.own(range(i, i + 1))[0], work.near, *work.cm, work.compact, work.num_minor,
                 work.signature, slot_of, pairs, scratch, measuring, out,
                 tokens,
             )  # fmt: skip

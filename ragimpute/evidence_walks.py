@@ -1,23 +1,17 @@
-"""Walks along the typed sites that stop where a target has sites in doubt, and measure there.
+"""The walk along the typed sites that stops where targets have sites in doubt, and measures there.
 
-Kernels hold only loops. Pairs come as columns of an array, in the order of the walk: from the last
-interval between typed sites to the first, within an interval by target. Columns: interval (-1 is
-before the first typed site), target within the block, site, place in the output.
+Here 16 targets that copy the same states walk together; those with states of their own do in
+``evidence_slots``. Kernels hold only loops. Pairs come as columns of an array, in the order of the
+walk: from the last interval between typed sites to the first, within an interval by target.
+Columns: interval (-1 is before the first typed site), target within the block, site, place in the
+output.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ragimpute.copying_kernel import (
-    WORD,
-    backward_states,
-    forward_pass,
-    forward_rows,
-    mismatch_words,
-    same_slots,
-    set_slots,
-)
+from ragimpute.copying_kernel import WORD
 from ragimpute.evidence_kernel import (
     NUM_TOP,
     describe_interval,
@@ -31,9 +25,11 @@ from ragimpute.lanes import LANES, rows_of_lanes
 from ragimpute.lanes_kernel import (
     STEP,
     backward_site,
+    carry_lanes,
     forward_lanes,
     forward_segment,
     list_carriers,
+    set_sides,
     step_rows,
     uniform_row,
 )
@@ -64,8 +60,14 @@ def measuring_scratch(num_states: int, num_lanes: int) -> tuple[np.ndarray, ...]
     )
 
 
+def nothing_copied() -> tuple:
+    """What :func:`evidence_lanes` takes as ``copied`` where pairs are given."""
+    index, none = np.zeros(0, np.int64), np.zeros(0, bool)
+    return none, index, index, none, np.zeros(2, np.float32), 0, 0, 0, np.zeros((0, 0), np.float32)
+
+
 @inlined
-def _clear(measuring, num_typed):
+def clear(measuring, num_typed):
     """Forget what was measured of other targets."""
     measuring[0][:, :] = np.float32(-1.0)
     measuring[7][:] = -1
@@ -73,27 +75,29 @@ def _clear(measuring, num_typed):
 
 
 @inlined
-def _measure(
-    p, stop, t, key, f, b, lane, sum_f, sum_b, right_sum, num_states, states, rows, target,
+def measure(
+    p, stop, t, key, f, b, lane, ends, sum_f, sum_b, right_sum, num_states, states, rows, target,
     observed, own, near, typed_cm, position_cm, compact, num_minor, signature, slot_of, pairs,
-    measuring, out, tokens,
+    before, measuring, out, tokens,
 ):  # fmt: skip
     """Features of the pairs [p, stop), which are of one target and one interval.
 
-    ``key`` (padded K,): masses f b of the interval's states; ``measuring``: see
-    :func:`measuring_scratch`; ``tokens`` (pairs, S, C), or (0, S, C) where none are wanted.
+    ``before``: how many pairs were measured before those of ``pairs``. ``key`` (padded K,): masses
+    f b of the interval's states, whose two sides are columns ``lane``; ``ends`` (K, 4): see
+    :func:`find_reach`; ``measuring``: see :func:`measuring_scratch`; ``tokens`` (pairs, S, C), or
+    (0, S, C) where none are wanted.
     """
-    _, few, top, ranks, table, whole, work, stamp, listed, ends, scales, _, order = measuring
+    _, few, top, ranks, table, whole, work, stamp, listed, _, scales, _, order = measuring
     scales[1] = np.float32(1.0) / sum_f
     scales[2] = np.float32(1.0) / sum_b
     scales[0] = scales[1] * scales[2] * num_states
     num_top = describe_interval(
         t, key, scales[0], states, rows, target, observed, typed_cm, signature, few, top, ranks,
-        ends[lane], table, whole,
+        ends, table, whole,
     )  # fmt: skip
     # The states that retrieval brings in have no backward mass, so that all of it may be less.
     whole[3] = right_sum
-    stamp_id = np.int64(p) * NUM_TOP
+    stamp_id = np.int64(before + p) * NUM_TOP
     for i in range(num_top):
         stamp[top[i]] = stamp_id + i
     if tokens.shape[0] > 0:
@@ -121,19 +125,19 @@ def _measure(
         describe_site(
             u, position_cm[u], t, near[0][u], near[1][u], key, f, b, lane, scales, num_states,
             num_top, table, whole, top, stamp, stamp_id, states, rows, target, observed, typed_cm,
-            ends[lane], compact, count / outside, listed, num, work, out[pairs[q, PLACE]],
+            ends, compact, count / outside, listed, num, work, out[pairs[q, PLACE]],
         )  # fmt: skip
         if tokens.shape[0] > 0:
             fill_tokens(
                 position_cm[u], t, near[0][u], near[1][u], key, f, b, lane, scales, num_states,
                 num_top, table, whole, top, stamp, stamp_id, signature, states, rows, target,
-                observed, typed_cm, ends[lane], listed, num, work[4], order,
+                observed, typed_cm, ends, listed, num, work[4], order,
                 tokens[pairs[q, PLACE]],
             )  # fmt: skip
 
 
 @inlined
-def _end_of_group(p, pairs):
+def end_of_group(p, pairs):
     """The end of the pairs that have pair p's interval and target."""
     stop = p + 1
     while (
@@ -172,7 +176,8 @@ def _lane_masses(p, f, b, hidden, pairs, lanes, keys):
 @inlined
 def _measure_lanes(
     p, t, f, b, sum_f, sum_b, num_states, hidden, states, rows, bits, observed, own, near,
-    typed_cm, position_cm, compact, num_minor, signature, slot_of, pairs, measuring, out, tokens,
+    typed_cm, position_cm, compact, num_minor, signature, slot_of, pairs, before, measuring, out,
+    tokens,
 ):  # fmt: skip
     """Features of the pairs of interval t, from pair p on; returns the first pair of another."""
     if p == pairs.shape[0] or pairs[p, INTERVAL] != t:
@@ -180,23 +185,47 @@ def _measure_lanes(
     num = _lane_masses(p, f, b, hidden, pairs, measuring[11], measuring[0])
     for i in range(num):
         lane = pairs[p, LANE]
-        stop = _end_of_group(p, pairs)
-        _measure(
-            p, stop, t, measuring[0][i], f, b, lane, sum_f[lane], sum_b[lane], 1.0,
-            num_states[lane], states, rows, bits[lane], observed[lane], own[lane], near, typed_cm,
-            position_cm, compact, num_minor, signature, slot_of, pairs, measuring, out, tokens,
+        stop = end_of_group(p, pairs)
+        measure(
+            p, stop, t, measuring[0][i], f, b, lane, measuring[9][lane], sum_f[lane], sum_b[lane],
+            1.0, num_states[lane], states, rows, bits[lane], observed[lane], own[lane], near,
+            typed_cm, position_cm, compact, num_minor, signature, slot_of, pairs, before,
+            measuring, out, tokens,
         )  # fmt: skip
         p = stop
     return p
+
+
+@inlined
+def find_pairs(t, lane, column, bounds, core, prob, known, limits, before, num, pairs, found):
+    """List the sites of interval t that ``prob`` (core sites,) of a target leaves open.
+
+    They come after ``num`` that are listed, and after ``before`` of other intervals; returns how
+    many are listed then. What is not between the ``limits`` (2,) is sure, as is the site ``known``.
+    """
+    for u in range(bounds[t + 1], bounds[t + 2]):
+        p = prob[u - core]
+        if p > limits[0] and p < limits[1] and u != known:
+            place = before + num
+            pairs[num, INTERVAL], pairs[num, LANE], pairs[num, SITE] = t, lane, u
+            pairs[num, PLACE] = place
+            if place < found.shape[0]:
+                found[place, 0], found[place, 1] = column, u - core
+            num += 1
+    return num
 
 
 @kernel
 def evidence_lanes(
     alleles, target, rho, err, num_states, hidden, states, rows, bits, observed, own, near,
     typed_cm, position_cm, compact, num_minor, signature, slot_of, pairs, scratch, measuring, out,
-    tokens,
+    tokens, copied, found,
 ):  # fmt: skip
-    """Features of a block of targets at their ``pairs``, and their tokens.
+    """Features of a block of targets at their ``pairs``, and their tokens; returns how many.
+
+    Where there is room in ``found`` (n, 2), the pairs in doubt are found on the way: ``copied`` is
+    what copying fills and asks for, ``pairs`` has room for those of an interval, and ``found`` gets
+    column and site. Those for which there is no room are counted.
 
     ``alleles``, ``target``, ``num_states``, ``hidden`` and ``scratch`` as for
     :func:`ragimpute.lanes_kernel.copy_lanes`; ``states`` (1, K); ``rows`` (H, W), the panel's
@@ -204,13 +233,17 @@ def evidence_lanes(
     """
     starts, checkpoints, step, b, sums, single = scratch
     num_typed = rho.shape[0]
-    _clear(measuring, rho.shape[0])
+    clear(measuring, rho.shape[0])
     forward_lanes(alleles, target, rho, err, num_states, hidden, starts, checkpoints, step, b,
                   sums, single)  # fmt: skip
-    backward_sum = single[4:5]
+    backward_sum, sides = single[4:5], single[8:13]
     for lane in range(LANES):
         backward_sum[0, lane] = num_states[lane]
     p = 0
+    finds = found.shape[0] > 0
+    wanted = pairs[:0] if finds else pairs
+    is_hidden, bounds, typed_index, flip, limits, core, column, width, prob = copied
+    num = 0
     for segment in range(starts.shape[0] - 2, -1, -1):
         begin = segment * checkpoints.shape[0] * STEP
         end = min(num_typed, begin + checkpoints.shape[0] * STEP)
@@ -219,84 +252,44 @@ def evidence_lanes(
                             checkpoints, step, sums, single)  # fmt: skip
         # Step -1 is what lies before the first typed site.
         for i in range((end - begin - 1) // STEP, -1 if segment else -2, -1):
-            if p == pairs.shape[0]:
-                return
+            if not finds and p == pairs.shape[0]:
+                return p
             first = begin + i * STEP if i >= 0 else -1
             last = min(end, first + STEP) if i >= 0 else 0
             if i < 0:
                 uniform_row(step[0], num_states, hidden)
-            elif pairs[p, INTERVAL] >= first:  # rows only where a pair needs them
+            elif finds or pairs[p, INTERVAL] >= first:  # rows only where a pair needs them
                 step_rows(first, last, checkpoints[i], alleles, target, rho, err, num_states,
                           hidden, step, sums, single)  # fmt: skip
             for t in range(last - 1, first - 1, -1):
+                row = step[t - first]
+                if finds:
+                    num += wanted.shape[0]
+                    p, wanted = 0, pairs[:0]
+                    if bounds[t + 1] < bounds[t + 2]:
+                        gap = rho[t + 1] if 0 <= t < num_typed - 1 else np.float32(1.0)
+                        set_sides(row, b, gap, sums[t + 1], backward_sum[0], num_states, sides)
+                        carry_lanes(
+                            bounds[t + 1], bounds[t + 2], row, b, sides, near, compact, slot_of,
+                            hidden, is_hidden, single[5:6], measuring[8], flip, core, column,
+                            width, prob,
+                        )  # fmt: skip
+                        here = 0
+                        for lane in range(width):
+                            known = typed_index[t] if t >= 0 and target[t, lane] >= 0 else -1
+                            here = find_pairs(
+                                t, lane, column + lane, bounds, core, prob[:, column + lane],
+                                known, limits, num, here, pairs, found,
+                            )  # fmt: skip
+                        wanted = pairs[:here]
+                    if num + wanted.shape[0] > found.shape[0]:
+                        p = wanted.shape[0]
                 p = _measure_lanes(
-                    p, t, step[t - first], b, sums[t + 1], backward_sum[0], num_states, hidden,
+                    p, t, row, b, sums[t + 1], backward_sum[0], num_states, hidden,
                     states, rows, bits, observed, own, near, typed_cm, position_cm, compact,
-                    num_minor, signature, slot_of, pairs, measuring, out, tokens,
+                    num_minor, signature, slot_of, wanted, num, measuring, out, tokens,
                 )  # fmt: skip
                 if i >= 0:
                     backward_site(t, b, alleles, target, rho, err, num_states, hidden,
                                   backward_sum, single)  # fmt: skip
-
-
-@kernel
-def evidence_haplotype(
-    words, states, target, observed, rho, err, rows, own, near, typed_cm, position_cm, compact,
-    num_minor, signature, slot_of, pairs, scratch, measuring, out, tokens,
-):  # fmt: skip
-    """Features of one haplotype, which has its own states by word, at its ``pairs``; tokens."""
-    checkpoints, row_of, sums, b, _, mismatch = scratch
-    checkpoints, b = checkpoints[0], b[0]
-    num_typed = rho.shape[0]
-    num_words = words.shape[0]
-    n = states.shape[1]
-    _clear(measuring, rho.shape[0])
-    forward_pass(words, states, target, observed, rho, err, checkpoints, mismatch)
-    b[:] = np.float32(1.0)
-    total_b = np.float32(n)
-    p = 0
-    for w in range(num_words - 1, -2, -1):
-        if p == pairs.shape[0]:
-            break
-        first = w * WORD if w >= 0 else -1
-        last = min(num_typed, first + WORD) if w >= 0 else 0
-        here = states[min(max(w, 0), states.shape[0] - 1)]
-        wanted = pairs[p, INTERVAL] >= first
-        if wanted:
-            set_slots(slot_of, here, -1)
-        if w >= 0:
-            start = checkpoints[w]
-            if states.shape[0] > 1:
-                if w < num_words - 1:
-                    same_slots(states[w + 1], here, b, np.float32(0.0))
-                    for s in range(n):
-                        if states[w + 1, s] != here[s]:
-                            measuring[9][0, s, :] = num_typed
-                if w > 0:
-                    same_slots(states[w - 1], here, start, np.float32(0.0))
-            mismatch_words(words[w], here, target[w], observed[w], mismatch)
-            if wanted:
-                forward_rows(start, mismatch, first, last, rho, err, row_of, sums)
-        else:
-            row_of[0, :n] = np.float32(1.0) / np.float32(n)
-            sums[0] = np.float32(1.0)
-        for t in range(last - 1, first - 1, -1):
-            if p < pairs.shape[0] and pairs[p, INTERVAL] == t:
-                stop = _end_of_group(p, pairs)
-                f = row_of[t - first]
-                right_sum = 0.0
-                for s in range(n):
-                    measuring[0][0, s] = f[s] * b[s]
-                    right_sum += b[s]
-                _measure(
-                    p, stop, t, measuring[0][0], f.reshape(-1, 1), b.reshape(-1, 1), 0,
-                    sums[t - first], total_b, right_sum / total_b, np.float32(n), states, rows,
-                    target, observed, own, near, typed_cm, position_cm, compact, num_minor,
-                    signature, slot_of, pairs, measuring, out, tokens,
-                )  # fmt: skip
-                p = stop
-            if w >= 0:
-                gap = rho[t + 1] if t + 1 < num_typed else np.float32(0.0)
-                total_b = backward_states(b, mismatch, t - first, gap, total_b, err[t])
-        if wanted:
-            set_slots(slot_of, here, n)
+    return num + wanted.shape[0]

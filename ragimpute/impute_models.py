@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 
 from ragimpute.adaptation import adapt_network
 from ragimpute.copying import CopyingParameters, Window, copy_haplotypes
-from ragimpute.correction import correct, doubts, read_pairs
+from ragimpute.correction import copy_and_correct
 from ragimpute.impute_summary import Stopwatch
 from ragimpute.likelihood import fit_parameters
 from ragimpute.memory import give_back
@@ -35,7 +35,6 @@ _FIT_TYPED, _TUNE_TYPED = 512, 4096
 # Panel sites that the network is fitted to: they are all imputed in two hundred haplotypes at once.
 _TUNE_SITES = 1 << 16
 _STATE_BYTES = 64 * 2**20
-_PAIRS_AT_ONCE = 1 << 18
 
 
 class Imputer(Protocol):
@@ -246,46 +245,19 @@ class CopyingImputer:
             part = alleles[:, first : first + step]
             if retriever is not None:
                 watch.lap("retrieve")
-            prob = copy_haplotypes(window, part, parameters, states=states, threads=self._threads)
-            watch.lap("copy")
             enough = len(typed_index) >= _LEAST_TYPED
             if fit.network is not None and quality is not None and enough:
-                self._correct(fit.network, window, part, parameters, states, quality, prob, watch)
+                prob = copy_and_correct(
+                    fit.network, window, part, parameters,
+                    states=states, quality=quality.features, lap=watch.lap,
+                )  # fmt: skip
+            else:
+                prob = copy_haplotypes(
+                    window, part, parameters, states=states, threads=self._threads
+                )
+                watch.lap("copy")
             yield first, prob
             watch.skip()
-
-    def _correct(
-        self,
-        network: PairNetwork,
-        window: Window,
-        alleles: np.ndarray,
-        parameters: CopyingParameters,
-        states: Callable[[int], np.ndarray],
-        quality: SiteQuality,
-        prob: np.ndarray,
-        watch: Stopwatch,
-    ) -> None:
-        """Let the network move the probabilities in doubt, in place."""
-        pairs = doubts(network, window, alleles, prob)
-        edges = np.searchsorted(pairs[:, 0], np.arange(len(prob) + 1))
-        first = 0
-        while first < len(prob):
-            # As many haplotypes at once as their pairs in doubt leave memory for.
-            last = int(np.searchsorted(edges, edges[first] + _PAIRS_AT_ONCE, side="right")) - 1
-            last = min(len(prob), max(first + 1, last))
-            here = pairs[edges[first] : edges[last]] - [first, 0]
-
-            def states_here(i: int, first: int = first) -> np.ndarray:
-                return states(first + i)
-
-            evidence, tokens = read_pairs(
-                network, window, alleles[:, first:last], parameters, here,
-                states=states_here, quality=quality.features,
-            )  # fmt: skip
-            watch.lap("evidence")
-            correct(network, window, here, evidence, prob[first:last], tokens=tokens)
-            watch.lap("network")
-            first = last
 
     def _fit_at(
         self,

@@ -214,7 +214,7 @@ def list_carriers(u, compact, slot_of, num_states, listed):
 
 
 @inlined
-def _carry_lanes(
+def carry_lanes(
     start, stop, f, b, sides, near, compact, slot_of, hidden, is_hidden, single, listed, flip, core,
     column, width, out,
 ):  # fmt: skip
@@ -304,7 +304,7 @@ def copy_lanes(
                     row = rows[t - first]
                     gap = rho[t + 1] if t + 1 < num_typed else np.float32(1.0)
                     set_sides(row, b, gap, sums[t + 1], backward_sum[0], num_states, sides)
-                    _carry_lanes(
+                    carry_lanes(
                         bounds[t + 1], bounds[t + 2], row, b, sides, near, compact, slot_of,
                         hidden, is_hidden, single[5:6], listed, flip, core, column, width, out,
                     )  # fmt: skip
@@ -313,7 +313,7 @@ def copy_lanes(
     if bounds[0] < bounds[1]:
         uniform_row(rows[0], num_states, hidden)
         set_sides(rows[0], b, np.float32(1.0), sums[0], backward_sum[0], num_states, sides)
-        _carry_lanes(
+        carry_lanes(
             bounds[0], bounds[1], rows[0], b, sides, near, compact, slot_of, hidden, is_hidden,
             single[5:6], listed, flip, core, column, width, out,
         )  # fmt: skip

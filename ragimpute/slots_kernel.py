@@ -134,7 +134,7 @@ def _masked_sum(mask, both, left, right, each, product, f, b):
 
 
 @inlined
-def _carry_interval(
+def carry_interval(
     start, stop, w, common, f, b, total_f, total_b, num_states, near, minor, product, head,
     links, listed, masks, flip, first_site, out,
 ):  # fmt: skip
@@ -207,6 +207,55 @@ def _put(p, u, flip, first_site, out):
     out[u - first_site] = np.float32(1.0) - p if flip[u] else p
 
 
+@inlined
+def begin_walk(words, states, target, observed, rho, err, bounds, flip, scratch, out):
+    """Walk n targets forward, and set what they begin to walk back with."""
+    checkpoints, _, _, backward, totals, mismatch = scratch
+    for i in range(states.shape[0]):
+        forward_pass(words, states[i], target[i], observed[i], rho, err, checkpoints[i], mismatch)
+        for u in range(out.shape[1]):  # where no state has the rarer allele
+            out[i, u] = np.float32(1.0) if flip[bounds[0] + u] else np.float32(0.0)
+        backward[i, :] = np.float32(1.0)
+        totals[i] = np.float32(states.shape[2])
+
+
+@inlined
+def begin_word(
+    w, i, first, last, words, states, target, observed, rho, err, bounds, minor, scratch, carried
+):
+    """Make ready what target i needs at word w, whose typed sites are [first, last)."""
+    checkpoints, rows, sums, backward, _, mismatch = scratch
+    _, head, links, listed, masks = carried
+    num_words, num_haplotypes = words.shape
+    num_lists = states.shape[1]
+    here = states[i, min(w, num_lists - 1)]
+    start = checkpoints[i, w]
+    if num_lists > 1:
+        if w < num_words - 1:
+            same_slots(states[i, w + 1], here, backward[i], np.float32(0.0))
+        if w > 0:
+            same_slots(states[i, w - 1], here, start, np.float32(0.0))
+    mismatch_words(words[w], here, target[i, w], observed[i, w], mismatch)
+    if bounds[first + 1 if w else 0] < bounds[last + 1]:
+        forward_rows(start, mismatch, first, last, rho, err, rows, sums)
+        _look_up(w, here, num_haplotypes, minor, head, links, listed, masks)
+
+
+@inlined
+def step_back(i, t, first, rho, err, scratch):
+    """Move the backward masses of target i from typed site t + 1 to t, of a word from ``first``."""
+    _, _, _, backward, totals, mismatch = scratch
+    gap = rho[t + 1] if t + 1 < rho.shape[0] else np.float32(0.0)
+    totals[i] = backward_states(backward[i], mismatch, t - first, gap, totals[i], err[t])
+
+
+@inlined
+def before_typed(num_states, rows, sums):
+    """What is known before the first typed site: all states alike."""
+    rows[0, :num_states] = np.float32(1.0) / np.float32(num_states)
+    sums[0] = np.float32(1.0)
+
+
 @kernel
 def copy_slots(
     words, states, target, observed, rho, err, bounds, near, minor, flip, scratch, carried, out,
@@ -215,45 +264,26 @@ def copy_slots(
 
     ``states`` (n, 1 or W, K); ``target`` and ``observed`` (n, W).
     """
-    checkpoints, rows, sums, backward, totals, mismatch = scratch
+    _, rows, sums, backward, totals, _ = scratch
     product, head, links, listed, masks = carried
-    common_edges = minor[4]
-    num_typed = rho.shape[0]
-    num_words, num_haplotypes = words.shape
-    num_targets, num_lists, n = states.shape
-    for i in range(num_targets):
-        forward_pass(words, states[i], target[i], observed[i], rho, err, checkpoints[i], mismatch)
-        for u in range(out.shape[1]):  # where no state has the rarer allele
-            out[i, u] = np.float32(1.0) if flip[bounds[0] + u] else np.float32(0.0)
-        backward[i, :] = np.float32(1.0)
-        totals[i] = np.float32(n)
-    for w in range(num_words - 1, -1, -1):
+    n = states.shape[2]
+    begin_walk(words, states, target, observed, rho, err, bounds, flip, scratch, out)
+    for w in range(words.shape[0] - 1, -1, -1):
         first = w * WORD
-        last = min(num_typed, first + WORD)
-        for i in range(num_targets):
-            here = states[i, min(w, num_lists - 1)]
-            start = checkpoints[i, w]
-            b = backward[i]
-            if num_lists > 1:
-                if w < num_words - 1:
-                    same_slots(states[i, w + 1], here, b, np.float32(0.0))
-                if w > 0:
-                    same_slots(states[i, w - 1], here, start, np.float32(0.0))
-            mismatch_words(words[w], here, target[i, w], observed[i, w], mismatch)
-            if bounds[first + 1 if w else 0] < bounds[last + 1]:
-                forward_rows(start, mismatch, first, last, rho, err, rows, sums)
-                _look_up(w, here, num_haplotypes, minor, head, links, listed, masks)
-            common = common_edges[w + 1]
+        last = min(rho.shape[0], first + WORD)
+        for i in range(states.shape[0]):
+            begin_word(w, i, first, last, words, states, target, observed, rho, err, bounds, minor,
+                       scratch, carried)  # fmt: skip
+            common = minor[4][w + 1]
             for t in range(last - 1, first - 1 if w else -2, -1):
                 if t < 0:
-                    rows[0, :n] = np.float32(1.0) / np.float32(n)
-                    sums[0] = np.float32(1.0)
+                    before_typed(n, rows, sums)
                 if bounds[t + 1] < bounds[t + 2]:
                     j = max(t, 0) - first
-                    common = _carry_interval(
-                        bounds[t + 1], bounds[t + 2], w, common, rows[j], b, sums[j], totals[i], n,
-                        near, minor, product, head, links, listed, masks, flip, bounds[0], out[i],
+                    common = carry_interval(
+                        bounds[t + 1], bounds[t + 2], w, common, rows[j], backward[i], sums[j],
+                        totals[i], n, near, minor, product, head, links, listed, masks, flip,
+                        bounds[0], out[i],
                     )  # fmt: skip
                 if t >= 0:
-                    gap = rho[t + 1] if t + 1 < num_typed else np.float32(0.0)
-                    totals[i] = backward_states(b, mismatch, t - first, gap, totals[i], err[t])
+                    step_back(i, t, first, rho, err, scratch)

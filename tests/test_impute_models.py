@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_correction import model_of
 
-from ragimpute import example, impute_models, panel_states
+from ragimpute import evidence_copying, example, impute_models, panel_states
 from ragimpute.checkpoint import LoadedModel, load_model, save_model
 from ragimpute.config import load_config
 from ragimpute.errors import InputError, ModelError, PanelError
@@ -118,8 +118,8 @@ def test_the_network_moves_only_what_is_in_doubt(panel, shared, untrained, monke
     typed = shared.panel_index[shared.panel_index < 1_000]
     assert not moved[:, typed].any()
     assert ((found >= 0) & (found <= 1)).all()
-    assert {"evidence", "network"} <= set(made.seconds)
-    monkeypatch.setattr(impute_models, "_PAIRS_AT_ONCE", 500)
+    assert {"copy", "network"} <= set(made.seconds)
+    monkeypatch.setattr(evidence_copying, "_PAIRS_AT_ONCE", 500)
     _, again = imputer_of(panel, shared, model_of(last=0.3))
     np.testing.assert_allclose(again, found, atol=1e-5)
 

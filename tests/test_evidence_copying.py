@@ -1,0 +1,101 @@
+"""Copying that describes pairs in doubt gives what copying, and then describing them, gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from slow_copying import mosaic_panel, window_of
+from test_copying import sliding_states
+from test_evidence import quality_of
+
+from ragimpute import evidence_copying
+from ragimpute.copying import CopyingParameters, all_states, copy_haplotypes
+from ragimpute.evidence import collect_evidence, empty_tokens, in_doubt
+from ragimpute.evidence_copying import copy_with_evidence
+
+PARAMETERS = CopyingParameters(5, 3e-3)
+DOUBT = 0.02
+
+
+def some_case(core=None):
+    """A window, 21 targets with alleles that were not observed, and states that slide."""
+    rng = np.random.default_rng(4)
+    alleles = mosaic_panel(rng, 400, 90, num_founders=20)
+    typed_index = np.arange(3, 400, 5)
+    window = window_of(alleles[:, :60], np.cumsum(rng.exponential(0.01, 400)), typed_index, core)
+    target = np.ascontiguousarray(alleles[typed_index, 60:81])
+    target[rng.random(target.shape) < 0.05] = -1
+    sliding = [sliding_states(rng, len(window.typed.words), 60, 30) for _ in range(21)]
+    return window, target, {"all": lambda i: all_states(60), "own": lambda i: sliding[i]}
+
+
+def both(window, target, states, num_tokens=0, threads=1):
+    """Pairs, evidence and tokens in one walk, and in two."""
+    quality = quality_of(window.num_sites)
+    prob, described = copy_with_evidence(
+        window, target, PARAMETERS, states=states, quality=quality, doubt=DOUBT,
+        num_tokens=num_tokens, threads=threads,
+    )  # fmt: skip
+    parts = list(described)
+    one = (
+        prob,
+        np.concatenate([part.pairs for part in parts]),
+        np.concatenate([part.evidence for part in parts]),
+        np.concatenate([part.tokens for part in parts]) if num_tokens else None,
+    )
+    prob = copy_haplotypes(window, target, PARAMETERS, states=states)
+    pairs = in_doubt(window, target, prob, doubt=DOUBT)
+    tokens = empty_tokens(len(pairs), num_tokens) if num_tokens else None
+    evidence = collect_evidence(
+        window, target, PARAMETERS, pairs, states=states, quality=quality, tokens=tokens
+    )
+    return one, (prob, pairs, evidence, tokens)
+
+
+def check(one, two):
+    np.testing.assert_allclose(one[0], two[0], atol=1e-6)
+    np.testing.assert_array_equal(one[1], two[1])
+    assert len(one[1]) > 500
+    np.testing.assert_allclose(one[2], two[2], rtol=1e-4, atol=1e-4)
+    if two[3] is not None:
+        near = np.abs(one[3].astype(np.int32) - two[3]) <= 1
+        assert near.mean() > 0.999  # but where states are equally probable
+
+
+@pytest.mark.parametrize("kind", ["all", "own"])
+@pytest.mark.parametrize("num_tokens", [0, 8])
+def test_one_walk_gives_what_two_give(kind, num_tokens):
+    window, target, states = some_case()
+    check(*both(window, target, states[kind], num_tokens))
+
+
+@pytest.mark.parametrize("kind", ["all", "own"])
+def test_neither_buffers_nor_threads_matter(kind):
+    window, target, states = some_case((51, 390))
+    check(*both(window, target, states[kind], threads=3))
+
+
+@pytest.mark.parametrize("kind", ["all", "own"])
+def test_where_there_is_no_room_pairs_are_described_afterwards(kind, monkeypatch):
+    window, target, states = some_case()
+    monkeypatch.setattr(evidence_copying, "_PAIRS_AT_ONCE", 300)
+    check(*both(window, target, states[kind], num_tokens=8))
+
+
+def test_states_of_several_shapes():
+    window, target, states = some_case()
+
+    def mixed(i):
+        return states["own"](i)[:, : 20 + i // 8]
+
+    check(*both(window, target, mixed))
+
+
+def test_a_window_without_typed_sites_is_refused():
+    rng = np.random.default_rng(4)
+    window = window_of(mosaic_panel(rng, 30, 20), np.arange(30) / 10, np.arange(0))
+    with pytest.raises(ValueError, match="without typed sites"):
+        copy_with_evidence(
+            window, np.zeros((0, 2), np.int8), PARAMETERS, states=lambda i: all_states(20),
+            quality=quality_of(30), doubt=DOUBT,
+        )  # fmt: skip
