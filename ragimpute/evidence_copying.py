@@ -26,7 +26,7 @@ from ragimpute.evidence import (
 )
 from ragimpute.evidence_slots import copy_and_describe
 from ragimpute.evidence_walks import evidence_lanes, measuring_scratch
-from ragimpute.lanes import LANES
+from ragimpute.lanes import LANES, rows_of_lanes
 from ragimpute.slots_kernel import sites_scratch, states_scratch
 
 # Pairs that are described before they are given away: their evidence then takes 30 MB. Where a
@@ -171,6 +171,7 @@ class _Room:
         self.out = np.empty((num_pairs, len(COPYING_FEATURES)), np.float32)
         self.tokens = empty_tokens(num_pairs if walk.num_tokens else 0, walk.num_tokens or 2)
         self.pairs = np.empty((max(1, LANES * walk.most_sites), 4), np.int64)
+        self.kept = rows_of_lanes(max(1, walk.most_sites), 4)
         self._walk = walk
 
     @cached_property
@@ -215,7 +216,7 @@ class _Shared(_Walk):
         targets = slice(block.start, block.stop)
         copied = (
             lanes.is_hidden, self.bounds, self.window.typed_index, self.flip, self.limits,
-            self.window.core[0], lanes.first, lanes.width, self._out,
+            self.window.core[0], lanes.first, lanes.width, room.kept, self._out,
         )  # fmt: skip
         return evidence_lanes(
             self._panel, lanes.target, work.rho, work.err, lanes.num_states, lanes.hidden,

@@ -287,19 +287,8 @@ def _add_match(reach, left_cm, right_cm, mass, best, weighted):
 
 
 @inlined
-def describe_site(
-    site, cm, t, near_left, near_right, key, f, b, lane, scales, num_states, num_top, table, whole,
-    top, stamp, stamp_id, states, rows, target, observed, typed_cm, ends, compact, maf, listed,
-    count, work, out,
-):  # fmt: skip
-    """Fill the features of one pair. ``listed`` (count,): the slots of the site's carriers.
-
-    Columns ``lane`` of ``f`` and ``b`` are the masses of the two sides; times ``scales`` (3,) f b
-    is what it is in the table, those of f sum to 1, and those of b to ``whole[3]``. A hidden state
-    has no mass.
-    """
-    _, _, row, bits = compact
-    sum_fb = whole[0]
+def sum_carriers(listed, count, f, b, lane):
+    """Masses f b, f and b of the carriers listed, and how many the target may copy."""
     fb, from_f, from_b = np.float32(0.0), np.float32(0.0), np.float32(0.0)
     number = 0
     for i in range(count):
@@ -310,6 +299,24 @@ def describe_site(
         from_f += x
         from_b += y
         number += x > np.float32(0.0)
+    return fb, from_f, from_b, number
+
+
+@inlined
+def describe_site(
+    site, cm, t, near_left, near_right, key, f, lane, scales, num_states, num_top, table, whole,
+    top, stamp, stamp_id, states, rows, target, observed, typed_cm, ends, compact, maf, listed,
+    count, carried, work, out,
+):  # fmt: skip
+    """Fill the features of one pair. ``listed`` (count,): the slots of the site's carriers.
+
+    Where these are bits, they need not be listed: ``carried`` is what :func:`sum_carriers` gives.
+    Column ``lane`` of ``f`` are the masses of the left; times ``scales`` (3,) f b is what it is in
+    the table, those of f sum to 1, and those of b to ``whole[3]``. A hidden state has no mass.
+    """
+    _, _, row, bits = compact
+    sum_fb = whole[0]
+    fb, from_f, from_b, number = carried
     fb, from_f, from_b = fb * scales[0], from_f * scales[1], from_b * scales[2]
     share = number / num_states
     stay = (1.0 - near_left) * (1.0 - near_right)

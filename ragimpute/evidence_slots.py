@@ -87,7 +87,8 @@ def evidence_haplotype(
                     p, stop, t, measuring[0][0], f.reshape(-1, 1), b.reshape(-1, 1), 0,
                     measuring[9][0], sums[t - first], total_b, right_sum / total_b, np.float32(n),
                     states, rows, target, observed, own, near, typed_cm, position_cm, compact,
-                    num_minor, signature, slot_of, pairs, 0, measuring, out, tokens,
+                    num_minor, signature, slot_of, pairs, 0, 0, scratch[0][:0], measuring, out,
+                    tokens,
                 )  # fmt: skip
                 p = stop
             if w >= 0:
@@ -152,7 +153,7 @@ def copy_and_describe(
                             measuring[9][i], sums[j], totals[i], right_sum / totals[i],
                             np.float32(n), states[i], rows, target[i], observed[i], own[i], near,
                             typed_cm, position_cm, compact, num_minor, signature, slot_of, pairs,
-                            num, measuring, out, tokens,
+                            num, 0, scratch[0][:0], measuring, out, tokens,
                         )  # fmt: skip
                     num += stop
                 if t >= 0:

@@ -18,10 +18,11 @@ from ragimpute.evidence_kernel import (
     describe_site,
     is_carrier,
     padded,
+    sum_carriers,
 )
 from ragimpute.evidence_tokens import fill_tokens, rank_table, token_scratch
 from ragimpute.kernels import inlined, kernel
-from ragimpute.lanes import LANES, rows_of_lanes
+from ragimpute.lanes import LANES, load, rows_of_lanes, store, turn
 from ragimpute.lanes_kernel import (
     STEP,
     backward_site,
@@ -41,7 +42,8 @@ def measuring_scratch(num_states: int, num_lanes: int) -> tuple[np.ndarray, ...]
     """Buffers of what is measured.
 
     Posterior masses, a few rows of lanes, the most probable states and their ranks, their table,
-    sums, other numbers, stamps, listed carriers, ends of matches, scales, lanes, ranks.
+    sums, other numbers, stamps, listed carriers, ends of matches, scales, lanes, ranks, a
+    square of lanes.
     """
     return (
         rows_of_lanes(num_lanes, padded(num_states) // LANES).reshape(num_lanes, -1),
@@ -57,13 +59,15 @@ def measuring_scratch(num_states: int, num_lanes: int) -> tuple[np.ndarray, ...]
         np.empty(3, np.float32),
         np.zeros(num_lanes, np.int64),
         token_scratch(),
+        rows_of_lanes(LANES),
     )
 
 
 def nothing_copied() -> tuple:
     """What :func:`evidence_lanes` takes as ``copied`` where pairs are given."""
     index, none = np.zeros(0, np.int64), np.zeros(0, bool)
-    return none, index, index, none, np.zeros(2, np.float32), 0, 0, 0, np.zeros((0, 0), np.float32)
+    limits, prob = np.zeros(2, np.float32), np.zeros((0, 0), np.float32)
+    return none, index, index, none, limits, 0, 0, 0, rows_of_lanes(0, 4), prob
 
 
 @inlined
@@ -75,19 +79,36 @@ def clear(measuring, num_typed):
 
 
 @inlined
+def _list_slots(u, t, states, compact, slot_of, listed):
+    """States that have the minor allele of site u in interval t; returns how many."""
+    _, _, row, bits = compact
+    if row[u] < 0 or 4 * states.shape[1] >= slot_of.shape[0]:
+        return list_carriers(u, compact, slot_of, states.shape[1], listed)
+    num = 0  # few of many are states
+    here = states[max(t, 0) // WORD if states.shape[0] > 1 else 0]
+    for s in range(here.shape[0]):
+        word = bits[row[u], here[s] >> 6]
+        if (word >> np.uint64(here[s] & 63)) & np.uint64(1):
+            listed[num] = s
+            num += 1
+    return num
+
+
+@inlined
 def measure(
     p, stop, t, key, f, b, lane, ends, sum_f, sum_b, right_sum, num_states, states, rows, target,
     observed, own, near, typed_cm, position_cm, compact, num_minor, signature, slot_of, pairs,
-    before, measuring, out, tokens,
+    before, first_site, kept, measuring, out, tokens,
 ):  # fmt: skip
     """Features of the pairs [p, stop), which are of one target and one interval.
 
     ``before``: how many pairs were measured before those of ``pairs``. ``key`` (padded K,): masses
     f b of the interval's states, whose two sides are columns ``lane``; ``ends`` (K, 4): see
     :func:`find_reach`; ``measuring``: see :func:`measuring_scratch`; ``tokens`` (pairs, S, C), or
-    (0, S, C) where none are wanted.
+    (0, S, C) where none are wanted. ``kept`` is what copying kept of the interval's sites, which
+    begin with ``first_site`` (see :func:`ragimpute.lanes_kernel.carry_lanes`), or has no room.
     """
-    _, few, top, ranks, table, whole, work, stamp, listed, _, scales, _, order = measuring
+    _, few, top, ranks, table, whole, work, stamp, listed, _, scales, _, order, _ = measuring
     scales[1] = np.float32(1.0) / sum_f
     scales[2] = np.float32(1.0) / sum_b
     scales[0] = scales[1] * scales[2] * num_states
@@ -113,19 +134,16 @@ def measure(
                 if is_carrier(u, h, offsets, carriers, row, bits):
                     count -= 1
         num = 0
-        if row[u] >= 0 and 4 * states.shape[1] < slot_of.shape[0]:  # few of many are states
-            here = states[max(t, 0) // WORD if states.shape[0] > 1 else 0]
-            for s in range(here.shape[0]):
-                word = bits[row[u], here[s] >> 6]
-                if (word >> np.uint64(here[s] & 63)) & np.uint64(1):
-                    listed[num] = s
-                    num += 1
+        if kept.shape[0] > 0 and row[u] >= 0 and tokens.shape[0] == 0:
+            sums = kept[u - first_site]
+            carried = (sums[0, lane], sums[1, lane], sums[2, lane], np.int64(sums[3, lane]))
         else:
-            num = list_carriers(u, compact, slot_of, states.shape[1], listed)
+            num = _list_slots(u, t, states, compact, slot_of, listed)
+            carried = sum_carriers(listed, num, f, b, lane)
         describe_site(
-            u, position_cm[u], t, near[0][u], near[1][u], key, f, b, lane, scales, num_states,
+            u, position_cm[u], t, near[0][u], near[1][u], key, f, lane, scales, num_states,
             num_top, table, whole, top, stamp, stamp_id, states, rows, target, observed, typed_cm,
-            ends, compact, count / outside, listed, num, work, out[pairs[q, PLACE]],
+            ends, compact, count / outside, listed, num, carried, work, out[pairs[q, PLACE]],
         )  # fmt: skip
         if tokens.shape[0] > 0:
             fill_tokens(
@@ -150,11 +168,11 @@ def end_of_group(p, pairs):
 
 
 @inlined
-def _lane_masses(p, f, b, hidden, pairs, lanes, keys):
+def _lane_masses(p, f, b, hidden, pairs, lanes, square, keys):
     """Masses f b of the lanes that pair p's interval asks for, each lane's in a row of ``keys``.
 
     They are not scaled, and -1 for hidden states. Returns the number of lanes, and
-    ``lanes`` lists them. All at once, as a state's masses lie on one line of the cache.
+    ``lanes`` lists them. 16 states of all lanes are turned at once in ``square`` (16, 16).
     """
     num = 0
     q = p
@@ -163,7 +181,15 @@ def _lane_masses(p, f, b, hidden, pairs, lanes, keys):
             lanes[num] = pairs[q, LANE]
             num += 1
         q += 1
-    for s in range(f.shape[0]):
+    full = f.shape[0] // LANES
+    rows = keys.reshape(keys.shape[0], -1, LANES)
+    for g in range(full):
+        for j in range(LANES):
+            store(square, j, load(f, g * LANES + j) * load(b, g * LANES + j))
+        turn(square)
+        for i in range(num):
+            store(rows[i], g, load(square, lanes[i]))
+    for s in range(full * LANES, f.shape[0]):
         for i in range(num):
             keys[i, s] = f[s, lanes[i]] * b[s, lanes[i]]
     for j in range(hidden.shape[0]):
@@ -176,13 +202,13 @@ def _lane_masses(p, f, b, hidden, pairs, lanes, keys):
 @inlined
 def _measure_lanes(
     p, t, f, b, sum_f, sum_b, num_states, hidden, states, rows, bits, observed, own, near,
-    typed_cm, position_cm, compact, num_minor, signature, slot_of, pairs, before, measuring, out,
-    tokens,
+    typed_cm, position_cm, compact, num_minor, signature, slot_of, pairs, before, first_site, kept,
+    measuring, out, tokens,
 ):  # fmt: skip
     """Features of the pairs of interval t, from pair p on; returns the first pair of another."""
     if p == pairs.shape[0] or pairs[p, INTERVAL] != t:
         return p
-    num = _lane_masses(p, f, b, hidden, pairs, measuring[11], measuring[0])
+    num = _lane_masses(p, f, b, hidden, pairs, measuring[11], measuring[13], measuring[0])
     for i in range(num):
         lane = pairs[p, LANE]
         stop = end_of_group(p, pairs)
@@ -190,7 +216,7 @@ def _measure_lanes(
             p, stop, t, measuring[0][i], f, b, lane, measuring[9][lane], sum_f[lane], sum_b[lane],
             1.0, num_states[lane], states, rows, bits[lane], observed[lane], own[lane], near,
             typed_cm, position_cm, compact, num_minor, signature, slot_of, pairs, before,
-            measuring, out, tokens,
+            first_site, kept, measuring, out, tokens,
         )  # fmt: skip
         p = stop
     return p
@@ -242,8 +268,8 @@ def evidence_lanes(
     p = 0
     finds = found.shape[0] > 0
     wanted = pairs[:0] if finds else pairs
-    is_hidden, bounds, typed_index, flip, limits, core, column, width, prob = copied
-    num = 0
+    is_hidden, bounds, typed_index, flip, limits, core, column, width, kept, prob = copied
+    num, first_site = 0, 0
     for segment in range(starts.shape[0] - 2, -1, -1):
         begin = segment * checkpoints.shape[0] * STEP
         end = min(num_typed, begin + checkpoints.shape[0] * STEP)
@@ -272,8 +298,9 @@ def evidence_lanes(
                         carry_lanes(
                             bounds[t + 1], bounds[t + 2], row, b, sides, near, compact, slot_of,
                             hidden, is_hidden, single[5:6], measuring[8], flip, core, column,
-                            width, prob,
+                            width, kept, prob,
                         )  # fmt: skip
+                        first_site = bounds[t + 1]
                         here = 0
                         for lane in range(width):
                             known = typed_index[t] if t >= 0 and target[t, lane] >= 0 else -1
@@ -287,7 +314,8 @@ def evidence_lanes(
                 p = _measure_lanes(
                     p, t, row, b, sums[t + 1], backward_sum[0], num_states, hidden,
                     states, rows, bits, observed, own, near, typed_cm, position_cm, compact,
-                    num_minor, signature, slot_of, wanted, num, measuring, out, tokens,
+                    num_minor, signature, slot_of, wanted, num, first_site, kept, measuring, out,
+                    tokens,
                 )  # fmt: skip
                 if i >= 0:
                     backward_site(t, b, alleles, target, rho, err, num_states, hidden,

@@ -188,10 +188,39 @@ def _total(typing_context, a):
     return types.float32(lanes_type), codegen
 
 
+def _turn(typing_context, array):
+    """Transpose an array of shape (16, 16), float32, C-contiguous, in place."""
+
+    def codegen(context, builder, signature, args):
+        first = ir.Constant(ir.IntType(64), 0)
+        at = [
+            _pointer(context, builder, signature.args[0], args[0], ir.Constant(first.type, i))
+            for i in range(LANES)
+        ]
+        rows = [builder.load(place, align=4) for place in at]
+        step = LANES // 2
+        while step:  # squares of so many rows and columns change places
+            low = [k if not k & step else LANES + k - step for k in range(LANES)]
+            high = [k + step if not k & step else LANES + k for k in range(LANES)]
+            index = ir.VectorType(ir.IntType(32), LANES)
+            for i in range(LANES):
+                if not i & step:
+                    a, b = rows[i], rows[i + step]
+                    rows[i] = builder.shuffle_vector(a, b, ir.Constant(index, low))
+                    rows[i + step] = builder.shuffle_vector(a, b, ir.Constant(index, high))
+            step //= 2
+        for place, row in zip(at, rows, strict=True):
+            builder.store(row, place, align=4)
+        return context.get_dummy_value()
+
+    return types.void(array), codegen
+
+
 larger: Any = intrinsic(_larger)
 masked: Any = intrinsic(_masked)
 total: Any = intrinsic(_total)
 reached: Any = intrinsic(_reached)
+turn: Any = intrinsic(_turn)
 
 
 def rows_of_lanes(*shape: int) -> np.ndarray:

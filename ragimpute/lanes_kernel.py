@@ -216,9 +216,12 @@ def list_carriers(u, compact, slot_of, num_states, listed):
 @inlined
 def carry_lanes(
     start, stop, f, b, sides, near, compact, slot_of, hidden, is_hidden, single, listed, flip, core,
-    column, width, out,
+    column, width, kept, out,
 ):  # fmt: skip
     """P(ALT) of each lane at the sites [start, stop) between two typed sites, into ``out``.
+
+    Where there is room in ``kept`` (sites, 4, 16), it gets what carriers sum to: masses f b, f, b,
+    and how many they are.
 
     ``sides``: see :func:`set_sides`; ``is_hidden`` (K,): the state is hidden from some lane.
     """
@@ -246,6 +249,12 @@ def carry_lanes(
                     for j in range(hidden.shape[0]):
                         if hidden[j, 0] == listed[i]:
                             single[0, hidden[j, 1]] -= one
+        if kept.shape[0] > 0:
+            sums = kept[u - start]
+            store(sums, 0, both)
+            store(sums, 1, left)
+            store(sums, 2, right)
+            store(sums, 3, load(single, 0))
         l = near[0][u]  # noqa: E741
         r = near[1][u]
         p = (
@@ -306,7 +315,8 @@ def copy_lanes(
                     set_sides(row, b, gap, sums[t + 1], backward_sum[0], num_states, sides)
                     carry_lanes(
                         bounds[t + 1], bounds[t + 2], row, b, sides, near, compact, slot_of,
-                        hidden, is_hidden, single[5:6], listed, flip, core, column, width, out,
+                        hidden, is_hidden, single[5:6], listed, flip, core, column, width,
+                        starts[:0], out,
                     )  # fmt: skip
                 backward_site(t, b, alleles, target, rho, err, num_states, hidden, backward_sum,
                               single)  # fmt: skip
@@ -315,5 +325,5 @@ def copy_lanes(
         set_sides(rows[0], b, np.float32(1.0), sums[0], backward_sum[0], num_states, sides)
         carry_lanes(
             bounds[0], bounds[1], rows[0], b, sides, near, compact, slot_of, hidden, is_hidden,
-            single[5:6], listed, flip, core, column, width, out,
+            single[5:6], listed, flip, core, column, width, starts[:0], out,
         )  # fmt: skip
