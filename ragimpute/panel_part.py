@@ -7,9 +7,6 @@ import numpy as np
 from ragimpute.errors import PanelError
 from ragimpute.kernels import kernel
 from ragimpute.panel import Haplotypes, Panel
-from ragimpute.panel_format import pack_rows, unpack_rows
-
-_ROWS = 4096  # of bits, that are unpacked at once
 
 
 def keep_haplotypes(haplotypes: Haplotypes, kept: np.ndarray) -> Haplotypes:
@@ -29,19 +26,30 @@ def keep_haplotypes(haplotypes: Haplotypes, kept: np.ndarray) -> Haplotypes:
     number = np.cumsum(kept, dtype=np.int64) - 1
     staying = kept[haplotypes.carriers]
     before = np.concatenate([[0], np.cumsum(staying)])
-    num = haplotypes.num_haplotypes
-    blocks = [
-        pack_rows(unpack_rows(haplotypes.bits[first : first + _ROWS], num)[:, kept])
-        for first in range(0, max(1, len(haplotypes.bits)), _ROWS)
-    ]
+    num = int(kept.sum())
+    bits = np.empty((len(haplotypes.bits), -(-num // 64)), np.uint64)
+    _keep_bits(haplotypes.bits, np.flatnonzero(kept), bits)
     return Haplotypes(
-        int(kept.sum()),
+        num,
         haplotypes.alt_is_minor,
         before[haplotypes.offsets].astype(np.int64),
         number[haplotypes.carriers[staying]].astype(np.int32),
         haplotypes.row,
-        np.concatenate(blocks),
+        bits,
     )
+
+
+@kernel
+def _keep_bits(bits, kept, out):
+    """Bits of the haplotypes ``kept`` (k,) into ``out`` (R, ceil(k / 64))."""
+    for r in range(bits.shape[0]):
+        row = bits[r]
+        for w in range(out.shape[1]):
+            word = np.uint64(0)
+            for i in range(w * 64, min(w * 64 + 64, kept.shape[0])):
+                bit = (row[kept[i] >> 6] >> np.uint64(kept[i] & 63)) & np.uint64(1)
+                word |= bit << np.uint64(i & 63)
+            out[r, w] = word
 
 
 def haplotype_columns(haplotypes: Haplotypes, index: np.ndarray) -> np.ndarray:

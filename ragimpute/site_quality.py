@@ -102,7 +102,8 @@ def measure_sites(
     if num_samples is None:
         num_samples = NUM_LEFT_OUT if retriever is None else NUM_LEFT_OUT_OF_LARGE
     samples = draw_samples(window.signature, haplotype_sample, seed)
-    window = replace(window, core=(0, window.num_sites))
+    if window.core != (0, window.num_sites):  # else keep what it has worked out
+        window = replace(window, core=(0, window.num_sites))
     chosen = samples[: num_samples if len(samples) > 1 else 0]
     left_out = np.flatnonzero(np.isin(haplotype_sample, chosen)).astype(np.int32)
     starts = np.flatnonzero(np.diff(haplotype_sample[left_out], prepend=-1))
@@ -162,7 +163,9 @@ class _Sums:
     def add(self, prob: np.ndarray, alleles: np.ndarray, starts: np.ndarray) -> None:
         """Add P(ALT) and alleles, both (M, n); samples begin at the columns ``starts``."""
         edges = np.append(starts, prob.shape[1])
-        _add_samples(prob.T, alleles.T, self._minor, edges, self._sums)
+        _add_samples(
+            prob.T, alleles.T, self._minor, edges, np.empty((3, _SITES_AT_ONCE)), self._sums
+        )
         self._num_samples += len(starts)
         self._num_haplotypes += prob.shape[1]
 
@@ -188,25 +191,32 @@ class _Sums:
 
 
 @kernel
-def _add_samples(prob, alleles, minor, edges, sums):
-    """Add the haplotypes [edges[i], edges[i + 1]) of (n, M) as samples to ``sums`` (6, M)."""
+def _add_samples(prob, alleles, minor, edges, sample, sums):
+    """Add the haplotypes [edges[i], edges[i + 1]) of (n, M) as samples to ``sums`` (6, M).
+
+    ``sample`` (3, sites at once): a buffer of one sample's.
+    """
     for first in range(0, prob.shape[1], _SITES_AT_ONCE):
         stop = min(first + _SITES_AT_ONCE, prob.shape[1])
+        here, of_minor = sums[:, first:stop], minor[first:stop]
+        imputed, true, claimed = sample[0], sample[1], sample[2]
         for i in range(edges.shape[0] - 1):
-            for u in range(first, stop):
-                imputed = true = claimed = 0.0
-                for h in range(edges[i], edges[i + 1]):
-                    p = np.float64(prob[h, u])
-                    p = p if minor[u] else 1.0 - p
-                    imputed += p
-                    claimed += p * (1.0 - p)
-                    true += (alleles[h, u] == 1) == minor[u]
-                sums[0, u] += imputed
-                sums[1, u] += true
-                sums[2, u] += imputed * imputed
-                sums[3, u] += true * true
-                sums[4, u] += imputed * true
-                sums[5, u] += claimed
+            sample[:, :] = 0.0
+            for h in range(edges[i], edges[i + 1]):
+                alt, known = prob[h, first:stop], alleles[h, first:stop]
+                for u in range(stop - first):
+                    p = np.float64(alt[u])
+                    p = p if of_minor[u] else 1.0 - p
+                    imputed[u] += p
+                    claimed[u] += p * (1.0 - p)
+                    true[u] += (known[u] == 1) == of_minor[u]
+            for u in range(stop - first):
+                here[0, u] += imputed[u]
+                here[1, u] += true[u]
+                here[2, u] += imputed[u] * imputed[u]
+                here[3, u] += true[u] * true[u]
+                here[4, u] += imputed[u] * true[u]
+                here[5, u] += claimed[u]
 
 
 def fit_mismatch(hit: np.ndarray, mismatch_prob: float) -> np.ndarray:

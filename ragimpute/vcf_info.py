@@ -118,10 +118,10 @@ def row_starts(
     The text of all, uint8, and shape (m + 1,), int64: where each begins, and the end.
     """
     num = len(sites)
-    start = f"{sites.contig}\t"
-    columns = (sites.position_bp.astype(str).tolist(), sites.id, sites.ref, sites.alt)
-    tab = "\t"
-    lines = "".join([f"{start}{tab.join(text)}\n" for text in zip(*columns, strict=True)])
+    contig = sites.contig
+    columns = (sites.position_bp, sites.id, sites.ref, sites.alt)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    lines = "".join([f"{contig}\t{at}\t{name}\t{ref}\t{alt}\n" for at, name, ref, alt in rows])
     fixed = np.frombuffer(lines.encode(), np.uint8)
     ends = np.flatnonzero(fixed == _NEWLINE)
     tail = f"\t{':'.join(formats)}".encode() if formats else b""
@@ -230,8 +230,9 @@ def _write_numbers(values: Any, powers: Any, text: Any, length: Any, value: Any)
 @inlined
 def _append(out: Any, at: Any, part: Any) -> Any:
     """Append bytes; returns where they end."""
+    here = out[at : at + part.shape[0]]  # whose places are not negative, as the compiler can tell
     for k in range(part.shape[0]):
-        out[at + k] = part[k]
+        here[k] = part[k]
     return at + part.shape[0]
 
 
