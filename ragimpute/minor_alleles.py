@@ -144,11 +144,13 @@ def turn_squares(rows, width):
         shift = np.uint64(step)
         size = step * width
         for first in range(0, SQUARE * width, 2 * size):
-            for i in range(first, first + size):
-                a, b = rows[i], rows[i + size]
+            # Slices, whose places are not negative, as the compiler can tell.
+            low, high = rows[first : first + size], rows[first + size : first + 2 * size]
+            for i in range(size):
+                a, b = low[i], high[i]
                 swapped = ((a >> shift) ^ b) & mask
-                rows[i + size] = b ^ swapped
-                rows[i] = a ^ (swapped << shift)
+                high[i] = b ^ swapped
+                low[i] = a ^ (swapped << shift)
         step >>= 1
         mask ^= mask << np.uint64(max(step, 1)) if step else np.uint64(0)
 
