@@ -8,10 +8,10 @@ _AT_ONCE = 64
 
 
 @inlined_reordered
-def _count(row, first, stop, low, high):
-    """How many of row[first:stop] are between ``low`` and ``high``."""
+def count_open(row, low, high):
+    """How many of a row are between ``low`` and ``high``."""
     num = 0
-    for u in range(first, stop):
+    for u in range(row.shape[0]):
         num += (row[u] > low) & (row[u] < high)
     return num
 
@@ -21,7 +21,7 @@ def count_between(prob, low, high):
     """How many of an array (n, m) are between ``low`` and ``high``."""
     num = 0
     for i in range(prob.shape[0]):
-        num += _count(prob[i], 0, prob.shape[1], low, high)
+        num += count_open(prob[i], low, high)
     return num
 
 
@@ -35,7 +35,7 @@ def list_between(prob, known, low, high, out):
     for i in range(prob.shape[0]):
         for first in range(0, prob.shape[1], _AT_ONCE):
             stop = min(first + _AT_ONCE, prob.shape[1])
-            if _count(prob[i], first, stop, low, high) == 0:
+            if count_open(prob[i, first:stop], low, high) == 0:
                 continue
             for u in range(first, stop):
                 if prob[i, u] > low and prob[i, u] < high and not known[i, u]:

@@ -16,6 +16,7 @@ from ragimpute.copying_kernel import (
     same_slots,
     set_slots,
 )
+from ragimpute.evidence_pairs import count_open
 from ragimpute.evidence_walks import INTERVAL, clear, end_of_group, find_pairs, measure
 from ragimpute.kernels import inlined, kernel
 from ragimpute.slots_kernel import before_typed, begin_walk, begin_word, carry_interval, step_back
@@ -139,10 +140,13 @@ def copy_and_describe(
                         minor, product, head, links, listed, masks, flip, bounds[0], prob[i],
                     )  # fmt: skip
                     seen = t >= 0 and (observed[i, w] >> np.uint32(j)) & np.uint32(1)
-                    stop = find_pairs(
-                        t, 0, column + i, bounds, bounds[0], prob[i],
-                        typed_index[t] if seen else -1, limits, num, 0, pairs, found,
-                    )  # fmt: skip
+                    alt = prob[i, bounds[t + 1] - bounds[0] : bounds[t + 2] - bounds[0]]
+                    stop = 0
+                    if count_open(alt, limits[0], limits[1]) > 0:
+                        stop = find_pairs(
+                            t, 0, column + i, bounds, bounds[0], prob[i],
+                            typed_index[t] if seen else -1, limits, num, 0, pairs, found,
+                        )  # fmt: skip
                     if stop and num + stop <= found.shape[0]:
                         if not placed:
                             set_slots(slot_of, here, -1)
