@@ -127,6 +127,7 @@ class DataConfig(_Group):
     windows_per_epoch: int | None = Field(default=None, ge=1)  # None: every window for every sample
     typed_per_mb: tuple[Positive, Positive] = (50.0, 1500.0)  # range of array densities, ascending
     num_arrays: int = Field(default=4, ge=1)  # copying: arrays drawn each epoch
+    short_arrays: int = Field(default=0, ge=0)  # copying: of these, on short stretches of the panel
     max_haplotypes: int = Field(default=600, ge=2)  # copying: haplotypes left out for each array
     max_pairs: int = Field(default=600_000, ge=1)  # copying: sites in doubt kept of each array
     epochs_per_draw: int = Field(default=1, ge=1)  # copying: epochs that share their arrays

@@ -59,6 +59,20 @@ COPYING_FEATURES = (
     "best_rank",  # ln(1 + states more probable than any carrier), NUM_TOP if none is among them
     "panel_size",  # ln of the number of states
     "density",  # ln of typed sites per cM around the site
+    "room_left",  # ln of cM to the window's first typed site, where matches end, at most 2, + 1e-3
+    "room_right",  # the same to the last
+    "carrier_sites",  # ln(1 + typed sites) of the longest match of a carrier, both sides added
+    "carrier_sites_short",  # the same of the longest shorter side of a carrier's match
+    "carrier_sites_1",  # as carrier_sites, up to the second mismatch on each side
+    "carrier_sites_short_1",  # as carrier_sites_short, up to the second mismatch
+    "other_sites",  # the same four of states that carry the other allele
+    "other_sites_short",
+    "other_sites_1",
+    "other_sites_short_1",
+    "carrier_sites_left",  # posterior-weighted mean ln(1 + typed sites) of matches to the left
+    "carrier_sites_right",
+    "other_sites_left",
+    "other_sites_right",
 )
 #: What a network reads: the above, and what the panel's own samples say of the site.
 FEATURES = COPYING_FEATURES + QUALITY_FEATURES

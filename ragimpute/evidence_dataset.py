@@ -21,7 +21,7 @@ from ragimpute.errors import PanelError
 from ragimpute.evidence import collect_evidence, empty_tokens, pairs_in_doubt
 from ragimpute.evidence_tokens import TOKEN_UNIT
 from ragimpute.likelihood import fit_parameters
-from ragimpute.masking import MaskMixture, draw_array, draw_stretch
+from ragimpute.masking import MaskMixture, draw_array, draw_length, draw_stretch
 from ragimpute.pair_network import split_sequences
 from ragimpute.panel import Haplotypes, Panel
 from ragimpute.panel_part import keep_haplotypes
@@ -30,6 +30,7 @@ from ragimpute.site_quality import measure_sites
 
 # Example windows are no longer than this: rows of so many sites for every haplotype left out.
 _MAX_SITES = 30_000
+_SHORT_SITES = 800, 10_000  # of a short stretch
 _VALIDATION_ARRAYS = 2
 _MOMENTS_OF = 10  # tokens are standardised by every tenth pair's
 _LEFT_OUT_SHARE = 0.2  # of the training samples, at most: the panel is to stay what it is
@@ -146,7 +147,10 @@ class EvidenceBatches:
                 rng = np.random.default_rng([self.seed, 1, epoch, array])
                 low, high = np.log(data.typed_per_mb)
                 density = float(np.exp(rng.uniform(low, high)))
-                parts.append(self._leave_out(self._draw_group(rng), density, rng))
+                is_short = array >= data.num_arrays - data.short_arrays
+                num_sites = draw_length(*_SHORT_SITES, rng) if is_short else _MAX_SITES
+                group = self._draw_group(rng)
+                parts.append(self._leave_out(group, density, rng, num_sites=num_sites))
             self._epoch = (epoch, parts)
         return self._epoch[1]
 
@@ -230,11 +234,12 @@ class EvidenceBatches:
         density: float,
         rng: np.random.Generator,
         *,
+        num_sites: int = _MAX_SITES,
         with_rest: bool = False,
     ) -> Examples:
         """Impute haplotypes from the other training samples, with a drawn array."""
         panel = self.panel
-        start, stop = draw_stretch(panel, _MAX_SITES, rng)
+        start, stop = draw_stretch(panel, num_sites, rng)
         typed = draw_array(panel, start, stop, density, rng) - start
         whole = panel.haplotypes(start, stop)
         window, kept = self._window(whole, left_out, panel.position_cm[start:stop], typed)

@@ -28,9 +28,11 @@ def _logit(p):
 # States share 32 groups, whose maxima bound the masses of the most probable NUM_TOP from below.
 _GROUPS = 2 * LANES
 # Columns of a table of the most probable states: posterior mass, whether it is a carrier, how far
-# the match reaches from the typed site on the left (to the left: one and two mismatches) and from
-# the one on the right; cM.
-_MASS, CARRIER, REACH = 0, 1, 2
+# the match reaches (see find_reach), ln(1 + typed sites) of the match to the left and to the right.
+_MASS, CARRIER, REACH, _LOGS = 0, 1, 2, 10
+TABLE_COLUMNS = 12
+# A room of more cM than this is as good as any.
+MOST_ROOM_CM = 2.0
 
 
 def padded(num_states: int) -> int:
@@ -213,8 +215,9 @@ def find_reach(s, t, states, rows, target, observed, typed_cm, ends, reach):
     """How far a state's match reaches around the interval right of typed site t, into ``reach``.
 
     cM from the typed site on the left to the first and the second mismatch on the left, and from
-    the one on the right to those on the right. ``ends`` (4,) keeps them: as long as the first to
-    the left is not passed, all four stay what they are.
+    the one on the right to those on the right; then the typed sites up to each of the four.
+    ``ends`` (4,) keeps them: as long as the first to the left is not passed, all four stay what
+    they are.
     """
     last = typed_cm.shape[0] - 1
     if ends[0] > t:
@@ -225,6 +228,10 @@ def find_reach(s, t, states, rows, target, observed, typed_cm, ends, reach):
     reach[1] = left - typed_cm[max(ends[1], 0)]
     reach[2] = typed_cm[min(ends[2], last)] - right
     reach[3] = typed_cm[min(ends[3], last)] - right
+    reach[4] = t - ends[0]
+    reach[5] = t - ends[1]
+    reach[6] = ends[2] - t - 1
+    reach[7] = ends[3] - t - 1
 
 
 @inlined
@@ -251,8 +258,9 @@ def describe_interval(
     """Measure the most probable states between typed sites t and t + 1; returns how many.
 
     ``key`` (padded K,) times ``scale``: posterior masses f b, -1 where there is no state. ``table``
-    (NUM_TOP, 6) gets a row for each of the most probable; ``whole`` the sum of the masses, the
-    effective number of states, the typed sites per cM around. ``ends`` (K, 4): see find_reach.
+    (NUM_TOP, TABLE_COLUMNS) gets a row for each of the most probable; ``whole`` the sum of the
+    masses, the effective number of states, the typed sites per cM around. ``ends`` (K, 4): see
+    find_reach.
     """
     here = states[max(t, 0) // WORD if states.shape[0] > 1 else 0]
     total, effective = _group_maxima(key, few)
@@ -261,6 +269,8 @@ def describe_interval(
         s = top[i]
         table[i, _MASS] = key[s] * scale
         find_reach(s, t, states, rows, target, observed, typed_cm, ends[s], table[i, REACH:])
+        for j in range(2):
+            table[i, _LOGS + j] = np.log(np.float32(1.0 + table[i, REACH + 4 + 2 * j]))
     low = max(t - 5, 0)
     high = min(t + 6, typed_cm.shape[0] - 1)
     whole[0] = total * scale
@@ -270,7 +280,7 @@ def describe_interval(
 
 
 @inlined
-def _add_match(reach, left_cm, right_cm, mass, best, weighted):
+def _add_match(reach, left_cm, right_cm, log_left, log_right, mass, best, weighted):
     """Let a state's match, ``left_cm`` and ``right_cm`` past the typed sites beside, count."""
     left = max(reach[0] + left_cm, 0.0)
     right = max(reach[2] + right_cm, 0.0)
@@ -280,10 +290,15 @@ def _add_match(reach, left_cm, right_cm, mass, best, weighted):
     best[1] = max(best[1], min(left, right))
     best[2] = max(best[2], left_1 + right_1)
     best[3] = max(best[3], min(left_1, right_1))
+    for i in range(2):
+        best[4 + 2 * i] = max(best[4 + 2 * i], reach[4 + i] + reach[6 + i])
+        best[5 + 2 * i] = max(best[5 + 2 * i], min(reach[4 + i], reach[6 + i]))
     weight = mass + 1e-12
     weighted[0] += weight
     weighted[1] += weight * np.log(np.float32(left + 1e-3))
     weighted[2] += weight * np.log(np.float32(right + 1e-3))
+    weighted[3] += weight * log_left
+    weighted[4] += weight * log_right
 
 
 @inlined
@@ -350,7 +365,10 @@ def describe_site(
                 table[stamp[s] - stamp_id, CARRIER] = 1.0
             elif f[s, lane] > np.float32(0.0):
                 find_reach(s, t, states, rows, target, observed, typed_cm, ends[s], reach)
-                _add_match(reach, left_cm, right_cm, key[s] * scales[0], best[0], weighted[0])
+                log_left = np.log(np.float32(1.0 + reach[4]))
+                log_right = np.log(np.float32(1.0 + reach[6]))
+                _add_match(reach, left_cm, right_cm, log_left, log_right, key[s] * scales[0],
+                           best[0], weighted[0])  # fmt: skip
     else:
         for i in range(num_top):
             h = here[top[i]]
@@ -367,8 +385,8 @@ def describe_site(
             num_carriers += 1
             best_mass = max(best_mass, table[i, _MASS])
         top_sum += table[i, _MASS]
-        _add_match(table[i, REACH:], left_cm, right_cm, table[i, _MASS], best[side],
-                   weighted[side])  # fmt: skip
+        _add_match(table[i, REACH:], left_cm, right_cm, table[i, _LOGS], table[i, _LOGS + 1],
+                   table[i, _MASS], best[side], weighted[side])  # fmt: skip
     best_rank = NUM_TOP
     if num_carriers > 0:  # equally probable states come in no order that means anything
         equal = best_mass * (1.0 + TIE)
@@ -378,11 +396,13 @@ def describe_site(
     for side in range(2):
         for i in range(4):
             out[7 + 4 * side + i] = np.log(np.float32(best[side, i] + 1e-3))
+            out[28 + 4 * side + i] = np.log(np.float32(1.0 + best[side, 4 + i]))
         for i in range(2):
             known = weighted[side, 0] > 0.0
             out[15 + 2 * side + i] = (
                 weighted[side, 1 + i] / weighted[side, 0] if known else np.log(1e-3)
             )
+            out[36 + 2 * side + i] = weighted[side, 3 + i] / weighted[side, 0] if known else 0.0
     out[19] = np.log(max(whole[1], 1.0))
     out[20] = most / sum_fb
     out[21] = top_sum / sum_fb
@@ -390,3 +410,5 @@ def describe_site(
     out[23] = np.log1p(best_rank)
     out[24] = np.log(num_states)
     out[25] = np.log(whole[2])
+    out[26] = np.log(min(max(cm - typed_cm[0], 0.0), MOST_ROOM_CM) + 1e-3)
+    out[27] = np.log(min(max(typed_cm[last] - cm, 0.0), MOST_ROOM_CM) + 1e-3)

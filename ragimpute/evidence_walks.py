@@ -14,6 +14,7 @@ import numpy as np
 from ragimpute.copying_kernel import WORD
 from ragimpute.evidence_kernel import (
     NUM_TOP,
+    TABLE_COLUMNS,
     describe_interval,
     describe_site,
     is_carrier,
@@ -50,9 +51,9 @@ def measuring_scratch(num_states: int, num_lanes: int) -> tuple[np.ndarray, ...]
         rows_of_lanes(4),
         np.empty(num_states, np.int64),
         np.empty(num_states, np.int64),
-        np.zeros((NUM_TOP, 6)),
+        np.zeros((NUM_TOP, TABLE_COLUMNS)),
         np.zeros(4),
-        np.zeros((5, 4)),
+        np.zeros((5, 8)),
         np.empty(num_states, np.int64),
         np.empty(num_states, np.int32),
         np.empty((num_lanes, num_states, 4), np.int32),

@@ -215,6 +215,11 @@ def draw_stretch(panel: Panel, max_sites: int, rng: np.random.Generator) -> tupl
     return start, min(panel.num_sites, start + max_sites)
 
 
+def draw_length(least: int, most: int, rng: np.random.Generator) -> int:
+    """A number of sites from ``least`` to ``most``, log-uniform."""
+    return min(most, int(np.exp(rng.uniform(np.log(least), np.log(most + 1)))))
+
+
 def draw_array(
     panel: Panel, start: int, stop: int, density: float, rng: np.random.Generator
 ) -> np.ndarray:

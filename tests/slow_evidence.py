@@ -11,6 +11,8 @@ Where the names in FEATURES leave room, this is how they are read:
 - Most probable: by posterior at the interval between the typed sites, as if the site were at both
   (forward mass on the left times backward mass on the right); so are num_states, top_posterior,
   top_share and the weights of carrier_left ... other_right (each + 1e-12).
+- Typed sites of a match are those between the site and its end, and up to the second end all
+  between, the first end included.
 - density counts the typed sites from five before to six after the interval's left one.
 """
 
@@ -21,7 +23,7 @@ import math
 from slow_copying import SlowCopying
 
 from ragimpute.copying_kernel import WORD
-from ragimpute.evidence_kernel import LOGIT_LIMIT, NUM_TOP, TIE
+from ragimpute.evidence_kernel import LOGIT_LIMIT, MOST_ROOM_CM, NUM_TOP, TIE
 
 
 def logit(p: float) -> float:
@@ -56,6 +58,26 @@ def lengths(slow: SlowCopying, h: int, t: int, cm: float) -> list[float]:
     at = slow.typed_cm
     signed = [cm - at[left[0]], at[right[0]] - cm, cm - at[left[1]], at[right[1]] - cm]
     return [max(0.0, x) for x in signed]
+
+
+def typed_sites(slow: SlowCopying, h: int, t: int) -> list[int]:
+    """Typed sites to the left, right, and both up to the second mismatch."""
+    words = range(slow.num_typed)
+    out = []
+    for nth in (1, 2):
+        for at, step in ((t, -1), (t + 1, +1)):
+            count, ends, word = 0, 0, max(t, 0) // WORD
+            while at in words:
+                if at // WORD != word and h not in slow.states_at(at):
+                    break
+                word = at // WORD
+                ends += slow.mismatch(at, h)
+                if ends == nth:
+                    break
+                count += 1
+                at += step
+            out.append(count)
+    return out
 
 
 def describe(
@@ -95,6 +117,12 @@ def describe(
             shorter = max((min(x[i], x[i + 1]) for x in size), default=0.0)
             out[f"{side}_match{suffix}"] = math.log(longest + 1e-3)
             out[f"{side}_match_short{suffix}"] = math.log(shorter + 1e-3)
+        counts = [typed_sites(slow, h, t) for h in group]
+        for suffix, i in (("", 0), ("_1", 2)):
+            longest = max((x[i] + x[i + 1] for x in counts), default=0)
+            shorter = max((min(x[i], x[i + 1]) for x in counts), default=0)
+            out[f"{side}_sites{suffix}"] = math.log(1 + longest)
+            out[f"{side}_sites_short{suffix}"] = math.log(1 + shorter)
         weight = [joint[h] + 1e-12 for h in group]
         for i, name in enumerate(("left", "right")):
             mean = math.log(1e-3)
@@ -102,6 +130,8 @@ def describe(
                 logs = [w * math.log(x[i] + 1e-3) for w, x in zip(weight, size, strict=True)]
                 mean = sum(logs) / sum(weight)
             out[f"{side}_{name}"] = mean
+            logs = [w * math.log(1 + x[i]) for w, x in zip(weight, counts, strict=True)]
+            out[f"{side}_sites_{name}"] = sum(logs) / sum(weight) if group else 0.0
 
     out["num_states"] = math.log(max(1.0, total**2 / sum(v * v for v in joint.values())))
     out["top_posterior"] = joint[top[0]] / total
@@ -113,6 +143,8 @@ def describe(
     out["panel_size"] = math.log(len(here))
     low, high = max(t - 5, 0), min(t + 6, last)
     out["density"] = math.log((high - low + 1) / (at[high] - at[low] + 1e-3))
+    out["room_left"] = math.log(min(max(cm - at[0], 0.0), MOST_ROOM_CM) + 1e-3)
+    out["room_right"] = math.log(min(max(at[last] - cm, 0.0), MOST_ROOM_CM) + 1e-3)
     return out, clear
 
 
