@@ -16,6 +16,7 @@ from ragimpute.evidence import (
     collect_evidence,
     pairs_in_doubt,
 )
+from ragimpute.evidence_kernel import MOST_ROOM_CM
 from ragimpute.site_quality import QUALITY_FEATURES
 
 PARAMETERS = CopyingParameters(5, 3e-3)
@@ -158,3 +159,38 @@ def test_order_of_the_panel_and_coding_are_nothing():
     np.testing.assert_allclose(
         features(alleles ^ recode[:, None], turned.astype(np.int8)), found, atol=2e-3
     )
+
+
+def test_matches_end_where_the_data_do():
+    # A target that is panel haplotype 0: its match takes all the room there is.
+    alleles, cm, typed_index, _ = case(31, 140, 30, 50)
+    cm *= 0.5 * MOST_ROOM_CM / cm[-1]
+    pairs = everywhere(typed_index, 140, 1)
+    found = collect_evidence(
+        window_of(alleles, cm, typed_index), alleles[typed_index][:, :1].copy(), PARAMETERS, pairs,
+        states=lambda i: all_states(30), quality=quality_of(140),
+    )  # fmt: skip
+    column = {name: found[:, i] for i, name in enumerate(FEATURES)}
+    longest = np.maximum(column["carrier_match"], column["other_match"])
+    site = cm[pairs[:, 1]]
+    inside = (site > cm[typed_index[0]]) & (site < cm[typed_index[-1]])
+    room = sum(np.exp(column[f"room_{side}"]) - 1e-3 for side in ("left", "right"))
+    assert inside.sum() > 50
+    np.testing.assert_allclose((np.exp(longest) - 1e-3)[inside], room[inside], rtol=1e-3)
+    counts = np.maximum(column["carrier_sites"], column["other_sites"])
+    np.testing.assert_allclose(np.exp(counts) - 1, len(typed_index), rtol=1e-3)
+
+
+def test_no_room_is_more_than_two_centimorgan():
+    alleles, cm, typed_index, target = case(32, 120, 20, 40)
+    wide = cm * (30 / cm[-1])
+    pairs = everywhere(typed_index, 120, 3)
+    found = collect_evidence(
+        window_of(alleles, wide, typed_index), target, PARAMETERS, pairs,
+        states=lambda i: all_states(20), quality=quality_of(120),
+    )  # fmt: skip
+    for name in ("room_left", "room_right"):
+        room = np.exp(found[:, FEATURES.index(name)]) - 1e-3
+        assert room.max() == pytest.approx(2.0, rel=1e-3)
+        assert (room >= -1e-6).all()
+        assert (room < 1.9).any()

@@ -347,6 +347,19 @@ def test_long_panels_are_cut_to_windows(panel, monkeypatch):
     assert len(starts) == 2
 
 
+def test_short_arrays_lie_on_short_stretches(panel, monkeypatch):
+    monkeypatch.setattr(evidence_dataset, "_SHORT_SITES", (300, 900))
+    data = make(panel, overrides=["data.num_arrays=3", "data.short_arrays=2"])
+    for epoch in range(3):
+        data.examples(epoch)
+    sizes = np.array([window.num_sites for window, *_ in data.seen]).reshape(3, 3)
+    assert (sizes[:, 0] == panel.num_sites).all()
+    assert ((sizes[:, 1:] >= 300) & (sizes[:, 1:] <= 900)).all()
+    assert len(np.unique(sizes[:, 1:])) > 3
+    starts = {float(window.position_cm[0]) for window, *_ in data.seen}
+    assert len(starts) > 4
+
+
 def test_the_number_of_pairs_is_bounded(panel):
     data = make(panel, overrides=["data.max_pairs=1000"])
     for part in data.examples(0):

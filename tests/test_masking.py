@@ -15,6 +15,7 @@ from ragimpute.masking import (
     MaskMixture,
     WindowSites,
     draw_array,
+    draw_length,
     draw_mask,
     linkage_blocks,
     panel_sites,
@@ -217,6 +218,20 @@ def small_panel(tmp_path_factory):
     write_panel(path, [make_batch(alleles)], samples=names(3), genetic_map=FlatMap())
     with Panel.open(path) as opened:
         yield opened
+
+
+@given(least=st.integers(1, 50), more=st.integers(0, 50), seed=st.integers(0, 2**32 - 1))
+def test_lengths_are_within_their_range(least, more, seed):
+    rng = np.random.default_rng(seed)
+    drawn = [draw_length(least, least + more, rng) for _ in range(20)]
+    assert all(least <= n <= least + more for n in drawn)
+
+
+def test_lengths_are_log_uniform():
+    rng = np.random.default_rng(1)
+    drawn = np.array([draw_length(10, 9_999, rng) for _ in range(6_000)])
+    for low, high in ((10, 100), (100, 1_000), (1_000, 10_000)):
+        assert ((drawn >= low) & (drawn < high)).mean() == pytest.approx(1 / 3, abs=0.03)
 
 
 def test_arrays_of_sites_that_are_no_snps(tmp_path):
