@@ -225,7 +225,7 @@ def evaluate(
         if result.phase is not None:
             print_rows([("switch errors", result.phase.text())])
     if json_out is not None:
-        from ragimpute.report import report_evaluate
+        from ragimpute.report_by_name import report_evaluate
 
         report_evaluate(done, json_out)
     if html is not None:

@@ -183,7 +183,7 @@ def impute(
             phase_options=PhaseOptions(phased_only, with_targets),
         )  # fmt: skip
     if reports:
-        from ragimpute.report import report_impute
+        from ragimpute.report_by_name import report_impute
 
         report_impute(done, reports)
     if not quiet and out != "-":

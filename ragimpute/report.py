@@ -1,15 +1,13 @@
 """Reports as single HTML pages: plots inline as SVG, nothing loaded from elsewhere, no scripts.
 
-The same for programs, as JSON, is in ``report_data``; a report's name says which is wanted.
+The same for programs, as JSON, is in ``report_data``; ``report_by_name`` asks for what a report's
+name says is wanted.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,14 +15,8 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from ragimpute import __version__
-from ragimpute.errors import InputError
-from ragimpute.outputs import MULTIQC_SUFFIX, check_report_name
-from ragimpute.report_data import (
-    impute_figures,
-    multiqc_evaluate,
-    multiqc_impute,
-    train_figures,
-)
+from ragimpute.report_data import train_figures
+from ragimpute.report_files import write_json, write_text, writing
 from ragimpute.report_plots import save_png
 from ragimpute.report_sections import Section, evaluate_section, impute_section
 from ragimpute.report_training import History, train_section, training_plots
@@ -65,32 +57,6 @@ def render_impute(
     """Write a page about a run: its input, estimated accuracy, time and settings."""
     subtitle = f"{summary.target} from {summary.panel}"
     _write(path, title, subtitle, [impute_section(summary)])
-
-
-def report_impute(summary: ImputeSummary, paths: Sequence[str | Path]) -> None:
-    """Write reports of a run, each by its name: .html, .json, or _mqc.json for MultiQC.
-
-    Raises
-    ------
-    InputError
-        If a name is none of these (:func:`ragimpute.outputs.check_report_name`) or not writable.
-    """
-    for path in paths:
-        check_report_name(path)
-        if str(path).endswith(MULTIQC_SUFFIX):
-            _write_json(path, multiqc_impute(summary))
-        elif str(path).endswith(".json"):
-            _write_json(path, impute_figures(summary))
-        else:
-            render_impute(summary, path)
-
-
-def report_evaluate(evaluations: Mapping[str, Evaluation], path: str | Path) -> None:
-    """Write every figure of evaluations as JSON; to a name in _mqc.json, content for MultiQC."""
-    if str(path).endswith(MULTIQC_SUFFIX):
-        _write_json(path, multiqc_evaluate(evaluations))
-    else:
-        _write_json(path, {name: result.as_dict() for name, result in evaluations.items()})
 
 
 def render_train(
@@ -166,7 +132,7 @@ def report_training(result: TrainResult) -> Path:
     title = f"Training of {result.folder.name}"
     render_train(result.history, *_how_made(result.folder), page, title=title)
     figures = train_figures(result.history, *_how_made(result.folder))
-    _write_json(result.folder / "report.json", figures)
+    write_json(result.folder / "report.json", figures)
     plot_curves(result.history, result.folder)
     return page
 
@@ -194,7 +160,7 @@ def plot_curves(history: History, folder: str | Path) -> list[Path]:
     """
     folder = Path(folder)
     drawn = [(name, figure) for name, figure, *_ in training_plots(history)]
-    with _writing(folder):
+    with writing(folder):
         return [
             save_png(figure, folder / f"{name}.png") for name, figure in drawn if figure is not None
         ]
@@ -213,38 +179,7 @@ def _page() -> jinja2.Template:
     return environment.get_template("page.html.j2")
 
 
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turn what the system says against writing ``path`` into one clear line."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror or error}",
-            hint="check that the folder exists, may be written to and has space left",
-        ) from error
-
-
 def _write(path: str | Path, title: str, subtitle: str, sections: list[Section]) -> None:
     """Write a page."""
     page = _page().render(title=title, subtitle=subtitle, sections=sections, version=__version__)
-    _write_text(Path(path), page)
-
-
-def _write_json(path: str | Path, tree: Mapping[str, Any]) -> None:
-    """Write a tree as JSON."""
-    _write_text(Path(path), json.dumps(tree, indent=2, allow_nan=False) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name, then rename it."""
-    with _writing(path):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.chmod(name, 0o644)
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+    write_text(Path(path), page)

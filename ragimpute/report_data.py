@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ragimpute import report_plots as plots
 from ragimpute.metrics import MAF_BINS, maf_bin
 
 if TYPE_CHECKING:
@@ -22,6 +21,22 @@ if TYPE_CHECKING:
 #: Of the trees of this module; a key that goes or changes its meaning raises it.
 FORMAT_VERSION = 1
 
+DR2_BINS = 20
+DR2_CLASSES = ((0.0, 0.3), (0.3, 0.8), (0.8, 0.95), (0.95, 1.0))
+
+
+def dr2_classes(maf: np.ndarray, dr2: np.ndarray) -> np.ndarray:
+    """How many sites of each MAF bin have DR2 in each of ``DR2_CLASSES``: (bins, classes), int64.
+
+    Each class is ``[low, high)``, the last one closed.
+    """
+    edges = [low for low, _ in DR2_CLASSES[1:]]
+    of_class = np.searchsorted(edges, np.round(dr2.astype(float), 6), side="right")
+    group = maf_bin(maf)
+    counts = np.zeros((len(MAF_BINS) - 1, len(DR2_CLASSES)), dtype=np.int64)
+    np.add.at(counts, (group[group >= 0], of_class[group >= 0]), 1)
+    return counts
+
 
 def impute_figures(summary: ImputeSummary) -> dict[str, Any]:
     """A run: counts, DR2 by value, MAF and position, samples, time, memory, settings, versions.
@@ -31,7 +46,7 @@ def impute_figures(summary: ImputeSummary) -> dict[str, Any]:
     typed = np.asarray(summary.typed, bool)
     # Six digits, for a MAF in float32 may lie just above the edge that it stands for.
     maf, dr2 = np.round(np.asarray(summary.maf, float), 6), np.asarray(summary.dr2, float)
-    counts, edges = np.histogram(dr2[~typed], bins=plots.DR2_BINS, range=(0, 1))
+    counts, edges = np.histogram(dr2[~typed], bins=DR2_BINS, range=(0, 1))
     tree: dict[str, Any] = {
         "format": "ragimpute-impute-report",
         "format_version": FORMAT_VERSION,
@@ -156,8 +171,8 @@ def _mean(values: np.ndarray) -> float:
 
 def _dr2_by_maf(maf: np.ndarray, dr2: np.ndarray) -> list[dict[str, Any]]:
     """For each MAF bin: sites, mean DR2, and sites in each class of DR2."""
-    group, classes = maf_bin(maf), plots.dr2_classes(maf, dr2).tolist()
-    names = [f"{low:g}-{high:g}" for low, high in plots.DR2_CLASSES]
+    group, classes = maf_bin(maf), dr2_classes(maf, dr2).tolist()
+    names = [f"{low:g}-{high:g}" for low, high in DR2_CLASSES]
     return [
         {
             "maf_low": low,

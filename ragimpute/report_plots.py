@@ -22,7 +22,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
-from ragimpute.metrics import MAF_BINS, maf_bin
+from ragimpute.metrics import MAF_BINS
+from ragimpute.report_data import DR2_CLASSES
 
 # Colour on the light page: CSS variable.
 INK, MUTED, GRID = "#1c2430", "#5b6675", "#dfe3e9"
@@ -64,9 +65,7 @@ _STYLE: Any = {
 }
 _WIDTH, _HEIGHT, _TALL = 6.2, 3.7, 4.6  # inches
 _CHROMOSOME_BINS = 120
-DR2_BINS = 20
 MAF_CLASSES = (("MAF ≤ 0.005", 0.0, 0.005), ("0.005 – 0.05", 0.005, 0.05), ("> 0.05", 0.05, 0.5))
-DR2_CLASSES = ((0.0, 0.3), (0.3, 0.8), (0.8, 0.95), (0.95, 1.0))
 
 History = Sequence[Mapping[str, float]]
 
@@ -257,19 +256,6 @@ def bars(values: Mapping[str, float], *, x: str, texts: Sequence[str]) -> Figure
     return figure
 
 
-def dr2_classes(maf: np.ndarray, dr2: np.ndarray) -> np.ndarray:
-    """How many sites of each MAF bin have DR2 in each of ``DR2_CLASSES``: (bins, classes), int64.
-
-    Each class is ``[low, high)``, the last one closed.
-    """
-    edges = [low for low, _ in DR2_CLASSES[1:]]
-    of_class = np.searchsorted(edges, np.round(dr2.astype(float), 6), side="right")
-    group = maf_bin(maf)
-    counts = np.zeros((len(MAF_BINS) - 1, len(DR2_CLASSES)), dtype=np.int64)
-    np.add.at(counts, (group[group >= 0], of_class[group >= 0]), 1)
-    return counts
-
-
 def histogram(values: np.ndarray, *, bins: int, x: str, y: str) -> Figure:
     """How many values in [0, 1] lie in each of ``bins`` equal intervals."""
     figure, (axes,) = _figure()
@@ -283,7 +269,7 @@ def histogram(values: np.ndarray, *, bins: int, x: str, y: str) -> Figure:
 
 
 def dr2_by_maf(counts: np.ndarray) -> Figure:
-    """Share of sites by DR2 in each MAF bin, from :func:`dr2_classes`."""
+    """Share of sites by DR2 in each MAF bin, from :func:`ragimpute.report_data.dr2_classes`."""
     figure, (axes,) = _figure()
     total = np.maximum(counts.sum(axis=1), 1)
     share = counts / total[:, None]

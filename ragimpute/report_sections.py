@@ -12,6 +12,7 @@ import numpy as np
 from ragimpute import report_plots as plots
 from ragimpute.impute_summary import NOT_RECORDS
 from ragimpute.metrics import MAF_BINS, maf_bin
+from ragimpute.report_data import DR2_BINS, DR2_CLASSES, dr2_classes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -237,7 +238,7 @@ def impute_section(summary: ImputeSummary) -> Section:
     section.tile("Time", duration(summary.wall_seconds or sum(summary.seconds.values())))
     section.tile("Peak memory", f"{summary.peak_rss_mb:,.0f} MiB")
     if untyped.any():
-        classes = plots.dr2_classes(maf[untyped], dr2[untyped])
+        classes = dr2_classes(maf[untyped], dr2[untyped])
         section.plot(
             plots.dr2_by_maf(classes),
             "Estimated accuracy by allele frequency",
@@ -253,13 +254,13 @@ def impute_section(summary: ImputeSummary) -> Section:
         )
         section.plot(
             plots.histogram(
-                dr2[untyped], bins=plots.DR2_BINS, x="DR2 (estimated r²)", y="untyped sites"
+                dr2[untyped], bins=DR2_BINS, x="DR2 (estimated r²)", y="untyped sites"
             ),
             "Estimated accuracy of sites",
             "Most panels have many rare sites, which few targets carry: the bar on the left.",
             "Histogram of DR2 of untyped sites: "
             + ", ".join(f"{low:g} to {high:g}: {n:,}" for (low, high), n in zip(
-                plots.DR2_CLASSES, classes.sum(axis=0).tolist(), strict=True)) + ".",
+                DR2_CLASSES, classes.sum(axis=0).tolist(), strict=True)) + ".",
         )  # fmt: skip
         section.tables.append(_dr2_table(maf[untyped], dr2[untyped], classes))
     fates = {key: n for key, n in summary.counts.items() if key not in NOT_RECORDS}
@@ -338,7 +339,7 @@ def _add_samples(section: Section, summary: ImputeSummary) -> None:
 
 def _dr2_table(maf: np.ndarray, dr2: np.ndarray, classes: np.ndarray) -> Table:
     """Untyped sites by DR2 and MAF."""
-    head = ["MAF", "sites", "mean DR2", *(f"{low:g} – {high:g}" for low, high in plots.DR2_CLASSES)]
+    head = ["MAF", "sites", "mean DR2", *(f"{low:g} – {high:g}" for low, high in DR2_CLASSES)]
     group, rows = maf_bin(maf), []
     for i, counts in enumerate(classes):
         here = dr2[group == i]

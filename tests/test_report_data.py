@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from report_fixtures import evaluation, history, summary
 from ragimpute.errors import InputError
 from ragimpute.metrics import MAF_BINS
 from ragimpute.qc import NOTED, QcSummary
-from ragimpute.report import report_evaluate, report_impute
+from ragimpute.report_by_name import report_evaluate, report_impute
 from ragimpute.report_data import (
     impute_figures,
     multiqc_evaluate,
@@ -119,3 +121,14 @@ def test_names_say_what_is_written(tmp_path):
 def test_plain():
     given = {1: np.float32(0.5), "a": np.array([1.0, np.nan]), "b": (True, None, np.inf)}
     assert plain(given) == {"1": 0.5, "a": [1.0, None], "b": [True, None, None]}
+
+
+def test_json_needs_nothing_that_draws(tmp_path):
+    code = (
+        "import sys; from ragimpute.report_by_name import report_evaluate, report_impute\n"
+        f"report_evaluate({{}}, {str(tmp_path / 'r.json')!r})\n"
+        "print(sorted({'matplotlib', 'jinja2'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert json.loads((tmp_path / "r.json").read_text()) == {}

@@ -11,15 +11,14 @@ import pytest
 from report_fixtures import history
 
 from ragimpute.metrics import MAF_BINS
+from ragimpute.report_data import DR2_CLASSES, dr2_classes
 from ragimpute.report_plots import (
-    DR2_CLASSES,
     SERIES,
     VARIABLES,
     bars,
     curves,
     dr2_along,
     dr2_by_maf,
-    dr2_classes,
     quality_by_maf,
     r2_by_maf,
     reliability,
