@@ -197,6 +197,7 @@ class Comparison:
 
         scores: dict[str, Evaluation] = {}
         for tool in list(able):  # untimed: compiles ragimpute's kernels, and warms the disk's cache
+            tool.array_fit(target, folder).unlink(missing_ok=True)
             try:
                 impute(tool, self.threads[0])
             except RuntimeError as error:
@@ -329,6 +330,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--tools", nargs="+", choices=TOOLS, default=list(TOOLS), help="default: all of them"
     )
     parser.add_argument(
+        "--array-fit", action="store_true",
+        help="a row more: ragimpute with an --array-fit that an earlier run wrote",
+    )  # fmt: skip
+    parser.add_argument(
         "--model", action="append", help="of ragimpute; repeatable, a row each; default: default"
     )
     options = parser.parse_args(arguments)
@@ -350,7 +355,7 @@ def main(arguments: list[str]) -> None:
     names = [data.name for data in sets]
     if len(set(names)) < len(names):
         raise InputError(f"two data folders have one name: {', '.join(names)}")
-    tools, notes = choose_tools(options.tools, options.model)
+    tools, notes = choose_tools(options.tools, options.model, array_fit=options.array_fit)
     notes += describe_untrained(tools) + describe_load()
     for note in notes:
         print(note, file=sys.stderr)

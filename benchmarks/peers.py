@@ -39,12 +39,15 @@ class Tool:
         What ``ragimpute impute --model`` gets; empty for the peers.
     takes_unphased
         Whether unphased targets are imputed, rather than taken for phased.
+    keeps_fit
+        Whether ragimpute keeps what the panel says of the target's array, for the next run.
     """
 
     name: str
     kind: str
     model: str = ""
     takes_unphased: bool = True
+    keeps_fit: bool = False
 
     @property
     def slug(self) -> str:
@@ -84,6 +87,8 @@ class Tool:
         if self.kind == "ragimpute":
             options = ["--model", self.model, "--threads", str(threads), "--device", "cpu"]
             files = ["impute", str(target), "--panel", str(panel), "-o", str(out)]
+            if self.keeps_fit:
+                options += ["--array-fit", str(self.array_fit(target, folder))]
             return [*_RAGIMPUTE, *files, *options, "--quiet"]
         if self.kind == "beagle":
             prefix = str(out).removesuffix(".vcf.gz")
@@ -91,6 +96,10 @@ class Tool:
             return ["beagle", *inputs, f"out={prefix}", f"nthreads={threads}", "gp=true"]
         files = [str(panel), str(target), "--map", str(genetic_map), "-o", str(out)]
         return ["minimac4", *files, "-O", "vcf.gz", "-f", "GT,DS,GP", "-t", str(threads)]
+
+    def array_fit(self, target: Path, folder: Path) -> Path:
+        """The file of what the panel says of the target's array."""
+        return folder / f"{self.slug}.{target.name}.fit"
 
     def version(self) -> str:
         """The tool's version."""
@@ -109,7 +118,9 @@ class Tool:
 _RAGIMPUTE = [sys.executable, "-m", "ragimpute"]
 
 
-def choose_tools(kinds: list[str], models: list[str]) -> tuple[list[Tool], list[str]]:
+def choose_tools(
+    kinds: list[str], models: list[str], *, array_fit: bool = False
+) -> tuple[list[Tool], list[str]]:
     """The tools that can run here, and a line on each one that cannot.
 
     Parameters
@@ -119,6 +130,8 @@ def choose_tools(kinds: list[str], models: list[str]) -> tuple[list[Tool], list[
     models
         Models for ragimpute, a row each: shipped names or folders; the first is the one that the
         peers are compared with.
+    array_fit
+        Whether the first model gets a second row, of runs that know the array from an earlier one.
     """
     found: list[Tool] = []
     notes = []
@@ -134,6 +147,9 @@ def choose_tools(kinds: list[str], models: list[str]) -> tuple[list[Tool], list[
             for model in models:
                 name = "ragimpute" if model == "default" else f"ragimpute {Path(model).name}"
                 found.append(Tool(name, kind, model))
+            if array_fit:
+                known = f"{found[-len(models)].name}, array known"
+                found.append(Tool(known, kind, models[0], keeps_fit=True))
         else:
             found.append(Tool(_title(kind), kind, takes_unphased=kind != "minimac4"))
     return found, notes

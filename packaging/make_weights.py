@@ -57,7 +57,7 @@ RECIPES = (
 DR2_EVERY = 3  # panels: DR2 is calibrated on every third
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 OVERRIDES = (
-    "data.num_arrays=3", "data.short_arrays=1", "data.max_haplotypes=200", "data.max_pairs=100000",
+    "data.num_arrays=6", "data.short_arrays=4", "data.max_haplotypes=200", "data.max_pairs=60000",
     "data.epochs_per_draw=4", "data.max_validation_samples=16", "train.epochs=4",
 )  # fmt: skip
 

@@ -28,7 +28,7 @@ from ragimpute.terminal import print_rows, progress_bar
 # Not recorded in the output, so that the headers of a run's regions are the same.
 _BY_REGION = (
     "--region", "-r", "--output", "-o", "--sites", "--empirical", "--excluded-sites", "--report",
-    "--max-memory",
+    "--max-memory", "--array-fit",
 )  # fmt: skip
 
 
@@ -116,6 +116,14 @@ def impute(
             "--fine-tune/--no-fine-tune", help="Fit the model's network to the panel first."
         ),
     ] = True,
+    array_fit: Annotated[
+        Path | None,
+        typer.Option(
+            "--array-fit",
+            metavar="FILE",
+            help="What the panel says of the typed sites: read where it is there, else written.",
+        ),
+    ] = None,
     chunk_cm: Annotated[float, typer.Option(min=0.01, help="Longest window, cM.")] = 40.0,
     buffer_cm: Annotated[float, typer.Option(min=0.0, help="Buffer on each side, cM.")] = 2.0,
     reports: Annotated[
@@ -166,7 +174,8 @@ def impute(
 
     for path in reports or []:
         inputs = {"target input": target, "panel input": panel, "map input": genetic_map}
-        others = {"sites": sites, "empirical": empirical, "excluded sites": excluded_sites}
+        others = {"sites": sites, "empirical": empirical, "excluded sites": excluded_sites,
+                  "array fit": array_fit}  # fmt: skip
         check_output(path, {**inputs, **others, "imputed output": out})
         check_report_name(path)
     formats = [name.strip() for name in fields.split(",") if name.strip()]
@@ -174,8 +183,8 @@ def impute(
         done = run(
             target, panel, out, index=index, model=model, genetic_map=genetic_map,
             cm_per_mb=cm_per_mb, region=parse_region(region), fields=formats, ne=ne, err=err,
-            fine_tune=fine_tune, threads=threads, seed=seed, window_cm=chunk_cm,
-            buffer_cm=buffer_cm, device=device,
+            fine_tune=fine_tune, array_fit=array_fit, threads=threads, seed=seed,
+            window_cm=chunk_cm, buffer_cm=buffer_cm, device=device,
             max_memory=None if max_memory is None else parse_size(max_memory),
             resume=resume, progress=progress,
             command=command_line(without=_BY_REGION, flags=("--resume",)), target_options=taken,

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ragimpute import __version__
+from ragimpute.array_fit import ArrayFit, made_for
 from ragimpute.disk_space import output_bytes
 from ragimpute.errors import InputError
 from ragimpute.impute_models import make_imputer
@@ -56,6 +57,7 @@ def impute(
     ne: float | None = None,
     err: float | None = None,
     fine_tune: bool = True,
+    array_fit: str | Path | None = None,
     threads: int = 1,
     seed: int = 1,
     window_cm: float = 40.0,
@@ -91,6 +93,10 @@ def impute(
     fine_tune
         Whether a copying model's network is fitted to the panel first, see
         :func:`ragimpute.adaptation.adapt_network`.
+    array_fit
+        A file of what the panel says of the typed sites: read where it exists, and else written, so
+        that the next run with the same panel, region, typed sites and model need not ask again. It
+        changes no dosage. Copying models only.
     threads, seed
         The output does not depend on ``threads``.
     window_cm, buffer_cm
@@ -124,7 +130,7 @@ def impute(
     output_kind(out)
     check_choice(fields)
     inputs = {"target input": target, "panel input": panel, "map input": genetic_map}
-    _check_outputs(out, inputs, taken, extra)
+    _check_outputs(out, inputs, taken, extra, array_fit)
     if resume and str(out) == "-":
         raise InputError("standard output cannot be resumed", hint="name a file, or no --resume")
     options: dict[str, object] = {
@@ -158,13 +164,26 @@ def impute(
         watch.lap("read")
 
         folder = open_folder(model)
+        fits = None
+        if array_fit is not None:
+            if not folder.is_copying:
+                raise InputError(
+                    f"--array-fit needs a copying model, but {model} is a token model",
+                    hint="choose another --model, such as default, or leave --array-fit out",
+                )
+            fits = ArrayFit.open(
+                array_fit,
+                made_for(source.checksum, shared.panel_index, folder, seed=seed, ne=ne, err=err,
+                         fine_tune=fine_tune),
+            )  # fmt: skip
         parts = parts_of(source, start, stop)
         imputers = [
             make_imputer(
                 folder, part, _within(shared.panel_index, part), index=index, ne=ne, err=err,
                 seed=seed, device=device, threads=threads, fine_tune=fine_tune,
+                array_fit=None if fits is None else fits.part(number),
             )
-            for _, _, part in parts
+            for number, (_, _, part) in enumerate(parts)
         ]  # fmt: skip
         if extra.empirical is not None and not imputers[0].leaves_out:
             raise InputError(
@@ -239,6 +258,9 @@ def impute(
             report("impute", window[2] - start, stop - start)
         outputs.close()
         watch.lap("write")
+    if fits is not None:
+        fits.save()
+        watch.lap("write")
     warn_of_result(summary, source, kept, outputs, lacked)
     summary.position_bp = source.sites.position_bp[start:stop]
     af = source.af[start:stop]
@@ -265,9 +287,11 @@ def _check_outputs(
     inputs: dict[str, str | Path | None],
     taken: TargetOptions,
     extra: OutputOptions,
+    array_fit: str | Path | None,
 ) -> None:
     """Refuse outputs that are inputs, or one another, or cannot be written."""
     more = {
+        "array fit": array_fit,
         "excluded sites": taken.excluded_sites,
         "sites": extra.sites,
         "empirical": extra.empirical,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from ragimpute.adaptation import adapt_network
+from ragimpute.array_fit import ArrayFit
 from ragimpute.copying import CopyingParameters, Window, copy_haplotypes
 from ragimpute.correction import copy_and_correct
 from ragimpute.impute_summary import Stopwatch
@@ -160,6 +161,8 @@ class CopyingImputer:
         haplotypes out, see :func:`ragimpute.likelihood.fit_parameters`.
     fine_tune
         Whether the network is fitted to the panel, see :mod:`ragimpute.adaptation`.
+    array_fit
+        What an earlier run learned of the panel and the typed sites; it is added to. None: nothing.
     seed, threads, device
         See :func:`ragimpute.impute.impute`.
     """
@@ -176,6 +179,7 @@ class CopyingImputer:
         threads: int,
         device: str,
         fine_tune: bool = True,
+        array_fit: ArrayFit | None = None,
     ) -> None:
         self._panel = panel
         self._typed_index = typed_index
@@ -183,6 +187,7 @@ class CopyingImputer:
         self._ne, self._err = ne, err
         self._seed, self._threads = seed, threads
         self._fine_tune = fine_tune and model.trained
+        self._array_fit = array_fit
         self._fits: dict[tuple[int, int, int], _Fit] = {}
         self._last: CopyingParameters | None = None
         whole = is_copied_whole(panel.num_haplotypes)
@@ -227,6 +232,9 @@ class CopyingImputer:
         if retriever is not None:
             watch.lap("retrieve")
         quality = fit.quality
+        known = self._array_fit
+        if quality is None and known is not None:
+            quality = known.quality((left, right), len(typed_index))
         if quality is None and (self._err is None or self._network.trained):
             quality = measure_sites(
                 window, self._panel.haplotype_sample, parameters,
@@ -234,6 +242,8 @@ class CopyingImputer:
             )  # fmt: skip
             give_back()
             watch.lap("quality")
+        if known is not None and quality is not None:
+            known.keep_quality((left, right), quality)
         if self._err is None and quality is not None:
             parameters = replace(parameters, site_mismatch_prob=quality.mismatch_prob)
         self._last = parameters
@@ -284,27 +294,53 @@ class CopyingImputer:
         key = (stretch, *(sites if alone else (-1, -1)))
         if key not in self._fits:
             inside = every[(cm >= edges[stretch]) & (cm <= edges[stretch + 1])]
-            parameters = self._parameters_of(_centre(inside, _FIT_TYPED))
-            watch.lap("fit")
-            network, quality = None, None
-            if self._network.trained:
-                network = self._network.ready()
-                watch.lap("load")
-            if network is not None and tunes:
-                network, quality = adapt_network(
-                    network, window if alone else self._window_of(_to_tune(inside)),
-                    self._panel.haplotype_sample, parameters,
-                    seed=self._seed, threads=self._threads,
-                )  # fmt: skip
-                quality = quality if alone else None
-                watch.lap("fine-tune")
-            self._fits[key] = _Fit(parameters, network, quality)
+            self._fits[key] = self._fit(key, inside, window if alone else None, tunes, watch)
             num = self._panel.num_haplotypes
             of_stretch = {k[0]: self._fits[k].parameters for k in sorted(self._fits)}
             known = list(of_stretch.values())
             self.settings["ne"] = ", ".join(f"{p.ne(num):.3g}" for p in known)
             self.settings["err"] = ", ".join(f"{p.mismatch_prob:.2g}" for p in known)
         return self._fits[key]
+
+    def _fit(
+        self,
+        key: tuple[int, int, int],
+        typed_index: np.ndarray,
+        window: Window | None,
+        tunes: bool,
+        watch: Stopwatch,
+    ) -> _Fit:
+        """Fit what a stretch of typed sites asks for, or take it from an earlier run.
+
+        ``window``: the only one of the run, to which the network is tuned; None: there are others.
+        """
+        before = self._array_fit
+        parameters = None if before is None else before.parameters(key)
+        is_new = parameters is None
+        if parameters is None:
+            parameters = self._parameters_of(_centre(typed_index, _FIT_TYPED))
+        watch.lap("fit")
+        network, quality = None, None
+        if self._network.trained:
+            network = self._network.ready()
+            watch.lap("load")
+        if network is not None and tunes:
+            layers = None
+            if before is not None and not is_new:
+                layers = before.layers(key, [weight.shape for weight, _ in network.site.layers])
+            if layers is not None:
+                network = network.with_layers(layers)
+            else:
+                network, quality = adapt_network(
+                    network, window or self._window_of(_to_tune(typed_index)),
+                    self._panel.haplotype_sample, parameters,
+                    seed=self._seed, threads=self._threads,
+                )  # fmt: skip
+            watch.lap("fine-tune")
+        if before is not None and is_new:
+            tuned = network.site.layers if network is not None and tunes else ()
+            before.keep_fit(key, parameters, tuned)
+        return _Fit(parameters, network, None if window is None else quality)
 
     def _parameters_of(self, typed_index: np.ndarray) -> CopyingParameters:
         """Copying's parameters from a part of the typed sites, where they were not given."""
@@ -353,6 +389,7 @@ def make_imputer(
     device: str,
     threads: int,
     fine_tune: bool = True,
+    array_fit: ArrayFit | None = None,
 ) -> Imputer:
     """Load a model, check that it and the index fit the panel, and make its imputer.
 
@@ -374,7 +411,7 @@ def make_imputer(
     if folder.is_copying:
         return CopyingImputer(
             panel, typed_index, folder, ne=ne, err=err, seed=seed, threads=threads, device=device,
-            fine_tune=fine_tune,
+            fine_tune=fine_tune, array_fit=array_fit,
         )  # fmt: skip
     from ragimpute.checkpoint import load_model
     from ragimpute.token_imputer import TokenImputer

@@ -141,6 +141,10 @@ class PairNetwork:
         x = self._read(evidence, tokens)
         return replace(self, site=fine_tune(self.site, x, evidence[:, 0], y, seed=seed))
 
+    def with_layers(self, layers: tuple[tuple[np.ndarray, np.ndarray], ...]) -> PairNetwork:
+        """The network with other per-site layers, of the same shapes."""
+        return replace(self, site=replace(self.site, layers=layers))
+
     def change(
         self, window: Window, pairs: np.ndarray, evidence: np.ndarray, tokens: np.ndarray | None
     ) -> np.ndarray:

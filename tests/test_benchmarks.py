@@ -167,6 +167,17 @@ def test_missing_peers_are_named(monkeypatch):
     assert notes[1].endswith("minimac4 not found: install the Debian package minimac4")
 
 
+def test_a_row_of_runs_that_know_the_array(tmp_path):
+    plain, known = peers.choose_tools(["ragimpute"], ["default"], array_fit=True)[0]
+    assert (plain.name, known.name) == ("ragimpute", "ragimpute, array known")
+    assert plain.slug != known.slug
+    target, out = tmp_path / "target.dense.vcf.gz", tmp_path / "o.vcf.gz"
+    one, two = (tool.impute(target, tmp_path / "m", tmp_path, out, 2) for tool in (plain, known))
+    option = two.index("--array-fit")
+    assert two[option + 1] == str(known.array_fit(target, tmp_path))
+    assert [x for i, x in enumerate(two) if i not in (option, option + 1)] == one
+
+
 def test_commands_get_what_they_are_given(tmp_path):
     target, genetic_map = tmp_path / "t.vcf.gz", tmp_path / "x.map"
     for kind in peers.TOOLS:
