@@ -56,9 +56,11 @@ def _launch(log: str, stdout: str, command: list[str]) -> int:
         actions.append((os.POSIX_SPAWN_OPEN, 1, stdout, flags, 0o644))
     else:
         actions.append((os.POSIX_SPAWN_DUP2, 2, 1))
+    # Python programs keep what they compiled of themselves, as where a user installs them.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     started = time.perf_counter()
     try:
-        process = os.posix_spawnp(command[0], command, os.environ, file_actions=actions)
+        process = os.posix_spawnp(command[0], command, environment, file_actions=actions)
     except OSError as error:
         with open(log, "w") as file:
             file.write(f"{error}\n")

@@ -222,6 +222,14 @@ def test_the_map_that_the_peers_read_is_the_same(tmp_path):
     np.testing.assert_allclose(written.map_cm, given.map_cm, rtol=0, atol=1e-7)
 
 
+def test_python_keeps_what_it_compiled_where_it_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    (tmp_path / "some.py").write_text("x = 1\n")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import some"
+    measure([sys.executable, "-c", code], log=str(tmp_path / "log"))
+    assert (tmp_path / "__pycache__").is_dir()
+
+
 def test_measure(tmp_path):
     ballast = np.ones(60_000_000, np.uint8)  # must not count as the child's
     log = str(tmp_path / "log")
