@@ -56,10 +56,21 @@ RECIPES = (
 )
 DR2_EVERY = 3  # panels: DR2 is calibrated on every third
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
-OVERRIDES = (
-    "data.num_arrays=6", "data.short_arrays=4", "data.max_haplotypes=200", "data.max_pairs=60000",
-    "data.epochs_per_draw=4", "data.max_validation_samples=16", "train.epochs=4",
+COMMON = (
+    "data.max_haplotypes=200", "data.epochs_per_draw=4", "data.max_validation_samples=16",
+    "train.epochs=4",
 )  # fmt: skip
+# Many arrays on short stretches, so that edges of the data are no surprise; the tokens of context
+# are ten times as many numbers, of which fewer fit the memory.
+OF_PRESET = {
+    "default": ("data.num_arrays=6", "data.short_arrays=4", "data.max_pairs=60000"),
+    "context": ("data.num_arrays=3", "data.short_arrays=1", "data.max_pairs=100000"),
+}  # fmt: skip
+
+
+def overrides_of(name: str) -> tuple[str, ...]:
+    """Settings of a preset's training beside those of its config.yaml."""
+    return (*OF_PRESET[name], *COMMON)
 
 
 def build_panels(folders: list[Path], work: Path, threads: int) -> dict[str, list[Path]]:
@@ -92,7 +103,7 @@ def build_panels(folders: list[Path], work: Path, threads: int) -> dict[str, lis
 def train_on(panels: list[Path], name: str, out: Path, seed: int, threads: int) -> float:
     """Train one model and calibrate its DR2; returns the seconds that it took."""
     torch.set_num_threads(1)  # models are trained side by side
-    config = load_config(name, overrides=[*OVERRIDES, f"train.seed={seed}"])
+    config = load_config(name, overrides=[*overrides_of(name), f"train.seed={seed}"])
     began = time.perf_counter()
     train(
         panels, config, out, device="cpu", threads=threads, force=True,
@@ -201,7 +212,7 @@ def card(
         seconds=round(seconds),
         date=datetime.date.today().isoformat(),
         versions=", ".join(f"{x} {version(x)}" for x in ("torch", "numba", "numpy", "msprime")),
-        overrides=", ".join(OVERRIDES),
+        overrides=", ".join(overrides_of(name)),
         num_panels=len(provenance["panels"]),
         sources={source: len(paths) for source, paths in panels.items()},
         table=table(rows),
@@ -217,7 +228,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("data", nargs="+", type=Path, help="data folders")
-    parser.add_argument("--name", default="default", help="preset (default: default)")
+    parser.add_argument(
+        "--name", default="default", choices=OF_PRESET, help="preset (default: default)"
+    )
     parser.add_argument("--work", type=Path, default=Path("weights-work"), help="scratch folder")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
