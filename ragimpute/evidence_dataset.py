@@ -148,7 +148,7 @@ class EvidenceBatches:
                 low, high = np.log(data.typed_per_mb)
                 density = float(np.exp(rng.uniform(low, high)))
                 is_short = array >= data.num_arrays - data.short_arrays
-                num_sites = draw_length(*_SHORT_SITES, rng) if is_short else _MAX_SITES
+                num_sites = draw_length(*_SHORT_SITES, rng) if is_short else None
                 group = self._draw_group(rng)
                 parts.append(self._leave_out(group, density, rng, num_sites=num_sites))
             self._epoch = (epoch, parts)
@@ -234,12 +234,12 @@ class EvidenceBatches:
         density: float,
         rng: np.random.Generator,
         *,
-        num_sites: int = _MAX_SITES,
+        num_sites: int | None = None,
         with_rest: bool = False,
     ) -> Examples:
         """Impute haplotypes from the other training samples, with a drawn array."""
         panel = self.panel
-        start, stop = draw_stretch(panel, num_sites, rng)
+        start, stop = draw_stretch(panel, num_sites or _MAX_SITES, rng)
         typed = draw_array(panel, start, stop, density, rng) - start
         whole = panel.haplotypes(start, stop)
         window, kept = self._window(whole, left_out, panel.position_cm[start:stop], typed)
