@@ -70,7 +70,9 @@ def test_large_numbers_are_no_warning(net):
 
 def test_a_last_layer_of_zeros_changes_nothing(net):
     torch.manual_seed(1)
-    residual = CopyingResidual(num_features=31, width=64, num_context_layers=0, num_heads=4)
+    residual = CopyingResidual(
+        num_features=len(net.mean), width=64, num_context_layers=0, num_heads=4
+    )
     layers = tuple((w.detach().numpy(), b.detach().numpy()) for w, b in residual.site_layers())
     assert all(np.abs(weight).max() > 0 for weight, _ in layers[:-1])
     fresh = SiteNet(net.mean, net.scale, layers)
