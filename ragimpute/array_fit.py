@@ -8,8 +8,6 @@ sample spends most of its time on them.
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +20,7 @@ from ragimpute import __version__
 from ragimpute.copying import CopyingParameters
 from ragimpute.errors import InputError
 from ragimpute.model_folder import WEIGHTS, ModelFolder
+from ragimpute.outputs import replacing
 from ragimpute.site_quality import QUALITY_FEATURES, SiteQuality
 
 FORMAT_VERSION = "1"
@@ -178,21 +177,14 @@ class ArrayFit:
         """
         if len(self.tensors) == self._num_saved:
             return
-        temporary = ""
         try:
-            handle, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
-            os.close(handle)
-            save_file(self.tensors, temporary, metadata=dict(self.about))
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, self.path)
+            with replacing(self.path) as temporary:
+                save_file(self.tensors, str(temporary), metadata=dict(self.about))
         except (SafetensorError, OSError) as error:
             raise InputError(
                 f"cannot write array fit {self.path}: {error}",
                 hint="check that its folder may be written to and has space left",
             ) from error
-        finally:
-            if temporary:
-                Path(temporary).unlink(missing_ok=True)
         self._num_saved = len(self.tensors)
 
     def _name(self, key: tuple[int, ...], what: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from ragimpute.errors import InputError
@@ -67,3 +69,24 @@ def check_report_name(path: str | Path) -> None:
             f"report {path} is neither .html nor .json",
             hint=f"run.html is a page, run.json has figures, run{MULTIQC_SUFFIX} is for MultiQC",
         )
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file beside ``path``, to be written; renamed to it at the end, removed on error.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written to.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

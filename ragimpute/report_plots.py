@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
 from ragimpute.metrics import MAF_BINS
+from ragimpute.outputs import replacing
 from ragimpute.report_data import DR2_CLASSES
 
 # Colour on the light page: CSS variable.
@@ -112,15 +111,8 @@ def to_svg(figure: Figure, name: str, alt: str) -> str:
 
 def save_png(figure: Figure, path: Path) -> Path:
     """Write a PNG of 150 dots an inch on white, under a temporary name first."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file, matplotlib.rc_context(_STYLE):
-            figure.savefig(file, format="png", dpi=150, facecolor="white")
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with replacing(path) as temporary, matplotlib.rc_context(_STYLE):
+        figure.savefig(temporary, format="png", dpi=150, facecolor="white")
     return path
 
 

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from ragimpute.errors import InputError
-from ragimpute.outputs import check_output
+from ragimpute.outputs import check_output, replacing
 
 
 @pytest.fixture
@@ -60,3 +60,24 @@ def test_a_folder_that_may_not_be_written_to(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
     with pytest.raises(InputError, match="may not be written to"):
         check_output(tmp_path / "x.vcf", {})
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "x.txt"
+    path.write_text("before")
+
+    def fail():
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert path.read_text() == "before"
+    with replacing(path) as temporary:
+        assert temporary.parent == tmp_path
+        temporary.write_text("after")
+        assert path.read_text() == "before"
+    assert path.read_text() == "after"
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.txt"]
