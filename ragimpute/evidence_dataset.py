@@ -64,6 +64,71 @@ class Examples:
     rest: tuple[np.ndarray, np.ndarray, np.ndarray] | None
 
 
+class _Joined:
+    """Some arrays' examples in one piece, from which batches are taken by one look-up each.
+
+    The examples' own numbers become views of it, so that nothing is held twice.
+    """
+
+    def __init__(self, parts: list[Examples]) -> None:
+        edges = np.cumsum([0, *(len(part.label) for part in parts)])
+        self.evidence: np.ndarray = _join(parts, "evidence", edges)
+        self.label: np.ndarray = _join(parts, "label", edges)
+        self.maf: np.ndarray = _join(parts, "maf", edges)
+        self.position_cm: np.ndarray = _join(parts, "position_cm", edges)
+        self.tokens: np.ndarray | None = None
+        if parts[0].tokens is not None:
+            self.tokens = _join(parts, "tokens", edges)
+        length = max(part.sequences.shape[1] for part in parts)
+        self.sequences = np.full((sum(len(p.sequences) for p in parts), length), -1, np.int64)
+        first = 0
+        for part, start in zip(parts, edges[:-1], strict=True):
+            stop = first + len(part.sequences)
+            there = part.sequences >= 0
+            rows = self.sequences[first:stop, : part.sequences.shape[1]]
+            rows[there] = part.sequences[there] + start
+            first = stop
+
+    def batch(self, chosen: np.ndarray) -> dict[str, Tensor]:
+        """The batch of some sequences: the first half of them is h1, the others h2."""
+        half = -(-len(chosen) // 2)
+        index = np.full((2 * half, self.sequences.shape[1]), -1, np.int64)
+        index[: len(chosen)] = self.sequences[chosen]
+        index = index[:, : max(1, int((index >= 0).sum(axis=1).max()))]
+        pad = index < 0
+        at = np.where(pad, 0, index)
+
+        def numbers(of: np.ndarray, nothing: float) -> np.ndarray:
+            out: np.ndarray = of[at]
+            out[pad] = nothing
+            return out
+
+        found = {
+            "evidence": numbers(self.evidence, 0),
+            "pos": numbers(self.position_cm, 0),
+            "af": numbers(self.maf, 0.5),
+            "label": numbers(self.label, -1).astype(np.int64),
+            "pad": pad,
+            "mask": ~pad,
+        }
+        found["ls_logit"] = found["evidence"][..., 0].copy()
+        if self.tokens is not None:
+            found["tokens"] = numbers(self.tokens, 0)
+        return {
+            f"{name}_{h}": torch.from_numpy(of[rows])
+            for name, of in found.items()
+            for h, rows in (("h1", slice(half)), ("h2", slice(half, None)))
+        }
+
+
+def _join(parts: list[Examples], name: str, edges: np.ndarray) -> np.ndarray:
+    """One number of all parts in one piece, of which theirs become views."""
+    whole = np.concatenate([getattr(part, name) for part in parts])
+    for part, start, stop in zip(parts, edges[:-1], edges[1:], strict=True):
+        setattr(part, name, whole[start:stop])
+    return whole
+
+
 class EvidenceBatches:
     """Batches of sites in doubt for training and validation of a copying model.
 
@@ -103,7 +168,8 @@ class EvidenceBatches:
                 hint="training leaves samples out and needs three at least",
             )
         self._masks = MaskMixture(config.mask)
-        self._epoch: tuple[int, list[Examples]] | None = None
+        self._drawn: tuple[int, list[Examples]] | None = None
+        self._joined: _Joined | None = None
         self._validation: list[Examples] | None = None
 
     def _draw_group(self, rng: np.random.Generator) -> np.ndarray:
@@ -139,20 +205,25 @@ class EvidenceBatches:
 
     def examples(self, epoch: int) -> list[Examples]:
         """The epoch's left-out haplotypes, one entry for each array; the last draw is kept."""
+        draw = epoch // self.config.data.epochs_per_draw
+        if self._drawn is None or self._drawn[0] != draw:
+            self._drawn = self._joined = None  # there may be no room for two
+            self._drawn = draw, self._draw(draw)
+        return self._drawn[1]
+
+    def _draw(self, draw: int) -> list[Examples]:
+        """One entry for each array."""
         data = self.config.data
-        epoch //= data.epochs_per_draw
-        if self._epoch is None or self._epoch[0] != epoch:
-            parts = []
-            for array in range(data.num_arrays):
-                rng = np.random.default_rng([self.seed, 1, epoch, array])
-                low, high = np.log(data.typed_per_mb)
-                density = float(np.exp(rng.uniform(low, high)))
-                is_short = array >= data.num_arrays - data.short_arrays
-                num_sites = draw_length(*_SHORT_SITES, rng) if is_short else None
-                group = self._draw_group(rng)
-                parts.append(self._leave_out(group, density, rng, num_sites=num_sites))
-            self._epoch = (epoch, parts)
-        return self._epoch[1]
+        low, high = np.log(data.typed_per_mb)
+        parts = []
+        for array in range(data.num_arrays):
+            rng = np.random.default_rng([self.seed, 1, draw, array])
+            density = float(np.exp(rng.uniform(low, high)))
+            is_short = array >= data.num_arrays - data.short_arrays
+            num_sites = draw_length(*_SHORT_SITES, rng) if is_short else None
+            group = self._draw_group(rng)
+            parts.append(self._leave_out(group, density, rng, num_sites=num_sites))
+        return parts
 
     def validation(self) -> list[Examples]:
         """Held-out haplotypes, imputed with a few fixed arrays over the range of densities."""
@@ -170,17 +241,16 @@ class EvidenceBatches:
     def train_batches(self, epoch: int, first_step: int = 0) -> Iterator[dict[str, Tensor]]:
         """The epoch's batches from ``first_step`` on, in an order that the seed fixes."""
         parts = self.examples(epoch)
-        which = np.concatenate([np.full(len(p.sequences), i) for i, p in enumerate(parts)])
-        row = np.concatenate([np.arange(len(p.sequences)) for p in parts])
-        order = np.random.default_rng([self.seed, 3, epoch]).permutation(len(row))
-        yield from self._batches(parts, which[order], row[order], first_step)
+        if self._joined is None:
+            self._joined = _Joined(parts)
+        joined = self._joined
+        order = np.random.default_rng([self.seed, 3, epoch]).permutation(len(joined.sequences))
+        yield from self._batches(joined, order, first_step)
 
     def validation_batches(self) -> Iterator[dict[str, Tensor]]:
         """All held-out pairs in doubt."""
-        parts = self.validation()
-        which = np.concatenate([np.full(len(p.sequences), i) for i, p in enumerate(parts)])
-        row = np.concatenate([np.arange(len(p.sequences)) for p in parts])
-        yield from self._batches(parts, which, row, 0)
+        joined = _Joined(self.validation())
+        yield from self._batches(joined, np.arange(len(joined.sequences)), 0)
 
     def validation_rest(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Held-out pairs that the network leaves as they are: P(minor), label, MAF."""
@@ -189,44 +259,12 @@ class EvidenceBatches:
                 yield part.rest
 
     def _batches(
-        self, parts: list[Examples], which: np.ndarray, row: np.ndarray, first_step: int
+        self, joined: _Joined, order: np.ndarray, first_step: int
     ) -> Iterator[dict[str, Tensor]]:
         """Sequences in order, two to a row of the batch."""
         size = 2 * self.config.train.batch_size
-        for start in range(first_step * size, len(row), size):
-            chosen = list(zip(which[start : start + size], row[start : start + size], strict=True))
-            length = max(parts[i].sequences.shape[1] for i, _ in chosen)
-            num_features = parts[0].evidence.shape[1]
-            half = -(-len(chosen) // 2)
-            batch: dict[str, Tensor] = {}
-            for h, members in (("h1", chosen[:half]), ("h2", chosen[half:])):
-                evidence = np.zeros((half, length, num_features), np.float32)
-                pos = np.zeros((half, length), np.float32)
-                af = np.full((half, length), 0.5, np.float32)
-                label = np.full((half, length), -1, np.int64)
-                tokens = None
-                if parts[0].tokens is not None:
-                    tokens = np.zeros((half, length, *parts[0].tokens.shape[1:]), np.int16)
-                for i, (part_index, r) in enumerate(members):
-                    part = parts[part_index]
-                    at = part.sequences[r]
-                    at = at[at >= 0]
-                    evidence[i, : len(at)] = part.evidence[at]
-                    pos[i, : len(at)] = part.position_cm[at]
-                    af[i, : len(at)] = part.maf[at]
-                    label[i, : len(at)] = part.label[at]
-                    if tokens is not None and part.tokens is not None:
-                        tokens[i, : len(at)] = part.tokens[at]
-                batch[f"evidence_{h}"] = torch.from_numpy(evidence)
-                if tokens is not None:
-                    batch[f"tokens_{h}"] = torch.from_numpy(tokens)
-                batch[f"ls_logit_{h}"] = torch.from_numpy(evidence[..., 0].copy())
-                batch[f"pos_{h}"] = torch.from_numpy(pos)
-                batch[f"af_{h}"] = torch.from_numpy(af)
-                batch[f"label_{h}"] = torch.from_numpy(label)
-                batch[f"pad_{h}"] = torch.from_numpy(label < 0)
-                batch[f"mask_{h}"] = torch.from_numpy(label >= 0)
-            yield batch
+        for start in range(first_step * size, len(order), size):
+            yield joined.batch(order[start : start + size])
 
     def _leave_out(
         self,
@@ -337,10 +375,11 @@ class PooledEvidenceBatches(EvidenceBatches):
         self.parts = tuple(parts)
         self.config = parts[0].config
         self.seed = parts[0].seed
+        self._drawn = self._joined = None
 
-    def examples(self, epoch: int) -> list[Examples]:
-        """The epoch's left-out haplotypes of all panels."""
-        return [examples for part in self.parts for examples in part.examples(epoch)]
+    def _draw(self, draw: int) -> list[Examples]:
+        """Those of all panels."""
+        return [examples for part in self.parts for examples in part._draw(draw)]
 
     def validation(self) -> list[Examples]:
         """Held-out haplotypes of all panels."""

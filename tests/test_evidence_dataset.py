@@ -267,7 +267,7 @@ def test_standardisation_is_of_the_first_epoch(data):
 def test_an_odd_sequence_makes_no_nan(panel, preset):
     data = make(panel, preset=preset, overrides=["data.num_arrays=1", "train.batch_size=1"])
     parts = data.examples(0)
-    batch = next(data._batches(parts, np.zeros(1, int), np.zeros(1, int), 0))
+    batch = evidence_dataset._Joined(parts).batch(np.zeros(1, int))
     assert batch["pad_h2"].all()
     assert not batch["pad_h1"].all()
     model = build(data.config.model)
@@ -421,10 +421,9 @@ def test_the_copying_and_the_quality_are_those_of_imputation(panel, data):
 def test_several_panels_are_pooled(panel, data):
     other = make(panel, seed=2)
     pooled = PooledEvidenceBatches([data, other])
-    for which in ("examples", "validation"):
-        arguments = (0,) if which == "examples" else ()
-        parts = [*getattr(data, which)(*arguments), *getattr(other, which)(*arguments)]
-        assert all(a is b for a, b in zip(getattr(pooled, which)(*arguments), parts, strict=True))
+    assert content(pooled, 0) == content(data, 0) + content(other, 0)
+    parts = [*data.validation(), *other.validation()]
+    assert all(a is b for a, b in zip(pooled.validation(), parts, strict=True))
     labels = [
         batch[f"label_{h}"][batch[f"mask_{h}"]]
         for batch in pooled.train_batches(0)
