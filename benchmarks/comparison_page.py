@@ -222,7 +222,8 @@ def write_page(results: dict, path: Path) -> None:
     reference = reference_of(results)
     versions = results["versions"]
     tools = [row["tool"] for row in results["data"][0]["densities"][0]["runs"]]
-    names = [f"{name} {versions.get(name, '')}".strip() for name in dict.fromkeys(tools)]
+    # A tool in another way of use has no version of its own.
+    names = [f"{name} {versions[name]}" for name in dict.fromkeys(tools) if name in versions]
     repeats = results["repeats"]
     parts = [
         _HEAD.format(
