@@ -43,7 +43,7 @@ class Examples:
     Attributes
     ----------
     evidence, label, maf, position_cm, haplotype
-        Of the P pairs in doubt: shapes (P, F) float32; (P,) int8, 1 = minor allele; (P,) float32;
+        Of the P pairs in doubt: shapes (P, F) float; (P,) int8, 1 = minor allele; (P,) float32;
         (P,) float32; (P,) int64, ascending.
     tokens
         Shape (P, S, C), int16, of the same pairs; None where the network reads no states.
@@ -67,12 +67,13 @@ class Examples:
 class _Joined:
     """Some arrays' examples in one piece, from which batches are taken by one look-up each.
 
-    The examples' own numbers become views of it, so that nothing is held twice.
+    The examples' own numbers become views of it, so that nothing is held twice. The evidence is
+    kept in float16: its numbers are logarithms and shares, of which training needs three digits.
     """
 
     def __init__(self, parts: list[Examples]) -> None:
         edges = np.cumsum([0, *(len(part.label) for part in parts)])
-        self.evidence: np.ndarray = _join(parts, "evidence", edges)
+        self.evidence: np.ndarray = _join(parts, "evidence", edges, np.float16)
         self.label: np.ndarray = _join(parts, "label", edges)
         self.maf: np.ndarray = _join(parts, "maf", edges)
         self.position_cm: np.ndarray = _join(parts, "position_cm", edges)
@@ -104,7 +105,7 @@ class _Joined:
             return out
 
         found = {
-            "evidence": numbers(self.evidence, 0),
+            "evidence": numbers(self.evidence, 0).astype(np.float32),
             "pos": numbers(self.position_cm, 0),
             "af": numbers(self.maf, 0.5),
             "label": numbers(self.label, -1).astype(np.int64),
@@ -121,10 +122,14 @@ class _Joined:
         }
 
 
-def _join(parts: list[Examples], name: str, edges: np.ndarray) -> np.ndarray:
-    """One number of all parts in one piece, of which theirs become views."""
-    whole = np.concatenate([getattr(part, name) for part in parts])
+def _join(
+    parts: list[Examples], name: str, edges: np.ndarray, dtype: type | None = None
+) -> np.ndarray:
+    """One number of all parts in one piece, of which theirs become views, one after another."""
+    first = getattr(parts[0], name)
+    whole = np.empty((int(edges[-1]), *first.shape[1:]), dtype or first.dtype)
     for part, start, stop in zip(parts, edges[:-1], edges[1:], strict=True):
+        whole[start:stop] = getattr(part, name)
         setattr(part, name, whole[start:stop])
     return whole
 
@@ -170,6 +175,7 @@ class EvidenceBatches:
         self._masks = MaskMixture(config.mask)
         self._drawn: tuple[int, list[Examples]] | None = None
         self._joined: _Joined | None = None
+        self._joined_validation: _Joined | None = None
         self._validation: list[Examples] | None = None
 
     def _draw_group(self, rng: np.random.Generator) -> np.ndarray:
@@ -189,13 +195,13 @@ class EvidenceBatches:
         Those of each number of a token, (C,), (C,), follow where there are tokens.
         """
         parts = self.examples(0)
-        moments = _moments(np.concatenate([part.evidence for part in parts]))
+        moments = _moments([part.evidence for part in parts])
         tokens = [part.tokens[::_MOMENTS_OF] for part in parts if part.tokens is not None]
         if tokens:
             x = np.concatenate(tokens)  # (P, S, C)
             x = (x[x[..., 0] > 0] * TOKEN_UNIT).astype(np.float32)
             x[:, 0] = 0  # that a token is there is no number to standardise
-            moments += _moments(x)
+            moments += _moments([x])
         return moments
 
     def num_train_batches(self, epoch: int = 0) -> int:
@@ -249,7 +255,9 @@ class EvidenceBatches:
 
     def validation_batches(self) -> Iterator[dict[str, Tensor]]:
         """All held-out pairs in doubt."""
-        joined = _Joined(self.validation())
+        if self._joined_validation is None:
+            self._joined_validation = _Joined(self.validation())
+        joined = self._joined_validation
         yield from self._batches(joined, np.arange(len(joined.sequences)), 0)
 
     def validation_rest(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -353,11 +361,17 @@ class EvidenceBatches:
         return window, np.flatnonzero(stays)
 
 
-def _moments(x: np.ndarray) -> tuple[Tensor, ...]:
-    """Mean and standard deviation of each column; 0 and 1 where there are no rows."""
-    if len(x) == 0:
-        return torch.zeros(x.shape[1]), torch.ones(x.shape[1])
-    return torch.from_numpy(x.mean(0)), torch.from_numpy(x.std(0))
+def _moments(parts: list[np.ndarray]) -> tuple[Tensor, ...]:
+    """Mean and standard deviation of each column of all rows; 0 and 1 where there are none."""
+    num, width = sum(map(len, parts)), parts[0].shape[1]
+    if num == 0:
+        return torch.zeros(width), torch.ones(width)
+    mean, square = np.zeros(width), np.zeros(width)
+    for part in parts:
+        mean += part.sum(axis=0, dtype=np.float64) / num
+        square += np.square(part, dtype=np.float64).sum(axis=0) / num
+    deviation = np.sqrt(np.maximum(square - mean**2, 0))
+    return torch.from_numpy(mean.astype(np.float32)), torch.from_numpy(deviation.astype(np.float32))
 
 
 class PooledEvidenceBatches(EvidenceBatches):
@@ -375,7 +389,7 @@ class PooledEvidenceBatches(EvidenceBatches):
         self.parts = tuple(parts)
         self.config = parts[0].config
         self.seed = parts[0].seed
-        self._drawn = self._joined = None
+        self._drawn = self._joined = self._joined_validation = None
 
     def _draw(self, draw: int) -> list[Examples]:
         """Those of all panels."""
