@@ -66,6 +66,7 @@ def train(
     progress: Progress | None = None,
     report_line: Callable[[str], None] | None = None,
     report_epoch: EpochReport | None = None,
+    calibrate: bool = True,
     command: str = "",
 ) -> TrainResult:
     """Train a model on one panel, or a copying model on several, and write its folder.
@@ -93,6 +94,8 @@ def train(
     progress, report_line, report_epoch
         Called as ``progress(stage, done, total)``; with a line for each epoch; and with an epoch's
         figures, as ``report_epoch(row, epochs, improved)``, where the row is that of metrics.csv.
+    calibrate
+        Calibrate a copying model's DR2 by its validation samples when it is trained.
     command
         Recorded in provenance.json.
 
@@ -249,7 +252,7 @@ def train(
                 save_state()
             if accelerator.is_main_process:
                 state.save_last(out, plain, config)
-                if is_copying(config):
+                if is_copying(config) and calibrate:
                     _calibrate(out, panels, config, init, str(accelerator.device), threads, tick)
         finally:
             for tracker in trackers:
