@@ -21,7 +21,7 @@ from ragimpute.copying import CopyingParameters
 from ragimpute.errors import InputError
 from ragimpute.model_folder import WEIGHTS, ModelFolder
 from ragimpute.outputs import replacing
-from ragimpute.site_quality import QUALITY_FEATURES, SiteQuality
+from ragimpute.site_quality import SITE_FEATURES, SiteQuality
 
 FORMAT_VERSION = "1"
 # What a user calls each part of what a file was made for.
@@ -147,7 +147,7 @@ class ArrayFit:
 
     def quality(self, sites: tuple[int, int], num_typed: int) -> SiteQuality | None:
         """The quality of a window's sites, if it is known; ``num_typed`` are typed."""
-        shape = (sites[1] - sites[0], len(QUALITY_FEATURES))
+        shape = (sites[1] - sites[0], len(SITE_FEATURES))
         mismatch = self._get(sites, "mismatch_prob", (num_typed,))
         features = self._get(sites, "features", shape)
         if mismatch is None or features is None:

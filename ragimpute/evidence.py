@@ -26,7 +26,7 @@ from ragimpute.evidence_slots import evidence_haplotype
 from ragimpute.evidence_tokens import MAX_TOKENS, TOKEN_FEATURES
 from ragimpute.evidence_walks import evidence_lanes, measuring_scratch, nothing_copied
 from ragimpute.lanes import LANES
-from ragimpute.site_quality import QUALITY_FEATURES
+from ragimpute.site_quality import SITE_FEATURES
 from ragimpute.slots_kernel import states_scratch
 
 DOUBT = 0.01
@@ -75,7 +75,7 @@ COPYING_FEATURES = (
     "other_sites_right",
 )
 #: What a network reads: the above, and what the panel's own samples say of the site.
-FEATURES = COPYING_FEATURES + QUALITY_FEATURES
+FEATURES = COPYING_FEATURES + SITE_FEATURES
 NUM_FEATURES = len(FEATURES)
 
 
@@ -150,7 +150,7 @@ def collect_evidence(
     pairs
         Shape (pairs, 2), int64: column of ``alleles`` and core site, sorted.
     quality
-        Shape (M, len(QUALITY_FEATURES)), float32, of the window's sites, as
+        Shape (M, len(SITE_FEATURES)), float32, of the window's sites, as
         :func:`ragimpute.site_quality.measure_sites` gives them.
     own
         For target haplotype i, the panel haplotypes of its own sample, which a left-out haplotype

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ragimpute.allele_sharing import SHARING_FEATURES, allele_sharing
 from ragimpute.copying import CopyingParameters, Window, copy_haplotypes
 from ragimpute.kernels import kernel
 from ragimpute.leave_one_out import leave_one_out
@@ -24,7 +25,8 @@ from ragimpute.signatures import draw_samples
 if TYPE_CHECKING:
     from ragimpute.retrieval import Retriever
 
-#: Meaning of each number of an untyped site; all are about the minor allele's dosage of a sample.
+#: Meaning of what left-out samples say of an untyped site, all of it about the minor allele's
+#: dosage of a sample.
 QUALITY_FEATURES = (
     "quality_r2",  # squared correlation of imputed and true dosage, shrunk where alleles are few
     "quality_slope",  # slope of the true on the imputed dosage, shrunk to 1, in [0, 3]
@@ -32,6 +34,8 @@ QUALITY_FEATURES = (
     "quality_error",  # ln of squared error over the variance of the true dosage
     "quality_alleles",  # ln(1 + minor alleles of the left-out samples)
 )
+#: What the panel says of a site: that, and how its carriers share their haplotypes.
+SITE_FEATURES = QUALITY_FEATURES + SHARING_FEATURES
 # Samples that are left out; more make rare sites' figures steadier, and take longer. In panels
 # that are too large to be copied whole they would take as long as hundreds of targets: with 20,000
 # haplotypes, dosages are as good with 24 as with 100.
@@ -58,7 +62,7 @@ class SiteQuality:
         Shape (T,), float32, in (0, 0.5): probability that an allele observed at a typed site
         differs from the copied one.
     features
-        Shape (M, len(QUALITY_FEATURES)), float32, finite: see :data:`QUALITY_FEATURES`.
+        Shape (M, len(SITE_FEATURES)), float32, finite: see :data:`SITE_FEATURES`.
     """
 
     mismatch_prob: np.ndarray
@@ -121,7 +125,8 @@ def measure_sites(
         hits.append(np.where(observed == 1, without, 1 - without))
         sums.add(prob, alleles, edges[:-1] - edges[0])
     hit = np.concatenate(hits, axis=1) if hits else np.ones((len(window.typed_index), 0))
-    return SiteQuality(fit_mismatch(hit, parameters.mismatch_prob), sums.features())
+    features = np.concatenate([sums.features(), allele_sharing(window, threads=threads)], axis=1)
+    return SiteQuality(fit_mismatch(hit, parameters.mismatch_prob), features)
 
 
 def states_without_own(

@@ -16,7 +16,7 @@ from ragimpute.errors import InputError
 from ragimpute.impute import impute
 from ragimpute.impute_target import TargetOptions
 from ragimpute.model_folder import open_folder
-from ragimpute.site_quality import QUALITY_FEATURES, SiteQuality
+from ragimpute.site_quality import SITE_FEATURES, SiteQuality
 from ragimpute.sites import Region
 
 TARGET = example.path("target.vcf.gz")
@@ -27,7 +27,7 @@ def quality_of(num_sites, num_typed, seed=0):
     rng = np.random.default_rng(seed)
     return SiteQuality(
         rng.uniform(1e-4, 0.3, num_typed).astype(np.float32),
-        rng.normal(size=(num_sites, len(QUALITY_FEATURES))).astype(np.float32),
+        rng.normal(size=(num_sites, len(SITE_FEATURES))).astype(np.float32),
     )
 
 

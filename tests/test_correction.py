@@ -17,7 +17,7 @@ from ragimpute.evidence import NUM_FEATURES, empty_tokens
 from ragimpute.evidence_tokens import TOKEN_FEATURES
 from ragimpute.model.bert_rag import build
 from ragimpute.pair_network import PairNetwork
-from ragimpute.site_quality import QUALITY_FEATURES
+from ragimpute.site_quality import SITE_FEATURES
 
 
 def model_of(name="default", seed=1, *, last=0.3, overrides=()):
@@ -223,7 +223,7 @@ def test_states_are_read_where_the_network_asks_for_them():
     window, pairs, _, _ = case(12)
     alleles = np.zeros((3, 5), np.int8)
     states = all_states(24)
-    quality = np.random.default_rng(1).normal(size=(40, len(QUALITY_FEATURES)))
+    quality = np.random.default_rng(1).normal(size=(40, len(SITE_FEATURES)))
     options = {"states": lambda i: states, "quality": quality.astype(np.float32)}
     parameters = CopyingParameters(5, 3e-3)
     evidence, tokens = read_pairs(
@@ -234,6 +234,4 @@ def test_states_are_read_where_the_network_asks_for_them():
     alone, nothing = read_pairs(network_of(), window, alleles, parameters, pairs, **options)
     assert nothing is None
     np.testing.assert_array_equal(alone, evidence)
-    np.testing.assert_array_equal(
-        alone[:, -len(QUALITY_FEATURES) :], options["quality"][pairs[:, 1]]
-    )
+    np.testing.assert_array_equal(alone[:, -len(SITE_FEATURES) :], options["quality"][pairs[:, 1]])

@@ -17,14 +17,14 @@ from ragimpute.evidence import (
     pairs_in_doubt,
 )
 from ragimpute.evidence_kernel import MOST_ROOM_CM
-from ragimpute.site_quality import QUALITY_FEATURES
+from ragimpute.site_quality import SITE_FEATURES
 
 PARAMETERS = CopyingParameters(5, 3e-3)
 
 
 def quality_of(num_sites):
     """Numbers that tell a site's quality from those of others, whatever they mean."""
-    columns = np.arange(len(QUALITY_FEATURES))
+    columns = np.arange(len(SITE_FEATURES))
     return (np.arange(num_sites)[:, None] + 1000 * columns).astype(np.float32)
 
 
@@ -128,7 +128,7 @@ def test_posterior_is_that_of_the_copying():
 
     found = collect(pairs)
     # Pairs count sites from the core's first, quality from the window's.
-    first = FEATURES.index(QUALITY_FEATURES[0])
+    first = FEATURES.index(SITE_FEATURES[0])
     np.testing.assert_array_equal(found[:, first], 30 + pairs[:, 1])
     np.testing.assert_allclose(found[:, 0], np.log(minor / (1 - minor)), atol=1e-3)
     # Threads and the choice of pairs change nothing, bit for bit.

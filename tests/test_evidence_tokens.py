@@ -11,7 +11,7 @@ from test_copying import case, sliding_states, window_of
 from ragimpute.copying import CopyingParameters, all_states
 from ragimpute.evidence import collect_evidence, empty_tokens
 from ragimpute.evidence_tokens import TOKEN_FEATURES, TOKEN_UNIT
-from ragimpute.site_quality import QUALITY_FEATURES
+from ragimpute.site_quality import SITE_FEATURES
 
 PARAMETERS = CopyingParameters(5, 3e-3)
 S = 12
@@ -27,7 +27,7 @@ def collect(window, target, pairs, states, num_tokens=S, **more):
     """Evidence, and tokens as numbers."""
     tokens = empty_tokens(len(pairs), num_tokens)
     tokens[:] = -7  # whatever was there is overwritten
-    quality = np.zeros((window.num_sites, len(QUALITY_FEATURES)), np.float32)
+    quality = np.zeros((window.num_sites, len(SITE_FEATURES)), np.float32)
     found = collect_evidence(
         window, target, PARAMETERS, pairs,
         states=lambda i: states[i], quality=quality, tokens=tokens, **more,
@@ -111,7 +111,7 @@ def test_features_do_not_know_of_tokens():
     found, tokens = collect(window, target, pairs, states)
     plain = collect_evidence(
         window, target, PARAMETERS, pairs, states=lambda i: states[i],
-        quality=np.zeros((150, len(QUALITY_FEATURES)), np.float32),
+        quality=np.zeros((150, len(SITE_FEATURES)), np.float32),
     )  # fmt: skip
     np.testing.assert_array_equal(found, plain)
     two, again = collect(window, target, pairs, states, threads=2)
@@ -156,7 +156,7 @@ def test_room_that_does_not_fit():
     with pytest.raises(ValueError, match=f"tokens of 3 pairs cannot be those of {len(pairs)}"):
         collect_evidence(
             window, target, PARAMETERS, pairs, states=lambda i: all_states(20),
-            quality=np.zeros((60, len(QUALITY_FEATURES)), np.float32), tokens=empty_tokens(3, 4),
+            quality=np.zeros((60, len(SITE_FEATURES)), np.float32), tokens=empty_tokens(3, 4),
         )  # fmt: skip
     for num in (0, 3, 50):
         with pytest.raises(ValueError, match=f"{num} tokens"):

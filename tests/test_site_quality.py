@@ -10,12 +10,14 @@ from slow_copying import mosaic_panel
 from test_copying import window_of
 
 from ragimpute import example
+from ragimpute.allele_sharing import allele_sharing
 from ragimpute.copying import CopyingParameters, all_states, copy_haplotypes
 from ragimpute.panel import Panel
 from ragimpute.prepare import prepare
 from ragimpute.retrieval import Retriever
 from ragimpute.site_quality import (
     QUALITY_FEATURES,
+    SITE_FEATURES,
     fit_mismatch,
     measure_sites,
     states_without_own,
@@ -49,7 +51,7 @@ def test_equals_plain_sums_over_samples():
     common = untyped[(t.sum(axis=1) >= 8)[untyped]]
     assert len(common) > 50
     for u in common.tolist():
-        row = dict(zip(QUALITY_FEATURES, found[u].tolist(), strict=True))
+        row = dict(zip(SITE_FEATURES, found[u].tolist(), strict=True))
         assert row["quality_alleles"] == pytest.approx(np.log1p(t[u].sum()), abs=1e-5)
         # Shrunk by an allele's worth of data: near the plain figures, on the safe side.
         r2 = np.corrcoef(x[u], t[u])[0, 1] ** 2
@@ -76,9 +78,9 @@ def test_own_alleles_at_untyped_sites_tell_only_of_those():
         measure_sites(window_of(x, cm, typed_index), sample, PARAMETERS) for x in (alleles, changed)
     )
     np.testing.assert_array_equal(one.mismatch_prob, two.mismatch_prob)
-    np.testing.assert_array_equal(
-        np.delete(one.features, 7, axis=0), np.delete(two.features, 7, axis=0)
-    )
+    # Which carriers are compared is drawn by all alleles; what samples say comes before that.
+    said = [np.delete(x.features[:, : len(QUALITY_FEATURES)], 7, axis=0) for x in (one, two)]
+    np.testing.assert_array_equal(*said)
     assert (one.features[7] != two.features[7]).any()
 
 
@@ -219,3 +221,11 @@ def test_untyped_sites_full_of_errors_are_found(real):
     r2, excess = QUALITY_FEATURES.index("quality_r2"), QUALITY_FEATURES.index("quality_excess")
     assert (two[bad, r2] < one[bad, r2] - 0.05).mean() > 0.9
     assert two[bad, excess].mean() > one[bad, excess].mean() + 0.1
+
+
+def test_sharing_follows_the_quality_whatever_the_threads():
+    alleles, cm, typed_index, sample = mosaics(9)
+    window = window_of(alleles, cm, typed_index)
+    found = measure_sites(window, sample, PARAMETERS, threads=2).features
+    assert found.shape == (window.num_sites, len(SITE_FEATURES))
+    np.testing.assert_array_equal(found[:, len(QUALITY_FEATURES) :], allele_sharing(window))
