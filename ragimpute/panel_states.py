@@ -1,6 +1,6 @@
 """Which haplotypes of a panel its targets copy: all of a small one, the retrieved of a large one.
 
-FAISS is imported where a panel is large, and not else.
+What retrieves is imported where a panel is large, and not else.
 """
 
 from __future__ import annotations

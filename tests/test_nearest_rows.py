@@ -1,0 +1,85 @@
+"""The nearest haplotypes of windows: those that comparing every word of every row finds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from slow_copying import mosaic_panel
+
+from ragimpute.copying import pack_words
+from ragimpute.nearest_rows import AT_ONCE, NearestRows
+
+SCALES = ((64, 5), (128, 8), (256, 11), (512, 20))
+
+
+def ranges_of(num_words):
+    """Half-overlapping windows of each scale, as long as one is shorter than twice the panel."""
+    for num_typed, num_hits in SCALES:
+        length = num_typed // 32
+        if length >= 2 * num_words and length > 2:
+            return
+        step = max(1, length // 2)
+        for low in range(0, max(1, num_words - length + step), step):
+            yield low, min(low + length, num_words), num_hits
+
+
+def check(words, targets, names, found):
+    """No haplotype of a row that was not found is nearer than one of a row that was."""
+    first = 0
+    for low, high, num_hits in ranges_of(len(words)):
+        mismatches = np.bitwise_count(targets[:, low:high, None] ^ words[None, low:high]).sum(
+            axis=1
+        )
+        by_name = np.empty_like(mismatches)
+        by_name[:, names] = mismatches
+        for i in range(len(targets)):
+            hits = found[i, first : first + num_hits]
+            num = min(num_hits, words.shape[1])
+            assert (hits[num:] == -1).all()
+            assert len(set(hits[:num].tolist())) == num
+            expected = np.sort(mismatches[i])[:num]
+            np.testing.assert_array_equal(by_name[i, hits[:num]], expected)
+        first += num_hits
+    assert first == found.shape[1]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    num_haplotypes=st.integers(2, 300),
+    num_typed=st.integers(1, 1100),
+    num_targets=st.integers(1, AT_ONCE + 3),
+    founders=st.integers(1, 12),
+)
+def test_hits_are_the_nearest(seed, num_haplotypes, num_typed, num_targets, founders):
+    rng = np.random.default_rng(seed)
+    alleles = mosaic_panel(rng, num_typed, num_haplotypes + num_targets, num_founders=founders)
+    words = np.ascontiguousarray(pack_words(alleles)[0].T)
+    names = rng.permutation(num_haplotypes).astype(np.int32)
+    panel = np.ascontiguousarray(words[:, :num_haplotypes])
+    targets = np.ascontiguousarray(words[:, num_haplotypes:].T)
+    check(panel, targets, names, NearestRows(panel, names, SCALES).search(targets))
+
+
+@pytest.mark.parametrize("num_typed", [40, 500, 1500])
+def test_rows_without_likeness_are_counted_right(num_typed):
+    # As far from each other as can be: numbers of mismatches up to those of whole windows.
+    rng = np.random.default_rng(num_typed)
+    alleles = np.repeat(rng.integers(0, 2, (1, 60)), num_typed, axis=0).astype(np.int8)
+    words = np.ascontiguousarray(pack_words(alleles)[0].T)
+    targets = np.ascontiguousarray((~words[:, :3]).T)
+    names = np.arange(60, dtype=np.int32)
+    check(words, targets, names, NearestRows(words, names, SCALES).search(targets))
+
+
+def test_threads_and_company_change_nothing():
+    rng = np.random.default_rng(5)
+    words = np.ascontiguousarray(pack_words(mosaic_panel(rng, 700, 400, num_founders=9))[0].T)
+    names = rng.permutation(400).astype(np.int32)
+    targets = np.ascontiguousarray(words[:, 100:180].T) ^ np.uint32(64)
+    together = NearestRows(words, names, SCALES, threads=3).search(targets)
+    alone = NearestRows(words, names, SCALES)
+    np.testing.assert_array_equal(alone.search(targets[::-1])[::-1], together)
+    np.testing.assert_array_equal(alone.search(targets[41:42])[0], together[41])
