@@ -208,27 +208,27 @@ def search_windows(
         full = CANDIDATES_PER_HIT * most
         sizes[:] = 0
         bound = load_counts(limit, 0)
-        for i in range(num_rows):
-            near = below(load_counts(own, i), bound) & active
+        for r in range(num_rows):
+            near = below(load_counts(own, r), bound) & active
             while near != np.uint64(0):
                 lane = np.int64(trailing_zeros(near))
                 near &= near - np.uint64(1)
                 size = sizes[lane]
-                candidates[lane, size, 0] = i
-                candidates[lane, size, 1] = own[i, lane]
+                candidates[lane, size, 0] = r
+                candidates[lane, size, 1] = own[r, lane]
                 sizes[lane] = size + 1
                 if size + 1 == full:
                     limit[0, lane] = _drop_farther(candidates[lane], full, most, histogram)
                     sizes[lane] = most
                     bound = load_counts(limit, 0)
         first, number = window[FIRST_ROW] + window[NUMBER], window[NUMBER]
-        for lane in range(width):
-            farthest = min(np.int64(limit[0, lane]), longest)
-            size = _sort_nearest(candidates[lane], sizes[lane], most, farthest, histogram, rows)
+        for i in range(width):
+            farthest = min(np.int64(limit[0, i]), longest)
+            size = _sort_nearest(candidates[i], sizes[i], most, farthest, histogram, rows)
             _list_haplotypes(
-                queries, lane, window[LOW], window[HIGH], rows, size,
+                queries, i, window[LOW], window[HIGH], rows, size,
                 offsets[first : first + num_rows + 1], members[number],
-                out[lane, window[FIRST_HIT] : window[FIRST_HIT] + most],
+                out[i, window[FIRST_HIT] : window[FIRST_HIT] + most],
             )  # fmt: skip
 
 
