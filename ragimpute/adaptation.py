@@ -76,7 +76,7 @@ def adapt_network(
     parameters = replace(parameters, site_mismatch_prob=quality.mismatch_prob)
     alleles = haplotype_columns(window.haplotypes, left_out).T
     observed = np.ascontiguousarray(alleles[window.typed_index])
-    states = states_for(retriever, others.typed.num_haplotypes, observed)
+    states = states_for(retriever, others.typed.num_haplotypes, observed, threads=threads)
     prob = copy_haplotypes(others, observed, parameters, states=states, threads=threads)
     pairs = doubts(network, others, observed, prob)
     if len(pairs) < _MIN_PAIRS:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 
@@ -30,10 +30,12 @@ from ragimpute.lanes_kernel import copy_lanes
 from ragimpute.minor_alleles import MinorAlleles, pack_typed
 from ragimpute.panel import Haplotypes
 from ragimpute.signatures import signatures_of
-from ragimpute.slots_kernel import copy_slots, sites_scratch, states_scratch
+from ragimpute.slots_kernel import begin_walk, copy_slots, sites_scratch, states_scratch
 
 # Panels up to this size are copied whole: retrieval would cost more accuracy than it saves time.
 COPY_ALL_UP_TO = 5000
+# What a window works out that does not depend on its core.
+_OF_ALL_SITES = ("signature", "num_minor", "_flanks")
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,14 @@ class Window:
         typed_index = np.asarray(typed_index, np.int64)
         typed = TypedSites(pack_typed(haplotypes, typed_index), position_cm[typed_index])
         return cls(typed, typed_index, haplotypes, position_cm, core or (0, len(position_cm)))
+
+    def with_core(self, core: tuple[int, int]) -> Window:
+        """The same window, of whose sites others are imputed; what it has worked out is kept."""
+        if core == self.core:
+            return self
+        out = replace(self, core=core)
+        out.__dict__.update({k: v for k, v in self.__dict__.items() if k in _OF_ALL_SITES})
+        return out
 
     @property
     def num_sites(self) -> int:
@@ -377,11 +387,12 @@ def _copy_own_states(
                 shapes = [x.shape for x in lists]
                 here = np.stack(lists[: _run_length(shapes)])
                 last = first + len(here)
+                scratch = states_scratch(len(words), here.shape[2], len(here))
+                given = (words, here, target[first:last], observed[first:last], rho, err)
+                begin_walk(*given, scratch)
                 copy_slots(
-                    words, here, target[first:last], observed[first:last], rho, err, bounds, near,
-                    minor.arrays(), flip, states_scratch(len(words), here.shape[2], len(here)),
-                    sites_scratch(minor, here.shape[2]),
-                    out[first:last],
+                    *given, bounds, near, minor.arrays(), flip, 0, len(words), scratch,
+                    sites_scratch(minor, here.shape[2]), out[first:last],
                 )  # fmt: skip
                 if progress is not None:
                     progress(len(here))

@@ -15,9 +15,9 @@ from ragimpute.lanes_kernel import lanes_scratch
 _MAX_HIDDEN_SHARE = 0.125
 
 
-def block_edges(n: int, threads: int) -> list[int]:
-    """Ends of blocks of up to 16 of n targets, after a 0; as many blocks for each thread."""
-    num = -(-n // LANES)
+def block_edges(n: int, threads: int, at_once: int = LANES) -> list[int]:
+    """Ends of blocks of up to 16 (or so many) of n targets, after a 0; as many for each thread."""
+    num = -(-n // at_once)
     num = max(1, min(n, -(-num // threads) * threads))
     return [n * i // num for i in range(num + 1)]
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from threading import Lock
 
 import numpy as np
 
 from ragimpute.copying import CopyingParameters, Window
 from ragimpute.evidence import collect_evidence, empty_tokens, in_doubt
-from ragimpute.evidence_copying import copy_with_evidence
+from ragimpute.evidence_copying import Described, copy_with_evidence
 from ragimpute.pair_network import PairNetwork
+from ragimpute.panel_states import BlockStates
+from ragimpute.shared_times import SharedTimes
+
+# So much doubt that no pair has it.
+_SURE = 0.5
 
 
 def doubts(
@@ -96,40 +104,54 @@ def correct(
 
 
 def copy_and_correct(
-    network: PairNetwork,
+    network: PairNetwork | None,
     window: Window,
     alleles: np.ndarray,
     parameters: CopyingParameters,
     *,
-    states: Callable[[int], np.ndarray],
+    states: BlockStates,
     quality: np.ndarray,
-    lap: Callable[[str], None],
-) -> np.ndarray:
+    put: Callable[[int, int, np.ndarray], None],
+    times: SharedTimes,
+    threads: int = 1,
+    max_pairs: int = 1 << 24,
+) -> None:
     """Copy targets that are not in the panel, and let the network move what is in doubt.
 
     Parameters
     ----------
     network
-        Of a copying model.
-    window, alleles, parameters, states
-        See :func:`ragimpute.copying.copy_haplotypes`.
-    quality
-        See :func:`ragimpute.evidence.collect_evidence`.
-    lap
-        Told "copy" and "network" at the end of either stage.
-
-    Returns
-    -------
-    Shape (n, core sites), float32, P(ALT).
+        Of a copying model; None: what copying says stands.
+    window, alleles, parameters, states, quality, threads, max_pairs
+        See :func:`ragimpute.evidence_copying.copy_with_evidence`.
+    put
+        Given the first target and the first core site of a block, and its P(ALT), shape (b, m),
+        float32; from any of the threads, each target and site once.
+    times
+        Told of "copy", "network" and "dosages" (``put``).
     """
-    prob, described = copy_with_evidence(
-        window, alleles, parameters,
-        states=states, quality=quality, doubt=network.config.model.copying.doubt,
-        num_tokens=network.num_tokens, threads=network.threads,
+    # What sees several sites of a target must see the same of them whatever the memory.
+    all_sites = network is not None and not network.can_be_tuned
+    one_by_one = Lock() if network is not None and network.residual is not None else nullcontext()
+    if network is not None and not network.residual is not None:
+        network = replace(network, threads=1)
+
+    def take(parts: Iterator[Described]) -> None:
+        times.begin()
+        for part in parts:
+            times.lap("copy")
+            if network is not None:
+                first = window.core[0] + part.site
+                here = window.with_core((first, first + part.prob.shape[1]))
+                with one_by_one:
+                    correct(network, here, part.pairs, part.evidence, part.prob, tokens=part.tokens)
+                times.lap("network")
+            put(part.target, part.site, part.prob)
+            times.lap("dosages")
+
+    copy_with_evidence(
+        window, alleles, parameters, states=states, quality=quality, take=take, threads=threads,
+        doubt=_SURE if network is None else network.config.model.copying.doubt,
+        num_tokens=0 if network is None else network.num_tokens, max_pairs=max_pairs,
+        all_sites=all_sites,
     )  # fmt: skip
-    for some in described:
-        lap("copy")
-        correct(network, window, some.pairs, some.evidence, prob, tokens=some.tokens)
-        lap("network")
-    lap("copy")
-    return prob

@@ -176,10 +176,15 @@ def leave_samples_out(
     imputer = CopyingImputer(
         rest, typed, model, ne=None, err=None, seed=seed, threads=threads, device=device
     )
-    batches = imputer.impute(
-        start, stop, (start, stop), typed, np.ascontiguousarray(target), owner, batch=len(owner)
-    )
-    prob = np.concatenate([part for _, part in batches])  # (n, m)
+    prob = np.empty((len(owner), stop - start), np.float32)
+
+    def put(first: int, site: int, part: np.ndarray) -> None:
+        prob[first : first + part.shape[0], site : site + part.shape[1]] = part
+
+    imputer.impute(
+        start, stop, (start, stop), typed, np.ascontiguousarray(target), owner, batch=len(owner),
+        put=put,
+    )  # fmt: skip
     untyped = np.setdiff1d(np.arange(start, stop), typed) - start
     found: list[list[ScoredSites]] = [[] for _ in choices]
     for first in range(0, len(untyped), _ROWS):

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
-from itertools import groupby, pairwise
+from functools import cached_property
+from itertools import pairwise
+from queue import SimpleQueue
 
 import numpy as np
 
-from ragimpute.copying import CopyingParameters, Window, run_parts
+from ragimpute.copying import CopyingParameters, Window
 from ragimpute.copying_blocks import Block, SharedStates, block_edges
+from ragimpute.copying_parts import word_parts
 from ragimpute.evidence import (
     COPYING_FEATURES,
     Walks,
@@ -27,25 +29,38 @@ from ragimpute.evidence import (
 from ragimpute.evidence_slots import copy_and_describe
 from ragimpute.evidence_walks import evidence_lanes, measuring_scratch
 from ragimpute.lanes import LANES, rows_of_lanes
-from ragimpute.slots_kernel import sites_scratch, states_scratch
+from ragimpute.panel_states import BlockStates
+from ragimpute.slots_kernel import begin_walk, sites_scratch, states_scratch
+from ragimpute.threads import share
 
 # Pairs that are described before they are given away: their evidence then takes 30 MB. Where a
 # few targets have more, they are walked once more, one by one.
 _PAIRS_AT_ONCE = 1 << 18
+# Targets with states of their own that walk together, and how much memory their masses and states
+# may take. 16 at once take a quarter more time each than 64.
+_MOST_AT_ONCE = 64
+_STATE_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True)
 class Described:
-    """All pairs in doubt of some targets.
+    """What copying says of some targets at some sites, and all their pairs in doubt.
 
     Attributes
     ----------
+    target, site
+        The first of the targets, and the first of the core's sites.
+    prob
+        Shape (b, m), float32, in [0, 1]: P(ALT); good until the next is asked for.
     pairs
-        Shape (pairs, 2), int64: target haplotype and core site, sorted.
+        Shape (pairs, 2), int64: row and column of ``prob``, sorted.
     evidence, tokens
         Of the pairs, see :func:`ragimpute.evidence.collect_evidence`.
     """
 
+    target: int
+    site: int
+    prob: np.ndarray
     pairs: np.ndarray
     evidence: np.ndarray
     tokens: np.ndarray | None
@@ -56,78 +71,61 @@ def copy_with_evidence(
     alleles: np.ndarray,
     parameters: CopyingParameters,
     *,
-    states: Callable[[int], np.ndarray],
+    states: BlockStates,
     quality: np.ndarray,
     doubt: float,
+    take: Callable[[Iterator[Described]], None],
     num_tokens: int = 0,
     threads: int = 1,
-) -> tuple[np.ndarray, Iterator[Described]]:
+    max_pairs: int = 1 << 24,
+    all_sites: bool = False,
+) -> None:
     """Copy targets, and describe the pairs in doubt.
 
     Parameters
     ----------
-    window, alleles, parameters, states, threads
+    window, alleles, parameters
         As for :func:`ragimpute.copying.copy_haplotypes`; no target is in the panel.
+    states
+        The panel haplotypes that the targets may copy.
     quality
         As for :func:`ragimpute.evidence.collect_evidence`.
     doubt
-        See :func:`ragimpute.evidence.pairs_in_doubt`.
+        See :func:`ragimpute.evidence.pairs_in_doubt`; from 0.5 on no pair is in doubt.
+    take
+        Given what is said of a block of targets, some sites at a time, which it must exhaust. It is
+        called in each of the threads; no two calls are about the same target and site.
     num_tokens
         Tokens of each pair, see :func:`ragimpute.evidence.empty_tokens`; 0: none.
-
-    Returns
-    -------
-    What ``copy_haplotypes`` returns, but empty, and its pairs in doubt, some targets at a time: a
-    target's row is there as soon as its pairs are, and may then be changed. All are there when no
-    more pairs come.
+    threads
+        Targets are shared out over so many; what is said of them does not depend on it.
+    max_pairs
+        So many targets and sites, about, are held at once, by all threads together.
+    all_sites
+        Whether all sites of a target must come at once.
     """
     if window.typed.num_typed == 0:
         raise ValueError("a window without typed sites has nothing to copy by")
-    n, size = alleles.shape[1], window.core[1] - window.core[0]
-    shared = SharedStates.find(states, n, window.typed.num_haplotypes)
+    window.num_minor, window.signature, window.typed.rows  # noqa: B018  before threads ask
     walk: _Walk
-    if shared is None:
-        prob = out = np.empty((n, size), np.float32)
-        walk = _OwnStates(window, alleles, parameters, doubt, num_tokens, states, out, threads)
+    given = (window, alleles, parameters, doubt, num_tokens, states, threads)
+    if states.by_word:
+        walk = _OwnStates(*given, all_sites=all_sites, max_pairs=max_pairs)
     else:
-        out = np.empty((size, n), np.float32)
-        prob = out.T
-        walk = _Shared(window, alleles, parameters, doubt, num_tokens, shared, out, threads)
+        walk = _Shared(*given)
+    workers = max(1, min(threads, len(walk.blocks)))
+    rooms: SimpleQueue[_Room] = SimpleQueue()
+    for _ in range(workers):
+        rooms.put(_Room(walk, max(1, _PAIRS_AT_ONCE // workers)))
 
-    def described() -> Iterator[Described]:
-        rooms = [
-            _Room(walk, max(1, _PAIRS_AT_ONCE // threads))
-            for _ in range(min(threads, len(walk.blocks)))
-        ]
-        for begin in range(0, len(walk.blocks), len(rooms)):
-            blocks = walk.blocks[begin : begin + len(rooms)]
-            counts = [0] * len(blocks)
+    def run(block: range) -> None:
+        room = rooms.get()
+        try:
+            take(walk.described(block, room, quality))
+        finally:
+            rooms.put(room)
 
-            def run(part: range, blocks: list[range] = blocks, counts: list[int] = counts) -> None:
-                for i in part:
-                    counts[i] = walk.describe(blocks[i], rooms[i])
-
-            run_parts(run, len(blocks), threads)
-            for block, room, count in zip(blocks, rooms, counts, strict=False):
-                if count <= len(room.found):
-                    yield room.described(count, quality, window.core[0])
-                    continue
-                for i in block:
-                    mine = states(i)
-                    pairs = in_doubt(window, alleles[:, i : i + 1], prob[i : i + 1], doubt=doubt)
-                    tokens = empty_tokens(len(pairs), num_tokens) if num_tokens else None
-                    evidence = collect_evidence(
-                        window, alleles[:, i : i + 1], parameters, pairs,
-                        states=partial(_same, mine), quality=quality, tokens=tokens,
-                    )  # fmt: skip
-                    yield Described(pairs + np.array([i, 0]), evidence, tokens)
-
-    return prob, described()
-
-
-def _same(states: np.ndarray, target: int) -> np.ndarray:
-    """The states of any target."""
-    return states
+    share(run, walk.blocks, workers)
 
 
 class _Walk:
@@ -142,8 +140,10 @@ class _Walk:
         parameters: CopyingParameters,
         doubt: float,
         num_tokens: int,
+        states: BlockStates,
     ) -> None:
-        self.window, self.num_tokens = window, num_tokens
+        self.window, self.alleles, self.parameters = window, alleles, parameters
+        self.doubt, self.num_tokens, self.states = doubt, num_tokens, states
         self.work = Walks(window, alleles, parameters)
         self.bounds = window.bounds()
         self.limits = doubt_limits(doubt)
@@ -158,9 +158,42 @@ class _Walk:
         """Buffers of one thread."""
         raise NotImplementedError
 
-    def describe(self, block: range, room: _Room) -> int:
-        """Copy a block of targets; their pairs go where there is room; returns how many."""
+    def copied(self, block: range, room: _Room) -> Iterator[tuple[int, np.ndarray, int]]:
+        """Copy a block of targets; yields the first core site of a part, P(ALT), and its pairs.
+
+        The pairs go where there is room; how many there are is told.
+        """
         raise NotImplementedError
+
+    def described(self, block: range, room: _Room, quality: np.ndarray) -> Iterator[Described]:
+        """What is said of a block of targets, part by part."""
+        for site, prob, count in self.copied(block, room):
+            if count <= len(room.found):
+                pairs, evidence, tokens = room.first(count)
+                of_site = quality[pairs[:, 1] + self.window.core[0] + site]
+                yield Described(
+                    block.start, site, prob, pairs, np.concatenate([evidence, of_site], axis=1),
+                    tokens,
+                )  # fmt: skip
+                continue
+            for i, target in enumerate(block):
+                yield self._once_more(target, site, prob[i : i + 1], quality)
+
+    def _once_more(
+        self, target: int, site: int, prob: np.ndarray, quality: np.ndarray
+    ) -> Described:
+        """A target's part, by a second walk."""
+        start = self.window.core[0] + site
+        here = self.window.with_core((start, start + prob.shape[1]))
+        found, alleles = self.states.find(range(target, target + 1)), self.alleles[:, [target]]
+        mine = found[0] if self.states.by_word else found
+        pairs = in_doubt(here, alleles, prob, doubt=self.doubt)
+        tokens = empty_tokens(len(pairs), self.num_tokens) if self.num_tokens else None
+        evidence = collect_evidence(
+            here, alleles, self.parameters, pairs,
+            states=lambda i: mine, quality=quality, tokens=tokens,
+        )  # fmt: skip
+        return Described(target, site, prob, pairs, evidence, tokens)
 
 
 class _Room:
@@ -173,17 +206,23 @@ class _Room:
         self.pairs = np.empty((max(1, LANES * walk.most_sites), 4), np.int64)
         self.kept = rows_of_lanes(max(1, walk.most_sites), 4)
         self._walk = walk
+        self._prob = np.empty(0, np.float32)
 
     @cached_property
     def scratch(self) -> tuple:
         return self._walk.scratch()
 
-    def described(self, num: int, quality: np.ndarray, core: int) -> Described:
-        """The first ``num`` pairs, sorted; a copy."""
+    def prob(self, rows: int, columns: int) -> np.ndarray:
+        """Room for P(ALT), the same as before."""
+        if self._prob.size < rows * columns:
+            self._prob = np.empty(rows * columns, np.float32)
+        return self._prob[: rows * columns].reshape(rows, columns)
+
+    def first(self, num: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """The first ``num`` pairs, their evidence and tokens, sorted; copies."""
         order = np.lexsort((self.found[:num, 1], self.found[:num, 0]))
-        pairs = self.found[order]
-        evidence = np.concatenate([self.out[order], quality[pairs[:, 1] + core]], axis=1)
-        return Described(pairs, evidence, self.tokens[order] if self._walk.num_tokens else None)
+        tokens = self.tokens[order] if self._walk.num_tokens else None
+        return self.found[order], self.out[order], tokens
 
 
 class _Shared(_Walk):
@@ -196,12 +235,15 @@ class _Shared(_Walk):
         parameters: CopyingParameters,
         doubt: float,
         num_tokens: int,
-        shared: SharedStates,
-        out: np.ndarray,
+        states: BlockStates,
         threads: int,
     ) -> None:
-        super().__init__(window, alleles, parameters, doubt, num_tokens)
-        self._shared, self._out = shared, out
+        super().__init__(window, alleles, parameters, doubt, num_tokens, states)
+        n = alleles.shape[1]
+        everyone = states.find(range(n))
+        shared = SharedStates.find(lambda i: everyone, n, self.work.num_haplotypes)
+        assert shared is not None
+        self._shared = shared
         self._panel = shared.alleles(self.work.words, len(self.work.rho))
         self._slot_of = shared.slots(self.work.num_haplotypes)
         self._of_first: dict[int, Block] = {b.first: b for b in shared.blocks(alleles, threads)}
@@ -211,19 +253,21 @@ class _Shared(_Walk):
         masses, _ = self._shared.scratch(len(self.work.rho))
         return masses, measuring_scratch(len(self._shared.states), LANES)
 
-    def describe(self, block: range, room: _Room) -> int:
-        work, lanes = self.work, self._of_first[block.start]
+    def copied(self, block: range, room: _Room) -> Iterator[tuple[int, np.ndarray, int]]:
+        work, lanes, core = self.work, self._of_first[block.start], self.window.core
         targets = slice(block.start, block.stop)
+        out = room.prob(core[1] - core[0], len(block))
         copied = (
             lanes.is_hidden, self.bounds, self.window.typed_index, self.flip, self.limits,
-            self.window.core[0], lanes.first, lanes.width, room.kept, self._out,
+            core[0], 0, lanes.width, room.kept, out,
         )  # fmt: skip
-        return evidence_lanes(
+        count = evidence_lanes(
             self._panel, lanes.target, work.rho, work.err, lanes.num_states, lanes.hidden,
             self._shared.states[None], work.rows, work.target[targets], work.observed[targets],
             self.own(block), work.near, *work.cm, work.compact, work.num_minor, work.signature,
             self._slot_of, room.pairs, *room.scratch, room.out, room.tokens, copied, room.found,
         )  # fmt: skip
+        yield 0, out.T, count
 
 
 class _OwnStates(_Walk):
@@ -236,39 +280,50 @@ class _OwnStates(_Walk):
         parameters: CopyingParameters,
         doubt: float,
         num_tokens: int,
-        states: Callable[[int], np.ndarray],
-        out: np.ndarray,
+        states: BlockStates,
         threads: int,
+        *,
+        all_sites: bool,
+        max_pairs: int,
     ) -> None:
-        super().__init__(window, alleles, parameters, doubt, num_tokens)
-        self._states, self._out = states, out
-        self.blocks = []
-        for first, stop in pairwise(block_edges(alleles.shape[1], threads)):
-            # As many at once as have states of one shape.
-            for _, alike in groupby(range(first, stop), key=lambda i: states(i).shape):
-                here = list(alike)
-                self.blocks.append(range(here[0], here[-1] + 1))
+        super().__init__(window, alleles, parameters, doubt, num_tokens, states)
+        size = window.core[1] - window.core[0]
+        # Masses and states of a target, 4 bytes each.
+        fits = _STATE_BYTES // (8 * states.num_states * len(self.work.words) * threads)
+        if all_sites:
+            fits = min(fits, max_pairs // (max(1, size) * threads))
+        most = _MOST_AT_ONCE if threads == 1 else _MOST_AT_ONCE // 2
+        edges = block_edges(alleles.shape[1], threads, min(most, max(LANES, fits // LANES * LANES)))
+        self.blocks = [range(first, stop) for first, stop in pairwise(edges)]
+        at_once = max(len(block) for block in self.blocks)
+        max_sites = size if all_sites else max_pairs // (at_once * threads)
+        self._parts = word_parts(window.minor_alleles.edges, max(1, max_sites))
 
     def scratch(self) -> tuple:
         return ({},)
 
-    def describe(self, block: range, room: _Room) -> int:
+    def copied(self, block: range, room: _Room) -> Iterator[tuple[int, np.ndarray, int]]:
         work, minor = self.work, self.window.minor_alleles
-        here = np.stack([self._states(i) for i in block])
+        here = self.states.find(block)
         k = here.shape[2]
         kept = room.scratch[0]
-        if (len(block), k) not in kept:
+        if len(block) not in kept:
             kept.clear()
-            kept[len(block), k] = (
+            kept[len(block)] = (
                 states_scratch(len(work.words), k, len(block)), sites_scratch(minor, k),
                 measuring_scratch(k, len(block)), np.full(work.num_haplotypes, k, np.int32),
             )  # fmt: skip
-        masses, carried, measuring, slot_of = kept[len(block), k]
+        masses, carried, measuring, slot_of = kept[len(block)]
         targets = slice(block.start, block.stop)
-        return copy_and_describe(
-            work.words, here, work.target[targets], work.observed[targets], work.rho, work.err,
-            self.bounds, minor.arrays(), self.flip, carried, work.rows, self.own(block), work.near,
-            *work.cm, self.window.typed_index, work.compact, work.num_minor, work.signature,
-            slot_of, self.limits, block.start, room.pairs, masses, measuring, self._out[targets],
-            room.out, room.tokens, room.found,
-        )  # fmt: skip
+        given = (work.words, here, work.target[targets], work.observed[targets], work.rho, work.err)
+        begin_walk(*given, masses)
+        for low, high in self._parts:
+            first, stop = int(minor.edges[low]), int(minor.edges[high])
+            prob = room.prob(len(block), stop - first)
+            count = copy_and_describe(
+                *given, self.bounds, minor.arrays(), self.flip, carried, work.rows,
+                self.own(block), work.near, *work.cm, self.window.typed_index, work.compact,
+                work.num_minor, work.signature, slot_of, self.limits, low, high, room.pairs,
+                masses, measuring, prob, room.out, room.tokens, room.found,
+            )  # fmt: skip
+            yield first - self.window.core[0], prob, count

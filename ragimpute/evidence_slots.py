@@ -19,7 +19,13 @@ from ragimpute.copying_kernel import (
 from ragimpute.evidence_pairs import count_open
 from ragimpute.evidence_walks import INTERVAL, clear, end_of_group, find_pairs, measure
 from ragimpute.kernels import inlined, kernel
-from ragimpute.slots_kernel import before_typed, begin_walk, begin_word, carry_interval, step_back
+from ragimpute.slots_kernel import (
+    before_typed,
+    begin_word,
+    carry_interval,
+    nobody_carries,
+    step_back,
+)
 
 
 @inlined
@@ -102,22 +108,24 @@ def evidence_haplotype(
 @kernel
 def copy_and_describe(
     words, states, target, observed, rho, err, bounds, minor, flip, carried, rows, own, near,
-    typed_cm, position_cm, typed_index, compact, num_minor, signature, slot_of, limits, column,
+    typed_cm, position_cm, typed_index, compact, num_minor, signature, slot_of, limits, low, high,
     pairs, scratch, measuring, prob, out, tokens, found,
 ):  # fmt: skip
     """P(ALT) of n haplotypes as ``copy_slots`` gives it, and features of the pairs in doubt.
 
     Returns how many pairs there are; those for which there is no room in ``found`` are only
-    counted. ``pairs`` has room for those of an interval; ``found`` (n, 2) gets column and site.
+    counted. ``pairs`` has room for those of an interval; ``found`` (n, 2) gets row and column of
+    ``prob`` (n, sites).
     """
     _, row_of, sums, backward, totals, _ = scratch
     product, head, links, listed, masks = carried
     num_typed = rho.shape[0]
     n = states.shape[2]
     clear(measuring, num_typed)
-    begin_walk(words, states, target, observed, rho, err, bounds, flip, scratch, prob)
+    first_site = minor[0][low]
+    nobody_carries(first_site, flip, prob)
     num = 0
-    for w in range(words.shape[0] - 1, -1, -1):
+    for w in range(high - 1, low - 1, -1):
         first = w * WORD
         last = min(num_typed, first + WORD)
         for i in range(states.shape[0]):
@@ -137,14 +145,14 @@ def copy_and_describe(
                     f = row_of[j]
                     common = carry_interval(
                         bounds[t + 1], bounds[t + 2], w, common, f, b, sums[j], totals[i], n, near,
-                        minor, product, head, links, listed, masks, flip, bounds[0], prob[i],
+                        minor, product, head, links, listed, masks, flip, first_site, prob[i],
                     )  # fmt: skip
                     seen = t >= 0 and (observed[i, w] >> np.uint32(j)) & np.uint32(1)
-                    alt = prob[i, bounds[t + 1] - bounds[0] : bounds[t + 2] - bounds[0]]
+                    alt = prob[i, bounds[t + 1] - first_site : bounds[t + 2] - first_site]
                     stop = 0
                     if count_open(alt, limits[0], limits[1]) > 0:
                         stop = find_pairs(
-                            t, 0, column + i, bounds, bounds[0], prob[i],
+                            t, 0, i, bounds, first_site, prob[i],
                             typed_index[t] if seen else -1, limits, num, 0, pairs, found,
                         )  # fmt: skip
                     if stop and num + stop <= found.shape[0]:

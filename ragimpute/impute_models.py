@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,16 +13,18 @@ import numpy as np
 
 from ragimpute.adaptation import adapt_network
 from ragimpute.array_fit import ArrayFit
-from ragimpute.copying import CopyingParameters, Window, copy_haplotypes
+from ragimpute.copying import CopyingParameters, Window
 from ragimpute.correction import copy_and_correct
 from ragimpute.impute_summary import Stopwatch
+from ragimpute.lanes import LANES
 from ragimpute.likelihood import fit_parameters
 from ragimpute.memory import give_back
 from ragimpute.model_folder import ModelFolder, open_folder
 from ragimpute.pair_network import PairNetwork, needs_torch
 from ragimpute.panel import Panel
-from ragimpute.panel_states import is_copied_whole, retriever_for, states_by_batch
-from ragimpute.site_quality import SiteQuality, measure_sites
+from ragimpute.panel_states import block_states, is_copied_whole, retriever_for
+from ragimpute.shared_times import SharedTimes
+from ragimpute.site_quality import QUALITY_FEATURES, SiteQuality, measure_sites
 
 if TYPE_CHECKING:
     from ragimpute.checkpoint import LoadedModel
@@ -35,7 +38,6 @@ _LEAST_TYPED = 8
 _FIT_TYPED, _TUNE_TYPED = 512, 4096
 # Panel sites that the network is fitted to: they are all imputed in two hundred haplotypes at once.
 _TUNE_SITES = 1 << 16
-_STATE_BYTES = 64 * 2**20
 
 
 class Imputer(Protocol):
@@ -76,7 +78,8 @@ class Imputer(Protocol):
         sample: np.ndarray,
         *,
         batch: int,
-    ) -> Iterator[tuple[int, np.ndarray]]:
+        put: Callable[[int, int, np.ndarray], None],
+    ) -> None:
         """Impute the sites [core) from typed sites in [left, right), some haplotypes at a time.
 
         Parameters
@@ -90,11 +93,10 @@ class Imputer(Protocol):
         sample
             Shape (n,), int: the target sample of each column, ascending.
         batch
-            Most haplotypes at a time, >= 1; what they are given does not depend on it.
-
-        Yields
-        ------
-        The first column of a batch, and P(ALT), shape (b, core sites), float32.
+            About so many haplotypes at a time, >= 1; what they are given does not depend on it.
+        put
+            Given the first column and the first of the core's sites of a block, and its P(ALT),
+            shape (b, m), float32; perhaps from several threads at once. Each pair comes once.
         """
         ...
 
@@ -214,7 +216,8 @@ class CopyingImputer:
         sample: np.ndarray,
         *,
         batch: int,
-    ) -> Iterator[tuple[int, np.ndarray]]:
+        put: Callable[[int, int, np.ndarray], None],
+    ) -> None:
         """See :meth:`Imputer.impute`."""
         watch = Stopwatch(self.seconds)
         window = Window.build(
@@ -230,6 +233,7 @@ class CopyingImputer:
         parameters = fit.parameters
         retriever = retriever_for(window.typed.words, seed=self._seed, threads=self._threads)
         if retriever is not None:
+            give_back()
             watch.lap("retrieve")
         quality = fit.quality
         known = self._array_fit
@@ -247,27 +251,28 @@ class CopyingImputer:
         if self._err is None and quality is not None:
             parameters = replace(parameters, site_mismatch_prob=quality.mismatch_prob)
         self._last = parameters
-        step = max(1, batch)
-        if retriever is not None:
-            per_haplotype = 4 * retriever.num_slots * retriever.num_words
-            step = min(step, max(self._threads, _STATE_BYTES // per_haplotype))
-        for first, states in states_by_batch(retriever, self._panel.num_haplotypes, alleles, step):
-            part = alleles[:, first : first + step]
-            if retriever is not None:
-                watch.lap("retrieve")
-            enough = len(typed_index) >= _LEAST_TYPED
-            if fit.network is not None and quality is not None and enough:
-                prob = copy_and_correct(
-                    fit.network, window, part, parameters,
-                    states=states, quality=quality.features, lap=watch.lap,
-                )  # fmt: skip
-            else:
-                prob = copy_haplotypes(
-                    window, part, parameters, states=states, threads=self._threads
-                )
-                watch.lap("copy")
-            yield first, prob
-            watch.skip()
+        times = SharedTimes()
+        states = block_states(retriever, self._panel.num_haplotypes, alleles)
+
+        def find(block: range) -> np.ndarray:
+            found = states.find(block)
+            if states.by_word:
+                times.lap("retrieve")
+            return found
+
+        enough = len(typed_index) >= _LEAST_TYPED
+        # Where all copy the same states, each thread holds all sites of 16 targets.
+        threads = self._threads if states.by_word else min(self._threads, max(2, batch // LANES))
+        start = time.perf_counter()
+        copy_and_correct(
+            fit.network if quality is not None and enough else None, window, alleles, parameters,
+            states=replace(states, find=find),
+            quality=_no_quality(window) if quality is None else quality.features,
+            put=put, times=times, threads=threads,
+            max_pairs=batch * (core[1] - core[0]),
+        )  # fmt: skip
+        for stage, seconds in times.of(time.perf_counter() - start).items():
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
     def _fit_at(
         self,
@@ -375,6 +380,11 @@ def _to_tune(typed_index: np.ndarray) -> np.ndarray:
     """Those in the middle that the network is fitted to."""
     centre = _centre(typed_index, _TUNE_TYPED)
     return centre[np.abs(centre - centre[len(centre) // 2]) <= _TUNE_SITES // 2]
+
+
+def _no_quality(window: Window) -> np.ndarray:
+    """Features of sites that nobody measured, which nobody reads."""
+    return np.zeros((window.num_sites, len(QUALITY_FEATURES)), np.float32)
 
 
 def make_imputer(

@@ -216,31 +216,18 @@ class WindowRun:
             spool.put(column, af)
         if not seen.any():
             return None
-        parts = self.imputer.impute(
-            left, right, (start, stop), typed_index, columns.alleles[:, seen],
-            columns.sample[seen], batch=self._batch(right - left),
-        )  # fmt: skip
         where = np.flatnonzero(seen)
 
-        def put(at: int, prob: np.ndarray) -> None:
+        def put(at: int, site: int, prob: np.ndarray) -> None:
             place = where[at : at + len(prob)]
             cuts = np.flatnonzero(np.diff(place) > 1) + 1
             for run in np.split(np.arange(len(place)), cuts):
-                spool.put(int(place[run[0]]), prob[run[0] : run[-1] + 1])
+                spool.put(int(place[run[0]]), prob[run[0] : run[-1] + 1], site)
 
-        # With threads to spare, a batch is put away while the next is imputed.
-        with ThreadPoolExecutor(1) as pool:
-            before: Future[None] | None = None
-            for at, prob in parts:
-                self.watch.lap("impute")
-                if before is not None:
-                    before.result()
-                before = pool.submit(put, at, prob)
-                if self.threads == 1:
-                    before.result()
-                self.watch.lap("dosages")
-            if before is not None:
-                before.result()
+        self.imputer.impute(
+            left, right, (start, stop), typed_index, columns.alleles[:, seen],
+            columns.sample[seen], batch=self._batch(right - left), put=put,
+        )  # fmt: skip
         self.watch.lap("impute")
         return self.imputer.mismatch_probs(len(typed_index))
 

@@ -8,10 +8,8 @@ faster than to compare all words of all rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
@@ -36,9 +34,7 @@ from ragimpute.nearest_kernel import (
     search_buffers,
     search_windows,
 )
-
-_Item = TypeVar("_Item")
-_Made = TypeVar("_Made")
+from ragimpute.threads import share
 
 # Targets that are compared at once.
 AT_ONCE = COUNTS
@@ -69,14 +65,6 @@ class _Scale:
         return at if found else -1
 
 
-def share(make: Callable[[_Item], _Made], items: Iterable[_Item], threads: int) -> list[_Made]:
-    """Make something of each item, in as many threads as there may be."""
-    if threads == 1:
-        return [make(item) for item in items]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(make, items))
-
-
 class NearestRows:
     """Distinct rows of overlapping windows of typed sites, ready to be searched.
 
@@ -89,7 +77,7 @@ class NearestRows:
     scales
         (typed sites in a window, hits taken from it), each twice as many sites as before.
     threads
-        Windows and targets are shared out over so many; what is found does not depend on it.
+        Windows are shared out over so many; what is found does not depend on it.
 
     Attributes
     ----------
@@ -101,17 +89,19 @@ class NearestRows:
         self, words: np.ndarray, names: np.ndarray, scales: Sequence[tuple[int, int]], *,
         threads: int = 1,
     ) -> None:  # fmt: skip
-        self._threads = threads
         self._num_words = len(words)
         self._row_of = np.argsort(names).astype(np.int32)
+        lengths = [num_typed // WORD for num_typed, _ in scales]
+        lengths = [x for i, x in enumerate(lengths) if i == 0 or x < 2 * self._num_words]
+        self.ranges = [self._ranges(length) for length in lengths]
+        self.hits_of = [num_hits for _, num_hits in scales[: len(lengths)]]
+        self._members = np.empty((sum(map(len, self.ranges)), words.shape[1]), np.int32)
         built: list[_Scale] = []
-        for num_typed, _ in scales:
-            length = num_typed // WORD
-            if built and length >= 2 * self._num_words:
-                break
-            built.append(self._build_scale(words, names, length, built[-1] if built else None))
-        self.ranges = [scale.ranges for scale in built]
-        self.hits_of = [num_hits for _, num_hits in scales[: len(built)]]
+        for ranges in self.ranges:
+            shorter = built[-1] if built else None
+            at = sum(len(scale.ranges) for scale in built)
+            members = self._members[at : at + len(ranges)]
+            built.append(self._build_scale(words, names, ranges, members, shorter, threads))
         self.num_hits = sum(
             len(ranges) * hits for ranges, hits in zip(self.ranges, self.hits_of, strict=True)
         )
@@ -120,7 +110,6 @@ class NearestRows:
         self._halves = np.concatenate([rows.halves for scale in built for rows in scale.rows])
         self._words = np.concatenate([r.words.ravel() for scale in built for r in scale.rows])
         self._offsets = np.concatenate([rows.offsets for scale in built for rows in scale.rows])
-        self._members = np.concatenate([scale.members for scale in built])
 
     @property
     def first_hits(self) -> np.ndarray:
@@ -128,14 +117,25 @@ class NearestRows:
         sizes = [hits for r, hits in zip(self.ranges, self.hits_of, strict=True) for _ in r]
         return np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
 
-    def _build_scale(
-        self, words: np.ndarray, names: np.ndarray, length: int, shorter: _Scale | None
-    ) -> _Scale:
-        """Find the distinct rows of half-overlapping windows of ``length`` words."""
+    def _ranges(self, length: int) -> np.ndarray:
+        """Half-overlapping windows of ``length`` words, shape (windows, 2)."""
         step = max(1, length // 2)
         starts = np.arange(0, max(1, self._num_words - length + step), step)
-        ranges = np.stack([starts, np.minimum(starts + length, self._num_words)], axis=1)
-        members = np.empty((len(ranges), words.shape[1]), np.int32)
+        return np.stack([starts, np.minimum(starts + length, self._num_words)], axis=1)
+
+    def _build_scale(
+        self,
+        words: np.ndarray,
+        names: np.ndarray,
+        ranges: np.ndarray,
+        members: np.ndarray,
+        shorter: _Scale | None,
+        threads: int,
+    ) -> _Scale:
+        """Find the distinct rows of windows, and fill ``members`` (windows, H)."""
+        step = int(ranges[1, 0]) if len(ranges) > 1 else int(ranges[0, 1])
+        if shorter is not None:
+            step = int(shorter.ranges[0, 1])
 
         def build(i: int) -> _Rows:
             low, high = ranges[i].tolist()
@@ -158,7 +158,7 @@ class NearestRows:
             own = np.ascontiguousarray(words[first:high, chosen].T)
             return _Rows(parts, halves, own, offsets)
 
-        return _Scale(ranges, share(build, range(len(ranges)), self._threads), members)
+        return _Scale(ranges, share(build, range(len(ranges)), threads), members)
 
     def _numbers(
         self, words: np.ndarray, shorter: _Scale | None, low: int, high: int
@@ -211,7 +211,7 @@ class NearestRows:
         # Halves end before the window, or with it.
         return table[np.argsort(table[:, HIGH], kind="stable")], first
 
-    def search(self, target: np.ndarray) -> np.ndarray:
+    def search(self, target: np.ndarray, *, threads: int = 1) -> np.ndarray:
         """The nearest haplotypes in each window.
 
         Parameters
@@ -219,6 +219,8 @@ class NearestRows:
         target
             Shape (n, W), uint32: the targets' bits at the same words. ``AT_ONCE`` of them take as
             long as one.
+        threads
+            Targets are shared out over so many; what is found does not depend on it.
 
         Returns
         -------
@@ -238,5 +240,5 @@ class NearestRows:
                 hits[first : first + AT_ONCE],
             )  # fmt: skip
 
-        share(search, range(0, len(target), AT_ONCE), self._threads)
+        share(search, range(0, len(target), AT_ONCE), threads)
         return hits

@@ -5,15 +5,13 @@ What retrieves is imported where a panel is large, and not else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ragimpute.copying import COPY_ALL_UP_TO, all_states, pack_words
-
-# Of hits, which are looked up for many targets at once.
-_HITS_BYTES = 8 * 2**20
 
 if TYPE_CHECKING:
     from ragimpute.retrieval import Retriever
@@ -43,6 +41,7 @@ def states_for(
     alleles: np.ndarray,
     *,
     own: Sequence[np.ndarray] | None = None,
+    threads: int = 1,
 ) -> Callable[[int], np.ndarray]:
     """States of some target haplotypes, as :func:`ragimpute.copying.copy_haplotypes` asks for them.
 
@@ -54,6 +53,8 @@ def states_for(
         Shape (T, n), int8: the targets' typed alleles, negative where not observed.
     own
         For each target, the one or two haplotypes that it must not copy; None: there are none.
+    threads
+        See :meth:`ragimpute.retrieval.Retriever.states`.
 
     Returns
     -------
@@ -65,34 +66,44 @@ def states_for(
             return lambda i: everyone
         return lambda i: all_states(num_haplotypes, own[i])
     exclude = None if own is None else np.array([[*mine, -1][:2] for mine in own])
-    found = retriever.states(pack_words(alleles)[0], exclude)
+    found = retriever.states(pack_words(alleles)[0], exclude, threads=threads)
     return lambda i: found[i]
 
 
-def states_by_batch(
-    retriever: Retriever | None, num_haplotypes: int, alleles: np.ndarray, step: int
-) -> Iterator[tuple[int, Callable[[int], np.ndarray]]]:
-    """As :func:`states_for`, for ``step`` targets at a time.
+@dataclass(frozen=True)
+class BlockStates:
+    """States of targets that are not in the panel, some targets at a time.
+
+    Attributes
+    ----------
+    num_states
+        K.
+    by_word
+        Whether each word of typed sites has its own, and each target; else all copy the same.
+    find
+        States of a range of targets: shape (b, W, K), int32; or, if not ``by_word``, of all of
+        them: (1, K). It may be called from several threads.
+    """
+
+    num_states: int
+    by_word: bool
+    find: Callable[[range], np.ndarray]
+
+
+def block_states(
+    retriever: Retriever | None, num_haplotypes: int, alleles: np.ndarray
+) -> BlockStates:
+    """States of targets that are not in the panel.
 
     Parameters
     ----------
     retriever, num_haplotypes, alleles
-        As for :func:`states_for`; no target is in the panel.
-
-    Yields
-    ------
-    The first target of a batch, and the states of the batch's target i.
+        As for :func:`states_for`.
     """
-    n = alleles.shape[1]
     if retriever is None:
         everyone = all_states(num_haplotypes)
-        for first in range(0, n, step):
-            yield first, lambda i: everyone
-        return
+        return BlockStates(num_haplotypes, False, lambda block: everyone)
     words = pack_words(alleles)[0]
-    at_once = max(1, _HITS_BYTES // (retriever.hit_bytes * step)) * step
-    for start in range(0, n, at_once):
-        hits = retriever.search(words[start : start + at_once])
-        for first in range(0, len(hits), step):
-            found = retriever.states_of(hits[first : first + step])
-            yield start + first, lambda i, found=found: found[i]  # type: ignore[misc]
+    return BlockStates(
+        retriever.num_slots, True, lambda block: retriever.states(words[block.start : block.stop])
+    )

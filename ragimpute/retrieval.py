@@ -11,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from ragimpute.kernels import kernel
-from ragimpute.nearest_rows import NearestRows, share
+from ragimpute.nearest_rows import NearestRows
+from ragimpute.threads import share
 
 # (typed sites in a window, hits taken from it): DESIGN's best scheme on 4,508 haplotypes.
 SCALES = ((64, 15), (128, 25), (256, 35), (512, 50), (1024, 50))
@@ -31,7 +32,7 @@ class Retriever:
     seed
         Draws the background and the order of equally near haplotypes.
     threads
-        Windows and targets are shared out over so many; what is found does not depend on it.
+        Windows are shared out over so many; what is found does not depend on it.
     """
 
     def __init__(
@@ -43,7 +44,6 @@ class Retriever:
         seed: int = 1,
         threads: int = 1,
     ) -> None:
-        self._threads = threads
         self.num_words, self.num_haplotypes = words.shape
         rng = np.random.default_rng(seed)
         self.num_slots = min(num_slots, self.num_haplotypes)
@@ -53,46 +53,27 @@ class Retriever:
         self._shuffle = rng.permutation(self.num_haplotypes).astype(np.int32)
         self._nearest = NearestRows(words[:, self._shuffle], self._shuffle, SCALES, threads=threads)
 
-    @property
-    def hit_bytes(self) -> int:
-        """Size of what :meth:`search` finds for a target."""
-        return 4 * self._nearest.num_hits
-
-    def states(self, target: np.ndarray, exclude: np.ndarray | None = None) -> np.ndarray:
+    def states(
+        self, target: np.ndarray, exclude: np.ndarray | None = None, *, threads: int = 1
+    ) -> np.ndarray:
         """States of target haplotypes at every word.
 
         Parameters
         ----------
         target
-            Shape (n, W), uint32: the targets' ALT bits at the same words (unobserved: 0).
+            Shape (n, W), uint32: the targets' ALT bits at the same words (unobserved: 0). As many
+            as :data:`ragimpute.nearest_rows.AT_ONCE` take little longer than one.
         exclude
             Shape (n, e), int32: haplotypes that target i must not copy, padded with -1; or None.
+        threads
+            Targets are shared out over so many; what is found does not depend on it.
 
         Returns
         -------
         Shape (n, W, K), int32, haplotype ids, none twice in a word; a haplotype keeps its slot
         from word to word for as long as it is among them. K is the number of slots.
         """
-        return self.states_of(self.search(target), exclude)
-
-    def search(self, target: np.ndarray) -> np.ndarray:
-        """The nearest haplotypes in each window: what :meth:`states_of` makes states of.
-
-        More targets at a time take less time each: their states are 5 times as large as this.
-
-        Parameters
-        ----------
-        target
-            As for :meth:`states`.
-
-        Returns
-        -------
-        Shape (n, hits), int32, see :meth:`ragimpute.nearest_rows.NearestRows.search`.
-        """
-        return self._nearest.search(target)
-
-    def states_of(self, hits: np.ndarray, exclude: np.ndarray | None = None) -> np.ndarray:
-        """States at every word from the hits in each window; see :meth:`states`."""
+        hits = self._nearest.search(target, threads=threads)
         n = len(hits)
         ranges = self._nearest.ranges
         none = np.full((n, 1), -1, np.int32) if exclude is None else exclude.astype(np.int32)
@@ -119,7 +100,7 @@ class Retriever:
                 out[i],
             )
 
-        share(fill, range(n), self._threads)
+        share(fill, range(n), threads)
         return out
 
 

@@ -8,19 +8,22 @@ imputed dosage can be trusted, and by how much it is too bold.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ragimpute.allele_sharing import SHARING_FEATURES, allele_sharing
 from ragimpute.copying import CopyingParameters, Window, copy_haplotypes
+from ragimpute.copying_parts import copy_in_parts
 from ragimpute.kernels import kernel
 from ragimpute.leave_one_out import leave_one_out
 from ragimpute.panel_part import haplotype_columns
 from ragimpute.panel_states import states_for
 from ragimpute.signatures import draw_samples
+from ragimpute.threads import share
 
 if TYPE_CHECKING:
     from ragimpute.retrieval import Retriever
@@ -42,8 +45,13 @@ SITE_FEATURES = QUALITY_FEATURES + SHARING_FEATURES
 NUM_LEFT_OUT, NUM_LEFT_OUT_OF_LARGE = 100, 32
 # So many at once, or as many as these bytes of probabilities.
 _SAMPLES_AT_ONCE, _BYTES_AT_ONCE = 32, 40 * 2**20
+# So many walk together where each has states of its own.
+_SAMPLES_IN_PARTS = 16
 # So few that what is made of their probabilities stays in the cache.
 _SITES_AT_ONCE = 2048
+# Sums are whole numbers of this unit, so that their order does not matter.
+_UNIT = 2.0**-36
+_INVERSE = 1 / _UNIT
 # A site's own mismatches count against so many haplotypes that mismatch as all sites do.
 _PRIOR_HAPLOTYPES = 50
 _LEAST_MISMATCH, _MOST_MISMATCH = 1e-4, 0.3
@@ -106,27 +114,65 @@ def measure_sites(
     if num_samples is None:
         num_samples = NUM_LEFT_OUT if retriever is None else NUM_LEFT_OUT_OF_LARGE
     samples = draw_samples(window.signature, haplotype_sample, seed)
-    if window.core != (0, window.num_sites):  # else keep what it has worked out
-        window = replace(window, core=(0, window.num_sites))
+    window = window.with_core((0, window.num_sites))
     chosen = samples[: num_samples if len(samples) > 1 else 0]
     left_out = np.flatnonzero(np.isin(haplotype_sample, chosen)).astype(np.int32)
     starts = np.flatnonzero(np.diff(haplotype_sample[left_out], prepend=-1))
+    edges = np.append(starts, len(left_out))
+    if retriever is None:
+        step = int(np.clip(_BYTES_AT_ONCE // (8 * window.num_sites), 4, _SAMPLES_AT_ONCE))
+    else:
+        step = max(1, _SAMPLES_IN_PARTS // min(threads, 2))
+        # Worked out before threads ask for them.
+        window.minor_alleles, window.flank_switch_probs(parameters.switch_rate)
     sums = _Sums(window)
-    hits = []
-    step = int(np.clip(_BYTES_AT_ONCE // (8 * window.num_sites), 4, _SAMPLES_AT_ONCE))
-    for first in range(0, len(starts), step):
-        edges = np.append(starts, len(left_out))[first : first + step + 1]
-        here = left_out[edges[0] : edges[-1]]
-        alleles = haplotype_columns(window.haplotypes, here).T
+
+    def measure(first: int) -> np.ndarray:
+        here = edges[first : first + step + 1]
+        columns = left_out[here[0] : here[-1]]
+        alleles = haplotype_columns(window.haplotypes, columns).T
         observed = np.ascontiguousarray(alleles[window.typed_index])
-        states = states_without_own(window, haplotype_sample, here, observed, retriever)
-        prob = copy_haplotypes(window, observed, parameters, states=states, threads=threads).T
-        without = leave_one_out(prob[window.typed_index], observed, parameters.mismatch_prob)
-        hits.append(np.where(observed == 1, without, 1 - without))
-        sums.add(prob, alleles, edges[:-1] - edges[0])
-    hit = np.concatenate(hits, axis=1) if hits else np.ones((len(window.typed_index), 0))
+        hit = np.empty(observed.shape, np.float32)
+        for site, prob in _without_own(
+            window, haplotype_sample, columns, observed, parameters, retriever, threads
+        ):
+            low, high = np.searchsorted(window.typed_index, [site, site + len(prob)])
+            known = observed[low:high]
+            without = leave_one_out(
+                prob[window.typed_index[low:high] - site], known, parameters.mismatch_prob
+            )
+            hit[low:high] = np.where(known == 1, without, 1 - without)
+            sums.add(prob, alleles[site : site + len(prob)], here[:-1] - here[0], site)
+        return hit
+
+    # A panel that is copied whole shares its targets out over threads; else it is done here.
+    hits = share(measure, range(0, len(starts), step), threads if retriever is not None else 1)
+    hit = np.concatenate([np.ones((len(window.typed_index), 0), np.float32), *hits], axis=1)
     features = np.concatenate([sums.features(), allele_sharing(window, threads=threads)], axis=1)
     return SiteQuality(fit_mismatch(hit, parameters.mismatch_prob), features)
+
+
+def _without_own(
+    window: Window,
+    haplotype_sample: np.ndarray,
+    left_out: np.ndarray,
+    observed: np.ndarray,
+    parameters: CopyingParameters,
+    retriever: Retriever | None,
+    threads: int,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The first of some sites and P(ALT) there, (sites, n), of left-out haplotypes.
+
+    See :func:`states_without_own`.
+    """
+    states = states_without_own(window, haplotype_sample, left_out, observed, retriever)
+    if retriever is None:
+        yield 0, copy_haplotypes(window, observed, parameters, states=states, threads=threads).T
+        return
+    together = np.stack([states(i) for i in range(len(left_out))])
+    max_sites = max(1, _BYTES_AT_ONCE // (4 * len(left_out) * threads))
+    for site, prob in copy_in_parts(window, observed, parameters, together, max_sites=max_sites):
+        yield site, prob.T
 
 
 def states_without_own(
@@ -163,21 +209,37 @@ class _Sums:
         self._num_samples = 0
         self._num_haplotypes = 0
         # Imputed, true, their squares and product, and the variance that the posteriors claim.
-        self._sums = np.zeros((6, window.num_sites))
+        self._sums = np.zeros((6, window.num_sites), np.int64)
+        self._lock = Lock()
 
-    def add(self, prob: np.ndarray, alleles: np.ndarray, starts: np.ndarray) -> None:
-        """Add P(ALT) and alleles, both (M, n); samples begin at the columns ``starts``."""
+    def add(self, prob: np.ndarray, alleles: np.ndarray, starts: np.ndarray, site: int) -> None:
+        """Add P(ALT) and alleles at the sites from ``site`` on, both (m, n).
+
+        Samples begin at the columns ``starts``.
+        """
         edges = np.append(starts, prob.shape[1])
-        _add_samples(
-            prob.T, alleles.T, self._minor, edges, np.empty((3, _SITES_AT_ONCE)), self._sums
-        )
-        self._num_samples += len(starts)
-        self._num_haplotypes += prob.shape[1]
+        part = slice(site, site + len(prob))
+        with self._lock:
+            _add_samples(
+                prob.T, alleles.T, self._minor[part], edges, np.empty((3, _SITES_AT_ONCE)),
+                self._sums[:, part],
+            )  # fmt: skip
+            if site == 0:
+                self._num_samples += len(starts)
+                self._num_haplotypes += prob.shape[1]
 
     def features(self) -> np.ndarray:
         """Shape (M, len(QUALITY_FEATURES)), float32."""
+        out = np.empty((self._sums.shape[1], len(QUALITY_FEATURES)), np.float32)
+        for first in range(0, len(out), _SITES_AT_ONCE):
+            part = slice(first, first + _SITES_AT_ONCE)
+            out[part] = self._features_of(self._sums[:, part] * _UNIT)
+        return out
+
+    def _features_of(self, sums: np.ndarray) -> np.ndarray:
+        """Features of some sites, from the sums (6, m) there."""
         n = max(1, self._num_samples)
-        imputed, true, imputed_2, true_2, product, claimed = self._sums / n
+        imputed, true, imputed_2, true_2, product, claimed = sums / n
         var_imputed = np.maximum(imputed_2 - imputed**2, 0)
         var_true = np.maximum(true_2 - true**2, 0)
         covariance = product - imputed * true
@@ -192,7 +254,7 @@ class _Sums:
             np.log((error + little / 2) / (var_true + little)),
             np.log1p(true * n),
         )
-        return np.stack(columns, axis=1).astype(np.float32)
+        return np.stack(columns, axis=1)
 
 
 @kernel
@@ -216,12 +278,12 @@ def _add_samples(prob, alleles, minor, edges, sample, sums):
                     claimed[u] += p * (1.0 - p)
                     true[u] += (known[u] == 1) == of_minor[u]
             for u in range(stop - first):
-                here[0, u] += imputed[u]
-                here[1, u] += true[u]
-                here[2, u] += imputed[u] * imputed[u]
-                here[3, u] += true[u] * true[u]
-                here[4, u] += imputed[u] * true[u]
-                here[5, u] += claimed[u]
+                here[0, u] += np.int64(imputed[u] * _INVERSE)
+                here[1, u] += np.int64(true[u] * _INVERSE)
+                here[2, u] += np.int64(imputed[u] * imputed[u] * _INVERSE)
+                here[3, u] += np.int64(true[u] * true[u] * _INVERSE)
+                here[4, u] += np.int64(imputed[u] * true[u] * _INVERSE)
+                here[5, u] += np.int64(claimed[u] * _INVERSE)
 
 
 def fit_mismatch(hit: np.ndarray, mismatch_prob: float) -> np.ndarray:

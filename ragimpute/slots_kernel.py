@@ -207,16 +207,26 @@ def _put(p, u, flip, first_site, out):
     out[u - first_site] = np.float32(1.0) - p if flip[u] else p
 
 
-@inlined
-def begin_walk(words, states, target, observed, rho, err, bounds, flip, scratch, out):
-    """Walk n targets forward, and set what they begin to walk back with."""
+@kernel
+def begin_walk(words, states, target, observed, rho, err, scratch):
+    """Walk n targets forward, and set what they begin to walk back with.
+
+    ``states`` (n, 1 or W, K); ``target`` and ``observed`` (n, W).
+    """
     checkpoints, _, _, backward, totals, mismatch = scratch
     for i in range(states.shape[0]):
         forward_pass(words, states[i], target[i], observed[i], rho, err, checkpoints[i], mismatch)
-        for u in range(out.shape[1]):  # where no state has the rarer allele
-            out[i, u] = np.float32(1.0) if flip[bounds[0] + u] else np.float32(0.0)
         backward[i, :] = np.float32(1.0)
         totals[i] = np.float32(states.shape[2])
+
+
+@inlined
+def nobody_carries(first_site, flip, out):
+    """P(ALT) at sites from ``first_site`` on where no state has the rarer allele."""
+    for i in range(out.shape[0]):
+        here = out[i]
+        for u in range(out.shape[1]):
+            here[u] = np.float32(1.0) if flip[first_site + u] else np.float32(0.0)
 
 
 @inlined
@@ -258,17 +268,20 @@ def before_typed(num_states, rows, sums):
 
 @kernel
 def copy_slots(
-    words, states, target, observed, rho, err, bounds, near, minor, flip, scratch, carried, out,
+    words, states, target, observed, rho, err, bounds, near, minor, flip, low, high, scratch,
+    carried, out,
 ):  # fmt: skip
-    """P(ALT) of n haplotypes at every core site, into ``out`` (n, core sites).
+    """P(ALT) of n haplotypes at the core sites of the words [low, high), into ``out`` (n, sites).
 
-    ``states`` (n, 1 or W, K); ``target`` and ``observed`` (n, W).
+    After :func:`begin_walk`, or where the words from ``high`` on were the last. ``states``
+    (n, 1 or W, K); ``target`` and ``observed`` (n, W).
     """
     _, rows, sums, backward, totals, _ = scratch
     product, head, links, listed, masks = carried
     n = states.shape[2]
-    begin_walk(words, states, target, observed, rho, err, bounds, flip, scratch, out)
-    for w in range(words.shape[0] - 1, -1, -1):
+    first_site = minor[0][low]
+    nobody_carries(first_site, flip, out)
+    for w in range(high - 1, low - 1, -1):
         first = w * WORD
         last = min(rho.shape[0], first + WORD)
         for i in range(states.shape[0]):
@@ -283,7 +296,7 @@ def copy_slots(
                     common = carry_interval(
                         bounds[t + 1], bounds[t + 2], w, common, rows[j], backward[i], sums[j],
                         totals[i], n, near, minor, product, head, links, listed, masks, flip,
-                        bounds[0], out[i],
+                        first_site, out[i],
                     )  # fmt: skip
                 if t >= 0:
                     step_back(i, t, first, rho, err, scratch)

@@ -76,24 +76,35 @@ class Spool:
         if self._file is not None:
             self._file.close()
 
-    def put(self, first: int, prob: np.ndarray) -> None:
-        """Take the haplotypes from ``first`` on, shape (b, m), float32.
+    def put(self, first: int, prob: np.ndarray, site: int = 0) -> None:
+        """Take some sites of the haplotypes from ``first`` on, shape (b, m), float32.
+
+        ``site`` is the first of the sites. Several threads may do so at once.
 
         Raises
         ------
         InputError
             If the disk is full.
         """
-        if prob.shape[1] != self._num_sites or not 0 <= first <= self._num - len(prob):
+        stop = site + prob.shape[1]
+        if not (0 <= first <= self._num - len(prob) and 0 <= site <= stop <= self._num_sites):
             raise ValueError(
-                f"haplotypes {first}+{prob.shape} do not fit {self._num} x {self._num_sites}"
+                f"haplotypes {first}+{prob.shape} at sites from {site} on do not fit "
+                f"{self._num} x {self._num_sites}"
             )
         if self._array is not None:
-            self._array[first : first + len(prob)] = prob
+            self._array[first : first + len(prob), site:stop] = prob
             return
-        for start in range(0, self._num_sites, self._step):
-            part = np.ascontiguousarray(prob[:, start : start + self._step], np.float32)
-            self._write(part, self._offset(start, part.shape[1], first))
+        for start in range(site // self._step * self._step, stop, self._step):
+            low, high = max(site, start), min(stop, start + self._step)
+            width = min(start + self._step, self._num_sites) - start
+            part = np.ascontiguousarray(prob[:, low - site : high - site], np.float32)
+            at = self._offset(start, width, first) + ITEM_BYTES * (low - start)
+            if high - low == width:
+                self._write(part, at)
+                continue
+            for i, row in enumerate(part):
+                self._write(row, at + ITEM_BYTES * i * width)
 
     def tiles(self) -> Iterator[tuple[int, int, np.ndarray]]:
         """Ranges of sites in order, and their probabilities, shape (sites, n), float32."""

@@ -7,7 +7,7 @@ one that holds it in its middle, take twice the time and were worse on the packa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -89,7 +89,8 @@ class TokenImputer:
         sample: np.ndarray,
         *,
         batch: int,
-    ) -> Iterator[tuple[int, np.ndarray]]:
+        put: Callable[[int, int, np.ndarray], None],
+    ) -> None:
         """See :meth:`ragimpute.impute_models.Imputer.impute`; a sample's haplotypes go together."""
         edges = np.flatnonzero(np.diff(sample, prepend=-1, append=-1))
         first = 0
@@ -97,8 +98,8 @@ class TokenImputer:
             fits = edges[(edges > first) & (edges <= first + batch)]
             last = int(fits[-1] if len(fits) else edges[edges > first][0])
             part = slice(first, last)
-            yield first, self._impute_part(left, right, core, typed_index, alleles[:, part],
-                                           sample[part])  # fmt: skip
+            prob = self._impute_part(left, right, core, typed_index, alleles[:, part], sample[part])
+            put(first, 0, prob)
             first = last
 
     def _impute_part(

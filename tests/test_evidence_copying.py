@@ -12,6 +12,7 @@ from ragimpute import evidence_copying
 from ragimpute.copying import CopyingParameters, all_states, copy_haplotypes
 from ragimpute.evidence import collect_evidence, empty_tokens, in_doubt
 from ragimpute.evidence_copying import copy_with_evidence
+from ragimpute.panel_states import BlockStates
 
 PARAMETERS = CopyingParameters(5, 3e-3)
 DOUBT = 0.02
@@ -26,23 +27,48 @@ def some_case(core=None):
     target = np.ascontiguousarray(alleles[typed_index, 60:81])
     target[rng.random(target.shape) < 0.05] = -1
     sliding = [sliding_states(rng, len(window.typed.words), 60, 30) for _ in range(21)]
-    return window, target, {"all": lambda i: all_states(60), "own": lambda i: sliding[i]}
+    together = np.stack(sliding)
+    return window, target, {
+        "all": BlockStates(60, False, lambda block: all_states(60)),
+        "own": BlockStates(30, True, lambda block: together[block.start : block.stop]),
+    }  # fmt: skip
 
 
-def both(window, target, states, num_tokens=0, threads=1):
+def gathered(window, target, states, *, doubt=DOUBT, **options):
+    """P(ALT), pairs, evidence and tokens in one walk, put together."""
+    prob = np.full((target.shape[1], window.core[1] - window.core[0]), np.nan, np.float32)
+    found = []
+
+    def take(parts):
+        for part in parts:
+            m = part.prob.shape[1]
+            here = prob[part.target : part.target + len(part.prob), part.site : part.site + m]
+            assert np.isnan(here).all()
+            here[:] = part.prob
+            at = np.array([part.target, part.site])
+            found.append((part.pairs + at, part.evidence, part.tokens))
+
+    copy_with_evidence(
+        window, target, PARAMETERS, states=states, quality=quality_of(window.num_sites),
+        doubt=doubt, take=take, **options,
+    )  # fmt: skip
+    pairs = np.concatenate([p for p, _, _ in found])
+    order = np.lexsort((pairs[:, 1], pairs[:, 0]))
+    tokens = np.concatenate([t for _, _, t in found])[order] if found[0][2] is not None else None
+    return prob, pairs[order], np.concatenate([e for _, e, _ in found])[order], tokens
+
+
+def both(window, target, given, num_tokens=0, threads=1, max_pairs=1 << 24):
     """Pairs, evidence and tokens in one walk, and in two."""
     quality = quality_of(window.num_sites)
-    prob, described = copy_with_evidence(
-        window, target, PARAMETERS, states=states, quality=quality, doubt=DOUBT,
-        num_tokens=num_tokens, threads=threads,
-    )  # fmt: skip
-    parts = list(described)
-    one = (
-        prob,
-        np.concatenate([part.pairs for part in parts]),
-        np.concatenate([part.evidence for part in parts]),
-        np.concatenate([part.tokens for part in parts]) if num_tokens else None,
+    one = gathered(
+        window, target, given, num_tokens=num_tokens, threads=threads, max_pairs=max_pairs
     )
+
+    def states(i):
+        found = given.find(range(i, i + 1))
+        return found[0] if given.by_word else found
+
     prob = copy_haplotypes(window, target, PARAMETERS, states=states)
     pairs = in_doubt(window, target, prob, doubt=DOUBT)
     tokens = empty_tokens(len(pairs), num_tokens) if num_tokens else None
@@ -82,13 +108,21 @@ def test_where_there_is_no_room_pairs_are_described_afterwards(kind, monkeypatch
     check(*both(window, target, states[kind], num_tokens=8))
 
 
-def test_states_of_several_shapes():
+@pytest.mark.parametrize("max_pairs", [1, 21 * 40, 21 * 150])
+@pytest.mark.parametrize("core", [None, (51, 390), (0, 2), (395, 400)])
+def test_parts_of_the_sites_are_those_of_all(max_pairs, core):
+    window, target, states = some_case(core)
+    whole = gathered(window, target, states["own"])
+    parts = gathered(window, target, states["own"], max_pairs=max_pairs, threads=2)
+    for one, other in zip(whole[:3], parts[:3], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_without_doubt_no_pair_is_described():
     window, target, states = some_case()
-
-    def mixed(i):
-        return states["own"](i)[:, : 20 + i // 8]
-
-    check(*both(window, target, mixed))
+    prob, pairs, _, _ = gathered(window, target, states["own"], doubt=0.5)
+    assert len(pairs) == 0
+    np.testing.assert_array_equal(prob, gathered(window, target, states["own"])[0])
 
 
 def test_a_window_without_typed_sites_is_refused():
@@ -96,6 +130,7 @@ def test_a_window_without_typed_sites_is_refused():
     window = window_of(mosaic_panel(rng, 30, 20), np.arange(30) / 10, np.arange(0))
     with pytest.raises(ValueError, match="without typed sites"):
         copy_with_evidence(
-            window, np.zeros((0, 2), np.int8), PARAMETERS, states=lambda i: all_states(20),
-            quality=quality_of(30), doubt=DOUBT,
+            window, np.zeros((0, 2), np.int8), PARAMETERS,
+            states=BlockStates(20, False, lambda block: all_states(20)),
+            quality=quality_of(30), doubt=DOUBT, take=list,
         )  # fmt: skip

@@ -33,12 +33,17 @@ def shared(panel):
 
 
 def gathered(imputer, left, right, core, typed, alleles, sample, batch=5):
-    """Batches put together: (n, core sites)."""
-    parts = list(imputer.impute(left, right, core, typed, alleles, sample, batch=batch))
-    firsts = np.cumsum([0, *(len(prob) for _, prob in parts)])
-    assert [first for first, _ in parts] == firsts[:-1].tolist()
-    assert max(len(prob) for _, prob in parts) <= batch
-    return np.concatenate([prob for _, prob in parts])
+    """Blocks put together: (n, core sites)."""
+    out = np.full((alleles.shape[1], core[1] - core[0]), np.nan, np.float32)
+
+    def put(first, site, prob):
+        here = out[first : first + len(prob), site : site + prob.shape[1]]
+        assert np.isnan(here).all()
+        here[:] = prob
+
+    imputer.impute(left, right, core, typed, alleles, sample, batch=batch, put=put)
+    assert not np.isnan(out).any()
+    return out
 
 
 def imputer_of(panel, shared, loaded=None, **options):
@@ -102,7 +107,7 @@ def test_retrieval_in_place_of_the_whole_panel(panel, shared, untrained, monkeyp
     assert made.seconds["retrieve"] > 0
     _, again = imputer_of(panel, shared, loaded, threads=2)
     np.testing.assert_array_equal(again, found)
-    monkeypatch.setattr(impute_models, "_STATE_BYTES", 1)  # a haplotype at a time
+    monkeypatch.setattr(evidence_copying, "_MOST_AT_ONCE", 2)  # a haplotype or two at a time
     _, again = imputer_of(panel, shared, loaded)
     np.testing.assert_allclose(again, found, atol=2e-6)
 

@@ -18,16 +18,18 @@ from ragimpute.spool import Spool
     num=st.integers(1, 9),
     sites=st.integers(1, 40),
     batch=st.integers(1, 10),
+    width=st.integers(1, 30),
     tile_bytes=st.integers(1, 400),
     on_disk=st.booleans(),
 )
-def test_rows_come_back_as_columns(num, sites, batch, tile_bytes, on_disk):
+def test_rows_come_back_as_columns(num, sites, batch, width, tile_bytes, on_disk):
     values = np.random.default_rng(num * sites).random((num, sites), np.float32)
     limit = 0 if on_disk else 4 * num * sites
     with Spool(num, sites, max_bytes=limit, tile_bytes=tile_bytes) as spool:
         assert spool.on_disk == on_disk
         for first in reversed(range(0, num, batch)):
-            spool.put(first, values[first : first + batch])
+            for site in reversed(range(0, sites, width)):
+                spool.put(first, values[first : first + batch, site : site + width], site)
         tiles = list(spool.tiles())
     assert [t[0] for t in tiles] == [0, *(t[1] for t in tiles[:-1])]
     assert tiles[-1][1] == sites
@@ -50,7 +52,9 @@ def test_what_does_not_fit_is_refused():
         with pytest.raises(ValueError, match="do not fit 4 x 10"):
             spool.put(3, np.zeros((2, 10), np.float32))
         with pytest.raises(ValueError, match="do not fit"):
-            spool.put(0, np.zeros((2, 9), np.float32))
+            spool.put(0, np.zeros((2, 9), np.float32), 2)
+        with pytest.raises(ValueError, match="at sites from -1 on do not fit"):
+            spool.put(0, np.zeros((2, 9), np.float32), -1)
     with Spool(4, 10, max_bytes=0, tile_bytes=100) as spool:
         spool.put(0, np.zeros((2, 10), np.float32))
         with pytest.raises(ValueError, match="not all were put"):

@@ -63,14 +63,14 @@ def impute(
     right = panel.num_sites if right is None else right
     inside = (typed >= left) & (typed < right)
     imputer = TokenImputer(panel, model, index, device="cpu", threads=threads)
-    parts = list(
-        imputer.impute(
-            left, right, core or (left, right), typed[inside], alleles[inside], sample, batch=batch
-        )
-    )
-    firsts = np.cumsum([0, *(len(prob) for _, prob in parts)])
-    assert [first for first, _ in parts] == firsts[:-1].tolist()
-    return np.concatenate([prob for _, prob in parts])
+    parts = []
+    imputer.impute(
+        left, right, core or (left, right), typed[inside], alleles[inside], sample, batch=batch,
+        put=lambda *part: parts.append(part),
+    )  # fmt: skip
+    firsts = np.cumsum([0, *(len(prob) for _, _, prob in parts)])
+    assert [part[:2] for part in parts] == [(first, 0) for first in firsts[:-1].tolist()]
+    return np.concatenate([prob for _, _, prob in parts])
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +191,9 @@ def test_what_is_reported(panel, given):
     typed, alleles, sample = given
     imputer = TokenImputer(panel, loaded(), None, device="cpu", threads=1)
     few = typed < 100
-    list(imputer.impute(0, 100, (10, 90), typed[few], alleles[few], sample, batch=9))
+    imputer.impute(
+        0, 100, (10, 90), typed[few], alleles[few], sample, batch=9, put=lambda *part: None
+    )
     assert imputer.settings["model"] == "test"
     assert imputer.settings["states"] == "4 retrieved in each window"
     assert imputer.settings["device"] == "cpu"

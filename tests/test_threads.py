@@ -1,0 +1,35 @@
+"""Work that threads share out: in order, and no more of it after an error."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from ragimpute.threads import share
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_what_is_made_comes_in_the_order_of_the_items(threads):
+    assert share(lambda i: i * i, range(30), threads) == [i * i for i in range(30)]
+    assert share(str, [], threads) == []
+
+
+def test_one_item_needs_no_thread():
+    assert share(lambda _: threading.current_thread(), [0], 4) == [threading.main_thread()]
+
+
+def test_after_an_error_no_more_items_are_begun():
+    begun = []
+    failed = threading.Event()
+
+    def make(i):
+        begun.append(i)
+        if i == 0:
+            failed.set()
+            raise ValueError("the first")
+        failed.wait()
+
+    with pytest.raises(ValueError, match="the first"):
+        share(make, range(1000), 2)
+    assert len(begun) < 1000
