@@ -17,6 +17,7 @@ _HEADER = struct.Struct("<4BI2BH2B2H")
 _FOOTER = struct.Struct("<II")
 _LEVEL = 1
 _AHEAD = 64  # blocks
+_GROUP = 8  # blocks that a thread compresses in one go
 
 
 def compress_block(data: bytes | memoryview) -> bytes:
@@ -32,6 +33,11 @@ def compress_block(data: bytes | memoryview) -> bytes:
         body = struct.pack("<BHH", 1, size, size ^ 0xFFFF) + bytes(data)
     head = _HEADER.pack(31, 139, 8, 4, 0, 0, 255, 6, 66, 67, 2, len(body) + 25)
     return head + body + _FOOTER.pack(deflate.crc32(data), len(data))
+
+
+def _compress_all(blocks: list[bytes | memoryview]) -> list[bytes]:
+    """Some blocks, one after the other."""
+    return [compress_block(block) for block in blocks]
 
 
 def read_blocks(file: BinaryIO, start: int = 0) -> Iterator[tuple[int, bytes]]:
@@ -132,8 +138,9 @@ class BgzfWriter:
     def __init__(self, file: BinaryIO, *, threads: int = 1) -> None:
         self._file = file
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
-        self._pending: deque[Future[bytes]] = deque()
-        self._max_pending = 16 * threads
+        self._pending: deque[Future[list[bytes]]] = deque()
+        self._max_pending = 4 * threads
+        self._group: list[bytes | memoryview] = []  # blocks that are compressed by one call
         self._rest = bytearray()
         self._starts = [0]  # of each block in the file, and its end
         self._first = 0  # the block that ``mark`` counts from
@@ -150,9 +157,11 @@ class BgzfWriter:
                 return
             self._put(bytes(self._rest))
             self._rest.clear()
+        # Bytes stay as they are; what else there is may change before it is compressed.
+        kept = self._pool is None or isinstance(data, bytes)
         while at + BLOCK_BYTES <= len(view):
             block = view[at : at + BLOCK_BYTES]
-            self._put(bytes(block) if self._pool else block)
+            self._put(block if kept else bytes(block))
             at += BLOCK_BYTES
         self._rest += view[at:]
 
@@ -171,6 +180,7 @@ class BgzfWriter:
     def abort(self) -> None:
         """Stop the threads; nothing more is written."""
         self._pending.clear()
+        self._group = []
         if self._pool:
             self._pool.shutdown(cancel_futures=True)
 
@@ -220,17 +230,31 @@ class BgzfWriter:
 
     def _drain(self) -> None:
         """Write the blocks that are being compressed."""
+        self._submit()
         while self._pending:
-            self._emit(self._pending.popleft().result())
+            self._emit_all(self._pending.popleft().result())
 
     def _put(self, block: bytes | memoryview) -> None:
         """Compress a block, now or in a thread."""
         if self._pool is None:
             self._emit(compress_block(block))
             return
-        self._pending.append(self._pool.submit(compress_block, block))
+        self._group.append(block)
+        if len(self._group) == _GROUP:
+            self._submit()
+
+    def _submit(self) -> None:
+        """Give a group of blocks to a thread; write what others have done."""
+        if self._pool is not None and self._group:
+            self._pending.append(self._pool.submit(_compress_all, self._group))
+            self._group = []
         while self._pending and (self._pending[0].done() or len(self._pending) > self._max_pending):
-            self._emit(self._pending.popleft().result())
+            self._emit_all(self._pending.popleft().result())
+
+    def _emit_all(self, blocks: list[bytes]) -> None:
+        """Write compressed blocks."""
+        for block in blocks:
+            self._emit(block)
 
     def _emit(self, block: bytes) -> None:
         """Write a compressed block."""

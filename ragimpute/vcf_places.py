@@ -38,7 +38,7 @@ class RecordPlaces:
 
     def add(self, sites: Sites, ends: np.ndarray) -> None:
         """Take records that end at ``ends`` in the bytes just written."""
-        length = np.array([len(ref) for ref in sites.ref.tolist()], dtype=np.int32)
+        length = np.fromiter(map(len, sites.ref.tolist()), np.int32, len(sites))
         parts = self._parts.setdefault(sites.contig, [])
         if not parts:
             self._start_of[sites.contig] = self._size

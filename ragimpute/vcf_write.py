@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
@@ -21,12 +24,16 @@ from ragimpute.errors import InputError
 from ragimpute.sites import Sites
 from ragimpute.vcf_fields import check_fields, header_text
 from ragimpute.vcf_index import TBI_MAX_BP, csi_index, tabix_index
-from ragimpute.vcf_info import NumberColumn, info_columns, row_starts
+from ragimpute.vcf_info import info_columns, row_starts
 from ragimpute.vcf_places import RecordPlaces
 from ragimpute.vcf_text import RowFormatter, max_row_bytes
 
 _SLICE_BYTES = 2**22  # of text that is formatted at once
 _SUFFIXES = {".vcf": "vcf", ".vcf.gz": "vcf.gz", ".vcf.bgz": "vcf.gz", ".bcf": "bcf"}
+
+
+# Sites, the bytes of their rows, and where each ends in these.
+_Rows = tuple[Sites, bytes | memoryview, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -123,7 +130,7 @@ class ImputedWriter:
         command
             For ``##ragimpute_command``; left out if None.
         threads
-            For compression, >= 1.
+            For formatting and compression, >= 1.
         header_lines
             More header lines, each begins with "##".
         resumable
@@ -147,7 +154,14 @@ class ImputedWriter:
         self._names = [name for name, _ in contigs]
         self._formats = check_fields(fields) if samples else []
         self._num_samples = len(samples)
-        self._formatter = RowFormatter(self._formats)
+        # BCF's records are made by Python itself, which threads would not speed up.
+        workers = threads if self._kind != "bcf" else 1
+        self._formatters: SimpleQueue[RowFormatter] = SimpleQueue()
+        for _ in range(workers):
+            self._formatters.put(RowFormatter(self._formats))
+        self._workers = workers
+        self._pool = ThreadPoolExecutor(workers) if workers > 1 else None
+        self._waiting: deque[Future[list[_Rows]]] = deque()  # blocks that are being formatted
         self._encoder = BcfEncoder(self._names, self._formats, len(samples))
         self._places = RecordPlaces()
         self.seconds = {"format": 0.0, "compress": 0.0}
@@ -207,13 +221,11 @@ class ImputedWriter:
             self._check(block)
             if len(block.sites) == 0:
                 return
-            info = info_columns(block.info, len(block.sites))
-            num_bytes = max_row_bytes(self._formats, self._num_samples)
-            step = max(1, _SLICE_BYTES // num_bytes)
-            for start in range(0, len(block.sites), step):
-                rows = slice(start, start + step)
-                part = {name: column.take(rows) for name, column in info.items()}
-                self._write_rows(block, rows, part)
+            if self._pool is None:
+                self._append(self._formatted(block))
+                return
+            self._waiting.append(self._pool.submit(self._all_formatted, block))
+            self._append_waiting(self._workers)
 
     def write_samples(
         self,
@@ -230,6 +242,7 @@ class ImputedWriter:
         if self._file is None:
             raise ValueError("the writer is closed")
         with self._writing():
+            self._append_waiting()
             self._places.check(sites)
             columns = info_columns(info, len(sites))
             if self._kind == "bcf":
@@ -257,6 +270,7 @@ class ImputedWriter:
         if self._file is None or not self._resumable:
             raise ValueError("the writer is closed, or not resumable")
         with self._writing():
+            self._append_waiting()
             state = self._bgzf.checkpoint() if self._bgzf else {}
             if self._kind != "vcf":
                 state |= self._places.checkpoint()
@@ -288,6 +302,9 @@ class ImputedWriter:
         if self._file is None:
             return
         with self._writing():
+            self._append_waiting()
+            if self._pool:
+                self._pool.shutdown()
             if self._bgzf:
                 self._bgzf.finish()
             self._file.flush()
@@ -298,6 +315,9 @@ class ImputedWriter:
 
     def abort(self) -> None:
         """Drop what was written, but for what can be resumed."""
+        self._waiting.clear()
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
         if self._bgzf:
             self._bgzf.abort()
         if self._file is not None and not self._to_stdout:
@@ -361,22 +381,49 @@ class ImputedWriter:
             raise ValueError(f"contig {sites.contig} is not in the header: {self._names}")
         self._places.check(sites)
 
-    def _write_rows(self, block: ImputedBlock, rows: slice, info: dict[str, NumberColumn]) -> None:
-        """Append a slice of a block."""
+    def _formatted(self, block: ImputedBlock) -> Iterator[_Rows]:
+        """A block's rows, so many at a time as fit the processor's cache."""
+        info = info_columns(block.info, len(block.sites))
+        step = max(1, _SLICE_BYTES // max_row_bytes(self._formats, self._num_samples))
+        formatter = self._formatters.get()
+        try:
+            for start in range(0, len(block.sites), step):
+                rows = slice(start, start + step)
+                part = {name: column.take(rows) for name, column in info.items()}
+                sites, typed = block.sites.take(rows), block.typed[rows]
+                prob, called = block.allele_prob[rows], block.called[rows]
+                if self._kind == "bcf":
+                    records = self._encoder.encode(sites, prob, called, part, typed)
+                    ends = np.cumsum([len(record) for record in records])
+                    yield sites, b"".join(records), ends
+                else:
+                    starts = row_starts(sites, typed, part, self._formats)
+                    yield sites, *formatter.format(prob, called, starts)
+        finally:
+            self._formatters.put(formatter)
+
+    def _all_formatted(self, block: ImputedBlock) -> list[_Rows]:
+        """A block's rows, all of which are kept."""
+        return [(sites, bytes(data), ends) for sites, data, ends in self._formatted(block)]
+
+    def _append(self, rows: Iterable[_Rows]) -> None:
+        """Append rows as they are formatted."""
         started = time.perf_counter()
-        sites, typed = block.sites.take(rows), block.typed[rows]
-        prob, called = block.allele_prob[rows], block.called[rows]
-        if self._kind == "bcf":
-            records = self._encoder.encode(sites, prob, called, info, typed)
-            ends = np.cumsum([len(record) for record in records])
-            data: bytes | memoryview = b"".join(records)
-        else:
-            starts = row_starts(sites, typed, info, self._formats)
-            data, ends = self._formatter.format(prob, called, starts)
+        for sites, data, ends in rows:
+            self.seconds["format"] += time.perf_counter() - started
+            self._put(data)
+            if self._kind != "vcf":
+                self._places.add(sites, ends)
+            started = time.perf_counter()
         self.seconds["format"] += time.perf_counter() - started
-        self._put(data)
-        if self._kind != "vcf":
-            self._places.add(sites, ends)
+
+    def _append_waiting(self, most: int = 0) -> None:
+        """Append blocks that are being formatted, in order, until so many are left."""
+        while len(self._waiting) > most:
+            started = time.perf_counter()
+            rows = self._waiting.popleft().result()
+            self.seconds["format"] += time.perf_counter() - started
+            self._append(rows)
 
     def _finish_names(self) -> None:
         """Write the index and rename."""
