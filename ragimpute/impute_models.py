@@ -25,9 +25,11 @@ from ragimpute.panel import Panel
 from ragimpute.panel_states import block_states, is_copied_whole, retriever_for
 from ragimpute.shared_times import SharedTimes
 from ragimpute.site_quality import QUALITY_FEATURES, SiteQuality, measure_sites
+from ragimpute.threads import beside
 
 if TYPE_CHECKING:
     from ragimpute.checkpoint import LoadedModel
+    from ragimpute.retrieval import Retriever
 
 # Parameters are chosen anew for every stretch of so many cM.
 _FIT_CM = 40.0
@@ -228,10 +230,13 @@ class CopyingImputer:
         )
         watch.lap("read")
         self._network.start()
-        fit = self._fit_at(typed_index, window, (left, right), watch)
+        fit, retriever = beside(
+            lambda: self._fit_at(typed_index, window, (left, right), watch),
+            lambda: self._retriever_of(window),
+            threads=self._threads,
+        )
         give_back()
         parameters = fit.parameters
-        retriever = retriever_for(window.typed.words, seed=self._seed, threads=self._threads)
         if retriever is not None:
             give_back()
             watch.lap("retrieve")
@@ -273,6 +278,16 @@ class CopyingImputer:
         )  # fmt: skip
         for stage, seconds in times.of(time.perf_counter() - start).items():
             self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+    def _retriever_of(self, window: Window) -> Retriever | None:
+        """What finds states of a window, where they are not all haplotypes.
+
+        The minor alleles by haplotype, which copying from such states asks for, are worked out too.
+        """
+        found = retriever_for(window.typed.words, seed=self._seed, threads=self._threads)
+        if found is not None:
+            window.minor_alleles  # noqa: B018
+        return found
 
     def _fit_at(
         self,

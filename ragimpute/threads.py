@@ -8,6 +8,7 @@ from typing import TypeVar
 
 _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
+_Other = TypeVar("_Other")
 
 
 def share(make: Callable[[_Item], _Made], items: Iterable[_Item], threads: int) -> list[_Made]:
@@ -24,3 +25,14 @@ def share(make: Callable[[_Item], _Made], items: Iterable[_Item], threads: int) 
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def beside(
+    make: Callable[[], _Made], other: Callable[[], _Other], *, threads: int
+) -> tuple[_Made, _Other]:
+    """Make two things, the other in a thread of its own where there may be more than one."""
+    if threads == 1:
+        return make(), other()
+    with ThreadPoolExecutor(1) as pool:
+        begun = pool.submit(other)
+        return make(), begun.result()
