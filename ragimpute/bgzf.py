@@ -237,7 +237,7 @@ class BgzfWriter:
     def _put(self, block: bytes | memoryview) -> None:
         """Compress a block, now or in a thread."""
         if self._pool is None:
-            self._emit(compress_block(block))
+            self._emit_all([compress_block(block)])
             return
         self._group.append(block)
         if len(self._group) == _GROUP:
@@ -253,10 +253,6 @@ class BgzfWriter:
 
     def _emit_all(self, blocks: list[bytes]) -> None:
         """Write compressed blocks."""
+        self._file.write(b"".join(blocks))
         for block in blocks:
-            self._emit(block)
-
-    def _emit(self, block: bytes) -> None:
-        """Write a compressed block."""
-        self._file.write(block)
-        self._starts.append(self._starts[-1] + len(block))
+            self._starts.append(self._starts[-1] + len(block))

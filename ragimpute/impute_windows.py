@@ -263,14 +263,14 @@ class WindowRun:
             )  # fmt: skip
 
         if self.threads == 1:
-            for low, high, prob in spool.tiles():
-                yield ready(low, high, prob)
+            for tile in spool.tiles:
+                yield ready(*tile, spool.take(*tile))
             return
         with ThreadPoolExecutor(self.threads) as pool:
             waiting: deque[Future[tuple[slice, ImputedBlock, np.ndarray | None, np.ndarray]]]
             waiting = deque()
-            for low, high, prob in spool.tiles():
-                waiting.append(pool.submit(ready, low, high, prob))
+            for tile in spool.tiles:
+                waiting.append(pool.submit(ready, *tile, spool.take(*tile)))
                 if len(waiting) > self.threads:
                     yield waiting.popleft().result()
             while waiting:
