@@ -371,7 +371,8 @@ class Panel:
             own = slice(*(self._pattern_offsets[block : block + 2] - offsets[0]))
             index = indexes[(block - first) % step]
             self._expect(
-                index.max() < own.stop - own.start, f"patterns of block {block} are out of range"
+                index.dtype.kind == "u" and index.max() < own.stop - own.start,
+                f"patterns of block {block} are out of range",
             )
             rows = patterns_to_rows(patterns[own], index)
             at = block * BLOCK_ROWS

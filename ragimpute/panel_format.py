@@ -215,9 +215,15 @@ def rows_to_patterns(bits: np.ndarray, num_haplotypes: int) -> tuple[np.ndarray,
 
 def patterns_to_rows(patterns: np.ndarray, index: np.ndarray) -> np.ndarray:
     """Undo :func:`rows_to_patterns`; returns shape (64, ceil(H / 64)), uint64."""
-    words = np.zeros(-(-len(index) // 64) * 64, dtype="<u8")
-    words[: len(index)] = patterns[index]
-    return transpose_bits(words.reshape(-1, 64)).T
+    from ragimpute.bit_squares import fill_rows  # numba, which those who only look do not need
+
+    out = np.empty((BLOCK_ROWS, -(-len(index) // 64)), np.uint64)
+    squares = np.zeros((BLOCK_ROWS, 8), np.uint64)
+    fill_rows(
+        np.ascontiguousarray(patterns, np.uint64), np.ascontiguousarray(index, np.uint32), squares,
+        out,
+    )  # fmt: skip
+    return out
 
 
 def carriers_to_gaps(carriers: np.ndarray, offsets: np.ndarray) -> np.ndarray:
@@ -241,10 +247,12 @@ def carriers_to_gaps(carriers: np.ndarray, offsets: np.ndarray) -> np.ndarray:
 
 
 def gaps_to_carriers(gaps: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Undo :func:`carriers_to_gaps`; returns shape (C,), int32."""
-    total = np.cumsum(gaps, dtype=np.int64)
-    before = np.concatenate([np.zeros(1, dtype=np.int64), total])[offsets[:-1]]
-    return (total - np.repeat(before, np.diff(offsets))).astype(np.int32)
+    """Undo :func:`carriers_to_gaps`; returns shape (C,), int32, -1 for what is no int32."""
+    from ragimpute.bit_squares import add_gaps
+
+    out = np.empty(len(gaps), np.int32)
+    add_gaps(np.ascontiguousarray(gaps, np.uint32), offsets, out)
+    return out
 
 
 def encode_text(values: Iterable[str]) -> np.ndarray:

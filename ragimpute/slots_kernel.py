@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ragimpute.bit_squares import SQUARE, turn_squares
 from ragimpute.copying_kernel import (
     WORD,
     backward_states,
@@ -22,7 +23,7 @@ from ragimpute.copying_kernel import (
 )
 from ragimpute.kernels import inlined, inlined_reordered, kernel
 from ragimpute.lanes import LANES, load, masked, rows_of_lanes, splat, total
-from ragimpute.minor_alleles import SQUARE, MinorAlleles, turn_squares
+from ragimpute.minor_alleles import MinorAlleles
 
 
 def padded_slots(num_states: int) -> int:

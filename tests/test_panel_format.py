@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragimpute.panel_format import (
@@ -47,6 +47,7 @@ def test_rows(num_rows, num_haplotypes, seed):
     np.testing.assert_array_equal(unpack_rows(bits, num_haplotypes), alleles)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 64), st.integers(1, 300), st.integers(1, 9), seeds)
 def test_patterns(num_rows, num_haplotypes, num_founders, seed):
     rng = np.random.default_rng(seed)
@@ -60,6 +61,7 @@ def test_patterns(num_rows, num_haplotypes, num_founders, seed):
     assert not found[num_rows:].any()
 
 
+@settings(deadline=None)
 @given(st.lists(st.sets(st.integers(0, 10**6), max_size=20), max_size=20))
 def test_carriers(sites):
     offsets = np.cumsum([0] + [len(site) for site in sites])
@@ -67,6 +69,12 @@ def test_carriers(sites):
     gaps = carriers_to_gaps(carriers, offsets)
     assert gaps.dtype == np.uint32
     np.testing.assert_array_equal(gaps_to_carriers(gaps, offsets), carriers)
+
+
+def test_gaps_past_what_an_id_may_be_are_marked():
+    gaps = np.array([5, 2**31 - 10, 5, 2**32 - 1, 1], np.uint32)
+    found = gaps_to_carriers(gaps, np.array([0, 3, 5]))
+    assert found.tolist() == [5, 2**31 - 5, -1, -1, -1]
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\n", codec="utf-8"), max_size=5)))
