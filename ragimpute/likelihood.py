@@ -12,6 +12,7 @@ import numpy as np
 
 from ragimpute.copying import CopyingParameters, Window, copy_haplotypes
 from ragimpute.panel import Haplotypes
+from ragimpute.panel_part import keep_haplotypes
 from ragimpute.signatures import drawing_order
 
 SWITCH_RATES = (0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6)
@@ -123,7 +124,13 @@ def fit_parameters(
     left_out = np.sort(drawing_order(signature, seed)[:num_left_out])
     pool = np.sort(drawing_order(signature, seed + 1)[:max_states])
     index = np.union1d(typed_index, untyped)
-    haplotypes = select_sites(window.haplotypes, index)
+    # Without the other haplotypes, whose alleles would have to be passed by at every site.
+    asked = np.zeros(num_panel, bool)
+    asked[left_out] = asked[pool] = True
+    haplotypes = keep_haplotypes(select_sites(window.haplotypes, index), asked)
+    number = np.cumsum(asked) - 1
+    left_out, pool = number[left_out], number[pool]
+    haplotype_sample = haplotype_sample[asked]
     small = Window.build(haplotypes, window.position_cm[index], np.searchsorted(index, typed_index))
     alleles = haplotypes.alleles()[:, left_out]
 
