@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from ragimpute.sites import Sites
-from ragimpute.vcf_write import ImputedBlock, ImputedWriter
+from ragimpute.vcf_rows import ImputedBlock
+from ragimpute.vcf_write import ImputedWriter
 
 BLOCK_SITES = 4_000
 

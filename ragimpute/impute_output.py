@@ -17,7 +17,8 @@ from ragimpute.match import FATES, Match
 from ragimpute.sites import Region, Sites
 from ragimpute.vcf import Target
 from ragimpute.vcf_fields import TYPED, TYPED_ONLY
-from ragimpute.vcf_write import ImputedBlock, ImputedWriter
+from ragimpute.vcf_rows import ImputedBlock
+from ragimpute.vcf_write import ImputedWriter
 
 _LACKED = [FATES.index(fate) for fate in ("not_in_panel", "allele_mismatch")]
 

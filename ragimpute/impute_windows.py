@@ -22,7 +22,7 @@ from ragimpute.panel import Panel
 from ragimpute.panel_part import PanelPart
 from ragimpute.spool import ITEM_BYTES, Spool
 from ragimpute.target_haplotypes import Columns, TargetPloidy
-from ragimpute.vcf_write import ImputedBlock
+from ragimpute.vcf_rows import ImputedBlock
 
 # Bytes for each site of a window and each target haplotype that is imputed: its probabilities,
 # once more where ALT is the common allele, and what finds and describes those in doubt.

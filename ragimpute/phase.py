@@ -17,7 +17,8 @@ from ragimpute.impute_warnings import warn_of_target
 from ragimpute.outputs import check_output
 from ragimpute.phase_target import PhaseOptions, num_unphased, phase_match
 from ragimpute.sites import Region
-from ragimpute.vcf_write import ImputedBlock, ImputedWriter, output_kind
+from ragimpute.vcf_rows import ImputedBlock
+from ragimpute.vcf_write import ImputedWriter, output_kind
 
 _BLOCK_SITES = 4096
 

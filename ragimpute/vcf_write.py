@@ -5,14 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
@@ -26,42 +22,9 @@ from ragimpute.vcf_fields import check_fields, header_text
 from ragimpute.vcf_index import TBI_MAX_BP, csi_index, tabix_index
 from ragimpute.vcf_info import info_columns, row_starts
 from ragimpute.vcf_places import RecordPlaces
-from ragimpute.vcf_text import RowFormatter, max_row_bytes
+from ragimpute.vcf_rows import ImputedBlock, RowMaker, Rows
 
-_SLICE_BYTES = 2**22  # of text that is formatted at once
 _SUFFIXES = {".vcf": "vcf", ".vcf.gz": "vcf.gz", ".vcf.bgz": "vcf.gz", ".bcf": "bcf"}
-
-
-# Sites, the bytes of their rows, and where each ends in these.
-_Rows = tuple[Sites, bytes | memoryview, np.ndarray]
-
-
-@dataclass(frozen=True)
-class ImputedBlock:
-    """Imputed genotypes at consecutive sites of one contig.
-
-    Attributes
-    ----------
-    sites
-        m sites, sorted by position, none before those of the last block.
-    allele_prob
-        Shape (m, N, 2), float32, P(ALT) of each haplotype in [0, 1]; NaN in [..., 1] where the
-        sample is haploid.
-    called
-        Shape (m, N, 2), int8: observed alleles, 0 or 1, which stay as GT; -1 where there is none;
-        -2 in [..., 1] where the sample is haploid.
-    info
-        For each INFO field of ``vcf_fields.INFOS`` to be written, shape (m,), float32; NaN where
-        it is to be left out.
-    typed
-        Shape (m,), bool: flagged TYPED, else IMP; or integers, which of ``vcf_fields.FLAGS``.
-    """
-
-    sites: Sites
-    allele_prob: np.ndarray
-    called: np.ndarray
-    info: dict[str, np.ndarray]
-    typed: np.ndarray
 
 
 def output_kind(path: str | Path) -> str:
@@ -154,15 +117,11 @@ class ImputedWriter:
         self._names = [name for name, _ in contigs]
         self._formats = check_fields(fields) if samples else []
         self._num_samples = len(samples)
-        # BCF's records are made by Python itself, which threads would not speed up.
-        workers = threads if self._kind != "bcf" else 1
-        self._formatters: SimpleQueue[RowFormatter] = SimpleQueue()
-        for _ in range(workers):
-            self._formatters.put(RowFormatter(self._formats))
-        self._workers = workers
-        self._pool = ThreadPoolExecutor(workers) if workers > 1 else None
-        self._waiting: deque[Future[list[_Rows]]] = deque()  # blocks that are being formatted
         self._encoder = BcfEncoder(self._names, self._formats, len(samples))
+        self._rows = RowMaker(
+            self._formats, len(samples), self._encoder if self._kind == "bcf" else None,
+            threads=threads,
+        )  # fmt: skip
         self._places = RecordPlaces()
         self.seconds = {"format": 0.0, "compress": 0.0}
         self._resumable = resumable
@@ -221,11 +180,7 @@ class ImputedWriter:
             self._check(block)
             if len(block.sites) == 0:
                 return
-            if self._pool is None:
-                self._append(self._formatted(block))
-                return
-            self._waiting.append(self._pool.submit(self._all_formatted, block))
-            self._append_waiting(self._workers)
+            self._append(self._rows.of(block))
 
     def write_samples(
         self,
@@ -242,7 +197,7 @@ class ImputedWriter:
         if self._file is None:
             raise ValueError("the writer is closed")
         with self._writing():
-            self._append_waiting()
+            self._append(self._rows.rest())
             self._places.check(sites)
             columns = info_columns(info, len(sites))
             if self._kind == "bcf":
@@ -270,7 +225,7 @@ class ImputedWriter:
         if self._file is None or not self._resumable:
             raise ValueError("the writer is closed, or not resumable")
         with self._writing():
-            self._append_waiting()
+            self._append(self._rows.rest())
             state = self._bgzf.checkpoint() if self._bgzf else {}
             if self._kind != "vcf":
                 state |= self._places.checkpoint()
@@ -302,9 +257,7 @@ class ImputedWriter:
         if self._file is None:
             return
         with self._writing():
-            self._append_waiting()
-            if self._pool:
-                self._pool.shutdown()
+            self._append(self._rows.rest())
             if self._bgzf:
                 self._bgzf.finish()
             self._file.flush()
@@ -315,9 +268,7 @@ class ImputedWriter:
 
     def abort(self) -> None:
         """Drop what was written, but for what can be resumed."""
-        self._waiting.clear()
-        if self._pool:
-            self._pool.shutdown(cancel_futures=True)
+        self._rows.abort()
         if self._bgzf:
             self._bgzf.abort()
         if self._file is not None and not self._to_stdout:
@@ -381,32 +332,7 @@ class ImputedWriter:
             raise ValueError(f"contig {sites.contig} is not in the header: {self._names}")
         self._places.check(sites)
 
-    def _formatted(self, block: ImputedBlock) -> Iterator[_Rows]:
-        """A block's rows, so many at a time as fit the processor's cache."""
-        info = info_columns(block.info, len(block.sites))
-        step = max(1, _SLICE_BYTES // max_row_bytes(self._formats, self._num_samples))
-        formatter = self._formatters.get()
-        try:
-            for start in range(0, len(block.sites), step):
-                rows = slice(start, start + step)
-                part = {name: column.take(rows) for name, column in info.items()}
-                sites, typed = block.sites.take(rows), block.typed[rows]
-                prob, called = block.allele_prob[rows], block.called[rows]
-                if self._kind == "bcf":
-                    records = self._encoder.encode(sites, prob, called, part, typed)
-                    ends = np.cumsum([len(record) for record in records])
-                    yield sites, b"".join(records), ends
-                else:
-                    starts = row_starts(sites, typed, part, self._formats)
-                    yield sites, *formatter.format(prob, called, starts)
-        finally:
-            self._formatters.put(formatter)
-
-    def _all_formatted(self, block: ImputedBlock) -> list[_Rows]:
-        """A block's rows, all of which are kept."""
-        return [(sites, bytes(data), ends) for sites, data, ends in self._formatted(block)]
-
-    def _append(self, rows: Iterable[_Rows]) -> None:
+    def _append(self, rows: Iterable[Rows]) -> None:
         """Append rows as they are formatted."""
         started = time.perf_counter()
         for sites, data, ends in rows:
@@ -416,14 +342,6 @@ class ImputedWriter:
                 self._places.add(sites, ends)
             started = time.perf_counter()
         self.seconds["format"] += time.perf_counter() - started
-
-    def _append_waiting(self, most: int = 0) -> None:
-        """Append blocks that are being formatted, in order, until so many are left."""
-        while len(self._waiting) > most:
-            started = time.perf_counter()
-            rows = self._waiting.popleft().result()
-            self.seconds["format"] += time.perf_counter() - started
-            self._append(rows)
 
     def _finish_names(self) -> None:
         """Write the index and rename."""

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from ragimpute.sites import Sites
 from ragimpute.vcf_fields import INFOS
-from ragimpute.vcf_write import ImputedBlock, ImputedWriter
+from ragimpute.vcf_rows import ImputedBlock
+from ragimpute.vcf_write import ImputedWriter
 
 ALL = ("GT", "DS", "GP", "HDS", "AP")
 

@@ -15,7 +15,8 @@ from vcf_fixtures import rows_of, view
 
 from ragimpute.errors import InputError
 from ragimpute.vcf import read_dosages, read_target
-from ragimpute.vcf_write import ImputedBlock, ImputedWriter, output_kind
+from ragimpute.vcf_rows import ImputedBlock
+from ragimpute.vcf_write import ImputedWriter, output_kind
 
 
 @pytest.mark.parametrize("suffix", [".vcf", ".vcf.gz", ".bcf"])
