@@ -24,7 +24,7 @@ from ragimpute.pair_network import PairNetwork, needs_torch
 from ragimpute.panel import Panel
 from ragimpute.panel_states import block_states, is_copied_whole, retriever_for
 from ragimpute.shared_times import SharedTimes
-from ragimpute.site_quality import QUALITY_FEATURES, SiteQuality, measure_sites
+from ragimpute.site_quality import SITE_FEATURES, SiteQuality, measure_sites
 from ragimpute.threads import beside
 
 if TYPE_CHECKING:
@@ -399,7 +399,7 @@ def _to_tune(typed_index: np.ndarray) -> np.ndarray:
 
 def _no_quality(window: Window) -> np.ndarray:
     """Features of sites that nobody measured, which nobody reads."""
-    return np.zeros((window.num_sites, len(QUALITY_FEATURES)), np.float32)
+    return np.zeros((window.num_sites, len(SITE_FEATURES)), np.float32)
 
 
 def make_imputer(
