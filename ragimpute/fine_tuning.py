@@ -13,15 +13,16 @@ import numpy as np
 
 from ragimpute.site_net import SiteNet, sigmoid
 
-_EPOCHS = 4
+# Few pairs are passed four times; more do not make it longer.
+_MOST_EPOCHS, _PAIRS_READ = 4, 200_000
 _BATCH = 1024
 _LEARNING_RATE = 1e-3
 _WARM_UP = 20
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8  # Adam's
 _CLIP = 1.0
-# How far the weights go from where they were to where training takes them. Half-way is as good on
-# average as all the way, and next to never worse than not to go (Wortsman et al. 2022).
-SHARE = 0.5
+# How far the weights go from where they were to where training takes them. Part of the way is as
+# good on average as all of it, and next to never worse than not to go (Wortsman et al. 2022).
+SHARE = 0.6
 
 
 def loss_gradient(
@@ -82,7 +83,8 @@ def fine_tune(
     rng = np.random.default_rng(seed)
     batch = min(_BATCH, len(x))
     per_epoch = len(x) // batch
-    num_steps = _EPOCHS * per_epoch
+    epochs = int(np.clip(_PAIRS_READ / len(x), 1, _MOST_EPOCHS))
+    num_steps = epochs * per_epoch
     flat = [part.copy() for layer in net.layers for part in layer]
     first = [np.zeros_like(part) for part in flat]
     second = [np.zeros_like(part) for part in flat]
