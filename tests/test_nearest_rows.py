@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -83,3 +84,22 @@ def test_threads_and_company_change_nothing():
     alone = NearestRows(words, names, SCALES)
     np.testing.assert_array_equal(alone.search(targets[::-1])[::-1], together)
     np.testing.assert_array_equal(alone.search(targets[41:42])[0], together[41])
+
+
+def test_distances_are_those_of_faiss():
+    rng = np.random.default_rng(6)
+    words = np.ascontiguousarray(pack_words(mosaic_panel(rng, 512, 500, num_founders=9))[0].T)
+    names = np.arange(460, dtype=np.int32)
+    panel = np.ascontiguousarray(words[:, :460])
+    targets = np.ascontiguousarray(words[:, 460:].T)
+    found = NearestRows(panel, names, SCALES).search(targets)
+    first = 0
+    for low, high, num_hits in ranges_of(len(words)):
+        index = faiss.IndexBinaryFlat(32 * (high - low))
+        index.add(np.ascontiguousarray(panel[low:high].T).view(np.uint8))
+        here = np.ascontiguousarray(targets[:, low:high])
+        distance, _ = index.search(here.view(np.uint8), num_hits)
+        hits = panel[low:high, found[:, first : first + num_hits]].transpose(1, 2, 0)
+        mine = np.bitwise_count(hits ^ here[:, None]).sum(axis=2)
+        np.testing.assert_array_equal(mine, distance)
+        first += num_hits
