@@ -80,7 +80,7 @@ OF_PRESET = {
         "data.epochs_per_draw=4", "train.epochs=4",
     ),
     "context": (
-        "data.num_arrays=4", "data.short_arrays=2", "data.max_pairs=50000",
+        "data.num_arrays=3", "data.short_arrays=2", "data.max_pairs=40000",
         "data.epochs_per_draw=3", "train.epochs=3",
     ),
 }  # fmt: skip
