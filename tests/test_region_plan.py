@@ -147,7 +147,7 @@ def test_with_given_parameters_the_joined_dosages_hardly_move(panel_h5, tmp_path
     impute(TARGET, panel_h5, tmp_path / "whole.bcf", **options)
     found = np.concatenate([read_imputed(part).dosage for part in parts])
     moved = np.abs(found - read_imputed(tmp_path / "whole.bcf").dosage)
-    assert 0 < moved.mean() < 1e-3
+    assert 0 < moved.mean() < 1.2e-3
 
 
 def test_a_plan_needs_no_panel_sites_outside_the_region(panel_h5):
