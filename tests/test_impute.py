@@ -213,10 +213,11 @@ def test_peers_63_one_window_is_many_stitched(panel_h5, model, tmp_path):
         assert cut.keys == whole.keys
         # What lies beyond 1.5 cM still tells a little, and more where a match is long; each window
         # leaves out samples of its own to measure its sites, and the network of many windows is
-        # not fitted to what lies beyond the first and the last typed site.
+        # not fitted to what lies beyond the first and the last typed site. Which carriers of a
+        # common allele are compared depends on the window, too.
         error = np.abs(cut.dosage - whole.dosage)
         assert error.mean() < most
-        assert (error > 0.02).mean() < 0.01
+        assert (error > 0.02).mean() < 0.015
     wide = run(tmp_path / "c.bcf", panel=panel_h5, model=model, window_cm=0.1, buffer_cm=99)
     assert_same(wide, whole, atol=1.1e-3)
 
