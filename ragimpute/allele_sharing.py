@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ragimpute.copying import Window, run_parts
-from ragimpute.copying_kernel import WORD, trailing_zeros
+from ragimpute.copying import Window
+from ragimpute.copying_kernel import WORD, leading_zeros, trailing_zeros
 from ragimpute.kernels import inlined, kernel
+from ragimpute.threads import run_parts
 
 #: Meaning and unit of each number of a site; 0 where the minor allele has fewer than two carriers.
 SHARING_FEATURES = (
@@ -97,9 +98,7 @@ def _differs_left(a, b, stop, least):
         if (word + 1) * WORD > stop:
             differ &= np.uint32((np.uint64(1) << np.uint64(stop - word * WORD)) - np.uint64(1))
         if differ:
-            at = WORD - 1
-            while not (differ >> np.uint32(at)) & np.uint32(1):
-                at -= 1
+            at = WORD - 1 - np.int64(leading_zeros(differ))
             return max(word * WORD + at, least - 1)
         word -= 1
     return least - 1

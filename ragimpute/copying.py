@@ -17,7 +17,6 @@ Li & Stephens 2003 (the model); Browning & Browning 2016 (the transition 1 - exp
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
@@ -31,6 +30,7 @@ from ragimpute.minor_alleles import MinorAlleles, pack_typed
 from ragimpute.panel import Haplotypes
 from ragimpute.signatures import signatures_of
 from ragimpute.slots_kernel import begin_walk, copy_slots, sites_scratch, states_scratch
+from ragimpute.threads import run_parts
 
 # Panels up to this size are copied whole: retrieval would cost more accuracy than it saves time.
 COPY_ALL_UP_TO = 5000
@@ -404,14 +404,3 @@ def _copy_own_states(
 def _run_length(shapes: list[tuple[int, ...]]) -> int:
     """How many of the first shapes are the same."""
     return len(list(next(groupby(shapes))[1]))
-
-
-def run_parts(run: Callable[[range], None], n: int, threads: int) -> None:
-    """Share [0, n) out over threads in interleaved parts, and pass on the first error."""
-    parts = [range(i, n, threads) for i in range(min(threads, n))]
-    if len(parts) <= 1:
-        run(range(n))
-        return
-    with ThreadPoolExecutor(len(parts)) as pool:
-        for future in [pool.submit(run, part) for part in parts]:
-            future.result()

@@ -17,7 +17,6 @@ from ragimpute.copying import (
     CopyingParameters,
     Window,
     pack_words,
-    run_parts,
     switch_probs,
 )
 from ragimpute.copying_blocks import SharedStates
@@ -28,6 +27,7 @@ from ragimpute.evidence_walks import evidence_lanes, measuring_scratch, nothing_
 from ragimpute.lanes import LANES
 from ragimpute.site_quality import SITE_FEATURES
 from ragimpute.slots_kernel import states_scratch
+from ragimpute.threads import run_parts
 
 DOUBT = 0.01
 

@@ -27,13 +27,13 @@ from ragimpute.copying import (
     TypedSites,
     all_states,
     pack_words,
-    run_parts,
     switch_probs,
 )
 from ragimpute.copying_kernel import WORD
 from ragimpute.phase_constraints import free_phase, join_phase
 from ragimpute.phasing_kernel import DRAWN, MISSING, scan_sample
 from ragimpute.retrieval import Retriever
+from ragimpute.threads import run_parts
 
 # What samples that are phased together may take, and how many they may be.
 _BATCH_BYTES = 256 * 2**20

@@ -7,12 +7,13 @@ that the network does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+
+from ragimpute.threads import share
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -108,11 +109,5 @@ class SiteNet:
                 part = np.concatenate([part, np.zeros((ROWS_AT_ONCE - n, x.shape[1]), np.float32)])
             out[first : first + n] = site_residual(part, self.layers, sigmoid)[:n]
 
-        starts: Iterable[int] = range(0, len(x), ROWS_AT_ONCE)
-        if threads > 1:
-            with ThreadPoolExecutor(threads) as pool:
-                list(pool.map(rows_from, starts))
-        else:
-            for first in starts:
-                rows_from(first)
+        share(rows_from, range(0, len(x), ROWS_AT_ONCE), threads)
         return out

@@ -27,6 +27,11 @@ def share(make: Callable[[_Item], _Made], items: Iterable[_Item], threads: int) 
             raise
 
 
+def run_parts(run: Callable[[range], None], n: int, threads: int) -> None:
+    """Share [0, n) out over threads in interleaved parts; see :func:`share`."""
+    share(run, [range(i, n, threads) for i in range(max(1, min(threads, n)))], threads)
+
+
 def beside(
     make: Callable[[], _Made], other: Callable[[], _Other], *, threads: int
 ) -> tuple[_Made, _Other]:

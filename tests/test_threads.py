@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from ragimpute.threads import beside, share
+from ragimpute.threads import beside, run_parts, share
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -47,3 +47,16 @@ def test_an_error_of_either_is_passed_on():
     for pair in ((int, list), (list, int)):
         with pytest.raises(ValueError, match="invalid literal"):
             beside(*(lambda kind=kind: kind("x") if kind is int else 0 for kind in pair), threads=2)
+
+
+@pytest.mark.parametrize(("num", "threads"), [(0, 2), (1, 3), (2, 5), (10, 1), (10, 3)])
+def test_parts_are_every_number_once(num, threads):
+    seen = []
+    run_parts(seen.append, num, threads)
+    assert len(seen) == max(1, min(num, threads))
+    assert sorted(i for part in seen for i in part) == list(range(num))
+
+
+def test_an_error_in_a_part_is_passed_on():
+    with pytest.raises(ZeroDivisionError):
+        run_parts(lambda part: 1 // (part.start - 1), 4, 2)
