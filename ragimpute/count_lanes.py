@@ -9,8 +9,9 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic, models, register_model
+from numba.extending import intrinsic, register_model
+
+from ragimpute.vector_rows import VectorModel, row_intrinsics
 
 COUNTS = 32
 _VECTOR = ir.VectorType(ir.IntType(16), COUNTS)
@@ -19,47 +20,15 @@ _VECTOR = ir.VectorType(ir.IntType(16), COUNTS)
 class Counts(types.Type):
     """The numba type of a row of 32 uint16."""
 
+    vector = _VECTOR
+
     def __init__(self) -> None:
         super().__init__(name="Counts32")
 
 
 counts_type = Counts()
-
-
-@register_model(Counts)
-class _CountsModel(models.PrimitiveModel):
-    """Counts are one LLVM vector."""
-
-    def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, _VECTOR)
-
-
-def _pointer(context: Any, builder: Any, array_type: Any, array: Any, i: Any) -> Any:
-    """Address of row ``i`` of a C-contiguous array of uint16, 32 to a row."""
-    data = cgutils.create_struct_proxy(array_type)(context, builder, array).data
-    at = builder.gep(data, [builder.mul(i, ir.Constant(i.type, COUNTS))], inbounds=True)
-    return builder.bitcast(at, _VECTOR.as_pointer())
-
-
-def _load(typing_context, array, i):
-    """Row ``i`` of an array, shape (rows, 32), uint16, C-contiguous."""
-
-    def codegen(context, builder, signature, args):
-        at = _pointer(context, builder, signature.args[0], args[0], args[1])
-        return builder.load(at, align=2)
-
-    return counts_type(array, types.intp), codegen
-
-
-def _store(typing_context, array, i, value):
-    """Write ``value`` to row ``i`` of an array, shape (rows, 32), uint16, C-contiguous."""
-
-    def codegen(context, builder, signature, args):
-        at = _pointer(context, builder, signature.args[0], args[0], args[1])
-        builder.store(args[2], at, align=2)
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, counts_type), codegen
+register_model(Counts)(VectorModel)
+load_counts, store_counts, repeated = row_intrinsics(counts_type, types.uint16)
 
 
 def _added(typing_context, a, b):
@@ -98,19 +67,6 @@ def _if_below(typing_context, a, b, yes, no):
     return counts_type(*(counts_type,) * 4), codegen
 
 
-def _repeated(typing_context, value):
-    """The same number, uint16, in all places."""
-
-    def codegen(context, builder, signature, args):
-        one = builder.insert_element(
-            ir.Constant(_VECTOR, ir.Undefined), args[0], ir.Constant(ir.IntType(32), 0)
-        )
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), COUNTS), None)
-        return builder.shuffle_vector(one, ir.Constant(_VECTOR, ir.Undefined), zeros)
-
-    return counts_type(types.uint16), codegen
-
-
 def _below(typing_context, a, b):
     """Which counts of ``a`` are less than those of ``b``, as the bits of a uint64."""
 
@@ -131,12 +87,9 @@ def _num_set(typing_context, word):
 
 
 # Any: to a type checker the call of an intrinsic takes the typing context too.
-load_counts: Any = intrinsic(_load)
-store_counts: Any = intrinsic(_store)
 added: Any = intrinsic(_added)
 smaller: Any = intrinsic(_smaller)
 one_if_below: Any = intrinsic(_one_if_below)
 if_below: Any = intrinsic(_if_below)
-repeated: Any = intrinsic(_repeated)
 below: Any = intrinsic(_below)
 num_set: Any = intrinsic(_num_set)

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic, models, overload, register_model
+from numba.extending import intrinsic, overload, register_model
+
+from ragimpute.vector_rows import VectorModel, row_address, row_intrinsics
 
 LANES = 16
 _FLOAT = ir.FloatType()
@@ -29,60 +30,15 @@ _FLAGS = ("contract",)
 class Lanes(types.Type):
     """The numba type of a row of 16 float32."""
 
+    vector = _VECTOR
+
     def __init__(self) -> None:
         super().__init__(name="Lanes16")
 
 
 lanes_type = Lanes()
-
-
-@register_model(Lanes)
-class _LanesModel(models.PrimitiveModel):
-    """Lanes are one LLVM vector."""
-
-    def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, _VECTOR)
-
-
-def _pointer(context: Any, builder: Any, array_type: Any, array: Any, i: Any) -> Any:
-    """Address of row ``i`` of a C-contiguous array of float32, 16 to a row."""
-    data = cgutils.create_struct_proxy(array_type)(context, builder, array).data
-    at = builder.gep(data, [builder.mul(i, ir.Constant(i.type, LANES))], inbounds=True)
-    return builder.bitcast(at, _VECTOR.as_pointer())
-
-
-def _load(typing_context, array, i):
-    """Row ``i`` of an array, shape (rows, 16), float32, C-contiguous."""
-
-    def codegen(context, builder, signature, args):
-        at = _pointer(context, builder, signature.args[0], args[0], args[1])
-        return builder.load(at, align=4)
-
-    return lanes_type(array, types.intp), codegen
-
-
-def _store(typing_context, array, i, value):
-    """Write ``value`` to row ``i`` of an array, shape (rows, 16), float32, C-contiguous."""
-
-    def codegen(context, builder, signature, args):
-        at = _pointer(context, builder, signature.args[0], args[0], args[1])
-        builder.store(args[2], at, align=4)
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, lanes_type), codegen
-
-
-def _splat(typing_context, value):
-    """The same number, float32, in all lanes."""
-
-    def codegen(context, builder, signature, args):
-        one = builder.insert_element(
-            ir.Constant(_VECTOR, ir.Undefined), args[0], ir.Constant(ir.IntType(32), 0)
-        )
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), None)
-        return builder.shuffle_vector(one, ir.Constant(_VECTOR, ir.Undefined), zeros)
-
-    return lanes_type(types.float32), codegen
+register_model(Lanes)(VectorModel)
+load, store, splat = row_intrinsics(lanes_type, types.float32)
 
 
 def _arithmetic(name: str) -> Any:
@@ -98,9 +54,6 @@ def _arithmetic(name: str) -> Any:
 
 
 # Any: to a type checker the call of an intrinsic takes the typing context too.
-load: Any = intrinsic(_load)
-store: Any = intrinsic(_store)
-splat: Any = intrinsic(_splat)
 _add, _subtract, _multiply, _divide = (
     _arithmetic(name) for name in ("fadd", "fsub", "fmul", "fdiv")
 )
@@ -194,7 +147,9 @@ def _turn(typing_context, array):
     def codegen(context, builder, signature, args):
         first = ir.Constant(ir.IntType(64), 0)
         at = [
-            _pointer(context, builder, signature.args[0], args[0], ir.Constant(first.type, i))
+            row_address(
+                _VECTOR, context, builder, signature.args[0], args[0], ir.Constant(first.type, i)
+            )
             for i in range(LANES)
         ]
         rows = [builder.load(place, align=4) for place in at]
