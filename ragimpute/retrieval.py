@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ragimpute.kernels import kernel
+from ragimpute.kernels import inlined, kernel
 from ragimpute.nearest_rows import NearestRows
 from ragimpute.threads import share
 
@@ -116,6 +116,17 @@ def _windows_over(ranges: np.ndarray, num_words: int) -> np.ndarray:
     return np.where(two[:, None], np.stack([before, last], 1), np.stack([last, last * 0 - 1], 1))
 
 
+@inlined
+def _choose(h, w, known, kept, fresh, num_fresh):
+    """Choose a haplotype for word ``w``: it keeps its slot, or is fresh; returns how many are."""
+    known[h, 0] = w
+    if known[h, 1] >= 0:
+        kept[known[h, 1]] = w
+        return num_fresh
+    fresh[num_fresh] = h
+    return num_fresh + 1
+
+
 @kernel
 def _fill_slots(hits, covers, num_hits, background, filler, exclude, known, buffers, out):
     """Choose each word's haplotypes and keep each in its slot while it stays chosen.
@@ -150,26 +161,16 @@ def _fill_slots(hits, covers, num_hits, background, filler, exclude, known, buff
                 h = hits[cover[c] + rank]
                 if h < 0 or known[h, 0] >= w:
                     continue
-                known[h, 0] = w
                 size += 1
-                if known[h, 1] >= 0:
-                    kept[known[h, 1]] = w
-                else:
-                    fresh[num_fresh] = h
-                    num_fresh += 1
+                num_fresh = _choose(h, w, known, kept, fresh, num_fresh)
             if size == num_slots:
                 break
         for h in filler:
             if size == num_slots:
                 break
             if known[h, 0] < w:
-                known[h, 0] = w
                 size += 1
-                if known[h, 1] >= 0:
-                    kept[known[h, 1]] = w
-                else:
-                    fresh[num_fresh] = h
-                    num_fresh += 1
+                num_fresh = _choose(h, w, known, kept, fresh, num_fresh)
         if w > 0:
             num_left = 0
             for s in range(fixed, num_slots):
