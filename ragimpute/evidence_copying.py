@@ -7,6 +7,7 @@ two typed sites is what describes them.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -128,7 +129,7 @@ def copy_with_evidence(
     share(run, walk.blocks, workers)
 
 
-class _Walk:
+class _Walk(ABC):
     """What all blocks of targets share."""
 
     blocks: list[range]
@@ -154,16 +155,16 @@ class _Walk:
         """Panel haplotypes of the targets' samples: there are none."""
         return np.full((len(block), 1), -1, np.int32)
 
+    @abstractmethod
     def scratch(self) -> tuple:
         """Buffers of one thread."""
-        raise NotImplementedError
 
+    @abstractmethod
     def copied(self, block: range, room: _Room) -> Iterator[tuple[int, np.ndarray, int]]:
         """Copy a block of targets; yields the first core site of a part, P(ALT), and its pairs.
 
         The pairs go where there is room; how many there are is told.
         """
-        raise NotImplementedError
 
     def described(self, block: range, room: _Room, quality: np.ndarray) -> Iterator[Described]:
         """What is said of a block of targets, part by part."""
