@@ -11,7 +11,8 @@ from dataclasses import replace
 import numpy as np
 
 from ragimpute.copying import CopyingParameters, Window, copy_haplotypes
-from ragimpute.correction import doubts, read_pairs
+from ragimpute.correction import read_pairs
+from ragimpute.evidence import in_doubt
 from ragimpute.pair_network import PairNetwork
 from ragimpute.panel_part import haplotype_columns, keep_haplotypes
 from ragimpute.panel_states import retriever_for, states_for
@@ -78,7 +79,7 @@ def adapt_network(
     observed = np.ascontiguousarray(alleles[window.typed_index])
     states = states_for(retriever, others.typed.num_haplotypes, observed, threads=threads)
     prob = copy_haplotypes(others, observed, parameters, states=states, threads=threads)
-    pairs = doubts(network, others, observed, prob)
+    pairs = in_doubt(others, observed, prob, doubt=network.config.model.copying.doubt)
     if len(pairs) < _MIN_PAIRS:
         return network, quality
     if len(pairs) > _MAX_PAIRS:

@@ -10,7 +10,7 @@ from threading import Lock
 import numpy as np
 
 from ragimpute.copying import CopyingParameters, Window
-from ragimpute.evidence import collect_evidence, empty_tokens, in_doubt
+from ragimpute.evidence import collect_evidence, empty_tokens
 from ragimpute.evidence_copying import Described, copy_with_evidence
 from ragimpute.pair_network import PairNetwork
 from ragimpute.panel_states import BlockStates
@@ -18,32 +18,6 @@ from ragimpute.shared_times import SharedTimes
 
 # So much doubt that no pair has it.
 _SURE = 0.5
-
-
-def doubts(
-    network: PairNetwork,
-    window: Window,
-    alleles: np.ndarray,
-    prob: np.ndarray,
-) -> np.ndarray:
-    """The pairs that the network is asked about.
-
-    Parameters
-    ----------
-    network
-        Its config says from which posterior on.
-    window
-        The panel's window.
-    alleles
-        Shape (T, n), int8: observed alleles, negative where missing.
-    prob
-        Shape (n, core sites), float32: P(ALT).
-
-    Returns
-    -------
-    Shape (pairs, 2), int64: haplotype and core site, sorted.
-    """
-    return in_doubt(window, alleles, prob, doubt=network.config.model.copying.doubt)
 
 
 def read_pairs(

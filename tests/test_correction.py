@@ -12,8 +12,8 @@ from slow_copying import mosaic_panel, window_of
 from ragimpute.checkpoint import LoadedModel
 from ragimpute.config import load_config
 from ragimpute.copying import CopyingParameters, all_states
-from ragimpute.correction import correct, doubts, read_pairs
-from ragimpute.evidence import NUM_FEATURES, empty_tokens
+from ragimpute.correction import correct, read_pairs
+from ragimpute.evidence import NUM_FEATURES, empty_tokens, in_doubt
 from ragimpute.evidence_tokens import TOKEN_FEATURES
 from ragimpute.model.bert_rag import build
 from ragimpute.pair_network import PairNetwork
@@ -215,7 +215,7 @@ def test_typed_alleles_are_in_no_doubt():
     expected[:, typed] = False
     expected[2, 18] = True
     expected[0, 4] = expected[1, 5] = False
-    found = doubts(network, window, alleles, prob)
+    found = in_doubt(window, alleles, prob, doubt=network.config.model.copying.doubt)
     np.testing.assert_array_equal(found, np.argwhere(expected))
 
 
