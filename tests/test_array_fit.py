@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragimpute import adaptation, array_fit, example, impute_models
+from ragimpute import adaptation, array_fit, example, impute_models, stretch_fits
 from ragimpute.array_fit import ArrayFit, made_for
 from ragimpute.copying import CopyingParameters
 from ragimpute.errors import InputError
@@ -152,8 +152,8 @@ def test_the_next_run_asks_nothing_and_gives_the_same(
 ):
     without = impute(TARGET, panel_h5, tmp_path / "z.vcf.gz")
     for module, name in (
-        (impute_models, "fit_parameters"), (impute_models, "measure_sites"),
-        (impute_models, "adapt_network"), (adaptation, "measure_sites"),
+        (stretch_fits, "fit_parameters"), (impute_models, "measure_sites"),
+        (stretch_fits, "adapt_network"), (adaptation, "measure_sites"),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, refuse)
     summary = impute(
@@ -170,13 +170,13 @@ def test_other_windows_and_options(panel_h5, tmp_path, monkeypatch, several):
     fit = tmp_path / "a.fit"
     impute(TARGET, panel_h5, tmp_path / "x.vcf.gz", array_fit=fit, **several)
     monkeypatch.setattr(impute_models, "measure_sites", refuse)
-    monkeypatch.setattr(impute_models, "adapt_network", refuse)
+    monkeypatch.setattr(stretch_fits, "adapt_network", refuse)
     impute(TARGET, panel_h5, tmp_path / "y.vcf.gz", array_fit=fit, **several)
     assert (tmp_path / "y.vcf.gz").read_bytes() == (tmp_path / "x.vcf.gz").read_bytes()
 
 
 def test_one_sample_takes_the_fit_of_many(panel_h5, first_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(impute_models, "adapt_network", refuse)
+    monkeypatch.setattr(stretch_fits, "adapt_network", refuse)
     names = tmp_path / "names"
     names.write_text("NA12156\n" if "NA12156" in names_of(TARGET) else names_of(TARGET)[0] + "\n")
     summary = impute(

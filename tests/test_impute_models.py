@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_correction import model_of
 
-from ragimpute import evidence_copying, example, impute_models, panel_states
+from ragimpute import evidence_copying, example, panel_states, stretch_fits
 from ragimpute.checkpoint import LoadedModel, load_model, save_model
 from ragimpute.config import load_config
 from ragimpute.errors import InputError, ModelError, PanelError
@@ -151,7 +151,7 @@ def test_parameters_are_chosen_or_given(panel, shared, monkeypatch):
 
 
 def test_every_stretch_has_parameters_of_its_own(panel, shared, monkeypatch):
-    monkeypatch.setattr(impute_models, "_FIT_CM", 1.0)
+    monkeypatch.setattr(stretch_fits, "_FIT_CM", 1.0)
     made = CopyingImputer(panel, shared.panel_index, plain(), ne=None, err=None, seed=1,
                           threads=1, device="cpu")  # fmt: skip
     for left, right in ((0, 500), (100, 700), (5_500, 6_127)):
@@ -202,7 +202,7 @@ def test_the_network_is_fitted_to_the_panel_unless_told_otherwise(panel, shared,
         asked.append(window)
         return network, None
 
-    monkeypatch.setattr(impute_models, "adapt_network", as_it_came)
+    monkeypatch.setattr(stretch_fits, "adapt_network", as_it_came)
     np.testing.assert_array_equal(imputer_of(panel, shared)[1], without)
     assert len(asked) == 1
     imputer_of(panel, shared, fine_tune=False)
@@ -222,7 +222,7 @@ def test_a_stretch_is_fitted_once(panel, shared, monkeypatch):
         alleles = np.zeros((len(typed), 1), dtype=np.int8)
         return gathered(made, left, right, (1_000, 1_050), typed, alleles, np.array([0]))
 
-    monkeypatch.setattr(impute_models, "adapt_network", as_it_came)
+    monkeypatch.setattr(stretch_fits, "adapt_network", as_it_came)
     options = {"seed": 1, "threads": 1, "device": "cpu", **FIXED}
     every = shared.panel_index
     made = CopyingImputer(panel, every, load_model("default"), **options)
@@ -232,12 +232,12 @@ def test_a_stretch_is_fitted_once(panel, shared, monkeypatch):
     assert made.settings["ne"] == "1e+05"
     # No more of a panel's sites than memory is sure to be there for.
     asked.clear()
-    monkeypatch.setattr(impute_models, "_TUNE_SITES", 800)
+    monkeypatch.setattr(stretch_fits, "_TUNE_SITES", 800)
     window_at(CopyingImputer(panel, every, load_model("default"), **options), 0, 2_000, every[:99])
     assert len(asked) == 1
     assert 600 < asked[0] <= 801
     monkeypatch.undo()
-    monkeypatch.setattr(impute_models, "adapt_network", as_it_came)
+    monkeypatch.setattr(stretch_fits, "adapt_network", as_it_came)
     # Windows that differ, and hold all that is typed, must not share what was measured of sites.
     asked.clear()
     few = every[(every >= 900) & (every < 1_500)]

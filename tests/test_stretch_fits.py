@@ -1,0 +1,48 @@
+"""Fits of stretches by themselves; test_impute_models has them at work."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ragimpute.copying import Window
+from ragimpute.impute_summary import Stopwatch
+from ragimpute.model_folder import open_folder
+from ragimpute.panel import Panel
+from ragimpute.stretch_fits import BackgroundNetwork, StretchFits
+
+
+@pytest.fixture(scope="module")
+def panel(panel_h5):
+    with Panel.open(panel_h5) as opened:
+        yield opened
+
+
+def fits_of(panel, typed_index, **options):
+    network = BackgroundNetwork(open_folder("default"), device="cpu", threads=1)
+    given = {"ne": 1e5, "err": 1e-3, "fine_tune": False, "array_fit": None, **options}
+    return StretchFits(panel, typed_index, network, seed=1, threads=1, **given)
+
+
+def test_what_was_fitted_is_said_and_nothing_before(panel):
+    typed_index = np.arange(0, 600, 12)
+    fits = fits_of(panel, typed_index)
+    assert fits.settings() == {"ne": "", "err": ""}
+    window = Window.build(panel.haplotypes(0, 600), panel.position_cm[:600], typed_index)
+    one = fits.at(typed_index, window, (0, 600), Stopwatch({}))
+    assert fits.settings() == {"ne": "1e+05", "err": "0.001"}
+    assert one.parameters.ne(panel.num_haplotypes) == pytest.approx(1e5)
+    assert one.quality is None
+    assert one.network is not None
+    # Another window of the same stretch is given the same.
+    assert fits.at(typed_index[:20], window, (0, 300), Stopwatch({})) is one
+
+
+def test_a_network_is_read_once(monkeypatch):
+    network = BackgroundNetwork(open_folder("default"), device="cpu", threads=1)
+    assert network.trained
+    assert not network.uses_torch
+    network.start()  # nothing is begun in the background for a network that needs no torch
+    first = network.ready()
+    monkeypatch.setattr(network, "_load", lambda: pytest.fail("read again"))
+    assert network.ready() is first
