@@ -66,6 +66,12 @@ RECIPES = (
     Recipe("bottleneck", 1_000, 1_000_000, 1.4, 142),
     Recipe("livestock", 400, 3_000_000, 0.8, 151),
     Recipe("livestock", 100, 5_000_000, 1.3, 152),
+    # Too large to be copied whole: their states are retrieved.
+    Recipe("out_of_africa", 4_000, 1_000_000, 1.0, 161),
+    Recipe("out_of_africa", 10_000, 600_000, 1.2, 162),
+    Recipe("growth", 6_000, 800_000, 0.9, 163),
+    Recipe("structured", 5_000, 1_000_000, 1.1, 164),
+    Recipe("out_of_africa", 5_000, 3_000_000, 1.0, 165),
 )
 MOST_OF_IT = 0.8  # of a panel's samples: a larger subset would be the panel over again
 DR2_EVERY = 5  # panels: DR2 is calibrated on every fifth

@@ -61,7 +61,7 @@ WithTargetsOption = Annotated[
     bool | None,
     typer.Option(
         "--phase-with-targets/--phase-without-targets",
-        help="Phase by the other samples too; else where the panel has up to 5,000 haplotypes.",
+        help="Phase by the other samples too; else where the panel has up to 6,000 haplotypes.",
     ),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random choice.")]

@@ -33,7 +33,7 @@ from ragimpute.slots_kernel import begin_walk, copy_slots, sites_scratch, states
 from ragimpute.threads import run_parts
 
 # Panels up to this size are copied whole: retrieval would cost more accuracy than it saves time.
-COPY_ALL_UP_TO = 5000
+COPY_ALL_UP_TO = 6000
 # What a window works out that does not depend on its core.
 _OF_ALL_SITES = ("signature", "num_minor", "_flanks")
 

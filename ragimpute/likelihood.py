@@ -8,16 +8,32 @@ that is what is measured here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ragimpute.copying import CopyingParameters, Window, copy_haplotypes
 from ragimpute.panel import Haplotypes
-from ragimpute.panel_part import keep_haplotypes
+from ragimpute.panel_part import haplotype_columns, keep_haplotypes
+from ragimpute.panel_states import is_copied_whole, retriever_for, states_for
 from ragimpute.signatures import drawing_order
 
+#: Rates that are tried, per cM, of a panel of 2,000 haplotypes or fewer.
 SWITCH_RATES = (0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6)
 MISMATCH_PROBS = (3e-4, 1e-3, 3e-3, 1e-2)
 _FLOOR = 1e-3
+# Large panels say little about the rate: from far below its best to twice that, their likelihood
+# falls by a few units. There a prior decides, of so many units a step of the grid, squared, around
+# the rate that is best at ne 3.2e5.
+_USUAL_RATE, _PRIOR = 4, 1.0
+
+
+def num_typed_to_fit(num_haplotypes: int) -> int:
+    """How many typed sites :func:`fit_parameters` looks at, in the middle of a window.
+
+    In panels that are searched, matches are long, and so is what tells good states from others.
+    """
+    return 512 if is_copied_whole(num_haplotypes) else 1024
 
 
 def select_sites(haplotypes: Haplotypes, index: np.ndarray) -> Haplotypes:
@@ -42,11 +58,9 @@ def select_sites(haplotypes: Haplotypes, index: np.ndarray) -> Haplotypes:
 def leave_one_out_log_likelihood(
     window: Window,
     alleles: np.ndarray,
-    left_out: np.ndarray,
-    haplotype_sample: np.ndarray,
     parameters: CopyingParameters,
     *,
-    pool: np.ndarray,
+    states: Callable[[int], np.ndarray],
     threads: int = 1,
 ) -> float:
     """Log likelihood of the untyped alleles of panel haplotypes, imputed without their own sample.
@@ -57,27 +71,16 @@ def leave_one_out_log_likelihood(
         The panel at T typed and M sites.
     alleles
         Shape (M, n), int8: true alleles of the haplotypes left out.
-    left_out
-        Shape (n,), int: those haplotypes.
-    haplotype_sample
-        Shape (H,), int: the sample that each haplotype belongs to.
     parameters
-        Switch rate for a panel of ``len(pool)`` haplotypes, and mismatch probability.
-    pool
-        Shape (k,), int: haplotypes that may be copied.
-    threads
-        See :func:`ragimpute.copying.copy_haplotypes`.
+        Switch rate for these states, and mismatch probability.
+    states, threads
+        See :func:`ragimpute.copying.copy_haplotypes`; none are of haplotype i's own sample.
 
     Returns
     -------
     Sum over haplotypes and untyped sites of ln P(true allele), probabilities kept in
     [0.001, 0.999], so that a single surprise at a rare site does not decide.
     """
-
-    def states(i: int) -> np.ndarray:
-        own = haplotype_sample[pool] == haplotype_sample[left_out[i]]
-        return pool[~own].astype(np.int32)[None]
-
     typed = alleles[window.typed_index]
     prob = copy_haplotypes(window, typed, parameters, states=states, threads=threads)
     true = alleles.T
@@ -85,6 +88,50 @@ def leave_one_out_log_likelihood(
     untyped[window.typed_index] = False
     hit = np.where(true == 1, prob, 1 - prob)[:, untyped]
     return float(np.log(np.clip(hit, _FLOOR, 1 - _FLOOR), dtype=np.float64).sum())
+
+
+def _left_out(
+    window: Window,
+    index: np.ndarray,
+    typed_index: np.ndarray,
+    haplotype_sample: np.ndarray,
+    *,
+    num_left_out: int,
+    max_states: int,
+    seed: int,
+    threads: int,
+) -> tuple[Window, np.ndarray, Callable[[int], np.ndarray]]:
+    """The sites at ``index``, what some haplotypes carry there, and whom these may copy.
+
+    ``typed_index``: which of the sites are typed. Panels that are copied whole are thinned, too.
+    """
+    num_panel = window.typed.num_haplotypes
+    left_out = np.sort(drawing_order(window.signature, seed)[:num_left_out])
+    haplotypes = select_sites(window.haplotypes, index)
+    position_cm = window.position_cm[index]
+    if is_copied_whole(num_panel):
+        pool = np.sort(drawing_order(window.signature, seed + 1)[:max_states])
+        # Without the other haplotypes, whose alleles would have to be passed by at every site.
+        asked = np.zeros(num_panel, bool)
+        asked[left_out] = asked[pool] = True
+        number = np.cumsum(asked) - 1
+        few = Window.build(keep_haplotypes(haplotypes, asked), position_cm, typed_index)
+
+        def states(i: int) -> np.ndarray:
+            others = pool[haplotype_sample[pool] != haplotype_sample[left_out[i]]]
+            return number[others].astype(np.int32)[None]
+
+        return few, haplotype_columns(few.haplotypes, number[left_out]).T, states
+    small = Window.build(haplotypes, position_cm, typed_index)
+    alleles = haplotype_columns(haplotypes, left_out).T
+    found = states_for(
+        retriever_for(small.typed.words, seed=seed, threads=threads),
+        num_panel,
+        np.ascontiguousarray(alleles[typed_index]),
+        own=[np.flatnonzero(haplotype_sample == haplotype_sample[h]) for h in left_out],
+        threads=threads,
+    )
+    return small, alleles, found
 
 
 def fit_parameters(
@@ -95,14 +142,16 @@ def fit_parameters(
     num_left_out: int = 96,
     max_states: int = 2000,
     max_sites: int = 800,
-    max_typed: int = 512,
+    max_typed: int | None = None,
     threads: int = 1,
 ) -> CopyingParameters:
     """The switch rate and mismatch probability under which the panel imputes itself best.
 
     A random sample of panel haplotypes is imputed from the rest, over a grid; a parabola through
-    the best three rates gives the rate between grid points. Large panels, many sites and long
-    windows are thinned for this; the rate, which falls as 1 / H, is scaled back to the full panel.
+    the best three rates gives the rate between grid points. Panels that are copied whole, sites and
+    long windows are thinned for this; the rate, which falls as 1 / H, is scaled back to the full
+    panel. Of larger panels the states are retrieved, as for targets: among these, most of which
+    match for long, the best rate is lower than among all haplotypes.
 
     Returns
     -------
@@ -111,6 +160,9 @@ def fit_parameters(
     for its data-dependent err, 1e-3) take their place.
     """
     num_panel = window.typed.num_haplotypes
+    whole = is_copied_whole(num_panel)
+    if max_typed is None:
+        max_typed = num_typed_to_fit(num_panel)
     first = max(0, (window.typed.num_typed - max_typed) // 2)
     typed_index = window.typed_index[first : first + max_typed]
     few = len(typed_index) < 2 or len(np.unique(haplotype_sample)) < 2
@@ -120,32 +172,29 @@ def fit_parameters(
         return CopyingParameters.from_ne(1e5, 1e-3, num_panel)
     rng = np.random.default_rng(seed)
     untyped = np.sort(rng.permutation(untyped)[:max_sites])
-    signature = window.signature
-    left_out = np.sort(drawing_order(signature, seed)[:num_left_out])
-    pool = np.sort(drawing_order(signature, seed + 1)[:max_states])
     index = np.union1d(typed_index, untyped)
-    # Without the other haplotypes, whose alleles would have to be passed by at every site.
-    asked = np.zeros(num_panel, bool)
-    asked[left_out] = asked[pool] = True
-    haplotypes = keep_haplotypes(select_sites(window.haplotypes, index), asked)
-    number = np.cumsum(asked) - 1
-    left_out, pool = number[left_out], number[pool]
-    haplotype_sample = haplotype_sample[asked]
-    small = Window.build(haplotypes, window.position_cm[index], np.searchsorted(index, typed_index))
-    alleles = haplotypes.alleles()[:, left_out]
+    small, alleles, states = _left_out(
+        window, index, np.searchsorted(index, typed_index), haplotype_sample,
+        num_left_out=num_left_out, max_states=max_states, seed=seed, threads=threads,
+    )  # fmt: skip
+    to_panel = min(max_states, num_panel) / num_panel
 
-    def measure(rate: float, err: float) -> float:
-        return leave_one_out_log_likelihood(
-            small, alleles, left_out, haplotype_sample, CopyingParameters(rate, err),
-            pool=pool, threads=threads,
-        )  # fmt: skip
+    def measure(i: int, err: float) -> float:
+        rate = SWITCH_RATES[i] * (1 if whole else to_panel)
+        prior = 0.0 if whole else _PRIOR * (i - _USUAL_RATE) ** 2
+        return (
+            leave_one_out_log_likelihood(
+                small, alleles, CopyingParameters(rate, err), states=states, threads=threads
+            )
+            - prior
+        )
 
     # Climb from the middle: the likelihood has one peak over the rate.
     seen: dict[int, float] = {}
 
     def at(i: int, err: float) -> float:
         if i not in seen:
-            seen[i] = measure(SWITCH_RATES[i], err)
+            seen[i] = measure(i, err)
         return seen[i]
 
     def climb(i: int, err: float) -> int:
@@ -156,8 +205,8 @@ def fit_parameters(
         return i
 
     err = 1e-3
-    i = climb(3, err)
-    scores = [measure(SWITCH_RATES[i], e) if e != err else at(i, err) for e in MISMATCH_PROBS]
+    i = climb(3 if whole else _USUAL_RATE, err)
+    scores = [measure(i, e) if e != err else at(i, err) for e in MISMATCH_PROBS]
     best_err = MISMATCH_PROBS[int(np.argmax(scores))]
     if best_err != err:
         seen.clear()
@@ -169,4 +218,4 @@ def fit_parameters(
         curve = below - 2 * here + above
         if curve < 0:
             log_rate += np.log(2) * 0.5 * (below - above) / curve
-    return CopyingParameters(float(np.exp(log_rate)) * len(pool) / num_panel, err)
+    return CopyingParameters(float(np.exp(log_rate)) * to_panel, err)

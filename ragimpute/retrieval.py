@@ -1,9 +1,11 @@
 """Which panel haplotypes a target may copy, word by word, in panels too large to copy all.
 
 What counts is to find the haplotypes that share a *long* match with the target around a place, at
-every scale. The nearest haplotypes in overlapping windows of 64 to 1,024 typed sites, those of all
+every scale. The nearest haplotypes in overlapping windows of 64 to 4,096 typed sites, those of all
 windows over a word of 32 typed sites, nearest first, join a fixed background sample of the panel
-until the word's slots are full.
+until the word's slots are full. A match that ends soon after a place is no near one in any window
+over it, as what follows differs: so the windows that end before it and begin after it give some
+hits, too.
 """
 
 from __future__ import annotations
@@ -14,10 +16,13 @@ from ragimpute.kernels import inlined, kernel
 from ragimpute.nearest_rows import NearestRows
 from ragimpute.threads import share
 
-# (typed sites in a window, hits taken from it): DESIGN's best scheme on 4,508 haplotypes.
-SCALES = ((64, 15), (128, 25), (256, 35), (512, 50), (1024, 50))
-NUM_BACKGROUND = 128
-NUM_SLOTS = 448
+# (typed sites in a window, hits taken from it). With 20,000 haplotypes the two longest are worth
+# .0001 of r2 and .002 of it at rare sites, and so are the windows beside a word.
+SCALES = ((64, 30), (128, 50), (256, 70), (512, 50), (1024, 50), (2048, 50), (4096, 50))
+NUM_BESIDE = 8  # hits taken from a window beside a word
+NUM_BACKGROUND = 64
+# With the windows beside a word, these are as good as twice as many, and as all of the panel.
+NUM_SLOTS = 256
 
 
 class Retriever:
@@ -80,17 +85,18 @@ class Retriever:
         spare = none.shape[1] if exclude is not None else 0
         num_slots = min(self.num_slots, self.num_haplotypes - spare)
         out = np.empty((n, self.num_words, num_slots), np.int32)
-        over = np.stack([_windows_over(r, self.num_words) for r in ranges])  # (scales, W, 2)
+        near = np.stack([_windows_near(r, self.num_words) for r in ranges])  # (scales, W, 4)
         before = np.cumsum([0, *(len(r) for r in ranges[:-1])])
-        first = self._nearest.first_hits[np.maximum(over, 0) + before[:, None, None]]
-        # In the order in which they give hits: (W, 2 scales).
-        covers = np.where(over >= 0, first, -1).transpose(1, 2, 0).reshape(self.num_words, -1)
-        num_hits = np.tile(self._nearest.hits_of, 2).astype(np.int64)
+        first = self._nearest.first_hits[np.maximum(near, 0) + before[:, None, None]]
+        # In the order in which they give hits: (W, 4 scales).
+        near_hits = np.where(near >= 0, first, -1).transpose(1, 2, 0).reshape(self.num_words, -1)
+        of_over = np.tile(self._nearest.hits_of, 2).astype(np.int64)
+        num_hits = np.concatenate([of_over, np.minimum(of_over, NUM_BESIDE)])
 
         def fill(i: int) -> None:
             _fill_slots(
                 hits[i],
-                np.ascontiguousarray(covers),
+                np.ascontiguousarray(near_hits),
                 num_hits,
                 self.background,
                 self._shuffle,
@@ -104,16 +110,18 @@ class Retriever:
         return out
 
 
-def _windows_over(ranges: np.ndarray, num_words: int) -> np.ndarray:
-    """The one or two windows over each word, shape (W, 2), -1 where there is no second.
+def _windows_near(ranges: np.ndarray, num_words: int) -> np.ndarray:
+    """The windows over each word and beside it, shape (W, 4), -1 where there is none.
 
-    ``ranges`` (windows, 2), ascending: each begins where the one before has its middle.
+    First the one or two over the word, then the one that ends before it and the one that begins
+    after it. ``ranges`` (windows, 2), ascending: each begins where the one before has its middle.
     """
     word = np.arange(num_words)
     last = np.searchsorted(ranges[:, 0], word, side="right") - 1
-    before = np.maximum(last - 1, 0)
-    two = (last > 0) & (ranges[before, 1] > word)
-    return np.where(two[:, None], np.stack([before, last], 1), np.stack([last, last * 0 - 1], 1))
+    two = (last > 0) & (ranges[np.maximum(last - 1, 0), 1] > word)
+    first = last - two
+    after = np.where(last + 1 < len(ranges), last + 1, -1)
+    return np.stack([first, np.where(two, last, -1), first - 1, after], axis=1)
 
 
 @inlined
@@ -128,11 +136,11 @@ def _choose(h, w, known, kept, fresh, num_fresh):
 
 
 @kernel
-def _fill_slots(hits, covers, num_hits, background, filler, exclude, known, buffers, out):
+def _fill_slots(hits, near_hits, num_hits, background, filler, exclude, known, buffers, out):
     """Choose each word's haplotypes and keep each in its slot while it stays chosen.
 
-    ``covers`` (W, n): the first hits of the n windows over each word, of ``num_hits`` (n,) each, or
-    -1. ``known`` (H, 2), all -1: the last word that each haplotype was chosen for, and its slot.
+    ``near_hits`` (W, n): the first hits of the n windows near each word, of ``num_hits`` (n,) each,
+    or -1. ``known`` (H, 2), all -1: the last word that each haplotype was chosen for, and its slot.
     """
     num_words, num_slots = out.shape
     fresh, kept, left = buffers
@@ -153,12 +161,12 @@ def _fill_slots(hits, covers, num_hits, background, filler, exclude, known, buff
     for w in range(num_words):
         size = fixed
         num_fresh = 0
-        cover = covers[w]
+        near = near_hits[w]
         for rank in range(width):
-            for c in range(cover.shape[0]):
-                if cover[c] < 0 or rank >= num_hits[c] or size == num_slots:
+            for c in range(near.shape[0]):
+                if near[c] < 0 or rank >= num_hits[c] or size == num_slots:
                     continue
-                h = hits[cover[c] + rank]
+                h = hits[near[c] + rank]
                 if h < 0 or known[h, 0] >= w:
                     continue
                 size += 1

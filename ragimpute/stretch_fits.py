@@ -12,7 +12,7 @@ from ragimpute.adaptation import adapt_network
 from ragimpute.array_fit import ArrayFit
 from ragimpute.copying import CopyingParameters, Window
 from ragimpute.impute_summary import Stopwatch
-from ragimpute.likelihood import fit_parameters
+from ragimpute.likelihood import fit_parameters, num_typed_to_fit
 from ragimpute.model_folder import ModelFolder
 from ragimpute.pair_network import PairNetwork, needs_torch
 from ragimpute.panel import Panel
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 # Parameters are chosen anew for every stretch of so many cM.
 _FIT_CM = 40.0
-# Typed sites of a stretch that its parameters and its network are fitted to.
-_FIT_TYPED, _TUNE_TYPED = 512, 4096
+# Typed sites of a stretch that its network is fitted to.
+_TUNE_TYPED = 4096
 # Panel sites that the network is fitted to: they are all imputed in two hundred haplotypes at once.
 _TUNE_SITES = 1 << 16
 
@@ -159,7 +159,8 @@ class StretchFits:
         parameters = None if before is None else before.parameters(key)
         is_new = parameters is None
         if parameters is None:
-            parameters = self._parameters_of(_centre(typed_index, _FIT_TYPED))
+            asked = num_typed_to_fit(self._panel.num_haplotypes)
+            parameters = self._parameters_of(_centre(typed_index, asked))
         watch.lap("fit")
         network, quality = None, None
         if self._network.trained:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from slow_copying import compact, mosaic_panel, whole_chain, window_of
 
-from ragimpute import example
+from ragimpute import example, likelihood, panel_states
 from ragimpute.copying import CopyingParameters, Window
 from ragimpute.likelihood import (
     SWITCH_RATES,
@@ -18,6 +18,8 @@ from ragimpute.likelihood import (
 )
 from ragimpute.panel import Panel
 from ragimpute.prepare import prepare
+from ragimpute.retrieval import NUM_SLOTS
+from ragimpute.signatures import drawing_order
 
 
 @settings(deadline=None)
@@ -46,8 +48,8 @@ def test_log_likelihood_by_hand():
             hit = p[u] if alleles[u, h] else 1 - p[u]
             expected += np.log(min(max(hit, 1e-3), 1 - 1e-3))
     found = leave_one_out_log_likelihood(
-        window_of(alleles, cm, typed_index), alleles[:, left_out], left_out, sample,
-        CopyingParameters(5, 0.01), pool=pool,
+        window_of(alleles, cm, typed_index), alleles[:, left_out], CopyingParameters(5, 0.01),
+        states=lambda i: pool[sample[pool] != sample[left_out[i]]].astype(np.int32)[None],
     )  # fmt: skip
     assert found == pytest.approx(expected, rel=1e-4)
 
@@ -84,11 +86,10 @@ def test_fit_finds_the_best_of_the_grid():
     small = Window.build(
         select_sites(window.haplotypes, index), window.position_cm[index], window.typed_index
     )
-    everyone = np.arange(60)
     grid = [
         leave_one_out_log_likelihood(
-            small, small.haplotypes.alleles(), everyone, sample,
-            CopyingParameters(rate, fitted.mismatch_prob), pool=everyone,
+            small, small.haplotypes.alleles(), CopyingParameters(rate, fitted.mismatch_prob),
+            states=lambda i: np.flatnonzero(sample != sample[i]).astype(np.int32)[None],
         )
         for rate in SWITCH_RATES
     ]  # fmt: skip
@@ -105,6 +106,36 @@ def test_rate_is_scaled_to_the_full_panel():
     assert part.switch_rate < 0.8 * whole.switch_rate
     thin = fit_parameters(window, sample, num_left_out=30, max_sites=40, max_typed=40, seed=9)
     assert thin.switch_rate > 0
+
+
+def test_large_panels_are_fitted_by_retrieved_states(monkeypatch):
+    monkeypatch.setattr(panel_states, "COPY_ALL_UP_TO", 300)
+    window, sample = simulated(0.02, num_haplotypes=400), np.arange(400) // 2
+    asked, rates = [], []
+    plain = likelihood.copy_haplotypes
+
+    def spy(window, alleles, parameters, *, states, threads):
+        asked.extend(states(i) for i in range(alleles.shape[1]))
+        rates.append(parameters.switch_rate)
+        return plain(window, alleles, parameters, states=states, threads=threads)
+
+    monkeypatch.setattr(likelihood, "copy_haplotypes", spy)
+    fitted = fit_parameters(window, sample, num_left_out=20)
+    assert {s.shape for s in asked} == {(window.typed.words.shape[0], NUM_SLOTS)}
+    own = np.sort(drawing_order(window.signature, 1)[:20]) // 2
+    for i, states in enumerate(asked):
+        assert not (states // 2 == own[i % 20]).any()
+    assert min(rates) / 2 < fitted.switch_rate < max(rates) * 2
+    assert fitted == fit_parameters(window, sample, num_left_out=20, threads=2)
+
+
+def test_prior_decides_where_a_large_panel_says_nothing(monkeypatch):
+    monkeypatch.setattr(panel_states, "COPY_ALL_UP_TO", 300)
+    alleles = np.zeros((60, 400), np.int8)  # all alike, whatever the rate
+    alleles[::7, ::2] = 1
+    window = window_of(alleles, np.arange(60) * 1e-7, np.arange(0, 60, 4))
+    found = fit_parameters(window, np.arange(400) // 2, num_left_out=8)
+    assert found.ne(400) == pytest.approx(3.2e5 * min(2000, 400) / 2000, rel=0.05)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from slow_copying import mosaic_panel
 
 from ragimpute.copying import pack_words
-from ragimpute.retrieval import NUM_SLOTS, Retriever, _windows_over
+from ragimpute.retrieval import NUM_SLOTS, Retriever, _windows_near
 
 
 def packed(alleles):
@@ -101,6 +101,21 @@ def test_a_long_match_inside_a_mosaic_is_retrieved():
     assert (states[0] == 400).any(axis=1)[[0, 1, 2, 10, 11, 12, 13]].all()
 
 
+def test_a_long_match_that_ends_soon_after_a_place_is_retrieved_there():
+    # Haplotype 5 is the target's up to site 8 of word 40, and nothing like it from there on, where
+    # three hundred others are much like it: in every window over word 40 they are nearer.
+    rng = np.random.default_rng(6)
+    target = (rng.random((64 * 32, 1)) < 0.3).astype(np.int8)
+    alleles = target ^ (rng.random((64 * 32, 600)) < 0.02)
+    alleles[:, 300:] = rng.random((64 * 32, 300)) < 0.3
+    end = 40 * 32 + 8
+    alleles[:end, 5] = target[:end, 0]
+    alleles[end:, 5] = rng.random(64 * 32 - end) < 0.3
+    states = Retriever(packed(alleles.astype(np.int8)), num_slots=150, num_background=30)
+    found = (states.states(packed(target).T)[0] == 5).any(axis=1)
+    assert found[:41].all()
+
+
 def test_other_targets_do_not_matter(panel, retriever):
     targets = np.ascontiguousarray(packed(panel[:, :60] ^ (panel[:, 60:120] & (
         np.random.default_rng(0).random((330, 60)) < 0.1))).T)  # fmt: skip
@@ -122,10 +137,12 @@ def test_deterministic_and_small_panels_are_taken_whole(panel):
 
 
 @pytest.mark.parametrize(("num_words", "length"), [(1, 2), (2, 2), (7, 2), (9, 4), (70, 32)])
-def test_windows_over_a_word_are_those_that_hold_it(num_words, length):
+def test_windows_near_a_word_hold_it_or_lie_beside_it(num_words, length):
     step = length // 2
     starts = np.arange(0, max(1, num_words - length + step), step)
     ranges = np.stack([starts, np.minimum(starts + length, num_words)], axis=1)
-    for w, (one, other) in enumerate(_windows_over(ranges, num_words).tolist()):
+    for w, (*over, before, after) in enumerate(_windows_near(ranges, num_words).tolist()):
         holding = [i for i, (low, high) in enumerate(ranges) if low <= w < high]
-        assert [i for i in (one, other) if i >= 0] == holding[-2:]
+        assert [i for i in over if i >= 0] == holding[-2:]
+        assert before == max((i for i, (_, high) in enumerate(ranges) if high <= w), default=-1)
+        assert after == min((i for i, (low, _) in enumerate(ranges) if low > w), default=-1)
