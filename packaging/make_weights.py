@@ -185,18 +185,23 @@ def dr2_table(rows: list[Row]) -> str:
 def reliability_table(rows: list[Row]) -> str:
     """How far the observed frequency is from the probability, weighted, and in the worst interval.
 
-    Intervals of fewer than 1,000 genotypes do not count.
+    Intervals of fewer than 1,000 genotypes do not count. How many are off by more than .01 for
+    sure: by two standard errors more, from the spread over the target samples.
     """
     figures = []
     for *_, result in rows:
-        known = result.calibration[result.calibration[:, 2] >= 1000]
+        count = result.calibration[:, 2] >= 1000
+        known, error = result.calibration[count], result.calibration_standard_error[count]
         off = abs(known[:, 1] - known[:, 0])
         worst = int(off.argmax())
         figures.append(
-            [f"{result.calibration_error:.5f}", f"{off[worst]:.4f}", f"{known[worst, 0]:.2f}",
-             f"{int((off <= 0.01).sum())} of {len(off)}"]
+            [f"{result.calibration_error:.5f}",
+             f"{off[worst]:.4f} ± {error[worst]:.4f}", f"{known[worst, 0]:.2f}",
+             f"{int((off <= 0.01).sum())} of {len(off)}",
+             str(int((off - 2 * error > 0.01).sum()))]
         )  # fmt: skip
-    head = ["mean difference", "largest", "at probability", "intervals within .01"]
+    head = ["mean difference", "largest", "at probability", "intervals within .01",
+            "off for sure"]  # fmt: skip
     return markdown(rows, head, figures)
 
 

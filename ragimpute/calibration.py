@@ -20,22 +20,52 @@ class CalibrationAccumulator:
     """
 
     def __init__(self, num_bins: int = 20) -> None:
-        self.sums = np.zeros((num_bins, 3))  # n, sum of p, sum of the truth
+        self.sums = np.zeros((num_bins, 1, 3))  # by sample: n, sum of p, sum of the truth
 
     def update(self, allele_prob: np.ndarray, true: np.ndarray) -> None:
-        """Add probabilities in [0, 1] and true alleles (0, 1) of one shape; NaN and -1 skipped."""
-        p, y = np.ravel(allele_prob).astype(np.float64), np.ravel(true).astype(np.float64)
+        """Add probabilities and what is true.
+
+        Parameters
+        ----------
+        allele_prob, true
+            Of one shape, (m,), or (m, N) for m sites of N samples, the same in each call:
+            probabilities in [0, 1] and true alleles (0, 1); NaN and -1 are skipped.
+        """
+        p, y = np.asarray(allele_prob, np.float64), np.asarray(true, np.float64)
+        num_bins = len(self.sums)
+        num_samples = p.shape[1] if p.ndim == 2 else 1
+        if not self.sums.any():
+            self.sums = np.zeros((num_bins, num_samples, 3))
+        sample = np.broadcast_to(np.arange(num_samples), p.shape) if p.ndim == 2 else 0 * y
         known = ~np.isnan(p) & (y >= 0)
-        p, y = p[known], y[known]
-        group = np.clip((p * len(self.sums)).astype(np.int64), 0, len(self.sums) - 1)
+        p, y, sample = p[known], y[known], sample[known].astype(np.int64)
+        group = np.clip((p * num_bins).astype(np.int64), 0, num_bins - 1)
+        place, places = group * num_samples + sample, num_bins * num_samples
         for column, values in enumerate((np.ones_like(p), p, y)):
-            self.sums[:, column] += np.bincount(group, values, minlength=len(self.sums))
+            counts = np.bincount(place, values, minlength=places)
+            self.sums[:, :, column] += counts.reshape(num_bins, num_samples)
 
     def result(self) -> np.ndarray:
         """Shape (bins, 3): mean probability, observed share (NaN where empty), number of pairs."""
-        n = self.sums[:, :1]
-        means = np.divide(self.sums[:, 1:], n, out=np.full((len(n), 2), np.nan), where=n > 0)
+        sums = self.sums.sum(axis=1)
+        n = sums[:, :1]
+        means = np.divide(sums[:, 1:], n, out=np.full((len(n), 2), np.nan), where=n > 0)
         return np.hstack([means, n])
+
+    def standard_error(self) -> np.ndarray:
+        """Of the difference of observed share and probability, shape (bins,).
+
+        Samples are taken as drawn independently, their sites as they come: neighbouring ones err
+        together. NaN where fewer than two samples have any (that of a ratio, Cochran 1977, 6.4).
+        """
+        n, p, y = np.moveaxis(self.sums, 2, 0)
+        total = n.sum(axis=1)
+        num = n.shape[1]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            off = (y - p).sum(axis=1) / total
+            rest = (y - p) - off[:, None] * n
+            error = np.sqrt(num / max(1, num - 1) * (rest**2).sum(axis=1)) / total
+        return np.where((n > 0).sum(axis=1) > 1, error, np.nan)
 
     def expected_error(self) -> float:
         """Mean absolute difference of probability and observed share, weighted by pairs (ECE)."""

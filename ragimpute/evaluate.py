@@ -314,6 +314,7 @@ def _score(
         bins=bins,
         overall=overall,
         calibration=sums.calibration.result(),
+        calibration_standard_error=sums.calibration.standard_error(),
         calibration_error=sums.calibration.expected_error(),
         quality=quality_curve(dr2, true_r2),
         counts=counts,

@@ -67,6 +67,9 @@ class Evaluation:
     calibration
         Shape (20, 3), float64, by dosage of the minor allele / ploidy, in equal intervals of
         [0, 1]: mean, observed frequency of the minor allele (NaN where empty), pairs.
+    calibration_standard_error
+        Shape (20,), float64: of the difference of the first two, by the spread over samples; NaN
+        where fewer than two samples have any pair.
     calibration_error
         Mean absolute difference of the first two, weighted by pairs.
     quality
@@ -89,6 +92,7 @@ class Evaluation:
     bins: list[BinScores]
     overall: BinScores
     calibration: np.ndarray
+    calibration_standard_error: np.ndarray
     calibration_error: float
     quality: np.ndarray
     counts: dict[str, int] = field(default_factory=dict)

@@ -81,7 +81,8 @@ def evaluation(seed=1, *, with_dr2=True, num_sites=400):
     bins, overall = sums.bin_scores(site, dr2, maf)
     return Evaluation(
         "truth.bcf", "out.vcf.gz", "panel.h5", "20", 1000, 900_000, bins, overall,
-        sums.calibration.result(), sums.calibration.expected_error(), quality_curve(dr2, site),
+        sums.calibration.result(), sums.calibration.standard_error(),
+        sums.calibration.expected_error(), quality_curve(dr2, site),
         {"samples": 30, "scored": num_sites, "made_up": 3}, [],
     )  # fmt: skip
 

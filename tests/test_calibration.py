@@ -22,6 +22,37 @@ def test_calibration_of_probabilities():
     assert biased.expected_error() > 0.1
 
 
+def test_standard_error_is_the_spread_over_draws_of_samples():
+    rng = np.random.default_rng(5)
+    found, given = [], []
+    for _ in range(200):
+        p = rng.random((40, 60))  # sites of samples; a sample's sites err together, in tens
+        y = np.repeat(rng.random((4, 60)), 10, axis=0) < p
+        one, other = CalibrationAccumulator(4), CalibrationAccumulator(4)
+        one.update(p, y)
+        other.update(p[:15], y[:15])
+        other.update(p[15:], np.where(np.isnan(p[15:]), -1, y[15:]))
+        np.testing.assert_allclose(one.standard_error(), other.standard_error())
+        table = one.result()
+        found.append(table[:, 1] - table[:, 0])
+        given.append(one.standard_error())
+    np.testing.assert_allclose(np.std(found, axis=0), np.mean(given, axis=0), rtol=0.2)
+    # Ten sites that err together say hardly more than one of them.
+    alone = np.sqrt(0.125 * 0.875 / 600)
+    assert np.mean(given, axis=0)[0] > 1.5 * alone
+
+
+def test_standard_error_needs_two_samples():
+    one = CalibrationAccumulator(2)
+    one.update(np.array([[0.2, 0.9], [0.3, np.nan]]), np.array([[0, 1], [1, 0]]))
+    assert np.isnan(one.standard_error()).all()
+    flat = CalibrationAccumulator(2)
+    flat.update(np.array([0.2, 0.3, 0.9]), np.array([0, 1, 1]))
+    assert np.isnan(flat.standard_error()).all()
+    assert flat.result()[:, 2].tolist() == [2, 1]
+    assert np.isnan(CalibrationAccumulator(3).standard_error()).all()
+
+
 def test_estimated_r2_matches_true_r2_when_calibrated():
     rng = np.random.default_rng(6)
     p = rng.beta(0.3, 0.9, (40, 4000))
