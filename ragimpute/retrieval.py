@@ -19,8 +19,8 @@ from ragimpute.threads import share
 # (typed sites in a window, hits taken from it). With 20,000 haplotypes the two longest are worth
 # .0001 of r2 and .002 of it at rare sites, and so are the windows beside a word.
 SCALES = ((64, 30), (128, 50), (256, 70), (512, 50), (1024, 50), (2048, 50), (4096, 50))
-NUM_BESIDE = 8  # hits taken from a window beside a word
-NUM_BACKGROUND = 64
+NUM_BESIDE = 16  # hits taken from a window beside a word
+NUM_BACKGROUND = 32
 # With the windows beside a word, these are as good as twice as many, and as all of the panel.
 NUM_SLOTS = 256
 
