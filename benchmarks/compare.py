@@ -3,7 +3,8 @@
 Run: python benchmarks/compare.py DATA_FOLDER... -o bench-output [--markdown docs/benchmarks.md]
      python benchmarks/compare.py --example -o bench-output
 
-A data folder holds panel.bcf, truth.bcf, target.DENSITY.vcf.gz for each density, and one *.map;
+A data folder holds panel.bcf, truth.bcf, target.DENSITY.vcf.gz for each density, one *.map, and,
+where it likes, made_by.txt: the command that made it, which goes on the page;
 --example takes the data that the package carries. Panels are prepared once for each tool, timed
 apart. Then each target is imputed --repeats times, the tools in turn, so that what else the
 machine does hits all alike; the medians count. Without --density the first target is imputed
@@ -52,6 +53,8 @@ class DataSet:
         Phased or unphased VCF.gz by the name of its density, e.g. "dense".
     genetic_map
         In any layout that ragimpute reads.
+    made_by
+        The command that made them; empty if none is known.
     """
 
     name: str
@@ -59,6 +62,7 @@ class DataSet:
     truth: Path
     genetic_map: Path
     targets: dict[str, Path]
+    made_by: str = ""
 
 
 def open_folder(folder: Path, densities: list[str] | None = None) -> DataSet:
@@ -91,8 +95,9 @@ def open_folder(folder: Path, densities: list[str] | None = None) -> DataSet:
     if len(maps) != 1:
         raise InputError(f"data folder {folder} holds {len(maps)} files *.map, not one")
     targets = {name: found[name] for name in wanted}
-    name = folder.resolve().name
-    return DataSet(name, folder / "panel.bcf", folder / "truth.bcf", maps[0], targets)
+    name, made_by = folder.resolve().name, folder / "made_by.txt"
+    said = made_by.read_text(encoding="utf-8").strip() if made_by.is_file() else ""
+    return DataSet(name, folder / "panel.bcf", folder / "truth.bcf", maps[0], targets, said)
 
 
 def open_example() -> DataSet:
@@ -162,7 +167,8 @@ class Comparison:
             self._density(data, name, target, folder, plink_map) for name, target in targets.items()
         ]
         about = describe_panel(data.panel)
-        return {"name": data.name, **about, "prepare": prepared, "densities": densities}
+        made = {"made_by": data.made_by} if data.made_by else {}
+        return {"name": data.name, **about, **made, "prepare": prepared, "densities": densities}
 
     def _prepare(self, data: DataSet, folder: Path, plink_map: Path) -> list[dict]:
         """Prepare the panel once for each kind of tool, in turn."""

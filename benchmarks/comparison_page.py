@@ -243,6 +243,8 @@ def write_page(results: dict, path: Path) -> None:
             f"## {name}\n\n{data['num_haplotypes']:,} panel haplotypes, "
             f"{data['num_sites']:,} sites in {where}.\n"
         )
+        if "made_by" in data:
+            parts.append(f"Made by `{data['made_by']}`.\n")
         save_png(cost_plot(data), images / f"{name}-cost.png")
         parts.append(f"![Wall time and peak memory, {name}](images/{name}-cost.png)\n")
         parts.append("The panel, prepared once:\n\n" + markdown_table(prepare_table(data)) + "\n")

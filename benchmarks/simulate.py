@@ -155,6 +155,10 @@ def write_data(
     rows = zip(rates.position, rates.get_cumulative_mass(rates.position) * 100, strict=True)
     text = "".join(f"1 . {cm:.9g} {max(1, bp):.0f}\n" for bp, cm in rows)
     (folder / "simulated.map").write_text(text)
+    (folder / "made_by.txt").write_text(  # compare.py puts it on its page
+        f"python benchmarks/simulate.py --haplotypes {num_haplotypes} --targets {num_targets} "
+        f"--mb {length_bp / 1e6:g} --typed-per-mb {typed_per_mb:g} --seed {seed} -o {folder.name}\n"
+    )
     return {"sites": num_sites, "typed": num_typed}
 
 

@@ -132,6 +132,12 @@ def test_page(results, tmp_path):
         assert len({row.count("|") for row in table.splitlines()}) == 1
 
 
+def test_page_says_who_made_the_data(results, tmp_path):
+    results["data"][0]["made_by"] = "python benchmarks/simulate.py -o some"
+    comparison_page.write_page(results, tmp_path / "page.md")
+    assert "Made by `python benchmarks/simulate.py -o some`." in (tmp_path / "page.md").read_text()
+
+
 def test_tables_are_printed(results, capsys):
     comparison_page.print_tables(results)
     printed = capsys.readouterr().out
@@ -210,6 +216,9 @@ def test_data_folders(tmp_path):
     assert list(data.targets) == ["a.b", "sparse"]
     assert data.genetic_map == tmp_path / "c.map"
     assert list(compare.open_folder(tmp_path, ["sparse", "dense"]).targets) == ["sparse"]
+    assert data.made_by == ""
+    (tmp_path / "made_by.txt").write_text("python benchmarks/simulate.py -o x\n")
+    assert compare.open_folder(tmp_path).made_by == "python benchmarks/simulate.py -o x"
     with pytest.raises(InputError, match="has no dense; it holds"):
         compare.open_folder(tmp_path, ["dense"])
 
