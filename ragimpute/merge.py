@@ -24,6 +24,7 @@ from ragimpute.vcf_write import ImputedWriter, output_kind
 log = logging.getLogger("ragimpute")
 
 _SITES_AT_ONCE = 500
+_DIGITS = 2e-6  # AF and MAF are written with six
 
 
 @dataclass
@@ -154,6 +155,8 @@ class _Batch:
             if any(value is None for value in given):
                 found = DosageSums.of(self._haplotypes(variant))
                 given = [found.num[0], found.af[0], found.between[0], found.within[0]]
+            else:
+                given[1] = _exact_af(given[1], variant.INFO.get("MAF"))
             columns.append(tuple(float(value) for value in given))  # type: ignore[arg-type]
         return DosageSums(*np.array(columns, np.float64).reshape(-1, 4).T)
 
@@ -167,6 +170,13 @@ class _Batch:
             "PVAR nor FORMAT/HDS, from which DR2 could be computed",
             hint="impute the batches with ragimpute, or with HDS",
         )
+
+
+def _exact_af(af: float, maf: float | None) -> float:
+    """AF near 1 by INFO/MAF, which has all its digits; AF has hardly one that is not 9."""
+    if maf is None or abs(1 - af - maf) > _DIGITS:
+        return af
+    return 1 - maf
 
 
 def _all_samples(batches: Sequence[_Batch]) -> list[str]:

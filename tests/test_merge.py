@@ -15,7 +15,7 @@ from ragimpute.errors import InputError
 from ragimpute.impute import impute
 from ragimpute.impute_output import OutputOptions
 from ragimpute.impute_target import TargetOptions
-from ragimpute.merge import merge
+from ragimpute.merge import _exact_af, merge
 from ragimpute.metrics import estimated_r2
 from ragimpute.sites import Region
 from ragimpute.vcf import read_target
@@ -76,6 +76,13 @@ def test_dr2_of_merged_batches_is_exact(batches, tmp_path):
     assert same.mean() > 0.98  # others lie on the border of a digit
     np.testing.assert_allclose(found.info["DR2"], whole.info["DR2"], atol=1.01e-4)
     np.testing.assert_allclose(found.info["AF"], whole.info["AF"], rtol=1.1e-5)  # a digit
+
+
+def test_frequencies_near_one_keep_their_digits():
+    assert _exact_af(0.999328, 0.000671984) == 1 - 0.000671984
+    assert _exact_af(0.999328, 0.4) == 0.999328  # another tool's count of another thing
+    assert _exact_af(0.999328, None) == 0.999328
+    assert _exact_af(0.000671984, 0.000671984) == 0.000671984
 
 
 def test_sums_add_up():
