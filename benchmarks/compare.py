@@ -167,8 +167,8 @@ class Comparison:
             self._density(data, name, target, folder, plink_map) for name, target in targets.items()
         ]
         about = describe_panel(data.panel)
-        made = {"made_by": data.made_by} if data.made_by else {}
-        return {"name": data.name, **about, **made, "prepare": prepared, "densities": densities}
+        about["made_by"] = data.made_by
+        return {"name": data.name, **about, "prepare": prepared, "densities": densities}
 
     def _prepare(self, data: DataSet, folder: Path, plink_map: Path) -> list[dict]:
         """Prepare the panel once for each kind of tool, in turn."""

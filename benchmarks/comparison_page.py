@@ -243,7 +243,7 @@ def write_page(results: dict, path: Path) -> None:
             f"## {name}\n\n{data['num_haplotypes']:,} panel haplotypes, "
             f"{data['num_sites']:,} sites in {where}.\n"
         )
-        if "made_by" in data:
+        if data.get("made_by"):  # results of earlier versions do not say
             parts.append(f"Made by `{data['made_by']}`.\n")
         save_png(cost_plot(data), images / f"{name}-cost.png")
         parts.append(f"![Wall time and peak memory, {name}](images/{name}-cost.png)\n")

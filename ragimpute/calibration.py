@@ -33,12 +33,13 @@ class CalibrationAccumulator:
         """
         p, y = np.asarray(allele_prob, np.float64), np.asarray(true, np.float64)
         num_bins = len(self.sums)
-        num_samples = p.shape[1] if p.ndim == 2 else 1
+        if p.ndim == 1:  # as of one sample
+            p, y = p[:, None], y[:, None]
+        num_samples = p.shape[1]
         if not self.sums.any():
             self.sums = np.zeros((num_bins, num_samples, 3))
-        sample = np.broadcast_to(np.arange(num_samples), p.shape) if p.ndim == 2 else 0 * y
         known = ~np.isnan(p) & (y >= 0)
-        p, y, sample = p[known], y[known], sample[known].astype(np.int64)
+        p, y, sample = p[known], y[known], np.nonzero(known)[1]
         group = np.clip((p * num_bins).astype(np.int64), 0, num_bins - 1)
         place, places = group * num_samples + sample, num_bins * num_samples
         for column, values in enumerate((np.ones_like(p), p, y)):

@@ -15,7 +15,7 @@ import numpy as np
 from ragimpute.copying import CopyingParameters, Window, copy_haplotypes
 from ragimpute.panel import Haplotypes
 from ragimpute.panel_part import haplotype_columns, keep_haplotypes
-from ragimpute.panel_states import is_copied_whole, retriever_for, states_for
+from ragimpute.panel_states import is_copied_whole, retriever_for, states_without_own
 from ragimpute.signatures import drawing_order
 
 #: Rates that are tried, per cM, of a panel of 2,000 haplotypes or fewer.
@@ -124,13 +124,9 @@ def _left_out(
         return few, haplotype_columns(few.haplotypes, number[left_out]).T, states
     small = Window.build(haplotypes, position_cm, typed_index)
     alleles = haplotype_columns(haplotypes, left_out).T
-    found = states_for(
-        retriever_for(small.typed.words, seed=seed, threads=threads),
-        num_panel,
-        np.ascontiguousarray(alleles[typed_index]),
-        own=[np.flatnonzero(haplotype_sample == haplotype_sample[h]) for h in left_out],
-        threads=threads,
-    )
+    retriever = retriever_for(small.typed.words, seed=seed, threads=threads)
+    observed = np.ascontiguousarray(alleles[typed_index])
+    found = states_without_own(retriever, haplotype_sample, left_out, observed, threads=threads)
     return small, alleles, found
 
 

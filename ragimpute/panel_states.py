@@ -70,6 +70,35 @@ def states_for(
     return lambda i: found[i]
 
 
+def states_without_own(
+    retriever: Retriever | None,
+    haplotype_sample: np.ndarray,
+    left_out: np.ndarray,
+    alleles: np.ndarray,
+    *,
+    threads: int = 1,
+) -> Callable[[int], np.ndarray]:
+    """States of left-out haplotypes of the panel, without those of their own samples.
+
+    Parameters
+    ----------
+    retriever, threads
+        As for :func:`states_for`.
+    haplotype_sample
+        Shape (H,), int: the sample that each haplotype belongs to.
+    left_out
+        Shape (n,), int: haplotypes of the panel.
+    alleles
+        Shape (T, n), int8: their typed alleles.
+
+    Returns
+    -------
+    Callable: states of left-out haplotype i, as :func:`ragimpute.copying.copy_haplotypes` asks.
+    """
+    own = [np.flatnonzero(haplotype_sample == haplotype_sample[h]) for h in left_out]
+    return states_for(retriever, len(haplotype_sample), alleles, own=own, threads=threads)
+
+
 @dataclass(frozen=True)
 class BlockStates:
     """States of targets that are not in the panel, some targets at a time.

@@ -96,7 +96,7 @@ class Retriever:
         def fill(i: int) -> None:
             _fill_slots(
                 hits[i],
-                np.ascontiguousarray(near_hits),
+                near_hits,
                 num_hits,
                 self.background,
                 self._shuffle,

@@ -8,7 +8,7 @@ imputed dosage can be trusted, and by how much it is too bold.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from ragimpute.copying_parts import copy_in_parts
 from ragimpute.kernels import kernel
 from ragimpute.leave_one_out import leave_one_out
 from ragimpute.panel_part import haplotype_columns
-from ragimpute.panel_states import states_for
+from ragimpute.panel_states import states_without_own
 from ragimpute.signatures import draw_samples
 from ragimpute.threads import share
 
@@ -163,9 +163,9 @@ def _without_own(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """The first of some sites and P(ALT) there, (sites, n), of left-out haplotypes.
 
-    See :func:`states_without_own`.
+    See :func:`ragimpute.panel_states.states_without_own`.
     """
-    states = states_without_own(window, haplotype_sample, left_out, observed, retriever)
+    states = states_without_own(retriever, haplotype_sample, left_out, observed)
     if retriever is None:
         yield 0, copy_haplotypes(window, observed, parameters, states=states, threads=threads).T
         return
@@ -173,32 +173,6 @@ def _without_own(
     max_sites = max(1, _BYTES_AT_ONCE // (4 * len(left_out) * threads))
     for site, prob in copy_in_parts(window, observed, parameters, together, max_sites=max_sites):
         yield site, prob.T
-
-
-def states_without_own(
-    window: Window,
-    haplotype_sample: np.ndarray,
-    left_out: np.ndarray,
-    observed: np.ndarray,
-    retriever: Retriever | None,
-) -> Callable[[int], np.ndarray]:
-    """States of left-out haplotypes of a window's panel, without those of their own samples.
-
-    Parameters
-    ----------
-    window, haplotype_sample, retriever
-        As for :func:`measure_sites`.
-    left_out
-        Shape (n,), int: haplotypes of the panel.
-    observed
-        Shape (T, n), int8: their typed alleles.
-
-    Returns
-    -------
-    Callable: states of left-out haplotype i, as :func:`ragimpute.copying.copy_haplotypes` asks.
-    """
-    own = [np.flatnonzero(haplotype_sample == haplotype_sample[h]) for h in left_out]
-    return states_for(retriever, window.typed.num_haplotypes, observed, own=own)
 
 
 class _Sums:

@@ -98,19 +98,9 @@ def test_table_and_json_of_what_is_undefined():
     ]
     overall = replace(row, label="all", maf_high=0.5, num_sites=1234, r2=0.123456)
     result = Evaluation(
-        "t",
-        "i",
-        "p",
-        "20",
-        1,
-        2,
-        rows,
-        overall,
-        np.full((2, 3), nan),
-        np.full(2, nan),
-        nan,
+        "t", "i", "p", "20", 1, 2, rows, overall, np.full((2, 3), nan), np.full(2, nan), nan,
         np.zeros((1, 3)),
-    )
+    )  # fmt: skip
     table = result.table()
     assert table[1] == ["0 - 0.002", "0", "-", "-", "-", "-"]
     assert table[-1][:3] == ["all", "1,234", "0.12346"]

@@ -13,6 +13,7 @@ from ragimpute import example
 from ragimpute.allele_sharing import allele_sharing
 from ragimpute.copying import CopyingParameters, all_states, copy_haplotypes
 from ragimpute.panel import Panel
+from ragimpute.panel_states import states_without_own
 from ragimpute.prepare import prepare
 from ragimpute.retrieval import Retriever
 from ragimpute.site_quality import (
@@ -20,7 +21,6 @@ from ragimpute.site_quality import (
     SITE_FEATURES,
     fit_mismatch,
     measure_sites,
-    states_without_own,
 )
 
 PARAMETERS = CopyingParameters(5, 3e-3)
@@ -137,7 +137,7 @@ def test_retrieved_states_leave_the_own_sample_out():
     retriever = Retriever(window.typed.words, num_slots=24, num_background=8)
     left_out = np.array([0, 1, 10, 11, 40, 41])
     observed = np.ascontiguousarray(alleles[typed_index][:, left_out])
-    states = states_without_own(window, sample, left_out, observed, retriever)
+    states = states_without_own(retriever, sample, left_out, observed)
     for i, h in enumerate(left_out):
         assert states(i).shape[0] == len(window.typed.words)
         assert not (sample[states(i)] == sample[h]).any()
