@@ -46,7 +46,7 @@ leading_zeros: Any = intrinsic(_leading_zeros)
 def mismatch_words(panel_word, states, target, observed, out):
     """Mismatching typed sites of each state over one word, as bits."""
     for s in range(states.shape[0]):
-        out[s] = (panel_word[states[s]] ^ target) & observed
+        out[s] = (panel_word[np.uint32(states[s])] ^ target) & observed
 
 
 @inlined_reordered
@@ -121,35 +121,59 @@ def same_slots(before, after, mass, fill):
 
 
 @inlined_reordered
+def forward_word(
+    w, scale, words, states, target, observed, rho, err, checkpoints, mismatch
+):  # fmt: skip
+    """Walk forward past word ``w``, with the masses that the last row of ``checkpoints`` holds.
+
+    Times ``scale`` they sum to 1; returns what makes them do so after the word. See
+    :func:`forward_pass`, with all its words done.
+    """
+    f = checkpoints[words.shape[0]]
+    here = states[min(w, states.shape[0] - 1)]
+    for s in range(here.shape[0]):
+        f[s] *= scale
+        checkpoints[w, s] = f[s]
+    scale = np.float32(1.0)
+    if w > 0 and states.shape[0] > 1:
+        same_slots(states[w - 1], here, f, np.float32(0.0))
+    mismatch_words(words[w], here, target[w], observed[w], mismatch)
+    for t in range(w * WORD, min(rho.shape[0], (w + 1) * WORD)):
+        total = forward_site(f, mismatch, t - w * WORD, rho[t], scale, err[t])
+        scale = np.float32(1.0) / total
+    return scale
+
+
+@inlined_reordered
+def begin_forward(num_states, checkpoints):
+    """All states alike, where :func:`forward_word` begins; returns its first scale."""
+    f = checkpoints[checkpoints.shape[0] - 1]
+    f[:] = np.float32(1.0) / np.float32(num_states)
+    return np.float32(1.0)
+
+
+@inlined_reordered
+def end_forward(num_states, scale, checkpoints):
+    """Scale the masses after the last word to sum 1."""
+    f = checkpoints[checkpoints.shape[0] - 1]
+    for s in range(num_states):
+        f[s] *= scale
+
+
+@inlined_reordered
 def forward_pass(words, states, target, observed, rho, err, checkpoints, mismatch):
-    """Forward rows at the end of each word, scaled to sum 1; returns the log likelihood.
+    """Forward rows at the end of each word, scaled to sum 1.
 
     ``checkpoints`` (W + 1, K): row w is the row before word w's first site, in the slots of word
     w - 1; row 0 is uniform.
     """
-    num_typed = rho.shape[0]
-    num_words = words.shape[0]
     n = states.shape[1]
-    f = checkpoints[num_words]
-    f[:] = np.float32(1.0) / np.float32(n)
-    scale = np.float32(1.0)
-    log_likelihood = 0.0
-    for w in range(num_words):
-        here = states[min(w, states.shape[0] - 1)]
-        for s in range(n):
-            f[s] *= scale
-            checkpoints[w, s] = f[s]
-        scale = np.float32(1.0)
-        if w > 0 and states.shape[0] > 1:
-            same_slots(states[w - 1], here, f, np.float32(0.0))
-        mismatch_words(words[w], here, target[w], observed[w], mismatch)
-        for t in range(w * WORD, min(num_typed, (w + 1) * WORD)):
-            total = forward_site(f, mismatch, t - w * WORD, rho[t], scale, err[t])
-            log_likelihood += np.log(total)
-            scale = np.float32(1.0) / total
-    for s in range(n):
-        f[s] *= scale
-    return log_likelihood
+    scale = begin_forward(n, checkpoints)
+    for w in range(words.shape[0]):
+        scale = forward_word(
+            w, scale, words, states, target, observed, rho, err, checkpoints, mismatch
+        )
+    end_forward(n, scale, checkpoints)
 
 
 @inlined

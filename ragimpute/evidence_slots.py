@@ -118,7 +118,7 @@ def copy_and_describe(
     ``prob`` (n, sites).
     """
     _, row_of, sums, backward, totals, _ = scratch
-    product, head, links, listed, masks = carried
+    product, head, links, listed, masks, _ = carried
     num_typed = rho.shape[0]
     n = states.shape[2]
     clear(measuring, num_typed)

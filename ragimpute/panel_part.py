@@ -28,7 +28,7 @@ def keep_haplotypes(haplotypes: Haplotypes, kept: np.ndarray) -> Haplotypes:
     before = np.concatenate([[0], np.cumsum(staying)])
     num = int(kept.sum())
     bits = np.empty((len(haplotypes.bits), -(-num // 64)), np.uint64)
-    _keep_bits(haplotypes.bits, np.flatnonzero(kept), bits)
+    _keep_bits(haplotypes.bits, *_runs(kept), bits)
     return Haplotypes(
         num,
         haplotypes.alt_is_minor,
@@ -39,17 +39,40 @@ def keep_haplotypes(haplotypes: Haplotypes, kept: np.ndarray) -> Haplotypes:
     )
 
 
+def _runs(kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Runs of kept haplotypes within a word of 64: the word, the first bit, and how many: (k,)."""
+    padded = np.zeros((-(-len(kept) // 64), 66), np.int8)  # a bit more on both sides of a word
+    whole = np.zeros(len(padded) * 64, np.int8)
+    whole[: len(kept)] = kept
+    padded[:, 1:65] = whole.reshape(-1, 64)
+    change = np.diff(padded, axis=1)
+    word, first = np.nonzero(change == 1)
+    _, end = np.nonzero(change == -1)
+    return word, first, end - first
+
+
 @kernel
-def _keep_bits(bits, kept, out):
-    """Bits of the haplotypes ``kept`` (k,) into ``out`` (R, ceil(k / 64))."""
+def _keep_bits(bits, words, firsts, lengths, out):
+    """Bits of ``bits`` (R, W) in runs, one after the other, into ``out`` (R, ceil(k / 64))."""
+    one, size = np.uint64(1), np.uint64(64)
     for r in range(bits.shape[0]):
-        row = bits[r]
-        for w in range(out.shape[1]):
-            word = np.uint64(0)
-            for i in range(w * 64, min(w * 64 + 64, kept.shape[0])):
-                bit = (row[kept[i] >> 6] >> np.uint64(kept[i] & 63)) & np.uint64(1)
-                word |= bit << np.uint64(i & 63)
-            out[r, w] = word
+        place, word, filled = 0, np.uint64(0), np.uint64(0)
+        for i in range(words.shape[0]):
+            length = np.uint64(lengths[i])
+            piece = bits[r, words[i]] >> np.uint64(firsts[i])
+            if length < size:
+                piece &= (one << length) - one
+            word |= piece << filled
+            if filled + length < size:
+                filled += length
+                continue
+            out[r, place] = word
+            place += 1
+            # A shift by all 64 bits is none.
+            word = piece >> (size - filled) if filled > np.uint64(0) else np.uint64(0)
+            filled = filled + length - size
+        if place < out.shape[1]:
+            out[r, place] = word
 
 
 def haplotype_columns(haplotypes: Haplotypes, index: np.ndarray) -> np.ndarray:

@@ -101,8 +101,9 @@ class Retriever:
                 self.background,
                 self._shuffle,
                 none[i],
-                np.full((self.num_haplotypes, 2), -1, np.int32),
-                np.empty((3, num_slots), np.int32),
+                np.full(self.num_haplotypes, -1, np.int32),
+                np.full(self.num_haplotypes, -1, np.int32),
+                np.empty((3, num_slots + 1), np.int32),
                 out[i],
             )
 
@@ -125,36 +126,42 @@ def _windows_near(ranges: np.ndarray, num_words: int) -> np.ndarray:
 
 
 @inlined
-def _choose(h, w, known, kept, fresh, num_fresh):
+def _choose(h, w, known, slot_of, kept, fresh, num_fresh):
     """Choose a haplotype for word ``w``: it keeps its slot, or is fresh; returns how many are."""
-    known[h, 0] = w
-    if known[h, 1] >= 0:
-        kept[known[h, 1]] = w
+    known[h] = w
+    slot = slot_of[h]
+    if slot >= 0:
+        kept[slot] = w
         return num_fresh
     fresh[num_fresh] = h
     return num_fresh + 1
 
 
 @kernel
-def _fill_slots(hits, near_hits, num_hits, background, filler, exclude, known, buffers, out):
+def _fill_slots(
+    hits, near_hits, num_hits, background, filler, exclude, known, slot_of, buffers, out
+):  # fmt: skip
     """Choose each word's haplotypes and keep each in its slot while it stays chosen.
 
     ``near_hits`` (W, n): the first hits of the n windows near each word, of ``num_hits`` (n,) each,
-    or -1. ``known`` (H, 2), all -1: the last word that each haplotype was chosen for, and its slot.
+    or -1; the n / 2 windows over it come first, and have the more hits. ``known`` and ``slot_of``
+    (H,), all -1: the last word that each haplotype was chosen for, and its slot.
     """
     num_words, num_slots = out.shape
     fresh, kept, left = buffers
-    width = 0
-    for c in range(num_hits.shape[0]):
+    num_near = num_hits.shape[0]
+    width, beside = 0, 0
+    for c in range(num_near):
         width = max(width, num_hits[c])
+        beside = max(beside, num_hits[c] if c >= num_near // 2 else 0)
     always = num_words  # later than any word: as if it were chosen already
     for h in exclude:
         if h >= 0:
-            known[h, 0] = always
+            known[h] = always
     fixed = 0
     for h in background:
-        if fixed < num_slots and known[h, 0] != always:
-            known[h, 0] = always
+        if fixed < num_slots and known[h] != always:
+            known[h] = always
             out[:, fixed] = h
             fixed += 1
     kept[:] = -1
@@ -163,32 +170,40 @@ def _fill_slots(hits, near_hits, num_hits, background, filler, exclude, known, b
         num_fresh = 0
         near = near_hits[w]
         for rank in range(width):
-            for c in range(near.shape[0]):
-                if near[c] < 0 or rank >= num_hits[c] or size == num_slots:
-                    continue
-                h = hits[near[c] + rank]
-                if h < 0 or known[h, 0] >= w:
-                    continue
-                size += 1
-                num_fresh = _choose(h, w, known, kept, fresh, num_fresh)
             if size == num_slots:
                 break
+            for c in range(num_near if rank < beside else num_near // 2):
+                if near[c] < 0 or rank >= num_hits[c]:
+                    continue
+                h = hits[near[c] + rank]
+                if h < 0:
+                    continue
+                # As _choose does, without a branch: half of them are chosen already.
+                at = np.uint32(h)
+                slot, new = slot_of[at], known[at] < w
+                known[at] = max(known[at], w)
+                fresh[num_fresh] = h
+                num_fresh += new & (slot < 0)
+                kept[slot if slot >= 0 else num_slots] = w
+                size += new
+                if size == num_slots:
+                    break
         for h in filler:
             if size == num_slots:
                 break
-            if known[h, 0] < w:
+            if known[h] < w:
                 size += 1
-                num_fresh = _choose(h, w, known, kept, fresh, num_fresh)
+                num_fresh = _choose(h, w, known, slot_of, kept, fresh, num_fresh)
         if w > 0:
             num_left = 0
+            before, here = out[w - 1], out[w]
             for s in range(fixed, num_slots):
-                out[w, s] = out[w - 1, s]
-                if kept[s] != w:
-                    left[num_left] = s
-                    num_left += 1
+                here[s] = before[s]
+                left[num_left] = s
+                num_left += kept[s] != w
             for i in range(num_left):
-                known[out[w, left[i]], 1] = -1
+                slot_of[here[left[i]]] = -1
         for i in range(num_fresh):
             s = left[i] if w > 0 else fixed + i
             out[w, s] = fresh[i]
-            known[fresh[i], 1] = s
+            slot_of[fresh[i]] = s

@@ -15,8 +15,10 @@ from ragimpute.bit_squares import SQUARE, turn_squares
 from ragimpute.copying_kernel import (
     WORD,
     backward_states,
-    forward_pass,
+    begin_forward,
+    end_forward,
     forward_rows,
+    forward_word,
     mismatch_words,
     same_slots,
     trailing_zeros,
@@ -52,7 +54,8 @@ def sites_scratch(minor: MinorAlleles, num_states: int) -> tuple[np.ndarray, ...
     """Buffers of what the states of a word carry.
 
     Products of the two sides; for each site the head of its list of slots; slots and links of all
-    lists; which sites have a list, as bits; for each common site a mask of the slots.
+    lists; which sites have a list, as bits; for each common site a mask of the slots; slots whose
+    states list a site.
     """
     squares = 2 + int(np.diff(minor.common_edges).max(initial=0)) // SQUARE
     return (
@@ -61,11 +64,12 @@ def sites_scratch(minor: MinorAlleles, num_states: int) -> tuple[np.ndarray, ...
         np.empty((max(1, minor.longest * num_states), 2), np.int32),
         np.empty(minor.most_sites // SQUARE + 1, np.uint64),
         np.zeros((squares * SQUARE, padded_slots(num_states) // SQUARE), np.uint64),
+        np.empty(num_states, np.int32),
     )
 
 
 @inlined
-def _look_up(w, here, num_haplotypes, minor, head, links, listed, masks):
+def _look_up(w, here, num_haplotypes, minor, head, links, listed, masks, some):
     """What the states of word w carry: lists of slots, and masks of slots."""
     edges, offsets, sites, _, common_edges, bits = minor
     num_states = here.shape[0]
@@ -73,25 +77,36 @@ def _look_up(w, here, num_haplotypes, minor, head, links, listed, masks):
         head[i] = -1
     for i in range((edges[w + 1] - edges[w]) // SQUARE + 1):
         listed[i] = np.uint64(0)
+    # Most states list no site of a word: those that do are picked out first.
     num = 0
     for s in range(num_states):
-        k = w * num_haplotypes + here[s]
+        k = w * num_haplotypes + np.int64(here[s])
+        some[num] = s
+        num += offsets[k + 1] > offsets[k]
+    at = 0
+    for n in range(num):
+        s = some[n]
+        k = w * num_haplotypes + np.int64(here[s])
         for i in range(offsets[k], offsets[k + 1]):
             u = sites[i] - edges[w]
-            links[num, 0] = s
-            links[num, 1] = head[u]
-            head[u] = num
+            links[at, 0] = s
+            links[at, 1] = head[u]
+            head[u] = at
             listed[u // SQUARE] |= np.uint64(1) << np.uint64(u % SQUARE)
-            num += 1
+            at += 1
     if common_edges[w] == common_edges[w + 1]:
         return
     first = common_edges[w] // SQUARE
     for j in range(first, (common_edges[w + 1] - 1) // SQUARE + 1):
         rows = masks[(j - first) * SQUARE : (j - first + 1) * SQUARE]
+        row = bits[j]
         for g in range(masks.shape[1]):
-            for i in range(SQUARE):
-                s = g * SQUARE + i
-                rows[i, g] = bits[j, here[s]] if s < num_states else np.uint64(0)
+            low = g * SQUARE
+            stop = min(SQUARE, num_states - low)
+            for i in range(stop):
+                rows[i, g] = row[np.uint32(here[low + i])]
+            for i in range(stop, SQUARE):
+                rows[i, g] = np.uint64(0)
         turn_squares(rows.reshape(-1), masks.shape[1])
 
 
@@ -212,13 +227,23 @@ def _put(p, u, flip, first_site, out):
 def begin_walk(words, states, target, observed, rho, err, scratch):
     """Walk n targets forward, and set what they begin to walk back with.
 
-    ``states`` (n, 1 or W, K); ``target`` and ``observed`` (n, W).
+    Word by word, so that what they look up of the panel stays in the cache. ``states``
+    (n, 1 or W, K); ``target`` and ``observed`` (n, W).
     """
     checkpoints, _, _, backward, totals, mismatch = scratch
-    for i in range(states.shape[0]):
-        forward_pass(words, states[i], target[i], observed[i], rho, err, checkpoints[i], mismatch)
+    num, _, n = states.shape
+    for i in range(num):
+        totals[i] = begin_forward(n, checkpoints[i])
+    for w in range(words.shape[0]):
+        for i in range(num):
+            totals[i] = forward_word(
+                w, totals[i], words, states[i], target[i], observed[i], rho, err, checkpoints[i],
+                mismatch,
+            )  # fmt: skip
+    for i in range(num):
+        end_forward(n, totals[i], checkpoints[i])
         backward[i, :] = np.float32(1.0)
-        totals[i] = np.float32(states.shape[2])
+        totals[i] = np.float32(n)
 
 
 @inlined
@@ -236,7 +261,7 @@ def begin_word(
 ):
     """Make ready what target i needs at word w, whose typed sites are [first, last)."""
     checkpoints, rows, sums, backward, _, mismatch = scratch
-    _, head, links, listed, masks = carried
+    _, head, links, listed, masks, some = carried
     num_words, num_haplotypes = words.shape
     num_lists = states.shape[1]
     here = states[i, min(w, num_lists - 1)]
@@ -249,7 +274,7 @@ def begin_word(
     mismatch_words(words[w], here, target[i, w], observed[i, w], mismatch)
     if bounds[first + 1 if w else 0] < bounds[last + 1]:
         forward_rows(start, mismatch, first, last, rho, err, rows, sums)
-        _look_up(w, here, num_haplotypes, minor, head, links, listed, masks)
+        _look_up(w, here, num_haplotypes, minor, head, links, listed, masks, some)
 
 
 @inlined
@@ -278,7 +303,7 @@ def copy_slots(
     (n, 1 or W, K); ``target`` and ``observed`` (n, W).
     """
     _, rows, sums, backward, totals, _ = scratch
-    product, head, links, listed, masks = carried
+    product, head, links, listed, masks, _ = carried
     n = states.shape[2]
     first_site = minor[0][low]
     nobody_carries(first_site, flip, out)

@@ -16,6 +16,7 @@ import numpy as np
 from ragimpute.bcf_read import BcfError, BcfReader, BcfRecord
 from ragimpute.bgzf import check_blocks
 from ragimpute.errors import InputError
+from ragimpute.kernels import kernel
 from ragimpute.sites import Region, Sites, same_contig
 from ragimpute.vcf_header import (
     VcfHeader,
@@ -303,13 +304,7 @@ class RecordReader:
         if width > 2:
             sample = int(np.argmax((called[:, 2:-1] != -2).any(axis=1)))
             raise self._too_many(variant, sample, width)
-        alleles[:, 1] = -2
-        phased[:] = True
-        alleles[:, :width] = called[:, :width]
-        if width == 2:
-            phased[:] = called[:, 2] != 0
-            phased |= (alleles[:, 0] == alleles[:, 1]) | (alleles[:, 1] == -2)
-        return int(called[:, :width].max(initial=-1))
+        return int(_take_genotypes(called, alleles, phased))
 
     def _no_genotypes(self, variant: Any) -> InputError:
         """The error for a record without GT."""
@@ -333,6 +328,25 @@ class RecordReader:
             f"{self.path}, {variant.CHROM}:{variant.POS}: sample {sample} has allele "
             f"{int(alleles.max())}, but the record has {len(variant.ALT)} ALT"
         )
+
+
+@kernel
+def _take_genotypes(called, alleles, phased):
+    """Alleles and flags of one record (N, 2 or 3) as ``RecordReader.genotypes`` gives them.
+
+    Returns the largest allele, -1 where there is none.
+    """
+    most = -1
+    diploid = called.shape[1] == 3
+    for i in range(called.shape[0]):
+        first, second = called[i, 0], np.int16(-2)
+        if diploid:
+            second = called[i, 1]
+        alleles[i, 0] = first
+        alleles[i, 1] = second
+        phased[i] = not diploid or called[i, 2] != 0 or first == second or second == -2
+        most = max(most, first, second)
+    return most
 
 
 def genotype_array(variant: Any) -> np.ndarray:
