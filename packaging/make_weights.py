@@ -72,6 +72,13 @@ RECIPES = (
     Recipe("growth", 6_000, 800_000, 0.9, 163),
     Recipe("structured", 5_000, 1_000_000, 1.1, 164),
     Recipe("out_of_africa", 5_000, 3_000_000, 1.0, 165),
+    # Where little recombines, as in a quarter of a genome.
+    Recipe("out_of_africa", 2_000, 600_000, 0.15, 171),
+    Recipe("structured", 1_500, 500_000, 0.2, 172),
+    Recipe("growth", 600, 1_000_000, 0.12, 173),
+    Recipe("out_of_africa", 300, 1_500_000, 0.25, 174),
+    Recipe("bottleneck", 800, 800_000, 0.08, 175),
+    Recipe("out_of_africa", 1_000, 400_000, 0.05, 176),
 )
 MOST_OF_IT = 0.8  # of a panel's samples: a larger subset would be the panel over again
 DR2_EVERY = 5  # panels: DR2 is calibrated on every fifth

@@ -13,6 +13,7 @@ import numpy as np
 from ragimpute.copying import CopyingParameters, Window, copy_haplotypes
 from ragimpute.correction import read_pairs
 from ragimpute.evidence import in_doubt
+from ragimpute.homologs import homolog_probs, homologs_of
 from ragimpute.pair_network import PairNetwork
 from ragimpute.panel_part import haplotype_columns, keep_haplotypes
 from ragimpute.panel_states import retriever_for, states_for
@@ -21,9 +22,15 @@ from ragimpute.site_quality import SiteQuality, measure_sites
 
 # Of fewer people too little is seen, and the rest of the panel would shrink too much.
 MIN_SAMPLES = 40
+# By fewer pairs in doubt a network moves at random.
+MIN_PAIRS = 8_000
 _SHARE, _MAX_SAMPLES = 0.2, 100
 _MAX_PAIRS = 100_000
-_MIN_PAIRS = 2_000
+
+
+def num_left_out(num_samples: int) -> int:
+    """How many people of so many are left out."""
+    return min(_MAX_SAMPLES, int(_SHARE * num_samples))
 
 
 def adapt_network(
@@ -54,14 +61,15 @@ def adapt_network(
 
     Returns
     -------
-    The network, as it came where the panel has fewer than ``MIN_SAMPLES`` people or too little is
-    in doubt; and what the rest of the panel says of the window's sites, if it was asked.
+    The network, as it came where the panel has fewer than ``MIN_SAMPLES`` people or fewer than
+    ``MIN_PAIRS`` pairs are in doubt; and what the rest of the panel says of the window's sites, if
+    it was asked.
     """
     # Others than those that the quality of sites is measured by.
     samples = draw_samples(window.signature, haplotype_sample, seed + 1)
     if len(samples) < MIN_SAMPLES or not network.can_be_tuned:
         return network, None
-    num = min(_MAX_SAMPLES, int(_SHARE * len(samples)))
+    num = num_left_out(len(samples))
     out = np.isin(haplotype_sample, samples[:num])
     left_out = np.flatnonzero(out).astype(np.int32)
     # In an order that is not the panel's: that of the pairs decides what is learned.
@@ -80,14 +88,16 @@ def adapt_network(
     states = states_for(retriever, others.typed.num_haplotypes, observed, threads=threads)
     prob = copy_haplotypes(others, observed, parameters, states=states, threads=threads)
     pairs = in_doubt(others, observed, prob, doubt=network.config.model.copying.doubt)
-    if len(pairs) < _MIN_PAIRS:
+    if len(pairs) < MIN_PAIRS:
         return network, quality
     if len(pairs) > _MAX_PAIRS:
         rng = np.random.default_rng(seed)
         pairs = pairs[np.sort(rng.choice(len(pairs), _MAX_PAIRS, replace=False))]
+    homolog = homologs_of(haplotype_sample[left_out])
     evidence, tokens = read_pairs(
-        network, others, observed, parameters, pairs, states=states, quality=quality.features
-    )
+        network, others, observed, parameters, pairs, states=states, quality=quality.features,
+        homolog_prob=homolog_probs(prob, homolog, pairs),
+    )  # fmt: skip
     h, u = pairs[:, 0], pairs[:, 1]
     y = (alleles[u, h] == others.haplotypes.alt_is_minor[u]).astype(np.float32)
     return network.tuned(evidence, tokens, y, seed=seed), quality

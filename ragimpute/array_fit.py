@@ -23,7 +23,7 @@ from ragimpute.model_folder import WEIGHTS, ModelFolder
 from ragimpute.outputs import replacing
 from ragimpute.site_quality import SITE_FEATURES, SiteQuality
 
-FORMAT_VERSION = "1"
+FORMAT_VERSION = "2"
 # What a user calls each part of what a file was made for.
 _NAMES = {
     "format": "format", "ragimpute": "version", "panel": "panel", "typed": "set of typed sites",

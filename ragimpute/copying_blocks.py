@@ -15,11 +15,23 @@ from ragimpute.lanes_kernel import lanes_scratch
 _MAX_HIDDEN_SHARE = 0.125
 
 
-def block_edges(n: int, threads: int, at_once: int = LANES) -> list[int]:
-    """Ends of blocks of up to 16 (or so many) of n targets, after a 0; as many for each thread."""
+def block_edges(
+    n: int, threads: int, at_once: int = LANES, homolog: np.ndarray | None = None
+) -> list[int]:
+    """Ends of blocks of up to 16 (or so many, > 1) of n targets, after a 0; as many a thread.
+
+    ``homolog`` (n,): the other haplotype of a target's sample, a neighbour, or -1; the two are in
+    one block, and there may be a block more for it.
+    """
     num = -(-n // at_once)
     num = max(1, min(n, -(-num // threads) * threads))
-    return [n * i // num for i in range(num + 1)]
+    while True:
+        edges = [n * i // num for i in range(num + 1)]
+        if homolog is not None:
+            edges = sorted({e - 1 if 0 < e < n and homolog[e] == e - 1 else e for e in edges})
+        if max(b - a for a, b in pairwise(edges)) <= at_once:
+            return edges
+        num += 1
 
 
 @dataclass(frozen=True)
@@ -104,12 +116,14 @@ class SharedStates:
         k = len(self.states)
         return lanes_scratch(num_typed, k), np.empty(k, np.int32)
 
-    def blocks(self, alleles: np.ndarray, threads: int) -> list[Block]:
-        """Blocks of the targets, alleles (T, n) int8; as many for each thread.
+    def blocks(
+        self, alleles: np.ndarray, threads: int, homolog: np.ndarray | None = None
+    ) -> list[Block]:
+        """Blocks of the targets, alleles (T, n) int8; see :func:`block_edges`.
 
         A block takes the time of 16 targets, however many it has.
         """
-        edges = block_edges(alleles.shape[1], threads)
+        edges = block_edges(alleles.shape[1], threads, homolog=homolog)
         return [self._block(alleles, a, b) for a, b in pairwise(edges)]
 
     def _block(self, alleles: np.ndarray, first: int, stop: int) -> Block:

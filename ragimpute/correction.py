@@ -29,6 +29,7 @@ def read_pairs(
     *,
     states: Callable[[int], np.ndarray],
     quality: np.ndarray,
+    homolog_prob: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """What the network reads of pairs in doubt: evidence (N, F), and tokens (N, S, C) or None.
 
@@ -37,7 +38,8 @@ def read_pairs(
     tokens = empty_tokens(len(pairs), network.num_tokens) if network.num_tokens else None
     evidence = collect_evidence(
         window, alleles, parameters, pairs,
-        states=states, quality=quality, tokens=tokens, threads=network.threads,
+        states=states, quality=quality, homolog_prob=homolog_prob, tokens=tokens,
+        threads=network.threads,
     )  # fmt: skip
     return evidence, tokens
 
@@ -85,6 +87,7 @@ def copy_and_correct(
     *,
     states: BlockStates,
     quality: np.ndarray,
+    homolog: np.ndarray | None = None,
     put: Callable[[int, int, np.ndarray], None],
     times: SharedTimes,
     threads: int = 1,
@@ -96,7 +99,7 @@ def copy_and_correct(
     ----------
     network
         Of a copying model; None: what copying says stands.
-    window, alleles, parameters, states, quality, threads, max_pairs
+    window, alleles, parameters, states, quality, homolog, threads, max_pairs
         See :func:`ragimpute.evidence_copying.copy_with_evidence`.
     put
         Given the first target and the first core site of a block, and its P(ALT), shape (b, m),
@@ -124,8 +127,8 @@ def copy_and_correct(
             times.lap("dosages")
 
     copy_with_evidence(
-        window, alleles, parameters, states=states, quality=quality, take=take, threads=threads,
-        doubt=_SURE if network is None else network.config.model.copying.doubt,
+        window, alleles, parameters, states=states, quality=quality, homolog=homolog, take=take,
+        threads=threads, doubt=_SURE if network is None else network.config.model.copying.doubt,
         num_tokens=0 if network is None else network.num_tokens, max_pairs=max_pairs,
         all_sites=all_sites,
     )  # fmt: skip

@@ -20,7 +20,7 @@ from ragimpute.copying import Window, copy_haplotypes
 from ragimpute.errors import PanelError
 from ragimpute.faiss_threads import search_with_one_thread
 from ragimpute.index import WindowIndex
-from ragimpute.likelihood import fit_parameters
+from ragimpute.likelihood import fit_panel
 from ragimpute.masking import MaskMixture, WindowSites, linkage_blocks, panel_sites
 from ragimpute.model.bert_rag import BERTWithRAG
 from ragimpute.panel import Panel
@@ -302,9 +302,9 @@ class TokenBatches:
                 continue
             window = Window.build(haplotypes, self.panel.position_cm[start:stop], typed)
             if parameters is None:
-                parameters = fit_parameters(
+                parameters = fit_panel(
                     window, self.panel.haplotype_sample, seed=self.seed, threads=threads
-                )
+                ).parameters
             alleles = haplotypes.alleles(typed)[:, pairs.ravel()]
             prob = copy_haplotypes(
                 window, alleles, parameters, states=lambda i: pool[None], threads=threads

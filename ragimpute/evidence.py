@@ -24,6 +24,7 @@ from ragimpute.evidence_pairs import count_between, list_between
 from ragimpute.evidence_slots import evidence_haplotype
 from ragimpute.evidence_tokens import MAX_TOKENS, TOKEN_FEATURES
 from ragimpute.evidence_walks import evidence_lanes, measuring_scratch, nothing_copied
+from ragimpute.homologs import HOMOLOG_FEATURES, homolog_features
 from ragimpute.lanes import LANES
 from ragimpute.site_quality import SITE_FEATURES
 from ragimpute.slots_kernel import states_scratch
@@ -74,9 +75,11 @@ COPYING_FEATURES = (
     "other_sites_left",
     "other_sites_right",
 )
-#: What a network reads: the above, and what the panel's own samples say of the site.
-FEATURES = COPYING_FEATURES + SITE_FEATURES
+#: What a network reads: the above, what it says of the sample's other haplotype, and what the
+#: panel's own samples say of the site.
+FEATURES = COPYING_FEATURES + HOMOLOG_FEATURES + SITE_FEATURES
 NUM_FEATURES = len(FEATURES)
+_MAF, _MISSING_HETS = COPYING_FEATURES.index("maf"), SITE_FEATURES.index("quality_hets")
 
 
 def pairs_in_doubt(prob: np.ndarray, typed: np.ndarray, *, doubt: float = DOUBT) -> np.ndarray:
@@ -137,6 +140,7 @@ def collect_evidence(
     *,
     states: Callable[[int], np.ndarray],
     quality: np.ndarray,
+    homolog_prob: np.ndarray | None = None,
     own: Callable[[int], np.ndarray] | None = None,
     tokens: np.ndarray | None = None,
     threads: int = 1,
@@ -152,6 +156,9 @@ def collect_evidence(
     quality
         Shape (M, len(SITE_FEATURES)), float32, of the window's sites, as
         :func:`ragimpute.site_quality.measure_sites` gives them.
+    homolog_prob
+        Shape (pairs,), float32: P(ALT) on the sample's other haplotype, NaN where it has none, see
+        :func:`ragimpute.homologs.homolog_probs`. None: all targets are haploid.
     own
         For target haplotype i, the panel haplotypes of its own sample, which a left-out haplotype
         must not see: they do not count in the frequency either (it would give the answer away).
@@ -168,9 +175,10 @@ def collect_evidence(
     elif len(tokens) != len(pairs):
         raise ValueError(f"tokens of {len(tokens)} pairs cannot be those of {len(pairs)}")
     out = np.empty((len(pairs), len(COPYING_FEATURES)), dtype=np.float32)
-    of_site = quality[pairs[:, 1] + window.core[0]]
+    if homolog_prob is None:
+        homolog_prob = np.full(len(pairs), np.nan, np.float32)
     if len(pairs) == 0:
-        return np.concatenate([out, of_site], axis=1)
+        return with_sites(window, pairs, out, homolog_prob, quality)
     work = Walks(window, alleles, parameters)
     given = _Pairs(window, alleles.shape[1], pairs, own)
     shared = SharedStates.find(states, alleles.shape[1], window.typed.num_haplotypes)
@@ -178,7 +186,34 @@ def collect_evidence(
         _with_own_states(work, given, states, threads, out, tokens)
     else:
         _with_shared_states(work, given, shared, alleles, threads, out, tokens)
-    return np.concatenate([out, of_site], axis=1)
+    return with_sites(window, pairs, out, homolog_prob, quality)
+
+
+def with_sites(
+    window: Window,
+    pairs: np.ndarray,
+    copied: np.ndarray,
+    homolog_prob: np.ndarray,
+    quality: np.ndarray,
+) -> np.ndarray:
+    """Features of pairs: those of the copying, of the other haplotypes, and of the sites.
+
+    Parameters
+    ----------
+    window, pairs, homolog_prob, quality
+        As for :func:`collect_evidence`.
+    copied
+        Shape (pairs, len(COPYING_FEATURES)), float32.
+
+    Returns
+    -------
+    Shape (pairs, len(FEATURES)), float32.
+    """
+    site = pairs[:, 1] + window.core[0]
+    of_site = quality[site]
+    minor = np.where(window.haplotypes.alt_is_minor[site], homolog_prob, 1 - homolog_prob)
+    beside = homolog_features(minor, copied[:, _MAF], of_site[:, _MISSING_HETS])
+    return np.concatenate([copied, beside, of_site], axis=1)
 
 
 def empty_tokens(num_pairs: int, num_tokens: int) -> np.ndarray:

@@ -26,9 +26,11 @@ from ragimpute.evidence import (
     doubt_limits,
     empty_tokens,
     in_doubt,
+    with_sites,
 )
 from ragimpute.evidence_slots import copy_and_describe
 from ragimpute.evidence_walks import evidence_lanes, measuring_scratch
+from ragimpute.homologs import homolog_probs
 from ragimpute.lanes import LANES, rows_of_lanes
 from ragimpute.panel_states import BlockStates
 from ragimpute.slots_kernel import begin_walk, sites_scratch, states_scratch
@@ -38,8 +40,8 @@ from ragimpute.threads import share
 # few targets have more, they are walked once more, one by one.
 _PAIRS_AT_ONCE = 1 << 18
 # Targets with states of their own that walk together, and how much memory their masses and states
-# may take. 16 at once take a quarter more time each than 64.
-_MOST_AT_ONCE = 64
+# may take. 16 at once take a third more time each than 128.
+_MOST_AT_ONCE = 128
 _STATE_BYTES = 128 * 2**20
 
 
@@ -76,6 +78,7 @@ def copy_with_evidence(
     quality: np.ndarray,
     doubt: float,
     take: Callable[[Iterator[Described]], None],
+    homolog: np.ndarray | None = None,
     num_tokens: int = 0,
     threads: int = 1,
     max_pairs: int = 1 << 24,
@@ -96,6 +99,9 @@ def copy_with_evidence(
     take
         Given what is said of a block of targets, some sites at a time, which it must exhaust. It is
         called in each of the threads; no two calls are about the same target and site.
+    homolog
+        Shape (n,), int64: the other haplotype of a target's sample, a neighbour, or -1, see
+        :func:`ragimpute.homologs.homologs_of`. None: all are haploid.
     num_tokens
         Tokens of each pair, see :func:`ragimpute.evidence.empty_tokens`; 0: none.
     threads
@@ -109,7 +115,9 @@ def copy_with_evidence(
         raise ValueError("a window without typed sites has nothing to copy by")
     window.num_minor, window.signature, window.typed.rows  # noqa: B018  before threads ask
     walk: _Walk
-    given = (window, alleles, parameters, doubt, num_tokens, states, threads)
+    if homolog is None:
+        homolog = np.full(alleles.shape[1], -1, np.int64)
+    given = (window, alleles, parameters, homolog, doubt, num_tokens, states, threads)
     if states.by_word:
         walk = _OwnStates(*given, all_sites=all_sites, max_pairs=max_pairs)
     else:
@@ -139,11 +147,13 @@ class _Walk(ABC):
         window: Window,
         alleles: np.ndarray,
         parameters: CopyingParameters,
+        homolog: np.ndarray,
         doubt: float,
         num_tokens: int,
         states: BlockStates,
     ) -> None:
         self.window, self.alleles, self.parameters = window, alleles, parameters
+        self.homolog = homolog
         self.doubt, self.num_tokens, self.states = doubt, num_tokens, states
         self.work = Walks(window, alleles, parameters)
         self.bounds = window.bounds()
@@ -168,31 +178,40 @@ class _Walk(ABC):
 
     def described(self, block: range, room: _Room, quality: np.ndarray) -> Iterator[Described]:
         """What is said of a block of targets, part by part."""
+        homolog = self.homolog[block.start : block.stop]
+        homolog = np.where(homolog >= 0, homolog - block.start, -1)
         for site, prob, count in self.copied(block, room):
+            first = self.window.core[0] + site
+            here = self.window.with_core((first, first + prob.shape[1]))
             if count <= len(room.found):
-                pairs, evidence, tokens = room.first(count)
-                of_site = quality[pairs[:, 1] + self.window.core[0] + site]
-                yield Described(
-                    block.start, site, prob, pairs, np.concatenate([evidence, of_site], axis=1),
-                    tokens,
-                )  # fmt: skip
+                pairs, copied, tokens = room.first(count)
+                beside = homolog_probs(prob, homolog, pairs)
+                evidence = with_sites(here, pairs, copied, beside, quality)
+                yield Described(block.start, site, prob, pairs, evidence, tokens)
                 continue
+            # A haplotype's probabilities change as soon as they are given away.
+            before = prob.copy()
             for i, target in enumerate(block):
-                yield self._once_more(target, site, prob[i : i + 1], quality)
+                other = before[homolog[i]] if homolog[i] >= 0 else None
+                yield self._once_more(here, target, site, prob[i : i + 1], other, quality)
 
     def _once_more(
-        self, target: int, site: int, prob: np.ndarray, quality: np.ndarray
+        self,
+        here: Window,
+        target: int,
+        site: int,
+        prob: np.ndarray,
+        other: np.ndarray | None,
+        quality: np.ndarray,
     ) -> Described:
-        """A target's part, by a second walk."""
-        start = self.window.core[0] + site
-        here = self.window.with_core((start, start + prob.shape[1]))
+        """A target's part, by a second walk; ``other``: P(ALT) of its sample's other haplotype."""
         found, alleles = self.states.find(range(target, target + 1)), self.alleles[:, [target]]
         mine = found[0] if self.states.by_word else found
         pairs = in_doubt(here, alleles, prob, doubt=self.doubt)
         tokens = empty_tokens(len(pairs), self.num_tokens) if self.num_tokens else None
         evidence = collect_evidence(
-            here, alleles, self.parameters, pairs,
-            states=lambda i: mine, quality=quality, tokens=tokens,
+            here, alleles, self.parameters, pairs, states=lambda i: mine, quality=quality,
+            homolog_prob=None if other is None else other[pairs[:, 1]], tokens=tokens,
         )  # fmt: skip
         return Described(target, site, prob, pairs, evidence, tokens)
 
@@ -234,12 +253,13 @@ class _Shared(_Walk):
         window: Window,
         alleles: np.ndarray,
         parameters: CopyingParameters,
+        homolog: np.ndarray,
         doubt: float,
         num_tokens: int,
         states: BlockStates,
         threads: int,
     ) -> None:
-        super().__init__(window, alleles, parameters, doubt, num_tokens, states)
+        super().__init__(window, alleles, parameters, homolog, doubt, num_tokens, states)
         n = alleles.shape[1]
         everyone = states.find(range(n))
         shared = SharedStates.find(lambda i: everyone, n, self.work.num_haplotypes)
@@ -247,7 +267,9 @@ class _Shared(_Walk):
         self._shared = shared
         self._panel = shared.alleles(self.work.words, len(self.work.rho))
         self._slot_of = shared.slots(self.work.num_haplotypes)
-        self._of_first: dict[int, Block] = {b.first: b for b in shared.blocks(alleles, threads)}
+        self._of_first: dict[int, Block] = {
+            b.first: b for b in shared.blocks(alleles, threads, homolog)
+        }
         self.blocks = [range(b.first, b.first + b.width) for b in self._of_first.values()]
 
     def scratch(self) -> tuple:
@@ -279,6 +301,7 @@ class _OwnStates(_Walk):
         window: Window,
         alleles: np.ndarray,
         parameters: CopyingParameters,
+        homolog: np.ndarray,
         doubt: float,
         num_tokens: int,
         states: BlockStates,
@@ -287,14 +310,15 @@ class _OwnStates(_Walk):
         all_sites: bool,
         max_pairs: int,
     ) -> None:
-        super().__init__(window, alleles, parameters, doubt, num_tokens, states)
+        super().__init__(window, alleles, parameters, homolog, doubt, num_tokens, states)
         size = window.core[1] - window.core[0]
         # Masses and states of a target, 4 bytes each.
         fits = _STATE_BYTES // (8 * states.num_states * len(self.work.words) * threads)
         if all_sites:
             fits = min(fits, max_pairs // (max(1, size) * threads))
         most = _MOST_AT_ONCE if threads == 1 else _MOST_AT_ONCE // 2
-        edges = block_edges(alleles.shape[1], threads, min(most, max(LANES, fits // LANES * LANES)))
+        at_once = min(most, max(LANES, fits // LANES * LANES))
+        edges = block_edges(alleles.shape[1], threads, at_once, homolog)
         self.blocks = [range(first, stop) for first, stop in pairwise(edges)]
         at_once = max(len(block) for block in self.blocks)
         max_sites = size if all_sites else max_pairs // (at_once * threads)

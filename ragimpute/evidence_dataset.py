@@ -20,7 +20,8 @@ from ragimpute.copying import Window, copy_haplotypes
 from ragimpute.errors import PanelError
 from ragimpute.evidence import collect_evidence, empty_tokens, pairs_in_doubt
 from ragimpute.evidence_tokens import TOKEN_UNIT
-from ragimpute.likelihood import fit_parameters
+from ragimpute.homologs import homolog_probs, homologs_of
+from ragimpute.likelihood import fit_panel
 from ragimpute.masking import MaskMixture, draw_array, draw_length, draw_stretch
 from ragimpute.pair_network import split_sequences
 from ragimpute.panel import Haplotypes, Panel
@@ -292,7 +293,7 @@ class EvidenceBatches:
         haplotypes, sample = window.haplotypes, panel.haplotype_sample[kept]
         retriever = retriever_for(window.typed.words, seed=self.seed)
         # Chosen as for imputation: the network sees what it will see.
-        parameters = fit_parameters(window, sample, seed=self.seed, threads=self.threads)
+        parameters = fit_panel(window, sample, seed=self.seed, threads=self.threads).parameters
         quality = measure_sites(
             window, sample, parameters,
             retriever=retriever, seed=self.seed, threads=self.threads,
@@ -313,9 +314,10 @@ class EvidenceBatches:
             keep = rng.permutation(len(left_out))[: max(1, len(left_out) * most // len(pairs))]
             pairs = pairs[np.isin(pairs[:, 0], keep)]
         tokens = empty_tokens(len(pairs), net.num_set_tokens) if net.num_set_tokens else None
+        homolog = homologs_of(panel.haplotype_sample[left_out])
         evidence = collect_evidence(
-            window, target, parameters, pairs,
-            states=states, quality=quality.features, tokens=tokens, threads=self.threads,
+            window, target, parameters, pairs, states=states, quality=quality.features,
+            homolog_prob=homolog_probs(prob, homolog, pairs), tokens=tokens, threads=self.threads,
         )  # fmt: skip
         minor = haplotypes.alt_is_minor
         count = window.num_minor

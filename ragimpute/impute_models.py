@@ -13,8 +13,10 @@ import numpy as np
 from ragimpute.array_fit import ArrayFit
 from ragimpute.copying import CopyingParameters, Window
 from ragimpute.correction import copy_and_correct
+from ragimpute.homologs import homologs_of
 from ragimpute.impute_summary import Stopwatch
 from ragimpute.lanes import LANES
+from ragimpute.likelihood import num_typed_to_fit
 from ragimpute.memory import give_back
 from ragimpute.model_folder import ModelFolder, open_folder
 from ragimpute.panel import Panel
@@ -108,7 +110,7 @@ class CopyingImputer:
         copying as it is.
     ne, err
         Effective population size and mismatch probability, or None: chosen by leaving panel
-        haplotypes out, see :func:`ragimpute.likelihood.fit_parameters`.
+        haplotypes out, see :func:`ragimpute.likelihood.fit_panel`.
     fine_tune
         Whether the network is fitted to the panel, see :mod:`ragimpute.adaptation`.
     array_fit
@@ -177,11 +179,19 @@ class CopyingImputer:
         )
         watch.lap("read")
         self._network.start()
-        fit, retriever = beside(
-            lambda: self._fits.at(typed_index, window, (left, right), watch),
-            lambda: self._retriever_of(window),
-            threads=self._threads,
-        )
+        retriever: Retriever | None = None
+        if len(typed_index) <= num_typed_to_fit(self._panel.num_haplotypes):
+            # Parameters are chosen by all these sites, and by their retriever.
+            retriever = self._retriever_of(window)
+            if retriever is not None:
+                watch.lap("retrieve")
+            fit = self._fits.at(typed_index, window, (left, right), watch, retriever)
+        else:
+            fit, retriever = beside(
+                lambda: self._fits.at(typed_index, window, (left, right), watch),
+                lambda: self._retriever_of(window),
+                threads=self._threads,
+            )
         give_back()
         self.settings |= self._fits.settings()
         parameters = fit.parameters
@@ -221,7 +231,7 @@ class CopyingImputer:
             fit.network if quality is not None and enough else None, window, alleles, parameters,
             states=replace(states, find=find),
             quality=_no_quality(window) if quality is None else quality.features,
-            put=put, times=times, threads=threads,
+            homolog=homologs_of(sample), put=put, times=times, threads=threads,
             max_pairs=batch * (core[1] - core[0]),
         )  # fmt: skip
         for stage, seconds in times.of(time.perf_counter() - start).items():

@@ -9,6 +9,8 @@ that is what is measured here.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,18 +20,38 @@ from ragimpute.panel_part import haplotype_columns, keep_haplotypes
 from ragimpute.panel_states import is_copied_whole, retriever_for, states_without_own
 from ragimpute.signatures import drawing_order
 
+if TYPE_CHECKING:
+    from ragimpute.retrieval import Retriever
+
 #: Rates that are tried, per cM, of a panel of 2,000 haplotypes or fewer.
 SWITCH_RATES = (0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6)
 MISMATCH_PROBS = (3e-4, 1e-3, 3e-3, 1e-2)
-_FLOOR = 1e-3
+_FLOOR, _DOUBT = 1e-3, 0.01
 # Large panels say little about the rate: from far below its best to twice that, their likelihood
 # falls by a few units. There a prior decides, of so many units a step of the grid, squared, around
 # the rate that is best at ne 3.2e5.
 _USUAL_RATE, _PRIOR = 4, 1.0
 
 
+@dataclass(frozen=True)
+class PanelFit:
+    """What a panel says of copying from it.
+
+    Attributes
+    ----------
+    parameters
+        The best ones.
+    in_doubt
+        Share of left-out haplotypes' untyped alleles whose probability they leave between 1 and
+        99 %; in panels that are thinned, of the thinned one. None: nobody was left out.
+    """
+
+    parameters: CopyingParameters
+    in_doubt: float | None = None
+
+
 def num_typed_to_fit(num_haplotypes: int) -> int:
-    """How many typed sites :func:`fit_parameters` looks at, in the middle of a window.
+    """How many typed sites :func:`fit_panel` looks at, in the middle of a window.
 
     In panels that are searched, matches are long, and so is what tells good states from others.
     """
@@ -55,15 +77,15 @@ def select_sites(haplotypes: Haplotypes, index: np.ndarray) -> Haplotypes:
     )
 
 
-def leave_one_out_log_likelihood(
+def left_out_probs(
     window: Window,
     alleles: np.ndarray,
     parameters: CopyingParameters,
     *,
     states: Callable[[int], np.ndarray],
     threads: int = 1,
-) -> float:
-    """Log likelihood of the untyped alleles of panel haplotypes, imputed without their own sample.
+) -> np.ndarray:
+    """Probability of the untyped alleles of panel haplotypes, imputed without their own sample.
 
     Parameters
     ----------
@@ -78,15 +100,22 @@ def leave_one_out_log_likelihood(
 
     Returns
     -------
-    Sum over haplotypes and untyped sites of ln P(true allele), probabilities kept in
-    [0.001, 0.999], so that a single surprise at a rare site does not decide.
+    Shape (n, M - T), float32.
     """
     typed = alleles[window.typed_index]
     prob = copy_haplotypes(window, typed, parameters, states=states, threads=threads)
     true = alleles.T
     untyped = np.ones(window.num_sites, bool)
     untyped[window.typed_index] = False
-    hit = np.where(true == 1, prob, 1 - prob)[:, untyped]
+    hit: np.ndarray = np.where(true == 1, prob, 1 - prob)[:, untyped]
+    return hit
+
+
+def log_likelihood(hit: np.ndarray) -> float:
+    """Sum of ln P of alleles whose probabilities are ``hit``.
+
+    They are kept in [0.001, 0.999], so that a single surprise at a rare site does not decide.
+    """
     return float(np.log(np.clip(hit, _FLOOR, 1 - _FLOOR), dtype=np.float64).sum())
 
 
@@ -98,12 +127,14 @@ def _left_out(
     *,
     num_left_out: int,
     max_states: int,
+    retriever: Retriever | None,
     seed: int,
     threads: int,
 ) -> tuple[Window, np.ndarray, Callable[[int], np.ndarray]]:
     """The sites at ``index``, what some haplotypes carry there, and whom these may copy.
 
-    ``typed_index``: which of the sites are typed. Panels that are copied whole are thinned, too.
+    ``typed_index``: which of the sites are typed; ``retriever``: of these, if it is at hand. Panels
+    that are copied whole are thinned, too.
     """
     num_panel = window.typed.num_haplotypes
     left_out = np.sort(drawing_order(window.signature, seed)[:num_left_out])
@@ -124,36 +155,39 @@ def _left_out(
         return few, haplotype_columns(few.haplotypes, number[left_out]).T, states
     small = Window.build(haplotypes, position_cm, typed_index)
     alleles = haplotype_columns(haplotypes, left_out).T
-    retriever = retriever_for(small.typed.words, seed=seed, threads=threads)
+    if retriever is None:
+        retriever = retriever_for(small.typed.words, seed=seed, threads=threads)
     observed = np.ascontiguousarray(alleles[typed_index])
     found = states_without_own(retriever, haplotype_sample, left_out, observed, threads=threads)
     return small, alleles, found
 
 
-def fit_parameters(
+def fit_panel(
     window: Window,
     haplotype_sample: np.ndarray,
     *,
+    retriever: Retriever | None = None,
     seed: int = 1,
     num_left_out: int = 96,
     max_states: int = 2000,
     max_sites: int = 800,
     max_typed: int | None = None,
     threads: int = 1,
-) -> CopyingParameters:
+) -> PanelFit:
     """The switch rate and mismatch probability under which the panel imputes itself best.
 
     A random sample of panel haplotypes is imputed from the rest, over a grid; a parabola through
     the best three rates gives the rate between grid points. Panels that are copied whole, sites and
     long windows are thinned for this; the rate, which falls as 1 / H, is scaled back to the full
     panel. Of larger panels the states are retrieved, as for targets: among these, most of which
-    match for long, the best rate is lower than among all haplotypes.
+    match for long, the best rate is lower than among all haplotypes. ``retriever``: of the window's
+    typed sites, which saves making it again where all of them are looked at.
 
     Returns
     -------
-    Parameters for the full panel. Where the panel cannot say (fewer than two typed sites, no
-    untyped site, or no other sample), Beagle 5.4's defaults for imputation (ne 1e5, mismatch as
-    for its data-dependent err, 1e-3) take their place.
+    Parameters for the full panel, and how much they leave in doubt. Where the panel cannot say
+    (fewer than two typed sites, no untyped site, or no other sample), Beagle 5.4's defaults for
+    imputation (ne 1e5, mismatch as for its data-dependent err, 1e-3) take their place.
     """
     num_panel = window.typed.num_haplotypes
     whole = is_copied_whole(num_panel)
@@ -165,25 +199,28 @@ def fit_parameters(
     between = np.arange(typed_index[0], typed_index[-1] + 1) if not few else np.arange(0)
     untyped = np.setdiff1d(between, typed_index)
     if few or len(untyped) == 0:
-        return CopyingParameters.from_ne(1e5, 1e-3, num_panel)
+        return PanelFit(CopyingParameters.from_ne(1e5, 1e-3, num_panel))
     rng = np.random.default_rng(seed)
     untyped = np.sort(rng.permutation(untyped)[:max_sites])
     index = np.union1d(typed_index, untyped)
     small, alleles, states = _left_out(
         window, index, np.searchsorted(index, typed_index), haplotype_sample,
-        num_left_out=num_left_out, max_states=max_states, seed=seed, threads=threads,
+        num_left_out=num_left_out, max_states=max_states,
+        retriever=retriever if len(typed_index) == window.typed.num_typed else None,
+        seed=seed, threads=threads,
     )  # fmt: skip
     to_panel = min(max_states, num_panel) / num_panel
+
+    in_doubt: dict[tuple[int, float], float] = {}
 
     def measure(i: int, err: float) -> float:
         rate = SWITCH_RATES[i] * (1 if whole else to_panel)
         prior = 0.0 if whole else _PRIOR * (i - _USUAL_RATE) ** 2
-        return (
-            leave_one_out_log_likelihood(
-                small, alleles, CopyingParameters(rate, err), states=states, threads=threads
-            )
-            - prior
+        hit = left_out_probs(
+            small, alleles, CopyingParameters(rate, err), states=states, threads=threads
         )
+        in_doubt[i, err] = float(((hit > _DOUBT) & (hit < 1 - _DOUBT)).mean())
+        return log_likelihood(hit) - prior
 
     # Climb from the middle: the likelihood has one peak over the rate.
     seen: dict[int, float] = {}
@@ -214,4 +251,5 @@ def fit_parameters(
         curve = below - 2 * here + above
         if curve < 0:
             log_rate += np.log(2) * 0.5 * (below - above) / curve
-    return CopyingParameters(float(np.exp(log_rate)) * to_panel, err)
+    parameters = CopyingParameters(float(np.exp(log_rate)) * to_panel, err)
+    return PanelFit(parameters, in_doubt[i, err])

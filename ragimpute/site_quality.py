@@ -36,6 +36,7 @@ QUALITY_FEATURES = (
     "quality_excess",  # ln of squared error over the variance that the posteriors claim
     "quality_error",  # ln of squared error over the variance of the true dosage
     "quality_alleles",  # ln(1 + minor alleles of the left-out samples)
+    "quality_hets",  # share of expected heterozygous samples that are not, shrunk to 0
 )
 #: What the panel says of a site: that, and how its carriers share their haplotypes.
 SITE_FEATURES = QUALITY_FEATURES + SHARING_FEATURES
@@ -56,6 +57,7 @@ _INVERSE = 1 / _UNIT
 _PRIOR_HAPLOTYPES = 50
 _LEAST_MISMATCH, _MOST_MISMATCH = 1e-4, 0.3
 _LEAST_PRIOR, _MOST_PRIOR = 3e-3, 0.05
+_PRIOR_HETS = 10  # expected, to which "quality_hets" is shrunk
 _CERTAIN = 0.99  # an observed allele of this left-out probability is no mismatch
 _ITERATIONS = 20
 
@@ -182,8 +184,9 @@ class _Sums:
         self._minor = window.haplotypes.alt_is_minor
         self._num_samples = 0
         self._num_haplotypes = 0
-        # Imputed, true, their squares and product, and the variance that the posteriors claim.
-        self._sums = np.zeros((6, window.num_sites), np.int64)
+        # Imputed, true, their squares and product, the variance that the posteriors claim, and the
+        # heterozygous samples that they expect and that there are.
+        self._sums = np.zeros((8, window.num_sites), np.int64)
         self._lock = Lock()
 
     def add(self, prob: np.ndarray, alleles: np.ndarray, starts: np.ndarray, site: int) -> None:
@@ -211,9 +214,9 @@ class _Sums:
         return out
 
     def _features_of(self, sums: np.ndarray) -> np.ndarray:
-        """Features of some sites, from the sums (6, m) there."""
+        """Features of some sites, from the sums (8, m) there."""
         n = max(1, self._num_samples)
-        imputed, true, imputed_2, true_2, product, claimed = sums / n
+        imputed, true, imputed_2, true_2, product, claimed, hets, true_hets = sums / n
         var_imputed = np.maximum(imputed_2 - imputed**2, 0)
         var_true = np.maximum(true_2 - true**2, 0)
         covariance = product - imputed * true
@@ -227,13 +230,14 @@ class _Sums:
             np.log((error + little) / (claimed + little)),
             np.log((error + little / 2) / (var_true + little)),
             np.log1p(true * n),
+            (hets - true_hets) / (hets + _PRIOR_HETS / n),
         )
         return np.stack(columns, axis=1)
 
 
 @kernel
 def _add_samples(prob, alleles, minor, edges, sample, sums):
-    """Add the haplotypes [edges[i], edges[i + 1]) of (n, M) as samples to ``sums`` (6, M).
+    """Add the haplotypes [edges[i], edges[i + 1]) of (n, M) as samples to ``sums`` (8, M).
 
     ``sample`` (3, sites at once): a buffer of one sample's.
     """
@@ -258,6 +262,12 @@ def _add_samples(prob, alleles, minor, edges, sample, sums):
                 here[3, u] += np.int64(true[u] * true[u] * _INVERSE)
                 here[4, u] += np.int64(imputed[u] * true[u] * _INVERSE)
                 here[5, u] += np.int64(claimed[u] * _INVERSE)
+            if edges[i + 1] - edges[i] == 2:
+                # Of p + q, p (1 - p) + q (1 - q) and their like: p (1 - q) + q (1 - p).
+                for u in range(stop - first):
+                    hets = (2.0 - imputed[u]) * imputed[u] - claimed[u]
+                    here[6, u] += np.int64(hets * _INVERSE)
+                    here[7, u] += np.int64((2.0 - true[u]) * true[u] * _INVERSE)
 
 
 def fit_mismatch(hit: np.ndarray, mismatch_prob: float) -> np.ndarray:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ragimpute.adaptation import adapt_network
+from ragimpute.adaptation import MIN_PAIRS, adapt_network, num_left_out
 from ragimpute.array_fit import ArrayFit
 from ragimpute.copying import CopyingParameters, Window
 from ragimpute.impute_summary import Stopwatch
-from ragimpute.likelihood import fit_parameters, num_typed_to_fit
+from ragimpute.likelihood import PanelFit, fit_panel, num_typed_to_fit
 from ragimpute.model_folder import ModelFolder
 from ragimpute.pair_network import PairNetwork, needs_torch
 from ragimpute.panel import Panel
@@ -20,6 +20,7 @@ from ragimpute.site_quality import SiteQuality
 
 if TYPE_CHECKING:
     from ragimpute.checkpoint import LoadedModel
+    from ragimpute.retrieval import Retriever
 
 # Parameters are chosen anew for every stretch of so many cM.
 _FIT_CM = 40.0
@@ -121,8 +122,12 @@ class StretchFits:
         window: Window,
         sites: tuple[int, int],
         watch: Stopwatch,
+        retriever: Retriever | None = None,
     ) -> Fit:
-        """Parameters and network for a window, fitted once for each stretch of the typed sites."""
+        """Parameters and network for a window, fitted once for each stretch of the typed sites.
+
+        ``retriever``: of the window's typed sites, if it is at hand.
+        """
         every = self._typed_index
         cm = self._panel.position_cm[every]
         stretches = max(1, round((cm[-1] - cm[0]) / _FIT_CM))
@@ -132,15 +137,13 @@ class StretchFits:
         # The sites of a run's only window are measured once; windows of many, one by one. Several
         # may hold all typed sites: each is then fitted by itself, whichever of them comes first.
         tunes = self._network.trained and self._fine_tune
-        alone = (
-            tunes
-            and len(typed_index) == len(every) <= _TUNE_TYPED
-            and window.num_sites <= _TUNE_SITES
-        )
+        alone = len(typed_index) == len(every) <= _TUNE_TYPED and window.num_sites <= _TUNE_SITES
         key = (stretch, *(sites if alone else (-1, -1)))
         if key not in self._fits:
             inside = every[(cm >= edges[stretch]) & (cm <= edges[stretch + 1])]
-            self._fits[key] = self._fit(key, inside, window if alone else None, tunes, watch)
+            self._fits[key] = self._fit(
+                key, inside, window if alone else None, retriever, tunes, watch
+            )
         return self._fits[key]
 
     def _fit(
@@ -148,19 +151,22 @@ class StretchFits:
         key: tuple[int, int, int],
         typed_index: np.ndarray,
         window: Window | None,
+        retriever: Retriever | None,
         tunes: bool,
         watch: Stopwatch,
     ) -> Fit:
         """Fit what a stretch of typed sites asks for, or take it from an earlier run.
 
         ``window``: the only one of the run, to which the network is tuned; None: there are others.
+        ``retriever``: of that window.
         """
         before = self._array_fit
         parameters = None if before is None else before.parameters(key)
+        in_doubt = None
         is_new = parameters is None
         if parameters is None:
-            asked = num_typed_to_fit(self._panel.num_haplotypes)
-            parameters = self._parameters_of(_centre(typed_index, asked))
+            found = self._panel_fit(typed_index, window, retriever)
+            parameters, in_doubt = found.parameters, found.in_doubt
         watch.lap("fit")
         network, quality = None, None
         if self._network.trained:
@@ -172,7 +178,7 @@ class StretchFits:
                 layers = before.layers(key, [weight.shape for weight, _ in network.site.layers])
             if layers is not None:
                 network = network.with_layers(layers)
-            else:
+            elif in_doubt is None or self._num_pairs(in_doubt, typed_index) >= MIN_PAIRS:
                 network, quality = adapt_network(
                     network, window or self._window_of(_to_tune(typed_index)),
                     self._panel.haplotype_sample, parameters,
@@ -184,20 +190,33 @@ class StretchFits:
             before.keep_fit(key, parameters, tuned)
         return Fit(parameters, network, None if window is None else quality)
 
-    def _parameters_of(self, typed_index: np.ndarray) -> CopyingParameters:
+    def _num_pairs(self, in_doubt: float, typed_index: np.ndarray) -> float:
+        """About how many pairs will be in doubt where the network would be tuned."""
+        tuned = _to_tune(typed_index)
+        num_untyped = int(tuned[-1]) + 1 - int(tuned[0]) - len(tuned)
+        num_samples = len(np.unique(self._panel.haplotype_sample))
+        each = self._panel.num_haplotypes / num_samples
+        return in_doubt * num_untyped * each * num_left_out(num_samples)
+
+    def _panel_fit(
+        self, typed_index: np.ndarray, window: Window | None, retriever: Retriever | None
+    ) -> PanelFit:
         """Copying's parameters from a part of the typed sites, where they were not given."""
         num = self._panel.num_haplotypes
         if self._ne is not None and self._err is not None:
-            return CopyingParameters.from_ne(self._ne, self._err, num)
-        fitted = fit_parameters(
-            self._window_of(typed_index), self._panel.haplotype_sample,
+            return PanelFit(CopyingParameters.from_ne(self._ne, self._err, num))
+        if window is None or len(typed_index) > num_typed_to_fit(num):
+            window, retriever = self._window_of(_centre(typed_index, num_typed_to_fit(num))), None
+        found = fit_panel(
+            window, self._panel.haplotype_sample, retriever=retriever,
             seed=self._seed, threads=self._threads,
         )  # fmt: skip
+        fitted = found.parameters
         if self._ne is not None:
-            return CopyingParameters.from_ne(self._ne, fitted.mismatch_prob, num)
+            fitted = CopyingParameters.from_ne(self._ne, fitted.mismatch_prob, num)
         if self._err is not None:
-            return CopyingParameters(fitted.switch_rate, self._err)
-        return fitted
+            fitted = CopyingParameters(fitted.switch_rate, self._err)
+        return replace(found, parameters=fitted)
 
     def _window_of(self, typed_index: np.ndarray) -> Window:
         """The panel from the first of some typed sites to the last."""

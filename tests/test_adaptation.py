@@ -39,6 +39,12 @@ def flat(network):
     return np.concatenate([part.ravel() for layer in network.site.layers for part in layer])
 
 
+@pytest.fixture(autouse=True)
+def _few_are_enough(monkeypatch):
+    """Small panels, so that tests take little time."""
+    monkeypatch.setattr(adaptation, "MIN_PAIRS", 2_000)
+
+
 @pytest.fixture(scope="module", params=["default", "context"])
 def network(request):
     return PairNetwork.of_folder(open_folder(request.param))
@@ -152,7 +158,7 @@ def test_few_people_leave_the_network_as_it_is(default):
 def test_little_in_doubt_leaves_the_network_as_it_is(default, monkeypatch):
     panel = panel_of(mutations=0.0, num_sites=80)
     assert adapted(default, panel) is default
-    monkeypatch.setattr(adaptation, "_MIN_PAIRS", 1)
+    monkeypatch.setattr(adaptation, "MIN_PAIRS", 1)
     assert adapted(default, panel) is not default
 
 

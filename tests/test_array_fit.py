@@ -152,7 +152,7 @@ def test_the_next_run_asks_nothing_and_gives_the_same(
 ):
     without = impute(TARGET, panel_h5, tmp_path / "z.vcf.gz")
     for module, name in (
-        (stretch_fits, "fit_parameters"), (impute_models, "measure_sites"),
+        (stretch_fits, "fit_panel"), (impute_models, "measure_sites"),
         (stretch_fits, "adapt_network"), (adaptation, "measure_sites"),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, refuse)

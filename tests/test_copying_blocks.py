@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ragimpute.copying import all_states, pack_words
-from ragimpute.copying_blocks import SharedStates
+from ragimpute.copying_blocks import SharedStates, block_edges
+from ragimpute.homologs import homologs_of
 
 
 def test_states_are_shared_if_few_are_hidden():
@@ -48,3 +51,23 @@ def test_blocks_hold_each_target_once():
             hidden = {(shared.states[s], lane) for s, lane in b.hidden}
             assert hidden == {((b.first + lane) % 4, lane) for lane in range(b.width)}
             np.testing.assert_array_equal(np.flatnonzero(b.is_hidden), np.unique(b.hidden[:, 0]))
+
+
+@settings(deadline=None)
+@given(
+    ploidies=st.lists(st.integers(1, 3), min_size=1, max_size=80),
+    threads=st.integers(1, 5),
+    at_once=st.integers(2, 20),
+)
+def test_a_samples_two_haplotypes_are_in_one_block(ploidies, threads, at_once):
+    sample = np.repeat(np.arange(len(ploidies)), ploidies)
+    homolog = homologs_of(sample)
+    edges = block_edges(len(sample), threads, at_once, homolog)
+    assert edges[0] == 0
+    assert edges[-1] == len(sample)
+    sizes = np.diff(edges)
+    assert (sizes > 0).all()
+    assert (sizes <= at_once).all()
+    block = np.repeat(np.arange(len(sizes)), sizes)
+    there = homolog >= 0
+    np.testing.assert_array_equal(block[there], block[homolog[there]])

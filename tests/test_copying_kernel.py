@@ -14,6 +14,7 @@ from slow_copying import mosaic_panel, window_of
 from ragimpute.copying import CopyingParameters, copy_haplotypes
 from ragimpute.evidence import collect_evidence, pairs_in_doubt
 from ragimpute.lanes_kernel import copy_lanes
+from ragimpute.site_quality import SITE_FEATURES
 from ragimpute.slots_kernel import copy_slots
 rng = np.random.default_rng(1)
 alleles = mosaic_panel(rng, 600, 204, num_founders=30)
@@ -28,7 +29,7 @@ observed = np.zeros(prob.shape, bool)
 observed[:, window.typed_index] = True
 pairs = pairs_in_doubt(prob, observed)
 assert len(pairs) > 500
-quality = np.zeros((600, 5), np.float32)
+quality = np.zeros((600, len(SITE_FEATURES)), np.float32)
 evidence = collect_evidence(
     window, target, parameters, pairs, states=lambda i: states, quality=quality
 )

@@ -224,7 +224,10 @@ def test_states_are_read_where_the_network_asks_for_them():
     alleles = np.zeros((3, 5), np.int8)
     states = all_states(24)
     quality = np.random.default_rng(1).normal(size=(40, len(SITE_FEATURES)))
-    options = {"states": lambda i: states, "quality": quality.astype(np.float32)}
+    options = {
+        "states": lambda i: states, "quality": quality.astype(np.float32),
+        "homolog_prob": np.full(len(pairs), np.nan, np.float32),
+    }  # fmt: skip
     parameters = CopyingParameters(5, 3e-3)
     evidence, tokens = read_pairs(
         network_of("context"), window, alleles, parameters, pairs, **options

@@ -17,15 +17,19 @@ from ragimpute.evidence import (
     pairs_in_doubt,
 )
 from ragimpute.evidence_kernel import MOST_ROOM_CM
+from ragimpute.homologs import HOMOLOG_FEATURES, homolog_features
 from ragimpute.site_quality import SITE_FEATURES
 
 PARAMETERS = CopyingParameters(5, 3e-3)
+FIRST_OF_SITE = len(COPYING_FEATURES) + len(HOMOLOG_FEATURES)
 
 
 def quality_of(num_sites):
     """Numbers that tell a site's quality from those of others, whatever they mean."""
     columns = np.arange(len(SITE_FEATURES))
-    return (np.arange(num_sites)[:, None] + 1000 * columns).astype(np.float32)
+    out = (np.arange(num_sites)[:, None] + 1000 * columns).astype(np.float32)
+    out[:, SITE_FEATURES.index("quality_hets")] = np.linspace(-0.9, 0.9, num_sites)
+    return out
 
 
 def everywhere(typed_index, num_sites, n):
@@ -41,9 +45,7 @@ def compare(alleles, cm, typed_index, target, pairs, states, own=lambda i: []):
         window, target, PARAMETERS, pairs, states=lambda i: states[i],
         quality=quality_of(len(cm)), own=lambda i: np.array(own(i), np.int32),
     )  # fmt: skip
-    np.testing.assert_array_equal(
-        found[:, len(COPYING_FEATURES) :], quality_of(len(cm))[pairs[:, 1]]
-    )
+    np.testing.assert_array_equal(found[:, FIRST_OF_SITE:], quality_of(len(cm))[pairs[:, 1]])
     haplotypes = compact(alleles)
     minor = np.where(haplotypes.alt_is_minor[:, None], alleles == 1, alleles == 0)
     interval = np.searchsorted(typed_index, np.arange(len(cm)), side="right") - 1
@@ -137,6 +139,30 @@ def test_posterior_is_that_of_the_copying():
     np.testing.assert_array_equal(collect(pairs[some]), found[some])
     empty = collect(pairs[:0])
     assert empty.shape == (0, NUM_FEATURES)
+
+
+def test_other_haplotypes_speak_in_columns_of_their_own():
+    alleles, cm, typed_index, target = case(17, 150, 40, 60)
+    window, pairs = window_of(alleles, cm, typed_index, (20, 140)), everywhere(typed_index, 150, 3)
+    pairs = pairs[(pairs[:, 1] >= 20) & (pairs[:, 1] < 140)] - [0, 20]
+    probs = np.random.default_rng(0).random(len(pairs)).astype(np.float32)
+    probs[::7] = np.nan
+    quality, states = quality_of(150), all_states(40)
+    alone, together = (
+        collect_evidence(window, target, PARAMETERS, pairs, states=lambda i: states,
+                         quality=quality, homolog_prob=x)
+        for x in (None, probs)
+    )  # fmt: skip
+    theirs = slice(len(COPYING_FEATURES), FIRST_OF_SITE)
+    hets = quality[pairs[:, 1] + 20, SITE_FEATURES.index("quality_hets")]
+    maf = together[:, COPYING_FEATURES.index("maf")]
+    minor = np.where(window.haplotypes.alt_is_minor[pairs[:, 1] + 20], probs, 1 - probs)
+    np.testing.assert_array_equal(together[:, theirs], homolog_features(minor, maf, hets))
+    nobody = homolog_features(np.full_like(minor, np.nan), maf, hets)
+    np.testing.assert_array_equal(alone[:, theirs], nobody)
+    for x in (alone, together):
+        x[:, theirs] = 0
+    np.testing.assert_array_equal(alone, together)
 
 
 def test_order_of_the_panel_and_coding_are_nothing():

@@ -10,12 +10,16 @@ from test_evidence import quality_of
 
 from ragimpute import evidence_copying
 from ragimpute.copying import CopyingParameters, all_states, copy_haplotypes
-from ragimpute.evidence import collect_evidence, empty_tokens, in_doubt
+from ragimpute.evidence import FEATURES, collect_evidence, empty_tokens, in_doubt
 from ragimpute.evidence_copying import copy_with_evidence
+from ragimpute.homologs import homolog_probs, homologs_of
 from ragimpute.panel_states import BlockStates
 
 PARAMETERS = CopyingParameters(5, 3e-3)
 DOUBT = 0.02
+# Two haplotypes to a sample, but for three samples of one.
+SAMPLE = np.sort(np.concatenate([np.repeat(np.arange(9), 2), [20, 2.5, 6.5]])).astype(float)
+HOMOLOG = homologs_of(SAMPLE)
 
 
 def some_case(core=None):
@@ -47,10 +51,11 @@ def gathered(window, target, states, *, doubt=DOUBT, **options):
             here[:] = part.prob
             at = np.array([part.target, part.site])
             found.append((part.pairs + at, part.evidence, part.tokens))
+            part.prob[:] = 0.5  # as who is given them may do
 
     copy_with_evidence(
         window, target, PARAMETERS, states=states, quality=quality_of(window.num_sites),
-        doubt=doubt, take=take, **options,
+        doubt=doubt, take=take, homolog=HOMOLOG, **options,
     )  # fmt: skip
     pairs = np.concatenate([p for p, _, _ in found])
     order = np.lexsort((pairs[:, 1], pairs[:, 0]))
@@ -73,8 +78,9 @@ def both(window, target, given, num_tokens=0, threads=1, max_pairs=1 << 24):
     pairs = in_doubt(window, target, prob, doubt=DOUBT)
     tokens = empty_tokens(len(pairs), num_tokens) if num_tokens else None
     evidence = collect_evidence(
-        window, target, PARAMETERS, pairs, states=states, quality=quality, tokens=tokens
-    )
+        window, target, PARAMETERS, pairs, states=states, quality=quality, tokens=tokens,
+        homolog_prob=homolog_probs(prob, HOMOLOG, pairs),
+    )  # fmt: skip
     return one, (prob, pairs, evidence, tokens)
 
 
@@ -116,6 +122,18 @@ def test_parts_of_the_sites_are_those_of_all(max_pairs, core):
     parts = gathered(window, target, states["own"], max_pairs=max_pairs, threads=2)
     for one, other in zip(whole[:3], parts[:3], strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_without_homologs_all_are_haploid():
+    window, target, states = some_case()
+    found = []
+    copy_with_evidence(
+        window, target, PARAMETERS, states=states["all"], quality=quality_of(400), doubt=DOUBT,
+        take=lambda parts: found.extend(part.evidence for part in parts),
+    )  # fmt: skip
+    evidence = np.concatenate(found)
+    assert len(evidence) > 500
+    assert (evidence[:, FEATURES.index("homolog_shift")] == 0).all()
 
 
 def test_without_doubt_no_pair_is_described():

@@ -17,7 +17,7 @@ from ragimpute.errors import PanelError
 from ragimpute.evidence import FEATURES
 from ragimpute.evidence_dataset import EvidenceBatches, PooledEvidenceBatches
 from ragimpute.evidence_tokens import TOKEN_FEATURES
-from ragimpute.likelihood import fit_parameters
+from ragimpute.likelihood import fit_panel
 from ragimpute.losses import compute_loss
 from ragimpute.model.bert_rag import build
 from ragimpute.panel import Panel, write_panel
@@ -410,7 +410,7 @@ def test_the_copying_and_the_quality_are_those_of_imputation(panel, data):
     """What the network sees is what it will see: each number is made as for an outside target."""
     (window, left_out, kept), part = data.seen[2], data.validation()[0]
     sample = panel.haplotype_sample[kept]
-    parameters = fit_parameters(window, sample, seed=1)
+    parameters = fit_panel(window, sample, seed=1).parameters
     quality = measure_sites(window, sample, parameters, seed=1)
     parameters = replace(parameters, site_mismatch_prob=quality.mismatch_prob)
     typed = panel.haplotypes(0, panel.num_sites).alleles(window.typed_index)[:, left_out]

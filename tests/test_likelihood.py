@@ -12,8 +12,9 @@ from ragimpute import example, likelihood, panel_states
 from ragimpute.copying import CopyingParameters, Window
 from ragimpute.likelihood import (
     SWITCH_RATES,
-    fit_parameters,
-    leave_one_out_log_likelihood,
+    fit_panel,
+    left_out_probs,
+    log_likelihood,
     select_sites,
 )
 from ragimpute.panel import Panel
@@ -47,11 +48,16 @@ def test_log_likelihood_by_hand():
         for u in untyped:
             hit = p[u] if alleles[u, h] else 1 - p[u]
             expected += np.log(min(max(hit, 1e-3), 1 - 1e-3))
-    found = leave_one_out_log_likelihood(
+    hit = left_out_probs(
         window_of(alleles, cm, typed_index), alleles[:, left_out], CopyingParameters(5, 0.01),
         states=lambda i: pool[sample[pool] != sample[left_out[i]]].astype(np.int32)[None],
     )  # fmt: skip
-    assert found == pytest.approx(expected, rel=1e-4)
+    assert hit.shape == (3, 40)
+    assert log_likelihood(hit) == pytest.approx(expected, rel=1e-4)
+
+
+def fit_parameters(*args, **options):
+    return fit_panel(*args, **options).parameters
 
 
 def simulated(switches, mutations=0.002, num_sites=500, num_haplotypes=60):
@@ -86,15 +92,18 @@ def test_fit_finds_the_best_of_the_grid():
     small = Window.build(
         select_sites(window.haplotypes, index), window.position_cm[index], window.typed_index
     )
-    grid = [
-        leave_one_out_log_likelihood(
+    hits = [
+        left_out_probs(
             small, small.haplotypes.alleles(), CopyingParameters(rate, fitted.mismatch_prob),
             states=lambda i: np.flatnonzero(sample != sample[i]).astype(np.int32)[None],
         )
         for rate in SWITCH_RATES
     ]  # fmt: skip
+    grid = [log_likelihood(hit) for hit in hits]
     best = SWITCH_RATES[int(np.argmax(grid))]
     assert best / 2 <= fitted.switch_rate <= best * 2
+    open_share = [((hit > 0.01) & (hit < 0.99)).mean() for hit in hits]
+    assert min(open_share) <= fit_panel(window, sample, num_left_out=60).in_doubt <= max(open_share)
 
 
 def test_rate_is_scaled_to_the_full_panel():
@@ -127,6 +136,18 @@ def test_large_panels_are_fitted_by_retrieved_states(monkeypatch):
         assert not (states // 2 == own[i % 20]).any()
     assert min(rates) / 2 < fitted.switch_rate < max(rates) * 2
     assert fitted == fit_parameters(window, sample, num_left_out=20, threads=2)
+    # A retriever that is at hand is not made again, but where only some of its sites are asked for.
+    ready, made = likelihood.retriever_for(window.typed.words, seed=1), []
+
+    def make(words, **options):
+        made.append(words.shape)
+        return panel_states.retriever_for(words, **options)
+
+    monkeypatch.setattr(likelihood, "retriever_for", make)
+    assert fitted == fit_parameters(window, sample, num_left_out=20, retriever=ready)
+    assert not made
+    fit_parameters(window, sample, num_left_out=20, retriever=ready, max_typed=64)
+    assert made == [(2, 400)]
 
 
 def test_prior_decides_where_a_large_panel_says_nothing(monkeypatch):

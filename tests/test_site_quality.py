@@ -67,6 +67,10 @@ def test_equals_plain_sums_over_samples():
         assert row["quality_error"] == pytest.approx(
             np.log((error + little / 2) / (t[u].var() + little)), abs=1e-3
         )
+        one, other = p[u, 0::2], p[u, 1::2]
+        hets = (one * (1 - other) + other * (1 - one)).sum()
+        missing = hets - (t[u] == 1).sum()
+        assert row["quality_hets"] == pytest.approx(missing / (hets + 10), abs=1e-4)
 
 
 def test_own_alleles_at_untyped_sites_tell_only_of_those():
@@ -221,6 +225,37 @@ def test_untyped_sites_full_of_errors_are_found(real):
     r2, excess = QUALITY_FEATURES.index("quality_r2"), QUALITY_FEATURES.index("quality_excess")
     assert (two[bad, r2] < one[bad, r2] - 0.05).mean() > 0.9
     assert two[bad, excess].mean() > one[bad, excess].mean() + 0.1
+
+
+def test_sites_where_alleles_of_a_sample_go_together_are_found(real):
+    alleles, cm, typed_index = real
+    maf = np.minimum(alleles.mean(axis=1), 1 - alleles.mean(axis=1))
+    untyped = np.setdiff1d(np.flatnonzero(maf > 0.2), typed_index)
+    piled_up, dropped = untyped[0::20], untyped[1::20]
+    rng = np.random.default_rng(3)
+    turned = alleles.copy()
+    # Two places read as one: most samples seem heterozygous, in either phase.
+    first = rng.integers(0, 2, (len(piled_up), alleles.shape[1] // 2), dtype=np.int8)
+    seem = np.stack([first, 1 - first], axis=2).reshape(len(piled_up), -1)
+    hides = np.repeat(rng.random(first.shape) < 0.7, 2, axis=1)
+    turned[piled_up] = np.where(hides, seem, turned[piled_up])
+    # One allele of two that is not read.
+    lost = rng.random((len(dropped), alleles.shape[1] // 2)) < 0.7
+    turned[dropped, 1::2] = np.where(lost, turned[dropped, 0::2], turned[dropped, 1::2])
+    sample, hets = np.arange(alleles.shape[1]) // 2, SITE_FEATURES.index("quality_hets")
+    one, two = (
+        measure_sites(window_of(x, cm, typed_index), sample, CopyingParameters(6, 1e-3)).features
+        for x in (alleles, turned)
+    )
+    assert len(piled_up) > 10
+    assert np.abs(one[np.concatenate([piled_up, dropped]), hets]).mean() < 0.1
+    assert (two[piled_up, hets] < -0.15).mean() > 0.9
+    assert (two[dropped, hets] > 0.15).mean() > 0.9
+    # Where each sample has one haplotype, none can be heterozygous.
+    alone = measure_sites(
+        window_of(turned, cm, typed_index), np.arange(alleles.shape[1]), CopyingParameters(6, 1e-3)
+    )
+    assert (alone.features[:, hets] == 0).all()
 
 
 def test_sharing_follows_the_quality_whatever_the_threads():

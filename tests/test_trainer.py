@@ -425,8 +425,8 @@ def test_half_precision_after_full(panel_h5, tmp_path, preset, base):
     for precision in ("bf16", "no"):
         result = run(panel_h5, tmp_path / precision, preset, base,
                      ["train.max_steps=4", f"train.precision={precision}"])  # fmt: skip
-        assert math.isfinite(result.history[0]["val_loss"])
-        found[precision] = result.history[0]["train_loss"]
+        # Of few steps one mean may be the same by chance.
+        found[precision] = [result.history[0][name] for name in ("train_loss", "val_loss")]
     assert found["bf16"] != found["no"]
     assert found["bf16"] == pytest.approx(found["no"], rel=0.02)
 
