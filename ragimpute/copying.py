@@ -34,6 +34,8 @@ from ragimpute.threads import run_parts
 
 # Panels up to this size are copied whole: retrieval would cost more accuracy than it saves time.
 COPY_ALL_UP_TO = 6000
+# An allele is in doubt where the less probable one has more than this.
+DOUBT = 0.01
 # What a window works out that does not depend on its core.
 _OF_ALL_SITES = ("signature", "num_minor", "_flanks")
 

@@ -126,8 +126,9 @@ def forward_word(
 ):  # fmt: skip
     """Walk forward past word ``w``, with the masses that the last row of ``checkpoints`` holds.
 
-    Times ``scale`` they sum to 1; returns what makes them do so after the word. See
-    :func:`forward_pass`, with all its words done.
+    Times ``scale`` they sum to 1; returns what makes them do so after the word. ``checkpoints``
+    (W + 1, K): row w becomes the masses before word w's first site, scaled to sum 1, in the slots
+    of word w - 1.
     """
     f = checkpoints[words.shape[0]]
     here = states[min(w, states.shape[0] - 1)]
@@ -142,38 +143,6 @@ def forward_word(
         total = forward_site(f, mismatch, t - w * WORD, rho[t], scale, err[t])
         scale = np.float32(1.0) / total
     return scale
-
-
-@inlined_reordered
-def begin_forward(num_states, checkpoints):
-    """All states alike, where :func:`forward_word` begins; returns its first scale."""
-    f = checkpoints[checkpoints.shape[0] - 1]
-    f[:] = np.float32(1.0) / np.float32(num_states)
-    return np.float32(1.0)
-
-
-@inlined_reordered
-def end_forward(num_states, scale, checkpoints):
-    """Scale the masses after the last word to sum 1."""
-    f = checkpoints[checkpoints.shape[0] - 1]
-    for s in range(num_states):
-        f[s] *= scale
-
-
-@inlined_reordered
-def forward_pass(words, states, target, observed, rho, err, checkpoints, mismatch):
-    """Forward rows at the end of each word, scaled to sum 1.
-
-    ``checkpoints`` (W + 1, K): row w is the row before word w's first site, in the slots of word
-    w - 1; row 0 is uniform.
-    """
-    n = states.shape[1]
-    scale = begin_forward(n, checkpoints)
-    for w in range(words.shape[0]):
-        scale = forward_word(
-            w, scale, words, states, target, observed, rho, err, checkpoints, mismatch
-        )
-    end_forward(n, scale, checkpoints)
 
 
 @inlined

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ragimpute.copying import (
+    DOUBT,
     CopyingParameters,
     Window,
     pack_words,
@@ -27,10 +28,8 @@ from ragimpute.evidence_walks import evidence_lanes, measuring_scratch, nothing_
 from ragimpute.homologs import HOMOLOG_FEATURES, homolog_features
 from ragimpute.lanes import LANES
 from ragimpute.site_quality import SITE_FEATURES
-from ragimpute.slots_kernel import states_scratch
+from ragimpute.slots_kernel import begin_walk, states_scratch
 from ragimpute.threads import run_parts
-
-DOUBT = 0.01
 
 #: Meaning and unit of what the copying says; "minor" is the allele that is rarer in the panel.
 COPYING_FEATURES = (
@@ -177,15 +176,14 @@ def collect_evidence(
     out = np.empty((len(pairs), len(COPYING_FEATURES)), dtype=np.float32)
     if homolog_prob is None:
         homolog_prob = np.full(len(pairs), np.nan, np.float32)
-    if len(pairs) == 0:
-        return with_sites(window, pairs, out, homolog_prob, quality)
-    work = Walks(window, alleles, parameters)
-    given = _Pairs(window, alleles.shape[1], pairs, own)
-    shared = SharedStates.find(states, alleles.shape[1], window.typed.num_haplotypes)
-    if shared is None:
-        _with_own_states(work, given, states, threads, out, tokens)
-    else:
-        _with_shared_states(work, given, shared, alleles, threads, out, tokens)
+    if len(pairs):
+        work = Walks(window, alleles, parameters)
+        given = _Pairs(window, alleles.shape[1], pairs, own)
+        shared = SharedStates.find(states, alleles.shape[1], window.typed.num_haplotypes)
+        if shared is None:
+            _with_own_states(work, given, states, threads, out, tokens)
+        else:
+            _with_shared_states(work, given, shared, alleles, threads, out, tokens)
     return with_sites(window, pairs, out, homolog_prob, quality)
 
 
@@ -341,6 +339,11 @@ def _with_own_states(
                 scratch = states_scratch(len(work.words), k)
                 measuring = measuring_scratch(k, 1)
                 slot_of = np.full(work.num_haplotypes, k, dtype=np.int32)
+            one = slice(i, i + 1)
+            begin_walk(
+                work.words, state[None], work.target[one], work.observed[one], work.rho, work.err,
+                scratch,
+            )  # fmt: skip
             evidence_haplotype(
                 work.words, state, work.target[i], work.observed[i], work.rho, work.err, work.rows,
                 given.own(range(i, i + 1))[0], work.near, *work.cm, work.compact, work.num_minor,

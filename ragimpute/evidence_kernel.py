@@ -19,7 +19,7 @@ TIE = 1e-4
 
 
 @inlined
-def _logit(p):
+def logit(p):
     """Logit of a probability, kept within the limits."""
     p = min(max(p, 1e-6), 1.0 - 1e-6)
     return min(max(np.log(p / (1.0 - p)), -LOGIT_LIMIT), LOGIT_LIMIT)
@@ -338,12 +338,12 @@ def describe_site(
     from_left = (1.0 - near_left) * near_right
     from_right = near_left * (1.0 - near_right)
     both = near_left * near_right
-    out[0] = _logit((stay * fb + from_left * from_f + from_right * from_b + both * share)
+    out[0] = logit((stay * fb + from_left * from_f + from_right * from_b + both * share)
                     / (stay * sum_fb + from_left + from_right * whole[3] + both))  # fmt: skip
-    out[1] = _logit((1.0 - near_left) * from_f + near_left * share)
-    out[2] = _logit(((1.0 - near_right) * from_b + near_right * share)
+    out[1] = logit((1.0 - near_left) * from_f + near_left * share)
+    out[2] = logit(((1.0 - near_right) * from_b + near_right * share)
                     / ((1.0 - near_right) * whole[3] + near_right))  # fmt: skip
-    out[3] = _logit(maf)
+    out[3] = logit(maf)
     out[4] = np.log1p(number)
     last = typed_cm.shape[0] - 1
     left_cm = cm - typed_cm[max(t, 0)]

@@ -10,7 +10,6 @@ import numpy as np
 from ragimpute.copying_kernel import (
     WORD,
     backward_states,
-    forward_pass,
     forward_rows,
     mismatch_words,
     same_slots,
@@ -51,16 +50,16 @@ def evidence_haplotype(
     words, states, target, observed, rho, err, rows, own, near, typed_cm, position_cm, compact,
     num_minor, signature, slot_of, pairs, scratch, measuring, out, tokens,
 ):  # fmt: skip
-    """Features of one haplotype, which has its own states by word, at its ``pairs``; tokens."""
-    checkpoints, row_of, sums, b, _, mismatch = scratch
-    checkpoints, b = checkpoints[0], b[0]
+    """Features of one haplotype, which has its own states by word, at its ``pairs``; tokens.
+
+    After ``begin_walk`` of this haplotype alone.
+    """
+    checkpoints, row_of, sums, b, totals, mismatch = scratch
+    checkpoints, b, total_b = checkpoints[0], b[0], totals[0]
     num_typed = rho.shape[0]
     num_words = words.shape[0]
     n = states.shape[1]
     clear(measuring, rho.shape[0])
-    forward_pass(words, states, target, observed, rho, err, checkpoints, mismatch)
-    b[:] = np.float32(1.0)
-    total_b = np.float32(n)
     p = 0
     for w in range(num_words - 1, -2, -1):
         if p == pairs.shape[0]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ragimpute.evidence_kernel import logit
 from ragimpute.kernels import kernel
 
 #: Meaning and unit of what a sample's other haplotype says of a pair (haplotype, site).
@@ -19,7 +20,6 @@ HOMOLOG_FEATURES = (
     "homolog_shift",  # what that adds to this one's logit, as far as a sample's alleles go together
 )
 _LEAST_RATIO, _MOST_SHIFT = 0.05, 3.0
-_MOST_LOGIT, _LEAST_PROB = 9.0, 1e-9
 
 
 def homologs_of(sample: np.ndarray) -> np.ndarray:
@@ -110,5 +110,4 @@ def _fill_features(minor, frequency, missing_hets, out):
         none = max(_LEAST_RATIO, 1.0 + f * m / (1.0 - m))
         shift = np.log((q * both + (1.0 - q) * one) / (q * one + (1.0 - q) * none))
         out[i, 1] = min(_MOST_SHIFT, max(-_MOST_SHIFT, shift))
-        logit = np.log(max(q, _LEAST_PROB) / max(1.0 - q, _LEAST_PROB))
-        out[i, 0] = min(_MOST_LOGIT, max(-_MOST_LOGIT, logit))
+        out[i, 0] = logit(q)

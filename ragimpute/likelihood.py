@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ragimpute.copying import CopyingParameters, Window, copy_haplotypes
+from ragimpute.copying import DOUBT, CopyingParameters, Window, copy_haplotypes
 from ragimpute.panel import Haplotypes
 from ragimpute.panel_part import haplotype_columns, keep_haplotypes
 from ragimpute.panel_states import is_copied_whole, retriever_for, states_without_own
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 #: Rates that are tried, per cM, of a panel of 2,000 haplotypes or fewer.
 SWITCH_RATES = (0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6)
 MISMATCH_PROBS = (3e-4, 1e-3, 3e-3, 1e-2)
-_FLOOR, _DOUBT = 1e-3, 0.01
+_FLOOR = 1e-3
 # Large panels say little about the rate: from far below its best to twice that, their likelihood
 # falls by a few units. There a prior decides, of so many units a step of the grid, squared, around
 # the rate that is best at ne 3.2e5.
@@ -219,7 +219,7 @@ def fit_panel(
         hit = left_out_probs(
             small, alleles, CopyingParameters(rate, err), states=states, threads=threads
         )
-        in_doubt[i, err] = float(((hit > _DOUBT) & (hit < 1 - _DOUBT)).mean())
+        in_doubt[i, err] = float(((hit > DOUBT) & (hit < 1 - DOUBT)).mean())
         return log_likelihood(hit) - prior
 
     # Climb from the middle: the likelihood has one peak over the rate.

@@ -127,14 +127,16 @@ def _windows_near(ranges: np.ndarray, num_words: int) -> np.ndarray:
 
 @inlined
 def _choose(h, w, known, slot_of, kept, fresh, num_fresh):
-    """Choose a haplotype for word ``w``: it keeps its slot, or is fresh; returns how many are."""
-    known[h] = w
-    slot = slot_of[h]
-    if slot >= 0:
-        kept[slot] = w
-        return num_fresh
+    """Choose a haplotype for word ``w``, unless it is chosen already.
+
+    It keeps its slot, or is fresh. Returns how many are fresh, and whether it is chosen only now;
+    without a branch, as half of those that are asked for are chosen already.
+    """
+    slot, new = slot_of[h], known[h] < w
+    known[h] = max(known[h], w)
     fresh[num_fresh] = h
-    return num_fresh + 1
+    kept[slot if slot >= 0 else kept.shape[0] - 1] = w
+    return num_fresh + (new & (slot < 0)), new
 
 
 @kernel
@@ -178,22 +180,15 @@ def _fill_slots(
                 h = hits[near[c] + rank]
                 if h < 0:
                     continue
-                # As _choose does, without a branch: half of them are chosen already.
-                at = np.uint32(h)
-                slot, new = slot_of[at], known[at] < w
-                known[at] = max(known[at], w)
-                fresh[num_fresh] = h
-                num_fresh += new & (slot < 0)
-                kept[slot if slot >= 0 else num_slots] = w
+                num_fresh, new = _choose(np.uint32(h), w, known, slot_of, kept, fresh, num_fresh)
                 size += new
                 if size == num_slots:
                     break
         for h in filler:
             if size == num_slots:
                 break
-            if known[h] < w:
-                size += 1
-                num_fresh = _choose(h, w, known, slot_of, kept, fresh, num_fresh)
+            num_fresh, new = _choose(np.uint32(h), w, known, slot_of, kept, fresh, num_fresh)
+            size += new
         if w > 0:
             num_left = 0
             before, here = out[w - 1], out[w]

@@ -15,8 +15,6 @@ from ragimpute.bit_squares import SQUARE, turn_squares
 from ragimpute.copying_kernel import (
     WORD,
     backward_states,
-    begin_forward,
-    end_forward,
     forward_rows,
     forward_word,
     mismatch_words,
@@ -232,16 +230,19 @@ def begin_walk(words, states, target, observed, rho, err, scratch):
     """
     checkpoints, _, _, backward, totals, mismatch = scratch
     num, _, n = states.shape
+    num_words = words.shape[0]
     for i in range(num):
-        totals[i] = begin_forward(n, checkpoints[i])
-    for w in range(words.shape[0]):
+        checkpoints[i, num_words, :] = np.float32(1.0) / np.float32(n)
+        totals[i] = np.float32(1.0)
+    for w in range(num_words):
         for i in range(num):
             totals[i] = forward_word(
                 w, totals[i], words, states[i], target[i], observed[i], rho, err, checkpoints[i],
                 mismatch,
             )  # fmt: skip
     for i in range(num):
-        end_forward(n, totals[i], checkpoints[i])
+        for s in range(n):
+            checkpoints[i, num_words, s] *= totals[i]
         backward[i, :] = np.float32(1.0)
         totals[i] = np.float32(n)
 

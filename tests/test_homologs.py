@@ -59,9 +59,8 @@ def test_nothing_is_shifted_where_nothing_is_known():
     np.testing.assert_allclose(nobody[:, HOMOLOG], np.log(m / (1 - m)), rtol=1e-5)
     # Nor where alleles are independent, nor where the other haplotype says what the panel says.
     np.testing.assert_allclose(features_of(0.3, m, 0)[:, SHIFT], 0, atol=1e-6)
-    some = np.maximum(
-        f, -m / (1 - m)
-    )  # more heterozygous samples than there are carriers cannot be
+    # There cannot be more heterozygous samples than carriers.
+    some = np.maximum(f, -m / (1 - m))
     np.testing.assert_allclose(features_of(m, m, some * 0.9)[:, SHIFT], 0, atol=1e-5)
 
 
