@@ -7,6 +7,8 @@ carrier for less than the carriers match each other is the less likely to carry 
 
 from __future__ import annotations
 
+from threading import Lock
+
 import numpy as np
 
 from ragimpute.copying import Window
@@ -27,8 +29,11 @@ _MOST_CARRIERS = 8
 _MOST_CM = 2.0
 
 
-def allele_sharing(window: Window, *, threads: int = 1) -> np.ndarray:
+class AlleleSharing:
     """How far carriers of each site's minor allele agree at the typed sites around it.
+
+    Worked out for the sites that are asked for, once: in a large panel, few sites are ever in
+    doubt. Several threads may ask.
 
     Parameters
     ----------
@@ -36,31 +41,52 @@ def allele_sharing(window: Window, *, threads: int = 1) -> np.ndarray:
         The panel; all its M sites count, whatever its core.
     threads
         Sites are shared out over so many.
-
-    Returns
-    -------
-    Shape (M, len(SHARING_FEATURES)), float32, finite; another order of the panel's haplotypes
-    changes nothing. A match reaches from a site to the first typed site that differs, or to the
-    last one that there is, and no more than 2 cM to either side.
     """
-    h = window.haplotypes
-    out = np.zeros((window.num_sites, len(SHARING_FEATURES)), np.float32)
-    order = np.argsort(window.signature, kind="stable").astype(np.int32)
-    rank = np.empty(len(order), np.int32)
-    rank[order] = np.arange(len(order), dtype=np.int32)
-    left = np.searchsorted(window.typed_index, np.arange(window.num_sites)).astype(np.int64)
 
-    def run(part: range) -> None:
-        _share(
-            h.offsets, h.carriers, h.row, h.bits, window.typed.rows, window.typed.position_cm,
-            np.asarray(window.position_cm, np.float64), left, order, rank,
-            part.start, part.stop, part.step,
-            np.empty(_MOST_CARRIERS, np.int32), np.empty((2, _MOST_CARRIERS), np.float64), out,
-        )  # fmt: skip
+    def __init__(self, window: Window, *, threads: int = 1) -> None:
+        self._window, self._threads = window, threads
+        order = np.argsort(window.signature, kind="stable").astype(np.int32)
+        rank = np.empty(len(order), np.int32)
+        rank[order] = np.arange(len(order), dtype=np.int32)
+        self._order, self._rank = order, rank
+        self._known = np.zeros(window.num_sites, bool)
+        self._out = np.zeros((window.num_sites, len(SHARING_FEATURES)), np.float32)
+        self._lock = Lock()
 
-    if window.typed.num_typed:
-        run_parts(run, window.num_sites, threads)
-    return out
+    def __getitem__(self, sites: np.ndarray) -> np.ndarray:
+        """Features of sites, shape (n,), int; shape (n, len(SHARING_FEATURES)), float32, finite.
+
+        Another order of the panel's haplotypes changes nothing. A match reaches from a site to the
+        first typed site that differs, or to the last one that there is, and no more than 2 cM to
+        either side.
+        """
+        with self._lock:
+            new = np.unique(sites[~self._known[sites]])
+            if len(new):
+                self._measure(new)
+                self._known[new] = True
+        return self._out[sites]
+
+    def _measure(self, sites: np.ndarray) -> None:
+        """Fill the rows of ``sites``, ascending."""
+        window, h = self._window, self._window.haplotypes
+        typed = window.typed
+        if not typed.num_typed:
+            return
+        rows, site_cm = typed.rows, np.asarray(window.position_cm, np.float64)
+        left = np.searchsorted(window.typed_index, sites)
+
+        def run(part: range) -> None:
+            here = slice(part.start, part.stop, part.step)
+            _share(
+                h.offsets, h.carriers, h.row, h.bits, rows, typed.position_cm, site_cm,
+                np.ascontiguousarray(sites[here]), np.ascontiguousarray(left[here]),
+                self._order, self._rank,
+                np.empty(_MOST_CARRIERS, np.int32), np.empty((2, _MOST_CARRIERS), np.float64),
+                self._out,
+            )  # fmt: skip
+
+        run_parts(run, len(sites), self._threads)
 
 
 @inlined
@@ -120,14 +146,18 @@ def _differs_right(a, b, start, stop):
 
 @kernel
 def _share(
-    offsets, carriers, row, bits, rows, typed_cm, site_cm, left, order, rank, first, last, step,
-    found, best, out,
+    offsets, carriers, row, bits, rows, typed_cm, site_cm, which, left, order, rank, found, best,
+    out,
 ):  # fmt: skip
-    """The features of every ``step``-th site of [first, last); ``rows`` (H, W): typed alleles."""
+    """The features of the sites ``which`` (n,), ascending, into their rows of ``out``.
+
+    ``rows`` (H, W): typed alleles; ``left`` (n,): the typed sites before each site.
+    """
     num_typed = typed_cm.shape[0]
     # The typed sites that are within reach, [least, most).
     least, most = 0, 0
-    for site in range(first, last, step):
+    for n in range(which.shape[0]):
+        site = which[n]
         cm = site_cm[site]
         while least < num_typed and typed_cm[least] < cm - _MOST_CM:
             least += 1
@@ -142,8 +172,8 @@ def _share(
         for i in range(num - 1):
             for j in range(i + 1, num):
                 a, b = rows[found[i]], rows[found[j]]
-                low = _differs_left(a, b, left[site], least)
-                high = _differs_right(a, b, left[site], most)
+                low = _differs_left(a, b, left[n], least)
+                high = _differs_right(a, b, left[n], most)
                 # From typed site to typed site: nothing is known of what lies beyond the last.
                 from_cm = typed_cm[max(low, 0)]
                 to_cm = typed_cm[min(high, num_typed - 1)]

@@ -165,7 +165,7 @@ class ArrayFit:
     def keep_quality(self, sites: tuple[int, int], quality: SiteQuality) -> None:
         """Keep what :meth:`quality` will tell."""
         self.tensors[self._name(sites, "mismatch_prob")] = quality.mismatch_prob
-        self.tensors[self._name(sites, "features")] = quality.features
+        self.tensors[self._name(sites, "features")] = np.asarray(quality.features)
 
     def save(self) -> None:
         """Write the file if there is anything new, under a temporary name that is then renamed.

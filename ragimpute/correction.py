@@ -15,6 +15,7 @@ from ragimpute.evidence_copying import Described, copy_with_evidence
 from ragimpute.pair_network import PairNetwork
 from ragimpute.panel_states import BlockStates
 from ragimpute.shared_times import SharedTimes
+from ragimpute.site_quality import SiteRows
 
 # So much doubt that no pair has it.
 _SURE = 0.5
@@ -28,7 +29,7 @@ def read_pairs(
     pairs: np.ndarray,
     *,
     states: Callable[[int], np.ndarray],
-    quality: np.ndarray,
+    quality: SiteRows,
     homolog_prob: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """What the network reads of pairs in doubt: evidence (N, F), and tokens (N, S, C) or None.
@@ -86,7 +87,7 @@ def copy_and_correct(
     parameters: CopyingParameters,
     *,
     states: BlockStates,
-    quality: np.ndarray,
+    quality: SiteRows,
     homolog: np.ndarray | None = None,
     put: Callable[[int, int, np.ndarray], None],
     times: SharedTimes,

@@ -27,7 +27,7 @@ from ragimpute.evidence_tokens import MAX_TOKENS, TOKEN_FEATURES
 from ragimpute.evidence_walks import evidence_lanes, measuring_scratch, nothing_copied
 from ragimpute.homologs import HOMOLOG_FEATURES, homolog_features
 from ragimpute.lanes import LANES
-from ragimpute.site_quality import SITE_FEATURES
+from ragimpute.site_quality import SITE_FEATURES, SiteRows
 from ragimpute.slots_kernel import begin_walk, states_scratch
 from ragimpute.threads import run_parts
 
@@ -138,7 +138,7 @@ def collect_evidence(
     pairs: np.ndarray,
     *,
     states: Callable[[int], np.ndarray],
-    quality: np.ndarray,
+    quality: SiteRows,
     homolog_prob: np.ndarray | None = None,
     own: Callable[[int], np.ndarray] | None = None,
     tokens: np.ndarray | None = None,
@@ -153,8 +153,8 @@ def collect_evidence(
     pairs
         Shape (pairs, 2), int64: column of ``alleles`` and core site, sorted.
     quality
-        Shape (M, len(SITE_FEATURES)), float32, of the window's sites, as
-        :func:`ragimpute.site_quality.measure_sites` gives them.
+        Features of the window's M sites, as :func:`ragimpute.site_quality.measure_sites` gives
+        them: an array of shape (M, len(SITE_FEATURES)), float32, or what gives its rows.
     homolog_prob
         Shape (pairs,), float32: P(ALT) on the sample's other haplotype, NaN where it has none, see
         :func:`ragimpute.homologs.homolog_probs`. None: all targets are haploid.
@@ -192,7 +192,7 @@ def with_sites(
     pairs: np.ndarray,
     copied: np.ndarray,
     homolog_prob: np.ndarray,
-    quality: np.ndarray,
+    quality: SiteRows,
 ) -> np.ndarray:
     """Features of pairs: those of the copying, of the other haplotypes, and of the sites.
 

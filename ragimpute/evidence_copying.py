@@ -33,6 +33,7 @@ from ragimpute.evidence_walks import evidence_lanes, measuring_scratch
 from ragimpute.homologs import homolog_probs
 from ragimpute.lanes import LANES, rows_of_lanes
 from ragimpute.panel_states import BlockStates
+from ragimpute.site_quality import SiteRows
 from ragimpute.slots_kernel import begin_walk, sites_scratch, states_scratch
 from ragimpute.threads import share
 
@@ -75,7 +76,7 @@ def copy_with_evidence(
     parameters: CopyingParameters,
     *,
     states: BlockStates,
-    quality: np.ndarray,
+    quality: SiteRows,
     doubt: float,
     take: Callable[[Iterator[Described]], None],
     homolog: np.ndarray | None = None,
@@ -176,7 +177,7 @@ class _Walk(ABC):
         The pairs go where there is room; how many there are is told.
         """
 
-    def described(self, block: range, room: _Room, quality: np.ndarray) -> Iterator[Described]:
+    def described(self, block: range, room: _Room, quality: SiteRows) -> Iterator[Described]:
         """What is said of a block of targets, part by part."""
         homolog = self.homolog[block.start : block.stop]
         homolog = np.where(homolog >= 0, homolog - block.start, -1)
@@ -202,7 +203,7 @@ class _Walk(ABC):
         site: int,
         prob: np.ndarray,
         other: np.ndarray | None,
-        quality: np.ndarray,
+        quality: SiteRows,
     ) -> Described:
         """A target's part, by a second walk; ``other``: P(ALT) of its sample's other haplotype."""
         found, alleles = self.states.find(range(target, target + 1)), self.alleles[:, [target]]

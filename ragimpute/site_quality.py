@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ragimpute.allele_sharing import SHARING_FEATURES, allele_sharing
+from ragimpute.allele_sharing import SHARING_FEATURES, AlleleSharing
 from ragimpute.copying import CopyingParameters, Window, copy_haplotypes
 from ragimpute.copying_parts import copy_in_parts
 from ragimpute.kernels import kernel
@@ -62,6 +62,29 @@ _CERTAIN = 0.99  # an observed allele of this left-out probability is no mismatc
 _ITERATIONS = 20
 
 
+class SiteRows(Protocol):
+    """Features of sites, by site: an array of shape (M, features), or what works them out."""
+
+    def __getitem__(self, sites: np.ndarray, /) -> np.ndarray:
+        """Rows of sites, shape (n,), int."""
+        ...
+
+
+class SiteFeatures:
+    """What is known of all M sites, and what is worked out for those that are asked for."""
+
+    def __init__(self, measured: np.ndarray, sharing: AlleleSharing) -> None:
+        self._measured, self._sharing = measured, sharing
+
+    def __getitem__(self, sites: np.ndarray) -> np.ndarray:
+        """Shape (n, len(SITE_FEATURES)), float32, finite, of sites (n,), int."""
+        return np.concatenate([self._measured[sites], self._sharing[sites]], axis=1)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Of all sites, shape (M, len(SITE_FEATURES))."""
+        return self[np.arange(len(self._measured))].astype(dtype or np.float32, copy=False)
+
+
 @dataclass(frozen=True)
 class SiteQuality:
     """What leaving samples out says of a window's sites.
@@ -72,11 +95,11 @@ class SiteQuality:
         Shape (T,), float32, in (0, 0.5): probability that an allele observed at a typed site
         differs from the copied one.
     features
-        Shape (M, len(SITE_FEATURES)), float32, finite: see :data:`SITE_FEATURES`.
+        Of M sites, float32, finite: see :data:`SITE_FEATURES`.
     """
 
     mismatch_prob: np.ndarray
-    features: np.ndarray
+    features: SiteRows
 
 
 def measure_sites(
@@ -150,7 +173,7 @@ def measure_sites(
     # A panel that is copied whole shares its targets out over threads; else it is done here.
     hits = share(measure, range(0, len(starts), step), threads if retriever is not None else 1)
     hit = np.concatenate([np.ones((len(window.typed_index), 0), np.float32), *hits], axis=1)
-    features = np.concatenate([sums.features(), allele_sharing(window, threads=threads)], axis=1)
+    features = SiteFeatures(sums.features(), AlleleSharing(window, threads=threads))
     return SiteQuality(fit_mismatch(hit, parameters.mismatch_prob), features)
 
 

@@ -10,9 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from slow_copying import mosaic_panel, window_of
 
-from ragimpute.allele_sharing import SHARING_FEATURES, allele_sharing
+from ragimpute.allele_sharing import SHARING_FEATURES, AlleleSharing
+from ragimpute.threads import share
 
 REACH_CM, MOST = 2.0, 8
+
+
+def allele_sharing(window, threads=1):
+    """Of all sites."""
+    return AlleleSharing(window, threads=threads)[np.arange(window.num_sites)]
 
 
 def case(seed, num_sites=200, num_haplotypes=60, every=3, step_cm=0.05):
@@ -117,3 +123,23 @@ def test_one_carrier_shares_with_nobody():
     alleles[31, 7] = 1
     found = allele_sharing(window_of(alleles, cm, typed_index))
     assert (found[[31, 32]] == 0).all()
+
+
+@given(st.lists(st.lists(st.integers(0, 199), max_size=30), min_size=1, max_size=4))
+@settings(max_examples=20, deadline=None)
+def test_sites_in_any_order_and_more_than_once(asked):
+    alleles, cm, typed_index = case(6)
+    window = window_of(alleles, cm, typed_index)
+    every, found = allele_sharing(window), AlleleSharing(window, threads=2)
+    for sites in asked:
+        index = np.array(sites, np.int64)
+        np.testing.assert_array_equal(found[index], every[index])
+
+
+def test_threads_may_ask_at_once():
+    alleles, cm, typed_index = case(7)
+    window = window_of(alleles, cm, typed_index)
+    every, found = allele_sharing(window), AlleleSharing(window)
+    asked = [np.random.default_rng(i).permutation(200)[:90] for i in range(8)]
+    for sites, rows in zip(asked, share(lambda s: found[s], asked, 4), strict=True):
+        np.testing.assert_array_equal(rows, every[sites])

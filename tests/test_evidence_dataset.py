@@ -425,7 +425,7 @@ def test_the_copying_and_the_quality_are_those_of_imputation(panel, data):
     posterior = 1 / (1 + np.exp(-part.evidence[:, 0].astype(np.float64)))
     assert posterior.sum() + part.rest[0].sum() == pytest.approx(sums, rel=1e-4)
     first = FEATURES.index("quality_r2")
-    rows = {row.tobytes() for row in quality.features.astype(np.float16)}
+    rows = {row.tobytes() for row in np.asarray(quality.features, np.float16)}
     assert {row.tobytes() for row in part.evidence[:, first:].astype(np.float16)} <= rows
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,8 +11,8 @@ from hypothesis import strategies as st
 from slow_copying import mosaic_panel
 from test_copying import window_of
 
-from ragimpute import example
-from ragimpute.allele_sharing import allele_sharing
+from ragimpute import example, site_quality
+from ragimpute.allele_sharing import AlleleSharing
 from ragimpute.copying import CopyingParameters, all_states, copy_haplotypes
 from ragimpute.panel import Panel
 from ragimpute.panel_states import states_without_own
@@ -20,10 +22,15 @@ from ragimpute.site_quality import (
     QUALITY_FEATURES,
     SITE_FEATURES,
     fit_mismatch,
-    measure_sites,
 )
 
 PARAMETERS = CopyingParameters(5, 3e-3)
+
+
+def measure_sites(*arguments, **options):
+    """What is measured, with the features of all sites."""
+    found = site_quality.measure_sites(*arguments, **options)
+    return replace(found, features=np.asarray(found.features))
 
 
 def mosaics(seed, num_sites=300, num_haplotypes=80, every=5):
@@ -263,4 +270,8 @@ def test_sharing_follows_the_quality_whatever_the_threads():
     window = window_of(alleles, cm, typed_index)
     found = measure_sites(window, sample, PARAMETERS, threads=2).features
     assert found.shape == (window.num_sites, len(SITE_FEATURES))
-    np.testing.assert_array_equal(found[:, len(QUALITY_FEATURES) :], allele_sharing(window))
+    every = np.arange(window.num_sites)
+    np.testing.assert_array_equal(found[:, len(QUALITY_FEATURES) :], AlleleSharing(window)[every])
+    some = np.array([7, 3, 3, 200])
+    rows = site_quality.measure_sites(window, sample, PARAMETERS).features[some]
+    np.testing.assert_array_equal(rows, found[some])
