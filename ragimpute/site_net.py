@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from ragimpute.dense_rows import linear_rows
 from ragimpute.threads import share
 
 if TYPE_CHECKING:
@@ -20,16 +21,24 @@ if TYPE_CHECKING:
 
     Numbers = TypeVar("Numbers", np.ndarray, Tensor)
 
-# Rows are multiplied so many at a time, padded where there are fewer: sums then have the same order
-# whatever pairs came in together.
+# Rows are multiplied so many at a time, so that what they become stays in the cache.
 ROWS_AT_ONCE = 4096
 
 
+def linear(x: Numbers, weight: Numbers, bias: Numbers) -> Numbers:
+    """A linear map: (..., K) -> (..., D), by a weight of shape (D, K)."""
+    return x @ weight.T + bias
+
+
 def hidden_layer(
-    x: Numbers, weight: Numbers, bias: Numbers, sigmoid: Callable[[Numbers], Numbers]
+    x: Numbers,
+    weight: Numbers,
+    bias: Numbers,
+    sigmoid: Callable[[Numbers], Numbers],
+    linear: Callable[[Numbers, Numbers, Numbers], Numbers] = linear,
 ) -> Numbers:
     """SiLU of a linear map: (..., K) -> (..., D), by a weight of shape (D, K)."""
-    y = x @ weight.T + bias
+    y = linear(x, weight, bias)
     return y * sigmoid(y)
 
 
@@ -37,6 +46,7 @@ def site_residual(
     x: Numbers,
     layers: Sequence[tuple[Numbers, Numbers]],
     sigmoid: Callable[[Numbers], Numbers],
+    linear: Callable[[Numbers, Numbers, Numbers], Numbers] = linear,
 ) -> Numbers:
     """The residual of each row.
 
@@ -48,15 +58,16 @@ def site_residual(
         Weights (D, K) and biases (D,), from the first to the last, whose D is 1.
     sigmoid
         The logistic function.
+    linear
+        As :func:`linear`.
 
     Returns
     -------
     Shape (...).
     """
     for weight, bias in layers[:-1]:
-        x = hidden_layer(x, weight, bias, sigmoid)
-    weight, bias = layers[-1]
-    return (x @ weight.T + bias)[..., 0]
+        x = hidden_layer(x, weight, bias, sigmoid, linear)
+    return linear(x, *layers[-1])[..., 0]
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -103,11 +114,8 @@ class SiteNet:
         out = np.empty(len(x), np.float32)
 
         def rows_from(first: int) -> None:
-            part = x[first : first + ROWS_AT_ONCE]
-            n = len(part)
-            if n < ROWS_AT_ONCE:
-                part = np.concatenate([part, np.zeros((ROWS_AT_ONCE - n, x.shape[1]), np.float32)])
-            out[first : first + n] = site_residual(part, self.layers, sigmoid)[:n]
+            rows = slice(first, first + ROWS_AT_ONCE)
+            out[rows] = site_residual(x[rows], self.layers, sigmoid, linear_rows)
 
         share(rows_from, range(0, len(x), ROWS_AT_ONCE), threads)
         return out
