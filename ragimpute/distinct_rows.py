@@ -84,15 +84,18 @@ def _mix(words, rows, out):
 
 
 @kernel
-def list_members(which, place, names, offsets, members):
-    """Names of the rows with each number, in the order of ``place``; ``offsets`` starts at 0."""
+def list_members(which, place, order, offsets, members):
+    """The rows with each number, in the order of ``place``; ``offsets`` starts at 0.
+
+    Those of one number are in the order of ``order`` (H,), which has each row once.
+    """
     for h in range(which.shape[0]):
         offsets[place[which[h]] + 1] += 1
     for i in range(1, offsets.shape[0]):
         offsets[i] += offsets[i - 1]
-    for h in range(which.shape[0]):
+    for h in order:
         i = place[which[h]]
-        members[offsets[i]] = names[h]
+        members[offsets[i]] = h
         offsets[i] += 1
     for i in range(offsets.shape[0] - 1, 0, -1):
         offsets[i] = offsets[i - 1]
@@ -100,8 +103,8 @@ def list_members(which, place, names, offsets, members):
 
 
 @kernel
-def number_members(offsets, members, row_of, out):
-    """Each row's number (H,) from the names of the rows with each: ``row_of`` (H,) by name."""
+def number_members(offsets, members, out):
+    """Each row's number (H,) from the rows with each."""
     for number in range(offsets.shape[0] - 1):
         for i in range(offsets[number], offsets[number + 1]):
-            out[row_of[members[i]]] = number
+            out[members[i]] = number

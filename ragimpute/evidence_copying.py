@@ -206,7 +206,8 @@ class _Walk(ABC):
         quality: SiteRows,
     ) -> Described:
         """A target's part, by a second walk; ``other``: P(ALT) of its sample's other haplotype."""
-        found, alleles = self.states.find(range(target, target + 1)), self.alleles[:, [target]]
+        alleles = self.alleles[:, [target]]
+        found = self.states.find(range(target, target + 1), None)
         mine = found[0] if self.states.by_word else found
         pairs = in_doubt(here, alleles, prob, doubt=self.doubt)
         tokens = empty_tokens(len(pairs), self.num_tokens) if self.num_tokens else None
@@ -262,7 +263,7 @@ class _Shared(_Walk):
     ) -> None:
         super().__init__(window, alleles, parameters, homolog, doubt, num_tokens, states)
         n = alleles.shape[1]
-        everyone = states.find(range(n))
+        everyone = states.find(range(n), None)
         shared = SharedStates.find(lambda i: everyone, n, self.work.num_haplotypes)
         assert shared is not None
         self._shared = shared
@@ -326,20 +327,21 @@ class _OwnStates(_Walk):
         self._parts = word_parts(window.minor_alleles.edges, max(1, max_sites))
 
     def scratch(self) -> tuple:
-        return ({},)
+        most, k, num_words = (
+            max(map(len, self.blocks)),
+            self.states.num_states,
+            len(self.work.words),
+        )
+        return (
+            np.empty((most, num_words, k), np.int32), states_scratch(num_words, k, most),
+            sites_scratch(self.window.minor_alleles, k), measuring_scratch(k, most),
+            np.full(self.work.num_haplotypes, k, np.int32),
+        )  # fmt: skip
 
     def copied(self, block: range, room: _Room) -> Iterator[tuple[int, np.ndarray, int]]:
         work, minor = self.work, self.window.minor_alleles
-        here = self.states.find(block)
-        k = here.shape[2]
-        kept = room.scratch[0]
-        if len(block) not in kept:
-            kept.clear()
-            kept[len(block)] = (
-                states_scratch(len(work.words), k, len(block)), sites_scratch(minor, k),
-                measuring_scratch(k, len(block)), np.full(work.num_haplotypes, k, np.int32),
-            )  # fmt: skip
-        masses, carried, measuring, slot_of = kept[len(block)]
+        states, masses, carried, measuring, slot_of = room.scratch
+        here = self.states.find(block, states)
         targets = slice(block.start, block.stop)
         given = (work.words, here, work.target[targets], work.observed[targets], work.rho, work.err)
         begin_walk(*given, masses)

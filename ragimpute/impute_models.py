@@ -217,8 +217,8 @@ class CopyingImputer:
         times = SharedTimes()
         states = block_states(retriever, self._panel.num_haplotypes, alleles)
 
-        def find(block: range) -> np.ndarray:
-            found = states.find(block)
+        def find(block: range, room: np.ndarray | None) -> np.ndarray:
+            found = states.find(block, room)
             if states.by_word:
                 times.lap("retrieve")
             return found

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 
 import numpy as np
 
@@ -56,7 +57,7 @@ class _Scale:
 
     ranges: np.ndarray  # (windows, 2) words
     rows: list[_Rows]
-    members: np.ndarray  # (windows, H) int32
+    members: np.ndarray  # (windows, H)
 
     def find(self, low: int, high: int) -> int:
         """Which window has the words [low, high), -1 if none has."""
@@ -72,8 +73,8 @@ class NearestRows:
     ----------
     words
         Shape (W, H), uint32: the panel at typed sites, 32 to a word.
-    names
-        Shape (H,), int32: what each column of ``words`` is called in the answers.
+    order
+        Shape (H,), int32, each haplotype once: in which those that are alike in a window come.
     scales
         (typed sites in a window, hits taken from it), each twice as many sites as before.
     threads
@@ -86,27 +87,29 @@ class NearestRows:
     """
 
     def __init__(
-        self, words: np.ndarray, names: np.ndarray, scales: Sequence[tuple[int, int]], *,
+        self, words: np.ndarray, order: np.ndarray, scales: Sequence[tuple[int, int]], *,
         threads: int = 1,
     ) -> None:  # fmt: skip
         self._num_words = len(words)
-        self._row_of = np.argsort(names).astype(np.int32)
         lengths = [num_typed // WORD for num_typed, _ in scales]
         lengths = [x for i, x in enumerate(lengths) if i == 0 or x < 2 * self._num_words]
         self.ranges = [self._ranges(length) for length in lengths]
         self.hits_of = [num_hits for _, num_hits in scales[: len(lengths)]]
-        self._members = np.empty((sum(map(len, self.ranges)), words.shape[1]), np.int32)
+        number = np.uint16 if words.shape[1] <= 1 << 16 else np.int32
+        self._members = np.empty((sum(map(len, self.ranges)), words.shape[1]), number)
         built: list[_Scale] = []
         for ranges in self.ranges:
             shorter = built[-1] if built else None
             at = sum(len(scale.ranges) for scale in built)
             members = self._members[at : at + len(ranges)]
-            built.append(self._build_scale(words, names, ranges, members, shorter, threads))
+            built.append(self._build_scale(words, order, ranges, members, shorter, threads))
         self.num_hits = sum(
             len(ranges) * hits for ranges, hits in zip(self.ranges, self.hits_of, strict=True)
         )
         self._longest = max(int(np.diff(ranges).max()) for ranges in self.ranges)
         self._windows, self._num_tables = self._table(built)
+        # Of threads that have searched: to clear so much memory anew each time takes as long.
+        self._buffers: SimpleQueue[tuple[np.ndarray, tuple]] = SimpleQueue()
         self._halves = np.concatenate([rows.halves for scale in built for rows in scale.rows])
         self._words = np.concatenate([r.words.ravel() for scale in built for r in scale.rows])
         self._offsets = np.concatenate([rows.offsets for scale in built for rows in scale.rows])
@@ -126,7 +129,7 @@ class NearestRows:
     def _build_scale(
         self,
         words: np.ndarray,
-        names: np.ndarray,
+        order: np.ndarray,
         ranges: np.ndarray,
         members: np.ndarray,
         shorter: _Scale | None,
@@ -147,12 +150,11 @@ class NearestRows:
             right = self._numbers(words, shorter, middle, high)
             distinct, which = join_halves(left, right)
             # In an order that their alleles make: it must not depend on that of the haplotypes.
-            order = np.argsort(mix_words(words[low:high], distinct))
-            chosen = distinct[order]
-            place = np.empty(len(order), np.int64)
-            place[order] = np.arange(len(order))
-            offsets = np.zeros(len(order) + 1, np.int32)
-            list_members(which, place, names, offsets, members[i])
+            chosen = distinct[np.argsort(mix_words(words[low:high], distinct))]
+            place = np.empty(len(chosen), np.uint32)
+            place[which[chosen]] = np.arange(len(chosen))
+            offsets = np.zeros(len(chosen) + 1, np.int32)
+            list_members(which, place, order, offsets, members[i])
             first = low if parts[0] < 0 else middle if parts[1] < 0 else high
             halves = np.stack([left[chosen], right[chosen]], axis=1).view(np.int32)
             own = np.ascontiguousarray(words[first:high, chosen].T)
@@ -171,7 +173,7 @@ class NearestRows:
         at = -1 if shorter is None else shorter.find(low, high)
         if shorter is not None and at >= 0:
             out = np.empty(words.shape[1], np.uint32)
-            number_members(shorter.rows[at].offsets, shorter.members[at], self._row_of, out)
+            number_members(shorter.rows[at].offsets, shorter.members[at], out)
             return out
         middle = (low + high) // 2  # where the panel ends, shorter windows may end earlier
         left, right = ((low, middle), (middle, high))
@@ -224,21 +226,29 @@ class NearestRows:
 
         Returns
         -------
-        Shape (n, num_hits), int32: names, nearest first in each window, padded with -1; of equally
-        near rows the first in an order that is not the panel's. See :attr:`first_hits`.
+        Shape (n, num_hits), int32: haplotypes, nearest first in each window, padded with -1; of
+        equally near rows the first in an order that is not the panel's. See :attr:`first_hits`.
         """
-        hits = np.full((len(target), self.num_hits), -1, np.int32)
+        hits = np.empty((len(target), self.num_hits), np.int32)
 
         def search(first: int) -> None:
-            here = target[first : first + AT_ONCE]
-            queries = np.zeros((self._num_words, AT_ONCE), np.uint32)
-            queries[:, : len(here)] = here.T
-            search_windows(
-                queries, len(here), self._windows, self._halves, self._words, self._offsets,
-                self._members,
-                *search_buffers(self._num_tables, max(self.hits_of), self._longest),
-                hits[first : first + AT_ONCE],
-            )  # fmt: skip
+            some = slice(first, first + AT_ONCE)
+            self.search_some(target[some], hits[some])
 
         share(search, range(0, len(target), AT_ONCE), threads)
         return hits
+
+    def search_some(self, target: np.ndarray, hits: np.ndarray) -> None:
+        """As :meth:`search`, of up to ``AT_ONCE`` targets, into ``hits`` (n, num_hits), int32."""
+        try:
+            buffers = self._buffers.get_nowait()
+        except Empty:
+            buffers = search_buffers(self._num_tables, max(self.hits_of), self._longest)
+        queries = np.zeros((self._num_words, AT_ONCE), np.uint32)
+        queries[:, : len(target)] = target.T
+        hits[:] = -1
+        search_windows(
+            queries, len(target), self._windows, self._halves, self._words, self._offsets,
+            self._members, *buffers, hits,
+        )  # fmt: skip
+        self._buffers.put(buffers)

@@ -111,12 +111,13 @@ class BlockStates:
         Whether each word of typed sites has its own, and each target; else all copy the same.
     find
         States of a range of targets: shape (b, W, K), int32; or, if not ``by_word``, of all of
-        them: (1, K). It may be called from several threads.
+        them: (1, K). It may be called from several threads, each with a room that the states may be
+        put into, shape (>= b, W, K), or None.
     """
 
     num_states: int
     by_word: bool
-    find: Callable[[range], np.ndarray]
+    find: Callable[[range, np.ndarray | None], np.ndarray]
 
 
 def block_states(
@@ -131,8 +132,10 @@ def block_states(
     """
     if retriever is None:
         everyone = all_states(num_haplotypes)
-        return BlockStates(num_haplotypes, False, lambda block: everyone)
+        return BlockStates(num_haplotypes, False, lambda block, room: everyone)
     words = pack_words(alleles)[0]
     return BlockStates(
-        retriever.num_slots, True, lambda block: retriever.states(words[block.start : block.stop])
+        retriever.num_slots,
+        True,
+        lambda block, room: retriever.states(words[block.start : block.stop], room=room),
     )

@@ -10,10 +10,12 @@ hits, too.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from ragimpute.kernels import inlined, kernel
-from ragimpute.nearest_rows import NearestRows
+from ragimpute.nearest_rows import AT_ONCE, NearestRows
 from ragimpute.threads import share
 
 # (typed sites in a window, hits taken from it). With 20,000 haplotypes the two longest are worth
@@ -56,10 +58,15 @@ class Retriever:
             : min(num_background, self.num_slots)
         ].astype(np.int32)
         self._shuffle = rng.permutation(self.num_haplotypes).astype(np.int32)
-        self._nearest = NearestRows(words[:, self._shuffle], self._shuffle, SCALES, threads=threads)
+        self._nearest = NearestRows(words, self._shuffle, SCALES, threads=threads)
 
     def states(
-        self, target: np.ndarray, exclude: np.ndarray | None = None, *, threads: int = 1
+        self,
+        target: np.ndarray,
+        exclude: np.ndarray | None = None,
+        *,
+        threads: int = 1,
+        room: np.ndarray | None = None,
     ) -> np.ndarray:
         """States of target haplotypes at every word.
 
@@ -72,19 +79,22 @@ class Retriever:
             Shape (n, e), int32: haplotypes that target i must not copy, padded with -1; or None.
         threads
             Targets are shared out over so many; what is found does not depend on it.
+        room
+            Shape (>= n, W, K), int32: where the states may go, or None.
 
         Returns
         -------
         Shape (n, W, K), int32, haplotype ids, none twice in a word; a haplotype keeps its slot
         from word to word for as long as it is among them. K is the number of slots.
         """
-        hits = self._nearest.search(target, threads=threads)
-        n = len(hits)
+        n = len(target)
         ranges = self._nearest.ranges
         none = np.full((n, 1), -1, np.int32) if exclude is None else exclude.astype(np.int32)
         spare = none.shape[1] if exclude is not None else 0
         num_slots = min(self.num_slots, self.num_haplotypes - spare)
-        out = np.empty((n, self.num_words, num_slots), np.int32)
+        if room is None:
+            room = np.empty((n, self.num_words, num_slots), np.int32)
+        out = room[:n]
         near = np.stack([_windows_near(r, self.num_words) for r in ranges])  # (scales, W, 4)
         before = np.cumsum([0, *(len(r) for r in ranges[:-1])])
         first = self._nearest.first_hits[np.maximum(near, 0) + before[:, None, None]]
@@ -93,21 +103,21 @@ class Retriever:
         of_over = np.tile(self._nearest.hits_of, 2).astype(np.int64)
         num_hits = np.concatenate([of_over, np.minimum(of_over, NUM_BESIDE)])
 
-        def fill(i: int) -> None:
-            _fill_slots(
-                hits[i],
-                near_hits,
-                num_hits,
-                self.background,
-                self._shuffle,
-                none[i],
-                np.full(self.num_haplotypes, -1, np.int32),
-                np.full(self.num_haplotypes, -1, np.int32),
-                np.empty((3, num_slots + 1), np.int32),
-                out[i],
-            )
+        def find(few: range) -> None:
+            hits = np.empty((min(len(few), AT_ONCE), self._nearest.num_hits), np.int32)
+            seen = np.empty((self.num_haplotypes, 2), np.int32)
+            buffers = np.empty((3, num_slots + 1), np.int32)
+            for start in range(few.start, few.stop, AT_ONCE):
+                some = slice(start, min(start + AT_ONCE, few.stop))
+                here = hits[: some.stop - start]
+                self._nearest.search_some(target[some], here)
+                _fill_slots(
+                    here, near_hits, num_hits, self.background, self._shuffle, none[some], seen,
+                    buffers, out[some],
+                )  # fmt: skip
 
-        share(fill, range(n), threads)
+        edges = np.linspace(0, n, max(1, min(threads, n)) + 1).astype(int).tolist()
+        share(find, [range(low, high) for low, high in pairwise(edges)], threads)
         return out
 
 
@@ -126,30 +136,30 @@ def _windows_near(ranges: np.ndarray, num_words: int) -> np.ndarray:
 
 
 @inlined
-def _choose(h, w, known, slot_of, kept, fresh, num_fresh):
+def _choose(h, w, seen, kept, fresh, num_fresh):
     """Choose a haplotype for word ``w``, unless it is chosen already.
 
     It keeps its slot, or is fresh. Returns how many are fresh, and whether it is chosen only now;
     without a branch, as half of those that are asked for are chosen already.
     """
-    slot, new = slot_of[h], known[h] < w
-    known[h] = max(known[h], w)
+    last, slot = seen[h, 0], seen[h, 1]
+    new = last < w
+    seen[h, 0] = max(last, w)
     fresh[num_fresh] = h
     kept[slot if slot >= 0 else kept.shape[0] - 1] = w
     return num_fresh + (new & (slot < 0)), new
 
 
 @kernel
-def _fill_slots(
-    hits, near_hits, num_hits, background, filler, exclude, known, slot_of, buffers, out
-):  # fmt: skip
-    """Choose each word's haplotypes and keep each in its slot while it stays chosen.
+def _fill_slots(hits, near_hits, num_hits, background, filler, exclude, seen, buffers, out):
+    """Choose each word's haplotypes for n targets; each keeps its slot while it stays chosen.
 
-    ``near_hits`` (W, n): the first hits of the n windows near each word, of ``num_hits`` (n,) each,
-    or -1; the n / 2 windows over it come first, and have the more hits. ``known`` and ``slot_of``
-    (H,), all -1: the last word that each haplotype was chosen for, and its slot.
+    ``hits`` (n, hits); ``near_hits`` (W, m): the first hits of the m windows near each word, of
+    ``num_hits`` (m,) each, or -1; the m / 2 windows over it come first, and have the more hits.
+    ``exclude`` (n, e). ``seen`` (H, 2): a buffer for the last word that each haplotype was chosen
+    for, and its slot, or -1. ``out`` (n, W, K).
     """
-    num_words, num_slots = out.shape
+    num_words, num_slots = out.shape[1:]
     fresh, kept, left = buffers
     num_near = num_hits.shape[0]
     width, beside = 0, 0
@@ -157,48 +167,52 @@ def _fill_slots(
         width = max(width, num_hits[c])
         beside = max(beside, num_hits[c] if c >= num_near // 2 else 0)
     always = num_words  # later than any word: as if it were chosen already
-    for h in exclude:
-        if h >= 0:
-            known[h] = always
-    fixed = 0
-    for h in background:
-        if fixed < num_slots and known[h] != always:
-            known[h] = always
-            out[:, fixed] = h
-            fixed += 1
-    kept[:] = -1
-    for w in range(num_words):
-        size = fixed
-        num_fresh = 0
-        near = near_hits[w]
-        for rank in range(width):
-            if size == num_slots:
-                break
-            for c in range(num_near if rank < beside else num_near // 2):
-                if near[c] < 0 or rank >= num_hits[c]:
-                    continue
-                h = hits[near[c] + rank]
-                if h < 0:
-                    continue
-                num_fresh, new = _choose(np.uint32(h), w, known, slot_of, kept, fresh, num_fresh)
-                size += new
+    for i in range(out.shape[0]):
+        mine = hits[i]
+        seen[:] = -1
+        for h in exclude[i]:
+            if h >= 0:
+                seen[h, 0] = always
+        fixed = 0
+        for h in background:
+            if fixed < num_slots and seen[h, 0] != always:
+                seen[h, 0] = always
+                out[i, :, fixed] = h
+                fixed += 1
+        kept[:] = -1
+        for w in range(num_words):
+            size = fixed
+            num_fresh = 0
+            near = near_hits[w]
+            for rank in range(width):
                 if size == num_slots:
                     break
-        for h in filler:
-            if size == num_slots:
-                break
-            num_fresh, new = _choose(np.uint32(h), w, known, slot_of, kept, fresh, num_fresh)
-            size += new
-        if w > 0:
-            num_left = 0
-            before, here = out[w - 1], out[w]
-            for s in range(fixed, num_slots):
-                here[s] = before[s]
-                left[num_left] = s
-                num_left += kept[s] != w
-            for i in range(num_left):
-                slot_of[here[left[i]]] = -1
-        for i in range(num_fresh):
-            s = left[i] if w > 0 else fixed + i
-            out[w, s] = fresh[i]
-            slot_of[fresh[i]] = s
+                for c in range(num_near if rank < beside else num_near // 2):
+                    if near[c] < 0 or rank >= num_hits[c]:
+                        continue
+                    h = mine[near[c] + rank]
+                    if h < 0:
+                        continue
+                    num_fresh, new = _choose(np.uint32(h), w, seen, kept, fresh, num_fresh)
+                    size += new
+                    if size == num_slots:
+                        break
+            for h in filler:
+                if size == num_slots:
+                    break
+                num_fresh, new = _choose(np.uint32(h), w, seen, kept, fresh, num_fresh)
+                size += new
+            here = out[i, w]
+            if w > 0:
+                num_left = 0
+                before = out[i, w - 1]
+                for s in range(fixed, num_slots):
+                    here[s] = before[s]
+                    left[num_left] = s
+                    num_left += kept[s] != w
+                for k in range(num_left):
+                    seen[here[left[k]], 1] = -1
+            for k in range(num_fresh):
+                s = left[k] if w > 0 else fixed + k
+                here[s] = fresh[k]
+                seen[fresh[k], 1] = s

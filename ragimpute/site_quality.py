@@ -46,8 +46,8 @@ SITE_FEATURES = QUALITY_FEATURES + SHARING_FEATURES
 NUM_LEFT_OUT, NUM_LEFT_OUT_OF_LARGE = 100, 32
 # So many at once, or as many as these bytes of probabilities.
 _SAMPLES_AT_ONCE, _BYTES_AT_ONCE = 32, 40 * 2**20
-# So many walk together where each has states of its own.
-_SAMPLES_IN_PARTS = 16
+# Where each has states of its own, as many walk together as states and masses fit in these bytes.
+_STATE_BYTES = 128 * 2**20
 # So few that what is made of their probabilities stays in the cache.
 _SITES_AT_ONCE = 2048
 # Sums are whole numbers of this unit, so that their order does not matter.
@@ -147,7 +147,9 @@ def measure_sites(
     if retriever is None:
         step = int(np.clip(_BYTES_AT_ONCE // (8 * window.num_sites), 4, _SAMPLES_AT_ONCE))
     else:
-        step = max(1, _SAMPLES_IN_PARTS // min(threads, 2))
+        each = 16 * retriever.num_slots * len(window.typed.words)
+        most = -(-len(starts) // max(1, threads))
+        step = int(np.clip(_STATE_BYTES // (each * threads), 1, max(1, most)))
         # Worked out before threads ask for them.
         window.minor_alleles, window.flank_switch_probs(parameters.switch_rate)
     sums = _Sums(window)

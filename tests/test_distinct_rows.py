@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from ragimpute.distinct_rows import join_halves, list_members, mix_words, number_members
@@ -44,12 +46,15 @@ def test_mixes_tell_rows_apart():
 def test_members_give_back_the_numbers():
     words = some_words()
     rng = np.random.default_rng(3)
-    names = rng.permutation(300).astype(np.int32)
+    order = rng.permutation(300).astype(np.int32)
     first, which = join_halves(words[0], words[1])
     place = rng.permutation(len(first))
     offsets, members = np.zeros(len(first) + 1, np.int32), np.empty(300, np.int32)
-    list_members(which, place, names, offsets, members)
+    list_members(which, place, order, offsets, members)
     np.testing.assert_array_equal(np.sort(members), np.arange(300))
+    rank = np.argsort(order)
+    for low, high in pairwise(offsets.tolist()):
+        assert (np.diff(rank[members[low:high]]) > 0).all()
     out = np.empty(300, np.uint32)
-    number_members(offsets, members, np.argsort(names).astype(np.int32), out)
+    number_members(offsets, members, out)
     np.testing.assert_array_equal(out, place[which])

@@ -33,8 +33,8 @@ def some_case(core=None):
     sliding = [sliding_states(rng, len(window.typed.words), 60, 30) for _ in range(21)]
     together = np.stack(sliding)
     return window, target, {
-        "all": BlockStates(60, False, lambda block: all_states(60)),
-        "own": BlockStates(30, True, lambda block: together[block.start : block.stop]),
+        "all": BlockStates(60, False, lambda block, room: all_states(60)),
+        "own": BlockStates(30, True, lambda block, room: together[block.start : block.stop]),
     }  # fmt: skip
 
 
@@ -71,7 +71,7 @@ def both(window, target, given, num_tokens=0, threads=1, max_pairs=1 << 24):
     )
 
     def states(i):
-        found = given.find(range(i, i + 1))
+        found = given.find(range(i, i + 1), None)
         return found[0] if given.by_word else found
 
     prob = copy_haplotypes(window, target, PARAMETERS, states=states)
@@ -149,6 +149,6 @@ def test_a_window_without_typed_sites_is_refused():
     with pytest.raises(ValueError, match="without typed sites"):
         copy_with_evidence(
             window, np.zeros((0, 2), np.int8), PARAMETERS,
-            states=BlockStates(20, False, lambda block: all_states(20)),
+            states=BlockStates(20, False, lambda block, room: all_states(20)),
             quality=quality_of(30), doubt=DOUBT, take=list,
         )  # fmt: skip

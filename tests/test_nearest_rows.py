@@ -26,22 +26,20 @@ def ranges_of(num_words):
             yield low, min(low + length, num_words), num_hits
 
 
-def check(words, targets, names, found):
+def check(words, targets, found):
     """No haplotype of a row that was not found is nearer than one of a row that was."""
     first = 0
     for low, high, num_hits in ranges_of(len(words)):
         mismatches = np.bitwise_count(targets[:, low:high, None] ^ words[None, low:high]).sum(
             axis=1
         )
-        by_name = np.empty_like(mismatches)
-        by_name[:, names] = mismatches
         for i in range(len(targets)):
             hits = found[i, first : first + num_hits]
             num = min(num_hits, words.shape[1])
             assert (hits[num:] == -1).all()
             assert len(set(hits[:num].tolist())) == num
             expected = np.sort(mismatches[i])[:num]
-            np.testing.assert_array_equal(by_name[i, hits[:num]], expected)
+            np.testing.assert_array_equal(mismatches[i, hits[:num]], expected)
         first += num_hits
     assert first == found.shape[1]
 
@@ -58,10 +56,10 @@ def test_hits_are_the_nearest(seed, num_haplotypes, num_typed, num_targets, foun
     rng = np.random.default_rng(seed)
     alleles = mosaic_panel(rng, num_typed, num_haplotypes + num_targets, num_founders=founders)
     words = np.ascontiguousarray(pack_words(alleles)[0].T)
-    names = rng.permutation(num_haplotypes).astype(np.int32)
+    order = rng.permutation(num_haplotypes).astype(np.int32)
     panel = np.ascontiguousarray(words[:, :num_haplotypes])
     targets = np.ascontiguousarray(words[:, num_haplotypes:].T)
-    check(panel, targets, names, NearestRows(panel, names, SCALES).search(targets))
+    check(panel, targets, NearestRows(panel, order, SCALES).search(targets))
 
 
 @pytest.mark.parametrize("num_typed", [40, 500, 1500])
@@ -71,17 +69,17 @@ def test_rows_without_likeness_are_counted_right(num_typed):
     alleles = np.repeat(rng.integers(0, 2, (1, 60)), num_typed, axis=0).astype(np.int8)
     words = np.ascontiguousarray(pack_words(alleles)[0].T)
     targets = np.ascontiguousarray((~words[:, :3]).T)
-    names = np.arange(60, dtype=np.int32)
-    check(words, targets, names, NearestRows(words, names, SCALES).search(targets))
+    order = np.arange(60, dtype=np.int32)
+    check(words, targets, NearestRows(words, order, SCALES).search(targets))
 
 
 def test_threads_and_company_change_nothing():
     rng = np.random.default_rng(5)
     words = np.ascontiguousarray(pack_words(mosaic_panel(rng, 700, 400, num_founders=9))[0].T)
-    names = rng.permutation(400).astype(np.int32)
+    order = rng.permutation(400).astype(np.int32)
     targets = np.ascontiguousarray(words[:, 100:180].T) ^ np.uint32(64)
-    together = NearestRows(words, names, SCALES, threads=3).search(targets)
-    alone = NearestRows(words, names, SCALES)
+    together = NearestRows(words, order, SCALES, threads=3).search(targets)
+    alone = NearestRows(words, order, SCALES)
     np.testing.assert_array_equal(alone.search(targets[::-1])[::-1], together)
     np.testing.assert_array_equal(alone.search(targets[41:42])[0], together[41])
 
@@ -89,10 +87,10 @@ def test_threads_and_company_change_nothing():
 def test_distances_are_those_of_faiss():
     rng = np.random.default_rng(6)
     words = np.ascontiguousarray(pack_words(mosaic_panel(rng, 512, 500, num_founders=9))[0].T)
-    names = np.arange(460, dtype=np.int32)
+    order = np.arange(460, dtype=np.int32)
     panel = np.ascontiguousarray(words[:, :460])
     targets = np.ascontiguousarray(words[:, 460:].T)
-    found = NearestRows(panel, names, SCALES).search(targets)
+    found = NearestRows(panel, order, SCALES).search(targets)
     first = 0
     for low, high, num_hits in ranges_of(len(words)):
         index = faiss.IndexBinaryFlat(32 * (high - low))

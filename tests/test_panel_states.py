@@ -25,7 +25,7 @@ def test_blocks_have_the_states_of_all_at_once(targets):
     blocks = block_states(found, 300, targets)
     assert (blocks.num_states, blocks.by_word) == (90, True)
     for block in (range(13), range(1), range(4, 9), range(12, 13)):
-        here = blocks.find(block)
+        here = blocks.find(block, None)
         for i, states in zip(block, here, strict=True):
             np.testing.assert_array_equal(states, together(i))
 
@@ -33,4 +33,4 @@ def test_blocks_have_the_states_of_all_at_once(targets):
 def test_all_of_a_small_panel(targets):
     blocks = block_states(None, 30, targets)
     assert (blocks.num_states, blocks.by_word) == (30, False)
-    np.testing.assert_array_equal(blocks.find(range(3, 8)), np.arange(30)[None])
+    np.testing.assert_array_equal(blocks.find(range(3, 8), None), np.arange(30)[None])

@@ -146,3 +146,24 @@ def test_windows_near_a_word_hold_it_or_lie_beside_it(num_words, length):
         assert [i for i in over if i >= 0] == holding[-2:]
         assert before == max((i for i, (_, high) in enumerate(ranges) if high <= w), default=-1)
         assert after == min((i for i, (low, _) in enumerate(ranges) if low > w), default=-1)
+
+
+def test_a_room_that_was_used_before_changes_nothing(panel, retriever):
+    targets = packed(panel[:, 100:175]).T
+    states = retriever.states(targets)
+    room = np.full((80, *states.shape[1:]), 7, np.int32)
+    found = retriever.states(targets, room=room)
+    assert np.shares_memory(found, room)
+    np.testing.assert_array_equal(found, states)
+    np.testing.assert_array_equal(retriever.states(targets[:33], room=room, threads=3), states[:33])
+
+
+def test_more_haplotypes_than_16_bits_number(panel):
+    many = np.tile(packed(panel), 94)  # 65,800 haplotypes
+    found = Retriever(many, num_slots=300, num_background=3)
+    states = found.states(packed(panel[:, :2]).T)
+    check(states, many.shape[1])
+    assert states.max() >= 1 << 16
+    for i in range(2):
+        copies = np.isin(states[i], np.arange(i, many.shape[1], 700))
+        assert (copies.sum(axis=1) >= 50).all()
