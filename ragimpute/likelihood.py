@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 #: Rates that are tried, per cM, of a panel of 2,000 haplotypes or fewer.
 SWITCH_RATES = (0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6)
 MISMATCH_PROBS = (3e-4, 1e-3, 3e-3, 1e-2)
+_USUAL_MISMATCH = 1e-3
 _FLOOR = 1e-3
 # Large panels say little about the rate: from far below its best to twice that, their likelihood
 # falls by a few units. There a prior decides, of so many units a step of the grid, squared, around
@@ -211,45 +213,39 @@ def fit_panel(
     )  # fmt: skip
     to_panel = min(max_states, num_panel) / num_panel
 
-    in_doubt: dict[tuple[int, float], float] = {}
+    in_doubt: dict[tuple[int, int], float] = {}
 
-    def measure(i: int, err: float) -> float:
+    @cache
+    def at(i: int, k: int) -> float:
         rate = SWITCH_RATES[i] * (1 if whole else to_panel)
         prior = 0.0 if whole else _PRIOR * (i - _USUAL_RATE) ** 2
         hit = left_out_probs(
-            small, alleles, CopyingParameters(rate, err), states=states, threads=threads
-        )
-        in_doubt[i, err] = float(((hit > DOUBT) & (hit < 1 - DOUBT)).mean())
+            small, alleles, CopyingParameters(rate, MISMATCH_PROBS[k]), states=states,
+            threads=threads,
+        )  # fmt: skip
+        in_doubt[i, k] = float(((hit > DOUBT) & (hit < 1 - DOUBT)).mean())
         return log_likelihood(hit) - prior
 
-    # Climb from the middle: the likelihood has one peak over the rate.
-    seen: dict[int, float] = {}
-
-    def at(i: int, err: float) -> float:
-        if i not in seen:
-            seen[i] = measure(i, err)
-        return seen[i]
-
-    def climb(i: int, err: float) -> int:
-        while i + 1 < len(SWITCH_RATES) and at(i + 1, err) > at(i, err):
-            i += 1
-        while i > 0 and at(i - 1, err) > at(i, err):
-            i -= 1
-        return i
-
-    err = 1e-3
-    i = climb(3 if whole else _USUAL_RATE, err)
-    scores = [measure(i, e) if e != err else at(i, err) for e in MISMATCH_PROBS]
-    best_err = MISMATCH_PROBS[int(np.argmax(scores))]
-    if best_err != err:
-        seen.clear()
-        err = best_err
-        i = climb(i, err)
+    # The likelihood has one peak over the rate, and one over the mismatch probability.
+    k = MISMATCH_PROBS.index(_USUAL_MISMATCH)
+    i = _climb(lambda i: at(i, k), 3 if whole else _USUAL_RATE, len(SWITCH_RATES))
+    k = _climb(lambda k: at(i, k), k, len(MISMATCH_PROBS))
+    i = _climb(lambda i: at(i, k), i, len(SWITCH_RATES))
     log_rate = np.log(SWITCH_RATES[i])
     if 0 < i < len(SWITCH_RATES) - 1:
-        below, here, above = at(i - 1, err), at(i, err), at(i + 1, err)
+        below, here, above = at(i - 1, k), at(i, k), at(i + 1, k)
         curve = below - 2 * here + above
         if curve < 0:
             log_rate += np.log(2) * 0.5 * (below - above) / curve
-    parameters = CopyingParameters(float(np.exp(log_rate)) * to_panel, err)
-    return PanelFit(parameters, in_doubt[i, err])
+    parameters = CopyingParameters(float(np.exp(log_rate)) * to_panel, MISMATCH_PROBS[k])
+    return PanelFit(parameters, in_doubt[i, k])
+
+
+def _climb(height: Callable[[int], float], start: int, num: int) -> int:
+    """The place of a peak in [0, num), from ``start`` on; the way up is tried first."""
+    at = start
+    while at + 1 < num and height(at + 1) > height(at):
+        at += 1
+    while at > 0 and height(at - 1) > height(at):
+        at -= 1
+    return at
