@@ -298,7 +298,7 @@ class WindowRun:
         er2 = np.full(len(prob), np.nan, np.float32)
         left_out = None
         if mismatch is not None:
-            left_out = leave_one_out(prob[rows], observed, mismatch[:, None])
+            left_out = leave_one_out(prob[rows], observed, mismatch)
             er2[rows] = correlation(left_out, observed)
         called = np.full(prob.shape, -1, np.int8)
         called[rows] = observed
