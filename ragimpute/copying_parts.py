@@ -58,7 +58,8 @@ def copy_in_parts(
 
     Yields
     ------
-    The first core site of a part, and P(ALT), shape (n, sites), float32; the last part first.
+    The first core site of a part, and P(ALT), shape (n, sites), float32, good until the next is
+    asked for; the last part first.
     """
     target, observed = pack_words(alleles)
     rho = switch_probs(window.typed.position_cm, switch_rate=parameters.switch_rate)
@@ -69,8 +70,12 @@ def copy_in_parts(
     carried = sites_scratch(minor, states.shape[2])
     given = (words, states, target, observed, rho, err)
     begin_walk(*given, scratch)
-    for low, high in word_parts(minor.edges, max_sites):
-        out = np.empty((len(states), minor.edges[high] - minor.edges[low]), np.float32)
+    parts = word_parts(minor.edges, max_sites)
+    most = max(int(minor.edges[high] - minor.edges[low]) for low, high in parts)
+    room = np.empty(len(states) * most, np.float32)
+    for low, high in parts:
+        num_sites = int(minor.edges[high] - minor.edges[low])
+        out = room[: len(states) * num_sites].reshape(len(states), num_sites)
         copy_slots(
             *given, window.bounds(), near, minor.arrays(), flip, low, high, scratch, carried, out
         )

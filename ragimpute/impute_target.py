@@ -155,7 +155,8 @@ def _listed(path: Path, known: Sequence[str], target: str | Path) -> set[str]:
 
 def _drop_half_calls(target: Target) -> None:
     """Make "./1" missing: which of the haplotypes was observed is not known; ".|1" stays."""
-    half = ~target.phased & (target.alleles == -1).any(axis=2)
+    missing = target.alleles == -1
+    half = ~target.phased & (missing[:, :, 0] | missing[:, :, 1])
     if half.any():
         target.alleles[half] = -1
         target.phased[half] = True

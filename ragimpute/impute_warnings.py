@@ -87,7 +87,7 @@ def _warn_of_samples(summary: ImputeSummary, target: Target, panel: Panel, share
         )
     if not len(shared.panel_index):
         return
-    typed = (shared.alleles >= 0).any(axis=(0, 2))
+    typed = (shared.alleles >= 0).any(axis=0).any(axis=-1)
     bare = [target.samples[i] for i in np.flatnonzero(~typed)]
     if bare:
         summary.warnings.append(

@@ -65,9 +65,21 @@ def states_for(
             everyone = all_states(num_haplotypes)
             return lambda i: everyone
         return lambda i: all_states(num_haplotypes, own[i])
-    exclude = None if own is None else np.array([[*mine, -1][:2] for mine in own])
-    found = retriever.states(pack_words(alleles)[0], exclude, threads=threads)
+    found = _found(retriever, alleles, own, threads)
     return lambda i: found[i]
+
+
+def _found(
+    retriever: Retriever, alleles: np.ndarray, own: Sequence[np.ndarray] | None, threads: int
+) -> np.ndarray:
+    """States of targets, shape (n, W, K), int32; see :func:`states_for`."""
+    exclude = None if own is None else np.array([[*mine, -1][:2] for mine in own])
+    return retriever.states(pack_words(alleles)[0], exclude, threads=threads)
+
+
+def _own(haplotype_sample: np.ndarray, left_out: np.ndarray) -> list[np.ndarray]:
+    """For each of some haplotypes those of its sample."""
+    return [np.flatnonzero(haplotype_sample == haplotype_sample[h]) for h in left_out]
 
 
 def states_without_own(
@@ -95,8 +107,15 @@ def states_without_own(
     -------
     Callable: states of left-out haplotype i, as :func:`ragimpute.copying.copy_haplotypes` asks.
     """
-    own = [np.flatnonzero(haplotype_sample == haplotype_sample[h]) for h in left_out]
+    own = _own(haplotype_sample, left_out)
     return states_for(retriever, len(haplotype_sample), alleles, own=own, threads=threads)
+
+
+def found_without_own(
+    retriever: Retriever, haplotype_sample: np.ndarray, left_out: np.ndarray, alleles: np.ndarray
+) -> np.ndarray:
+    """As :func:`states_without_own` where states are retrieved: shape (n, W, K), int32, of all."""
+    return _found(retriever, alleles, _own(haplotype_sample, left_out), 1)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from ragimpute.copying_kernel import trailing_zeros
 from ragimpute.kernels import kernel
 from ragimpute.panel import Haplotypes
 
@@ -16,9 +15,9 @@ from ragimpute.panel import Haplotypes
 def signatures_of(haplotypes: Haplotypes) -> np.ndarray:
     """A number for each haplotype, shape (H,), uint64; equal haplotypes have the same."""
     h = haplotypes
-    out = np.zeros(h.num_haplotypes, np.uint64)
+    out = np.zeros(-(-h.num_haplotypes // 64) * 64, np.uint64)
     _mix_sites(h.offsets, h.carriers, h.row, h.bits, out)
-    return out
+    return out[: h.num_haplotypes]
 
 
 def drawing_order(signature: np.ndarray, seed: int) -> np.ndarray:
@@ -65,7 +64,11 @@ def draw_samples(signature: np.ndarray, haplotype_sample: np.ndarray, seed: int)
 
 @kernel
 def _mix_sites(offsets, carriers, row, bits, out):
-    """Mix the sites at which each haplotype has the minor allele into ``out`` (H,), zeros."""
+    """Mix the sites at which each haplotype has the minor allele into ``out``, zeros.
+
+    That is (H,), to the end of the last word of ``bits``.
+    """
+    one = np.uint64(1)
     for site in range(row.shape[0]):
         # splitmix64 of the site's number
         z = np.uint64(site + 1) * np.uint64(0x9E3779B97F4A7C15)
@@ -78,6 +81,6 @@ def _mix_sites(offsets, carriers, row, bits, out):
         else:
             for w in range(bits.shape[1]):
                 word = bits[row[site], w]
-                while word != np.uint64(0):
-                    out[w * 64 + trailing_zeros(word)] ^= z
-                    word &= word - np.uint64(1)
+                for b in range(64):  # without a branch, some at once
+                    has = (word >> np.uint64(b)) & one
+                    out[w * 64 + b] ^= z & (np.uint64(0) - has)

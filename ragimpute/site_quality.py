@@ -21,7 +21,7 @@ from ragimpute.copying_parts import copy_in_parts
 from ragimpute.kernels import kernel
 from ragimpute.leave_one_out import leave_one_out
 from ragimpute.panel_part import haplotype_columns
-from ragimpute.panel_states import states_without_own
+from ragimpute.panel_states import found_without_own, states_without_own
 from ragimpute.signatures import draw_samples
 from ragimpute.threads import share
 
@@ -48,6 +48,8 @@ NUM_LEFT_OUT, NUM_LEFT_OUT_OF_LARGE = 100, 32
 _SAMPLES_AT_ONCE, _BYTES_AT_ONCE = 32, 40 * 2**20
 # Where each has states of its own, as many walk together as states and masses fit in these bytes.
 _STATE_BYTES = 128 * 2**20
+# What is said of so many sites at once is small enough to stay in the cache.
+_PART_BYTES = 4 * 2**20
 # So few that what is made of their probabilities stays in the cache.
 _SITES_AT_ONCE = 2048
 # Sums are whole numbers of this unit, so that their order does not matter.
@@ -192,12 +194,12 @@ def _without_own(
 
     See :func:`ragimpute.panel_states.states_without_own`.
     """
-    states = states_without_own(retriever, haplotype_sample, left_out, observed)
     if retriever is None:
+        states = states_without_own(None, haplotype_sample, left_out, observed)
         yield 0, copy_haplotypes(window, observed, parameters, states=states, threads=threads).T
         return
-    together = np.stack([states(i) for i in range(len(left_out))])
-    max_sites = max(1, _BYTES_AT_ONCE // (4 * len(left_out) * threads))
+    together = found_without_own(retriever, haplotype_sample, left_out, observed)
+    max_sites = max(1, _PART_BYTES // (4 * len(left_out)))
     for site, prob in copy_in_parts(window, observed, parameters, together, max_sites=max_sites):
         yield site, prob.T
 
