@@ -26,6 +26,7 @@ from ragimpute.impute_warnings import warn_of_result, warn_of_space, warn_of_tar
 from ragimpute.impute_windows import (
     WindowRun,
     clipped,
+    likely_window,
     max_window_sites,
     plan_windows,
     waiting_bytes,
@@ -34,6 +35,7 @@ from ragimpute.memory import plan_memory
 from ragimpute.model_folder import open_folder
 from ragimpute.outputs import check_output
 from ragimpute.panel import Panel
+from ragimpute.panel_ahead import PanelAhead
 from ragimpute.panel_part import PanelPart, parts_of
 from ragimpute.phase_target import PhaseOptions, num_unphased, phase_match
 from ragimpute.sites import Region
@@ -153,6 +155,12 @@ def impute(
             panel, stack, summary, genetic_map=genetic_map, cm_per_mb=cm_per_mb, region=region,
             par=taken.par, threads=threads, progress=report,
         )  # fmt: skip
+        ahead = likely_window(
+            source, start, stop, window_cm=window_cm, buffer_cm=buffer_cm, max_memory=max_memory
+        )
+        if ahead is not None and threads > 1:
+            source = PanelAhead(source, *ahead)
+            stack.callback(source.finish)
         watch.lap("read")
         given, shared = take_target(
             target, source, region, taken, summary, buffer_cm=buffer_cm, threads=threads

@@ -17,7 +17,7 @@ from ragimpute.impute_output import Outputs
 from ragimpute.impute_summary import Stopwatch
 from ragimpute.leave_one_out import correlation, leave_one_out
 from ragimpute.match import Match
-from ragimpute.memory import MemoryPlan
+from ragimpute.memory import ENOUGH_BYTES, MemoryPlan
 from ragimpute.panel import Panel
 from ragimpute.panel_part import PanelPart
 from ragimpute.spool import ITEM_BYTES, Spool
@@ -36,6 +36,8 @@ _TYPED_FACTOR = 4.0
 # Copying takes haplotypes in groups of so many.
 _GROUP = 16
 _MIN_SITES = 1_000
+# A window's haplotypes are read ahead where they take no more than this share of the memory.
+_LIKELY_SHARE = 8
 
 
 def plan_windows(
@@ -101,6 +103,25 @@ def max_window_sites(panel: Panel, memory: MemoryPlan, num_typed: int) -> int:
     typed = num_typed / max(1, panel.num_sites) * panel.num_haplotypes / 8
     per_site = _BYTES_PER_SITE + _WINDOW_FACTOR * panel.bytes_per_site() + _TYPED_FACTOR * typed
     return max(_MIN_SITES, int(memory.window_bytes / per_site))
+
+
+def likely_window(
+    panel: Panel, start: int, stop: int, *, window_cm: float, buffer_cm: float,
+    max_memory: int | None,
+) -> tuple[int, int] | None:  # fmt: skip
+    """Panel sites of the only window of a run, buffers and all; None where it may have several.
+
+    Before the target and the memory that is free are known. ``max_memory``: of the whole run.
+    """
+    windows = plan_windows(
+        panel.position_cm, start, stop, window_cm=window_cm, buffer_cm=buffer_cm,
+        max_sites=panel.num_sites,
+    )  # fmt: skip
+    left, right = windows[0][0], windows[0][3]
+    held = panel.bytes_per_site() * (right - left)
+    if len(windows) > 1 or held > (max_memory or ENOUGH_BYTES) // _LIKELY_SHARE:
+        return None
+    return left, right
 
 
 def waiting_bytes(
