@@ -2,7 +2,8 @@
 
 Kernels hold only loops; ``copying`` checks what goes in. Notation: T typed sites in W words of 32,
 K states (slots) of a word, M sites of a window. All masses are float32; ``mismatch`` holds a word's
-mismatching typed sites as bits of uint32, so that loops over states run in 32-bit lanes.
+mismatching typed sites as bits of uint32, so that loops over states run in 32-bit lanes: what is
+made of two of them is uint64 to numba until it is made uint32 again.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def forward_site(f, mismatch, j, rho, scale, err):
     bit = np.uint32(1) << np.uint32(j)
     total = np.float32(0.0)
     for s in range(n):
-        e = err if (mismatch[s] & bit) != np.uint32(0) else hit
+        e = err if np.uint32(mismatch[s] & bit) != np.uint32(0) else hit
         v = (f[s] * keep + enter) * e
         f[s] = v
         total += v
@@ -85,7 +86,7 @@ def forward_rows(start, mismatch, first, last, rho, err, rows, sums):
         row = rows[j]
         total = np.float32(0.0)
         for s in range(n):
-            e = miss if (mismatch[s] & bit) != np.uint32(0) else hit
+            e = miss if np.uint32(mismatch[s] & bit) != np.uint32(0) else hit
             v = (before[s] * keep + enter) * e
             row[s] = v
             total += v
@@ -105,7 +106,7 @@ def backward_states(b, mismatch, j, gap, total, err):
     keep = (np.float32(1.0) - gap) * np.float32(n) / total
     total = np.float32(0.0)
     for s in range(n):
-        e = err if (mismatch[s] & bit) != np.uint32(0) else hit
+        e = err if np.uint32(mismatch[s] & bit) != np.uint32(0) else hit
         v = (b[s] * keep + gap) * e
         b[s] = v
         total += v

@@ -42,7 +42,7 @@ from ragimpute.threads import share
 _PAIRS_AT_ONCE = 1 << 18
 # Targets with states of their own that walk together, and how much memory their masses and states
 # may take. 16 at once take a third more time each than 128.
-_MOST_AT_ONCE = 64
+_MOST_AT_ONCE = 128
 _STATE_BYTES = 128 * 2**20
 
 
@@ -318,7 +318,8 @@ class _OwnStates(_Walk):
         fits = _STATE_BYTES // (8 * states.num_states * len(self.work.words) * threads)
         if all_sites:
             fits = min(fits, max_pairs // (max(1, size) * threads))
-        at_once = min(_MOST_AT_ONCE, max(LANES, fits // LANES * LANES))
+        most = _MOST_AT_ONCE if threads == 1 else _MOST_AT_ONCE // 2
+        at_once = min(most, max(LANES, fits // LANES * LANES))
         edges = block_edges(alleles.shape[1], threads, at_once, homolog)
         self.blocks = [range(first, stop) for first, stop in pairwise(edges)]
         at_once = max(len(block) for block in self.blocks)

@@ -95,12 +95,12 @@ def pass_back(g, pair, wanted, blind, first, last, rho, err, message, totals, ro
                 for s in range(n):
                     b = mass[s] * stay + r
                     row[s] = b
-                    v = b * (e1 if (g[s] & bit) != np.uint32(0) else e0)
+                    v = b * (e1 if np.uint32(g[s] & bit) != np.uint32(0) else e0)
                     mass[s] = v
                     total += v
             else:
                 for s in range(n):
-                    v = (mass[s] * stay + r) * (e1 if (g[s] & bit) != np.uint32(0) else e0)
+                    v = (mass[s] * stay + r) * (e1 if np.uint32(g[s] & bit) != np.uint32(0) else e0)
                     mass[s] = v
                     total += v
             totals[x] = total
@@ -111,7 +111,7 @@ def step(f, keep, enter, e0, e1, g, bit):
     """One step forward in place; returns the sum."""
     total = np.float32(0.0)
     for s in range(g.shape[0]):
-        v = (f[s] * keep + enter) * (e1 if (g[s] & bit) != np.uint32(0) else e0)
+        v = (f[s] * keep + enter) * (e1 if np.uint32(g[s] & bit) != np.uint32(0) else e0)
         f[s] = v
         total += v
     return total
@@ -125,7 +125,7 @@ def joint_masses(f, b, g, bit, out):
     all00 = all01 = all10 = all11 = zero
     alt00 = alt01 = alt10 = alt11 = zero
     for s in range(g.shape[0]):
-        alt = np.float32(1.0) if (g[s] & bit) != np.uint32(0) else zero
+        alt = np.float32(1.0) if np.uint32(g[s] & bit) != np.uint32(0) else zero
         v00 = f0[s] * b0[s]
         v01 = f0[s] * b1[s]
         v10 = f1[s] * b0[s]
