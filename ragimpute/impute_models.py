@@ -16,7 +16,6 @@ from ragimpute.correction import copy_and_correct
 from ragimpute.homologs import homologs_of
 from ragimpute.impute_summary import Stopwatch
 from ragimpute.lanes import LANES
-from ragimpute.likelihood import num_typed_to_fit
 from ragimpute.memory import give_back
 from ragimpute.model_folder import ModelFolder, open_folder
 from ragimpute.panel import Panel
@@ -24,7 +23,6 @@ from ragimpute.panel_states import block_states, is_copied_whole, retriever_for
 from ragimpute.shared_times import SharedTimes
 from ragimpute.site_quality import SITE_FEATURES, measure_sites
 from ragimpute.stretch_fits import BackgroundNetwork, StretchFits
-from ragimpute.threads import beside
 
 if TYPE_CHECKING:
     from ragimpute.checkpoint import LoadedModel
@@ -179,25 +177,13 @@ class CopyingImputer:
         )
         watch.lap("read")
         self._network.start()
-        retriever: Retriever | None = None
-        if len(typed_index) <= num_typed_to_fit(self._panel.num_haplotypes):
-            # Parameters are chosen by all these sites, and by their retriever.
-            retriever = self._retriever_of(window)
-            if retriever is not None:
-                watch.lap("retrieve")
-            fit = self._fits.at(typed_index, window, (left, right), watch, retriever)
-        else:
-            fit, retriever = beside(
-                lambda: self._fits.at(typed_index, window, (left, right), watch),
-                lambda: self._retriever_of(window),
-                threads=self._threads,
-            )
+        retriever = self._retriever_of(window)
+        if retriever is not None:
+            watch.lap("retrieve")
+        fit = self._fits.at(typed_index, window, (left, right), watch, retriever)
         give_back()
         self.settings |= self._fits.settings()
         parameters = fit.parameters
-        if retriever is not None:
-            give_back()
-            watch.lap("retrieve")
         quality = fit.quality
         known = self._array_fit
         if quality is None and known is not None:

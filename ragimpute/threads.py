@@ -8,7 +8,6 @@ from typing import TypeVar
 
 _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
-_Other = TypeVar("_Other")
 
 
 def share(make: Callable[[_Item], _Made], items: Iterable[_Item], threads: int) -> list[_Made]:
@@ -30,14 +29,3 @@ def share(make: Callable[[_Item], _Made], items: Iterable[_Item], threads: int) 
 def run_parts(run: Callable[[range], None], n: int, threads: int) -> None:
     """Share [0, n) out over threads in interleaved parts; see :func:`share`."""
     share(run, [range(i, n, threads) for i in range(max(1, min(threads, n)))], threads)
-
-
-def beside(
-    make: Callable[[], _Made], other: Callable[[], _Other], *, threads: int
-) -> tuple[_Made, _Other]:
-    """Make two things, the other in a thread of its own where there may be more than one."""
-    if threads == 1:
-        return make(), other()
-    with ThreadPoolExecutor(1) as pool:
-        begun = pool.submit(other)
-        return make(), begun.result()

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from ragimpute.threads import beside, run_parts, share
+from ragimpute.threads import run_parts, share
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -33,20 +33,6 @@ def test_after_an_error_no_more_items_are_begun():
     with pytest.raises(ValueError, match="the first"):
         share(make, range(1000), 2)
     assert len(begun) < 1000
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_two_things_are_made_beside_each_other(threads):
-    here = threading.get_ident()
-    one, other = beside(threading.get_ident, threading.get_ident, threads=threads)
-    assert one == here
-    assert (other == here) == (threads == 1)
-
-
-def test_an_error_of_either_is_passed_on():
-    for pair in ((int, list), (list, int)):
-        with pytest.raises(ValueError, match="invalid literal"):
-            beside(*(lambda kind=kind: kind("x") if kind is int else 0 for kind in pair), threads=2)
 
 
 @pytest.mark.parametrize(("num", "threads"), [(0, 2), (1, 3), (2, 5), (10, 1), (10, 3)])
