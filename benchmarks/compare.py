@@ -3,8 +3,9 @@
 Run: python benchmarks/compare.py DATA_FOLDER... -o bench-output [--markdown docs/benchmarks.md]
      python benchmarks/compare.py --example -o bench-output
 
-A data folder holds panel.bcf, truth.bcf, target.DENSITY.vcf.gz for each density, one *.map, and,
-where it likes, made_by.txt: the command that made it, which goes on the page;
+A data folder holds panel.bcf, truth.bcf, target.DENSITY.vcf.gz for each density, of all samples of
+the truth or of some, one *.map, and, where it likes, made_by.txt: the command that made it, which
+goes on the page;
 --example takes the data that the package carries. Panels are prepared once for each tool, timed
 apart. Then each target is imputed --repeats times, the tools in turn, so that what else the
 machine does hits all alike; the medians count. Without --density the first target is imputed
@@ -20,6 +21,7 @@ import json
 import os
 import platform
 import shlex
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -121,6 +123,16 @@ def write_plink_map(data: DataSet, out: Path) -> None:
     write_text(out, "".join(f"{contig} . {cm:.9g} {bp:.0f}\n" for bp, cm in rows))
 
 
+def truth_of(samples: list[str], truth: Path, out: Path) -> Path:
+    """What is true of some samples: the truth itself where it has no others, else ``out``."""
+    if set(VCF(str(truth)).samples) <= set(samples):
+        return truth
+    command = ["bcftools", "view", "-s", ",".join(samples), "-Ob", "-o", str(out), str(truth)]
+    subprocess.run(command, check=True)
+    subprocess.run(["bcftools", "index", "-f", str(out)], check=True)
+    return out
+
+
 class Comparison:
     """Runs the tools on data sets, and collects what they used and how accurate they were.
 
@@ -190,6 +202,7 @@ class Comparison:
         """Impute one target by every tool, again and again, and score what came out."""
         given = read_target(target)
         phased = bool(given.phased.all())
+        truth = truth_of(given.samples, data.truth, folder / f"truth.{density}.bcf")
         able = [tool for tool in self.tools if phased or tool.takes_unphased]
         for tool in self.tools:
             if tool not in able:
@@ -212,7 +225,7 @@ class Comparison:
                 able.remove(tool)
                 continue
             out = folder / f"{tool.slug}.{density}.vcf.gz"
-            scores[tool.name] = evaluate(data.truth, out, data.panel, typed=target)
+            scores[tool.name] = evaluate(truth, out, data.panel, typed=target)
             self.line(f"{data.name} {density}: {tool.name} r2 {scores[tool.name].overall.r2:.5f}")
         for i in range(self.repeats):
             for threads in self.threads:

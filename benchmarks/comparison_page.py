@@ -150,9 +150,10 @@ def _print(console: Console, title: str, rows: list[list[str]]) -> None:
 
 def cost_plot(data: dict) -> Figure:
     """Wall time and peak memory of every tool, grouped by density and thread count."""
-    figure = Figure(figsize=(6.2, 3.4), layout="constrained")
     groups = [(d, n) for d in data["densities"] for n in dict.fromkeys(_threads(d))]
     tools = list(dict.fromkeys(row["tool"] for d in data["densities"] for row in d["runs"]))
+    size = max(3.4, 0.16 * len(groups) * len(tools))
+    figure = Figure(figsize=(6.2, size), layout="constrained")
     for axes, name in zip(figure.subplots(1, 2), ("wall_s", "peak_mib"), strict=True):
         height = 0.8 / len(tools)
         for i, tool in enumerate(tools):

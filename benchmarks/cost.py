@@ -1,6 +1,7 @@
 """What a genome costs as panels and targets grow: prepare's and impute's time, memory and size.
 
 Run: python benchmarks/cost.py --panels 5000 20000 100000 --targets 1 10 100 --mb 5 -o DIR
+         [--markdown docs/cost.md]
 
 Simulated data of one region (simulate.py): the largest panel is made once, smaller ones are its
 first samples, so that all see the same sites where these vary. Imputation has a part that depends
@@ -17,16 +18,50 @@ import argparse
 import json
 import subprocess
 import sys
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from compare import describe_command
 from comparison_page import markdown_table
+from matplotlib.figure import Figure
 from measure import measure
 from simulate import write_data
 
+from ragimpute.checkpoint import write_text
+from ragimpute.report_plots import GRID, MUTED, SERIES, save_png
+
 GENOME_MB = 3_100
 REGIONS = 155  # of 20 cM
+_PAGE = """# What a genome costs
+
+How the time of `ragimpute impute` grows with the panel and with the targets, on {date}. Made by
+
+```
+{command}
+```
+
+Simulated people of one region; the largest panel is made once, smaller ones are its first samples.
+A run has a part that depends on the panel alone (its haplotypes are read, indexed, and left out to
+choose ne and err and to measure its sites) and a part for each target; both are fitted to the runs
+of each panel, by least relative squares, and carried over to a genome of {genome} Mb in {regions}
+regions of 20 cM, each of which starts the program once. With {largest} haplotypes nothing was run:
+there each part goes on as the power of the panel's size that the last two panels show. Panels of up
+to 6,000 haplotypes are copied whole, and the network is fitted to them: more accurate there, and
+slower than to search a panel of 20,000.
+
+CPU hours of a genome, for each target, by the number of targets in a batch:
+
+{rows}
+
+![CPU hours a target by panel size]({image})
+
+The runs, one of each, one thread unless the command says otherwise. *start* is a region of a few
+sites, which takes what it takes to begin; *prepare* makes panel.h5.
+
+{runs}
+"""
 
 
 @dataclass(frozen=True)
@@ -112,7 +147,7 @@ def run_all(
             log = str(folder / "impute.log")
             if len(runs) == 1:  # once to compile the kernels, once for the program's start
                 measure(command, log=log)
-                used = measure([*command, "--region", "1:1-20000"], log=log)
+                used = measure([*command, "--region", "1:1-20000", "--buffer-cm", "0"], log=log)
                 runs.append(Run(0, 0, used["cpu_s"], used["wall_s"], used["peak_mib"], 0))
             used = measure(command, log=log)
             runs.append(Run(num, count, used["cpu_s"], used["wall_s"], used["peak_mib"],
@@ -146,6 +181,57 @@ def cost_rows(runs: list[Run], *, mb: float, batches: list[int], largest: int) -
     return rows
 
 
+def run_rows(runs: list[Run]) -> list[list[str]]:
+    """What was measured, a row for each run."""
+    rows = [["run", "panel haplotypes", "targets", "wall, s", "CPU, s", "peak, MiB", "output, kB"]]
+    for run in runs:
+        name = "impute" if run.num_targets else "prepare" if run.num_haplotypes else "start"
+        rows.append([
+            name, f"{run.num_haplotypes:,}", f"{run.num_targets:,}", f"{run.wall_s:.2f}",
+            f"{run.cpu_s:.2f}", f"{run.peak_mib:.0f}", f"{run.size_bytes / 1000:,.0f}",
+        ])  # fmt: skip
+    return rows
+
+
+def cost_plot(rows: list[list[str]]) -> Figure:
+    """CPU hours of a genome for each target against the panel's size, a line for each batch size.
+
+    ``rows``: see :func:`cost_rows`; the last size is extrapolated, and its part of a line dashed.
+    """
+    figure = Figure(figsize=(6.2, 3.4), layout="constrained")
+    axes = figure.subplots()
+    header, *body = rows
+    sizes = [int(row[0].split()[0].replace(",", "")) for row in body]
+    known = sum("extrapolated" not in row[0] for row in body)
+    for i, name in enumerate(header[1:-1]):
+        hours = [float(row[1 + i]) for row in body]
+        color = SERIES[i % len(SERIES)]
+        axes.loglog(sizes[:known], hours[:known], "o-", color=color, label=name, markersize=4)
+        axes.loglog(sizes[known - 1 :], hours[known - 1 :], "o:", color=color, markersize=4)
+    axes.set_xlabel("panel haplotypes", color=MUTED, fontsize=9)
+    axes.set_ylabel("CPU hours a target", color=MUTED, fontsize=9)
+    axes.tick_params(labelcolor=MUTED, labelsize=8)
+    axes.grid(color=GRID, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def write_page(
+    path: Path, rows: list[list[str]], runs: list[Run], *, command: str, largest: int
+) -> None:
+    """Write a page with the table, its plot in images/ beside, and every run."""
+    image = path.parent / "images" / f"{path.stem}.png"
+    image.parent.mkdir(parents=True, exist_ok=True)
+    save_png(cost_plot(rows), image)
+    text = _PAGE.format(
+        command=command, date=time.strftime("%Y-%m-%d"), rows=markdown_table(rows),
+        image=f"images/{image.name}", runs=markdown_table(run_rows(runs)), largest=f"{largest:,}",
+        genome=f"{GENOME_MB:,}", regions=REGIONS,
+    )  # fmt: skip
+    write_text(path, text)
+
+
 def main() -> None:
     """Run, write runs.json and cost.md, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -156,6 +242,7 @@ def main() -> None:
     parser.add_argument("--mb", type=float, default=5.0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--markdown", type=Path, metavar="PAGE.md", help="a page, with a plot")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     runs = run_all(
@@ -166,6 +253,9 @@ def main() -> None:
     text = "CPU hours of a genome (3,100 Mb), for each target\n\n" + markdown_table(rows) + "\n"
     (options.output / "cost.md").write_text(text)
     print(text)
+    if options.markdown is not None:
+        command = describe_command(sys.argv[1:], "cost.py")
+        write_page(options.markdown, rows, runs, command=command, largest=options.largest)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """Make a simulated data set, in the layout that compare.py reads.
 
 Run: python benchmarks/simulate.py --haplotypes 20000 --targets 200 --mb 20 -o DIR
+     python benchmarks/simulate.py --targets 500 --first 1 --first 10 -o DIR
 
 People of European ancestry after the out-of-Africa model of Gutenkunst et al. 2009; a map with
 hotspots; a panel, its targets at the sites of an array (common sites, evenly spread), and what is
-true of the targets. Genotypes are written as they come from the trees, so that memory does not grow
-with the sites.
+true of the targets; where asked for, the first N of these targets alone. Genotypes are written as
+they come from the trees, so that memory does not grow with the sites.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import argparse
 import struct
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msprime
@@ -114,9 +115,12 @@ class GenotypeFile:
 
 def write_data(
     folder: Path, *, num_haplotypes: int, num_targets: int, length_bp: int, typed_per_mb: float,
-    seed: int,
+    seed: int, first: Sequence[int] = (),
 ) -> dict[str, int]:  # fmt: skip
-    """Write panel.bcf, truth.bcf, target.array.vcf.gz and simulated.map; returns their counts."""
+    """Write panel.bcf, truth.bcf, target.array.vcf.gz and simulated.map; returns their counts.
+
+    For each number of ``first``, target.first-N.vcf.gz has the first so many of the targets.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     trees = simulate(num_haplotypes + 2 * num_targets, length_bp, seed)
     order = np.random.default_rng(seed).permutation(trees.num_individuals)
@@ -151,13 +155,19 @@ def write_data(
     )
     subprocess.run(["bcftools", "index", "-f", "-t", str(target)], check=True)
     sites.unlink()
+    for number in first:
+        few, names = folder / f"target.first-{number}.vcf.gz", ",".join(target_names[:number])
+        command = ["bcftools", "view", "-s", names, "-Oz", "-o", str(few), str(target)]
+        subprocess.run(command, check=True)
+        subprocess.run(["bcftools", "index", "-f", "-t", str(few)], check=True)
     rates = recombination_map(length_bp, np.random.default_rng(seed))
     rows = zip(rates.position, rates.get_cumulative_mass(rates.position) * 100, strict=True)
     text = "".join(f"1 . {cm:.9g} {max(1, bp):.0f}\n" for bp, cm in rows)
     (folder / "simulated.map").write_text(text)
     (folder / "made_by.txt").write_text(  # compare.py puts it on its page
         f"python benchmarks/simulate.py --haplotypes {num_haplotypes} --targets {num_targets} "
-        f"--mb {length_bp / 1e6:g} --typed-per-mb {typed_per_mb:g} --seed {seed} -o {folder.name}\n"
+        f"{''.join(f'--first {n} ' for n in first)}--mb {length_bp / 1e6:g} "
+        f"--typed-per-mb {typed_per_mb:g} --seed {seed} -o {folder.name}\n"
     )
     return {"sites": num_sites, "typed": num_typed}
 
@@ -167,6 +177,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--haplotypes", type=int, default=20_000, help="of the panel")
     parser.add_argument("--targets", type=int, default=200, help="samples")
+    parser.add_argument(
+        "--first", type=int, action="append", default=[], metavar="N",
+        help="write the first N targets alone, too; repeatable",
+    )  # fmt: skip
     parser.add_argument("--mb", type=float, default=20.0)
     parser.add_argument("--typed-per-mb", type=float, default=800.0)
     parser.add_argument("--seed", type=int, default=1)
@@ -175,6 +189,7 @@ def main() -> None:
     counts = write_data(
         options.output, num_haplotypes=options.haplotypes, num_targets=options.targets,
         length_bp=round(options.mb * 1e6), typed_per_mb=options.typed_per_mb, seed=options.seed,
+        first=options.first,
     )  # fmt: skip
     print(f"{options.output}: {counts['sites']:,} sites, {counts['typed']:,} typed")
 

@@ -327,11 +327,8 @@ class _OwnStates(_Walk):
         self._parts = word_parts(window.minor_alleles.edges, max(1, max_sites))
 
     def scratch(self) -> tuple:
-        most, k, num_words = (
-            max(map(len, self.blocks)),
-            self.states.num_states,
-            len(self.work.words),
-        )
+        most, k = max(map(len, self.blocks)), self.states.num_states
+        num_words = len(self.work.words)
         return (
             np.empty((most, num_words, k), np.int32), states_scratch(num_words, k, most),
             sites_scratch(self.window.minor_alleles, k), measuring_scratch(k, most),

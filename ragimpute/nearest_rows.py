@@ -213,33 +213,19 @@ class NearestRows:
         # Halves end before the window, or with it.
         return table[np.argsort(table[:, HIGH], kind="stable")], first
 
-    def search(self, target: np.ndarray, *, threads: int = 1) -> np.ndarray:
-        """The nearest haplotypes in each window.
+    def search(self, target: np.ndarray, hits: np.ndarray) -> None:
+        """Find the nearest haplotypes in each window.
 
         Parameters
         ----------
         target
-            Shape (n, W), uint32: the targets' bits at the same words. ``AT_ONCE`` of them take as
-            long as one.
-        threads
-            Targets are shared out over so many; what is found does not depend on it.
-
-        Returns
-        -------
-        Shape (n, num_hits), int32: haplotypes, nearest first in each window, padded with -1; of
-        equally near rows the first in an order that is not the panel's. See :attr:`first_hits`.
+            Shape (n, W), uint32: the targets' bits at the same words, n <= ``AT_ONCE``, which take
+            as long as one.
+        hits
+            Shape (n, num_hits), int32, to be filled: haplotypes, nearest first in each window,
+            padded with -1; of equally near rows the first in an order that is not the panel's. See
+            :attr:`first_hits`.
         """
-        hits = np.empty((len(target), self.num_hits), np.int32)
-
-        def search(first: int) -> None:
-            some = slice(first, first + AT_ONCE)
-            self.search_some(target[some], hits[some])
-
-        share(search, range(0, len(target), AT_ONCE), threads)
-        return hits
-
-    def search_some(self, target: np.ndarray, hits: np.ndarray) -> None:
-        """As :meth:`search`, of up to ``AT_ONCE`` targets, into ``hits`` (n, num_hits), int32."""
         try:
             buffers = self._buffers.get_nowait()
         except Empty:

@@ -110,7 +110,7 @@ class Retriever:
             for start in range(few.start, few.stop, AT_ONCE):
                 some = slice(start, min(start + AT_ONCE, few.stop))
                 here = hits[: some.stop - start]
-                self._nearest.search_some(target[some], here)
+                self._nearest.search(target[some], here)
                 _fill_slots(
                     here, near_hits, num_hits, self.background, self._shuffle, none[some], seen,
                     buffers, out[some],

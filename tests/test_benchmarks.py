@@ -223,6 +223,15 @@ def test_data_folders(tmp_path):
         compare.open_folder(tmp_path, ["dense"])
 
 
+def test_a_target_of_some_samples_has_its_own_truth(tmp_path):
+    truth = example.path("truth.bcf")
+    names = read_target(truth).samples
+    assert compare.truth_of([*names, "more"], truth, tmp_path / "t.bcf") == truth
+    few = compare.truth_of(names[2:4], truth, tmp_path / "t.bcf")
+    assert read_target(few).samples == names[2:4]
+    assert len(read_target(few).sites) == len(read_target(truth).sites)
+
+
 def test_the_map_that_the_peers_read_is_the_same(tmp_path):
     data = compare.open_example()
     compare.write_plink_map(data, tmp_path / "plink.map")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cost import Run, cost_rows, extrapolate, fit_cost
+from cost import Run, cost_rows, extrapolate, fit_cost, write_page
 from simulate import write_data
 
 from ragimpute.genetic_map import GeneticMap
@@ -15,8 +15,9 @@ from ragimpute.vcf import read_target
 def simulated(tmp_path_factory):
     folder = tmp_path_factory.mktemp("simulated")
     counts = write_data(
-        folder, num_haplotypes=60, num_targets=5, length_bp=100_000, typed_per_mb=200, seed=3
-    )
+        folder, num_haplotypes=60, num_targets=5, length_bp=100_000, typed_per_mb=200, seed=3,
+        first=[2],
+    )  # fmt: skip
     return folder, counts
 
 
@@ -34,6 +35,10 @@ def test_a_simulated_data_set_is_whole(simulated):
     assert panel.phased.all()
     where = np.searchsorted(truth.sites.position_bp, target.sites.position_bp)
     np.testing.assert_array_equal(truth.alleles[where], target.alleles)
+    few = read_target(folder / "target.first-2.vcf.gz")
+    assert few.samples == target.samples[:2]
+    np.testing.assert_array_equal(few.alleles, target.alleles[:, :2])
+    assert "--first 2" in (folder / "made_by.txt").read_text()
     frequency = count[where] / 60
     assert (np.minimum(frequency, 1 - frequency) >= 0.01).all()
     cm = GeneticMap.read(folder / "simulated.map", contig="1").position_cm(np.array([1, 100_000]))
@@ -77,3 +82,24 @@ def test_the_programs_start_counts_once_a_region():
     assert len(rows) == 2
     assert float(rows[1][1]) == pytest.approx((3 + 1 + 2 * 155) / 3600, abs=1e-5)
     assert float(rows[1][2]) == pytest.approx((0.3 + 1 + 2 * 15.5) / 3600, abs=1e-5)
+
+
+def test_the_page(tmp_path):
+    runs = [Run(0, 0, 0.5, 0.6, 100, 0)]
+    runs += [Run(num, 0, num / 100, num / 100, 200, 3_000) for num in (1_000, 4_000)]
+    runs += [
+        Run(num, count, 2 * num / 1_000 + count, 1.25, 300, 7_000)
+        for num in (1_000, 4_000)
+        for count in (1, 10)
+    ]
+    rows = cost_rows(runs, mb=3.1, batches=[1, 100], largest=16_000)
+    write_page(tmp_path / "cost.md", rows, runs, command="python cost.py", largest=16_000)
+    text = (tmp_path / "cost.md").read_text()
+    assert "python cost.py" in text
+    assert "{" not in text
+    for row in rows[1:]:
+        assert "| " + " | ".join(row) + " |" in text
+    assert "| start | 0 | 0 | 0.60 | 0.50 | 100 | 0 |" in text
+    assert "| prepare | 4,000 | 0 | 40.00 | 40.00 | 200 | 3 |" in text
+    assert text.count("| impute |") == 4
+    assert (tmp_path / "images" / "cost.png").read_bytes().startswith(b"\x89PNG")

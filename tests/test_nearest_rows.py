@@ -26,6 +26,15 @@ def ranges_of(num_words):
             yield low, min(low + length, num_words), num_hits
 
 
+def search(rows, targets):
+    """Hits of any number of targets, shape (n, num_hits)."""
+    hits = np.zeros((len(targets), rows.num_hits), np.int32)
+    for first in range(0, len(targets), AT_ONCE):
+        some = slice(first, first + AT_ONCE)
+        rows.search(targets[some], hits[some])
+    return hits
+
+
 def check(words, targets, found):
     """No haplotype of a row that was not found is nearer than one of a row that was."""
     first = 0
@@ -59,7 +68,7 @@ def test_hits_are_the_nearest(seed, num_haplotypes, num_typed, num_targets, foun
     order = rng.permutation(num_haplotypes).astype(np.int32)
     panel = np.ascontiguousarray(words[:, :num_haplotypes])
     targets = np.ascontiguousarray(words[:, num_haplotypes:].T)
-    check(panel, targets, NearestRows(panel, order, SCALES).search(targets))
+    check(panel, targets, search(NearestRows(panel, order, SCALES), targets))
 
 
 @pytest.mark.parametrize("num_typed", [40, 500, 1500])
@@ -70,7 +79,7 @@ def test_rows_without_likeness_are_counted_right(num_typed):
     words = np.ascontiguousarray(pack_words(alleles)[0].T)
     targets = np.ascontiguousarray((~words[:, :3]).T)
     order = np.arange(60, dtype=np.int32)
-    check(words, targets, NearestRows(words, order, SCALES).search(targets))
+    check(words, targets, search(NearestRows(words, order, SCALES), targets))
 
 
 def test_threads_and_company_change_nothing():
@@ -78,10 +87,10 @@ def test_threads_and_company_change_nothing():
     words = np.ascontiguousarray(pack_words(mosaic_panel(rng, 700, 400, num_founders=9))[0].T)
     order = rng.permutation(400).astype(np.int32)
     targets = np.ascontiguousarray(words[:, 100:180].T) ^ np.uint32(64)
-    together = NearestRows(words, order, SCALES, threads=3).search(targets)
+    together = search(NearestRows(words, order, SCALES, threads=3), targets)
     alone = NearestRows(words, order, SCALES)
-    np.testing.assert_array_equal(alone.search(targets[::-1])[::-1], together)
-    np.testing.assert_array_equal(alone.search(targets[41:42])[0], together[41])
+    np.testing.assert_array_equal(search(alone, targets[::-1])[::-1], together)
+    np.testing.assert_array_equal(search(alone, targets[41:42])[0], together[41])
 
 
 def test_distances_are_those_of_faiss():
@@ -90,7 +99,7 @@ def test_distances_are_those_of_faiss():
     order = np.arange(460, dtype=np.int32)
     panel = np.ascontiguousarray(words[:, :460])
     targets = np.ascontiguousarray(words[:, 460:].T)
-    found = NearestRows(panel, order, SCALES).search(targets)
+    found = search(NearestRows(panel, order, SCALES), targets)
     first = 0
     for low, high, num_hits in ranges_of(len(words)):
         index = faiss.IndexBinaryFlat(32 * (high - low))
