@@ -166,7 +166,13 @@ def cost_rows(runs: list[Run], *, mb: float, batches: list[int], largest: int) -
         parts = fit_cost([run.num_targets for run in of], [run.cpu_s for run in of])
         fixed.append(max(0.0, parts[0] - start))
         each.append(parts[1])
-    rows = [["panel haplotypes", *(f"{n:,} targets" for n in batches), "panel part, s/Mb"]]
+    rows = [
+        [
+            "panel haplotypes",
+            *(f"{n:,} target{'s' if n > 1 else ''}" for n in batches),
+            "panel part, s/Mb",
+        ]
+    ]
     known = list(zip(panels, fixed, each, strict=True))
     if len(panels) > 1 and largest > panels[-1]:
         known.append(
@@ -213,7 +219,7 @@ def cost_plot(rows: list[list[str]]) -> Figure:
     axes.tick_params(labelcolor=MUTED, labelsize=8)
     axes.grid(color=GRID, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)
+    figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=8)
     return figure
 
 

@@ -66,7 +66,7 @@ def test_the_table():
         for count in (1, 10)
     ]
     rows = cost_rows(runs, mb=3.1, batches=[1, 100], largest=16_000)
-    assert rows[0] == ["panel haplotypes", "1 targets", "100 targets", "panel part, s/Mb"]
+    assert rows[0] == ["panel haplotypes", "1 target", "100 targets", "panel part, s/Mb"]
     assert [row[0] for row in rows[1:]] == ["1,000", "4,000", "16,000 (extrapolated)"]
     assert [float(row[1]) for row in rows[1:]] == pytest.approx(
         [(2 + 1) / 3.6, (8 + 1) / 3.6, (32 + 1) / 3.6], rel=1e-3
