@@ -300,3 +300,24 @@ def test_the_program_ends_without_cleaning_up(monkeypatch, capsys):
     with pytest.raises(RuntimeError, match="a bug"):
         cli.run()
     assert len(left) == 7
+
+
+@pytest.mark.parametrize(("given", "kept"), [(None, "0"), ("1", "1")])
+def test_numpy_asks_for_huge_pages_where_a_user_wants_them(given, kept):
+    code = (
+        "import os, sys\n"
+        "sys.argv = ['ragimpute', '--version']\n"
+        "from ragimpute.cli import main\n"
+        "assert 'numpy' not in sys.modules\n"
+        "try:\n"
+        "    main()\n"
+        "finally:\n"
+        "    print(os.environ['NUMPY_MADVISE_HUGEPAGE'])\n"
+    )
+    known = {k: v for k, v in os.environ.items() if k != "NUMPY_MADVISE_HUGEPAGE"}
+    if given is not None:
+        known["NUMPY_MADVISE_HUGEPAGE"] = given
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=known
+    )
+    assert run.stdout.split()[-1] == kept
