@@ -21,7 +21,6 @@ import json
 import os
 import platform
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -32,6 +31,7 @@ from comparison_page import print_tables, write_page
 from cyvcf2 import VCF
 from measure import measure
 from peers import TOOLS, Tool, choose_tools
+from samples import write_samples
 from unphased import write_unphased
 
 from ragimpute import __version__, example
@@ -127,9 +127,7 @@ def truth_of(samples: list[str], truth: Path, out: Path) -> Path:
     """What is true of some samples: the truth itself where it has no others, else ``out``."""
     if set(VCF(str(truth)).samples) <= set(samples):
         return truth
-    command = ["bcftools", "view", "-s", ",".join(samples), "-Ob", "-o", str(out), str(truth)]
-    subprocess.run(command, check=True)
-    subprocess.run(["bcftools", "index", "-f", str(out)], check=True)
+    write_samples(truth, samples, out)
     return out
 
 

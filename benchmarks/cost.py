@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -27,6 +26,7 @@ from compare import describe_command
 from comparison_page import markdown_table
 from matplotlib.figure import Figure
 from measure import measure
+from samples import write_samples
 from simulate import write_data
 
 from ragimpute.checkpoint import write_text
@@ -106,16 +106,6 @@ def extrapolate(num_haplotypes: list[int], value: list[float], wanted: int) -> f
     return float(v2 * (wanted / h2) ** np.clip(power, 0, 1))
 
 
-def subset(source: Path, names: list[str], out: Path) -> None:
-    """Write some samples of a BCF or VCF.gz, less the sites that do not vary among them."""
-    listed = out.with_suffix(".txt")
-    listed.write_text("".join(f"{name}\n" for name in names))
-    kind, extra = ("b", ["-c", "1:minor"]) if out.suffix == ".bcf" else ("z", [])
-    command = ["bcftools", "view", *extra, "-S", listed, f"-O{kind}", "-o", out, source]
-    subprocess.run([str(word) for word in command], check=True)
-    subprocess.run(["bcftools", "index", "-f", str(out)], check=True)
-
-
 def run_all(
     folder: Path, panels: list[int], targets: list[int], *, mb: float, threads: int
 ) -> list[Run]:
@@ -129,10 +119,10 @@ def run_all(
     runs: list[Run] = []
     for count in targets:
         names = [f"t{i}" for i in range(count)]
-        subset(data / "target.array.vcf.gz", names, folder / f"target-{count}.vcf.gz")
+        write_samples(data / "target.array.vcf.gz", names, folder / f"target-{count}.vcf.gz")
     for num in sorted(panels):
         source, panel = folder / f"panel-{num}.bcf", folder / f"panel-{num}.h5"
-        subset(data / "panel.bcf", [f"p{i}" for i in range(num // 2)], source)
+        write_samples(data / "panel.bcf", [f"p{i}" for i in range(num // 2)], source, varying=True)
         used = measure(
             [*own, "prepare", str(source), "--map", str(data / "simulated.map"), "-o", str(panel),
              "--force", "-q"],

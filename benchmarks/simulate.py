@@ -20,6 +20,7 @@ from pathlib import Path
 import msprime
 import numpy as np
 import tskit  # comes with msprime
+from samples import write_samples
 
 from ragimpute.bcf_write import bcf_header
 from ragimpute.bgzf import BgzfWriter
@@ -156,10 +157,8 @@ def write_data(
     subprocess.run(["bcftools", "index", "-f", "-t", str(target)], check=True)
     sites.unlink()
     for number in first:
-        few, names = folder / f"target.first-{number}.vcf.gz", ",".join(target_names[:number])
-        command = ["bcftools", "view", "-s", names, "-Oz", "-o", str(few), str(target)]
-        subprocess.run(command, check=True)
-        subprocess.run(["bcftools", "index", "-f", "-t", str(few)], check=True)
+        few = folder / f"target.first-{number}.vcf.gz"
+        write_samples(target, target_names[:number], few, tabix=True)
     rates = recombination_map(length_bp, np.random.default_rng(seed))
     rows = zip(rates.position, rates.get_cumulative_mass(rates.position) * 100, strict=True)
     text = "".join(f"1 . {cm:.9g} {max(1, bp):.0f}\n" for bp, cm in rows)

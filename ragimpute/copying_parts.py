@@ -68,7 +68,7 @@ def copy_in_parts(
     words, minor, flip = window.typed.words, window.minor_alleles, ~window.haplotypes.alt_is_minor
     scratch = states_scratch(len(words), states.shape[2], len(states))
     carried = sites_scratch(minor, states.shape[2])
-    given = (words, states, target, observed, rho, err)
+    given, bounds = (words, states, target, observed, rho, err), window.bounds()
     begin_walk(*given, scratch)
     parts = word_parts(minor.edges, max_sites)
     most = max(int(minor.edges[high] - minor.edges[low]) for low, high in parts)
@@ -76,7 +76,5 @@ def copy_in_parts(
     for low, high in parts:
         num_sites = int(minor.edges[high] - minor.edges[low])
         out = room[: len(states) * num_sites].reshape(len(states), num_sites)
-        copy_slots(
-            *given, window.bounds(), near, minor.arrays(), flip, low, high, scratch, carried, out
-        )
+        copy_slots(*given, bounds, near, minor.arrays(), flip, low, high, scratch, carried, out)
         yield int(minor.edges[low]) - window.core[0], out

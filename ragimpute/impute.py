@@ -155,10 +155,12 @@ def impute(
             panel, stack, summary, genetic_map=genetic_map, cm_per_mb=cm_per_mb, region=region,
             par=taken.par, threads=threads, progress=report,
         )  # fmt: skip
-        ahead = likely_window(
-            source, start, stop, window_cm=window_cm, buffer_cm=buffer_cm, max_memory=max_memory
-        )
-        if ahead is not None and threads > 1:
+        ahead = None
+        if threads > 1:
+            ahead = likely_window(
+                source, start, stop, window_cm=window_cm, buffer_cm=buffer_cm, max_memory=max_memory
+            )
+        if ahead is not None:
             source = PanelAhead(source, *ahead)
             stack.callback(source.finish)
         watch.lap("read")
