@@ -146,8 +146,30 @@ def run_all(
     return runs
 
 
-def cost_rows(runs: list[Run], *, mb: float, batches: list[int], largest: int) -> list[list[str]]:
-    """CPU hours of a genome for each target, by panel and batch size; the last is extrapolated."""
+@dataclass(frozen=True)
+class Cost:
+    """What a genome costs with a panel.
+
+    Attributes
+    ----------
+    num_haplotypes
+        Of the panel.
+    was_run
+        Whether runs say so; else it is extrapolated.
+    hours
+        CPU hours of a genome, for each target, by batch size.
+    panel_s
+        CPU seconds of a Mb that do not depend on the targets.
+    """
+
+    num_haplotypes: int
+    was_run: bool
+    hours: list[float]
+    panel_s: float
+
+
+def genome_costs(runs: list[Run], *, mb: float, batches: list[int], largest: int) -> list[Cost]:
+    """What a genome costs by panel; that of ``largest`` haplotypes is extrapolated."""
     panels = sorted({run.num_haplotypes for run in runs} - {0})
     start = sum(run.cpu_s for run in runs if not run.num_haplotypes)
     fixed, each = [], []
@@ -156,24 +178,32 @@ def cost_rows(runs: list[Run], *, mb: float, batches: list[int], largest: int) -
         parts = fit_cost([run.num_targets for run in of], [run.cpu_s for run in of])
         fixed.append(max(0.0, parts[0] - start))
         each.append(parts[1])
-    rows = [
-        [
-            "panel haplotypes",
-            *(f"{n:,} target{'s' if n > 1 else ''}" for n in batches),
-            "panel part, s/Mb",
-        ]
-    ]
     known = list(zip(panels, fixed, each, strict=True))
     if len(panels) > 1 and largest > panels[-1]:
         known.append(
             (largest, extrapolate(panels, fixed, largest), extrapolate(panels, each, largest))
         )
-    for num, alone, target in known:
-        hours = [
-            ((alone / n + target) / mb * GENOME_MB + start * REGIONS / n) / 3600 for n in batches
-        ]
-        name = f"{num:,}" + ("" if num in panels else " (extrapolated)")
-        rows.append([name, *(f"{h:.5f}" for h in hours), f"{alone / mb:.3f}"])
+    return [
+        Cost(
+            num, num in panels,
+            [((alone / n + target) / mb * GENOME_MB + start * REGIONS / n) / 3600 for n in batches],
+            alone / mb,
+        )
+        for num, alone, target in known
+    ]  # fmt: skip
+
+
+def batch_names(batches: list[int]) -> list[str]:
+    """How batches of so many targets are called."""
+    return [f"{n:,} target{'s' if n > 1 else ''}" for n in batches]
+
+
+def cost_rows(costs: list[Cost], batches: list[int]) -> list[list[str]]:
+    """CPU hours of a genome, for each target, by panel and batch size."""
+    rows = [["panel haplotypes", *batch_names(batches), "panel part, s/Mb"]]
+    for cost in costs:
+        name = f"{cost.num_haplotypes:,}" + ("" if cost.was_run else " (extrapolated)")
+        rows.append([name, *(f"{h:.5f}" for h in cost.hours), f"{cost.panel_s:.3f}"])
     return rows
 
 
@@ -189,18 +219,17 @@ def run_rows(runs: list[Run]) -> list[list[str]]:
     return rows
 
 
-def cost_plot(rows: list[list[str]]) -> Figure:
+def cost_plot(costs: list[Cost], batches: list[int]) -> Figure:
     """CPU hours of a genome for each target against the panel's size, a line for each batch size.
 
-    ``rows``: see :func:`cost_rows`; the last size is extrapolated, and its part of a line dashed.
+    What is extrapolated is dotted.
     """
     figure = Figure(figsize=(6.2, 3.4), layout="constrained")
     axes = figure.subplots()
-    header, *body = rows
-    sizes = [int(row[0].split()[0].replace(",", "")) for row in body]
-    known = sum("extrapolated" not in row[0] for row in body)
-    for i, name in enumerate(header[1:-1]):
-        hours = [float(row[1 + i]) for row in body]
+    sizes = [cost.num_haplotypes for cost in costs]
+    known = sum(cost.was_run for cost in costs)
+    for i, name in enumerate(batch_names(batches)):
+        hours = [cost.hours[i] for cost in costs]
         color = SERIES[i % len(SERIES)]
         axes.loglog(sizes[:known], hours[:known], "o-", color=color, label=name, markersize=4)
         axes.loglog(sizes[known - 1 :], hours[known - 1 :], "o:", color=color, markersize=4)
@@ -214,16 +243,18 @@ def cost_plot(rows: list[list[str]]) -> Figure:
 
 
 def write_page(
-    path: Path, rows: list[list[str]], runs: list[Run], *, command: str, largest: int
-) -> None:
+    path: Path, costs: list[Cost], runs: list[Run], *, batches: list[int], command: str,
+    largest: int,
+) -> None:  # fmt: skip
     """Write a page with the table, its plot in images/ beside, and every run."""
     image = path.parent / "images" / f"{path.stem}.png"
     image.parent.mkdir(parents=True, exist_ok=True)
-    save_png(cost_plot(rows), image)
+    save_png(cost_plot(costs, batches), image)
     text = _PAGE.format(
-        command=command, date=time.strftime("%Y-%m-%d"), rows=markdown_table(rows),
-        image=f"images/{image.name}", runs=markdown_table(run_rows(runs)), largest=f"{largest:,}",
-        genome=f"{GENOME_MB:,}", regions=REGIONS,
+        command=command, date=time.strftime("%Y-%m-%d"),
+        rows=markdown_table(cost_rows(costs, batches)), image=f"images/{image.name}",
+        runs=markdown_table(run_rows(runs)), largest=f"{largest:,}", genome=f"{GENOME_MB:,}",
+        regions=REGIONS,
     )  # fmt: skip
     write_text(path, text)
 
@@ -245,13 +276,17 @@ def main() -> None:
         options.output, options.panels, options.targets, mb=options.mb, threads=options.threads
     )
     (options.output / "runs.json").write_text(json.dumps([asdict(run) for run in runs], indent=2))
-    rows = cost_rows(runs, mb=options.mb, batches=options.batches, largest=options.largest)
-    text = "CPU hours of a genome (3,100 Mb), for each target\n\n" + markdown_table(rows) + "\n"
+    costs = genome_costs(runs, mb=options.mb, batches=options.batches, largest=options.largest)
+    rows = markdown_table(cost_rows(costs, options.batches))
+    text = f"CPU hours of a genome ({GENOME_MB:,} Mb), for each target\n\n{rows}\n"
     (options.output / "cost.md").write_text(text)
     print(text)
     if options.markdown is not None:
         command = describe_command(sys.argv[1:], "cost.py")
-        write_page(options.markdown, rows, runs, command=command, largest=options.largest)
+        write_page(
+            options.markdown, costs, runs, batches=options.batches, command=command,
+            largest=options.largest,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

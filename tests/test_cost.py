@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cost import Run, cost_rows, extrapolate, fit_cost, write_page
+from cost import Run, cost_rows, extrapolate, fit_cost, genome_costs, write_page
 from simulate import write_data
 
 from ragimpute.genetic_map import GeneticMap
@@ -65,7 +65,7 @@ def test_the_table():
         for num in (1_000, 4_000)
         for count in (1, 10)
     ]
-    rows = cost_rows(runs, mb=3.1, batches=[1, 100], largest=16_000)
+    rows = cost_rows(genome_costs(runs, mb=3.1, batches=[1, 100], largest=16_000), [1, 100])
     assert rows[0] == ["panel haplotypes", "1 target", "100 targets", "panel part, s/Mb"]
     assert [row[0] for row in rows[1:]] == ["1,000", "4,000", "16,000 (extrapolated)"]
     assert [float(row[1]) for row in rows[1:]] == pytest.approx(
@@ -78,7 +78,7 @@ def test_the_table():
 def test_the_programs_start_counts_once_a_region():
     runs = [Run(0, 0, 2, 0, 0, 0)]
     runs += [Run(1_000, count, 2 + 3 + count, 0, 0, 0) for count in (1, 10)]
-    rows = cost_rows(runs, mb=3_100, batches=[1, 10], largest=0)
+    rows = cost_rows(genome_costs(runs, mb=3_100, batches=[1, 10], largest=0), [1, 10])
     assert len(rows) == 2
     assert float(rows[1][1]) == pytest.approx((3 + 1 + 2 * 155) / 3600, abs=1e-5)
     assert float(rows[1][2]) == pytest.approx((0.3 + 1 + 2 * 15.5) / 3600, abs=1e-5)
@@ -92,8 +92,12 @@ def test_the_page(tmp_path):
         for num in (1_000, 4_000)
         for count in (1, 10)
     ]
-    rows = cost_rows(runs, mb=3.1, batches=[1, 100], largest=16_000)
-    write_page(tmp_path / "cost.md", rows, runs, command="python cost.py", largest=16_000)
+    batches = [1, 100]
+    costs = genome_costs(runs, mb=3.1, batches=batches, largest=16_000)
+    rows = cost_rows(costs, batches)
+    write_page(
+        tmp_path / "cost.md", costs, runs, batches=batches, command="python cost.py", largest=16_000
+    )
     text = (tmp_path / "cost.md").read_text()
     assert "python cost.py" in text
     assert "{" not in text
