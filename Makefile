@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+INSTALLED := $(VENV)/.installed
 
 .PHONY: help demo test check format bench phasing robustness fusions fuzz docs weights clean
 
@@ -19,12 +20,17 @@ help:
 	@echo "make docs    write docs/cli.md from the commands"
 	@echo "make weights train the weights that ship: DATA=\"folder ...\""
 
-$(READY): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11+ is needed")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch hatchling
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation -e '.[dev]'
+	touch $@
+
+# Kernels are compiled side by side, once; after a change of code those that it touches.
+$(READY): $(INSTALLED) $(wildcard ragimpute/*.py ragimpute/*/*.py) ragimpute/kernel_signatures.json
+	$(BIN)/python -m ragimpute.compile_kernels
 	touch $@
 
 demo: $(READY)

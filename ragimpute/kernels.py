@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
+import numpy as np
 from numba import njit
-from numba.core.caching import FunctionCache
+from numba.core import config as numba_config
+from numba.extending import intrinsic
+
+from ragimpute.kernel_store import PROCESSOR, KernelStore
+
+# Machine code is made for a level of processors rather than for this model, so that it can ship
+# and be copied. numba reads this when it makes its compiler, which is when the first function is
+# decorated; from then on it holds for all that numba compiles in this process.
+_config: Any = numba_config  # numba sets its names at run time
+_config.CPU_NAME, _config.CPU_FEATURES = PROCESSOR.cpu_name, PROCESSOR.features
 
 # Any: numba's type stubs leave out the option ``_nrt``. Without it every array that is passed on
 # or sliced is counted, by an atomic instruction each: a third of the evidence's time. A kernel
@@ -14,31 +25,49 @@ from numba.core.caching import FunctionCache
 _njit: Any = njit
 
 
-class _Cache(FunctionCache):
-    """Compiled kernels on disk, found without the lists of all that numba can compile.
-
-    numba fills these before it looks; it takes .2 s, and only a kernel that is compiled needs them
-    (numba then fills them itself).
-    """
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        with self._guard_against_spurious_io_errors():
-            return self._load_overload(sig, target_context)
-
-
 def kernel(function: Callable) -> Any:
-    """What Python calls; the compiled form is kept on disk."""
+    """What Python calls; its compiled form is on disk, see :mod:`ragimpute.kernel_store`."""
+    if _config.DISABLE_JIT:
+        return _as_python(function)
     compiled = _njit(nogil=True, _nrt=False)(function)
-    if hasattr(compiled, "_cache"):  # not where NUMBA_DISABLE_JIT leaves functions as they are
-        compiled._cache = _Cache(function)
+    compiled._cache = KernelStore(function)
     return compiled
+
+
+def _as_python(function: Callable) -> Callable:
+    """A kernel that stays Python, where numbers of a fixed width overflow in silence, too."""
+
+    @wraps(function)
+    def call(*args: Any) -> Any:
+        with np.errstate(all="ignore"):
+            return function(*args)
+
+    return call
+
+
+def kernel_intrinsic(definition: Callable, python_form: Callable) -> Any:
+    """What kernels call and the compiler knows; numba compiles no Python for it.
+
+    Parameters
+    ----------
+    definition
+        As ``numba.extending.intrinsic`` takes it.
+    python_form
+        What does the same in Python. It stands for it where ``NUMBA_DISABLE_JIT=1`` leaves kernels
+        as Python, for a debugger to step through; tests hold the two to each other.
+    """
+    if _config.DISABLE_JIT:
+        return python_form
+    made: Any = intrinsic(definition)
+    made.python_form = python_form
+    return made
 
 
 # What kernels call: it becomes part of them.
 inlined = _njit(nogil=True, forceinline=True, _nrt=False)
 # The same where sums may be reordered. A loop's last digits then depend on how it was compiled.
-# Inlined by force, it is compiled once, within the kernel that the cache keeps; else a process that
-# compiles runs other loops than one that finds them cached (posteriors differed by 4e-7, and ties
+# Inlined by force, it is compiled once, within the kernel that is kept on disk; else a process that
+# compiles runs other loops than one that finds them there (posteriors differed by 4e-7, and ties
 # with them).
 inlined_reordered = _njit(
     nogil=True, forceinline=True, _nrt=False, fastmath={"reassoc", "contract", "nsz", "arcp"}

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
 
 from ragimpute import example
 from ragimpute.config import models_dir
 from ragimpute.prepare import prepare
+
+# No test measures time: the first example of a property may compile a kernel, or wait its turn.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
