@@ -139,7 +139,7 @@ def _differs_right(a, b, start, stop):
         if word * WORD < start:
             differ &= np.uint32(0xFFFFFFFF) << np.uint32(start - word * WORD)
         if differ:
-            return min(word * WORD + trailing_zeros(differ), stop)
+            return min(word * WORD + np.int64(trailing_zeros(differ)), stop)
         word += 1
     return stop
 

@@ -8,14 +8,11 @@ made of two of them is uint64 to numba until it is made uint32 again.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
-from ragimpute.kernels import inlined, inlined_reordered
+from ragimpute.kernels import inlined, inlined_reordered, kernel_intrinsic
 
 WORD = 32
 
@@ -38,9 +35,12 @@ def _leading_zeros(typing_context, word):
     return types.uint32(types.uint32), codegen
 
 
-# Any: to a type checker the call of an intrinsic takes the typing context too.
-trailing_zeros: Any = intrinsic(_trailing_zeros)
-leading_zeros: Any = intrinsic(_leading_zeros)
+trailing_zeros = kernel_intrinsic(
+    _trailing_zeros, lambda word: np.uint64((int(word) & -int(word)).bit_length() - 1)
+)
+leading_zeros = kernel_intrinsic(
+    _leading_zeros, lambda word: np.uint32(32 - int(word).bit_length())
+)
 
 
 @inlined_reordered

@@ -5,13 +5,13 @@ As ``lanes`` has it for masses: a vector of the compiler's own, kept in register
 
 from __future__ import annotations
 
-from typing import Any
-
+import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, register_model
+from numba.extending import register_model
 
-from ragimpute.vector_rows import VectorModel, row_intrinsics
+from ragimpute.kernels import kernel_intrinsic
+from ragimpute.vector_rows import PythonRow, VectorModel, bits_of, python_row, row_intrinsics
 
 COUNTS = 32
 _VECTOR = ir.VectorType(ir.IntType(16), COUNTS)
@@ -86,10 +86,13 @@ def _num_set(typing_context, word):
     return types.uint32(types.uint32), codegen
 
 
-# Any: to a type checker the call of an intrinsic takes the typing context too.
-added: Any = intrinsic(_added)
-smaller: Any = intrinsic(_smaller)
-one_if_below: Any = intrinsic(_one_if_below)
-if_below: Any = intrinsic(_if_below)
-below: Any = intrinsic(_below)
-num_set: Any = intrinsic(_num_set)
+def _if_below_in_python(a: PythonRow, b: PythonRow, yes: PythonRow, no: PythonRow) -> PythonRow:
+    return python_row(np.where(a < b, yes, no))
+
+
+added = kernel_intrinsic(_added, lambda a, b: a + b)
+smaller = kernel_intrinsic(_smaller, np.minimum)
+one_if_below = kernel_intrinsic(_one_if_below, lambda a, b: python_row((a < b).astype(np.uint16)))
+if_below = kernel_intrinsic(_if_below, _if_below_in_python)
+below = kernel_intrinsic(_below, lambda a, b: bits_of(a < b))
+num_set = kernel_intrinsic(_num_set, lambda word: np.uint32(int(word).bit_count()))

@@ -16,9 +16,17 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, overload, register_model
+from numba.extending import overload, register_model
 
-from ragimpute.vector_rows import VectorModel, row_address, row_intrinsics
+from ragimpute.kernels import kernel_intrinsic
+from ragimpute.vector_rows import (
+    PythonRow,
+    VectorModel,
+    bits_of,
+    python_row,
+    row_address,
+    row_intrinsics,
+)
 
 LANES = 16
 _FLOAT = ir.FloatType()
@@ -41,7 +49,7 @@ register_model(Lanes)(VectorModel)
 load, store, splat = row_intrinsics(lanes_type, types.float32)
 
 
-def _arithmetic(name: str) -> Any:
+def _arithmetic(name: str, in_python: Any) -> Any:
     """The intrinsic of a builder's operation on two rows of lanes."""
 
     def operation(typing_context, a, b):
@@ -50,13 +58,13 @@ def _arithmetic(name: str) -> Any:
 
         return lanes_type(lanes_type, lanes_type), codegen
 
-    return intrinsic(operation)
+    return kernel_intrinsic(operation, in_python)
 
 
-# Any: to a type checker the call of an intrinsic takes the typing context too.
-_add, _subtract, _multiply, _divide = (
-    _arithmetic(name) for name in ("fadd", "fsub", "fmul", "fdiv")
-)
+_add = _arithmetic("fadd", operator.add)
+_subtract = _arithmetic("fsub", operator.sub)
+_multiply = _arithmetic("fmul", operator.mul)
+_divide = _arithmetic("fdiv", operator.truediv)
 
 
 def _register(operation: Any, of_lanes: Any) -> None:
@@ -86,9 +94,6 @@ def _clamp(typing_context, a):
         return value
 
     return lanes_type(lanes_type), codegen
-
-
-clamp: Any = intrinsic(_clamp)
 
 
 def _larger(typing_context, a, b):
@@ -171,11 +176,28 @@ def _turn(typing_context, array):
     return types.void(array), codegen
 
 
-larger: Any = intrinsic(_larger)
-masked: Any = intrinsic(_masked)
-total: Any = intrinsic(_total)
-reached: Any = intrinsic(_reached)
-turn: Any = intrinsic(_turn)
+def _masked_in_python(a: PythonRow, bits: np.uint64) -> PythonRow:
+    kept = [a[i] if int(bits) >> i & 1 else 0.0 for i in range(LANES)]
+    return python_row(np.array(kept, np.float32))
+
+
+def _total_in_python(a: PythonRow) -> np.float32:
+    numbers = np.asarray(a)
+    while len(numbers) > 1:
+        numbers = numbers[: len(numbers) // 2] + numbers[len(numbers) // 2 :]
+    return np.float32(numbers[0])
+
+
+def _turn_in_python(array: np.ndarray) -> None:
+    array[:] = array.T.copy()
+
+
+clamp = kernel_intrinsic(_clamp, lambda a: np.clip(a, np.float32(0), np.float32(1)))
+larger = kernel_intrinsic(_larger, np.maximum)
+masked = kernel_intrinsic(_masked, _masked_in_python)
+total = kernel_intrinsic(_total, _total_in_python)
+reached = kernel_intrinsic(_reached, lambda a, bound: bits_of(a >= bound))
+turn = kernel_intrinsic(_turn, _turn_in_python)
 
 
 def rows_of_lanes(*shape: int) -> np.ndarray:

@@ -7,10 +7,42 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, models
+from numba.extending import models
+from numba.np.numpy_support import as_dtype
+
+from ragimpute.kernels import kernel_intrinsic
+
+
+class PythonRow(np.ndarray):
+    """A row where kernels run as Python. As the compiler's vectors it is a value: ``a += b`` makes
+    another row, and leaves other names for the old one as they were.
+    """
+
+    def __iadd__(self, other: Any) -> Any:  # type: ignore[misc]
+        return self + other
+
+    def __isub__(self, other: Any) -> Any:  # type: ignore[misc]
+        return self - other
+
+    def __imul__(self, other: Any) -> Any:  # type: ignore[misc]
+        return self * other
+
+    def __itruediv__(self, other: Any) -> Any:  # type: ignore[misc]
+        return self / other
+
+
+def python_row(numbers: np.ndarray) -> PythonRow:
+    """A copy of numbers as a row."""
+    return np.array(numbers).view(PythonRow)
+
+
+def bits_of(flags: np.ndarray) -> np.uint64:
+    """Flags of a row as the bits of a uint64, the first one lowest."""
+    return np.uint64(sum(1 << i for i in np.flatnonzero(flags).tolist()))
 
 
 class VectorModel(models.PrimitiveModel):
@@ -75,4 +107,19 @@ def row_intrinsics(kind: Any, number: Any) -> RowIntrinsics:
 
         return kind(number), codegen
 
-    return RowIntrinsics(intrinsic(load), intrinsic(store), intrinsic(repeat))
+    width, dtype = vector.count, as_dtype(number)
+
+    def load_in_python(array: np.ndarray, i: int) -> PythonRow:
+        return python_row(array.reshape(-1, width)[i])
+
+    def store_in_python(array: np.ndarray, i: int, value: PythonRow) -> None:
+        array.reshape(-1, width)[i] = value
+
+    def repeat_in_python(value: Any) -> PythonRow:
+        return np.full(width, value, dtype).view(PythonRow)
+
+    return RowIntrinsics(
+        kernel_intrinsic(load, load_in_python),
+        kernel_intrinsic(store, store_in_python),
+        kernel_intrinsic(repeat, repeat_in_python),
+    )
