@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test check format bench phasing robustness fusions fuzz docs weights clean
+.PHONY: help demo test check format bench phasing robustness fusions fuzz docs weights kernels clean
 
 help:
 	@echo "make demo    install, then run the whole pipeline on a real example"
@@ -17,6 +17,7 @@ help:
 	@echo "make robustness  small panels, few sites, missing genotypes: DATA=folder OUT=robustness-output"
 	@echo "make fusions train every fusion in a small form: DATA=folder, writes docs/fusions.md"
 	@echo "make fuzz    10,000 mutated inputs through every command: N=10000 SEED=1, writes docs/reliability.md"
+	@echo "make kernels  list the compiled kernels that ship: those that tests and runs have called"
 	@echo "make docs    write docs/cli.md from the commands"
 	@echo "make weights train the weights that ship: DATA=\"folder ...\""
 
@@ -32,6 +33,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 $(READY): $(INSTALLED) $(wildcard ragimpute/*.py ragimpute/*/*.py) ragimpute/kernel_signatures.json
 	$(BIN)/python -m ragimpute.compile_kernels
 	touch $@
+
+kernels: $(INSTALLED)
+	$(BIN)/python -m ragimpute.compile_kernels --record ragimpute/compiled
+	$(BIN)/python -m ragimpute.compile_kernels
 
 demo: $(READY)
 	$(BIN)/ragimpute demo -o demo-output --force

@@ -3,6 +3,7 @@
 A wheel is for one Python and one kind of machine, and holds the kernels of each level of
 processors (see ragimpute/processor.py). An editable install has none: ``make`` compiles those
 of the machine that it runs on, and ``python -m ragimpute.compile_kernels`` does the same by hand.
+The environment variable ``RAGIMPUTE_KERNEL_LEVELS`` sets other levels, separated by commas.
 """
 
 from __future__ import annotations
@@ -39,12 +40,16 @@ class KernelsBuildHook(BuildHookInterface):
         # No bytecode in the checkout: the wheel would take up what the build leaves there.
         path = os.pathsep.join([self.root, *filter(None, sys.path)])  # with the build's packages
         environment = os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
-        command = [sys.executable, "-m", "ragimpute.compile_kernels", "--level", "shipped"]
-        subprocess.run(command, cwd=self.root, env=environment, check=True)
-        tag = f"cp{sys.version_info[0]}{sys.version_info[1]}"
-        compiled = Path(self.root) / "ragimpute" / "compiled"
-        for folder in sorted(compiled.glob(f"{tag}-*")):
+        levels = os.environ.get("RAGIMPUTE_KERNEL_LEVELS", "shipped").split(",")
+        command = [sys.executable, "-m", "ragimpute.compile_kernels", "--print-folders"]
+        for level in levels:
+            command += ["--level", level]
+        done = subprocess.run(
+            command, cwd=self.root, env=environment, check=True, stdout=subprocess.PIPE, text=True
+        )
+        for folder in map(Path, done.stdout.splitlines()):
             build_data["force_include"][str(folder)] = f"ragimpute/compiled/{folder.name}"
+        tag = f"cp{sys.version_info[0]}{sys.version_info[1]}"
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
         # Kernels call nothing of the C library, so any Linux of this kind of machine will do.
         platform = platform.replace("linux_", "manylinux_2_17_")

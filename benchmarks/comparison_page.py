@@ -30,8 +30,8 @@ the allele that is minor there. No target sample is in a panel. All tools get th
 target and genetic map, run at their defaults and write GT, DS and GP to a .vcf.gz.
 
 Times and memory are medians of {repeats}, the tools in turn, after one untimed run of each
-(ragimpute compiles its kernels in its first run after installation, which takes some seconds
-more). Wall and CPU time cover the whole process, from start to the closed output; the peak is that
+(so that each finds its files in the machine's cache). Wall and CPU time cover the whole process,
+from start to the closed output; the peak is that
 of resident memory. Java sizes its heap by the machine's memory, so Beagle's peak says more about
 the machine than about the data. A ratio above 1 is in favour of {reference}: how many times as long
 the tool takes, or as much memory.

@@ -7,12 +7,13 @@ is absent, and removes from the folder what no longer matches.
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import logging
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -179,10 +180,12 @@ def _remove_stale(folder: Path) -> None:
 def record(folders: Sequence[Path], signatures: Path = SIGNATURES) -> list[Entry]:
     """Add kernels that commands have compiled, and kept in folders, to those foreseen.
 
+    Those foreseen that the package no longer has, or has with other arguments, are left out.
+
     Parameters
     ----------
     folders
-        Where they were kept, at any depth: of runs with ``NUMBA_CACHE_DIR`` set, say.
+        Where kernels were kept, at any depth.
     signatures
         The list to add to.
 
@@ -190,18 +193,35 @@ def record(folders: Sequence[Path], signatures: Path = SIGNATURES) -> list[Entry
     -------
     All that are foreseen now, largest machine code first: it takes longest to compile.
     """
-    found: dict[Entry, int] = {}
+    sizes = dict.fromkeys(foreseen(signatures), 0)
     for folder in folders:
         for path in folder.rglob(f"*{SUFFIX}"):
             entry = read_entry(path)
-            if entry is not None and entry.kernel.startswith("ragimpute."):
-                found[entry] = max(found.get(entry, 0), path.stat().st_size)
-    known = foreseen(signatures)
-    entries = sorted(found, key=lambda entry: (-found[entry], entry))
-    entries += [entry for entry in known if entry not in found]
+            if entry is not None:
+                sizes[entry] = max(sizes.get(entry, 0), path.stat().st_size)
+    known = filter(_is_of_the_package, sizes)
+    entries = sorted(known, key=lambda entry: (-sizes[entry], entry))
     lines = ",\n".join(f" {json.dumps(entry)}" for entry in entries)
     signatures.write_text(f"[\n{lines}\n]\n")
     return entries
+
+
+def _is_of_the_package(entry: Entry) -> bool:
+    """Whether the package has such a kernel, with as many arguments."""
+    if not entry.kernel.startswith("ragimpute."):
+        return False
+    try:
+        function = find_kernel(entry.kernel).py_func
+        return len(inspect.signature(function).parameters) == len(signature_of(entry.signature))
+    except (ImportError, AttributeError, ValueError):
+        return False
+
+
+# Names of levels, besides their own.
+_LEVELS: dict[str, Callable[[], tuple[str, ...]]] = {
+    "shipped": shipped_levels,
+    "native": lambda: (this_processor().level,),
+}
 
 
 def main() -> None:
@@ -209,7 +229,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
         "--level", action="append",
-        help="of processors, repeatable; 'shipped': all that ship; default: this machine's",
+        help="of processors, repeatable; 'shipped': all that ship; 'native', the default: this "
+        "machine's",
     )  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, default=SHIPPED, metavar="DIR")
     parser.add_argument("--jobs", type=int, default=usable_cores())
@@ -218,6 +239,9 @@ def main() -> None:
         "--record", type=Path, action="append", metavar="DIR",
         help="add the kernels in a folder to the list of those that ship; repeatable",
     )  # fmt: skip
+    parser.add_argument(
+        "--print-folders", action="store_true", help="print the folders that hold the kernels"
+    )
     parser.add_argument("--worker", metavar="LEVEL", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
@@ -227,10 +251,12 @@ def main() -> None:
     else:
         levels = [
             name
-            for wanted in args.level or [this_processor().level]
-            for name in (shipped_levels() if wanted == "shipped" else (wanted,))
+            for wanted in args.level or ["native"]
+            for name in (_LEVELS[wanted]() if wanted in _LEVELS else (wanted,))
         ]
         compile_levels(args.output, levels, jobs=args.jobs, quiet=args.quiet)
+        if args.print_folders:
+            print(*(args.output.resolve() / folder_name(level) for level in levels), sep="\n")
 
 
 if __name__ == "__main__":

@@ -146,6 +146,8 @@ class KernelStore(_Cache):
 
 #: Kernels that this process has compiled, by name.
 compiled_here: list[str] = []
+#: Those of the package that it was to call for arguments that are not in :data:`SIGNATURES`.
+unforeseen: list[Entry] = []
 _announced: set[str] = set()
 
 
@@ -345,6 +347,7 @@ def _announce(entry: Entry) -> None:
         "set NUMBA_CACHE_DIR to a folder that can"
     )
     if entry not in foreseen():
+        unforeseen.append(entry)
         if entry.kernel not in _announced:
             _announced.add(entry.kernel)
             log.warning(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import settings
 
@@ -12,6 +14,15 @@ from ragimpute.prepare import prepare
 # No test measures time: the first example of a property may compile a kernel, or wait its turn.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def foreseen_kernels():
+    """Holds the list of kernels that ship to what all tests of a process have called."""
+    yield
+    store = sys.modules.get("ragimpute.kernel_store")
+    found = [] if store is None else sorted(set(store.unforeseen))
+    assert not found, f"'make kernels' adds these to the kernels that ship: {found}"
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +57,6 @@ def command_line(monkeypatch, capfdbinary):
     """Runs ``ragimpute`` with arguments, in this process: (exit code, stdout, stderr)."""
     import logging
     import signal
-    import sys
 
     from ragimpute import cli
 
