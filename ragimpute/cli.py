@@ -26,6 +26,7 @@ from ragimpute.cli_app import (
     parse_region,
 )
 from ragimpute.errors import InputError
+from ragimpute.extras import require
 from ragimpute.outputs import check_output
 from ragimpute.terminal import (
     guarded,
@@ -114,16 +115,27 @@ def index(
         Path | None,
         typer.Option("--sites", metavar="VCF", help="The array's sites; else all are searched."),
     ] = None,
+    device: Annotated[
+        str,
+        typer.Option(
+            "--device",
+            metavar="auto|cpu|cuda",
+            help="Where exhaustive indexes are made and searched; the index is the same.",
+        ),
+    ] = "auto",
     force: ForceOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Index a panel's haplotypes by FAISS, window by window."""
     if kind not in ("auto", "flat", "ivf"):
         raise typer.BadParameter(f"--kind {kind} is not auto, flat or ivf")
+    require("index", "ragimpute index")
     from ragimpute.index import build_index
 
     with progress_bar(quiet) as progress:
-        done = build_index(panel, out, kind=kind, sites=sites, progress=progress, force=force)
+        done = build_index(
+            panel, out, kind=kind, sites=sites, progress=progress, force=force, device=device
+        )
     if not quiet:
         rows = [
             ("index", str(done.path)),
@@ -131,6 +143,7 @@ def index(
             ("haplotypes", f"{done.num_haplotypes:,}"),
             ("sites searched", f"{done.num_sites:,}"),
             ("kind", f"{done.kind}, recall {done.recall:.3f}"),
+            ("device", done.device),
             ("size", f"{done.num_bytes / 1e6:.1f} MB"),
         ]
         print_rows(rows)

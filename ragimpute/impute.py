@@ -22,7 +22,12 @@ from ragimpute.impute_panel import open_panel
 from ragimpute.impute_resume import keep_run
 from ragimpute.impute_summary import ImputeSummary, Stopwatch
 from ragimpute.impute_target import TargetOptions, ploidy_of, require_phase, take_target
-from ragimpute.impute_warnings import warn_of_result, warn_of_space, warn_of_target
+from ragimpute.impute_warnings import (
+    warn_of_device,
+    warn_of_result,
+    warn_of_space,
+    warn_of_target,
+)
 from ragimpute.impute_windows import (
     WindowRun,
     clipped,
@@ -125,6 +130,8 @@ def impute(
     ------
     InputError, PanelError, ModelError
         If an input cannot be used, or inputs do not belong together.
+    MissingPackageError
+        If the model needs a package that is not installed.
     """
     summary = ImputeSummary(str(out), str(panel), str(target), str(model))
     taken, extra = target_options or TargetOptions(), output_options or OutputOptions()
@@ -195,6 +202,7 @@ def impute(
             )
             for number, (_, _, part) in enumerate(parts)
         ]  # fmt: skip
+        warn_of_device(summary, device, uses_torch=imputers[0].uses_torch)
         if extra.empirical is not None and not imputers[0].leaves_out:
             raise InputError(
                 f"--empirical needs a copying model, but {model} is a token model",

@@ -13,11 +13,15 @@ import numpy as np
 from ragimpute.array_fit import ArrayFit
 from ragimpute.copying import CopyingParameters, Window
 from ragimpute.correction import copy_and_correct
+from ragimpute.device_names import parse_device
+from ragimpute.extras import require
 from ragimpute.homologs import homologs_of
 from ragimpute.impute_summary import Stopwatch
+from ragimpute.index_manifest import read_manifest_of
 from ragimpute.lanes import LANES
 from ragimpute.memory import give_back
 from ragimpute.model_folder import ModelFolder, open_folder
+from ragimpute.pair_network import needs_torch
 from ragimpute.panel import Panel
 from ragimpute.panel_states import block_states, is_copied_whole, retriever_for
 from ragimpute.shared_times import SharedTimes
@@ -255,27 +259,41 @@ def make_imputer(
 ) -> Imputer:
     """Load a model, check that it and the index fit the panel, and make its imputer.
 
+    Torch and faiss are imported only where the model needs them: a copying model whose network is
+    numpy's asks for neither, and its index, which only token models search, is checked alone.
+
     Raises
     ------
     InputError, ModelError, ConfigError, PanelError
         If there is no such device, or the model or the index cannot be used with this panel.
+    MissingPackageError
+        If the model needs a package that is not installed.
     """
     folder = model if isinstance(model, ModelFolder) else open_folder(model)
-    if device not in ("auto", "cpu"):
-        from ragimpute.devices import choose_device
+    kind, _ = parse_device(device)
+    by_torch = not folder.is_copying or (folder.trained and needs_torch(folder.config))
+    if by_torch:
+        packages = ("torch",) if folder.is_copying else ("torch", "faiss")
+        require("models", f"model {folder.name}", packages=packages)
+        if kind == "cuda":
+            from ragimpute.devices import choose_device
 
-        choose_device(device)
-    found = None
-    if index is not None:
-        from ragimpute.index import WindowIndex
-
-        found = WindowIndex.open(index, panel)
+            choose_device(device)
     if folder.is_copying:
+        if index is not None:
+            read_manifest_of(index, panel)
         return CopyingImputer(
             panel, typed_index, folder, ne=ne, err=err, seed=seed, threads=threads, device=device,
             fine_tune=fine_tune, array_fit=array_fit,
         )  # fmt: skip
     from ragimpute.checkpoint import load_model
+    from ragimpute.faiss_device import choose_searcher
+    from ragimpute.index import WindowIndex
     from ragimpute.token_imputer import TokenImputer
 
+    searcher = choose_searcher(device)
+    if index is None:
+        found = WindowIndex.build(panel, searcher=searcher)
+    else:
+        found = WindowIndex.open(index, panel, searcher=searcher)
     return TokenImputer(panel, load_model(folder), found, device=device, threads=threads)
