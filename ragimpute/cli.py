@@ -182,6 +182,7 @@ def train(
     from ragimpute.config import load_config
 
     loaded = load_config(config, overrides=settings or [])
+    require("train", "ragimpute train")
     from ragimpute.trainer import train as run
 
     with training_view(quiet) as (progress, report_epoch):
@@ -223,6 +224,8 @@ def evaluate(
     threads: ThreadsOption = 1,
 ) -> None:
     """Accuracy of imputed dosages against the truth, by MAF bin."""
+    if html is not None:
+        require("report", f"--html {html}")
     from ragimpute.evaluate import evaluate as run
 
     inputs = {"truth input": truth, "panel input": panel, "typed input": typed}
@@ -286,7 +289,8 @@ def demo(
         done.evaluation.table(), title="Accuracy at untyped sites, by minor allele frequency"
     )
     stdout.print(f"imputed VCF  {done.imputed}", soft_wrap=True)
-    stdout.print(f"HTML report  {done.report}", soft_wrap=True)
+    if done.report is not None:
+        stdout.print(f"HTML report  {done.report}", soft_wrap=True)
 
 
 #: As --help lists them: in the order of a first session.
