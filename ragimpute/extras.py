@@ -72,26 +72,32 @@ def missing(absent: Sequence[str], extra: str, needed_by: str) -> MissingPackage
     )
 
 
-def explain_import(error: ImportError) -> MissingPackageError | None:
-    """What to say of an import that failed, where it was of an optional package; else None.
+def explain_import(error: Exception, name: str) -> MissingPackageError:
+    """What to say of an optional package whose import failed.
 
     :func:`require` finds what is absent. This is for what is installed and still cannot be
     imported, such as a build for another system.
+
+    Parameters
+    ----------
+    error
+        What the import raised.
+    name
+        The package, as import statements name it.
     """
-    top = (error.name or "").split(".")[0]
-    extra = next((extra for extra, names in EXTRAS.items() if top in names), None)
-    if extra is None:
-        return None
-    package = EXTRAS[extra][top]
-    if find_spec(top) is None:
-        return missing([top], extra, "this run")
-    hint = f"pip install --force-reinstall {package}"
-    builds = installed_faiss() if top == "faiss" else []
+    extra = next(extra for extra, names in EXTRAS.items() if name in names)
+    if find_spec(name) is None:
+        return missing([name], extra, "this run")
+    builds = installed_faiss() if name == "faiss" else [EXTRAS[extra][name]]
+    hint = f"pip install --force-reinstall {' '.join(builds)}"
     if len(builds) > 1:
         hint = one_faiss(builds)
-    elif builds:
-        hint = f"pip install --force-reinstall {builds[0]}"
-    return MissingPackageError(f"{top} is installed but cannot be imported: {error}", hint=hint)
+    return MissingPackageError(f"{name} is installed but cannot be imported: {error}", hint=hint)
+
+
+def is_optional(name: str) -> bool:
+    """Whether a package, as import statements name it, comes by an extra."""
+    return any(name in names for names in EXTRAS.values())
 
 
 def installed_faiss() -> list[str]:

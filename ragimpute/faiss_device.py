@@ -14,12 +14,12 @@ from collections import OrderedDict
 from threading import Lock
 from typing import Any, Literal
 
-import faiss
 import numpy as np
 
 from ragimpute.device_names import parse_device
 from ragimpute.errors import InputError
 from ragimpute.extras import installed_faiss, one_faiss
+from ragimpute.faiss_library import faiss
 from ragimpute.faiss_threads import threads_for
 
 log = logging.getLogger("ragimpute")

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 
 from ragimpute.errors import PanelError
 from ragimpute.faiss_device import GpuSearcher, choose_searcher
+from ragimpute.faiss_library import faiss
 from ragimpute.index_manifest import (
     FORMAT,
     FORMAT_VERSION,

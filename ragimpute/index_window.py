@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import faiss
 import numpy as np
 
 from ragimpute.faiss_device import GpuSearcher
+from ragimpute.faiss_library import faiss
 from ragimpute.faiss_threads import threads_for
 
 _RECALL_QUERIES = 64

@@ -324,21 +324,19 @@ def test_the_recipe_of_the_base_holds_what_owners_are_not_optional():
 
 
 def test_imports_that_fail(monkeypatch):
-    assert explain_import(ImportError("x", name="numpy")) is None
-    assert explain_import(ImportError("x")) is None
-    broken = ImportError("libcudart.so.12: cannot open shared object file", name="faiss._swigfaiss")
+    broken = RuntimeError("faiss-gpu installed but nvidia-cuda-runtime-cu12 is missing")
     monkeypatch.setattr(extras, "installed_faiss", lambda: ["faiss-gpu"])
-    said = explain_import(broken)
+    said = explain_import(broken, "faiss")
     assert said.message == f"faiss is installed but cannot be imported: {broken}"
     assert said.hint == "pip install --force-reinstall faiss-gpu"
     monkeypatch.setattr(extras, "installed_faiss", lambda: ["faiss-cpu", "faiss-gpu"])
-    assert explain_import(broken).hint == (
+    assert explain_import(broken, "faiss").hint == (
         "pip uninstall -y faiss-cpu faiss-gpu && pip install faiss-gpu"
     )
-    said = explain_import(ImportError("no", name="torch"))
+    said = explain_import(ImportError("no"), "torch")
     assert said.hint == "pip install --force-reinstall torch"
     monkeypatch.setitem(sys.modules, "accelerate", None)
-    said = explain_import(ModuleNotFoundError("no", name="accelerate"))
+    said = explain_import(ModuleNotFoundError("no"), "accelerate")
     assert said.message == "this run needs accelerate, which is not installed"
     assert said.hint == "pip install 'ragimpute[train]'"
 
@@ -348,15 +346,32 @@ def test_a_package_that_breaks_late_ends_in_one_line(panel_h5, tmp_path, command
     from ragimpute import index
 
     def broken(*args, **options):
-        raise ImportError("undefined symbol: x", name="faiss")
+        raise ImportError("undefined symbol: x", name="torch._C")
 
     monkeypatch.setattr(index, "build_index", broken)
     code, out, err = command_line("index", panel_h5, "-o", tmp_path / "x")
     assert (code, out) == (1, "")
-    assert err.splitlines()[0] == (
-        "Error: faiss is installed but cannot be imported: undefined symbol: x"
-    )
-    assert len(err.splitlines()) == 2
+    assert err.splitlines() == [
+        "Error: torch is installed but cannot be imported: undefined symbol: x",
+        "  hint: pip install --force-reinstall torch",
+    ]
+
+
+@pytest.mark.parametrize("raised", ["ImportError", "RuntimeError", "OSError"])
+def test_a_faiss_that_fails_at_its_import(raised, panel_h5, tmp_path):
+    """As faiss-gpu does without a library of CUDA; what it raises differs by the build."""
+    (tmp_path / "faiss").mkdir()
+    (tmp_path / "faiss" / "__init__.py").write_text(f"raise {raised}('libcudart is missing')")
+    done = subprocess.run(
+        [sys.executable, "-m", "ragimpute", "index", panel_h5, "-o", tmp_path / "x"],
+        capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [
+        "Error: faiss is installed but cannot be imported: libcudart is missing",
+        "  hint: pip install --force-reinstall faiss-cpu",
+    ]
 
 
 def test_one_faiss():
