@@ -16,7 +16,7 @@ from ragimpute import __version__
 from ragimpute.array_fit import ArrayFit, made_for
 from ragimpute.disk_space import output_bytes
 from ragimpute.errors import InputError
-from ragimpute.impute_models import make_imputer
+from ragimpute.impute_models import make_imputer, require_packages
 from ragimpute.impute_output import Heading, OutputOptions, Outputs, TypedOnly, states_of
 from ragimpute.impute_panel import open_panel
 from ragimpute.impute_resume import keep_run
@@ -142,6 +142,8 @@ def impute(
     _check_outputs(out, inputs, taken, extra, array_fit)
     if resume and str(out) == "-":
         raise InputError("standard output cannot be resumed", hint="name a file, or no --resume")
+    folder = open_folder(model)
+    require_packages(folder)  # before a panel is prepared, which may take an hour
     options: dict[str, object] = {
         "model": str(model), "cm_per_mb": cm_per_mb, "region": str(region), "fields": list(fields),
         "ne": ne, "err": err, "seed": seed, "chunk_cm": window_cm, "buffer_cm": buffer_cm,
@@ -180,7 +182,6 @@ def impute(
         ploidy = ploidy_of(given, source, shared, taken.par)
         watch.lap("read")
 
-        folder = open_folder(model)
         fits = None
         if array_fit is not None:
             if not folder.is_copying:

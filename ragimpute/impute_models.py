@@ -243,6 +243,21 @@ def _no_quality(window: Window) -> np.ndarray:
     return np.zeros((window.num_sites, len(SITE_FEATURES)), np.float32)
 
 
+def require_packages(folder: ModelFolder) -> bool:
+    """Refuse a model whose packages are not installed; returns whether it needs torch.
+
+    Raises
+    ------
+    MissingPackageError
+        If one is not installed.
+    """
+    if folder.is_copying and not (folder.trained and needs_torch(folder.config)):
+        return False
+    packages = ("torch",) if folder.is_copying else ("torch", "faiss")
+    require("models", f"model {folder.name}", packages=packages)
+    return True
+
+
 def make_imputer(
     model: str | Path | ModelFolder,
     panel: Panel,
@@ -271,14 +286,10 @@ def make_imputer(
     """
     folder = model if isinstance(model, ModelFolder) else open_folder(model)
     kind, _ = parse_device(device)
-    by_torch = not folder.is_copying or (folder.trained and needs_torch(folder.config))
-    if by_torch:
-        packages = ("torch",) if folder.is_copying else ("torch", "faiss")
-        require("models", f"model {folder.name}", packages=packages)
-        if kind == "cuda":
-            from ragimpute.devices import choose_device
+    if require_packages(folder) and kind == "cuda":
+        from ragimpute.devices import choose_device
 
-            choose_device(device)
+        choose_device(device)
     if folder.is_copying:
         if index is not None:
             read_manifest_of(index, panel)
