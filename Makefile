@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test check format bench phasing robustness fusions fuzz docs weights kernels clean
+.PHONY: help demo test gpu-test check format bench phasing robustness fusions fuzz docs weights kernels clean
 
 help:
 	@echo "make demo    install, then run the whole pipeline on a real example"
 	@echo "make test    install, then run the tests"
+	@echo "make gpu-test  install, then run the tests that need a CUDA device"
 	@echo "make check   ruff, mypy and the test of import layers"
 	@echo "make format  format the code"
 	@echo "make bench   ragimpute beside Beagle and Minimac4: DATA=folder OUT=bench-output"
@@ -43,6 +44,9 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -q -n 2
+
+gpu-test: $(READY)
+	$(BIN)/python -m pytest -q -m gpu -rs
 
 check: $(READY)
 	$(BIN)/ruff check .

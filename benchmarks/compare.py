@@ -38,11 +38,12 @@ from ragimpute import __version__, example
 from ragimpute.checkpoint import load_model, write_text
 from ragimpute.errors import InputError, RagimputeError
 from ragimpute.evaluate import Evaluation, evaluate
+from ragimpute.extras import installed_faiss
 from ragimpute.genetic_map import GeneticMap
 from ragimpute.vcf import contigs_of, read_target
 
 FORMAT = "ragimpute-benchmark"
-_LIBRARIES = ("numpy", "numba", "torch", "faiss-cpu")
+_LIBRARIES = ("numpy", "numba", "torch")
 
 
 @dataclass(frozen=True)
@@ -321,7 +322,8 @@ def describe_versions(tools: list[Tool]) -> dict[str, str]:
     versions = {"ragimpute": __version__}
     versions |= {tool.name: tool.version() for tool in tools if tool.kind != "ragimpute"}
     versions["Python"] = platform.python_version()
-    return versions | {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    libraries = (*_LIBRARIES, *installed_faiss())
+    return versions | {name: importlib.metadata.version(name) for name in libraries}
 
 
 def describe_command(arguments: list[str], program: str = "compare.py") -> str:

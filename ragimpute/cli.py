@@ -26,6 +26,7 @@ from ragimpute.cli_app import (
     parse_region,
 )
 from ragimpute.errors import InputError
+from ragimpute.extras import require
 from ragimpute.outputs import check_output
 from ragimpute.terminal import (
     guarded,
@@ -114,16 +115,27 @@ def index(
         Path | None,
         typer.Option("--sites", metavar="VCF", help="The array's sites; else all are searched."),
     ] = None,
+    device: Annotated[
+        str,
+        typer.Option(
+            "--device",
+            metavar="auto|cpu|cuda",
+            help="Where exhaustive indexes are made and searched; the index is the same.",
+        ),
+    ] = "auto",
     force: ForceOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Index a panel's haplotypes by FAISS, window by window."""
     if kind not in ("auto", "flat", "ivf"):
         raise typer.BadParameter(f"--kind {kind} is not auto, flat or ivf")
+    require("index", "ragimpute index")
     from ragimpute.index import build_index
 
     with progress_bar(quiet) as progress:
-        done = build_index(panel, out, kind=kind, sites=sites, progress=progress, force=force)
+        done = build_index(
+            panel, out, kind=kind, sites=sites, progress=progress, force=force, device=device
+        )
     if not quiet:
         rows = [
             ("index", str(done.path)),
@@ -131,6 +143,7 @@ def index(
             ("haplotypes", f"{done.num_haplotypes:,}"),
             ("sites searched", f"{done.num_sites:,}"),
             ("kind", f"{done.kind}, recall {done.recall:.3f}"),
+            ("device", done.device),
             ("size", f"{done.num_bytes / 1e6:.1f} MB"),
         ]
         print_rows(rows)
@@ -169,6 +182,7 @@ def train(
     from ragimpute.config import load_config
 
     loaded = load_config(config, overrides=settings or [])
+    require("train", "ragimpute train")
     from ragimpute.trainer import train as run
 
     with training_view(quiet) as (progress, report_epoch):
@@ -210,6 +224,8 @@ def evaluate(
     threads: ThreadsOption = 1,
 ) -> None:
     """Accuracy of imputed dosages against the truth, by MAF bin."""
+    if html is not None:
+        require("report", f"--html {html}")
     from ragimpute.evaluate import evaluate as run
 
     inputs = {"truth input": truth, "panel input": panel, "typed input": typed}
@@ -287,7 +303,8 @@ def demo(
         done.evaluation.table(), title="Accuracy at untyped sites, by minor allele frequency"
     )
     stdout.print(f"imputed VCF  {done.imputed}", soft_wrap=True)
-    stdout.print(f"HTML report  {done.report}", soft_wrap=True)
+    if done.report is not None:
+        stdout.print(f"HTML report  {done.report}", soft_wrap=True)
 
 
 #: As --help lists them: in the order of a first session.

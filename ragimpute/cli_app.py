@@ -55,7 +55,10 @@ ParOption = Annotated[
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
 DeviceOption = Annotated[
-    str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where the network runs.")
+    str,
+    typer.Option(
+        "--device", metavar="auto|cpu|cuda", help="Where networks run and indexes are searched."
+    ),
 ]
 WithTargetsOption = Annotated[
     bool | None,

@@ -22,6 +22,7 @@ from ragimpute.cli_app import (
     command_line,
     parse_region,
 )
+from ragimpute.extras import require
 from ragimpute.memory import parse_size
 from ragimpute.outputs import check_output, check_report_name
 from ragimpute.terminal import print_rows, progress_bar
@@ -183,6 +184,8 @@ def impute(
                   "array fit": array_fit}  # fmt: skip
         check_output(path, {**inputs, **others, "imputed output": out})
         check_report_name(path)
+        if path.suffix == ".html":
+            require("report", f"--report {path}")
     formats = [name.strip() for name in fields.split(",") if name.strip()]
     with progress_bar(quiet) as progress:
         done = run(

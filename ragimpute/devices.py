@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
+from ragimpute.device_names import parse_device
 from ragimpute.errors import InputError
 
 
@@ -19,15 +20,11 @@ def choose_device(name: str) -> torch.device:
     InputError
         If the name is another one, or torch sees no such device.
     """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda"):
-        raise InputError(f"there is no device {name!r}", hint="choose auto, cpu or cuda")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    kind, number = parse_device(name)
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(kind) if number is None else torch.device(kind, number)
+    if kind == "cuda" and (number or 0) >= torch.cuda.device_count():
         raise InputError(
             f"device {name} was asked for, but torch {torch.__version__} sees "
             f"{torch.cuda.device_count()} CUDA devices",

@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 
 from ragimpute import __version__
+from ragimpute.extras import installed_faiss, one_faiss
 from ragimpute.processor import this_processor, usable_cores
 
 Rows = list[tuple[str, str]]
 
 # What commands need, and what only some need, as pip calls them.
 _BASE = (
-    "numpy", "numba", "llvmlite", "scipy", "h5py", "cyvcf2", "pydantic", "PyYAML", "typer", "rich",
+    "numpy", "numba", "llvmlite", "h5py", "cyvcf2", "pydantic", "PyYAML", "typer", "rich",
     "safetensors", "deflate",
 )  # fmt: skip
 
@@ -75,12 +76,7 @@ def _torch() -> str:
 
 
 def _faiss() -> str:
-    """Which distributions bring FAISS: one, or the two would overwrite each other's files."""
-    found = {
-        str(part.metadata["Name"]).lower(): part.version
-        for part in importlib.metadata.distributions()
-        if str(part.metadata["Name"]).lower().startswith("faiss")
-    }
-    return ", ".join(f"{name} {version}" for name, version in sorted(found.items())) or (
-        "not installed"
-    )
+    """Which builds bring FAISS; of two each has overwritten files of the other."""
+    builds = installed_faiss()
+    text = ", ".join(f"{name} {_version(name)}" for name in builds) or "not installed"
+    return text if len(builds) < 2 else f"{text}; to repair it: {one_faiss(builds)}"

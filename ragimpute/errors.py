@@ -38,3 +38,7 @@ class ConfigError(RagimputeError):
 
 class ModelError(RagimputeError):
     """A model directory that is damaged, of another version, or cannot be trained further."""
+
+
+class MissingPackageError(RagimputeError):
+    """A package that this command or option needs is not installed, or cannot be imported."""

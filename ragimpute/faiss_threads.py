@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import faiss
+from ragimpute.faiss_library import faiss
 
 # Distances below which a search takes one thread: on two busy cores, 6 queries of 500 haplotypes
 # take 0.1 ms with one thread and 11 ms with two.

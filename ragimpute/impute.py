@@ -16,13 +16,18 @@ from ragimpute import __version__
 from ragimpute.array_fit import ArrayFit, made_for
 from ragimpute.disk_space import output_bytes
 from ragimpute.errors import InputError
-from ragimpute.impute_models import make_imputer
+from ragimpute.impute_models import make_imputer, require_packages
 from ragimpute.impute_output import Heading, OutputOptions, Outputs, TypedOnly, states_of
 from ragimpute.impute_panel import open_panel
 from ragimpute.impute_resume import keep_run
 from ragimpute.impute_summary import ImputeSummary, Stopwatch
 from ragimpute.impute_target import TargetOptions, ploidy_of, require_phase, take_target
-from ragimpute.impute_warnings import warn_of_result, warn_of_space, warn_of_target
+from ragimpute.impute_warnings import (
+    warn_of_device,
+    warn_of_result,
+    warn_of_space,
+    warn_of_target,
+)
 from ragimpute.impute_windows import (
     WindowRun,
     clipped,
@@ -125,6 +130,8 @@ def impute(
     ------
     InputError, PanelError, ModelError
         If an input cannot be used, or inputs do not belong together.
+    MissingPackageError
+        If the model needs a package that is not installed.
     """
     summary = ImputeSummary(str(out), str(panel), str(target), str(model))
     taken, extra = target_options or TargetOptions(), output_options or OutputOptions()
@@ -135,6 +142,8 @@ def impute(
     _check_outputs(out, inputs, taken, extra, array_fit)
     if resume and str(out) == "-":
         raise InputError("standard output cannot be resumed", hint="name a file, or no --resume")
+    folder = open_folder(model)
+    require_packages(folder)  # before a panel is prepared, which may take an hour
     options: dict[str, object] = {
         "model": str(model), "cm_per_mb": cm_per_mb, "region": str(region), "fields": list(fields),
         "ne": ne, "err": err, "seed": seed, "chunk_cm": window_cm, "buffer_cm": buffer_cm,
@@ -173,7 +182,6 @@ def impute(
         ploidy = ploidy_of(given, source, shared, taken.par)
         watch.lap("read")
 
-        folder = open_folder(model)
         fits = None
         if array_fit is not None:
             if not folder.is_copying:
@@ -195,6 +203,7 @@ def impute(
             )
             for number, (_, _, part) in enumerate(parts)
         ]  # fmt: skip
+        warn_of_device(summary, device, uses_torch=imputers[0].uses_torch)
         if extra.empirical is not None and not imputers[0].leaves_out:
             raise InputError(
                 f"--empirical needs a copying model, but {model} is a token model",

@@ -13,11 +13,15 @@ import numpy as np
 from ragimpute.array_fit import ArrayFit
 from ragimpute.copying import CopyingParameters, Window
 from ragimpute.correction import copy_and_correct
+from ragimpute.device_names import parse_device
+from ragimpute.extras import require
 from ragimpute.homologs import homologs_of
 from ragimpute.impute_summary import Stopwatch
+from ragimpute.index_manifest import read_manifest_of
 from ragimpute.lanes import LANES
 from ragimpute.memory import give_back
 from ragimpute.model_folder import ModelFolder, open_folder
+from ragimpute.pair_network import needs_torch
 from ragimpute.panel import Panel
 from ragimpute.panel_states import block_states, is_copied_whole, retriever_for
 from ragimpute.shared_times import SharedTimes
@@ -239,6 +243,21 @@ def _no_quality(window: Window) -> np.ndarray:
     return np.zeros((window.num_sites, len(SITE_FEATURES)), np.float32)
 
 
+def require_packages(folder: ModelFolder) -> bool:
+    """Refuse a model whose packages are not installed; returns whether it needs torch.
+
+    Raises
+    ------
+    MissingPackageError
+        If one is not installed.
+    """
+    if folder.is_copying and not (folder.trained and needs_torch(folder.config)):
+        return False
+    packages = ("torch",) if folder.is_copying else ("torch", "faiss")
+    require("models", f"model {folder.name}", packages=packages)
+    return True
+
+
 def make_imputer(
     model: str | Path | ModelFolder,
     panel: Panel,
@@ -255,27 +274,37 @@ def make_imputer(
 ) -> Imputer:
     """Load a model, check that it and the index fit the panel, and make its imputer.
 
+    Torch and faiss are imported only where the model needs them: a copying model whose network is
+    numpy's asks for neither, and its index, which only token models search, is checked alone.
+
     Raises
     ------
     InputError, ModelError, ConfigError, PanelError
         If there is no such device, or the model or the index cannot be used with this panel.
+    MissingPackageError
+        If the model needs a package that is not installed.
     """
     folder = model if isinstance(model, ModelFolder) else open_folder(model)
-    if device not in ("auto", "cpu"):
+    kind, _ = parse_device(device)
+    if require_packages(folder) and kind == "cuda":
         from ragimpute.devices import choose_device
 
         choose_device(device)
-    found = None
-    if index is not None:
-        from ragimpute.index import WindowIndex
-
-        found = WindowIndex.open(index, panel)
     if folder.is_copying:
+        if index is not None:
+            read_manifest_of(index, panel)
         return CopyingImputer(
             panel, typed_index, folder, ne=ne, err=err, seed=seed, threads=threads, device=device,
             fine_tune=fine_tune, array_fit=array_fit,
         )  # fmt: skip
     from ragimpute.checkpoint import load_model
+    from ragimpute.faiss_device import choose_searcher
+    from ragimpute.index import WindowIndex
     from ragimpute.token_imputer import TokenImputer
 
+    searcher = choose_searcher(device)
+    if index is None:
+        found = WindowIndex.build(panel, searcher=searcher)
+    else:
+        found = WindowIndex.open(index, panel, searcher=searcher)
     return TokenImputer(panel, load_model(folder), found, device=device, threads=threads)

@@ -103,6 +103,17 @@ def _warn_of_samples(summary: ImputeSummary, target: Target, panel: Panel, share
         )
 
 
+def warn_of_device(summary: ImputeSummary, device: str, *, uses_torch: bool) -> None:
+    """Say so where a GPU was asked for and the model has nothing that could run there."""
+    if device.startswith("cuda") and not uses_torch:
+        line = (
+            f"--device {device} does nothing with model {summary.model}, which numpy computes on "
+            "the CPU"
+        )
+        summary.warnings.append(line)
+        log.warning(line)
+
+
 def warn_of_space(summary: ImputeSummary, folder: Path, *, output: int, temporary: int) -> None:
     """Say where the disk may fill up, or refuse what cannot fit; see ``check_space``."""
     line = check_space(folder, output=output, temporary=temporary)

@@ -3,12 +3,14 @@
 Each site of a window becomes two bits, "is ALT" and "is REF". A hidden or untyped site of a query
 sets neither, so that it costs every panel haplotype the same: the Hamming distance is twice the
 number of mismatches plus the number of hidden sites. One index therefore serves every array and
-every training mask. Large panels get inverted lists (IVF), small ones an exhaustive index.
+every training mask. Large panels get inverted lists (IVF), small ones an exhaustive index, which
+a GPU can search too (``faiss_device``); what is saved is the same wherever it was made.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -16,52 +18,39 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 
 from ragimpute.errors import PanelError
-from ragimpute.faiss_threads import threads_for
+from ragimpute.faiss_device import GpuSearcher, choose_searcher
+from ragimpute.faiss_library import faiss
 from ragimpute.index_manifest import (
     FORMAT,
     FORMAT_VERSION,
     MANIFEST,
+    damaged,
     manifest_digest,
-    read_manifest,
+    read_manifest_of,
     sha256_of,
 )
+from ragimpute.index_window import build_window, code_alleles, search_window, tie_order
 from ragimpute.match import marker_mask
 from ragimpute.panel import Panel
 from ragimpute.panel_part import require_one_ploidy
 
+log = logging.getLogger("ragimpute")
+
 # Below this size, searching every haplotype is faster than training and probing lists.
 IVF_FROM_HAPLOTYPES = 20_000
-_RECALL_QUERIES = 64
-_RECALL_K = 10
 
 Progress = Callable[[str, int, int], None]
 
 
-def code_alleles(alleles: np.ndarray) -> np.ndarray:
-    """Two bits a site: ALT, REF; neither where the allele is hidden.
-
-    Parameters
-    ----------
-    alleles
-        Shape (n, L), int8: 0, 1, or negative where hidden.
-
-    Returns
-    -------
-    Shape (n, max(1, ceil(2 L / 8))), uint8.
-    """
-    bits = np.zeros((alleles.shape[0], max(1, alleles.shape[1]), 2), dtype=bool)
-    bits[:, : alleles.shape[1], 0] = alleles == 1
-    bits[:, : alleles.shape[1], 1] = alleles == 0
-    return np.packbits(bits.reshape(alleles.shape[0], -1), axis=1, bitorder="little")
-
-
 @dataclass(frozen=True)
 class IndexSummary:
-    """What ``ragimpute index`` made: where, how many windows, their kind, recall and size."""
+    """What ``ragimpute index`` made: where, how many windows, their kind, recall, size; and where.
+
+    ``device`` is "cpu" or, where a GPU made exhaustive searches, "cuda:" and its number.
+    """
 
     path: Path
     num_windows: int
@@ -70,6 +59,7 @@ class IndexSummary:
     kind: str
     recall: float
     num_bytes: int
+    device: str = "cpu"
 
 
 class WindowIndex:
@@ -102,6 +92,7 @@ class WindowIndex:
         indexes: dict[int, faiss.IndexBinary],
         load: Callable[[int], faiss.IndexBinary] | None = None,
         recall: float = 1.0,
+        searcher: GpuSearcher | None = None,
     ) -> None:
         self.panel_checksum = panel_checksum
         self.num_haplotypes = num_haplotypes
@@ -113,6 +104,9 @@ class WindowIndex:
         self.recall = recall
         self._indexes = indexes
         self._load = load
+        self._searcher = searcher if kind == "flat" else None
+        if searcher is not None and self._searcher is None:
+            log.info("FAISS has no inverted lists of binary codes on GPUs: searched on the CPU")
 
     @classmethod
     def build(
@@ -123,6 +117,7 @@ class WindowIndex:
         windows: np.ndarray | None = None,
         markers: np.ndarray | None = None,
         progress: Progress | None = None,
+        searcher: GpuSearcher | None = None,
     ) -> WindowIndex:
         """Index every window of a panel.
 
@@ -138,6 +133,9 @@ class WindowIndex:
             Shape (M,), bool: sites to search by; None: all.
         progress
             Called as ``progress("index", done, total)`` after each window.
+        searcher
+            Makes and searches exhaustive indexes on a GPU; None: on the CPU. Lists are always made
+            on the CPU: a GPU rounds sums otherwise and would make other lists.
         """
         require_one_ploidy(panel, "an index")
         if kind not in ("auto", "flat", "ivf"):
@@ -152,8 +150,8 @@ class WindowIndex:
         built, recalls = {}, []
         for w, (start, stop) in enumerate(windows.tolist()):
             alleles = panel.haplotypes(start, stop).alleles(markers[start:stop])
-            codes = code_alleles(alleles.T)[_tie_order(num, w)]
-            built[w], recall = _build_one(codes, kind, num_lists, num_probes)
+            codes = code_alleles(alleles.T)[tie_order(num, w)]
+            built[w], recall = build_window(codes, kind, num_lists, num_probes, searcher)
             recalls.append(recall)
             if progress is not None:
                 progress("index", w + 1, len(windows))
@@ -167,6 +165,7 @@ class WindowIndex:
             num_probes=num_probes,
             indexes=built,
             recall=float(np.mean(recalls)) if recalls else 1.0,
+            searcher=searcher,
         )
 
     def _index(self, window: int) -> faiss.IndexBinary:
@@ -219,7 +218,7 @@ class WindowIndex:
                 f"queries have {alleles.shape[1]} sites, window {window} has {stop - start}; k {k}"
             )
         index = self._index(window)
-        order = _tie_order(self.num_haplotypes, window)
+        order = tie_order(self.num_haplotypes, window)
         codes = code_alleles(alleles[:, self.markers[start:stop]])
         spare = 0 if exclude is None else exclude.shape[1]
         if allowed is not None:
@@ -227,8 +226,7 @@ class WindowIndex:
         # Most of what is not allowed is not near: ask for a few more first, for all if need be.
         ask = min(self.num_haplotypes, k + spare if spare <= 64 else 2 * k + 64)
         while True:
-            with threads_for(len(codes) * self.num_haplotypes):
-                _, slots = index.search(codes, ask)
+            _, slots = search_window(index, codes, ask, self._searcher)
             ids = np.where(slots >= 0, order[slots], -1)
             keep = ids >= 0
             if allowed is not None:
@@ -290,8 +288,17 @@ class WindowIndex:
         return num_bytes
 
     @classmethod
-    def open(cls, path: str | Path, panel: Panel) -> WindowIndex:
+    def open(
+        cls, path: str | Path, panel: Panel, *, searcher: GpuSearcher | None = None
+    ) -> WindowIndex:
         """Open an index folder and check that it belongs to ``panel``.
+
+        Parameters
+        ----------
+        path, panel
+            The folder that ``ragimpute index`` made; the panel that it was made from.
+        searcher
+            Searches an exhaustive index on a GPU; None: on the CPU.
 
         Raises
         ------
@@ -299,40 +306,21 @@ class WindowIndex:
             If the folder is missing, damaged, of another version, or made from another panel.
         """
         path = Path(path)
-        manifest = read_manifest(path)
-        if manifest["panel_checksum"] != panel.checksum:
-            raise PanelError(
-                f"index {path} was made from another panel (checksum "
-                f"{manifest['panel_checksum'][:12]}) than {panel.path} ({panel.checksum[:12]})",
-                hint=f"make it again: ragimpute index {panel.path} -o {path}",
-            )
+        manifest = read_manifest_of(path, panel)
         files = manifest["files"]
         windows = np.array(manifest["windows"], dtype=np.int64).reshape(-1, 2)
-        size = (manifest["num_haplotypes"], manifest["num_sites"])
-        if size != (panel.num_haplotypes, panel.num_sites) or windows.max(initial=0) > size[1]:
-            raise PanelError(
-                f"index {path} is damaged: it is of {size[0]} haplotypes and {size[1]} sites, "
-                f"its panel of {panel.num_haplotypes} and {panel.num_sites}",
-                hint=f"make it again: ragimpute index {panel.path} -o {path}",
-            )
 
         def load(window: int) -> faiss.IndexBinary:
             entry = files[window]
             file = path / entry["file"]
             if not file.is_file() or sha256_of(file) != entry["sha256"]:
                 state = "does not match its checksum" if file.is_file() else "is missing"
-                raise PanelError(
-                    f"index {path} is damaged: {entry['file']} {state}",
-                    hint=f"make it again: ragimpute index {panel.path} -o {path}",
-                )
+                raise damaged(path, panel, f"{entry['file']} {state}")
             index: Any = faiss.read_index_binary(str(file))
             searched = markers[slice(*windows[window])].sum()
             num_bits = 8 * code_alleles(np.zeros((1, searched), np.int8)).shape[1]
             if (index.ntotal, index.d) != (panel.num_haplotypes, num_bits):
-                raise PanelError(
-                    f"index {path} is damaged: {entry['file']} is not of window {window}",
-                    hint=f"make it again: ragimpute index {panel.path} -o {path}",
-                )
+                raise damaged(path, panel, f"{entry['file']} is not of window {window}")
             if manifest["kind"] == "ivf":
                 index.nprobe = manifest["num_probes"]
             else:
@@ -354,6 +342,7 @@ class WindowIndex:
             recall=manifest["recall_at_10"],
             indexes={},
             load=load,
+            searcher=searcher,
         )
 
 
@@ -365,6 +354,7 @@ def build_index(
     sites: str | Path | None = None,
     progress: Progress | None = None,
     force: bool = False,
+    device: str = "cpu",
 ) -> IndexSummary:
     """Build and save the index of a panel: what ``ragimpute index`` does.
 
@@ -380,11 +370,15 @@ def build_index(
         See :meth:`WindowIndex.build`.
     force
         Replace ``out`` if it is an index already.
+    device
+        Where exhaustive indexes are made and searched: "auto", "cpu" or "cuda". The index is the
+        same, byte for byte.
 
     Raises
     ------
     PanelError, InputError
-        If an input cannot be used, or ``out`` exists and is not to be replaced.
+        If an input cannot be used, ``out`` exists and is not to be replaced, or FAISS cannot use
+        the device.
     """
     out = Path(out)
     if out.exists() and not (force and (out / MANIFEST).is_file()):
@@ -394,9 +388,12 @@ def build_index(
             if (out / MANIFEST).is_file()
             else "choose another -o; --force replaces only an index",
         )
+    searcher = choose_searcher(device, missing="fail")
     with Panel.open(panel_path) as panel:
         markers = None if sites is None else marker_mask(sites, panel)
-        index = WindowIndex.build(panel, kind=kind, markers=markers, progress=progress)
+        index = WindowIndex.build(
+            panel, kind=kind, markers=markers, progress=progress, searcher=searcher
+        )
         num_bytes = index.save(out)
     return IndexSummary(
         path=out,
@@ -406,33 +403,5 @@ def build_index(
         kind=index.kind,
         recall=index.recall,
         num_bytes=num_bytes,
+        device="cpu" if searcher is None else f"cuda:{searcher.number}",
     )
-
-
-def _tie_order(num_haplotypes: int, window: int) -> np.ndarray:
-    """The order in which a window's haplotypes are stored: equal distances come in it."""
-    return np.random.default_rng((window, num_haplotypes)).permutation(num_haplotypes)
-
-
-def _build_one(
-    codes: np.ndarray, kind: str, num_lists: int, num_probes: int
-) -> tuple[faiss.IndexBinary, float]:
-    """The index of one window's haplotypes and its recall at 10."""
-    exact: Any = faiss.IndexBinaryFlat(8 * codes.shape[1])
-    exact.use_heap = False  # up to 4 times faster
-    exact.add(codes)
-    if kind == "flat":
-        return exact, 1.0
-    quantizer: Any = faiss.IndexBinaryFlat(8 * codes.shape[1])
-    index = faiss.IndexBinaryIVF(quantizer, 8 * codes.shape[1], num_lists)
-    index.own_fields = True
-    quantizer.this.disown()
-    index.train(codes)
-    index.add(codes)
-    index.nprobe = num_probes
-    queries = codes[:: max(1, len(codes) // _RECALL_QUERIES)][:_RECALL_QUERIES]
-    k = min(_RECALL_K, len(codes))
-    true, _ = exact.search(queries, k)
-    found, ids = index.search(queries, k)
-    # Ties make ids ambiguous: a hit is a neighbour no farther than the exact k-th.
-    return index, float(((found <= true[:, -1:]) & (ids >= 0)).mean())

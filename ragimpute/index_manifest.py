@@ -6,9 +6,12 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ragimpute.errors import PanelError
+
+if TYPE_CHECKING:
+    from ragimpute.panel import Panel
 
 FORMAT = "ragimpute-index"
 FORMAT_VERSION = 1
@@ -69,6 +72,41 @@ def read_manifest(path: str | Path) -> dict:
             hint="make it again with ragimpute index",
         )
     return manifest
+
+
+def read_manifest_of(path: str | Path, panel: Panel) -> dict:
+    """The manifest of a panel's index folder: as :func:`read_manifest`, and of this panel.
+
+    Raises
+    ------
+    PanelError
+        As :func:`read_manifest` does, and if the index was made from another panel or does not fit.
+    """
+    manifest = read_manifest(path)
+    if manifest["panel_checksum"] != panel.checksum:
+        raise PanelError(
+            f"index {path} was made from another panel (checksum "
+            f"{manifest['panel_checksum'][:12]}) than {panel.path} ({panel.checksum[:12]})",
+            hint=f"make it again: ragimpute index {panel.path} -o {path}",
+        )
+    size = (manifest["num_haplotypes"], manifest["num_sites"])
+    last = max((stop for _, stop in manifest["windows"]), default=0)
+    if size != (panel.num_haplotypes, panel.num_sites) or last > size[1]:
+        raise damaged(
+            path,
+            panel,
+            f"it is of {size[0]} haplotypes and {size[1]} sites, its panel of "
+            f"{panel.num_haplotypes} and {panel.num_sites}",
+        )
+    return manifest
+
+
+def damaged(path: str | Path, panel: Panel, what: str) -> PanelError:
+    """The error for an index folder that was made from a panel, and is not as it was made."""
+    return PanelError(
+        f"index {path} is damaged: {what}",
+        hint=f"make it again: ragimpute index {panel.path} -o {path}",
+    )
 
 
 def manifest_digest(manifest: dict) -> str:

@@ -86,7 +86,7 @@ def render_demo(
     *,
     evaluation: Evaluation,
     summary: ImputeSummary,
-    training: TrainResult,
+    training: TrainResult | None,
     model: str | Path,
     title: str = "ragimpute demo",
 ) -> None:
@@ -97,22 +97,21 @@ def render_demo(
     path
         The page; an existing one is replaced.
     evaluation, summary, training
-        What each step gave.
+        What each step gave; no training: the page has no section on it.
     model
         The folder that training wrote: config.yaml and provenance.json are read from it.
     """
-    config_text, provenance = _how_made(Path(model))
     accuracy = evaluate_section(evaluation, name=summary.model, others={})
     accuracy.intro = (
         f"Model “{summary.model}”, compared with true genotypes at sites that were not typed. "
         + accuracy.intro
     )
-    sections = [
-        accuracy,
-        impute_section(summary),
-        train_section(training.history, config_text, provenance),
-    ]
-    subtitle = f"prepare, index, train, impute and evaluate: {summary.target} from {summary.panel}"
+    sections = [accuracy, impute_section(summary)]
+    steps = "prepare, impute and evaluate"
+    if training is not None:
+        sections.append(train_section(training.history, *_how_made(Path(model))))
+        steps = "prepare, index, train, impute and evaluate"
+    subtitle = f"{steps}: {summary.target} from {summary.panel}"
     _write(path, title, subtitle, sections)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ragimpute.extras import require
 from ragimpute.outputs import MULTIQC_SUFFIX, check_report_name
 from ragimpute.report_data import impute_figures, multiqc_evaluate, multiqc_impute
 from ragimpute.report_files import write_json
@@ -25,6 +26,8 @@ def report_impute(summary: ImputeSummary, paths: Sequence[str | Path]) -> None:
     ------
     InputError
         If a name is none of these (:func:`ragimpute.outputs.check_report_name`) or not writable.
+    MissingPackageError
+        If one is a page, and a package that draws it is not installed.
     """
     for path in paths:
         check_report_name(path)
@@ -33,6 +36,7 @@ def report_impute(summary: ImputeSummary, paths: Sequence[str | Path]) -> None:
         elif str(path).endswith(".json"):
             write_json(path, impute_figures(summary))
         else:
+            require("report", f"report {path}")
             from ragimpute.report import render_impute
 
             render_impute(summary, path)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ragimpute.errors import RagimputeError
+from ragimpute.extras import explain_import, is_optional
 from ragimpute.interrupts import Stopped, install, uninstall
 
 if TYPE_CHECKING:
@@ -50,6 +51,12 @@ def guarded(run: Callable[[], None]) -> None:
         _complain(error.message, error.hint)
     except Stopped as stop:
         _complain(f"stopped by {stop.signal.name}; {stop.left}", None, 128 + stop.signal)
+    except ImportError as error:
+        package = (error.name or "").split(".")[0]
+        if not is_optional(package):
+            raise
+        said = explain_import(error, package)
+        _complain(said.message, said.hint)
     except BrokenPipeError:  # the reader of a pipe has what it wants
         _leave(1)
     except MemoryError:

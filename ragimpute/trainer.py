@@ -124,7 +124,10 @@ def train(
         for panel in panels:
             require_one_ploidy(panel, "training")
         model = build(config.model)
-        data = make_batches(panels, config, index, threads, accelerator.num_processes)
+        data = make_batches(
+            panels, config, index, threads, accelerator.num_processes,
+            device=str(accelerator.device), is_chosen=device != "auto",
+        )  # fmt: skip
         start = _initialise(model, config, data, init)
         provenance = {
             "command": command,

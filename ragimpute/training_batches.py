@@ -21,8 +21,23 @@ def make_batches(
     index: str | Path | None,
     threads: int,
     num_processes: int = 1,
+    *,
+    device: str = "cpu",
+    is_chosen: bool = False,
 ) -> Any:
-    """The data set that a config's fusion learns from."""
+    """The data set that a config's fusion learns from.
+
+    Parameters
+    ----------
+    panels, config, index, threads
+        See :func:`ragimpute.trainer.train`.
+    num_processes
+        That share each batch, >= 1.
+    device
+        Where a token model's index is searched, see :func:`ragimpute.faiss_device.choose_searcher`.
+    is_chosen
+        Whether a person chose the device, who should then know where it cannot be used.
+    """
     several = config.model_copy(
         update={
             "train": config.train.model_copy(
@@ -47,11 +62,16 @@ def make_batches(
             f"config {config.name} is a token model, which learns one panel; {len(panels)} given",
             hint="give one panel, or train a copying model such as default",
         )
+    from ragimpute.faiss_device import choose_searcher
     from ragimpute.index import WindowIndex
 
     panel = panels[0]
+    searcher = choose_searcher(device, missing="warn" if is_chosen else "ignore")
     train_samples, held_out = _split(panel, config)
-    found = WindowIndex.open(index, panel) if index is not None else WindowIndex.build(panel)
+    if index is None:
+        found = WindowIndex.build(panel, searcher=searcher)
+    else:
+        found = WindowIndex.open(index, panel, searcher=searcher)
     return TokenBatches(
         panel, found, several, seed=seed, train_samples=train_samples, validation_samples=held_out
     )

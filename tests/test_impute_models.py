@@ -179,7 +179,8 @@ def test_models_that_cannot_be_used(panel, panel_h5, shared, tmp_path):
         make(device="abacus")
     if torch.cuda.device_count() == 0:
         with pytest.raises(InputError, match="sees 0 CUDA devices"):
-            make(device="cuda")
+            make("context", device="cuda")
+    assert not make("default", device="cuda").uses_torch
     with pytest.raises(PanelError, match="does not exist"):
         make(index=tmp_path / "none")
     build_index(panel_h5, tmp_path / "index")

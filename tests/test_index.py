@@ -13,8 +13,9 @@ from slow_copying import mosaic_panel
 from vcf_fixtures import vcf_text
 
 from ragimpute.errors import InputError, PanelError
-from ragimpute.index import WindowIndex, build_index, code_alleles
+from ragimpute.index import WindowIndex, build_index
 from ragimpute.index_manifest import MANIFEST, manifest_digest, read_manifest
+from ragimpute.index_window import code_alleles
 from ragimpute.panel import Panel, write_panel
 
 WINDOWS = np.array([[0, 50], [50, 51], [51, 180]])

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from ragimpute import __version__, example
+from ragimpute.extras import EXTRAS
 from ragimpute.info import describe
 
 FOLDER = Path(__file__).resolve().parents[1] / "workflow" / "nextflow"
@@ -169,7 +170,15 @@ def test_meta_names_the_inputs_and_outputs(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_versions_are_this_one(name):
     environment = yaml.safe_load((MODULES / name / "environment.yml").read_text())
-    assert environment["dependencies"] == [f"bioconda::ragimpute={__version__}"]
+    first, *more = environment["dependencies"]
+    assert first == f"bioconda::ragimpute={__version__}"
+    # What the module's options need beside the package.
+    extra = {"index": "index", "impute": "report"}.get(name)
+    text = (MODULES / name / "main.nf").read_text()
+    assert (extra == "report") == ("--report ${prefix}.html" in text)
+    wanted = set(EXTRAS[extra]) if extra else set()
+    conda = {"faiss-cpu": "faiss", "matplotlib-base": "matplotlib", "jinja2": "jinja2"}
+    assert {conda[re.match(r"conda-forge::([\w-]+)>=", line)[1]] for line in more} == wanted
     assert f"container 'ragimpute:{__version__}'" in (MODULES / name / "main.nf").read_text()
 
 

@@ -17,6 +17,7 @@ import yaml
 
 from ragimpute import __version__
 from ragimpute.config import preset_names
+from ragimpute.extras import EXTRAS
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = ROOT / "packaging" / "conda" / "meta.yaml"
@@ -112,6 +113,18 @@ def requirement_names(lines):
     return {re.split(r"[\s<>=!~;\[]", line.strip())[0].lower() for line in lines}
 
 
+def requirements_of(extra):
+    """The lines that an extra stands for, by way of other extras too."""
+    lines = []
+    for line in PROJECT["optional-dependencies"][extra]:
+        others = re.match(r"ragimpute\[(.*)\]", line)
+        more = (
+            [x for other in others[1].split(",") for x in requirements_of(other)] if others else []
+        )
+        lines += more or [line]
+    return lines
+
+
 @pytest.fixture
 def recipe():
     """The recipe as conda renders it, with what is known at release only made up."""
@@ -135,11 +148,23 @@ def test_recipe_agrees_with_the_project(recipe):
     assert f"python {PROJECT['requires-python']}" in recipe["requirements"]["host"]
     # Where conda's name differs from PyPI's.
     conda = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
-    wanted = {f"python {PROJECT['requires-python']}"}
-    for line in PROJECT["dependencies"]:
-        name, minimum = re.match(r"([\w-]+)(.*)", line).groups()
-        wanted.add(f"{conda.get(name, name.lower())} {minimum}")
-    assert set(recipe["requirements"]["run"]) == wanted
+
+    def as_conda(lines):
+        parts = (re.match(r"([\w-]+)(.*)", line).groups() for line in lines)
+        return {f"{conda.get(name, name.lower())} {minimum}" for name, minimum in parts}
+
+    assert set(recipe["requirements"]["run"]) == {
+        f"python {PROJECT['requires-python']}",
+        *as_conda(PROJECT["dependencies"]),
+    }
+    beside = as_conda(requirements_of("all"))
+    assert set(recipe["requirements"]["run_constrained"]) == beside
+    # What packaging/README.md says to install in the place of each extra.
+    page = (ROOT / "packaging" / "README.md").read_text()
+    told = re.findall(r"^\| `(\w+)` \| `conda install (.*)` \|$", page, flags=re.MULTILINE)
+    assert [extra for extra, _ in told] == list(EXTRAS)
+    for extra, names in told:
+        assert set(names.split()) == {x.split()[0] for x in as_conda(requirements_of(extra))}
 
 
 def test_recipe_makes_up_no_hash(recipe):
@@ -158,11 +183,8 @@ def test_commands_that_the_recipe_tests(recipe, installed):
 
 def test_libraries_that_tests_and_builds_need_are_pinned():
     pinned = requirement_names((ROOT / "constraints.txt").read_text().splitlines()[1:])
-    extras = PROJECT["optional-dependencies"]
-    needed = requirement_names(
-        PROJECT["dependencies"] + extras["test"] + extras["workflow"] + extras["dev"]
-    )
-    assert needed - {"ragimpute"} <= pinned
+    needed = requirement_names(PROJECT["dependencies"] + requirements_of("dev"))
+    assert needed <= pinned
 
 
 def test_dockerfile_copies_what_is_there_and_installs_the_wheel():
@@ -174,6 +196,8 @@ def test_dockerfile_copies_what_is_there_and_installs_the_wheel():
     assert copied == [".", "constraints.txt"]
     assert all((ROOT / name).exists() for name in copied)
     assert f"docker build -t ragimpute:{__version__} " in text
+    (extras,) = re.findall(r'^ARG EXTRAS="([\w,]+)"$', text, flags=re.MULTILINE)
+    assert {*extras.split(","), *re.findall(r"EXTRAS=(\w+)", text)} <= {*EXTRAS, "all"}
     ignored = (ROOT / ".dockerignore").read_text().split()
     assert not {"ragimpute", "models", "pyproject.toml", "README.md", "LICENSE"} & set(ignored)
 

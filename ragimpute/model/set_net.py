@@ -84,7 +84,9 @@ class StatePool(nn.Module):
         x = F.silu(self.second(x)).view(n, s, -1)  # (N, S, D)
         score = self.score(x) + tokens[..., _MASS, None].to(x.dtype) * self.unit  # (N, S, A)
         score = score.masked_fill(~there[..., None], -1e4)
-        share = torch.softmax(score, dim=1).transpose(1, 2)  # (N, A, S)
+        # In half precision a share near 1 is 1, whose logit is infinite below.
+        exact = torch.promote_types(score.dtype, torch.float32)
+        share = torch.softmax(score, dim=1, dtype=exact).transpose(1, 2)  # (N, A, S)
         share = share.reshape(n, self.num_heads, 2, s // 2).transpose(1, 2)  # (N, 2, A, S / 2)
         pooled = share @ x.view(n, 2, s // 2, -1)  # (N, 2, A, D)
         carriers = share[:, 0].sum(dim=-1)  # (N, A)

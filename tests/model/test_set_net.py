@@ -109,3 +109,16 @@ def test_a_residual_that_reads_states(inputs, context):
     assert net.mean.eq(1).all()
     assert net.states.mean.eq(3).all()
     assert net.states.scale.eq(1).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_finite_where_all_states_are_carriers(inputs, dtype):
+    """Their share is 1, whose logit must stay within its bounds, and so must its gradient."""
+    net, (site, tokens) = make(), inputs
+    tokens[:, S // 2 :] = 0
+    site.requires_grad_()
+    with torch.autocast("cpu", dtype=dtype):
+        found = net(site, tokens)
+    torch.testing.assert_close(found.float(), net(site, tokens), rtol=0.1, atol=0.1)
+    found.float().sum().backward()
+    assert torch.isfinite(site.grad).all()
