@@ -97,6 +97,9 @@ def _common(
         handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
         logger.addHandler(handler)
         logger.propagate = False
+    # Where no folder of the user's can be written, matplotlib lists fonts in a temporary one, and
+    # warns of it: nothing that a user of reports could act on.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 
 def parse_region(text: str | None) -> Region | None:

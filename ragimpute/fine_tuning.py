@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ragimpute.dense_rows import linear_rows
 from ragimpute.site_net import SiteNet, sigmoid
 
 # Few pairs are passed four times; more do not make it longer.
@@ -47,19 +48,27 @@ def loss_gradient(
     """
     inputs, slopes = [x], []
     for weight, bias in layers[:-1]:
-        z = inputs[-1] @ weight.T + bias
+        z = linear_rows(inputs[-1], weight, bias)
         s = sigmoid(z)
         inputs.append(z * s)
         slopes.append(s * (1 + z * (1 - s)))
     weight, bias = layers[-1]
-    logit = offset + (inputs[-1] @ weight.T + bias)[:, 0]
+    logit = offset + linear_rows(inputs[-1], weight, bias)[:, 0]
     back = ((sigmoid(logit) - y) / np.float32(len(y)))[:, None]  # (N, D)
     gradients = []
     for i in range(len(layers) - 1, -1, -1):
-        gradients.append((back.T @ inputs[i], back.sum(axis=0)))
+        gradients.append((_product(back.T, inputs[i]), back.sum(axis=0)))
         if i > 0:
-            back = (back @ layers[i][0]) * slopes[i - 1]
+            back = _product(back, layers[i][0]) * slopes[i - 1]
     return gradients[::-1]
+
+
+def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The matrix product of (N, K) and (K, D), float32.
+
+    Not by a BLAS: each processor's sums in another order, and dosages would depend on it.
+    """
+    return linear_rows(a, b.T, np.zeros(b.shape[1], np.float32))
 
 
 def fine_tune(
@@ -95,7 +104,7 @@ def fine_tune(
         layers = list(zip(flat[::2], flat[1::2], strict=True))
         gradients = [g for layer in loss_gradient(layers, x[rows], offset[rows], y[rows])
                      for g in layer]  # fmt: skip
-        norm = float(np.sqrt(sum(float(np.vdot(g, g)) for g in gradients)))
+        norm = float(np.sqrt(sum(float(np.square(g, dtype=np.float64).sum()) for g in gradients)))
         shrink = min(1.0, _CLIP / (norm + 1e-12))
         rate = _LEARNING_RATE * min(1.0, (step + 1) / _WARM_UP)
         rate *= 0.5 * (1 + np.cos(np.pi * step / num_steps))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -112,3 +115,28 @@ def test_part_of_the_change_is_kept(monkeypatch):
     whole = flat(fine_tune(net, *pairs)) - flat(net)
     assert np.abs(whole).max() > 3e-4
     np.testing.assert_allclose(part, 0.6 * whole, atol=1e-6)
+
+
+@pytest.mark.parametrize("core", ["Haswell", "SkylakeX", "Nehalem"])
+def test_the_network_does_not_depend_on_the_processors_blas(core):
+    code = (
+        "import numpy as np\n"
+        "from ragimpute.fine_tuning import fine_tune\n"
+        "from ragimpute.site_net import SiteNet\n"
+        "rng = np.random.default_rng(1)\n"
+        "def some(*shape): return rng.normal(0, 0.3, shape).astype(np.float32)\n"
+        "layers = ((some(33, 21), some(33)), (some(17, 33), some(17)), (some(1, 17), some(1)))\n"
+        "net = SiteNet(some(21), np.ones(21, np.float32), layers)\n"
+        "x, offset = some(3_000, 21), some(3_000)\n"
+        "tuned = fine_tune(net, x, offset, (x[:, 0] + offset > 0).astype(np.float32))\n"
+        "print(b''.join(part.tobytes() for layer in tuned.layers for part in layer).hex())\n"
+    )
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+            env=os.environ | {"OPENBLAS_CORETYPE": name},
+        ).stdout
+        for name in (core, "Zen")
+    ]  # fmt: skip
+    assert len(outputs[0]) > 1_000
+    assert outputs[0] == outputs[1]

@@ -18,26 +18,31 @@ import yaml
 from ragimpute import __version__
 from ragimpute.config import preset_names
 from ragimpute.extras import EXTRAS
+from ragimpute.kernel_store import MADE_BY, Named, find_kernel, folder_name, foreseen
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = ROOT / "packaging" / "conda" / "meta.yaml"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-def pip(*arguments):
+def pip(*arguments, **environment):
     """Run pip without a network."""
     done = subprocess.run(
         [sys.executable, "-m", "pip", "--no-input", "--disable-pip-version-check", *arguments],
-        capture_output=True, text=True, check=False, env=os.environ | {"PIP_NO_INDEX": "1"},
+        capture_output=True, text=True, check=False,
+        env=os.environ | {"PIP_NO_INDEX": "1"} | environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """The wheel of this checkout."""
+    """The wheel of this checkout, with the kernels of this machine's level."""
     folder = tmp_path_factory.mktemp("wheel")
-    pip("wheel", "--no-build-isolation", "--no-deps", "-w", str(folder), str(ROOT))
+    pip(
+        "wheel", "--no-build-isolation", "--no-deps", "-w", str(folder), str(ROOT),
+        RAGIMPUTE_KERNEL_LEVELS="native",
+    )  # fmt: skip
     (path,) = folder.glob("*.whl")
     return path
 
@@ -65,18 +70,29 @@ def data_files(folder):
     return {
         path.relative_to(folder).as_posix(): path.stat().st_size
         for path in folder.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts and not path.name.startswith(".")
+        if path.is_file()
+        and not {"__pycache__", "compiled"} & set(path.parts)
+        and not path.name.startswith(".")
     }
 
 
 def test_wheel_is_complete(wheel):
-    assert wheel.name == f"ragimpute-{__version__}-py3-none-any.whl"
+    tag = f"cp{sys.version_info[0]}{sys.version_info[1]}-none-"
+    assert wheel.name.startswith(f"ragimpute-{__version__}-{tag}")
+    assert not wheel.name.endswith("-any.whl")
     with zipfile.ZipFile(wheel) as archive:
         held = {item.filename: item.file_size for item in archive.infolist()}
     expected = {f"ragimpute/{name}": n for name, n in data_files(ROOT / "ragimpute").items()}
     models = data_files(ROOT / "models")
     assert "default/config.yaml" in models
     expected |= {f"ragimpute/models/{name}": n for name, n in models.items()}
+    folder = f"ragimpute/compiled/{folder_name()}/"
+    kernels = {name.removeprefix(folder) for name in held if name.startswith("ragimpute/compiled/")}
+    assert kernels == {
+        MADE_BY,
+        *(Named.of(find_kernel(x.kernel).py_func, x.signature).file_name() for x in foreseen()),
+    }
+    held = {name: n for name, n in held.items() if not name.startswith("ragimpute/compiled/")}
     assert {name: n for name, n in held.items() if name.startswith("ragimpute/")} == expected
     for name in ("example/panel.bcf", "templates/page.html.j2", "models/default/config.yaml"):
         assert f"ragimpute/{name}" in held
@@ -108,6 +124,41 @@ def test_installed_wheel_prepares_its_own_example(installed, tmp_path):
     assert run(installed, "-c", code).split() == ["6127"]
 
 
+READ_ONLY = """
+set -e
+mount --bind "$1" "$1"
+mount -o remount,ro,bind /
+cd "$1"
+shift
+exec env -i PATH="$PATH" HOME=/proc/none TMPDIR="$PWD" PYTHONPATH="$PYTHONPATH" "$@"
+"""
+
+
+def test_installed_wheel_runs_where_nothing_can_be_written(installed, tmp_path):
+    """All but the folder of the output is mounted read-only, and there is no home folder."""
+    files = [str(installed / "ragimpute" / "example" / name) for name in
+             ("target.vcf.gz", "panel.bcf", "chr20.b37.gmap.gz")]  # fmt: skip
+    target, panel, genetic_map = files
+    here = tmp_path / "here"
+    here.mkdir()
+    words = ["impute", target, "--panel", panel, "--map", genetic_map, "--quiet", "--report",
+             str(here / "run.html")]  # fmt: skip
+    apart = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "-r", "--mount"]
+    done = subprocess.run(
+        [*apart, "sh", "-c", READ_ONLY, "sh", str(here), sys.executable, "-m", "ragimpute", *words,
+         "-o", "out.vcf.gz"],
+        capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(installed)},
+    )  # fmt: skip
+    if done.returncode and "unshare" in done.stderr:
+        pytest.skip("this user may not make a mount namespace (unshare --mount)")
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stderr.splitlines()  # and none of kernels or of folders that cannot be written
+    assert line.startswith("WARNING: panel ")
+    assert "<svg" in (here / "run.html").read_text()
+    run(installed, "-m", "ragimpute", *words, "-o", str(tmp_path / "usual.vcf.gz"))
+    assert (here / "out.vcf.gz").read_bytes() == (tmp_path / "usual.vcf.gz").read_bytes()
+
+
 def requirement_names(lines):
     """Names of requirements, as conda and PyPI both spell them."""
     return {re.split(r"[\s<>=!~;\[]", line.strip())[0].lower() for line in lines}
@@ -133,8 +184,12 @@ def recipe():
         "made-up",
     )
     template = jinja2.Environment(undefined=jinja2.StrictUndefined).from_string(RECIPE.read_text())
+
+    def pin(name, max_pin):
+        return f"{name} {max_pin}"
+
     rendered = template.render(
-        environ=values, PYTHON="python", pin_subpackage=lambda name, max_pin: f"{name} {max_pin}"
+        environ=values, PYTHON="python", pin_subpackage=pin, pin_compatible=pin
     )
     return yaml.safe_load(rendered)
 
@@ -143,9 +198,10 @@ def test_recipe_agrees_with_the_project(recipe):
     assert recipe["package"] == {"name": PROJECT["name"], "version": __version__}
     (entry,) = recipe["build"]["entry_points"]
     assert dict([entry.split(" = ")]) == PROJECT["scripts"]
-    assert recipe["build"]["noarch"] == "python"
+    assert "noarch" not in recipe["build"]  # it holds machine code
+    assert "[py < 311]" in RECIPE.read_text()
+    assert PROJECT["requires-python"] == ">=3.11"
     assert recipe["about"]["license"] == PROJECT["license"]
-    assert f"python {PROJECT['requires-python']}" in recipe["requirements"]["host"]
     # Where conda's name differs from PyPI's.
     conda = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 
@@ -153,10 +209,12 @@ def test_recipe_agrees_with_the_project(recipe):
         parts = (re.match(r"([\w-]+)(.*)", line).groups() for line in lines)
         return {f"{conda.get(name, name.lower())} {minimum}" for name, minimum in parts}
 
-    assert set(recipe["requirements"]["run"]) == {
-        f"python {PROJECT['requires-python']}",
-        *as_conda(PROJECT["dependencies"]),
-    }
+    needed = as_conda(PROJECT["dependencies"])
+    assert set(recipe["requirements"]["host"]) == {"python", "pip", "hatchling >=1.24", *needed}
+    # Kernels serve the numba that has compiled them.
+    (numba,) = (line for line in needed if line.startswith("numba "))
+    pinned = {"numba x.x.x", "llvmlite x.x.x"}
+    assert set(recipe["requirements"]["run"]) == {"python", *(needed - {numba}), *pinned}
     beside = as_conda(requirements_of("all"))
     assert set(recipe["requirements"]["run_constrained"]) == beside
     # What packaging/README.md says to install in the place of each extra.
