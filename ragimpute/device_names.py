@@ -13,7 +13,8 @@ def parse_device(name: str) -> tuple[str, int | None]:
     Parameters
     ----------
     name
-        "auto", "cpu", "cuda", or "cuda:1" for the second GPU.
+        "auto", "cpu", "cuda", or "cuda:1" for the second GPU; "cpu:0", as torch calls the CPU of a
+        process among several, is "cpu".
 
     Returns
     -------
@@ -24,7 +25,7 @@ def parse_device(name: str) -> tuple[str, int | None]:
     InputError
         If the name is another one.
     """
-    found = re.fullmatch(r"(auto|cpu|cuda)|cuda:(\d{1,4})", name)
+    found = re.fullmatch(r"(auto)|(cpu)(?::\d+)?|(cuda)(?::(\d{1,4}))?", name)
     if found is None:
         raise InputError(f"there is no device {name!r}", hint="choose auto, cpu or cuda")
-    return (found[1], None) if found[1] else ("cuda", int(found[2]))
+    return found[1] or found[2] or found[3], None if found[4] is None else int(found[4])

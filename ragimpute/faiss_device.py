@@ -3,7 +3,8 @@
 FAISS compares binary codes on a GPU by ``GpuIndexBinaryFlat``, where the installed build has one
 (``faiss-gpu``); it has no inverted lists of binary codes there. The CPU returns codes by (distance,
 slot in the index); a GPU returns equal distances in any order, and any of those that tie for the
-last place. :meth:`GpuSearcher.search` therefore asks for more than it needs, and decides ties.
+last place. :meth:`GpuSearcher.search` therefore asks for more than it needs, and decides ties; a
+query of which even the most that a GPU can return leaves ties open is searched on the CPU.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from ragimpute.errors import InputError
 
 
 def test_devices(monkeypatch):
-    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device("cpu") == choose_device("cpu:0") == torch.device("cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert choose_device("auto") == torch.device("cpu")
@@ -23,7 +23,7 @@ def test_devices(monkeypatch):
     assert choose_device("cuda:0") == torch.device("cuda:0")
     with pytest.raises(InputError, match="sees 1 CUDA devices"):
         choose_device("cuda:1")
-    for name in ("gpu", "meta", ""):
+    for name in ("gpu", "meta", "", "auto:0", "cuda:", "cuda:-1", "cpu0"):
         with pytest.raises(InputError, match="there is no device"):
             choose_device(name)
 

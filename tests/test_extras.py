@@ -389,7 +389,7 @@ def test_a_gpu_for_a_model_of_numpy(model, panel_h5, folder, tmp_path, command_l
     """One line says that the option does nothing; the output is that without it."""
     name = model if model == "default" else folder / model
     lines = {}
-    for device in ("cpu", "cuda", "cuda:3"):
+    for device in ("cpu", "cuda:3"):
         out = tmp_path / f"{device.replace(':', '')}.vcf"
         words = impute_words(panel_h5, out, "-m", name, "--device", device)
         code, _, err = command_line(*words)
@@ -405,6 +405,5 @@ def test_a_gpu_for_a_model_of_numpy(model, panel_h5, folder, tmp_path, command_l
         [line for line in path.read_text().splitlines() if not line.startswith("##")]
         for path in sorted(tmp_path.glob("*.vcf"))
     ]
-    assert len(rows) == 3
+    assert len(rows) == 2
     np.testing.assert_array_equal(rows[0], rows[1])
-    np.testing.assert_array_equal(rows[0], rows[2])
