@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check format bench phasing robustness fusions fuzz docs weights clean
+.PHONY: help demo test test-all check format bench phasing robustness fusions fuzz docs weights clean
 
 help:
 	@echo "make demo    install, then run the whole pipeline on a real example"
-	@echo "make test    install, then run the tests"
+	@echo "make test    install, then run the tests but the slow ones"
+	@echo "make test-all  the slow tests as well"
 	@echo "make check   ruff, mypy and the test of import layers"
 	@echo "make format  format the code"
 	@echo "make bench   ragimpute beside Beagle and Minimac4: DATA=folder OUT=bench-output"
@@ -32,6 +33,9 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -q -n 2
+
+test-all: test
+	$(BIN)/python -m pytest -q -n 2 -m 'slow and not gpu'
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import pytest
+from programs import require_program
 
 from ragimpute import example
 from ragimpute.config import models_dir
 from ragimpute.prepare import prepare
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Look for the programs that a test names."""
+    for mark in item.iter_markers("needs_program"):
+        require_program(*mark.args)
 
 
 @pytest.fixture(scope="session")
