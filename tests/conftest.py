@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
+# As the command line has it: threads that wait must not spin where others want the processor, and
+# tests run two at a time. Read when torch and what else uses OpenMP is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import pytest
 from programs import require_program
 

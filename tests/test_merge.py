@@ -31,7 +31,7 @@ def run(out, panel, samples, fields, **options):
     names = out.with_suffix(".txt")
     names.write_text("\n".join(samples))
     impute(
-        TARGET, panel, out, region=REGION, fields=fields, ne=1e5, err=1e-3,
+        TARGET, panel, out, region=REGION, fields=fields, ne=1e5, err=1e-3, fine_tune=False,
         target_options=TargetOptions(samples=names), output_options=OutputOptions(**options),
     )  # fmt: skip
     return out

@@ -303,7 +303,9 @@ def test_training_on_a_terminal_is_a_live_table(training, tmp_path):
     assert any("best epoch" in line for line in screen)
 
 
-@pytest.mark.parametrize("where", ["pipe", "dumb", "quiet"])
+@pytest.mark.parametrize(
+    "where", ["pipe", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dumb", "quiet"))]
+)
 def test_training_elsewhere_is_plain_lines(training, tmp_path, where):
     words = [*training, "-o", tmp_path / "m"]
     if where == "pipe":
