@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ragimpute import example, token_imputer
+from ragimpute import example
 from ragimpute.checkpoint import LoadedModel
 from ragimpute.config import load_config
 from ragimpute.dataset import TokenBatches, split_samples
@@ -56,13 +56,14 @@ def loaded(preset="v10-small", *overrides):
 
 
 def impute(
-    panel, model, given, *, core=None, index=None, threads=1, left=0, right=None, batch=1_000
-):
+    panel, model, given, *, core=None, index=None, threads=1, left=0, right=None, batch=1_000,
+    **options,
+):  # fmt: skip
     """Impute; typed sites outside [left, right) are not passed on."""
     typed, alleles, sample = given
     right = panel.num_sites if right is None else right
     inside = (typed >= left) & (typed < right)
-    imputer = TokenImputer(panel, model, index, device="cpu", threads=threads)
+    imputer = TokenImputer(panel, model, index, device="cpu", threads=threads, **options)
     parts = []
     imputer.impute(
         left, right, core or (left, right), typed[inside], alleles[inside], sample, batch=batch,
@@ -133,10 +134,9 @@ def test_threads_change_no_bit(panel, given, plain):
 
 
 @pytest.mark.parametrize(("sites", "memory"), [(1, 1), (400, 1), (1 << 20, 1 << 30), (400, 90_000)])
-def test_batches_change_nothing(panel, given, plain, monkeypatch, sites, memory):
-    monkeypatch.setattr(token_imputer, "_SITES_AT_ONCE", {"cpu": sites})
-    monkeypatch.setattr(token_imputer, "_REFERENCE_BYTES", memory)
-    np.testing.assert_allclose(impute(panel, loaded(), given), plain, atol=1e-5)
+def test_batches_change_nothing(panel, given, plain, sites, memory):
+    found = impute(panel, loaded(), given, sites_at_once=sites, reference_bytes=memory)
+    np.testing.assert_allclose(found, plain, atol=1e-5)
 
 
 def test_samples_do_not_influence_each_other(panel, given, plain):
