@@ -83,8 +83,10 @@ MUTATIONS = [
         "likelihood array_fit",
     ),
     _mutation(
-        "no burn-in", "ragimpute/phasing.py",
-        "if number <= settings.burn_in:", "if number < settings.burn_in:", "phasing phase",
+        "missing alleles by the unlikelier", "ragimpute/phasing.py",
+        "return np.where(out == -1, self._known[:, :, :num_typed].transpose(2, 0, 1), out)",
+        "return np.where(out == -1, 1 - self._known[:, :, :num_typed].transpose(2, 0, 1), out)",
+        "phasing phase",
     ),
     _mutation(
         "phased pairs are sorted", "ragimpute/phasing.py",
