@@ -106,10 +106,9 @@ MUTATIONS = [
         "impute_windows impute",
     ),
     _mutation(
-        "tiles are written as they end", "ragimpute/impute_windows.py",
-        "yield waiting.popleft().result()\n            while waiting:",
-        "yield waiting.pop().result()\n            while waiting:",
-        "impute_windows impute impute_output spool",
+        "typed sites are imputed", "ragimpute/impute_windows.py",
+        "prob[rows] = np.where(observed >= 0, observed, prob[rows])", "pass",
+        "impute_windows impute impute_output",
     ),
     _mutation(
         "AF of targets counts absent haplotypes", "ragimpute/dosage_sums.py",
