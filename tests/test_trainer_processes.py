@@ -148,7 +148,11 @@ def steps_of(out):
 
 @pytest.mark.parametrize(
     ("preset", "launcher"),
-    [("default", "torchrun"), ("v10-small", "torchrun"), ("v10-small", "accelerate")],
+    [
+        ("default", "torchrun"),
+        pytest.param("v10-small", "torchrun", marks=pytest.mark.slow),
+        ("v10-small", "accelerate"),
+    ],
 )
 def test_two_processes_are_one_with_twice_the_batch(panel_h5, tmp_path, preset, launcher):
     """Gradients are averaged by the number of sites that count, so only rounding differs."""
