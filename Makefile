@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test gpu-test check format bench phasing robustness fusions fuzz docs weights kernels clean
+.PHONY: help demo test test-all gpu-test check format bench phasing robustness fusions fuzz docs weights kernels clean
 
 help:
 	@echo "make demo    install, then run the whole pipeline on a real example"
-	@echo "make test    install, then run the tests"
+	@echo "make test    install, then run the tests but the slow ones"
+	@echo "make test-all  the slow tests as well"
 	@echo "make gpu-test  install, then run the tests that need a CUDA device"
 	@echo "make check   ruff, mypy and the test of import layers"
 	@echo "make format  format the code"
@@ -44,6 +45,9 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -q -n 2
+
+test-all: test
+	$(BIN)/python -m pytest -q -n 2 -m 'slow and not gpu'
 
 gpu-test: $(READY)
 	$(BIN)/python -m pytest -q -m gpu -rs

@@ -7,7 +7,7 @@ The folder is one of compare.py. Panels of fewer samples are drawn from its own;
 three and one are typed in place of an array; a tenth and half of the genotypes are hidden. Each is
 imputed by the model and by the same copying without a network; the table goes to robustness.md. To
 judge weights by a panel that they were not trained on, name a folder that "make weights" left,
-weights-work/without_NAME. Needs bcftools.
+weights-work/without_NAME.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import argparse
 import gzip
 import random
 import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from compare import DataSet, open_example, open_folder
 from comparison_page import markdown_table
+from vcf_tools import bcftools
 
 from ragimpute.checkpoint import write_text
 from ragimpute.evaluate import evaluate
@@ -54,13 +54,13 @@ class Case:
 
 def cases(data: DataSet, folder: Path, seed: int = 1) -> Iterator[Case]:
     """Write the files of each case into a folder, and name them."""
-    samples = _bcftools("query", "-l", str(data.panel)).split()
+    samples = bcftools("query", "-l", str(data.panel)).split()
     for size in SIZES:
         if size >= len(samples):
             continue
         chosen = ",".join(sorted(random.Random(seed).sample(samples, size)))
         panel = folder / f"{size}.bcf"
-        _bcftools("view", "-s", chosen, "-c", "1:minor", "-o", str(panel), str(data.panel))
+        bcftools("view", "-s", chosen, "-c", "1:minor", "-o", str(panel), str(data.panel))
         for density, target in data.targets.items():
             yield Case(f"{size} samples, {density}", panel, target, target)
     head, rows = _lines(data.truth)
@@ -107,13 +107,9 @@ def table(rows: list[tuple[str, Evaluation, Evaluation]]) -> str:
     return markdown_table(text)
 
 
-def _bcftools(*words: str) -> str:
-    return subprocess.run(["bcftools", *words], check=True, capture_output=True, text=True).stdout
-
-
 def _lines(path: Path) -> tuple[list[str], list[str]]:
     """Header and rows of a VCF or BCF, without line ends."""
-    lines = _bcftools("view", str(path)).splitlines()
+    lines = bcftools("view", str(path)).splitlines()
     return [x for x in lines if x.startswith("#")], [x for x in lines if not x.startswith("#")]
 
 

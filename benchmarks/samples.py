@@ -1,10 +1,11 @@
-"""Some samples of a BCF or VCF.gz, by bcftools."""
+"""Some samples of a BCF or VCF.gz."""
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+
+from vcf_tools import bcftools
 
 
 def write_samples(
@@ -26,8 +27,6 @@ def write_samples(
     listed = out.with_suffix(".txt")
     listed.write_text("".join(f"{name}\n" for name in names))
     kind, extra = "b" if out.suffix == ".bcf" else "z", ["-c", "1:minor"] if varying else []
-    command = ["bcftools", "view", *extra, "-S", listed, f"-O{kind}", "-o", out, source]
-    subprocess.run([str(word) for word in command], check=True)
+    bcftools("view", *extra, "-S", listed, f"-O{kind}", "-o", out, source)
     listed.unlink()
-    index = ["bcftools", "index", "-f", *(["-t"] if tabix else []), str(out)]
-    subprocess.run(index, check=True)
+    bcftools("index", "-f", *(["-t"] if tabix else []), out)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import struct
-import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -21,6 +20,7 @@ import msprime
 import numpy as np
 import tskit  # comes with msprime
 from samples import write_samples
+from vcf_tools import bcftools
 
 from ragimpute.bcf_write import bcf_header
 from ragimpute.bgzf import BgzfWriter
@@ -111,7 +111,7 @@ class GenotypeFile:
         """Finish and index."""
         self._bgzf.finish()
         self._file.close()
-        subprocess.run(["bcftools", "index", "-f", str(self.path)], check=True)
+        bcftools("index", "-f", self.path)
 
 
 def write_data(
@@ -150,11 +150,8 @@ def write_data(
     sites = folder / "typed.txt"
     sites.write_text("".join(f"1\t{position}\n" for position in chosen))
     target = folder / "target.array.vcf.gz"
-    subprocess.run(
-        ["bcftools", "view", "-T", str(sites), "-Oz", "-o", str(target), str(truth.path)],
-        check=True,
-    )
-    subprocess.run(["bcftools", "index", "-f", "-t", str(target)], check=True)
+    bcftools("view", "-T", sites, "-Oz", "-o", target, truth.path)
+    bcftools("index", "-f", "-t", target)
     sites.unlink()
     for number in first:
         few = folder / f"target.first-{number}.vcf.gz"

@@ -20,8 +20,8 @@ from ragimpute.sites import Region
 from ragimpute.vcf import SiteBatch
 
 # Without a word for so long, HDF5 does not come back. A batch takes a part of a second.
-_PATIENCE_SECONDS = 20.0
-_START_SECONDS = 120.0
+PATIENCE_S = 20.0
+_START_S = 120.0
 
 
 class AllelStream:
@@ -33,10 +33,17 @@ class AllelStream:
         The file.
     samples, contig, num_sites, num_without_alt
         See :class:`ragimpute.allel_hdf5.AllelReader`.
+    patience_s
+        How long the process may be silent before it is taken to hang, in seconds.
     """
 
     def __init__(
-        self, path: str | Path, *, region: Region | None = None, batch_bytes: int = BATCH_BYTES
+        self,
+        path: str | Path,
+        *,
+        region: Region | None = None,
+        batch_bytes: int = BATCH_BYTES,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         """Start the process, and wait for what the file holds.
 
@@ -48,6 +55,7 @@ class AllelStream:
         self.path = Path(path)
         self._arguments = (self.path, region, batch_bytes)
         self.num_without_alt = 0
+        self.patience_s = patience_s
         self._start()
 
     def _start(self) -> None:
@@ -59,7 +67,7 @@ class AllelStream:
         )
         self._process.start()
         there.close()
-        self._receive(_START_SECONDS)
+        self._receive(_START_S)
         self.samples, self.contig, self.num_sites = self._receive()
 
     def __iter__(self) -> Iterator[SiteBatch]:
@@ -80,13 +88,13 @@ class AllelStream:
 
     def _receive(self, patience: float | None = None) -> Any:
         """What the process tells next, but for signs of life."""
-        patience = patience or _PATIENCE_SECONDS
+        patience = patience or self.patience_s
         while True:
             try:
                 if not self._pipe.poll(patience):
                     self._stop()
                     raise InputError(
-                        f"{self.path} cannot be read as HDF5: nothing came for {patience:.0f} s, "
+                        f"{self.path} cannot be read as HDF5: nothing came for {patience:g} s, "
                         "so it is taken to be damaged",
                         hint=HINT,
                     )
@@ -103,7 +111,7 @@ class AllelStream:
                 raise value
             if kind == "value":
                 return value
-            patience = _PATIENCE_SECONDS
+            patience = self.patience_s
 
     def _stop(self) -> None:
         """End the process, whatever it does."""

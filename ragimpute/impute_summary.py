@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -110,20 +111,30 @@ class ImputeSummary:
 
 
 class Stopwatch:
-    """Adds up wall time by stage, and notes the memory that was in use at most by its end."""
+    """Adds up wall time by stage, and notes the memory that was in use at most by its end.
 
-    def __init__(self, seconds: dict[str, float], peak_mb: dict[str, float] | None = None) -> None:
+    ``clock`` gives the time in seconds.
+    """
+
+    def __init__(
+        self,
+        seconds: dict[str, float],
+        peak_mb: dict[str, float] | None = None,
+        *,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self.seconds = seconds
         self._peak_mb = {} if peak_mb is None else peak_mb
-        self._start = time.perf_counter()
+        self._clock = clock
+        self._start = clock()
 
     def lap(self, stage: str) -> None:
         """Count the time since the last lap to ``stage``."""
-        now = time.perf_counter()
+        now = self._clock()
         self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._start
         self._peak_mb[stage] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         self._start = now
 
     def skip(self) -> None:
         """Count the time since the last lap to nothing: another stopwatch did."""
-        self._start = time.perf_counter()
+        self._start = self._clock()

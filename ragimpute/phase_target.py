@@ -19,7 +19,6 @@ from ragimpute.vcf_phase_sets import read_phase_sets
 # this one ne, 600 and 4,508 haplotypes of 1000 Genomes data are both within noise of the best.
 PHASING_NE = 1.5e5
 PHASING_ERR = 1e-3
-_SITES_AT_ONCE = 32 * WORD
 
 
 @dataclass(frozen=True)
@@ -111,11 +110,16 @@ def phase_match(
     return replace(match, alleles=alleles, phased=np.ones_like(match.phased)), said
 
 
-def read_typed(panel: Panel, typed_index: np.ndarray) -> TypedSites:
-    """The panel at typed sites, read piece by piece: all of a contig takes a bit an allele."""
+def read_typed(
+    panel: Panel, typed_index: np.ndarray, *, sites_at_once: int = 32 * WORD
+) -> TypedSites:
+    """The panel at typed sites, read piece by piece: all of a contig takes a bit an allele.
+
+    Pieces have ``sites_at_once`` typed sites, a multiple of ``WORD``.
+    """
     words = [np.zeros((0, panel.num_haplotypes), np.uint32)]
-    for first in range(0, len(typed_index), _SITES_AT_ONCE):
-        here = typed_index[first : first + _SITES_AT_ONCE]
+    for first in range(0, len(typed_index), sites_at_once):
+        here = typed_index[first : first + sites_at_once]
         block = panel.haplotypes(int(here[0]), int(here[-1]) + 1)
         words.append(pack_words(block.alleles(here - here[0]))[0].T)
     return TypedSites(np.concatenate(words), panel.position_cm[typed_index])

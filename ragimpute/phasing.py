@@ -35,8 +35,7 @@ from ragimpute.phasing_kernel import DRAWN, MISSING, scan_sample
 from ragimpute.retrieval import Retriever
 from ragimpute.threads import run_parts
 
-# What samples that are phased together may take, and how many they may be.
-_BATCH_BYTES = 256 * 2**20
+# As many samples are phased together at most.
 _MAX_SAMPLES = 1024
 
 
@@ -90,6 +89,7 @@ def phase_haplotypes(
     settings: PhasingSettings = PhasingSettings(),
     seed: int = 1,
     threads: int = 1,
+    batch_bytes: int = 2**28,
     progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
     """Phase samples, and fill in their missing alleles if that is asked for.
@@ -118,6 +118,8 @@ def phase_haplotypes(
         How thoroughly is searched.
     seed, threads
         The result does not depend on ``threads``.
+    batch_bytes
+        What the states of samples that are phased together may take; at least 16 samples are.
     progress
         Called with the number of passes over a sample that are done, and of all of them.
 
@@ -135,7 +137,7 @@ def phase_haplotypes(
     out = alleles.copy()
     # A retrieved state of each word, and 13 bytes a site: alleles, flags and sums.
     per_sample = len(typed.words) * (2 * settings.num_states * 4 + 13 * WORD)
-    size = int(np.clip(_BATCH_BYTES // per_sample, 16, _MAX_SAMPLES))
+    size = int(np.clip(batch_bytes // per_sample, 16, _MAX_SAMPLES))
     done, total = 0, num_samples * (settings.passes + 1)
     for first in range(0, num_samples, size):
         part = slice(first, first + size)

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from threading import Lock, local
 
 
 class SharedTimes:
-    """Adds up the time that threads take, by stage."""
+    """Adds up the time that threads take, by stage; ``clock`` gives the time in seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
         self._seconds: dict[str, float] = {}
         self._lock = Lock()
         self._here = local()
 
     def begin(self) -> None:
         """A thread's next stage begins now."""
-        self._here.start = time.perf_counter()
+        self._here.start = self._clock()
 
     def lap(self, stage: str) -> None:
         """A thread's stage ends now, and the next begins."""
-        now = time.perf_counter()
+        now = self._clock()
         with self._lock:
             self._seconds[stage] = self._seconds.get(stage, 0.0) + now - self._here.start
         self._here.start = now

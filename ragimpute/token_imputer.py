@@ -22,10 +22,8 @@ from ragimpute.model.bert_rag import ReferenceTable
 from ragimpute.panel import Panel
 from ragimpute.token_windows import TokenWindows, cut_windows_to
 
-# Sites of haplotypes in a batch. Neither depends on the threads, and so neither does the result.
+# Sites of haplotypes in a batch.
 _SITES_AT_ONCE = {"cpu": 1 << 12, "cuda": 1 << 19}
-# Encoded references that are held at a time.
-_REFERENCE_BYTES = 512 * 2**20
 
 
 class TokenImputer:
@@ -45,6 +43,9 @@ class TokenImputer:
         The panel's index; None: built in memory.
     device, threads
         See :func:`ragimpute.impute.impute`.
+    sites_at_once, reference_bytes
+        Sites of haplotypes in a batch, None: what suits the device; and what encoded references
+        may take. Neither depends on the threads, and so neither does the result.
     """
 
     def __init__(
@@ -55,10 +56,14 @@ class TokenImputer:
         *,
         device: str,
         threads: int,
+        sites_at_once: int | None = None,
+        reference_bytes: int = 2**29,
     ) -> None:
         self._panel = panel
         self._index = WindowIndex.build(panel) if index is None else index
         self._device = choose_device(device)
+        self._sites_at_once = sites_at_once or _SITES_AT_ONCE[self._device.type]
+        self._reference_bytes = reference_bytes
         self._model = loaded.model.to(self._device).eval()
         self._threads = threads
         data = loaded.config.data
@@ -141,11 +146,11 @@ class TokenImputer:
         watch.lap("retrieve")
         out = np.empty(alleles.shape, np.float32)
         num_sites = stop - start
-        size = max(1, _SITES_AT_ONCE[self._device.type] // (2 * num_sites))
+        size = max(1, self._sites_at_once // (2 * num_sites))
         tokens = self._model.tokens
         assert tokens is not None
         per_pair = 8 * self._num_retrieved * num_sites * tokens.embedding.dim
-        step = size * max(1, _REFERENCE_BYTES // (per_pair * size))
+        step = size * max(1, self._reference_bytes // (per_pair * size))
         for first in range(0, len(pairs), step):
             here = slice(first, first + step)
             tokens.table = self._encode(window, found[here], 2 * size, pool)

@@ -17,8 +17,6 @@ from ragimpute.model.embedding import MASK, PAD
 from ragimpute.panel import Haplotypes, Panel
 from ragimpute.panel_part import haplotype_columns
 
-# Windows that were read are kept up to this size, so that a batch does not read each one anew.
-_CACHE_BYTES = 256 * 2**20
 # Positions that stand in padded sites: no allele frequency that a site cannot have.
 _PAD_AF = 0.5
 
@@ -84,6 +82,8 @@ class TokenWindows:
         The panel.
     ranges
         Shape (V, 2), int: half-open site ranges, none empty; they may overlap.
+    cache_bytes
+        Windows that were read are kept up to this size, so that a batch does not read each anew.
 
     Attributes
     ----------
@@ -91,8 +91,9 @@ class TokenWindows:
         L, the sites of the longest window.
     """
 
-    def __init__(self, panel: Panel, ranges: np.ndarray) -> None:
+    def __init__(self, panel: Panel, ranges: np.ndarray, *, cache_bytes: int = 2**28) -> None:
         self.panel = panel
+        self._cache_bytes = cache_bytes
         self.ranges = ranges
         self.length = int((ranges[:, 1] - ranges[:, 0]).max())
         self.haplotype_population = panel.population[panel.haplotype_sample]
@@ -118,7 +119,7 @@ class TokenWindows:
         )
         self._blocks[key] = block
         self._num_bytes += block.num_bytes
-        while self._num_bytes > _CACHE_BYTES and len(self._blocks) > 1:
+        while self._num_bytes > self._cache_bytes and len(self._blocks) > 1:
             self._num_bytes -= self._blocks.popitem(last=False)[1].num_bytes
         return block
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
+
+# As the command line has it: threads that wait must not spin where others want the processor, and
+# tests run two at a time. Read when torch and what else uses OpenMP is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import settings
+from programs import require_program
 
 from ragimpute import example
 from ragimpute.config import models_dir
@@ -23,6 +31,13 @@ def foreseen_kernels():
     store = sys.modules.get("ragimpute.kernel_store")
     found = [] if store is None else sorted(set(store.unforeseen))
     assert not found, f"'make kernels' adds these to the kernels that ship: {found}"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Look for the programs that a test names."""
+    for mark in item.iter_markers("needs_program"):
+        require_program(*mark.args)
 
 
 @pytest.fixture(scope="session")

@@ -253,7 +253,7 @@ def test_measure(tmp_path):
     log = str(tmp_path / "log")
     code = "import sys, time; print('out'); print('err', file=sys.stderr); time.sleep(0.3)"
     used = measure([sys.executable, "-I", "-S", "-c", code], log=log, stdout=str(tmp_path / "out"))
-    assert 0.3 <= used["wall_s"] < 10
+    assert used["wall_s"] >= 0.3
     assert used["cpu_s"] < used["wall_s"]
     assert 3 < used["peak_mib"] < 50
     assert (tmp_path / "out").read_text() == "out\n"

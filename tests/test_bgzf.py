@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gzip
 import random
-import subprocess
 
 import numpy as np
+import pysam
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -48,7 +48,7 @@ def compressed(path, data, *, threads=1, step=40_000):
     sizes=st.lists(st.sampled_from([0, 1, 100, 65_279, 65_280, 65_281, 200_000]), max_size=4),
     step=st.sampled_from([1_000, 65_280, 70_000, 10**9]),
 )
-def test_bgzip_and_gzip_read_it(tmp_path, sizes, step):
+def test_htslib_and_gzip_read_it(tmp_path, sizes, step):
     rng = random.Random(len(sizes))
     data = b"".join(bytes(rng.choices(b"ACGT\t", k=size)) for size in sizes)
     paths = [compressed(tmp_path / f"{n}.gz", data, threads=n, step=step) for n in (1, 3)]
@@ -56,8 +56,8 @@ def test_bgzip_and_gzip_read_it(tmp_path, sizes, step):
     assert raw == paths[1].read_bytes()
     assert raw.endswith(EOF_MARK)
     assert gzip.decompress(raw) == data
-    done = subprocess.run(["bgzip", "-dc", paths[0]], capture_output=True, check=True)
-    assert (done.stdout, done.stderr) == (data, b"")
+    with pysam.BGZFile(paths[0]) as file:
+        assert file.read() == data
     with paths[0].open("rb") as file:
         assert check_blocks(file, 0, len(raw))
 

@@ -177,7 +177,7 @@ def test_from_panel_to_figures(command, here):
 
 
 def test_threads_and_quiet_are_not_recorded(command, here):
-    area = ("-r", "20:2000000-2050000", "--ne", "1e5", "--err", "1e-3")
+    area = ("-r", "20:2000000-2050000", "--ne", "1e5", "--err", "1e-3", "--no-fine-tune")
     command(*IMPUTE, *area, "--threads", "1")
     first = (here / OUT).read_bytes()
     for more in (("-t", "2"), ("--threads=2",), ("-t", "2", "-q")):
@@ -224,7 +224,7 @@ def test_qc_only_compares_and_writes_what_is_left_out(command, here):
 
 
 def test_standard_output_is_the_vcf_alone(command, here):
-    area = ("-r", "20:2000000-2050000", "--ne", "1e5", "--err", "1e-3")
+    area = ("-r", "20:2000000-2050000", "--ne", "1e5", "--err", "1e-3", "--no-fine-tune")
     code, out, err = command(*IMPUTE[:-1], "-", *area)
     assert (code, err) == (0, "")
     (here / "piped.vcf").write_text(out)
@@ -236,7 +236,7 @@ def test_standard_output_is_the_vcf_alone(command, here):
 
 def test_log_level(command, here):
     rename(here / "target.vcf", "20", "chr20")
-    area = ("-r", "20:2000000-2050000", "--ne", "1e5", "--err", "1e-3")
+    area = ("-r", "20:2000000-2050000", "--ne", "1e5", "--err", "1e-3", "--no-fine-tune")
     code, _, err = command(*PLAIN, *area)
     assert code == 0
     assert err.startswith("WARNING: contig 20 of the panel is chr20")

@@ -37,7 +37,7 @@ def good(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def worker(good):
-    with Worker(good, limit_s=60) as server:
+    with Worker(good, limit_s=600) as server:
         yield server
 
 
@@ -229,7 +229,7 @@ fuzz_worker._call = command
 child = os.fork()
 if child == 0:
     fuzz_worker._child({task!r})
-print(fuzz_worker._wait(child, time.perf_counter() + 2))
+print(fuzz_worker._wait(child, time.perf_counter() + {2 if ending is None else 600}))
 """
     )
     environment = {**os.environ, "PYTHONPATH": os.path.dirname(fuzz_worker.__file__)}

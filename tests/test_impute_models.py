@@ -18,6 +18,7 @@ from ragimpute.panel import Panel
 from ragimpute.vcf import read_target
 
 FIXED = {"ne": 1e5, "err": 1e-3}
+FITTED = FIXED | {"fine_tune": True}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def gathered(imputer, left, right, core, typed, alleles, sample, batch=5):
 
 def imputer_of(panel, shared, loaded=None, **options):
     """A copying imputer, and what it says of the first 1,000 sites of the first six samples."""
-    options = {"seed": 1, "threads": 1, "device": "cpu", **FIXED, **options}
+    options = {"seed": 1, "threads": 1, "device": "cpu", "fine_tune": False, **FIXED, **options}
     made = CopyingImputer(panel, shared.panel_index, loaded or load_model("default"), **options)
     typed = shared.panel_index[shared.panel_index < 2_000]
     alleles = np.ascontiguousarray(shared.alleles[: len(typed), :6].reshape(len(typed), 12))
@@ -92,7 +93,9 @@ def test_the_network_is_not_asked_where_hardly_a_site_is_typed(panel, shared, nu
     alleles = np.ascontiguousarray(shared.alleles[:num, :6].reshape(num, 12))
     found = []
     for loaded in (plain(), load_model("default")):
-        made = CopyingImputer(panel, typed, loaded, seed=1, threads=1, device="cpu", **FIXED)
+        made = CopyingImputer(
+            panel, typed, loaded, seed=1, threads=1, device="cpu", fine_tune=False, **FIXED
+        )
         found.append(gathered(made, 0, 2_000, (0, 1_000), typed, alleles, np.repeat(range(6), 2)))
     assert (found[0] != found[1]).any() == asked
 
@@ -191,7 +194,7 @@ def test_models_that_cannot_be_used(panel, panel_h5, shared, tmp_path):
 
 
 def test_the_network_is_fitted_to_the_panel_unless_told_otherwise(panel, shared, monkeypatch):
-    tuned, with_tuning = imputer_of(panel, shared)
+    tuned, with_tuning = imputer_of(panel, shared, **FITTED)
     assert tuned.seconds["fine-tune"] > 0
     shipped, without = imputer_of(panel, shared, fine_tune=False)
     assert "fine-tune" not in shipped.seconds
@@ -204,10 +207,10 @@ def test_the_network_is_fitted_to_the_panel_unless_told_otherwise(panel, shared,
         return network, None
 
     monkeypatch.setattr(stretch_fits, "adapt_network", as_it_came)
-    np.testing.assert_array_equal(imputer_of(panel, shared)[1], without)
+    np.testing.assert_array_equal(imputer_of(panel, shared, **FITTED)[1], without)
     assert len(asked) == 1
     imputer_of(panel, shared, fine_tune=False)
-    imputer_of(panel, shared, plain())  # there is nothing to fit
+    imputer_of(panel, shared, plain(), **FITTED)  # there is nothing to fit
     assert len(asked) == 1
 
 
@@ -251,12 +254,13 @@ def test_a_stretch_is_fitted_once(panel, shared, monkeypatch):
     assert made.settings["ne"] == "1e+05"
 
 
-def test_quality_is_that_of_the_windows_own_sites(panel, shared):
+@pytest.mark.parametrize("fine_tune", [False, True])
+def test_quality_is_that_of_the_windows_own_sites(panel, shared, fine_tune):
     """Two windows that hold all typed sites, and begin elsewhere: as if each came by itself."""
     typed = shared.panel_index[(shared.panel_index >= 900) & (shared.panel_index < 1_500)]
     first = np.searchsorted(shared.panel_index, typed[0])
     alleles = np.ascontiguousarray(shared.alleles[first : first + len(typed), :3].reshape(-1, 6))
-    options = {"seed": 1, "threads": 1, "device": "cpu", **FIXED}
+    options = {"seed": 1, "threads": 1, "device": "cpu", **FIXED, "fine_tune": fine_tune}
     bounds = ((0, 1_500, (900, 1_200)), (900, 2_000, (1_200, 1_500)))
 
     def imputed(made, left, right, core):

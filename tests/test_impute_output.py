@@ -22,7 +22,8 @@ from ragimpute.vcf import read_target
 
 TARGET = example.path("target.vcf.gz")
 REGION = Region.parse("20:2200000-2300000")
-FIXED = {"ne": 1e5, "err": 1e-3, "region": REGION, "fields": ("GT", "DS", "HDS")}
+FIXED = {"ne": 1e5, "err": 1e-3, "fine_tune": False, "region": REGION,
+         "fields": ("GT", "DS", "HDS")}  # fmt: skip
 
 
 def run(out, panel, target=TARGET, *, taken=None, model="default", **options):

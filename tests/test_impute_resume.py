@@ -220,6 +220,27 @@ def test_a_signal_says_what_is_kept(files, tmp_path, monkeypatch):
     }  # fmt: skip
 
 
+def test_what_is_kept_is_on_the_disk_before_it_has_its_name(files, tmp_path, monkeypatch):
+    """Else a power cut could leave the name of a file without its content."""
+    synced, renamed = set(), []
+    fsync, replace = os.fsync, os.replace
+
+    def noted_fsync(file):
+        synced.add(os.fstat(file).st_ino)
+        fsync(file)
+
+    def noted_replace(source, path):
+        if ".resume" in str(path):
+            renamed.append(os.path.basename(path))
+            synced.remove(os.stat(source).st_ino)
+        replace(source, path)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+    run(files, tmp_path, ".vcf", resume=True)
+    assert {"run.json", "window-000000.npz"} <= set(renamed)
+
+
 def test_two_runs_do_not_share_an_output(tmp_path):
     with KeptRun([tmp_path / "out.bcf"], inputs={}, options={}):
         with pytest.raises(InputError, match="another run is writing this output"):

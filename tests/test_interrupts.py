@@ -90,7 +90,7 @@ def run(done):
 
 def call_and_wait(call, done):
     call(done)
-    for _ in range(100):
+    for _ in range(12_000):  # ten minutes: it ends with the signal
         time.sleep(0.05)
     done.append("never stopped")
 

@@ -31,7 +31,7 @@ def run(out, panel, samples, fields, **options):
     names = out.with_suffix(".txt")
     names.write_text("\n".join(samples))
     impute(
-        TARGET, panel, out, region=REGION, fields=fields, ne=1e5, err=1e-3,
+        TARGET, panel, out, region=REGION, fields=fields, ne=1e5, err=1e-3, fine_tune=False,
         target_options=TargetOptions(samples=names), output_options=OutputOptions(**options),
     )  # fmt: skip
     return out
@@ -132,6 +132,19 @@ def test_min_r2_of_all_samples_together(batches, tmp_path):
     assert {k for k, kept in zip(whole.keys, keep & sure, strict=True) if kept} <= set(found.keys)
     assert summary.num_low_r2 == len(whole.keys) - len(found.keys) > 0
     assert "of low DR2" in dict(summary.rows())["sites"]
+
+
+def test_a_site_is_typed_where_all_batches_have_it_typed(batches, tmp_path):
+    typed = read_imputed(batches / "0.bcf")
+    first, *rest = np.flatnonzero(typed.typed).tolist()
+    position = typed.keys[first][0]
+    text = view(batches / "1.bcf").splitlines()
+    at = next(i for i, row in enumerate(text) if row.startswith(f"20\t{position}\t"))
+    assert "TYPED" in text[at]
+    text[at] = text[at].replace("TYPED", "IMP")
+    (tmp_path / "1.vcf").write_text("\n".join(text) + "\n")
+    merge([batches / "0.bcf", tmp_path / "1.vcf"], tmp_path / "m.vcf")
+    assert np.flatnonzero(read_imputed(tmp_path / "m.vcf").typed).tolist() == rest
 
 
 def test_what_cannot_be_merged(batches, panel_h5, tmp_path):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from fnmatch import fnmatch
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from vcf_fixtures import bcftools
 
 from ragimpute import __version__, example
 from ragimpute.extras import EXTRAS
@@ -144,10 +144,7 @@ def test_index_and_impute(panel, tmp_path):
     assert imputed.name == "chr20.imputed.bcf"
     assert [path.suffix for path in made["index"]] == [".csi"]
     assert "<svg" in made["report"][0].read_text()
-    listed = subprocess.run(
-        ["bcftools", "query", "--list-samples", imputed], capture_output=True, text=True, check=True
-    )
-    assert sorted(listed.stdout.split()) == ["HG00102", "NA20821"]
+    assert sorted(bcftools("query", "--list-samples", imputed).split()) == ["HG00102", "NA20821"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -197,10 +194,9 @@ def test_workflow_calls_each_module_with_its_inputs():
             assert plain.count(left) == plain.count(right), file
 
 
+@pytest.mark.needs_program("nextflow")
 def test_nextflow_runs_the_stubs(tmp_path):
-    """Where Nextflow is installed, the whole workflow, without its work."""
-    if shutil.which("nextflow") is None:
-        pytest.skip("Nextflow is not installed; the modules' scripts are run without it above")
+    """The whole workflow, without its work; the modules' scripts are run without Nextflow above."""
     sheet = tmp_path / "sheet.csv"
     files = [example.path(name) for name in ("target.vcf.gz", "target.vcf.gz.tbi", "panel.bcf",
                                              "panel.bcf.csi", "chr20.b37.gmap.gz")]  # fmt: skip

@@ -173,11 +173,10 @@ def test_a_file_without_phase_sets_has_none():
     assert read_phase_sets(TARGET, target.sites, target.samples) is None
 
 
-def test_the_panel_at_typed_sites_is_read_in_pieces(panel, monkeypatch):
-    monkeypatch.setattr("ragimpute.phase_target._SITES_AT_ONCE", 64)
+def test_the_panel_at_typed_sites_is_read_in_pieces(panel):
     with Panel.open(panel) as source:
         index = match_sites(read_target(TARGET), source, 0, source.num_sites).panel_index
-        typed = read_typed(source, index)
+        typed = read_typed(source, index, sites_at_once=64)
         alleles = source.haplotypes(0, source.num_sites).alleles(index)
     site = np.arange(len(index))
     bits = typed.words[site // 32] >> (site % 32).astype(np.uint32)[:, None] & 1

@@ -176,15 +176,15 @@ def test_a_phased_target_is_returned_as_it_is(typed):
     assert (found == given).all()
 
 
-def test_batches_are_phased_apart(typed, monkeypatch):
+def test_batches_are_phased_apart(typed):
     panel, position_cm = typed
     samples = shuffled(panel[:, 20:80].reshape(len(panel), -1, 2))
     whole = run(panel[:, :20], position_cm, samples)
-    monkeypatch.setattr("ragimpute.phasing._BATCH_BYTES", 0)  # sixteen samples in each
     done = []
     parts = run(
-        panel[:, :20], position_cm, samples, progress=lambda n, total: done.append((n, total))
-    )
+        panel[:, :20], position_cm, samples, batch_bytes=0,  # sixteen samples in each
+        progress=lambda n, total: done.append((n, total)),
+    )  # fmt: skip
     assert (parts[:, :16] == whole[:, :16]).all()
     assert done[-1] == (30 * 9, 30 * 9)
     assert len(done) == 2 * 9

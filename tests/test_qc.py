@@ -11,7 +11,7 @@ from ragimpute import example
 from ragimpute.errors import InputError
 from ragimpute.match import match_sites, no_match
 from ragimpute.panel import Panel, write_panel
-from ragimpute.qc import summarise, write_excluded
+from ragimpute.qc import QcSummary, summarise, write_excluded
 from ragimpute.vcf import read_target
 
 PANEL = [(100, "A", "G"), (200, "C", "T"), (300, "G", "A"), (300, "G", "C"), (400, "T", "TA"),
@@ -66,6 +66,12 @@ def test_the_counts_of_the_imputation_server(inputs):
     assert shown["strand flip and allele switch"] == "1"
     assert shown["filtered: duplicates"] == "1"
     assert shown["noted: call rate < 90 %"] == "2"
+
+
+def test_samples_below_half_are_low():
+    rates = {"none": 0.0, "below": 0.49, "half": 0.5, "all": 1.0}
+    qc = QcSummary(4, 1.0, {}, {}, {}, rates)
+    assert qc.low_samples == ["none", "below"]
 
 
 def test_peers_33_excluded_sites_with_reason_and_fix(inputs, tmp_path):

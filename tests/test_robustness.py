@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import robustness
 from compare import open_example
+from vcf_tools import bcftools
 
 from ragimpute.vcf import read_target
 
@@ -14,7 +15,7 @@ def test_cases_are_what_their_names_say(tmp_path):
     found = {case.name: case for case in robustness.cases(data, tmp_path)}
     sizes = [name for name in found if "samples" in name]
     assert sizes == [f"{n} samples, omni" for n in (14, 28, 60, 100)]
-    small = robustness._bcftools("query", "-l", str(found["14 samples, omni"].panel)).split()
+    small = bcftools("query", "-l", found["14 samples, omni"].panel).split()
     assert len(small) == 14
     truth = read_target(data.truth)
     whole = len(truth.sites)

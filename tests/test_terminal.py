@@ -28,31 +28,27 @@ def run(*words, **options):
     return subprocess.run(words, capture_output="stdout" not in options, text=True, **options)
 
 
-def test_help_starts_at_once():
+def test_help_imports_little():
+    """So that it starts at once; benchmarks/start_up.py holds it to its limit of time."""
     code = (
         "import sys\n"
         "from ragimpute.cli import main\n"
         "sys.argv += ['--help']\n"
         "try:\n    main()\n"
         "except SystemExit as end:\n    assert not end.code\n"
-        "heavy = {'torch', 'numpy', 'faiss', 'numba', 'scipy', 'pandas', 'h5py', 'cyvcf2',\n"
-        "         'wandb', 'mlflow'}\n"
-        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
+        "print(*sys.modules, file=sys.stderr)\n"
     )
-    for command in ([], ["impute"]):
+    heavy = {"torch", "numpy", "faiss", "numba", "scipy", "pandas", "h5py", "cyvcf2", "yaml",
+             "safetensors", "accelerate", "torchmetrics", "tensorboard", "matplotlib", "jinja2",
+             "deflate", "wandb", "mlflow"}  # fmt: skip
+    for command in ([], ["impute"], ["train"]):
         done = subprocess.run(
             [sys.executable, "-c", code, *command], capture_output=True, text=True, check=True
         )
-        assert done.stderr == "[]\n"
         assert "Usage: " in done.stdout
-    best = float("inf")
-    for _ in range(20):  # others may use the machine
-        start = time.perf_counter()
-        assert run("--help").returncode == 0
-        best = min(best, time.perf_counter() - start)
-        if best < 0.5:
-            break
-    assert best < 0.5
+        loaded = done.stderr.split()
+        assert not heavy & set(loaded)
+        assert len(loaded) < 550  # 340 to 440; each takes half a millisecond
 
 
 def test_as_a_module_and_as_a_script():
@@ -79,13 +75,12 @@ def test_stopped_while_imputing(panel_h5, tmp_path, number, threads):
     words = ["impute", TARGET, "-p", panel_h5, "-o", out, "--chunk-cm", "0.01", "-t", threads,
              "--ne", "1e5", "--err", "1e-3"]  # fmt: skip
     process = subprocess.Popen([*PROGRAM, *map(str, words)], stderr=subprocess.PIPE, text=True)
-    end = time.monotonic() + 60
-    while len(os.listdir(tmp_path)) < 2 and process.poll() is None and time.monotonic() < end:
+    while len(os.listdir(tmp_path)) < 2 and process.poll() is None:
         time.sleep(0.02)
     assert process.poll() is None
-    time.sleep(0.3)
+    time.sleep(0.3)  # any moment will do; here it is more likely to impute than to open files
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate()
     assert process.returncode == 128 + number
     assert err == f"Error: stopped by {number.name}; no unfinished output was left\n"
     assert os.listdir(tmp_path) == ["x.vcf.gz"]
@@ -100,11 +95,10 @@ def test_stopped_while_a_panel_is_prepared_for_the_run(tmp_path):
         [*PROGRAM, *map(str, words)], stderr=subprocess.PIPE, text=True,
         env={**os.environ, "TMPDIR": str(folder)},
     )  # fmt: skip
-    end = time.monotonic() + 60
-    while not os.listdir(folder) and process.poll() is None and time.monotonic() < end:
+    while not os.listdir(folder) and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate()
     assert process.returncode == 128 + signal.SIGTERM
     assert err.splitlines()[-1].startswith("Error: stopped by SIGTERM")
     assert os.listdir(folder) == []
@@ -138,7 +132,7 @@ def test_a_reader_that_has_enough(panel_h5):
     process.stdout.close()
     assert process.stderr.read() == b""
     process.stderr.close()
-    assert process.wait(timeout=60) == 1
+    assert process.wait() == 1
 
 
 @pytest.fixture
@@ -245,7 +239,7 @@ def on_a_terminal(words, rows=30, columns=100, **variables):
             break
         shown += part
     os.close(master)
-    return process.wait(timeout=60), shown.decode()
+    return process.wait(), shown.decode()
 
 
 def screen_of(shown):
@@ -309,7 +303,9 @@ def test_training_on_a_terminal_is_a_live_table(training, tmp_path):
     assert any("best epoch" in line for line in screen)
 
 
-@pytest.mark.parametrize("where", ["pipe", "dumb", "quiet"])
+@pytest.mark.parametrize(
+    "where", ["pipe", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dumb", "quiet"))]
+)
 def test_training_elsewhere_is_plain_lines(training, tmp_path, where):
     words = [*training, "-o", tmp_path / "m"]
     if where == "pipe":

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ragimpute import example, token_imputer
+from ragimpute import example
 from ragimpute.checkpoint import LoadedModel
 from ragimpute.config import load_config
 from ragimpute.dataset import TokenBatches, split_samples
@@ -56,13 +56,14 @@ def loaded(preset="v10-small", *overrides):
 
 
 def impute(
-    panel, model, given, *, core=None, index=None, threads=1, left=0, right=None, batch=1_000
-):
+    panel, model, given, *, core=None, index=None, threads=1, left=0, right=None, batch=1_000,
+    **options,
+):  # fmt: skip
     """Impute; typed sites outside [left, right) are not passed on."""
     typed, alleles, sample = given
     right = panel.num_sites if right is None else right
     inside = (typed >= left) & (typed < right)
-    imputer = TokenImputer(panel, model, index, device="cpu", threads=threads)
+    imputer = TokenImputer(panel, model, index, device="cpu", threads=threads, **options)
     parts = []
     imputer.impute(
         left, right, core or (left, right), typed[inside], alleles[inside], sample, batch=batch,
@@ -78,8 +79,11 @@ def plain(panel, given):
     return impute(panel, loaded(), given)
 
 
-def by_hand(panel, model, given):
-    """Window by window, sample by sample, nothing encoded ahead: (n, M)."""
+def by_hand(panel, model, given, step=1):
+    """Window by window, sample by sample, nothing encoded ahead: (n, M).
+
+    Every so many windows; NaN at the sites of the others.
+    """
     typed, alleles, sample = given
     data = model.config.data
     index = WindowIndex.build(panel)
@@ -88,7 +92,8 @@ def by_hand(panel, model, given):
     known = np.full((panel.num_sites, len(sample)), -1, np.int8)
     known[typed] = alleles
     out = np.full((len(sample), panel.num_sites), np.nan, np.float32)
-    for w, (start, stop) in enumerate(ranges.tolist()):
+    for w in range(0, len(ranges), step):
+        start, stop = ranges[w].tolist()
         low, high = index.windows[search[w]]
         for s in np.unique(sample):
             columns = np.flatnonzero(sample == s)
@@ -115,21 +120,23 @@ def test_as_the_model_answers_sample_by_sample(panel, given, preset):
     assert found.shape == (2 * NUM_SAMPLES, panel.num_sites)
     assert found.dtype == np.float32
     assert len(panel.windows) > 3
-    np.testing.assert_allclose(found, by_hand(panel, model, given), atol=1e-5)
+    expected = by_hand(panel, model, given, 1 if preset == "v10-small" else 3)
+    there = ~np.isnan(expected)
+    assert there.any(axis=0).sum() > 100
+    np.testing.assert_allclose(found[there], expected[there], atol=1e-5)
 
 
 def test_threads_change_no_bit(panel, given, plain):
     before = torch.get_num_threads()
-    for threads in (2, 3):
+    for threads in (3,):
         np.testing.assert_array_equal(impute(panel, loaded(), given, threads=threads), plain)
     assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize(("sites", "memory"), [(1, 1), (400, 1), (1 << 20, 1 << 30), (400, 90_000)])
-def test_batches_change_nothing(panel, given, plain, monkeypatch, sites, memory):
-    monkeypatch.setattr(token_imputer, "_SITES_AT_ONCE", {"cpu": sites})
-    monkeypatch.setattr(token_imputer, "_REFERENCE_BYTES", memory)
-    np.testing.assert_allclose(impute(panel, loaded(), given), plain, atol=1e-5)
+def test_batches_change_nothing(panel, given, plain, sites, memory):
+    found = impute(panel, loaded(), given, sites_at_once=sites, reference_bytes=memory)
+    np.testing.assert_allclose(found, plain, atol=1e-5)
 
 
 def test_samples_do_not_influence_each_other(panel, given, plain):
@@ -161,8 +168,9 @@ def test_haploid_samples(panel, given, plain):
     found = impute(panel, loaded(), (typed, alleles[:, keep], sample[keep]))
     others = np.isin(keep, [0, 4], invert=True)
     np.testing.assert_allclose(found[others], plain[keep[others]], atol=1e-5)
-    single = by_hand(panel, loaded(), (typed, alleles[:, keep], sample[keep]))
-    np.testing.assert_allclose(found, single, atol=1e-5)
+    single = by_hand(panel, loaded(), (typed, alleles[:, keep], sample[keep]), step=3)
+    there = ~np.isnan(single)
+    np.testing.assert_allclose(found[there], single[there], atol=1e-5)
 
 
 def test_missing_is_untyped(panel, given):

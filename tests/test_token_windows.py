@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from panel_fixtures import FlatMap, make_batch, names, random_alleles
 
-from ragimpute import token_windows
 from ragimpute.model.embedding import MASK, PAD
 from ragimpute.panel import Panel, write_panel
 from ragimpute.panel_part import haplotype_columns
@@ -152,15 +151,15 @@ def test_rows_do_not_influence_each_other(panel):
             assert torch.equal(value, together[name][row]), name
 
 
-def test_what_is_kept_is_bounded(panel, monkeypatch):
+def test_what_is_kept_is_bounded(panel):
     plain = TokenWindows(panel, RANGES)
     expected = [plain.window(w) for w in range(len(RANGES))]
     assert plain.window(2) is expected[2]
-    monkeypatch.setattr(token_windows, "_CACHE_BYTES", 2 * max(b.num_bytes for b in expected))
-    small = TokenWindows(panel, RANGES)
+    cache_bytes = 2 * max(b.num_bytes for b in expected)
+    small = TokenWindows(panel, RANGES, cache_bytes=cache_bytes)
     for w in (0, 1, 2, 3, 0, 1, 3, 2):
         block = small.window(w)
         np.testing.assert_array_equal(block.haplotypes.alleles(), expected[w].haplotypes.alleles())
         assert sum(b.num_bytes for b in small._blocks.values()) == small._num_bytes
-        assert small._num_bytes <= token_windows._CACHE_BYTES
+        assert small._num_bytes <= cache_bytes
     assert small.window(2) is block

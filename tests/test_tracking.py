@@ -124,7 +124,7 @@ def read_wandb(path):
 def finished_wandb(folder):
     """The records of a folder's only run, once wandb's own process has written the last of them."""
     (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
-    end = time.monotonic() + 30
+    end = time.monotonic() + 600
     while True:
         records = read_wandb(file)
         if records and records[-1].WhichOneof("record_type") == "exit":
@@ -204,10 +204,10 @@ def test_nothing_leaves_the_machine(tmp_path, by_default, name):
         environment["PYTHONPATH"] = str(Path(__file__).parents[1])
         subprocess.run(
             [sys.executable, "-c", SILENT, name, tmp_path],
-            env=environment, check=True, capture_output=True, timeout=120,
+            env=environment, check=True, capture_output=True,
         )  # fmt: skip
-        proxy.settimeout(0.2)
-        with pytest.raises(TimeoutError):
+        proxy.setblocking(False)  # the program has ended: who called stands in the queue
+        with pytest.raises(BlockingIOError):
             proxy.accept()
     assert list(
         tmp_path.glob({"wandb": "wandb/offline-run-*", "mlflow": "mlruns/*/*/meta.yaml"}[name])

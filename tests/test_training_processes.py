@@ -72,3 +72,25 @@ def test_a_lone_process_is_told_of(monkeypatch, caplog, environment, told):
     with caplog.at_level(logging.WARNING, logger="ragimpute"):
         make_accelerator(torch.device("cpu"), "no")
     assert ("started one process only" in caplog.text) == told
+
+
+@pytest.mark.parametrize("asked", [1, 2])
+def test_a_launch_that_starts_one_process_is_told_of(monkeypatch, caplog, asked):
+    """Accelerate's --cpu starts the program once, whatever --num_processes says."""
+    from accelerate.commands import launch
+    from accelerate.utils.launch import prepare_simple_launcher_cmd_env
+
+    for name in ("ACCELERATE_USE_CPU", "MASTER_ADDR", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    words = ["--cpu", "--num_processes", str(asked), "-m", "ragimpute"]
+    arguments, _, _ = launch._validate_launch_command(
+        launch.launch_command_parser().parse_args(words)
+    )
+    command, environment = prepare_simple_launcher_cmd_env(arguments)
+    assert command[1:] == ["-m", "ragimpute"]
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with caplog.at_level(logging.WARNING, logger="ragimpute"):
+        made = make_accelerator(torch.device("cpu"), "no")
+    assert made.num_processes == 1
+    assert ("--multi_gpu in place of --cpu" in caplog.text) == (asked == 2)

@@ -172,12 +172,19 @@ def test_samples_whose_cells_end_before_gt(make_vcf):
     assert read_target(path).alleles[2].tolist()[1] == [1, 0]
 
 
+def coded_genotypes(data):
+    """Where a BCF of 0|1 and 0|0 has these: two int8 for each sample."""
+    # bcftools sets the bit of phase in the second alleles, and since 1.22 in the first ones too.
+    forms = [bytes([0x21, 2, 5, 2, 3]), bytes([0x21, 3, 5, 3, 3])]
+    (found,) = [form for form in forms if data.count(form) == 1]
+    return found
+
+
 def test_a_bcf_whose_gt_has_no_alleles(make_vcf, tmp_path):
     """cyvcf2 would crash when asked for them."""
     good = convert(make_vcf([(3, "A", "G", "0|1", "0|0")], infos=""), ".u.bcf", index=False)
     data = gzip.decompress(good.read_bytes())
-    genotypes = bytes([0x21, 2, 5, 2, 3])  # two int8 for each sample, 0|1 and 0|0
-    assert data.count(genotypes) == 1
+    genotypes = coded_genotypes(data)
     path = tmp_path / "none.bcf"
     path.write_bytes(data.replace(genotypes, b"\x01" + genotypes[1:]))
     for read in (read_target, read_dosages):
@@ -190,8 +197,7 @@ def test_a_bcf_whose_gt_is_of_a_wrong_type(make_vcf, tmp_path, kind):
     """htslib would end the process when asked for it."""
     good = convert(make_vcf([(3, "A", "G", "0|1", "0|0")], infos=""), ".bcf", index=False)
     data = gzip.decompress(good.read_bytes())
-    genotypes = bytes([0x21, 2, 5, 2, 3])
-    assert data.count(genotypes) == 1
+    genotypes = coded_genotypes(data)
     path = tmp_path / "wrong.bcf"
     path.write_bytes(
         compress_block(data.replace(genotypes, bytes([0x20 | kind]) + genotypes[1:])) + EOF_MARK

@@ -1,0 +1,347 @@
+"""Whether the tests catch faults: small ones, put into a copy of the repository one at a time.
+
+    python tests/run_mutations.py                      every mutation
+    python tests/run_mutations.py "swapped strand"     those named
+    python tests/run_mutations.py --list               their names, and what each changes
+
+Each mutation replaces one piece of text in one file. The test files that are to catch it then run,
+up to the first failure, and a line tells which test that was. The program ends with exit status 1
+if a mutation is caught by no test: then a test has been weakened, or the code that is mutated has
+changed, or the mutation makes no difference and should be another one.
+
+To see whether a change to the tests loses any of what they catch, compare with the tests as they
+were before it, from another checkout: ``--tree DIR``. With ``--work DIR`` the copy, and the kernels
+that it compiled, are kept for the next run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import filecmp
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+COPIED = ("ragimpute", "models", "tests", "benchmarks", "packaging", "workflow", "docs")
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A fault: ``old``, which stands once in ``file``, becomes ``new``; ``tests`` may catch it."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+def _mutation(name: str, file: str, old: str, new: str, tests: str) -> Mutation:
+    """A mutation whose test files are given by their names without test_ and .py."""
+    paths = [Path(word) for word in tests.split()]
+    files = tuple(str("tests" / path.with_name(f"test_{path.name}.py")) for path in paths)
+    return Mutation(name, file, old, new, files)
+
+
+MUTATIONS = [
+    # Reading and matching.
+    _mutation(
+        "swapped strand", "ragimpute/match.py",
+        "alleles[turned] = np.where(exchanged >= 0, 1 - exchanged, exchanged)",
+        "alleles[turned] = exchanged", "match input_as_it_comes impute",
+    ),
+    _mutation(
+        "complement without reversal", "ragimpute/sites.py",
+        "return position, ref[::-1].translate(_COMPLEMENT), alt[::-1].translate(_COMPLEMENT)",
+        "return position, ref.translate(_COMPLEMENT), alt.translate(_COMPLEMENT)",
+        "sites match input_as_it_comes",
+    ),
+    _mutation(
+        "first of duplicates not kept", "ragimpute/match.py",
+        'fate = "duplicate"\n            else:\n                taken[site] = i',
+        'fate = "duplicate"\n            taken[site] = i', "match qc input_as_it_comes",
+    ),
+    _mutation(
+        "the map's end is flat", "ragimpute/genetic_map.py",
+        "return inside + rate * (before + after)", "return inside + rate * before", "genetic_map",
+    ),
+    _mutation(
+        "call rate at the limit is low", "ragimpute/qc.py",
+        "if rate < LOW_SAMPLE_CALL_RATE]", "if rate <= LOW_SAMPLE_CALL_RATE]", "qc",
+    ),
+    # Copying and phasing.
+    _mutation(
+        "likelihood of the wrong allele", "ragimpute/likelihood.py",
+        "np.where(true == 1, prob, 1 - prob)", "np.where(true == 1, 1 - prob, prob)",
+        "likelihood array_fit",
+    ),
+    _mutation(
+        "missing alleles by the unlikelier", "ragimpute/phasing.py",
+        "return np.where(out == -1, self._known[:, :, :num_typed].transpose(2, 0, 1), out)",
+        "return np.where(out == -1, 1 - self._known[:, :, :num_typed].transpose(2, 0, 1), out)",
+        "phasing phase",
+    ),
+    _mutation(
+        "phased pairs are sorted", "ragimpute/phasing.py",
+        "loose = (~phased & (alleles >= 0).all(axis=2))[:, :, None]",
+        "loose = (alleles >= 0).all(axis=2)[:, :, None]", "phasing phase phase_constraints",
+    ),
+    # Windows and output.
+    _mutation(
+        "a window's border is read twice", "ragimpute/impute_windows.py",
+        "inside = (typed_index >= start) & (typed_index < stop)",
+        "inside = (typed_index >= start) & (typed_index <= stop)",
+        "impute_windows impute",
+    ),
+    _mutation(
+        "no flank to the right", "ragimpute/impute_windows.py",
+        "position_cm[last - 1] + buffer_cm, side", "position_cm[last - 1], side",
+        "impute_windows impute",
+    ),
+    _mutation(
+        "typed sites are imputed", "ragimpute/impute_windows.py",
+        "prob[rows] = np.where(observed >= 0, observed, prob[rows])", "pass",
+        "impute_windows impute impute_output",
+    ),
+    _mutation(
+        "AF of targets counts absent haplotypes", "ragimpute/dosage_sums.py",
+        "af = total / np.maximum(num, 1)", "af = total / max(1, allele_prob.shape[1])",
+        "metrics merge impute_ploidy impute",
+    ),
+    _mutation(
+        "sums of batches without the means' distance", "ragimpute/dosage_sums.py",
+        "between = self.between + other.between + step**2 * self.num * other.num / safe",
+        "between = self.between + other.between", "merge",
+    ),
+    _mutation(
+        "typed only in some is typed", "ragimpute/merge.py",
+        "return found[0] if len(set(found)) == 1 else IMPUTED", "return found[0]", "merge",
+    ),
+    _mutation(
+        "dosage of the likelier alleles", "ragimpute/bcf_write.py",
+        "words[np.int64((p1 + p2) * SCALE + 0.5)]",
+        "words[np.int64((np.float64(p1 > 0.5) + np.float64(p2 > 0.5)) * SCALE + 0.5)]",
+        "bcf_write vcf_write impute_output",
+    ),
+    _mutation(
+        "DR2 of few targets is calibrated", "ragimpute/dr2_calibration.py",
+        "as_it_is = (raw == 0) | (np.asarray(num) < MIN_HAPLOTYPES)", "as_it_is = raw == 0",
+        "dr2_calibration impute merge",
+    ),
+    _mutation(
+        "minor alleles of the target by ALT", "ragimpute/dosage_sums.py",
+        "self.maf * self.num, self.num)", "self.af * self.num, self.num)",
+        "dr2_calibration dr2_fit merge impute impute_models",
+    ),
+    # What survives a broken run.
+    _mutation(
+        "unfinished files under the final name", "ragimpute/outputs.py",
+        "        yield temporary\n        os.chmod(temporary, 0o644)\n",
+        "        yield path\n        temporary.write_bytes(path.read_bytes())\n",
+        "outputs checkpoint prepare disk_space training_state",
+    ),
+    _mutation(
+        "kept without reaching the disk", "ragimpute/impute_resume.py",
+        "            os.fsync(file.fileno())\n", "", "impute_resume",
+    ),
+    _mutation(
+        "changed options are taken up", "ragimpute/impute_resume.py",
+        'for key in ("inputs", "options"):', 'for key in ("inputs",):', "impute_resume",
+    ),
+    # Plans, figures.
+    _mutation(
+        "regions share a position", "ragimpute/region_plan.py",
+        "stop_bp = int(position_bp[-1]) + 1 if last else int(position_bp[stop])",
+        "stop_bp = int(position_bp[-1]) + 1 if last else int(position_bp[stop]) + 1",
+        "region_plan workflow",
+    ),
+    _mutation(
+        "MAF bins open on the other side", "ragimpute/metrics.py",
+        'np.asarray(maf, np.float64), 7), side="left") - 1',
+        'np.asarray(maf, np.float64), 7), side="right") - 1', "metrics evaluate",
+    ),
+    _mutation(
+        "concordance of all sites", "ragimpute/evaluation.py",
+        "carrier = ~np.isnan(truth) & ((best > 0) | (truth > 0))", "carrier = ~np.isnan(truth)",
+        "evaluate metrics",
+    ),
+    # Training.
+    _mutation(
+        "accumulated gradients are not averaged", "ragimpute/trainer.py",
+        "accelerator.backward(loss / group)", "accelerator.backward(loss)",
+        "trainer trainer_settings trainer_processes",
+    ),
+    _mutation(
+        "patience of one epoch more", "ragimpute/trainer.py",
+        "0 < patience <= epoch + 1 - state.best_epoch",
+        "0 < patience < epoch + 1 - state.best_epoch",
+        "trainer trainer_settings",
+    ),
+    _mutation(
+        "a resumed run starts its rate anew", "ragimpute/trainer.py",
+        "rate = config.optimizer.lr * factor(state.step)",
+        "rate = config.optimizer.lr * factor(state.batch)",
+        "trainer trainer_settings trainer_processes",
+    ),
+    _mutation(
+        "the best epoch is the last", "ragimpute/trainer.py",
+        "improved = figure > state.best or state.best == -math.inf", "improved = True",
+        "trainer trainer_settings",
+    ),
+    _mutation(
+        "a mask of one site fewer", "ragimpute/masking.py",
+        "return _chosen(_largest(key, num_hidden), len(sites))",
+        "return _chosen(_largest(key, num_hidden - 1), len(sites))", "masking dataset",
+    ),
+    _mutation(
+        "references of the panel's frequency", "ragimpute/token_windows.py",
+        "own = block.af_population[self.haplotype_population[index]]",
+        "own = np.broadcast_to(block.af, (len(index), len(block.af)))",
+        "token_windows dataset",
+    ),
+    _mutation(
+        "a cosine that starts at the warm-up's end twice", "ragimpute/schedule.py",
+        "share = (step - warmup) / max(1, total_steps - warmup)",
+        "share = step / max(1, total_steps)", "schedule trainer",
+    ),
+    # Settings, commands, pages.
+    _mutation(
+        "settings out of range are taken", "ragimpute/config.py",
+        "accumulation: int = Field(default=1, ge=1)", "accumulation: int = Field(default=1)",
+        "config training_docs trainer_settings",
+    ),
+    _mutation(
+        "a default that the page does not have", "ragimpute/config.py",
+        "log_every: int = Field(default=1000, ge=1)", "log_every: int = Field(default=999, ge=1)",
+        "training_docs config",
+    ),
+    _mutation(
+        "an override replaces its group", "ragimpute/config.py",
+        "        inner = tree.setdefault(group, {})", "        inner = tree[group] = {}", "config",
+    ),
+    _mutation(
+        "the command line imports numpy", "ragimpute/cli.py",
+        "import typer\nfrom rich.markup",
+        "import numpy  # noqa: F401\nimport typer\nfrom rich.markup",
+        "layers terminal",
+    ),
+    _mutation(
+        "a module imports one of a row above", "ragimpute/sites.py",
+        "from ragimpute.errors import InputError\n",
+        "from ragimpute.errors import InputError\nfrom ragimpute.genetic_map import GeneticMap\n",
+        "layers",
+    ),
+    _mutation(
+        "a command of a page that is none", "docs/quickstart.md",
+        "ragimpute prepare", "ragimpute prepares", "cli_docs user_docs",
+    ),
+    _mutation(
+        "an option that cli.md has not", "ragimpute/cli_merge.py",
+        'typer.Option("--output", "-o", metavar="FILE", help=".vcf.gz',
+        'typer.Option("--out", "-o", metavar="FILE", help=".vcf.gz', "cli_docs merge",
+    ),
+]  # fmt: skip
+
+
+def copy_tree(tree: Path, work: Path) -> None:
+    """Make ``work`` hold what ``tree`` holds; files that are the same stay as they are."""
+    wanted = [path for path in tree.iterdir() if path.is_file()]
+    for name in COPIED:
+        folder = tree / name
+        wanted += [path for path in folder.rglob("*") if path.is_file()]
+    kept = set()
+    for path in wanted:
+        place = path.relative_to(tree)
+        if "__pycache__" in place.parts or ".git" in place.parts:
+            continue
+        kept.add(place)
+        copy = work / place
+        if copy.is_file() and filecmp.cmp(path, copy, shallow=False):
+            continue
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, copy)
+    for path in [path for name in COPIED for path in (work / name).rglob("*")]:
+        place = path.relative_to(work)
+        if path.is_file() and place not in kept and "__pycache__" not in place.parts:
+            path.unlink()
+
+
+def run_tests(work: Path, tests: tuple[str, ...]) -> tuple[int, str]:
+    """Run test files in the copy up to the first failure; exit status, and what was printed."""
+    there = [name for name in tests if (work / name).is_file()]  # they may be older than this
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-rfE", "--tb=no", *there]
+    environment = {**os.environ, "PYTHONPATH": str(work)}
+    done = subprocess.run(
+        command, cwd=work, env=environment, capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def try_mutation(mutation: Mutation, work: Path) -> tuple[str, str]:
+    """Put a mutation in, run the tests, take it out: verdict and the test that caught it.
+
+    Returns
+    -------
+    "caught" and the test; "missed" and nothing; or "broken" and why it cannot be told.
+    """
+    path = work / mutation.file
+    about = path.stat()
+    text = path.read_text(encoding="utf-8")
+    if mutation.old not in text:
+        return "broken", f"{mutation.file} has no such text"
+    path.write_text(text.replace(mutation.old, mutation.new, 1), encoding="utf-8")
+    try:
+        code, said = run_tests(work, mutation.tests)
+    finally:
+        path.write_text(text, encoding="utf-8")
+        os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))  # so that its kernels stay valid
+    caught = re.search(r"^(?:FAILED|ERROR) (\S+)", said, re.MULTILINE)
+    if code == 0:
+        return "missed", ""
+    if caught:
+        return "caught", caught[1]
+    return "broken", said.strip().splitlines()[-1] if said.strip() else f"exit status {code}"
+
+
+def main() -> int:
+    """Try the mutations that are asked for; 1 if one of them is not caught."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", help="mutations; all, if none is named")
+    parser.add_argument("--list", action="store_true", help="print the mutations and end")
+    parser.add_argument("--tree", type=Path, default=ROOT, help="the checkout that is copied")
+    parser.add_argument("--work", type=Path, help="where the copy is kept; a temporary folder")
+    chosen = parser.parse_args()
+    known = {mutation.name: mutation for mutation in MUTATIONS}
+    unknown = [name for name in chosen.names if name not in known]
+    if unknown:
+        parser.error(f"no such mutation: {', '.join(unknown)}; --list names them")
+    if chosen.list:
+        for mutation in MUTATIONS:
+            print(f"{mutation.name}: {mutation.file} ({', '.join(mutation.tests)})")
+        return 0
+    wanted = [known[name] for name in chosen.names] or MUTATIONS
+    all_caught = True
+    with tempfile.TemporaryDirectory() as temporary:
+        work = (chosen.work or Path(temporary)).resolve()
+        work.mkdir(parents=True, exist_ok=True)
+        copy_tree(chosen.tree.resolve(), work)
+        for mutation in wanted:
+            began = time.perf_counter()
+            verdict, by = try_mutation(mutation, work)
+            all_caught &= verdict == "caught"
+            seconds = time.perf_counter() - began
+            print(f"{verdict:7} {mutation.name}: {by} ({seconds:.0f} s)", flush=True)
+    return int(not all_caught)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
