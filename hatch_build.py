@@ -41,14 +41,15 @@ class KernelsBuildHook(BuildHookInterface):
         path = os.pathsep.join([self.root, *filter(None, sys.path)])  # with the build's packages
         environment = os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
         levels = os.environ.get("RAGIMPUTE_KERNEL_LEVELS", "shipped").split(",")
-        command = [sys.executable, "-m", "ragimpute.compile_kernels", "--print-folders"]
+        command = [sys.executable, "-m", "ragimpute.compile_kernels", "--print-files"]
         for level in levels:
             command += ["--level", level]
         done = subprocess.run(
             command, cwd=self.root, env=environment, check=True, stdout=subprocess.PIPE, text=True
         )
-        for folder in map(Path, done.stdout.splitlines()):
-            build_data["force_include"][str(folder)] = f"ragimpute/compiled/{folder.name}"
+        for file in map(Path, done.stdout.splitlines()):
+            place = f"ragimpute/compiled/{file.parent.name}/{file.name}"
+            build_data["force_include"][str(file)] = place
         tag = f"cp{sys.version_info[0]}{sys.version_info[1]}"
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
         # Kernels call nothing of the C library, so any Linux of this kind of machine will do.

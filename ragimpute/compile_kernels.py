@@ -15,12 +15,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Lock
 
 from ragimpute import __version__
-from ragimpute.kernel_code import signature_of
+from ragimpute.kernel_code import code_digest, signature_of
 from ragimpute.kernel_store import (
     MADE_BY,
     SHIPPED,
@@ -167,14 +168,26 @@ def _serve(out: Path, level: str) -> None:
 
 
 def _remove_stale(folder: Path) -> None:
-    """Remove files that no kernel of the package matches."""
-    current = {
-        Named.of(find_kernel(entry.kernel).py_func, entry.signature).file_name()
-        for entry in foreseen()
-    }
+    """Remove files of kernels that the package no longer has, or whose code is another now."""
     for path in folder.glob(f"*{SUFFIX}"):
-        if path.name not in current:
+        name = Named.parse(path.name)
+        if name is None or name.code != _code_of(name.kernel):
             path.unlink(missing_ok=True)
+
+
+@cache
+def _code_of(kernel: str) -> str | None:
+    """The digest of a kernel's code as it is now; None if there is no such kernel."""
+    try:
+        return code_digest(find_kernel(kernel).py_func)
+    except (ImportError, AttributeError):
+        return None
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """The files of a folder that ship."""
+    kernels = [Named.of(find_kernel(entry.kernel).py_func, entry.signature) for entry in foreseen()]
+    return [folder / name for name in (MADE_BY, *(kernel.file_name() for kernel in kernels))]
 
 
 def record(folders: Sequence[Path], signatures: Path = SIGNATURES) -> list[Entry]:
@@ -239,9 +252,7 @@ def main() -> None:
         "--record", type=Path, action="append", metavar="DIR",
         help="add the kernels in a folder to the list of those that ship; repeatable",
     )  # fmt: skip
-    parser.add_argument(
-        "--print-folders", action="store_true", help="print the folders that hold the kernels"
-    )
+    parser.add_argument("--print-files", action="store_true", help="print the files that ship")
     parser.add_argument("--worker", metavar="LEVEL", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
@@ -255,8 +266,9 @@ def main() -> None:
             for name in (_LEVELS[wanted]() if wanted in _LEVELS else (wanted,))
         ]
         compile_levels(args.output, levels, jobs=args.jobs, quiet=args.quiet)
-        if args.print_folders:
-            print(*(args.output.resolve() / folder_name(level) for level in levels), sep="\n")
+        if args.print_files:
+            for level in levels:
+                print(*_files_of(args.output.resolve() / folder_name(level)), sep="\n")
 
 
 if __name__ == "__main__":

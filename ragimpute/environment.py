@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 from ragimpute import __version__
-from ragimpute.extras import installed_faiss, one_faiss
+from ragimpute.errors import MissingPackageError
+from ragimpute.extras import installed_faiss, one_faiss, require
 from ragimpute.processor import this_processor, usable_cores
 
 Rows = list[tuple[str, str]]
@@ -65,7 +66,9 @@ def _version(name: str) -> str | None:
 
 def _torch() -> str:
     """torch's version, and the device that ``--device auto`` chooses."""
-    if _version("torch") is None:
+    try:
+        require("models", "info --environment", packages=["torch"])
+    except MissingPackageError:
         return "not installed"
     import torch
 
