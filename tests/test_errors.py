@@ -7,9 +7,16 @@ import pickle
 import pytest
 
 from ragimpute import errors
-from ragimpute.errors import ConfigError, InputError, ModelError, PanelError, RagimputeError
+from ragimpute.errors import (
+    ConfigError,
+    InputError,
+    MissingPackageError,
+    ModelError,
+    PanelError,
+    RagimputeError,
+)
 
-FAMILY = [InputError, PanelError, ConfigError, ModelError]
+FAMILY = [InputError, PanelError, ConfigError, ModelError, MissingPackageError]
 
 
 @pytest.mark.parametrize("kind", FAMILY)

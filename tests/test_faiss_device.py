@@ -17,6 +17,7 @@ from ragimpute.checkpoint import save_model
 from ragimpute.config import load_config
 from ragimpute.errors import InputError
 from ragimpute.faiss_device import GpuSearcher, choose_searcher
+from ragimpute.faiss_threads import search_with_one_thread
 from ragimpute.index import WindowIndex, build_index
 from ragimpute.model.bert_rag import build
 from ragimpute.panel import Panel
@@ -136,11 +137,13 @@ def test_a_forked_process_searches_on_the_cpu():
     ours, theirs = fork.Pipe()
 
     def child():
+        search_with_one_thread()  # as workers do; others would wait for threads that are not there
         slots = searcher.search(index, codes[:3], 7)[1]
         theirs.send((slots, library.GpuIndexBinaryFlat.made))
 
     process = fork.Process(target=child)
     process.start()
+    assert ours.poll(60), "the forked process does not answer"
     slots, made = ours.recv()
     process.join()
     np.testing.assert_array_equal(slots, index.search(codes[:3], 7)[1])
