@@ -27,7 +27,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11+ is needed")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch hatchling
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch hatchling editables
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation -e '.[dev]'
 	touch $@
 
@@ -44,10 +44,10 @@ demo: $(READY)
 	$(BIN)/ragimpute demo -o demo-output --force
 
 test: $(READY)
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-all: test
-	$(BIN)/python -m pytest -q -n 2 -m 'slow and not gpu'
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'slow and not gpu'
 
 gpu-test: $(READY)
 	$(BIN)/python -m pytest -q -m gpu -rs

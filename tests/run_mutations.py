@@ -174,8 +174,8 @@ MUTATIONS = [
     ),
     # Training.
     _mutation(
-        "accumulated gradients are not averaged", "ragimpute/trainer.py",
-        "accelerator.backward(loss / group)", "accelerator.backward(loss)",
+        "a step for each batch, whatever is accumulated", "ragimpute/trainer.py",
+        "complete = state.batch + 1 == begin + group", "complete = True",
         "trainer trainer_settings trainer_processes",
     ),
     _mutation(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import yaml
-from pydantic import ValidationError
+from annotated_types import Ge, Gt
+from pydantic import BaseModel, ValidationError
 
 from ragimpute.config import (
     FusionConfig,
@@ -192,6 +195,30 @@ def test_unknown_preset():
 
 def test_an_empty_file_is_the_defaults(write):
     assert load_config(write("")) == RunConfig()
+
+
+def numbers(model, prefix=""):
+    """Name and field of every setting that is a number."""
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from numbers(kind, f"{prefix}{name}.")
+        elif {int, float} & {kind, *get_args(kind)}:
+            yield f"{prefix}{name}", field
+
+
+def test_every_number_has_a_least_value():
+    settings = dict(numbers(RunConfig))
+    assert len(settings) > 30
+    least = {
+        name: next((b for b in field.metadata if isinstance(b, Ge | Gt)), None)
+        for name, field in settings.items()
+    }
+    assert [name for name, bound in least.items() if bound is None] == []
+    for name, bound in least.items():
+        below = bound.ge - 1 if isinstance(bound, Ge) else bound.gt
+        with pytest.raises(ConfigError, match=rf"{name}: .*\(found {below}"):
+            load_config("default", overrides=[f"{name}={below}"])
 
 
 def test_configs_do_not_change():

@@ -47,6 +47,15 @@ def test_it_grows_with_the_estimate_within_bounds(coefficients, minor, estimates
     assert (found[estimate == 0] == 0).all()
 
 
+def test_it_is_the_same_whichever_allele_is_alt():
+    rng = np.random.default_rng(1)
+    prob = (rng.random((30, 400)) ** 20).astype(np.float32)
+    untyped = np.zeros(30, bool)
+    one, other = (DosageSums.of(p).dr2(CALIBRATION, untyped) for p in (prob, 1 - prob))
+    assert (one != DosageSums.of(prob).estimated_r2).all()
+    np.testing.assert_allclose(one, other, rtol=1e-3)
+
+
 def test_few_haplotypes_and_no_coefficients_leave_the_estimate():
     estimate = np.array([0.0, 0.2, 0.9, 1.0], np.float32)
     minor = np.array([0.3, 0.4, 2.0, 1.0])
