@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 
 SCRIPT = """
+import os
+from pathlib import Path
+from ragimpute import kernel_store
+kernel_store.SHIPPED = Path(os.environ["NUMBA_CACHE_DIR"], "none")  # compile, though they ship
 import hashlib
 import numpy as np
 from slow_copying import mosaic_panel, window_of
