@@ -32,13 +32,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 # Kernels are compiled side by side, once; after a change of code those that it touches.
-$(READY): $(INSTALLED) $(wildcard ragimpute/*.py ragimpute/*/*.py) ragimpute/kernel_signatures.json
-	$(BIN)/python -m ragimpute.compile_kernels
+$(READY): $(INSTALLED) $(shell find ragimpute -name '*.py' -o -name signatures.json)
+	$(BIN)/python -m ragimpute.kernels.build
 	touch $@
 
 kernels: $(INSTALLED)
-	$(BIN)/python -m ragimpute.compile_kernels --record ragimpute/compiled
-	$(BIN)/python -m ragimpute.compile_kernels
+	$(BIN)/python -m ragimpute.kernels.build --record ragimpute/compiled
+	$(BIN)/python -m ragimpute.kernels.build
 
 demo: $(READY)
 	$(BIN)/ragimpute demo -o demo-output --force

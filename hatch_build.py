@@ -1,9 +1,9 @@
 """The wheel's build: kernels are compiled and go into it, so that nothing compiles at first use.
 
 A wheel is for one Python and one kind of machine, and holds the kernels of each level of
-processors (see ragimpute/processor.py). An editable install has none: ``make`` compiles those
-of the machine that it runs on, and ``python -m ragimpute.compile_kernels`` does the same by hand.
-The environment variable ``RAGIMPUTE_KERNEL_LEVELS`` sets other levels, separated by commas.
+processors (see ragimpute/kernels/processor.py). An editable install has none: ``make`` compiles
+those of the machine that it runs on, and ``python -m ragimpute.kernels.build`` does the same by
+hand. The environment variable ``RAGIMPUTE_KERNEL_LEVELS`` sets other levels, separated by commas.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class KernelsBuildHook(BuildHookInterface):
-    """Compiles what ``ragimpute/kernel_signatures.json`` lists."""
+    """Compiles what ``ragimpute/kernels/signatures.json`` lists."""
 
     def dependencies(self) -> list[str]:
         """What the modules of the kernels import: all that the package depends on."""
@@ -41,7 +41,7 @@ class KernelsBuildHook(BuildHookInterface):
         path = os.pathsep.join([self.root, *filter(None, sys.path)])  # with the build's packages
         environment = os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
         levels = os.environ.get("RAGIMPUTE_KERNEL_LEVELS", "shipped").split(",")
-        command = [sys.executable, "-m", "ragimpute.compile_kernels", "--print-files"]
+        command = [sys.executable, "-m", "ragimpute.kernels.build", "--print-files"]
         for level in levels:
             command += ["--level", level]
         done = subprocess.run(

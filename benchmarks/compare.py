@@ -35,12 +35,12 @@ from samples import write_samples
 from unphased import write_unphased
 
 from ragimpute import __version__, example
-from ragimpute.checkpoint import load_model, write_text
+from ragimpute.accuracy.evaluate import Evaluation, evaluate
 from ragimpute.errors import InputError, RagimputeError
-from ragimpute.evaluate import Evaluation, evaluate
 from ragimpute.extras import installed_faiss
-from ragimpute.genetic_map import GeneticMap
-from ragimpute.vcf import contigs_of, read_target
+from ragimpute.io.vcf.read.genotypes import contigs_of, read_target
+from ragimpute.model.checkpoint import load_model, write_text
+from ragimpute.preparation.genetic_map import GeneticMap
 
 FORMAT = "ragimpute-benchmark"
 _LIBRARIES = ("numpy", "numba", "torch")

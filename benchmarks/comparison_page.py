@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from ragimpute.checkpoint import write_text
-from ragimpute.report_plots import GRID, INK, MUTED, SERIES, r2_by_maf, save_png
+from ragimpute.model.checkpoint import write_text
+from ragimpute.reports.plots import GRID, INK, MUTED, SERIES, r2_by_maf, save_png
 
 _MEASURES = {"wall_s": "wall, s", "cpu_s": "CPU, s", "peak_mib": "peak, MiB"}
 _HEAD = """# Benchmarks

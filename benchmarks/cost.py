@@ -29,8 +29,8 @@ from measure import measure
 from samples import write_samples
 from simulate import write_data
 
-from ragimpute.checkpoint import write_text
-from ragimpute.report_plots import GRID, MUTED, SERIES, save_png
+from ragimpute.model.checkpoint import write_text
+from ragimpute.reports.plots import GRID, MUTED, SERIES, save_png
 
 GENOME_MB = 3_100
 REGIONS = 155  # of 20 cM

@@ -29,11 +29,11 @@ from measure import measure
 from train_once import RESULT
 
 from ragimpute import example
-from ragimpute.checkpoint import write_text
 from ragimpute.config import FusionName
 from ragimpute.errors import InputError, RagimputeError
-from ragimpute.panel import Panel
-from ragimpute.prepare import prepare
+from ragimpute.model.checkpoint import write_text
+from ragimpute.panel.reader import Panel
+from ragimpute.preparation.prepare import prepare
 from ragimpute.sites import Region
 
 FORMAT = "ragimpute-fusions"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from comparison_page import about_table, markdown_table
 
-from ragimpute.checkpoint import write_text
+from ragimpute.model.checkpoint import write_text
 
 _HEAD = """# Fusions
 

@@ -21,11 +21,11 @@ import numpy as np
 from compare import DataSet, open_example, open_folder
 from comparison_page import markdown_table
 
-from ragimpute.checkpoint import write_text
-from ragimpute.evaluate import evaluate
-from ragimpute.processor import this_processor
-from ragimpute.vcf import read_target
-from ragimpute.vcf_dosages import read_dosages
+from ragimpute.accuracy.evaluate import evaluate
+from ragimpute.io.vcf.read.dosages import read_dosages
+from ragimpute.io.vcf.read.genotypes import read_target
+from ragimpute.kernels.processor import this_processor
+from ragimpute.model.checkpoint import write_text
 
 # Levels, highest first, and OpenBLAS's name of a processor of each.
 LEVELS = {"x86-64-v4": "SkylakeX", "x86-64-v3": "Haswell", "x86-64-v2": "Nehalem",

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ragimpute.io.vcf.write.rows import ImputedBlock
+from ragimpute.io.vcf.write.writer import ImputedWriter
 from ragimpute.sites import Sites
-from ragimpute.vcf_rows import ImputedBlock
-from ragimpute.vcf_write import ImputedWriter
 
 BLOCK_SITES = 4_000
 

@@ -32,11 +32,11 @@ from measure import measure
 from unphased import write_unphased
 
 from ragimpute import __version__
-from ragimpute.checkpoint import write_text
-from ragimpute.genetic_map import GeneticMap
-from ragimpute.phase_errors import measure_phase
+from ragimpute.accuracy.phase_errors import measure_phase
+from ragimpute.io.vcf.read.genotypes import contigs_of, read_target
+from ragimpute.model.checkpoint import write_text
+from ragimpute.preparation.genetic_map import GeneticMap
 from ragimpute.sites import Region
-from ragimpute.vcf import contigs_of, read_target
 
 _RAGIMPUTE = [sys.executable, "-m", "ragimpute"]
 # The program of each tool; Debian's packages are beagle, shapeit4 and bio-eagle.

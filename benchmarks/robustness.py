@@ -24,13 +24,13 @@ from compare import DataSet, open_example, open_folder
 from comparison_page import markdown_table
 from vcf_tools import bcftools
 
-from ragimpute.checkpoint import write_text
-from ragimpute.evaluate import evaluate
-from ragimpute.evaluation import Evaluation
-from ragimpute.impute import impute
-from ragimpute.metrics import MAF_BINS
-from ragimpute.model_folder import CONFIG
-from ragimpute.model_folder import open_folder as open_model
+from ragimpute.accuracy.evaluate import evaluate
+from ragimpute.accuracy.metrics import MAF_BINS
+from ragimpute.accuracy.scores import Evaluation
+from ragimpute.imputation.impute import impute
+from ragimpute.model.checkpoint import write_text
+from ragimpute.model.folder import CONFIG
+from ragimpute.model.folder import open_folder as open_model
 
 SIZES = (14, 28, 60, 100)
 MISSING = (0.1, 0.5)

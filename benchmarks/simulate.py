@@ -22,8 +22,8 @@ import tskit  # comes with msprime
 from samples import write_samples
 from vcf_tools import bcftools
 
-from ragimpute.bcf_write import bcf_header
-from ragimpute.bgzf import BgzfWriter
+from ragimpute.io.vcf.bgzf import BgzfWriter
+from ragimpute.io.vcf.write.bcf import bcf_header
 
 MUTATION_RATE = 1.25e-8
 TYPED_MAF = 0.01

@@ -15,9 +15,9 @@ import sys
 import time
 from pathlib import Path
 
-from ragimpute.checkpoint import write_text
 from ragimpute.config import load_config
-from ragimpute.trainer import train
+from ragimpute.model.checkpoint import write_text
+from ragimpute.training.trainer import train
 
 RESULT = "once.json"
 

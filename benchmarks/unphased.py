@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
-from ragimpute.bgzf import BgzfWriter
+from ragimpute.io.vcf.bgzf import BgzfWriter
 
 
 def write_unphased(target: Path, out: Path) -> None:

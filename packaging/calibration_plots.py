@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ragimpute.evaluate import Evaluation
-from ragimpute.report_plots import reliability, save_png
+from ragimpute.accuracy.evaluate import Evaluation
+from ragimpute.reports.plots import reliability, save_png
 
 
 def draw_calibration(results: Mapping[str, Evaluation], name: str, folder: Path) -> list[Path]:

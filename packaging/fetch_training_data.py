@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from cyvcf2 import Writer
 
-from ragimpute.genetic_map import GeneticMap
+from ragimpute.preparation.genetic_map import GeneticMap
 
 TABLE = Path(__file__).with_name("training_data.tsv")
 DOWNLOADS = ".downloads"  # in OUT: files as they came, by git blob

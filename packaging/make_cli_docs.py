@@ -2,8 +2,8 @@
 
 Run: python packaging/make_cli_docs.py [docs/cli.md]
 
-It reads what the functions of ``ragimpute.cli`` declare to Typer rather than the text of --help,
-so that the page does not depend on the terminal's width, colours or Typer's version.
+It reads what the functions of ``ragimpute.cli.main`` declare to Typer rather than the text of
+--help, so that the page does not depend on the terminal's width, colours or Typer's version.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ def render(app: typer.Typer) -> str:
 
 
 if __name__ == "__main__":
-    from ragimpute.cli import app
+    from ragimpute.cli.main import app
 
     page = render(app)
     if len(sys.argv) > 1:

@@ -26,18 +26,18 @@ from calibration_plots import draw_calibration
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from training_panels import Recipe, simulate_panel, subset_panel
 
-from ragimpute.checkpoint import load_model, write_text
+from ragimpute.accuracy.dr2_calibration import FILE as DR2
+from ragimpute.accuracy.evaluate import Evaluation, evaluate
+from ragimpute.accuracy.metrics import MAF_BINS
 from ragimpute.config import load_config, models_dir
-from ragimpute.dr2_calibration import FILE as DR2
-from ragimpute.dr2_fit import fit_dr2
-from ragimpute.evaluate import Evaluation, evaluate
-from ragimpute.evidence import FEATURES
-from ragimpute.impute import impute
-from ragimpute.metrics import MAF_BINS
-from ragimpute.model_folder import PROVENANCE, WEIGHTS, open_folder
-from ragimpute.panel import Panel
-from ragimpute.prepare import prepare
-from ragimpute.trainer import train
+from ragimpute.evidence.features import FEATURES
+from ragimpute.imputation.impute import impute
+from ragimpute.model.checkpoint import load_model, write_text
+from ragimpute.model.folder import PROVENANCE, WEIGHTS, open_folder
+from ragimpute.panel.reader import Panel
+from ragimpute.preparation.prepare import prepare
+from ragimpute.training.dr2_fit import fit_dr2
+from ragimpute.training.trainer import train
 
 SUBSETS = (50, 150, 500, 1_500, 80, 110, 250, 800, 1_100, 2_000)  # samples
 RECIPES = (

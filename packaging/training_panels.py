@@ -9,9 +9,10 @@ from pathlib import Path
 import msprime
 import numpy as np
 
-from ragimpute.panel import Panel, write_panel
+from ragimpute.io.vcf.read.genotypes import SiteBatch
+from ragimpute.panel.reader import Panel
+from ragimpute.preparation.panel_writer import write_panel
 from ragimpute.sites import Sites
-from ragimpute.vcf import SiteBatch
 
 SITES_AT_ONCE = 4096
 MUTATION_RATE = 1.3e-8  # per bp and generation, as in humans (Jonsson et al. 2017)

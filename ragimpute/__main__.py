@@ -1,5 +1,5 @@
 """``python -m ragimpute``."""
 
-from ragimpute.cli import run
+from ragimpute.cli.main import run
 
 run()

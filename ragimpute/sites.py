@@ -118,3 +118,8 @@ class Region:
         if self.start_bp <= 1 and self.stop_bp == 2**31 - 1:
             return self.contig
         return f"{self.contig}:{self.start_bp}-{self.stop_bp - 1}"
+
+
+def some_names(names: Sequence[str]) -> str:
+    """The first three names and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")

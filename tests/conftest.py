@@ -17,7 +17,7 @@ from programs import require_program
 
 from ragimpute import example
 from ragimpute.config import models_dir
-from ragimpute.prepare import prepare
+from ragimpute.preparation.prepare import prepare
 
 # No test measures time: the first example of a property may compile a kernel, or wait its turn.
 settings.register_profile("untimed", deadline=None)
@@ -28,7 +28,7 @@ settings.load_profile("untimed")
 def foreseen_kernels():
     """Holds the list of kernels that ship to what all tests of a process have called."""
     yield
-    store = sys.modules.get("ragimpute.kernel_store")
+    store = sys.modules.get("ragimpute.kernels.store")
     found = [] if store is None else sorted(set(store.unforeseen))
     assert not found, f"'make kernels' adds these to the kernels that ship: {found}"
 
@@ -60,7 +60,7 @@ def plain_copying(tmp_path_factory):
 @pytest.fixture(scope="session")
 def imputed_example(panel_h5):
     """The example's target imputed as a user would, with every field: path and summary."""
-    from ragimpute.impute import impute  # imports torch
+    from ragimpute.imputation.impute import impute  # imports torch
 
     out = panel_h5.with_name("imputed.vcf.gz")
     fields = ("GT", "DS", "GP", "HDS", "AP")
@@ -73,7 +73,7 @@ def command_line(monkeypatch, capfdbinary):
     import logging
     import signal
 
-    from ragimpute import cli
+    from ragimpute.cli import main as cli
 
     monkeypatch.setenv("COLUMNS", "160")
     before = {number: signal.getsignal(number) for number in signal.Signals}

@@ -189,14 +189,14 @@ def make_inputs(folder: Path) -> Path:
     """Write good inputs of every kind, small: 270 sites of 24 panel samples, 4 targets."""
     import torch
 
-    from ragimpute.checkpoint import save_model
+    from ragimpute.accuracy.dr2_calibration import Dr2Calibration
     from ragimpute.config import load_config
-    from ragimpute.dr2_calibration import Dr2Calibration
-    from ragimpute.impute import impute
-    from ragimpute.impute_target import TargetOptions
-    from ragimpute.index import build_index
+    from ragimpute.imputation.impute import impute
     from ragimpute.model.bert_rag import build
-    from ragimpute.prepare import prepare
+    from ragimpute.model.checkpoint import save_model
+    from ragimpute.preparation.prepare import prepare
+    from ragimpute.target.load import TargetOptions
+    from ragimpute.token_model.build_index import build_index
 
     folder.mkdir(parents=True, exist_ok=True)
     for name, count in (("panel.bcf", NUM_PANEL_SAMPLES), ("target.vcf.gz", NUM_TARGET_SAMPLES)):

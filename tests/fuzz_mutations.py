@@ -13,9 +13,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ragimpute.bgzf import compress_block
-from ragimpute.index_manifest import manifest_digest
-from ragimpute.panel_format import DATASETS, content_checksum, digest_array, new_digest
+from ragimpute.io.vcf.bgzf import compress_block
+from ragimpute.panel.format import DATASETS, content_checksum, digest_array, new_digest
+from ragimpute.retrieval.index_manifest import manifest_digest
 
 Mutation = Callable[[random.Random, Path], None]
 

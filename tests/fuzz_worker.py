@@ -112,7 +112,7 @@ def _call(words: list[str] | tuple[str, ...]) -> int:
     """Run a command as the program does; its exit code."""
     import logging
 
-    from ragimpute import cli
+    from ragimpute.cli import main as cli
 
     logging.getLogger("ragimpute").handlers.clear()
     sys.argv = ["ragimpute", *words]

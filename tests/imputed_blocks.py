@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
+from ragimpute.io.vcf.fields import INFOS
+from ragimpute.io.vcf.write.rows import ImputedBlock
+from ragimpute.io.vcf.write.writer import ImputedWriter
 from ragimpute.sites import Sites
-from ragimpute.vcf_fields import INFOS
-from ragimpute.vcf_rows import ImputedBlock
-from ragimpute.vcf_write import ImputedWriter
 
 ALL = ("GT", "DS", "GP", "HDS", "AP")
 

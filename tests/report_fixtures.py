@@ -7,9 +7,9 @@ from html.parser import HTMLParser
 
 import numpy as np
 
-from ragimpute.evaluation import Evaluation, Sums, quality_curve
-from ragimpute.impute_summary import ImputeSummary
-from ragimpute.metrics import MAF_BINS
+from ragimpute.accuracy.metrics import MAF_BINS
+from ragimpute.accuracy.scores import Evaluation, Sums, quality_curve
+from ragimpute.imputation.summary import ImputeSummary
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 

@@ -62,7 +62,7 @@ def machine_key() -> str:
     """What digests depend on beside the code."""
     import torch
 
-    from ragimpute.processor import this_processor
+    from ragimpute.kernels.processor import this_processor
 
     return f"{this_processor().level}, torch {torch.backends.cpu.get_cpu_capability()}"
 
@@ -131,7 +131,7 @@ def run(words: str, folder: Path) -> None:
 def digest_of(path: Path) -> str:
     """Digest of an output's content: decompressed, less versions and paths in its header."""
     if path.suffix == ".h5":
-        from ragimpute.panel import Panel
+        from ragimpute.panel.reader import Panel
 
         with Panel.open(path) as panel:
             return panel.checksum

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ragimpute.copying import Window
-from ragimpute.copying_kernel import WORD
-from ragimpute.panel import Haplotypes
+from ragimpute.copying.window import Window
+from ragimpute.kernels.bits import WORD
+from ragimpute.panel.haplotypes import Haplotypes
 
 
 def compact(alleles: np.ndarray, as_row: np.ndarray | None = None) -> Haplotypes:

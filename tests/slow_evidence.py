@@ -1,4 +1,5 @@
-"""Every feature of :data:`ragimpute.evidence.FEATURES`, and tokens, by plain loops, for the tests.
+"""Every feature of :data:`ragimpute.evidence.features.FEATURES`, and tokens, by plain loops, for
+the tests.
 
 Where the names in FEATURES leave room, this is how they are read:
 
@@ -22,8 +23,10 @@ import math
 
 from slow_copying import SlowCopying
 
-from ragimpute.copying_kernel import WORD
-from ragimpute.evidence_kernel import LOGIT_LIMIT, MOST_ROOM_CM, NUM_TOP, TIE
+from ragimpute.evidence.describe_kernel import LOGIT_LIMIT, MOST_ROOM_CM
+from ragimpute.evidence.features import NUM_TOP
+from ragimpute.evidence.likely_states_kernel import TIE
+from ragimpute.kernels.bits import WORD
 
 
 def logit(p: float) -> float:
@@ -153,7 +156,7 @@ def describe_tokens(
 ) -> list[tuple[list[list[float]], float]]:
     """Tokens of carriers and of others, each with how clearly they differ from those left out.
 
-    Columns as in :data:`ragimpute.evidence_tokens.TOKEN_FEATURES`. Carriers are the most probable
+    Columns as in :data:`ragimpute.evidence.features.TOKEN_FEATURES`. Carriers are the most probable
     of all, others the most probable of those among the NUM_TOP most probable states.
     """
     here = [h for h in slow.states_at(t) if slow.left[t][h] > 0]

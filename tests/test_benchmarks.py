@@ -17,11 +17,11 @@ import unphased
 from measure import measure
 
 from ragimpute import example
+from ragimpute.accuracy.evaluate import evaluate
+from ragimpute.accuracy.metrics import MAF_BINS
 from ragimpute.errors import InputError, ModelError
-from ragimpute.evaluate import evaluate
-from ragimpute.genetic_map import GeneticMap
-from ragimpute.metrics import MAF_BINS
-from ragimpute.vcf import read_target
+from ragimpute.io.vcf.read.genotypes import read_target
+from ragimpute.preparation.genetic_map import GeneticMap
 
 LABELS = [f"<={edge:g}" for edge in MAF_BINS[1:]] + ["all"]
 

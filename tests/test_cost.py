@@ -7,8 +7,8 @@ import pytest
 from cost import Run, cost_rows, extrapolate, fit_cost, genome_costs, write_page
 from simulate import write_data
 
-from ragimpute.genetic_map import GeneticMap
-from ragimpute.vcf import read_target
+from ragimpute.io.vcf.read.genotypes import read_target
+from ragimpute.preparation.genetic_map import GeneticMap
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ragimpute import example
-from ragimpute.vcf import contigs_of, read_dosages, read_target
+from ragimpute.io.vcf.read.genotypes import contigs_of, read_dosages, read_target
 
 
 def test_files():

@@ -16,7 +16,7 @@ import train_once
 from ragimpute import example
 from ragimpute.config import FusionName, load_config
 from ragimpute.errors import ConfigError, InputError
-from ragimpute.prepare import prepare
+from ragimpute.preparation.prepare import prepare
 from ragimpute.sites import Region
 
 PAGE = Path(__file__).parents[1] / "docs" / "fusions.md"

@@ -129,7 +129,7 @@ def test_mutations_leave_good_inputs_alone(good, tmp_path):
 
 def test_values_are_spoilt_under_checksums_that_fit(good, tmp_path):
     from ragimpute.errors import PanelError
-    from ragimpute.panel import Panel
+    from ragimpute.panel.reader import Panel
 
     said = set()
     for seed in range(30):

@@ -20,14 +20,14 @@ from vcf_fixtures import read_imputed
 from ragimpute import example
 from ragimpute.config import load_config
 from ragimpute.errors import ModelError
-from ragimpute.faiss_device import GpuSearcher, choose_searcher
-from ragimpute.impute import impute
-from ragimpute.index import WindowIndex
-from ragimpute.panel import Panel
-from ragimpute.prepare import prepare
+from ragimpute.imputation.impute import impute
+from ragimpute.panel.reader import Panel
+from ragimpute.preparation.prepare import prepare
+from ragimpute.retrieval.faiss_device import GpuSearcher, choose_searcher
+from ragimpute.retrieval.index import WindowIndex
 from ragimpute.sites import Region
-from ragimpute.trainer import train
-from ragimpute.training_state import STATE
+from ragimpute.training.state import STATE
+from ragimpute.training.trainer import train
 
 REGION = "20:2000000-2060000"
 #: Token models on little windows: six steps of two batches each in an epoch.

@@ -9,12 +9,12 @@ from safetensors import safe_open
 from slow_copying import mosaic_panel
 from vcf_fixtures import read_imputed, write_genotypes
 
-from ragimpute.impute import impute
-from ragimpute.impute_output import OutputOptions
-from ragimpute.impute_target import TargetOptions
-from ragimpute.panel_ploidy import PAR_BUILDS
-from ragimpute.prepare import prepare
+from ragimpute.imputation.impute import impute
+from ragimpute.imputation.outputs import OutputOptions
+from ragimpute.panel.ploidy import PAR_BUILDS
+from ragimpute.preparation.prepare import prepare
 from ragimpute.sites import Region
+from ragimpute.target.load import TargetOptions
 
 # 120 sites each in PAR1, outside and in PAR2 of build 37; every third is typed.
 POSITION = np.concatenate([

@@ -18,7 +18,7 @@ from bad_input import columns, cut, edit, rename, shift
 from vcf_fixtures import bcftools, read_imputed
 
 from ragimpute import example
-from ragimpute.prepare import prepare
+from ragimpute.preparation.prepare import prepare
 
 AREA = "20:2000000-2060000"
 MODEL = ("-m", "plain")  # Li-Stephens copying: it is the input that is tested

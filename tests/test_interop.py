@@ -12,10 +12,10 @@ from vcf_fixtures import view
 from vcf_tools import bcftools, run_bcftools
 
 from ragimpute import example
-from ragimpute.panel import Panel
-from ragimpute.prepare import prepare
-from ragimpute.region_plan import make_plan
-from ragimpute.vcf import read_dosages
+from ragimpute.io.vcf.read.genotypes import read_dosages
+from ragimpute.jobs.split import make_plan
+from ragimpute.panel.reader import Panel
+from ragimpute.preparation.prepare import prepare
 
 # Figures have three decimals in the file, plink2 stores dosages as multiples of 1 / 16,384.
 _ROUNDING = 0.0011

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from ragimpute.config import FusionName, preset_names
-from ragimpute.evidence import FEATURES
-from ragimpute.evidence_tokens import TOKEN_FEATURES
+from ragimpute.evidence.features import FEATURES, TOKEN_FEATURES
 from ragimpute.model.fusion import FUSIONS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "model.md"

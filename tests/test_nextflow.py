@@ -18,8 +18,8 @@ import yaml
 from vcf_fixtures import bcftools
 
 from ragimpute import __version__, example
+from ragimpute.cli.describe import describe
 from ragimpute.extras import EXTRAS
-from ragimpute.info import describe
 
 FOLDER = Path(__file__).resolve().parents[1] / "workflow" / "nextflow"
 MODULES = FOLDER / "modules" / "ragimpute"

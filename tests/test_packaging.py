@@ -19,7 +19,7 @@ from programs import MAY_NOT_SKIP
 from ragimpute import __version__
 from ragimpute.config import preset_names
 from ragimpute.extras import EXTRAS
-from ragimpute.kernel_store import MADE_BY, Named, find_kernel, folder_name, foreseen
+from ragimpute.kernels.store import MADE_BY, Named, find_kernel, folder_name, foreseen
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = ROOT / "packaging" / "conda" / "meta.yaml"
@@ -95,7 +95,11 @@ def test_wheel_is_complete(wheel):
     }
     held = {name: n for name, n in held.items() if not name.startswith("ragimpute/compiled/")}
     assert {name: n for name, n in held.items() if name.startswith("ragimpute/")} == expected
-    for name in ("example/panel.bcf", "templates/page.html.j2", "models/default/config.yaml"):
+    for name in (
+        "example/panel.bcf",
+        "reports/templates/page.html.j2",
+        "models/default/config.yaml",
+    ):
         assert f"ragimpute/{name}" in held
     others = {name.split("/")[0] for name in held} - {"ragimpute"}
     assert others == {f"ragimpute-{__version__}.dist-info"}
@@ -118,7 +122,7 @@ def test_installed_wheel_works(installed):
 
 def test_installed_wheel_prepares_its_own_example(installed, tmp_path):
     code = (
-        "from ragimpute import example; from ragimpute.prepare import prepare;"
+        "from ragimpute import example; from ragimpute.preparation.prepare import prepare;"
         "done = prepare(example.path('panel.bcf'), 'own.h5', cm_per_mb=1.0);"
         "print(done.panel.num_sites)"
     )

@@ -7,7 +7,7 @@ import robustness
 from compare import open_example
 from vcf_tools import bcftools
 
-from ragimpute.vcf import read_target
+from ragimpute.io.vcf.read.genotypes import read_target
 
 
 def test_cases_are_what_their_names_say(tmp_path):

@@ -16,12 +16,12 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ragimpute import example
-from ragimpute.checkpoint import load_model
 from ragimpute.config import load_config
-from ragimpute.prepare import prepare
+from ragimpute.model.checkpoint import load_model
+from ragimpute.preparation.prepare import prepare
 from ragimpute.sites import Region
-from ragimpute.trainer import train
-from ragimpute.training_state import STATE
+from ragimpute.training.state import STATE
+from ragimpute.training.trainer import train
 
 #: Of each model: its preset and few, short epochs with a checkpoint every second step.
 RUNS = {
@@ -40,9 +40,9 @@ SHORT = ["train.epochs=3", "schedule.warmup_steps=2", "train.checkpoint_every=2"
 # Trains, and kills itself (SIGKILL, no clean-up) at the n-th call of a method.
 VICTIM = """
 import os, signal, sys
-import ragimpute.{module} as module
+import ragimpute.training.{module} as module
 from ragimpute.config import load_config
-from ragimpute.trainer import train
+from ragimpute.training.trainer import train
 calls, plain = 0, module.{name}
 def deadly(*args, **kwargs):
     global calls
@@ -94,7 +94,7 @@ def content(path):
     ("preset", "module", "name", "call"),
     [
         ("default", "trainer", "compute_loss", 4),  # amid an epoch, past a checkpoint
-        ("default", "training_state", "write_tensors", 4),  # a checkpoint not written
+        ("default", "state", "write_tensors", 4),  # a checkpoint not written
         ("default", "trainer", "write_metrics", 2),  # an epoch's weights kept, its state not yet
         ("v10-small", "trainer", "compute_loss", 10),  # dropout and a curriculum
         ("embedding-rag-small", "trainer", "compute_loss", 10),  # references of an epoch's start

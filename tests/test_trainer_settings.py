@@ -10,16 +10,17 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from ragimpute import example, trainer
+from ragimpute import example
 from ragimpute.config import load_config
 from ragimpute.errors import ModelError
 from ragimpute.model import encoder
 from ragimpute.model.bert_rag import build
-from ragimpute.prepare import prepare
+from ragimpute.preparation.prepare import prepare
 from ragimpute.sites import Region
-from ragimpute.trainer import train
-from ragimpute.training_processes import make_accelerator
-from ragimpute.training_state import STATE, write_metrics
+from ragimpute.training import trainer
+from ragimpute.training.processes import make_accelerator
+from ragimpute.training.state import STATE, write_metrics
+from ragimpute.training.trainer import train
 
 COPYING = ("data.num_arrays=1", "data.max_haplotypes=30", "data.typed_per_mb=[300, 300]",
            "data.max_validation_samples=6", "train.batch_size=8", "train.epochs=2",

@@ -13,8 +13,8 @@ import fetch_training_data as fetch
 import numpy as np
 import pytest
 
-from ragimpute.genetic_map import GeneticMap
-from ragimpute.vcf import PanelStream
+from ragimpute.io.vcf.read.genotypes import PanelStream
+from ragimpute.preparation.genetic_map import GeneticMap
 
 # Two samples; site 30 ends the first block and begins the second.
 M3VCF = """\

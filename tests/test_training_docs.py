@@ -11,8 +11,8 @@ import pytest
 from pydantic import BaseModel
 
 from ragimpute.config import MaskPart, RunConfig, load_config, preset_names
-from ragimpute.masking import MASKS
 from ragimpute.model.fusion import FUSIONS
+from ragimpute.training.data.masks import MASKS
 
 PAGE = Path(__file__).parents[1] / "docs" / "training.md"
 
@@ -71,7 +71,7 @@ def test_defaults_are_right(rows):
 def test_commands_parse(page):
     from typer.testing import CliRunner
 
-    from ragimpute.cli import app
+    from ragimpute.cli.main import app
 
     commands = re.findall(
         r"^(?:(?:torchrun|accelerate launch) .*-m )?ragimpute (.+)$", page, re.MULTILINE

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from ragimpute import example
-from ragimpute.checkpoint import load_model
+from ragimpute.accuracy.evaluate import evaluate
 from ragimpute.config import models_dir
-from ragimpute.evaluate import evaluate
-from ragimpute.impute import impute
-from ragimpute.panel import Panel
+from ragimpute.imputation.impute import impute
+from ragimpute.model.checkpoint import load_model
+from ragimpute.panel.reader import Panel
 
 PACKAGING = Path(__file__).resolve().parent.parent / "packaging"
 MAX_BYTES = 5_000_000

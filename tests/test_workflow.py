@@ -15,8 +15,8 @@ import yaml
 from vcf_tools import bcftools, write_program
 
 from ragimpute import example
-from ragimpute.impute import impute
-from ragimpute.vcf import read_dosages
+from ragimpute.imputation.impute import impute
+from ragimpute.io.vcf.read.genotypes import read_dosages
 
 WORKFLOW = Path(__file__).resolve().parents[1] / "workflow"
 SCRIPTS = Path(sys.executable).parent

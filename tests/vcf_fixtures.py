@@ -85,7 +85,7 @@ class Imputed:
     contig, ids, typed
         Of the sites.
     genotypes
-        Shape (M, N, 2), as :mod:`ragimpute.vcf` codes alleles.
+        Shape (M, N, 2), as :mod:`ragimpute.io.vcf.read.genotypes` codes alleles.
     values
         FORMAT numbers by name, (M, N, k), NaN where missing.
     info

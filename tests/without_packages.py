@@ -34,7 +34,7 @@ def main():
     early = {name.split(".")[0] for name in sys.modules} & set(hidden)
     assert not early, f"imported already: {early}"
     sys.meta_path[:] = [Without(finder, set(hidden)) for finder in sys.meta_path]
-    from ragimpute import cli
+    from ragimpute.cli import main as cli
 
     results = []
     for words in commands:

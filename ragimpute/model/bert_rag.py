@@ -19,13 +19,8 @@ from ragimpute.model.copying_net import CopyingResidual
 from ragimpute.model.embedding import MASK, PAD, SiteEmbedding
 from ragimpute.model.encoder import Encoder, FrozenReferences, ReferenceEncoder
 from ragimpute.model.fusion import FUSIONS, Fusion
-from ragimpute.model.heads import (
-    AlleleHead,
-    GenotypeHead,
-    HaplotypeAttention,
-    ReconstructionHead,
-)
-from ragimpute.model.set_net import StatePool
+from ragimpute.model.heads import AlleleHead, GenotypeHead, HaplotypeAttention, ReconstructionHead
+from ragimpute.model.state_pool import StatePool
 
 #: Looks up reference embeddings: (window (B,), haplotype ids (B, K)) -> (B, K, L, D).
 ReferenceTable = Callable[[Tensor, Tensor], Tensor]
@@ -194,12 +189,12 @@ class BERTWithRAG(nn.Module):
 def build(config: ModelConfig) -> BERTWithRAG:
     """Assemble a model: the one place where names in YAML become modules."""
     if config.fusion.name == "copying":
-        from ragimpute.evidence import NUM_FEATURES
+        from ragimpute.evidence.features import NUM_FEATURES
 
         net = config.copying
         states = None
         if net.num_set_tokens:
-            from ragimpute.evidence_tokens import TOKEN_FEATURES, TOKEN_UNIT
+            from ragimpute.evidence.features import TOKEN_FEATURES, TOKEN_UNIT
 
             states = StatePool(
                 num_features=NUM_FEATURES,

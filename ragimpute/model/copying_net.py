@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ragimpute.model.encoder import EncoderLayer, padding_bias
-from ragimpute.model.set_net import StatePool
-from ragimpute.site_net import hidden_layer, site_residual
+from ragimpute.model.site_net import hidden_layer, site_residual
+from ragimpute.model.state_pool import StatePool
 
 # Features that are constant in one panel (its size, say) must not explode in another.
 _MIN_SCALE = 0.3
@@ -36,7 +36,7 @@ class CopyingResidual(nn.Module):
     Parameters
     ----------
     num_features
-        F, the length of :data:`ragimpute.evidence.FEATURES`.
+        F, the length of :data:`ragimpute.evidence.features.FEATURES`.
     width
         Hidden units.
     num_context_layers, num_heads
@@ -100,8 +100,8 @@ class CopyingResidual(nn.Module):
         position_cm, pad
             Shape (B, L), float and bool; needed by context layers only.
         tokens
-            Shape (..., S, C), int16: see :mod:`ragimpute.evidence_tokens`; needed where the network
-            reads states.
+            Shape (..., S, C), int16: see :mod:`ragimpute.evidence.state_set`; needed where the
+            network reads states.
 
         Returns
         -------

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ragimpute.config import ModelConfig, load_config, preset_names
-from ragimpute.evidence import NUM_FEATURES
+from ragimpute.evidence.features import NUM_FEATURES
 from ragimpute.model.bert_rag import BERTWithRAG, build
 from ragimpute.model.embedding import MASK, PAD
 from ragimpute.model.fusion import FUSIONS

@@ -1,0 +1,1 @@
+"""Accuracy: metrics, calibration, DR2, and the comparison with a truth."""

@@ -1,0 +1,144 @@
+"""How well a file's phase agrees with the truth: switch errors at heterozygous typed sites."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ragimpute.errors import InputError
+from ragimpute.io.vcf.read.genotypes import PanelStream
+from ragimpute.sites import Key, Region
+
+
+@dataclass(frozen=True)
+class PhaseErrors:
+    """Disagreements of phase.
+
+    Attributes
+    ----------
+    num_pairs
+        Pairs of neighbouring heterozygous genotypes of one sample, of those that are the same and
+        phased in both files.
+    num_switches
+        Pairs whose order differs from the truth's.
+    num_flips
+        Lone genotypes that are turned against both their neighbours: two switches each.
+    """
+
+    num_pairs: int
+    num_switches: int
+    num_flips: int
+
+    @property
+    def switch_rate(self) -> float:
+        """Share of the pairs that are switch errors, in [0, 1]."""
+        return self.num_switches / self.num_pairs
+
+    @property
+    def flip_rate(self) -> float:
+        """Flips as a share of the pairs, in [0, 0.5]."""
+        return self.num_flips / self.num_pairs
+
+    def as_dict(self) -> dict[str, float]:
+        """Counts and rates, for JSON."""
+        return {
+            "num_pairs": self.num_pairs,
+            "num_switches": self.num_switches,
+            "num_flips": self.num_flips,
+            "switch_rate": self.switch_rate,
+            "flip_rate": self.flip_rate,
+        }
+
+    def text(self) -> str:
+        """One line."""
+        return (
+            f"{self.switch_rate:.3%} ({self.num_switches:,} of {self.num_pairs:,} pairs of "
+            f"neighbouring heterozygous typed sites); flips {self.flip_rate:.3%}"
+        )
+
+
+def count_phase_errors(
+    true: np.ndarray, found: np.ndarray, usable: np.ndarray
+) -> PhaseErrors | None:
+    """Count switch errors and flips.
+
+    Parameters
+    ----------
+    true, found
+        Shape (T, N, 2), int8: alleles, sites in their order; negative where missing or haploid.
+    usable
+        Shape (T, N), bool: genotypes whose phase both files know.
+
+    Returns
+    -------
+    None where no sample has two heterozygous genotypes to compare.
+    """
+    usable = usable & (true[:, :, 0] != true[:, :, 1]) & (true >= 0).all(axis=2)
+    usable &= (np.sort(true, axis=2) == np.sort(found, axis=2)).all(axis=2)
+    right = true[:, :, 0] == found[:, :, 0]
+    pairs = switches = flips = 0
+    for i in range(usable.shape[1]):
+        order = right[usable[:, i], i]
+        switched = (order[1:] != order[:-1]).tolist()
+        pairs += len(switched)
+        switches += sum(switched)
+        after_one = False
+        for switch in switched:
+            after_one = switch and not after_one
+            if switch and not after_one:
+                flips += 1
+    return PhaseErrors(pairs, switches, flips) if pairs else None
+
+
+def measure_phase(
+    truth: tuple[str | Path, Region],
+    imputed: tuple[str | Path, Region],
+    typed: Collection[Key],
+    sample_index: np.ndarray,
+    *,
+    threads: int = 1,
+) -> PhaseErrors | None:
+    """Compare the phase of two files at typed sites.
+
+    Parameters
+    ----------
+    truth, imputed
+        Each file, and what to read of it.
+    typed
+        Position, REF and ALT of the sites that count.
+    sample_index
+        Shape (N,), int: for each sample of ``truth`` its column in ``imputed``.
+    threads
+        For decompression, >= 1.
+
+    Returns
+    -------
+    None where a file has no phased genotypes (or no GT) to compare.
+    """
+    # Both files were read for their dosages already: what fails now is that a record has no GT.
+    try:
+        known = _read(*truth, typed, threads)
+        given = _read(*imputed, known.keys(), threads) if known else {}
+    except InputError:
+        return None
+    shared = [key for key in known if key in given]
+    if not shared:
+        return None
+    true, found = (np.stack([table[key][0] for key in shared]) for table in (known, given))
+    phased, also = (np.stack([table[key][1] for key in shared]) for table in (known, given))
+    return count_phase_errors(true, found[:, sample_index], phased & also[:, sample_index])
+
+
+def _read(
+    path: str | Path, region: Region, wanted: Collection[Key], threads: int
+) -> dict[Key, tuple[np.ndarray, np.ndarray]]:
+    """Alleles (N, 2) and phase (N,) of the sites wanted, the first record of each."""
+    table: dict[Key, tuple[np.ndarray, np.ndarray]] = {}
+    for batch in PanelStream(path, region=region, threads=threads):
+        for i, key in enumerate(batch.sites.keys()):
+            if key in wanted and key not in table:
+                table[key] = batch.alleles[i].copy(), batch.phased[i].copy()
+    return table

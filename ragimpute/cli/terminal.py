@@ -1,0 +1,244 @@
+"""What a person at a terminal sees: progress, tables, and one clear line when a run fails."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+
+from ragimpute.errors import RagimputeError
+from ragimpute.extras import explain_import, is_optional
+from ragimpute.runtime.interrupts import Stopped, install, uninstall
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.progress import Progress as Bars
+
+Progress = Callable[[str, int, int], None]
+EpochReport = Callable[[dict[str, float], int, bool], None]
+
+#: Columns of the live table of epochs, and the figures of a row of metrics.csv that they show.
+_COLUMNS = {
+    "train loss": "train_loss", "valid. loss": "val_loss", "F1": "f1", "r2": "r2_all",
+    "r2 of LS": "ls_r2_all", "rare r2": "r2_rare", "rare r2 of LS": "ls_r2_rare",
+}  # fmt: skip
+
+# Of an error message, in characters; its middle is left out beyond that.
+_LONGEST = 1_000
+
+stdout = Console(highlight=False)
+stderr = Console(stderr=True, highlight=False)
+
+
+def guarded(run: Callable[[], None]) -> None:
+    """Run the command line; never a traceback for what a user can mend, but one clear line.
+
+    Exit codes are 0; 1 for an error; 2 for a wrong option, by typer; 128 and the signal's number.
+    """
+    install()
+    try:
+        try:
+            run()
+        except SystemExit:
+            sys.stdout.flush()
+            raise
+    except RagimputeError as error:
+        _complain(error.message, error.hint)
+    except Stopped as stop:
+        _complain(f"stopped by {stop.signal.name}; {stop.left}", None, 128 + stop.signal)
+    except ImportError as error:
+        package = (error.name or "").split(".")[0]
+        if not is_optional(package):
+            raise
+        said = explain_import(error, package)
+        _complain(said.message, said.hint)
+    except BrokenPipeError:  # the reader of a pipe has what it wants
+        _leave(1)
+    except MemoryError:
+        _complain("out of memory", "use fewer --threads, a smaller --chunk-cm or --region")
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        _complain(f"{error.strerror or error}{place}", "check the path, permissions and free space")
+    finally:
+        uninstall()
+
+
+def _complain(message: str, hint: str | None, code: int = 1) -> None:
+    """Print an error for a person and leave with ``code``."""
+    message = " ".join(message.split())
+    if len(message) > _LONGEST:  # it quotes what a file holds, which may be a whole line of it
+        message = f"{message[: _LONGEST // 2]} ... {message[-_LONGEST // 2 :]}"
+    with suppress(OSError):
+        stderr.print(f"[bold red]Error:[/] {escape(message)}", soft_wrap=True)
+        if hint:
+            stderr.print(f"  [bold]hint:[/] {escape(hint)}", soft_wrap=True)
+    _leave(code)
+
+
+def _leave(code: int) -> None:
+    """End the process; what standard output could not take is dropped without more words."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(code)
+
+
+@contextmanager
+def progress_bar(quiet: bool) -> Iterator[Progress]:
+    """A progress bar with rate and time left on standard error; silent when not a terminal."""
+    bars = _bars(disable=quiet or not stderr.is_terminal)
+    with bars:
+
+        def update(stage: str, done: int, total: int) -> None:
+            _advance(bars, stage, done, total)
+
+        yield update
+
+
+def _bars(*, disable: bool = False) -> Bars:
+    """Progress bars without tasks as yet."""
+    from rich import progress as rich_progress
+
+    return rich_progress.Progress(
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.BarColumn(),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TextColumn("{task.fields[rate]}"),
+        rich_progress.TimeElapsedColumn(),
+        rich_progress.TimeRemainingColumn(),
+        console=stderr,
+        disable=disable,
+        transient=True,
+    )
+
+
+def _advance(bars: Bars, stage: str, done: int, total: int) -> None:
+    """Move a stage's bar, which is made where there is none; a total of 0 is unknown."""
+    task = next((task for task in bars.tasks if task.description == stage), None)
+    if task is None:
+        number = bars.add_task(stage, total=total or None, rate="")
+        task = next(task for task in bars.tasks if task.id == number)
+    speed = f"{task.speed:,.0f}/s" if task.speed else ""
+    bars.update(task.id, completed=done, total=total or None, rate=speed)
+
+
+@contextmanager
+def training_view(quiet: bool) -> Iterator[tuple[Progress, EpochReport]]:
+    """What a person sees of a training run on standard error.
+
+    Parameters
+    ----------
+    quiet
+        Show nothing.
+
+    Yields
+    ------
+    Two functions for :func:`ragimpute.training.trainer.train`. On a terminal they keep a table of
+    the epochs up to date, with Li-Stephens' r2 beside the model's, above a bar of the steps;
+    the table stays when the run ends. Elsewhere each epoch is a line, and there is no bar.
+    """
+    if quiet or not stderr.is_terminal or stderr.is_dumb_terminal:
+
+        def print_line(row: dict[str, float], epochs: int, improved: bool) -> None:
+            if not quiet:
+                from ragimpute.training.state import epoch_line
+
+                stderr.print(escape(epoch_line(row, epochs)), soft_wrap=True)
+
+        yield (lambda stage, done, total: None), print_line
+        return
+    from rich.live import Live
+
+    view = _TrainingTable()
+    live = Live(get_renderable=view.render, console=stderr, vertical_overflow="visible")
+
+    # Started by the first call: only the first of several processes is called.
+    def update(stage: str, done: int, total: int) -> None:
+        began = view.advance(stage, done, total)
+        live.start()
+        if began:  # shown at once, however short the stage
+            live.refresh()
+
+    def add(row: dict[str, float], epochs: int, improved: bool) -> None:
+        view.add(row, epochs, improved)
+        live.start()
+        live.refresh()
+
+    try:
+        yield update, add
+    finally:
+        view.ended = True
+        if live.is_started:
+            live.stop()
+
+
+class _TrainingTable:
+    """The epochs so far and the bar of the stage under way; in the end, all epochs."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self._bars = _bars()
+        self._rows: list[list[str]] = []
+        self._best = -1
+
+    def advance(self, stage: str, done: int, total: int) -> bool:
+        """Move the bar, which is of one stage at a time; returns whether a stage began."""
+        began = all(task.description != stage for task in self._bars.tasks)
+        for task in self._bars.tasks:
+            if task.description != stage:
+                self._bars.remove_task(task.id)
+        _advance(self._bars, stage, done, total)
+        return began
+
+    def add(self, row: dict[str, float], epochs: int, improved: bool) -> None:
+        """Add an epoch."""
+        if improved:
+            self._best = len(self._rows)
+        figures = (f"{row[key]:.4f}" for key in _COLUMNS.values())
+        self._rows.append([f"{row['epoch']:.0f}/{epochs}", *figures])
+
+    def render(self) -> RenderableType:
+        """The table, of as many of the last epochs as fit on the screen while the run goes on."""
+        from rich.box import SIMPLE_HEAD
+        from rich.console import Group
+        from rich.table import Table
+
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, caption="bold: the best epoch so far")
+        for name in ("epoch", *_COLUMNS):
+            table.add_column(name, justify="right")
+        # Around the rows stand two blank lines, a header of up to two, its rule, caption and bar.
+        first = 0 if self.ended else max(0, len(self._rows) - max(1, stderr.height - 8))
+        for i, cells in enumerate(self._rows[first:], start=first):
+            table.add_row(*cells, style="bold" if i == self._best else "")
+        shown = [table] if self._rows else []
+        return Group(*shown) if self.ended else Group(*shown, self._bars)
+
+
+def print_rows(rows: list[tuple[str, str]], title: str | None = None) -> None:
+    """Print names and values."""
+    from rich.table import Table
+
+    table = Table(title=title, show_header=False, box=None, title_justify="left")
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(escape(name), escape(value))
+    stdout.print(table)
+
+
+def print_table(rows: list[list[str]], title: str) -> None:
+    """Print a table whose first row is its header."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for i, name in enumerate(rows[0]):
+        table.add_column(escape(name), justify="left" if i == 0 else "right")
+    for row in rows[1:]:
+        table.add_row(*(escape(cell) for cell in row))
+    stdout.print(table)

@@ -1,0 +1,1 @@
+"""Li-Stephens copying: parameters, windows, states and kernels."""

@@ -1,0 +1,162 @@
+"""Li-Stephens forward-backward over panel haplotypes, carried from typed to untyped sites.
+
+A target haplotype is a mosaic of panel haplotypes (states). At typed sites the copied haplotype's
+allele is observed with a small mismatch probability; between them the copied haplotype changes
+with a probability that grows with genetic distance. At an untyped site the posterior probability
+of an allele is the posterior mass of the states that carry it, so only carriers cost anything.
+
+Typed sites are packed 32 to a word, so that a state's mismatches over a word are one XOR. A state
+list belongs to each word: all haplotypes, or the ones that retrieval chose ("sliding slots"). A
+state that stays in its slot keeps its mass; a newcomer enters by recombination only.
+
+References
+----------
+Li & Stephens 2003 (the model); Browning & Browning 2016 (the transition 1 - exp(-4 ne d / H)).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import groupby
+
+import numpy as np
+
+from ragimpute.copying.parameters import CopyingParameters, switch_probs
+from ragimpute.copying.shared_kernel import copy_lanes
+from ragimpute.copying.shared_states import SharedStates, block_edges
+from ragimpute.copying.sliding_kernel import begin_walk, copy_slots, sites_scratch, states_scratch
+from ragimpute.copying.window import Window, pack_words
+from ragimpute.runtime.threads import run_parts
+
+
+def copy_haplotypes(
+    window: Window,
+    alleles: np.ndarray,
+    parameters: CopyingParameters,
+    *,
+    states: Callable[[int], np.ndarray],
+    threads: int = 1,
+    progress: Callable[[int], None] | None = None,
+) -> np.ndarray:
+    """Posterior probability of ALT at a window's core sites, by Li-Stephens copying.
+
+    Parameters
+    ----------
+    window
+        The panel at T typed and M sites.
+    alleles
+        Shape (T, n), int8: the target haplotypes' alleles, negative where not observed.
+    parameters
+        Switch rate and mismatch probability.
+    states
+        For target haplotype i, the panel haplotypes that it may copy: shape (1, K) for all words
+        alike, or (ceil(T / 32), K), int32, without repeats within a row.
+    threads
+        Haplotypes are shared out over so many threads; the result does not depend on it.
+    progress
+        Called with the number of haplotypes that are newly done.
+
+    Returns
+    -------
+    Shape (n, core sites), float32, in [0, 1].
+
+    Notes
+    -----
+    Targets that copy the same panel haplotypes, but for a few of their own sample, are copied 16 at
+    once.
+    """
+    if window.typed.num_typed == 0:
+        raise ValueError("a window without typed sites has nothing to copy by")
+    n = alleles.shape[1]
+    start, stop = window.core
+    shared = SharedStates.find(states, n, window.typed.num_haplotypes)
+    if shared is None:
+        out = np.empty((n, stop - start), dtype=np.float32)
+        _copy_own_states(window, alleles, parameters, states, threads, progress, out)
+        return out
+    out = np.empty((stop - start, n), dtype=np.float32)
+    _copy_shared_states(window, alleles, parameters, shared, threads, progress, out)
+    return out.T
+
+
+def _copy_shared_states(
+    window: Window,
+    alleles: np.ndarray,
+    parameters: CopyingParameters,
+    shared: SharedStates,
+    threads: int,
+    progress: Callable[[int], None] | None,
+    out: np.ndarray,
+) -> None:
+    """Copy 16 targets at once, into ``out`` (core sites, n)."""
+    rho = switch_probs(window.typed.position_cm, switch_rate=parameters.switch_rate)
+    near = window.flank_switch_probs(parameters.switch_rate)
+    err = parameters.mismatch_probs(window.typed.num_typed)
+    bounds, compact = window.bounds(), window.compact()
+    panel = shared.alleles(window.typed.words, window.typed.num_typed)
+    slot_of = shared.slots(window.typed.num_haplotypes)
+    flip = ~window.haplotypes.alt_is_minor
+    blocks = shared.blocks(alleles, threads)
+
+    def run(part: range) -> None:
+        scratch, listed = shared.scratch(len(rho))
+        for i in part:
+            block = blocks[i]
+            copy_lanes(
+                panel, block.target, rho, err, block.num_states, block.hidden, block.is_hidden,
+                bounds, near, compact, slot_of, flip, scratch, listed, window.core[0],
+                block.first, block.width, out,
+            )  # fmt: skip
+            if progress is not None:
+                progress(block.width)
+
+    run_parts(run, len(blocks), threads)
+
+
+def _copy_own_states(
+    window: Window,
+    alleles: np.ndarray,
+    parameters: CopyingParameters,
+    states: Callable[[int], np.ndarray],
+    threads: int,
+    progress: Callable[[int], None] | None,
+    out: np.ndarray,
+) -> None:
+    """Copy targets, each from its own states, into ``out`` (n, core sites)."""
+    target, observed = pack_words(alleles)
+    rho = switch_probs(window.typed.position_cm, switch_rate=parameters.switch_rate)
+    near = window.flank_switch_probs(parameters.switch_rate)
+    err = parameters.mismatch_probs(window.typed.num_typed)
+    words, bounds = window.typed.words, window.bounds()
+    flip = ~window.haplotypes.alt_is_minor
+    minor = window.minor_alleles
+
+    n = alleles.shape[1]
+    edges = block_edges(n, threads)
+
+    def run(part: range) -> None:
+        for block in part:
+            first, stop = edges[block], edges[block + 1]
+            lists = [states(i) for i in range(first, stop)]
+            while first < stop:
+                # As many as have states of one shape.
+                shapes = [x.shape for x in lists]
+                here = np.stack(lists[: _run_length(shapes)])
+                last = first + len(here)
+                scratch = states_scratch(len(words), here.shape[2], len(here))
+                given = (words, here, target[first:last], observed[first:last], rho, err)
+                begin_walk(*given, scratch)
+                copy_slots(
+                    *given, bounds, near, minor.arrays(), flip, 0, len(words), scratch,
+                    sites_scratch(minor, here.shape[2]), out[first:last],
+                )  # fmt: skip
+                if progress is not None:
+                    progress(len(here))
+                first, lists = last, lists[len(here) :]
+
+    run_parts(run, len(edges) - 1, threads)
+
+
+def _run_length(shapes: list[tuple[int, ...]]) -> int:
+    """How many of the first shapes are the same."""
+    return len(list(next(groupby(shapes))[1]))

@@ -1,0 +1,144 @@
+"""Target haplotypes that copy the same states, put into blocks of 16 for the kernels of lanes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from ragimpute.copying.shared_kernel import lanes_scratch
+from ragimpute.kernels.simd_floats import LANES
+
+# A state that is hidden from one target still costs it time.
+_MAX_HIDDEN_SHARE = 0.125
+
+
+def block_edges(
+    n: int, threads: int, at_once: int = LANES, homolog: np.ndarray | None = None
+) -> list[int]:
+    """Ends of blocks of up to 16 (or so many, > 1) of n targets, after a 0; as many a thread.
+
+    ``homolog`` (n,): the other haplotype of a target's sample, a neighbour, or -1; the two are in
+    one block, and there may be a block more for it.
+    """
+    num = -(-n // at_once)
+    num = max(1, min(n, -(-num // threads) * threads))
+    while True:
+        edges = [n * i // num for i in range(num + 1)]
+        if homolog is not None:
+            edges = sorted({e - 1 if 0 < e < n and homolog[e] == e - 1 else e for e in edges})
+        if max(b - a for a, b in pairwise(edges)) <= at_once:
+            return edges
+        num += 1
+
+
+@dataclass(frozen=True)
+class Block:
+    """Up to 16 target haplotypes.
+
+    Attributes
+    ----------
+    first, width
+        Its targets are [first, first + width).
+    target
+        Shape (T, 16), int8: 0, 1, or negative where nothing was observed.
+    num_states
+        Shape (16,), float32: the states that each of them may copy.
+    hidden, is_hidden
+        Shape (h, 2), int64: state and lane, where a target must not copy a state; shape (K,),
+        bool: states that are hidden from some target of the block.
+    """
+
+    first: int
+    width: int
+    target: np.ndarray
+    num_states: np.ndarray
+    hidden: np.ndarray
+    is_hidden: np.ndarray
+
+
+@dataclass(frozen=True)
+class SharedStates:
+    """States that all targets of a window copy, but for a few that are hidden from some.
+
+    Attributes
+    ----------
+    states
+        Shape (K,), int32: panel haplotypes, ascending.
+    lists
+        One entry for each target, shape (K_i,), int32: those of the states that it may copy.
+    """
+
+    states: np.ndarray
+    lists: list[np.ndarray]
+
+    @classmethod
+    def find(
+        cls, states: Callable[[int], np.ndarray], n: int, num_haplotypes: int
+    ) -> SharedStates | None:
+        """The states that targets [0, n) share, or None where each has its own.
+
+        The union is that of all targets, so that neither blocks nor threads change a sum.
+        """
+        lists: list[np.ndarray] = []
+        seen = np.zeros(num_haplotypes, bool)
+        before: np.ndarray | None = None
+        for i in range(n):
+            mine = states(i)
+            if len(mine) != 1:
+                return None
+            if mine is not before:  # most often all targets have one list
+                seen[mine[0]] = True
+            before = mine
+            lists.append(mine[0])
+        union = np.flatnonzero(seen).astype(np.int32)
+        num_hidden = sum(len(union) - len(mine) for mine in lists)
+        if num_hidden > _MAX_HIDDEN_SHARE * len(union) * n:
+            return None
+        return cls(union, lists)
+
+    def slots(self, num_haplotypes: int) -> np.ndarray:
+        """Shape (H,), int32: the place of each panel haplotype among the states, or K."""
+        out = np.full(num_haplotypes, len(self.states), np.int32)
+        out[self.states] = np.arange(len(self.states), dtype=np.int32)
+        return out
+
+    def alleles(self, words: np.ndarray, num_typed: int) -> np.ndarray:
+        """Shape (T, K), uint8: alleles of the states, from words of shape (W, H), uint32."""
+        chosen = np.ascontiguousarray(words[:, self.states].T)  # (K, W)
+        bits = np.unpackbits(chosen.view(np.uint8), axis=1, count=num_typed, bitorder="little")
+        return np.ascontiguousarray(bits.T)
+
+    def scratch(self, num_typed: int) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+        """Buffers of one thread: masses, and a list of carriers."""
+        k = len(self.states)
+        return lanes_scratch(num_typed, k), np.empty(k, np.int32)
+
+    def blocks(
+        self, alleles: np.ndarray, threads: int, homolog: np.ndarray | None = None
+    ) -> list[Block]:
+        """Blocks of the targets, alleles (T, n) int8; see :func:`block_edges`.
+
+        A block takes the time of 16 targets, however many it has.
+        """
+        edges = block_edges(alleles.shape[1], threads, homolog=homolog)
+        return [self._block(alleles, a, b) for a, b in pairwise(edges)]
+
+    def _block(self, alleles: np.ndarray, first: int, stop: int) -> Block:
+        """The block of targets [first, stop)."""
+        target = np.full((len(alleles), LANES), -1, np.int8)
+        target[:, : stop - first] = alleles[:, first:stop]
+        num_states = np.full(LANES, len(self.states), np.float32)
+        pairs = []
+        for lane, mine in enumerate(self.lists[first:stop]):
+            if len(mine) < len(self.states):
+                num_states[lane] = len(mine)
+                missing = np.ones(len(self.states), bool)
+                missing[np.searchsorted(self.states, mine)] = False
+                pairs += [(s, lane) for s in np.flatnonzero(missing)]
+        hidden = np.array(pairs, np.int64).reshape(-1, 2)
+        is_hidden = np.zeros(len(self.states), bool)
+        is_hidden[hidden[:, 0]] = True
+        return Block(first, stop - first, target, num_states, hidden, is_hidden)

@@ -1,0 +1,207 @@
+"""A window of the panel as copying reads it: typed sites packed by 32, all sites compact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from ragimpute.copying.carriers import MinorAlleles
+from ragimpute.kernels.bits import WORD, trailing_zeros
+from ragimpute.kernels.compile import kernel
+from ragimpute.panel.haplotypes import Haplotypes
+from ragimpute.panel.signatures import signatures_of
+
+# What a window works out that does not depend on its core.
+_OF_ALL_SITES = ("signature", "num_minor", "_flanks")
+
+
+@dataclass(frozen=True)
+class TypedSites:
+    """The panel at the typed sites of a window, packed for comparison with targets.
+
+    Attributes
+    ----------
+    words
+        Shape (ceil(T / 32), H), uint32: bit j of word w is the ALT allele at typed site 32 w + j.
+    position_cm
+        Shape (T,), float64, cM, non-decreasing.
+    """
+
+    words: np.ndarray
+    position_cm: np.ndarray
+
+    @classmethod
+    def pack(cls, alleles: np.ndarray, position_cm: np.ndarray) -> TypedSites:
+        """Pack panel alleles, shape (T, H), int8, 0 or 1."""
+        words, _ = pack_words(alleles)
+        return cls(np.ascontiguousarray(words.T), np.asarray(position_cm, np.float64))
+
+    @property
+    def num_haplotypes(self) -> int:
+        return self.words.shape[1]
+
+    @property
+    def num_typed(self) -> int:
+        return len(self.position_cm)
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """Shape (H, W), uint32: the words, those of a haplotype side by side."""
+        return np.ascontiguousarray(self.words.T)
+
+
+def pack_words(alleles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pack alleles 32 sites to a word, haplotype-major; negative alleles are unobserved.
+
+    Parameters
+    ----------
+    alleles
+        Shape (T, n), int8: 0, 1, or negative where nothing was observed.
+
+    Returns
+    -------
+    ALT bits and observed bits, each of shape (n, ceil(T / 32)), uint32.
+    """
+    num_typed, n = alleles.shape
+    num_words = -(-num_typed // WORD)
+    packed = []
+    for bits in (alleles == 1, alleles >= 0):
+        padded = np.zeros((n, num_words * WORD), dtype=bool)
+        padded[:, :num_typed] = bits.T
+        packed.append(np.packbits(padded, axis=1, bitorder="little").view(np.uint32))
+    return packed[0].reshape(n, num_words), packed[1].reshape(n, num_words)
+
+
+@dataclass(frozen=True)
+class Window:
+    """The panel of one window, ready to be copied from.
+
+    Attributes
+    ----------
+    typed
+        The T typed sites.
+    typed_index
+        Shape (T,), int64, ascending: where the typed sites stand among the window's sites.
+    haplotypes
+        All M sites of the window.
+    position_cm
+        Shape (M,), float64, cM, non-decreasing.
+    core
+        Half-open range of the sites that are imputed; those outside it are buffer, where only
+        typed sites count.
+    """
+
+    typed: TypedSites
+    typed_index: np.ndarray
+    haplotypes: Haplotypes
+    position_cm: np.ndarray
+    core: tuple[int, int]
+
+    @classmethod
+    def build(
+        cls,
+        haplotypes: Haplotypes,
+        position_cm: np.ndarray,
+        typed_index: np.ndarray,
+        core: tuple[int, int] | None = None,
+    ) -> Window:
+        """Pack the typed sites of a window; ``core`` None: all its sites."""
+        typed_index = np.asarray(typed_index, np.int64)
+        typed = TypedSites(pack_typed(haplotypes, typed_index), position_cm[typed_index])
+        return cls(typed, typed_index, haplotypes, position_cm, core or (0, len(position_cm)))
+
+    def with_core(self, core: tuple[int, int]) -> Window:
+        """The same window, of whose sites others are imputed; what it has worked out is kept."""
+        if core == self.core:
+            return self
+        out = replace(self, core=core)
+        out.__dict__.update({k: v for k, v in self.__dict__.items() if k in _OF_ALL_SITES})
+        return out
+
+    @property
+    def num_sites(self) -> int:
+        return len(self.position_cm)
+
+    def bounds(self) -> np.ndarray:
+        """Shape (T + 2,), int64: core sites [bounds[t + 1], bounds[t + 2]) follow typed site t."""
+        edges = np.concatenate([[0], self.typed_index, [self.num_sites]])
+        return np.clip(edges, *self.core).astype(np.int64)
+
+    def flank_switch_probs(self, switch_rate: float) -> tuple[np.ndarray, np.ndarray]:
+        """Switch probability from each site to the typed sites on its left and right, float32.
+
+        Those of the rate that was asked for last are kept.
+        """
+        if switch_rate not in self._flanks:
+            self._flanks.clear()
+            self._flanks[switch_rate] = self._flanks_of(switch_rate)
+        return self._flanks[switch_rate]
+
+    @cached_property
+    def _flanks(self) -> dict[float, tuple[np.ndarray, np.ndarray]]:
+        return {}
+
+    def _flanks_of(self, switch_rate: float) -> tuple[np.ndarray, np.ndarray]:
+        """See :meth:`flank_switch_probs`."""
+        interval = np.searchsorted(self.typed_index, np.arange(self.num_sites), side="right")
+        typed_cm = self.typed.position_cm
+        left = np.concatenate([[-np.inf], typed_cm])[interval]
+        right = np.concatenate([typed_cm, [np.inf]])[interval]
+        gaps = (self.position_cm - left, right - self.position_cm)
+        rho = [-np.expm1(-switch_rate * np.maximum(gap, 0)) for gap in gaps]
+        return rho[0].astype(np.float32), rho[1].astype(np.float32)
+
+    @cached_property
+    def signature(self) -> np.ndarray:
+        """A number for each haplotype, see :func:`ragimpute.panel.signatures.signatures_of`."""
+        return signatures_of(self.haplotypes)
+
+    @cached_property
+    def num_minor(self) -> np.ndarray:
+        """Minor-allele carriers of each site among all panel haplotypes, int64, shape (M,)."""
+        h = self.haplotypes
+        rare = np.diff(h.offsets)
+        row = np.bitwise_count(h.bits).sum(axis=1, dtype=np.int64)
+        return np.where(h.row >= 0, row[h.row] if len(row) else 0, rare)
+
+    @cached_property
+    def minor_alleles(self) -> MinorAlleles:
+        """The core's minor alleles by haplotype; worked out once."""
+        return MinorAlleles.build(self.haplotypes, self.bounds())
+
+    def compact(self) -> tuple[np.ndarray, ...]:
+        """The haplotypes' arrays in the order that the kernels take them."""
+        h = self.haplotypes
+        return h.offsets, h.carriers, h.row, h.bits
+
+
+def pack_typed(haplotypes: Haplotypes, typed_index: np.ndarray) -> np.ndarray:
+    """ALT alleles at the T typed sites, 32 to a word: shape (ceil(T / 32), H), uint32."""
+    num_words = -(-len(typed_index) // WORD)
+    flips = np.zeros(num_words * WORD, np.uint8)
+    flips[: len(typed_index)] = ~haplotypes.alt_is_minor[typed_index]
+    flipped = np.packbits(flips, bitorder="little").view(np.uint32)
+    out = np.repeat(flipped[:, None], haplotypes.num_haplotypes, axis=1)
+    h = haplotypes
+    _turn_typed(typed_index, h.offsets, h.carriers, h.row, h.bits, out)
+    return out
+
+
+@kernel
+def _turn_typed(typed_index, offsets, carriers, row, bits, out):
+    """Turn each minor allele's bit of ``out`` (W, H)."""
+    for t in range(typed_index.shape[0]):
+        u = typed_index[t]
+        w = t // WORD
+        bit = np.uint32(1) << np.uint32(t % WORD)
+        if row[u] < 0:
+            for i in range(offsets[u], offsets[u + 1]):
+                out[w, carriers[i]] ^= bit
+        else:
+            for g in range(bits.shape[1]):
+                word = bits[row[u], g]
+                while word != np.uint64(0):
+                    out[w, g * 64 + np.int64(trailing_zeros(word))] ^= bit
+                    word &= word - np.uint64(1)

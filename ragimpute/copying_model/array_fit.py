@@ -1,0 +1,206 @@
+"""What a panel says of an array, kept in a file: the same array is imputed again without asking.
+
+Copying's parameters, the quality of the panel's sites and the fine-tuned network depend on the
+panel and on which of its sites are typed, and on nothing of the target's genotypes. One target
+sample spends most of its time on them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from ragimpute import __version__
+from ragimpute.copying.parameters import CopyingParameters
+from ragimpute.errors import InputError
+from ragimpute.evidence.features import SITE_FEATURES
+from ragimpute.evidence.site_quality import SiteQuality
+from ragimpute.model.folder import WEIGHTS, ModelFolder
+from ragimpute.runtime.outputs import replacing
+
+FORMAT_VERSION = "2"
+# What a user calls each part of what a file was made for.
+_NAMES = {
+    "format": "format", "ragimpute": "version", "panel": "panel", "typed": "set of typed sites",
+    "model": "model", "seed": "--seed", "ne": "--ne", "err": "--err", "fine_tune": "--fine-tune",
+}  # fmt: skip
+
+Layers = tuple[tuple[np.ndarray, np.ndarray], ...]
+
+
+def made_for(
+    panel_checksum: str,
+    typed_index: np.ndarray,
+    model: ModelFolder,
+    *,
+    seed: int,
+    ne: float | None,
+    err: float | None,
+    fine_tune: bool,
+) -> dict[str, str]:
+    """What must be the same for a fit to be used again.
+
+    Parameters
+    ----------
+    panel_checksum
+        Of the panel's content.
+    typed_index
+        Shape (T,), int: the panel sites that are typed, in all of the run.
+    model
+        The model; its weights count.
+    seed, ne, err, fine_tune
+        See :func:`ragimpute.imputation.impute.impute`.
+    """
+    weights = (model.path / WEIGHTS).read_bytes() if model.trained else b""
+    typed = np.ascontiguousarray(typed_index, np.int64).tobytes()
+    return {
+        "format": FORMAT_VERSION,
+        "ragimpute": __version__,
+        "panel": panel_checksum,
+        "typed": hashlib.sha256(typed).hexdigest(),
+        "model": hashlib.sha256(weights).hexdigest(),
+        "seed": str(seed),
+        "ne": str(ne),
+        "err": str(err),
+        "fine_tune": str(fine_tune),
+    }
+
+
+@dataclass
+class ArrayFit:
+    """A file of fits, or the part of it that one stretch of ploidy has.
+
+    Attributes
+    ----------
+    path
+        The file.
+    about
+        See :func:`made_for`.
+    tensors
+        What is known, by name.
+    prefix
+        Of the names of a part.
+    """
+
+    path: Path
+    about: Mapping[str, str]
+    tensors: dict[str, np.ndarray] = field(default_factory=dict)
+    prefix: str = ""
+    _num_saved: int = 0
+
+    @classmethod
+    def open(cls, path: str | Path, about: Mapping[str, str]) -> ArrayFit:
+        """Read the file, or begin one where there is none.
+
+        Raises
+        ------
+        InputError
+            If the file is damaged, or was made for anything else.
+        """
+        path = Path(path)
+        if not path.exists():
+            return cls(path, about)
+        try:
+            with safe_open(str(path), framework="numpy") as file:
+                found = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
+        except (SafetensorError, OSError, ValueError) as error:
+            raise InputError(
+                f"array fit {path} cannot be read: {error}",
+                hint="remove the file, and it is made anew",
+            ) from error
+        differ = [_NAMES[key] for key in about if found.get(key) != about[key]]
+        if differ:
+            raise InputError(
+                f"array fit {path} was made for another {' and another '.join(differ)}",
+                hint="name another file for each panel, region, array and model; or remove it",
+            )
+        return cls(path, about, tensors, _num_saved=len(tensors))
+
+    def part(self, number: int) -> ArrayFit:
+        """The part of one stretch of ploidy; what it learns is kept in the whole."""
+        return ArrayFit(self.path, self.about, self.tensors, f"{number}.")
+
+    def parameters(self, key: tuple[int, ...]) -> CopyingParameters | None:
+        """Copying's parameters of a stretch of typed sites, if they are known."""
+        found = self._get(key, "parameters", (2,))
+        return None if found is None else CopyingParameters(float(found[0]), float(found[1]))
+
+    def layers(self, key: tuple[int, ...], shapes: list[tuple[int, ...]]) -> Layers | None:
+        """The fine-tuned layers of a stretch, if they are known.
+
+        ``shapes``: of each layer's weights (D, K).
+        """
+        out = []
+        for i, shape in enumerate(shapes):
+            weight = self._get(key, f"weight{i}", shape)
+            bias = self._get(key, f"bias{i}", shape[:1])
+            if weight is None or bias is None:
+                return None
+            out.append((weight, bias))
+        return tuple(out)
+
+    def quality(self, sites: tuple[int, int], num_typed: int) -> SiteQuality | None:
+        """The quality of a window's sites, if it is known; ``num_typed`` are typed."""
+        shape = (sites[1] - sites[0], len(SITE_FEATURES))
+        mismatch = self._get(sites, "mismatch_prob", (num_typed,))
+        features = self._get(sites, "features", shape)
+        if mismatch is None or features is None:
+            return None
+        return SiteQuality(mismatch, features)
+
+    def keep_fit(self, key: tuple[int, ...], parameters: CopyingParameters, layers: Layers) -> None:
+        """Keep what :meth:`parameters` and :meth:`layers` will tell."""
+        numbers = np.array([parameters.switch_rate, parameters.mismatch_prob])
+        self.tensors[self._name(key, "parameters")] = numbers
+        for i, (weight, bias) in enumerate(layers):
+            self.tensors[self._name(key, f"weight{i}")] = np.ascontiguousarray(weight)
+            self.tensors[self._name(key, f"bias{i}")] = np.ascontiguousarray(bias)
+
+    def keep_quality(self, sites: tuple[int, int], quality: SiteQuality) -> None:
+        """Keep what :meth:`quality` will tell."""
+        self.tensors[self._name(sites, "mismatch_prob")] = quality.mismatch_prob
+        self.tensors[self._name(sites, "features")] = np.asarray(quality.features)
+
+    def save(self) -> None:
+        """Write the file if there is anything new, under a temporary name that is then renamed.
+
+        Raises
+        ------
+        InputError
+            If it cannot be written.
+        """
+        if len(self.tensors) == self._num_saved:
+            return
+        try:
+            with replacing(self.path) as temporary:
+                save_file(self.tensors, str(temporary), metadata=dict(self.about))
+        except (SafetensorError, OSError) as error:
+            raise InputError(
+                f"cannot write array fit {self.path}: {error}",
+                hint="check that its folder may be written to and has space left",
+            ) from error
+        self._num_saved = len(self.tensors)
+
+    def _name(self, key: tuple[int, ...], what: str) -> str:
+        return f"{self.prefix}{'-'.join(str(k) for k in key)}.{what}"
+
+    def _get(self, key: tuple[int, ...], what: str, shape: tuple[int, ...]) -> np.ndarray | None:
+        """A tensor, checked; None where it is not known."""
+        name = self._name(key, what)
+        found = self.tensors.get(name)
+        if found is None:
+            return None
+        if found.shape != shape or not np.isfinite(found).all():
+            raise InputError(
+                f"array fit {self.path} is damaged: {name} has shape {found.shape} or numbers that "
+                f"are not finite, where {shape} were expected",
+                hint="remove the file, and it is made anew",
+            )
+        return found

@@ -1,0 +1,137 @@
+"""Apply a copying model's residual to the probabilities that are in doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from threading import Lock
+
+import numpy as np
+
+from ragimpute.copying.parameters import CopyingParameters
+from ragimpute.copying.states import BlockStates
+from ragimpute.copying.window import Window
+from ragimpute.copying_model.pair_network import PairNetwork
+from ragimpute.evidence.collect import collect_evidence
+from ragimpute.evidence.site_quality import SiteRows
+from ragimpute.evidence.state_set import empty_tokens
+from ragimpute.evidence.while_copying import Described, copy_with_evidence
+from ragimpute.runtime.timing import SharedTimes
+
+# So much doubt that no pair has it.
+_SURE = 0.5
+
+
+def read_pairs(
+    network: PairNetwork,
+    window: Window,
+    alleles: np.ndarray,
+    parameters: CopyingParameters,
+    pairs: np.ndarray,
+    *,
+    states: Callable[[int], np.ndarray],
+    quality: SiteRows,
+    homolog_prob: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """What the network reads of pairs in doubt: evidence (N, F), and tokens (N, S, C) or None.
+
+    See :func:`ragimpute.evidence.collect.collect_evidence`.
+    """
+    tokens = empty_tokens(len(pairs), network.num_tokens) if network.num_tokens else None
+    evidence = collect_evidence(
+        window, alleles, parameters, pairs,
+        states=states, quality=quality, homolog_prob=homolog_prob, tokens=tokens,
+        threads=network.threads,
+    )  # fmt: skip
+    return evidence, tokens
+
+
+def correct(
+    network: PairNetwork,
+    window: Window,
+    pairs: np.ndarray,
+    evidence: np.ndarray,
+    prob: np.ndarray,
+    *,
+    tokens: np.ndarray | None = None,
+) -> None:
+    """Add the network's residual to the logits of pairs in doubt, in place.
+
+    Parameters
+    ----------
+    network
+        Of a copying model.
+    window
+        The panel's window; its core's sites are those of ``prob``.
+    pairs
+        Shape (pairs, 2), int64: haplotype and core site, sorted.
+    evidence, tokens
+        See :func:`read_pairs`.
+    prob
+        Shape (n, core sites), float32, P(ALT); where the residual is 0 it stays as it is.
+    """
+    if len(pairs) == 0:
+        return
+    change = network.change(window, pairs, evidence, tokens)
+    h, u = pairs[:, 0], pairs[:, 1]
+    minor = window.haplotypes.alt_is_minor[window.core[0] : window.core[1]][u]
+    change = np.where(minor, change, -change).astype(np.float64)
+    p = prob[h, u].astype(np.float64)
+    moved = p / (p + (1 - p) * np.exp(-change))
+    prob[h, u] = np.where(change == 0, prob[h, u], moved.astype(np.float32))
+
+
+def copy_and_correct(
+    network: PairNetwork | None,
+    window: Window,
+    alleles: np.ndarray,
+    parameters: CopyingParameters,
+    *,
+    states: BlockStates,
+    quality: SiteRows,
+    homolog: np.ndarray | None = None,
+    put: Callable[[int, int, np.ndarray], None],
+    times: SharedTimes,
+    threads: int = 1,
+    max_pairs: int = 1 << 24,
+) -> None:
+    """Copy targets that are not in the panel, and let the network move what is in doubt.
+
+    Parameters
+    ----------
+    network
+        Of a copying model; None: what copying says stands.
+    window, alleles, parameters, states, quality, homolog, threads, max_pairs
+        See :func:`ragimpute.evidence.while_copying.copy_with_evidence`.
+    put
+        Given the first target and the first core site of a block, and its P(ALT), shape (b, m),
+        float32; from any of the threads, each target and site once.
+    times
+        Told of "copy", "network" and "dosages" (``put``).
+    """
+    # What sees several sites of a target must see the same of them whatever the memory.
+    all_sites = network is not None and not network.can_be_tuned
+    one_by_one = Lock() if network is not None and network.residual is not None else nullcontext()
+    if network is not None and not network.residual is not None:
+        network = replace(network, threads=1)
+
+    def take(parts: Iterator[Described]) -> None:
+        times.begin()
+        for part in parts:
+            times.lap("copy")
+            if network is not None:
+                first = window.core[0] + part.site
+                here = window.with_core((first, first + part.prob.shape[1]))
+                with one_by_one:
+                    correct(network, here, part.pairs, part.evidence, part.prob, tokens=part.tokens)
+                times.lap("network")
+            put(part.target, part.site, part.prob)
+            times.lap("dosages")
+
+    copy_with_evidence(
+        window, alleles, parameters, states=states, quality=quality, homolog=homolog, take=take,
+        threads=threads, doubt=_SURE if network is None else network.config.model.copying.doubt,
+        num_tokens=0 if network is None else network.num_tokens, max_pairs=max_pairs,
+        all_sites=all_sites,
+    )  # fmt: skip

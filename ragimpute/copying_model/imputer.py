@@ -1,0 +1,195 @@
+"""The two ways to impute a window: copying with its residual, and a token model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ragimpute.copying.parameters import CopyingParameters
+from ragimpute.copying.states import block_states, is_copied_whole, retriever_for
+from ragimpute.copying.window import Window
+from ragimpute.copying_model.array_fit import ArrayFit
+from ragimpute.copying_model.correction import copy_and_correct
+from ragimpute.copying_model.pair_network import needs_torch
+from ragimpute.copying_model.panel_fit import BackgroundNetwork, StretchFits
+from ragimpute.evidence.features import SITE_FEATURES
+from ragimpute.evidence.other_haplotype import homologs_of
+from ragimpute.evidence.site_quality import measure_sites
+from ragimpute.extras import require
+from ragimpute.kernels.simd_floats import LANES
+from ragimpute.model.folder import ModelFolder
+from ragimpute.panel.reader import Panel
+from ragimpute.runtime.memory import give_back
+from ragimpute.runtime.timing import SharedTimes, Stopwatch
+
+if TYPE_CHECKING:
+    from ragimpute.model.checkpoint import LoadedModel
+    from ragimpute.retrieval.retriever import Retriever
+
+# By fewer typed sites than this in a window copying is a guess, of a kind that no training saw: the
+# network would make it worse.
+_LEAST_TYPED = 8
+
+
+class CopyingImputer:
+    """Li-Stephens copying over retrieved haplotypes, corrected by a network where in doubt.
+
+    Parameters
+    ----------
+    panel
+        The panel.
+    typed_index
+        Shape (T,), int: all typed sites of the run; parameters are chosen for their density.
+    model
+        The model, or its folder, which is then read in the background; untrained, it leaves
+        copying as it is.
+    ne, err
+        Effective population size and mismatch probability, or None: chosen by leaving panel
+        haplotypes out, see :func:`ragimpute.copying.choose_parameters.fit_panel`.
+    fine_tune
+        Whether the network is fitted to the panel, see :mod:`ragimpute.copying_model.fine_tuning`.
+    array_fit
+        What an earlier run learned of the panel and the typed sites; it is added to. None: nothing.
+    seed, threads, device
+        See :func:`ragimpute.imputation.impute.impute`.
+    """
+
+    def __init__(
+        self,
+        panel: Panel,
+        typed_index: np.ndarray,
+        model: ModelFolder | LoadedModel,
+        *,
+        ne: float | None,
+        err: float | None,
+        seed: int,
+        threads: int,
+        device: str,
+        fine_tune: bool = True,
+        array_fit: ArrayFit | None = None,
+    ) -> None:
+        self._panel = panel
+        self._network = BackgroundNetwork(model, device=device, threads=threads)
+        self._err = err
+        self._seed, self._threads = seed, threads
+        self._array_fit = array_fit
+        self._fits = StretchFits(
+            panel, typed_index, self._network, ne=ne, err=err, seed=seed, threads=threads,
+            fine_tune=fine_tune, array_fit=array_fit,
+        )  # fmt: skip
+        self._last: CopyingParameters | None = None
+        whole = is_copied_whole(panel.num_haplotypes)
+        self.settings: dict[str, object] = {
+            "model": model.name,
+            "correction": "network" if model.trained else "none (Li-Stephens alone)",
+            "states": "all panel haplotypes" if whole else "retrieved",
+        }
+        self.seconds: dict[str, float] = {}
+        self.uses_torch = self._network.uses_torch
+        self.leaves_out = True
+
+    def mismatch_probs(self, num_typed: int) -> np.ndarray | None:
+        """See :meth:`Imputer.mismatch_probs`."""
+        return None if self._last is None else self._last.mismatch_probs(num_typed)
+
+    def impute(
+        self,
+        left: int,
+        right: int,
+        core: tuple[int, int],
+        typed_index: np.ndarray,
+        alleles: np.ndarray,
+        sample: np.ndarray,
+        *,
+        batch: int,
+        put: Callable[[int, int, np.ndarray], None],
+    ) -> None:
+        """See :meth:`Imputer.impute`."""
+        watch = Stopwatch(self.seconds)
+        window = Window.build(
+            self._panel.haplotypes(left, right),
+            self._panel.position_cm[left:right],
+            typed_index - left,
+            (core[0] - left, core[1] - left),
+        )
+        watch.lap("read")
+        self._network.start()
+        retriever = self._retriever_of(window)
+        if retriever is not None:
+            watch.lap("retrieve")
+        fit = self._fits.at(typed_index, window, (left, right), watch, retriever)
+        give_back()
+        self.settings |= self._fits.settings()
+        parameters = fit.parameters
+        quality = fit.quality
+        known = self._array_fit
+        if quality is None and known is not None:
+            quality = known.quality((left, right), len(typed_index))
+        if quality is None and (self._err is None or self._network.trained):
+            quality = measure_sites(
+                window, self._panel.haplotype_sample, parameters,
+                retriever=retriever, seed=self._seed, threads=self._threads,
+            )  # fmt: skip
+            give_back()
+            watch.lap("quality")
+        if known is not None and quality is not None:
+            known.keep_quality((left, right), quality)
+        if self._err is None and quality is not None:
+            parameters = replace(parameters, site_mismatch_prob=quality.mismatch_prob)
+        self._last = parameters
+        times = SharedTimes()
+        states = block_states(retriever, self._panel.num_haplotypes, alleles)
+
+        def find(block: range, room: np.ndarray | None) -> np.ndarray:
+            found = states.find(block, room)
+            if states.by_word:
+                times.lap("retrieve")
+            return found
+
+        enough = len(typed_index) >= _LEAST_TYPED
+        # Where all copy the same states, each thread holds all sites of 16 targets.
+        threads = self._threads if states.by_word else min(self._threads, max(2, batch // LANES))
+        start = time.perf_counter()
+        copy_and_correct(
+            fit.network if quality is not None and enough else None, window, alleles, parameters,
+            states=replace(states, find=find),
+            quality=_no_quality(window) if quality is None else quality.features,
+            homolog=homologs_of(sample), put=put, times=times, threads=threads,
+            max_pairs=batch * (core[1] - core[0]),
+        )  # fmt: skip
+        for stage, seconds in times.of(time.perf_counter() - start).items():
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+    def _retriever_of(self, window: Window) -> Retriever | None:
+        """What finds states of a window, where they are not all haplotypes.
+
+        The minor alleles by haplotype, which copying from such states asks for, are worked out too.
+        """
+        found = retriever_for(window.typed.words, seed=self._seed, threads=self._threads)
+        if found is not None:
+            window.minor_alleles  # noqa: B018
+        return found
+
+
+def _no_quality(window: Window) -> np.ndarray:
+    """Features of sites that nobody measured, which nobody reads."""
+    return np.zeros((window.num_sites, len(SITE_FEATURES)), np.float32)
+
+
+def require_packages(folder: ModelFolder) -> bool:
+    """Refuse a model whose packages are not installed; returns whether it needs torch.
+
+    Raises
+    ------
+    MissingPackageError
+        If one is not installed.
+    """
+    if folder.is_copying and not (folder.trained and needs_torch(folder.config)):
+        return False
+    packages = ("torch",) if folder.is_copying else ("torch", "faiss")
+    require("models", f"model {folder.name}", packages=packages)
+    return True

@@ -1,0 +1,239 @@
+"""What a copying model is fitted to a panel and its typed sites by, stretch by stretch."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ragimpute.copying.choose_parameters import PanelFit, fit_panel, num_typed_to_fit
+from ragimpute.copying.parameters import CopyingParameters
+from ragimpute.copying.window import Window
+from ragimpute.copying_model.array_fit import ArrayFit
+from ragimpute.copying_model.fine_tuning import MIN_PAIRS, adapt_network, num_left_out
+from ragimpute.copying_model.pair_network import PairNetwork, needs_torch
+from ragimpute.evidence.site_quality import SiteQuality
+from ragimpute.model.folder import ModelFolder
+from ragimpute.panel.reader import Panel
+from ragimpute.runtime.timing import Stopwatch
+
+if TYPE_CHECKING:
+    from ragimpute.model.checkpoint import LoadedModel
+    from ragimpute.retrieval.retriever import Retriever
+
+# Parameters are chosen anew for every stretch of so many cM.
+_FIT_CM = 40.0
+# Typed sites of a stretch that its network is fitted to.
+_TUNE_TYPED = 4096
+# Panel sites that the network is fitted to: they are all imputed in two hundred haplotypes at once.
+_TUNE_SITES = 1 << 16
+
+
+class BackgroundNetwork:
+    """A copying model's network; where torch reads it, that is imported while the copying goes on.
+
+    Importing torch takes 1.5 s, and as much of other start-up may have passed by then.
+    """
+
+    def __init__(self, model: ModelFolder | LoadedModel, *, device: str, threads: int) -> None:
+        self.name, self.config, self.trained = model.name, model.config, model.trained
+        self.uses_torch = self.trained and needs_torch(self.config)
+        self._model = model
+        self._device, self._threads = device, threads
+        self._ready: PairNetwork | None = None
+        self._loading: Future[PairNetwork] | None = None
+
+    def start(self) -> None:
+        """Begin to load, once; not at all where there are no weights."""
+        if self.uses_torch and self._loading is None:
+            pool = ThreadPoolExecutor(1, thread_name_prefix="network")
+            self._loading = pool.submit(self._load)
+            pool.shutdown(wait=False)
+
+    def ready(self) -> PairNetwork:
+        """The network, waited for."""
+        if self._ready is None:
+            self._ready = self._load() if self._loading is None else self._loading.result()
+        return self._ready
+
+    def _load(self) -> PairNetwork:
+        if isinstance(self._model, ModelFolder):
+            return PairNetwork.of_folder(self._model, device=self._device, threads=self._threads)
+        return PairNetwork.of_model(self._model, device=self._device, threads=self._threads)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What was chosen for a stretch of the typed sites.
+
+    ``quality`` is that of a window which holds all typed sites of the run, if it is known already.
+    """
+
+    parameters: CopyingParameters
+    network: PairNetwork | None
+    quality: SiteQuality | None = None
+
+
+class StretchFits:
+    """Parameters and networks, each fitted once for a stretch of the typed sites.
+
+    Parameters
+    ----------
+    panel, typed_index, ne, err, seed, threads, array_fit
+        See :class:`ragimpute.copying_model.imputer.CopyingImputer`.
+    network
+        Of the model.
+    fine_tune
+        Whether a network that has weights is fitted to the panel.
+    """
+
+    def __init__(
+        self,
+        panel: Panel,
+        typed_index: np.ndarray,
+        network: BackgroundNetwork,
+        *,
+        ne: float | None,
+        err: float | None,
+        seed: int,
+        threads: int,
+        fine_tune: bool,
+        array_fit: ArrayFit | None,
+    ) -> None:
+        self._panel, self._typed_index, self._network = panel, typed_index, network
+        self._ne, self._err = ne, err
+        self._seed, self._threads = seed, threads
+        self._fine_tune, self._array_fit = fine_tune, array_fit
+        self._fits: dict[tuple[int, int, int], Fit] = {}
+
+    def settings(self) -> dict[str, str]:
+        """ne and err of the stretches that were fitted, in order, for the report."""
+        num = self._panel.num_haplotypes
+        known = list({k[0]: self._fits[k].parameters for k in sorted(self._fits)}.values())
+        return {
+            "ne": ", ".join(f"{p.ne(num):.3g}" for p in known),
+            "err": ", ".join(f"{p.mismatch_prob:.2g}" for p in known),
+        }
+
+    def at(
+        self,
+        typed_index: np.ndarray,
+        window: Window,
+        sites: tuple[int, int],
+        watch: Stopwatch,
+        retriever: Retriever | None = None,
+    ) -> Fit:
+        """Parameters and network for a window, fitted once for each stretch of the typed sites.
+
+        ``retriever``: of the window's typed sites, if it is at hand.
+        """
+        every = self._typed_index
+        cm = self._panel.position_cm[every]
+        stretches = max(1, round((cm[-1] - cm[0]) / _FIT_CM))
+        edges = np.linspace(cm[0], cm[-1], stretches + 1)
+        middle = self._panel.position_cm[typed_index[len(typed_index) // 2]]
+        stretch = int(np.clip(np.searchsorted(edges, middle, side="right") - 1, 0, stretches - 1))
+        # The sites of a run's only window are measured once; windows of many, one by one. Several
+        # may hold all typed sites: each is then fitted by itself, whichever of them comes first.
+        tunes = self._network.trained and self._fine_tune
+        alone = len(typed_index) == len(every) <= _TUNE_TYPED and window.num_sites <= _TUNE_SITES
+        key = (stretch, *(sites if alone else (-1, -1)))
+        if key not in self._fits:
+            inside = every[(cm >= edges[stretch]) & (cm <= edges[stretch + 1])]
+            self._fits[key] = self._fit(
+                key, inside, window if alone else None, retriever, tunes, watch
+            )
+        return self._fits[key]
+
+    def _fit(
+        self,
+        key: tuple[int, int, int],
+        typed_index: np.ndarray,
+        window: Window | None,
+        retriever: Retriever | None,
+        tunes: bool,
+        watch: Stopwatch,
+    ) -> Fit:
+        """Fit what a stretch of typed sites asks for, or take it from an earlier run.
+
+        ``window``: the only one of the run, to which the network is tuned; None: there are others.
+        ``retriever``: of that window.
+        """
+        before = self._array_fit
+        parameters = None if before is None else before.parameters(key)
+        in_doubt = None
+        is_new = parameters is None
+        if parameters is None:
+            found = self._panel_fit(typed_index, window, retriever)
+            parameters, in_doubt = found.parameters, found.in_doubt
+        watch.lap("fit")
+        network, quality = None, None
+        if self._network.trained:
+            network = self._network.ready()
+            watch.lap("load")
+        if network is not None and tunes:
+            layers = None
+            if before is not None and not is_new:
+                layers = before.layers(key, [weight.shape for weight, _ in network.site.layers])
+            if layers is not None:
+                network = network.with_layers(layers)
+            elif in_doubt is None or self._num_pairs(in_doubt, typed_index) >= MIN_PAIRS:
+                network, quality = adapt_network(
+                    network, window or self._window_of(_to_tune(typed_index)),
+                    self._panel.haplotype_sample, parameters,
+                    seed=self._seed, threads=self._threads,
+                )  # fmt: skip
+            watch.lap("fine-tune")
+        if before is not None and is_new:
+            tuned = network.site.layers if network is not None and tunes else ()
+            before.keep_fit(key, parameters, tuned)
+        return Fit(parameters, network, None if window is None else quality)
+
+    def _num_pairs(self, in_doubt: float, typed_index: np.ndarray) -> float:
+        """About how many pairs will be in doubt where the network would be tuned."""
+        tuned = _to_tune(typed_index)
+        num_untyped = int(tuned[-1]) + 1 - int(tuned[0]) - len(tuned)
+        num_samples = len(np.unique(self._panel.haplotype_sample))
+        each = self._panel.num_haplotypes / num_samples
+        return in_doubt * num_untyped * each * num_left_out(num_samples)
+
+    def _panel_fit(
+        self, typed_index: np.ndarray, window: Window | None, retriever: Retriever | None
+    ) -> PanelFit:
+        """Copying's parameters from a part of the typed sites, where they were not given."""
+        num = self._panel.num_haplotypes
+        if self._ne is not None and self._err is not None:
+            return PanelFit(CopyingParameters.from_ne(self._ne, self._err, num))
+        if window is None or len(typed_index) > num_typed_to_fit(num):
+            window, retriever = self._window_of(_centre(typed_index, num_typed_to_fit(num))), None
+        found = fit_panel(
+            window, self._panel.haplotype_sample, retriever=retriever,
+            seed=self._seed, threads=self._threads,
+        )  # fmt: skip
+        fitted = found.parameters
+        if self._ne is not None:
+            fitted = CopyingParameters.from_ne(self._ne, fitted.mismatch_prob, num)
+        if self._err is not None:
+            fitted = CopyingParameters(fitted.switch_rate, self._err)
+        return replace(found, parameters=fitted)
+
+    def _window_of(self, typed_index: np.ndarray) -> Window:
+        """The panel from the first of some typed sites to the last."""
+        low, high = int(typed_index[0]), int(typed_index[-1]) + 1
+        return Window.build(
+            self._panel.haplotypes(low, high), self._panel.position_cm[low:high], typed_index - low
+        )
+
+
+def _centre(typed_index: np.ndarray, most: int) -> np.ndarray:
+    """Those in the middle, where there are more."""
+    first = max(0, (len(typed_index) - most) // 2)
+    return typed_index[first : first + most]
+
+
+def _to_tune(typed_index: np.ndarray) -> np.ndarray:
+    """Those in the middle that the network is fitted to."""
+    centre = _centre(typed_index, _TUNE_TYPED)
+    return centre[np.abs(centre - centre[len(centre) // 2]) <= _TUNE_SITES // 2]

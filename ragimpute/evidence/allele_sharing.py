@@ -1,0 +1,189 @@
+"""How far the carriers of an allele share their haplotypes around it, as its age leaves them.
+
+Carriers of a young allele have the stretch around it from an ancestor of not long ago, and agree
+far to both sides; those of an old one, or of one that arose twice, do not. A target that matches a
+carrier for less than the carriers match each other is the less likely to carry the allele too.
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+
+import numpy as np
+
+from ragimpute.copying.window import Window
+from ragimpute.evidence.features import SHARING_FEATURES
+from ragimpute.kernels.bits import WORD, leading_zeros, trailing_zeros
+from ragimpute.kernels.compile import inlined, kernel
+from ragimpute.runtime.threads import run_parts
+
+# Carriers that are compared, each with each; where there are more, some of them, drawn by their
+# alleles.
+_MOST_CARRIERS = 8
+# No match is followed further to either side.
+_MOST_CM = 2.0
+
+
+class AlleleSharing:
+    """How far carriers of each site's minor allele agree at the typed sites around it.
+
+    Worked out for the sites that are asked for, once: in a large panel, few sites are ever in
+    doubt. Several threads may ask.
+
+    Parameters
+    ----------
+    window
+        The panel; all its M sites count, whatever its core.
+    threads
+        Sites are shared out over so many.
+    """
+
+    def __init__(self, window: Window, *, threads: int = 1) -> None:
+        self._window, self._threads = window, threads
+        order = np.argsort(window.signature, kind="stable").astype(np.int32)
+        rank = np.empty(len(order), np.int32)
+        rank[order] = np.arange(len(order), dtype=np.int32)
+        self._order, self._rank = order, rank
+        self._known = np.zeros(window.num_sites, bool)
+        self._out = np.zeros((window.num_sites, len(SHARING_FEATURES)), np.float32)
+        self._lock = Lock()
+
+    def __getitem__(self, sites: np.ndarray) -> np.ndarray:
+        """Features of sites, shape (n,), int; shape (n, len(SHARING_FEATURES)), float32, finite.
+
+        Another order of the panel's haplotypes changes nothing. A match reaches from a site to the
+        first typed site that differs, or to the last one that there is, and no more than 2 cM to
+        either side.
+        """
+        with self._lock:
+            new = np.unique(sites[~self._known[sites]])
+            if len(new):
+                self._measure(new)
+                self._known[new] = True
+        return self._out[sites]
+
+    def _measure(self, sites: np.ndarray) -> None:
+        """Fill the rows of ``sites``, ascending."""
+        window, h = self._window, self._window.haplotypes
+        typed = window.typed
+        if not typed.num_typed:
+            return
+        rows, site_cm = typed.rows, np.asarray(window.position_cm, np.float64)
+        left = np.searchsorted(window.typed_index, sites)
+
+        def run(part: range) -> None:
+            here = slice(part.start, part.stop, part.step)
+            _share(
+                h.offsets, h.carriers, h.row, h.bits, rows, typed.position_cm, site_cm,
+                np.ascontiguousarray(sites[here]), np.ascontiguousarray(left[here]),
+                self._order, self._rank,
+                np.empty(_MOST_CARRIERS, np.int32), np.empty((2, _MOST_CARRIERS), np.float64),
+                self._out,
+            )  # fmt: skip
+
+        run_parts(run, len(sites), self._threads)
+
+
+@inlined
+def _chosen(offsets, carriers, row, bits, site, order, rank, found):
+    """Put a site's carriers in ``found``, those of the lowest ranks; returns how many."""
+    most, num = found.shape[0], 0
+    if row[site] >= 0:
+        for i in range(order.shape[0]):
+            h = order[i]
+            if (bits[row[site], h >> 6] >> np.uint64(h & 63)) & np.uint64(1):
+                found[num] = h
+                num += 1
+                if num == most:
+                    break
+        return num
+    for i in range(offsets[site], offsets[site + 1]):
+        h = carriers[i]
+        if num == most and rank[h] > rank[found[num - 1]]:
+            continue
+        at = min(num, most - 1)
+        while at > 0 and rank[found[at - 1]] > rank[h]:
+            found[at] = found[at - 1]
+            at -= 1
+        found[at] = h
+        num = min(num + 1, most)
+    return num
+
+
+@inlined
+def _differs_left(a, b, stop, least):
+    """The last typed site of [least, stop) at which rows differ, or ``least - 1``."""
+    word = (stop - 1) // WORD
+    while word >= 0 and (word + 1) * WORD > least:
+        differ = np.uint32(a[word] ^ b[word])
+        if (word + 1) * WORD > stop:
+            differ &= np.uint32((np.uint64(1) << np.uint64(stop - word * WORD)) - np.uint64(1))
+        if differ:
+            at = WORD - 1 - np.int64(leading_zeros(differ))
+            return max(word * WORD + at, least - 1)
+        word -= 1
+    return least - 1
+
+
+@inlined
+def _differs_right(a, b, start, stop):
+    """The first typed site of [start, stop) at which rows differ, or ``stop``."""
+    word = start // WORD
+    while word * WORD < stop:
+        differ = np.uint32(a[word] ^ b[word])
+        if word * WORD < start:
+            differ &= np.uint32(0xFFFFFFFF) << np.uint32(start - word * WORD)
+        if differ:
+            return min(word * WORD + np.int64(trailing_zeros(differ)), stop)
+        word += 1
+    return stop
+
+
+@kernel
+def _share(
+    offsets, carriers, row, bits, rows, typed_cm, site_cm, which, left, order, rank, found, best,
+    out,
+):  # fmt: skip
+    """The features of the sites ``which`` (n,), ascending, into their rows of ``out``.
+
+    ``rows`` (H, W): typed alleles; ``left`` (n,): the typed sites before each site.
+    """
+    num_typed = typed_cm.shape[0]
+    # The typed sites that are within reach, [least, most).
+    least, most = 0, 0
+    for n in range(which.shape[0]):
+        site = which[n]
+        cm = site_cm[site]
+        while least < num_typed and typed_cm[least] < cm - _MOST_CM:
+            least += 1
+        while most < num_typed and typed_cm[most] <= cm + _MOST_CM:
+            most += 1
+        num = _chosen(offsets, carriers, row, bits, site, order, rank, found)
+        if num < 2:
+            continue
+        for i in range(num):
+            best[0, i] = 0.0
+            best[1, i] = 0.0
+        for i in range(num - 1):
+            for j in range(i + 1, num):
+                a, b = rows[found[i]], rows[found[j]]
+                low = _differs_left(a, b, left[n], least)
+                high = _differs_right(a, b, left[n], most)
+                # From typed site to typed site: nothing is known of what lies beyond the last.
+                from_cm = typed_cm[max(low, 0)]
+                to_cm = typed_cm[min(high, num_typed - 1)]
+                length = max(0.0, cm - max(from_cm, cm - _MOST_CM))
+                length += max(0.0, min(to_cm, cm + _MOST_CM) - cm)
+                sites = float(high - low - 1)
+                for k in (i, j):
+                    best[0, k] = max(best[0, k], length)
+                    best[1, k] = max(best[1, k], sites)
+        mean, shortest, of_sites = 0.0, np.inf, 0.0
+        for i in range(num):
+            length = np.log(best[0, i] + 1e-3)
+            mean += length
+            shortest = min(shortest, length)
+            of_sites += np.log(1.0 + best[1, i])
+        out[site, 0] = mean / num
+        out[site, 1] = shortest
+        out[site, 2] = of_sites / num

@@ -1,0 +1,140 @@
+"""Kernel functions: the likeliest states at a place, by their posterior."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ragimpute.evidence.features import NUM_TOP
+from ragimpute.kernels.bits import trailing_zeros
+from ragimpute.kernels.compile import inlined
+from ragimpute.kernels.simd_floats import LANES, larger, load, reached, splat, store
+
+# Posterior masses that differ by less than this share are equal: float32 sums know no better.
+TIE = 1e-4
+
+# States share 32 groups, whose maxima bound the masses of the most probable NUM_TOP from below.
+_GROUPS = 2 * LANES
+
+# Columns of a table of the most probable states: posterior mass, whether it is a carrier, how far
+# the match reaches (see find_reach), ln(1 + typed sites) of the match to the left and to the right.
+_MASS, CARRIER, REACH, _LOGS = 0, 1, 2, 10
+
+TABLE_COLUMNS = 12
+
+
+def padded(num_states: int) -> int:
+    """The length of an array of masses: whole groups of 16 lanes."""
+    return -(-num_states // _GROUPS) * _GROUPS
+
+
+@inlined
+def _group_maxima(key, few):
+    """Largest masses of 32 groups of states into ``few`` rows 0 and 1; returns sum and effective K.
+
+    ``key`` (padded K,), -1 where there is no state. The effective number is 1 / sum p^2.
+    """
+    rows = key.reshape(-1, LANES)
+    zero = splat(np.float32(0.0))
+    even, odd = zero, zero
+    total, squares = zero, zero
+    for i in range(0, rows.shape[0], 2):
+        x = load(rows, i)
+        y = load(rows, i + 1)
+        even = larger(even, x)
+        odd = larger(odd, y)
+        x = larger(x, zero)
+        y = larger(y, zero)
+        total = total + (x + y)
+        squares = squares + (x * x + y * y)
+    store(few, 0, total)
+    store(few, 1, squares)
+    sum_1 = 0.0
+    sum_2 = 0.0
+    for lane in range(LANES):
+        sum_1 += few[0, lane]
+        sum_2 += few[1, lane]
+    store(few, 0, even)
+    store(few, 1, odd)
+    return sum_1, sum_1 * sum_1 / max(sum_2, 1e-37)
+
+
+@inlined
+def _least_top_mass(num_states, few):
+    """A mass that NUM_TOP states reach at least, or 0, from the maxima of 32 groups."""
+    if num_states <= 4 * LANES:
+        return np.float32(0.0)
+    # NUM_TOP of the groups have maxima of at least the (32 - NUM_TOP + 1)th smallest.
+    least = few[2]
+    limit = _GROUPS - NUM_TOP + 1
+    size = 0
+    for i in range(_GROUPS):
+        v = few[i // LANES, i % LANES]
+        if size == limit:
+            if v >= least[size - 1]:
+                continue
+            size -= 1
+        at = size
+        while at > 0 and least[at - 1] > v:
+            least[at] = least[at - 1]
+            at -= 1
+        least[at] = v
+        size += 1
+    return least[size - 1]
+
+
+@inlined
+def _keep_largest(ranks, states, size, kept):
+    """Move the ``kept`` largest of the first ``size`` ranks, with their states, to the front."""
+    low = 0
+    high = size - 1
+    while low < high:
+        pivot = ranks[(low + high) >> 1]
+        i = low
+        j = high
+        while i <= j:
+            while ranks[i] > pivot:
+                i += 1
+            while ranks[j] < pivot:
+                j -= 1
+            if i <= j:
+                ranks[i], ranks[j] = ranks[j], ranks[i]
+                states[i], states[j] = states[j], states[i]
+                i += 1
+                j -= 1
+        if kept <= j:
+            high = j
+        elif kept > i:
+            low = i
+        else:
+            return
+
+
+@inlined
+def _top_states(key, here, signature, few, top, ranks):
+    """The states with most posterior mass, first in ``top`` (K,); returns how many.
+
+    ``key`` (padded K,) are the masses, -1 where there is no state. Masses are compared without
+    their last ten bits (a share of 1e-4), and equal ones by the haplotypes' signatures, so that
+    neither rounding nor the haplotypes' order decides: the two make one number.
+    """
+    rows = key.reshape(-1, LANES)
+    least = few[3]
+    least[0] = _least_top_mass(here.shape[0], few)
+    least.view(np.int32)[0] &= ~np.int32(1023)
+    bound = splat(least[0])
+    mass = key.view(np.int32)
+    size = 0
+    for i in range(rows.shape[0]):
+        candidates = reached(load(rows, i), bound)
+        while candidates != np.uint64(0):
+            s = i * LANES + np.int64(trailing_zeros(candidates))
+            candidates &= candidates - np.uint64(1)
+            top[size] = s
+            ranks[size] = (np.int64(mass[s] >> 10) << 42) | np.int64(
+                signature[here[s]] >> np.uint64(22)
+            )
+            size += 1
+    if size > NUM_TOP:
+        _keep_largest(ranks, top, size, NUM_TOP)
+        size = NUM_TOP
+    return size

@@ -1,0 +1,351 @@
+"""Copying that describes what it leaves in doubt, where it comes past.
+
+:func:`ragimpute.evidence.collect.collect_evidence` walks along the typed sites once more, to pairs
+that were chosen from what copying found. Where all pairs in doubt are wanted, what copying knows
+between two typed sites is what describes them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from queue import SimpleQueue
+
+import numpy as np
+
+from ragimpute.copying.parameters import CopyingParameters
+from ragimpute.copying.parts import word_parts
+from ragimpute.copying.shared_states import Block, SharedStates, block_edges
+from ragimpute.copying.sliding_kernel import begin_walk, sites_scratch, states_scratch
+from ragimpute.copying.states import BlockStates
+from ragimpute.copying.window import Window
+from ragimpute.evidence.collect import Walks, collect_evidence, with_sites
+from ragimpute.evidence.describe_kernel import measuring_scratch
+from ragimpute.evidence.doubt import doubt_limits, in_doubt
+from ragimpute.evidence.features import COPYING_FEATURES
+from ragimpute.evidence.other_haplotype import homolog_probs
+from ragimpute.evidence.shared_kernel import evidence_lanes
+from ragimpute.evidence.site_quality import SiteRows
+from ragimpute.evidence.sliding_kernel import copy_and_describe
+from ragimpute.evidence.state_set import empty_tokens
+from ragimpute.kernels.simd_floats import LANES, rows_of_lanes
+from ragimpute.runtime.threads import share
+
+# Pairs that are described before they are given away: their evidence then takes 30 MB. Where a
+# few targets have more, they are walked once more, one by one.
+_PAIRS_AT_ONCE = 1 << 18
+# Targets with states of their own that walk together, and how much memory their masses and states
+# may take. 16 at once take a third more time each than 128.
+_MOST_AT_ONCE = 128
+_STATE_BYTES = 128 * 2**20
+
+
+@dataclass(frozen=True)
+class Described:
+    """What copying says of some targets at some sites, and all their pairs in doubt.
+
+    Attributes
+    ----------
+    target, site
+        The first of the targets, and the first of the core's sites.
+    prob
+        Shape (b, m), float32, in [0, 1]: P(ALT); good until the next is asked for.
+    pairs
+        Shape (pairs, 2), int64: row and column of ``prob``, sorted.
+    evidence, tokens
+        Of the pairs, see :func:`ragimpute.evidence.collect.collect_evidence`.
+    """
+
+    target: int
+    site: int
+    prob: np.ndarray
+    pairs: np.ndarray
+    evidence: np.ndarray
+    tokens: np.ndarray | None
+
+
+def copy_with_evidence(
+    window: Window,
+    alleles: np.ndarray,
+    parameters: CopyingParameters,
+    *,
+    states: BlockStates,
+    quality: SiteRows,
+    doubt: float,
+    take: Callable[[Iterator[Described]], None],
+    homolog: np.ndarray | None = None,
+    num_tokens: int = 0,
+    threads: int = 1,
+    max_pairs: int = 1 << 24,
+    all_sites: bool = False,
+) -> None:
+    """Copy targets, and describe the pairs in doubt.
+
+    Parameters
+    ----------
+    window, alleles, parameters
+        As for :func:`ragimpute.copying.copy.copy_haplotypes`; no target is in the panel.
+    states
+        The panel haplotypes that the targets may copy.
+    quality
+        As for :func:`ragimpute.evidence.collect.collect_evidence`.
+    doubt
+        See :func:`ragimpute.evidence.doubt.pairs_in_doubt`; from 0.5 on no pair is in doubt.
+    take
+        Given what is said of a block of targets, some sites at a time, which it must exhaust. It is
+        called in each of the threads; no two calls are about the same target and site.
+    homolog
+        Shape (n,), int64: the other haplotype of a target's sample, a neighbour, or -1, see
+        :func:`ragimpute.evidence.other_haplotype.homologs_of`. None: all are haploid.
+    num_tokens
+        Tokens of each pair, see :func:`ragimpute.evidence.state_set.empty_tokens`; 0: none.
+    threads
+        Targets are shared out over so many; what is said of them does not depend on it.
+    max_pairs
+        So many targets and sites, about, are held at once, by all threads together.
+    all_sites
+        Whether all sites of a target must come at once.
+    """
+    if window.typed.num_typed == 0:
+        raise ValueError("a window without typed sites has nothing to copy by")
+    window.num_minor, window.signature, window.typed.rows  # noqa: B018  before threads ask
+    walk: _Walk
+    if homolog is None:
+        homolog = np.full(alleles.shape[1], -1, np.int64)
+    given = (window, alleles, parameters, homolog, doubt, num_tokens, states, threads)
+    if states.by_word:
+        walk = _OwnStates(*given, all_sites=all_sites, max_pairs=max_pairs)
+    else:
+        walk = _Shared(*given)
+    workers = max(1, min(threads, len(walk.blocks)))
+    rooms: SimpleQueue[_Room] = SimpleQueue()
+    for _ in range(workers):
+        rooms.put(_Room(walk, max(1, _PAIRS_AT_ONCE // workers)))
+
+    def run(block: range) -> None:
+        room = rooms.get()
+        try:
+            take(walk.described(block, room, quality))
+        finally:
+            rooms.put(room)
+
+    share(run, walk.blocks, workers)
+
+
+class _Walk(ABC):
+    """What all blocks of targets share."""
+
+    blocks: list[range]
+
+    def __init__(
+        self,
+        window: Window,
+        alleles: np.ndarray,
+        parameters: CopyingParameters,
+        homolog: np.ndarray,
+        doubt: float,
+        num_tokens: int,
+        states: BlockStates,
+    ) -> None:
+        self.window, self.alleles, self.parameters = window, alleles, parameters
+        self.homolog = homolog
+        self.doubt, self.num_tokens, self.states = doubt, num_tokens, states
+        self.work = Walks(window, alleles, parameters)
+        self.bounds = window.bounds()
+        self.limits = doubt_limits(doubt)
+        self.flip = ~window.haplotypes.alt_is_minor
+        self.most_sites = int(np.diff(self.bounds).max())
+
+    def own(self, block: range) -> np.ndarray:
+        """Panel haplotypes of the targets' samples: there are none."""
+        return np.full((len(block), 1), -1, np.int32)
+
+    @abstractmethod
+    def scratch(self) -> tuple:
+        """Buffers of one thread."""
+
+    @abstractmethod
+    def copied(self, block: range, room: _Room) -> Iterator[tuple[int, np.ndarray, int]]:
+        """Copy a block of targets; yields the first core site of a part, P(ALT), and its pairs.
+
+        The pairs go where there is room; how many there are is told.
+        """
+
+    def described(self, block: range, room: _Room, quality: SiteRows) -> Iterator[Described]:
+        """What is said of a block of targets, part by part."""
+        homolog = self.homolog[block.start : block.stop]
+        homolog = np.where(homolog >= 0, homolog - block.start, -1)
+        for site, prob, count in self.copied(block, room):
+            first = self.window.core[0] + site
+            here = self.window.with_core((first, first + prob.shape[1]))
+            if count <= len(room.found):
+                pairs, copied, tokens = room.first(count)
+                beside = homolog_probs(prob, homolog, pairs)
+                evidence = with_sites(here, pairs, copied, beside, quality)
+                yield Described(block.start, site, prob, pairs, evidence, tokens)
+                continue
+            # A haplotype's probabilities change as soon as they are given away.
+            before = prob.copy()
+            for i, target in enumerate(block):
+                other = before[homolog[i]] if homolog[i] >= 0 else None
+                yield self._once_more(here, target, site, prob[i : i + 1], other, quality)
+
+    def _once_more(
+        self,
+        here: Window,
+        target: int,
+        site: int,
+        prob: np.ndarray,
+        other: np.ndarray | None,
+        quality: SiteRows,
+    ) -> Described:
+        """A target's part, by a second walk; ``other``: P(ALT) of its sample's other haplotype."""
+        alleles = self.alleles[:, [target]]
+        found = self.states.find(range(target, target + 1), None)
+        mine = found[0] if self.states.by_word else found
+        pairs = in_doubt(here, alleles, prob, doubt=self.doubt)
+        tokens = empty_tokens(len(pairs), self.num_tokens) if self.num_tokens else None
+        evidence = collect_evidence(
+            here, alleles, self.parameters, pairs, states=lambda i: mine, quality=quality,
+            homolog_prob=None if other is None else other[pairs[:, 1]], tokens=tokens,
+        )  # fmt: skip
+        return Described(target, site, prob, pairs, evidence, tokens)
+
+
+class _Room:
+    """One thread's room for pairs in doubt, and its buffers."""
+
+    def __init__(self, walk: _Walk, num_pairs: int) -> None:
+        self.found = np.empty((num_pairs, 2), np.int64)
+        self.out = np.empty((num_pairs, len(COPYING_FEATURES)), np.float32)
+        self.tokens = empty_tokens(num_pairs if walk.num_tokens else 0, walk.num_tokens or 2)
+        self.pairs = np.empty((max(1, LANES * walk.most_sites), 4), np.int64)
+        self.kept = rows_of_lanes(max(1, walk.most_sites), 4)
+        self._walk = walk
+        self._prob = np.empty(0, np.float32)
+
+    @cached_property
+    def scratch(self) -> tuple:
+        return self._walk.scratch()
+
+    def prob(self, rows: int, columns: int) -> np.ndarray:
+        """Room for P(ALT), the same as before."""
+        if self._prob.size < rows * columns:
+            self._prob = np.empty(rows * columns, np.float32)
+        return self._prob[: rows * columns].reshape(rows, columns)
+
+    def first(self, num: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """The first ``num`` pairs, their evidence and tokens, sorted; copies."""
+        order = np.lexsort((self.found[:num, 1], self.found[:num, 0]))
+        tokens = self.tokens[order] if self._walk.num_tokens else None
+        return self.found[order], self.out[order], tokens
+
+
+class _Shared(_Walk):
+    """Targets that copy the same states, 16 at once."""
+
+    def __init__(
+        self,
+        window: Window,
+        alleles: np.ndarray,
+        parameters: CopyingParameters,
+        homolog: np.ndarray,
+        doubt: float,
+        num_tokens: int,
+        states: BlockStates,
+        threads: int,
+    ) -> None:
+        super().__init__(window, alleles, parameters, homolog, doubt, num_tokens, states)
+        n = alleles.shape[1]
+        everyone = states.find(range(n), None)
+        shared = SharedStates.find(lambda i: everyone, n, self.work.num_haplotypes)
+        assert shared is not None
+        self._shared = shared
+        self._panel = shared.alleles(self.work.words, len(self.work.rho))
+        self._slot_of = shared.slots(self.work.num_haplotypes)
+        self._of_first: dict[int, Block] = {
+            b.first: b for b in shared.blocks(alleles, threads, homolog)
+        }
+        self.blocks = [range(b.first, b.first + b.width) for b in self._of_first.values()]
+
+    def scratch(self) -> tuple:
+        masses, _ = self._shared.scratch(len(self.work.rho))
+        return masses, measuring_scratch(len(self._shared.states), LANES)
+
+    def copied(self, block: range, room: _Room) -> Iterator[tuple[int, np.ndarray, int]]:
+        work, lanes, core = self.work, self._of_first[block.start], self.window.core
+        targets = slice(block.start, block.stop)
+        out = room.prob(core[1] - core[0], len(block))
+        copied = (
+            lanes.is_hidden, self.bounds, self.window.typed_index, self.flip, self.limits,
+            core[0], 0, lanes.width, room.kept, out,
+        )  # fmt: skip
+        count = evidence_lanes(
+            self._panel, lanes.target, work.rho, work.err, lanes.num_states, lanes.hidden,
+            self._shared.states[None], work.rows, work.target[targets], work.observed[targets],
+            self.own(block), work.near, *work.cm, work.compact, work.num_minor, work.signature,
+            self._slot_of, room.pairs, *room.scratch, room.out, room.tokens, copied, room.found,
+        )  # fmt: skip
+        yield 0, out.T, count
+
+
+class _OwnStates(_Walk):
+    """Targets that have states of their own."""
+
+    def __init__(
+        self,
+        window: Window,
+        alleles: np.ndarray,
+        parameters: CopyingParameters,
+        homolog: np.ndarray,
+        doubt: float,
+        num_tokens: int,
+        states: BlockStates,
+        threads: int,
+        *,
+        all_sites: bool,
+        max_pairs: int,
+    ) -> None:
+        super().__init__(window, alleles, parameters, homolog, doubt, num_tokens, states)
+        size = window.core[1] - window.core[0]
+        # Masses and states of a target, 4 bytes each.
+        fits = _STATE_BYTES // (8 * states.num_states * len(self.work.words) * threads)
+        if all_sites:
+            fits = min(fits, max_pairs // (max(1, size) * threads))
+        most = _MOST_AT_ONCE if threads == 1 else _MOST_AT_ONCE // 2
+        at_once = min(most, max(LANES, fits // LANES * LANES))
+        edges = block_edges(alleles.shape[1], threads, at_once, homolog)
+        self.blocks = [range(first, stop) for first, stop in pairwise(edges)]
+        at_once = max(len(block) for block in self.blocks)
+        max_sites = size if all_sites else max_pairs // (at_once * threads)
+        self._parts = word_parts(window.minor_alleles.edges, max(1, max_sites))
+
+    def scratch(self) -> tuple:
+        most, k = max(map(len, self.blocks)), self.states.num_states
+        num_words = len(self.work.words)
+        return (
+            np.empty((most, num_words, k), np.int32), states_scratch(num_words, k, most),
+            sites_scratch(self.window.minor_alleles, k), measuring_scratch(k, most),
+            np.full(self.work.num_haplotypes, k, np.int32),
+        )  # fmt: skip
+
+    def copied(self, block: range, room: _Room) -> Iterator[tuple[int, np.ndarray, int]]:
+        work, minor = self.work, self.window.minor_alleles
+        states, masses, carried, measuring, slot_of = room.scratch
+        here = self.states.find(block, states)
+        targets = slice(block.start, block.stop)
+        given = (work.words, here, work.target[targets], work.observed[targets], work.rho, work.err)
+        begin_walk(*given, masses)
+        for low, high in self._parts:
+            first, stop = int(minor.edges[low]), int(minor.edges[high])
+            prob = room.prob(len(block), stop - first)
+            count = copy_and_describe(
+                *given, self.bounds, minor.arrays(), self.flip, carried, work.rows,
+                self.own(block), work.near, *work.cm, self.window.typed_index, work.compact,
+                work.num_minor, work.signature, slot_of, self.limits, low, high, room.pairs,
+                masses, measuring, prob, room.out, room.tokens, room.found,
+            )  # fmt: skip
+            yield first - self.window.core[0], prob, count

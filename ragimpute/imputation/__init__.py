@@ -1,0 +1,1 @@
+"""The command impute: windows, outputs, resuming, summary and warnings."""

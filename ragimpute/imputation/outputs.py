@@ -1,0 +1,293 @@
+"""What an imputation run writes: the imputed sites, sites alone, and typed sites left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from ragimpute.accuracy.dosage_sums import DosageSums
+from ragimpute.accuracy.dr2_calibration import Dr2Calibration
+from ragimpute.io.vcf.fields import TYPED, TYPED_ONLY
+from ragimpute.io.vcf.read.genotypes import Target
+from ragimpute.io.vcf.write.rows import ImputedBlock
+from ragimpute.io.vcf.write.writer import ImputedWriter
+from ragimpute.sites import Region, Sites
+from ragimpute.target.match import FATES, Match
+
+_LACKED = [FATES.index(fate) for fate in ("not_in_panel", "allele_mismatch")]
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What is written beside, or left out of, the imputed sites.
+
+    Attributes
+    ----------
+    min_r2
+        Untyped sites of a lower DR2 are left out; 0: none.
+    typed_only
+        Write the target's records that the panel lacks too, flagged TYPED_ONLY.
+    sites
+        A VCF/BCF of the same sites without samples, or None.
+    empirical
+        A VCF/BCF of the typed sites with GT and LDS, or None.
+    """
+
+    min_r2: float = 0.0
+    typed_only: bool = False
+    sites: Path | None = None
+    empirical: Path | None = None
+
+
+@dataclass(frozen=True)
+class TypedOnly:
+    """Records of a target that the panel lacks.
+
+    Attributes
+    ----------
+    sites
+        Where they are.
+    alleles
+        Shape (k, N, 2), int8, as read.
+    num_unphased
+        Genotypes among them whose order is not known; they are written in that of the file.
+    """
+
+    sites: Sites
+    alleles: np.ndarray
+    num_unphased: int = 0
+
+    @classmethod
+    def of(cls, target: Target, match: Match, region: Region | None) -> TypedOnly:
+        """Those of the region, with an ALT."""
+        chosen = np.isin(match.fate, _LACKED) & (target.sites.alt != ".")
+        if region is not None:
+            position = target.sites.position_bp
+            chosen &= (position >= region.start_bp) & (position < region.stop_bp)
+        num_unphased = int((~target.phased[chosen]).sum())
+        return cls(target.sites.take(chosen), target.alleles[chosen], num_unphased)
+
+    def block(self, rows: slice) -> ImputedBlock:
+        """One or more of them, to be written; missing alleles have the frequency of the others."""
+        called = self.alleles[rows]
+        prob = called.astype(np.float32)
+        prob[called == -2] = np.nan
+        observed = np.where(called >= 0, prob, np.nan).reshape(len(prob), -1)
+        known = ~np.isnan(observed)
+        af = np.nansum(observed, axis=1) / np.maximum(1, known.sum(axis=1))
+        prob = np.where(called == -1, af[:, None, None].astype(np.float32), prob)
+        sums = DosageSums.of(prob.reshape(len(prob), -1))
+        info = sums.info(Dr2Calibration(), np.ones(len(prob), bool))
+        info["DR2"] = info["ER2"] = np.full(len(prob), np.nan, np.float32)
+        kind = np.full(len(prob), TYPED_ONLY)
+        return ImputedBlock(self.sites.take(rows), prob, called, info, kind)
+
+
+@dataclass(frozen=True)
+class Heading:
+    """What the headers of a run's files share.
+
+    Attributes
+    ----------
+    samples, contigs, command, header_lines
+        See :class:`ragimpute.io.vcf.write.writer.ImputedWriter`.
+    """
+
+    samples: Sequence[str]
+    contigs: Sequence[tuple[str, int | None]]
+    command: str | None
+    header_lines: Sequence[str] = ()
+
+    def writer(
+        self,
+        path: str | Path,
+        fields: Sequence[str],
+        *,
+        threads: int = 1,
+        resumable: bool = False,
+        restored: Sequence[Mapping[str, np.ndarray]] = (),
+    ) -> ImputedWriter:
+        """A file with this heading; without fields, one of sites alone."""
+        return ImputedWriter(
+            path,
+            samples=self.samples if fields else (),
+            contigs=self.contigs,
+            fields=fields,
+            command=self.command,
+            threads=threads,
+            header_lines=self.header_lines,
+            resumable=resumable,
+            restored=restored,
+        )
+
+
+class Outputs:
+    """The files of a run; a context manager.
+
+    Parameters
+    ----------
+    main
+        The writer of the imputed sites; closed with the others.
+    heading
+        Of the other files.
+    options
+        What else is written.
+    typed_only
+        Records to be put among the imputed sites, or None.
+    resumable
+        Whether the files outlive a run that is broken off.
+    restored
+        What :meth:`checkpoint` returned in such a run, in order: go on from there.
+    """
+
+    def __init__(
+        self,
+        main: ImputedWriter,
+        heading: Heading,
+        options: OutputOptions,
+        typed_only: TypedOnly | None,
+        *,
+        resumable: bool = False,
+        restored: Sequence[Mapping[str, np.ndarray]] = (),
+    ) -> None:
+        self._main, self._options, self._typed_only = main, options, typed_only
+        self._next = 0  # of the typed-only records
+        self.num_low_r2 = 0
+        if restored:
+            self._next, self.num_low_r2 = (int(number) for number in restored[-1]["counts"])
+        with ExitStack() as stack:
+            stack.enter_context(main)
+            others = (("sites", options.sites, ()), ("empirical", options.empirical, ("GT", "LDS")))
+            made = {
+                name: stack.enter_context(
+                    heading.writer(
+                        path, fields, resumable=resumable, restored=states_of(name, restored)
+                    )
+                )
+                for name, path, fields in others
+                if path is not None
+            }
+            self._sites, self._empirical = made.get("sites"), made.get("empirical")
+            self._files = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._files.__exit__(kind, error, trace)
+
+    def write(self, block: ImputedBlock, left_out: np.ndarray | None) -> None:
+        """Append sites.
+
+        Parameters
+        ----------
+        block
+            Consecutive panel sites.
+        left_out
+            Shape (k, N, 2), float32: P(ALT) at the block's typed sites as if they were not typed,
+            or None.
+        """
+        typed = np.asarray(block.typed) == TYPED
+        if self._empirical is not None and left_out is not None:
+            rows = _take(block, typed)
+            self._empirical.write(replace(rows, allele_prob=left_out))
+        if self._options.min_r2 > 0:
+            keep = typed | (block.info["DR2"] >= self._options.min_r2)
+            self.num_low_r2 += int((~keep).sum())
+            last = block.sites.position_bp[-1:]
+            block = _take(block, keep)
+        else:
+            last = block.sites.position_bp[-1:]
+        if self._typed_only is not None and len(last):
+            stop = int(np.searchsorted(self._typed_only.sites.position_bp, last[0], side="right"))
+            block = self._with_typed_only(block, stop)
+        self._put(block)
+
+    def checkpoint(self) -> dict[str, np.ndarray]:
+        """Bring all files to the disk; what a later process needs to go on, by file and name."""
+        told = {"counts": np.array([self._next, self.num_low_r2])}
+        files = {"main": self._main, "sites": self._sites, "empirical": self._empirical}
+        for name, writer in files.items():
+            if writer is not None:
+                told |= {f"{name}.{key}": value for key, value in writer.checkpoint().items()}
+        return told
+
+    def close(self) -> None:
+        """Write what is left and finish all files."""
+        if self._typed_only is not None and self._next < len(self._typed_only.sites):
+            rows = slice(self._next, len(self._typed_only.sites))
+            self._put(self._typed_only.block(rows))
+            self._next = rows.stop
+        for writer in (self._empirical, self._sites, self._main):
+            if writer is not None:
+                writer.close()
+
+    def _with_typed_only(self, block: ImputedBlock, stop: int) -> ImputedBlock:
+        """The block with the records that the panel lacks among it, up to number ``stop``."""
+        assert self._typed_only is not None
+        if stop <= self._next:
+            return block
+        more = self._typed_only.block(slice(self._next, stop))
+        self._next = stop
+        order = np.argsort(
+            np.concatenate([block.sites.position_bp, more.sites.position_bp]), kind="stable"
+        )
+        columns = {
+            name: np.concatenate([getattr(block.sites, name), getattr(more.sites, name)])[order]
+            for name in ("position_bp", "ref", "alt", "id")
+        }
+        return ImputedBlock(
+            Sites(block.sites.contig, **columns),
+            np.concatenate([block.allele_prob, more.allele_prob])[order],
+            np.concatenate([block.called, more.called])[order],
+            {
+                name: np.concatenate([values, more.info[name]])[order]
+                for name, values in block.info.items()
+            },
+            np.concatenate([np.asarray(block.typed, np.int64), more.typed])[order],
+        )
+
+    def _put(self, block: ImputedBlock) -> None:
+        """Append sites as they are."""
+        if len(block.sites) == 0:
+            return
+        self._main.write(block)
+        if self._sites is not None:
+            self._sites.write(
+                replace(block, allele_prob=block.allele_prob[:, :0], called=block.called[:, :0])
+            )
+
+
+def states_of(
+    name: str, restored: Sequence[Mapping[str, np.ndarray]]
+) -> list[dict[str, np.ndarray]]:
+    """What checkpoints told of one file: "main", "sites" or "empirical"."""
+    start = f"{name}."
+    return [
+        {key.removeprefix(start): value for key, value in told.items() if key.startswith(start)}
+        for told in restored
+    ]
+
+
+def _take(block: ImputedBlock, rows: np.ndarray) -> ImputedBlock:
+    """Some of a block's sites."""
+    if rows.all():
+        return block
+    return ImputedBlock(
+        block.sites.take(rows),
+        block.allele_prob[rows],
+        block.called[rows],
+        {name: values[rows] for name, values in block.info.items()},
+        np.asarray(block.typed)[rows],
+    )

@@ -1,0 +1,324 @@
+"""Finished windows of a run, kept beside its output until that is complete, so that a run which is
+killed can be gone on with.
+
+``.OUT.resume/`` holds run.json, which says of what inputs and options the windows were made and how
+many are done; for each of these a file with what the report and the writers need; and the phased
+genotypes, where a target was phased. The rows themselves are in ``.OUT.part``. A window counts as
+done once run.json says so, which is replaced in one step after all else is on the disk.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import json
+import logging
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from ragimpute import __version__
+from ragimpute.errors import InputError
+from ragimpute.imputation.outputs import OutputOptions, Outputs, states_of
+from ragimpute.imputation.window_run import WindowResult
+from ragimpute.io.vcf.write.writer import part_path
+from ragimpute.model.folder import open_folder
+from ragimpute.runtime.interrupts import Stopped
+from ragimpute.target.load import TargetOptions
+
+log = logging.getLogger("ragimpute")
+
+FORMAT = 1
+# Files up to this size are told apart by what they hold, larger ones by size and time of change.
+_HASHED_BYTES = 64 * 2**20
+_RESULT = ("dr2", "typed", "correlation", "has_typed")
+_UNREADABLE = (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile)
+
+PlannedWindow = tuple[int, tuple[int, int, int, int]]
+
+
+def fingerprint(path: str | Path) -> dict[str, object]:
+    """What tells a file, or a folder's files, from a changed one of the same name."""
+    path = Path(path)
+    if not path.exists():  # who reads it will say so
+        return {}
+    if path.is_dir():
+        return {entry.name: fingerprint(entry) for entry in sorted(path.iterdir())}
+    about = path.stat()
+    told: dict[str, object] = {"path": str(path.absolute()), "bytes": about.st_size}
+    if about.st_size > _HASHED_BYTES or not path.is_file():
+        return told | {"changed_ns": about.st_mtime_ns}
+    return told | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+class KeptRun:
+    """What is kept of a run; a context manager, to be entered before the outputs are opened.
+
+    Parameters
+    ----------
+    outputs
+        The files that the run writes; the first is its main output.
+    inputs
+        The files and folders that the run reads, by what a user calls them; None: not given.
+    options
+        All else that the output depends on, by name; what JSON can hold.
+
+    Attributes
+    ----------
+    done
+        For each finished window, in order, what :meth:`Outputs.checkpoint` told, and its result.
+    num_resumed
+        Windows that an earlier process had finished.
+    """
+
+    def __init__(
+        self,
+        outputs: Sequence[str | Path],
+        *,
+        inputs: Mapping[str, str | Path | None],
+        options: Mapping[str, object],
+    ) -> None:
+        """Find what an earlier process left, or begin anew.
+
+        Raises
+        ------
+        InputError
+            If another process writes this output, or the folder cannot be written.
+        """
+        main = Path(outputs[0])
+        self.folder = main.with_name(f".{main.name}.resume")
+        self._parts = [part_path(path) for path in outputs]
+        self.done: list[dict[str, np.ndarray]] = []
+        self._windows: list[PlannedWindow] | None = None
+        # By way of JSON, as what is read back is compared with it.
+        about = {"format": FORMAT, "ragimpute": __version__, "options": dict(options)}
+        told = {name: fingerprint(path) for name, path in inputs.items() if path is not None}
+        self._about: dict[str, Any] = json.loads(json.dumps(about | {"inputs": told}))
+        with self._writing():
+            self.folder.mkdir(exist_ok=True)
+            self._lock = self._locked()
+        try:
+            self._take_up()
+        except BaseException:
+            self._lock.close()
+            raise
+        self.num_resumed = len(self.done)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None or not (self.done or self.phased()):
+            self._drop()
+        else:
+            of = "" if self._windows is None else f" of {len(self._windows)}"
+            kept = (
+                f"{len(self.done)}{of} windows are kept in {self.folder}: the same command with "
+                "--resume goes on from there"
+            )
+            if isinstance(error, Stopped):
+                error.left = kept
+            else:
+                log.warning(kept)
+        self._lock.close()
+
+    @property
+    def results(self) -> list[WindowResult]:
+        """Of the finished windows."""
+        return [
+            WindowResult(told["dr2"], told["typed"], told["correlation"], bool(told["has_typed"]))
+            for told in self.done
+        ]
+
+    def plan(self, windows: list[PlannedWindow]) -> list[PlannedWindow]:
+        """The windows of the process that began the run, or these, which then are.
+
+        Their bounds depend on the memory that was free then.
+        """
+        if self._windows is None:
+            self._windows = windows
+            self._write_about()
+        return self._windows
+
+    def keep(self, result: WindowResult, outputs: Outputs) -> None:
+        """Take a finished window, in order.
+
+        Raises
+        ------
+        InputError
+            If the disk is full, or the folder gone.
+        """
+        told = outputs.checkpoint()
+        told |= {name: np.asarray(getattr(result, name)) for name in _RESULT}
+        self._write_arrays(self._window_path(len(self.done)), told)
+        self.done.append(told)
+        self._write_about()
+
+    def phased(self) -> tuple[np.ndarray, dict[str, object]] | None:
+        """Alleles that were phased, and what was done, for a report; None: not yet."""
+        try:
+            with np.load(self.folder / "phased.npz", allow_pickle=False) as file:
+                return file["alleles"], json.loads(str(file["said"]))
+        except _UNREADABLE:
+            return None
+
+    def keep_phased(self, alleles: np.ndarray, said: Mapping[str, object]) -> None:
+        """Take a target's alleles once they are phased."""
+        told = {"alleles": alleles, "said": np.array(json.dumps(said))}
+        self._write_arrays(self.folder / "phased.npz", told)
+
+    def _take_up(self) -> None:
+        """Read what there is; drop it, and say why, where it cannot be gone on with."""
+        path = self.folder / "run.json"
+        if path.exists():
+            reason = self._read(path)
+            if reason is None:
+                return
+            log.warning(f"{self.folder} cannot be resumed: {reason}; starting anew")
+        self.done, self._windows = [], None
+        with self._writing():
+            for left in self.folder.iterdir():
+                if left.name != "lock":
+                    left.unlink()
+            for part in self._parts:
+                part.unlink(missing_ok=True)
+        self._write_about()
+
+    def _read(self, path: Path) -> str | None:
+        """Take what run.json and the windows' files say; else the reason why not."""
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            reason = self._difference(found)
+            if reason is not None:
+                return reason
+            if found["windows"] is not None:
+                self._windows = [(int(n), tuple(map(int, w))) for n, w in found["windows"]]  # type: ignore[misc]
+            for number in range(int(found["done"])):
+                with np.load(self._window_path(number), allow_pickle=False) as file:
+                    self.done.append(dict(file))
+            if self.done:
+                names = {key.partition(".")[0] for key in self.done[-1]}
+                order = [name for name in ("main", "sites", "empirical") if name in names]
+                for name, part in zip(order, self._parts, strict=True):
+                    num_bytes = int(states_of(name, self.done[-1:])[0]["num_bytes"])
+                    if not part.is_file() or part.stat().st_size < num_bytes:
+                        return f"{part} is missing or cut short"
+        except _UNREADABLE as error:
+            return f"it cannot be read ({error})"
+        return None
+
+    def _difference(self, found: dict[str, Any]) -> str | None:
+        """Where the run that was broken off differs from this."""
+        for key in ("format", "ragimpute"):
+            if found[key] != self._about[key]:
+                return f"it was made by ragimpute {found['ragimpute']}, this is {__version__}"
+        changed = []
+        for key in ("inputs", "options"):
+            old, new = found[key], self._about[key]
+            changed += [n for n in {**new, **old} if old.get(n) != new.get(n)]
+        if changed[1:] and "command" in changed:  # it changes with the options that are named
+            changed.remove("command")
+        return f"{', '.join(changed)} changed" if changed else None
+
+    def _window_path(self, number: int) -> Path:
+        return self.folder / f"window-{number:06d}.npz"
+
+    def _write_about(self) -> None:
+        """Write run.json anew: from then on, what it says is done is done."""
+        about = self._about | {"done": len(self.done), "windows": self._windows}
+        self._write(self.folder / "run.json", json.dumps(about, indent=1).encode())
+
+    def _write_arrays(self, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write an npz file."""
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]  # its stub takes a keyword for them
+        self._write(path, buffer.getvalue())
+
+    def _write(self, path: Path, data: bytes) -> None:
+        """Write a file in one step."""
+        temporary = path.with_name(f"{path.name}.tmp")
+        with self._writing(), temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(temporary, path)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Tell the system's errors in one line."""
+        try:
+            yield
+        except OSError as error:
+            raise InputError(
+                f"cannot write {self.folder}: {error.strerror or error}",
+                hint="check that the folder may be written to and has space left",
+            ) from error
+
+    def _locked(self) -> io.BufferedWriter:
+        """A file whose lock this process holds, and loses however it ends."""
+        while True:
+            file = (self.folder / "lock").open("ab")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.close()
+                raise InputError(
+                    f"another run is writing this output: {self.folder} is locked",
+                    hint="wait for it, or choose another output name",
+                ) from error
+            except OSError:  # a file system without locks
+                return file
+            # The process that held it until now may have removed it.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), os.stat(file.name)):
+                    return file
+            file.close()
+            self.folder.mkdir(exist_ok=True)
+
+    def _drop(self) -> None:
+        """Remove all that is kept; what is left if that is broken off is of no run."""
+        with suppress(OSError):
+            (self.folder / "run.json").unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        for part in self._parts:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+
+
+def keep_run(
+    out: str | Path,
+    inputs: Mapping[str, str | Path | None],
+    options: Mapping[str, object],
+    taken: TargetOptions,
+    extra: OutputOptions,
+    *,
+    model: str | Path,
+    index: str | Path | None,
+) -> KeptRun:
+    """What is kept of a run of ``impute`` with these options."""
+    folder = open_folder(model)
+    more = {
+        "list of samples": taken.samples,
+        "excluded samples": taken.exclude_samples,
+        "index": index,
+        "model": folder.path,
+    }
+    written = [path for path in (out, extra.sites, extra.empirical) if path is not None]
+    # What a model's config.yaml extends lies elsewhere.
+    config = folder.config.model_dump(mode="json")
+    return KeptRun(
+        written, inputs={**inputs, **more}, options={**options, "model configuration": config}
+    )

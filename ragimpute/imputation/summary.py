@@ -1,0 +1,93 @@
+"""What an imputation run did: counts, accuracy estimates, times and warnings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ragimpute.target.report import TargetReport
+
+# Counts that are not of the target's records by what became of them.
+NOT_RECORDS = {
+    "typed": "sites typed",
+    "missing_alleles": "missing alleles",
+    "typed_only": "records written that the panel lacks",
+    "below_min_r2": "untyped sites left out for their DR2",
+}
+
+
+@dataclass
+class ImputeSummary(TargetReport):
+    """What a run did, for its report: what was found of the target, and what came of it.
+
+    Attributes
+    ----------
+    out, panel, target, model
+        The files, and the model's name.
+    num_sites, num_typed
+        Sites written, and those of them that the target types.
+    position_bp, maf, dr2, typed
+        One entry for each site written: int32; float32 (panel's); float32; bool.
+    seconds
+        Wall time by stage.
+    peak_mb
+        Highest resident memory of the process up to the end of each stage, MiB.
+    wall_seconds
+        Wall time of the whole run.
+    peak_rss_mb
+        Peak resident memory of the process, MiB.
+    settings, versions
+        What the run used: ne, err, windows, seed ...; package versions.
+    """
+
+    out: str
+    panel: str
+    target: str
+    model: str
+    num_sites: int = 0
+    num_typed: int = 0
+    position_bp: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
+    maf: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    dr2: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    typed: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    seconds: dict[str, float] = field(default_factory=dict)
+    peak_mb: dict[str, float] = field(default_factory=dict)
+    wall_seconds: float = 0.0
+    peak_rss_mb: float = 0.0
+    settings: dict[str, object] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def _left_out_and_added(self) -> list[tuple[str, str]]:
+        """What makes the sites that are written differ from the panel's."""
+        low, more = (self.counts.get(key, 0) for key in ("below_min_r2", "typed_only"))
+        if not low and not more:
+            return []
+        changes = [f"{low:,} of low DR2 left out"] if low else []
+        changes += [f"{more:,} that the panel lacks added"] if more else []
+        return [("written", f"{self.num_sites - low + more:,}: {', '.join(changes)}")]
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Names and values for a summary."""
+        untyped = ~self.typed
+        mean = f"{self.dr2[untyped].mean():.4f}" if untyped.any() else "no untyped site"
+        chosen = ("phasing", "ne", "err", "states", "correction")
+        return [
+            ("output", self.out),
+            ("samples", f"{self.num_samples:,}"),
+            ("panel", f"{self.panel}: {self.num_haplotypes:,} haplotypes"),
+            ("sites", f"{self.num_sites:,}, of which {self.num_typed:,} typed"),
+            *self._left_out_and_added(),
+            (
+                "target records",
+                ", ".join(
+                    f"{n:,} {k.replace('_', ' ')}"
+                    for k, n in self.counts.items()
+                    if n and k not in NOT_RECORDS
+                ),
+            ),
+            ("mean DR2, untyped", mean),
+            *((name, str(self.settings[name])) for name in chosen if name in self.settings),
+            ("time", f"{self.wall_seconds:.1f} s"),
+            ("peak memory", f"{self.peak_rss_mb:,.0f} MiB"),
+        ]

@@ -1,0 +1,1 @@
+"""VCF and BCF: blocks, headers, indexes and fields."""

@@ -1,0 +1,1 @@
+"""Reading VCF and BCF: records, genotypes, dosages, phase sets."""

@@ -1,0 +1,311 @@
+"""Read genotypes and dosages from VCF, VCF.gz and BCF.
+
+Alleles are int8: 0 REF, 1 ALT, -1 missing, -2 in the second slot of a haploid genotype. A record
+with several ALTs becomes one row for each of them, in which carriers of another ALT count as REF,
+and carriers of one that is left out ("*", <DEL>) as missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ragimpute.io.vcf.header import read_header
+from ragimpute.io.vcf.read.dosages import Dosages, read_dosages
+from ragimpute.io.vcf.read.records import LeftOut, RecordReader, contigs_with_records, site_table
+from ragimpute.sites import Region, Sites
+
+__all__ = [
+    "Dosages",
+    "PanelStream",
+    "SiteBatch",
+    "Target",
+    "contigs_of",
+    "read_dosages",
+    "read_target",
+]
+
+_BATCH_SITES = 4096
+_BATCH_BYTES = 2**26  # of alleles
+
+
+@dataclass(frozen=True)
+class SiteBatch:
+    """Genotypes at consecutive sites.
+
+    Attributes
+    ----------
+    sites
+        The sites, M of them.
+    alleles
+        Shape (M, N, 2), int8, in the coding of this module.
+    phased
+        Shape (M, N), bool; False only where the order of two alleles matters and is not known:
+        haploid, missing and homozygous genotypes count as phased.
+    """
+
+    sites: Sites
+    alleles: np.ndarray
+    phased: np.ndarray
+
+
+@dataclass(frozen=True)
+class Target:
+    """Typed genotypes of one contig.
+
+    Attributes
+    ----------
+    samples
+        Names, N of them.
+    sites
+        The typed sites, T of them, sorted by position.
+    alleles
+        Shape (T, N, 2), int8, in the coding of this module. A lone "." is haploid only in samples
+        with haploid genotypes elsewhere.
+    phased
+        Shape (T, N), bool, as in :class:`SiteBatch`.
+    multiallelic
+        Shape (T,), bool: the row comes from a record with several ALTs.
+    skipped
+        How many ALTs were left out, by reason (see :class:`ragimpute.io.vcf.read.records.LeftOut`).
+    left_out
+        These ALTs, in file order.
+    num_filtered
+        Records whose FILTER is neither PASS nor missing; they are read all the same.
+    contig_length
+        Length of the contig, bp, as the header declares it, or None.
+    """
+
+    samples: list[str]
+    sites: Sites
+    alleles: np.ndarray
+    phased: np.ndarray
+    multiallelic: np.ndarray
+    skipped: dict[str, int]
+    left_out: Sequence[LeftOut] = ()
+    num_filtered: int = 0
+    contig_length: int | None = None
+
+
+def read_target(
+    path: str | Path,
+    *,
+    region: Region | None = None,
+    threads: int = 1,
+    may_be_empty: bool = False,
+    samples: Sequence[str] | None = None,
+    keep_monomorphic: bool = False,
+) -> Target:
+    """Read the genotypes of a target.
+
+    Parameters
+    ----------
+    path
+        VCF, VCF.gz or BCF with FORMAT/GT, sorted by position. An index is used if there is one.
+    region
+        What to read, with or without "chr"; needed where the file holds several contigs.
+    threads
+        For decompression, >= 1.
+    may_be_empty
+        Take a region without usable records for T = 0, not for an error.
+    samples
+        Read these alone, in the order of the file; None: all.
+    keep_monomorphic
+        Make rows, with ALT ".", of records that have none; else they are left out.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, truncated or unsorted, has no samples, genotypes or
+        records, a sample twice, or several contigs and no region; or a ploidy above 2.
+    """
+    reader = RecordReader(
+        path, region, threads, samples=samples, list_left_out=True, genotypes_only=True
+    )
+    reader.need_genotypes()
+    parts: list[SiteBatch] = []
+    multiallelic: list[np.ndarray] = []
+    made = _genotype_rows(
+        reader, sort_check=True, keep_symbolic=False, keep_monomorphic=keep_monomorphic
+    )
+    for rows in made:
+        parts.append(rows.batch())
+        multiallelic.append(rows.multiallelic[: rows.count].copy())
+    if not parts:
+        if not may_be_empty or region is None:
+            raise reader.nothing_left()
+        parts.append(_Rows(region.contig, 0, len(reader.samples)).batch())
+        multiallelic.append(np.zeros(0, dtype=bool))
+    alleles = np.concatenate([part.alleles for part in parts])
+    phased = np.concatenate([part.phased for part in parts])
+    _mend_lone_missing(alleles)
+    return Target(
+        samples=reader.samples,
+        sites=_join([part.sites for part in parts]),
+        alleles=alleles,
+        phased=phased,
+        multiallelic=np.concatenate(multiallelic),
+        skipped=reader.skipped,
+        left_out=reader.left_out,
+        num_filtered=reader.num_filtered,
+        contig_length=reader.header.contigs.get(reader.contig),
+    )
+
+
+class PanelStream:
+    """A panel VCF/BCF, read in batches of a few thousand sites; memory does not grow with sites.
+
+    Sites come in file order, unchecked, and symbolic ALTs among them: ``write_panel`` leaves these
+    out, and names them.
+
+    Attributes
+    ----------
+    samples
+        Names.
+    contigs
+        Contigs that hold records.
+    skipped
+        How many ALTs were left out so far, by reason: "no_alt" (ALT is ".").
+    """
+
+    def __init__(self, path: str | Path, *, region: Region | None = None, threads: int = 1) -> None:
+        """Check the header and choose the contig.
+
+        Raises
+        ------
+        InputError
+            As for :func:`read_target`.
+        """
+        self._reader = RecordReader(path, region, threads, genotypes_only=True)
+        self._reader.need_genotypes()
+        self.samples = self._reader.samples
+        self.skipped = self._reader.skipped
+
+    @cached_property
+    def contigs(self) -> list[str]:
+        """Contigs that hold records; read from the index, or else from the whole file."""
+        return list(contigs_with_records(self._reader.header))
+
+    @property
+    def num_without_alt(self) -> int:
+        """Records left out so far that have no ALT."""
+        return self.skipped.get("no_alt", 0)
+
+    def __iter__(self) -> Iterator[SiteBatch]:
+        """Batches from the first site on, each time that it is called.
+
+        Raises
+        ------
+        InputError
+            As for :func:`read_target`, apart from unsorted sites.
+        """
+        self.skipped.clear()
+        for rows in _genotype_rows(self._reader, sort_check=False, keep_symbolic=True):
+            yield rows.batch()
+
+
+def contigs_of(path: str | Path) -> dict[str, int | None]:
+    """Contigs that hold records, in file order, with their lengths in bp as declared, or None.
+
+    Without an index the whole file is read.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, truncated or not a VCF/BCF, or has no samples.
+    """
+    header = read_header(path)
+    return {name: header.contigs.get(name) for name in contigs_with_records(header)}
+
+
+class _Rows:
+    """Room for the genotypes of a batch of sites."""
+
+    def __init__(self, contig: str, size: int, num_samples: int) -> None:
+        self.contig = contig
+        self.count = 0
+        self.position: list[int] = []
+        self.ref: list[str] = []
+        self.alt: list[str] = []
+        self.id: list[str] = []
+        self.alleles = np.empty((size, num_samples, 2), dtype=np.int8)
+        self.phased = np.empty((size, num_samples), dtype=bool)
+        self.multiallelic = np.zeros(size, dtype=bool)
+
+    def add(self, variant: Any, alt: int, alleles: np.ndarray, phased: np.ndarray) -> None:
+        """Take one row; what stands in it already is not copied."""
+        if alleles.base is not self.alleles:
+            self.alleles[self.count] = alleles
+            self.phased[self.count] = phased
+        self.multiallelic[self.count] = len(variant.ALT) > 1
+        self.count += 1
+        self.position.append(variant.POS)
+        self.ref.append(variant.REF)
+        self.alt.append(variant.ALT[alt] if alt >= 0 else ".")
+        self.id.append(variant.ID or ".")
+
+    def batch(self) -> SiteBatch:
+        """The rows taken so far."""
+        alleles, phased = self.alleles[: self.count], self.phased[: self.count]
+        sites = site_table(self.contig, self.position, self.ref, self.alt, self.id)
+        return SiteBatch(sites=sites, alleles=alleles, phased=phased)
+
+
+def _genotype_rows(
+    reader: RecordReader, *, sort_check: bool, keep_symbolic: bool, keep_monomorphic: bool = False
+) -> Iterator[_Rows]:
+    """Genotypes in batches."""
+    num_samples = len(reader.samples)
+    size = max(1, min(_BATCH_SITES, _BATCH_BYTES // (2 * num_samples)))
+    rows: _Rows | None = None
+    for variant in reader.records(sort_check=sort_check):
+        alts = reader.usable_alts(
+            variant, keep_symbolic=keep_symbolic, keep_monomorphic=keep_monomorphic
+        )
+        if not alts:
+            continue
+        if rows is None or rows.count == size:
+            if rows is not None:
+                yield rows
+            rows = _Rows(reader.contig, size, num_samples)
+        alleles, phased = rows.alleles[rows.count], rows.phased[rows.count]
+        num_alts = len(variant.ALT)
+        if reader.genotypes(variant, alleles, phased) > num_alts:
+            raise reader.wrong_allele(variant, alleles)
+        if num_alts <= 1:
+            rows.add(variant, alts[0], alleles, phased)
+            continue
+        alleles, phased = alleles.copy(), phased.copy()  # their row is the first ALT's
+        if len(alts) < num_alts:  # what carries an allele that is left out is not known
+            gone = np.setdiff1d(np.arange(num_alts), alts) + 1
+            alleles = np.where(np.isin(alleles, gone), -1, alleles)
+        for alt in alts:
+            if rows.count == size:
+                yield rows
+                rows = _Rows(reader.contig, size, num_samples)
+            one = np.where(alleles > 0, alleles == alt + 1, alleles)
+            known = phased | (one[:, 0] == one[:, 1]) | (one[:, 1] == -2)
+            rows.add(variant, alt, one, known)
+    if rows is not None and rows.count:
+        yield rows
+
+
+def _mend_lone_missing(alleles: np.ndarray) -> None:
+    """Make a lone "." diploid in samples that have no haploid genotype."""
+    lone = (alleles[:, :, 0] == -1) & (alleles[:, :, 1] == -2)
+    if lone.any():
+        haploid = ((alleles[:, :, 0] >= 0) & (alleles[:, :, 1] == -2)).any(axis=0)
+        alleles[:, :, 1][lone & ~haploid] = -1
+
+
+def _join(parts: list[Sites]) -> Sites:
+    """Site tables one after the other."""
+    names = ("position_bp", "ref", "alt", "id")
+    return Sites(
+        parts[0].contig, *(np.concatenate([getattr(p, name) for p in parts]) for name in names)
+    )

@@ -1,0 +1,379 @@
+"""Read the records of a VCF, VCF.gz or BCF through cyvcf2, with its faults told in one line."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cyvcf2
+import numpy as np
+
+from ragimpute.errors import InputError
+from ragimpute.io.vcf.bgzf import check_blocks
+from ragimpute.io.vcf.header import VcfHeader, choose_contig, read_header, record_contigs
+from ragimpute.io.vcf.index_read import VcfIndex, read_index
+from ragimpute.io.vcf.read.bcf import BcfError, BcfReader, BcfRecord
+from ragimpute.kernels.compile import kernel
+from ragimpute.sites import Region, Sites, same_contig
+
+_SEQUENCE = frozenset("ACGTNacgtn")
+_IUPAC = frozenset("ACGTNRYSWKMBDHVacgtnryswkmbdhv")
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An ALT of a record that gives no site.
+
+    Attributes
+    ----------
+    position_bp, id, ref, alt
+        As in the file.
+    reason
+        "no_alt" (ALT is "."), "symbolic" (such as <DEL>, <NON_REF> or a breakend), "star" (the
+        allele "*") or "invalid" (such as the I, D and 0 of array software).
+    """
+
+    position_bp: int
+    id: str
+    ref: str
+    alt: str
+    reason: str
+
+
+@cache
+def _quiet_htslib() -> None:
+    """Keep htslib's own lines from stderr; what matters is raised as an error instead."""
+    with suppress(AttributeError, OSError):  # another build of cyvcf2: its warnings show
+        ctypes.CDLL(cyvcf2.cyvcf2.__file__).hts_set_log_level(0)
+
+
+def contigs_with_records(header: VcfHeader) -> list[str]:
+    """Names from the index, or else from the records."""
+    index = read_index(header)
+    if index is not None:
+        return list(index.chunks)
+    return list(dict.fromkeys(record_contigs(header)))
+
+
+def site_table(contig: str, position: Any, ref: Any, alt: Any, ids: Any) -> Sites:
+    """A site table of columns."""
+    columns = []
+    for values in (ref, alt, ids):
+        column = np.empty(len(values), dtype=object)
+        column[:] = values
+        columns.append(column)
+    return Sites(contig, np.array(position, dtype=np.int32), *columns)
+
+
+class RecordReader:
+    """Records of one contig or region, with the file's faults told in one line.
+
+    Parameters
+    ----------
+    path, region, threads
+        See :func:`ragimpute.io.vcf.read.genotypes.read_target`.
+    samples
+        The samples to read, in the order of the file; None: all.
+    genotypes_only
+        Whether sites and genotypes will do, which a BCF gives up faster.
+
+    Attributes
+    ----------
+    samples
+        The samples that are read, in the order of the file.
+    skipped, left_out
+        How many ALTs gave no site, by reason; and the ALTs themselves, if ``list_left_out``.
+    num_filtered
+        Records so far whose FILTER is neither PASS nor missing; they are read all the same.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        region: Region | None,
+        threads: int,
+        *,
+        samples: Sequence[str] | None = None,
+        list_left_out: bool = False,
+        genotypes_only: bool = False,
+    ) -> None:
+        if threads < 1:
+            raise ValueError(f"threads must be >= 1, found {threads}")
+        _quiet_htslib()
+        self.header = read_header(path)
+        self.path = self.header.path
+        self.samples = self.header.samples
+        self._chosen = samples is not None
+        if samples is not None:
+            wanted = set(samples)
+            self.samples = [name for name in self.header.samples if name in wanted]
+        self.threads = threads
+        self.region = region
+        self.skipped: dict[str, int] = {}
+        self.left_out: list[LeftOut] = []
+        self.num_filtered = 0
+        self._list_left_out = list_left_out
+        self.genotypes_only = genotypes_only
+        self.contig = ""
+        self._index = read_index(self.header)
+        if self._index is not None:
+            self.contig = choose_contig(self.path, list(self._index.chunks), region)
+
+    def need_genotypes(self) -> None:
+        """Refuse files that declare no GT."""
+        if "GT" not in self.header.formats:
+            raise InputError(f"{self.path} declares no FORMAT/GT", hint="genotypes are needed")
+
+    def records(self, *, sort_check: bool) -> Iterator[Any]:
+        """Records that start inside the region."""
+        region, last_bp, contig = self.region, 0, self.contig
+        start, stop = (region.start_bp, region.stop_bp) if region else (0, 2**31 - 1)
+        num_read = 0
+        for variant in self._raw_records():
+            num_read += 1
+            if contig != variant.CHROM:
+                if not self._wanted(variant.CHROM, contig):
+                    continue
+                contig = variant.CHROM
+            position = variant.POS
+            if sort_check and position < last_bp:
+                raise InputError(
+                    f"{self.path} is not sorted: {contig}:{position} comes after "
+                    f"{contig}:{last_bp}",
+                    hint="sort it: bcftools sort",
+                )
+            last_bp = position
+            if start <= position < stop:
+                self.contig = contig
+                yield variant
+        if not num_read and self._index is None:
+            raise InputError(f"{self.path} holds no records", hint="check how it was made")
+        if not contig:
+            choose_contig(self.path, contigs_with_records(self.header), region)
+
+    def _wanted(self, name: str, contig: str) -> bool:
+        """Whether records of contig ``name`` are to be read, after those of ``contig``."""
+        if self.region is not None:
+            return same_contig(self.region.contig, [name]) is not None
+        if contig:
+            choose_contig(self.path, contigs_with_records(self.header), None)
+        return True
+
+    def _raw_records(self) -> Iterator[Any]:
+        """Records from the region's start on, where there is an index."""
+        header = self.header
+        quick = self.genotypes_only and not self._chosen
+        if quick and header.is_bcf and header.compression == "bgzf":
+            return self._bcf_records()
+        return self._htslib_records()
+
+    def _bcf_records(self) -> Iterator[BcfRecord]:
+        """Records of a BCF of which nothing but the genotypes is wanted."""
+        header, last = self.header, None
+        reader = BcfReader(
+            self.path, num_samples=len(header.samples), contigs=header.contig_numbers,
+            threads=self.threads,
+        )  # fmt: skip
+        start, stop = None, 2**31
+        if self._index is not None and self.region is not None:
+            start, stop = self._index.first_offset(self.contig, self.region), self.region.stop_bp
+            if start < 0:
+                return
+        try:
+            for record in reader.records(start):
+                beyond = self.contig != record.CHROM or stop <= record.POS
+                if start is not None and beyond:
+                    return
+                yield record
+                last = record
+        except BcfError as error:
+            raise self._damaged(last) from error
+
+    def _damaged(self, last: Any) -> InputError:
+        """The error for a file whose records cannot be read after ``last``."""
+        after = f"after {last.CHROM}:{last.POS}" if last else "at its first record"
+        return InputError(
+            f"{self.path} is damaged, truncated or malformed {after}",
+            hint="bcftools view shows the fault; copy or make the file again",
+        )
+
+    def _htslib_records(self) -> Iterator[Any]:
+        """Records as cyvcf2 gives them."""
+        header, last = self.header, None
+        if header.is_bcf and header.compression == "bgzf":
+            for _ in self._bcf_records():  # over a GT of a wrong type htslib ends the process
+                pass
+        try:
+            file = cyvcf2.VCF(
+                str(self.path),
+                samples=self.samples if self._chosen else None,
+                threads=self.threads if self.threads > 1 else None,
+            )
+        except Exception as error:
+            raise InputError(f"{self.path} cannot be read as VCF or BCF: {error}") from error
+        try:
+            records = file
+            if self._index is not None and self.region is not None:
+                self._check_blocks(self._index, self.region)
+                stop = min(self.region.stop_bp - 1, 2**31 - 2)
+                records = file(f"{self.contig}:{self.region.start_bp}-{stop}")
+            while True:
+                try:
+                    variant = next(records)
+                    _check_text(variant)
+                except StopIteration:
+                    break
+                except Exception as error:
+                    raise self._damaged(last) from error
+                yield variant
+                last = variant
+        finally:
+            file.close()
+
+    def _check_blocks(self, index: VcfIndex, region: Region) -> None:
+        """Refuse damage in the region; htslib stops there without a word when it has sought."""
+        with self.path.open("rb") as file:
+            if not check_blocks(file, *index.byte_range(self.contig, region)):
+                raise InputError(
+                    f"{self.path} is damaged or truncated on contig {self.contig}",
+                    hint="copy or make the file again, or its index if that is of another file",
+                )
+
+    def nothing_left(self) -> InputError:
+        """The error for a file or region without usable records."""
+        where = f" in {self.region}" if self.region is not None else ""
+        left_out = ", ".join(f"{count:,} {reason}" for reason, count in self.skipped.items())
+        more = f" ({left_out} left out)" if left_out else ""
+        hint = "check --region" if self.region is not None else "check how it was made"
+        return InputError(f"{self.path} holds no usable records{where}{more}", hint=hint)
+
+    def usable_alts(
+        self, variant: Any, *, keep_symbolic: bool = False, keep_monomorphic: bool = False
+    ) -> list[int]:
+        """Which ALTs give a row; the others are counted. -1 stands for ALT ".", if that is kept."""
+        alts = variant.ALT
+        self.num_filtered += variant.FILTER is not None
+        if not alts:
+            if keep_monomorphic:
+                return [-1]
+            self._skip(variant, ".", "no_alt")
+            return []
+        usable = []
+        for i, alt in enumerate(alts):
+            if keep_symbolic or _SEQUENCE.issuperset(alt) or _IUPAC.issuperset(alt):
+                usable.append(i)
+            elif alt == "*":
+                self._skip(variant, alt, "star")
+            else:
+                self._skip(variant, alt, "symbolic" if _is_symbolic(alt) else "invalid")
+        return usable
+
+    def _skip(self, variant: Any, alt: str, reason: str) -> None:
+        """Count an ALT that is left out."""
+        self.skipped[reason] = self.skipped.get(reason, 0) + 1
+        if self._list_left_out:
+            self.left_out.append(LeftOut(variant.POS, variant.ID or ".", variant.REF, alt, reason))
+
+    def genotypes(self, variant: Any, alleles: np.ndarray, phased: np.ndarray) -> int:
+        """Write a record's alleles and phase flags into arrays, and say which is the largest.
+
+        ``alleles`` has shape (N, 2), int8; ``phased`` has shape (N,), bool: see ``vcf.SiteBatch``.
+        """
+        if isinstance(variant, BcfRecord):
+            if not variant.ploidy:
+                raise self._no_genotypes(variant)
+            most = variant.decode(alleles, phased)
+            if most < -2:
+                raise self._too_many(variant, -3 - most, variant.ploidy)
+            return most
+        try:
+            called = genotype_array(variant)
+        except Exception as error:
+            raise self._no_genotypes(variant) from error
+        width = called.shape[1] - 1
+        if width > 2:
+            sample = int(np.argmax((called[:, 2:-1] != -2).any(axis=1)))
+            raise self._too_many(variant, sample, width)
+        return int(_take_genotypes(called, alleles, phased))
+
+    def _no_genotypes(self, variant: Any) -> InputError:
+        """The error for a record without GT."""
+        return InputError(
+            f"{self.path}, {variant.CHROM}:{variant.POS}: the record has no GT",
+            hint="leave such records out: bcftools view -i 'GT!=\"\"'",
+        )
+
+    def _too_many(self, variant: Any, sample: int, ploidy: int) -> InputError:
+        """The error for a genotype of more than two alleles."""
+        return InputError(
+            f"{self.path}, {variant.CHROM}:{variant.POS}: sample {self.samples[sample]} has "
+            f"{ploidy} alleles",
+            hint="ploidy 1 and 2 can be read",
+        )
+
+    def wrong_allele(self, variant: Any, alleles: np.ndarray) -> InputError:
+        """The error for a genotype that names an ALT which the record lacks."""
+        sample = self.samples[int(np.argmax(alleles.max(axis=1)))]
+        return InputError(
+            f"{self.path}, {variant.CHROM}:{variant.POS}: sample {sample} has allele "
+            f"{int(alleles.max())}, but the record has {len(variant.ALT)} ALT"
+        )
+
+
+@kernel
+def _take_genotypes(called, alleles, phased):
+    """Alleles and flags of one record (N, 2 or 3) as ``RecordReader.genotypes`` gives them.
+
+    Returns the largest allele, -1 where there is none.
+    """
+    most = -1
+    diploid = called.shape[1] == 3
+    for i in range(called.shape[0]):
+        first, second = called[i, 0], np.int16(-2)
+        if diploid:
+            second = called[i, 1]
+        alleles[i, 0] = first
+        alleles[i, 1] = second
+        phased[i] = not diploid or called[i, 2] != 0 or first == second or second == -2
+        most = max(most, first, second)
+    return most
+
+
+def genotype_array(variant: Any) -> np.ndarray:
+    """A record's alleles and phase flags as cyvcf2 gives them, shape (N, ploidy + 1).
+
+    Raises
+    ------
+    InputError
+        If its GT has no allele for any sample (a damaged BCF): cyvcf2 would crash.
+    """
+    genotype = variant.genotype
+    if genotype is None or genotype.ploidy < 1:
+        raise InputError(f"{variant.CHROM}:{variant.POS}: the record has no GT")
+    return genotype.array()
+
+
+def _check_text(variant: Any) -> None:
+    """Raise where a record's text cannot be decoded, which else is only seen when it is used.
+
+    Of a record without alleles (a row that is cut short) cyvcf2 has no REF, and would crash.
+    """
+    if not variant.ALT and str(variant).split("\t", 4)[3] == ".":
+        raise ValueError("a record without REF")
+    _ = variant.REF, variant.CHROM
+    formats = variant.FORMAT
+    if "GT" in formats[1:]:  # against the specification, but written; cells may end before it
+        cells = str(variant).rstrip("\n").split("\t")[9:]
+        place = formats.index("GT")
+        if all(cell.split(":")[place:] in ([], [""], ["."]) for cell in cells):
+            raise ValueError("no sample has a GT")  # asked for it, htslib would end the process
+
+
+def _is_symbolic(alt: str) -> bool:
+    """Whether an ALT stands for more than its letters: <DEL>, or a breakend."""
+    return alt.startswith("<") or "[" in alt or "]" in alt

@@ -1,0 +1,246 @@
+"""Encode imputed sites as BCF records, with the values that the text has.
+
+References
+----------
+The VCF specification 4.3, section 6 ("BCF specification").
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from ragimpute.io.vcf.fields import FLAGS, INFOS, dictionary
+from ragimpute.io.vcf.write.info_text import NumberColumn
+from ragimpute.io.vcf.write.sample_text import CODES, SCALE
+from ragimpute.kernels.compile import kernel
+from ragimpute.sites import Sites
+
+_FLOAT_MISSING, FLOAT_END = 0x7F800001, 0x7F800002
+INT8_END = 0x81
+_INT8, _INT32, _FLOAT, _CHAR = 1, 3, 5, 7
+_RECORD = struct.Struct("<IIiiiIHHI")  # lengths, CHROM, POS, rlen, QUAL, counts
+
+# Of each number of thousandths, the bits of its float32.
+_WORDS = (np.arange(2 * SCALE + 1) / SCALE).astype("<f4").view("<u4")
+_NUMBERS = {"DS": 1, "GP": 3, "HDS": 2, "LDS": 2, "AP1": 1, "AP2": 1}
+
+
+def bcf_header(text: str) -> bytes:
+    """The start of a BCF that has ``text`` as its header."""
+    raw = text.encode() + b"\0"
+    return b"BCF\2\2" + struct.pack("<I", len(raw)) + raw
+
+
+class BcfEncoder:
+    """Encodes rows of sites.
+
+    Parameters
+    ----------
+    contigs
+        Names in the header's order.
+    formats
+        FORMAT fields in order.
+    num_samples
+        N.
+    """
+
+    def __init__(self, contigs: Sequence[str], formats: Sequence[str], num_samples: int) -> None:
+        self._contig_number = {name: number for number, name in enumerate(contigs)}
+        self._formats = list(formats)
+        self._num_samples = num_samples
+        self._number = dictionary(formats)
+        self._flags = [_integer(self._number[flag.name]) + b"\0" for flag in FLAGS]
+
+    def encode(
+        self,
+        sites: Sites,
+        allele_prob: np.ndarray,
+        called: np.ndarray,
+        info: dict[str, NumberColumn],
+        typed: np.ndarray,
+    ) -> list[bytes]:
+        """Records, one for each site.
+
+        Parameters
+        ----------
+        sites
+            m sites of one contig.
+        allele_prob, called
+            Shape (m, N, 2), float32 and int8, as for ``RowFormatter.format``.
+        info
+            A column of m numbers for each INFO field to be written.
+        typed
+            Shape (m,): index into ``vcf_fields.FLAGS``, or bool.
+
+        Raises
+        ------
+        ValueError
+            If a probability is not in [0, 1].
+        """
+        values = self._values(allele_prob, called)
+        return self.encode_values(sites, values, info, typed)
+
+    def encode_values(
+        self,
+        sites: Sites,
+        values: Sequence[tuple[str, np.ndarray]],
+        info: dict[str, NumberColumn],
+        typed: np.ndarray,
+    ) -> list[bytes]:
+        """Records, one for each site, of values as BCF codes them.
+
+        Parameters
+        ----------
+        sites, info, typed
+            As for :meth:`encode`.
+        values
+            For each FORMAT field in order, its name and an array of shape (m, N, numbers): uint8
+            for GT, little-endian float32 for the others.
+        """
+        samples = self._sample_bytes(values, len(sites))
+        width = samples.shape[1]
+        raw = samples.tobytes()
+        contig = self._contig_number[sites.contig]
+        counts = self._num_samples | len(self._formats) << 24
+        columns = [self._info_bytes(name, column) for name, column in info.items()]
+        is_typed = typed.tolist()
+        records = []
+        for i, (position, ref, alt) in enumerate(sites.keys()):
+            given = [column[i] for column in columns if column[i]]
+            identifier = sites.id[i]
+            named = b"\x07" if identifier == "." else _string(identifier)
+            # FILTER is PASS
+            shared = b"".join(
+                (named, _string(ref), _string(alt), b"\x11\x00", *given, self._flags[is_typed[i]])
+            )
+            head = _RECORD.pack(
+                len(shared) + 24,
+                width,
+                contig,
+                position - 1,
+                len(ref),
+                _FLOAT_MISSING,
+                len(given) + 1,
+                2,
+                counts,
+            )
+            records.append(head + shared + raw[i * width : (i + 1) * width])
+        return records
+
+    def _info_bytes(self, name: str, column: NumberColumn) -> list[bytes]:
+        """An INFO number of each site; empty where missing."""
+        integer = INFOS[name].type == "Integer"
+        head = _integer(self._number[name]) + bytes([1 << 4 | (_INT32 if integer else _FLOAT)])
+        values = column.value.astype("<i4" if integer else "<f4").tobytes()
+        return [
+            head + values[4 * i : 4 * i + 4] if known else b""
+            for i, known in enumerate((column.length > 0).tolist())
+        ]
+
+    def _sample_bytes(self, values: Sequence[tuple[str, np.ndarray]], num_sites: int) -> np.ndarray:
+        """The samples' part of each record, shape (m, bytes), uint8."""
+        parts = [np.zeros((num_sites, 0), dtype=np.uint8)]  # a file may have no samples
+        for name, column in values:
+            kind = _INT8 if column.dtype == np.uint8 else _FLOAT
+            head = _integer(self._number[name]) + bytes([column.shape[2] << 4 | kind])
+            parts.append(np.tile(np.frombuffer(head, dtype=np.uint8), (num_sites, 1)))
+            parts.append(np.ascontiguousarray(column).reshape(num_sites, -1).view(np.uint8))
+        return np.concatenate(parts, axis=1)
+
+    def _values(self, allele_prob: np.ndarray, called: np.ndarray) -> list[tuple[str, np.ndarray]]:
+        """Each field's values, shape (m, N, numbers), uint8 or little-endian float32."""
+        num_sites, num_samples, _ = allele_prob.shape
+        prob = np.ascontiguousarray(allele_prob, np.float32)
+        called = np.ascontiguousarray(called, np.int8)
+        made = []
+        for name in self._formats:
+            if name == "GT":
+                genotypes = np.empty((num_sites, num_samples, 2), np.uint8)
+                good = _fill_genotypes(prob, called, genotypes)
+                made.append((name, genotypes))
+            else:
+                words = np.empty((num_sites, num_samples, _NUMBERS[name]), "<u4")
+                good = _fill_field(prob, called, CODES[name], _WORDS, words)
+                made.append((name, words.view("<f4")))
+            if not good:
+                raise ValueError("allele_prob must be in [0, 1], with NaN only in [..., 1]")
+        return made
+
+
+@kernel
+def _fill_genotypes(prob, called, out):
+    """GT as BCF codes it; returns whether all probabilities are such."""
+    good = True
+    for i in range(prob.shape[0]):
+        for j in range(prob.shape[1]):
+            p1, p2 = prob[i, j, 0], prob[i, j, 1]
+            c1, c2 = called[i, j, 0], called[i, j, 1]
+            haploid = np.isnan(p2) or c2 == -2
+            good &= p1 >= 0 and p1 <= 1 and (haploid or (p2 >= 0 and p2 <= 1))
+            a1 = c1 if c1 >= 0 else np.int8(p1 > 0.5)
+            a2 = c2 if c2 >= 0 else np.int8(p2 > 0.5)
+            out[i, j, 0] = (a1 + 1) << 1
+            out[i, j, 1] = INT8_END if haploid else ((a2 + 1) << 1) | 1  # phased
+    return good
+
+
+@kernel
+def _fill_field(prob: Any, called: Any, code: Any, words: Any, out: Any) -> Any:
+    """The numbers of another field, as bits of float32; returns whether all are probabilities."""
+    end, missing = np.uint32(FLOAT_END), np.uint32(_FLOAT_MISSING)
+    good = True
+    for i in range(prob.shape[0]):
+        for j in range(prob.shape[1]):
+            p1: Any = np.float64(prob[i, j, 0])
+            p2: Any = np.float64(prob[i, j, 1])
+            haploid = np.isnan(p2) or called[i, j, 1] == -2
+            if haploid:
+                p2 = 0.0
+            if not (p1 >= 0 and p1 <= 1 and p2 >= 0 and p2 <= 1):
+                good = False
+                continue
+            if code == 1:
+                out[i, j, 0] = words[np.int64((p1 + p2) * SCALE + 0.5)]
+                continue
+            h1 = np.int64(p1 * SCALE + 0.5)
+            h2 = np.int64(p2 * SCALE + 0.5)
+            if code == 2 and haploid:
+                out[i, j, 0] = words[SCALE - h1]
+                out[i, j, 1] = words[h1]
+                out[i, j, 2] = end
+            elif code == 2:
+                g0 = np.int64((1 - p1) * (1 - p2) * SCALE + 0.5)
+                g2 = np.int64(p1 * p2 * SCALE + 0.5)
+                out[i, j, 0] = words[g0]
+                out[i, j, 1] = words[max(0, SCALE - g0 - g2)]
+                out[i, j, 2] = words[g2]
+            elif code == 3:
+                out[i, j, 0] = words[h1]
+                out[i, j, 1] = end if haploid else words[h2]
+            elif code == 4:
+                out[i, j, 0] = words[h1]
+            else:
+                out[i, j, 0] = missing if haploid else words[h2]
+    return good
+
+
+def _integer(value: int) -> bytes:
+    """A typed int8, for numbers of the header's dictionary."""
+    if not 0 <= value <= 127:
+        raise ValueError(f"dictionary number must be in [0, 127], found {value}")
+    return bytes([1 << 4 | _INT8, value])
+
+
+@lru_cache(maxsize=2**12)
+def _string(text: str) -> bytes:
+    """A typed string."""
+    raw = text.encode()
+    if len(raw) < 15:
+        return bytes([len(raw) << 4 | _CHAR]) + raw
+    size = struct.pack("<i", len(raw))
+    return bytes([15 << 4 | _CHAR, 1 << 4 | 3]) + size + raw

@@ -1,0 +1,256 @@
+"""The first nine columns of VCF rows, with the numbers of INFO as text, a column at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ragimpute.io.vcf.fields import FLAGS, INFOS
+from ragimpute.kernels.compile import inlined, kernel
+from ragimpute.sites import Sites
+
+_DIGITS = 6  # significant
+_WIDTH = 24  # bytes that a number needs at most
+_POINT, _ZERO, _MINUS, _EXPONENT, _NEWLINE, _SEMICOLON = (ord(c) for c in ".0-e\n;")
+_AFTER_ALT = b"\t.\tPASS\t"  # QUAL and FILTER
+_POWERS = 10.0 ** np.arange(23)  # exact in float64
+# A float32 times such a power of ten is exact in float64, so that halves round as they should.
+_EXACT_POWER = 12
+
+
+@dataclass(frozen=True)
+class NumberColumn:
+    """A number for each of m rows.
+
+    Attributes
+    ----------
+    text, length
+        Shape (m, 24), uint8, and (m,), int64: its text, of no length where it is missing.
+    value
+        Shape (m,), float64: what the text says; 0 where it is missing.
+    """
+
+    text: np.ndarray
+    length: np.ndarray
+    value: np.ndarray
+
+    @classmethod
+    def of(
+        cls, values: np.ndarray, *, decimals: int | None = None, integer: bool = False
+    ) -> NumberColumn:
+        """Text of numbers as ``format(x, ".6g")`` has it.
+
+        Parameters
+        ----------
+        values
+            Shape (m,), float; NaN: missing.
+        decimals
+            Round to so many decimals first; None: do not.
+        integer
+            Whether they are written in full, rounded.
+        """
+        values = np.ascontiguousarray(values, dtype=np.float64)
+        if decimals is not None or integer:
+            values = np.round(values, decimals or 0) + 0.0  # no -0
+        column = cls(
+            np.empty((len(values), _WIDTH), np.uint8),
+            np.empty(len(values), np.int64),
+            np.empty(len(values)),
+        )
+        _write_numbers(values, _POWERS, column.text, column.length, column.value)
+        for i in np.flatnonzero(column.length < 0).tolist():
+            text = str(round(values[i])) if integer else f"{values[i]:.{_DIGITS}g}"
+            column.text[i, : len(text)] = np.frombuffer(text.encode(), np.uint8)
+            column.length[i] = len(text)
+            column.value[i] = float(text)
+        return column
+
+    def take(self, rows: slice) -> NumberColumn:
+        """The column of some rows."""
+        return NumberColumn(self.text[rows], self.length[rows], self.value[rows])
+
+
+def info_columns(info: dict[str, np.ndarray], num_sites: int) -> dict[str, NumberColumn]:
+    """INFO numbers as text, in the order of the table.
+
+    Raises
+    ------
+    ValueError
+        If a name is not in the table, or an array has another length.
+    """
+    unknown = set(info) - set(INFOS)
+    if unknown:
+        raise ValueError(f"INFO {sorted(unknown)} not in {list(INFOS)}")
+    columns = {}
+    for name, field in INFOS.items():
+        if name not in info:
+            continue
+        values = np.asarray(info[name])
+        if values.shape != (num_sites,):
+            raise ValueError(f"INFO {name} has shape {values.shape}, expected ({num_sites},)")
+        columns[name] = NumberColumn.of(
+            values, decimals=field.digits, integer=field.type == "Integer"
+        )
+    return columns
+
+
+def row_starts(
+    sites: Sites, typed: np.ndarray, info: dict[str, NumberColumn], formats: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The first nine columns of each row; eight where there is no format.
+
+    Parameters
+    ----------
+    sites
+        m sites.
+    typed
+        Shape (m,): an index into ``vcf_fields.FLAGS``, or bool.
+    info
+        A column of m numbers for each INFO field to be written.
+    formats
+        FORMAT fields in order.
+
+    Returns
+    -------
+    The text of all, uint8, and shape (m + 1,), int64: where each begins, and the end.
+    """
+    num = len(sites)
+    contig = sites.contig
+    columns = (sites.position_bp, sites.id, sites.ref, sites.alt)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    lines = "".join([f"{contig}\t{at}\t{name}\t{ref}\t{alt}\n" for at, name, ref, alt in rows])
+    fixed = np.frombuffer(lines.encode(), np.uint8)
+    ends = np.flatnonzero(fixed == _NEWLINE)
+    tail = f"\t{':'.join(formats)}".encode() if formats else b""
+    names, name_ends = _joined([f"{name}=".encode() for name in info])
+    tails, tail_ends = _joined([flag.name.encode() + tail for flag in FLAGS])
+    if info:
+        text = np.stack([column.text for column in info.values()])
+        length = np.stack([column.length for column in info.values()])
+    else:
+        text, length = np.zeros((0, num, 1), np.uint8), np.zeros((0, num), np.int64)
+    room = len(fixed) + num * (len(_AFTER_ALT) + len(tails)) + num * (len(names) + len(info))
+    out = np.empty(room + int(length.sum()), np.uint8)
+    offsets = np.zeros(num + 1, np.int64)
+    after_alt = np.frombuffer(_AFTER_ALT, np.uint8)
+    _join_starts(
+        fixed, ends, after_alt, names, name_ends, text, length, np.asarray(typed, np.int64), tails,
+        tail_ends, out, offsets,
+    )  # fmt: skip
+    return out[: offsets[-1]], offsets
+
+
+def _joined(parts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """Parts one after another, uint8, and where each begins, and the end."""
+    return (
+        np.frombuffer(b"".join(parts), np.uint8),
+        np.cumsum([0, *(len(part) for part in parts)]),
+    )
+
+
+@inlined
+def _write_number(number: Any, exponent: Any, text: Any) -> Any:
+    """Text of ``number`` (of 6 digits) times 10^(exponent - 5); returns its length."""
+    last = _DIGITS - 1
+    while last > 0 and number % 10 == 0:
+        number //= 10
+        last -= 1
+    at = 0
+    if exponent < -4:  # one digit before the point, and an exponent
+        point = 0
+    elif exponent < 0:
+        text[0], text[1] = _ZERO, _POINT
+        at = 2
+        for _ in range(-exponent - 1):
+            text[at] = _ZERO
+            at += 1
+        point = _DIGITS
+    else:
+        point = exponent
+    whole = max(last, point) if point < _DIGITS else last  # zeros before the point stay
+    for _ in range(whole - last):
+        number *= 10
+    size = whole + 1 + (1 if whole > point else 0)
+    end = at + size
+    k = end
+    for digit in range(whole, -1, -1):
+        k -= 1
+        text[k] = _ZERO + number % 10
+        number //= 10
+        if digit == point + 1:
+            k -= 1
+            text[k] = _POINT
+    if exponent < -4:
+        text[end], text[end + 1] = _EXPONENT, _MINUS
+        text[end + 2] = _ZERO + (-exponent) // 10
+        text[end + 3] = _ZERO + (-exponent) % 10
+        end += 4
+    return end
+
+
+@kernel
+def _write_numbers(values: Any, powers: Any, text: Any, length: Any, value: Any) -> None:
+    """Fill a column; length -1 is for Python to write: numbers that are rare here."""
+    for i in range(values.shape[0]):
+        v = values[i]
+        value[i] = 0.0
+        if np.isnan(v):
+            length[i] = 0
+            continue
+        if v == 0.0:
+            text[i, 0] = _ZERO
+            length[i] = 1
+            continue
+        length[i] = -1
+        if not (v >= 1e-17 and v < 999_999.0):
+            continue
+        exponent: Any = np.int64(np.floor(np.log10(v)))
+        shift = _DIGITS - 1 - exponent
+        scaled = v * powers[shift]
+        if scaled < 99_999.5:  # the logarithm was rounded up
+            exponent -= 1
+            shift += 1
+            if shift > 22:
+                continue
+            scaled = v * powers[shift]
+        number: Any = np.int64(np.rint(scaled))
+        if shift > _EXACT_POWER and abs(abs(scaled - number) - 0.5) < 1e-4:
+            continue
+        if number == 1_000_000:
+            number = 100_000
+            exponent += 1
+            shift -= 1
+        value[i] = number / powers[shift]
+        length[i] = _write_number(number, exponent, text[i])
+
+
+@inlined
+def _append(out: Any, at: Any, part: Any) -> Any:
+    """Append bytes; returns where they end."""
+    here = out[at : at + part.shape[0]]  # whose places are not negative, as the compiler can tell
+    for k in range(part.shape[0]):
+        here[k] = part[k]
+    return at + part.shape[0]
+
+
+@kernel
+def _join_starts(
+    fixed, ends, after_alt, names, name_ends, text, length, flags, tails, tail_ends, out, offsets
+):
+    """Write rows' first columns into ``out``; ``fixed`` has those up to ALT, line by line."""
+    at = begin = 0
+    for i in range(ends.shape[0]):
+        at = _append(out, at, fixed[begin : ends[i]])
+        begin = ends[i] + 1
+        at = _append(out, at, after_alt)
+        for c in range(text.shape[0]):
+            if length[c, i] > 0:
+                at = _append(out, at, names[name_ends[c] : name_ends[c + 1]])
+                at = _append(out, at, text[c, i, : length[c, i]])
+                out[at] = _SEMICOLON
+                at += 1
+        at = _append(out, at, tails[tail_ends[flags[i]] : tail_ends[flags[i] + 1]])
+        offsets[i + 1] = at

@@ -1,0 +1,1 @@
+"""Work for many machines: regions and batches, and their results joined."""

@@ -1,0 +1,361 @@
+"""Join batches of samples that were imputed apart, with AF and DR2 of all of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ragimpute.accuracy.dosage_sums import DosageSums
+from ragimpute.accuracy.dr2_calibration import Dr2Calibration
+from ragimpute.errors import InputError
+from ragimpute.io.vcf.fields import FLAGS, FORMATS, IMPUTED, TYPED
+from ragimpute.io.vcf.read.genotypes import contigs_of
+from ragimpute.io.vcf.read.records import RecordReader, genotype_array, site_table
+from ragimpute.io.vcf.write.bcf import FLOAT_END, INT8_END
+from ragimpute.io.vcf.write.writer import ImputedWriter, output_kind
+from ragimpute.runtime.outputs import check_output
+from ragimpute.sites import Region
+
+log = logging.getLogger("ragimpute")
+
+_SITES_AT_ONCE = 500
+_DIGITS = 2e-6  # AF and MAF are written with six
+
+
+@dataclass
+class MergeSummary:
+    """What :func:`merge` wrote.
+
+    Attributes
+    ----------
+    out
+        The file.
+    num_files, num_samples, num_sites, num_low_r2
+        Files and their samples in all; sites written; sites left out for their DR2.
+    warnings
+        What a user should know, one line each.
+    """
+
+    out: str
+    num_files: int
+    num_samples: int
+    num_sites: int = 0
+    num_low_r2: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Names and values for a summary."""
+        low = f", {self.num_low_r2:,} of low DR2 left out" if self.num_low_r2 else ""
+        return [
+            ("output", self.out),
+            ("files", f"{self.num_files:,}"),
+            ("samples", f"{self.num_samples:,}"),
+            ("sites", f"{self.num_sites:,}{low}"),
+        ]
+
+
+def merge(
+    paths: Sequence[str | Path],
+    out: str | Path,
+    *,
+    min_r2: float = 0.0,
+    threads: int = 1,
+    progress: Callable[[str, int, int], None] | None = None,
+    command: str | None = None,
+) -> MergeSummary:
+    """Join files of the same sites and other samples side by side.
+
+    AF, MAF and DR2 are computed anew from the sums that ``impute`` writes (INFO/AN, AF, PSSD and
+    PVAR), which add up exactly; in files without them, from FORMAT/HDS or AP1 and AP2. DR2 is
+    calibrated as the files' headers say, where all say the same. Genotypes, dosages and all else of
+    the samples are copied. INFO/ER2 cannot be merged and is left out.
+
+    Parameters
+    ----------
+    paths
+        Two or more VCF/BCF, as ``impute`` writes them; their samples are joined in this order.
+    out
+        .vcf, .vcf.gz or .bcf, or "-".
+    min_r2
+        Untyped sites of a lower DR2 in all samples together are left out.
+    threads
+        For compression, >= 1.
+    progress
+        Called as ``progress("merge", bp, 0)``.
+    command
+        Recorded in the output's header.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, a sample is in two of them, their sites or fields differ, or one
+        holds neither sums nor haplotypes' dosages.
+    """
+    if len(paths) < 2:
+        raise InputError("merge needs two files or more", hint="name the batches' files")
+    output_kind(out)
+    if str(out) != "-":
+        check_output(out, {f"input {path}": path for path in paths})
+    lengths = contigs_of(paths[0])
+    batches = [_Batch(path) for path in paths]
+    samples = _all_samples(batches)
+    formats = batches[0].formats
+    for batch in batches[1:]:
+        if batch.formats != formats:
+            raise InputError(
+                f"{batch.path} has the fields {','.join(batch.formats)}, but {paths[0]} has "
+                f"{','.join(formats)}",
+                hint="impute all batches with the same --format",
+            )
+    summary = MergeSummary(str(out), len(paths), len(samples))
+    calibration = _calibration_of(batches, summary)
+    joined = _join_bcf if output_kind(out) == "bcf" else _join_text
+    writer = ImputedWriter(
+        out, samples=samples, contigs=list(lengths.items()), fields=formats, command=command,
+        threads=threads, header_lines=calibration.header_lines,
+    )  # fmt: skip
+    with writer:
+        for contig in lengths:
+            for rows in _in_step(batches, contig):
+                _write(rows, batches, writer, min_r2, summary, joined, calibration)
+                if progress is not None:
+                    progress("merge", int(rows[0][-1].POS), 0)
+        writer.close()
+    for line in summary.warnings:
+        log.warning(line)
+    return summary
+
+
+class _Batch:
+    """One of the files."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._reader = RecordReader(path, None, 1)
+        self._reader.need_genotypes()
+        self.path = self._reader.path
+        self.samples = self._reader.samples
+        declared = self._reader.header.formats
+        self.formats = [name for name in FORMATS if name in declared]
+        self.calibration = Dr2Calibration.from_header(self._reader.header.text)
+
+    def records(self, contig: str) -> Iterator[Any]:
+        """Records of a contig."""
+        yield from RecordReader(self.path, Region(contig), 1).records(sort_check=True)
+
+    def sums(self, variants: Sequence[Any]) -> DosageSums:
+        """What is known of P(ALT) at some sites."""
+        columns: list[tuple[float, float, float, float]] = []
+        for variant in variants:
+            given = [variant.INFO.get(name) for name in ("AN", "AF", "PSSD", "PVAR")]
+            if any(value is None for value in given):
+                found = DosageSums.of(self._haplotypes(variant))
+                given = [found.num[0], found.af[0], found.between[0], found.within[0]]
+            else:
+                given[1] = _exact_af(given[1], variant.INFO.get("MAF"))
+            columns.append(tuple(float(value) for value in given))  # type: ignore[arg-type]
+        return DosageSums(*np.array(columns, np.float64).reshape(-1, 4).T)
+
+    def _haplotypes(self, variant: Any) -> np.ndarray:
+        """P(ALT) of each haplotype, shape (1, n), NaN where it does not exist."""
+        for names in (("HDS",), ("AP1", "AP2")):
+            if all(name in variant.FORMAT for name in names):
+                return np.concatenate([variant.format(name).reshape(1, -1) for name in names], 1)
+        raise InputError(
+            f"{self.path}, {variant.CHROM}:{variant.POS}: there is neither INFO/AN, AF, PSSD and "
+            "PVAR nor FORMAT/HDS, from which DR2 could be computed",
+            hint="impute the batches with ragimpute, or with HDS",
+        )
+
+
+def _exact_af(af: float, maf: float | None) -> float:
+    """AF near 1 by INFO/MAF, which has all its digits; AF has hardly one that is not 9."""
+    if maf is None or abs(1 - af - maf) > _DIGITS:
+        return af
+    return 1 - maf
+
+
+def _all_samples(batches: Sequence[_Batch]) -> list[str]:
+    """The samples of all files, each once."""
+    first_in: dict[str, Path] = {}
+    for batch in batches:
+        for name in batch.samples:
+            if name in first_in:
+                raise InputError(
+                    f"sample {name} is in {first_in[name]} and in {batch.path}",
+                    hint="a sample may be in one batch only",
+                )
+            first_in[name] = batch.path
+    return list(first_in)
+
+
+def _calibration_of(batches: Sequence[_Batch], summary: MergeSummary) -> Dr2Calibration:
+    """What DR2 is corrected by: as in all files, or not at all where they differ."""
+    first = batches[0]
+    other = next((b for b in batches if b.calibration != first.calibration), None)
+    if other is None:
+        return first.calibration
+    summary.warnings.append(
+        f"{first.path} and {other.path} were imputed with models that calibrate DR2 in different "
+        "ways, so DR2 of all samples is not calibrated"
+    )
+    return Dr2Calibration()
+
+
+def _in_step(batches: Sequence[_Batch], contig: str) -> Iterator[list[list[Any]]]:
+    """Records of all files at the same sites: for each file a list, all of one length."""
+    streams = [batch.records(contig) for batch in batches]
+    rows: list[list[Any]] = [[] for _ in batches]
+    while True:
+        found = [next(stream, None) for stream in streams]
+        if all(variant is None for variant in found):
+            break
+        first = _site(found[0])
+        for batch, variant in zip(batches, found, strict=True):
+            if _site(variant) != first:
+                raise InputError(
+                    f"the sites of {batches[0].path} and {batch.path} differ: where the one has "
+                    f"{_shown(found[0])}, the other has {_shown(variant)}",
+                    hint="merge files of one panel and region, imputed without --min-r2",
+                )
+        for row, variant in zip(rows, found, strict=True):
+            row.append(variant)
+        if len(rows[0]) == _SITES_AT_ONCE:
+            yield rows
+            rows = [[] for _ in batches]
+    if rows[0]:
+        yield rows
+
+
+def _site(variant: Any) -> tuple | None:
+    """What makes two records those of one site."""
+    return None if variant is None else (variant.CHROM, variant.POS, variant.REF, *variant.ALT)
+
+
+def _shown(variant: Any) -> str:
+    """A record's site for a message."""
+    if variant is None:
+        return "no more site"
+    return f"{variant.CHROM}:{variant.POS}:{variant.REF}:{','.join(variant.ALT)}"
+
+
+def _write(
+    rows: list[list[Any]],
+    batches: Sequence[_Batch],
+    writer: ImputedWriter,
+    min_r2: float,
+    summary: MergeSummary,
+    joined: Callable[[list[list[Any]], list[str]], list],
+    calibration: Dr2Calibration,
+) -> None:
+    """Write some sites."""
+    first = rows[0]
+    sums = batches[0].sums(first)
+    for batch, variants in zip(batches[1:], rows[1:], strict=True):
+        sums = sums.merged(batch.sums(variants))
+    kind = np.array([_kind(variants) for variants in zip(*rows, strict=True)])
+    info = sums.info(calibration, kind == TYPED)
+    keep = (kind != IMPUTED) | (info["DR2"] >= min_r2)
+    kept = np.flatnonzero(keep).tolist()
+    summary.num_low_r2 += len(first) - len(kept)
+    summary.num_sites += len(kept)
+    if not kept:
+        return
+    chosen = [[variants[i] for i in kept] for variants in rows]
+    sites = site_table(
+        first[0].CHROM,
+        [v.POS for v in chosen[0]],
+        [v.REF for v in chosen[0]],
+        [",".join(v.ALT) for v in chosen[0]],
+        [v.ID or "." for v in chosen[0]],
+    )
+    info = {name: values[keep] for name, values in info.items()}
+    info["DR2"] = np.where(kind[keep] > TYPED, np.float32(np.nan), info["DR2"])
+    writer.write_samples(sites, info, kind[keep], joined(chosen, batches[0].formats))
+
+
+def _kind(variants: Sequence[Any]) -> int:
+    """Which of ``FLAGS`` a site has: typed only where it is so in all files."""
+    names = [flag.name for flag in FLAGS]
+    found = [
+        next((i for i in range(len(names) - 1, -1, -1) if v.INFO.get(names[i])), IMPUTED)
+        for v in variants
+    ]
+    return found[0] if len(set(found)) == 1 else IMPUTED
+
+
+def _join_text(rows: list[list[Any]], formats: list[str]) -> list[bytes]:
+    """The samples' text of each site."""
+    expected = ":".join(formats)
+    made = []
+    for variants in zip(*rows, strict=True):
+        try:
+            cells = [str(variant).rstrip("\n").split("\t", 9) for variant in variants]
+        except UnicodeDecodeError as error:
+            where = f"{variants[0].CHROM}:{variants[0].POS}"
+            raise InputError(
+                f"{where} has fields that are not text", hint="copy or make the files again"
+            ) from error
+        for cell, variant in zip(cells, variants, strict=True):
+            _check_format(cell[8], expected, variant)
+        made.append("\t".join(cell[9] for cell in cells).encode())
+    return made
+
+
+def _check_format(found: str, expected: str, variant: Any) -> None:
+    """Refuse records whose fields are not those of the header, in this order."""
+    if found != expected:
+        raise InputError(
+            f"{variant.CHROM}:{variant.POS} has FORMAT {found}, expected {expected}",
+            hint="merge files as ragimpute writes them",
+        )
+
+
+def _join_bcf(rows: list[list[Any]], formats: list[str]) -> list[tuple[str, np.ndarray]]:
+    """The samples' values of each field, as BCF codes them."""
+    expected = ":".join(formats)
+    for variants in rows:
+        for variant in variants:
+            _check_format(":".join(variant.FORMAT), expected, variant)
+    made = []
+    for name in formats:
+        read = _genotypes if name == "GT" else _floats
+        parts = [[read(variant, name) for variant in variants] for variants in rows]
+        width = max(part.shape[1] for file in parts for part in file)
+        columns = [
+            np.concatenate([_padded(part, width) for part in site])
+            for site in zip(*parts, strict=True)
+        ]
+        made.append((name, np.stack(columns)))  # (m, N, width)
+    return made
+
+
+def _genotypes(variant: Any, name: str) -> np.ndarray:
+    """GT as BCF codes it, shape (N, ploidy), uint8."""
+    called = genotype_array(variant)
+    alleles, phased = called[:, :-1], called[:, -1:]
+    coded = ((alleles + 1) << 1).astype(np.uint8)
+    coded[:, 1:] |= phased.astype(np.uint8)
+    coded[alleles == -2] = INT8_END
+    return coded
+
+
+def _floats(variant: Any, name: str) -> np.ndarray:
+    """A field of numbers, shape (N, numbers), float32 with the bits that BCF has."""
+    return np.asarray(variant.format(name), dtype="<f4")
+
+
+def _padded(values: np.ndarray, width: int) -> np.ndarray:
+    """The values with ends behind them, where a file has haploid samples alone."""
+    if values.shape[1] == width:
+        return values
+    if values.dtype == np.uint8:
+        full = np.full((len(values), width), INT8_END, np.uint8)
+    else:
+        full = np.full((len(values), width), FLOAT_END, "<u4").view("<f4")
+    full[:, : values.shape[1]] = values
+    return full

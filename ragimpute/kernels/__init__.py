@@ -1,0 +1,2 @@
+"""How kernels are compiled, keyed and shipped; bits, SIMD rows, transposes and linear maps in
+kernels."""

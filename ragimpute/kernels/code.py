@@ -1,0 +1,211 @@
+"""What a compiled kernel is made of: a digest of all code that becomes part of it.
+
+A kernel inlines functions of other files. Machine code on disk may serve only while none of them
+has changed, so its name holds a digest of every file that it takes code from, of every constant
+that it reads, and of what compiles it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+import llvmlite
+import numba
+import numpy as np
+from numba import types
+from numba.core import config as numba_config
+from numba.core.dispatcher import Dispatcher
+from numba.extending import _Intrinsic
+
+_PACKAGE = __name__.partition(".")[0]
+# Part of every kernel: how numba is told to compile them.
+_DECORATORS = (f"{_PACKAGE}.kernels.compile", Path(__file__).with_name("compile.py"))
+
+
+def code_digest(function: Callable) -> str:
+    """Digest of a kernel's code, 16 hexadecimal digits.
+
+    Parameters
+    ----------
+    function
+        The kernel as Python knows it.
+
+    Returns
+    -------
+    A digest of the content of every file of which a function, an intrinsic or a type becomes part
+    of the kernel, by way of any number of others; of the constants that these functions read from
+    elsewhere; and of the versions and settings of what compiles it.
+    """
+    digest = hashlib.sha256(repr(_compiler()).encode())
+    files, constants = parts_of(function)
+    for name in sorted(files):
+        digest.update(f"{name}\0{_file_digest(files[name])}\0".encode())
+    for name in sorted(constants):
+        digest.update(f"{name}\0{constants[name]}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+def parts_of(function: Callable) -> tuple[dict[str, Path], dict[str, str]]:
+    """What becomes part of a kernel: files by their modules' names, and constants by their names.
+
+    Constants of a module whose file is listed are not: the file holds them.
+    """
+    files = dict([_DECORATORS])
+    constants: dict[str, str] = {}
+    todo: list[Any] = [function]
+    seen: set[int] = set()
+    while todo:
+        part = todo.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        file = getattr(sys.modules.get(part.__module__), "__file__", None)
+        if file is not None:
+            files[part.__module__] = Path(file)
+        if isinstance(part, type):
+            todo.extend(base for base in part.__mro__ if _is_ours(base))
+            continue
+        for name, value in _read_by(part):
+            inner = _code_behind(value)
+            if inner is not None:
+                todo.append(inner)
+            else:
+                constants[f"{part.__module__}.{part.__qualname__}.{name}"] = _as_text(value)
+    return files, constants
+
+
+def _read_by(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    """The names that a function, or one inside it, reads from outside, and what they stand for."""
+    for cell_name, cell in zip(
+        function.__code__.co_freevars, function.__closure__ or (), strict=True
+    ):
+        yield cell_name, cell.cell_contents
+    for default in (function.__defaults__ or (), *(function.__kwdefaults__ or {}).items()):
+        yield "default", default
+    for name in sorted(_names_in(function.__code__)):
+        if name in function.__globals__:
+            value = function.__globals__[name]
+            yield name, value
+            # A module of the package that is imported whole: any of its names may be meant.
+            if isinstance(value, ModuleType) and value.__name__.partition(".")[0] == _PACKAGE:
+                for inner in sorted(_names_in(function.__code__)):
+                    if hasattr(value, inner):
+                        yield f"{name}.{inner}", getattr(value, inner)
+
+
+def _names_in(code: CodeType) -> set[str]:
+    """Names that a piece of code reads, with those of the functions written inside it."""
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names |= _names_in(constant)
+    return names
+
+
+def _code_behind(value: Any) -> Any:
+    """The function or class whose code a value brings along; None where it brings none of ours."""
+    if isinstance(value, Dispatcher):
+        value = value.py_func
+    elif isinstance(value, _Intrinsic):
+        value = value._defn
+    elif isinstance(value, types.Type) and _is_ours(type(value)):
+        value = type(value)
+    if isinstance(value, FunctionType | type) and _is_ours(value):
+        return value
+    return None
+
+
+def _is_ours(value: Any) -> bool:
+    """Whether a function or class is of code that may change while numba and numpy do not."""
+    module = sys.modules.get(value.__module__)
+    name = (value.__module__ or "").partition(".")[0]
+    return getattr(module, "__file__", None) is not None and name not in (
+        "numba", "llvmlite", "numpy", "typing", "collections", "enum", "abc",
+    )  # fmt: skip
+
+
+def _as_text(value: Any) -> str:
+    """A constant, by its type and what it holds; of modules and the like only the name."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
+    if isinstance(value, ModuleType | FunctionType | type):
+        return str(getattr(value, "__qualname__", value.__name__))
+    if isinstance(value, int | float | str | bytes | bool | None | np.generic | types.Type):
+        return f"{type(value).__name__} {value!r}"
+    if isinstance(value, tuple | list):
+        return f"{type(value).__name__} {[_as_text(item) for item in value]}"
+    return type(value).__qualname__
+
+
+@cache
+def _file_digest(path: Path) -> str:
+    """Digest of a file's content; of one that cannot be read, as in an archive, of its name."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return str(path)
+
+
+def _compiler() -> tuple[Any, ...]:
+    """Versions and settings by which the same code becomes other machine code."""
+    config: Any = numba_config  # numba sets its names at run time
+    return (
+        numba.__version__, llvmlite.__version__, sys.implementation.cache_tag,
+        str(config.OPT), config.BOUNDSCHECK, config.DEBUGINFO_DEFAULT, config.LOOP_VECTORIZE,
+        config.SLP_VECTORIZE, bool(getattr(config, "USING_SVML", False)),
+    )  # fmt: skip
+
+
+# --- signatures as text ---------------------------------------------------------------------------
+
+
+def signature_text(signature: tuple[types.Type, ...]) -> str:
+    """The types of a kernel's arguments, as :func:`signature_of` reads them."""
+    return "(" + "".join(f"{_type_text(kind)}, " for kind in signature).rstrip() + ")"
+
+
+def _type_text(kind: types.Type) -> str:
+    if isinstance(kind, types.NamedTuple | types.NamedUniTuple):
+        owner = kind.instance_class
+        parts = ", ".join(map(_type_text, kind.types))
+        return f"named('{owner.__module__}', '{owner.__qualname__}', {kind.fields}, ({parts},))"
+    if isinstance(kind, types.Tuple | types.UniTuple):
+        return f"tuple_of(({''.join(f'{_type_text(part)}, ' for part in kind.types)}))"
+    if isinstance(kind, types.Array):
+        axes = [":"] * kind.ndim
+        if kind.layout == "C":
+            axes[-1] = "::1"
+        elif kind.layout == "F":
+            axes[0] = "::1"
+        if kind.mutable and kind.aligned and (kind.layout in "CA" or kind.ndim > 1):
+            return f"{_type_text(kind.dtype)}[{', '.join(axes)}]"
+        return (
+            f"Array({_type_text(kind.dtype)}, {kind.ndim}, {kind.layout!r}, "
+            f"readonly={not kind.mutable}, aligned={kind.aligned})"
+        )
+    if isinstance(kind, types.Omitted):
+        return f"Omitted({kind.value!r})"
+    return "boolean" if kind is types.boolean else str(kind)
+
+
+def signature_of(text: str) -> tuple[types.Type, ...]:
+    """The types that :func:`signature_text` wrote down."""
+    names = {name: getattr(types, name) for name in dir(types)}
+    names |= {"named": _named, "tuple_of": types.Tuple}
+    return eval(text, {"__builtins__": {}}, names)
+
+
+def _named(module: str, qualname: str, fields: tuple[str, ...], parts: tuple) -> types.Type:
+    """The type of a named tuple, by where its class is found."""
+    import importlib
+
+    owner = getattr(importlib.import_module(module), qualname)
+    if tuple(owner._fields) != tuple(fields):
+        raise ValueError(f"{module}.{qualname} has the fields {owner._fields}, not {fields}")
+    return types.NamedTuple(parts, owner)

@@ -1,0 +1,150 @@
+"""Model folders: config.yaml, weights.safetensors and provenance.json, written and read whole.
+
+No pickles anywhere. The weights carry in their header what they were trained to read, so that a
+network is never fed evidence of another meaning.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from ragimpute import __version__
+from ragimpute.config import RunConfig, dump_config
+from ragimpute.model.bert_rag import BERTWithRAG, build
+from ragimpute.model.folder import (
+    CONFIG,
+    FORMAT_VERSION,
+    PROVENANCE,
+    WEIGHTS,
+    ModelFolder,
+    input_fingerprint,
+    open_folder,
+    read_tensors,
+)
+from ragimpute.runtime.outputs import replacing
+
+
+@dataclass
+class LoadedModel:
+    """A model ready to be used.
+
+    Attributes
+    ----------
+    name
+        The preset's name, or the folder.
+    config
+        What it was built from.
+    model
+        In evaluation mode, on the CPU.
+    trained
+        Whether weights were found; an untrained copying model is Li-Stephens itself.
+    provenance
+        How it was made: command, seed, data checksums, versions; empty if unknown.
+    """
+
+    name: str
+    config: RunConfig
+    model: BERTWithRAG
+    trained: bool
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    import numpy
+
+    return {
+        "ragimpute": __version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": str(numpy.__version__),
+    }
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file under a temporary name, then rename it."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_tensors(path: Path, tensors: dict[str, torch.Tensor], about: dict[str, str]) -> None:
+    """Write a safetensors file, with what its header says, under a temporary name; rename it."""
+    with replacing(path) as temporary:
+        save_file(tensors, str(temporary), metadata=about)
+
+
+def save_weights(path: Path, model: BERTWithRAG, config: RunConfig) -> None:
+    """Write a model's parameters and buffers under a temporary name, then rename the file."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in _named(model).items()}
+    about = {"format": FORMAT_VERSION, "ragimpute": __version__, "input": input_fingerprint(config)}
+    write_tensors(path, tensors, about)
+
+
+def save_model(
+    folder: Path, model: BERTWithRAG, config: RunConfig, provenance: dict[str, Any]
+) -> None:
+    """Write a model folder; an existing one is replaced file by file.
+
+    Parameters
+    ----------
+    folder
+        Made if it does not exist.
+    model, config, provenance
+        What :func:`load_model` reads back.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    save_weights(folder / WEIGHTS, model, config)
+    write_text(folder / CONFIG, dump_config(config))
+    write_text(folder / PROVENANCE, json.dumps(provenance, indent=2, sort_keys=True) + "\n")
+
+
+def load_weights(path: Path, model: BERTWithRAG, config: RunConfig) -> None:
+    """Read parameters into a model built from ``config``.
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged, of another format version, made for other evidence, or does not
+        fit the config.
+    """
+    have = _named(model)
+    tensors = read_tensors(path, config, {name: tuple(value.shape) for name, value in have.items()})
+    with torch.no_grad():
+        for name, value in tensors.items():
+            have[name].copy_(torch.from_numpy(value))
+
+
+def load_model(model: str | Path | ModelFolder) -> LoadedModel:
+    """Read a shipped model by name, a model folder, or one that was opened already.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or its files cannot be used.
+    ConfigError
+        If its config.yaml cannot.
+    """
+    folder = model if isinstance(model, ModelFolder) else open_folder(model)
+    network = build(folder.config.model)
+    if folder.trained:
+        load_weights(folder.path / WEIGHTS, network, folder.config)
+    network.eval()
+    return LoadedModel(folder.name, folder.config, network, folder.trained, folder.provenance)
+
+
+def _named(model: BERTWithRAG) -> dict[str, torch.Tensor]:
+    """Parameters and buffers by name; a tensor shared by two parts counts once."""
+    seen: set[int] = set()
+    named = {}
+    for name, value in model.state_dict(keep_vars=True).items():
+        if id(value) not in seen:
+            seen.add(id(value))
+            named[name] = value
+    return named

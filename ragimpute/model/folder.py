@@ -1,0 +1,192 @@
+"""Model folders, found and checked without torch: what a run must know before its network.
+
+Importing torch takes 1.5 s, so a run reads its target and begins to copy before the weights are
+loaded (by ``checkpoint``). What is wrong with a folder is found here, at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from ragimpute import __version__
+from ragimpute.accuracy.dr2_calibration import Dr2Calibration
+from ragimpute.config import RunConfig, load_config, models_dir, preset_names
+from ragimpute.errors import ModelError
+
+FORMAT_VERSION = "1"
+WEIGHTS, CONFIG, PROVENANCE = "weights.safetensors", "config.yaml", "provenance.json"
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model as its folder describes it.
+
+    Attributes
+    ----------
+    name
+        The preset's name, or the folder, as asked for.
+    path
+        The folder.
+    config
+        What the network is built from.
+    trained
+        Whether weights are there; an untrained copying model is Li-Stephens itself.
+    provenance
+        How it was made: command, seed, data checksums, versions; empty if unknown.
+    dr2
+        How DR2 is calibrated; not at all where the folder does not say.
+    """
+
+    name: str
+    path: Path
+    config: RunConfig
+    trained: bool
+    provenance: dict[str, Any] = field(default_factory=dict)
+    dr2: Dr2Calibration = field(default_factory=Dr2Calibration)
+
+    @property
+    def is_copying(self) -> bool:
+        return is_copying(self.config)
+
+
+def is_copying(config: RunConfig) -> bool:
+    """Whether a config is of a copying model; else it is of a token model."""
+    return config.model.fusion.name == "copying"
+
+
+def input_fingerprint(config: RunConfig) -> str:
+    """What a network reads, as a short text: the evidence's features, or the token vocabulary."""
+    if not is_copying(config):
+        return "tokens-1"
+    from ragimpute.evidence.features import FEATURES, TOKEN_FEATURES
+
+    names: tuple[str, ...] = FEATURES
+    if config.model.copying.num_set_tokens:
+        names += TOKEN_FEATURES
+    digest = hashlib.sha256(",".join(names).encode()).hexdigest()[:12]
+    return f"evidence-{len(names)}-{digest}"
+
+
+def open_folder(name_or_path: str | Path) -> ModelFolder:
+    """Find a shipped model by name, or a model folder, and check all but the weights' values.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or its files cannot be used.
+    ConfigError
+        If its config.yaml cannot.
+    """
+    folder = _find(name_or_path)
+    config = load_config(folder)
+    provenance: dict[str, Any] = {}
+    if (folder / PROVENANCE).is_file():
+        try:
+            provenance = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{folder / PROVENANCE} cannot be read: {error}") from error
+    trained = (folder / WEIGHTS).is_file()
+    if trained:
+        check_weights(folder / WEIGHTS, config)
+    elif not is_copying(config):
+        raise ModelError(
+            f"model {name_or_path} has no {WEIGHTS}, and without them a token model knows nothing",
+            hint=f"train it first: ragimpute train PANEL.h5 --config {config.name} -o MODEL",
+        )
+    calibration = Dr2Calibration.read(folder)
+    return ModelFolder(str(name_or_path), folder, config, trained, provenance, calibration)
+
+
+def check_weights(path: Path, config: RunConfig) -> None:
+    """Refuse weights that are damaged, of another format, or made to read other evidence.
+
+    Raises
+    ------
+    ModelError
+        It says what they were made for.
+    """
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            about = file.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+    expected = {"format": FORMAT_VERSION, "input": input_fingerprint(config)}
+    for key, want in expected.items():
+        if about.get(key) != want:
+            raise ModelError(
+                f"weights {path} were made by ragimpute {about.get('ragimpute', '(unknown)')} for "
+                f"{key} {about.get(key)}; this is {__version__}, which needs {want}",
+                hint="train the model again with this version",
+            )
+
+
+def read_tensors(
+    path: Path, config: RunConfig, shapes: dict[str, tuple[int, ...]]
+) -> dict[str, np.ndarray]:
+    """Read weights, and check them.
+
+    Parameters
+    ----------
+    path, config
+        The file, and what it must have been made for.
+    shapes
+        Of the tensors that there must be, by name.
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged, of another format version, made for other evidence, or does not
+        fit the config.
+    """
+    check_weights(path, config)
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+    wrong = sorted(
+        set(shapes) ^ set(tensors)
+        | {n for n in set(shapes) & set(tensors) if shapes[n] != tensors[n].shape}
+    )
+    if wrong:
+        raise ModelError(
+            f"weights {path} do not fit their config: {len(wrong)} tensors differ, e.g. {wrong[0]}",
+            hint=f"{CONFIG} must be the one that the model was trained with",
+        )
+    bad = [name for name, value in tensors.items() if not np.isfinite(value).all()]
+    if bad:
+        raise ModelError(f"weights {path} hold numbers that are not finite, in {bad[0]}")
+    return tensors
+
+
+def unreadable(path: Path, error: Exception) -> ModelError:
+    """The error for weights that are damaged or missing."""
+    return ModelError(f"weights {path} cannot be read: {error}", hint="copy the model folder again")
+
+
+def _find(name_or_path: str | Path) -> Path:
+    """The folder that a model's name or path stands for."""
+    path = Path(name_or_path)
+    if path.is_dir():
+        if (path / CONFIG).is_file():
+            return path
+        raise ModelError(
+            f"folder {path} holds no {CONFIG}, so it is not a model",
+            hint="give the folder that 'ragimpute train' wrote",
+        )
+    if path.exists():
+        raise ModelError(f"model {path} is a file", hint="give the folder that holds it")
+    preset = models_dir() / str(name_or_path)
+    if "/" not in str(name_or_path) and (preset / CONFIG).is_file():
+        return preset
+    raise ModelError(
+        f"there is no model {name_or_path}",
+        hint="give a folder that 'ragimpute train' wrote, or one of " + ", ".join(preset_names()),
+    )

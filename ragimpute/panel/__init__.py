@@ -1,0 +1,1 @@
+"""panel.h5: its format, reading it, and views of it."""

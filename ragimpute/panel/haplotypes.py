@@ -1,0 +1,212 @@
+"""Haplotypes of a range of panel sites, compact, and the choice of some of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ragimpute.kernels.compile import kernel
+from ragimpute.panel.format import unpack_rows
+
+
+def select_sites(haplotypes: Haplotypes, index: np.ndarray) -> Haplotypes:
+    """Some of the sites of a block, in the order of ``index`` (integers, shape (k,))."""
+    count = np.diff(haplotypes.offsets)[index]
+    offsets = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
+    first = np.repeat(haplotypes.offsets[:-1][index] - offsets[:-1], count)
+    carriers = haplotypes.carriers[first + np.arange(offsets[-1])]
+    row = haplotypes.row[index]
+    kept = row >= 0
+    new_row = np.where(kept, np.cumsum(kept) - 1, -1).astype(np.int32)
+    return Haplotypes(
+        haplotypes.num_haplotypes,
+        haplotypes.alt_is_minor[index],
+        offsets,
+        carriers,
+        new_row,
+        np.ascontiguousarray(haplotypes.bits[row[kept]]),
+    )
+
+
+@dataclass(frozen=True)
+class Haplotypes:
+    """Alleles of all haplotypes at consecutive sites, compact: carriers where rare, bits elsewhere.
+
+    Attributes
+    ----------
+    num_haplotypes
+        H.
+    alt_is_minor
+        Shape (m,), bool: ALT is the minor allele (also where both are equally common). Carriers
+        and bits are of the minor allele.
+    offsets
+        Shape (m + 1,), int64: site i has ``carriers[offsets[i]:offsets[i + 1]]``; an empty range
+        where the site has a row of bits (or no carrier).
+    carriers
+        Shape (C,), int32: haplotype ids in [0, H), ascending within a site.
+    row
+        Shape (m,), int32: the site's row in ``bits``, or -1.
+    bits
+        Shape (R, ceil(H / 64)), uint64: bit ``h % 64`` of word ``h // 64`` is set where haplotype
+        h has the minor allele; unused bits of the last word are 0.
+    """
+
+    num_haplotypes: int
+    alt_is_minor: np.ndarray
+    offsets: np.ndarray
+    carriers: np.ndarray
+    row: np.ndarray
+    bits: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.alt_is_minor)
+
+    def alleles(self, index: np.ndarray | slice | None = None) -> np.ndarray:
+        """Alleles at some of the sites.
+
+        Parameters
+        ----------
+        index
+            Sites, counted from the first of this block: integers of shape (k,), booleans of shape
+            (m,), a slice, or None for all.
+
+        Returns
+        -------
+        Shape (k, H), int8: 0 REF, 1 ALT.
+        """
+        sites = np.arange(len(self))
+        if index is not None:
+            sites = sites[index]
+        row = self.row[sites]
+        is_row = row >= 0
+        if is_row.all():
+            minor = unpack_rows(self.bits[row], self.num_haplotypes)
+        else:
+            minor = np.zeros((len(sites), self.num_haplotypes), dtype=np.int8)
+            minor[is_row] = unpack_rows(self.bits[row[is_row]], self.num_haplotypes)
+            count = self.offsets[sites + 1] - self.offsets[sites]
+            ends = np.cumsum(count)
+            where = np.arange(ends[-1]) + np.repeat(self.offsets[sites] - ends + count, count)
+            minor[np.repeat(np.arange(len(sites)), count), self.carriers[where]] = 1
+        minor[~self.alt_is_minor[sites]] ^= 1
+        return minor
+
+
+def keep_haplotypes(haplotypes: Haplotypes, kept: np.ndarray) -> Haplotypes:
+    """Some of the haplotypes of a block, numbered anew.
+
+    Parameters
+    ----------
+    haplotypes
+        Alleles of H haplotypes.
+    kept
+        Shape (H,), bool.
+
+    Returns
+    -------
+    The same sites for the haplotypes kept; which allele is called minor does not change.
+    """
+    number = np.cumsum(kept, dtype=np.int64) - 1
+    staying = kept[haplotypes.carriers]
+    before = np.concatenate([[0], np.cumsum(staying)])
+    num = int(kept.sum())
+    bits = np.empty((len(haplotypes.bits), -(-num // 64)), np.uint64)
+    _keep_bits(haplotypes.bits, *_runs(kept), bits)
+    return Haplotypes(
+        num,
+        haplotypes.alt_is_minor,
+        before[haplotypes.offsets].astype(np.int64),
+        number[haplotypes.carriers[staying]].astype(np.int32),
+        haplotypes.row,
+        bits,
+    )
+
+
+def _runs(kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Runs of kept haplotypes within a word of 64: the word, the first bit, and how many: (k,)."""
+    padded = np.zeros((-(-len(kept) // 64), 66), np.int8)  # a bit more on both sides of a word
+    whole = np.zeros(len(padded) * 64, np.int8)
+    whole[: len(kept)] = kept
+    padded[:, 1:65] = whole.reshape(-1, 64)
+    change = np.diff(padded, axis=1)
+    word, first = np.nonzero(change == 1)
+    _, end = np.nonzero(change == -1)
+    return word, first, end - first
+
+
+@kernel
+def _keep_bits(bits, words, firsts, lengths, out):
+    """Bits of ``bits`` (R, W) in runs, one after the other, into ``out`` (R, ceil(k / 64))."""
+    one, size = np.uint64(1), np.uint64(64)
+    for r in range(bits.shape[0]):
+        place, word, filled = 0, np.uint64(0), np.uint64(0)
+        for i in range(words.shape[0]):
+            length = np.uint64(lengths[i])
+            piece = bits[r, words[i]] >> np.uint64(firsts[i])
+            if length < size:
+                piece &= (one << length) - one
+            word |= piece << filled
+            if filled + length < size:
+                filled += length
+                continue
+            out[r, place] = word
+            place += 1
+            # A shift by all 64 bits is none.
+            word = piece >> (size - filled) if filled > np.uint64(0) else np.uint64(0)
+            filled = filled + length - size
+        if place < out.shape[1]:
+            out[r, place] = word
+
+
+def haplotype_columns(haplotypes: Haplotypes, index: np.ndarray) -> np.ndarray:
+    """Alleles of some haplotypes, without those of all others.
+
+    Parameters
+    ----------
+    haplotypes
+        m sites of a panel.
+    index
+        Shape (k,), int: distinct haplotype ids.
+
+    Returns
+    -------
+    Shape (k, m), int8: 0 REF, 1 ALT.
+    """
+    place = np.full(haplotypes.num_haplotypes, -1, np.int32)
+    place[index] = np.arange(len(index))
+    out = np.empty((len(index), len(haplotypes)), np.int8)
+    h = haplotypes
+    _fill_columns(
+        h.offsets,
+        h.carriers,
+        h.row,
+        h.bits,
+        h.alt_is_minor,
+        np.asarray(index, np.int64),
+        place,
+        out,
+    )
+    return out
+
+
+@kernel
+def _fill_columns(offsets, carriers, row, bits, alt_is_minor, index, place, out):
+    """Alleles of the haplotypes ``index`` (k,) at all sites into ``out`` (k, m).
+
+    ``place`` (H,): where they are among them, -1 for all others.
+    """
+    for u in range(row.shape[0]):
+        minor = np.int8(1) if alt_is_minor[u] else np.int8(0)
+        r = row[u]
+        if r >= 0:
+            for i in range(index.shape[0]):
+                word = bits[r, index[i] >> 6] >> np.uint64(index[i] & 63)
+                out[i, u] = minor if word & np.uint64(1) else np.int8(1) - minor
+        else:
+            for i in range(index.shape[0]):
+                out[i, u] = np.int8(1) - minor
+            for k in range(offsets[u], offsets[u + 1]):
+                i = place[carriers[k]]
+                if i >= 0:
+                    out[i, u] = minor

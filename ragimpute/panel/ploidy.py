@@ -1,0 +1,205 @@
+"""Ploidy along a panel's contig: pseudo-autosomal parts, haploid males, and males written twice.
+
+Males have one X chromosome outside the pseudo-autosomal regions (PAR). Some panels write them as
+haploid there, some as homozygous diploids, which would count each of their haplotypes twice. Both
+become the same here: stretches of the contig, each with the haplotypes that exist in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from ragimpute.errors import InputError, PanelError
+from ragimpute.sites import Region, bare_contig
+
+if TYPE_CHECKING:
+    from ragimpute.io.vcf.read.genotypes import SiteBatch
+
+# PAR1 and PAR2 of the human X chromosome, 1-based and closed (Genome Reference Consortium; T2T),
+# and the chromosome's length.
+PAR_BUILDS = {
+    "b37": (155_270_560, ((60_001, 2_699_520), (154_931_044, 155_260_560))),
+    "b38": (156_040_895, ((10_001, 2_781_479), (155_701_383, 156_030_895))),
+    "chm13": (154_259_566, ((1, 2_394_410), (153_925_835, 154_259_566))),
+}
+# More changes of ploidy than PAR borders make are faults of the file.
+MAX_STRETCHES = 8
+# Heterozygotes that a sample must be expected to have before their absence says something: one
+# without any would be seen once in e^20.
+_EXPECTED_HETS = 20.0
+
+
+class Batches(Protocol):
+    """A panel's source, which can be read more than once."""
+
+    samples: list[str]
+
+    def __iter__(self) -> Iterator[SiteBatch]: ...
+
+
+def par_regions(contig: str, length: int | None, option: str | None) -> list[Region]:
+    """The pseudo-autosomal regions of a contig.
+
+    Parameters
+    ----------
+    contig, length
+        Name, and length in bp or None: that of a human X says which build it is.
+    option
+        What the user gave: "b37", "b38", "chm13", "none", or regions with commas between them,
+        such as "X:1-5000,X:90000-99000"; None: by name and length.
+
+    Raises
+    ------
+    InputError
+        If ``option`` is none of these, or names another contig.
+    """
+    if option in PAR_BUILDS:
+        return [Region(contig, first, last + 1) for first, last in PAR_BUILDS[option][1]]
+    if option == "none":
+        return []
+    if option is not None:
+        found = [Region.parse(text) for text in option.split(",") if text.strip()]
+        wrong = [str(r) for r in found if bare_contig(r.contig) != bare_contig(contig)]
+        if wrong or not found:
+            raise InputError(
+                f"--par {option} names no region of contig {contig}",
+                hint=f"write b37, b38, chm13, none, or regions such as {contig}:60001-2699520",
+            )
+        return [Region(contig, r.start_bp, r.stop_bp) for r in found]
+    if bare_contig(contig) == "X":
+        for known, regions in PAR_BUILDS.values():
+            if known == length:
+                return [Region(contig, first, last + 1) for first, last in regions]
+    return []
+
+
+def outside(position_bp: np.ndarray, regions: list[Region]) -> np.ndarray:
+    """Which positions lie in none of the regions, shape (m,), bool."""
+    inside = np.zeros(len(position_bp), bool)
+    for region in regions:
+        inside |= (position_bp >= region.start_bp) & (position_bp < region.stop_bp)
+    return ~inside
+
+
+@dataclass(frozen=True)
+class Ploidy:
+    """Stretches of a contig, and which of each sample's two alleles exist in each.
+
+    Attributes
+    ----------
+    start_bp
+        Shape (S,), int64, ascending: where each stretch begins; the first begins at 0.
+    slots
+        Shape (S, N, 2), bool.
+    males
+        Samples that were written as diploid and are taken to be haploid outside the PAR.
+    """
+
+    start_bp: np.ndarray
+    slots: np.ndarray
+    males: list[str] = field(default_factory=list)
+
+    def stretch_of(self, position_bp: np.ndarray) -> np.ndarray:
+        """The stretch that each position lies in, shape (m,), int64."""
+        return np.searchsorted(self.start_bp, position_bp, side="right") - 1
+
+    def expected(self, position_bp: np.ndarray) -> np.ndarray:
+        """The slots of each position, shape (m, N, 2), bool."""
+        return self.slots[self.stretch_of(position_bp)]
+
+
+def scan_ploidy(stream: Batches, par: list[Region]) -> Ploidy:
+    """Read a panel once to learn which haplotypes it has where.
+
+    A diploid sample without a heterozygote outside ``par``, where 20 or more are to be expected, is
+    taken for a male whose one haplotype was written twice. Without PAR nobody is.
+
+    Raises
+    ------
+    PanelError
+        If the ploidy changes more often than ``MAX_STRETCHES`` allows.
+    """
+    starts: list[int] = []
+    patterns: list[np.ndarray] = []
+    first: SiteBatch | None = None
+    hets = np.zeros(len(stream.samples), np.int64)
+    expected = 0.0
+    for batch in stream:
+        if len(batch.sites) == 0:
+            continue
+        first = first or batch
+        present = batch.alleles != -2  # (m, N, 2)
+        position = batch.sites.position_bp
+        before = patterns[-1][None] if patterns else ~present[:1]
+        changed = (present != np.concatenate([before, present[:-1]])).any(axis=(1, 2))
+        for i in np.flatnonzero(changed).tolist():
+            starts.append(int(position[i]))
+            patterns.append(present[i].copy())
+        if len(starts) > MAX_STRETCHES:
+            shown = ", ".join(f"{batch.sites.contig}:{at}" for at in starts[1:4])
+            raise PanelError(
+                f"the ploidy of samples changes {len(starts) - 1} times or more, first at {shown}",
+                hint="it may change at the borders of the pseudo-autosomal regions, and nowhere "
+                "else: mend the genotypes, e.g. bcftools +fixploidy",
+            )
+        if par:
+            alleles = batch.alleles[outside(position, par)]
+            first_allele, second = alleles[:, :, 0], alleles[:, :, 1]
+            hets += ((first_allele != second) & (second >= 0)).sum(axis=0)
+            num = (alleles >= 0).sum(axis=(1, 2))
+            af = (alleles == 1).sum(axis=(1, 2)) / np.maximum(1, num)
+            expected += float((2 * af * (1 - af)).sum())
+    if first is None:
+        return Ploidy(np.zeros(1, np.int64), np.ones((1, len(stream.samples), 2), bool))
+    slots = np.stack(patterns)
+    start_bp = np.array([0, *starts[1:]], dtype=np.int64)
+    males = np.zeros(len(stream.samples), bool)
+    if expected >= _EXPECTED_HETS:
+        males = (hets == 0) & slots[:, :, 1].all(axis=0)
+    # If everyone looks so, it is the panel that is haploid, such as one of inbred lines.
+    if not males.any() or males.all():
+        return Ploidy(start_bp, slots)
+    return _without_copies(start_bp, slots, males, par, stream.samples)
+
+
+def _without_copies(
+    start_bp: np.ndarray,
+    slots: np.ndarray,
+    males: np.ndarray,
+    par: list[Region],
+    samples: list[str],
+) -> Ploidy:
+    """The ploidy in which males have one haplotype outside the PAR."""
+    edges = {int(x) for r in par for x in (r.start_bp, r.stop_bp)} | set(start_bp.tolist())
+    cut = np.array(sorted(edges), dtype=np.int64)
+    made = slots[np.searchsorted(start_bp, cut, side="right") - 1].copy()
+    haploid = outside(np.maximum(cut, 1), par)
+    second = made[:, :, 1]  # a view
+    second[np.ix_(haploid, males)] = False
+    return Ploidy(cut, made, [name for name, male in zip(samples, males, strict=True) if male])
+
+
+class OnceEach:
+    """A panel's source in which haplotypes that were written twice appear once.
+
+    Parameters
+    ----------
+    stream
+        The source.
+    ploidy
+        What :func:`scan_ploidy` found in it.
+    """
+
+    def __init__(self, stream: Batches, ploidy: Ploidy) -> None:
+        self.samples = stream.samples
+        self._stream, self._ploidy = stream, ploidy
+
+    def __iter__(self) -> Iterator[SiteBatch]:
+        for batch in self._stream:
+            present = self._ploidy.expected(batch.sites.position_bp)
+            gone = ~present & (batch.alleles >= 0)
+            yield replace(batch, alleles=np.where(gone, np.int8(-2), batch.alleles))

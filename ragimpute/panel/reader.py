@@ -1,0 +1,344 @@
+"""``panel.h5``, opened for reading: sites and names in memory, haplotypes by range."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+
+from ragimpute.errors import InputError
+from ragimpute.panel.format import (
+    BLOCK_ROWS,
+    BULK_DATASETS,
+    DATASETS,
+    HEAD_DATASETS,
+    NAME_DATASETS,
+    PLOIDY_DATASETS,
+    SITE_DATASETS,
+    SITE_TYPES,
+    TEXT_DATASETS,
+    all_index,
+    content_checksum,
+    decode_text,
+    digest_array,
+    gaps_to_carriers,
+    minor_counts,
+    new_digest,
+    patterns_to_rows,
+)
+from ragimpute.panel.haplotypes import Haplotypes
+from ragimpute.panel.hdf5_file import damaged, open_file, reading
+from ragimpute.sites import Region, Sites, same_contig
+
+_READ_BYTES = 2**24
+
+
+class Panel:
+    """A panel made by ``ragimpute prepare``; open one with :meth:`open`.
+
+    Usable from several threads, and from forked processes: each opens the file for itself.
+
+    Attributes
+    ----------
+    path, checksum
+        The file; 32 hexadecimal digits that stand for its content, whatever its name.
+    contig, contig_length
+        Name, and length in bp or None if unknown.
+    samples, num_haplotypes, num_sites
+        Names of the N samples, H and M.
+    position_cm
+        Shape (M,), float64, cM, non-decreasing.
+    alt_count
+        Shape (M,), int64: haplotypes with ALT, in [0, H].
+    haplotype_sample
+        Shape (H,), int32: index into ``samples``; a haploid sample has one haplotype.
+    populations, population
+        Names, ["all"] where no table was given; each sample's index into them, shape (N,), int32.
+    site_types, site_type
+        Names; each site's index into them, shape (M,), uint8.
+    windows
+        Shape (W, 2), int64: half-open site ranges that follow on each other from 0 to M.
+    ploidy_start, ploidy_present
+        Shape (S,), int64: first site of each stretch of one ploidy; shape (S, H), bool: which
+        haplotypes exist there. S is 1 unless a sample is haploid at some sites and not at others.
+    provenance
+        ``ragimpute_version`` and ``source`` (a file name without folder), as written.
+    """
+
+    def __init__(self, path: Path, file: h5py.File) -> None:
+        self.path = path
+        self.site_types = list(SITE_TYPES)
+        self._file: h5py.File | None = file
+        self._process = os.getpid()
+        self._read_head(file)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Panel:
+        """Open a panel and check its header and site table; haplotypes are checked when read.
+
+        Raises
+        ------
+        PanelError
+            If the file does not exist, is damaged, truncated, not a panel, or of another version.
+        """
+        path = Path(path)
+        file = open_file(path)
+        try:
+            with reading(path):
+                return cls(path, file)
+        except BaseException:
+            file.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file; what was read stays usable."""
+        if self._file is not None and self._process == os.getpid():
+            self._file.close()
+        self._file = None
+
+    def __enter__(self) -> Panel:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_file": None}
+
+    def _read_head(self, file: h5py.File) -> None:
+        """Read and check everything but the haplotypes and frequencies."""
+        attrs = file.attrs
+        self.checksum = _text(attrs["checksum"])
+        self.contig = _text(attrs["contig"])
+        length = int(attrs["contig_length"])
+        self.contig_length = length if length >= 0 else None
+        self.num_sites = int(attrs["num_sites"])
+        self.num_haplotypes = int(attrs["num_haplotypes"])
+        self.provenance = {key: _text(attrs[key]) for key in ("ragimpute_version", "source")}
+
+        extra = [name for name in PLOIDY_DATASETS if name in file]
+        digests = {name: _text(file[name].attrs["digest"]) for name in (*DATASETS, *extra)}
+        found = content_checksum(self.contig, digests)
+        self._expect(found == self.checksum, "its header does not match its checksum")
+        head = {}
+        for name in (*NAME_DATASETS, *HEAD_DATASETS, *SITE_DATASETS, *TEXT_DATASETS, *extra):
+            head[name] = file[name][:]
+            digest = new_digest()
+            digest_array(digest, head[name])
+            self._expect(digest.hexdigest() == digests[name], f"{name} does not match its digest")
+            columns = 2 if name in ("windows", "ploidy/present") else 1
+            self._expect(head[name].ndim == columns, f"{name} is of {head[name].ndim} dimensions")
+        self.samples, self.populations = (decode_text(head[x]).tolist() for x in NAME_DATASETS)
+        self.windows = head["windows"]
+        self.haplotype_sample = head["haplotypes/sample"]
+        self.population = head["samples/population"]
+        self.position_cm = head["sites/position_cm"]
+        self.alt_count = head["sites/alt_count"].astype(np.int64)
+        self.site_type = head["sites/type"]
+        ref, alt, ids = (decode_text(head[name]) for name in TEXT_DATASETS)
+        self.sites = Sites(self.contig, head["sites/position_bp"], ref, alt, ids)
+        sizes = {len(ref), len(alt), len(ids), *(len(head[name]) for name in SITE_DATASETS)}
+        self._expect(sizes == {self.num_sites}, "its site columns differ in length")
+        self._expect(len(self.haplotype_sample) == self.num_haplotypes, "its haplotypes are amiss")
+        self._expect(
+            len(self.population) == len(self.samples)
+            and all_index(self.population, len(self.populations))
+            and all_index(self.haplotype_sample, len(self.samples))
+            and all_index(self.site_type, len(self.site_types)),
+            "its populations, haplotypes or types are amiss",
+        )
+        self.ploidy_start = np.zeros(1, dtype=np.int64)
+        self.ploidy_present = np.ones((1, self.num_haplotypes), dtype=bool)
+        if extra:
+            self.ploidy_start = head["ploidy/start"]
+            self.ploidy_present = head["ploidy/present"] != 0
+            shape = (len(self.ploidy_start), self.num_haplotypes)
+            self._expect(self.ploidy_present.shape == shape, "its ploidy is amiss")
+
+        self.alt_is_minor, minor_count = minor_counts(self.alt_count, self.num_haplotypes)
+        is_row = minor_count > int(attrs["carrier_limit"])
+        zero = np.zeros(1, dtype=np.int64)
+        self._row_of = np.concatenate([zero, np.cumsum(is_row)])
+        self._offsets = np.concatenate([zero, np.cumsum(np.where(is_row, 0, minor_count))])
+        count, index = file["haplotypes/pattern_count"][:], file["haplotypes/pattern_index"]
+        self._pattern_offsets = np.concatenate([zero, np.cumsum(count, dtype=np.int64)])
+        num_blocks = -(-int(self._row_of[-1]) // BLOCK_ROWS)
+        self._expect(
+            (num_blocks, self.num_haplotypes) == index.shape
+            and len(count) == num_blocks
+            and len(file["haplotypes/patterns"]) == self._pattern_offsets[-1]
+            and len(file["haplotypes/carriers"]) == self._offsets[-1]
+            and all(file[name].dtype.kind in "iu" for name in BULK_DATASETS),
+            "its haplotypes do not fit its sites",
+        )
+
+    def _expect(self, condition: bool, problem: str) -> None:
+        """Refuse the panel as damaged unless ``condition`` holds."""
+        if not condition:
+            raise damaged(self.path, problem)
+
+    def _handle(self) -> h5py.File:
+        """This process's file handle; HDF5's must not cross a fork."""
+        if self._file is None or self._process != os.getpid():
+            self._file = open_file(self.path)
+            self._process = os.getpid()
+            found = _text(self._file.attrs["checksum"])
+            self._expect(found == self.checksum, "it changed since it was opened")
+        return self._file
+
+    @cached_property
+    def af(self) -> np.ndarray:
+        """ALT frequency of each site, shape (M,), float32, in [0, 1]."""
+        return (self.alt_count / self.haplotypes_at).astype(np.float32)
+
+    @cached_property
+    def haplotypes_at(self) -> np.ndarray:
+        """How many haplotypes exist at each site, shape (M,), int64."""
+        sizes = np.diff(np.append(self.ploidy_start, self.num_sites))
+        return np.repeat(self.ploidy_present.sum(axis=1), sizes)
+
+    def bytes_per_site(self) -> float:
+        """What :meth:`haplotypes` holds of a site, on average."""
+        bits = 8 * -(-self.num_haplotypes // 64) * int(self._row_of[-1])
+        return (bits + 4 * int(self._offsets[-1])) / max(1, self.num_sites)
+
+    def _check_range(self, start: int, stop: int) -> None:
+        """Refuse site ranges that no caller should ask for."""
+        if not 0 <= start <= stop <= self.num_sites:
+            raise ValueError(f"sites [{start}, {stop}) are not within [0, {self.num_sites})")
+
+    def af_population(self, start: int, stop: int) -> np.ndarray:
+        """ALT frequency in each population at sites [start, stop): shape (P, m), float32."""
+        self._check_range(start, stop)
+        groups = self.population[self.haplotype_sample]
+        sizes = np.bincount(groups, minlength=len(self.populations))
+        with reading(self.path):
+            counts = self._handle()["frequency/population_alt_count"][start:stop]
+        return np.ascontiguousarray((counts / sizes).T.astype(np.float32))
+
+    def genotype_freq(self, start: int, stop: int) -> np.ndarray:
+        """Shares of REF/REF, heterozygous and ALT/ALT samples at sites [start, stop).
+
+        Returns
+        -------
+        Shape (m, 3), float32, in [0, 1], each row adding up to 1; a haploid sample counts as
+        homozygous for its one allele.
+        """
+        self._check_range(start, stop)
+        with reading(self.path):
+            counts = self._handle()["frequency/genotype_count"][start:stop]
+        return (counts / len(self.samples)).astype(np.float32)
+
+    def site_range(self, region: Region | None) -> tuple[int, int]:
+        """Sites ``[start, stop)`` that lie in ``region`` (None: all); may be empty.
+
+        "chr20" and "20" are taken for the same contig.
+
+        Raises
+        ------
+        InputError
+            If the region's contig is not the panel's.
+        """
+        if region is None:
+            return 0, self.num_sites
+        if same_contig(region.contig, [self.contig]) is None:
+            raise InputError(
+                f"region {region} is on contig {region.contig}, but {self.path} holds contig "
+                f"{self.contig}",
+                hint=f"ask for a region of {self.contig}",
+            )
+        bounds = [region.start_bp, region.stop_bp]
+        start, stop = np.searchsorted(self.sites.position_bp, bounds, side="left").tolist()
+        return start, stop
+
+    def haplotypes(self, start: int, stop: int) -> Haplotypes:
+        """Read the alleles of all haplotypes at sites [start, stop).
+
+        Raises
+        ------
+        PanelError
+            If this part of the file is damaged.
+        """
+        self._check_range(start, stop)
+        rows = self._row_of[start : stop + 1]
+        offsets = self._offsets[start : stop + 1]
+        with reading(self.path):
+            file = self._handle()
+            bits = self._read_rows(file, int(rows[0]), int(rows[-1]))
+            gaps = file["haplotypes/carriers"][offsets[0] : offsets[-1]]
+        offsets = offsets - offsets[0]
+        carriers = gaps_to_carriers(gaps, offsets)
+        in_range = len(carriers) == 0 or (
+            carriers.min() >= 0 and carriers.max() < self.num_haplotypes
+        )
+        self._expect(in_range, f"carriers at sites [{start}, {stop}) are not haplotypes")
+        row = np.where(rows[1:] > rows[:-1], rows[:-1] - rows[0], -1).astype(np.int32)
+        alt_is_minor = self.alt_is_minor[start:stop]
+        return Haplotypes(self.num_haplotypes, alt_is_minor, offsets, carriers, row, bits)
+
+    def _read_rows(self, file: h5py.File, start: int, stop: int) -> np.ndarray:
+        """Rows of bits [start, stop): shape (stop - start, ceil(H / 64)), uint64."""
+        bits = np.empty((stop - start, -(-self.num_haplotypes // 64)), dtype=np.uint64)
+        first, last = start // BLOCK_ROWS, -(-stop // BLOCK_ROWS)
+        if start == stop:
+            return bits
+        offsets = self._pattern_offsets[first : last + 1]
+        patterns = file["haplotypes/patterns"][offsets[0] : offsets[-1]]
+        dataset = file["haplotypes/pattern_index"]
+        step = max(1, _READ_BYTES // (dataset.dtype.itemsize * self.num_haplotypes))
+        for block in range(first, last):
+            if (block - first) % step == 0:
+                indexes = dataset[block : min(block + step, last)]
+            own = slice(*(self._pattern_offsets[block : block + 2] - offsets[0]))
+            index = indexes[(block - first) % step]
+            self._expect(
+                index.dtype.kind == "u" and index.max() < own.stop - own.start,
+                f"patterns of block {block} are out of range",
+            )
+            rows = patterns_to_rows(patterns[own], index)
+            at = block * BLOCK_ROWS
+            low, high = max(start, at), min(stop, at + BLOCK_ROWS)
+            bits[low - start : high - start] = rows[low - at : high - at]
+        return bits
+
+    def verify(self) -> None:
+        """Read the whole file and compare every dataset with its digest.
+
+        Raises
+        ------
+        PanelError
+            If one differs or cannot be read; it names the dataset.
+        """
+        with reading(self.path):
+            file = self._handle()
+            for name in BULK_DATASETS:
+                dataset = file[name]
+                digest = new_digest()
+                for block in _blocks(dataset):
+                    digest_array(digest, block)
+                expected = _text(dataset.attrs["digest"])
+                self._expect(digest.hexdigest() == expected, f"{name} does not match its digest")
+
+
+def _text(value: bytes) -> str:
+    """An attribute that holds text."""
+    return value.decode()
+
+
+def _blocks(dataset: h5py.Dataset) -> Iterator[np.ndarray]:
+    """A dataset in pieces of whole chunks, about 16 MB each."""
+    row_bytes = max(1, dataset.dtype.itemsize * int(np.prod(dataset.shape[1:])))
+    step = max(1, _READ_BYTES // (row_bytes * dataset.chunks[0])) * dataset.chunks[0]
+    for start in range(0, len(dataset), step):
+        yield dataset[start : start + step]

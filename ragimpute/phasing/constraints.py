@@ -1,0 +1,120 @@
+"""What is known of a target's phase before it is phased: phased genotypes and phase sets.
+
+A phased genotype says on which haplotype its alleles are relative to the other phased genotypes of
+its sample: those of the same phase set (FORMAT/PS), or all that have none. Such a block of
+genotypes keeps its order, and may as a whole be exchanged with what lies before and after it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ragimpute.phasing.kernel import FLIP, SWAP_AFTER, SWAP_WITH
+
+NO_SET = -1
+
+
+@dataclass(frozen=True)
+class FreePhase:
+    """What may be chosen of one sample's phase.
+
+    Attributes
+    ----------
+    het
+        Shape (k,), int64: rows of the heterozygous sites, ascending.
+    moves
+        Shape (k,), uint8: what may happen at each of them on the way from the chromosome's start,
+        as bits of ``phasing_kernel.FLIP`` ...; 0 where the phase is fixed.
+    follows
+        Shape (k,), int64: the place in ``het`` of the site before in the same block, or -1.
+    """
+
+    het: np.ndarray
+    moves: np.ndarray
+    follows: np.ndarray
+
+    def moves_back(self) -> np.ndarray:
+        """``moves`` on the way from the chromosome's end."""
+        ahead, behind = self.moves & SWAP_WITH, self.moves & SWAP_AFTER
+        back = np.where(ahead, SWAP_AFTER, 0) | np.where(behind, SWAP_WITH, 0)
+        return (self.moves & FLIP | back).astype(np.uint8)
+
+
+def free_phase(
+    alleles: np.ndarray, phased: np.ndarray, phase_set: np.ndarray | None = None
+) -> FreePhase:
+    """Find what of a sample's phase is free.
+
+    Within the span of a block, the genotypes between its own may be turned one by one; a second
+    block that lies in the span of another keeps the order in which the two were given.
+
+    Parameters
+    ----------
+    alleles
+        Shape (T, 2), int8, negative where missing or haploid.
+    phased
+        Shape (T,), bool.
+    phase_set
+        Shape (T,), int: the phase set of each genotype, ``NO_SET`` where it has none; or None.
+    """
+    het = np.nonzero((alleles[:, 0] != alleles[:, 1]) & (alleles >= 0).all(axis=1))[0]
+    k = len(het)
+    moves = np.full(k, FLIP | SWAP_WITH | SWAP_AFTER, np.uint8)
+    follows = np.full(k, -1, np.int64)
+    bound = np.nonzero(phased[het])[0]
+    if len(bound) < 2:
+        return FreePhase(het, moves, follows)
+    sets = np.full(len(bound), NO_SET) if phase_set is None else phase_set[het[bound]]
+    order = np.lexsort((bound, sets))
+    sites, sets = bound[order], sets[order]
+    again = sets[1:] == sets[:-1]
+    follows[sites[1:][again]] = sites[:-1][again]
+    # The gap before site i is closed where a block reaches over it.
+    edge = np.zeros(k + 1, np.int64)
+    np.add.at(edge, sites[:-1][again] + 1, 1)
+    np.add.at(edge, sites[1:][again] + 1, -1)
+    closed = np.cumsum(edge) > 0  # (k + 1,)
+    alone = np.ones(k, bool)
+    alone[sites[1:][again]] = False
+    alone[sites[:-1][again]] = False
+    turns = np.where(alone, FLIP, 0) | np.where(closed[:-1], 0, SWAP_WITH)
+    turns |= np.where(closed[1:], 0, SWAP_AFTER)
+    # Beyond either end there is nothing to change places with.
+    turns[0] &= ~SWAP_WITH
+    turns[-1] &= ~SWAP_AFTER
+    return FreePhase(het, turns.astype(np.uint8), follows)
+
+
+def join_phase(free: FreePhase, given: np.ndarray, together: np.ndarray) -> np.ndarray:
+    """Phase of the heterozygous sites, one after the other.
+
+    Parameters
+    ----------
+    free
+        What may be chosen.
+    given
+        Shape (k,), int8: the first haplotype's alleles at ``free.het``, as they were given.
+    together
+        Shape (k,), float64: the probability that a site and the one before it have their ALT
+        alleles on the same haplotype; NaN where that was not asked, which keeps them as given.
+
+    Returns
+    -------
+    Shape (k,), int8: the first haplotype's alleles; the first site's is as given.
+    """
+    if len(given) == 0:
+        return given.copy()
+    same = np.where(np.isnan(together[1:]), given[1:] == given[:-1], together[1:] > 0.5)
+    turned = np.concatenate([[0], np.cumsum(~same)])
+    if (free.follows < 0).all():
+        return ((given[0] + turned) % 2).astype(np.int8)
+    out = given.copy()
+    for i in range(1, len(out)):
+        j = int(free.follows[i])
+        if j >= 0:  # the order within a block
+            out[i] = out[j] if given[i] == given[j] else 1 - out[j]
+        else:
+            out[i] = out[i - 1] if same[i - 1] else 1 - out[i - 1]
+    return out

@@ -1,0 +1,162 @@
+"""From an unphased target and a panel to a phased VCF of the typed sites."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from ragimpute.io.vcf.write.rows import ImputedBlock
+from ragimpute.io.vcf.write.writer import ImputedWriter, output_kind
+from ragimpute.phasing.phase_target import PhaseOptions, num_unphased, phase_match
+from ragimpute.preparation.open_panel import open_panel
+from ragimpute.runtime.outputs import check_output
+from ragimpute.runtime.timing import Stopwatch
+from ragimpute.sites import Region
+from ragimpute.target.load import TargetOptions, take_target
+from ragimpute.target.report import TargetReport, warn_of_target
+
+_BLOCK_SITES = 4096
+
+
+@dataclass
+class PhaseSummary:
+    """What a run did.
+
+    Attributes
+    ----------
+    out, panel
+        The files.
+    num_samples, num_sites, num_unphased, num_missing
+        Samples; sites written; genotypes whose phase was found, and alleles that were missing.
+    settings
+        What the run used.
+    seconds
+        Wall time by stage.
+    peak_rss_mb
+        Peak resident memory of the process, MiB.
+    warnings
+        What a user should know, one line each.
+    """
+
+    out: str
+    panel: str
+    num_samples: int = 0
+    num_sites: int = 0
+    num_unphased: int = 0
+    num_missing: int = 0
+    settings: dict[str, object] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    peak_rss_mb: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Names and values for a summary."""
+        return [
+            ("output", self.out),
+            ("samples", f"{self.num_samples:,}"),
+            ("typed sites in the panel", f"{self.num_sites:,}"),
+            ("missing alleles filled in", f"{self.num_missing:,}"),
+            *((name.replace("_", " "), str(value)) for name, value in self.settings.items()),
+            ("time", f"{sum(self.seconds.values()):.1f} s"),
+            ("peak memory", f"{self.peak_rss_mb:,.0f} MiB"),
+        ]
+
+
+def phase(
+    target: str | Path,
+    panel: str | Path,
+    out: str | Path,
+    *,
+    genetic_map: str | Path | None = None,
+    cm_per_mb: float | None = None,
+    region: Region | None = None,
+    with_targets: bool | None = None,
+    ne: float | None = None,
+    err: float | None = None,
+    buffer_cm: float = 2.0,
+    seed: int = 1,
+    threads: int = 1,
+    target_options: TargetOptions | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+    command: str | None = None,
+) -> PhaseSummary:
+    """Phase a target against a panel, and write its sites that the panel has.
+
+    Genotypes that are phased keep their order (see ``constraints``); missing ones are filled
+    in; haploid ones stay as they are.
+
+    Parameters
+    ----------
+    target, panel, out, genetic_map, cm_per_mb, region, target_options, progress, command
+        See :func:`ragimpute.imputation.impute.impute`.
+    with_targets
+        See :class:`ragimpute.phasing.phase_target.PhaseOptions`.
+    ne, err
+        See :func:`ragimpute.phasing.phase_target.phase_match`.
+    buffer_cm
+        What is read on each side of a region, cM.
+    seed, threads
+        The output does not depend on ``threads``.
+
+    Raises
+    ------
+    InputError, PanelError
+        If an input cannot be used, or inputs do not belong together.
+    """
+    output_kind(out)
+    inputs = {"target input": target, "panel input": panel, "map input": genetic_map}
+    if str(out) != "-":
+        check_output(out, inputs)
+    taken = target_options or TargetOptions()
+    done = PhaseSummary(str(out), str(panel))
+    report = TargetReport()
+    watch = Stopwatch(done.seconds)
+    with ExitStack() as stack:
+        source, start, stop = open_panel(
+            panel, stack, report.warnings.append, genetic_map=genetic_map, cm_per_mb=cm_per_mb,
+            region=region, par=taken.par, threads=threads, progress=progress or (lambda *_: None),
+        )  # fmt: skip
+        given, match = take_target(
+            target, source, region, taken, report, buffer_cm=buffer_cm, threads=threads
+        )
+        warn_of_target(report, given, source, match, start, stop)
+        watch.lap("read")
+        done.num_samples = len(given.samples)
+        inside = (match.panel_index >= start) & (match.panel_index < stop)
+        done.num_sites = int(inside.sum())
+        done.num_unphased = num_unphased(match)
+        done.num_missing = int((match.alleles[inside] == -1).sum())
+        if len(match.panel_index):
+            match, done.settings = phase_match(
+                target, given, match, source, PhaseOptions(with_targets=with_targets), ne=ne,
+                err=err, fill_missing=True, seed=seed, threads=threads, progress=progress,
+            )  # fmt: skip
+        watch.lap("phase")
+        at = replace(source.sites.take(match.panel_index[inside]), contig=given.sites.contig)
+        alleles = match.alleles[inside]
+        writer = stack.enter_context(
+            ImputedWriter(
+                out, samples=given.samples, contigs=[(given.sites.contig, source.contig_length)],
+                fields=("GT",), command=command, threads=threads,
+            )
+        )  # fmt: skip
+        for first in range(0, len(at), _BLOCK_SITES):
+            rows = slice(first, first + _BLOCK_SITES)
+            called = alleles[rows]
+            prob = called.astype(np.float32)
+            prob[called < 0] = np.nan
+            writer.write(
+                ImputedBlock(
+                    at.take(rows), prob, called, {}, np.ones(len(called), bool)
+                )
+            )  # fmt: skip
+        writer.close()
+        watch.lap("write")
+    done.warnings = report.warnings
+    done.peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return done

@@ -1,0 +1,1 @@
+"""From a phased VCF and a genetic map to panel.h5."""

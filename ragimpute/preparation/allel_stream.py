@@ -1,0 +1,142 @@
+"""Read scikit-allel HDF5 files in a process of its own.
+
+The format has no checksums, and HDF5 trusts what it reads: over a damaged file it may loop for ever
+or crash. Then only that process is lost, and one line says what happened.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from ragimpute.errors import InputError
+from ragimpute.io.vcf.read.genotypes import SiteBatch
+from ragimpute.preparation.allel_hdf5 import BATCH_BYTES, HINT, AllelReader
+from ragimpute.sites import Region
+
+# Without a word for so long, HDF5 does not come back. A batch takes a part of a second.
+PATIENCE_S = 20.0
+_START_S = 120.0
+
+
+class AllelStream:
+    """A scikit-allel HDF5, read in batches by another process.
+
+    Attributes
+    ----------
+    path
+        The file.
+    samples, contig, num_sites, num_without_alt
+        See :class:`ragimpute.preparation.allel_hdf5.AllelReader`.
+    patience_s
+        How long the process may be silent before it is taken to hang, in seconds.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        region: Region | None = None,
+        batch_bytes: int = BATCH_BYTES,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        """Start the process, and wait for what the file holds.
+
+        Raises
+        ------
+        InputError
+            As :class:`ragimpute.preparation.allel_hdf5.AllelReader`; or if HDF5 crashes or does not
+            come back.
+        """
+        self.path = Path(path)
+        self._arguments = (self.path, region, batch_bytes)
+        self.num_without_alt = 0
+        self.patience_s = patience_s
+        self._start()
+
+    def _start(self) -> None:
+        """A process that has read what the file is."""
+        context = multiprocessing.get_context("spawn")
+        self._pipe, there = context.Pipe()
+        self._process = context.Process(
+            target=_serve, args=(there, *self._arguments), name="hdf5", daemon=True
+        )
+        self._process.start()
+        there.close()
+        self._receive(_START_S)
+        self.samples, self.contig, self.num_sites = self._receive()
+
+    def __iter__(self) -> Iterator[SiteBatch]:
+        """Batches of about 16 MB of genotypes, one row for each ALT."""
+        if not self._process.is_alive():
+            self._start()
+        whole = False
+        try:
+            self._pipe.send("read")
+            while not whole:
+                batch, self.num_without_alt = self._receive()
+                whole = batch is None
+                if not whole:
+                    yield batch
+        finally:
+            if not whole:  # what is left in the pipe is not for the next reading
+                self._stop()
+
+    def _receive(self, patience: float | None = None) -> Any:
+        """What the process tells next, but for signs of life."""
+        patience = patience or self.patience_s
+        while True:
+            try:
+                if not self._pipe.poll(patience):
+                    self._stop()
+                    raise InputError(
+                        f"{self.path} cannot be read as HDF5: nothing came for {patience:g} s, "
+                        "so it is taken to be damaged",
+                        hint=HINT,
+                    )
+                kind, value = self._pipe.recv()
+            except (EOFError, OSError) as error:
+                self._stop()
+                raise InputError(
+                    f"{self.path} cannot be read as HDF5, which ended without a word, so it is "
+                    "taken to be damaged",
+                    hint=HINT,
+                ) from error
+            if kind == "error":
+                self._stop()
+                raise value
+            if kind == "value":
+                return value
+            patience = self.patience_s
+
+    def _stop(self) -> None:
+        """End the process, whatever it does."""
+        self._process.kill()
+        self._process.join()
+        self._pipe.close()
+
+
+def _serve(pipe: Connection, path: Path, region: Region | None, batch_bytes: int) -> None:
+    """Read the file for the process at the other end, as often as it asks."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the other process decides, and kills this one
+
+    def alive() -> None:
+        pipe.send(("alive", None))
+
+    with suppress(BrokenPipeError, EOFError, ConnectionResetError):  # it has gone
+        pipe.send(("value", None))
+        try:
+            reader = AllelReader(path, region=region, batch_bytes=batch_bytes, alive=alive)
+            pipe.send(("value", (reader.samples, reader.contig, reader.num_sites)))
+            while pipe.recv() == "read":
+                for batch in reader:
+                    pipe.send(("value", (batch, reader.num_without_alt)))
+                pipe.send(("value", (None, reader.num_without_alt)))
+        except (InputError, MemoryError) as error:
+            pipe.send(("error", error))

@@ -1,0 +1,198 @@
+"""What a panel must be, checked as it streams by: sorted, of one contig, phased and complete."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ragimpute.errors import PanelError
+from ragimpute.sites import Sites
+
+if TYPE_CHECKING:
+    from ragimpute.io.vcf.read.genotypes import SiteBatch
+    from ragimpute.panel.ploidy import Ploidy
+
+logger = logging.getLogger(__name__)
+
+NUM_NAMED = 3  # sites that a message names before it says how many more there are
+_NUCLEOTIDES = re.compile(r"[ACGTN]+", re.IGNORECASE)
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few of ``names`` and how many more there are."""
+    more = len(names) - NUM_NAMED
+    return ", ".join(names[:NUM_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+
+
+class PanelChecks:
+    """Checks batches in order; remembers what to refuse and what was left out.
+
+    Attributes
+    ----------
+    contig
+        The panel's contig; "" before the first batch.
+    slots
+        Shape (N, 2), bool: which of each sample's two alleles are haplotypes, as the first site
+        has it; shape (0, 2) before that.
+    faults
+        For each reason to refuse the panel, how many genotypes or sites there were.
+    dropped, dropped_examples
+        For each reason to leave a site out ("ref_is_alt", "duplicate", "symbolic"), how many, and
+        the first few as ``contig:position:REF:ALT``.
+    """
+
+    def __init__(self, samples: Sequence[str], ploidy: Ploidy | None = None) -> None:
+        """``ploidy``: which alleles exist where; None: everywhere those that the first site has."""
+        self.samples = samples
+        self.ploidy = ploidy
+        self.contig = ""
+        self.slots: np.ndarray = np.zeros((0, 2), dtype=bool)
+        self.faults: dict[str, int] = {}
+        self.dropped: dict[str, int] = {}
+        self.dropped_examples: dict[str, list[str]] = {}
+        self._fault_examples: dict[str, list[str]] = {}
+        self._last_bp = 0
+        self._seen: set[tuple[str, str]] = set()  # alleles at _last_bp
+
+    def check(self, batch: SiteBatch) -> tuple[Sites, np.ndarray]:
+        """Check the next sites.
+
+        Returns
+        -------
+        The sites to keep, and their alleles, shape (m, N, 2), int8. They are good only while
+        ``faults`` is empty; those are raised at the end, when all are counted.
+
+        Raises
+        ------
+        PanelError
+            If a second contig begins or a sample has no haplotype.
+        """
+        sites, alleles, phased = batch.sites, batch.alleles, batch.phased
+        if len(sites) == 0:
+            return sites, alleles
+        self._check_contig(sites.contig)
+        self._check_order(sites)
+        keep = self._kept_sites(sites)
+        if not keep.all():
+            sites, alleles, phased = sites.take(keep), alleles[keep], phased[keep]
+        if len(sites):
+            if len(self.slots) == 0:
+                self._fix_ploidy(alleles[0])
+            self._check_genotypes(sites, alleles, phased)
+        return sites, alleles
+
+    def raise_faults(self) -> None:
+        """Refuse the panel if anything was wrong, with counts and the first places.
+
+        Raises
+        ------
+        PanelError
+            If ``faults`` is not empty.
+        """
+        if not self.faults:
+            return
+        found = "; ".join(
+            f"{count:,} {reason} ({', '.join(self._fault_examples[reason])}"
+            f"{', ...' if count > len(self._fault_examples[reason]) else ''})"
+            for reason, count in self.faults.items()
+        )
+        raise PanelError(f"not a phased, complete, sorted panel: {found}", hint=self._hint())
+
+    def _fix_ploidy(self, first: np.ndarray) -> None:
+        """Take the haplotypes from the first site's alleles, shape (N, 2)."""
+        self.slots = first != -2
+        if self.ploidy is not None:
+            self.slots = np.asarray(self.ploidy.slots.any(axis=0))
+        without = np.flatnonzero(~self.slots.any(axis=1))
+        if len(without):
+            names = [self.samples[i] for i in without.tolist()]
+            raise PanelError(f"samples without a haplotype: {some(names)}")
+
+    def _fault(self, reason: str, count: int, examples: Sequence[str]) -> None:
+        """Remember what will be refused once everything is counted."""
+        if not self.faults:
+            logger.warning("%s: %s; reading on to count them all", examples[0], reason)
+        self.faults[reason] = self.faults.get(reason, 0) + count
+        named = self._fault_examples.setdefault(reason, [])
+        named.extend(examples[: NUM_NAMED - len(named)])
+
+    def _check_contig(self, contig: str) -> None:
+        """Refuse a second contig."""
+        self.contig = self.contig or contig
+        if contig != self.contig:
+            raise PanelError(
+                f"the panel holds sites of contig {contig} after contig {self.contig}; "
+                "a panel file holds one contig",
+                hint="choose one with --region",
+            )
+
+    def _check_order(self, sites: Sites) -> None:
+        """Note sites that lie before the site that precedes them."""
+        position = sites.position_bp.astype(np.int64)
+        before = np.concatenate([[self._last_bp], position[:-1]])
+        wrong = np.flatnonzero(position < before)
+        if len(wrong):
+            named = [f"{sites.contig}:{position[i]} after {before[i]}" for i in wrong[:NUM_NAMED]]
+            self._fault("unsorted sites", len(wrong), named)
+
+    def _kept_sites(self, sites: Sites) -> np.ndarray:
+        """Which sites to keep, shape (m,), bool; the others are counted by reason."""
+        keep = np.ones(len(sites), dtype=bool)
+        for i, (position, ref, alt) in enumerate(sites.keys()):
+            if position != self._last_bp:
+                self._last_bp = position
+                self._seen.clear()
+            key = (ref.upper(), alt.upper())
+            if not (_NUCLEOTIDES.fullmatch(ref) and _NUCLEOTIDES.fullmatch(alt)):
+                reason = "symbolic"
+            elif key[0] == key[1]:
+                reason = "ref_is_alt"
+            elif key in self._seen:
+                reason = "duplicate"
+            else:
+                self._seen.add(key)
+                continue
+            keep[i] = False
+            self.dropped[reason] = self.dropped.get(reason, 0) + 1
+            named = self.dropped_examples.setdefault(reason, [])
+            if len(named) < NUM_NAMED:
+                named.append(f"{sites.contig}:{position}:{ref}:{alt}")
+        return keep
+
+    def _check_genotypes(self, sites: Sites, alleles: np.ndarray, phased: np.ndarray) -> None:
+        """Note missing, unphased and ploidy-changing genotypes."""
+        slots = self._slots_at(sites)
+        checks = []
+        if not slots.all() or alleles.min() < 0:
+            checks.append(("missing genotypes", (alleles == -1).any(axis=2)))
+            checks.append(("changes of ploidy", ((alleles != -2) != slots).any(axis=2)))
+        if not phased.all():
+            differ = alleles[:, :, 0] != alleles[:, :, 1]
+            checks.append(("unphased heterozygotes", differ & ~phased & (alleles >= 0).all(axis=2)))
+        for reason, wrong in checks:
+            count = int(np.count_nonzero(wrong))
+            if count:
+                named = [
+                    f"{sites.contig}:{sites.position_bp[i]} in {self.samples[j]}"
+                    for i, j in np.argwhere(wrong)[:NUM_NAMED]
+                ]
+                self._fault(reason, count, named)
+
+    def _slots_at(self, sites: Sites) -> np.ndarray:
+        """Which alleles are haplotypes, shape (N, 2) or (m, N, 2), bool."""
+        return self.slots if self.ploidy is None else self.ploidy.expected(sites.position_bp)
+
+    def _hint(self) -> str:
+        """How to mend the first kind of fault."""
+        return {
+            "unsorted sites": "sort it: bcftools sort",
+            "missing genotypes": "a panel is complete: impute them first, or leave out these sites "
+            "or samples",
+            "changes of ploidy": "name the pseudo-autosomal regions with --par, if this is a sex "
+            "chromosome",
+            "unphased heterozygotes": "phase the panel first, e.g. with SHAPEIT or Beagle",
+        }[next(iter(self.faults))]

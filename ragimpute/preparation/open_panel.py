@@ -1,0 +1,97 @@
+"""The panel of an imputation run: opened, or prepared for the run from a VCF/BCF."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from ragimpute.errors import InputError
+from ragimpute.panel.reader import Panel
+from ragimpute.runtime.interrupts import held
+from ragimpute.sites import Region
+
+Progress = Callable[[str, int, int], None]
+
+
+def open_panel(
+    panel: str | Path,
+    stack: ExitStack,
+    warn: Callable[[str], None],
+    *,
+    genetic_map: str | Path | None,
+    cm_per_mb: float | None,
+    region: Region | None,
+    par: str | None,
+    threads: int,
+    progress: Progress,
+) -> tuple[Panel, int, int]:
+    """Open panel.h5, or prepare a VCF/BCF into a temporary one; the stack closes it.
+
+    ``warn`` is called with a line where the panel was prepared for this run only.
+
+    Returns
+    -------
+    The panel and its sites [start, stop) in the region, at least one.
+
+    Raises
+    ------
+    InputError, PanelError
+        If it cannot be read or prepared, or has no site in the region.
+    """
+    source = stack.enter_context(
+        _opened(panel, genetic_map, cm_per_mb, region, par, threads, warn, stack, progress)
+    )
+    start, stop = source.site_range(region)
+    if start == stop:
+        raise InputError(
+            f"panel {panel} has no site in region {region}",
+            hint=f"the panel spans {_span(source)}",
+        )
+    return source, start, stop
+
+
+def _opened(
+    panel: str | Path,
+    genetic_map: str | Path | None,
+    cm_per_mb: float | None,
+    region: Region | None,
+    par: str | None,
+    threads: int,
+    warn: Callable[[str], None],
+    stack: ExitStack,
+    progress: Progress,
+) -> Panel:
+    """Open panel.h5, or prepare a VCF/BCF into a temporary one."""
+    path = Path(panel)
+    if not path.name.endswith((".vcf", ".vcf.gz", ".vcf.bgz", ".bcf")):
+        if genetic_map is not None or cm_per_mb is not None:
+            raise InputError(
+                f"a genetic map was given, but panel {path} holds one already",
+                hint="leave out --map/--cm-per-mb, or prepare the panel again with them",
+            )
+        return Panel.open(path)
+    from ragimpute.preparation.prepare import prepare
+
+    with held():  # a signal between the folder's making and its entry would leave it behind
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ragimpute-"))
+    prepared = Path(folder) / "panel.h5"
+    # The whole contig, as the buffer is cut by cM.
+    contig = None if region is None else Region(region.contig)
+    prepare(
+        path, prepared, genetic_map=genetic_map, cm_per_mb=cm_per_mb, region=contig,
+        threads=threads, progress=progress, par=par,
+    )  # fmt: skip
+    keep = path.name.split(".")[0] + ".h5"
+    warn(
+        f"panel {path} was prepared for this run only; to keep it: "
+        f"ragimpute prepare {path} -o {keep}"
+    )
+    return Panel.open(prepared)
+
+
+def _span(panel: Panel) -> str:
+    """The panel's range of positions."""
+    at = panel.sites.position_bp
+    return f"{panel.contig}:{at[0]}-{at[-1]} ({panel.num_sites} sites)" if len(at) else "no site"

@@ -1,0 +1,388 @@
+"""What the reports of an evaluation and of an imputation say: figures, plots and tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ragimpute.accuracy.metrics import MAF_BINS, maf_bin
+from ragimpute.imputation.summary import NOT_RECORDS
+from ragimpute.reports import plots
+from ragimpute.reports.figures import DR2_BINS, DR2_CLASSES, dr2_classes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ragimpute.accuracy.scores import BinScores, Evaluation
+    from ragimpute.imputation.summary import ImputeSummary
+
+# Target records by what became of them (``ImputeSummary.counts``), in words.
+_FATES = {
+    "matched": "matched",
+    "swapped": "matched, REF and ALT swapped",
+    "flipped": "matched on the other strand",
+    "flipped_swapped": "matched on the other strand, swapped",
+    "not_in_panel": "not in the panel",
+    "allele_mismatch": "other alleles than the panel",
+    "ambiguous_strand": "A/T or C/G of uncertain strand",
+    "duplicate": "duplicates",
+    "invalid": "invalid alleles",
+}
+_COUNTS = {
+    "samples": "samples scored",
+    "samples_without_truth": "imputed samples without truth",
+    "scored": "sites scored",
+    "typed": "typed sites, left out",
+    "not_in_panel": "true sites that the panel lacks",
+    "not_in_truth": "panel sites that the truth lacks",
+    "duplicate": "true sites given twice",
+    "absent": "scored sites absent from the imputed file",
+    "missing_truth": "missing true genotypes",
+    "missing_dosage": "missing dosages",
+    "out_of_range": "dosages outside [0, ploidy]",
+}
+NAN = float("nan")
+_LOWEST_SAMPLES = 10
+
+
+@dataclass
+class Table:
+    """A table: the first cell of a row is its name.
+
+    Attributes
+    ----------
+    caption, head, rows
+        What it says.
+    has_total
+        Whether the last row is about all others.
+    best
+        The cell to be marked in each column, "" for none.
+    """
+
+    caption: str
+    head: list[str]
+    rows: list[list[str]]
+    has_total: bool = False
+    best: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Section:
+    """A part of a page; what is empty is left out.
+
+    Attributes
+    ----------
+    id, heading, intro
+        Anchor, heading and a sentence below it.
+    tiles
+        "name", "value" and perhaps "note" of the figures that come first.
+    notes
+        Warnings.
+    figures
+        "heading", "caption" and "svg".
+    tables
+        See :class:`Table`.
+    pairs, texts
+        (caption, names and values); (heading, text), folded.
+    """
+
+    id: str
+    heading: str
+    intro: str = ""
+    tiles: list[dict[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    figures: list[dict[str, Any]] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    pairs: list[tuple[str, list[tuple[str, str]]]] = field(default_factory=list)
+    texts: list[tuple[str, str]] = field(default_factory=list)
+
+    def tile(self, name: str, value: str, note: str = "") -> None:
+        """Add a figure that comes first."""
+        self.tiles.append({"name": name, "value": value, "note": note})
+
+    def plot(self, figure: Figure | None, heading: str, caption: str, alt: str) -> None:
+        """Add a plot, unless there is none."""
+        if figure is not None:
+            name = f"{self.id}-f{len(self.figures) + 1}"
+            svg = plots.to_svg(figure, name, alt)
+            self.figures.append({"heading": heading, "caption": caption, "svg": svg})
+
+
+def evaluate_section(
+    evaluation: Evaluation, *, name: str, others: Mapping[str, Evaluation]
+) -> Section:
+    """What a page says about accuracy."""
+    every = {name: evaluation, **others}
+    overall = evaluation.overall
+    section = Section("accuracy", "Accuracy", notes=list(evaluation.notes))
+    for other, result in others.items():
+        section.notes += [f"{other}: {line}" for line in result.notes]
+    section.intro = (
+        f"{overall.num_sites:,} untyped sites on {evaluation.contig}:{evaluation.first_bp:,}-"
+        f"{evaluation.last_bp:,} in {evaluation.counts.get('samples', 0):,} samples. Minor alleles "
+        "and frequencies are those of the panel."
+    )
+    section.tile("Aggregate r²", number(overall.r2, 4), "all sites and samples pooled")
+    section.tile("Mean r² of sites", number(overall.mean_site_r2, 4), "sites that vary in truth")
+    section.tile("Concordance", number(overall.concordance, 4), "minor-allele carriers")
+    section.tile(
+        "Mean DR2", number(overall.mean_dr2, 4), f"their true r² {number(overall.true_r2, 4)}"
+    )
+    section.tile("Calibration error", number(evaluation.calibration_error, 4), "of dosage / ploidy")
+    if evaluation.phase is not None:
+        phase = evaluation.phase
+        section.tile(
+            "Switch errors",
+            f"{phase.switch_rate:.2%}",
+            f"of {phase.num_pairs:,} pairs of het sites",
+        )
+    lines = {key: [row.r2 for row in result.bins] for key, result in every.items()}
+    section.plot(
+        plots.r2_by_maf(lines, tall=True),
+        "Accuracy by allele frequency",
+        "Squared correlation of dosage with truth, all sites of a bin pooled. Rare variants are "
+        "on the left.",
+        "Line plot of aggregate r2 against minor allele frequency. "
+        + "; ".join(f"{key}: {_alt_bins(result.bins, 'r2')}" for key, result in every.items()),
+    )
+    curves = {key: result.quality for key, result in every.items() if result.quality[:, 2].any()}
+    section.plot(
+        plots.reliability(
+            curves, x="DR2 (estimated r²)", y="mean true r² of sites", count="sites"
+        ) if curves else None,
+        "Can DR2 be trusted?",
+        "Sites grouped by their estimated accuracy. On the dotted line a filter at DR2 = x keeps "
+        "what it promises; above it, sites are better than they say.",
+        "Calibration plot of DR2 against true r2. " + _alt_curve(evaluation.quality),
+    )  # fmt: skip
+    bins = evaluation.bins
+    section.plot(
+        plots.quality_by_maf([b.mean_dr2 for b in bins], [b.true_r2 for b in bins])
+        if any(not math.isnan(b.mean_dr2) for b in bins) else None,
+        "DR2 and truth by allele frequency" + (f": {name}" if others else ""),
+        "Where the two marks stand apart, DR2 is off on average.",
+        f"Mean DR2: {_alt_bins(bins, 'mean_dr2')}. Mean true r2: {_alt_bins(bins, 'true_r2')}.",
+    )  # fmt: skip
+    section.plot(
+        plots.reliability(
+            {key: result.calibration for key, result in every.items()},
+            x="imputed probability of the minor allele (dosage / ploidy)",
+            y="observed frequency",
+            count="genotypes",
+        ),
+        "Do dosages mean what they say?",
+        "Genotypes grouped by dosage; on the dotted line, of those with probability x a share x "
+        "carries the allele.",
+        "Reliability plot of dosage. " + _alt_curve(evaluation.calibration),
+    )
+    if others:
+        section.tables.append(_comparison(every))
+    for key, result in every.items():
+        caption = "By minor allele frequency" + (f": {key}" if others else "")
+        section.tables.append(_bin_table(result, caption))
+    counts = [(_COUNTS.get(key, words(key)), f"{n:,}") for key, n in evaluation.counts.items()]
+    files = [(key, str(getattr(evaluation, key))) for key in ("truth", "imputed", "panel")]
+    section.pairs = [("What was counted", counts), ("Files", files)]
+    return section
+
+
+def _comparison(every: Mapping[str, Evaluation]) -> Table:
+    """Aggregate r2 of several tools, the best of each column marked."""
+    labels = [f"≤ {edge:g}" for edge in MAF_BINS[1:]]
+    rows = []
+    for key, result in every.items():
+        figures = [number(row.r2, 4) for row in result.bins]
+        rows.append([key, *figures, number(result.overall.r2, 5)])
+    best = [""]
+    for column in list(zip(*rows, strict=True))[1:]:
+        known = [cell for cell in column if cell != "–"]
+        best.append(max(known, key=float, default=""))
+    caption = "Aggregate r² by MAF bin, the best of each column marked"
+    return Table(caption, ["", *labels, "all"], rows, best=best)
+
+
+def _bin_table(evaluation: Evaluation, caption: str) -> Table:
+    """Every figure of every bin."""
+    head = ["MAF", "sites", "varying", "aggregate r²", "mean site r²", "mean DR2", "true r²",
+            "correlation of DR2", "concordance"]  # fmt: skip
+    rows = []
+    for row in [*evaluation.bins, evaluation.overall]:
+        name = "all" if row.label == "all" else f"{row.maf_low:g} – {row.maf_high:g}"
+        values = (row.r2, row.mean_site_r2, row.mean_dr2, row.true_r2, row.dr2_correlation)
+        figures = [number(value, 4) for value in (*values, row.concordance)]
+        rows.append([name, f"{row.num_sites:,}", f"{row.num_varying:,}", *figures])
+    return Table(caption, head, rows, has_total=True)
+
+
+def impute_section(summary: ImputeSummary) -> Section:
+    """What a page says about a run."""
+    section = Section("impute", "Imputation", notes=list(summary.warnings))
+    section.intro = (
+        f"{summary.num_samples:,} samples imputed from {summary.num_haplotypes:,} panel haplotypes "
+        f"with model “{summary.model}”."
+    )
+    typed = np.asarray(summary.typed, bool)
+    # Six digits, for a MAF in float32 may lie just above the edge that it stands for.
+    maf, dr2 = np.round(np.asarray(summary.maf, float), 6), np.asarray(summary.dr2, float)
+    untyped = ~typed
+    mean = float(dr2[untyped].mean()) if untyped.any() else NAN
+    good = float((dr2[untyped] >= 0.8).mean()) if untyped.any() else NAN
+    section.tile("Sites written", f"{summary.num_sites:,}", f"{summary.num_typed:,} typed")
+    section.tile("Samples", f"{summary.num_samples:,}")
+    section.tile("Mean DR2", number(mean, 4), "untyped sites")
+    section.tile("DR2 ≥ 0.8", "–" if math.isnan(good) else f"{good:.1%}", "of untyped sites")
+    section.tile("Time", duration(summary.wall_seconds or sum(summary.seconds.values())))
+    section.tile("Peak memory", f"{summary.peak_rss_mb:,.0f} MiB")
+    if untyped.any():
+        classes = dr2_classes(maf[untyped], dr2[untyped])
+        section.plot(
+            plots.dr2_by_maf(classes),
+            "Estimated accuracy by allele frequency",
+            "Share of untyped sites in four classes of DR2, 1 being certain.",
+            "Stacked bars of DR2 by minor allele frequency; the table below has the numbers.",
+        )
+        section.plot(
+            plots.dr2_along(np.asarray(summary.position_bp), maf, dr2, typed),
+            "Estimated accuracy along the chromosome",
+            "Dips mark stretches with few typed sites, or where panel and target differ.",
+            "Line plot of mean DR2 of untyped sites by position, for three classes of MAF, above "
+            "the number of typed sites in a Mb.",
+        )
+        section.plot(
+            plots.histogram(
+                dr2[untyped], bins=DR2_BINS, x="DR2 (estimated r²)", y="untyped sites"
+            ),
+            "Estimated accuracy of sites",
+            "Most panels have many rare sites, which few targets carry: the bar on the left.",
+            "Histogram of DR2 of untyped sites: "
+            + ", ".join(f"{low:g} to {high:g}: {n:,}" for (low, high), n in zip(
+                DR2_CLASSES, classes.sum(axis=0).tolist(), strict=True)) + ".",
+        )  # fmt: skip
+        section.tables.append(_dr2_table(maf[untyped], dr2[untyped], classes))
+    fates = {key: n for key, n in summary.counts.items() if key not in NOT_RECORDS}
+    total = max(1, sum(fates.values()))
+    named = {_FATES.get(key, words(key)): n for key, n in fates.items()}
+    texts = [f"{n:,} ({n / total:.1%})" if n else "0" for n in named.values()]
+    alt = ", ".join(f"{name} {n:,}" for name, n in named.items())
+    section.plot(
+        plots.bars(named, x="records of the target", texts=texts) if named else None,
+        "What became of the target's records",
+        "Only matched records inform the imputation.",
+        f"Bar plot of target records: {alt}.",
+    )
+    stages = {name: s for name, s in summary.seconds.items() if s > 0}
+    section.plot(
+        plots.bars(stages, x="seconds", texts=[duration(s) for s in stages.values()])
+        if stages else None,
+        "Time by stage",
+        "Wall-clock time of this run.",
+        "Bar plot of seconds: " + ", ".join(f"{name} {s:.1f}" for name, s in stages.items()) + ".",
+    )  # fmt: skip
+    section.plot(
+        plots.bars(summary.peak_mb, x="MiB", texts=[f"{n:,.0f}" for n in summary.peak_mb.values()])
+        if summary.peak_mb else None,
+        "Memory by stage",
+        "Highest resident memory up to the end of each stage.",
+        "Bar plot of MiB: " + ", ".join(f"{k} {n:.0f}" for k, n in summary.peak_mb.items()) + ".",
+    )  # fmt: skip
+    _add_samples(section, summary)
+    extra = [
+        (label, f"{summary.counts[key]:,}")
+        for key, label in NOT_RECORDS.items()
+        if key in summary.counts
+    ]
+    files = [(key, str(getattr(summary, key))) for key in ("target", "panel", "out", "model")]
+    settings = [(words(key), setting(value)) for key, value in summary.settings.items()]
+    section.pairs = [
+        ("Files", files),
+        (
+            "Target",
+            [
+                *(
+                    summary.qc.rows()
+                    if summary.qc is not None
+                    else [(name, f"{n:,}") for name, n in named.items()]
+                ),
+                *extra,
+            ],
+        ),
+        ("Settings", settings),
+        ("Versions", list(summary.versions.items())),
+    ]
+    return section
+
+
+def _add_samples(section: Section, summary: ImputeSummary) -> None:
+    """Call rates of the samples: a plot of all, a table of the lowest."""
+    if summary.qc is None or not summary.qc.call_rate:
+        return
+    rates = summary.qc.call_rate
+    lowest = sorted(rates.items(), key=lambda item: item[1])[:_LOWEST_SAMPLES]
+    section.plot(
+        plots.histogram(
+            np.array(list(rates.values())), bins=20, x="share of genotypes observed", y="samples"
+        ),
+        "Call rates of the samples",
+        "At the target's own records; samples below one half are named in a warning.",
+        f"Histogram of {len(rates):,} call rates; the lowest is {lowest[0][1]:.3f}.",
+    )
+    if lowest[0][1] < 1:
+        rows = [[name, f"{rate:.2%}"] for name, rate in lowest if rate < 1]
+        section.tables.append(
+            Table("Samples of the lowest call rates", ["sample", "call rate"], rows)
+        )
+
+
+def _dr2_table(maf: np.ndarray, dr2: np.ndarray, classes: np.ndarray) -> Table:
+    """Untyped sites by DR2 and MAF."""
+    head = ["MAF", "sites", "mean DR2", *(f"{low:g} – {high:g}" for low, high in DR2_CLASSES)]
+    group, rows = maf_bin(maf), []
+    for i, counts in enumerate(classes):
+        here = dr2[group == i]
+        mean = number(float(here.mean()) if len(here) else NAN, 4)
+        name = f"{MAF_BINS[i]:g} – {MAF_BINS[i + 1]:g}"
+        rows.append([name, f"{len(here):,}", mean, *(f"{n:,}" for n in counts)])
+    total = [f"{n:,}" for n in classes.sum(axis=0)]
+    rows.append(["all", f"{len(dr2):,}", number(float(dr2.mean()), 4), *total])
+    return Table("Untyped sites by MAF and DR2", head, rows, has_total=True)
+
+
+def _alt_bins(bins: Sequence[BinScores], name: str) -> str:
+    """A figure of each bin in words."""
+    return ", ".join(f"{row.maf_high:g}: {number(getattr(row, name), 3)}" for row in bins)
+
+
+def _alt_curve(curve: np.ndarray) -> str:
+    """Points of a calibration curve in words."""
+    points = [f"{x:.2f}: {y:.2f}" for x, y, n in curve.tolist() if n > 0]
+    return "Given and observed: " + ", ".join(points) + "."
+
+
+def number(value: float, digits: int) -> str:
+    """A figure, or a dash where undefined."""
+    return "–" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def words(name: str) -> str:
+    """A setting's or figure's name for people."""
+    return name.replace("_", " ")
+
+
+def duration(seconds: float) -> str:
+    """A time for people."""
+    if seconds < 120:
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def setting(value: object) -> str:
+    """A setting's value for people."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,1 @@
+"""Whom to copy: the retriever of large panels, and the FAISS index of windows."""

@@ -1,0 +1,110 @@
+"""Which of many rows of words are the same within a window: each window is joined from its halves.
+
+Rows are numbered within each half; a window's distinct rows are the distinct pairs of numbers, and
+so a row takes the time of one look-up, however long the window is.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ragimpute.kernels.compile import kernel
+
+
+def join_halves(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Number the distinct rows of a window in the order of their first.
+
+    Parameters
+    ----------
+    left, right
+        Shape (H,), uint32: each row's number within the window's halves, or a word itself.
+
+    Returns
+    -------
+    The first row of each number, shape (distinct,), int32, ascending; and each row's number, shape
+    (H,), uint32.
+    """
+    num_rows = len(left)
+    table = np.full(1 << max(4, int(2 * num_rows).bit_length()), -1, np.int32)
+    first, which = np.empty(num_rows, np.int32), np.empty(num_rows, np.uint32)
+    num = _join(left, right, table, np.empty(num_rows, np.uint64), first, which)
+    return first[:num], which
+
+
+def mix_words(words: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """A number that stands for each of some rows.
+
+    Parameters
+    ----------
+    words
+        Shape (L, H), uint32: the words of a window, a row in each column.
+    rows
+        Shape (n,), int32: which.
+
+    Returns
+    -------
+    Shape (n,), uint64.
+    """
+    out = np.full(len(rows), 0x9E3779B97F4A7C15, np.uint64)
+    _mix(words, rows, out)
+    return out
+
+
+@kernel
+def _join(left, right, table, keys, first, which):
+    """See :func:`join_halves`; ``keys`` (H,): a buffer. Returns how many are distinct.
+
+    ``table``, all -1, is for hashing, twice as long as there are rows or longer, its length a power
+    of 2.
+    """
+    last = np.uint64(table.shape[0] - 1)
+    num = 0
+    for h in range(left.shape[0]):
+        key = (np.uint64(left[h]) << np.uint64(32)) | np.uint64(right[h])
+        mix = (key ^ (key >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+        at = np.int64((mix ^ (mix >> np.uint64(32))) & last)
+        while table[at] >= 0 and keys[table[at]] != key:
+            at = np.int64(np.uint64(at + 1) & last)
+        if table[at] < 0:
+            table[at] = num
+            keys[num] = key
+            first[num] = h
+            num += 1
+        which[h] = table[at]
+    return num
+
+
+@kernel
+def _mix(words, rows, out):
+    """See :func:`mix_words`; ``out`` (n,) has the number to begin with."""
+    for w in range(words.shape[0]):
+        for i in range(rows.shape[0]):
+            mix = (out[i] ^ np.uint64(words[w, rows[i]])) * np.uint64(0xBF58476D1CE4E5B9)
+            out[i] = mix ^ (mix >> np.uint64(29))
+
+
+@kernel
+def list_members(which, place, order, offsets, members):
+    """The rows with each number, in the order of ``place``; ``offsets`` starts at 0.
+
+    Those of one number are in the order of ``order`` (H,), which has each row once.
+    """
+    for h in range(which.shape[0]):
+        offsets[place[which[h]] + 1] += 1
+    for i in range(1, offsets.shape[0]):
+        offsets[i] += offsets[i - 1]
+    for h in order:
+        i = place[which[h]]
+        members[offsets[i]] = h
+        offsets[i] += 1
+    for i in range(offsets.shape[0] - 1, 0, -1):
+        offsets[i] = offsets[i - 1]
+    offsets[0] = 0
+
+
+@kernel
+def number_members(offsets, members, out):
+    """Each row's number (H,) from the rows with each."""
+    for number in range(offsets.shape[0] - 1):
+        for i in range(offsets[number], offsets[number + 1]):
+            out[members[i]] = number

@@ -1,0 +1,148 @@
+"""The manifest of an index folder: what it was made from, and the checksum of every file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ragimpute.errors import PanelError
+
+if TYPE_CHECKING:
+    from ragimpute.panel.reader import Panel
+
+FORMAT = "ragimpute-index"
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+
+
+def read_manifest(path: str | Path) -> dict:
+    """The manifest of an index folder, checked for form and version.
+
+    Raises
+    ------
+    PanelError
+        If ``path`` is not an index folder of this version.
+    """
+    path = Path(path)
+    file = path / MANIFEST
+    if not file.is_file():
+        problem = "does not exist" if not path.exists() else f"holds no {MANIFEST}"
+        raise PanelError(f"index {path} {problem}", hint="make one with ragimpute index")
+    needed: dict[str, Any] = {
+        "manifest_sha256": str,
+        "panel_checksum": str,
+        "num_haplotypes": int,
+        "num_sites": int,
+        "markers_hex": str,
+        "kind": str,
+        "num_lists": int,
+        "num_probes": int,
+        "recall_at_10": (int, float),
+        "windows": list,
+        "files": list,
+    }
+    try:
+        manifest = json.loads(file.read_text())
+        version = manifest.get("format_version")
+        fits = manifest.get("format") == FORMAT and all(
+            isinstance(manifest.get(key), kind) for key, kind in needed.items()
+        )
+        fits = fits and len(manifest["windows"]) == len(manifest["files"])
+    except (OSError, UnicodeDecodeError, ValueError, AttributeError) as error:
+        raise PanelError(
+            f"index {path} is damaged: {MANIFEST} cannot be read", hint="make it again"
+        ) from error
+    if not fits or version != FORMAT_VERSION:
+        raise PanelError(
+            f"index {path} is not an index of version {FORMAT_VERSION} (found version {version})",
+            hint="make it again with ragimpute index",
+        )
+    if manifest["manifest_sha256"] != manifest_digest(manifest):
+        raise PanelError(
+            f"index {path} is damaged: {MANIFEST} does not match its checksum",
+            hint="make it again with ragimpute index",
+        )
+    whole = all(map(_is_window, manifest["windows"])) and all(map(_is_file, manifest["files"]))
+    if not whole or not _are_markers(manifest):
+        raise PanelError(
+            f"index {path} is damaged: windows, files or markers of {MANIFEST} are amiss",
+            hint="make it again with ragimpute index",
+        )
+    return manifest
+
+
+def read_manifest_of(path: str | Path, panel: Panel) -> dict:
+    """The manifest of a panel's index folder: as :func:`read_manifest`, and of this panel.
+
+    Raises
+    ------
+    PanelError
+        As :func:`read_manifest` does, and if the index was made from another panel or does not fit.
+    """
+    manifest = read_manifest(path)
+    if manifest["panel_checksum"] != panel.checksum:
+        raise PanelError(
+            f"index {path} was made from another panel (checksum "
+            f"{manifest['panel_checksum'][:12]}) than {panel.path} ({panel.checksum[:12]})",
+            hint=f"make it again: ragimpute index {panel.path} -o {path}",
+        )
+    size = (manifest["num_haplotypes"], manifest["num_sites"])
+    last = max((stop for _, stop in manifest["windows"]), default=0)
+    if size != (panel.num_haplotypes, panel.num_sites) or last > size[1]:
+        raise damaged(
+            path,
+            panel,
+            f"it is of {size[0]} haplotypes and {size[1]} sites, its panel of "
+            f"{panel.num_haplotypes} and {panel.num_sites}",
+        )
+    return manifest
+
+
+def damaged(path: str | Path, panel: Panel, what: str) -> PanelError:
+    """The error for an index folder that was made from a panel, and is not as it was made."""
+    return PanelError(
+        f"index {path} is damaged: {what}",
+        hint=f"make it again: ragimpute index {panel.path} -o {path}",
+    )
+
+
+def manifest_digest(manifest: dict) -> str:
+    """Checksum of a manifest's other entries."""
+    rest = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def sha256_of(file: Path) -> str:
+    """Checksum of a file."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _is_window(entry: Any) -> bool:
+    """Whether an entry is a range of sites."""
+    return (
+        isinstance(entry, list)
+        and [type(end) for end in entry] == [int, int]
+        and 0 <= entry[0] < entry[1] < 2**31
+    )
+
+
+def _is_file(entry: Any) -> bool:
+    """Whether an entry names a file of the folder and its checksum."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("sha256"), str):
+        return False
+    name = entry.get("file")
+    return isinstance(name, str) and name == Path(name).name and "\0" not in name
+
+
+def _are_markers(manifest: dict) -> bool:
+    """Whether the sites that are searched are hexadecimal, a bit for each site, or all."""
+    text = manifest["markers_hex"]
+    is_hex = not text or re.fullmatch("[0-9a-f]+", text) is not None
+    return is_hex and len(text) in (0, 2 * -(-manifest["num_sites"] // 8))

@@ -1,0 +1,218 @@
+"""Which panel haplotypes a target may copy, word by word, in panels too large to copy all.
+
+What counts is to find the haplotypes that share a *long* match with the target around a place, at
+every scale. The nearest haplotypes in overlapping windows of 64 to 4,096 typed sites, those of all
+windows over a word of 32 typed sites, nearest first, join a fixed background sample of the panel
+until the word's slots are full. A match that ends soon after a place is no near one in any window
+over it, as what follows differs: so the windows that end before it and begin after it give some
+hits, too.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+
+from ragimpute.kernels.compile import inlined, kernel
+from ragimpute.retrieval.nearest import AT_ONCE, NearestRows
+from ragimpute.runtime.threads import share
+
+# (typed sites in a window, hits taken from it). With 20,000 haplotypes the two longest are worth
+# .0001 of r2 and .002 of it at rare sites, and so are the windows beside a word.
+SCALES = ((64, 30), (128, 50), (256, 70), (512, 50), (1024, 50), (2048, 50), (4096, 50))
+NUM_BESIDE = 16  # hits taken from a window beside a word
+NUM_BACKGROUND = 32
+# With the windows beside a word, these are as good as twice as many, and as all of the panel.
+NUM_SLOTS = 256
+
+
+class Retriever:
+    """Distinct rows of overlapping windows of typed sites, ready to be searched.
+
+    Parameters
+    ----------
+    words
+        Shape (W, H), uint32: the panel at typed sites, 32 to a word (see ``copying``).
+    num_slots, num_background
+        States of a word; those of them that are the same fixed random haplotypes everywhere.
+    seed
+        Draws the background and the order of equally near haplotypes.
+    threads
+        Windows are shared out over so many; what is found does not depend on it.
+    """
+
+    def __init__(
+        self,
+        words: np.ndarray,
+        *,
+        num_slots: int = NUM_SLOTS,
+        num_background: int = NUM_BACKGROUND,
+        seed: int = 1,
+        threads: int = 1,
+    ) -> None:
+        self.num_words, self.num_haplotypes = words.shape
+        rng = np.random.default_rng(seed)
+        self.num_slots = min(num_slots, self.num_haplotypes)
+        self.background = rng.permutation(self.num_haplotypes)[
+            : min(num_background, self.num_slots)
+        ].astype(np.int32)
+        self._shuffle = rng.permutation(self.num_haplotypes).astype(np.int32)
+        self._nearest = NearestRows(words, self._shuffle, SCALES, threads=threads)
+
+    def states(
+        self,
+        target: np.ndarray,
+        exclude: np.ndarray | None = None,
+        *,
+        threads: int = 1,
+        room: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """States of target haplotypes at every word.
+
+        Parameters
+        ----------
+        target
+            Shape (n, W), uint32: the targets' ALT bits at the same words (unobserved: 0). As many
+            as :data:`ragimpute.retrieval.nearest.AT_ONCE` take little longer than one.
+        exclude
+            Shape (n, e), int32: haplotypes that target i must not copy, padded with -1; or None.
+        threads
+            Targets are shared out over so many; what is found does not depend on it.
+        room
+            Shape (>= n, W, K), int32: where the states may go, or None.
+
+        Returns
+        -------
+        Shape (n, W, K), int32, haplotype ids, none twice in a word; a haplotype keeps its slot
+        from word to word for as long as it is among them. K is the number of slots.
+        """
+        n = len(target)
+        ranges = self._nearest.ranges
+        none = np.full((n, 1), -1, np.int32) if exclude is None else exclude.astype(np.int32)
+        spare = none.shape[1] if exclude is not None else 0
+        num_slots = min(self.num_slots, self.num_haplotypes - spare)
+        if room is None:
+            room = np.empty((n, self.num_words, num_slots), np.int32)
+        out = room[:n]
+        near = np.stack([_windows_near(r, self.num_words) for r in ranges])  # (scales, W, 4)
+        before = np.cumsum([0, *(len(r) for r in ranges[:-1])])
+        first = self._nearest.first_hits[np.maximum(near, 0) + before[:, None, None]]
+        # In the order in which they give hits: (W, 4 scales).
+        near_hits = np.where(near >= 0, first, -1).transpose(1, 2, 0).reshape(self.num_words, -1)
+        of_over = np.tile(self._nearest.hits_of, 2).astype(np.int64)
+        num_hits = np.concatenate([of_over, np.minimum(of_over, NUM_BESIDE)])
+
+        def find(few: range) -> None:
+            hits = np.empty((min(len(few), AT_ONCE), self._nearest.num_hits), np.int32)
+            seen = np.empty((self.num_haplotypes, 2), np.int32)
+            buffers = np.empty((3, num_slots + 1), np.int32)
+            for start in range(few.start, few.stop, AT_ONCE):
+                some = slice(start, min(start + AT_ONCE, few.stop))
+                here = hits[: some.stop - start]
+                self._nearest.search(target[some], here)
+                _fill_slots(
+                    here, near_hits, num_hits, self.background, self._shuffle, none[some], seen,
+                    buffers, out[some],
+                )  # fmt: skip
+
+        edges = np.linspace(0, n, max(1, min(threads, n)) + 1).astype(int).tolist()
+        share(find, [range(low, high) for low, high in pairwise(edges)], threads)
+        return out
+
+
+def _windows_near(ranges: np.ndarray, num_words: int) -> np.ndarray:
+    """The windows over each word and beside it, shape (W, 4), -1 where there is none.
+
+    First the one or two over the word, then the one that ends before it and the one that begins
+    after it. ``ranges`` (windows, 2), ascending: each begins where the one before has its middle.
+    """
+    word = np.arange(num_words)
+    last = np.searchsorted(ranges[:, 0], word, side="right") - 1
+    two = (last > 0) & (ranges[np.maximum(last - 1, 0), 1] > word)
+    first = last - two
+    after = np.where(last + 1 < len(ranges), last + 1, -1)
+    return np.stack([first, np.where(two, last, -1), first - 1, after], axis=1)
+
+
+@inlined
+def _choose(h, w, seen, kept, fresh, num_fresh):
+    """Choose a haplotype for word ``w``, unless it is chosen already.
+
+    It keeps its slot, or is fresh. Returns how many are fresh, and whether it is chosen only now;
+    without a branch, as half of those that are asked for are chosen already.
+    """
+    last, slot = seen[h, 0], seen[h, 1]
+    new = last < w
+    seen[h, 0] = max(last, w)
+    fresh[num_fresh] = h
+    kept[slot if slot >= 0 else kept.shape[0] - 1] = w
+    return num_fresh + (new & (slot < 0)), new
+
+
+@kernel
+def _fill_slots(hits, near_hits, num_hits, background, filler, exclude, seen, buffers, out):
+    """Choose each word's haplotypes for n targets; each keeps its slot while it stays chosen.
+
+    ``hits`` (n, hits); ``near_hits`` (W, m): the first hits of the m windows near each word, of
+    ``num_hits`` (m,) each, or -1; the m / 2 windows over it come first, and have the more hits.
+    ``exclude`` (n, e). ``seen`` (H, 2): a buffer for the last word that each haplotype was chosen
+    for, and its slot, or -1. ``out`` (n, W, K).
+    """
+    num_words, num_slots = out.shape[1:]
+    fresh, kept, left = buffers
+    num_near = num_hits.shape[0]
+    width, beside = 0, 0
+    for c in range(num_near):
+        width = max(width, num_hits[c])
+        beside = max(beside, num_hits[c] if c >= num_near // 2 else 0)
+    always = num_words  # later than any word: as if it were chosen already
+    for i in range(out.shape[0]):
+        mine = hits[i]
+        seen[:] = -1
+        for h in exclude[i]:
+            if h >= 0:
+                seen[h, 0] = always
+        fixed = 0
+        for h in background:
+            if fixed < num_slots and seen[h, 0] != always:
+                seen[h, 0] = always
+                out[i, :, fixed] = h
+                fixed += 1
+        kept[:] = -1
+        for w in range(num_words):
+            size = fixed
+            num_fresh = 0
+            near = near_hits[w]
+            for rank in range(width):
+                if size == num_slots:
+                    break
+                for c in range(num_near if rank < beside else num_near // 2):
+                    if near[c] < 0 or rank >= num_hits[c]:
+                        continue
+                    h = mine[near[c] + rank]
+                    if h < 0:
+                        continue
+                    num_fresh, new = _choose(np.uint32(h), w, seen, kept, fresh, num_fresh)
+                    size += new
+                    if size == num_slots:
+                        break
+            for h in filler:
+                if size == num_slots:
+                    break
+                num_fresh, new = _choose(np.uint32(h), w, seen, kept, fresh, num_fresh)
+                size += new
+            here = out[i, w]
+            if w > 0:
+                num_left = 0
+                before = out[i, w - 1]
+                for s in range(fixed, num_slots):
+                    here[s] = before[s]
+                    left[num_left] = s
+                    num_left += kept[s] != w
+                for k in range(num_left):
+                    seen[here[left[k]], 1] = -1
+            for k in range(num_fresh):
+                s = left[k] if w > 0 else fixed + k
+                here[s] = fresh[k]
+                seen[fresh[k], 1] = s

@@ -1,0 +1,1 @@
+"""What a process needs: output files, interrupts, memory, disk space, threads, timing."""

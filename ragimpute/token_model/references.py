@@ -1,0 +1,115 @@
+"""Embeddings of panel haplotypes, made when first asked for and looked up from then on."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ragimpute.model.bert_rag import BERTWithRAG
+from ragimpute.token_model.windows import TokenWindows
+
+# The whole of a large panel does not fit: 5,000 haplotypes at 1,000,000 sites of 128 numbers are
+# 1.3 TB. Those used last are kept.
+_MAX_BYTES = 2 * 2**30
+
+
+class ReferenceTable:
+    """A :data:`ragimpute.model.bert_rag.ReferenceTable` over windows of a panel.
+
+    Parameters
+    ----------
+    model
+        A token model; its reference encoder must not change while the table is in use.
+    windows
+        Windows of the panel.
+    device
+        Where embeddings are made and kept.
+    dtype
+        Of what is kept: float16 halves the memory, float32 is exact.
+    max_bytes
+        Embeddings that were not used for longest are dropped beyond this size.
+    """
+
+    def __init__(
+        self,
+        model: BERTWithRAG,
+        windows: TokenWindows,
+        device: torch.device,
+        *,
+        dtype: torch.dtype = torch.float16,
+        max_bytes: int = _MAX_BYTES,
+    ) -> None:
+        self._model = model
+        self._windows = windows
+        self._device = device
+        self._dtype = dtype
+        self._max_bytes = max_bytes
+        self._kept: OrderedDict[tuple[int, int], Tensor] = OrderedDict()  # each (n, D)
+        self._num_bytes = 0
+
+    def __len__(self) -> int:
+        """Embeddings that are kept."""
+        return len(self._kept)
+
+    def fill(self, window: int, index: np.ndarray) -> list[Tensor]:
+        """Embeddings, each (n, D), of distinct haplotypes in a window of n sites."""
+        missing = np.array([h for h in index.tolist() if (window, h) not in self._kept], np.int64)
+        made: dict[int, Tensor] = {}
+        if len(missing):
+            block = self._windows.window(window)
+            alleles, own = self._windows.references(window, missing)
+            parts = (alleles.astype(np.int64), block.position_cm, block.af, own)
+            token, cm, af, own_af = (torch.from_numpy(x).to(self._device) for x in parts)
+            refs = self._model.encode_references(token, cm, af, own_af).to(self._dtype)
+            made = dict(zip(missing.tolist(), refs, strict=True))
+        out = []
+        for h in index.tolist():
+            key = (window, h)
+            if h in made:
+                # A row of its own: a view would keep all of its batch alive.
+                self._kept[key] = made[h].clone()
+                self._num_bytes += made[h].nbytes
+            self._kept.move_to_end(key)
+            out.append(self._kept[key])
+        return out
+
+    def _forget(self) -> None:
+        """Drop what was not used for longest, down to the limit."""
+        while self._num_bytes > self._max_bytes and self._kept:
+            self._num_bytes -= self._kept.popitem(last=False)[1].nbytes
+
+    @torch.no_grad()
+    def __call__(self, window: Tensor, ids: Tensor) -> Tensor:
+        """Look up embeddings.
+
+        Parameters
+        ----------
+        window
+            Shape (B,), int64.
+        ids
+            Shape (B, K), int64: haplotypes, -1 where there is none.
+
+        Returns
+        -------
+        Shape (B, K, L, D), float32, L being the sites of the longest of all windows; 0 at padded
+        sites and where there is no haplotype.
+        """
+        windows, haplotypes = window.cpu().numpy(), ids.cpu().numpy()
+        assert self._model.tokens is not None
+        size = (*ids.shape, self._windows.length, self._model.tokens.embedding.dim)
+        out = torch.zeros(size, device=self._device)
+        for w in np.unique(windows).tolist():
+            rows = np.flatnonzero(windows == w)
+            index = np.unique(haplotypes[rows])
+            index = index[index >= 0]
+            if len(index) == 0:
+                continue
+            refs = torch.stack(self.fill(w, index)).float()  # (u, n, D)
+            b, k = np.nonzero(haplotypes[rows] >= 0)
+            place = np.searchsorted(index, haplotypes[rows[b], k])
+            out[rows[b], k, : refs.shape[1]] = refs[place]
+        self._forget()
+        return out

@@ -1,0 +1,228 @@
+"""What token models read: windows of a panel's sites as batches of tokens and frequencies.
+
+Training, validation and imputation build their batches here, so that a model sees the same fields
+in all of them (docs/architecture.md lists them).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ragimpute.model.embedding import MASK, PAD
+from ragimpute.panel.haplotypes import Haplotypes, haplotype_columns
+from ragimpute.panel.reader import Panel
+
+# Positions that stand in padded sites: no allele frequency that a site cannot have.
+_PAD_AF = 0.5
+
+
+def cut_windows_to(windows: np.ndarray, max_sites: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cut windows into even parts of at most ``max_sites``.
+
+    Parameters
+    ----------
+    windows
+        Shape (W, 2), int: half-open site ranges, none empty.
+    max_sites
+        >= 1.
+
+    Returns
+    -------
+    The parts, shape (V, 2), int64, in order; and the window that each is of, shape (V,), int64.
+    """
+    parts, of = [], []
+    for w, (start, stop) in enumerate(windows.tolist()):
+        edges = np.linspace(start, stop, -(-(stop - start) // max_sites) + 1).astype(np.int64)
+        parts.append(np.stack([edges[:-1], edges[1:]], axis=1))
+        of.append(np.full(len(edges) - 1, w))
+    return np.concatenate(parts), np.concatenate(of)
+
+
+@dataclass(frozen=True)
+class SiteBlock:
+    """Consecutive panel sites [start, stop), m of them.
+
+    Attributes
+    ----------
+    haplotypes
+        Their alleles.
+    position_cm
+        Shape (m,), float32, cM from the first site.
+    af, af_population, genotype_freq
+        ALT frequency in the panel, shape (m,), and in each population, (P, m); shares of REF/REF,
+        heterozygous and ALT/ALT samples, (m, 3); float32.
+    """
+
+    start: int
+    stop: int
+    haplotypes: Haplotypes
+    position_cm: np.ndarray
+    af: np.ndarray
+    af_population: np.ndarray
+    genotype_freq: np.ndarray
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that it takes, about."""
+        h = self.haplotypes
+        return h.carriers.nbytes + h.bits.nbytes + self.af_population.nbytes + 48 * len(h)
+
+
+class TokenWindows:
+    """Windows of a panel, and batches of what token models read of them.
+
+    Parameters
+    ----------
+    panel
+        The panel.
+    ranges
+        Shape (V, 2), int: half-open site ranges, none empty; they may overlap.
+    cache_bytes
+        Windows that were read are kept up to this size, so that a batch does not read each anew.
+
+    Attributes
+    ----------
+    length
+        L, the sites of the longest window.
+    """
+
+    def __init__(self, panel: Panel, ranges: np.ndarray, *, cache_bytes: int = 2**28) -> None:
+        self.panel = panel
+        self._cache_bytes = cache_bytes
+        self.ranges = ranges
+        self.length = int((ranges[:, 1] - ranges[:, 0]).max())
+        self.haplotype_population = panel.population[panel.haplotype_sample]
+        self._blocks: OrderedDict[tuple[int, int], SiteBlock] = OrderedDict()
+        self._num_bytes = 0
+
+    def block(self, start: int, stop: int) -> SiteBlock:
+        """The panel sites [start, stop); those read last are kept."""
+        key = (start, stop)
+        if key in self._blocks:
+            self._blocks.move_to_end(key)
+            return self._blocks[key]
+        panel = self.panel
+        cm = panel.position_cm[start:stop]
+        block = SiteBlock(
+            start=start,
+            stop=stop,
+            haplotypes=panel.haplotypes(start, stop),
+            position_cm=(cm - cm[:1]).astype(np.float32),
+            af=panel.af[start:stop],
+            af_population=panel.af_population(start, stop),
+            genotype_freq=panel.genotype_freq(start, stop),
+        )
+        self._blocks[key] = block
+        self._num_bytes += block.num_bytes
+        while self._num_bytes > self._cache_bytes and len(self._blocks) > 1:
+            self._num_bytes -= self._blocks.popitem(last=False)[1].num_bytes
+        return block
+
+    def window(self, window: int) -> SiteBlock:
+        """The sites of a window."""
+        start, stop = self.ranges[window].tolist()
+        return self.block(start, stop)
+
+    def alleles(self, start: int, stop: int, index: np.ndarray) -> np.ndarray:
+        """Alleles of distinct haplotypes, shape (k,), at panel sites [start, stop): (k, m) int8."""
+        return haplotype_columns(self.block(start, stop).haplotypes, index)
+
+    def references(self, window: int, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Panel haplotypes as references in a window of n sites.
+
+        Parameters
+        ----------
+        window
+            Which.
+        index
+            Shape (k,), int: distinct haplotype ids.
+
+        Returns
+        -------
+        Alleles, shape (k, n), int8; ALT frequency in each haplotype's own population, shape (k, n),
+        float32.
+        """
+        block = self.window(window)
+        own = block.af_population[self.haplotype_population[index]]
+        return haplotype_columns(block.haplotypes, index), own
+
+    def batch(
+        self,
+        window: np.ndarray,
+        alleles: np.ndarray,
+        hidden: np.ndarray,
+        found: np.ndarray,
+        population: np.ndarray | None = None,
+    ) -> dict[str, Tensor]:
+        """A batch of samples, each at the sites of one window.
+
+        Parameters
+        ----------
+        window
+            Shape (B,), int: each sample's window.
+        alleles
+            Shape (B, 2, L), int8: both haplotypes' alleles from the window's first site on, -1
+            where unknown; what lies beyond the window is not looked at.
+        hidden
+            Shape (B, L), bool: masked sites.
+        found
+            Shape (B, 2, K), int: the haplotypes that each haplotype retrieved, -1 padded.
+        population
+            Shape (B,), int: each sample's population; None: unknown, and ``af_p`` is the mean of
+            the frequencies where the retrieved haplotypes come from.
+
+        Returns
+        -------
+        The fields of docs/architecture.md, each with B rows; windows are padded to L sites.
+        """
+        num, _, length = alleles.shape
+        size = (self.ranges[window, 1] - self.ranges[window, 0])[:, None]
+        pad = np.arange(length) >= size  # (B, L)
+        shape = (num, 2, found.shape[2], length)
+        refs = np.full(shape, PAD, np.int64)
+        ref_af = np.full(shape, _PAD_AF, np.float32)
+        site = {
+            name: np.full((num, length), fill, np.float32)
+            for name, fill in (("af", _PAD_AF), ("af_p", _PAD_AF), ("pos", 0.0),
+                               ("ref", 0.0), ("het", 0.0), ("hom", 0.0))
+        }  # fmt: skip
+        for w in np.unique(window).tolist():
+            rows = np.flatnonzero(window == w)
+            block = self.window(w)
+            n = len(block.af)
+            site["af"][rows, :n] = block.af
+            site["pos"][rows, :n] = block.position_cm
+            site["pos"][rows, n:] = block.position_cm[-1]
+            for i, name in enumerate(("ref", "het", "hom")):
+                site[name][rows, :n] = block.genotype_freq[:, i]
+            ids, inverse = np.unique(found[rows], return_inverse=True)
+            some = ids >= 0
+            tokens = np.full((len(ids), n), PAD, np.int64)
+            own = np.repeat(block.af[None], len(ids), axis=0)
+            tokens[some], own[some] = self.references(w, ids[some])
+            inverse = inverse.reshape(len(rows), *shape[1:3])
+            refs[rows, :, :, :n] = tokens[inverse]
+            ref_af[rows, :, :, :n] = own[inverse]
+            if population is not None:
+                site["af_p"][rows, :n] = block.af_population[population[rows]]
+            else:
+                site["af_p"][rows, :n] = own[inverse].mean(axis=(1, 2))
+        label = np.where(pad[:, None], -1, alleles).astype(np.int64)
+        tokens = np.where((label < 0) | hidden[:, None], MASK, label)
+        tokens[np.repeat(pad[:, None], 2, axis=1)] = PAD
+        batch = {name: torch.from_numpy(values) for name, values in site.items()}
+        batch["window"] = torch.from_numpy(np.asarray(window, np.int64))
+        batch["mask"] = torch.from_numpy(hidden & ~pad)
+        batch["pad"] = torch.from_numpy(pad)
+        for i, h in enumerate("12"):
+            batch[f"hap_{h}"] = torch.from_numpy(np.ascontiguousarray(tokens[:, i]))
+            batch[f"label_h{h}"] = torch.from_numpy(np.ascontiguousarray(label[:, i]))
+            batch[f"rag_seg_h{h}"] = torch.from_numpy(np.ascontiguousarray(refs[:, i]))
+            batch[f"rag_af_h{h}"] = torch.from_numpy(np.ascontiguousarray(ref_af[:, i]))
+            batch[f"rag_id_h{h}"] = torch.from_numpy(found[:, i].astype(np.int64))
+        return batch

@@ -1,0 +1,1 @@
+"""Batches of training examples of both families of models."""

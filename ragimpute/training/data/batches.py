@@ -1,0 +1,99 @@
+"""Which data set a config learns from, and how a panel's samples are shared out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ragimpute.config import RunConfig
+from ragimpute.errors import ModelError
+from ragimpute.panel.reader import Panel
+from ragimpute.training.data.copying_batches import EvidenceBatches, PooledEvidenceBatches
+from ragimpute.training.data.token_batches import TokenBatches, split_samples
+
+
+def make_batches(
+    panels: Sequence[Panel],
+    config: RunConfig,
+    index: str | Path | None,
+    threads: int,
+    num_processes: int = 1,
+    *,
+    device: str = "cpu",
+    is_chosen: bool = False,
+) -> Any:
+    """The data set that a config's fusion learns from.
+
+    Parameters
+    ----------
+    panels, config, index, threads
+        See :func:`ragimpute.training.trainer.train`.
+    num_processes
+        That share each batch, >= 1.
+    device
+        Where a token model's index is searched, see
+        :func:`ragimpute.retrieval.faiss_device.choose_searcher`.
+    is_chosen
+        Whether a person chose the device, who should then know where it cannot be used.
+    """
+    several = config.model_copy(
+        update={
+            "train": config.train.model_copy(
+                update={"batch_size": config.train.batch_size * num_processes}
+            )
+        }
+    )
+    seed = config.train.seed
+    if config.model.fusion.name == "copying":
+        parts = []
+        for panel in panels:
+            train_samples, held_out = _split(panel, config)
+            parts.append(
+                EvidenceBatches(
+                    panel, several, seed=seed, threads=threads,
+                    train_samples=train_samples, validation_samples=held_out,
+                )
+            )  # fmt: skip
+        return parts[0] if len(parts) == 1 else PooledEvidenceBatches(parts)
+    if len(panels) != 1:
+        raise ModelError(
+            f"config {config.name} is a token model, which learns one panel; {len(panels)} given",
+            hint="give one panel, or train a copying model such as default",
+        )
+    from ragimpute.retrieval.faiss_device import choose_searcher
+    from ragimpute.retrieval.index import WindowIndex
+
+    panel = panels[0]
+    searcher = choose_searcher(device, missing="warn" if is_chosen else "ignore")
+    train_samples, held_out = _split(panel, config)
+    if index is None:
+        found = WindowIndex.build(panel, searcher=searcher)
+    else:
+        found = WindowIndex.open(index, panel, searcher=searcher)
+    return TokenBatches(
+        panel, found, several, seed=seed, train_samples=train_samples, validation_samples=held_out
+    )
+
+
+def _split(panel: Panel, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
+    """The samples of a panel that are trained on, and those that validate."""
+    data = config.data
+    return split_samples(
+        panel, data.validation_share, data.max_validation_samples, config.train.seed
+    )
+
+
+def describe_panel(panel: Panel, config: RunConfig) -> dict[str, Any]:
+    """What provenance.json keeps of a panel."""
+    train_samples, held_out = _split(panel, config)
+    return {
+        "checksum": panel.checksum,
+        "contig": panel.contig,
+        "num_haplotypes": panel.num_haplotypes,
+        "num_sites": panel.num_sites,
+        "num_train_samples": len(train_samples),
+        "num_validation_samples": len(held_out),
+    }

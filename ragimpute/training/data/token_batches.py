@@ -1,0 +1,342 @@
+"""Leave-one-out training examples for token models: windows, masks and retrieved haplotypes.
+
+An example is a window of the panel and a training sample: two haplotypes under one mask. Each
+retrieves the training haplotypes that resemble it at the sites that stay typed, but not those of
+its own sample. Validation samples are neither trained on nor retrieved.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ragimpute.config import RunConfig
+from ragimpute.copying.choose_parameters import fit_panel
+from ragimpute.copying.copy import copy_haplotypes
+from ragimpute.copying.window import Window
+from ragimpute.errors import PanelError
+from ragimpute.model.bert_rag import BERTWithRAG
+from ragimpute.panel.reader import Panel
+from ragimpute.retrieval.faiss_threads import search_with_one_thread
+from ragimpute.retrieval.index import WindowIndex
+from ragimpute.token_model.references import ReferenceTable
+from ragimpute.token_model.windows import TokenWindows, cut_windows_to
+from ragimpute.training.data.arrays import WindowSites, panel_sites
+from ragimpute.training.data.masks import MaskMixture, linkage_blocks
+
+_MIN_TRAIN = 2
+# Validation stays this small, however large the panel; windows_per_epoch may make it smaller.
+_MAX_VALIDATION = 2048
+# Streams of random numbers: each draw is named by (seed, stream, where).
+_ORDER, _TRAIN, _VALIDATION = 11, 12, 13
+
+
+def split_samples(
+    panel: Panel, share: float, max_validation: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Hold samples out for validation, from every population in proportion.
+
+    Parameters
+    ----------
+    panel
+        The panel.
+    share
+        Of its samples to hold out, in (0, 1); one at least.
+    max_validation
+        Samples to hold out at most, >= 1.
+    seed
+        Draws them.
+
+    Returns
+    -------
+    Training and validation samples, ascending indices into ``panel.samples``, int64.
+
+    Raises
+    ------
+    PanelError
+        If fewer than two samples would be left to train on.
+    """
+    samples = np.unique(panel.haplotype_sample)
+    count = max(1, min(max_validation, round(share * len(samples))))
+    count = min(count, len(samples) - _MIN_TRAIN)
+    if count < 1:
+        raise PanelError(
+            f"panel {panel.path} has {len(samples)} samples: training needs two, and validation "
+            "another",
+            hint="train on a larger panel; imputation works with the default model",
+        )
+    rng = np.random.default_rng([seed, len(samples)])
+    samples = rng.permutation(samples)
+    # The i-th sample of a population of n comes at (i + 1/2) / n: the first of all those places
+    # hold every population in proportion.
+    place = np.empty(len(samples))
+    group = panel.population[samples]
+    for population in np.unique(group):
+        members = np.flatnonzero(group == population)
+        place[members] = (np.arange(len(members)) + 0.5) / len(members)
+    order = np.argsort(place, kind="stable")
+    held_out, kept = samples[order[:count]], samples[order[count:]]
+    return np.sort(kept).astype(np.int64), np.sort(held_out).astype(np.int64)
+
+
+class TokenBatches:
+    """Batches of masked windows for training and validation of a token model.
+
+    Every draw is a function of the seed, the epoch and the example's place in it alone.
+
+    Parameters
+    ----------
+    panel
+        The panel.
+    index
+        Its index; the sites of one of its windows that stay typed are what a haplotype retrieves
+        by, also where the model reads a part of the window only (``data.max_sites``).
+    config
+        Its ``data``, ``mask`` and ``train`` groups count.
+    seed
+        Of every draw.
+    train_samples, validation_samples
+        Shape (k,), int: panel samples.
+    """
+
+    def __init__(
+        self,
+        panel: Panel,
+        index: WindowIndex,
+        config: RunConfig,
+        *,
+        seed: int,
+        train_samples: np.ndarray,
+        validation_samples: np.ndarray,
+    ) -> None:
+        self.panel = panel
+        self.index = index
+        self.config = config
+        self.seed = seed
+        self.train_samples = np.unique(train_samples)
+        self.validation_samples = np.unique(validation_samples)
+        self.masks = MaskMixture(config.mask)
+        ranges, self.search_window = cut_windows_to(index.windows, config.data.max_sites)
+        self.windows = TokenWindows(panel, ranges)
+        self.allowed = np.isin(panel.haplotype_sample, self.train_samples)
+        self._pairs = _haplotype_pairs(panel)
+        self._linkage: dict[int, np.ndarray] = {}
+        self._examples: tuple[int, np.ndarray] | None = None
+        self._validation = self._validation_examples()
+        self._baseline: dict[int, np.ndarray] | None = None
+
+    def set_level(self, level: int) -> None:
+        """Set how often the masks' curriculum has been raised."""
+        self.masks.level = level
+
+    def num_examples(self) -> int:
+        """Training examples of an epoch."""
+        every = len(self.windows.ranges) * len(self.train_samples)
+        return min(every, self.config.data.windows_per_epoch or every)
+
+    def num_train_batches(self, epoch: int = 0) -> int:
+        """Batches of an epoch; the last one may be short."""
+        return -(-self.num_examples() // self.config.train.batch_size)
+
+    def train_batches(self, epoch: int, first_step: int = 0) -> Iterator[dict[str, Tensor]]:
+        """The epoch's batches from ``first_step`` on, made by worker processes where asked for."""
+        steps = range(first_step, self.num_train_batches(epoch))
+        workers = min(self.config.data.num_workers, len(steps))
+        if workers == 0:
+            yield from (self.train_batch(epoch, step) for step in steps)
+            return
+        # Forked workers share what was read; none of them touches the accelerator.
+        yield from DataLoader(
+            _Epoch(self, epoch),
+            batch_size=None,
+            sampler=steps,
+            num_workers=workers,
+            multiprocessing_context=multiprocessing.get_context("fork"),
+            worker_init_fn=_start_worker,
+        )
+
+    def train_batch(self, epoch: int, step: int) -> dict[str, Tensor]:
+        """One training batch: the fields of docs/architecture.md."""
+        size = self.config.train.batch_size
+        if self._examples is None or self._examples[0] != epoch:
+            every = len(self.windows.ranges) * len(self.train_samples)
+            rng = np.random.default_rng([self.seed, _ORDER, epoch])
+            self._examples = epoch, rng.choice(every, self.num_examples(), replace=False)
+        chosen = self._examples[1][step * size : (step + 1) * size]
+        window, sample = np.divmod(chosen, len(self.train_samples))
+        masks = [
+            self.masks.draw(
+                self._sites(w), np.random.default_rng([self.seed, _TRAIN, epoch, step * size + i])
+            )
+            for i, w in enumerate(self.search_window[window].tolist())
+        ]
+        return self._collate(window, self.train_samples[sample], masks)
+
+    def validation_batches(self) -> Iterator[dict[str, Tensor]]:
+        """Held-out samples in windows spread over the panel, with a fixed mask for each window."""
+        size = self.config.train.batch_size
+        for start in range(0, len(self._validation), size):
+            window, sample = self._validation[start : start + size].T
+            masks = [self._validation_mask(w) for w in self.search_window[window].tolist()]
+            yield self._collate(window, sample, masks)
+
+    def ls_baseline(self, i: int) -> dict[str, np.ndarray]:
+        """Plain Li-Stephens for the ``i``-th validation batch.
+
+        Returns
+        -------
+        "h1", "h2": shape (B, L), float32, P(ALT) of each haplotype by copying from all training
+        haplotypes with the typed sites that it retrieved by; 0 at padded sites.
+        """
+        if self._baseline is None:
+            self._baseline = self._copy_validation()
+        size = self.config.train.batch_size
+        chosen = self._validation[i * size : (i + 1) * size]
+        out = np.zeros((2, len(chosen), self.windows.length), np.float32)
+        for row, (window, sample) in enumerate(chosen.tolist()):
+            search = int(self.search_window[window])
+            start, stop = self.windows.ranges[window] - self.index.windows[search, 0]
+            place = np.searchsorted(self.validation_samples, sample)
+            out[:, row, : stop - start] = self._baseline[search][place, :, start:stop]
+        return {"h1": out[0], "h2": out[1]}
+
+    def refresh_references(
+        self,
+        model: BERTWithRAG,
+        epoch: int,
+        device: torch.device,
+        *,
+        keep_weights: bool = False,
+    ) -> None:
+        """Let the model look up references that are encoded once an epoch, or once a run.
+
+        Parameters
+        ----------
+        model
+            A token model of ``reference.mode: precomputed``.
+        epoch
+            Counted from 0.
+        device
+            Where embeddings are made and kept, in float16 and as they are asked for.
+        keep_weights
+            Encode with the weights of the last refresh, as when a run goes on amid an epoch.
+        """
+        if model.tokens is None or model.tokens.frozen is None:
+            raise ValueError("the model does not look references up")
+        fresh = self.config.model.reference.refresh == "epoch" or epoch == 0
+        if fresh and not keep_weights:
+            model.tokens.frozen.refresh(model.tokens.references)
+        elif model.tokens.table is not None:
+            return
+        table: Callable[[Tensor, Tensor], Tensor] = ReferenceTable(model, self.windows, device)
+        if self.config.train.compile:  # torch would trace the look-ups, which are NumPy's, and fail
+            table = torch.compiler.disable(table)
+        model.tokens.table = table
+
+    def _sites(self, search: int) -> WindowSites:
+        """What masks may know of an index window."""
+        start, stop = self.index.windows[search].tolist()
+        if self.masks.needs_blocks and search not in self._linkage:
+            alleles = self.windows.block(start, stop).haplotypes.alleles()[:, self.allowed]
+            self._linkage[search] = linkage_blocks(alleles, self.config.mask.ld_r2)
+        return panel_sites(self.panel, start, stop, block=self._linkage.get(search))
+
+    def _validation_mask(self, search: int) -> np.ndarray:
+        """The mask of an index window in validation."""
+        rng = np.random.default_rng([self.seed, _VALIDATION, search])
+        return self.masks.draw_validation(self._sites(search), rng)
+
+    def _validation_examples(self) -> np.ndarray:
+        """Windows and samples, shape (n, 2): all samples in each of some index windows."""
+        samples = self.validation_samples
+        limit = min(_MAX_VALIDATION, self.config.data.windows_per_epoch or _MAX_VALIDATION)
+        parts = np.bincount(self.search_window)
+        num = int(np.clip(limit / (len(samples) * parts.mean()), 1, len(parts)))
+        searched = np.unique((np.arange(num) + 0.5) * len(parts) / num // 1).astype(np.int64)
+        window = np.flatnonzero(np.isin(self.search_window, searched))
+        return np.stack([np.repeat(window, len(samples)), np.tile(samples, len(window))], axis=1)
+
+    def _collate(
+        self, window: np.ndarray, sample: np.ndarray, masks: list[np.ndarray]
+    ) -> dict[str, Tensor]:
+        """Retrieve for samples in windows under masks of their index windows, and batch them."""
+        num, k = len(window), self.config.data.num_retrieved
+        search = self.search_window[window]
+        alleles = np.full((num, 2, self.windows.length), -1, np.int8)
+        hidden = np.zeros((num, self.windows.length), bool)
+        found = np.full((num, 2, k), -1, np.int32)
+        pairs = self._pairs[sample]  # (B, 2)
+        for s in np.unique(search).tolist():
+            rows = np.flatnonzero(search == s)
+            start, stop = self.index.windows[s].tolist()
+            ids, inverse = np.unique(pairs[rows], return_inverse=True)
+            true = self.windows.alleles(start, stop, ids)[inverse.reshape(-1, 2)]  # (b, 2, n)
+            query = np.where(np.stack([masks[i] for i in rows])[:, None], -1, true).astype(np.int8)
+            found[rows] = self.index.search(
+                s, query.reshape(-1, stop - start), k,
+                exclude=np.repeat(pairs[rows], 2, axis=0), allowed=self.allowed,
+            ).reshape(-1, 2, k)  # fmt: skip
+            for i, row in enumerate(rows.tolist()):
+                low, high = self.windows.ranges[window[row]] - start
+                alleles[row, :, : high - low] = true[i, :, low:high]
+                hidden[row, : high - low] = masks[row][low:high]
+        return self.windows.batch(window, alleles, hidden, found, self.panel.population[sample])
+
+    def _copy_validation(self) -> dict[int, np.ndarray]:
+        """P(ALT) of held-out samples, (samples, 2, n), in each index window that is validated."""
+        out = {}
+        pool = np.flatnonzero(self.allowed).astype(np.int32)
+        threads = torch.get_num_threads()
+        pairs = self._pairs[self.validation_samples]  # (N, 2)
+        parameters = None
+        for search in np.unique(self.search_window[self._validation[:, 0]]).tolist():
+            start, stop = self.index.windows[search].tolist()
+            haplotypes = self.windows.block(start, stop).haplotypes
+            typed = np.flatnonzero(~self._validation_mask(search))
+            if len(typed) == 0:  # nothing to copy by
+                af = self.panel.af[start:stop]
+                out[search] = np.broadcast_to(af, (*pairs.shape, stop - start))
+                continue
+            window = Window.build(haplotypes, self.panel.position_cm[start:stop], typed)
+            if parameters is None:
+                parameters = fit_panel(
+                    window, self.panel.haplotype_sample, seed=self.seed, threads=threads
+                ).parameters
+            alleles = haplotypes.alleles(typed)[:, pairs.ravel()]
+            prob = copy_haplotypes(
+                window, alleles, parameters, states=lambda i: pool[None], threads=threads
+            )
+            out[search] = prob.reshape(*pairs.shape, -1)
+        return out
+
+
+def _haplotype_pairs(panel: Panel) -> np.ndarray:
+    """Both haplotypes of each sample, shape (N, 2), int64; a haploid sample's one twice."""
+    haplotype = np.arange(panel.num_haplotypes)
+    pairs = np.full((len(panel.samples), 2), -1, np.int64)
+    pairs[panel.haplotype_sample[::-1], 0] = haplotype[::-1]
+    pairs[panel.haplotype_sample, 1] = haplotype
+    return pairs
+
+
+def _start_worker(worker: int) -> None:
+    """Keep a forked worker to one thread; torch does so for itself."""
+    search_with_one_thread()
+
+
+class _Epoch(Dataset):
+    """A training epoch as a map from step to batch."""
+
+    def __init__(self, batches: TokenBatches, epoch: int) -> None:
+        self._batches, self._epoch = batches, epoch
+
+    def __len__(self) -> int:
+        return self._batches.num_train_batches(self._epoch)
+
+    def __getitem__(self, step: int) -> dict[str, Tensor]:
+        return self._batches.train_batch(self._epoch, step)

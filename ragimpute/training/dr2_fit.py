@@ -1,0 +1,229 @@
+"""Calibrate DR2: impute samples that were left out of panels, and compare with their alleles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ragimpute.accuracy.dosage_sums import DosageSums
+from ragimpute.accuracy.dr2_calibration import (
+    MIN_HAPLOTYPES,
+    TERMS,
+    Dr2Calibration,
+    fit_calibration,
+)
+from ragimpute.accuracy.metrics import MAF_BINS, maf_bin, site_r2
+from ragimpute.copying_model.imputer import CopyingImputer
+from ragimpute.errors import ModelError
+from ragimpute.model.checkpoint import LoadedModel
+from ragimpute.model.folder import ModelFolder, is_copying
+from ragimpute.panel.reader import Panel
+from ragimpute.panel.views import PanelWithout
+from ragimpute.training.data.arrays import draw_array, draw_stretch
+
+# Stretches are no longer, and groups no larger: there are rows of so many sites for each haplotype.
+_MAX_SITES = 30_000
+_MAX_SAMPLES = 250
+_LEAST_SHARE, _MOST_SHARE = 0.1, 0.5  # of a panel's samples that a drawn group has
+_ROWS = 2048  # sites that are compared at once
+# A MAF bin of n sites weighs n / sqrt(n + 50), times this: large bins do not drown small ones, and
+# a site of a bin of 350 counts once.
+_WEIGHT, _FEW_SITES = 20.0, 50
+# A panel's own samples are few: they move the coefficients away from a prior's only where their
+# likelihood gains more than this much of the squared distance.
+_RIDGE_TO_PRIOR = 500.0
+
+
+@dataclass(frozen=True)
+class ScoredSites:
+    """Untyped sites of left-out samples, where the truth varies and the panel has both alleles.
+
+    Attributes
+    ----------
+    estimate, minor, num
+        Shape (m,): what :meth:`Dr2Calibration.apply` takes.
+    true
+        Shape (m,), squared correlation of dosage with truth, in [0, 1].
+    maf
+        Shape (m,), in the panel without the samples.
+    """
+
+    estimate: np.ndarray
+    minor: np.ndarray
+    num: np.ndarray
+    true: np.ndarray
+    maf: np.ndarray
+
+    def weight(self) -> np.ndarray:
+        """Of each site, shape (m,), > 0."""
+        group = maf_bin(self.maf)
+        count = np.bincount(group + 1, minlength=len(MAF_BINS))[group + 1]
+        return _WEIGHT / np.sqrt(count + _FEW_SITES)
+
+
+def fit_dr2(
+    panels: Sequence[Panel],
+    model: ModelFolder | LoadedModel,
+    *,
+    groups: Sequence[np.ndarray] | None = None,
+    prior: Dr2Calibration | None = None,
+    num_draws: int = 2,
+    seed: int = 1,
+    threads: int = 1,
+    device: str = "cpu",
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Dr2Calibration:
+    """Calibrate the DR2 of a copying model on samples left out of panels, with drawn arrays.
+
+    Parameters
+    ----------
+    panels
+        One or more, each of one ploidy.
+    model
+        A copying model.
+    groups
+        For each panel, the samples that are left out, shape (k,), int; None: drawn anew each time,
+        a tenth to a half of the panel.
+    prior
+        What is kept where samples are too few; None: the estimate as it is, with hardly a weight.
+    num_draws
+        Arrays for each panel, >= 1.
+    seed, threads, device
+        See :func:`ragimpute.imputation.impute.impute`.
+    progress
+        Called as ``progress("DR2", done, total)``.
+
+    Returns
+    -------
+    The calibration; ``prior`` itself where no panel leaves out ``MIN_HAPLOTYPES`` haplotypes.
+
+    Raises
+    ------
+    ModelError
+        If the model is a token model.
+    """
+    if not is_copying(model.config):
+        raise ModelError(f"model {model.name} is a token model, whose DR2 is not calibrated")
+    parts = []
+    for i, panel in enumerate(panels):
+        for draw in range(num_draws):
+            rng = np.random.default_rng([seed, 4, i, draw])
+            group = groups[i] if groups is not None else _draw_group(panel, rng)
+            parts += leave_samples_out(
+                panel, model, group, rng, seed=seed, threads=threads, device=device
+            )
+            if progress is not None:
+                progress("DR2", i * num_draws + draw + 1, len(panels) * num_draws)
+    num_sites = sum(len(part.true) for part in parts)
+    if num_sites == 0:
+        return prior or Dr2Calibration()
+    estimate, minor, num, true, weight = (
+        np.concatenate(columns)
+        for columns in zip(
+            *((p.estimate, p.minor, p.num, p.true, p.weight()) for p in parts), strict=True
+        )
+    )
+    ridge = {} if prior is None else {"prior": prior.coefficients, "ridge": _RIDGE_TO_PRIOR}
+    found = fit_calibration(estimate, minor, num, true, weight, **ridge)  # type: ignore[arg-type]
+    provenance = {
+        "panels": [panel.checksum for panel in panels],
+        "num_groups": len(parts),
+        "num_sites": num_sites,
+        "seed": seed,
+        "terms": list(TERMS),
+    }
+    return Dr2Calibration(found, provenance)
+
+
+def leave_samples_out(
+    panel: Panel,
+    model: ModelFolder | LoadedModel,
+    samples: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    seed: int,
+    threads: int = 1,
+    device: str = "cpu",
+) -> list[ScoredSites]:
+    """Impute panel samples from the others with a drawn array.
+
+    Parameters
+    ----------
+    panel, model
+        See :func:`fit_dr2`.
+    samples
+        Shape (k,), int: samples that leave the panel together.
+    rng
+        Draws the stretch, the array and the part of the samples that is scored by itself.
+    seed, threads, device
+        See :func:`ragimpute.imputation.impute.impute`.
+
+    Returns
+    -------
+    The sites scored over all of the samples, and over a quarter of them, for DR2 must hold for few
+    and many targets; those of fewer than ``MIN_HAPLOTYPES`` haplotypes are left out.
+    """
+    start, stop = draw_stretch(panel, _MAX_SITES, rng)
+    low, high = np.log(model.config.data.typed_per_mb)
+    typed = draw_array(panel, start, stop, float(np.exp(rng.uniform(low, high))), rng)
+    out = np.isin(panel.haplotype_sample, samples)
+    owner = panel.haplotype_sample[out]
+    quarter = np.isin(owner, rng.permutation(np.unique(owner))[: len(samples) // 4])
+    choices = [which for which in (np.ones(len(owner), bool), quarter)
+               if which.sum() >= MIN_HAPLOTYPES]  # fmt: skip
+    if not choices:
+        return []
+    haplotypes = panel.haplotypes(start, stop)
+    target = haplotypes.alleles(typed - start)[:, out]
+    rest = PanelWithout(panel, ~out)
+    imputer = CopyingImputer(
+        rest, typed, model, ne=None, err=None, seed=seed, threads=threads, device=device
+    )
+    prob = np.empty((len(owner), stop - start), np.float32)
+
+    def put(first: int, site: int, part: np.ndarray) -> None:
+        prob[first : first + part.shape[0], site : site + part.shape[1]] = part
+
+    imputer.impute(
+        start, stop, (start, stop), typed, np.ascontiguousarray(target), owner, batch=len(owner),
+        put=put,
+    )  # fmt: skip
+    untyped = np.setdiff1d(np.arange(start, stop), typed) - start
+    found: list[list[ScoredSites]] = [[] for _ in choices]
+    for first in range(0, len(untyped), _ROWS):
+        rows = untyped[first : first + _ROWS]
+        true = haplotypes.alleles(rows)[:, out]
+        left = panel.alt_count[start + rows] - true.sum(axis=1, dtype=np.int64)
+        af = left / rest.num_haplotypes
+        for which, sites in zip(choices, found, strict=True):
+            sites.append(
+                _score(prob[which][:, rows].T, true[:, which], owner[which], np.minimum(af, 1 - af))
+            )
+    names = ("estimate", "minor", "num", "true", "maf")
+    return [
+        ScoredSites(*(np.concatenate([getattr(part, name) for part in sites]) for name in names))
+        for sites in found
+    ]
+
+
+def _draw_group(panel: Panel, rng: np.random.Generator) -> np.ndarray:
+    """Samples to leave out."""
+    share = rng.uniform(_LEAST_SHARE, _MOST_SHARE)
+    samples = np.unique(panel.haplotype_sample)
+    return rng.permutation(samples)[: min(_MAX_SAMPLES, int(share * len(samples)))]
+
+
+def _score(prob: np.ndarray, true: np.ndarray, owner: np.ndarray, maf: np.ndarray) -> ScoredSites:
+    """Compare P(ALT) with alleles, both of shape (m, n), of haplotypes of the samples ``owner``."""
+    sums = DosageSums.of(prob)
+    # A sample's haplotypes are neighbours.
+    starts = np.flatnonzero(np.diff(owner, prepend=-1))
+    dosage, count = (np.add.reduceat(x, starts, axis=1, dtype=np.float64) for x in (prob, true))
+    r2 = site_r2(dosage, count)
+    known = ~np.isnan(r2) & (maf > 0)
+    return ScoredSites(
+        sums.estimated_r2[known], (sums.maf * sums.num)[known], sums.num[known], r2[known],
+        maf[known],
+    )  # fmt: skip

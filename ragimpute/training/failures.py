@@ -1,0 +1,87 @@
+"""What ends a training run early, in words that say what to change."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from ragimpute.config import RunConfig
+from ragimpute.errors import ModelError
+from ragimpute.training.state import TrainingState
+
+
+def check_loss(loss: float, state: TrainingState, out: Path) -> None:
+    """Stop where the loss is no longer a number.
+
+    Parameters
+    ----------
+    loss
+        Of a batch, the mean over processes.
+    state, out
+        Where the run stands; the model folder.
+
+    Raises
+    ------
+    ModelError
+        If the loss is NaN or infinite; names the step and the weights that are kept.
+    """
+    if math.isfinite(loss):
+        return
+    kept = "none" if math.isinf(state.best) else "the initial weights"
+    if state.best_epoch:
+        kept = f"epoch {state.best_epoch}'s weights"
+    raise ModelError(
+        f"the loss is {loss} at step {state.step + 1} (epoch {state.epoch + 1}); "
+        f"last good checkpoint in {out}: {kept}",
+        hint="lower optimizer.lr, raise schedule.warmup_steps, or set train.precision=no",
+    )
+
+
+@contextmanager
+def memory_explained(config: RunConfig) -> Iterator[None]:
+    """Say which settings to lower where memory runs out, on a GPU or a CPU.
+
+    Raises
+    ------
+    ModelError
+        In place of what torch and numpy raise when they cannot allocate.
+    """
+    try:
+        yield
+    except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+        raise _out_of_memory(config) from error
+    except RuntimeError as error:
+        # A CPU's allocator has no type of its own: "can't allocate memory: you tried to ...".
+        if "alloc" in str(error) and "memory" in str(error):
+            raise _out_of_memory(config) from error
+        raise
+
+
+def _out_of_memory(config: RunConfig) -> ModelError:
+    """What to change when memory runs out: the settings that this kind of model has."""
+    data, model, train = config.data, config.model, config.train
+    if model.fusion.name == "copying":
+        used = {
+            "train.batch_size": train.batch_size,
+            "data.max_haplotypes": data.max_haplotypes,
+            "data.num_arrays": data.num_arrays,
+        }
+        if model.copying.num_context_layers:
+            used["model.copying.max_context"] = model.copying.max_context
+        more = ""
+    else:
+        used = {
+            "train.batch_size": train.batch_size,
+            "data.num_retrieved": data.num_retrieved,
+            "data.max_sites": data.max_sites,
+        }
+        more = "" if model.encoder.checkpointing else ", or set model.encoder.checkpointing=true"
+    first, *rest = used
+    return ModelError(
+        f"out of memory with {', '.join(f'{name}={value}' for name, value in used.items())}",
+        hint=f"lower {first} (and raise train.accumulation), then {' or '.join(rest)}{more}",
+    )

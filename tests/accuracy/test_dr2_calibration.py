@@ -1,0 +1,159 @@
+"""How DR2 follows from what posteriors imply."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ragimpute.accuracy.dosage_sums import DosageSums
+from ragimpute.accuracy.dr2_calibration import (
+    FILE,
+    MIN_HAPLOTYPES,
+    TERMS,
+    Dr2Calibration,
+    fit_calibration,
+    terms,
+)
+from ragimpute.errors import ModelError
+
+CALIBRATION = Dr2Calibration((0.1, 0.7, 0.4, 1.5, 0.05, -0.3))
+
+
+@given(
+    coefficients=st.tuples(
+        st.floats(-5, 5),
+        st.floats(0, 3),
+        st.floats(0, 3),
+        st.floats(-5, 5),
+        st.floats(-1, 1),
+        st.floats(-2, 2),
+    ),
+    minor=st.floats(0, 1e5),
+    estimates=st.lists(st.floats(0, 1), min_size=2, max_size=40),
+)
+def test_it_grows_with_the_estimate_within_bounds(coefficients, minor, estimates):
+    estimate = np.sort(estimates)
+    num = np.full(len(estimate), 400)
+    found = Dr2Calibration(coefficients).apply(
+        estimate, np.full(len(estimate), minor), num
+    )  # fmt: skip
+    assert found.dtype == np.float32
+    assert ((found >= 0) & (found <= 1)).all()
+    assert (np.diff(found) >= 0).all()
+    assert (found[estimate == 0] == 0).all()
+
+
+def test_it_is_the_same_whichever_allele_is_alt():
+    rng = np.random.default_rng(1)
+    prob = (rng.random((30, 400)) ** 20).astype(np.float32)
+    untyped = np.zeros(30, bool)
+    one, other = (DosageSums.of(p).dr2(CALIBRATION, untyped) for p in (prob, 1 - prob))
+    assert (one != DosageSums.of(prob).estimated_r2).all()
+    np.testing.assert_allclose(one, other, rtol=1e-3)
+
+
+def test_few_haplotypes_and_no_coefficients_leave_the_estimate():
+    estimate = np.array([0.0, 0.2, 0.9, 1.0], np.float32)
+    minor = np.array([0.3, 0.4, 2.0, 1.0])
+    few = np.full(4, MIN_HAPLOTYPES - 1)
+    np.testing.assert_array_equal(CALIBRATION.apply(estimate, minor, few), estimate)
+    np.testing.assert_array_equal(Dr2Calibration().apply(estimate, minor, few + 1), estimate)
+    moved = CALIBRATION.apply(estimate, minor, few + 1)
+    assert moved[0] == 0
+    assert (moved[1:3] > estimate[1:3]).all()
+
+
+def test_one_likely_carrier_of_a_rare_allele():
+    # One haplotype with P = .3 and the rest of E = .4 spread thinly: the estimate is about
+    # .09 / .4, and if the allele is there, it is this haplotype's in 3 of 4 cases.
+    p = np.full((1, 1000), 0.1 / 999)
+    p[0, 0] = 0.3
+    sums = DosageSums.of(p)
+    x = terms(sums.estimated_r2, sums.maf * sums.num, sums.num)[0]
+    assert sums.estimated_r2[0] == pytest.approx(0.225, abs=0.002)
+    given_one = 1 / (1 + np.exp(-x[TERMS.index("given_one")]))
+    assert 0.4 < given_one < 0.75
+    # Where many are expected, the estimate is what counts.
+    many = terms(np.array([0.225]), np.array([1e4]), np.array([4e4]))[0]
+    assert many[1] == pytest.approx(many[2], abs=1e-3)
+
+
+def test_the_number_of_targets_counts_at_rare_sites_alone():
+    few, many = (
+        terms(np.array([0.3, 0.3]), np.array([0.5, 1e5]), np.array([n, n])) for n in (50, 800)
+    )
+    at = TERMS.index("few_of_many")
+    np.testing.assert_array_equal(np.delete(few, at, axis=1), np.delete(many, at, axis=1))
+    assert many[0, at] - few[0, at] == pytest.approx(np.log(16) / 1.5)
+    assert abs(many[1, at] - few[1, at]) < 1e-4
+    beyond = terms(np.array([0.3]), np.array([0.5]), np.array([1e6]))
+    assert beyond[0, at] == pytest.approx(np.log(5) / 1.5)  # no more than for 1,000
+
+
+def test_coefficients_are_found_again_and_pull_the_mean_to_the_truth():
+    rng = np.random.default_rng(3)
+    estimate, minor = rng.random(40_000), np.exp(rng.uniform(-3, 6, 40_000))
+    num = rng.choice([40, 400, 900], 40_000)
+    mean = CALIBRATION.apply(estimate, minor, num).astype(float)
+    true = (rng.random(40_000) < mean).astype(float)
+    found = fit_calibration(estimate, minor, num, true, np.ones(40_000))
+    fitted = Dr2Calibration(found).apply(estimate, minor, num)
+    assert np.abs(fitted - mean).max() < 0.06
+    for rare in (minor < 1, minor > 1, (minor < 1) & (num == 40), (minor < 1) & (num == 900)):
+        assert fitted[rare].mean() == pytest.approx(true[rare].mean(), abs=0.01)
+    # The order of the sites does not matter.
+    order = rng.permutation(40_000)
+    again = fit_calibration(estimate[order], minor[order], num[order], true[order], np.ones(40_000))
+    np.testing.assert_allclose(again, found, rtol=1e-6)
+
+
+def test_a_truth_that_falls_with_the_estimate_does_not_turn_dr2_around():
+    rng = np.random.default_rng(4)
+    estimate, minor = rng.random(5_000), np.exp(rng.uniform(-3, 6, 5_000))
+    found = fit_calibration(estimate, minor, np.full(5_000, 400), 1 - estimate, np.ones(5_000))
+    assert found[TERMS.index("given_one")] >= 0
+    assert found[TERMS.index("estimate")] >= 0
+
+
+def test_few_sites_stay_near_the_prior():
+    estimate, minor, true = np.array([0.5]), np.array([3.0]), np.array([0.1])
+    prior = CALIBRATION.coefficients
+    found = fit_calibration(
+        estimate, minor, np.array([400]), true, np.ones(1), prior=prior, ridge=500
+    )
+    np.testing.assert_allclose(found, prior, atol=0.01)
+    assert found != prior
+
+
+def test_it_passes_through_files_and_headers(tmp_path):
+    known = Dr2Calibration((1 / 3, 0.1, 2e-17, -4.0, 5.5, 0.25), {"seed": 7})
+    (tmp_path / FILE).write_text(known.as_json())
+    assert Dr2Calibration.read(tmp_path) == known
+    assert Dr2Calibration.read(tmp_path).provenance == {"seed": 7}
+    text = "\n".join(["##fileformat=VCFv4.2", *known.header_lines, "#CHROM"])
+    assert Dr2Calibration.from_header(text) == known
+    assert Dr2Calibration.from_header("##fileformat=VCFv4.2\n#CHROM") == Dr2Calibration()
+    assert Dr2Calibration().header_lines == []
+    other = text.replace("dr2=2:", "dr2=1:")
+    assert Dr2Calibration.from_header(other) == Dr2Calibration()
+    assert Dr2Calibration.read(tmp_path / "none") == Dr2Calibration()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: x | {"version": "9"},
+        lambda x: x | {"coefficients": {"one": 1.0}},
+        lambda x: x | {"coefficients": x["coefficients"] | {"estimate": -1.0}},
+        lambda x: x | {"coefficients": x["coefficients"] | {"one": float("nan")}},
+        lambda x: [],
+    ],
+)
+def test_damaged_files_are_named(tmp_path, change):
+    (tmp_path / FILE).write_text(json.dumps(change(json.loads(CALIBRATION.as_json()))))
+    with pytest.raises(ModelError, match=FILE):
+        Dr2Calibration.read(tmp_path)

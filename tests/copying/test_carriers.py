@@ -1,0 +1,57 @@
+"""The panel turned around against the panel."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from slow_copying import mosaic_panel, window_of
+
+from ragimpute.copying.carriers import MinorAlleles
+from ragimpute.copying.window import pack_typed, pack_words
+
+
+@pytest.mark.parametrize(
+    ("num_typed", "num_haplotypes", "core"),
+    [(1, 5, (0, 500)), (120, 150, (20, 480)), (64, 64, (0, 500)), (33, 65, (250, 251))],
+)
+def test_each_minor_allele_stands_once(num_typed, num_haplotypes, core):
+    rng = np.random.default_rng(num_typed)
+    alleles = mosaic_panel(rng, 500, num_haplotypes)
+    typed_index = np.sort(rng.permutation(500)[:num_typed])
+    window = window_of(alleles, np.arange(500.0), typed_index, core, as_row=rng.random(500) < 0.4)
+    bounds = window.bounds()
+    minor = MinorAlleles.build(window.haplotypes, bounds)
+    found = np.zeros_like(alleles)
+    num_words = -(-num_typed // 32)
+    assert minor.edges[0] == core[0]
+    assert minor.edges[-1] == core[1]
+    for w in range(num_words):
+        for h in range(num_haplotypes):
+            k = w * num_haplotypes + h
+            for u in minor.sites[minor.offsets[k] : minor.offsets[k + 1]]:
+                assert minor.edges[w] <= u < minor.edges[w + 1]
+                found[u, h] += 1
+        # Core sites after the first typed site of a word, and before that of the next, are its.
+        after = 0 if w == 0 else typed_index[32 * w]
+        before = 500 if w == num_words - 1 else typed_index[32 * (w + 1)]
+        assert minor.edges[w] == np.clip(after, *core)
+        assert minor.edges[w + 1] == np.clip(before, *core)
+        places = slice(minor.common_edges[w], minor.common_edges[w + 1])
+        inside = minor.common[places]
+        assert ((inside >= minor.edges[w]) & (inside < minor.edges[w + 1])).all()
+    for c, u in enumerate(minor.common):
+        found[u] += ((minor.bits[c // 64] >> np.uint64(c % 64)) & np.uint64(1)).astype(np.int8)
+    expected = np.where(window.haplotypes.alt_is_minor[:, None], alleles, 1 - alleles)
+    expected[: core[0]] = 0
+    expected[core[1] :] = 0
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("num_typed", "num_haplotypes"), [(0, 5), (1, 64), (32, 3), (77, 150)])
+def test_typed_sites_are_packed_as_their_alleles(num_typed, num_haplotypes):
+    rng = np.random.default_rng(num_typed)
+    alleles = mosaic_panel(rng, 200, num_haplotypes)
+    typed_index = np.sort(rng.permutation(200)[:num_typed])
+    window = window_of(alleles, np.arange(200.0), typed_index, as_row=rng.random(200) < 0.5)
+    expected, _ = pack_words(alleles[typed_index])
+    np.testing.assert_array_equal(pack_typed(window.haplotypes, typed_index), expected.T)

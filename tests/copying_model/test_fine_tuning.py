@@ -1,0 +1,186 @@
+"""The network fitted to a panel: by its people alone, in whatever order, and unseen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from slow_copying import mosaic_panel, window_of
+
+from ragimpute.copying.parameters import CopyingParameters
+from ragimpute.copying_model import fine_tuning as adaptation
+from ragimpute.copying_model.fine_tuning import MIN_SAMPLES, adapt_network
+from ragimpute.copying_model.pair_network import PairNetwork
+from ragimpute.model.folder import open_folder
+from tests.copying_model.test_correction import in_context, network_of
+
+PARAMETERS = CopyingParameters(5, 3e-3)
+
+
+def panel_of(num_samples=60, num_sites=400, seed=1, **options):
+    """A panel of mosaics of 10 founders: alleles, cM, typed sites, sample of each haplotype."""
+    rng = np.random.default_rng(seed)
+    options = {"num_founders": 10, "switches": 0.02, "mutations": 0.02, **options}
+    alleles = mosaic_panel(rng, num_sites, 2 * num_samples, **options)
+    cm = np.cumsum(rng.exponential(0.01, num_sites))
+    return alleles, cm, np.arange(0, num_sites, 8), np.repeat(np.arange(num_samples), 2)
+
+
+def adapted(network, panel, **options):
+    """The network fitted to a panel."""
+    alleles, cm, typed_index, sample = panel
+    window = window_of(alleles, cm, typed_index)
+    return adapt_network(network, window, sample, PARAMETERS, **options)[0]
+
+
+def flat(network):
+    """All weights and biases of the layers of sites as one row of numbers."""
+    return np.concatenate([part.ravel() for layer in network.site.layers for part in layer])
+
+
+@pytest.fixture(autouse=True)
+def _few_are_enough(monkeypatch):
+    """Small panels, so that tests take little time."""
+    monkeypatch.setattr(adaptation, "MIN_PAIRS", 2_000)
+
+
+@pytest.fixture(scope="module", params=["default", "context"])
+def network(request):
+    return PairNetwork.of_folder(open_folder(request.param))
+
+
+@pytest.fixture(scope="module")
+def default():
+    return PairNetwork.of_folder(open_folder("default"))
+
+
+@pytest.fixture
+def used(monkeypatch):
+    """What measuring, copying and reading evidence are given, by the functions' names."""
+    seen = {}
+
+    def watch(name):
+        function = getattr(adaptation, name)
+
+        def watched(*args, **options):
+            out = function(*args, **options)
+            seen[name] = (args, options, out)
+            return out
+
+        monkeypatch.setattr(adaptation, name, watched)
+
+    for name in ("measure_sites", "copy_haplotypes", "read_pairs"):
+        watch(name)
+    return seen
+
+
+def test_a_panel_moves_the_network_a_little(network):
+    panel = panel_of()
+    before = flat(network).copy()
+    found = adapted(network, panel)
+    moved = np.abs(flat(found) - before)
+    assert (moved > 0).mean() > 0.9
+    assert 1e-4 < moved.max() < 0.05
+    np.testing.assert_array_equal(flat(network), before)
+    again = adapted(replace(network, threads=2), panel, threads=2)
+    np.testing.assert_array_equal(flat(again), flat(found))
+    other = flat(adapted(network, panel, seed=2))
+    assert (other != flat(found)).any()
+
+
+def test_the_panels_order_is_nothing(network):
+    alleles, cm, typed_index, sample = panel_of()
+    expected = flat(adapted(network, (alleles, cm, typed_index, sample)))
+    moved = np.abs(expected - flat(network)).max()
+    order = np.random.default_rng(1).permutation(60)
+    for first, second in ((0, 1), (1, 0)):  # samples, then the haplotypes of each as well
+        columns = np.stack([2 * order + first, 2 * order + second], axis=1).ravel()
+        found = flat(adapted(network, (alleles[:, columns], cm, typed_index, sample)))
+        np.testing.assert_allclose(found, expected, atol=0.05 * moved)
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_those_who_are_left_out_are_not_seen(default, used):
+    alleles, cm, typed_index, sample = panel_of()
+    adapted(default, (alleles, cm, typed_index, sample))
+    (others, kept_sample, _), _, quality = used["measure_sites"]
+    assert others.haplotypes.num_haplotypes == len(kept_sample) == 96  # 12 of 60 people are not
+    kept = np.unique(kept_sample)
+    out = np.setdiff1d(sample, kept)
+    assert (len(kept), len(out)) == (48, 12)
+    np.testing.assert_array_equal(kept_sample, np.repeat(kept, 2))
+    np.testing.assert_array_equal(others.haplotypes.alleles(), alleles[:, np.isin(sample, kept)])
+    # Copied from the others alone, at the typed sites.
+    (copied, observed, parameters), options, _ = used["copy_haplotypes"]
+    assert copied is others
+    assert parameters.site_mismatch_prob is quality.mismatch_prob
+    assert {tuple(x) for x in observed.T.tolist()} == {
+        tuple(x) for x in alleles[np.ix_(typed_index, np.isin(sample, out))].T.tolist()
+    }
+    assert observed.shape == (len(typed_index), 24)
+    for i in (0, 23):
+        assert options["states"](i).max() < 96
+    read = used["read_pairs"][0]
+    assert read[1] is others
+    assert len(np.unique(read[4][:, 0])) > 12
+
+
+def test_alleles_of_the_left_out_reach_the_labels_alone(default, used):
+    """Their untyped alleles are the answers: evidence does not know them, what is learned does."""
+    alleles, cm, typed_index, sample = panel_of()
+    expected = adapted(default, (alleles, cm, typed_index, sample))
+    evidence = used["read_pairs"][2][0]
+    left_out = np.setdiff1d(sample, used["measure_sites"][0][1])
+    # An untyped site where the change turns neither the minor allele nor the way it is kept.
+    changed = alleles.copy()
+    count = alleles.sum(axis=1)
+    untyped = np.setdiff1d(np.flatnonzero((count > 35) & (count < 45)), typed_index)
+    columns = np.flatnonzero(np.isin(sample, left_out[:2]))
+    changed[np.ix_(untyped, columns)] ^= 1
+    assert len(untyped) > 10
+    one = window_of(alleles, cm, typed_index)
+    # People are drawn by the panel's alleles: the same ones, please.
+    window = window_of(changed, cm, typed_index)
+    vars(window)["signature"] = one.signature
+    found, _ = adapt_network(default, window, sample, PARAMETERS)
+    np.testing.assert_array_equal(used["read_pairs"][2][0], evidence)
+    assert (flat(found) != flat(expected)).any()
+
+
+def test_few_people_leave_the_network_as_it_is(default):
+    options = {"num_sites": 1_200, "switches": 0.05}
+    assert MIN_SAMPLES == 40
+    assert adapted(default, panel_of(39, **options)) is default
+    assert adapted(default, panel_of(40, **options)) is not default
+
+
+def test_little_in_doubt_leaves_the_network_as_it_is(default, monkeypatch):
+    panel = panel_of(mutations=0.0, num_sites=80)
+    assert adapted(default, panel) is default
+    monkeypatch.setattr(adaptation, "MIN_PAIRS", 1)
+    assert adapted(default, panel) is not default
+
+
+def test_no_more_pairs_than_it_takes(default, used, monkeypatch):
+    panel = panel_of()
+    adapted(default, panel)
+    every = used["read_pairs"][0][4]
+    monkeypatch.setattr(adaptation, "_MAX_PAIRS", len(every) - 500)
+    adapted(default, panel)
+    some = used["read_pairs"][0][4]
+    assert len(some) == len(every) - 500
+    assert {tuple(x) for x in some.tolist()} < {tuple(x) for x in every.tolist()}
+    np.testing.assert_array_equal(some, some[np.lexsort(some.T[::-1])])
+
+
+def test_no_more_people_than_a_hundred(default, used, monkeypatch):
+    monkeypatch.setattr(adaptation, "_MAX_SAMPLES", 5)
+    adapted(default, panel_of())
+    assert used["copy_haplotypes"][0][1].shape[1] == 10
+
+
+def test_sites_that_see_each_other_stay_as_they_are(used):
+    network = network_of("context", overrides=in_context("context"))
+    assert adapted(network, panel_of()) is network
+    assert used == {}

@@ -1,0 +1,75 @@
+"""Fits of stretches by themselves; test_impute_models has them at work."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ragimpute.copying.choose_parameters import PanelFit
+from ragimpute.copying.parameters import CopyingParameters
+from ragimpute.copying.window import Window
+from ragimpute.copying_model import panel_fit as stretch_fits
+from ragimpute.copying_model.panel_fit import BackgroundNetwork, StretchFits
+from ragimpute.model.folder import open_folder
+from ragimpute.panel.reader import Panel
+from ragimpute.runtime.timing import Stopwatch
+
+
+@pytest.fixture(scope="module")
+def panel(panel_h5):
+    with Panel.open(panel_h5) as opened:
+        yield opened
+
+
+def fits_of(panel, typed_index, **options):
+    network = BackgroundNetwork(open_folder("default"), device="cpu", threads=1)
+    given = {"ne": 1e5, "err": 1e-3, "fine_tune": False, "array_fit": None, **options}
+    return StretchFits(panel, typed_index, network, seed=1, threads=1, **given)
+
+
+def test_what_was_fitted_is_said_and_nothing_before(panel):
+    typed_index = np.arange(0, 600, 12)
+    fits = fits_of(panel, typed_index)
+    assert fits.settings() == {"ne": "", "err": ""}
+    window = Window.build(panel.haplotypes(0, 600), panel.position_cm[:600], typed_index)
+    one = fits.at(typed_index[:30], window, (0, 400), Stopwatch({}))
+    assert fits.settings() == {"ne": "1e+05", "err": "0.001"}
+    assert one.parameters.ne(panel.num_haplotypes) == pytest.approx(1e5)
+    assert one.quality is None
+    assert one.network is not None
+    # Another window of the same stretch is given the same.
+    assert fits.at(typed_index[20:], window, (300, 600), Stopwatch({})) is one
+
+
+@pytest.mark.parametrize("in_doubt", [0.0, 1.0, None])
+def test_a_network_is_fitted_where_enough_is_in_doubt(panel, monkeypatch, in_doubt):
+    typed_index = np.arange(0, 600, 12)
+    window = Window.build(panel.haplotypes(0, 600), panel.position_cm[:600], typed_index)
+    retriever, asked = object(), []
+
+    def fit_panel(given, sample, *, retriever, **_):
+        asked.append((given, retriever))
+        return PanelFit(CopyingParameters(5, 1e-3), in_doubt)
+
+    monkeypatch.setattr(stretch_fits, "fit_panel", fit_panel)
+    monkeypatch.setattr(
+        stretch_fits,
+        "adapt_network",
+        lambda network, *_, **__: asked.append("tuned") or (network, None),
+    )
+    fits = fits_of(panel, typed_index, ne=None, err=None, fine_tune=True)
+    fits.at(typed_index, window, (0, 600), Stopwatch({}), retriever)
+    # The run's only window, and its retriever, serve the fit as well.
+    assert asked[0][0] is window
+    assert asked[0][1] is retriever
+    assert ("tuned" in asked) == (in_doubt != 0)
+
+
+def test_a_network_is_read_once(monkeypatch):
+    network = BackgroundNetwork(open_folder("default"), device="cpu", threads=1)
+    assert network.trained
+    assert not network.uses_torch
+    network.start()  # nothing is begun in the background for a network that needs no torch
+    first = network.ready()
+    monkeypatch.setattr(network, "_load", lambda: pytest.fail("read again"))
+    assert network.ready() is first

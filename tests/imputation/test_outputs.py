@@ -1,0 +1,227 @@
+"""Files beside the imputed one, and what is left out of it or added."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cyvcf2
+import numpy as np
+import pytest
+from vcf_fixtures import bcftools, read_imputed, rows_of, view, write_genotypes
+
+from ragimpute import example
+from ragimpute.accuracy.dosage_sums import DosageSums
+from ragimpute.accuracy.leave_one_out import correlation
+from ragimpute.errors import InputError
+from ragimpute.imputation.impute import impute
+from ragimpute.imputation.outputs import OutputOptions
+from ragimpute.io.vcf.read.genotypes import read_target
+from ragimpute.model.folder import open_folder
+from ragimpute.sites import Region
+from ragimpute.target.load import TargetOptions
+
+TARGET = example.path("target.vcf.gz")
+REGION = Region.parse("20:2200000-2300000")
+FIXED = {"ne": 1e5, "err": 1e-3, "fine_tune": False, "region": REGION,
+         "fields": ("GT", "DS", "HDS")}  # fmt: skip
+
+
+def run(out, panel, target=TARGET, *, taken=None, model="default", **options):
+    """Impute with some output options."""
+    return impute(
+        target, panel, out, model=model, target_options=taken,
+        output_options=OutputOptions(**options), **FIXED,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def done(panel_h5, tmp_path_factory):
+    """A folder with all files of a run."""
+    folder = tmp_path_factory.mktemp("output")
+    run(folder / "x.vcf.gz", panel_h5, sites=folder / "s.vcf.gz", empirical=folder / "e.bcf")
+    return folder
+
+
+def columns(path, first, last):
+    """Columns of a file's records."""
+    return [row[first:last] for row in rows_of(view(path))]
+
+
+def test_peers_44_sites_alone_are_those_of_the_output(done):
+    assert columns(done / "s.vcf.gz", 0, 8) == columns(done / "x.vcf.gz", 0, 8)
+    assert len(columns(done / "s.vcf.gz", 0, 9)[0]) == 8
+    assert (done / "s.vcf.gz.tbi").exists()
+
+
+def left_out_dosages(path):
+    """Keys, GT (m, N, 2), LDS (m, N, 2) and ER2 (m,)."""
+    records = list(cyvcf2.VCF(str(path)))
+    return (
+        [(r.POS, r.REF, r.ALT[0]) for r in records],
+        np.stack([r.genotype.array()[:, :2] for r in records]),
+        np.stack([r.format("LDS") for r in records]),
+        np.array([r.INFO.get("ER2", np.nan) for r in records]),
+    )
+
+
+def test_left_out_dosages_are_those_of_a_run_without_the_site(
+    done, panel_h5, plain_copying, tmp_path
+):
+    out = tmp_path / "e.vcf"
+    run(tmp_path / "x.vcf", panel_h5, empirical=out, model=str(plain_copying))
+    keys, observed, left_out, _ = left_out_dosages(out)
+    given = read_target(TARGET)
+    known = {key: i for i, key in enumerate(given.sites.keys())}
+    assert keys == [k for k in known if REGION.start_bp <= k[0] < REGION.stop_bp]
+    np.testing.assert_array_equal(observed, given.alleles[[known[k] for k in keys]])
+    for at in (3, len(keys) // 2, len(keys) - 1):
+        hidden = np.delete(np.arange(len(given.sites)), known[keys[at]])
+        target = write_genotypes(
+            tmp_path / "t.vcf", given.sites.take(hidden).keys(), given.alleles[hidden],
+            given.samples,
+        )  # fmt: skip
+        run(tmp_path / "y.vcf", panel_h5, target, model=str(plain_copying))
+        found = read_imputed(tmp_path / "y.vcf")
+        np.testing.assert_allclose(
+            left_out[at], found.values["HDS"][found.keys.index(keys[at])], atol=2e-3
+        )
+
+
+def test_empirical_r2_is_the_squared_correlation(done):
+    keys, observed, left_out, er2 = left_out_dosages(done / "e.bcf")
+    flat = (left_out.reshape(len(keys), -1), observed.reshape(len(keys), -1))
+    expected = correlation(*flat) ** 2
+    np.testing.assert_array_equal(np.isnan(er2), np.isnan(expected))
+    np.testing.assert_allclose(er2, expected, atol=5e-3)  # of dosages as they are rounded
+    assert np.nanmean(er2) > 0.8
+    main = {row[1]: row[7] for row in rows_of(view(done / "x.vcf.gz"))}
+    assert all(
+        ("ER2=" in main[str(key[0])]) == (r2 == r2) for key, r2 in zip(keys, er2, strict=True)
+    )
+
+
+def test_sums_in_info_give_af_and_dr2(done):
+    found = read_imputed(done / "x.vcf.gz")
+    sums = DosageSums.of(found.values["HDS"].reshape(len(found.keys), -1))
+    info = {
+        name: np.array([r.INFO.get(name) for r in cyvcf2.VCF(str(done / "x.vcf.gz"))], float)
+        for name in ("AN", "PSSD", "PVAR", "DR2", "AF")
+    }
+    assert (info["AN"] == 100).all()
+    np.testing.assert_allclose(info["PSSD"], sums.between, atol=0.03)
+    np.testing.assert_allclose(info["PVAR"], sums.within, atol=0.03)
+    total = info["PSSD"] + info["PVAR"]
+    known = total > 1e-3
+    assert 0 < (known & found.typed).sum() < known.sum()
+    calibration = open_folder("default").dr2
+    estimate = np.divide(info["PSSD"], total, out=np.zeros_like(total), where=known)
+    mean = info["AF"]
+    expected = calibration.apply(
+        estimate, 100 * np.minimum(mean, 1 - mean), np.full(len(mean), 100)
+    )
+    expected = np.where(found.typed, estimate, expected)
+    np.testing.assert_allclose(info["DR2"][known], expected[known], atol=0.01)
+
+
+def test_min_r2_leaves_out_untyped_sites(done, panel_h5, tmp_path):
+    whole = read_imputed(done / "x.vcf.gz")
+    summary = run(
+        tmp_path / "x.vcf", panel_h5, min_r2=0.5, sites=tmp_path / "s.vcf",
+        empirical=tmp_path / "e.vcf",
+    )  # fmt: skip
+    some = read_imputed(tmp_path / "x.vcf")
+    keep = whole.typed | (whole.info["DR2"] >= 0.5)
+    assert 0 < keep.sum() < len(keep)
+    assert some.keys == [key for key, kept in zip(whole.keys, keep, strict=True) if kept]
+    assert summary.counts["below_min_r2"] == (~keep).sum()
+    assert dict(summary.rows())["written"].startswith(f"{keep.sum():,}: {(~keep).sum():,} of low")
+    assert columns(tmp_path / "s.vcf", 0, 8) == columns(tmp_path / "x.vcf", 0, 8)
+    assert columns(tmp_path / "e.vcf", 0, 99) == columns(done / "e.bcf", 0, 99)
+
+
+def test_peers_7_records_that_the_panel_lacks_are_kept_and_flagged(done, panel_h5, tmp_path):
+    given = read_target(TARGET)
+    whole = read_imputed(done / "x.vcf.gz")
+    inside = [k for k in given.sites.keys() if REGION.start_bp <= k[0] < REGION.stop_bp]
+    extra = [(REGION.start_bp + 5, "A", "C"), (inside[4][0], "GATTACA", "G"),
+             (REGION.stop_bp - 1, "T", "G"), (REGION.stop_bp + 10, "T", "G")]  # fmt: skip
+    rng = np.random.default_rng(0)
+    calls = rng.integers(0, 2, (4, 50, 2)).astype(np.int8)
+    calls[0, :5] = -1
+    calls[1, 7, 1] = -2
+    rows = sorted([*zip(given.sites.keys(), given.alleles, strict=True),
+                   *zip(extra, calls, strict=True)], key=lambda row: row[0][0])  # fmt: skip
+    target = write_genotypes(
+        tmp_path / "t.vcf", [row[0] for row in rows], [row[1] for row in rows], given.samples
+    )
+    for suffix in (".vcf.gz", ".bcf"):
+        summary = run(tmp_path / f"x{suffix}", panel_h5, target, typed_only=True)
+        assert summary.counts["typed_only"] == 3
+        records = list(cyvcf2.VCF(str(tmp_path / f"x{suffix}")))
+        found = {
+            (r.POS, r.REF, r.ALT[0]): r for r in records if r.INFO.get("TYPED_ONLY") is not None
+        }
+        assert list(found) == sorted(extra[:3])
+        assert [r.POS for r in records] == sorted(r.POS for r in records)
+        assert len(records) == len(whole.keys) + 3
+        first = found[extra[0]]
+        af = calls[0, 5:].mean()
+        np.testing.assert_allclose(first.format("DS")[:5, 0], 2 * af, atol=2e-3)
+        np.testing.assert_array_equal(first.genotype.array()[5:, :2], calls[0, 5:])
+        np.testing.assert_allclose(first.format("DS")[5:, 0], calls[0, 5:].sum(axis=1))
+        assert first.INFO["AF"] == pytest.approx(af, abs=1e-5)
+        assert first.INFO.get("DR2") is None
+        assert found[extra[1]].INFO["AN"] == 99
+        assert found[extra[1]].genotype.array()[7, 1] == -2
+        others = [r for r in records if r.INFO.get("TYPED_ONLY") is None]
+        np.testing.assert_array_equal(
+            np.stack([r.format("DS")[:, 0] for r in others]), whole.dosage
+        )
+    bcftools("index", "-f", tmp_path / "x.bcf")
+
+
+def test_samples_are_chosen_and_left_out(done, panel_h5, tmp_path):
+    whole = read_imputed(done / "x.vcf.gz")
+    chosen, gone = whole.samples[10:20], whole.samples[12:14]
+    (tmp_path / "yes.txt").write_text("".join(f"{x}\tF\n" for x in reversed(chosen)))
+    (tmp_path / "no.txt").write_text("\n".join(gone) + "\n\n")
+    taken = TargetOptions(tmp_path / "yes.txt", tmp_path / "no.txt")
+    run(tmp_path / "x.vcf", panel_h5, taken=taken)
+    some = read_imputed(tmp_path / "x.vcf")
+    assert some.samples == [x for x in chosen if x not in gone]  # in the order of the target
+    index = [whole.samples.index(x) for x in some.samples]
+    np.testing.assert_array_equal(some.values["HDS"], whole.values["HDS"][:, index])
+    for name, text, message in (
+        ("yes.txt", "nobody\n", "lacks 1 samples of the list .*: nobody"),
+        ("yes.txt", "\n", "is empty"),
+        ("no.txt", "\n".join(whole.samples), "leave none of the 50 samples"),
+        ("no.txt", None, "cannot be read"),
+    ):
+        path = tmp_path / name
+        path.unlink() if text is None else path.write_text(text)
+        field = {"yes.txt": "samples", "no.txt": "exclude_samples"}[name]
+        with pytest.raises(InputError, match=message):
+            run(tmp_path / "y.vcf", panel_h5, taken=TargetOptions(**{field: path}))
+
+
+def test_an_output_may_be_no_input_and_no_other_output(panel_h5, tmp_path):
+    out = tmp_path / "x.vcf"
+    for options, message in (
+        ({"sites": out}, "imputed output"),
+        ({"empirical": Path(TARGET)}, "target input"),
+        ({"sites": tmp_path / "s.vcf", "empirical": tmp_path / "s.vcf"}, "sites output"),
+    ):
+        with pytest.raises(InputError, match=f"also the {message}"):
+            run(out, panel_h5, **options)
+    with pytest.raises(InputError, match="no suffix that is known"):
+        run(out, panel_h5, sites=tmp_path / "s.txt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_peers_6_a_failure_leaves_no_file(panel_h5, tmp_path, monkeypatch):
+    from ragimpute.imputation import window_run
+
+    monkeypatch.setattr(window_run, "correlation", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(tmp_path / "x.vcf", panel_h5, sites=tmp_path / "s.bcf", empirical=tmp_path / "e.bcf")
+    assert list(tmp_path.iterdir()) == []

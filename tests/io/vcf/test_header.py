@@ -1,0 +1,127 @@
+"""Headers, paths that hold none, and contigs."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from vcf_fixtures import convert
+
+from ragimpute.errors import InputError
+from ragimpute.io.vcf.header import choose_contig, read_header, record_contigs, same_contig
+from ragimpute.io.vcf.read.genotypes import PanelStream, contigs_of, read_dosages, read_target
+from ragimpute.sites import Region
+
+
+def test_bad_paths(tmp_path):
+    def refuse(path, message):
+        for read in (read_target, read_dosages, contigs_of, PanelStream):
+            with pytest.raises(InputError, match=message) as caught:
+                read(path)
+            assert str(path) in caught.value.message
+
+    refuse(tmp_path / "none.vcf", "does not exist")
+    refuse(tmp_path, "is a folder")
+    os.mkfifo(tmp_path / "pipe")
+    refuse(tmp_path / "pipe", "not a regular file")
+    for content, message in [
+        (b"", "is empty"),
+        (b"hello\n", "is not a VCF or BCF"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(100), "is not a VCF or BCF"),
+        (gzip.compress(b"hello"), "is not a VCF or BCF"),
+        (b"##fileformat=VCFv4.2\n", "no header line"),
+        (b"BCF\2\2\xff\xff\0\0##", "is truncated"),
+        (b"BCF\4\1", "unknown version"),
+    ]:
+        path = tmp_path / "x.vcf"
+        path.write_bytes(content)
+        refuse(path, message)
+
+
+def test_what_a_header_says(make_vcf):
+    infos = (
+        '##INFO=<ID=AF,Number=A,Type=Float,Description="a, b > c, ID=none">\n'
+        "##contig=<ID=7,assembly=b37,length=159138663>\n"
+        "##contig=<ID=HLA:1>\n"
+    )
+    path = make_vcf([("7", 5, "A", "G", "0|1", "0|0")], infos=infos)
+    for name, compression in (("x.vcf", "none"), ("x.vcf.gz", "bgzf"), ("x.bcf", "bgzf")):
+        if name != "x.vcf":
+            convert(path, name.removeprefix("x"), index=False)
+        header = read_header(path.with_name(name))
+        assert header.is_bcf == name.endswith("bcf")
+        assert header.compression == compression
+        assert header.samples == ["a", "b"]
+        assert header.contigs == {"7": 159_138_663, "HLA:1": None, "20": None}
+        assert [header.contig_numbers[i] for i in range(3)] == ["7", "HLA:1", "20"]
+        assert header.formats == {"GT", "DS"}
+        assert header.infos == {"AF"}
+    plain = path.with_name("plain.vcf.gz")
+    plain.write_bytes(gzip.compress(path.read_bytes()))
+    assert read_header(plain).compression == "gzip"
+
+
+@pytest.mark.parametrize("suffix", [".vcf", ".vcf.gz", ".bcf", ".u.bcf"])
+def test_contigs_of_records(make_vcf, suffix):
+    rows = [(c, p, "A", "G", "0|1", "0|0") for c in ("X", "19") for p in range(1, 2_000)]
+    path = make_vcf(rows, contigs=("19", "20", "X"))
+    if suffix != ".vcf":
+        path = convert(path, suffix, index=False)
+    header = read_header(path)
+    assert list(record_contigs(header)) == ["X", "19"]
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    if suffix != ".vcf":  # half a text is a text
+        with pytest.raises(InputError, match=r"truncated|damaged"):
+            list(record_contigs(header))
+
+
+def test_contigs_by_other_names():
+    assert same_contig("20", ["1", "20", "chr20"]) == "20"
+    assert same_contig("chr20", ["1", "20"]) == "20"
+    assert same_contig("20", ["1", "chr20"]) == "chr20"
+    assert same_contig("2", ["1", "chr20"]) is None
+    path = Path("x.vcf")
+    assert choose_contig(path, ["20"], None) == "20"
+    assert choose_contig(path, ["19", "chr20"], Region("20")) == "chr20"
+    for names, region, message in (
+        ([], None, "holds no records"),
+        (["1", "2"], None, r"2 contigs \(1, 2\)"),
+        (["1", "2"], Region("3"), "no records on contig 3; it holds 1, 2"),
+        ([str(i) for i in range(40)], None, r"29, \.\.\."),
+    ):
+        with pytest.raises(InputError, match=message):
+            choose_contig(path, names, region)
+
+
+def record(shared, individual, size):
+    """The head of a BCF record of contig 0, and ``size`` bytes after its contig."""
+    return struct.pack("<IIi", shared, individual, 0) + bytes(size)
+
+
+@pytest.mark.parametrize(
+    ("header_bytes", "records", "message"),
+    [
+        (2**31, b"", "a header of 2,147,483,648 bytes is announced"),
+        (2**20, b"", "truncated"),
+        (None, record(0, 0, 40), "damaged: a record's lengths do not agree"),
+        (None, record(2**32 - 1, 2**32 - 1, 40), "truncated"),
+    ],
+)
+def test_lengths_that_lie(tmp_path, make_vcf, header_bytes, records, message):
+    """Neither read with a negative length, nor given the memory that they ask for."""
+    raw = convert(make_vcf([(1, "A", "G", "0|1", "0|0")]), ".u.bcf", index=False)
+    data = gzip.decompress(raw.read_bytes())
+    (length,) = struct.unpack_from("<I", data, 5)
+    told = length if header_bytes is None else header_bytes
+    path = tmp_path / "lies.bcf"
+    path.write_bytes(data[:5] + struct.pack("<I", told) + data[9 : 9 + length] + records)
+    tracemalloc.start()
+    with pytest.raises(InputError, match=message):
+        list(record_contigs(read_header(path)))
+    assert tracemalloc.get_traced_memory()[1] < 2**25
+    tracemalloc.stop()

@@ -1,0 +1,41 @@
+"""Signatures depend on alleles alone, and so does the order that they draw."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from slow_copying import compact, mosaic_panel
+
+from ragimpute.panel.signatures import drawing_order, signatures_of
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 70))
+def test_signatures_follow_their_haplotypes(seed, num_haplotypes):
+    rng = np.random.default_rng(seed)
+    alleles = mosaic_panel(rng, 40, num_haplotypes)
+    signature = signatures_of(compact(alleles))
+    order = rng.permutation(num_haplotypes)
+    np.testing.assert_array_equal(signatures_of(compact(alleles[:, order])), signature[order])
+    _, which = np.unique(alleles, axis=1, return_inverse=True)
+    same = which.reshape(-1)[:, None] == which.reshape(-1)[None]
+    np.testing.assert_array_equal(signature[:, None] == signature[None], same)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=50, unique=True),
+       st.integers(0, 1000))  # fmt: skip
+def test_the_draw_depends_on_signatures_and_seed_alone(values, seed):
+    signature = np.array(values, np.uint64)
+    order = drawing_order(signature, seed)
+    assert sorted(order.tolist()) == list(range(len(values)))
+    turned = np.random.default_rng(1).permutation(len(values))
+    again = drawing_order(signature[turned], seed)
+    np.testing.assert_array_equal(signature[turned][again], signature[order])
+
+
+def test_another_seed_draws_others():
+    signature = np.random.default_rng(0).integers(0, 2**63, 1000, dtype=np.uint64)
+    one, two = (set(drawing_order(signature, seed)[:100].tolist()) for seed in (1, 2))
+    assert len(one & two) < 40

@@ -1,0 +1,91 @@
+"""Stretches of a panel with some of its haplotypes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from panel_fixtures import FlatMap, make_batch, names, random_alleles
+from slow_copying import compact
+
+from ragimpute.errors import PanelError
+from ragimpute.panel.haplotypes import keep_haplotypes
+from ragimpute.panel.ploidy import Ploidy
+from ragimpute.panel.reader import Panel
+from ragimpute.panel.views import parts_of, require_one_ploidy
+from ragimpute.preparation.panel_writer import write_panel
+from ragimpute.retrieval.index import WindowIndex
+
+
+@pytest.fixture
+def panel(tmp_path):
+    """A panel of 70 samples, 500 sites, and its alleles; sample 3 is haploid in [100, 350)."""
+    alleles = random_alleles(np.random.default_rng(5), 500, 70)
+    alleles[100:350, 3, 1] = -2
+    slots = np.ones((3, 70, 2), bool)
+    slots[1, 3, 1] = False
+    batch = make_batch(alleles)
+    at = batch.sites.position_bp
+    ploidy = Ploidy(np.array([0, at[100], at[350]]), slots)
+    write_panel(tmp_path / "p.h5", [batch], samples=names(70), genetic_map=FlatMap(), ploidy=ploidy)
+    with Panel.open(tmp_path / "p.h5") as opened:
+        yield opened, alleles.reshape(500, -1)
+
+
+def test_some_of_the_haplotypes(panel):
+    opened, alleles = panel
+    kept = np.random.default_rng(1).random(140) < 0.6
+    block = keep_haplotypes(opened.haplotypes(20, 480), kept)
+    np.testing.assert_array_equal(block.alleles(), np.maximum(alleles, 0)[20:480, kept])
+    assert block.num_haplotypes == kept.sum()
+    assert ((block.row >= 0) | (np.diff(block.offsets) >= 0)).all()
+    assert (block.row >= 0).any()  # both kinds of rows are met
+    assert (np.diff(block.offsets) > 0).any()
+    none = keep_haplotypes(opened.haplotypes(7, 7), kept)
+    assert none.alleles().shape == (0, kept.sum())
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    num=st.integers(2, 300),
+    share=st.sampled_from([0.02, 0.5, 0.98, 1.0]),
+    seed=st.integers(0, 99),
+)
+def test_any_of_any_number_of_haplotypes(num, share, seed):
+    rng = np.random.default_rng(seed)
+    alleles = (rng.random((6, num)) < 0.4).astype(np.int8)
+    kept = rng.random(num) < share
+    kept[rng.integers(num)] = True
+    block = keep_haplotypes(compact(alleles, np.arange(6) < 4), kept)
+    np.testing.assert_array_equal(block.alleles(), alleles[:, kept])
+    unused = 64 * block.bits.shape[1] - int(kept.sum())
+    assert unused == 0 or (block.bits[:, -1] >> np.uint64(64 - unused) == 0).all()
+
+
+def test_parts_follow_the_ploidy(panel):
+    opened, alleles = panel
+    parts = parts_of(opened, 50, 400)
+    assert [(start, stop) for start, stop, _ in parts] == [(50, 100), (100, 350), (350, 400)]
+    assert [part.num_haplotypes for _, _, part in parts] == [140, 139, 140]
+    middle = parts[1][2]
+    there = np.delete(alleles, 7, axis=1)[100:350]
+    np.testing.assert_array_equal(middle.haplotypes(100, 350).alleles(), there)
+    np.testing.assert_allclose(middle.af[100:350], there.mean(axis=1), atol=1e-7)
+    assert np.bincount(middle.haplotype_sample).tolist() == [1 if i == 3 else 2 for i in range(70)]
+    assert (middle.num_sites, middle.contig) == (500, "20")
+    assert [(start, stop) for start, stop, _ in parts_of(opened, 120, 130)] == [(120, 130)]
+
+
+def test_peers_24_what_cannot_follow_the_ploidy_says_so(panel):
+    opened, _ = panel
+    with pytest.raises(PanelError, match="changes at 20:2000, 20:4500, and an index") as caught:
+        WindowIndex.build(opened)
+    assert "--region" in caught.value.hint
+    with pytest.raises(PanelError, match="and training cannot follow"):
+        require_one_ploidy(opened, "training")
+
+
+def test_a_panel_of_one_ploidy_is_its_own_part(panel_h5):
+    with Panel.open(panel_h5) as panel:
+        assert parts_of(panel, 3, 9) == [(3, 9, panel)]

@@ -1,0 +1,82 @@
+"""A panel that is unphased, incomplete or unsorted is refused, with counts and places."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from panel_fixtures import FlatMap, make_batch, names, random_alleles
+
+from ragimpute.errors import PanelError
+from ragimpute.preparation.panel_writer import write_panel
+
+
+@pytest.fixture
+def alleles():
+    return random_alleles(np.random.default_rng(3), 40, 6)
+
+
+def refused(tmp_path, batches):
+    with pytest.raises(PanelError) as caught:
+        write_panel(tmp_path / "p.h5", batches, samples=names(6), genetic_map=FlatMap())
+    assert os.listdir(tmp_path) == []
+    assert caught.value.hint
+    return caught.value
+
+
+def test_missing(tmp_path, alleles):
+    alleles[3, 2, 0] = alleles[5, 4] = alleles[30, 0, 1] = alleles[31, 1, 1] = -1
+    error = refused(tmp_path, [make_batch(alleles[:20]), make_batch(alleles[20:], first_bp=1_200)])
+    assert "4 missing genotypes (20:1030 in s2, 20:1050 in s4, 20:1300 in s0, ...)" in error.message
+
+
+def test_unphased(tmp_path, alleles):
+    batch = make_batch(alleles)
+    alleles[7, 3] = (0, 1)
+    alleles[8, 3] = (1, 1)
+    batch = make_batch(alleles)
+    batch.phased[7, 3] = batch.phased[8, 3] = False
+    error = refused(tmp_path, [batch])
+    assert error.message.endswith("1 unphased heterozygotes (20:1070 in s3)")
+    assert "phase the panel" in error.hint
+
+
+def test_unphased_homozygotes_are_fine(tmp_path, alleles):
+    alleles[:, 0] = 1
+    batch = make_batch(alleles)
+    batch.phased[:, 0] = False
+    write_panel(tmp_path / "p.h5", [batch], samples=names(6), genetic_map=FlatMap())
+    assert (tmp_path / "p.h5").is_file()
+
+
+def test_unsorted_within_and_between_batches(tmp_path, alleles):
+    position = np.arange(100, 140)
+    position[5] = 50
+    first = make_batch(alleles, position)
+    second = make_batch(alleles, np.arange(138, 178))
+    error = refused(tmp_path, [first, second])
+    assert "2 unsorted sites (20:50 after 104, 20:138 after 139)" in error.message
+    assert "bcftools sort" in error.hint
+
+
+def test_peers_3_change_of_ploidy(tmp_path, alleles):
+    alleles[:20, 1, 1] = -2
+    error = refused(tmp_path, [make_batch(alleles)])
+    assert (
+        "20 changes of ploidy (20:1200 in s1, 20:1210 in s1, 20:1220 in s1, ...)" in error.message
+    )
+    assert "--par" in error.hint
+
+
+def test_second_contig(tmp_path, alleles):
+    error = refused(tmp_path, [make_batch(alleles), make_batch(alleles, contig="21")])
+    assert "contig 21 after contig 20" in error.message
+
+
+def test_all_faults_are_told(tmp_path, alleles):
+    alleles[0, 0] = -1
+    position = np.arange(100, 140)[::-1]
+    error = refused(tmp_path, [make_batch(alleles, position)])
+    assert "39 unsorted sites" in error.message
+    assert "1 missing genotypes (20:139 in s0)" in error.message

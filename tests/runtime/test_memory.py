@@ -1,0 +1,117 @@
+"""Memory sizes are read, shared out, and kept to: a ceiling holds for a run as a whole."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from panel_fixtures import FlatMap, make_batch, names
+from slow_copying import mosaic_panel
+from vcf_fixtures import write_genotypes
+
+from ragimpute.errors import InputError
+from ragimpute.preparation.panel_writer import write_panel
+from ragimpute.runtime import memory
+from ragimpute.runtime.memory import free_bytes, parse_size, plan_memory, resident_bytes
+
+MIB = 2**20
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("4G", 4 * 2**30),
+        ("800M", 800 * MIB),
+        ("800m", 800 * MIB),
+        ("1.5GiB", 3 * 2**29),
+        ("2 GB", 2 * 2**30),
+        ("64k", 2**16),
+        ("1T", 2**40),
+        ("2000000000", 2_000_000_000),
+    ],
+)
+def test_sizes(text, size):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "G", "4X", "-1G", "0", "0.0G", "4G4", "1e9", "lots"])
+def test_what_is_no_size(text):
+    with pytest.raises(InputError, match="cannot be read"):
+        parse_size(text)
+
+
+def test_shares_are_within_the_whole(monkeypatch):
+    monkeypatch.setattr(memory, "resident_bytes", lambda: 100 * MIB)
+    plan = plan_memory(600 * MIB, uses_torch=False)
+    shares = plan.window_bytes + plan.batch_bytes + plan.spool_bytes + plan.tile_bytes
+    assert plan.max_bytes == 600 * MIB
+    assert 250 * MIB < shares < 500 * MIB
+    monkeypatch.setattr(memory, "free_bytes", lambda: 10**15)
+    assert plan_memory(None, uses_torch=False).max_bytes == 2**30
+    monkeypatch.setattr(memory, "free_bytes", lambda: 200 * MIB)
+    assert plan_memory(None, uses_torch=False).max_bytes == 300 * MIB
+    monkeypatch.setattr(memory, "free_bytes", lambda: 0)
+    assert plan_memory(None, uses_torch=False).window_bytes == 24 * MIB  # goes on with the least
+
+
+def test_too_little_memory_is_said_at_once(monkeypatch):
+    monkeypatch.setattr(memory, "resident_bytes", lambda: 100 * MIB)
+    with pytest.raises(InputError, match=r"--max-memory 140M .* alone need 100M") as caught:
+        plan_memory(140 * MIB, uses_torch=False)
+    assert caught.value.hint == "give it 148M or more"
+    assert plan_memory(148 * MIB, uses_torch=False).window_bytes == 24 * MIB
+
+
+def test_what_the_system_says():
+    before = resident_bytes()
+    held = np.ones(64 * MIB, np.uint8)
+    assert 60 * MIB < resident_bytes() - before < 100 * MIB
+    assert free_bytes() > len(held)
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """A made-up panel of 32,000 sites, and targets of 50 and 500 samples at every 32nd."""
+    folder = tmp_path_factory.mktemp("wide")
+    rng = np.random.default_rng(3)
+    alleles = np.repeat(mosaic_panel(rng, 1_000, 200), 32, axis=0)
+    alleles ^= (rng.random(alleles.shape) < 0.01).astype(alleles.dtype)
+    position = 1_000 + 100 * np.arange(len(alleles))
+    batch = make_batch(alleles.reshape(-1, 100, 2), position)
+    write_panel(folder / "panel.h5", [batch], samples=names(100), genetic_map=FlatMap())
+    sites = batch.sites.take(np.arange(0, len(alleles), 32))
+    for num in (50, 500):
+        chosen = rng.integers(0, 200, 2 * num)
+        write_genotypes(
+            folder / f"{num}.vcf", sites.keys(), alleles[::32][:, chosen].reshape(1_000, num, 2),
+            [f"t{i}" for i in range(num)],
+        )  # fmt: skip
+    return folder
+
+
+def peak_mib(folder, num, *options):
+    """Peak resident memory of a run in a process of its own, MiB."""
+    code = (
+        "import resource, subprocess, sys\n"
+        "subprocess.run(sys.argv[1:], check=True)\n"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)\n"
+    )
+    words = ["impute", folder / f"{num}.vcf", "-p", folder / "panel.h5", "--ne", "1e5", "--err",
+             "1e-3", "-o", folder / f"{num}.bcf", "--device", "cpu", "-q", *options]  # fmt: skip
+    command = [sys.executable, "-c", code, sys.executable, "-m", "ragimpute", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout)
+
+
+def test_peers_9_13_42_46_the_ceiling_holds_and_targets_cost_no_memory(wide):
+    few, many = peak_mib(wide, 50), peak_mib(wide, 500)
+    assert many < 1_024
+    limit = round(few) + 90
+    bounded = peak_mib(wide, 500, "--max-memory", f"{limit}M")
+    assert bounded <= limit
+    # Their probabilities alone, of 500 samples at 32,000 sites, are 122 MiB.
+    print(few, many, bounded)
+    assert bounded < few + 60

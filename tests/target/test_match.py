@@ -1,0 +1,314 @@
+"""Target records and panel sites: what is matched, swapped, left out, and what is said."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from panel_fixtures import FlatMap, make_batch, names
+from vcf_fixtures import vcf_text, write_genotypes
+
+from ragimpute import example
+from ragimpute.errors import InputError
+from ragimpute.io.vcf.read.genotypes import read_target
+from ragimpute.panel.reader import Panel
+from ragimpute.preparation.panel_writer import write_panel
+from ragimpute.preparation.prepare import prepare
+from ragimpute.sites import Region
+from ragimpute.target.match import FATES, marker_mask, match_sites, require_overlap, target_region
+
+# Panel sites of contig 20; at 300 two ALTs of one position.
+PANEL = [(100, "A", "G"), (200, "C", "T"), (300, "G", "A"), (300, "G", "C"), (400, "T", "TA"),
+         (500, "A", "C"), (600, "A", "T")]  # fmt: skip
+
+
+@pytest.fixture
+def panel(tmp_path):
+    position, ref, alt = zip(*PANEL, strict=True)
+    alleles = np.random.default_rng(0).integers(0, 2, (len(PANEL), 4, 2))
+    batch = make_batch(alleles, position, ref=ref, alt=alt)
+    write_panel(tmp_path / "p.h5", [batch], samples=names(4), genetic_map=FlatMap())
+    with Panel.open(tmp_path / "p.h5") as opened:
+        yield opened
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Reads rows (position, ref, alt, calls of a and b) as a target."""
+
+    def make(rows, contig="20"):
+        path = tmp_path / "t.vcf"
+        path.write_text(vcf_text(rows, contigs=(contig,)).replace("\n20\t", f"\n{contig}\t"))
+        return read_target(path)
+
+    return make
+
+
+def test_each_record_is_matched_or_counted(panel, read):
+    target = read([
+        (100, "A", "G", "0|1", "1|0"),
+        (100, "A", "G", "1|1", "1|1"),  # again
+        (150, "A", "G", "0|1", "1|0"),  # no such position
+        (200, "T", "C", "0|1", ".|0"),  # REF and ALT swapped
+        (300, "G", "C", "0|0", "0|1"),  # the second ALT
+        (400, "T", "TA", "1|0", "1|."),  # an insertion
+        (500, "A", "G", "1|0", "1|1"),  # another ALT
+    ])  # fmt: skip
+    found = match_sites(target, panel, 0, panel.num_sites)
+    assert found.panel_index.tolist() == [0, 1, 3, 4]
+    np.testing.assert_array_equal(
+        found.alleles,
+        [[[0, 1], [1, 0]], [[1, 0], [-1, 1]], [[0, 0], [0, 1]], [[1, 0], [1, -1]]],
+    )
+    assert found.counts == {
+        "matched": 3, "swapped": 1, "flipped": 0, "flipped_swapped": 0, "not_in_panel": 1,
+        "allele_mismatch": 1, "ambiguous_strand": 0, "duplicate": 1, "invalid": 0,
+    }  # fmt: skip
+    assert [FATES[fate] for fate in found.fate] == [
+        "matched", "duplicate", "not_in_panel", "swapped", "matched", "matched", "allele_mismatch",
+    ]  # fmt: skip
+    assert found.row.tolist() == [0, 3, 4, 5]
+    assert sum(found.counts.values()) == len(target.sites)
+    assert found.phased.shape == (4, 2)
+
+
+def test_only_sites_in_the_range(panel, read):
+    target = read([(p, r, a, "0|1", "1|0") for p, r, a in PANEL])
+    found = match_sites(target, panel, 2, 5)
+    assert found.panel_index.tolist() == [2, 3, 4]
+    assert found.counts["not_in_panel"] == 4
+
+
+def test_haploid_fill_stays(panel, read):
+    found = match_sites(read([(200, "T", "C", "1", "0|1")]), panel, 0, 7)
+    np.testing.assert_array_equal(found.alleles, [[[0, -2], [1, 0]]])
+
+
+def test_multiallelic_records(panel, read):
+    found = match_sites(read([(300, "G", "A,C", "1|2", "0|2")]), panel, 0, 7)
+    assert found.panel_index.tolist() == [2, 3]
+    np.testing.assert_array_equal(found.alleles, [[[1, 0], [0, 0]], [[0, 1], [0, 1]]])
+    # 500 A>C in the panel. Swapping C>A of C>A,G would make a carrier of G one of C.
+    found = match_sites(
+        read([(100, "A", "G", "0|1", "0|0"), (500, "C", "A,G", "1|2", "0|2")]), panel, 0, 7
+    )
+    assert found.panel_index.tolist() == [0]
+    assert found.counts["allele_mismatch"] == 2
+    assert found.counts["swapped"] == 0
+
+
+def test_swap_gives_the_same_result_as_no_swap(panel, read):
+    rng = np.random.default_rng(1)
+    calls = rng.integers(0, 2, (len(PANEL), 4))
+    straight = [(p, r, a, f"{w}|{x}", f"{y}|{z}")
+                for (p, r, a), (w, x, y, z) in zip(PANEL, calls, strict=True)]  # fmt: skip
+    turned = [(p, a, r, f"{w}|{x}", f"{y}|{z}")
+              for (p, r, a), (w, x, y, z) in zip(PANEL, 1 - calls, strict=True)]  # fmt: skip
+    one, two = (match_sites(read(rows), panel, 0, 7) for rows in (straight, turned))
+    np.testing.assert_array_equal(one.panel_index, two.panel_index)
+    np.testing.assert_array_equal(one.alleles, two.alleles)
+    assert (one.counts["matched"], two.counts["swapped"]) == (7, 7)
+
+
+def test_other_strand(panel, read):
+    target = read([
+        (100, "T", "C", "0|1", "0|0"),  # A>G
+        (200, "A", "G", "0|1", "0|0"),  # C>T, swapped too
+        (300, "C", "G,T", "1|2", "0|1"),  # G>C and G>A, in one record
+        (400, "A", "AT", "0|1", "0|0"),  # T>TA: but an indel of the other strand moves
+        (500, "A", "C", "1|0", "0|0"),
+    ])  # fmt: skip
+    found = match_sites(target, panel, 0, 7)
+    assert found.panel_index.tolist() == [0, 1, 2, 3, 5]
+    np.testing.assert_array_equal(
+        found.alleles[:4],
+        [[[0, 1], [0, 0]], [[1, 0], [1, 1]], [[0, 1], [0, 0]], [[1, 0], [0, 1]]],
+    )
+    assert (found.counts["flipped"], found.counts["flipped_swapped"]) == (3, 1)
+    assert found.counts["allele_mismatch"] == 1
+
+
+def test_longer_spellings_of_one_variant(panel, read):
+    # 400 T>TA, and 200 C>T as part of a longer haplotype; 101 is A>G of 100 with a base before it.
+    target = read([
+        (99, "CA", "CG", "0|1", "0|0"),
+        (200, "CAA", "TAA,CAAA", "1|0", "2|0"),
+        (400, "TCC", "TACC", "0|1", "0|0"),
+        (500, "a", "c", "0|1", "0|0"),
+    ])  # fmt: skip
+    found = match_sites(target, panel, 0, 7)
+    assert found.panel_index.tolist() == [0, 1, 4, 5]
+    assert found.counts["matched"] == 4
+
+
+def test_a_swapped_indel_counts_only_where_swaps_are_usual(panel, read):
+    swapped = [(100, "G", "A"), (200, "T", "C"), (500, "C", "A")]
+    straight = [(100, "A", "G"), (200, "C", "T"), (500, "A", "C")]
+    for others, expected in ((swapped, "swapped"), (straight, "allele_mismatch")):
+        rows = sorted([*others, (400, "TA", "T")])
+        found = match_sites(read([(*row, "0|1", "0|0") for row in rows]), panel, 0, 7)
+        assert FATES[found.fate[2]] == expected
+
+
+def test_records_without_alt_stand_for_the_panels_snp(panel, tmp_path):
+    rows = [
+        (100, "A", ".", "0|0", "0|."),
+        (200, "T", ".", "0|0", "0|0"),
+        (300, "G", ".", "0|0", "0|0"),
+        (400, "T", ".", "0|0", "0|0"),
+        (500, "T", ".", "0|0", "0|0"),
+        (501, "A", ".", "0|0", "0|0"),
+    ]
+    path = tmp_path / "t.vcf"
+    path.write_text(vcf_text(rows))
+    target = read_target(path, keep_monomorphic=True)
+    found = match_sites(target, panel, 0, 7)
+    # REF as it stands; ALT of the panel; two SNPs and an indel there: unknown; the other strand.
+    assert found.panel_index.tolist() == [0, 1, 5]
+    np.testing.assert_array_equal(
+        found.alleles, [[[0, 0], [0, -1]], [[1, 1], [1, 1]], [[0, 0], [0, 0]]]
+    )
+    assert [FATES[fate] for fate in found.fate] == [
+        "matched", "swapped", "allele_mismatch", "allele_mismatch", "flipped", "not_in_panel",
+    ]  # fmt: skip
+
+
+def test_alleles_that_are_no_bases(panel, read):
+    rows = [
+        (100, "A", "G", "0|1", "0|0"),
+        (300, "N", "A", "0|1", "0|0"),
+        (500, "A", "R", "0|1", "0|0"),
+    ]
+    assert match_sites(read(rows), panel, 0, 7).counts["invalid"] == 2
+
+
+@pytest.fixture
+def palindromes(tmp_path):
+    """A panel of 20 A>T sites of ALT frequency 0.1, 20 of 0.45, and 60 A>G; and its keys."""
+    rng = np.random.default_rng(7)
+    af = np.repeat([0.1, 0.45, 0.3], [20, 20, 60])
+    alleles = (rng.random((100, 50, 2)) < af[:, None, None]).astype(np.int8)
+    keys = [(1000 + 10 * i, "A", "T" if i < 40 else "G") for i in range(100)]
+    position, ref, alt = zip(*keys, strict=True)
+    batch = make_batch(alleles, position, ref=ref, alt=alt)
+    write_panel(tmp_path / "s.h5", [batch], samples=names(50), genetic_map=FlatMap())
+    calls = (rng.random((100, 30, 2)) < af[:, None, None]).astype(np.int8)
+    with Panel.open(tmp_path / "s.h5") as opened:
+        yield opened, keys, calls
+
+
+FLIP = str.maketrans("ACGT", "TGCA")
+
+
+def spell(path, keys, calls, which, how):
+    """A target in which the sites ``which`` are spelled otherwise, ``how`` of S(wap), F(lip)."""
+    keys, calls = list(keys), calls.copy()
+    for i in which:
+        position, ref, alt = keys[i]
+        if "S" in how:
+            ref, alt, calls[i] = alt, ref, 1 - calls[i]
+        if "F" in how:
+            ref, alt = ref.translate(FLIP), alt.translate(FLIP)
+        keys[i] = (position, ref, alt)
+    samples = [f"t{i}" for i in range(calls.shape[1])]
+    return read_target(write_genotypes(path, keys, calls, samples))
+
+
+@pytest.mark.parametrize("policy", ["frequency", "keep", "drop"])
+@pytest.mark.parametrize(
+    ("which", "how"),
+    [
+        ([], ""),  # all as it should be
+        (range(100), "S"),  # all swapped
+        (range(100), "F"),  # all of the other strand
+        (range(0, 100, 2), "F"),  # half of the other strand, as array software has it
+        (range(0, 100, 3), "SF"),
+        (range(10), "F"),  # palindromes alone: nothing but frequencies tells
+    ],
+)
+def test_peers_37_palindromes_by_an_explicit_policy(palindromes, tmp_path, policy, which, how):
+    panel, keys, calls = palindromes
+    target = spell(tmp_path / "t.vcf", keys, calls, which, how)
+    found = match_sites(target, panel, 0, 100, palindromes=policy)
+    tally = found.palindromes
+    assert tally["found"] == 40
+    wrong = (found.alleles != calls[found.panel_index]).any(axis=(1, 2))
+    assert not wrong[found.panel_index >= 40].any()  # A>G is certain
+    if policy == "drop":
+        assert tally["left_out"] == 40
+        assert len(found.panel_index) == 60
+    elif policy == "keep":
+        assert tally["left_out"] == 0
+        # The letters are believed, so that those of the other strand are read wrongly.
+        flipped = [i for i in which if i < 40 and "F" in how]
+        assert np.flatnonzero(wrong).tolist() == flipped
+    else:
+        assert not wrong.any()
+        flipped = len([i for i in which if i < 20]) if "F" in how else 0
+        assert tally["other_strand"] >= flipped  # ALT is rare there, so that frequencies tell
+        assert len(found.panel_index) >= 80
+        if not how or how == "S":
+            assert (len(found.panel_index), tally["left_out"]) == (100, 0)
+
+
+def test_an_unknown_policy(panel, read):
+    with pytest.raises(ValueError, match="'maybe' is not one of"):
+        match_sites(read([(100, "A", "G", "0|1", "0|0")]), panel, 0, 7, palindromes="maybe")
+
+
+@pytest.mark.parametrize(
+    ("rows", "hint"),
+    [
+        ([(9000, "A", "G"), (9100, "A", "G")], "ranges do not meet"),
+        ([(101, "A", "G"), (201, "A", "G"), (300, "T", "G")], "different genome builds"),
+        ([(100, "A", "T"), (200, "C", "A"), (300, "T", "A")], "alleles do not"),
+    ],
+)
+def test_no_overlap_says_why(panel, read, rows, hint):
+    target = read([(*row, "0|1", "0|0") for row in rows])
+    with pytest.raises(InputError, match="no target record is a panel site") as caught:
+        require_overlap(match_sites(target, panel, 0, panel.num_sites), target, panel, 0, 7)
+    assert hint in caught.value.hint
+    assert f"20:{rows[0][0]}-{rows[-1][0]} ({len(rows)} records)" in caught.value.message
+    assert "20:100-600 (7 sites)" in caught.value.message
+
+
+def test_no_record_at_all(panel, read):
+    target = read([(100, "A", "G", "0|1", "0|0")])
+    empty = type(target)(
+        target.samples, target.sites.take(slice(0)), target.alleles[:0], target.phased[:0],
+        target.multiallelic[:0], {},
+    )  # fmt: skip
+    with pytest.raises(InputError, match="no record on 20"):
+        require_overlap(match_sites(empty, panel, 0, 7), empty, panel, 0, panel.num_sites)
+    with pytest.raises(InputError, match=r"panel 20: no site \(0 sites\)"):
+        require_overlap(match_sites(target, panel, 3, 3), target, panel, 3, 3)
+
+
+@pytest.mark.parametrize("contig", ["20", "chr20"])
+def test_contig_with_or_without_chr(panel, read, tmp_path, contig):
+    rows = [(100, "A", "G", "0|1", "0|0"), (600, "A", "T", "0|1", "0|0")]
+    target = read(rows, contig)
+    assert match_sites(target, panel, 0, 7).panel_index.tolist() == [0, 6]
+    path = tmp_path / "t.vcf"
+    assert target_region(path, panel, None) == Region(contig)
+    assert target_region(path, panel, Region("20", 5, 10)) == Region(contig, 5, 10)
+    np.testing.assert_array_equal(np.flatnonzero(marker_mask(path, panel)), [0, 6])
+
+
+def test_other_contig(panel, read, tmp_path):
+    read([(100, "A", "G", "0|1", "0|0")], "chr2")
+    with pytest.raises(InputError, match=r"contig 20; it holds chr2$") as caught:
+        marker_mask(tmp_path / "t.vcf", panel)
+    assert "same chromosome" in caught.value.hint
+
+
+def test_real_target(tmp_path):
+    prepare(example.path("panel.bcf"), tmp_path / "p.h5", cm_per_mb=1)
+    with Panel.open(tmp_path / "p.h5") as panel:
+        target = read_target(example.path("target.vcf.gz"))
+        found = match_sites(target, panel, 0, panel.num_sites)
+        at = {key: i for i, key in enumerate(target.sites.keys())}
+        matched = panel.sites.take(found.panel_index).keys()
+    assert found.counts["matched"] == len(found.panel_index) > 100
+    for key, alleles in zip(matched, found.alleles, strict=True):
+        np.testing.assert_array_equal(alleles, target.alleles[at[key]])
