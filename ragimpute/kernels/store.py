@@ -223,8 +223,9 @@ def kept_folder() -> Path | None:
     """
     for root in kept_roots():
         folder = _folder_in(root)
-        there = next(path for path in (folder, *folder.parents) if path.exists())
-        if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        # Not Path.exists, which fails where a folder on the way may not be searched.
+        there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+        if os.path.isdir(there) and os.access(there, os.W_OK | os.X_OK):
             return folder
     return None
 
