@@ -47,7 +47,7 @@ def describe_environment() -> Rows:
         ("Python", f"{platform.python_version()}, in {sys.prefix}"),
         ("system", f"{platform.system()} {platform.release()}, {platform.machine()}"),
         ("processor level", this_processor().level),
-        ("cores", str(usable_cores())),
+        ("threads", f"{usable_cores()} cores can be used; --threads says how many a command uses"),
         ("kernels", kernels),
         ("new kernels are kept", f"in {folder}" if folder is not None else kept_in),
         *((name, _version(name) or "not installed") for name in _BASE),
