@@ -158,7 +158,7 @@ def impute(
         raise typer.BadParameter(f"--palindromes {palindromes} is not frequency, keep or drop")
     if out is None and not qc_only:
         raise typer.BadParameter("--output / -o is needed, unless --qc-only is given")
-    # What is imported is no garbage: to look through it again and again takes .03 s.
+    # Scanning the freshly imported objects for garbage repeatedly costs 0.03 s.
     gc.set_threshold(_OBJECTS_BEFORE_GARBAGE)
     from ragimpute.imputation.options import ImputeOptions, OutputOptions
     from ragimpute.phasing.phase_target import PhaseOptions
