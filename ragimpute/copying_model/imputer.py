@@ -55,7 +55,7 @@ class CopyingImputer:
     array_fit
         What an earlier run learned of the panel and the typed sites; it is added to. None: nothing.
     seed, threads, device
-        See :func:`ragimpute.imputation.impute.impute`.
+        See :class:`ragimpute.imputation.options.ImputeOptions`.
     """
 
     def __init__(

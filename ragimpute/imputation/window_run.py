@@ -16,7 +16,7 @@ from ragimpute.accuracy.leave_one_out import correlation, leave_one_out
 from ragimpute.imputation.imputer import Imputer
 from ragimpute.imputation.outputs import Outputs
 from ragimpute.imputation.probability_store import Spool
-from ragimpute.imputation.windows import _BYTES_PER_PAIR, _GROUP
+from ragimpute.imputation.windows import _BYTES_PER_PAIR, _GROUP, Window
 from ragimpute.io.vcf.write.rows import ImputedBlock
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.memory import MemoryPlan
@@ -77,7 +77,7 @@ class WindowRun:
     watch: Stopwatch
     threads: int = 1
 
-    def run(self, window: tuple[int, int, int, int]) -> WindowResult:
+    def run(self, window: Window) -> WindowResult:
         """Impute and write a window."""
         left, start, stop, right = window
         first, last = np.searchsorted(self.shared.panel_index, [left, right])
@@ -108,7 +108,7 @@ class WindowRun:
 
     def _impute(
         self,
-        window: tuple[int, int, int, int],
+        window: Window,
         typed_index: np.ndarray,
         columns: Columns,
         spool: Spool,

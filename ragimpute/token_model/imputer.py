@@ -42,7 +42,7 @@ class TokenImputer:
     index
         The panel's index; None: built in memory.
     device, threads
-        See :func:`ragimpute.imputation.impute.impute`.
+        See :class:`ragimpute.imputation.options.ImputeOptions`.
     sites_at_once, reference_bytes
         Sites of haplotypes in a batch, None: what suits the device; and what encoded references
         may take. Neither depends on the threads, and so neither does the result.

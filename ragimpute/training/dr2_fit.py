@@ -91,7 +91,7 @@ def fit_dr2(
     num_draws
         Arrays for each panel, >= 1.
     seed, threads, device
-        See :func:`ragimpute.imputation.impute.impute`.
+        See :class:`ragimpute.imputation.options.ImputeOptions`.
     progress
         Called as ``progress("DR2", done, total)``.
 
@@ -158,7 +158,7 @@ def leave_samples_out(
     rng
         Draws the stretch, the array and the part of the samples that is scored by itself.
     seed, threads, device
-        See :func:`ragimpute.imputation.impute.impute`.
+        See :class:`ragimpute.imputation.options.ImputeOptions`.
 
     Returns
     -------
