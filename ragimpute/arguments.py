@@ -10,6 +10,7 @@ import inspect
 import os
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields, is_dataclass
 from functools import wraps
 from numbers import Integral, Real
 from pathlib import Path
@@ -37,14 +38,14 @@ _LISTS = "fields"  # the arguments that a text with commas may stand for
 def checked(function: Callable[P, R]) -> Callable[P, R]:
     """Wrap a function so that it converts texts, and refuses arguments of wrong types.
 
-    The types are those of the function's annotations. Where a :class:`ragimpute.sites.Region` is
+    The types are those of :func:`accepted`. Where a :class:`ragimpute.sites.Region` is
     expected, a text such as "20:1-1000" is parsed; ``fields`` may be a text such as "GT,DS"; any
     iterable of the right items is taken for a sequence, and numpy's numbers for Python's.
 
     Parameters
     ----------
     function
-        Each of its parameters has an annotation, or may be anything.
+        Its parameters have annotations, or may be anything.
 
     Returns
     -------
@@ -57,7 +58,7 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        hints.update(hints or get_type_hints(function))
+        hints.update(hints or accepted(function))
         try:
             bound = signature.bind(*args, **kwargs)
         except TypeError:
@@ -67,9 +68,35 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
         for name, value in bound.arguments.items():
             if name in hints:
                 bound.arguments[name] = _taken(function, name, value, hints[name])
+            elif signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
+                bound.arguments[name] = {
+                    key: _taken(function, key, inner, hints[key]) if key in hints else inner
+                    for key, inner in value.items()
+                }
         return function(*bound.args, **bound.kwargs)
 
     return call
+
+
+def accepted(function: Callable) -> dict[str, Any]:
+    """The arguments that a function takes, by name, and their types.
+
+    A function that takes ``options``, a dataclass, and ``**`` keyword arguments takes the fields of
+    that dataclass by name as well. Parameters without annotation are left out.
+    """
+    hints = get_type_hints(function)
+    parameters = inspect.signature(function).parameters
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    found = {
+        name: hints[name]
+        for name, parameter in parameters.items()
+        if name in hints and parameter.kind not in variable
+    }
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        for kind in filter(is_dataclass, _kinds(hints.get("options"))):
+            of_fields = get_type_hints(kind)
+            found = {field.name: of_fields[field.name] for field in fields(kind)} | found
+    return found
 
 
 def _taken(function: Callable, name: str, value: Any, hint: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ragimpute.arguments import checked
+from ragimpute.arguments import accepted, checked
 from ragimpute.errors import InputError
 from ragimpute.sites import Region
 
@@ -123,6 +124,35 @@ def test_python_says_which_argument_is_missing_or_unknown():
         example()
     with pytest.raises(TypeError, match=r"example\(\) got an unexpected .*'thread'"):
         example("x", thread=1)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of a function."""
+
+    region: Region | None = None
+    seed: int = 1
+
+
+@checked
+def configured(path: str, options: Options | None = None, *rest: int, **changes: object):
+    """A function whose options may be given by name."""
+    return path, options, rest, changes
+
+
+def test_options_by_name_are_checked_by_their_dataclass():
+    assert list(accepted(configured)) == ["region", "seed", "path", "options"]
+    assert configured("x", region="20:1-1000", seed=2) == (
+        "x", None, (), {"region": Region("20", 1, 1001), "seed": 2}
+    )  # fmt: skip
+    with pytest.raises(TypeError, match=r"configured\(\) argument 'seed': expected whole number"):
+        configured("x", seed="2")
+    with pytest.raises(TypeError, match=r"'options': expected Options or None, found dict"):
+        configured("x", {})
+
+
+def test_what_has_no_type_is_passed_on():
+    assert configured("x", Options(), 1, "2", unknown=3)[2:] == ((1, "2"), {"unknown": 3})
 
 
 def test_the_function_looks_as_before():
