@@ -8,21 +8,26 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from panel_fixtures import names
 from slow_copying import mosaic_panel
 from vcf_fixtures import read_imputed, write_genotypes
 
 from ragimpute import example
+from ragimpute.config import load_config
 from ragimpute.errors import InputError, PanelError
 from ragimpute.imputation import arrays
 from ragimpute.imputation.arrays import Imputer
 from ragimpute.imputation.impute import impute
 from ragimpute.io.vcf.read.dosages import read_dosages
 from ragimpute.io.vcf.read.genotypes import read_target
+from ragimpute.model.bert_rag import build
+from ragimpute.model.checkpoint import save_model
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.prepare import prepare
 from ragimpute.runtime.memory import MemoryPlan
 from ragimpute.sites import Region
+from ragimpute.token_model.build_index import build_index
 
 TARGET = example.path("target.vcf.gz")
 MAP = example.path("chr20.b37.gmap.gz")
@@ -228,6 +233,18 @@ def test_haploid_samples_have_two_probabilities(chrx, plain_copying, tmp_path):
     np.testing.assert_array_equal(np.isnan(found.probabilities[:, :, 2]), haploid)
     np.testing.assert_allclose(np.nansum(found.probabilities, axis=2), 1, atol=1e-6)
     assert found.dosages[haploid].max() <= 1 < found.dosages.max()
+
+
+def test_a_token_model_gives_what_the_command_writes(panel_h5, tmp_path):
+    config = load_config("v2-small")
+    torch.manual_seed(3)
+    save_model(tmp_path / "model", build(config.model), config, {})
+    out, index, region = tmp_path / "x.vcf", tmp_path / "index", "20:2200000-2215000"
+    build_index(panel_h5, index)
+    options = {"model": tmp_path / "model", "index": index}
+    impute(TARGET, panel_h5, out, region=Region.parse(region), **options)
+    with Imputer(panel_h5, **options) as imputer:
+        assert_as_written(imputer.impute(TARGET, region=region), out)
 
 
 def test_arrays_that_no_memory_holds_are_refused(panel_h5, plain_copying, monkeypatch):
