@@ -10,7 +10,7 @@ from slow_copying import mosaic_panel
 from vcf_fixtures import read_imputed, write_genotypes
 
 from ragimpute.imputation.impute import impute
-from ragimpute.imputation.outputs import OutputOptions
+from ragimpute.imputation.options import OutputOptions
 from ragimpute.panel.ploidy import PAR_BUILDS
 from ragimpute.preparation.prepare import prepare
 from ragimpute.sites import Region

@@ -160,44 +160,42 @@ def impute(
         raise typer.BadParameter("--output / -o is needed, unless --qc-only is given")
     # What is imported is no garbage: to look through it again and again takes .03 s.
     gc.set_threshold(_OBJECTS_BEFORE_GARBAGE)
+    from ragimpute.imputation.options import ImputeOptions, OutputOptions
+    from ragimpute.phasing.phase_target import PhaseOptions
     from ragimpute.target.load import TargetOptions
 
-    taken = TargetOptions(samples_file, exclude_samples, palindromes, excluded_sites, par)
+    options = ImputeOptions(
+        index=index, model=model, genetic_map=genetic_map, cm_per_mb=cm_per_mb,
+        region=parse_region(region),
+        fields=[name.strip() for name in fields.split(",") if name.strip()],
+        ne=ne, err=err, fine_tune=fine_tune, array_fit=array_fit, threads=threads, seed=seed,
+        window_cm=chunk_cm, buffer_cm=buffer_cm, device=device,
+        max_memory=None if max_memory is None else parse_size(max_memory), resume=resume,
+        target_options=TargetOptions(
+            samples_file, exclude_samples, palindromes, excluded_sites, par
+        ),
+        output_options=OutputOptions(min_r2, typed_only, sites, empirical),
+        phase_options=PhaseOptions(phased_only, with_targets),
+    )  # fmt: skip
+    files = options.input_files(target, panel)
     if out is None or qc_only:
         from ragimpute.imputation.compare import compare
 
         with progress_bar(quiet) as progress:
-            found = compare(
-                target, panel, taken, genetic_map=genetic_map, cm_per_mb=cm_per_mb,
-                region=parse_region(region), buffer_cm=buffer_cm, threads=threads,
-                progress=progress,
-            )  # fmt: skip
+            found = compare(files, threads=threads, progress=progress)
         print_rows(found.rows(), title=f"{target} beside {panel}")
         return
     from ragimpute.imputation.impute import impute as run
-    from ragimpute.imputation.outputs import OutputOptions
-    from ragimpute.phasing.phase_target import PhaseOptions
 
     for path in reports or []:
-        inputs = {"target input": target, "panel input": panel, "map input": genetic_map}
-        others = {"sites": sites, "empirical": empirical, "excluded sites": excluded_sites,
-                  "array fit": array_fit}  # fmt: skip
-        check_output(path, {**inputs, **others, "imputed output": out})
+        check_output(path, {**files.named(), **options.files_written(), "imputed output": out})
         check_report_name(path)
         if path.suffix == ".html":
             require("report", f"--report {path}")
-    formats = [name.strip() for name in fields.split(",") if name.strip()]
     with progress_bar(quiet) as progress:
         done = run(
-            target, panel, out, index=index, model=model, genetic_map=genetic_map,
-            cm_per_mb=cm_per_mb, region=parse_region(region), fields=formats, ne=ne, err=err,
-            fine_tune=fine_tune, array_fit=array_fit, threads=threads, seed=seed,
-            window_cm=chunk_cm, buffer_cm=buffer_cm, device=device,
-            max_memory=None if max_memory is None else parse_size(max_memory),
-            resume=resume, progress=progress,
-            command=command_line(without=_BY_REGION, flags=("--resume",)), target_options=taken,
-            output_options=OutputOptions(min_r2, typed_only, sites, empirical),
-            phase_options=PhaseOptions(phased_only, with_targets),
+            target, panel, out, options, progress=progress,
+            command=command_line(without=_BY_REGION, flags=("--resume",)),
         )  # fmt: skip
     if reports:
         from ragimpute.reports.by_file_name import report_impute

@@ -28,7 +28,7 @@ FORMAT_VERSION = "2"
 # What a user calls each part of what a file was made for.
 _NAMES = {
     "format": "format", "ragimpute": "version", "panel": "panel", "typed": "set of typed sites",
-    "model": "model", "seed": "--seed", "ne": "--ne", "err": "--err", "fine_tune": "--fine-tune",
+    "model": "model",
 }  # fmt: skip
 
 Layers = tuple[tuple[np.ndarray, np.ndarray], ...]
@@ -38,11 +38,7 @@ def made_for(
     panel_checksum: str,
     typed_index: np.ndarray,
     model: ModelFolder,
-    *,
-    seed: int,
-    ne: float | None,
-    err: float | None,
-    fine_tune: bool,
+    options: Mapping[str, object],
 ) -> dict[str, str]:
     """What must be the same for a fit to be used again.
 
@@ -54,8 +50,9 @@ def made_for(
         Shape (T,), int: the panel sites that are typed, in all of the run.
     model
         The model; its weights count.
-    seed, ne, err, fine_tune
-        See :func:`ragimpute.imputation.impute.impute`.
+    options
+        The options of the run that change what is fitted, by name, see
+        ``ragimpute.imputation.options``.
     """
     weights = (model.path / WEIGHTS).read_bytes() if model.trained else b""
     typed = np.ascontiguousarray(typed_index, np.int64).tobytes()
@@ -65,11 +62,13 @@ def made_for(
         "panel": panel_checksum,
         "typed": hashlib.sha256(typed).hexdigest(),
         "model": hashlib.sha256(weights).hexdigest(),
-        "seed": str(seed),
-        "ne": str(ne),
-        "err": str(err),
-        "fine_tune": str(fine_tune),
+        **{name: str(value) for name, value in options.items()},
     }
+
+
+def _name_of(key: str) -> str:
+    """What a user calls a part of what a file was made for: options by their flags."""
+    return _NAMES.get(key) or f"--{key.replace('_', '-')}"
 
 
 @dataclass
@@ -115,7 +114,7 @@ class ArrayFit:
                 f"array fit {path} cannot be read: {error}",
                 hint="remove the file, and it is made anew",
             ) from error
-        differ = [_NAMES[key] for key in about if found.get(key) != about[key]]
+        differ = [_name_of(key) for key in about if found.get(key) != about[key]]
         if differ:
             raise InputError(
                 f"array fit {path} was made for another {' and another '.join(differ)}",

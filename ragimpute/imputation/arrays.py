@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -16,28 +16,25 @@ import numpy as np
 from ragimpute.arguments import checked
 from ragimpute.copying_model.imputer import require_packages
 from ragimpute.errors import InputError
-from ragimpute.imputation.imputer import make_imputer
+from ragimpute.imputation.imputer import make_parts
+from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.window_run import WindowRun
-from ragimpute.imputation.windows import clipped, max_window_sites, plan_windows
-from ragimpute.io.vcf.read.genotypes import Target
+from ragimpute.imputation.windows import Window, plan_run
 from ragimpute.model.folder import open_folder
 from ragimpute.panel.reader import Panel
-from ragimpute.panel.views import parts_of
-from ragimpute.phasing.phase_target import PhaseOptions, num_unphased, phase_match
+from ragimpute.phasing.phase_target import num_unphased, phase_match
 from ragimpute.preparation.open_panel import open_panel, sites_in
 from ragimpute.runtime.memory import ENOUGH_BYTES, MemoryPlan, free_bytes, plan_memory
 from ragimpute.runtime.memory import resident_bytes as held_bytes
 from ragimpute.runtime.timing import Stopwatch
 from ragimpute.sites import Region, Sites
-from ragimpute.target.load import TargetOptions, take_target
-from ragimpute.target.match import Match
-from ragimpute.target.ploidy import TargetPloidy, ploidy_of
+from ragimpute.target.inputs import Inputs
+from ragimpute.target.load import take_target
+from ragimpute.target.ploidy import ploidy_of
 from ragimpute.target.report import TargetReport, warn_of_target
 
 log = logging.getLogger("ragimpute")
 
-# As the command line has them by default.
-_WINDOW_CM, _BUFFER_CM = 40.0, 2.0
 # What imputation is given at least, beside what the process holds: torch and a small window.
 _LEAST_BYTES = 320 * 2**20
 # Bytes for each site and sample of a result: P(ALT) of both haplotypes, dosage, probabilities.
@@ -106,7 +103,7 @@ class _Work:
     samples: list[str]
     sites: Sites
     num_sites: int
-    runs: list[tuple[WindowRun, tuple[int, int, int, int]]]
+    runs: list[tuple[WindowRun, Window]]
 
     def pieces(self) -> Iterator[tuple[slice, ImputedArrays]]:
         """Which of the sites come next, and what is imputed there."""
@@ -173,8 +170,11 @@ class Imputer:
     ) -> None:
         if threads < 1:
             raise ValueError(f"threads must be at least 1, found {threads}")
-        self._model, self._index, self._device = open_folder(model), index, device
-        self._threads, self._seed, self._max_memory = threads, seed, max_memory
+        self._model = open_folder(model)
+        self._options = ImputeOptions(
+            model=model, index=index, genetic_map=genetic_map, threads=threads, seed=seed,
+            device=device, max_memory=max_memory,
+        )  # fmt: skip
         require_packages(self._model)  # before a panel is prepared, which may take an hour
         with ExitStack() as stack:
             if isinstance(panel, Panel):
@@ -269,57 +269,41 @@ class Imputer:
 
     def _begin(self, target: str | Path, region: Region | str | None) -> _Work:
         """Read, match and phase a target, and plan its windows."""
-        panel, region = self._panel, Region.of(region)
-        start, stop = sites_in(panel, region, panel.path)
-        report = TargetReport()
-        given, shared = take_target(
-            target, panel, region, TargetOptions(), report, buffer_cm=_BUFFER_CM,
-            threads=self._threads,
+        panel, options = self._panel, replace(self._options, region=Region.of(region))
+        files, report = options.input_files(target, panel.path), TargetReport()
+        start, stop = sites_in(panel, files.region, panel.path)
+        given, match = take_target(
+            target, panel, files.region, files.options, report, buffer_cm=files.buffer_cm,
+            threads=options.threads,
         )  # fmt: skip
-        warn_of_target(report, given, panel, shared, start, stop)
-        ploidy = ploidy_of(given, panel, shared, None)
-        if num_unphased(shared):
-            shared, _ = phase_match(
-                target, given, shared, panel, PhaseOptions(), seed=self._seed,
-                threads=self._threads,
+        warn_of_target(report, given, panel, match, start, stop)
+        if num_unphased(match):
+            match, _ = phase_match(
+                target, given, match, panel, options.phase_options, seed=options.seed,
+                threads=options.threads,
             )  # fmt: skip
-        sites = panel.sites.take(slice(start, stop))
-        return _Work(
-            given.samples,
-            Sites(given.sites.contig, sites.position_bp, sites.ref, sites.alt, sites.id),
-            stop - start,
-            self._plan(given, shared, ploidy, start, stop),
-        )
+        inputs = Inputs(files, panel, start, stop, given, match)
+        sites = replace(panel.sites.take(slice(start, stop)), contig=inputs.contig)
+        return _Work(given.samples, sites, stop - start, self._plan(inputs, options))
 
-    def _plan(
-        self, given: Target, shared: Match, ploidy: TargetPloidy, start: int, stop: int
-    ) -> list[tuple[WindowRun, tuple[int, int, int, int]]]:
-        """The windows of the sites [start, stop), and what imputes each."""
-        panel, runs = self._panel, []
-        memory: MemoryPlan | None = None
-        for first, last, part in parts_of(panel, start, stop):
-            low, high = getattr(part, "start", 0), getattr(part, "stop", panel.num_sites)
-            inside = (shared.panel_index >= low) & (shared.panel_index < high)
-            imputer = make_imputer(
-                self._model, part, shared.panel_index[inside], index=self._index, ne=None, err=None,
-                seed=self._seed, device=self._device, threads=self._threads,
-            )  # fmt: skip
-            if memory is None:
-                memory = self._memory(uses_torch=imputer.uses_torch)
-            windows = plan_windows(
-                panel.position_cm, first, last, window_cm=_WINDOW_CM, buffer_cm=_BUFFER_CM,
-                max_sites=max_window_sites(panel, memory, len(shared.panel_index)),
-            )  # fmt: skip
-            run = WindowRun(
-                part, given.sites.contig, shared, ploidy, imputer, self._model.dr2, None, memory,
-                None, Stopwatch({}), self._threads,
-            )  # fmt: skip
-            runs += [(run, window) for window in clipped(windows, part)]
-        return runs
+    def _plan(self, inputs: Inputs, options: ImputeOptions) -> list[tuple[WindowRun, Window]]:
+        """The windows, and what imputes each."""
+        ploidy = ploidy_of(inputs.target, inputs.panel, inputs.match, inputs.files.options.par)
+        parts = make_parts(inputs, self._model, options, None)
+        memory = self._memory(uses_torch=parts[0].imputer.uses_torch)
+        runs = [
+            WindowRun(
+                part.panel, inputs.contig, inputs.match, ploidy, part.imputer, self._model.dr2,
+                None, memory, None, Stopwatch({}), options.threads,
+            )
+            for part in parts
+        ]  # fmt: skip
+        planned = plan_run(parts, inputs, options, memory)
+        return [(runs[number], window) for number, window in planned]
 
     def _memory(self, *, uses_torch: bool) -> MemoryPlan:
         """Bounds of what is held at once, beside what the notebook holds already."""
-        allowed = self._max_memory
+        allowed = self._options.max_memory
         if allowed is None:
             allowed = held_bytes() + max(_LEAST_BYTES, min(ENOUGH_BYTES, free_bytes()))
         return plan_memory(allowed, uses_torch=uses_torch)

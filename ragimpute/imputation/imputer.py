@@ -1,19 +1,27 @@
-"""What imputes a window: the interface of both families of models, and the choice of one."""
+"""What imputes a window: the interface of both families of models, and the choice of one.
+
+A run is cut into parts where the panel's ploidy changes; each has an imputer of its own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from ragimpute.copying_model.array_fit import ArrayFit
+from ragimpute.copying_model.array_fit import ArrayFit, made_for
 from ragimpute.copying_model.imputer import CopyingImputer, require_packages
+from ragimpute.errors import InputError
+from ragimpute.imputation.options import ImputeOptions
 from ragimpute.model.folder import ModelFolder, open_folder
 from ragimpute.panel.reader import Panel
+from ragimpute.panel.views import PanelPart, parts_of
 from ragimpute.retrieval.index_manifest import read_manifest_of
 from ragimpute.runtime.device_names import parse_device
+from ragimpute.target.inputs import Inputs
 
 
 class Imputer(Protocol):
@@ -82,20 +90,29 @@ def make_imputer(
     model: str | Path | ModelFolder,
     panel: Panel,
     typed_index: np.ndarray,
+    options: ImputeOptions | None = None,
     *,
-    index: str | Path | None,
-    ne: float | None,
-    err: float | None,
-    seed: int,
-    device: str,
-    threads: int,
-    fine_tune: bool = True,
     array_fit: ArrayFit | None = None,
+    **changes: object,
 ) -> Imputer:
     """Load a model, check that it and the index fit the panel, and make its imputer.
 
     Torch and faiss are imported only where the model needs them: a copying model whose network is
     numpy's asks for neither, and its index, which only token models search, is checked alone.
+
+    Parameters
+    ----------
+    model
+        A shipped model's name, a folder, or an opened one.
+    panel
+        What is copied from.
+    typed_index
+        Shape (T,), int, ascending: the panel sites that are typed.
+    options, changes
+        Of the run, the defaults if None; and those of them that differ. The model is not read from
+        these.
+    array_fit
+        What an earlier run fitted to the panel, or None. Copying models only.
 
     Raises
     ------
@@ -105,6 +122,8 @@ def make_imputer(
         If the model needs a package that is not installed.
     """
     folder = model if isinstance(model, ModelFolder) else open_folder(model)
+    options = ImputeOptions.of(options, **changes)
+    index, device, threads = options.index, options.device, options.threads
     kind, _ = parse_device(device)
     if require_packages(folder) and kind == "cuda":
         from ragimpute.model.devices import choose_device
@@ -114,8 +133,8 @@ def make_imputer(
         if index is not None:
             read_manifest_of(index, panel)
         return CopyingImputer(
-            panel, typed_index, folder, ne=ne, err=err, seed=seed, threads=threads, device=device,
-            fine_tune=fine_tune, array_fit=array_fit,
+            panel, typed_index, folder, ne=options.ne, err=options.err, seed=options.seed,
+            threads=threads, device=device, fine_tune=options.fine_tune, array_fit=array_fit,
         )  # fmt: skip
     from ragimpute.model.checkpoint import load_model
     from ragimpute.retrieval.faiss_device import choose_searcher
@@ -128,3 +147,91 @@ def make_imputer(
     else:
         found = WindowIndex.open(index, panel, searcher=searcher)
     return TokenImputer(panel, load_model(folder), found, device=device, threads=threads)
+
+
+def check_model(model: ModelFolder, options: ImputeOptions) -> None:
+    """Refuse options that only copying models have, where the model is none.
+
+    Raises
+    ------
+    InputError
+        If one of them is given.
+    """
+    if model.is_copying:
+        return
+    if options.array_fit is not None:
+        raise InputError(
+            f"--array-fit needs a copying model, but {options.model} is a token model",
+            hint="choose another --model, such as default, or leave --array-fit out",
+        )
+    if options.output_options.empirical is not None:
+        raise InputError(
+            f"--empirical needs a copying model, but {options.model} is a token model",
+            hint="choose another --model, such as default",
+        )
+
+
+@dataclass(frozen=True)
+class RunPart:
+    """Sites [start, stop) of a run throughout which the same panel haplotypes exist.
+
+    Attributes
+    ----------
+    start, stop
+        Panel sites that are written.
+    panel
+        With the haplotypes that exist there.
+    imputer
+        What imputes them.
+    """
+
+    start: int
+    stop: int
+    panel: Panel
+    imputer: Imputer
+
+
+def open_array_fit(inputs: Inputs, model: ModelFolder, options: ImputeOptions) -> ArrayFit | None:
+    """What an earlier run fitted to this panel and these typed sites; None: not asked for.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or was made for another panel, array, model or other options.
+    """
+    if options.array_fit is None:
+        return None
+    typed_index = inputs.match.panel_index
+    about = made_for(inputs.panel.checksum, typed_index, model, options.of_fit())
+    return ArrayFit.open(options.array_fit, about)
+
+
+def make_parts(
+    inputs: Inputs, model: ModelFolder, options: ImputeOptions, fit: ArrayFit | None
+) -> list[RunPart]:
+    """Cut a run where the panel's ploidy changes, and fit the model to each part of the panel.
+
+    Raises
+    ------
+    InputError, ModelError, ConfigError, PanelError, MissingPackageError
+        See :func:`make_imputer`.
+    """
+    return [
+        RunPart(
+            start, stop, panel,
+            make_imputer(
+                model, panel, _within(inputs.match.panel_index, panel), options,
+                array_fit=None if fit is None else fit.part(number),
+            ),
+        )
+        for number, (start, stop, panel) in enumerate(
+            parts_of(inputs.panel, inputs.start, inputs.stop)
+        )
+    ]  # fmt: skip
+
+
+def _within(panel_index: np.ndarray, part: Panel) -> np.ndarray:
+    """The typed sites that lie in a part of the panel."""
+    if not isinstance(part, PanelPart):
+        return panel_index
+    return panel_index[(panel_index >= part.start) & (panel_index < part.stop)]

@@ -13,36 +13,18 @@ import numpy as np
 
 from ragimpute.accuracy.dosage_sums import DosageSums
 from ragimpute.accuracy.dr2_calibration import Dr2Calibration
-from ragimpute.io.vcf.fields import TYPED, TYPED_ONLY
+from ragimpute.errors import InputError
+from ragimpute.imputation.options import ImputeOptions, OutputOptions
+from ragimpute.io.vcf.fields import TYPED, TYPED_ONLY, check_choice
 from ragimpute.io.vcf.read.genotypes import Target
 from ragimpute.io.vcf.write.rows import ImputedBlock
-from ragimpute.io.vcf.write.writer import ImputedWriter
+from ragimpute.io.vcf.write.writer import ImputedWriter, output_kind
+from ragimpute.runtime.outputs import check_output
 from ragimpute.sites import Region, Sites
+from ragimpute.target.inputs import InputFiles, Inputs
 from ragimpute.target.match import FATES, Match
 
 _LACKED = [FATES.index(fate) for fate in ("not_in_panel", "allele_mismatch")]
-
-
-@dataclass(frozen=True)
-class OutputOptions:
-    """What is written beside, or left out of, the imputed sites.
-
-    Attributes
-    ----------
-    min_r2
-        Untyped sites of a lower DR2 are left out; 0: none.
-    typed_only
-        Write the target's records that the panel lacks too, flagged TYPED_ONLY.
-    sites
-        A VCF/BCF of the same sites without samples, or None.
-    empirical
-        A VCF/BCF of the typed sites with GT and LDS, or None.
-    """
-
-    min_r2: float = 0.0
-    typed_only: bool = False
-    sites: Path | None = None
-    empirical: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -144,6 +126,13 @@ class Outputs:
         Whether the files outlive a run that is broken off.
     restored
         What :meth:`checkpoint` returned in such a run, in order: go on from there.
+
+    Attributes
+    ----------
+    typed_only
+        Records that are put among the imputed sites, or None.
+    num_low_r2
+        Untyped sites that were left out for their DR2.
     """
 
     def __init__(
@@ -156,7 +145,7 @@ class Outputs:
         resumable: bool = False,
         restored: Sequence[Mapping[str, np.ndarray]] = (),
     ) -> None:
-        self._main, self._options, self._typed_only = main, options, typed_only
+        self._main, self._options, self.typed_only = main, options, typed_only
         self._next = 0  # of the typed-only records
         self.num_low_r2 = 0
         if restored:
@@ -187,6 +176,11 @@ class Outputs:
     ) -> None:
         self._files.__exit__(kind, error, trace)
 
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Wall time by stage of writing the imputed sites."""
+        return self._main.seconds
+
     def write(self, block: ImputedBlock, left_out: np.ndarray | None) -> None:
         """Append sites.
 
@@ -209,8 +203,8 @@ class Outputs:
             block = _take(block, keep)
         else:
             last = block.sites.position_bp[-1:]
-        if self._typed_only is not None and len(last):
-            stop = int(np.searchsorted(self._typed_only.sites.position_bp, last[0], side="right"))
+        if self.typed_only is not None and len(last):
+            stop = int(np.searchsorted(self.typed_only.sites.position_bp, last[0], side="right"))
             block = self._with_typed_only(block, stop)
         self._put(block)
 
@@ -225,9 +219,9 @@ class Outputs:
 
     def close(self) -> None:
         """Write what is left and finish all files."""
-        if self._typed_only is not None and self._next < len(self._typed_only.sites):
-            rows = slice(self._next, len(self._typed_only.sites))
-            self._put(self._typed_only.block(rows))
+        if self.typed_only is not None and self._next < len(self.typed_only.sites):
+            rows = slice(self._next, len(self.typed_only.sites))
+            self._put(self.typed_only.block(rows))
             self._next = rows.stop
         for writer in (self._empirical, self._sites, self._main):
             if writer is not None:
@@ -235,10 +229,10 @@ class Outputs:
 
     def _with_typed_only(self, block: ImputedBlock, stop: int) -> ImputedBlock:
         """The block with the records that the panel lacks among it, up to number ``stop``."""
-        assert self._typed_only is not None
+        assert self.typed_only is not None
         if stop <= self._next:
             return block
-        more = self._typed_only.block(slice(self._next, stop))
+        more = self.typed_only.block(slice(self._next, stop))
         self._next = stop
         order = np.argsort(
             np.concatenate([block.sites.position_bp, more.sites.position_bp]), kind="stable"
@@ -267,6 +261,72 @@ class Outputs:
             self._sites.write(
                 replace(block, allele_prob=block.allele_prob[:, :0], called=block.called[:, :0])
             )
+
+
+def check_outputs(out: str | Path, files: InputFiles, options: ImputeOptions) -> None:
+    """Refuse outputs that are inputs, or one another, or cannot be written.
+
+    Raises
+    ------
+    InputError
+        If ``out`` or a file beside it is one of these; a FORMAT field or a suffix is not known; or
+        standard output is to be resumed.
+    """
+    output_kind(out)
+    check_choice(options.fields)
+    known = files.named()
+    if str(out) != "-":
+        check_output(out, known)
+        known["imputed output"] = out
+    for name, path in options.files_written().items():
+        if path is not None:
+            check_output(path, known)
+            known[f"{name} output"] = path
+    for path in (options.output_options.sites, options.output_options.empirical):
+        if path is not None:
+            output_kind(path)
+    if options.resume and str(out) == "-":
+        raise InputError("standard output cannot be resumed", hint="name a file, or no --resume")
+
+
+def open_outputs(
+    out: str | Path,
+    inputs: Inputs,
+    heading: Heading,
+    options: ImputeOptions,
+    *,
+    resumable: bool,
+    restored: Sequence[Mapping[str, np.ndarray]],
+) -> Outputs:
+    """Begin, or go on with, all files of a run.
+
+    Parameters
+    ----------
+    out
+        The file of the imputed sites.
+    inputs
+        The target, of which records that the panel lacks may be written too.
+    heading
+        Of all files.
+    options
+        What is written, and in how many threads it is compressed.
+    resumable, restored
+        See :class:`Outputs`.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be written.
+    """
+    writer = heading.writer(
+        out, tuple(options.fields), threads=options.threads, resumable=resumable,
+        restored=states_of("main", restored),
+    )  # fmt: skip
+    extra = options.output_options
+    lacked = None
+    if extra.typed_only:
+        lacked = TypedOnly.of(inputs.target, inputs.match, options.region)
+    return Outputs(writer, heading, extra, lacked, resumable=resumable, restored=restored)
 
 
 def states_of(

@@ -27,12 +27,14 @@ import numpy as np
 
 from ragimpute import __version__
 from ragimpute.errors import InputError
-from ragimpute.imputation.outputs import OutputOptions, Outputs, states_of
+from ragimpute.imputation.options import ImputeOptions
+from ragimpute.imputation.outputs import Outputs, states_of
 from ragimpute.imputation.window_run import WindowResult
+from ragimpute.imputation.windows import PlannedWindow
 from ragimpute.io.vcf.write.writer import part_path
-from ragimpute.model.folder import open_folder
+from ragimpute.model.folder import ModelFolder
 from ragimpute.runtime.interrupts import Stopped
-from ragimpute.target.load import TargetOptions
+from ragimpute.target.inputs import InputFiles
 
 log = logging.getLogger("ragimpute")
 
@@ -41,8 +43,6 @@ FORMAT = 1
 _HASHED_BYTES = 64 * 2**20
 _RESULT = ("dr2", "typed", "correlation", "has_typed")
 _UNREADABLE = (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile)
-
-PlannedWindow = tuple[int, tuple[int, int, int, int]]
 
 
 def fingerprint(path: str | Path) -> dict[str, object]:
@@ -59,7 +59,57 @@ def fingerprint(path: str | Path) -> dict[str, object]:
     return told | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
-class KeptRun:
+class NothingKept:
+    """What stands for a :class:`KeptRun` where a run need not be resumed: it keeps nothing.
+
+    Attributes
+    ----------
+    done
+        No window.
+    resumable
+        Whether finished windows outlive a run that is broken off.
+    """
+
+    resumable = False
+
+    def __init__(self) -> None:
+        self.done: list[dict[str, np.ndarray]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Nothing is left."""
+
+    @property
+    def results(self) -> list[WindowResult]:
+        """Of the finished windows."""
+        return [
+            WindowResult(told["dr2"], told["typed"], told["correlation"], bool(told["has_typed"]))
+            for told in self.done
+        ]
+
+    def plan(self, windows: list[PlannedWindow]) -> list[PlannedWindow]:
+        """The windows of the run: these."""
+        return windows
+
+    def keep(self, result: WindowResult, outputs: Outputs) -> None:
+        """Forget a finished window."""
+
+    def phased(self) -> tuple[np.ndarray, dict[str, object]] | None:
+        """None: no alleles were kept."""
+        return None
+
+    def keep_phased(self, alleles: np.ndarray, said: Mapping[str, object]) -> None:
+        """Forget alleles."""
+
+
+class KeptRun(NothingKept):
     """What is kept of a run; a context manager, to be entered before the outputs are opened.
 
     Parameters
@@ -79,6 +129,8 @@ class KeptRun:
         Windows that an earlier process had finished.
     """
 
+    resumable = True
+
     def __init__(
         self,
         outputs: Sequence[str | Path],
@@ -93,10 +145,10 @@ class KeptRun:
         InputError
             If another process writes this output, or the folder cannot be written.
         """
+        super().__init__()
         main = Path(outputs[0])
         self.folder = main.with_name(f".{main.name}.resume")
         self._parts = [part_path(path) for path in outputs]
-        self.done: list[dict[str, np.ndarray]] = []
         self._windows: list[PlannedWindow] | None = None
         # By way of JSON, as what is read back is compared with it.
         about = {"format": FORMAT, "ragimpute": __version__, "options": dict(options)}
@@ -134,14 +186,6 @@ class KeptRun:
             else:
                 log.warning(kept)
         self._lock.close()
-
-    @property
-    def results(self) -> list[WindowResult]:
-        """Of the finished windows."""
-        return [
-            WindowResult(told["dr2"], told["typed"], told["correlation"], bool(told["has_typed"]))
-            for told in self.done
-        ]
 
     def plan(self, windows: list[PlannedWindow]) -> list[PlannedWindow]:
         """The windows of the process that began the run, or these, which then are.
@@ -300,25 +344,25 @@ class KeptRun:
 
 def keep_run(
     out: str | Path,
-    inputs: Mapping[str, str | Path | None],
-    options: Mapping[str, object],
-    taken: TargetOptions,
-    extra: OutputOptions,
-    *,
-    model: str | Path,
-    index: str | Path | None,
-) -> KeptRun:
-    """What is kept of a run of ``impute`` with these options."""
-    folder = open_folder(model)
-    more = {
-        "list of samples": taken.samples,
-        "excluded samples": taken.exclude_samples,
-        "index": index,
-        "model": folder.path,
-    }
-    written = [path for path in (out, extra.sites, extra.empirical) if path is not None]
-    # What a model's config.yaml extends lies elsewhere.
-    config = folder.config.model_dump(mode="json")
+    files: InputFiles,
+    model: ModelFolder,
+    options: ImputeOptions,
+    command: str | None,
+) -> NothingKept:
+    """What is kept of a run of ``impute`` with these options: nothing, unless it may be resumed.
+
+    Raises
+    ------
+    InputError
+        If another process writes this output, or what is kept cannot be written.
+    """
+    if not options.resume:
+        return NothingKept()
+    more = (options.output_options.sites, options.output_options.empirical)
     return KeptRun(
-        written, inputs={**inputs, **more}, options={**options, "model configuration": config}
+        [path for path in (out, *more) if path is not None],
+        inputs=files.named() | options.files_read() | {"model": model.path},
+        # What a model's config.yaml extends lies elsewhere.
+        options=options.of_output()
+        | {"command": command, "model configuration": model.config.model_dump(mode="json")},
     )

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import platform
+import resource
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from ragimpute import __version__
+from ragimpute.imputation.imputer import Imputer
+from ragimpute.imputation.options import ImputeOptions
+from ragimpute.imputation.window_run import WindowResult
+from ragimpute.target.inputs import Inputs
 from ragimpute.target.report import TargetReport
 
 # Counts that are not of the target's records by what became of them.
@@ -58,6 +67,38 @@ class ImputeSummary(TargetReport):
     settings: dict[str, object] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
+    def add_options(self, options: ImputeOptions) -> None:
+        """Take up those options that a report shows."""
+        self.settings.update(
+            fields=",".join(options.fields), window_cm=options.window_cm,
+            buffer_cm=options.buffer_cm, threads=options.threads, seed=options.seed,
+            region=str(options.region) if options.region else "all",
+        )  # fmt: skip
+
+    def add_result(self, inputs: Inputs, results: Sequence[WindowResult]) -> None:
+        """Take up what became of the panel's sites; ``results`` of all windows, in order."""
+        sites = slice(inputs.start, inputs.stop)
+        self.num_sites = inputs.stop - inputs.start
+        self.position_bp = inputs.panel.sites.position_bp[sites]
+        af = inputs.panel.af[sites]
+        self.maf = np.minimum(af, 1 - af)
+        self.dr2 = np.concatenate([result.dr2 for result in results])
+        self.typed = np.concatenate([result.typed for result in results])
+        self.num_typed = int(self.typed.sum())
+
+    def add_costs(self, imputers: Sequence[Imputer], writer: Mapping[str, float]) -> None:
+        """Take up what imputers used, and the time that they and the ``writer`` took by stage."""
+        self.wall_seconds = sum(self.seconds.values())
+        for imputer in imputers:
+            self.settings = imputer.settings | self.settings
+        _divide(self.seconds, [imputer.seconds for imputer in imputers], writer)
+        self.peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        self.versions = {
+            "ragimpute": __version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+        }
+
     def _left_out_and_added(self) -> list[tuple[str, str]]:
         """What makes the sites that are written differ from the panel's."""
         low, more = (self.counts.get(key, 0) for key in ("below_min_r2", "typed_only"))
@@ -91,3 +132,20 @@ class ImputeSummary(TargetReport):
             ("time", f"{self.wall_seconds:.1f} s"),
             ("peak memory", f"{self.peak_rss_mb:,.0f} MiB"),
         ]
+
+
+def _divide(
+    seconds: dict[str, float], imputers: Sequence[Mapping[str, float]], writer: Mapping[str, float]
+) -> None:
+    """Replace "impute" and "write" by the stages of imputer and writer, and what is left."""
+    imputer: Counter = Counter()
+    for one in imputers:
+        imputer.update(one)
+    rest: dict[str, tuple[str, Mapping[str, float]]] = {
+        "dosages": ("impute", dict(imputer)),
+        "format": ("write", writer),
+    }
+    for stage, (whole, parts) in rest.items():
+        left = seconds.pop(whole, 0.0) - sum(parts.values())
+        for name, time in (*parts.items(), (stage, max(0.0, left))):
+            seconds[name] = seconds.get(name, 0.0) + time

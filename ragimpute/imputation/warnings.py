@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ragimpute.imputation.outputs import Outputs, TypedOnly
+from ragimpute.imputation.outputs import Outputs
 from ragimpute.imputation.summary import ImputeSummary
 from ragimpute.imputation.window_run import WindowResult
+from ragimpute.imputation.windows import Window
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.disk_space import check_space
 
@@ -42,9 +43,8 @@ def warn_of_space(summary: ImputeSummary, folder: Path, *, output: int, temporar
 def warn_of_result(
     summary: ImputeSummary,
     panel: Panel,
-    windows: Sequence[tuple[tuple[int, int, int, int], WindowResult]],
+    windows: Sequence[tuple[Window, WindowResult]],
     outputs: Outputs,
-    typed_only: TypedOnly | None,
 ) -> None:
     """Collect what the result shows of the input."""
     already = len(summary.warnings)
@@ -71,6 +71,7 @@ def warn_of_result(
         )
     if outputs.num_low_r2:
         summary.counts["below_min_r2"] = outputs.num_low_r2
+    typed_only = outputs.typed_only
     if typed_only is not None:
         summary.counts["typed_only"] = len(typed_only.sites)
         if typed_only.num_unphased:

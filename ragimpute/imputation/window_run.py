@@ -16,7 +16,7 @@ from ragimpute.accuracy.leave_one_out import correlation, leave_one_out
 from ragimpute.imputation.imputer import Imputer
 from ragimpute.imputation.outputs import Outputs
 from ragimpute.imputation.probability_store import Spool
-from ragimpute.imputation.windows import _BYTES_PER_PAIR, _GROUP
+from ragimpute.imputation.windows import _BYTES_PER_PAIR, _GROUP, Window
 from ragimpute.io.vcf.write.rows import ImputedBlock
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.memory import MemoryPlan
@@ -79,7 +79,7 @@ class WindowRun:
     watch: Stopwatch
     threads: int = 1
 
-    def run(self, window: tuple[int, int, int, int]) -> WindowResult:
+    def run(self, window: Window) -> WindowResult:
         """Impute and write a window.
 
         Raises
@@ -107,7 +107,7 @@ class WindowRun:
         return result
 
     def blocks(
-        self, window: tuple[int, int, int, int]
+        self, window: Window
     ) -> Iterator[tuple[slice, ImputedBlock, np.ndarray | None, np.ndarray]]:
         """Impute a window, and give its rows some sites at a time, in order.
 
@@ -135,7 +135,7 @@ class WindowRun:
 
     def _impute(
         self,
-        window: tuple[int, int, int, int],
+        window: Window,
         typed_index: np.ndarray,
         columns: Columns,
         spool: Spool,

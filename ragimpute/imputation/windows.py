@@ -6,10 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ragimpute.imputation.imputer import RunPart
+from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.probability_store import ITEM_BYTES
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelPart
 from ragimpute.runtime.memory import ENOUGH_BYTES, MemoryPlan
+from ragimpute.target.inputs import Inputs
 from ragimpute.target.ploidy import Columns, TargetPloidy
 
 # Bytes for each site of a window and each target haplotype that is imputed: its probabilities,
@@ -28,6 +31,12 @@ _MIN_SITES = 1_000
 _LIKELY_SHARE = 8
 
 
+# A window's panel sites: buffer start, start, stop, buffer stop.
+Window = tuple[int, int, int, int]
+# The number of the part of the run in which a window lies, and the window.
+PlannedWindow = tuple[int, Window]
+
+
 def plan_windows(
     position_cm: np.ndarray,
     start: int,
@@ -36,7 +45,7 @@ def plan_windows(
     window_cm: float,
     buffer_cm: float,
     max_sites: int,
-) -> list[tuple[int, int, int, int]]:
+) -> list[Window]:
     """Cut the sites [start, stop) into windows with buffers.
 
     Parameters
@@ -71,9 +80,25 @@ def plan_windows(
     return windows
 
 
-def clipped(
-    windows: list[tuple[int, int, int, int]], part: Panel
-) -> list[tuple[int, int, int, int]]:
+def plan_run(
+    parts: Sequence[RunPart], inputs: Inputs, options: ImputeOptions, memory: MemoryPlan
+) -> list[PlannedWindow]:
+    """Cut a run into windows: the number of the part in which each lies, and its bounds.
+
+    A window's buffers end where its part of the panel does.
+    """
+    max_sites = max_window_sites(inputs.panel, memory, len(inputs.match.panel_index))
+    planned = []
+    for number, part in enumerate(parts):
+        windows = plan_windows(
+            inputs.panel.position_cm, part.start, part.stop, window_cm=options.window_cm,
+            buffer_cm=options.buffer_cm, max_sites=max_sites,
+        )  # fmt: skip
+        planned += [(number, window) for window in _clipped(windows, part.panel)]
+    return planned
+
+
+def _clipped(windows: list[Window], part: Panel) -> list[Window]:
     """Windows whose buffers end where the panel's part does."""
     if not isinstance(part, PanelPart):
         return windows
@@ -94,27 +119,24 @@ def max_window_sites(panel: Panel, memory: MemoryPlan, num_typed: int) -> int:
 
 
 def likely_window(
-    panel: Panel, start: int, stop: int, *, window_cm: float, buffer_cm: float,
-    max_memory: int | None,
-) -> tuple[int, int] | None:  # fmt: skip
+    panel: Panel, start: int, stop: int, options: ImputeOptions
+) -> tuple[int, int] | None:
     """Panel sites of the only window of a run, buffers and all; None where it may have several.
 
-    Before the target and the memory that is free are known. ``max_memory``: of the whole run.
+    Before the target and the memory that is free are known. Sites [start, stop) are written.
     """
     windows = plan_windows(
-        panel.position_cm, start, stop, window_cm=window_cm, buffer_cm=buffer_cm,
+        panel.position_cm, start, stop, window_cm=options.window_cm, buffer_cm=options.buffer_cm,
         max_sites=panel.num_sites,
     )  # fmt: skip
     left, right = windows[0][0], windows[0][3]
     held = panel.bytes_per_site() * (right - left)
-    if len(windows) > 1 or held > (max_memory or ENOUGH_BYTES) // _LIKELY_SHARE:
+    if len(windows) > 1 or held > (options.max_memory or ENOUGH_BYTES) // _LIKELY_SHARE:
         return None
     return left, right
 
 
-def waiting_bytes(
-    windows: Sequence[tuple[int, int, int, int]], ploidy: TargetPloidy, memory: MemoryPlan
-) -> int:
+def waiting_bytes(windows: Sequence[Window], ploidy: TargetPloidy, memory: MemoryPlan) -> int:
     """What of the largest window's probabilities waits on disk; 0 where memory has room for it."""
     if not windows:
         return 0

@@ -13,12 +13,12 @@ import numpy as np
 from ragimpute.io.vcf.write.rows import ImputedBlock
 from ragimpute.io.vcf.write.writer import ImputedWriter, output_kind
 from ragimpute.phasing.phase_target import PhaseOptions, num_unphased, phase_match
-from ragimpute.preparation.open_panel import open_panel
 from ragimpute.runtime.outputs import check_output
 from ragimpute.runtime.timing import Stopwatch
 from ragimpute.sites import Region
-from ragimpute.target.load import TargetOptions, take_target
-from ragimpute.target.report import TargetReport, warn_of_target
+from ragimpute.target.inputs import InputFiles, open_inputs
+from ragimpute.target.load import TargetOptions
+from ragimpute.target.report import TargetReport
 
 _BLOCK_SITES = 4096
 
@@ -74,7 +74,7 @@ def phase(
     *,
     genetic_map: str | Path | None = None,
     cm_per_mb: float | None = None,
-    region: Region | None = None,
+    region: Region | str | None = None,
     with_targets: bool | None = None,
     ne: float | None = None,
     err: float | None = None,
@@ -92,8 +92,10 @@ def phase(
 
     Parameters
     ----------
-    target, panel, out, genetic_map, cm_per_mb, region, target_options, progress, command
-        See :func:`ragimpute.imputation.impute.impute`.
+    target, panel, genetic_map, cm_per_mb, region, target_options
+        See :class:`ragimpute.target.inputs.InputFiles`.
+    out
+        The output, of the kind that its suffix says ("-": VCF to standard output).
     with_targets
         See :class:`ragimpute.phasing.phase_target.PhaseOptions`.
     ne, err
@@ -102,6 +104,10 @@ def phase(
         What is read on each side of a region, cM.
     seed, threads
         The output does not depend on ``threads``.
+    progress
+        Called as ``progress(stage, done, total)``.
+    command
+        Recorded in the output's header.
 
     Raises
     ------
@@ -109,25 +115,21 @@ def phase(
         If an input cannot be used, or inputs do not belong together.
     """
     output_kind(out)
-    inputs = {"target input": target, "panel input": panel, "map input": genetic_map}
+    files = InputFiles(
+        target, panel, genetic_map=genetic_map, cm_per_mb=cm_per_mb, region=Region.of(region),
+        buffer_cm=buffer_cm, options=target_options or TargetOptions(),
+    )  # fmt: skip
     if str(out) != "-":
-        check_output(out, inputs)
-    taken = target_options or TargetOptions()
+        check_output(out, files.named())
     done = PhaseSummary(str(out), str(panel))
     report = TargetReport()
     watch = Stopwatch(done.seconds)
     with ExitStack() as stack:
-        source, start, stop = open_panel(
-            panel, stack, report.warnings.append, genetic_map=genetic_map, cm_per_mb=cm_per_mb,
-            region=region, par=taken.par, threads=threads, progress=progress or (lambda *_: None),
-        )  # fmt: skip
-        given, match = take_target(
-            target, source, region, taken, report, buffer_cm=buffer_cm, threads=threads
-        )
-        warn_of_target(report, given, source, match, start, stop)
+        inputs = open_inputs(files, stack, report, threads=threads, progress=progress)
+        source, given, match = inputs.panel, inputs.target, inputs.match
         watch.lap("read")
         done.num_samples = len(given.samples)
-        inside = (match.panel_index >= start) & (match.panel_index < stop)
+        inside = (match.panel_index >= inputs.start) & (match.panel_index < inputs.stop)
         done.num_sites = int(inside.sum())
         done.num_unphased = num_unphased(match)
         done.num_missing = int((match.alleles[inside] == -1).sum())
@@ -137,12 +139,12 @@ def phase(
                 err=err, fill_missing=True, seed=seed, threads=threads, progress=progress,
             )  # fmt: skip
         watch.lap("phase")
-        at = replace(source.sites.take(match.panel_index[inside]), contig=given.sites.contig)
+        at = replace(source.sites.take(match.panel_index[inside]), contig=inputs.contig)
         alleles = match.alleles[inside]
         writer = stack.enter_context(
             ImputedWriter(
-                out, samples=given.samples, contigs=[(given.sites.contig, source.contig_length)],
-                fields=("GT",), command=command, threads=threads,
+                out, samples=given.samples, contigs=inputs.contigs, fields=("GT",),
+                command=command, threads=threads,
             )
         )  # fmt: skip
         for first in range(0, len(at), _BLOCK_SITES):

@@ -135,12 +135,12 @@ def test_it_is_known_what_a_fit_was_made_for():
     model = open_folder("default")
     typed = np.array([1, 5, 9])
     options = {"seed": 1, "ne": None, "err": None, "fine_tune": True}
-    about = made_for("p", typed, model, **options)
+    about = made_for("p", typed, model, options)
     others = {
-        "panel": made_for("q", typed, model, **options),
-        "typed": made_for("p", typed[:2], model, **options),
-        "model": made_for("p", typed, open_folder("context"), **options),
-        **{name: made_for("p", typed, model, **options | {name: value})
+        "panel": made_for("q", typed, model, options),
+        "typed": made_for("p", typed[:2], model, options),
+        "model": made_for("p", typed, open_folder("context"), options),
+        **{name: made_for("p", typed, model, options | {name: value})
            for name, value in (("seed", 2), ("ne", 1e5), ("err", 1e-3), ("fine_tune", False))},
     }  # fmt: skip
     for name, other in others.items():

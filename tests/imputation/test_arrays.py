@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import shutil
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -19,6 +20,7 @@ from ragimpute.errors import InputError, PanelError
 from ragimpute.imputation import arrays
 from ragimpute.imputation.arrays import Imputer
 from ragimpute.imputation.impute import impute
+from ragimpute.imputation.options import ImputeOptions
 from ragimpute.io.vcf.read.dosages import read_dosages
 from ragimpute.io.vcf.read.genotypes import read_target
 from ragimpute.model.bert_rag import build
@@ -173,7 +175,7 @@ def test_unphased_genotypes_are_phased_first(panel_h5, plain_copying, tmp_path):
 
 
 def test_windows_put_together_are_the_whole(panel_h5, plain_copying, tmp_path, monkeypatch):
-    monkeypatch.setattr(arrays, "_WINDOW_CM", 0.2)
+    monkeypatch.setattr(arrays, "ImputeOptions", partial(ImputeOptions, window_cm=0.2))
     out = tmp_path / "x.vcf"
     impute(TARGET, panel_h5, out, model=plain_copying, window_cm=0.2)
     with Imputer(panel_h5, plain_copying) as imputer:
@@ -200,7 +202,7 @@ def test_large_windows_come_in_pieces(panel_h5, plain_copying, monkeypatch, thre
 
 
 def test_windows_need_not_be_gone_through_to_the_end(panel_h5, plain_copying, monkeypatch):
-    monkeypatch.setattr(arrays, "_WINDOW_CM", 0.2)
+    monkeypatch.setattr(arrays, "ImputeOptions", partial(ImputeOptions, window_cm=0.2))
     with Imputer(panel_h5, plain_copying) as imputer:
         first = next(imputer.windows(TARGET))
     assert 0 < len(first.sites) == len(first.dr2)

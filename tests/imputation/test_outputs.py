@@ -14,7 +14,7 @@ from ragimpute.accuracy.dosage_sums import DosageSums
 from ragimpute.accuracy.leave_one_out import correlation
 from ragimpute.errors import InputError
 from ragimpute.imputation.impute import impute
-from ragimpute.imputation.outputs import OutputOptions
+from ragimpute.imputation.options import OutputOptions
 from ragimpute.io.vcf.read.genotypes import read_target
 from ragimpute.model.folder import open_folder
 from ragimpute.sites import Region
@@ -26,7 +26,7 @@ FIXED = {"ne": 1e5, "err": 1e-3, "fine_tune": False, "region": REGION,
          "fields": ("GT", "DS", "HDS")}  # fmt: skip
 
 
-def run(out, panel, target=TARGET, *, taken=None, model="default", **options):
+def run(out, panel, target=TARGET, *, taken=TargetOptions(), model="default", **options):
     """Impute with some output options."""
     return impute(
         target, panel, out, model=model, target_options=taken,

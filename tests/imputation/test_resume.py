@@ -20,7 +20,7 @@ from ragimpute.errors import InputError
 from ragimpute.imputation import resume as impute_resume
 from ragimpute.imputation import window_run
 from ragimpute.imputation.impute import impute
-from ragimpute.imputation.outputs import OutputOptions
+from ragimpute.imputation.options import OutputOptions
 from ragimpute.imputation.resume import KeptRun, fingerprint
 from ragimpute.preparation.prepare import prepare
 from ragimpute.runtime.interrupts import Stopped

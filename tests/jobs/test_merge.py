@@ -14,7 +14,7 @@ from ragimpute.accuracy.dosage_sums import DosageSums
 from ragimpute.accuracy.metrics import estimated_r2
 from ragimpute.errors import InputError
 from ragimpute.imputation.impute import impute
-from ragimpute.imputation.outputs import OutputOptions
+from ragimpute.imputation.options import OutputOptions
 from ragimpute.io.vcf.read.genotypes import read_target
 from ragimpute.jobs.merge import _exact_af, merge
 from ragimpute.sites import Region

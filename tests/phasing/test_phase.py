@@ -16,7 +16,7 @@ from ragimpute.cli.main import app
 from ragimpute.config import load_config
 from ragimpute.errors import InputError
 from ragimpute.imputation.impute import impute
-from ragimpute.imputation.outputs import OutputOptions
+from ragimpute.imputation.options import OutputOptions
 from ragimpute.io.vcf.header import read_header
 from ragimpute.io.vcf.read.genotypes import read_target
 from ragimpute.io.vcf.read.phase_sets import read_phase_sets

@@ -10,11 +10,12 @@ from ragimpute import example
 from ragimpute.errors import InputError
 from ragimpute.imputation.compare import compare
 from ragimpute.imputation.impute import impute
-from ragimpute.imputation.summary import ImputeSummary
 from ragimpute.io.vcf.read.genotypes import read_target
 from ragimpute.panel.reader import Panel
 from ragimpute.sites import Region
+from ragimpute.target.inputs import InputFiles
 from ragimpute.target.load import TargetOptions, take_target
+from ragimpute.target.report import TargetReport
 
 TARGET = example.path("target.vcf.gz")
 REGION = Region.parse("20:2200000-2300000")
@@ -83,7 +84,7 @@ def test_half_missing_genotypes(panel_h5, tmp_path, given, call, expected):
     (tmp_path / "t.vcf").write_text(vcf_text([(*key, call, "0|1")]))
     with Panel.open(panel_h5) as panel:
         target, match = take_target(
-            tmp_path / "t.vcf", panel, REGION, TargetOptions(), ImputeSummary("", "", "", ""),
+            tmp_path / "t.vcf", panel, REGION, TargetOptions(), TargetReport(),
             buffer_cm=0.1, threads=1,
         )  # fmt: skip
     assert tuple(match.alleles[0, 0].tolist()) == expected
@@ -210,7 +211,7 @@ def test_the_table_is_written_before_any_failure(panel_h5, tmp_path):
     (tmp_path / "t.vcf").write_text(vcf_text(rows))
     options = TargetOptions(excluded_sites=tmp_path / "x.tsv")
     with pytest.raises(InputError, match="no target record is a panel site"):
-        compare(tmp_path / "t.vcf", panel_h5, options)
+        compare(InputFiles(tmp_path / "t.vcf", panel_h5, options=options))
     assert len((tmp_path / "x.tsv").read_text().splitlines()) == 4
     (tmp_path / "x.tsv").unlink()
     with pytest.raises(InputError, match="no target record is a panel site"):

@@ -1,0 +1,203 @@
+"""What a run of ``impute`` is asked to do: the one list of its options, which all others read."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ragimpute.phasing.phase_target import PhaseOptions
+from ragimpute.sites import Region
+from ragimpute.target.inputs import InputFiles
+from ragimpute.target.load import TargetOptions
+
+# The sets below say what an option does not do. An option that none of them names is taken to
+# change what is written and what is fitted to the panel: to forget a new option here costs a
+# resumed run or a stored fit, and never gives a wrong result.
+
+# Files that a run reads, and what a user calls them: their content counts, not their names.
+_READ = {
+    "genetic_map": "map input",
+    "samples": "list of samples",
+    "exclude_samples": "excluded samples",
+    "index": "index",
+}
+# Files that a run writes (an array fit is read too, where it exists, and changes no dosage).
+_WRITTEN = {
+    "array_fit": "array fit",
+    "excluded_sites": "excluded sites",
+    "sites": "sites",
+    "empirical": "empirical",
+}
+# How a run goes about its work: its output does not depend on these.
+_HOW = frozenset(("threads", "resume"))
+# These change the output, but not what is fitted to the panel and the set of typed sites: a fit
+# knows both by their content, and the model by its weights.
+_NOT_FITTED = frozenset((
+    "model", "cm_per_mb", "region", "fields", "window_cm", "buffer_cm", "device", "max_memory",
+    "palindromes", "par", "min_r2", "typed_only", "phased_only", "with_targets",
+))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What is written beside, or left out of, the imputed sites.
+
+    Attributes
+    ----------
+    min_r2
+        Untyped sites of a lower DR2 are left out; 0: none.
+    typed_only
+        Write the target's records that the panel lacks too, flagged TYPED_ONLY.
+    sites
+        A VCF/BCF of the same sites without samples, or None.
+    empirical
+        A VCF/BCF of the typed sites with GT and LDS, or None.
+    """
+
+    min_r2: float = 0.0
+    typed_only: bool = False
+    sites: Path | None = None
+    empirical: Path | None = None
+
+
+@dataclass(frozen=True)
+class ImputeOptions:
+    """All options of a run of :func:`ragimpute.imputation.impute.impute`.
+
+    Attributes
+    ----------
+    index
+        A folder that ``ragimpute index`` made, or None to retrieve without one.
+    model
+        A shipped model's name, or a folder that ``ragimpute train`` made.
+    genetic_map, cm_per_mb
+        For a panel VCF only: a map, or a uniform rate.
+    region
+        Sites to write; None: all of the panel.
+    fields
+        FORMAT fields, of GT, DS, GP, HDS, AP.
+    ne, err
+        Effective population size and mismatch probability; None: chosen on the panel.
+    fine_tune
+        Whether a copying model's network is fitted to the panel first, see
+        :func:`ragimpute.copying_model.fine_tuning.adapt_network`.
+    array_fit
+        A file that stores what was fitted to the panel and the set of typed sites. It is read if
+        it exists and written otherwise, so that the next run with the same panel, region, typed
+        sites and model need not fit again. It changes no dosage. Copying models only.
+    threads, seed
+        The output does not depend on ``threads``.
+    window_cm, buffer_cm
+        See :func:`ragimpute.imputation.windows.plan_windows`.
+    device
+        "auto", "cpu" or "cuda": where a network runs.
+    max_memory
+        Bytes that the process may use; None: what is free, and no more than pays.
+    resume
+        Keep finished windows beside the output until it is complete, and go on from those that an
+        earlier run of the same inputs and options left (see :mod:`ragimpute.imputation.resume`).
+    target_options
+        Which of the target's samples and records are used.
+    output_options
+        What is written beside the imputed sites, or left out of them.
+    phase_options
+        What unphased genotypes are phased against, or that they are refused.
+    """
+
+    index: str | Path | None = None
+    model: str | Path = "default"
+    genetic_map: str | Path | None = None
+    cm_per_mb: float | None = None
+    region: Region | None = None
+    fields: Sequence[str] = ("GT", "DS", "GP")
+    ne: float | None = None
+    err: float | None = None
+    fine_tune: bool = True
+    array_fit: str | Path | None = None
+    threads: int = 1
+    seed: int = 1
+    window_cm: float = 40.0
+    buffer_cm: float = 2.0
+    device: str = "auto"
+    max_memory: int | None = None
+    resume: bool = False
+    target_options: TargetOptions = field(default_factory=TargetOptions)
+    output_options: OutputOptions = field(default_factory=OutputOptions)
+    phase_options: PhaseOptions = field(default_factory=PhaseOptions)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fields", tuple(self.fields))
+
+    @classmethod
+    def of(cls, options: ImputeOptions | None, **changes: object) -> ImputeOptions:
+        """Options, the defaults if None, with some of them changed.
+
+        Raises
+        ------
+        TypeError
+            If a change is not an option; the message names those that are.
+        """
+        known = [one.name for one in dataclasses.fields(cls)]
+        unknown = [name for name in changes if name not in known]
+        if unknown:
+            raise TypeError(
+                f"impute has no option {', '.join(unknown)}; its options are {', '.join(known)}"
+            )
+        return dataclasses.replace(options or cls(), **changes)  # type: ignore[arg-type]
+
+    def values(self) -> dict[str, object]:
+        """Every option by name; those of the target, the output and phasing by their own names."""
+        flat: dict[str, object] = {}
+        for one in dataclasses.fields(self):
+            value = getattr(self, one.name)
+            nested = one.name.endswith("_options")
+            flat |= _values_of(value) if nested else {one.name: value}
+        return flat
+
+    def input_files(self, target: str | Path, panel: str | Path) -> InputFiles:
+        """What is read of a target and a panel."""
+        return InputFiles(
+            target, panel, genetic_map=self.genetic_map, cm_per_mb=self.cm_per_mb,
+            region=self.region, buffer_cm=self.buffer_cm, options=self.target_options,
+        )  # fmt: skip
+
+    def files_read(self) -> dict[str, str | Path | None]:
+        """The files that a run reads beside target, panel and model, by what a user calls them."""
+        return self._files(_READ)
+
+    def files_written(self) -> dict[str, str | Path | None]:
+        """The files that a run writes beside the imputed one, by what a user calls them."""
+        return self._files(_WRITTEN)
+
+    def of_output(self) -> dict[str, object]:
+        """The options that change what is written, by name, as JSON can hold them.
+
+        Files are not among them: see :meth:`files_read`.
+        """
+        without = {*_READ, *_WRITTEN, *_HOW}
+        return {name: _plain(value) for name, value in self.values().items() if name not in without}
+
+    def of_fit(self) -> dict[str, object]:
+        """The options that change what a copying model fits to a panel, by name."""
+        return {name: value for name, value in self.of_output().items() if name not in _NOT_FITTED}
+
+    def _files(self, names: dict[str, str]) -> dict[str, str | Path | None]:
+        """Some of the files, by what a user calls them."""
+        values = self.values()
+        return {told: values[name] for name, told in names.items()}  # type: ignore[misc]
+
+
+def _values_of(options: TargetOptions | OutputOptions | PhaseOptions) -> dict[str, object]:
+    """The fields of a dataclass by name."""
+    return {one.name: getattr(options, one.name) for one in dataclasses.fields(options)}
+
+
+def _plain(value: object) -> object:
+    """A value as JSON can hold it: paths and regions as text."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return str(value)
