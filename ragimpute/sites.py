@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 from ragimpute.errors import InputError
@@ -86,6 +87,24 @@ class Region:
     start_bp: int = 1
     stop_bp: int = 2**31 - 1
 
+    def __post_init__(self) -> None:
+        for name, kind, expected in (
+            ("contig", str, 'str such as "20"'),
+            ("start_bp", Integral, "whole number"),
+            ("stop_bp", Integral, "whole number"),
+        ):
+            found = getattr(self, name)
+            if not isinstance(found, kind):
+                raise TypeError(
+                    f"Region() argument {name!r}: expected {expected}, "
+                    f"found {type(found).__name__}: {found!r}"
+                )
+
+    @classmethod
+    def of(cls, given: Region | str | None) -> Region | None:
+        """A region as public functions take it: a text is parsed, see :meth:`parse`."""
+        return cls.parse(given) if isinstance(given, str) else given
+
     @classmethod
     def parse(cls, text: str) -> Region:
         """Read ``chr20``, ``chr20:1000-2000`` (1-based, closed) or ``chr20:1000-``.
@@ -94,7 +113,14 @@ class Region:
         ------
         InputError
             If ``text`` is not of one of these forms or its end is before its start.
+        TypeError
+            If ``text`` is no text.
         """
+        if not isinstance(text, str):
+            raise TypeError(
+                "Region.parse() argument 'text': expected str such as \"20:1-1000\", "
+                f"found {type(text).__name__}: {text!r}"
+            )
         match = re.fullmatch(r"(\S+?)(?::(\d[\d,]*)(?:-(\d[\d,]*)?)?)?", text)
         if not match or not match[1]:
             raise InputError(

@@ -169,8 +169,8 @@ def closure(name: str) -> set[str]:
 
 
 LIGHT = (
-    "errors", "sites", "config", "example", "preparation.genetic_map", "training.schedule",
-    "preparation.prepare", "cli.main",
+    "", "errors", "sites", "arguments", "config", "example", "preparation.genetic_map",
+    "training.schedule", "preparation.prepare", "cli.main",
 )  # fmt: skip
 
 

@@ -88,3 +88,32 @@ def test_names_of_one_contig(wanted, names, found):
 def test_the_other_strand():
     assert other_strand((5, "AC", "gT")) == (5, "GT", "Ac")
     assert other_strand((5, "A", "N")) == (5, "T", "N")
+
+
+def test_a_region_may_be_given_as_a_text():
+    assert Region.of("20:5-9") == Region("20", 5, 10)
+    assert Region.of(Region("20", 5, 10)) == Region("20", 5, 10)
+    assert Region.of(None) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((20,), "Region() argument 'contig': expected str such as \"20\", found int: 20"),
+        (("20", "1"), "Region() argument 'start_bp': expected whole number, found str: '1'"),
+        (("20", 1, 2.5), "Region() argument 'stop_bp': expected whole number, found float: 2.5"),
+    ],
+)
+def test_wrong_types_in_a_region_are_named(arguments, said):
+    with pytest.raises(TypeError) as error:
+        Region(*arguments)
+    assert str(error.value) == said
+
+
+def test_only_texts_are_parsed():
+    with pytest.raises(TypeError, match=r"'text': expected str such as .*, found int: 20"):
+        Region.parse(20)
+
+
+def test_positions_of_numpy_make_a_region():
+    assert Region("20", np.int32(5), np.int64(10)) == Region("20", 5, 10)

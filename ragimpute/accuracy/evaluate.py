@@ -42,7 +42,7 @@ def evaluate(
     panel: str | Path,
     *,
     typed: str | Path | None = None,
-    region: Region | None = None,
+    region: Region | str | None = None,
     threads: int = 1,
 ) -> Evaluation:
     """Compare imputed dosages with true genotypes at the panel's untyped sites.
@@ -72,6 +72,7 @@ def evaluate(
     PanelError
         If panel.h5 is damaged.
     """
+    region = Region.of(region)
     known = _read_panel(panel, region, threads)
     true = _read("truth", truth, known, region, threads)
     given = _read("imputed file", imputed, known, region, threads)

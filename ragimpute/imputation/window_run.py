@@ -59,6 +59,8 @@ class WindowRun:
         The target at the panel's sites, and where its samples are haploid.
     calibration
         Of DR2, which is the model's.
+    outputs
+        Where :meth:`run` writes; None: only :meth:`blocks` is called.
     folder
         Where probabilities wait that there is no memory for.
     threads
@@ -71,18 +73,24 @@ class WindowRun:
     ploidy: TargetPloidy
     imputer: Imputer
     calibration: Dr2Calibration
-    outputs: Outputs
+    outputs: Outputs | None
     memory: MemoryPlan
     folder: Path | None
     watch: Stopwatch
     threads: int = 1
 
     def run(self, window: Window) -> WindowResult:
-        """Impute and write a window."""
+        """Impute and write a window.
+
+        Raises
+        ------
+        ValueError
+            If there are no ``outputs`` to write to.
+        """
+        if self.outputs is None:
+            raise ValueError("a WindowRun without outputs cannot write: ask it for blocks")
         left, start, stop, right = window
-        first, last = np.searchsorted(self.shared.panel_index, [left, right])
-        typed_index = self.shared.panel_index[first:last]
-        columns = Columns.of(self.shared.alleles[first:last], self.ploidy.haploid(start, stop))
+        typed_index = self._typed(left, right)[0]
         result = WindowResult(
             np.zeros(stop - start, np.float32),
             np.zeros(stop - start, bool),
@@ -91,20 +99,39 @@ class WindowRun:
         )
         inside = (typed_index >= start) & (typed_index < stop)
         result.typed[typed_index[inside] - start] = True
+        for tile, block, left_out, er2 in self.blocks(window):
+            self.watch.lap("dosages")
+            result.dr2[tile], result.correlation[tile] = block.info["DR2"], er2
+            self.outputs.write(block, left_out)
+            self.watch.lap("write")
+        return result
+
+    def blocks(
+        self, window: Window
+    ) -> Iterator[tuple[slice, ImputedBlock, np.ndarray | None, np.ndarray]]:
+        """Impute a window, and give its rows some sites at a time, in order.
+
+        Yields
+        ------
+        Which of the window's sites they are; the m rows; P(ALT) at the typed ones of them as if
+        they were not typed, shape (k, N, 2), float32, or None; and the root of ER2, shape (m,).
+        """
+        left, start, stop, right = window
+        typed_index, alleles = self._typed(left, right)
+        columns = Columns.of(alleles, self.ploidy.haploid(start, stop))
+        inside = (typed_index >= start) & (typed_index < stop)
         self.watch.lap("impute")
         with Spool(
             columns.num, stop - start, folder=self.folder,
             max_bytes=self.memory.spool_bytes, tile_bytes=self.memory.tile_bytes,
         ) as spool:  # fmt: skip
             mismatch = self._impute(window, typed_index, columns, spool)
-            for tile, block, left_out, er2 in self._rows(
-                spool, start, typed_index, columns, inside, mismatch
-            ):
-                self.watch.lap("dosages")
-                result.dr2[tile], result.correlation[tile] = block.info["DR2"], er2
-                self.outputs.write(block, left_out)
-                self.watch.lap("write")
-        return result
+            yield from self._rows(spool, start, typed_index, columns, inside, mismatch)
+
+    def _typed(self, left: int, right: int) -> tuple[np.ndarray, np.ndarray]:
+        """The typed sites (T,) in [left, right), and their alleles (T, N, 2)."""
+        first, last = np.searchsorted(self.shared.panel_index, [left, right])
+        return self.shared.panel_index[first:last], self.shared.alleles[first:last]
 
     def _impute(
         self,

@@ -12,6 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from ragimpute.arguments import checked
 from ragimpute.errors import InputError
 from ragimpute.panel.format import (
     BLOCK_ROWS,
@@ -79,6 +80,7 @@ class Panel:
         self._read_head(file)
 
     @classmethod
+    @checked
     def open(cls, path: str | Path) -> Panel:
         """Open a panel and check its header and site table; haplotypes are checked when read.
 
@@ -86,6 +88,8 @@ class Panel:
         ------
         PanelError
             If the file does not exist, is damaged, truncated, not a panel, or of another version.
+        TypeError
+            If ``path`` is no path.
         """
         path = Path(path)
         file = open_file(path)

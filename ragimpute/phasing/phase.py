@@ -74,7 +74,7 @@ def phase(
     *,
     genetic_map: str | Path | None = None,
     cm_per_mb: float | None = None,
-    region: Region | None = None,
+    region: Region | str | None = None,
     with_targets: bool | None = None,
     ne: float | None = None,
     err: float | None = None,
@@ -116,7 +116,7 @@ def phase(
     """
     output_kind(out)
     files = InputFiles(
-        target, panel, genetic_map=genetic_map, cm_per_mb=cm_per_mb, region=region,
+        target, panel, genetic_map=genetic_map, cm_per_mb=cm_per_mb, region=Region.of(region),
         buffer_cm=buffer_cm, options=target_options or TargetOptions(),
     )  # fmt: skip
     if str(out) != "-":

@@ -43,13 +43,26 @@ def open_panel(
     source = stack.enter_context(
         _opened(panel, genetic_map, cm_per_mb, region, par, threads, warn, stack, progress)
     )
+    return source, *sites_in(source, region, panel)
+
+
+def sites_in(source: Panel, region: Region | None, name: str | Path) -> tuple[int, int]:
+    """The sites [start, stop) of an open panel in a region (None: all), at least one.
+
+    ``name`` is what a message calls the panel.
+
+    Raises
+    ------
+    InputError
+        If it has no site there, or holds another contig.
+    """
     start, stop = source.site_range(region)
     if start == stop:
         raise InputError(
-            f"panel {panel} has no site in region {region}",
+            f"panel {name} has no site in region {region}",
             hint=f"the panel spans {_span(source)}",
         )
-    return source, start, stop
+    return start, stop
 
 
 def _opened(

@@ -60,7 +60,7 @@ def prepare(
     genetic_map: str | Path | GeneticMap | None = None,
     cm_per_mb: float | None = None,
     populations: str | Path | None = None,
-    region: Region | None = None,
+    region: Region | str | None = None,
     window_cm: float = 1.0,
     progress: Progress | None = None,
     threads: int = 1,
@@ -106,7 +106,7 @@ def prepare(
     from ragimpute.preparation.panel_writer import write_panel
 
     started = time.monotonic()
-    source, out = Path(source), Path(out)
+    source, out, region = Path(source), Path(out), Region.of(region)
     if genetic_map is not None and cm_per_mb is not None:
         raise InputError("both a genetic map and --cm-per-mb were given", hint="give one of them")
     files: dict[str, str | Path | None] = {

@@ -330,3 +330,8 @@ def test_values_that_lie_though_their_digests_fit(written, name, change, problem
         file.attrs["checksum"] = np.bytes_(content_checksum(contig, digests))
     with pytest.raises(PanelError, match=problem), Panel.open(path) as panel:
         panel.haplotypes(0, panel.num_sites)
+
+
+def test_what_is_no_path_is_named():
+    with pytest.raises(TypeError, match=r"Panel\.open\(\) argument 'path': .*, found int: 5"):
+        Panel.open(5)

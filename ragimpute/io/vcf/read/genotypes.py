@@ -95,7 +95,7 @@ class Target:
 def read_target(
     path: str | Path,
     *,
-    region: Region | None = None,
+    region: Region | str | None = None,
     threads: int = 1,
     may_be_empty: bool = False,
     samples: Sequence[str] | None = None,
@@ -124,6 +124,7 @@ def read_target(
         If the file is missing, damaged, truncated or unsorted, has no samples, genotypes or
         records, a sample twice, or several contigs and no region; or a ploidy above 2.
     """
+    region = Region.of(region)
     reader = RecordReader(
         path, region, threads, samples=samples, list_left_out=True, genotypes_only=True
     )

@@ -1,0 +1,326 @@
+"""Imputation to numpy arrays: what a notebook calls instead of writing and reading a VCF."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from ragimpute.arguments import checked
+from ragimpute.copying_model.imputer import require_packages
+from ragimpute.errors import InputError
+from ragimpute.imputation.imputer import make_parts
+from ragimpute.imputation.options import ImputeOptions
+from ragimpute.imputation.window_run import WindowRun
+from ragimpute.imputation.windows import Window, plan_run
+from ragimpute.model.folder import open_folder
+from ragimpute.panel.reader import Panel
+from ragimpute.phasing.phase_target import num_unphased, phase_match
+from ragimpute.preparation.open_panel import open_panel, sites_in
+from ragimpute.runtime.memory import ENOUGH_BYTES, MemoryPlan, free_bytes, plan_memory
+from ragimpute.runtime.memory import resident_bytes as held_bytes
+from ragimpute.runtime.timing import Stopwatch
+from ragimpute.sites import Region, Sites
+from ragimpute.target.inputs import Inputs
+from ragimpute.target.load import take_target
+from ragimpute.target.ploidy import ploidy_of
+from ragimpute.target.report import TargetReport, warn_of_target
+
+log = logging.getLogger("ragimpute")
+
+# What imputation is given at least, beside what the process holds: torch and a small window.
+_LEAST_BYTES = 320 * 2**20
+# Bytes for each site and sample of a result: P(ALT) of both haplotypes, dosage, probabilities.
+_BYTES_PER_GENOTYPE = 24
+
+
+@dataclass(frozen=True)
+class ImputedArrays:
+    """Imputed genotypes at consecutive panel sites.
+
+    Attributes
+    ----------
+    samples
+        Names of the N target samples.
+    sites
+        The m sites: ``sites.position_bp``, ``ref``, ``alt`` and ``id``, each of shape (m,); the
+        contig is spelled as in the target.
+    allele_probs
+        Shape (m, N, 2), float32, in [0, 1]: P(ALT) of each haplotype; NaN in [..., 1] where the
+        sample is haploid. FORMAT/HDS holds these, rounded to thousandths.
+    dr2
+        Shape (m,), float32, in [0, 1]: squared correlation of dosage and truth, estimated without
+        truth. INFO/DR2 holds these, rounded to four decimals.
+    af
+        Shape (m,), float32, in [0, 1]: ALT frequency in the target (INFO/AF).
+    typed
+        Shape (m,), bool: whether the target's array observed the site. Observed alleles are left
+        as they are; missing ones are imputed.
+    """
+
+    samples: list[str]
+    sites: Sites
+    allele_probs: np.ndarray
+    dr2: np.ndarray
+    af: np.ndarray
+    typed: np.ndarray
+
+    @cached_property
+    def dosages(self) -> np.ndarray:
+        """ALT dosage (FORMAT/DS), shape (m, N), float32, in [0, ploidy]."""
+        return self.allele_probs[:, :, 0] + np.nan_to_num(self.allele_probs[:, :, 1])
+
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        """Probability of 0, 1 and 2 ALT alleles (FORMAT/GP), shape (m, N, 3), float32.
+
+        Each adds up to 1. Where the sample is haploid, those of 0 and 1 do, and that of 2 is NaN.
+        """
+        first, second = self.allele_probs[:, :, 0], self.allele_probs[:, :, 1]
+        haploid = np.isnan(second)
+        known = np.nan_to_num(second)
+        out = np.empty((*first.shape, 3), np.float32)
+        out[..., 0] = (1 - first) * (1 - known)
+        out[..., 1] = first * (1 - known) + known * (1 - first)
+        out[..., 2] = np.where(haploid, np.float32(np.nan), first * known)
+        return out
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A target that is matched and phased, and the windows that are to be imputed.
+
+    ``runs`` has each window with what imputes it; ``contig`` is the target's name of it.
+    """
+
+    samples: list[str]
+    sites: Sites
+    num_sites: int
+    runs: list[tuple[WindowRun, Window]]
+
+    def pieces(self) -> Iterator[tuple[slice, ImputedArrays]]:
+        """Which of the sites come next, and what is imputed there."""
+        start = self.runs[0][1][1]
+        for run, window in self.runs:
+            for tile, block, _, _ in run.blocks(window):
+                at = window[1] - start
+                yield (
+                    slice(at + tile.start, at + tile.stop),
+                    ImputedArrays(
+                        self.samples, block.sites, block.allele_prob, block.info["DR2"],
+                        block.info["AF"], block.typed,
+                    ),
+                )  # fmt: skip
+
+
+class Imputer:
+    """Imputes targets from a panel, to numpy arrays; the numbers are those of ``ragimpute impute``.
+
+    It may be used for one target after another; the panel is opened, or prepared, once. Close it,
+    or use it in a ``with`` statement, which closes what it opened itself.
+
+    Parameters
+    ----------
+    panel
+        panel.h5, an open :class:`ragimpute.panel.reader.Panel`, or a phased VCF/BCF, which is
+        prepared for this object alone.
+    model
+        A shipped model's name, or a folder that ``train`` made.
+    index
+        A folder that ``index`` made, for token models; None: retrieve without one.
+    genetic_map
+        For a panel VCF only: its map.
+    threads, seed
+        Numbers do not depend on ``threads``, >= 1.
+    device
+        "auto", "cpu" or "cuda": where a network runs.
+    max_memory
+        Bytes that the process may use while it imputes; None: what is free, and no more than pays.
+        The arrays that :meth:`impute` returns are not counted.
+
+    Raises
+    ------
+    InputError, PanelError, ModelError
+        If the panel or the model cannot be used.
+    MissingPackageError
+        If the model needs a package that is not installed.
+    TypeError
+        If an argument is of a wrong type.
+    """
+
+    @checked
+    def __init__(
+        self,
+        panel: str | Path | Panel,
+        model: str | Path = "default",
+        *,
+        index: str | Path | None = None,
+        genetic_map: str | Path | None = None,
+        threads: int = 1,
+        seed: int = 1,
+        device: str = "auto",
+        max_memory: int | None = None,
+    ) -> None:
+        if threads < 1:
+            raise ValueError(f"threads must be at least 1, found {threads}")
+        self._model = open_folder(model)
+        self._options = ImputeOptions(
+            model=model, index=index, genetic_map=genetic_map, threads=threads, seed=seed,
+            device=device, max_memory=max_memory,
+        )  # fmt: skip
+        require_packages(self._model)  # before a panel is prepared, which may take an hour
+        with ExitStack() as stack:
+            if isinstance(panel, Panel):
+                self._panel = panel
+            else:
+                self._panel, _, _ = open_panel(
+                    panel, stack, log.warning, genetic_map=genetic_map, cm_per_mb=None,
+                    region=None, par=None, threads=threads, progress=lambda *_: None,
+                )  # fmt: skip
+            self._opened = stack.pop_all()
+
+    def close(self) -> None:
+        """Close what was opened; arrays that were made stay usable."""
+        self._opened.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @checked
+    def impute(self, target: str | Path, *, region: Region | str | None = None) -> ImputedArrays:
+        """Impute a target, whole.
+
+        Parameters
+        ----------
+        target
+            VCF/BCF; unphased genotypes are phased first. What a user should know of it is logged as
+            warnings.
+        region
+            Sites to impute, as a Region or a text such as "20:1-1000" (1-based, closed); None: all
+            of the panel.
+
+        Returns
+        -------
+        All panel sites of the region. With dosages and probabilities, a site of a sample takes 24
+        bytes.
+
+        Raises
+        ------
+        InputError
+            If the target cannot be used, does not belong to the panel, or there is no memory for
+            the arrays.
+        TypeError
+            If an argument is of a wrong type.
+        """
+        work = self._begin(target, region)
+        shape = (work.num_sites, len(work.samples))
+        _require_memory(*shape)
+        whole = ImputedArrays(
+            work.samples, work.sites, np.empty((*shape, 2), np.float32),
+            np.empty(shape[0], np.float32), np.empty(shape[0], np.float32),
+            np.empty(shape[0], bool),
+        )  # fmt: skip
+        for rows, piece in work.pieces():
+            whole.allele_probs[rows] = piece.allele_probs
+            whole.dr2[rows], whole.af[rows] = piece.dr2, piece.af
+            whole.typed[rows] = piece.typed
+        return whole
+
+    @checked
+    def windows(
+        self, target: str | Path, *, region: Region | str | None = None
+    ) -> Iterator[ImputedArrays]:
+        """Impute a target window by window: memory does not grow with the number of sites.
+
+        A window whose P(ALT) takes more than 16 MiB comes in several pieces. Put together in order,
+        they are what :meth:`impute` gives.
+
+        Parameters
+        ----------
+        target, region
+            As for :meth:`impute`; the target is read and phased before the iterator is returned.
+
+        Returns
+        -------
+        An iterator over the panel sites of the region, some at a time, in order.
+
+        Raises
+        ------
+        InputError, TypeError
+            As for :meth:`impute`.
+        """
+        work = self._begin(target, region)
+        return (piece for _, piece in work.pieces())
+
+    def _begin(self, target: str | Path, region: Region | str | None) -> _Work:
+        """Read, match and phase a target, and plan its windows."""
+        panel, options = self._panel, replace(self._options, region=Region.of(region))
+        files, report = options.input_files(target, panel.path), TargetReport()
+        start, stop = sites_in(panel, files.region, panel.path)
+        given, match = take_target(
+            target, panel, files.region, files.options, report, buffer_cm=files.buffer_cm,
+            threads=options.threads,
+        )  # fmt: skip
+        warn_of_target(report, given, panel, match, start, stop)
+        if num_unphased(match):
+            match, _ = phase_match(
+                target, given, match, panel, options.phase_options, seed=options.seed,
+                threads=options.threads,
+            )  # fmt: skip
+        inputs = Inputs(files, panel, start, stop, given, match)
+        sites = replace(panel.sites.take(slice(start, stop)), contig=inputs.contig)
+        return _Work(given.samples, sites, stop - start, self._plan(inputs, options))
+
+    def _plan(self, inputs: Inputs, options: ImputeOptions) -> list[tuple[WindowRun, Window]]:
+        """The windows, and what imputes each."""
+        ploidy = ploidy_of(inputs.target, inputs.panel, inputs.match, inputs.files.options.par)
+        parts = make_parts(inputs, self._model, options, None)
+        memory = self._memory(uses_torch=parts[0].imputer.uses_torch)
+        runs = [
+            WindowRun(
+                part.panel, inputs.contig, inputs.match, ploidy, part.imputer, self._model.dr2,
+                None, memory, None, Stopwatch({}), options.threads,
+            )
+            for part in parts
+        ]  # fmt: skip
+        planned = plan_run(parts, inputs, options, memory)
+        return [(runs[number], window) for number, window in planned]
+
+    def _memory(self, *, uses_torch: bool) -> MemoryPlan:
+        """Bounds of what is held at once, beside what the notebook holds already."""
+        allowed = self._options.max_memory
+        if allowed is None:
+            allowed = held_bytes() + max(_LEAST_BYTES, min(ENOUGH_BYTES, free_bytes()))
+        return plan_memory(allowed, uses_torch=uses_torch)
+
+
+def _require_memory(num_sites: int, num_samples: int) -> None:
+    """Refuse arrays that the memory has no room for.
+
+    Raises
+    ------
+    InputError
+        If they take more than what is free.
+    """
+    need, free = _BYTES_PER_GENOTYPE * num_sites * num_samples, free_bytes()
+    if need > free:
+        raise InputError(
+            f"the arrays of {num_samples:,} samples at {num_sites:,} sites take "
+            f"{need / 2**30:.1f} GiB of memory, but {free / 2**30:.1f} GiB are free",
+            hint="go through windows(target) instead of impute(target), or give a region",
+        )
