@@ -134,7 +134,8 @@ def _left_out(
 
         def states(i: int) -> np.ndarray:
             others = pool[haplotype_sample[pool] != haplotype_sample[left_out[i]]]
-            return number[others].astype(np.int32)[None]
+            out: np.ndarray = number[others].astype(np.int32)[None]
+            return out
 
         return few, haplotype_columns(few.haplotypes, number[left_out]).T, states
     small = Window.build(haplotypes, position_cm, typed_index)

@@ -40,7 +40,8 @@ class TypedSites:
 
     @property
     def num_haplotypes(self) -> int:
-        return self.words.shape[1]
+        out: int = self.words.shape[1]
+        return out
 
     @property
     def num_typed(self) -> int:
@@ -127,7 +128,8 @@ class Window:
     def bounds(self) -> np.ndarray:
         """Shape (T + 2,), int64: core sites [bounds[t + 1], bounds[t + 2]) follow typed site t."""
         edges = np.concatenate([[0], self.typed_index, [self.num_sites]])
-        return np.clip(edges, *self.core).astype(np.int64)
+        out: np.ndarray = np.clip(edges, *self.core).astype(np.int64)
+        return out
 
     def flank_switch_probs(self, switch_rate: float) -> tuple[np.ndarray, np.ndarray]:
         """Switch probability from each site to the typed sites on its left and right, float32.

@@ -236,4 +236,5 @@ def _centre(typed_index: np.ndarray, most: int) -> np.ndarray:
 def _to_tune(typed_index: np.ndarray) -> np.ndarray:
     """Those in the middle that the network is fitted to."""
     centre = _centre(typed_index, _TUNE_TYPED)
-    return centre[np.abs(centre - centre[len(centre) // 2]) <= _TUNE_SITES // 2]
+    out: np.ndarray = centre[np.abs(centre - centre[len(centre) // 2]) <= _TUNE_SITES // 2]
+    return out

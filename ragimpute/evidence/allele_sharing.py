@@ -60,7 +60,8 @@ class AlleleSharing:
             if len(new):
                 self._measure(new)
                 self._known[new] = True
-        return self._out[sites]
+        out: np.ndarray = self._out[sites]
+        return out
 
     def _measure(self, sites: np.ndarray) -> None:
         """Fill the rows of ``sites``, ascending."""

@@ -9,6 +9,8 @@ output.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ragimpute.copying.shared_kernel import (
@@ -27,7 +29,7 @@ from ragimpute.kernels.compile import inlined, kernel
 from ragimpute.kernels.simd_floats import LANES, load, rows_of_lanes, store, turn
 
 
-def nothing_copied() -> tuple:
+def nothing_copied() -> tuple[Any, ...]:
     """What :func:`evidence_lanes` takes as ``copied`` where pairs are given."""
     index, none = np.zeros(0, np.int64), np.zeros(0, bool)
     limits, prob = np.zeros(2, np.float32), np.zeros((0, 0), np.float32)

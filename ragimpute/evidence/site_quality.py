@@ -323,4 +323,5 @@ def fit_mismatch(hit: np.ndarray, mismatch_prob: float) -> np.ndarray:
     for _ in range(_ITERATIONS):
         found = np.bincount(site, mismatches(each[site]), minlength=num_typed)
         each = (found + _PRIOR_HAPLOTYPES * prior) / (n + _PRIOR_HAPLOTYPES)
-    return np.clip(each, _LEAST_MISMATCH, _MOST_MISMATCH).astype(np.float32)
+    out: np.ndarray = np.clip(each, _LEAST_MISMATCH, _MOST_MISMATCH).astype(np.float32)
+    return out

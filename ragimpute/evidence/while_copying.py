@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 
@@ -164,7 +165,7 @@ class _Walk(ABC):
         return np.full((len(block), 1), -1, np.int32)
 
     @abstractmethod
-    def scratch(self) -> tuple:
+    def scratch(self) -> tuple[Any, ...]:
         """Buffers of one thread."""
 
     @abstractmethod
@@ -228,7 +229,7 @@ class _Room:
         self._prob = np.empty(0, np.float32)
 
     @cached_property
-    def scratch(self) -> tuple:
+    def scratch(self) -> tuple[Any, ...]:
         return self._walk.scratch()
 
     def prob(self, rows: int, columns: int) -> np.ndarray:
@@ -271,7 +272,7 @@ class _Shared(_Walk):
         }
         self.blocks = [range(b.first, b.first + b.width) for b in self._of_first.values()]
 
-    def scratch(self) -> tuple:
+    def scratch(self) -> tuple[Any, ...]:
         masses, _ = self._shared.scratch(len(self.work.rho))
         return masses, measuring_scratch(len(self._shared.states), LANES)
 
@@ -323,7 +324,7 @@ class _OwnStates(_Walk):
         max_sites = size if all_sites else max_pairs // (at_once * threads)
         self._parts = word_parts(window.minor_alleles.edges, max(1, max_sites))
 
-    def scratch(self) -> tuple:
+    def scratch(self) -> tuple[Any, ...]:
         most, k = max(map(len, self.blocks)), self.states.num_states
         num_words = len(self.work.words)
         return (

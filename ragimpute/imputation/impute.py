@@ -338,7 +338,7 @@ def _divide(
     seconds: dict[str, float], imputers: Sequence[dict[str, float]], writer: dict[str, float]
 ) -> None:
     """Replace "impute" and "write" by the stages of imputer and writer, and what is left."""
-    imputer: Counter = Counter()
+    imputer: Counter[str] = Counter()
     for one in imputers:
         imputer.update(one)
     rest: dict[str, tuple[str, dict[str, float]]] = {

@@ -297,7 +297,8 @@ class WindowIndex:
             if not file.is_file() or sha256_of(file) != entry["sha256"]:
                 state = "does not match its checksum" if file.is_file() else "is missing"
                 raise damaged(path, panel, f"{entry['file']} {state}")
-            index: Any = faiss.read_index_binary(str(file))
+            loaded: faiss.IndexBinary = faiss.read_index_binary(str(file))
+            index: Any = loaded  # of the class that the file names, with that one's attributes
             searched = markers[slice(*windows[window])].sum()
             num_bits = 8 * code_alleles(np.zeros((1, searched), np.int8)).shape[1]
             if (index.ntotal, index.d) != (panel.num_haplotypes, num_bits):
@@ -306,7 +307,7 @@ class WindowIndex:
                 index.nprobe = manifest["num_probes"]
             else:
                 index.use_heap = False  # not in the file; ties would come in another order
-            return index
+            return loaded
 
         bits = np.frombuffer(bytes.fromhex(manifest["markers_hex"]), np.uint8)
         markers = np.ones(panel.num_sites, dtype=bool)

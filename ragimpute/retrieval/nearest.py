@@ -109,7 +109,7 @@ class NearestRows:
         self._longest = max(int(np.diff(ranges).max()) for ranges in self.ranges)
         self._windows, self._num_tables = self._table(built)
         # Of threads that have searched: to clear so much memory anew each time takes as long.
-        self._buffers: SimpleQueue[tuple[np.ndarray, tuple]] = SimpleQueue()
+        self._buffers: SimpleQueue[tuple[np.ndarray, tuple[np.ndarray, ...]]] = SimpleQueue()
         self._halves = np.concatenate([rows.halves for scale in built for rows in scale.rows])
         self._words = np.concatenate([r.words.ravel() for scale in built for r in scale.rows])
         self._offsets = np.concatenate([rows.offsets for scale in built for rows in scale.rows])
@@ -169,7 +169,8 @@ class NearestRows:
         if high <= low:
             return np.zeros(words.shape[1], np.uint32)
         if high == low + 1:
-            return words[low]
+            given: np.ndarray = words[low]
+            return given
         at = -1 if shorter is None else shorter.find(low, high)
         if shorter is not None and at >= 0:
             out = np.empty(words.shape[1], np.uint32)

@@ -231,7 +231,9 @@ def search_windows(
             )  # fmt: skip
 
 
-def search_buffers(num_tables: int, most: int, longest: int) -> tuple[np.ndarray, tuple]:
+def search_buffers(
+    num_tables: int, most: int, longest: int
+) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     """``tables`` and ``buffers`` of :func:`search_windows`.
 
     So many rows of tables; at most so many hits of a window, and words in it.
