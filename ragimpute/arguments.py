@@ -78,7 +78,7 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
-def accepted(function: Callable) -> dict[str, Any]:
+def accepted(function: Callable[..., Any]) -> dict[str, Any]:
     """The arguments that a function takes, by name, and their types.
 
     A function that takes ``options``, a dataclass, and ``**`` keyword arguments takes the fields of
@@ -99,7 +99,7 @@ def accepted(function: Callable) -> dict[str, Any]:
     return found
 
 
-def _taken(function: Callable, name: str, value: Any, hint: Any) -> Any:
+def _taken(function: Callable[..., Any], name: str, value: Any, hint: Any) -> Any:
     """An argument as the function wants it.
 
     Raises

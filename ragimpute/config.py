@@ -310,7 +310,8 @@ def load_config(name_or_path: str | Path, *, overrides: Sequence[str] = ()) -> R
 
 def dump_config(config: RunConfig) -> str:
     """A config as YAML text that :func:`load_config` reads back."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    out: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    return out
 
 
 def _read_tree(name_or_path: str | Path, seen: tuple[str, ...]) -> dict[str, Any]:

@@ -71,7 +71,7 @@ MUTATIONS = [
     ),
     _mutation(
         "the map's end is flat", "ragimpute/preparation/genetic_map.py",
-        "return inside + rate * (before + after)", "return inside + rate * before",
+        "= inside + rate * (before + after)", "= inside + rate * before",
         "preparation/genetic_map",
     ),
     _mutation(

@@ -17,7 +17,7 @@ from ragimpute.cli.main import app
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "cli.md"
-PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("packaging/*.md"),
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("packaging/*.md"),
                 *ROOT.glob("workflow/**/*.md")])  # fmt: skip
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import jinja2
 import pytest
+import set_version
 import yaml
 from programs import MAY_NOT_SKIP
 
@@ -264,6 +266,65 @@ def test_dockerfile_copies_what_is_there_and_installs_the_wheel():
     assert {*extras.split(","), *re.findall(r"EXTRAS=(\w+)", text)} <= {*EXTRAS, "all"}
     ignored = (ROOT / ".dockerignore").read_text().split()
     assert not {"ragimpute", "models", "pyproject.toml", "README.md", "LICENSE"} & set(ignored)
+
+
+def test_every_file_states_the_version_of_the_package():
+    stated = set_version.versions()
+    assert all(numbers and {*numbers} == {__version__} for numbers in stated.values()), stated
+
+
+def test_no_other_file_states_the_version():
+    """Else a release would leave it behind; records of what a measurement used are in docs/."""
+    for folder in ("packaging", "workflow", "ragimpute"):
+        for path in (ROOT / folder).rglob("*"):
+            here = path.relative_to(ROOT)
+            if path.is_file() and here not in set_version.PLACES and "compiled" not in path.parts:
+                text = path.read_bytes().decode(errors="replace")
+                stated = re.findall(r"ragimpute[ :=]+v?[0-9]+\.[0-9]+\S*", text)
+                stated += re.findall(r"__version__ = .*[0-9].*", text)
+                assert not stated, f"{here} states {stated}"
+
+
+def numbers_in(stated):
+    """The different numbers that files state."""
+    return {number for numbers in stated.values() for number in numbers}
+
+
+@pytest.fixture
+def stating(tmp_path):
+    """A copy of the files that state the version."""
+    for path in set_version.PLACES:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, tmp_path / path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("number", ["10.2.0", "1.0rc1", "0.2.0.post1", "2.0.dev3"])
+def test_set_version_writes_every_place_and_nothing_else(stating, number):
+    before = {path: (ROOT / path).read_text() for path in set_version.PLACES}
+    assert set_version.set_version(number, stating) == list(set_version.PLACES)
+    for path, text in before.items():
+        assert (stating / path).read_text() == text.replace(__version__, number), path
+    assert numbers_in(set_version.versions(stating)) == {number}
+    assert set_version.set_version(number, stating) == []
+    assert len(set_version.set_version(__version__, stating)) == len(before)
+    assert {path: (stating / path).read_text() for path in before} == before
+
+
+@pytest.mark.parametrize("number", ["", "v1.0", "1.0-beta", "1.0 ", "latest"])
+def test_set_version_refuses_what_is_no_number(stating, number):
+    with pytest.raises(ValueError, match="is no release number"):
+        set_version.set_version(number, stating)
+    assert numbers_in(set_version.versions(stating)) == {__version__}
+
+
+def test_set_version_changes_nothing_where_a_place_is_lost(stating):
+    last = list(set_version.PLACES)[-1]
+    (stating / last).write_text("channels: []\n")
+    with pytest.raises(ValueError, match="states no release number"):
+        set_version.set_version("9.9.9", stating)
+    del (stated := set_version.versions(stating))[last]
+    assert numbers_in(stated) == {__version__}
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -63,7 +63,8 @@ class DosageSums:
     @property
     def maf(self) -> np.ndarray:
         """Shape (m,), in [0, 0.5]."""
-        return np.minimum(self.af, 1 - self.af)
+        out: np.ndarray = np.minimum(self.af, 1 - self.af)
+        return out
 
     @property
     def estimated_r2(self) -> np.ndarray:
@@ -71,7 +72,8 @@ class DosageSums:
         total = self.between + self.within
         r2 = np.divide(self.between, total, out=np.zeros_like(total), where=total > 1e-9 * self.num)
         r2[r2 < _CONSTANT] = 0
-        return np.clip(r2, 0, 1).astype(np.float32)
+        out: np.ndarray = np.clip(r2, 0, 1).astype(np.float32)
+        return out
 
     def dr2(self, calibration: Dr2Calibration, typed: np.ndarray) -> np.ndarray:
         """INFO/DR2, shape (m,), float32.

@@ -42,7 +42,8 @@ _STEPS = 60
 def _logit(p: np.ndarray) -> np.ndarray:
     """ln(p / (1 - p)), finite."""
     kept = np.clip(p, _EDGE, 1 - _EDGE)
-    return np.log(kept) - np.log1p(-kept)
+    out: np.ndarray = np.log(kept) - np.log1p(-kept)
+    return out
 
 
 def terms(estimate: np.ndarray, minor: np.ndarray, num: np.ndarray) -> np.ndarray:

@@ -211,7 +211,8 @@ def _pair_sums(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
 
 def _varies(n: np.ndarray, total: np.ndarray, squares: np.ndarray) -> np.ndarray:
     """Whether values with these sums differ from each other by more than rounding."""
-    return (n > 0) & (squares * n - total**2 > _CONSTANT * squares * n)
+    out: np.ndarray = (n > 0) & (squares * n - total**2 > _CONSTANT * squares * n)
+    return out
 
 
 def _r2(sums: np.ndarray) -> np.ndarray:
@@ -220,7 +221,8 @@ def _r2(sums: np.ndarray) -> np.ndarray:
     defined = _varies(n, x, xx) & _varies(n, y, yy)
     spread = (n * xx - x**2) * (n * yy - y**2)
     r2 = np.divide((n * xy - x * y) ** 2, spread, out=np.full(n.shape, np.nan), where=defined)
-    return np.clip(r2, 0, 1)
+    out: np.ndarray = np.clip(r2, 0, 1)
+    return out
 
 
 def aggregate_r2(
@@ -376,7 +378,10 @@ class CallAccumulator:
         tp, fp, fn = counts.T
 
         def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-            return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+            out: np.ndarray = np.divide(
+                part, whole, out=np.full(len(part), np.nan), where=whole > 0
+            )
+            return out
 
         return CallScores(
             edges=self.edges,

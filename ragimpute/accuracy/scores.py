@@ -101,7 +101,8 @@ class Evaluation:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as lists, numbers and text for JSON; None where a figure is undefined."""
-        return _plain({item.name: getattr(self, item.name) for item in fields(self)})
+        out: dict[str, Any] = _plain({item.name: getattr(self, item.name) for item in fields(self)})
+        return out
 
     def table(self) -> list[list[str]]:
         """A header, a row for each MAF bin and one of all sites; "-" where undefined."""

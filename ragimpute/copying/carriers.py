@@ -1,8 +1,9 @@
-"""A window's panel turned around: the sites at which each haplotype has the minor allele.
+"""List, for each haplotype of a window, the sites at which it has the minor allele.
 
-The panel lists the haplotypes of a site. Where a target copies a few hundred of very many
-haplotypes, nearly all of these are no states of it; so its states are asked for their sites
-instead. Sites belong to words of 32 typed sites, as states do.
+The panel stores it the other way round: for each site the haplotypes that have the minor allele. If
+a target copies only a few hundred of very many haplotypes, nearly all haplotypes in these lists are
+not among its states. It is then faster to go through its states and ask each for its sites. Sites
+are grouped by words of 32 typed sites, as states are.
 """
 
 from __future__ import annotations
@@ -26,18 +27,20 @@ class MinorAlleles:
     edges
         Shape (W + 1,), int64: the core sites of word w are [edges[w], edges[w + 1]).
     offsets, sites
-        Shape (W * H + 1,) and (n,), int32 (offsets of more than 2^31 sites: int64): sites that
-        list their carriers; those of haplotype h in word w are
+        Shape (W * H + 1,) and (n,), int32 (``offsets`` is int64 if n exceeds 2^31): the rare sites,
+        of which the panel lists carriers. Haplotype h has the minor allele in word w at
         ``sites[offsets[w * H + h] : offsets[w * H + h + 1]]``.
     common
-        Shape (C,), int32: the core sites that are rows of bits, ascending.
+        Shape (C,), int32, ascending: the other core sites, which the panel stores as rows of bits.
     common_edges
-        Shape (W + 1,), int64: as ``edges``, in places of ``common``.
+        Shape (W + 1,), int64: the common sites of word w are
+        ``common[common_edges[w] : common_edges[w + 1]]``.
     bits
-        Shape (ceil(C / 64), H), uint64: bit c % 64 of row c // 64: the haplotype has the minor
-        allele of common site c.
+        Shape (ceil(C / 64), H), uint64: bit c % 64 of row c // 64 is set if the haplotype has the
+        minor allele of common site c.
     longest, most_sites
-        The most sites that a haplotype lists in a word, and the most core sites of a word.
+        The largest number of rare sites that a haplotype lists in one word, and the largest number
+        of core sites in one word.
     """
 
     edges: np.ndarray
@@ -51,15 +54,16 @@ class MinorAlleles:
 
     @classmethod
     def build(cls, haplotypes: Haplotypes, bounds: np.ndarray) -> MinorAlleles:
-        """Turn the panel around; ``bounds`` (T + 2,): core sites by interval, see ``Window``."""
+        """Make the lists from the panel; ``bounds`` (T + 2,): see :meth:`Window.bounds`."""
         num_typed = len(bounds) - 2
         num_words = -(-num_typed // WORD)
         last = bounds[-1]
         edges = np.append(bounds[1 : num_typed + 1 : WORD], last)
         edges[0] = bounds[0]  # what lies before the first typed site is of the first word
         num = haplotypes.num_haplotypes
-        # Counted two places late and filled from one place late on, the starts of the lists end up
-        # in place: filling moves each from the front of its list to the end.
+        # The lengths of the lists are counted two places to the right, so that after the cumulative
+        # sum offsets[k + 1] is where list k begins. Filling the lists moves each of these to the
+        # end of its list, which is where the next begins: then offsets[k] is the start of list k.
         kind = np.int32 if len(haplotypes.carriers) < 2**31 else np.int64
         offsets = np.zeros(num_words * num + 2, kind)
         _count_sites(edges, num, haplotypes.offsets, haplotypes.carriers, offsets[2:])
@@ -83,7 +87,7 @@ class MinorAlleles:
 
 @kernel
 def _count_sites(edges, num_haplotypes, offsets, carriers, counts):
-    """Count each haplotype's sites in each word into ``counts`` (W H,)."""
+    """Count the rare sites that each haplotype has in each word, into ``counts`` (W * H,)."""
     for w in range(edges.shape[0] - 1):
         for i in range(offsets[edges[w]], offsets[edges[w + 1]]):
             counts[w * num_haplotypes + carriers[i]] += 1
@@ -91,7 +95,7 @@ def _count_sites(edges, num_haplotypes, offsets, carriers, counts):
 
 @kernel
 def _list_sites(edges, num_haplotypes, offsets, carriers, at, sites):
-    """Put each site into its carriers' lists; ``at`` moves from the starts to the ends of them."""
+    """Append each site to its carriers' lists; ``at`` has the places to write to, and moves on."""
     for w in range(edges.shape[0] - 1):
         for u in range(edges[w], edges[w + 1]):
             for i in range(offsets[u], offsets[u + 1]):
@@ -102,7 +106,10 @@ def _list_sites(edges, num_haplotypes, offsets, carriers, at, sites):
 
 @kernel
 def _turn_bits_into(rows, which, squares, out):
-    """Bits by site (R, H / 64) to bits by haplotype (C / 64, H); ``squares`` (64, G): a buffer."""
+    """Transpose bits by site (R, H / 64) to bits by haplotype (C / 64, H).
+
+    ``which`` (C,): the rows to take; ``squares`` (64, G): a buffer for G squares of 64 x 64 bits.
+    """
     num_common = which.shape[0]
     width = squares.shape[1]
     for first in range(0, num_common, SQUARE):
@@ -120,6 +127,6 @@ def _turn_bits_into(rows, which, squares, out):
 
 
 def _turn_bits(rows: np.ndarray, which: np.ndarray, out: np.ndarray) -> None:
-    """See :func:`_turn_bits_into`."""
+    """Call :func:`_turn_bits_into` with a buffer, unless there is nothing to transpose."""
     if len(which):
         _turn_bits_into(rows, which, np.zeros((SQUARE, 8), np.uint64), out)

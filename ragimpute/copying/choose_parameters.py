@@ -1,9 +1,8 @@
 """Choose the copying model's parameters by leaving panel haplotypes out and imputing them.
 
-The likelihood of the *typed* alleles asks for fewer switches than imputation wants: on 1000 Genomes
-data its best rate is a third to an eighth of the rate that gives the best r2 at untyped sites (and
-costs .0004 ... .002 of it). What counts is the likelihood of the alleles that are to be imputed, so
-that is what is measured here.
+The likelihood of the *typed* alleles is largest at too low a switch rate: on 1000 Genomes data at a
+third to an eighth of the rate that gives the best r2 at untyped sites, which costs .0004 to .002 of
+r2. So what is maximised here is the likelihood of the *untyped* alleles, which imputation is for.
 """
 
 from __future__ import annotations
@@ -25,28 +24,29 @@ from ragimpute.panel.signatures import drawing_order
 if TYPE_CHECKING:
     from ragimpute.retrieval.retriever import Retriever
 
-#: Rates that are tried, per cM, of a panel of 2,000 haplotypes or fewer.
+#: Switch rates to try, per cM, for a panel of 2,000 haplotypes or fewer.
 SWITCH_RATES = (0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6)
 MISMATCH_PROBS = (3e-4, 1e-3, 3e-3, 1e-2)
 _USUAL_MISMATCH = 1e-3
 _FLOOR = 1e-3
-# Large panels say little about the rate: from far below its best to twice that, their likelihood
-# falls by a few units. There a prior decides, of so many units a step of the grid, squared, around
-# the rate that is best at ne 3.2e5.
+# In large panels the likelihood depends little on the rate: from far below the best rate to twice
+# that, it falls by only a few units. There a prior decides. It takes off _PRIOR units times the
+# square of the number of grid steps from _USUAL_RATE, the place of the rate that fits ne 3.2e5.
 _USUAL_RATE, _PRIOR = 4, 1.0
 
 
 @dataclass(frozen=True)
 class PanelFit:
-    """What a panel says of copying from it.
+    """The copying parameters that suit a panel best.
 
     Attributes
     ----------
     parameters
         The best ones.
     in_doubt
-        Share of left-out haplotypes' untyped alleles whose probability they leave between 1 and
-        99 %; in panels that are thinned, of the thinned one. None: nobody was left out.
+        Share of the left-out haplotypes' untyped alleles whose probability is between 1 and 99 %
+        with these parameters, and with the thinned panel if it was thinned. None: no haplotype
+        could be left out.
     """
 
     parameters: CopyingParameters
@@ -54,9 +54,10 @@ class PanelFit:
 
 
 def num_typed_to_fit(num_haplotypes: int) -> int:
-    """How many typed sites :func:`fit_panel` looks at, in the middle of a window.
+    """How many typed sites in the middle of a window :func:`fit_panel` uses.
 
-    In panels that are searched, matches are long, and so is what tells good states from others.
+    In panels from which states are retrieved, matches are long, and it takes more typed sites to
+    tell good states from others.
     """
     return 512 if is_copied_whole(num_haplotypes) else 1024
 
@@ -96,9 +97,10 @@ def left_out_probs(
 
 
 def log_likelihood(hit: np.ndarray) -> float:
-    """Sum of ln P of alleles whose probabilities are ``hit``.
+    """Sum of ln P over alleles whose probabilities are ``hit``.
 
-    They are kept in [0.001, 0.999], so that a single surprise at a rare site does not decide.
+    Probabilities are clipped to [0.001, 0.999], so that no single unexpected allele at a rare site
+    dominates the sum.
     """
     return float(np.log(np.clip(hit, _FLOOR, 1 - _FLOOR), dtype=np.float64).sum())
 
@@ -115,10 +117,11 @@ def _left_out(
     seed: int,
     threads: int,
 ) -> tuple[Window, np.ndarray, Callable[[int], np.ndarray]]:
-    """The sites at ``index``, what some haplotypes carry there, and whom these may copy.
+    """Draw haplotypes to leave out; return a window to impute them in, their alleles and states.
 
-    ``typed_index``: which of the sites are typed; ``retriever``: of these, if it is at hand. Panels
-    that are copied whole are thinned, too.
+    The window has the sites at ``index``, of which those at ``typed_index`` are typed.
+    ``retriever`` finds states by these typed sites; None: one is made if the panel is not copied
+    whole. A panel that is copied whole is thinned to about ``max_states`` haplotypes.
     """
     num_panel = window.typed.num_haplotypes
     left_out = np.sort(drawing_order(window.signature, seed)[:num_left_out])
@@ -126,7 +129,7 @@ def _left_out(
     position_cm = window.position_cm[index]
     if is_copied_whole(num_panel):
         pool = np.sort(drawing_order(window.signature, seed + 1)[:max_states])
-        # Without the other haplotypes, whose alleles would have to be passed by at every site.
+        # Drop all other haplotypes: kernels would have to skip their alleles at every site.
         asked = np.zeros(num_panel, bool)
         asked[left_out] = asked[pool] = True
         number = np.cumsum(asked) - 1
@@ -134,7 +137,8 @@ def _left_out(
 
         def states(i: int) -> np.ndarray:
             others = pool[haplotype_sample[pool] != haplotype_sample[left_out[i]]]
-            return number[others].astype(np.int32)[None]
+            out: np.ndarray = number[others].astype(np.int32)[None]
+            return out
 
         return few, haplotype_columns(few.haplotypes, number[left_out]).T, states
     small = Window.build(haplotypes, position_cm, typed_index)
@@ -158,20 +162,25 @@ def fit_panel(
     max_typed: int | None = None,
     threads: int = 1,
 ) -> PanelFit:
-    """The switch rate and mismatch probability under which the panel imputes itself best.
+    """Find the switch rate and mismatch probability under which the panel imputes itself best.
 
-    A random sample of panel haplotypes is imputed from the rest, over a grid; a parabola through
-    the best three rates gives the rate between grid points. Panels that are copied whole, sites and
-    long windows are thinned for this; the rate, which falls as 1 / H, is scaled back to the full
-    panel. Of larger panels the states are retrieved, as for targets: among these, most of which
-    match for long, the best rate is lower than among all haplotypes. ``retriever``: of the window's
-    typed sites, which saves making it again where all of them are looked at.
+    Randomly drawn panel haplotypes are imputed from the others, with each rate and mismatch
+    probability of a grid. A parabola through the best rate and its neighbours gives a rate between
+    grid points.
+
+    To save time, sites and long windows are thinned, and so are panels that are copied whole. As
+    the best rate is proportional to 1 / H, it is then scaled to the full panel. In larger panels
+    states are retrieved as they are for targets. Most of these match the target for long, so the
+    best rate is lower than among all haplotypes.
+
+    ``retriever`` finds states by the window's typed sites. It is used if all typed sites are looked
+    at, which saves making another one.
 
     Returns
     -------
-    Parameters for the full panel, and how much they leave in doubt. Where the panel cannot say
-    (fewer than two typed sites, no untyped site, or no other sample), Beagle 5.4's defaults for
-    imputation (ne 1e5, mismatch as for its data-dependent err, 1e-3) take their place.
+    Parameters for the full panel, and how much they leave in doubt. If the panel has fewer than two
+    typed sites, no untyped site or only one sample, Beagle 5.4's defaults for imputation: ne 1e5,
+    and 1e-3 for the mismatch probability, as its data-dependent err is for such data.
     """
     num_panel = window.typed.num_haplotypes
     whole = is_copied_whole(num_panel)
@@ -224,7 +233,7 @@ def fit_panel(
 
 
 def _climb(height: Callable[[int], float], start: int, num: int) -> int:
-    """The place of a peak in [0, num), from ``start`` on; the way up is tried first."""
+    """Climb from ``start`` to a local peak in [0, num), trying larger numbers first."""
     at = start
     while at + 1 < num and height(at + 1) > height(at):
         at += 1

@@ -5,9 +5,10 @@ allele is observed with a small mismatch probability; between them the copied ha
 with a probability that grows with genetic distance. At an untyped site the posterior probability
 of an allele is the posterior mass of the states that carry it, so only carriers cost anything.
 
-Typed sites are packed 32 to a word, so that a state's mismatches over a word are one XOR. A state
-list belongs to each word: all haplotypes, or the ones that retrieval chose ("sliding slots"). A
-state that stays in its slot keeps its mass; a newcomer enters by recombination only.
+Typed sites are packed 32 to a word, so that one XOR gives a state's mismatches over a word. The
+states of a word are either all haplotypes of the panel, or those that retrieval chose for the word.
+In the second case states stand in *slots*. From one word to the next, a state that keeps its slot
+keeps its mass; a state that is new in a slot starts with no mass, and gains it by recombination.
 
 References
 ----------
@@ -49,21 +50,26 @@ def copy_haplotypes(
     parameters
         Switch rate and mismatch probability.
     states
-        For target haplotype i, the panel haplotypes that it may copy: shape (1, K) for all words
-        alike, or (ceil(T / 32), K), int32, without repeats within a row.
+        Returns for target haplotype i the panel haplotypes that it may copy: shape (1, K) if they
+        are the same at all words, else (ceil(T / 32), K); int32, without repeats within a row.
     threads
-        Haplotypes are shared out over so many threads; the result does not depend on it.
+        Number of threads that the targets are divided among; the result does not depend on it.
     progress
-        Called with the number of haplotypes that are newly done.
+        Called with the number of haplotypes that were finished since the last call.
 
     Returns
     -------
     Shape (n, core sites), float32, in [0, 1].
 
+    Raises
+    ------
+    ValueError
+        If the window has no typed site.
+
     Notes
     -----
-    Targets that copy the same panel haplotypes, but for a few of their own sample, are copied 16 at
-    once.
+    Targets that all copy the same panel haplotypes, apart from a few of their own sample, are
+    copied 16 at a time, in SIMD lanes.
     """
     if window.typed.num_typed == 0:
         raise ValueError("a window without typed sites has nothing to copy by")
@@ -88,7 +94,7 @@ def _copy_shared_states(
     progress: Callable[[int], None] | None,
     out: np.ndarray,
 ) -> None:
-    """Copy 16 targets at once, into ``out`` (core sites, n)."""
+    """Copy targets that share their states, 16 at a time, into ``out`` (core sites, n)."""
     rho = switch_probs(window.typed.position_cm, switch_rate=parameters.switch_rate)
     near = window.flank_switch_probs(parameters.switch_rate)
     err = parameters.mismatch_probs(window.typed.num_typed)
@@ -122,7 +128,7 @@ def _copy_own_states(
     progress: Callable[[int], None] | None,
     out: np.ndarray,
 ) -> None:
-    """Copy targets, each from its own states, into ``out`` (n, core sites)."""
+    """Copy targets that have states of their own into ``out`` (n, core sites)."""
     target, observed = pack_words(alleles)
     rho = switch_probs(window.typed.position_cm, switch_rate=parameters.switch_rate)
     near = window.flank_switch_probs(parameters.switch_rate)
@@ -139,7 +145,7 @@ def _copy_own_states(
             first, stop = edges[block], edges[block + 1]
             lists = [states(i) for i in range(first, stop)]
             while first < stop:
-                # As many as have states of one shape.
+                # Take as many targets as have states of the same shape: the kernel needs one array.
                 shapes = [x.shape for x in lists]
                 here = np.stack(lists[: _run_length(shapes)])
                 last = first + len(here)
@@ -158,5 +164,5 @@ def _copy_own_states(
 
 
 def _run_length(shapes: list[tuple[int, ...]]) -> int:
-    """How many of the first shapes are the same."""
+    """How many shapes at the start of the list are equal to the first."""
     return len(list(next(groupby(shapes))[1]))

@@ -1,9 +1,10 @@
-"""The loops of Li-Stephens copying: forward and backward over typed sites, and to untyped sites.
+"""The forward and backward steps of Li-Stephens copying over typed sites.
 
-Kernels hold only loops; ``copying`` checks what goes in. Notation: T typed sites in W words of 32,
-K states (slots) of a word, M sites of a window. All masses are float32; ``mismatch`` holds a word's
-mismatching typed sites as bits of uint32, so that loops over states run in 32-bit lanes: what is
-made of two of them is uint64 to numba until it is made uint32 again.
+Kernels hold only loops; the functions that call them check the arguments. Notation: T typed sites
+in W words of 32, K states (slots) of a word, M sites of a window. All masses are float32.
+``mismatch`` holds for each state the typed sites of a word at which it differs from the target, as
+bits of a uint32, so that loops over states are compiled to instructions on 32-bit lanes. numba
+makes a uint64 of an operation on two uint32: hence the casts back to uint32.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ from ragimpute.kernels.compile import inlined, inlined_reordered
 
 @inlined_reordered
 def mismatch_words(panel_word, states, target, observed, out):
-    """Mismatching typed sites of each state over one word, as bits."""
+    """Write for each state the typed sites of one word at which it differs from the target."""
     for s in range(states.shape[0]):
         out[s] = (panel_word[np.uint32(states[s])] ^ target) & observed
 
 
 @inlined_reordered
 def forward_site(f, mismatch, j, rho, scale, err):
-    """One forward step in place; ``f`` times ``scale`` sums to 1; returns the new sum of ``f``."""
+    """Move forward masses ``f`` to the word's typed site j, in place; returns their new sum.
+
+    Before the step, ``f`` times ``scale`` sums to 1.
+    """
     n = mismatch.shape[0]
     keep = np.float32((np.float32(1.0) - rho) * scale)
     enter = np.float32(rho / np.float32(n))
@@ -40,9 +44,10 @@ def forward_site(f, mismatch, j, rho, scale, err):
 
 @inlined_reordered
 def forward_rows(start, mismatch, first, last, rho, err, rows, sums):
-    """Forward rows of a word's sites [first, last) from the row before, which sums to 1.
+    """Compute the forward masses at a word's sites [first, last), one row for each.
 
-    Rows are kept as they come, and what they sum to in ``sums``, by which the next one divides.
+    ``start`` is the row before the first, and sums to 1. Rows are not scaled; their sums are kept
+    in ``sums``, and each step divides by the sum of the row before.
     """
     n = mismatch.shape[0]
     total = np.float32(1.0)
@@ -66,10 +71,10 @@ def forward_rows(start, mismatch, first, last, rho, err, rows, sums):
 
 @inlined_reordered
 def backward_states(b, mismatch, j, gap, total, err):
-    """``b`` of the site after site j, which sums to ``total``, becomes that of site j.
+    """Move backward masses ``b`` from the next typed site to site j, in place.
 
-    ``gap`` is the switch probability between the two; b includes the emission of its own site.
-    Returns the new sum.
+    ``total`` is the sum of ``b`` before the step; the new sum is returned. ``gap`` is the switch
+    probability between the two sites. The masses include the emission at their own site.
     """
     n = mismatch.shape[0]
     hit = np.float32(1.0) - err
@@ -86,7 +91,7 @@ def backward_states(b, mismatch, j, gap, total, err):
 
 @inlined
 def same_slots(before, after, mass, fill):
-    """Where a slot's haplotype changed from one word to the next, its mass becomes ``fill``."""
+    """Set the mass of each slot to ``fill`` whose haplotype differs between two words."""
     for s in range(before.shape[0]):
         if before[s] != after[s]:
             mass[s] = fill
@@ -96,11 +101,11 @@ def same_slots(before, after, mass, fill):
 def forward_word(
     w, scale, words, states, target, observed, rho, err, checkpoints, mismatch
 ):  # fmt: skip
-    """Walk forward past word ``w``, with the masses that the last row of ``checkpoints`` holds.
+    """Walk the forward masses over the typed sites of word ``w``.
 
-    Times ``scale`` they sum to 1; returns what makes them do so after the word. ``checkpoints``
-    (W + 1, K): row w becomes the masses before word w's first site, scaled to sum 1, in the slots
-    of word w - 1.
+    ``checkpoints`` (W + 1, K) has the current masses in its last row. Times ``scale`` they sum to
+    1; the factor that does so after the word is returned. Row w of ``checkpoints`` gets the masses
+    before the word's first site, scaled to sum 1, in the slots of word w - 1.
     """
     f = checkpoints[words.shape[0]]
     here = states[min(w, states.shape[0] - 1)]
@@ -119,6 +124,6 @@ def forward_word(
 
 @inlined
 def set_slots(slot_of, states, fill):
-    """Point each haplotype of ``states`` at its slot, or all at ``fill`` where ``fill`` >= 0."""
+    """Set ``slot_of`` of each state's haplotype to its slot, or to ``fill`` if that is >= 0."""
     for s in range(states.shape[0]):
         slot_of[states[s]] = s if fill < 0 else fill

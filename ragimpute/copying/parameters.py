@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-# An allele is in doubt where the less probable one has more than this.
+# A pair (haplotype, site) is in doubt if its less probable allele is more probable than this.
 DOUBT = 0.01
 
 
 @dataclass(frozen=True)
 class CopyingParameters:
-    """What the copying model needs to know of a panel and an array.
+    """Parameters of the copying model for one panel and one set of typed sites.
 
     Attributes
     ----------
@@ -21,8 +21,8 @@ class CopyingParameters:
     mismatch_prob
         Probability that a typed allele differs from the copied one, in (0, 0.5).
     site_mismatch_prob
-        Shape (T,), float32, in (0, 0.5): the same of each typed site of one window, or None: of
-        all alike.
+        Shape (T,), float32, in (0, 0.5): the mismatch probability of each typed site of one
+        window. None: ``mismatch_prob`` holds for all.
     """
 
     switch_rate: float
@@ -67,11 +67,18 @@ def switch_probs(position_cm: np.ndarray, *, switch_rate: float) -> np.ndarray:
 
     Returns
     -------
-    Shape (T,), float32, in [0, 1]; entry 0 is 1: before the first site every state is alike.
+    Shape (T,), float32, in [0, 1]. Entry 0 is 1: before the first typed site all states are equally
+    likely.
+
+    Raises
+    ------
+    ValueError
+        If ``position_cm`` decreases.
     """
     gap = np.diff(position_cm)
     if (gap < 0).any():
         raise ValueError("position_cm decreases")
-    # A floor of 1e-7 keeps states that share a position apart from a dead end after a mismatch.
+    # Between typed sites at the same position a switch stays possible, with probability 1e-7: with
+    # 0 a state that mismatches could not be left there.
     rho = np.maximum(-np.expm1(-switch_rate * gap), 1e-7)
     return np.concatenate([np.ones(min(1, len(position_cm))), rho]).astype(np.float32)

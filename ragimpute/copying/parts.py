@@ -1,8 +1,9 @@
-"""Copying a window part by part, for targets that have states of their own.
+"""Copy a window part by part, for targets that have states of their own.
 
-More targets at once take less time each, as what they look up of the panel stays in the processor's
-cache; but what is said of all sites of so many takes memory. So they walk back together, and what
-they say of a part of the sites is taken from them before they go on.
+The more targets are copied together, the less time each takes, as the parts of the panel that they
+look up stay in the processor's cache. But the probabilities of many targets at all sites of a
+window take much memory. So the targets walk back through the window together, and hand over their
+probabilities after each part of the sites.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ragimpute.copying.window import Window, pack_words
 
 
 def word_parts(edges: np.ndarray, max_sites: int) -> list[tuple[int, int]]:
-    """Cut a window's words into runs of up to so many sites, but of one word at least.
+    """Cut a window's words into runs of at most ``max_sites`` sites, but at least one word.
 
     Parameters
     ----------
@@ -29,7 +30,7 @@ def word_parts(edges: np.ndarray, max_sites: int) -> list[tuple[int, int]]:
 
     Returns
     -------
-    Words [low, high), the last run first.
+    The words [low, high) of each run, the last run first.
     """
     stops = [len(edges) - 1]
     while stops[-1] > 0:
@@ -46,21 +47,21 @@ def copy_in_parts(
     *,
     max_sites: int,
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """As :func:`ragimpute.copying.copy.copy_haplotypes`, some sites at a time.
+    """Copy targets as :func:`ragimpute.copying.copy.copy_haplotypes` does, some sites at a time.
 
     Parameters
     ----------
     window, alleles, parameters
-        As there; all n targets are copied at once.
+        As for ``copy_haplotypes``; all n targets are copied together.
     states
         Shape (n, W, K), int32: the panel haplotypes that each target may copy.
     max_sites
-        Sites of a part.
+        Largest number of sites of a part, > 0; a part is at least one word of typed sites.
 
     Yields
     ------
-    The first core site of a part, and P(ALT), shape (n, sites), float32, good until the next is
-    asked for; the last part first.
+    The first core site of a part, and P(ALT), shape (n, sites), float32, the last part first. The
+    memory of P(ALT) is used again for the next part.
     """
     target, observed = pack_words(alleles)
     rho = switch_probs(window.typed.position_cm, switch_rate=parameters.switch_rate)

@@ -1,13 +1,15 @@
-"""Li-Stephens copying of 16 target haplotypes at once, where all of them copy the same states.
+"""Li-Stephens copying of 16 target haplotypes at once, which all copy the same states.
 
-Kernels hold only loops; ``copying`` checks what goes in. Notation: T typed sites, K states, M
-sites of a window. The mass of a state is a row of 16 lanes, one for each target. Masses are stored
-as they come, and their sums beside them, by which the next step divides. A state that one of the
-targets must not copy (it is of its own sample) is *hidden* from that lane: its mass there is 0.
+Kernels hold only loops; the functions that call them check the arguments. Notation: T typed sites,
+K states, M sites of a window. The mass of a state is a row of 16 lanes, one for each target. Masses
+are stored without scaling, their sums beside them, and each step divides by the sum of the step
+before. A state that one of the targets must not copy, because it is of the target's own sample, is
+*hidden* from that lane: its mass there is 0.
 
-Forward rows are kept at the first site of each step of 8 typed sites, and the rows in between are
-computed once more on the way back, so that they stay in the processor's cache. Long windows keep
-only the first row of each segment of many steps, and walk each segment once more.
+The forward masses of all states at one typed site are called a row here. To save memory, a *step*
+of 8 typed sites keeps only its first row; the others are computed again on the way back, while they
+fit into the processor's cache. In long windows a *segment* of many steps keeps only its first row,
+and the first rows of its steps are computed again.
 """
 
 from __future__ import annotations
@@ -18,16 +20,16 @@ from ragimpute.kernels.bits import trailing_zeros
 from ragimpute.kernels.compile import inlined, kernel
 from ragimpute.kernels.simd_floats import LANES, clamp, load, rows_of_lanes, splat, store
 
-# Typed sites whose rows are in memory at once; 600 states' rows of 16 lanes then take 300 KiB.
+# Typed sites of a step. The rows of 600 states then take 300 KiB.
 STEP = 8
-# Float32 sums of thousands of states lose digits: so many are added up first.
+# A float32 sum over thousands of states loses digits: sums of so many states are added up instead.
 _PART = 128
-# One thread's forward rows; longer windows are cut into segments.
+# Bytes for the first rows of all steps, in each thread; longer windows are cut into segments.
 _ROW_BYTES = 32 * 2**20
 
 
 def segment_steps(num_typed: int, num_states: int) -> int:
-    """Steps of a segment: all of a window's if their rows fit the memory, else their root."""
+    """Steps in a segment: all steps of a window if they fit into memory, else their square root."""
     steps = max(1, -(-num_typed // STEP))
     if steps * num_states * 4 * LANES <= _ROW_BYTES:
         return steps
@@ -35,10 +37,11 @@ def segment_steps(num_typed: int, num_states: int) -> int:
 
 
 def lanes_scratch(num_typed: int, num_states: int) -> tuple[np.ndarray, ...]:
-    """Buffers of one block's walk.
+    """Allocate the buffers for one block of 16 targets.
 
-    Segment starts, a segment's checkpoints, a step's rows, backward masses, sums of the forward
-    rows, and a few single rows.
+    In this order: the first row of each segment; the first row of each step of one segment
+    (checkpoints); the rows of one step; backward masses; sums of all forward rows; a few rows of 16
+    numbers for other uses.
     """
     steps = segment_steps(num_typed, num_states)
     segments = max(1, -(-num_typed // (steps * STEP)))
@@ -54,7 +57,7 @@ def lanes_scratch(num_typed: int, num_states: int) -> tuple[np.ndarray, ...]:
 
 @inlined
 def set_emissions(target, err, emit):
-    """Rows 0 and 1 of ``emit``: probability of the observed alleles given panel allele 0 or 1."""
+    """Set rows 0 and 1 of ``emit``: P(observed alleles) if the state has allele 0 or 1."""
     hit = np.float32(1.0) - err
     for lane in range(LANES):
         emit[0, lane] = err if target[lane] == 1 else hit
@@ -63,9 +66,10 @@ def set_emissions(target, err, emit):
 
 @inlined
 def move(before, after, alleles, emit, keep, enter, hidden, total):
-    """``after`` = (``before`` keep + enter) times the emission of each state; its sum to ``total``.
+    """Compute ``after`` = (``before`` * keep + enter) * emission, and its sum over states.
 
-    ``emit`` (2, 16); keep, enter and total are single rows, (1, 16). ``before`` may be ``after``.
+    ``emit`` (2, 16) has the emissions by allele. ``keep``, ``enter`` and ``total``, which gets the
+    sum, are single rows, (1, 16). ``before`` and ``after`` may be the same array.
     """
     num_states = alleles.shape[0]
     k = load(keep, 0)
@@ -87,7 +91,7 @@ def move(before, after, alleles, emit, keep, enter, hidden, total):
 
 @inlined
 def forward_site(t, before, after, alleles, target, rho, err, num_states, hidden, sums, single):
-    """The forward row of typed site t from the one before."""
+    """Compute the forward row of typed site t from the row of the site before."""
     set_emissions(target[t], err[t], single[0:2])
     for lane in range(LANES):
         single[2, lane] = (np.float32(1.0) - rho[t]) / sums[t, lane]
@@ -107,9 +111,9 @@ def copy_rows(source, target):
 def forward_segment(
     segment, alleles, target, rho, err, num_states, hidden, starts, checkpoints, rows, sums, single
 ):
-    """Walk a segment from its first row: its checkpoints, and the next segment's first row.
+    """Walk a segment from its first row; fill its checkpoints and the next segment's first row.
 
-    Row i of ``sums`` belongs to the row before typed site i.
+    Row i of ``sums`` is the sum of the forward row at typed site i - 1.
     """
     num_typed = rho.shape[0]
     first = segment * checkpoints.shape[0] * STEP
@@ -127,8 +131,8 @@ def forward_segment(
 def forward_lanes(
     alleles, target, rho, err, num_states, hidden, starts, checkpoints, rows, b, sums, single
 ):
-    """Walk all segments, and set the backward masses at the end: 1, and 0 where hidden."""
-    starts[0, :, :] = np.float32(0.0)  # whatever it is: before the first site all is switched
+    """Walk forward over all segments; set the backward masses to 1, or 0 where hidden."""
+    starts[0, :, :] = np.float32(0.0)  # any number does: rho[0] is 1, so it counts nothing
     sums[0, :] = np.float32(1.0)
     for segment in range(starts.shape[0] - 1):
         forward_segment(segment, alleles, target, rho, err, num_states, hidden, starts,
@@ -142,7 +146,7 @@ def forward_lanes(
 def step_rows(
     first, last, start, alleles, target, rho, err, num_states, hidden, rows, sums, single
 ):
-    """Forward rows of the typed sites [first, last) of a step, once more."""
+    """Compute again the forward rows of the typed sites [first, last) of one step."""
     before = start
     for t in range(first, last):
         after = rows[t - first]
@@ -152,9 +156,9 @@ def step_rows(
 
 @inlined
 def backward_site(t, b, alleles, target, rho, err, num_states, hidden, backward_sum, single):
-    """``b`` of typed site t + 1, its emission included, becomes that of typed site t.
+    """Move backward masses ``b`` from typed site t + 1 to site t, in place.
 
-    ``backward_sum`` (1, 16) is the sum of ``b``, before and after.
+    They include the emission at their own site. ``backward_sum`` (1, 16), their sum, is updated.
     """
     gap = rho[t + 1] if t + 1 < rho.shape[0] else np.float32(0.0)
     set_emissions(target[t], err[t], single[0:2])
@@ -166,11 +170,11 @@ def backward_site(t, b, alleles, target, rho, err, num_states, hidden, backward_
 
 @inlined
 def set_sides(f, b, gap, forward_sum, backward_sum, num_states, sides):
-    """Factors of the masses between two typed sites, rows of ``sides`` (5, 16).
+    """Compute the factors of f and b in the interval between two typed sites.
 
-    Those of f b, of f, and of b, such that the masses of f sum to 1 and those of b have mean 1 (b
-    then counts by 1 / K); 1 over the sum of the posterior; 1 / K. ``gap``: the switch probability
-    between the two sites.
+    The rows of ``sides`` (5, 16) get the factors of f b, of f and of b, then 1 over the sum of the
+    posterior, then 1 / K. With these factors f and b each sum to 1, and f b is f times b times K.
+    ``gap`` is the switch probability between the two sites.
     """
     whole = splat(np.float32(0.0))
     for first in range(0, f.shape[0], _PART):
@@ -192,7 +196,7 @@ def set_sides(f, b, gap, forward_sum, backward_sum, num_states, sides):
 
 @inlined
 def list_carriers(u, compact, slot_of, num_states, listed):
-    """States that have the minor allele of site u, into ``listed``; returns how many."""
+    """List the states with the minor allele of site u in ``listed``; returns their number."""
     offsets, carriers, row, bits = compact
     count = 0
     if row[u] < 0:
@@ -218,12 +222,11 @@ def carry_lanes(
     start, stop, f, b, sides, near, compact, slot_of, hidden, is_hidden, single, listed, flip, core,
     column, width, kept, out,
 ):  # fmt: skip
-    """P(ALT) of each lane at the sites [start, stop) between two typed sites, into ``out``.
+    """Write P(ALT) of each lane at the sites [start, stop) of one interval into ``out``.
 
-    Where there is room in ``kept`` (sites, 4, 16), it gets what carriers sum to: masses f b, f, b,
-    and how many they are.
-
-    ``sides``: see :func:`set_sides`; ``is_hidden`` (K,): the state is hidden from some lane.
+    If ``kept`` (sites, 4, 16) is not empty, it gets for each site the sums over the carriers of
+    f b, f and b, and the number of carriers. ``sides``: see :func:`set_sides`; ``is_hidden`` (K,):
+    whether a state is hidden from any lane.
     """
     num_states = f.shape[0]
     scale_both, scale_left = load(sides, 0), load(sides, 1)
@@ -273,7 +276,7 @@ def carry_lanes(
 
 @inlined
 def uniform_row(row, num_states, hidden):
-    """What is known before the first typed site: all states that a lane sees alike, sum 1."""
+    """Set the forward row for sites before the first typed site: 1 / K, or 0 where hidden."""
     for lane in range(LANES):
         row[:, lane] = np.float32(1.0) / num_states[lane]
     for i in range(hidden.shape[0]):
@@ -285,10 +288,11 @@ def copy_lanes(
     alleles, target, rho, err, num_states, hidden, is_hidden, bounds, near, compact, slot_of, flip,
     scratch, listed, core, column, width, out,
 ):  # fmt: skip
-    """P(ALT) of a block's lanes at all core sites, into columns of ``out`` (core sites, n).
+    """Write P(ALT) of a block's targets at all core sites into columns of ``out`` (core sites, n).
 
-    ``alleles`` (T, K) uint8 of the states; ``target`` (T, 16) int8; ``num_states`` (16,) float32,
-    states that each lane sees; ``hidden`` (h, 2): state, lane; ``core``: the first core site.
+    ``alleles`` (T, K), uint8: the states' alleles; ``target`` (T, 16), int8: the targets' alleles;
+    ``num_states`` (16,), float32: the number of states that each lane may copy; ``hidden`` (h, 2):
+    state and lane of hidden states; ``core``: the first core site.
     """
     starts, checkpoints, rows, b, sums, single = scratch
     num_typed = rho.shape[0]

@@ -1,4 +1,4 @@
-"""Target haplotypes that copy the same states, put into blocks of 16 for the kernels of lanes."""
+"""Group target haplotypes that copy the same states into blocks of 16, one for each SIMD lane."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ import numpy as np
 from ragimpute.copying.shared_kernel import lanes_scratch
 from ragimpute.kernels.simd_floats import LANES
 
-# A state that is hidden from one target still costs it time.
+# A state that is hidden from a target still costs time. If more than this share of states would be
+# hidden, targets are copied with states of their own instead.
 _MAX_HIDDEN_SHARE = 0.125
 
 
 def block_edges(
     n: int, threads: int, at_once: int = LANES, homolog: np.ndarray | None = None
 ) -> list[int]:
-    """Ends of blocks of up to 16 (or so many, > 1) of n targets, after a 0; as many a thread.
+    """Divide n targets into blocks of up to ``at_once`` (> 1) targets.
 
-    ``homolog`` (n,): the other haplotype of a target's sample, a neighbour, or -1; the two are in
-    one block, and there may be a block more for it.
+    Returns the edges: block i has the targets [edges[i], edges[i + 1]). The number of blocks is a
+    multiple of ``threads`` if there are enough targets, so that all threads have equal work.
+    ``homolog`` (n,) gives for each target the other haplotype of its sample, which is the target
+    before or after it, or -1. The two are kept in one block, which may need one more block.
     """
     num = -(-n // at_once)
     num = max(1, min(n, -(-num // threads) * threads))
@@ -41,14 +44,14 @@ class Block:
     Attributes
     ----------
     first, width
-        Its targets are [first, first + width).
+        The block has the targets [first, first + width).
     target
         Shape (T, 16), int8: 0, 1, or negative where nothing was observed.
     num_states
-        Shape (16,), float32: the states that each of them may copy.
+        Shape (16,), float32: the number of states that each of them may copy.
     hidden, is_hidden
-        Shape (h, 2), int64: state and lane, where a target must not copy a state; shape (K,),
-        bool: states that are hidden from some target of the block.
+        Shape (h, 2), int64: state and lane of each state that a target must not copy. Shape (K,),
+        bool: whether a state is hidden from any target of the block.
     """
 
     first: int
@@ -61,14 +64,14 @@ class Block:
 
 @dataclass(frozen=True)
 class SharedStates:
-    """States that all targets of a window copy, but for a few that are hidden from some.
+    """States that all targets of a window copy, except for a few that are hidden from some targets.
 
     Attributes
     ----------
     states
         Shape (K,), int32: panel haplotypes, ascending.
     lists
-        One entry for each target, shape (K_i,), int32: those of the states that it may copy.
+        For each target the states that it may copy, shape (K_i,), int32.
     """
 
     states: np.ndarray
@@ -78,9 +81,10 @@ class SharedStates:
     def find(
         cls, states: Callable[[int], np.ndarray], n: int, num_haplotypes: int
     ) -> SharedStates | None:
-        """The states that targets [0, n) share, or None where each has its own.
+        """The states that targets [0, n) share, or None if each should have states of its own.
 
-        The union is that of all targets, so that neither blocks nor threads change a sum.
+        ``states(i)``: the states of target i. The result has every state that any target may copy,
+        whatever its block, so that sums depend neither on blocks nor on threads.
         """
         lists: list[np.ndarray] = []
         seen = np.zeros(num_haplotypes, bool)
@@ -100,7 +104,7 @@ class SharedStates:
         return cls(union, lists)
 
     def slots(self, num_haplotypes: int) -> np.ndarray:
-        """Shape (H,), int32: the place of each panel haplotype among the states, or K."""
+        """For each panel haplotype its place among the states, or K if it is none: (H,), int32."""
         out = np.full(num_haplotypes, len(self.states), np.int32)
         out[self.states] = np.arange(len(self.states), dtype=np.int32)
         return out
@@ -112,16 +116,16 @@ class SharedStates:
         return np.ascontiguousarray(bits.T)
 
     def scratch(self, num_typed: int) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-        """Buffers of one thread: masses, and a list of carriers."""
+        """Allocate the buffers of one thread: masses, and a list of carriers."""
         k = len(self.states)
         return lanes_scratch(num_typed, k), np.empty(k, np.int32)
 
     def blocks(
         self, alleles: np.ndarray, threads: int, homolog: np.ndarray | None = None
     ) -> list[Block]:
-        """Blocks of the targets, alleles (T, n) int8; see :func:`block_edges`.
+        """Divide the targets, alleles (T, n), int8, into blocks; see :func:`block_edges`.
 
-        A block takes the time of 16 targets, however many it has.
+        A block with fewer than 16 targets takes as much time as a full one.
         """
         edges = block_edges(alleles.shape[1], threads, homolog=homolog)
         return [self._block(alleles, a, b) for a, b in pairwise(edges)]

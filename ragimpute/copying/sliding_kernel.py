@@ -1,10 +1,12 @@
 """Li-Stephens copying of target haplotypes from states of their own, which change by word.
 
-Kernels hold only loops; ``copying`` checks what goes in. Notation: T typed sites in W words of 32,
-K states (slots) of a word, M sites of a window. All masses are float32, in rows that are padded to
-whole squares of 64 slots. What each state carries is looked up once for a word, for all of its
-sites: lists of slots where carriers are few, masks of slots where they are many. Several targets
-walk back together, word by word, so that what they look up of the panel stays in the cache.
+Kernels hold only loops; the functions that call them check the arguments. Notation: T typed sites
+in W words of 32, K states (slots) of a word, M sites of a window. All masses are float32, in rows
+whose length is rounded up to a multiple of 64 slots.
+
+Which states have the minor allele is looked up once for a word, for all of its sites: rare sites
+get a list of slots, common sites a mask with a bit for each slot. Several targets walk back
+together, word by word, so that the parts of the panel that they look up stay in the cache.
 """
 
 from __future__ import annotations
@@ -26,15 +28,15 @@ from ragimpute.kernels.simd_floats import LANES, load, masked, rows_of_lanes, sp
 
 
 def padded_slots(num_states: int) -> int:
-    """The length of a row of masses."""
+    """The length of a row of masses: ``num_states`` rounded up to a multiple of 64."""
     return -(-num_states // SQUARE) * SQUARE
 
 
 def states_scratch(num_words: int, num_states: int, num_targets: int = 1) -> tuple[np.ndarray, ...]:
-    """Buffers of the forward and backward passes of some haplotypes.
+    """Allocate the buffers of the forward and backward passes of some haplotypes.
 
-    Forward rows at words' starts, a word's forward rows and their sums, backward masses and their
-    sums, mismatches. The first, fourth and fifth for each target.
+    In this order: forward masses at the starts of words, for each target; one word's forward rows,
+    and their sums; backward masses, and their sums, for each target; mismatches of each state.
     """
     lanes = padded_slots(num_states) // LANES
     return (
@@ -48,11 +50,11 @@ def states_scratch(num_words: int, num_states: int, num_targets: int = 1) -> tup
 
 
 def sites_scratch(minor: MinorAlleles, num_states: int) -> tuple[np.ndarray, ...]:
-    """Buffers of what the states of a word carry.
+    """Allocate the buffers for which states of a word have the minor allele.
 
-    Products of the two sides; for each site the head of its list of slots; slots and links of all
-    lists; which sites have a list, as bits; for each common site a mask of the slots; slots whose
-    states list a site.
+    In this order: products f b of each slot; for each site the head of its linked list of slots;
+    slots and links of all lists; which sites have a list, as bits; for each common site a mask of
+    slots; the slots whose states have the minor allele of a rare site.
     """
     squares = 2 + int(np.diff(minor.common_edges).max(initial=0)) // SQUARE
     return (
@@ -67,14 +69,14 @@ def sites_scratch(minor: MinorAlleles, num_states: int) -> tuple[np.ndarray, ...
 
 @inlined
 def _look_up(w, here, num_haplotypes, minor, head, links, listed, masks, some):
-    """What the states of word w carry: lists of slots, and masks of slots."""
+    """Find which states have the minor allele at word w's sites, as lists and masks of slots."""
     edges, offsets, sites, _, common_edges, bits = minor
     num_states = here.shape[0]
     for i in range(edges[w + 1] - edges[w]):
         head[i] = -1
     for i in range((edges[w + 1] - edges[w]) // SQUARE + 1):
         listed[i] = np.uint64(0)
-    # Most states list no site of a word: those that do are picked out first.
+    # Most states have no rare minor allele in a word: first pick out those that do.
     num = 0
     for s in range(num_states):
         k = w * num_haplotypes + np.int64(here[s])
@@ -109,7 +111,7 @@ def _look_up(w, here, num_haplotypes, minor, head, links, listed, masks, some):
 
 @inlined_reordered
 def _products(f, b, num_states, product):
-    """Products of the two sides into ``product``; returns their sum and that of ``b``."""
+    """Write the products f b into ``product``; returns their sum and the sum of ``b``."""
     sum_fb = np.float32(0.0)
     sum_b = np.float32(0.0)
     for s in range(num_states):
@@ -122,14 +124,14 @@ def _products(f, b, num_states, product):
 
 @inlined
 def _weighed(at, weights, product, f, b):
-    """16 slots' both * product + left * f + right * b + each."""
+    """both * product + left * f + right * b + each, for the 16 slots of row ``at``."""
     both, left, right, each = weights
     return (both * load(product, at) + left * load(f, at)) + (right * load(b, at) + each)
 
 
 @inlined
 def _masked_sum(mask, both, left, right, each, product, f, b):
-    """Sum over a mask's slots of both * product + left * f + right * b + each."""
+    """Sum both * product + left * f + right * b + each over the slots of a mask."""
     weights = (splat(both), splat(left), splat(right), splat(each))
     even = splat(np.float32(0.0))
     odd = splat(np.float32(0.0))
@@ -151,11 +153,13 @@ def carry_interval(
     start, stop, w, common, f, b, total_f, total_b, num_states, near, minor, product, head,
     links, listed, masks, flip, first_site, out,
 ):  # fmt: skip
-    """P(ALT) at the sites [start, stop) between typed sites, where a state has the rarer allele.
+    """Compute P(ALT) at the sites [start, stop) of one interval between two typed sites.
 
-    Masses divided by ``total_f`` sum to 1; those divided by ``total_b`` sum to 1, or to less by
-    what states that have left took with them.
-    ``common`` is the place after the last common site before ``stop``; returns that of ``start``.
+    Only sites at which some state has the minor allele are written; :func:`nobody_carries` has set
+    the others. ``f`` divided by ``total_f`` sums to 1. ``b`` divided by ``total_b`` sums to 1, or
+    to less if states have changed at a word's edge and their masses were dropped.
+
+    ``common`` counts the common sites before ``stop``; the number before ``start`` is returned.
     """
     edges, _, _, common_sites, common_edges, _ = minor
     first_mask = common_edges[w] // SQUARE * SQUARE
@@ -198,10 +202,12 @@ def carry_interval(
 
 @inlined
 def _weights(u, near, scales, sums, share):
-    """What a mass of both sides, left, right and neither counts at site u, and all states do.
+    """The weights of f b, f, b and a constant in a state's posterior at site u.
 
-    ``scales``: of masses of both sides, left and right; ``sums``: of all masses of both sides and
-    of those on the right, scaled.
+    They belong to the four cases of a switch on neither side of the site, on the right side only,
+    on the left side only, and on both sides. ``scales``: factors that normalise f b, f and b;
+    ``sums``: the normalised sums of f b and of b over all states. Also returns the sum of the
+    posterior over all states, to divide by.
     """
     one = np.float32(1.0)
     l = near[0][u]  # noqa: E741
@@ -215,17 +221,17 @@ def _weights(u, near, scales, sums, share):
 
 @inlined
 def _put(p, u, flip, first_site, out):
-    """Write P(ALT) of site u, given that of the rarer allele."""
+    """Write P(ALT) of site u, given the probability of the minor allele."""
     p = min(max(p, np.float32(0.0)), np.float32(1.0))
     out[u - first_site] = np.float32(1.0) - p if flip[u] else p
 
 
 @kernel
 def begin_walk(words, states, target, observed, rho, err, scratch):
-    """Walk n targets forward, and set what they begin to walk back with.
+    """Walk n targets forward over all words, and set the masses to walk back with.
 
-    Word by word, so that what they look up of the panel stays in the cache. ``states``
-    (n, 1 or W, K); ``target`` and ``observed`` (n, W).
+    The targets walk together, word by word, so that the parts of the panel that they look up stay
+    in the cache. ``states`` (n, 1 or W, K); ``target`` and ``observed`` (n, W).
     """
     checkpoints, _, _, backward, totals, mismatch = scratch
     num, _, n = states.shape
@@ -248,7 +254,7 @@ def begin_walk(words, states, target, observed, rho, err, scratch):
 
 @inlined
 def nobody_carries(first_site, flip, out):
-    """P(ALT) at sites from ``first_site`` on where no state has the rarer allele."""
+    """Set P(ALT) as if no state had the minor allele, at the sites from ``first_site`` on."""
     for i in range(out.shape[0]):
         here = out[i]
         for u in range(out.shape[1]):
@@ -259,7 +265,7 @@ def nobody_carries(first_site, flip, out):
 def begin_word(
     w, i, first, last, words, states, target, observed, rho, err, bounds, minor, scratch, carried
 ):
-    """Make ready what target i needs at word w, whose typed sites are [first, last)."""
+    """Prepare the buffers for target i at word w, whose typed sites are [first, last)."""
     checkpoints, rows, sums, backward, _, mismatch = scratch
     _, head, links, listed, masks, some = carried
     num_words, num_haplotypes = words.shape
@@ -279,7 +285,7 @@ def begin_word(
 
 @inlined
 def step_back(i, t, first, rho, err, scratch):
-    """Move the backward masses of target i from typed site t + 1 to t, of a word from ``first``."""
+    """Move target i's backward masses from typed site t + 1 to t; its word begins at ``first``."""
     _, _, _, backward, totals, mismatch = scratch
     gap = rho[t + 1] if t + 1 < rho.shape[0] else np.float32(0.0)
     totals[i] = backward_states(backward[i], mismatch, t - first, gap, totals[i], err[t])
@@ -287,7 +293,7 @@ def step_back(i, t, first, rho, err, scratch):
 
 @inlined
 def before_typed(num_states, rows, sums):
-    """What is known before the first typed site: all states alike."""
+    """Set the forward row for sites before the first typed site: all states are equally likely."""
     rows[0, :num_states] = np.float32(1.0) / np.float32(num_states)
     sums[0] = np.float32(1.0)
 
@@ -297,10 +303,11 @@ def copy_slots(
     words, states, target, observed, rho, err, bounds, near, minor, flip, low, high, scratch,
     carried, out,
 ):  # fmt: skip
-    """P(ALT) of n haplotypes at the core sites of the words [low, high), into ``out`` (n, sites).
+    """Write P(ALT) of n haplotypes at the core sites of words [low, high) to ``out`` (n, sites).
 
-    After :func:`begin_walk`, or where the words from ``high`` on were the last. ``states``
-    (n, 1 or W, K); ``target`` and ``observed`` (n, W).
+    Call :func:`begin_walk` first, then this from the last words to the first: each call goes on
+    from the word ``high`` at which the call before ended. ``states`` (n, 1 or W, K); ``target`` and
+    ``observed`` (n, W).
     """
     _, rows, sums, backward, totals, _ = scratch
     product, head, links, listed, masks, _ = carried

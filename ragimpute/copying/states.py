@@ -1,6 +1,7 @@
-"""Which haplotypes of a panel its targets copy: all of a small one, the retrieved of a large one.
+"""Choose the panel haplotypes that targets may copy, their states.
 
-What retrieves is imported where a panel is large, and not else.
+In a small panel these are all haplotypes, in a large panel those that the retriever finds. The
+retriever is imported only if a panel is large.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ def is_copied_whole(num_haplotypes: int) -> bool:
 
 
 def retriever_for(words: np.ndarray, *, seed: int, threads: int = 1) -> Retriever | None:
-    """What finds states in a panel at its typed sites, shape (W, H), uint32.
+    """Make the retriever that finds states in a panel, or return None if it is copied whole.
 
-    None where the panel is copied whole. ``seed``, ``threads``: see
-    :class:`ragimpute.retrieval.retriever.Retriever`.
+    ``words``: the panel's alleles at the typed sites, shape (W, H), uint32. ``seed``, ``threads``:
+    see :class:`ragimpute.retrieval.retriever.Retriever`.
     """
     if is_copied_whole(words.shape[1]):
         return None
@@ -46,23 +47,24 @@ def states_for(
     own: Sequence[np.ndarray] | None = None,
     threads: int = 1,
 ) -> Callable[[int], np.ndarray]:
-    """States of some target haplotypes, as :func:`ragimpute.copying.copy.copy_haplotypes` asks for
-    them.
+    """States of some target haplotypes, in the form that ``copy_haplotypes`` takes.
 
     Parameters
     ----------
     retriever
-        Of the panel's typed sites; None: all ``num_haplotypes`` are states.
+        Finds states by the panel's typed sites. None: all ``num_haplotypes`` are states.
     alleles
         Shape (T, n), int8: the targets' typed alleles, negative where not observed.
     own
-        For each target, the one or two haplotypes that it must not copy; None: there are none.
+        For each target the one or two panel haplotypes that it must not copy. None: it may copy
+        all.
     threads
         See :meth:`ragimpute.retrieval.retriever.Retriever.states`.
 
     Returns
     -------
-    Callable: states of target i, shape (1, K) or (W, K), int32.
+    Callable that returns the states of target i: shape (1, K) if they are the same at all words of
+    typed sites, else (W, K); int32.
     """
     if retriever is None:
         if own is None:
@@ -76,13 +78,13 @@ def states_for(
 def _found(
     retriever: Retriever, alleles: np.ndarray, own: Sequence[np.ndarray] | None, threads: int
 ) -> np.ndarray:
-    """States of targets, shape (n, W, K), int32; see :func:`states_for`."""
+    """Retrieve the states of targets, shape (n, W, K), int32; see :func:`states_for`."""
     exclude = None if own is None else np.array([[*mine, -1][:2] for mine in own])
     return retriever.states(pack_words(alleles)[0], exclude, threads=threads)
 
 
 def _own(haplotype_sample: np.ndarray, left_out: np.ndarray) -> list[np.ndarray]:
-    """For each of some haplotypes those of its sample."""
+    """For each haplotype in ``left_out``, all haplotypes of its sample, itself included."""
     return [np.flatnonzero(haplotype_sample == haplotype_sample[h]) for h in left_out]
 
 
@@ -94,7 +96,7 @@ def states_without_own(
     *,
     threads: int = 1,
 ) -> Callable[[int], np.ndarray]:
-    """States of left-out haplotypes of the panel, without those of their own samples.
+    """States of left-out panel haplotypes, which must not copy the haplotypes of their own sample.
 
     Parameters
     ----------
@@ -109,8 +111,7 @@ def states_without_own(
 
     Returns
     -------
-    Callable: states of left-out haplotype i, as :func:`ragimpute.copying.copy.copy_haplotypes`
-    asks.
+    Callable that returns the states of left-out haplotype i, see :func:`states_for`.
     """
     own = _own(haplotype_sample, left_out)
     return states_for(retriever, len(haplotype_sample), alleles, own=own, threads=threads)
@@ -119,24 +120,25 @@ def states_without_own(
 def found_without_own(
     retriever: Retriever, haplotype_sample: np.ndarray, left_out: np.ndarray, alleles: np.ndarray
 ) -> np.ndarray:
-    """As :func:`states_without_own` where states are retrieved: shape (n, W, K), int32, of all."""
+    """Retrieve the states of :func:`states_without_own` for all at once: (n, W, K), int32."""
     return _found(retriever, alleles, _own(haplotype_sample, left_out), 1)
 
 
 @dataclass(frozen=True)
 class BlockStates:
-    """States of targets that are not in the panel, some targets at a time.
+    """Finds the states of targets that are not in the panel, for a block of targets at a time.
 
     Attributes
     ----------
     num_states
-        K.
+        Number of states, K.
     by_word
-        Whether each word of typed sites has its own, and each target; else all copy the same.
+        True: each target has states of its own, at each word of typed sites. False: all targets
+        copy the same states everywhere.
     find
-        States of a range of targets: shape (b, W, K), int32; or, if not ``by_word``, of all of
-        them: (1, K). It may be called from several threads, each with a room that the states may be
-        put into, shape (>= b, W, K), or None.
+        Returns the states of a range of b targets: shape (b, W, K), int32, if ``by_word``, else
+        (1, K). Its second argument is an array of shape (>= b, W, K) that it may put the states
+        into, or None. Several threads may call it, each with an array of its own.
     """
 
     num_states: int
@@ -147,7 +149,7 @@ class BlockStates:
 def block_states(
     retriever: Retriever | None, num_haplotypes: int, alleles: np.ndarray
 ) -> BlockStates:
-    """States of targets that are not in the panel.
+    """Make what finds the states of targets that are not in the panel.
 
     Parameters
     ----------
@@ -166,7 +168,7 @@ def block_states(
 
 
 def all_states(num_haplotypes: int, exclude: np.ndarray | None = None) -> np.ndarray:
-    """Every haplotype as a state at every word, shape (1, K), int32, without those excluded."""
+    """All haplotypes but those in ``exclude`` as states at every word: shape (1, K), int32."""
     states = np.arange(num_haplotypes, dtype=np.int32)
     if exclude is not None:
         states = np.delete(states, exclude[exclude >= 0])

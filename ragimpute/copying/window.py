@@ -1,4 +1,7 @@
-"""A window of the panel as copying reads it: typed sites packed by 32, all sites compact."""
+"""A window of the panel in the form that copying reads.
+
+Typed sites are packed 32 to a word; all sites are kept in the panel's compact form.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from ragimpute.kernels.compile import kernel
 from ragimpute.panel.haplotypes import Haplotypes
 from ragimpute.panel.signatures import signatures_of
 
-# What a window works out that does not depend on its core.
+# Names of cached properties that do not depend on the window's core.
 _OF_ALL_SITES = ("signature", "num_minor", "_flanks")
 
 
@@ -40,7 +43,8 @@ class TypedSites:
 
     @property
     def num_haplotypes(self) -> int:
-        return self.words.shape[1]
+        out: int = self.words.shape[1]
+        return out
 
     @property
     def num_typed(self) -> int:
@@ -48,12 +52,12 @@ class TypedSites:
 
     @cached_property
     def rows(self) -> np.ndarray:
-        """Shape (H, W), uint32: the words, those of a haplotype side by side."""
+        """The words by haplotype, shape (H, W), uint32."""
         return np.ascontiguousarray(self.words.T)
 
 
 def pack_words(alleles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pack alleles 32 sites to a word, haplotype-major; negative alleles are unobserved.
+    """Pack alleles 32 sites to a word, a row for each haplotype; negative alleles are unobserved.
 
     Parameters
     ----------
@@ -113,7 +117,7 @@ class Window:
         return cls(typed, typed_index, haplotypes, position_cm, core or (0, len(position_cm)))
 
     def with_core(self, core: tuple[int, int]) -> Window:
-        """The same window, of whose sites others are imputed; what it has worked out is kept."""
+        """The same window with another core; cached properties that still hold are kept."""
         if core == self.core:
             return self
         out = replace(self, core=core)
@@ -127,12 +131,13 @@ class Window:
     def bounds(self) -> np.ndarray:
         """Shape (T + 2,), int64: core sites [bounds[t + 1], bounds[t + 2]) follow typed site t."""
         edges = np.concatenate([[0], self.typed_index, [self.num_sites]])
-        return np.clip(edges, *self.core).astype(np.int64)
+        out: np.ndarray = np.clip(edges, *self.core).astype(np.int64)
+        return out
 
     def flank_switch_probs(self, switch_rate: float) -> tuple[np.ndarray, np.ndarray]:
-        """Switch probability from each site to the typed sites on its left and right, float32.
+        """Switch probabilities from each site to the typed sites on its left and right.
 
-        Those of the rate that was asked for last are kept.
+        Two arrays of shape (M,), float32. The result for the last ``switch_rate`` is cached.
         """
         if switch_rate not in self._flanks:
             self._flanks.clear()
@@ -144,7 +149,7 @@ class Window:
         return {}
 
     def _flanks_of(self, switch_rate: float) -> tuple[np.ndarray, np.ndarray]:
-        """See :meth:`flank_switch_probs`."""
+        """Compute what :meth:`flank_switch_probs` returns."""
         interval = np.searchsorted(self.typed_index, np.arange(self.num_sites), side="right")
         typed_cm = self.typed.position_cm
         left = np.concatenate([[-np.inf], typed_cm])[interval]
@@ -168,7 +173,7 @@ class Window:
 
     @cached_property
     def minor_alleles(self) -> MinorAlleles:
-        """The core's minor alleles by haplotype; worked out once."""
+        """The core's minor alleles by haplotype; computed when first asked for."""
         return MinorAlleles.build(self.haplotypes, self.bounds())
 
     def compact(self) -> tuple[np.ndarray, ...]:
@@ -191,7 +196,7 @@ def pack_typed(haplotypes: Haplotypes, typed_index: np.ndarray) -> np.ndarray:
 
 @kernel
 def _turn_typed(typed_index, offsets, carriers, row, bits, out):
-    """Turn each minor allele's bit of ``out`` (W, H)."""
+    """Flip the bit of each minor allele in ``out`` (W, H)."""
     for t in range(typed_index.shape[0]):
         u = typed_index[t]
         w = t // WORD

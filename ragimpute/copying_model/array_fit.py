@@ -1,8 +1,8 @@
-"""What a panel says of an array, kept in a file: the same array is imputed again without asking.
+"""Keep in a file what was fitted to a panel and an array, for later runs with the same array.
 
-Copying's parameters, the quality of the panel's sites and the fine-tuned network depend on the
-panel and on which of its sites are typed, and on nothing of the target's genotypes. One target
-sample spends most of its time on them.
+The copying parameters, the quality of the panel's sites and the fine-tuned network depend on the
+panel and on which of its sites are typed, but not on the target's genotypes. Imputing a single
+sample spends most of its time on fitting them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ragimpute.model.folder import WEIGHTS, ModelFolder
 from ragimpute.runtime.outputs import replacing
 
 FORMAT_VERSION = "2"
-# What a user calls each part of what a file was made for.
+# The words in which error messages name the entries of :func:`made_for`.
 _NAMES = {
     "format": "format", "ragimpute": "version", "panel": "panel", "typed": "set of typed sites",
     "model": "model",
@@ -40,16 +40,16 @@ def made_for(
     model: ModelFolder,
     options: Mapping[str, object],
 ) -> dict[str, str]:
-    """What must be the same for a fit to be used again.
+    """Describe what a fit depends on; a later run may use it only if all of this is the same.
 
     Parameters
     ----------
     panel_checksum
-        Of the panel's content.
+        Checksum of the panel's content.
     typed_index
-        Shape (T,), int: the panel sites that are typed, in all of the run.
+        Shape (T,), int: all panel sites that are typed in the run.
     model
-        The model; its weights count.
+        The model, identified by its weights.
     options
         The options of the run that change what is fitted, by name, see
         ``ragimpute.imputation.options``.
@@ -73,7 +73,7 @@ def _name_of(key: str) -> str:
 
 @dataclass
 class ArrayFit:
-    """A file of fits, or the part of it that one stretch of ploidy has.
+    """The content of a file of fits, or the part of it for one stretch of constant ploidy.
 
     Attributes
     ----------
@@ -82,9 +82,9 @@ class ArrayFit:
     about
         See :func:`made_for`.
     tensors
-        What is known, by name.
+        All arrays of the file by name; parts share this dictionary.
     prefix
-        Of the names of a part.
+        What the names of this part's arrays begin with.
     """
 
     path: Path
@@ -95,12 +95,12 @@ class ArrayFit:
 
     @classmethod
     def open(cls, path: str | Path, about: Mapping[str, str]) -> ArrayFit:
-        """Read the file, or begin one where there is none.
+        """Read the file, or begin a new one if it does not exist.
 
         Raises
         ------
         InputError
-            If the file is damaged, or was made for anything else.
+            If the file is damaged, or was made for another panel, array, model or setting.
         """
         path = Path(path)
         if not path.exists():
@@ -123,18 +123,18 @@ class ArrayFit:
         return cls(path, about, tensors, _num_saved=len(tensors))
 
     def part(self, number: int) -> ArrayFit:
-        """The part of one stretch of ploidy; what it learns is kept in the whole."""
+        """The part for one stretch of constant ploidy; what it keeps is saved with the whole."""
         return ArrayFit(self.path, self.about, self.tensors, f"{number}.")
 
     def parameters(self, key: tuple[int, ...]) -> CopyingParameters | None:
-        """Copying's parameters of a stretch of typed sites, if they are known."""
+        """The copying parameters of a stretch of typed sites, or None if they are not known."""
         found = self._get(key, "parameters", (2,))
         return None if found is None else CopyingParameters(float(found[0]), float(found[1]))
 
     def layers(self, key: tuple[int, ...], shapes: list[tuple[int, ...]]) -> Layers | None:
-        """The fine-tuned layers of a stretch, if they are known.
+        """The fine-tuned layers of a stretch, or None if they are not known.
 
-        ``shapes``: of each layer's weights (D, K).
+        ``shapes``: the shape (D, K) of each layer's weights.
         """
         out = []
         for i, shape in enumerate(shapes):
@@ -146,7 +146,7 @@ class ArrayFit:
         return tuple(out)
 
     def quality(self, sites: tuple[int, int], num_typed: int) -> SiteQuality | None:
-        """The quality of a window's sites, if it is known; ``num_typed`` are typed."""
+        """The quality of a window's sites, or None; ``num_typed``: how many of these are typed."""
         shape = (sites[1] - sites[0], len(SITE_FEATURES))
         mismatch = self._get(sites, "mismatch_prob", (num_typed,))
         features = self._get(sites, "features", shape)
@@ -155,7 +155,7 @@ class ArrayFit:
         return SiteQuality(mismatch, features)
 
     def keep_fit(self, key: tuple[int, ...], parameters: CopyingParameters, layers: Layers) -> None:
-        """Keep what :meth:`parameters` and :meth:`layers` will tell."""
+        """Store what :meth:`parameters` and :meth:`layers` return."""
         numbers = np.array([parameters.switch_rate, parameters.mismatch_prob])
         self.tensors[self._name(key, "parameters")] = numbers
         for i, (weight, bias) in enumerate(layers):
@@ -163,7 +163,7 @@ class ArrayFit:
             self.tensors[self._name(key, f"bias{i}")] = np.ascontiguousarray(bias)
 
     def keep_quality(self, sites: tuple[int, int], quality: SiteQuality) -> None:
-        """Keep what :meth:`quality` will tell."""
+        """Store what :meth:`quality` returns."""
         self.tensors[self._name(sites, "mismatch_prob")] = quality.mismatch_prob
         self.tensors[self._name(sites, "features")] = np.asarray(quality.features)
 
@@ -191,7 +191,7 @@ class ArrayFit:
         return f"{self.prefix}{'-'.join(str(k) for k in key)}.{what}"
 
     def _get(self, key: tuple[int, ...], what: str, shape: tuple[int, ...]) -> np.ndarray | None:
-        """A tensor, checked; None where it is not known."""
+        """An array, checked for shape and finite numbers; None if it is not known."""
         name = self._name(key, what)
         found = self.tensors.get(name)
         if found is None:

@@ -1,4 +1,4 @@
-"""Apply a copying model's residual to the probabilities that are in doubt."""
+"""Correct the probabilities that copying leaves in doubt by the network's residual."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from ragimpute.evidence.state_set import empty_tokens
 from ragimpute.evidence.while_copying import Described, copy_with_evidence
 from ragimpute.runtime.timing import SharedTimes
 
-# So much doubt that no pair has it.
+# With this limit of doubt no pair is in doubt, as no number is between 0.5 and 1 - 0.5. It is used
+# if there is no network.
 _SURE = 0.5
 
 
@@ -34,9 +35,10 @@ def read_pairs(
     quality: SiteRows,
     homolog_prob: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """What the network reads of pairs in doubt: evidence (N, F), and tokens (N, S, C) or None.
+    """Compute what the network reads of N pairs in doubt.
 
-    See :func:`ragimpute.evidence.collect.collect_evidence`.
+    Returns evidence (N, F), and tokens (N, S, C), or None if the network reads none; see
+    :func:`ragimpute.evidence.collect.collect_evidence`.
     """
     tokens = empty_tokens(len(pairs), network.num_tokens) if network.num_tokens else None
     evidence = collect_evidence(
@@ -61,15 +63,15 @@ def correct(
     Parameters
     ----------
     network
-        Of a copying model.
+        The network of a copying model.
     window
-        The panel's window; its core's sites are those of ``prob``.
+        The panel's window; the sites of its core are the columns of ``prob``.
     pairs
         Shape (pairs, 2), int64: haplotype and core site, sorted.
     evidence, tokens
         See :func:`read_pairs`.
     prob
-        Shape (n, core sites), float32, P(ALT); where the residual is 0 it stays as it is.
+        Shape (n, core sites), float32: P(ALT). A probability whose residual is 0 is not changed.
     """
     if len(pairs) == 0:
         return
@@ -96,21 +98,22 @@ def copy_and_correct(
     threads: int = 1,
     max_pairs: int = 1 << 24,
 ) -> None:
-    """Copy targets that are not in the panel, and let the network move what is in doubt.
+    """Copy targets that are not in the panel, and let the network correct the pairs in doubt.
 
     Parameters
     ----------
     network
-        Of a copying model; None: what copying says stands.
+        The network of a copying model. None: probabilities stay as copying gives them.
     window, alleles, parameters, states, quality, homolog, threads, max_pairs
         See :func:`ragimpute.evidence.while_copying.copy_with_evidence`.
     put
-        Given the first target and the first core site of a block, and its P(ALT), shape (b, m),
-        float32; from any of the threads, each target and site once.
+        Called with the first target and the first core site of a block, and its P(ALT), shape
+        (b, m), float32. Each target and site is handed over once; calls come from all threads.
     times
-        Told of "copy", "network" and "dosages" (``put``).
+        Gets the time of the stages "copy", "network" and "dosages" (which is ``put``).
     """
-    # What sees several sites of a target must see the same of them whatever the memory.
+    # A network in which sites in doubt see each other must get all sites of a target at once: how
+    # they were cut into parts, which depends on the memory, would change its result.
     all_sites = network is not None and not network.can_be_tuned
     one_by_one = Lock() if network is not None and network.residual is not None else nullcontext()
     if network is not None and not network.residual is not None:

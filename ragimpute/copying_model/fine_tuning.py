@@ -1,7 +1,7 @@
-"""Fit a network to the panel at hand: some of its people are imputed from the others.
+"""Fit a network to the panel at hand, by imputing some of its samples from the others.
 
-They are left out of the panel altogether, as targets are: were their alleles counted in the
-frequencies and in the quality of sites, these would give the answers away.
+These samples are removed from the panel altogether, as if they were targets. If allele frequencies
+and the quality of sites counted their alleles, they would give the answers away.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ from ragimpute.evidence.site_quality import SiteQuality, measure_sites
 from ragimpute.panel.haplotypes import haplotype_columns, keep_haplotypes
 from ragimpute.panel.signatures import draw_samples
 
-# Of fewer people too little is seen, and the rest of the panel would shrink too much.
+# In a panel with fewer samples, those left out would give too few pairs, and the rest of the panel
+# would be too small.
 MIN_SAMPLES = 40
-# By fewer pairs in doubt a network moves at random.
+# With fewer pairs in doubt, training would move the network at random.
 MIN_PAIRS = 8_000
 _SHARE, _MAX_SAMPLES = 0.2, 100
 _MAX_PAIRS = 100_000
 
 
 def num_left_out(num_samples: int) -> int:
-    """How many people of so many are left out."""
+    """How many of a panel's samples are left out to fit the network."""
     return min(_MAX_SAMPLES, int(_SHARE * num_samples))
 
 
@@ -44,37 +45,38 @@ def adapt_network(
     seed: int = 1,
     threads: int = 1,
 ) -> tuple[PairNetwork, SiteQuality | None]:
-    """Train a network a little on the panel's own people, at the target's typed sites.
+    """Train a network a little on the panel's own samples, at the target's typed sites.
 
     Parameters
     ----------
     network
-        Of a copying model.
+        The network of a copying model.
     window
-        A stretch of the panel; all its sites count, whatever its core.
+        A stretch of the panel. All its sites are used, not only those of its core.
     haplotype_sample
-        Shape (H,), int: the sample that each haplotype belongs to; its haplotypes are neighbours.
+        Shape (H,), int: the sample that each haplotype belongs to. The haplotypes of a sample must
+        be next to each other.
     parameters
         Switch rate and mismatch probability for this panel.
     seed
-        Chooses the people, and the order of what is learned.
+        Seed for drawing the samples and for the order in which pairs are learned from.
     threads
         See :func:`ragimpute.copying.copy.copy_haplotypes`.
 
     Returns
     -------
-    The network, as it came where the panel has fewer than ``MIN_SAMPLES`` people or fewer than
-    ``MIN_PAIRS`` pairs are in doubt; and what the rest of the panel says of the window's sites, if
-    it was asked.
+    The network, and the quality of the window's sites in the rest of the panel. The network is
+    unchanged if the panel has fewer than ``MIN_SAMPLES`` samples, if fewer than ``MIN_PAIRS`` pairs
+    are in doubt, or if it cannot be tuned; the quality is None if it was not measured.
     """
-    # Others than those that the quality of sites is measured by.
+    # Another seed: these must not be the samples by which the quality of sites is measured.
     samples = draw_samples(window.signature, haplotype_sample, seed + 1)
     if len(samples) < MIN_SAMPLES or not network.can_be_tuned:
         return network, None
     num = num_left_out(len(samples))
     out = np.isin(haplotype_sample, samples[:num])
     left_out = np.flatnonzero(out).astype(np.int32)
-    # In an order that is not the panel's: that of the pairs decides what is learned.
+    # The order of pairs decides what is learned, and it must not depend on the panel's order.
     left_out = left_out[np.argsort(window.signature[left_out], kind="stable")]
     others = Window.build(
         keep_haplotypes(window.haplotypes, ~out), window.position_cm, window.typed_index

@@ -1,4 +1,4 @@
-"""The two ways to impute a window: copying with its residual, and a token model."""
+"""Impute windows by copying, corrected by a network: the family of models that ships."""
 
 from __future__ import annotations
 
@@ -30,30 +30,31 @@ if TYPE_CHECKING:
     from ragimpute.model.checkpoint import LoadedModel
     from ragimpute.retrieval.retriever import Retriever
 
-# By fewer typed sites than this in a window copying is a guess, of a kind that no training saw: the
-# network would make it worse.
+# With fewer typed sites than this in a window, copying is a guess, unlike anything that the network
+# was trained on, and the network would make it worse: it is not applied.
 _LEAST_TYPED = 8
 
 
 class CopyingImputer:
-    """Li-Stephens copying over retrieved haplotypes, corrected by a network where in doubt.
+    """Impute by Li-Stephens copying, and correct pairs in doubt by a network.
 
     Parameters
     ----------
     panel
         The panel.
     typed_index
-        Shape (T,), int: all typed sites of the run; parameters are chosen for their density.
+        Shape (T,), int: all typed sites of the run; parameters are fitted to their density.
     model
-        The model, or its folder, which is then read in the background; untrained, it leaves
-        copying as it is.
+        The model, or its folder, which is then read in the background. A model without weights does
+        not change what copying gives.
     ne, err
-        Effective population size and mismatch probability, or None: chosen by leaving panel
-        haplotypes out, see :func:`ragimpute.copying.choose_parameters.fit_panel`.
+        Effective population size and mismatch probability. None: chosen by imputing left-out panel
+        haplotypes, see :func:`ragimpute.copying.choose_parameters.fit_panel`.
     fine_tune
         Whether the network is fitted to the panel, see :mod:`ragimpute.copying_model.fine_tuning`.
     array_fit
-        What an earlier run learned of the panel and the typed sites; it is added to. None: nothing.
+        What earlier runs have fitted to this panel and these typed sites. It is used, and what this
+        run fits is added. None: everything is fitted anew.
     seed, threads, device
         See :class:`ragimpute.imputation.options.ImputeOptions`.
     """
@@ -151,7 +152,8 @@ class CopyingImputer:
             return found
 
         enough = len(typed_index) >= _LEAST_TYPED
-        # Where all copy the same states, each thread holds all sites of 16 targets.
+        # If all targets share their states, a thread holds all sites of 16 targets in memory: the
+        # number of threads is limited by how many targets may be in memory.
         threads = self._threads if states.by_word else min(self._threads, max(2, batch // LANES))
         start = time.perf_counter()
         copy_and_correct(
@@ -165,9 +167,10 @@ class CopyingImputer:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
     def _retriever_of(self, window: Window) -> Retriever | None:
-        """What finds states of a window, where they are not all haplotypes.
+        """Make the retriever for a window, or return None if the panel is copied whole.
 
-        The minor alleles by haplotype, which copying from such states asks for, are worked out too.
+        It also computes the window's minor alleles by haplotype, which copying from retrieved
+        states reads: later this would happen in several threads.
         """
         found = retriever_for(window.typed.words, seed=self._seed, threads=self._threads)
         if found is not None:
@@ -176,17 +179,17 @@ class CopyingImputer:
 
 
 def _no_quality(window: Window) -> np.ndarray:
-    """Features of sites that nobody measured, which nobody reads."""
+    """Zeros as features of sites whose quality was not measured; no network reads them."""
     return np.zeros((window.num_sites, len(SITE_FEATURES)), np.float32)
 
 
 def require_packages(folder: ModelFolder) -> bool:
-    """Refuse a model whose packages are not installed; returns whether it needs torch.
+    """Check that the packages that a model needs are installed; return whether it needs torch.
 
     Raises
     ------
     MissingPackageError
-        If one is not installed.
+        If a package is not installed.
     """
     if folder.is_copying and not (folder.trained and needs_torch(folder.config)):
         return False

@@ -1,7 +1,7 @@
-"""A copying model's network, as imputation uses it: what a pair in doubt says in, residuals out.
+"""A copying model's network as imputation uses it: it reads pairs in doubt and returns residuals.
 
-What is done pair by pair is done in numpy. Torch is imported only for a network that reads the
-states of a pair, or whose sites in doubt see each other.
+The layers that treat each pair on its own run in numpy. Torch is imported only for a network that
+also reads the states of a pair, or in which the sites in doubt of a haplotype see each other.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ragimpute.model.copying_net import CopyingResidual
 
 _ROWS_AT_ONCE = 1 << 16
-# A row of tokens is many numbers: so many fewer rows at once, which then stay in the cache.
+# The tokens of a pair are many numbers. Divide the rows read at once by this, to stay in the cache.
 _ROWS_PER_TOKENS = 64
 _DENSE = ("embed.0", "hidden.0", "last")
 
@@ -42,14 +42,14 @@ class PairNetwork:
     Attributes
     ----------
     config
-        Of the model.
+        Configuration of the model.
     site
         The layers that are applied to each pair on its own.
     residual
-        The whole network, where torch is needed.
+        The whole network if it needs torch, else None.
     device, threads
-        See :func:`ragimpute.model.devices.choose_device`; batches are shared out over so many
-        threads, and the result does not depend on it.
+        See :func:`ragimpute.model.devices.choose_device`. Batches are divided among the threads;
+        the result does not depend on their number.
     """
 
     config: RunConfig
@@ -60,12 +60,12 @@ class PairNetwork:
 
     @staticmethod
     def of_model(loaded: LoadedModel, *, device: str = "cpu", threads: int = 1) -> PairNetwork:
-        """Of a model in memory, whose weights are copied.
+        """The network of a model in memory; its weights are copied.
 
         Raises
         ------
         ValueError
-            If it is a token model.
+            If the model is a token model.
         """
         residual = loaded.model.residual
         if residual is None:
@@ -85,7 +85,7 @@ class PairNetwork:
 
     @staticmethod
     def of_folder(folder: ModelFolder, *, device: str = "cpu", threads: int = 1) -> PairNetwork:
-        """Of a copying model's folder that has weights.
+        """The network of a copying model's folder, which must have weights.
 
         Raises
         ------
@@ -116,12 +116,12 @@ class PairNetwork:
 
     @property
     def num_tokens(self) -> int:
-        """States of each pair that are read; 0: none."""
+        """How many states of each pair the network reads as tokens; 0: none."""
         return self.config.model.copying.num_set_tokens
 
     @property
     def can_be_tuned(self) -> bool:
-        """Whether :meth:`tuned` is at hand: not where sites in doubt see each other."""
+        """Whether :meth:`tuned` may be called: not if sites in doubt see each other."""
         return self.residual is None or self.residual.distance is None
 
     def tuned(
@@ -148,18 +148,18 @@ class PairNetwork:
     def change(
         self, window: Window, pairs: np.ndarray, evidence: np.ndarray, tokens: np.ndarray | None
     ) -> np.ndarray:
-        """What to add to the minor allele's logit.
+        """Compute the residual: what to add to the logit of the minor allele of each pair.
 
         Parameters
         ----------
         window
-            The panel's window; its core's sites are those of the pairs.
+            The panel's window; sites of pairs are counted from the start of its core.
         pairs
             Shape (N, 2), int64: haplotype and core site, sorted.
         evidence
             Shape (N, F), float32.
         tokens
-            Shape (N, S, C), int16; None where the network reads no states.
+            Shape (N, S, C), int16; None if the network reads no states.
 
         Returns
         -------
@@ -170,7 +170,7 @@ class PairNetwork:
         return self.site.residual(self._read(evidence, tokens), threads=self.threads)
 
     def _read(self, evidence: np.ndarray, tokens: np.ndarray | None) -> np.ndarray:
-        """What the first per-site layer reads: shape (N, K)."""
+        """The input of the first per-site layer, shape (N, K): features, and pooled tokens."""
         x = self.site.standardise(evidence)
         if self.residual is None or self.residual.states is None:
             return x
@@ -200,7 +200,7 @@ class PairNetwork:
     def _in_context(
         self, window: Window, pairs: np.ndarray, evidence: np.ndarray, tokens: np.ndarray | None
     ) -> np.ndarray:
-        """Residuals of a network whose sites in doubt see each other: shape (N,)."""
+        """Residuals of a network in which sites in doubt see each other: shape (N,)."""
         import torch
 
         from ragimpute.model.devices import choose_device, one_thread_each

@@ -1,4 +1,4 @@
-"""What a copying model is fitted to a panel and its typed sites by, stretch by stretch."""
+"""Fit a copying model's parameters and network to a panel, for each stretch of its typed sites."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from ragimpute.model.checkpoint import LoadedModel
     from ragimpute.retrieval.retriever import Retriever
 
-# Parameters are chosen anew for every stretch of so many cM.
+# The typed sites are divided into stretches of about so many cM, each with its own parameters.
 _FIT_CM = 40.0
-# Typed sites of a stretch that its network is fitted to.
+# The network of a stretch is fitted to at most so many typed sites in its middle.
 _TUNE_TYPED = 4096
-# Panel sites that the network is fitted to: they are all imputed in two hundred haplotypes at once.
+# And to at most so many panel sites, which are all imputed in two hundred haplotypes at once.
 _TUNE_SITES = 1 << 16
 
 
 class BackgroundNetwork:
-    """A copying model's network; where torch reads it, that is imported while the copying goes on.
+    """A copying model's network, loaded in a background thread if it needs torch.
 
-    Importing torch takes 1.5 s, and as much of other start-up may have passed by then.
+    Importing torch takes 1.5 s. Meanwhile the main thread goes on with other work.
     """
 
     def __init__(self, model: ModelFolder | LoadedModel, *, device: str, threads: int) -> None:
@@ -46,14 +46,14 @@ class BackgroundNetwork:
         self._loading: Future[PairNetwork] | None = None
 
     def start(self) -> None:
-        """Begin to load, once; not at all where there are no weights."""
+        """Start to load the network in the background, if it needs torch and was not started."""
         if self.uses_torch and self._loading is None:
             pool = ThreadPoolExecutor(1, thread_name_prefix="network")
             self._loading = pool.submit(self._load)
             pool.shutdown(wait=False)
 
     def ready(self) -> PairNetwork:
-        """The network, waited for."""
+        """The network; waits until it is loaded."""
         if self._ready is None:
             self._ready = self._load() if self._loading is None else self._loading.result()
         return self._ready
@@ -66,9 +66,10 @@ class BackgroundNetwork:
 
 @dataclass(frozen=True)
 class Fit:
-    """What was chosen for a stretch of the typed sites.
+    """Parameters and network that were fitted for a stretch of the typed sites.
 
-    ``quality`` is that of a window which holds all typed sites of the run, if it is known already.
+    ``quality``: the quality of the window's sites, if the window has all typed sites of the run and
+    fitting has already measured it; else None.
     """
 
     parameters: CopyingParameters
@@ -84,9 +85,9 @@ class StretchFits:
     panel, typed_index, ne, err, seed, threads, array_fit
         See :class:`ragimpute.copying_model.imputer.CopyingImputer`.
     network
-        Of the model.
+        The model's network.
     fine_tune
-        Whether a network that has weights is fitted to the panel.
+        Whether the network is fitted to the panel, if it has weights.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class StretchFits:
         self._fits: dict[tuple[int, int, int], Fit] = {}
 
     def settings(self) -> dict[str, str]:
-        """ne and err of the stretches that were fitted, in order, for the report."""
+        """The values of ne and err of all stretches fitted so far, for the report."""
         num = self._panel.num_haplotypes
         known = list({k[0]: self._fits[k].parameters for k in sorted(self._fits)}.values())
         return {
@@ -127,7 +128,8 @@ class StretchFits:
     ) -> Fit:
         """Parameters and network for a window, fitted once for each stretch of the typed sites.
 
-        ``retriever``: of the window's typed sites, if it is at hand.
+        ``sites``: the window's first panel site, and the one after its last. ``retriever`` finds
+        states by the window's typed sites; None: one is made if it is needed.
         """
         every = self._typed_index
         cm = self._panel.position_cm[every]
@@ -135,8 +137,9 @@ class StretchFits:
         edges = np.linspace(cm[0], cm[-1], stretches + 1)
         middle = self._panel.position_cm[typed_index[len(typed_index) // 2]]
         stretch = int(np.clip(np.searchsorted(edges, middle, side="right") - 1, 0, stretches - 1))
-        # The sites of a run's only window are measured once; windows of many, one by one. Several
-        # may hold all typed sites: each is then fitted by itself, whichever of them comes first.
+        # If this window has all typed sites of the run, the network is tuned on the window itself,
+        # and the quality of its sites, measured on the way, serves imputing too. Several windows
+        # may have all typed sites: each gets a fit of its own, so that their order has no effect.
         tunes = self._network.trained and self._fine_tune
         alone = len(typed_index) == len(every) <= _TUNE_TYPED and window.num_sites <= _TUNE_SITES
         key = (stretch, *(sites if alone else (-1, -1)))
@@ -156,10 +159,10 @@ class StretchFits:
         tunes: bool,
         watch: Stopwatch,
     ) -> Fit:
-        """Fit what a stretch of typed sites asks for, or take it from an earlier run.
+        """Fit parameters and network for a stretch of typed sites, or take those of an earlier run.
 
-        ``window``: the only one of the run, to which the network is tuned; None: there are others.
-        ``retriever``: of that window.
+        ``window``: the window to tune the network on, if it has all typed sites of the run; None: a
+        window is cut out of the panel. ``retriever`` finds states in ``window``.
         """
         before = self._array_fit
         parameters = None if before is None else before.parameters(key)
@@ -192,7 +195,7 @@ class StretchFits:
         return Fit(parameters, network, None if window is None else quality)
 
     def _num_pairs(self, in_doubt: float, typed_index: np.ndarray) -> float:
-        """About how many pairs will be in doubt where the network would be tuned."""
+        """Estimate how many pairs in doubt there would be to tune the network on."""
         tuned = _to_tune(typed_index)
         num_untyped = int(tuned[-1]) + 1 - int(tuned[0]) - len(tuned)
         num_samples = len(np.unique(self._panel.haplotype_sample))
@@ -202,7 +205,7 @@ class StretchFits:
     def _panel_fit(
         self, typed_index: np.ndarray, window: Window | None, retriever: Retriever | None
     ) -> PanelFit:
-        """Copying's parameters from a part of the typed sites, where they were not given."""
+        """Fit the copying parameters that the user has not given, on part of the typed sites."""
         num = self._panel.num_haplotypes
         if self._ne is not None and self._err is not None:
             return PanelFit(CopyingParameters.from_ne(self._ne, self._err, num))
@@ -220,7 +223,7 @@ class StretchFits:
         return replace(found, parameters=fitted)
 
     def _window_of(self, typed_index: np.ndarray) -> Window:
-        """The panel from the first of some typed sites to the last."""
+        """A window of the panel from the first to the last of the typed sites."""
         low, high = int(typed_index[0]), int(typed_index[-1]) + 1
         return Window.build(
             self._panel.haplotypes(low, high), self._panel.position_cm[low:high], typed_index - low
@@ -228,12 +231,13 @@ class StretchFits:
 
 
 def _centre(typed_index: np.ndarray, most: int) -> np.ndarray:
-    """Those in the middle, where there are more."""
+    """The ``most`` typed sites in the middle, or all if there are fewer."""
     first = max(0, (len(typed_index) - most) // 2)
     return typed_index[first : first + most]
 
 
 def _to_tune(typed_index: np.ndarray) -> np.ndarray:
-    """Those in the middle that the network is fitted to."""
+    """The typed sites in the middle of a stretch on which the network is fitted."""
     centre = _centre(typed_index, _TUNE_TYPED)
-    return centre[np.abs(centre - centre[len(centre) // 2]) <= _TUNE_SITES // 2]
+    out: np.ndarray = centre[np.abs(centre - centre[len(centre) // 2]) <= _TUNE_SITES // 2]
+    return out

@@ -1,8 +1,8 @@
-"""A few passes of training of the per-site network on one panel, in numpy.
+"""Train the per-site network for a few passes on one panel, in numpy.
 
-Weights that carry over to any panel are a compromise. The panel at hand says by how much it differs
-from those that the network learned from, at the target's own typed sites; some ten thousand pairs
-are enough to follow it part of the way.
+Weights that serve any panel are a compromise. With pairs from the panel at hand, at the target's
+own typed sites, they are moved part of the way to what suits this panel best. Some ten thousand
+pairs are enough for that.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ import numpy as np
 from ragimpute.kernels.linear import linear_rows
 from ragimpute.model.site_net import SiteNet, sigmoid
 
-# Few pairs are passed four times; more do not make it longer.
+# About 200,000 pairs are read in all: fewer pairs are passed several times, but at most four times.
 _MOST_EPOCHS, _PAIRS_READ = 4, 200_000
 _BATCH = 1024
 _LEARNING_RATE = 1e-3
 _WARM_UP = 20
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8  # Adam's
 _CLIP = 1.0
-# How far the weights go from where they were to where training takes them. Part of the way is as
-# good on average as all of it, and next to never worse than not to go (Wortsman et al. 2022).
+# The share of the way from the old weights to the trained ones that the weights are moved. Part of
+# the way is on average as good as all of it, and hardly ever worse than the old weights (Wortsman
+# et al. 2022).
 SHARE = 0.6
 
 
@@ -66,7 +67,7 @@ def loss_gradient(
 def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The matrix product of (N, K) and (K, D), float32.
 
-    Not by a BLAS: each processor's sums in another order, and dosages would depend on it.
+    No BLAS is used: it sums in an order that depends on the processor, and so would dosages.
     """
     return linear_rows(a, b.T, np.zeros(b.shape[1], np.float32))
 
@@ -74,20 +75,20 @@ def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def fine_tune(
     net: SiteNet, x: np.ndarray, offset: np.ndarray, y: np.ndarray, *, seed: int = 1
 ) -> SiteNet:
-    """Train a network some way towards what one panel says.
+    """Move a network's weights part of the way to what training on one panel's pairs gives.
 
     Parameters
     ----------
     net
-        Where to start.
+        The network to start from.
     x, offset, y
         See :func:`loss_gradient`: pairs in doubt, N >= 1.
     seed
-        Of the order of the pairs.
+        Seed for the order in which pairs are read.
 
     Returns
     -------
-    A network of the same kind; it is not the same for other orders of the same pairs.
+    A network of the same shapes. It depends on the order of the given pairs, too.
     """
     rng = np.random.default_rng(seed)
     batch = min(_BATCH, len(x))

@@ -1,8 +1,9 @@
-"""How far the carriers of an allele share their haplotypes around it, as its age leaves them.
+"""Measure how long the stretch is that carriers of an allele share around it.
 
-Carriers of a young allele have the stretch around it from an ancestor of not long ago, and agree
-far to both sides; those of an old one, or of one that arose twice, do not. A target that matches a
-carrier for less than the carriers match each other is the less likely to carry the allele too.
+Carriers of a young allele inherited the stretch around it from a recent ancestor, so they agree far
+to both sides. Carriers of an old allele, or of one that arose twice, agree only for short
+stretches. If a target's match with a carrier is shorter than the carriers' matches with each other,
+the target is less likely to carry the allele.
 """
 
 from __future__ import annotations
@@ -17,25 +18,25 @@ from ragimpute.kernels.bits import WORD, leading_zeros, trailing_zeros
 from ragimpute.kernels.compile import inlined, kernel
 from ragimpute.runtime.threads import run_parts
 
-# Carriers that are compared, each with each; where there are more, some of them, drawn by their
-# alleles.
+# At most so many carriers are compared, each with each. If a site has more, those with the lowest
+# signatures are taken: a random choice that depends on alleles only.
 _MOST_CARRIERS = 8
-# No match is followed further to either side.
+# A match is followed for at most so many cM to either side.
 _MOST_CM = 2.0
 
 
 class AlleleSharing:
-    """How far carriers of each site's minor allele agree at the typed sites around it.
+    """How far the carriers of each site's minor allele agree at the typed sites around it.
 
-    Worked out for the sites that are asked for, once: in a large panel, few sites are ever in
-    doubt. Several threads may ask.
+    A site is measured when it is first asked for, and its features are kept: in a large panel few
+    sites are ever in doubt. Several threads may ask at the same time.
 
     Parameters
     ----------
     window
-        The panel; all its M sites count, whatever its core.
+        The panel. Any of its M sites may be asked for, not only those of its core.
     threads
-        Sites are shared out over so many.
+        Number of threads that the sites to measure are divided among.
     """
 
     def __init__(self, window: Window, *, threads: int = 1) -> None:
@@ -49,21 +50,22 @@ class AlleleSharing:
         self._lock = Lock()
 
     def __getitem__(self, sites: np.ndarray) -> np.ndarray:
-        """Features of sites, shape (n,), int; shape (n, len(SHARING_FEATURES)), float32, finite.
+        """Features of ``sites``, shape (n,): shape (n, len(SHARING_FEATURES)), float32, finite.
 
-        Another order of the panel's haplotypes changes nothing. A match reaches from a site to the
-        first typed site that differs, or to the last one that there is, and no more than 2 cM to
-        either side.
+        To either side, a match ends at the first typed site at which the two carriers differ, at
+        the last typed site of the window, or after 2 cM. The order of the panel's haplotypes does
+        not matter.
         """
         with self._lock:
             new = np.unique(sites[~self._known[sites]])
             if len(new):
                 self._measure(new)
                 self._known[new] = True
-        return self._out[sites]
+        out: np.ndarray = self._out[sites]
+        return out
 
     def _measure(self, sites: np.ndarray) -> None:
-        """Fill the rows of ``sites``, ascending."""
+        """Measure ``sites``, which are ascending, and fill their rows."""
         window, h = self._window, self._window.haplotypes
         typed = window.typed
         if not typed.num_typed:
@@ -86,7 +88,7 @@ class AlleleSharing:
 
 @inlined
 def _chosen(offsets, carriers, row, bits, site, order, rank, found):
-    """Put a site's carriers in ``found``, those of the lowest ranks; returns how many."""
+    """Put the carriers of lowest rank into ``found``, as many as fit; returns their number."""
     most, num = found.shape[0], 0
     if row[site] >= 0:
         for i in range(order.shape[0]):
@@ -112,7 +114,7 @@ def _chosen(offsets, carriers, row, bits, site, order, rank, found):
 
 @inlined
 def _differs_left(a, b, stop, least):
-    """The last typed site of [least, stop) at which rows differ, or ``least - 1``."""
+    """The last typed site in [least, stop) at which rows a and b differ, or ``least - 1``."""
     word = (stop - 1) // WORD
     while word >= 0 and (word + 1) * WORD > least:
         differ = np.uint32(a[word] ^ b[word])
@@ -127,7 +129,7 @@ def _differs_left(a, b, stop, least):
 
 @inlined
 def _differs_right(a, b, start, stop):
-    """The first typed site of [start, stop) at which rows differ, or ``stop``."""
+    """The first typed site in [start, stop) at which rows a and b differ, or ``stop``."""
     word = start // WORD
     while word * WORD < stop:
         differ = np.uint32(a[word] ^ b[word])
@@ -144,12 +146,13 @@ def _share(
     offsets, carriers, row, bits, rows, typed_cm, site_cm, which, left, order, rank, found, best,
     out,
 ):  # fmt: skip
-    """The features of the sites ``which`` (n,), ascending, into their rows of ``out``.
+    """Write the features of the sites ``which`` (n,), ascending, into their rows of ``out``.
 
-    ``rows`` (H, W): typed alleles; ``left`` (n,): the typed sites before each site.
+    ``rows`` (H, W): typed alleles by haplotype; ``left`` (n,): the number of typed sites before
+    each site.
     """
     num_typed = typed_cm.shape[0]
-    # The typed sites that are within reach, [least, most).
+    # Typed sites [least, most) are those within the largest distance of the site.
     least, most = 0, 0
     for n in range(which.shape[0]):
         site = which[n]
@@ -169,7 +172,7 @@ def _share(
                 a, b = rows[found[i]], rows[found[j]]
                 low = _differs_left(a, b, left[n], least)
                 high = _differs_right(a, b, left[n], most)
-                # From typed site to typed site: nothing is known of what lies beyond the last.
+                # Lengths end at typed sites: beyond the last one nothing is known.
                 from_cm = typed_cm[max(low, 0)]
                 to_cm = typed_cm[min(high, num_typed - 1)]
                 length = max(0.0, cm - max(from_cm, cm - _MOST_CM))

@@ -1,10 +1,9 @@
-"""What the copying says at each untyped site in doubt, as numbers for a network.
+"""Compute the features of given pairs (target haplotype, site) in doubt, for a network to read.
 
-Only pairs (target haplotype, site) whose Li-Stephens posterior is in doubt are described. For each,
-the forward and backward rows of the copying model are walked once more, and the states that matter
-there (the most probable ones, and the carriers of the minor allele where they are few) are
-measured: how far they match the target to each side, exactly and with one mismatch. No other
-haplotype of the panel is touched.
+For each pair, the forward and backward masses of the copying model are computed once more, and the
+states that matter there are measured: how far each matches the target to either side, exactly and
+with one mismatch. These are the most probable states and, where the minor allele is rare, its
+carriers. No other haplotype of the panel is looked at.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ def collect_evidence(
     tokens: np.ndarray | None = None,
     threads: int = 1,
 ) -> np.ndarray:
-    """Features of pairs in doubt, and the states that matter there as tokens.
+    """Compute the features of pairs in doubt, and describe the states that matter there as tokens.
 
     Parameters
     ----------
@@ -51,20 +50,27 @@ def collect_evidence(
         Shape (pairs, 2), int64: column of ``alleles`` and core site, sorted.
     quality
         Features of the window's M sites, as :func:`ragimpute.evidence.site_quality.measure_sites`
-        gives them: an array of shape (M, len(SITE_FEATURES)), float32, or what gives its rows.
+        gives them: an array of shape (M, len(SITE_FEATURES)), float32, or an object that returns
+        its rows.
     homolog_prob
-        Shape (pairs,), float32: P(ALT) on the sample's other haplotype, NaN where it has none, see
+        Shape (pairs,), float32: P(ALT) on the sample's other haplotype, NaN if it has none, see
         :func:`ragimpute.evidence.other_haplotype.homolog_probs`. None: all targets are haploid.
     own
-        For target haplotype i, the panel haplotypes of its own sample, which a left-out haplotype
-        must not see: they do not count in the frequency either (it would give the answer away).
-        None: no target is in the panel.
+        For target haplotype i, the panel haplotypes of its own sample, if targets are left-out
+        haplotypes of the panel. They are not counted in the minor allele's frequency, which would
+        give the answer away. None: no target is in the panel.
     tokens
-        An array of :func:`empty_tokens`, which is filled. None: no tokens are wanted.
+        An array from :func:`ragimpute.evidence.state_set.empty_tokens`, which is filled. None: no
+        tokens are wanted.
 
     Returns
     -------
-    Shape (pairs, len(FEATURES)), float32; all are finite and about the minor allele.
+    Shape (pairs, len(FEATURES)), float32, finite. All features are about the site's minor allele.
+
+    Raises
+    ------
+    ValueError
+        If ``tokens`` has not as many entries as ``pairs``.
     """
     if tokens is None:
         tokens = empty_tokens(0, 2)
@@ -91,7 +97,7 @@ def with_sites(
     homolog_prob: np.ndarray,
     quality: SiteRows,
 ) -> np.ndarray:
-    """Features of pairs: those of the copying, of the other haplotypes, and of the sites.
+    """Join the features of pairs: from copying, from the other haplotype, and of the site.
 
     Parameters
     ----------
@@ -112,7 +118,7 @@ def with_sites(
 
 
 class Walks:
-    """Arrays that the walks over all targets read."""
+    """The arrays that the kernels read and that are the same for all targets of a window."""
 
     def __init__(self, window: Window, alleles: np.ndarray, parameters: CopyingParameters) -> None:
         self.words = window.typed.words
@@ -129,7 +135,7 @@ class Walks:
 
 
 class _Pairs:
-    """Pairs that are given, and the panel haplotypes of the targets' own samples."""
+    """The given pairs in the order in which kernels need them, and the targets' own haplotypes."""
 
     def __init__(
         self,
@@ -139,14 +145,14 @@ class _Pairs:
         own: Callable[[int], np.ndarray] | None,
     ) -> None:
         self._own = own
-        # In the order of the walks: a target's pairs from the last interval to the first.
+        # Kernels walk from the last interval to the first: see the columns in ``shared_kernel``.
         site = pairs[:, 1] + window.core[0]
         interval = np.searchsorted(window.typed_index, site, side="right") - 1
         self._pairs = np.stack([interval, pairs[:, 0], site, np.arange(len(pairs))], axis=1)
         self._edges = np.searchsorted(pairs[:, 0], np.arange(num_targets + 1))
 
     def of(self, first: int, stop: int) -> np.ndarray:
-        """Pairs of the targets [first, stop) as ``shared_kernel`` takes them."""
+        """Pairs of the targets [first, stop), in the form and order of ``shared_kernel``."""
         part = self._pairs[self._edges[first] : self._edges[stop]] - [0, first, 0, 0]
         return np.ascontiguousarray(part[np.lexsort((part[:, 1], -part[:, 0]))])
 
@@ -168,7 +174,7 @@ def _with_shared_states(
     out: np.ndarray,
     tokens: np.ndarray,
 ) -> None:
-    """Features of targets that copy the same states, 16 targets at once."""
+    """Compute the features of targets that share their states, 16 targets at once."""
     panel = shared.alleles(work.words, len(work.rho))
     slot_of = shared.slots(work.num_haplotypes)
     blocks = shared.blocks(alleles, threads)
@@ -202,7 +208,7 @@ def _with_own_states(
     out: np.ndarray,
     tokens: np.ndarray,
 ) -> None:
-    """Features of targets one by one, each with its own states."""
+    """Compute the features of targets one by one, each with states of its own."""
 
     def run(part: range) -> None:
         k = -1

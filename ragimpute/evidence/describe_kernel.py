@@ -1,7 +1,10 @@
-"""What is measured of one target haplotype between two typed sites, and at a site in doubt there.
+"""Compute the evidence features of one target haplotype at its sites in doubt.
 
-Kernels hold only loops; ``evidence`` says what each feature means and checks what goes in. The
-walks along the typed sites are in ``shared_kernel``.
+:func:`describe_interval` measures the most probable states between two typed sites, once for all
+sites in doubt there; :func:`describe_site` then fills the features of one site; :func:`measure`
+calls both. The walks along the typed sites, which call :func:`measure`, are in ``shared_kernel``
+and ``sliding_kernel``. ``features`` says what each feature means. Kernels hold only loops: the
+arguments are checked in ``collect``.
 """
 
 from __future__ import annotations
@@ -33,12 +36,13 @@ LOGIT_LIMIT = 9.0
 
 @inlined
 def logit(p):
-    """Logit of a probability, kept within the limits."""
+    """Logit of a probability, clipped to [-LOGIT_LIMIT, LOGIT_LIMIT]."""
     p = min(max(p, 1e-6), 1.0 - 1e-6)
     return min(max(np.log(p / (1.0 - p)), -LOGIT_LIMIT), LOGIT_LIMIT)
 
 
-# A room of more cM than this is as good as any.
+# "room_left" and "room_right" are the cM up to the window's first and last typed site, where all
+# matches end. Beyond this many cM, more room makes no difference.
 MOST_ROOM_CM = 2.0
 
 
@@ -63,12 +67,13 @@ def describe_interval(
     t, key, scale, states, rows, target, observed, typed_cm, signature, few, top, ranks, ends,
     table, whole,
 ):  # fmt: skip
-    """Measure the most probable states between typed sites t and t + 1; returns how many.
+    """Measure the most probable states between typed sites t and t + 1; returns their number.
 
-    ``key`` (padded K,) times ``scale``: posterior masses f b, -1 where there is no state. ``table``
-    (NUM_TOP, TABLE_COLUMNS) gets a row for each of the most probable; ``whole`` the sum of the
-    masses, the effective number of states, the typed sites per cM around. ``ends`` (K, 4): see
-    find_reach.
+    ``key`` (padded K,) holds the products f b, which times ``scale`` are posterior masses, and -1
+    where there is no state. ``table`` (NUM_TOP, TABLE_COLUMNS) gets a row for each of the most
+    probable states, whose slots go to ``top``. ``whole`` gets the sum of all masses, the effective
+    number of states, and the typed sites per cM around the interval. ``ends`` (K, 4): see
+    :func:`find_reach`.
     """
     here = states[max(t, 0) // WORD if states.shape[0] > 1 else 0]
     total, effective = _group_maxima(key, few)
@@ -89,7 +94,12 @@ def describe_interval(
 
 @inlined
 def _add_match(reach, left_cm, right_cm, log_left, log_right, mass, best, weighted):
-    """Let a state's match, ``left_cm`` and ``right_cm`` past the typed sites beside, count."""
+    """Add one state's match with the target to the sums and maxima of the states of its allele.
+
+    ``reach`` is measured from the typed sites beside; ``left_cm`` and ``right_cm`` are the
+    distances from these to the site. ``best`` keeps the longest matches, ``weighted`` sums that are
+    weighted by the states' posterior ``mass``.
+    """
     left = max(reach[0] + left_cm, 0.0)
     right = max(reach[2] + right_cm, 0.0)
     left_1 = max(reach[1] + left_cm, 0.0)
@@ -111,7 +121,7 @@ def _add_match(reach, left_cm, right_cm, log_left, log_right, mass, best, weight
 
 @inlined
 def sum_carriers(listed, count, f, b, lane):
-    """Masses f b, f and b of the carriers listed, and how many the target may copy."""
+    """Sum f b, f and b over the carriers in ``listed``; count those that the target may copy."""
     fb, from_f, from_b = np.float32(0.0), np.float32(0.0), np.float32(0.0)
     number = 0
     for i in range(count):
@@ -131,11 +141,15 @@ def describe_site(
     top, stamp, stamp_id, states, rows, target, observed, typed_cm, ends, compact, maf, listed,
     count, carried, work, out,
 ):  # fmt: skip
-    """Fill the features of one pair. ``listed`` (count,): the slots of the site's carriers.
+    """Fill the features of one pair.
 
-    Where these are bits, they need not be listed: ``carried`` is what :func:`sum_carriers` gives.
-    Column ``lane`` of ``f`` are the masses of the left; times ``scales`` (3,) f b is what it is in
-    the table, those of f sum to 1, and those of b to ``whole[3]``. A hidden state has no mass.
+    ``listed`` (count,) has the slots of the site's carriers. If the panel stores the site as bits,
+    ``listed`` may be empty, as carriers are then looked up in the bits. ``carried`` is what
+    :func:`sum_carriers` returns.
+
+    Column ``lane`` of ``f`` holds the forward masses. The three ``scales`` are for products f b,
+    for f and for b: scaled, the products are masses as in ``table``, f sums to 1 and b to
+    ``whole[3]``. The mass of a state that is hidden from the target is 0.
     """
     _, _, row, bits = compact
     sum_fb = whole[0]
@@ -158,8 +172,10 @@ def describe_site(
     right_cm = typed_cm[min(t + 1, last)] - cm
     out[5] = np.log(max(left_cm, 0.0) + 1e-4)
     out[6] = np.log(max(right_cm, 0.0) + 1e-4)
-    # Longest matches of carriers (0) and others (1): both sides added, the shorter side; the same
-    # past one mismatch; then the posterior-weighted mean log length to each side.
+    # Row 0 of ``best`` and ``weighted`` is for carriers, row 1 for the other states. ``best`` has
+    # the longest match (both sides added), the longest shorter side, and the same two past one
+    # mismatch. ``weighted`` has the sum of the states' posterior weights, and weighted sums of log
+    # lengths to each side.
     work[:] = 0.0
     best, weighted, reach = work[0:2], work[2:4], work[4]
     here = states[max(t, 0) // WORD if states.shape[0] > 1 else 0]
@@ -196,7 +212,7 @@ def describe_site(
         _add_match(table[i, REACH:], left_cm, right_cm, table[i, _LOGS], table[i, _LOGS + 1],
                    table[i, _MASS], best[side], weighted[side])  # fmt: skip
     best_rank = NUM_TOP
-    if num_carriers > 0:  # equally probable states come in no order that means anything
+    if num_carriers > 0:  # the order of equally probable states means nothing: they tie
         equal = best_mass * (1.0 + TIE)
         best_rank = 0
         for i in range(num_top):
@@ -223,11 +239,13 @@ def describe_site(
 
 
 def measuring_scratch(num_states: int, num_lanes: int) -> tuple[np.ndarray, ...]:
-    """Buffers of what is measured.
+    """Allocate the buffers of :func:`measure` for blocks of up to ``num_lanes`` targets.
 
-    Posterior masses, a few rows of lanes, the most probable states and their ranks, their table,
-    sums, other numbers, stamps, listed carriers, ends of matches, scales, lanes, ranks, a
-    square of lanes.
+    In this order: posterior masses of each target; a few rows of 16 lanes; slots of the most
+    probable states, and their ranks; the table of these states; sums over all states
+    (``whole``); work space of :func:`describe_site`; for each slot a stamp that says in which row
+    of the table it is; slots of a site's carriers; ends of matches of each target's states; the
+    three scales; the lanes that have pairs; the buffer of tokens; a square of 16 by 16 masses.
     """
     return (
         rows_of_lanes(num_lanes, padded(num_states) // LANES).reshape(num_lanes, -1),
@@ -249,7 +267,7 @@ def measuring_scratch(num_states: int, num_lanes: int) -> tuple[np.ndarray, ...]
 
 @inlined
 def clear(measuring, num_typed):
-    """Forget what was measured of other targets."""
+    """Reset the buffers that would carry results over from the targets before."""
     measuring[0][:, :] = np.float32(-1.0)
     measuring[7][:] = -1
     measuring[9][:, :, :] = num_typed
@@ -257,11 +275,11 @@ def clear(measuring, num_typed):
 
 @inlined
 def _list_slots(u, t, states, compact, slot_of, listed):
-    """States that have the minor allele of site u in interval t; returns how many."""
+    """List the slots of states with the minor allele of site u, in interval t; returns how many."""
     _, _, row, bits = compact
     if row[u] < 0 or 4 * states.shape[1] >= slot_of.shape[0]:
         return list_carriers(u, compact, slot_of, states.shape[1], listed)
-    num = 0  # few of many are states
+    num = 0  # the states are few of the panel's haplotypes: look up the bit of each
     here = states[max(t, 0) // WORD if states.shape[0] > 1 else 0]
     for s in range(here.shape[0]):
         word = bits[row[u], here[s] >> 6]
@@ -277,14 +295,17 @@ def measure(
     observed, own, near, typed_cm, position_cm, compact, num_minor, signature, slot_of, pairs,
     before, first_site, kept, measuring, out, tokens,
 ):  # fmt: skip
-    """Features of the pairs [p, stop), which are of one target and one interval.
+    """Compute the features of the pairs [p, stop), all of one target and one interval.
 
-    ``before``: how many pairs were measured before those of ``pairs``. ``key`` (padded K,): masses
-    f b of the interval's states, whose two sides are columns ``lane``; ``ends`` (K, 4): see
-    :func:`find_reach`; ``measuring``: see :func:`measuring_scratch`; ``tokens`` (pairs, S, C), or
-    (0, S, C) where none are wanted. ``kept`` is what copying kept of the interval's sites, which
-    begin with ``first_site`` (see :func:`ragimpute.copying.shared_kernel.carry_lanes`), or has no
-    room.
+    ``before`` is the number of pairs that were measured earlier and are not in ``pairs``. ``key``
+    (padded K,) has the products f b of the interval's states; f and b are the columns ``lane`` of
+    the two arrays. ``ends`` (K, 4): see :func:`find_reach`. ``measuring``: see
+    :func:`measuring_scratch`. ``tokens`` is (pairs, S, C), or (0, S, C) if none are wanted.
+
+    ``kept`` has the sums over carriers that copying has already computed for the interval's sites,
+    the first of which is ``first_site`` (see
+    :func:`ragimpute.copying.shared_kernel.carry_lanes`). If ``kept`` is empty, they are computed
+    here.
     """
     _, few, top, ranks, table, whole, work, stamp, listed, _, scales, _, order, _ = measuring
     scales[1] = np.float32(1.0) / sum_f
@@ -294,7 +315,7 @@ def measure(
         t, key, scales[0], states, rows, target, observed, typed_cm, signature, few, top, ranks,
         ends, table, whole,
     )  # fmt: skip
-    # The states that retrieval brings in have no backward mass, so that all of it may be less.
+    # A state that has just come into its slot has no backward mass: the sum may be less than 1.
     whole[3] = right_sum
     stamp_id = np.int64(before + p) * NUM_TOP
     for i in range(num_top):

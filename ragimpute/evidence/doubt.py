@@ -1,4 +1,7 @@
-"""The loops that find the few pairs in doubt among all probabilities."""
+"""Find the few pairs (haplotype, site) in doubt among all probabilities.
+
+A pair is in doubt if neither allele has a probability of at least 1 - ``doubt``.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ _AT_ONCE = 64
 
 @inlined_reordered
 def count_open(row, low, high):
-    """How many of a row are between ``low`` and ``high``."""
+    """Count the numbers of a row that are strictly between ``low`` and ``high``."""
     num = 0
     for u in range(row.shape[0]):
         num += (row[u] > low) & (row[u] < high)
@@ -24,7 +27,7 @@ def count_open(row, low, high):
 
 @kernel
 def count_between(prob, low, high):
-    """How many of an array (n, m) are between ``low`` and ``high``."""
+    """Count the numbers of an array (n, m) that are strictly between ``low`` and ``high``."""
     num = 0
     for i in range(prob.shape[0]):
         num += count_open(prob[i], low, high)
@@ -33,9 +36,10 @@ def count_between(prob, low, high):
 
 @kernel
 def list_between(prob, known, low, high, out):
-    """Rows and columns of those, but for the ``known`` (n, m), into ``out``; returns their number.
+    """Write row and column of the numbers between ``low`` and ``high`` into ``out``.
 
-    Few are: most stretches of a row are passed over by counting.
+    Entries that ``known`` (n, m) marks are left out. Returns how many there are. As few numbers are
+    in between, they are first counted in stretches of 64, and a stretch with none is skipped.
     """
     num = 0
     for i in range(prob.shape[0]):
@@ -52,25 +56,25 @@ def list_between(prob, known, low, high, out):
 
 
 def doubt_limits(doubt: float) -> np.ndarray:
-    """Shape (2,), float32: probabilities strictly between these are in doubt."""
+    """The limits between which a probability is in doubt, exclusive: shape (2,), float32."""
     return np.array([doubt, 1 - doubt], np.float32)
 
 
 def pairs_in_doubt(prob: np.ndarray, typed: np.ndarray, *, doubt: float = DOUBT) -> np.ndarray:
-    """Pairs (haplotype, site) whose allele the copying leaves open.
+    """List the pairs (haplotype, site) of which copying leaves the allele in doubt.
 
     Parameters
     ----------
     prob
         Shape (n, m), float32: Li-Stephens probability of ALT.
     typed
-        Shape (n, m), bool: observed alleles, which are never in doubt.
+        Shape (n, m), bool: whether the allele was observed; such pairs are never in doubt.
     doubt
-        Least probability of the less likely allele, in (0, 0.5).
+        In (0, 0.5). A pair is in doubt if its less likely allele is more probable than this.
 
     Returns
     -------
-    Shape (pairs, 2), int64: haplotype and site, by haplotype and then site.
+    Shape (pairs, 2), int64: haplotype and site, sorted by haplotype, then site.
     """
     low, high = doubt_limits(doubt)
     prob = np.ascontiguousarray(prob)
@@ -81,7 +85,7 @@ def pairs_in_doubt(prob: np.ndarray, typed: np.ndarray, *, doubt: float = DOUBT)
 def in_doubt(
     window: Window, alleles: np.ndarray, prob: np.ndarray, *, doubt: float = DOUBT
 ) -> np.ndarray:
-    """The pairs of targets that :func:`pairs_in_doubt` gives.
+    """List the pairs in doubt as :func:`pairs_in_doubt` does, from the targets' observed alleles.
 
     Parameters
     ----------
@@ -93,6 +97,10 @@ def in_doubt(
         Shape (n, core sites), float32: P(ALT).
     doubt
         See :func:`pairs_in_doubt`.
+
+    Returns
+    -------
+    Shape (pairs, 2), int64: haplotype and core site, sorted by haplotype, then site.
     """
     start, stop = window.core
     typed = np.zeros(prob.shape, bool)
@@ -103,7 +111,7 @@ def in_doubt(
 
 @inlined
 def end_of_group(p, pairs):
-    """The end of the pairs that have pair p's interval and target."""
+    """The number of the first pair after p that has another interval or target than pair p."""
     stop = p + 1
     while (
         stop < pairs.shape[0]
@@ -116,10 +124,12 @@ def end_of_group(p, pairs):
 
 @inlined
 def find_pairs(t, lane, column, bounds, core, prob, known, limits, before, num, pairs, found):
-    """List the sites of interval t that ``prob`` (core sites,) of a target leaves open.
+    """Append the sites of interval t that are in doubt for one target to ``pairs``.
 
-    They come after ``num`` that are listed, and after ``before`` of other intervals; returns how
-    many are listed then. What is not between the ``limits`` (2,) is sure, as is the site ``known``.
+    ``prob`` (core sites,) is the target's P(ALT): a site is in doubt if it is strictly between the
+    two ``limits``, unless it is the typed site ``known``. ``num`` pairs are already in ``pairs``,
+    and ``before`` pairs of earlier intervals were taken out of it. Where ``found`` has room, it
+    gets ``column`` and core site of each pair too. Returns the new length of ``pairs``.
     """
     for u in range(bounds[t + 1], bounds[t + 2]):
         p = prob[u - core]

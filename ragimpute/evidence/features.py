@@ -9,7 +9,8 @@ SHARING_FEATURES = (
     "sharing_sites",  # mean over carriers of ln(1 + typed sites) of the longest such match
 )
 
-#: Meaning and unit of what the copying says; "minor" is the allele that is rarer in the panel.
+#: Meaning and unit of the features from copying; the minor allele is the rarer one in the panel.
+#: Of the states, "carriers" have the minor allele and "others" the other one.
 COPYING_FEATURES = (
     "posterior",  # logit of the Li-Stephens probability of the minor allele, within +-9
     "posterior_left",  # the same from typed sites on the left alone
@@ -67,33 +68,33 @@ TOKEN_FEATURES = (
     "right_1",
 )
 
-#: Tokens are integers, so that those of many pairs fit into memory: multiples of this.
+#: Tokens are stored as int16 in multiples of this unit, so that many pairs fit into memory.
 TOKEN_UNIT = 2.0**-10
 
 MAX_TOKENS = 2 * NUM_TOP
 
-#: Meaning and unit of what a sample's other haplotype says of a pair (haplotype, site).
+#: Meaning and unit of the features that come from the other haplotype of the pair's sample.
 HOMOLOG_FEATURES = (
     "homolog",  # logit of the minor allele's probability on the other haplotype, within +-9
-    "homolog_shift",  # what that adds to this one's logit, as far as a sample's alleles go together
+    "homolog_shift",  # what it adds to this one's logit, as a sample's alleles may be dependent
 )
 
-#: Meaning of what left-out samples say of an untyped site, all of it about the minor allele's
-#: dosage of a sample.
+#: Meaning of the features of an untyped site that come from imputing left-out samples of the
+#: panel. All are about the dosage of the minor allele.
 QUALITY_FEATURES = (
     "quality_r2",  # squared correlation of imputed and true dosage, shrunk where alleles are few
     "quality_slope",  # slope of the true on the imputed dosage, shrunk to 1, in [0, 3]
     "quality_excess",  # ln of squared error over the variance that the posteriors claim
     "quality_error",  # ln of squared error over the variance of the true dosage
     "quality_alleles",  # ln(1 + minor alleles of the left-out samples)
-    "quality_hets",  # share of expected heterozygous samples that are not, shrunk to 0
+    "quality_hets",  # 1 - heterozygous samples / expected heterozygous samples, shrunk to 0
 )
 
-#: What the panel says of a site: that, and how its carriers share their haplotypes.
+#: All features of a site: its quality, and how long its carriers' haplotypes agree.
 SITE_FEATURES = QUALITY_FEATURES + SHARING_FEATURES
 
-#: What a network reads: the above, what it says of the sample's other haplotype, and what the
-#: panel's own samples say of the site.
+#: All features of a pair, which a network reads: from copying, from the other haplotype of the
+#: sample, and of the site.
 FEATURES = COPYING_FEATURES + HOMOLOG_FEATURES + SITE_FEATURES
 
 NUM_FEATURES = len(FEATURES)

@@ -1,4 +1,4 @@
-"""Kernel functions: the likeliest states at a place, by their posterior."""
+"""Kernel functions that find the most probable states in an interval between typed sites."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from ragimpute.kernels.bits import trailing_zeros
 from ragimpute.kernels.compile import inlined
 from ragimpute.kernels.simd_floats import LANES, larger, load, reached, splat, store
 
-# Posterior masses that differ by less than this share are equal: float32 sums know no better.
+# Posterior masses that differ by less than this share count as equal: float32 sums are not exact
+# enough to tell them apart.
 TIE = 1e-4
 
-# States share 32 groups, whose maxima bound the masses of the most probable NUM_TOP from below.
+# States are divided into 32 groups. The groups' maxima give a mass that at least NUM_TOP states
+# reach, so that all states below it can be skipped.
 _GROUPS = 2 * LANES
 
 # Columns of a table of the most probable states: posterior mass, whether it is a carrier, how far
@@ -23,15 +25,16 @@ TABLE_COLUMNS = 12
 
 
 def padded(num_states: int) -> int:
-    """The length of an array of masses: whole groups of 16 lanes."""
+    """The length of an array of masses: ``num_states`` rounded up to a multiple of 32."""
     return -(-num_states // _GROUPS) * _GROUPS
 
 
 @inlined
 def _group_maxima(key, few):
-    """Largest masses of 32 groups of states into ``few`` rows 0 and 1; returns sum and effective K.
+    """Write the largest mass of each of 32 groups of states into rows 0 and 1 of ``few``.
 
-    ``key`` (padded K,), -1 where there is no state. The effective number is 1 / sum p^2.
+    ``key`` (padded K,) has the masses, and -1 where there is no state. Returns the sum of all
+    masses, and the effective number of states, 1 / sum p^2.
     """
     rows = key.reshape(-1, LANES)
     zero = splat(np.float32(0.0))
@@ -60,10 +63,10 @@ def _group_maxima(key, few):
 
 @inlined
 def _least_top_mass(num_states, few):
-    """A mass that NUM_TOP states reach at least, or 0, from the maxima of 32 groups."""
+    """A mass that at least NUM_TOP states reach, from the groups' maxima; 0 for few states."""
     if num_states <= 4 * LANES:
         return np.float32(0.0)
-    # NUM_TOP of the groups have maxima of at least the (32 - NUM_TOP + 1)th smallest.
+    # The (32 - NUM_TOP + 1)th smallest maximum is reached by the maxima of NUM_TOP groups.
     least = few[2]
     limit = _GROUPS - NUM_TOP + 1
     size = 0
@@ -111,11 +114,12 @@ def _keep_largest(ranks, states, size, kept):
 
 @inlined
 def _top_states(key, here, signature, few, top, ranks):
-    """The states with most posterior mass, first in ``top`` (K,); returns how many.
+    """Put the NUM_TOP states of largest posterior mass first in ``top`` (K,); returns their number.
 
-    ``key`` (padded K,) are the masses, -1 where there is no state. Masses are compared without
-    their last ten bits (a share of 1e-4), and equal ones by the haplotypes' signatures, so that
-    neither rounding nor the haplotypes' order decides: the two make one number.
+    ``key`` (padded K,) has the masses, and -1 where there is no state. Masses are compared without
+    their last ten bits (a relative difference of 1e-4). Among states that are then equal, the
+    haplotypes' signatures decide, so that neither rounding nor the order of the panel's haplotypes
+    has an influence. Both parts form one integer, the rank, which is written into ``ranks``.
     """
     rows = key.reshape(-1, LANES)
     least = few[3]

@@ -1,4 +1,4 @@
-"""Kernel functions: how far a state matches a target on either side of a site."""
+"""Kernel functions that measure how far a state matches a target on either side of a site."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from ragimpute.kernels.compile import inlined
 
 @inlined
 def _find_ends(s, t, states, rows, target, observed, num_typed, ends):
-    """Typed sites that end a state's match around the interval right of typed site t.
+    """Find the typed sites where a state's match with the target ends, to either side.
 
-    ``ends`` (4,): the first and the second mismatch to the left, -1 if there is none, and to the
-    right, ``num_typed`` if there is none. ``rows`` (H, W) are the panel's words by haplotype. A
-    state that came to its slot or left it ends there.
+    The search starts in the interval between typed sites t and t + 1. It writes four typed sites
+    into ``ends`` (4,): the first and second mismatch to the left, or -1 if there is none, and the
+    first and second mismatch to the right, or ``num_typed`` if there is none. ``rows`` (H, W) has
+    the panel's words by haplotype. Where states change from word to word, the match also ends at
+    the word in which slot ``s`` has another haplotype.
     """
     word = max(t, 0) // WORD
     slides = states.shape[0] > 1
@@ -67,12 +69,15 @@ def _find_ends(s, t, states, rows, target, observed, num_typed, ends):
 
 @inlined
 def find_reach(s, t, states, rows, target, observed, typed_cm, ends, reach):
-    """How far a state's match reaches around the interval right of typed site t, into ``reach``.
+    """Measure how far a state's match with the target reaches around an interval, into ``reach``.
 
-    cM from the typed site on the left to the first and the second mismatch on the left, and from
-    the one on the right to those on the right; then the typed sites up to each of the four.
-    ``ends`` (4,) keeps them: as long as the first to the left is not passed, all four stay what
-    they are.
+    The interval is the one between typed sites t and t + 1. ``reach`` gets four distances in cM:
+    from typed site t to the first and second mismatch on the left, and from t + 1 to the first and
+    second mismatch on the right; then the number of typed sites up to each of these four.
+
+    ``ends`` (4,) keeps the mismatches that were found. The walk goes from right to left, and all
+    four stay the same until it passes the first mismatch on the left: only then are they looked for
+    again.
     """
     last = typed_cm.shape[0] - 1
     if ends[0] > t:

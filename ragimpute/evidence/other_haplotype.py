@@ -1,10 +1,11 @@
-"""What the two haplotypes of a sample say of each other.
+"""Features of a pair that come from the other haplotype of the same sample.
 
-Li and Stephens impute each haplotype on its own, and at most sites the two alleles of a sample are
-indeed independent, once one knows what each haplotype copies. Not where genotypes were called
-wrongly alike: where the reads of two places in the genome lie piled up at one, nearly everyone
-looks heterozygous, and where one allele drops out, for a deletion or a poor probe, nearly everyone
-homozygous. There, what copying says of the other haplotype is evidence as well.
+The Li-Stephens model imputes each haplotype on its own. At most sites this is right: the two
+alleles of a sample are independent once it is known what each haplotype copies. It is wrong at
+sites where genotypes are called wrongly in the same way in many samples. If reads from two places
+of the genome are mapped to one, nearly every sample looks heterozygous. If one allele is not seen,
+because of a deletion or a poor probe, nearly every sample looks homozygous. At such sites the
+probability on the other haplotype is evidence too.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _LEAST_RATIO, _MOST_SHIFT = 0.05, 3.0
 
 
 def homologs_of(sample: np.ndarray) -> np.ndarray:
-    """The other haplotype of each one's sample.
+    """For each haplotype, find the other haplotype of its sample.
 
     Parameters
     ----------
@@ -28,7 +29,7 @@ def homologs_of(sample: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    Shape (n,), int64: a place in ``sample``; -1 where a sample has not two haplotypes.
+    Shape (n,), int64: index into ``sample``; -1 unless the sample has exactly two haplotypes.
     """
     order = np.argsort(sample, kind="stable")
     _, first, count = np.unique(sample[order], return_index=True, return_counts=True)
@@ -40,7 +41,7 @@ def homologs_of(sample: np.ndarray) -> np.ndarray:
 
 
 def homolog_probs(prob: np.ndarray, homolog: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """What copying says of the other haplotype at each pair.
+    """For each pair, the probability of ALT on the other haplotype of the sample.
 
     Parameters
     ----------
@@ -62,7 +63,7 @@ def homolog_probs(prob: np.ndarray, homolog: np.ndarray, pairs: np.ndarray) -> n
 def homolog_features(
     minor: np.ndarray, frequency: np.ndarray, missing_hets: np.ndarray
 ) -> np.ndarray:
-    """What the other haplotypes say of some pairs.
+    """Features of pairs that come from the other haplotypes of their samples.
 
     Parameters
     ----------
@@ -72,18 +73,22 @@ def homolog_features(
     frequency
         Shape (pairs,), float32: logit of the minor allele's frequency m in the panel.
     missing_hets
-        Shape (pairs,), float32: the share of heterozygous samples that copying expects in the panel
-        at the pair's site and that are not there, negative where there are more, see "quality_hets"
-        in :data:`ragimpute.evidence.features.QUALITY_FEATURES`.
+        Shape (pairs,), float32, at most 1: 1 minus the number of heterozygous samples of the panel
+        at the pair's site over the number that copying expects; negative where there are more than
+        expected. See "quality_hets" in :data:`ragimpute.evidence.features.QUALITY_FEATURES`.
 
     Returns
     -------
-    Shape (pairs, len(HOMOLOG_FEATURES)), float32, finite. Where there is no other haplotype, the
-    probability is the frequency, and the shift is 0. The share F of missing heterozygous samples
-    takes the place of an inbreeding coefficient: genotypes 11, 10 and 00 are more frequent than
-    independent alleles would have them by the ratios 1 + F (1 - m) / m, 1 - F and
-    1 + F m / (1 - m). With q the probability on the other haplotype, the shift is the logarithm of
-    (q r11 + (1 - q) r10) / (q r10 + (1 - q) r00), within +-3.
+    Shape (pairs, len(HOMOLOG_FEATURES)), float32, finite: the logit of the probability on the other
+    haplotype, and the shift that it causes. Without another haplotype they are ``frequency`` and 0.
+
+    Notes
+    -----
+    The share F of missing heterozygous samples is used like an inbreeding coefficient. Compared
+    with independent alleles, the genotypes 11, 10 and 00 are more frequent by the ratios
+    r11 = 1 + F (1 - m) / m, r10 = 1 - F and r00 = 1 + F m / (1 - m). With q the probability on the
+    other haplotype, the shift is the logarithm of
+    (q r11 + (1 - q) r10) / (q r10 + (1 - q) r00), clipped to [-3, 3].
     """
     out = np.empty((len(minor), len(HOMOLOG_FEATURES)), np.float32)
     _fill_features(minor, frequency, missing_hets, out)
@@ -92,7 +97,7 @@ def homolog_features(
 
 @kernel
 def _fill_features(minor, frequency, missing_hets, out):
-    """The features of each pair, see :func:`homolog_features`."""
+    """Compute the features of each pair as :func:`homolog_features` defines them, into ``out``."""
     for i in range(minor.shape[0]):
         q = np.float64(minor[i])
         if np.isnan(q):

@@ -1,13 +1,17 @@
-"""The walk along the typed sites that stops where targets have sites in doubt, and measures there.
+"""Compute evidence features for 16 targets at once that copy the same states.
 
-Here 16 targets that copy the same states walk together; those with states of their own do in
-``sliding_kernel``. Kernels hold only loops. Pairs come as columns of an array, in the order of the
-walk: from the last interval between typed sites to the first, within an interval by target.
-Columns: interval (-1 is before the first typed site), target within the block, site, place in the
-output.
+The walk goes back along the typed sites, and stops in each interval between two of them where a
+target has a site in doubt, to describe it. ``sliding_kernel`` does the same for targets that have
+states of their own. Kernels hold only loops.
+
+Pairs are the rows of an array, in the order of the walk: from the last interval to the first, and
+by target within an interval. Its columns are the interval (-1 is before the first typed site), the
+target within the block (its lane), the site, and the row of the output.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
@@ -27,8 +31,8 @@ from ragimpute.kernels.compile import inlined, kernel
 from ragimpute.kernels.simd_floats import LANES, load, rows_of_lanes, store, turn
 
 
-def nothing_copied() -> tuple:
-    """What :func:`evidence_lanes` takes as ``copied`` where pairs are given."""
+def nothing_copied() -> tuple[Any, ...]:
+    """The empty ``copied`` that :func:`evidence_lanes` takes if the pairs are given to it."""
     index, none = np.zeros(0, np.int64), np.zeros(0, bool)
     limits, prob = np.zeros(2, np.float32), np.zeros((0, 0), np.float32)
     return none, index, index, none, limits, 0, 0, 0, rows_of_lanes(0, 4), prob
@@ -36,10 +40,11 @@ def nothing_copied() -> tuple:
 
 @inlined
 def _lane_masses(p, f, b, hidden, pairs, lanes, square, keys):
-    """Masses f b of the lanes that pair p's interval asks for, each lane's in a row of ``keys``.
+    """Write f b of the lanes that have pairs in pair p's interval into rows of ``keys``.
 
-    They are not scaled, and -1 for hidden states. Returns the number of lanes, and
-    ``lanes`` lists them. 16 states of all lanes are turned at once in ``square`` (16, 16).
+    A row has the unscaled products of one lane, state by state, and -1 for states that are hidden
+    from it. Returns the number of these lanes, which ``lanes`` lists. As f and b have a row for
+    each state, 16 states of all 16 lanes are transposed at a time, in ``square`` (16, 16).
     """
     num = 0
     q = p
@@ -72,7 +77,10 @@ def _measure_lanes(
     typed_cm, position_cm, compact, num_minor, signature, slot_of, pairs, before, first_site, kept,
     measuring, out, tokens,
 ):  # fmt: skip
-    """Features of the pairs of interval t, from pair p on; returns the first pair of another."""
+    """Compute the features of interval t's pairs, which begin with pair p.
+
+    Returns the number of the first pair of another interval, or p if interval t has none.
+    """
     if p == pairs.shape[0] or pairs[p, INTERVAL] != t:
         return p
     num = _lane_masses(p, f, b, hidden, pairs, measuring[11], measuring[13], measuring[0])
@@ -95,16 +103,17 @@ def evidence_lanes(
     typed_cm, position_cm, compact, num_minor, signature, slot_of, pairs, scratch, measuring, out,
     tokens, copied, found,
 ):  # fmt: skip
-    """Features of a block of targets at their ``pairs``, and their tokens; returns how many.
+    """Compute the features and tokens of a block's pairs; returns the number of pairs.
 
-    Where there is room in ``found`` (n, 2), the pairs in doubt are found on the way: ``copied`` is
-    what copying fills and asks for, ``pairs`` has room for those of an interval, and ``found`` gets
-    column and site. Those for which there is no room are counted.
+    It works in two ways. If ``found`` (room, 2) is empty, ``pairs`` lists the pairs to describe.
+    Otherwise the kernel copies as well: it computes P(ALT) with the arrays in ``copied``, finds the
+    pairs in doubt in each interval, using ``pairs`` as a buffer for those of one interval, and
+    writes their column and site into ``found``. Pairs beyond its room are counted, not described.
 
     ``alleles``, ``target``, ``num_states``, ``hidden`` and ``scratch`` as for
-    :func:`ragimpute.copying.shared_kernel.copy_lanes`; ``states`` (1, K); ``rows`` (H, W), the
-    panel's words; ``bits`` and ``observed`` (n, W) those of the targets; ``own`` (n, e), padded
-    with -1.
+    :func:`ragimpute.copying.shared_kernel.copy_lanes`; ``states`` (1, K); ``rows`` (H, W): the
+    panel's words by haplotype; ``bits`` and ``observed`` (n, W): the targets' words; ``own``
+    (n, e): panel haplotypes of each target's own sample, padded with -1.
     """
     starts, checkpoints, step, b, sums, single = scratch
     num_typed = rho.shape[0]
@@ -125,7 +134,7 @@ def evidence_lanes(
         if segment < starts.shape[0] - 2:
             forward_segment(segment, alleles, target, rho, err, num_states, hidden, starts,
                             checkpoints, step, sums, single)  # fmt: skip
-        # Step -1 is what lies before the first typed site.
+        # Step -1 stands for the sites before the first typed site.
         for i in range((end - begin - 1) // STEP, -1 if segment else -2, -1):
             if not finds and p == pairs.shape[0]:
                 return p

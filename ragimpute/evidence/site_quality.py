@@ -1,9 +1,10 @@
-"""How well a panel imputes itself at each site, and so what its alleles there are worth.
+"""Measure at each site how well the panel imputes itself, as a sign of how reliable the site is.
 
-A random sample of the panel's people is imputed from the others, with the target's array. At typed
-sites that says how often an allele differs from the copied one: a few sites are full of genotyping
-errors or of recurrent mutations, most have next to none. At untyped sites it says how far an
-imputed dosage can be trusted, and by how much it is too bold.
+Randomly drawn samples of the panel are imputed from the other samples, using the target's typed
+sites only. At typed sites this gives the probability that an allele differs from the copied one: a
+few sites have many genotyping errors or recurrent mutations, most have almost none. At untyped
+sites it shows how accurate imputed dosages are, and by how much their claimed certainty is too
+high.
 """
 
 from __future__ import annotations
@@ -31,56 +32,59 @@ from ragimpute.runtime.threads import share
 if TYPE_CHECKING:
     from ragimpute.retrieval.retriever import Retriever
 
-# Samples that are left out; more make rare sites' figures steadier, and take longer. In panels
-# that are too large to be copied whole they would take as long as hundreds of targets: with 20,000
-# haplotypes, dosages are as good with 24 as with 100.
+# Number of samples that are left out. More samples make the figures of rare sites less noisy, but
+# take longer. In panels too large to be copied whole, 100 samples would take as long as hundreds of
+# targets; with 20,000 haplotypes, dosages are as good with 24 samples as with 100.
 NUM_LEFT_OUT, NUM_LEFT_OUT_OF_LARGE = 100, 32
-# So many at once, or as many as these bytes of probabilities.
+# Samples that are imputed at a time: this number, or fewer if their probabilities take more bytes.
 _SAMPLES_AT_ONCE, _BYTES_AT_ONCE = 32, 40 * 2**20
-# Where each has states of its own, as many walk together as states and masses fit in these bytes.
+# If each sample has states of its own, the bytes that states and masses may take: this limits how
+# many samples are imputed at a time.
 _STATE_BYTES = 128 * 2**20
-# What is said of so many sites at once is small enough to stay in the cache.
+# Bytes of probabilities that are computed at a time, small enough to stay in the cache.
 _PART_BYTES = 4 * 2**20
-# So few that what is made of their probabilities stays in the cache.
+# Sites that sums and features are computed for at a time, few enough to stay in the cache.
 _SITES_AT_ONCE = 2048
-# Sums are whole numbers of this unit, so that their order does not matter.
+# Sums are kept as whole multiples of this unit: the result then does not depend on the order in
+# which samples are added.
 _UNIT = 2.0**-36
 _INVERSE = 1 / _UNIT
-# A site's own mismatches count against so many haplotypes that mismatch as all sites do.
+# Weight of the prior, in haplotypes: a site's own mismatches are added to those of so many
+# haplotypes that mismatch as often as the average site.
 _PRIOR_HAPLOTYPES = 50
 _LEAST_MISMATCH, _MOST_MISMATCH = 1e-4, 0.3
 _LEAST_PRIOR, _MOST_PRIOR = 3e-3, 0.05
-_PRIOR_HETS = 10  # expected, to which "quality_hets" is shrunk
-_CERTAIN = 0.99  # an observed allele of this left-out probability is no mismatch
+_PRIOR_HETS = 10  # weight, in expected heterozygous samples, by which "quality_hets" shrinks to 0
+_CERTAIN = 0.99  # an observed allele at least this probable is taken to be no mismatch
 _ITERATIONS = 20
 
 
 class SiteRows(Protocol):
-    """Features of sites, by site: an array of shape (M, features), or what works them out."""
+    """Features of sites, indexed by site: an array of shape (M, features), or an object like it."""
 
     def __getitem__(self, sites: np.ndarray, /) -> np.ndarray:
-        """Rows of sites, shape (n,), int."""
+        """The rows of ``sites``, shape (n,), int."""
         ...
 
 
 class SiteFeatures:
-    """What is known of all M sites, and what is worked out for those that are asked for."""
+    """Features of sites: quality, known for all M sites, and allele sharing, measured on demand."""
 
     def __init__(self, measured: np.ndarray, sharing: AlleleSharing) -> None:
         self._measured, self._sharing = measured, sharing
 
     def __getitem__(self, sites: np.ndarray) -> np.ndarray:
-        """Shape (n, len(SITE_FEATURES)), float32, finite, of sites (n,), int."""
+        """Features of ``sites``, shape (n,): shape (n, len(SITE_FEATURES)), float32, finite."""
         return np.concatenate([self._measured[sites], self._sharing[sites]], axis=1)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """Of all sites, shape (M, len(SITE_FEATURES))."""
+        """Features of all sites, shape (M, len(SITE_FEATURES))."""
         return self[np.arange(len(self._measured))].astype(dtype or np.float32, copy=False)
 
 
 @dataclass(frozen=True)
 class SiteQuality:
-    """What leaving samples out says of a window's sites.
+    """What imputing left-out samples shows about a window's sites.
 
     Attributes
     ----------
@@ -88,7 +92,8 @@ class SiteQuality:
         Shape (T,), float32, in (0, 0.5): probability that an allele observed at a typed site
         differs from the copied one.
     features
-        Of M sites, float32, finite: see :data:`SITE_FEATURES`.
+        Features of the M sites, float32, finite: see
+        :data:`ragimpute.evidence.features.SITE_FEATURES`.
     """
 
     mismatch_prob: np.ndarray
@@ -105,29 +110,33 @@ def measure_sites(
     seed: int = 1,
     threads: int = 1,
 ) -> SiteQuality:
-    """Impute some of the panel's samples from the others, and compare.
+    """Impute some of the panel's samples from the others, and compare with their true alleles.
 
     Parameters
     ----------
     window
-        The panel; all its M sites are measured, whatever its core.
+        The panel. All its M sites are measured, not only those of its core.
     haplotype_sample
-        Shape (H,), int: the sample that each haplotype belongs to; its haplotypes are neighbours.
+        Shape (H,), int: the sample that each haplotype belongs to. The haplotypes of a sample must
+        be next to each other.
     parameters
         Switch rate, and the mismatch probability of all sites.
     retriever
-        Of the window's typed sites, where the panel is too large to be copied whole.
+        Finds states by the window's typed sites, for panels too large to be copied whole; else
+        None.
     num_samples
-        Samples to leave out, >= 1; all, where the panel has fewer; None: as many as pay.
+        Samples to leave out, >= 1; if the panel has fewer, all are. None: 100, or 32 if there is a
+        ``retriever``.
     seed
-        Chooses them.
+        Seed for drawing the samples.
     threads
         See :func:`ragimpute.copying.copy.copy_haplotypes`.
 
     Returns
     -------
-    Where the panel has one sample only, mismatches as ``parameters`` have them and the features of
-    a site without any left-out sample.
+    Mismatch probabilities and features. If the panel has only one sample, none can be left out:
+    the mismatch probabilities are then that of ``parameters``, and all sites have the features that
+    they would have with zero samples left out.
     """
     if num_samples is None:
         num_samples = NUM_LEFT_OUT if retriever is None else NUM_LEFT_OUT_OF_LARGE
@@ -143,7 +152,7 @@ def measure_sites(
         each = 16 * retriever.num_slots * len(window.typed.words)
         most = -(-len(starts) // max(1, threads))
         step = int(np.clip(_STATE_BYTES // (each * threads), 1, max(1, most)))
-        # Worked out before threads ask for them.
+        # Cached properties, computed here once before several threads need them.
         window.minor_alleles, window.flank_switch_probs(parameters.switch_rate)
     sums = _Sums(window)
 
@@ -165,7 +174,8 @@ def measure_sites(
             sums.add(prob, alleles[site : site + len(prob)], here[:-1] - here[0], site)
         return hit
 
-    # A panel that is copied whole shares its targets out over threads; else it is done here.
+    # If the panel is copied whole, copy_haplotypes divides the targets among threads; otherwise the
+    # groups of left-out samples are divided here.
     hits = share(measure, range(0, len(starts), step), threads if retriever is not None else 1)
     hit = np.concatenate([np.ones((len(window.typed_index), 0), np.float32), *hits], axis=1)
     features = SiteFeatures(sums.features(), AlleleSharing(window, threads=threads))
@@ -181,9 +191,9 @@ def _without_own(
     retriever: Retriever | None,
     threads: int,
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """The first of some sites and P(ALT) there, (sites, n), of left-out haplotypes.
+    """Impute left-out haplotypes from states that are not of their own samples.
 
-    See :func:`ragimpute.copying.states.states_without_own`.
+    Yields parts of the window: the first site, and P(ALT), shape (sites, n).
     """
     if retriever is None:
         states = states_without_own(None, haplotype_sample, left_out, observed)
@@ -196,21 +206,21 @@ def _without_own(
 
 
 class _Sums:
-    """Sums over samples at each site, of which the features are made."""
+    """Sums over the left-out samples at each site, from which the features are computed."""
 
     def __init__(self, window: Window) -> None:
         self._minor = window.haplotypes.alt_is_minor
         self._num_samples = 0
         self._num_haplotypes = 0
-        # Imputed, true, their squares and product, the variance that the posteriors claim, and the
-        # heterozygous samples that they expect and that there are.
+        # Rows: imputed dosage, true dosage, their squares, their product, the variance that the
+        # posteriors claim, the expected and the true number of heterozygous samples.
         self._sums = np.zeros((8, window.num_sites), np.int64)
         self._lock = Lock()
 
     def add(self, prob: np.ndarray, alleles: np.ndarray, starts: np.ndarray, site: int) -> None:
-        """Add P(ALT) and alleles at the sites from ``site`` on, both (m, n).
+        """Add samples at the sites from ``site`` on: P(ALT) and true alleles, both (m, n).
 
-        Samples begin at the columns ``starts``.
+        ``starts``: the column of each sample's first haplotype.
         """
         edges = np.append(starts, prob.shape[1])
         part = slice(site, site + len(prob))
@@ -232,14 +242,15 @@ class _Sums:
         return out
 
     def _features_of(self, sums: np.ndarray) -> np.ndarray:
-        """Features of some sites, from the sums (8, m) there."""
+        """Features of m sites, computed from their sums (8, m)."""
         n = max(1, self._num_samples)
         imputed, true, imputed_2, true_2, product, claimed, hets, true_hets = sums / n
         var_imputed = np.maximum(imputed_2 - imputed**2, 0)
         var_true = np.maximum(true_2 - true**2, 0)
         covariance = product - imputed * true
         error = np.maximum(imputed_2 - 2 * product + true_2, 0)
-        # As much as one allele among the left-out samples would bring.
+        # ``little`` is about what one more allele among the left-out samples would add. It shrinks
+        # the figures of sites where minor alleles are few.
         frequency = np.maximum(true * n / max(1, self._num_haplotypes), 0.5 / n)
         little = 2 * frequency / n
         columns = (
@@ -255,9 +266,10 @@ class _Sums:
 
 @kernel
 def _add_samples(prob, alleles, minor, edges, sample, sums):
-    """Add the haplotypes [edges[i], edges[i + 1]) of (n, M) as samples to ``sums`` (8, M).
+    """Add samples to ``sums`` (8, M).
 
-    ``sample`` (3, sites at once): a buffer of one sample's.
+    ``prob`` and ``alleles`` are (n, M); the haplotypes of sample i are the rows
+    [edges[i], edges[i + 1]). ``sample`` (3, sites at a time) is a buffer for one sample's sums.
     """
     for first in range(0, prob.shape[1], _SITES_AT_ONCE):
         stop = min(first + _SITES_AT_ONCE, prob.shape[1])
@@ -281,7 +293,9 @@ def _add_samples(prob, alleles, minor, edges, sample, sums):
                 here[4, u] += np.int64(imputed[u] * true[u] * _INVERSE)
                 here[5, u] += np.int64(claimed[u] * _INVERSE)
             if edges[i + 1] - edges[i] == 2:
-                # Of p + q, p (1 - p) + q (1 - q) and their like: p (1 - q) + q (1 - p).
+                # With p and q the probabilities on the two haplotypes, the sample is heterozygous
+                # with probability p (1 - q) + q (1 - p). That is (2 - s) s - v, with s = p + q and
+                # v = p (1 - p) + q (1 - q), which are at hand.
                 for u in range(stop - first):
                     hets = (2.0 - imputed[u]) * imputed[u] - claimed[u]
                     here[6, u] += np.int64(hets * _INVERSE)
@@ -289,21 +303,21 @@ def _add_samples(prob, alleles, minor, edges, sample, sums):
 
 
 def fit_mismatch(hit: np.ndarray, mismatch_prob: float) -> np.ndarray:
-    """The probability of a mismatch at each typed site, by expectation-maximisation.
+    """Fit the probability of a mismatch at each typed site, by expectation-maximisation.
 
     Parameters
     ----------
     hit
-        Shape (T, n), float, in [0, 1]: probability of the allele observed in each left-out
-        haplotype, from all other typed sites.
+        Shape (T, n), float, in [0, 1]: for each left-out haplotype the probability of the allele
+        that was observed there, computed from all other typed sites.
     mismatch_prob
-        In (0, 0.5), where to start, and the answer if n is 0.
+        In (0, 0.5): the value to start from, and the result if n is 0.
 
     Returns
     -------
-    Shape (T,), float32: the most probable e where an observed allele has probability
-    (1 - e) hit + e (1 - hit), with a prior of 50 haplotypes that mismatch as often as those of all
-    sites do.
+    Shape (T,), float32, in [1e-4, 0.3]: the e that makes the observed alleles most probable if each
+    has probability (1 - e) hit + e (1 - hit). The prior counts like 50 haplotypes that mismatch as
+    often as the average site.
     """
     num_typed, n = hit.shape
     if n == 0:
@@ -323,4 +337,5 @@ def fit_mismatch(hit: np.ndarray, mismatch_prob: float) -> np.ndarray:
     for _ in range(_ITERATIONS):
         found = np.bincount(site, mismatches(each[site]), minlength=num_typed)
         each = (found + _PRIOR_HAPLOTYPES * prior) / (n + _PRIOR_HAPLOTYPES)
-    return np.clip(each, _LEAST_MISMATCH, _MOST_MISMATCH).astype(np.float32)
+    out: np.ndarray = np.clip(each, _LEAST_MISMATCH, _MOST_MISMATCH).astype(np.float32)
+    return out

@@ -1,6 +1,7 @@
-"""Walks as those of ``shared_kernel``, of targets that have states of their own by word.
+"""Compute evidence features for targets of which each has states of its own, which change by word.
 
-Kernels hold only loops.
+``shared_kernel`` does the same for targets that share their states. Kernels hold only loops: the
+functions that call them check the arguments.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from ragimpute.kernels.compile import inlined, kernel
 
 @inlined
 def _multiply(num_states, f, b, key):
-    """Masses f b of the states into ``key``; returns the sum of those of ``b``."""
+    """Write the products f b of the states into ``key``; returns the sum of ``b``."""
     right_sum = 0.0
     for s in range(num_states):
         key[s] = f[s] * b[s]
@@ -39,7 +40,7 @@ def _multiply(num_states, f, b, key):
 
 @inlined
 def _forget_moved(after, here, num_typed, ends):
-    """Forget how far the matches of states reach that leave their slots."""
+    """Forget the ends of matches of slots whose state differs between two neighbouring words."""
     for s in range(here.shape[0]):
         if after[s] != here[s]:
             ends[s, :] = num_typed
@@ -50,9 +51,11 @@ def evidence_haplotype(
     words, states, target, observed, rho, err, rows, own, near, typed_cm, position_cm, compact,
     num_minor, signature, slot_of, pairs, scratch, measuring, out, tokens,
 ):  # fmt: skip
-    """Features of one haplotype, which has its own states by word, at its ``pairs``; tokens.
+    """Compute the features and tokens of given ``pairs`` of one haplotype.
 
-    After ``begin_walk`` of this haplotype alone.
+    ``begin_walk`` must have been called just before, with this haplotype alone: it has left the
+    forward masses at the start of each word in ``scratch``. From there the walk goes back to the
+    first pair of the window, and stops to measure in each interval that has pairs.
     """
     checkpoints, row_of, sums, b, totals, mismatch = scratch
     checkpoints, b, total_b = checkpoints[0], b[0], totals[0]
@@ -110,11 +113,11 @@ def copy_and_describe(
     typed_cm, position_cm, typed_index, compact, num_minor, signature, slot_of, limits, low, high,
     pairs, scratch, measuring, prob, out, tokens, found,
 ):  # fmt: skip
-    """P(ALT) of n haplotypes as ``copy_slots`` gives it, and features of the pairs in doubt.
+    """Compute P(ALT) of n haplotypes as ``copy_slots`` does, and the features of pairs in doubt.
 
-    Returns how many pairs there are; those for which there is no room in ``found`` are only
-    counted. ``pairs`` has room for those of an interval; ``found`` (n, 2) gets row and column of
-    ``prob`` (n, sites).
+    Returns the number of pairs. Row and column of ``prob`` (n, sites) of each pair are written into
+    ``found`` (room, 2); pairs beyond its room are only counted, not described. ``pairs`` is a
+    buffer that holds the pairs of one interval.
     """
     _, row_of, sums, backward, totals, _ = scratch
     product, head, links, listed, masks, _ = carried

@@ -1,9 +1,10 @@
-"""The states that matter at a site in doubt, one by one, as a network over sets reads them.
+"""Describe the states that matter at a site in doubt one by one, for networks that read sets.
 
-The features of ``describe_kernel`` summarise these states; here each is a *token*. Half of a pair's
-tokens are the most probable carriers of the minor allele, the other half the most probable states
-that carry the other allele: the best of the NUM_TOP most probable states, and, where too few of
-these are carriers, carriers beyond them. Kernels hold only loops.
+The features of ``describe_kernel`` summarise these states. Here each state becomes a *token*, a row
+of numbers of its own. Half of a pair's tokens describe the most probable carriers of the minor
+allele, the other half the most probable states with the other allele. Both are taken from the
+NUM_TOP most probable states. If too few of these are carriers, less probable carriers fill the
+first half. Kernels hold only loops.
 """
 
 from __future__ import annotations
@@ -18,13 +19,20 @@ from ragimpute.kernels.compile import inlined
 
 
 def token_scratch() -> np.ndarray:
-    """Places in the table by rank; ranks and slots of carriers that are not in the table."""
+    """Allocate the buffer that :func:`rank_table` and :func:`fill_tokens` share.
+
+    Row 0 gets the rows of the table of most probable states, ordered by rank; rows 1 and 2 get the
+    ranks and slots of states while they are sorted.
+    """
     return np.empty((3, NUM_TOP), np.int64)
 
 
 @inlined
 def _insert(rank, slot, size, limit, ranks, slots):
-    """Keep a state if it is among the ``limit`` of highest rank; returns how many are kept."""
+    """Insert a state into a sorted list of up to ``limit`` states; returns the list's new size.
+
+    The list is sorted by falling rank. If it is full, the state of lowest rank drops out.
+    """
     if size == limit:
         if rank <= ranks[size - 1]:
             return size
@@ -41,7 +49,7 @@ def _insert(rank, slot, size, limit, ranks, slots):
 
 @inlined
 def rank_table(ranks, num_top, scratch):
-    """Order the table of the most probable states by rank, the most probable first."""
+    """Write into row 0 of ``scratch`` the table's row numbers, the most probable state first."""
     size = 0
     for i in range(num_top):
         size = _insert(ranks[i], i, size, NUM_TOP, scratch[1], scratch[0])
@@ -49,13 +57,16 @@ def rank_table(ranks, num_top, scratch):
 
 @inlined
 def _whole(x):
-    """A number in units of a token's numbers."""
+    """Convert a number to a token's whole units (TOKEN_UNIT, 1 / 1024)."""
     return np.int16(np.rint(np.float32(1024.0) * np.float32(x)))
 
 
 @inlined
 def _fill(mass, mass_left, mass_right, reach, left_cm, right_cm, out):
-    """Fill one token; reaches are from the typed sites beside."""
+    """Fill one token. ``reach`` is as :func:`find_reach` measures it, from the typed sites beside.
+
+    ``left_cm`` and ``right_cm`` are the distances from these typed sites to the site itself.
+    """
     out[0] = 1024
     out[1] = _whole(np.log(np.float32(mass + 1e-6)))
     out[2] = _whole(np.log(np.float32(mass_left + 1e-6)))
@@ -71,16 +82,18 @@ def fill_tokens(
     stamp, stamp_id, signature, states, rows, target, observed, typed_cm, ends, listed, count,
     reach, scratch, out,
 ):  # fmt: skip
-    """Fill the tokens (S, C) of one pair, whose site :func:`describe_site` has just described.
+    """Fill the tokens (S, C) of one pair.
 
-    Arguments as there; ``scratch``: :func:`token_scratch`, after :func:`rank_table`.
+    Call it right after :func:`describe_site` for the same pair and with the same arguments: it
+    reads the column CARRIER that this has set in ``table``. ``scratch`` is the buffer of
+    :func:`token_scratch` that :func:`rank_table` has filled.
     """
     out[:, :] = 0
     half = out.shape[0] // 2
     last = typed_cm.shape[0] - 1
     left_cm = cm - typed_cm[max(t, 0)]
     right_cm = typed_cm[min(t + 1, last)] - cm
-    # The state's posterior: as the site's in describe_site, for one state.
+    # Weights for the posterior of one state: the same formula as for the site in describe_site.
     stay = (1.0 - near_left) * (1.0 - near_right)
     from_left = (1.0 - near_left) * near_right
     from_right = near_left * (1.0 - near_right)
@@ -129,19 +142,25 @@ def fill_tokens(
 
 
 def empty_tokens(num_pairs: int, num_tokens: int) -> np.ndarray:
-    """Room for the tokens of pairs in doubt, for :func:`collect_evidence` to fill.
+    """Allocate the tokens of pairs in doubt, for :func:`collect_evidence` to fill.
 
     Parameters
     ----------
     num_pairs
         Pairs, >= 0.
     num_tokens
-        Tokens of each, S: an even number in [2, MAX_TOKENS].
+        Tokens of each pair, S: an even number in [2, MAX_TOKENS].
 
     Returns
     -------
-    Shape (pairs, S, len(TOKEN_FEATURES)), int16, in multiples of TOKEN_UNIT: carriers of the minor
-    allele in the first S / 2, the most probable first, then states that carry the other allele.
+    Shape (pairs, S, len(TOKEN_FEATURES)), int16, in multiples of TOKEN_UNIT, not initialised. The
+    first S / 2 tokens are for carriers of the minor allele, the others for states with the other
+    allele, the most probable first in either half.
+
+    Raises
+    ------
+    ValueError
+        If ``num_tokens`` is odd or outside [2, MAX_TOKENS].
     """
     if num_tokens % 2 or not 2 <= num_tokens <= MAX_TOKENS:
         raise ValueError(f"{num_tokens} tokens: an even number in [2, {MAX_TOKENS}] was expected")

@@ -1,8 +1,9 @@
-"""Copying that describes what it leaves in doubt, where it comes past.
+"""Copy targets and, in the same pass, compute the features of all pairs in doubt.
 
-:func:`ragimpute.evidence.collect.collect_evidence` walks along the typed sites once more, to pairs
-that were chosen from what copying found. Where all pairs in doubt are wanted, what copying knows
-between two typed sites is what describes them.
+:func:`ragimpute.evidence.collect.collect_evidence` does it in two passes: pairs are chosen from
+the finished probabilities, and the typed sites are walked again to describe them. Imputing wants
+every pair in doubt. The masses that describe a pair are then at hand when its probability is
+computed, so the second pass is saved.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 
@@ -34,29 +36,34 @@ from ragimpute.evidence.state_set import empty_tokens
 from ragimpute.kernels.simd_floats import LANES, rows_of_lanes
 from ragimpute.runtime.threads import share
 
-# Pairs that are described before they are given away: their evidence then takes 30 MB. Where a
-# few targets have more, they are walked once more, one by one.
+# Room for the pairs of one block of targets: their evidence takes 30 MB. If a block has more pairs,
+# its targets are walked again, one at a time, each with just the room that it needs.
 _PAIRS_AT_ONCE = 1 << 18
-# Targets with states of their own that walk together, and how much memory their masses and states
-# may take. 16 at once take a third more time each than 128.
+# If targets have states of their own: the largest number of targets in a block, and the bytes that
+# the masses and states of all blocks at work may take. With 16 targets in a block, each takes a
+# third more time than with 128.
 _MOST_AT_ONCE = 128
 _STATE_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True)
 class Described:
-    """What copying says of some targets at some sites, and all their pairs in doubt.
+    """P(ALT) of some targets at some sites, and the evidence on all their pairs in doubt.
 
     Attributes
     ----------
     target, site
-        The first of the targets, and the first of the core's sites.
+        Number of the first target (row 0 of ``prob``), and of the first site (column 0), counted
+        from the start of the core.
     prob
-        Shape (b, m), float32, in [0, 1]: P(ALT); good until the next is asked for.
+        Shape (b, m), float32, in [0, 1]: P(ALT). The memory is used again: read it before you ask
+        the iterator for the next part.
     pairs
         Shape (pairs, 2), int64: row and column of ``prob``, sorted.
     evidence, tokens
-        Of the pairs, see :func:`ragimpute.evidence.collect.collect_evidence`.
+        Features and tokens of the pairs, in the same order, see
+        :func:`ragimpute.evidence.collect.collect_evidence`; ``tokens`` is None if none were asked
+        for.
     """
 
     target: int
@@ -82,7 +89,7 @@ def copy_with_evidence(
     max_pairs: int = 1 << 24,
     all_sites: bool = False,
 ) -> None:
-    """Copy targets, and describe the pairs in doubt.
+    """Copy target haplotypes, and compute the features of every pair in doubt.
 
     Parameters
     ----------
@@ -95,19 +102,26 @@ def copy_with_evidence(
     doubt
         See :func:`ragimpute.evidence.doubt.pairs_in_doubt`; from 0.5 on no pair is in doubt.
     take
-        Given what is said of a block of targets, some sites at a time, which it must exhaust. It is
-        called in each of the threads; no two calls are about the same target and site.
+        Called once for each block of targets, with an iterator over the block's sites, one part
+        after another. It must read the iterator to the end. Calls come from several threads at the
+        same time; no two calls get the same target and site.
     homolog
-        Shape (n,), int64: the other haplotype of a target's sample, a neighbour, or -1, see
-        :func:`ragimpute.evidence.other_haplotype.homologs_of`. None: all are haploid.
+        Shape (n,), int64: for each target the other haplotype of its sample, which must be the
+        target before or after it, or -1 if there is none; see
+        :func:`ragimpute.evidence.other_haplotype.homologs_of`. None: all targets are haploid.
     num_tokens
-        Tokens of each pair, see :func:`ragimpute.evidence.state_set.empty_tokens`; 0: none.
+        Tokens for each pair, see :func:`ragimpute.evidence.state_set.empty_tokens`; 0: no tokens.
     threads
-        Targets are shared out over so many; what is said of them does not depend on it.
+        Number of threads that the targets are divided among; results do not depend on it.
     max_pairs
-        So many targets and sites, about, are held at once, by all threads together.
+        About how many probabilities (targets times sites) all threads together hold in memory.
     all_sites
-        Whether all sites of a target must come at once.
+        Whether ``take`` must get all core sites of a target in a single part.
+
+    Raises
+    ------
+    ValueError
+        If the window has no typed site.
     """
     if window.typed.num_typed == 0:
         raise ValueError("a window without typed sites has nothing to copy by")
@@ -136,7 +150,7 @@ def copy_with_evidence(
 
 
 class _Walk(ABC):
-    """What all blocks of targets share."""
+    """The arrays that all blocks of targets read, and how one block is copied and described."""
 
     blocks: list[range]
 
@@ -160,22 +174,26 @@ class _Walk(ABC):
         self.most_sites = int(np.diff(self.bounds).max())
 
     def own(self, block: range) -> np.ndarray:
-        """Panel haplotypes of the targets' samples: there are none."""
+        """For each target the panel haplotypes of its own sample: -1, as no target is in the panel.
+
+        The kernels ask for this because left-out panel haplotypes do have such haplotypes.
+        """
         return np.full((len(block), 1), -1, np.int32)
 
     @abstractmethod
-    def scratch(self) -> tuple:
-        """Buffers of one thread."""
+    def scratch(self) -> tuple[Any, ...]:
+        """Allocate the kernels' buffers for one thread."""
 
     @abstractmethod
     def copied(self, block: range, room: _Room) -> Iterator[tuple[int, np.ndarray, int]]:
-        """Copy a block of targets; yields the first core site of a part, P(ALT), and its pairs.
+        """Copy a block of targets, part by part.
 
-        The pairs go where there is room; how many there are is told.
+        Yields for each part its first core site, P(ALT), and the number of its pairs in doubt. The
+        pairs and their features are written into ``room``, as many as fit; the number counts all.
         """
 
     def described(self, block: range, room: _Room, quality: SiteRows) -> Iterator[Described]:
-        """What is said of a block of targets, part by part."""
+        """Copy a block of targets and describe its pairs in doubt, part by part."""
         homolog = self.homolog[block.start : block.stop]
         homolog = np.where(homolog >= 0, homolog - block.start, -1)
         for site, prob, count in self.copied(block, room):
@@ -187,7 +205,8 @@ class _Walk(ABC):
                 evidence = with_sites(here, pairs, copied, beside, quality)
                 yield Described(block.start, site, prob, pairs, evidence, tokens)
                 continue
-            # A haplotype's probabilities change as soon as they are given away.
+            # Whoever takes a haplotype's probabilities may change them, and the sample's other
+            # haplotype still needs them.
             before = prob.copy()
             for i, target in enumerate(block):
                 other = before[homolog[i]] if homolog[i] >= 0 else None
@@ -202,7 +221,10 @@ class _Walk(ABC):
         other: np.ndarray | None,
         quality: SiteRows,
     ) -> Described:
-        """A target's part, by a second walk; ``other``: P(ALT) of its sample's other haplotype."""
+        """Describe the pairs of one target in a second walk, for a block with too many pairs.
+
+        ``other``: P(ALT) of the other haplotype of the target's sample, or None.
+        """
         alleles = self.alleles[:, [target]]
         found = self.states.find(range(target, target + 1), None)
         mine = found[0] if self.states.by_word else found
@@ -216,7 +238,7 @@ class _Walk(ABC):
 
 
 class _Room:
-    """One thread's room for pairs in doubt, and its buffers."""
+    """The memory of one thread: pairs in doubt, their features and tokens, kernels' buffers."""
 
     def __init__(self, walk: _Walk, num_pairs: int) -> None:
         self.found = np.empty((num_pairs, 2), np.int64)
@@ -228,24 +250,24 @@ class _Room:
         self._prob = np.empty(0, np.float32)
 
     @cached_property
-    def scratch(self) -> tuple:
+    def scratch(self) -> tuple[Any, ...]:
         return self._walk.scratch()
 
     def prob(self, rows: int, columns: int) -> np.ndarray:
-        """Room for P(ALT), the same as before."""
+        """An array for P(ALT); every call returns the same memory, which grows where necessary."""
         if self._prob.size < rows * columns:
             self._prob = np.empty(rows * columns, np.float32)
         return self._prob[: rows * columns].reshape(rows, columns)
 
     def first(self, num: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """The first ``num`` pairs, their evidence and tokens, sorted; copies."""
+        """Copies of the first ``num`` pairs, their features and tokens, sorted by row, column."""
         order = np.lexsort((self.found[:num, 1], self.found[:num, 0]))
         tokens = self.tokens[order] if self._walk.num_tokens else None
         return self.found[order], self.out[order], tokens
 
 
 class _Shared(_Walk):
-    """Targets that copy the same states, 16 at once."""
+    """Targets that all copy the same states: a block is up to 16 targets, one for each lane."""
 
     def __init__(
         self,
@@ -271,7 +293,7 @@ class _Shared(_Walk):
         }
         self.blocks = [range(b.first, b.first + b.width) for b in self._of_first.values()]
 
-    def scratch(self) -> tuple:
+    def scratch(self) -> tuple[Any, ...]:
         masses, _ = self._shared.scratch(len(self.work.rho))
         return masses, measuring_scratch(len(self._shared.states), LANES)
 
@@ -293,7 +315,7 @@ class _Shared(_Walk):
 
 
 class _OwnStates(_Walk):
-    """Targets that have states of their own."""
+    """Targets of which each copies states of its own, which change from word to word."""
 
     def __init__(
         self,
@@ -311,7 +333,7 @@ class _OwnStates(_Walk):
     ) -> None:
         super().__init__(window, alleles, parameters, homolog, doubt, num_tokens, states)
         size = window.core[1] - window.core[0]
-        # Masses and states of a target, 4 bytes each.
+        # For each word and state of a target there are a mass and a state number, of 4 bytes each.
         fits = _STATE_BYTES // (8 * states.num_states * len(self.work.words) * threads)
         if all_sites:
             fits = min(fits, max_pairs // (max(1, size) * threads))
@@ -323,7 +345,7 @@ class _OwnStates(_Walk):
         max_sites = size if all_sites else max_pairs // (at_once * threads)
         self._parts = word_parts(window.minor_alleles.edges, max(1, max_sites))
 
-    def scratch(self) -> tuple:
+    def scratch(self) -> tuple[Any, ...]:
         most, k = max(map(len, self.blocks)), self.states.num_states
         num_words = len(self.work.words)
         return (

@@ -75,7 +75,8 @@ class ImputedArrays:
     @cached_property
     def dosages(self) -> np.ndarray:
         """ALT dosage (FORMAT/DS), shape (m, N), float32, in [0, ploidy]."""
-        return self.allele_probs[:, :, 0] + np.nan_to_num(self.allele_probs[:, :, 1])
+        dosages: np.ndarray = self.allele_probs[:, :, 0] + np.nan_to_num(self.allele_probs[:, :, 1])
+        return dosages
 
     @cached_property
     def probabilities(self) -> np.ndarray:

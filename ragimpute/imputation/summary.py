@@ -138,7 +138,7 @@ def _divide(
     seconds: dict[str, float], imputers: Sequence[Mapping[str, float]], writer: Mapping[str, float]
 ) -> None:
     """Replace "impute" and "write" by the stages of imputer and writer, and what is left."""
-    imputer: Counter = Counter()
+    imputer: Counter[str] = Counter()
     for one in imputers:
         imputer.update(one)
     rest: dict[str, tuple[str, Mapping[str, float]]] = {

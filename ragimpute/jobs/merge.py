@@ -231,7 +231,7 @@ def _in_step(batches: Sequence[_Batch], contig: str) -> Iterator[list[list[Any]]
         yield rows
 
 
-def _site(variant: Any) -> tuple | None:
+def _site(variant: Any) -> tuple[Any, ...] | None:
     """What makes two records those of one site."""
     return None if variant is None else (variant.CHROM, variant.POS, variant.REF, *variant.ALT)
 
@@ -249,7 +249,7 @@ def _write(
     writer: ImputedWriter,
     min_r2: float,
     summary: MergeSummary,
-    joined: Callable[[list[list[Any]], list[str]], list],
+    joined: Callable[[list[list[Any]], list[str]], list[Any]],
     calibration: Dr2Calibration,
 ) -> None:
     """Write some sites."""

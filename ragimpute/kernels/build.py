@@ -104,9 +104,9 @@ class _Progress:
                   flush=True)  # fmt: skip
 
 
-def _work(out: Path, todo: SimpleQueue, progress: _Progress) -> None:
+def _work(out: Path, todo: SimpleQueue[tuple[str, Entry]], progress: _Progress) -> None:
     """Take kernels from the queue until it is empty, in a process for each level in turn."""
-    worker: subprocess.Popen | None = None
+    worker: subprocess.Popen[str] | None = None
     level = None
     try:
         while True:
@@ -129,7 +129,7 @@ def _work(out: Path, todo: SimpleQueue, progress: _Progress) -> None:
         _stop(worker)
 
 
-def _start(out: Path, level: str) -> subprocess.Popen:
+def _start(out: Path, level: str) -> subprocess.Popen[str]:
     """A process that compiles what it is told on its standard input, and keeps it under ``out``."""
     processor = processor_of(level)
     environment = os.environ | {
@@ -143,7 +143,7 @@ def _start(out: Path, level: str) -> subprocess.Popen:
     )
 
 
-def _stop(worker: subprocess.Popen | None) -> None:
+def _stop(worker: subprocess.Popen[str] | None) -> None:
     """Let a process end."""
     if worker is not None:
         worker.communicate()

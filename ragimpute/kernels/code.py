@@ -21,14 +21,14 @@ import numpy as np
 from numba import types
 from numba.core import config as numba_config
 from numba.core.dispatcher import Dispatcher
-from numba.extending import _Intrinsic
+from numba.core.extending import _Intrinsic
 
 _PACKAGE = __name__.partition(".")[0]
 # Part of every kernel: how numba is told to compile them.
 _DECORATORS = (f"{_PACKAGE}.kernels.compile", Path(__file__).with_name("compile.py"))
 
 
-def code_digest(function: Callable) -> str:
+def code_digest(function: Callable[..., Any]) -> str:
     """Digest of a kernel's code, 16 hexadecimal digits.
 
     Parameters
@@ -51,7 +51,7 @@ def code_digest(function: Callable) -> str:
     return digest.hexdigest()[:16]
 
 
-def parts_of(function: Callable) -> tuple[dict[str, Path], dict[str, str]]:
+def parts_of(function: Callable[..., Any]) -> tuple[dict[str, Path], dict[str, str]]:
     """What becomes part of a kernel: files by their modules' names, and constants by their names.
 
     Constants of a module whose file is listed are not: the file holds them.
@@ -198,10 +198,13 @@ def signature_of(text: str) -> tuple[types.Type, ...]:
     """The types that :func:`signature_text` wrote down."""
     names = {name: getattr(types, name) for name in dir(types)}
     names |= {"named": _named, "tuple_of": types.Tuple}
-    return eval(text, {"__builtins__": {}}, names)
+    out: tuple[types.Type, ...] = eval(text, {"__builtins__": {}}, names)
+    return out
 
 
-def _named(module: str, qualname: str, fields: tuple[str, ...], parts: tuple) -> types.Type:
+def _named(
+    module: str, qualname: str, fields: tuple[str, ...], parts: tuple[types.Type, ...]
+) -> types.Type:
     """The type of a named tuple, by where its class is found."""
     import importlib
 

@@ -25,7 +25,7 @@ _config.CPU_NAME, _config.CPU_FEATURES = PROCESSOR.cpu_name, PROCESSOR.features
 _njit: Any = njit
 
 
-def kernel(function: Callable) -> Any:
+def kernel(function: Callable[..., Any]) -> Any:
     """What Python calls; its compiled form is on disk, see :mod:`ragimpute.kernels.store`."""
     if _config.DISABLE_JIT:
         return _as_python(function)
@@ -34,7 +34,7 @@ def kernel(function: Callable) -> Any:
     return compiled
 
 
-def _as_python(function: Callable) -> Callable:
+def _as_python(function: Callable[..., Any]) -> Callable[..., Any]:
     """A kernel that stays Python, where numbers of a fixed width overflow in silence, too."""
 
     @wraps(function)
@@ -45,7 +45,7 @@ def _as_python(function: Callable) -> Callable:
     return call
 
 
-def kernel_intrinsic(definition: Callable, python_form: Callable) -> Any:
+def kernel_intrinsic(definition: Callable[..., Any], python_form: Callable[..., Any]) -> Any:
     """What kernels call and the compiler knows; numba compiles no Python for it.
 
     Parameters

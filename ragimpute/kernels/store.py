@@ -73,7 +73,7 @@ class Named(NamedTuple):
     signature: str
 
     @classmethod
-    def of(cls, function: Callable, signature: str) -> Named:
+    def of(cls, function: Callable[..., Any], signature: str) -> Named:
         """The name of a function for a signature, as text."""
         digest = hashlib.sha256(signature.encode()).hexdigest()[:12]
         return cls(kernel_name(function), _digest_of(function), digest)
@@ -100,7 +100,7 @@ class KernelStore(_Cache):
         The kernel, as Python knows it.
     """
 
-    def __init__(self, function: Callable) -> None:
+    def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
 
     @property
@@ -151,13 +151,13 @@ unforeseen: list[Entry] = []
 _announced: set[str] = set()
 
 
-def kernel_name(function: Callable) -> str:
+def kernel_name(function: Callable[..., Any]) -> str:
     """ "module:function"."""
     return f"{function.__module__}:{function.__qualname__}"
 
 
 @cache
-def _digest_of(function: Callable) -> str:
+def _digest_of(function: Callable[..., Any]) -> str:
     return code_digest(function)
 
 

@@ -72,7 +72,8 @@ class TokenPath(nn.Module):
         """Encode one haplotype of each sample: (B, L, D)."""
         token = batch[f"hap_{which}"]
         x = self.embedding(token, batch["pos"], batch["af"], batch["af_p"])
-        return self.encoder(x, token == PAD)
+        out: Tensor = self.encoder(x, token == PAD)
+        return out
 
     def _retrieve(self, batch: dict[str, Tensor], which: str) -> tuple[Tensor, Tensor]:
         """Encoded references (B, K, L, D), and which of them are padding (B, K)."""
@@ -146,7 +147,8 @@ class BERTWithRAG(nn.Module):
         ``h2_reconstruction`` (B, L) in [0, 1].
         """
         if self.tokens is not None:
-            return self.tokens(batch)
+            given: dict[str, Tensor] = self.tokens(batch)
+            return given
         assert self.residual is not None
         out = {}
         for h in ("h1", "h2"):
@@ -183,7 +185,8 @@ class BERTWithRAG(nn.Module):
         if self.tokens is None:
             raise ValueError("a copying model has no reference embeddings")
         encode = self.tokens.references if self.tokens.frozen is None else self.tokens.frozen
-        return encode(token[None], position_cm[None], af[None], af_own[None])[0]
+        out: Tensor = encode(token[None], position_cm[None], af[None], af_own[None])[0]
+        return out
 
 
 def build(config: ModelConfig) -> BERTWithRAG:

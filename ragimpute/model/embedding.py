@@ -125,4 +125,5 @@ class SiteEmbedding(nn.Module):
             gap = torch.diff(position_cm, dim=1, prepend=position_cm[:, :1])
             gap = torch.log10(gap.clamp_min(0) + 1e-6).add(4).masked_fill(pad, 0)
             x = x + self.gap_cnn(gap[:, None]).transpose(1, 2)  # (B, D, L) -> (B, L, D)
-        return self.norm(x)
+        out: Tensor = self.norm(x)
+        return out

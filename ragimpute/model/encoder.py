@@ -30,7 +30,8 @@ class SelfAttention(nn.Module):
         qkv = self.qkv(x).view(b, length, 3, self.num_heads, dim // self.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, A, L, D // A)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)  # (B, A, L, D // A)
-        return self.out(y.transpose(1, 2).reshape(b, length, dim))  # (B, L, D)
+        out: Tensor = self.out(y.transpose(1, 2).reshape(b, length, dim))  # (B, L, D)
+        return out
 
 
 class EncoderLayer(nn.Module):
@@ -48,7 +49,8 @@ class EncoderLayer(nn.Module):
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """x (B, L, D) -> (B, L, D)."""
         x = x + self.dropout(self.attention(self.norm_1(x), bias))
-        return x + self.dropout(self.mlp(self.norm_2(x)))
+        out: Tensor = x + self.dropout(self.mlp(self.norm_2(x)))
+        return out
 
 
 def padding_bias(pad: Tensor, dtype: torch.dtype) -> Tensor:
@@ -98,7 +100,8 @@ class Encoder(nn.Module):
                 x = checkpoint(layer, x, bias, use_reentrant=False)
             else:
                 x = layer(x, bias)
-        return self.norm(x)
+        out: Tensor = self.norm(x)
+        return out
 
 
 class ReferenceEncoder(nn.Module):
@@ -132,7 +135,8 @@ class ReferenceEncoder(nn.Module):
     def _encode(self, token: Tensor, position_cm: Tensor, af: Tensor, af_own: Tensor) -> Tensor:
         """One chunk: (n, L) each -> (n, L, D)."""
         x = self.embedding(token, position_cm, af, af_own)
-        return self.encoder(x, token == PAD)
+        out: Tensor = self.encoder(x, token == PAD)
+        return out
 
     def forward(self, token: Tensor, position_cm: Tensor, af: Tensor, af_own: Tensor) -> Tensor:
         """Encode retrieved haplotypes.
@@ -196,4 +200,5 @@ class FrozenReferences(nn.Module):
     @torch.no_grad()
     def forward(self, token: Tensor, position_cm: Tensor, af: Tensor, af_own: Tensor) -> Tensor:
         """See :meth:`ReferenceEncoder.forward`."""
-        return self.references(token, position_cm, af, af_own)
+        out: Tensor = self.references(token, position_cm, af, af_own)
+        return out

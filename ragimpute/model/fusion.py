@@ -114,7 +114,8 @@ class EnhancedRareVariant(Fusion):
         weight = masked_softmax(score / math.sqrt(self.dim), pad, dim=1)  # (B, K, L, 1)
         pooled = (weight * self.value(refs)).sum(dim=1)  # (B, L, D)
         change = self.mix(torch.cat([query, pooled], dim=-1))  # (B, L, D)
-        return query + self.residual_scale * self.rare_weight(af)[..., None] * change
+        out: Tensor = query + self.residual_scale * self.rare_weight(af)[..., None] * change
+        return out
 
 
 class Log1pMaf(EnhancedRareVariant):
@@ -142,7 +143,8 @@ class RareVariantAware(Fusion):
         largest = refs.masked_fill(pad, float("-inf")).amax(dim=1)  # (B, L, D)
         largest = largest.masked_fill(pad.all(dim=1), 0.0)
         pooled = 0.7 * masked_mean(refs, pad) + 0.3 * largest
-        return query + self.mix(torch.cat([query, pooled], dim=-1))
+        out: Tensor = query + self.mix(torch.cat([query, pooled], dim=-1))
+        return out
 
 
 class DynamicGate(Fusion):
@@ -192,7 +194,8 @@ class CrossAttention(Fusion):
         score = (q * key).sum(-1) / math.sqrt(each) + self.bias(both)  # (B, K, L, A)
         weight = masked_softmax(score, pad, dim=1)
         pooled = (weight[..., None] * value).sum(dim=1).reshape(b, length, dim)  # (B, L, D)
-        return query + self.out(pooled)
+        out: Tensor = query + self.out(pooled)
+        return out
 
 
 class Concat(Fusion):
@@ -203,7 +206,8 @@ class Concat(Fusion):
         self.mix = _mlp(2 * dim, 2 * dim, dim)
 
     def fuse(self, query: Tensor, refs: Tensor, af: Tensor, af_refs: Tensor, pad: Tensor) -> Tensor:
-        return self.mix(torch.cat([query, masked_mean(refs, pad)], dim=-1))
+        out: Tensor = self.mix(torch.cat([query, masked_mean(refs, pad)], dim=-1))
+        return out
 
 
 class FixedConcat(Fusion):
@@ -218,7 +222,8 @@ class FixedConcat(Fusion):
             self.mix.bias.zero_()
 
     def fuse(self, query: Tensor, refs: Tensor, af: Tensor, af_refs: Tensor, pad: Tensor) -> Tensor:
-        return self.mix(torch.cat([query, masked_mean(refs, pad)], dim=-1))
+        out: Tensor = self.mix(torch.cat([query, masked_mean(refs, pad)], dim=-1))
+        return out
 
 
 #: Token fusions by name; each value makes one from (dim, num_heads, residual_scale, weight_max).

@@ -14,7 +14,8 @@ class AlleleHead(nn.Module):
         self.net = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net(x).squeeze(-1)
+        out: Tensor = self.net(x).squeeze(-1)
+        return out
 
 
 class GenotypeHead(nn.Module):
@@ -31,7 +32,8 @@ class GenotypeHead(nn.Module):
 
     def forward(self, h1: Tensor, h2: Tensor) -> Tensor:
         """(B, L, D) twice -> (B, L, 3)."""
-        return self.net(torch.cat([h1 + h2, (h1 - h2).abs()], dim=-1))
+        out: Tensor = self.net(torch.cat([h1 + h2, (h1 - h2).abs()], dim=-1))
+        return out
 
 
 class ReconstructionHead(nn.Module):
@@ -42,7 +44,8 @@ class ReconstructionHead(nn.Module):
         self.net = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 1), nn.Sigmoid())
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net(x).squeeze(-1)
+        out: Tensor = self.net(x).squeeze(-1)
+        return out
 
 
 class HaplotypeAttention(nn.Module):

@@ -27,7 +27,8 @@ ROWS_AT_ONCE = 4096
 
 def linear(x: Numbers, weight: Numbers, bias: Numbers) -> Numbers:
     """A linear map: (..., K) -> (..., D), by a weight of shape (D, K)."""
-    return x @ weight.T + bias
+    out: Numbers = x @ weight.T + bias
+    return out
 
 
 def hidden_layer(
@@ -39,7 +40,8 @@ def hidden_layer(
 ) -> Numbers:
     """SiLU of a linear map: (..., K) -> (..., D), by a weight of shape (D, K)."""
     y = linear(x, weight, bias)
-    return y * sigmoid(y)
+    out: Numbers = y * sigmoid(y)
+    return out
 
 
 def site_residual(
@@ -73,7 +75,8 @@ def site_residual(
 def sigmoid(x: np.ndarray) -> np.ndarray:
     """The logistic function, elementwise."""
     with np.errstate(over="ignore"):
-        return 1 / (1 + np.exp(-x))
+        out: np.ndarray = 1 / (1 + np.exp(-x))
+        return out
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,8 @@ class SiteNet:
 
     def standardise(self, evidence: np.ndarray) -> np.ndarray:
         """Shape (N, F) -> (N, F), float32."""
-        return (evidence - self.mean) / self.scale
+        out: np.ndarray = (evidence - self.mean) / self.scale
+        return out
 
     def residual(self, x: np.ndarray, *, threads: int = 1) -> np.ndarray:
         """The residual of each row.

@@ -119,7 +119,8 @@ def pack_rows(alleles: np.ndarray) -> np.ndarray:
 def flip_rows(bits: np.ndarray, num_haplotypes: int) -> np.ndarray:
     """Rows of :func:`pack_rows` with 0 and 1 exchanged; unused bits stay 0."""
     every = pack_rows(np.ones((1, num_haplotypes), dtype=np.uint8))
-    return bits ^ every
+    out: np.ndarray = bits ^ every
+    return out
 
 
 def rows_to_carriers(bits: np.ndarray) -> np.ndarray:
@@ -132,7 +133,8 @@ def rows_to_carriers(bits: np.ndarray) -> np.ndarray:
     number, bit = np.nonzero(
         np.unpackbits(octets.reshape(-1)[where, None], axis=1, bitorder="little")
     )
-    return where[number] % (8 * bits.shape[1]) * 8 + bit
+    out: np.ndarray = where[number] % (8 * bits.shape[1]) * 8 + bit
+    return out
 
 
 def count_pairs(bits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

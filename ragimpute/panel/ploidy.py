@@ -109,7 +109,8 @@ class Ploidy:
 
     def expected(self, position_bp: np.ndarray) -> np.ndarray:
         """The slots of each position, shape (m, N, 2), bool."""
-        return self.slots[self.stretch_of(position_bp)]
+        out: np.ndarray = self.slots[self.stretch_of(position_bp)]
+        return out
 
 
 def scan_ploidy(stream: Batches, par: list[Region]) -> Ploidy:

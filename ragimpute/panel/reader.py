@@ -204,7 +204,8 @@ class Panel:
     @cached_property
     def af(self) -> np.ndarray:
         """ALT frequency of each site, shape (M,), float32, in [0, 1]."""
-        return (self.alt_count / self.haplotypes_at).astype(np.float32)
+        out: np.ndarray = (self.alt_count / self.haplotypes_at).astype(np.float32)
+        return out
 
     @cached_property
     def haplotypes_at(self) -> np.ndarray:
@@ -242,7 +243,8 @@ class Panel:
         self._check_range(start, stop)
         with reading(self.path):
             counts = self._handle()["frequency/genotype_count"][start:stop]
-        return (counts / len(self.samples)).astype(np.float32)
+        out: np.ndarray = (counts / len(self.samples)).astype(np.float32)
+        return out
 
     def site_range(self, region: Region | None) -> tuple[int, int]:
         """Sites ``[start, stop)`` that lie in ``region`` (None: all); may be empty.

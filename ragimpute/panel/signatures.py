@@ -59,7 +59,8 @@ def draw_samples(signature: np.ndarray, haplotype_sample: np.ndarray, seed: int)
     samples, of = np.unique(haplotype_sample, return_inverse=True)
     of_sample = np.zeros(len(samples), np.uint64)
     np.add.at(of_sample, of, signature)
-    return samples[drawing_order(of_sample, seed)]
+    out: np.ndarray = samples[drawing_order(of_sample, seed)]
+    return out
 
 
 @kernel

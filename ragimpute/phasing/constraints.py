@@ -109,7 +109,8 @@ def join_phase(free: FreePhase, given: np.ndarray, together: np.ndarray) -> np.n
     same = np.where(np.isnan(together[1:]), given[1:] == given[:-1], together[1:] > 0.5)
     turned = np.concatenate([[0], np.cumsum(~same)])
     if (free.follows < 0).all():
-        return ((given[0] + turned) % 2).astype(np.int8)
+        result: np.ndarray = ((given[0] + turned) % 2).astype(np.int8)
+        return result
     out = given.copy()
     for i in range(1, len(out)):
         j = int(free.follows[i])

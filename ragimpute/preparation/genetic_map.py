@@ -156,7 +156,8 @@ class GeneticMap:
         inside = np.interp(position, known, known_cm)
         before = np.minimum(position - known[0], 0.0)
         after = np.maximum(position - known[-1], 0.0)
-        return inside + rate * (before + after)
+        out: np.ndarray = inside + rate * (before + after)
+        return out
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from ragimpute.runtime.outputs import check_output
 from ragimpute.sites import Region, bare_contig, same_contig, some_names
 
 if TYPE_CHECKING:
-    from ragimpute.io.vcf.read.genotypes import SiteBatch
+    from ragimpute.io.vcf.read.genotypes import PanelStream, SiteBatch
+    from ragimpute.preparation.allel_stream import AllelStream
     from ragimpute.preparation.panel_writer import PanelSummary
 
 logger = logging.getLogger(__name__)
@@ -124,7 +125,8 @@ def prepare(
         logger.warning(message)
         warnings.append(message)
 
-    kind, stream, contig, contig_length = _open_source(source, region, threads)
+    kind, opened, contig, contig_length = _open_source(source, region, threads)
+    stream: AllelStream | PanelStream | OnceEach = opened
     if kind != "VCF/BCF":
         warn(f"{source.name} has no phase flag: its genotypes are taken to be phased as they stand")
     map_used = _choose_map(genetic_map, cm_per_mb, contig, warn)
@@ -167,7 +169,9 @@ def prepare(
     return PrepareSummary(panel, kind, map_used.name, warnings, time.monotonic() - started)
 
 
-def _open_source(source: Path, region: Region | None, threads: int) -> tuple:
+def _open_source(
+    source: Path, region: Region | None, threads: int
+) -> tuple[str, AllelStream | PanelStream, str, int | None]:
     """Kind, stream, contig and contig length of the panel's source."""
     if not source.is_file():
         problem = "is a folder" if source.is_dir() else "does not exist"

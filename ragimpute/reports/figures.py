@@ -77,7 +77,8 @@ def impute_figures(summary: ImputeSummary) -> dict[str, Any]:
         "versions": dict(summary.versions),
         "warnings": list(summary.warnings),
     }  # fmt: skip
-    return plain(tree)
+    out: dict[str, Any] = plain(tree)
+    return out
 
 
 def train_figures(
@@ -91,7 +92,8 @@ def train_figures(
         "config": config_text,
         "provenance": dict(provenance),
     }
-    return plain(tree)
+    out: dict[str, Any] = plain(tree)
+    return out
 
 
 def multiqc_impute(summary: ImputeSummary) -> dict[str, Any]:

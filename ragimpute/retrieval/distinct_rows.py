@@ -1,7 +1,7 @@
-"""Which of many rows of words are the same within a window: each window is joined from its halves.
+"""Find the distinct rows of a window from the distinct rows of its two halves.
 
-Rows are numbered within each half; a window's distinct rows are the distinct pairs of numbers, and
-so a row takes the time of one look-up, however long the window is.
+The rows of each half are numbered so that equal rows have equal numbers. Two rows of the window are
+then equal if both their numbers are, so a row costs one look-up, however long the window is.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ from ragimpute.kernels.compile import kernel
 
 
 def join_halves(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Number the distinct rows of a window in the order of their first.
+    """Number the distinct rows of a window, in the order in which they first occur.
 
     Parameters
     ----------
     left, right
-        Shape (H,), uint32: each row's number within the window's halves, or a word itself.
+        Shape (H,), uint32: each row's number within the left and right half of the window; if a
+        half is one word long, the word itself may serve as the number.
 
     Returns
     -------
-    The first row of each number, shape (distinct,), int32, ascending; and each row's number, shape
-    (H,), uint32.
+    For each number the first row that has it, shape (distinct,), int32, ascending; and for each row
+    its number, shape (H,), uint32.
     """
     num_rows = len(left)
     table = np.full(1 << max(4, int(2 * num_rows).bit_length()), -1, np.int32)
@@ -32,18 +33,18 @@ def join_halves(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def mix_words(words: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """A number that stands for each of some rows.
+    """Hash some rows, so that they can be sorted in an order that depends on their alleles only.
 
     Parameters
     ----------
     words
-        Shape (L, H), uint32: the words of a window, a row in each column.
+        Shape (L, H), uint32: the words of a window; each column is the row of one haplotype.
     rows
-        Shape (n,), int32: which.
+        Shape (n,), int32: the columns to hash.
 
     Returns
     -------
-    Shape (n,), uint64.
+    Shape (n,), uint64: the hashes.
     """
     out = np.full(len(rows), 0x9E3779B97F4A7C15, np.uint64)
     _mix(words, rows, out)
@@ -52,10 +53,10 @@ def mix_words(words: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 @kernel
 def _join(left, right, table, keys, first, which):
-    """See :func:`join_halves`; ``keys`` (H,): a buffer. Returns how many are distinct.
+    """Do the work of :func:`join_halves`; returns the number of distinct rows.
 
-    ``table``, all -1, is for hashing, twice as long as there are rows or longer, its length a power
-    of 2.
+    ``keys`` (H,) is a buffer. ``table`` is an empty hash table: all entries are -1, and its length
+    is a power of 2 that is at least twice the number of rows.
     """
     last = np.uint64(table.shape[0] - 1)
     num = 0
@@ -76,7 +77,7 @@ def _join(left, right, table, keys, first, which):
 
 @kernel
 def _mix(words, rows, out):
-    """See :func:`mix_words`; ``out`` (n,) has the number to begin with."""
+    """Do the work of :func:`mix_words`; ``out`` (n,) has the hashes' initial value."""
     for w in range(words.shape[0]):
         for i in range(rows.shape[0]):
             mix = (out[i] ^ np.uint64(words[w, rows[i]])) * np.uint64(0xBF58476D1CE4E5B9)
@@ -85,9 +86,10 @@ def _mix(words, rows, out):
 
 @kernel
 def list_members(which, place, order, offsets, members):
-    """The rows with each number, in the order of ``place``; ``offsets`` starts at 0.
+    """List in ``members`` the rows that have each number; ``offsets`` (all 0 before) delimits them.
 
-    Those of one number are in the order of ``order`` (H,), which has each row once.
+    Number k comes at place ``place[k]``. Rows with the same number are in the order of ``order``
+    (H,), which has each row once.
     """
     for h in range(which.shape[0]):
         offsets[place[which[h]] + 1] += 1
@@ -104,7 +106,7 @@ def list_members(which, place, order, offsets, members):
 
 @kernel
 def number_members(offsets, members, out):
-    """Each row's number (H,) from the rows with each."""
+    """Write each row's number into ``out`` (H,), given the lists of rows with each number."""
     for number in range(offsets.shape[0] - 1):
         for i in range(offsets[number], offsets[number + 1]):
             out[members[i]] = number

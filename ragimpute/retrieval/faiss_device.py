@@ -1,10 +1,12 @@
-"""Exhaustive search of binary codes on a GPU, with the result that FAISS has on the CPU.
+"""Exhaustive search of binary codes on a GPU, with the same result as FAISS has on the CPU.
 
-FAISS compares binary codes on a GPU by ``GpuIndexBinaryFlat``, where the installed build has one
-(``faiss-gpu``); it has no inverted lists of binary codes there. The CPU returns codes by (distance,
-slot in the index); a GPU returns equal distances in any order, and any of those that tie for the
-last place. :meth:`GpuSearcher.search` therefore asks for more than it needs, and decides ties; a
-query of which even the most that a GPU can return leaves ties open is searched on the CPU.
+FAISS compares binary codes on a GPU by ``GpuIndexBinaryFlat``, if the installed build has it
+(``faiss-gpu``). It has no inverted lists of binary codes for GPUs.
+
+The CPU returns codes sorted by distance, and equal distances by their slot in the index. A GPU
+returns equal distances in any order, and of the codes that tie for the last place it returns any.
+:meth:`GpuSearcher.search` therefore asks for more codes than it needs, and sorts ties itself. If a
+query has so many ties that a GPU cannot return them all, it is searched on the CPU.
 """
 
 from __future__ import annotations
@@ -25,11 +27,11 @@ from ragimpute.runtime.device_names import parse_device
 
 log = logging.getLogger("ragimpute")
 
-# What FAISS's selection on a GPU can return for a query (its GPU_MAX_SELECTION_K).
+# The largest number of codes that FAISS can return for a query on a GPU (its GPU_MAX_SELECTION_K).
 _MOST_HITS = 2048
-# Asked for beyond what is wanted, so that most ties for the last place are settled at once.
+# Codes to ask for beyond those wanted, so that most ties for the last place are settled at once.
 _SPARE_HITS = 32
-# Codes of windows that are held on a GPU, and room for FAISS's own work, whose default is 1.5 GB.
+# Bytes of codes that are kept on a GPU, and bytes for FAISS's own work (its default is 1.5 GB).
 _MAX_CODE_BYTES = 2 << 30
 _SCRATCH_BYTES = 256 << 20
 
@@ -37,15 +39,16 @@ _SCRATCH_BYTES = 256 << 20
 class GpuSearcher:
     """Searches exhaustive binary indexes on one GPU.
 
-    Codes of an index are copied to the GPU when it is first searched; the least recently searched
-    give way. A forked process, and a GPU that fails, search on the CPU: the result is the same.
+    The codes of an index are copied to the GPU when it is first searched. If there is no room, the
+    least recently searched indexes are dropped. In a forked process, or after the GPU has failed,
+    searches run on the CPU, with the same result.
 
     Parameters
     ----------
     number
-        Of the GPU, from 0.
+        Number of the GPU, from 0.
     library
-        The ``faiss`` package, or what stands in for it.
+        The ``faiss`` package, or a stand-in for it in tests.
     """
 
     def __init__(self, number: int, *, library: Any = faiss) -> None:
@@ -110,13 +113,14 @@ class GpuSearcher:
     def _search_on_gpu(
         self, index: Any, codes: np.ndarray, k: int, distances: np.ndarray, slots: np.ndarray
     ) -> np.ndarray:
-        """Fill in the rows whose ties could be decided; returns the others."""
+        """Search, and fill in the queries whose ties could be decided; returns the others."""
         left = np.arange(len(codes))
         most = min(index.ntotal, _MOST_HITS)
         ask = min(most, k + _SPARE_HITS)
         while len(left) and k <= ask:
             far, slot = self._held_on_gpu(index).search(codes[left], ask)
-            # All that are nearer than the last are there; those as near as the last may not be.
+            # All codes nearer than the last one are among the hits. Of those as near as the last,
+            # some may be missing: a query is done if its k-th hit is nearer than the last.
             done = far[:, k - 1] < far[:, -1] if ask < index.ntotal else np.ones(len(left), bool)
             order = np.lexsort((slot[done], far[done]), axis=1)[:, :k]
             distances[left[done]] = np.take_along_axis(far[done], order, axis=1)
@@ -140,7 +144,7 @@ class GpuSearcher:
         return self._held[key][1]
 
     def _on_gpu(self, index_or_bits: Any) -> Any:
-        """An index on the GPU: a copy of one, or an empty one of codes of so many bits."""
+        """An index on the GPU: a copy of the given index, or an empty one for so many bits."""
         if self._resources is None:
             self._resources = self._faiss.StandardGpuResources()
             self._resources.setTempMemory(_SCRATCH_BYTES)
@@ -160,17 +164,17 @@ class GpuSearcher:
 def choose_searcher(
     device: str, *, missing: Literal["fail", "warn", "ignore"] = "warn", library: Any = faiss
 ) -> GpuSearcher | None:
-    """What searches exhaustive indexes on the device that ``--device`` names; None: the CPU.
+    """Make the searcher for the device that ``--device`` names; None: indexes use the CPU.
 
     Parameters
     ----------
     device
-        "auto": a GPU where FAISS can use one; "cpu"; "cuda", or "cuda:1" for the second GPU.
+        "auto": a GPU if FAISS can use one; "cpu"; "cuda", or "cuda:1" for the second GPU.
     missing
-        What to do where "cuda" cannot be had: "fail" raises; "warn" says so in one line, and
-        "ignore" does not, and the CPU searches.
+        What to do if "cuda" was asked for and FAISS cannot use it: "fail" raises an error; "warn"
+        logs a line and uses the CPU; "ignore" uses the CPU silently.
     library
-        The ``faiss`` package, or what stands in for it.
+        The ``faiss`` package, or a stand-in for it in tests.
 
     Raises
     ------
@@ -201,7 +205,7 @@ def choose_searcher(
 
 
 def warn_of_two_builds() -> None:
-    """Say so where several builds of faiss are installed, one over the other."""
+    """Warn if several builds of faiss are installed, which overwrite each other's files."""
     builds = installed_faiss()
     if len(builds) > 1:
         log.warning(

@@ -1,7 +1,7 @@
-"""The package ``faiss``, or one line that says why it cannot be used.
+"""Import the package ``faiss``, or raise an error that says in one line why it cannot be used.
 
-Builds of it fail in their own ways where a library of CUDA is absent, or where another build has
-overwritten some of their files: by ImportError, RuntimeError or OSError.
+Importing it can fail with ImportError, RuntimeError or OSError, depending on the build: for example
+if a CUDA library is missing, or if another build has overwritten some of its files.
 """
 
 from __future__ import annotations

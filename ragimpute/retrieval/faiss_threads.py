@@ -19,7 +19,7 @@ def search_with_one_thread() -> None:
 
 @contextmanager
 def threads_for(num_distances: int) -> Iterator[None]:
-    """Search with one thread where waking the others takes longer than the search."""
+    """Let FAISS use one thread if waking the others would take longer than the search itself."""
     threads = faiss.omp_get_max_threads()
     if num_distances < _ONE_THREAD_BELOW:
         faiss.omp_set_num_threads(1)

@@ -1,10 +1,12 @@
 """FAISS retrieval of panel haplotypes by their alleles, window by window.
 
-Each site of a window becomes two bits, "is ALT" and "is REF". A hidden or untyped site of a query
-sets neither, so that it costs every panel haplotype the same: the Hamming distance is twice the
-number of mismatches plus the number of hidden sites. One index therefore serves every array and
-every training mask. Large panels get inverted lists (IVF), small ones an exhaustive index, which
-a GPU can search too (``faiss_device``); what is saved is the same wherever it was made.
+Each site of a window becomes two bits, "is ALT" and "is REF". At a hidden or untyped site of a
+query neither bit is set, so the site adds the same distance for every panel haplotype: the Hamming
+distance is twice the number of mismatches plus the number of hidden sites. Therefore one index
+serves every array and every training mask.
+
+Large panels get inverted lists (IVF), small ones an exhaustive index, which a GPU can search too
+(``faiss_device``). The files do not depend on the device that made them.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ from ragimpute.retrieval.index_window import build_window, code_alleles, search_
 
 log = logging.getLogger("ragimpute")
 
-# Below this size, searching every haplotype is faster than training and probing lists.
+# In smaller panels, comparing every haplotype is faster than making and searching lists.
 IVF_FROM_HAPLOTYPES = 20_000
 
 Progress = Callable[[str, int, int], None]
@@ -49,15 +51,16 @@ class WindowIndex:
     Attributes
     ----------
     panel_checksum
-        The panel that it was made from.
+        Checksum of the panel that the index was made from.
     windows
         Shape (W, 2), int64: half-open ranges of panel sites.
     markers
-        Shape (M,), bool: panel sites that are searched; a query's other sites are ignored.
+        Shape (M,), bool: panel sites that are compared; alleles at other sites are ignored.
     kind
         "flat" (exhaustive) or "ivf" (inverted lists).
     recall
-        Share of the exhaustive search's 10 nearest that are found; 1 for "flat".
+        Share of the 10 nearest haplotypes that the search finds, measured on the panel; 1 for
+        "flat".
     """
 
     def __init__(
@@ -107,16 +110,16 @@ class WindowIndex:
         panel
             The panel; its haplotypes are read window by window.
         kind
-            "flat", "ivf", or "auto": lists from 20,000 haplotypes on.
+            "flat", "ivf", or "auto": "ivf" for panels of at least 20,000 haplotypes.
         windows
             Shape (W, 2), half-open site ranges; None: the panel's.
         markers
-            Shape (M,), bool: sites to search by; None: all.
+            Shape (M,), bool: sites to compare; None: all.
         progress
             Called as ``progress("index", done, total)`` after each window.
         searcher
-            Makes and searches exhaustive indexes on a GPU; None: on the CPU. Lists are always made
-            on the CPU: a GPU rounds sums otherwise and would make other lists.
+            Makes and searches exhaustive indexes on a GPU; None: this is done on the CPU. Lists are
+            always made on the CPU: a GPU rounds sums differently and would make other lists.
         """
         require_one_ploidy(panel, "an index")
         if kind not in ("auto", "flat", "ivf"):
@@ -150,7 +153,7 @@ class WindowIndex:
         )
 
     def _index(self, window: int) -> faiss.IndexBinary:
-        """A window's index, read from disk at its first use."""
+        """The index of a window, read from disk when it is first used."""
         if window not in self._indexes:
             if self._load is None:
                 raise ValueError(f"window {window} is not in [0, {len(self.windows)})")
@@ -166,7 +169,7 @@ class WindowIndex:
         exclude: np.ndarray | None = None,
         allowed: np.ndarray | None = None,
     ) -> np.ndarray:
-        """The panel haplotypes nearest to each query, by mismatches at its observed sites.
+        """Find the panel haplotypes with the fewest mismatches at each query's observed sites.
 
         Parameters
         ----------
@@ -184,9 +187,9 @@ class WindowIndex:
 
         Returns
         -------
-        Shape (B, k), int32: haplotype ids, nearest first; -1 where fewer than ``k`` may be had.
-        Equally near haplotypes come in an order that depends on the window, not on their number,
-        so that no haplotype is favoured everywhere.
+        Shape (B, k), int32: numbers of haplotypes, nearest first, padded with -1 if fewer than
+        ``k`` were found. Equally near haplotypes are in a random order that differs between
+        windows, so that no haplotype is preferred everywhere.
 
         Raises
         ------
@@ -204,7 +207,8 @@ class WindowIndex:
         spare = 0 if exclude is None else exclude.shape[1]
         if allowed is not None:
             spare += int((~allowed).sum())
-        # Most of what is not allowed is not near: ask for a few more first, for all if need be.
+        # Hits that are not allowed are dropped below, so ask for more than k. Few of them are near:
+        # begin with a few more, and ask again for four times as many while too few are left.
         ask = min(self.num_haplotypes, k + spare if spare <= 64 else 2 * k + 64)
         while True:
             _, slots = search_window(index, codes, ask, self._searcher)
@@ -279,7 +283,7 @@ class WindowIndex:
         path, panel
             The folder that ``ragimpute index`` made; the panel that it was made from.
         searcher
-            Searches an exhaustive index on a GPU; None: on the CPU.
+            Searches an exhaustive index on a GPU; None: it is searched on the CPU.
 
         Raises
         ------
@@ -297,7 +301,8 @@ class WindowIndex:
             if not file.is_file() or sha256_of(file) != entry["sha256"]:
                 state = "does not match its checksum" if file.is_file() else "is missing"
                 raise damaged(path, panel, f"{entry['file']} {state}")
-            index: Any = faiss.read_index_binary(str(file))
+            loaded: faiss.IndexBinary = faiss.read_index_binary(str(file))
+            index: Any = loaded  # of the class that the file names, with that one's attributes
             searched = markers[slice(*windows[window])].sum()
             num_bits = 8 * code_alleles(np.zeros((1, searched), np.int8)).shape[1]
             if (index.ntotal, index.d) != (panel.num_haplotypes, num_bits):
@@ -306,7 +311,7 @@ class WindowIndex:
                 index.nprobe = manifest["num_probes"]
             else:
                 index.use_heap = False  # not in the file; ties would come in another order
-            return index
+            return loaded
 
         bits = np.frombuffer(bytes.fromhex(manifest["markers_hex"]), np.uint8)
         markers = np.ones(panel.num_sites, dtype=bool)

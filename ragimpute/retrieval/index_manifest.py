@@ -18,7 +18,7 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 
 
-def read_manifest(path: str | Path) -> dict:
+def read_manifest(path: str | Path) -> dict[str, Any]:
     """The manifest of an index folder, checked for form and version.
 
     Raises
@@ -45,7 +45,7 @@ def read_manifest(path: str | Path) -> dict:
         "files": list,
     }
     try:
-        manifest = json.loads(file.read_text())
+        manifest: dict[str, Any] = json.loads(file.read_text())
         version = manifest.get("format_version")
         fits = manifest.get("format") == FORMAT and all(
             isinstance(manifest.get(key), kind) for key, kind in needed.items()
@@ -74,7 +74,7 @@ def read_manifest(path: str | Path) -> dict:
     return manifest
 
 
-def read_manifest_of(path: str | Path, panel: Panel) -> dict:
+def read_manifest_of(path: str | Path, panel: Panel) -> dict[str, Any]:
     """The manifest of a panel's index folder: as :func:`read_manifest`, and of this panel.
 
     Raises
@@ -109,7 +109,7 @@ def damaged(path: str | Path, panel: Panel, what: str) -> PanelError:
     )
 
 
-def manifest_digest(manifest: dict) -> str:
+def manifest_digest(manifest: dict[str, Any]) -> str:
     """Checksum of a manifest's other entries."""
     rest = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
@@ -141,7 +141,7 @@ def _is_file(entry: Any) -> bool:
     return isinstance(name, str) and name == Path(name).name and "\0" not in name
 
 
-def _are_markers(manifest: dict) -> bool:
+def _are_markers(manifest: dict[str, Any]) -> bool:
     """Whether the sites that are searched are hexadecimal, a bit for each site, or all."""
     text = manifest["markers_hex"]
     is_hex = not text or re.fullmatch("[0-9a-f]+", text) is not None

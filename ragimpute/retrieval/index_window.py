@@ -60,7 +60,8 @@ def search_window(
     if searcher is not None:
         return searcher.search(index, codes, k)
     with threads_for(len(codes) * index.ntotal):
-        return index.search(codes, k)
+        out: tuple[np.ndarray, np.ndarray] = index.search(codes, k)
+        return out
 
 
 def build_window(

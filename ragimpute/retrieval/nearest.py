@@ -1,9 +1,10 @@
-"""The panel haplotypes that are nearest to targets in overlapping windows of typed sites.
+"""Find the panel haplotypes that are nearest to targets in overlapping windows of typed sites.
 
-Only the distinct rows of a window are compared, with lists of the haplotypes that have them. A
-window is twice as long as those before it, which begin at its own begin and at its middle, so that
-its distinct rows are pairs of theirs, and its mismatches sums of theirs: exact, and 10 to 20 times
-faster than to compare all words of all rows.
+In each window only the distinct rows are compared with a target; lists tell which haplotypes have a
+row. The windows of each scale are twice as long as those of the scale before, and the two halves of
+a window are windows of that scale. So the distinct rows of a window are pairs of rows of its
+halves, and its mismatches are sums of theirs. The result is exact, and takes a tenth to a twentieth
+of the time of comparing all words of all rows.
 """
 
 from __future__ import annotations
@@ -43,12 +44,12 @@ AT_ONCE = COUNTS
 
 @dataclass(frozen=True)
 class _Rows:
-    """The distinct rows of a window, in an order that their alleles make."""
+    """The distinct rows of a window, in an order that depends on their alleles only."""
 
-    parts: tuple[int, int]  # the shorter windows that are its halves, -1 where a half is none
-    halves: np.ndarray  # (rows, 2) int32: the rows of these
-    words: np.ndarray  # (rows, words) uint32: what no half has, at the window's end
-    offsets: np.ndarray  # (rows + 1,) int32, into members
+    parts: tuple[int, int]  # the shorter windows that are its halves, -1 if a half is not a window
+    halves: np.ndarray  # (rows, 2) int32: for each row, the rows of the halves that it consists of
+    words: np.ndarray  # (rows, words) uint32: words at the window's end that are in neither half
+    offsets: np.ndarray  # (rows + 1,) int32: where the haplotypes of each row begin in ``members``
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class _Scale:
     members: np.ndarray  # (windows, H)
 
     def find(self, low: int, high: int) -> int:
-        """Which window has the words [low, high), -1 if none has."""
+        """The number of the window with exactly the words [low, high), or -1."""
         at = int(np.searchsorted(self.ranges[:, 0], low))
         found = at < len(self.ranges) and (self.ranges[at] == (low, high)).all()
         return at if found else -1
@@ -74,16 +75,18 @@ class NearestRows:
     words
         Shape (W, H), uint32: the panel at typed sites, 32 to a word.
     order
-        Shape (H,), int32, each haplotype once: in which those that are alike in a window come.
+        Shape (H,), int32, each haplotype once: the order in which haplotypes that are alike in a
+        window are listed.
     scales
-        (typed sites in a window, hits taken from it), each twice as many sites as before.
+        (typed sites in a window, hits taken from it) of each scale, each with twice as many sites
+        as the scale before.
     threads
-        Windows are shared out over so many; what is found does not depend on it.
+        Number of threads that windows are divided among; the result does not depend on it.
 
     Attributes
     ----------
     num_hits
-        Hits of all windows together.
+        Number of hits of all windows together.
     """
 
     def __init__(
@@ -108,8 +111,9 @@ class NearestRows:
         )
         self._longest = max(int(np.diff(ranges).max()) for ranges in self.ranges)
         self._windows, self._num_tables = self._table(built)
-        # Of threads that have searched: to clear so much memory anew each time takes as long.
-        self._buffers: SimpleQueue[tuple[np.ndarray, tuple]] = SimpleQueue()
+        # Buffers of finished searches, to be used again: the system would take as long to clear new
+        # memory as a search takes.
+        self._buffers: SimpleQueue[tuple[np.ndarray, tuple[np.ndarray, ...]]] = SimpleQueue()
         self._halves = np.concatenate([rows.halves for scale in built for rows in scale.rows])
         self._words = np.concatenate([r.words.ravel() for scale in built for r in scale.rows])
         self._offsets = np.concatenate([rows.offsets for scale in built for rows in scale.rows])
@@ -149,7 +153,7 @@ class NearestRows:
             left = self._numbers(words, shorter, low, middle)
             right = self._numbers(words, shorter, middle, high)
             distinct, which = join_halves(left, right)
-            # In an order that their alleles make: it must not depend on that of the haplotypes.
+            # Sorted by a hash of their alleles: hits must not depend on the order of the panel.
             chosen = distinct[np.argsort(mix_words(words[low:high], distinct))]
             place = np.empty(len(chosen), np.uint32)
             place[which[chosen]] = np.arange(len(chosen))
@@ -165,11 +169,12 @@ class NearestRows:
     def _numbers(
         self, words: np.ndarray, shorter: _Scale | None, low: int, high: int
     ) -> np.ndarray:
-        """A number for each row (H,), uint32, the same where its words [low, high) are."""
+        """Number the rows (H,), uint32, so that rows with equal words [low, high) are equal."""
         if high <= low:
             return np.zeros(words.shape[1], np.uint32)
         if high == low + 1:
-            return words[low]
+            given: np.ndarray = words[low]
+            return given
         at = -1 if shorter is None else shorter.find(low, high)
         if shorter is not None and at >= 0:
             out = np.empty(words.shape[1], np.uint32)
@@ -182,10 +187,10 @@ class NearestRows:
         )[1]
 
     def _table(self, scales: list[_Scale]) -> tuple[np.ndarray, int]:
-        """The windows as the kernel takes them, and how many rows of counts it needs.
+        """The table of windows for the kernel, and the number of rows of counts that it needs.
 
-        Of each scale it keeps the counts of three windows: of two that a longer one is made of, one
-        after the other, and of one that comes between.
+        For each scale there is room for the counts of three windows at a time. Two are the halves
+        of a longer window; the third is the window that overlaps both and comes between them.
         """
         rows_of = [rows for scale in scales for rows in scale.rows]
         table = np.full((len(rows_of), NUM_COLUMNS), -1, np.int64)
@@ -210,7 +215,7 @@ class NearestRows:
             for column, part in ((LEFT, parts[:, 0]), (RIGHT, parts[:, 1])):
                 here[part >= 0, column] = before[part[part >= 0], OWN]
             first, at, before = first + 3 * most, at + len(here), here
-        # Halves end before the window, or with it.
+        # Sorted by end, as a half ends before its window or with it: halves then come first.
         return table[np.argsort(table[:, HIGH], kind="stable")], first
 
     def search(self, target: np.ndarray, hits: np.ndarray) -> None:

@@ -1,8 +1,8 @@
-"""Which rows of a panel's windows are nearest to 32 target haplotypes, by numbers of mismatches.
+"""Find the rows of each window that have the fewest mismatches with 32 target haplotypes.
 
-Kernels hold only loops; ``nearest`` says what goes in. A window's mismatches are those of its
-halves added up, and the halves are windows themselves: a row takes one sum of 32 counts, however
-long it is.
+Kernels hold only loops; ``nearest`` makes the arrays that they read. The mismatches of a window's
+row are those of its two halves added up, and the halves are windows themselves. So a row costs one
+addition of 32 counts, however long the window is.
 """
 
 from __future__ import annotations
@@ -23,26 +23,30 @@ from ragimpute.kernels.simd_counts import (
     store_counts,
 )
 
-# Columns of the table of windows: its rows; where in ``tables`` the counts of its halves and its
-# own are, -1 where a half is no window; its words that no half has, and where their rows begin; all
-# its words; its hits, and the first of them among all; its number.
+# Columns of the table of windows. FIRST_ROW, NUM_ROWS: the window's rows. LEFT, RIGHT, OWN: where
+# in ``tables`` the counts of its halves and its own counts begin; -1 if a half is not a window.
+# WORDS_LOW, WORDS_HIGH: the words that are in neither half; FIRST_WORD: where their rows begin in
+# ``words``. LOW, HIGH: all words of the window. NUM_HITS, FIRST_HIT: how many hits are taken from
+# it, and the place of the first among all hits. NUMBER: the window's number.
 (
     FIRST_ROW, NUM_ROWS, LEFT, RIGHT, OWN, WORDS_LOW, WORDS_HIGH, FIRST_WORD, LOW, HIGH, NUM_HITS,
     FIRST_HIT, NUMBER,
 ) = range(13)  # fmt: skip
 NUM_COLUMNS = 13
-# Rows that are kept as candidates for each hit before most of them are dropped.
+# When so many candidates for each wanted hit have been collected, all but the nearest are dropped.
 CANDIDATES_PER_HIT = 4
-# Groups of rows for each hit, whose minima bound the mismatches of the farthest hit from above.
+# The rows are divided into so many groups for each wanted hit. The groups' smallest mismatches show
+# that the farthest hit has at most a certain number: rows with more are skipped.
 GROUPS_PER_HIT = 2
 _MOST = np.uint16(65535)
 
 
 @inlined
 def _drop_farther(candidates, size, most, histogram):
-    """Keep the ``most`` nearest candidates (size, 2), the first of equals, in their order.
+    """Keep the ``most`` nearest candidates (size, 2) in their order; drop the others.
 
-    Returns the mismatches of the farthest. ``histogram``: a buffer of zeros.
+    Of candidates with equal mismatches the first are kept. Returns the mismatches of the farthest
+    that is kept. ``histogram``: a buffer of zeros.
     """
     for c in range(size):
         histogram[candidates[c, 1]] += 1
@@ -70,9 +74,10 @@ def _drop_farther(candidates, size, most, histogram):
 
 @inlined
 def _sort_nearest(candidates, size, most, farthest, histogram, rows):
-    """Rows of the ``most`` nearest candidates (size, 2), the first of equals; returns how many.
+    """Write the rows of the ``most`` nearest candidates (size, 2), sorted; returns how many.
 
-    None has more mismatches than ``farthest``. ``histogram``: a buffer of zeros.
+    Candidates with equal mismatches stay in their order. No candidate has more mismatches than
+    ``farthest``. ``histogram``: a buffer of zeros.
     """
     for c in range(size):
         histogram[candidates[c, 1]] += 1
@@ -93,9 +98,9 @@ def _sort_nearest(candidates, size, most, farthest, histogram, rows):
 
 @inlined
 def _list_haplotypes(queries, lane, low, high, rows, size, offsets, members, out):
-    """Haplotypes of ``rows`` (size,), nearest first, as many as ``out`` has room for.
+    """Write the haplotypes that have the ``rows`` (size,), nearest first, until ``out`` is full.
 
-    ``queries`` (W, 32): bits of the targets.
+    ``queries`` (W, 32): the targets' words.
     """
     mix = np.uint64(0x9E3779B97F4A7C15)
     for w in range(low, high):
@@ -112,8 +117,9 @@ def _list_haplotypes(queries, lane, low, high, rows, size, offsets, members, out
             out[num] = members[first]
             num += 1
             continue
-        # Ties: begin at a place that depends on the query's alleles, neither on the haplotypes'
-        # numbers nor on which other targets are searched for.
+        # All haplotypes with the same row are equally near, and there may be room for only some.
+        # Begin at a place that depends on the target's alleles, not on the haplotypes' numbers or
+        # on the other targets in the search.
         shift = np.int64((mix + np.uint64(row) * np.uint64(104729)) % np.uint64(count))
         for m in range(min(count, out.shape[0] - num)):
             at = shift + m
@@ -123,14 +129,17 @@ def _list_haplotypes(queries, lane, low, high, rows, size, offsets, members, out
 
 @inlined
 def _count_own(word, query, counts):
-    """Add mismatches of a word with those of 32 targets (32,) to ``counts`` (32,)."""
+    """Add to ``counts`` (32,) the mismatches between a word and the words of 32 targets."""
     for lane in range(COUNTS):
         counts[lane] += np.uint16(num_set(word ^ query[lane]))
 
 
 @inlined
 def _measure(window, queries, halves, words, tables, minima):
-    """Mismatches of the rows of a window, and the minima of groups of them; returns how many."""
+    """Count the mismatches of all rows of a window, and find each group's smallest count.
+
+    Returns the number of groups.
+    """
     num_rows = window[NUM_ROWS]
     left, right = tables[max(window[LEFT], 0) :], tables[max(window[RIGHT], 0) :]
     own = tables[window[OWN] :]
@@ -160,9 +169,9 @@ def _measure(window, queries, halves, words, tables, minima):
 
 @inlined
 def _bound(minima, groups, most, longest, limit):
-    """The ``most``-th smallest of the minima, plus 1, into row 0 of ``limit`` (2, 32).
+    """Write the ``most``-th smallest of the groups' minima, plus 1, to row 0 of ``limit`` (2, 32).
 
-    None is more than ``longest``.
+    No minimum is larger than ``longest``. With fewer groups than ``most``, there is no limit.
     """
     if groups < most:
         store_counts(limit, 0, repeated(_MOST))
@@ -188,12 +197,13 @@ def _bound(minima, groups, most, longest, limit):
 def search_windows(
     queries, width, windows, halves, words, offsets, members, tables, buffers, out
 ):  # fmt: skip
-    """Nearest haplotypes of ``width`` targets in all windows, into ``out`` (width, hits).
+    """Write the nearest haplotypes of ``width`` targets in all windows to ``out`` (width, hits).
 
-    ``queries`` (W, 32) uint32; ``windows`` (n, NUM_COLUMNS) in an order in which halves come first;
-    ``halves`` (rows, 2): the rows of the halves; ``words``: rows of words that no half has;
-    ``offsets`` (rows + n,) and ``members`` (n, H): haplotypes of each row; ``tables`` (rows, 32)
-    uint16 and ``buffers``: see :func:`search_buffers`.
+    ``queries`` (W, 32), uint32: the targets' words; ``windows`` (n, NUM_COLUMNS): the table of
+    windows, in which the halves of a window come before it; ``halves`` (rows, 2): for each row of a
+    window the rows of its halves; ``words``: the words that are in neither half; ``offsets``
+    (rows + n,) and ``members`` (n, H): the haplotypes that have each row; ``tables`` (rows, 32),
+    uint16, and ``buffers``: see :func:`search_buffers`.
     """
     minima, limit, candidates, sizes, rows, histogram = buffers
     active = (np.uint64(1) << np.uint64(width)) - np.uint64(1)
@@ -231,10 +241,19 @@ def search_windows(
             )  # fmt: skip
 
 
-def search_buffers(num_tables: int, most: int, longest: int) -> tuple[np.ndarray, tuple]:
-    """``tables`` and ``buffers`` of :func:`search_windows`.
+def search_buffers(
+    num_tables: int, most: int, longest: int
+) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """Allocate ``tables`` and ``buffers`` for :func:`search_windows`.
 
-    So many rows of tables; at most so many hits of a window, and words in it.
+    Parameters
+    ----------
+    num_tables
+        Rows of ``tables``.
+    most
+        The largest number of hits taken from a window.
+    longest
+        The largest number of words in a window.
     """
     return np.empty((num_tables, COUNTS), np.uint16), (
         np.empty((GROUPS_PER_HIT * most, COUNTS), np.uint16),

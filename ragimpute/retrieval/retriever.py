@@ -1,11 +1,13 @@
-"""Which panel haplotypes a target may copy, word by word, in panels too large to copy all.
+"""Choose the haplotypes that a target may copy at each word, in panels too large to copy whole.
 
-What counts is to find the haplotypes that share a *long* match with the target around a place, at
-every scale. The nearest haplotypes in overlapping windows of 64 to 4,096 typed sites, those of all
-windows over a word of 32 typed sites, nearest first, join a fixed background sample of the panel
-until the word's slots are full. A match that ends soon after a place is no near one in any window
-over it, as what follows differs: so the windows that end before it and begin after it give some
-hits, too.
+The aim is to find, for each word of 32 typed sites, the haplotypes that share a *long* match with
+the target around it. For this the nearest haplotypes are looked up in overlapping windows of 64 to
+4,096 typed sites. A word's states are a fixed random sample of the panel, the background, and the
+hits of all windows that contain the word, nearest first, until its slots are full.
+
+A haplotype whose match ends soon after the word is not near in any window around the word, as it
+differs in the rest of the window. Therefore the windows that end just before the word and that
+begin just after it give some hits too.
 """
 
 from __future__ import annotations
@@ -18,12 +20,12 @@ from ragimpute.kernels.compile import inlined, kernel
 from ragimpute.retrieval.nearest import AT_ONCE, NearestRows
 from ragimpute.runtime.threads import share
 
-# (typed sites in a window, hits taken from it). With 20,000 haplotypes the two longest are worth
-# .0001 of r2 and .002 of it at rare sites, and so are the windows beside a word.
+# (typed sites in a window, hits taken from it). With 20,000 haplotypes the two longest scales raise
+# r2 by .0001, and by .002 at rare sites; so do the windows beside a word.
 SCALES = ((64, 30), (128, 50), (256, 70), (512, 50), (1024, 50), (2048, 50), (4096, 50))
 NUM_BESIDE = 16  # hits taken from a window beside a word
 NUM_BACKGROUND = 32
-# With the windows beside a word, these are as good as twice as many, and as all of the panel.
+# With the windows beside a word, 256 slots are as accurate as 512 and as the whole panel.
 NUM_SLOTS = 256
 
 
@@ -35,11 +37,12 @@ class Retriever:
     words
         Shape (W, H), uint32: the panel at typed sites, 32 to a word (see ``copying``).
     num_slots, num_background
-        States of a word; those of them that are the same fixed random haplotypes everywhere.
+        Number of states at each word, and how many of them are the background: random haplotypes
+        that are the same at all words.
     seed
-        Draws the background and the order of equally near haplotypes.
+        Seed for drawing the background and the order of equally near haplotypes.
     threads
-        Windows are shared out over so many; what is found does not depend on it.
+        Number of threads that windows are divided among; the result does not depend on it.
     """
 
     def __init__(
@@ -78,14 +81,14 @@ class Retriever:
         exclude
             Shape (n, e), int32: haplotypes that target i must not copy, padded with -1; or None.
         threads
-            Targets are shared out over so many; what is found does not depend on it.
+            Number of threads that targets are divided among; the result does not depend on it.
         room
-            Shape (>= n, W, K), int32: where the states may go, or None.
+            Shape (>= n, W, K), int32: an array to put the states into, or None.
 
         Returns
         -------
-        Shape (n, W, K), int32, haplotype ids, none twice in a word; a haplotype keeps its slot
-        from word to word for as long as it is among them. K is the number of slots.
+        Shape (n, W, K), int32: numbers of haplotypes, none twice in a word. K is the number of
+        slots. A haplotype that is chosen for several words in a row keeps its slot.
         """
         n = len(target)
         ranges = self._nearest.ranges
@@ -98,7 +101,7 @@ class Retriever:
         near = np.stack([_windows_near(r, self.num_words) for r in ranges])  # (scales, W, 4)
         before = np.cumsum([0, *(len(r) for r in ranges[:-1])])
         first = self._nearest.first_hits[np.maximum(near, 0) + before[:, None, None]]
-        # In the order in which they give hits: (W, 4 scales).
+        # The windows of each word in the order in which hits are taken from them: (W, 4 scales).
         near_hits = np.where(near >= 0, first, -1).transpose(1, 2, 0).reshape(self.num_words, -1)
         of_over = np.tile(self._nearest.hits_of, 2).astype(np.int64)
         num_hits = np.concatenate([of_over, np.minimum(of_over, NUM_BESIDE)])
@@ -122,10 +125,11 @@ class Retriever:
 
 
 def _windows_near(ranges: np.ndarray, num_words: int) -> np.ndarray:
-    """The windows over each word and beside it, shape (W, 4), -1 where there is none.
+    """The windows around each word and beside it, shape (W, 4), -1 where there is none.
 
-    First the one or two over the word, then the one that ends before it and the one that begins
-    after it. ``ranges`` (windows, 2), ascending: each begins where the one before has its middle.
+    The first two columns are the one or two windows that contain the word, then come the window
+    that ends before it and the window that begins after it. ``ranges`` (windows, 2), ascending:
+    each window begins in the middle of the window before.
     """
     word = np.arange(num_words)
     last = np.searchsorted(ranges[:, 0], word, side="right") - 1
@@ -137,10 +141,12 @@ def _windows_near(ranges: np.ndarray, num_words: int) -> np.ndarray:
 
 @inlined
 def _choose(h, w, seen, kept, fresh, num_fresh):
-    """Choose a haplotype for word ``w``, unless it is chosen already.
+    """Choose haplotype ``h`` for word ``w``, unless it is chosen already.
 
-    It keeps its slot, or is fresh. Returns how many are fresh, and whether it is chosen only now;
-    without a branch, as half of those that are asked for are chosen already.
+    If it was chosen for the word before, it keeps its slot; otherwise it is added to the list
+    ``fresh``. Returns the new length of that list, and whether ``h`` was not chosen before this
+    call. There are no branches: half of the calls are for haplotypes that are chosen already, which
+    the processor could not predict.
     """
     last, slot = seen[h, 0], seen[h, 1]
     new = last < w
@@ -152,12 +158,15 @@ def _choose(h, w, seen, kept, fresh, num_fresh):
 
 @kernel
 def _fill_slots(hits, near_hits, num_hits, background, filler, exclude, seen, buffers, out):
-    """Choose each word's haplotypes for n targets; each keeps its slot while it stays chosen.
+    """Choose the states of n targets at each word; a state keeps its slot while it stays chosen.
 
-    ``hits`` (n, hits); ``near_hits`` (W, m): the first hits of the m windows near each word, of
-    ``num_hits`` (m,) each, or -1; the m / 2 windows over it come first, and have the more hits.
-    ``exclude`` (n, e). ``seen`` (H, 2): a buffer for the last word that each haplotype was chosen
-    for, and its slot, or -1. ``out`` (n, W, K).
+    ``hits`` (n, hits): hits of all windows. ``near_hits`` (W, m): for each word and each of the m
+    windows around or beside it the place of the window's first hit, or -1 if there is no window.
+    The m / 2 windows that contain the word come first. ``num_hits`` (m,): hits to take from each
+    window; those that contain the word give at least as many. ``filler``: haplotypes that fill
+    slots that are left. ``exclude`` (n, e): haplotypes that a target must not copy. ``seen``
+    (H, 2): a buffer for the last word that each haplotype was chosen for, and its slot, or -1.
+    ``out`` (n, W, K) gets the states.
     """
     num_words, num_slots = out.shape[1:]
     fresh, kept, left = buffers

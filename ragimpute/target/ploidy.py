@@ -138,7 +138,8 @@ class Columns:
         if not (haploid.any(axis=0) & self.present[:, 1]).any():
             return None
         second = np.nonzero(self.present)[1] == 1
-        return haploid[:, self.sample] & second
+        out: np.ndarray | None = haploid[:, self.sample] & second
+        return out
 
     def restore(self, values: np.ndarray, rows: slice, fill: float) -> np.ndarray:
         """(m, n) at the core's sites ``rows`` to (m, N, 2), ``fill`` where a sample is haploid."""

@@ -60,7 +60,8 @@ class ScoredSites:
         """Of each site, shape (m,), > 0."""
         group = maf_bin(self.maf)
         count = np.bincount(group + 1, minlength=len(MAF_BINS))[group + 1]
-        return _WEIGHT / np.sqrt(count + _FEW_SITES)
+        out: np.ndarray = _WEIGHT / np.sqrt(count + _FEW_SITES)
+        return out
 
 
 def fit_dr2(

@@ -173,7 +173,8 @@ def train(
                 save_model(out, plain, config, provenance)
 
         def mean_over_processes(value: Tensor) -> Tensor:
-            return accelerator.reduce(value, "mean")
+            out: Tensor = accelerator.reduce(value, "mean")
+            return out
 
         def save_state() -> None:
             if accelerator.is_main_process:
@@ -346,10 +347,11 @@ def _optimizer(
     """Adam or AdamW, fused on CUDA."""
     fused = config.optimizer.fused and device.type == "cuda"
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer.name]
-    return kind(
+    out: torch.optim.Optimizer = kind(
         model.parameters(), lr=config.optimizer.lr, betas=config.optimizer.betas,
         weight_decay=config.optimizer.weight_decay, fused=fused or None,
     )  # fmt: skip
+    return out
 
 
 def _prepare_epoch(

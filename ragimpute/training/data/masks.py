@@ -170,7 +170,8 @@ def linkage_blocks(alleles: np.ndarray, r2: float) -> np.ndarray:
     linked &= varies[:, None] & varies
     first, second = np.nonzero(linked)
     graph = coo_matrix((np.ones(len(first), np.int8), (first, second)), shape=linked.shape)
-    return connected_components(graph, directed=False)[1].astype(np.int64)
+    out: np.ndarray = connected_components(graph, directed=False)[1].astype(np.int64)
+    return out
 
 
 def _chosen(index: np.ndarray, size: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -329,7 +330,7 @@ def _start_worker(worker: int) -> None:
     search_with_one_thread()
 
 
-class _Epoch(Dataset):
+class _Epoch(Dataset[Any]):
     """A training epoch as a map from step to batch."""
 
     def __init__(self, batches: TokenBatches, epoch: int) -> None:

@@ -128,7 +128,7 @@ class _DosageRows:
         """DS of a record, shape (N, number of ALTs), or None where it has none."""
         if not self._has_ds or "DS" not in variant.FORMAT:
             return None
-        given = variant.format("DS")
+        given: np.ndarray | None = variant.format("DS")
         if given is None:
             return None
         if given.dtype.kind not in "fi" or given.shape[1] != len(variant.ALT):
@@ -171,6 +171,6 @@ class _DosageRows:
 def _counted(called: np.ndarray, alt: int) -> np.ndarray:
     """How often each sample carries an ALT, shape (N,), float32; NaN where one is missing."""
     alleles = called[:, :2]
-    count = (alleles == alt + 1).sum(axis=1).astype(np.float32)
+    count: np.ndarray = (alleles == alt + 1).sum(axis=1).astype(np.float32)
     count[(alleles == -1).any(axis=1)] = np.nan
     return count

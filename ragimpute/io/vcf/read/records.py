@@ -355,7 +355,8 @@ def genotype_array(variant: Any) -> np.ndarray:
     genotype = variant.genotype
     if genotype is None or genotype.ploidy < 1:
         raise InputError(f"{variant.CHROM}:{variant.POS}: the record has no GT")
-    return genotype.array()
+    out: np.ndarray = genotype.array()
+    return out
 
 
 def _check_text(variant: Any) -> None:

@@ -152,7 +152,7 @@ def _joined(parts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
 
 
 @inlined
-def _write_number(number: Any, exponent: Any, text: Any) -> Any:
+def _write_number(number, exponent, text):
     """Text of ``number`` (of 6 digits) times 10^(exponent - 5); returns its length."""
     last = _DIGITS - 1
     while last > 0 and number % 10 == 0:
@@ -228,7 +228,7 @@ def _write_numbers(values: Any, powers: Any, text: Any, length: Any, value: Any)
 
 
 @inlined
-def _append(out: Any, at: Any, part: Any) -> Any:
+def _append(out, at, part):
     """Append bytes; returns where they end."""
     here = out[at : at + part.shape[0]]  # whose places are not negative, as the compiler can tell
     for k in range(part.shape[0]):
