@@ -59,7 +59,10 @@ def toys(tmp_path):
 
     def run(folder=folder, cache=tmp_path / "cache", **environment):
         path = os.pathsep.join([str(folder), *filter(None, sys.path)])
-        environment = {"PYTHONPATH": path, "NUMBA_CACHE_DIR": str(cache), **environment}
+        # Python would run the bytecode that it has kept of a file which changes within a second and
+        # keeps its size, as a test changes "tools.py".
+        environment = {"PYTHONPATH": path, "NUMBA_CACHE_DIR": str(cache), **environment,
+                       "PYTHONDONTWRITEBYTECODE": "1"}  # fmt: skip
         command = [sys.executable, "-c", RUN]
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
         assert done.returncode == 0, done.stderr
