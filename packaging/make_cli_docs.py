@@ -23,7 +23,7 @@ from typer.models import ArgumentInfo, OptionInfo
 
 _HEAD = """# Command line
 
-Written by `make docs` from the commands; change `ragimpute/cli*.py`, not this page.
+Written by `make docs` from the commands; change `ragimpute/cli/`, not this page.
 
 `ragimpute COMMAND --help` shows the same. Progress, warnings and errors go to standard error. A
 run ends with exit code 0, or 1 if an input cannot be used (one line says which and why, and another

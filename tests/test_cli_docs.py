@@ -51,8 +51,9 @@ def test_every_option_is_on_the_page(name):
 
 def commands_of(page):
     """Every call of ragimpute in a page's code blocks, as words without comments."""
-    blocks = re.findall(r"^ *```\w*\n(.*?)^ *```", page.read_text(), re.DOTALL | re.MULTILINE)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    blocks = re.findall(r"^ *```(\w*)\n(.*?)^ *```", page.read_text(), re.DOTALL | re.MULTILINE)
+    shell = [block for language, block in blocks if language != "python"]
+    lines = "\n".join(shell).replace("\\\n", " ").splitlines()
     calls = [re.search(r"\bragimpute [a-z].*", line) for line in lines]
     return [shlex.split(call[0], comments=True)[1:] for call in calls if call]
 
