@@ -151,7 +151,7 @@ def steps_of(out):
     [
         ("default", "torchrun"),
         pytest.param("v10-small", "torchrun", marks=pytest.mark.slow),
-        ("v10-small", "accelerate"),
+        pytest.param("v10-small", "accelerate", marks=pytest.mark.slow),
     ],
 )
 def test_two_processes_are_one_with_twice_the_batch(panel_h5, tmp_path, preset, launcher):

@@ -12,6 +12,7 @@ from package_copies import copy_package
 
 from ragimpute import __version__
 from ragimpute.cli.environment import describe_environment
+from ragimpute.kernels import store
 from ragimpute.kernels.processor import this_processor
 from ragimpute.kernels.store import foreseen
 
@@ -45,14 +46,23 @@ def elsewhere(tmp_path):
 
 def test_an_install_without_kernels_says_what_will_be_compiled(elsewhere, tmp_path):
     total = len(foreseen())
-    said = elsewhere(HOME=str(tmp_path))
-    assert f"0 of {total} from the install, 0 kept, {total} to be compiled at first use" in said
-    (elsewhere.root / "pyproject.toml").unlink()
+    (elsewhere.root / "pyproject.toml").unlink()  # no checkout
     said = elsewhere(HOME=str(tmp_path / "absent"))
+    assert f"0 of {total} from the install, 0 kept, {total} to be compiled at first use" in said
     assert f"in {tmp_path / 'absent' / '.cache' / 'ragimpute'}" in said
     assert not (tmp_path / "absent").exists()  # to tell changes nothing
-    assert "nowhere: no folder can be written" in elsewhere(HOME="/dev/null")
-    assert "run as Python, as NUMBA_DISABLE_JIT=1 asks" in elsewhere(NUMBA_DISABLE_JIT="1")
+
+
+def test_where_nothing_can_be_kept_and_where_nothing_is_compiled(monkeypatch, tmp_path):
+    blocked = tmp_path / "a file"
+    blocked.write_text("")
+    monkeypatch.setattr(store, "is_checkout", lambda: False)
+    for name in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.setenv(name, str(blocked))
+    said = dict(describe_environment())
+    assert said["new kernels are kept"].startswith("nowhere: no folder can be written")
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    assert dict(describe_environment())["kernels"].startswith("run as Python")
 
 
 def test_info_without_a_path_says_what_it_takes(command_line):
