@@ -8,16 +8,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from ragimpute.cli.app import (
-    ForceOption,
-    ThreadsOption,
-    app,
-)
-from ragimpute.cli.terminal import (
-    print_table,
-    progress_bar,
-    stdout,
-)
+from ragimpute.cli.app import ForceOption, ThreadsOption, app
+from ragimpute.cli.terminal import print_table, progress_bar, stdout
 from ragimpute.errors import InputError
 
 

@@ -7,16 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ragimpute.cli.app import (
-    RegionOption,
-    ThreadsOption,
-    app,
-    parse_region,
-)
-from ragimpute.cli.terminal import (
-    print_rows,
-    print_table,
-)
+from ragimpute.cli.app import RegionOption, ThreadsOption, app, parse_region
+from ragimpute.cli.terminal import print_rows, print_table
 from ragimpute.extras import require
 from ragimpute.runtime.outputs import check_output
 

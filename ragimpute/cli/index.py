@@ -7,15 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ragimpute.cli.app import (
-    ForceOption,
-    QuietOption,
-    app,
-)
-from ragimpute.cli.terminal import (
-    print_rows,
-    progress_bar,
-)
+from ragimpute.cli.app import ForceOption, QuietOption, app
+from ragimpute.cli.terminal import print_rows, progress_bar
 from ragimpute.extras import require
 
 

@@ -7,12 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ragimpute.cli.app import (
-    app,
-)
-from ragimpute.cli.terminal import (
-    print_rows,
-)
+from ragimpute.cli.app import app
+from ragimpute.cli.terminal import print_rows
 
 
 @app.command(epilog="Example:  ragimpute info panel.h5")

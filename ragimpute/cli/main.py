@@ -21,13 +21,8 @@ from ragimpute.cli import (  # noqa: F401  # they register their commands
     prepare,
     train,
 )
-from ragimpute.cli.app import (
-    app,
-    command_name,
-)
-from ragimpute.cli.terminal import (
-    guarded,
-)
+from ragimpute.cli.app import app, command_name
+from ragimpute.cli.terminal import guarded
 
 
 def main() -> None:

@@ -18,10 +18,7 @@ from ragimpute.cli.app import (
     app,
     parse_region,
 )
-from ragimpute.cli.terminal import (
-    print_rows,
-    progress_bar,
-)
+from ragimpute.cli.terminal import print_rows, progress_bar
 
 
 @app.command(

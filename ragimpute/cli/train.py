@@ -15,10 +15,7 @@ from ragimpute.cli.app import (
     app,
     command_line,
 )
-from ragimpute.cli.terminal import (
-    print_rows,
-    training_view,
-)
+from ragimpute.cli.terminal import print_rows, training_view
 from ragimpute.extras import require
 
 
