@@ -46,18 +46,18 @@ def code_digest(function: Callable[..., Any]) -> str:
     files, constants = parts_of(function)
     for name in sorted(files):
         digest.update(f"{name}\0{_file_digest(files[name])}\0".encode())
-    for name in sorted(constants):
-        digest.update(f"{name}\0{constants[name]}\0".encode())
+    for constant in sorted(constants):
+        digest.update(f"{constant}\0".encode())
     return digest.hexdigest()[:16]
 
 
-def parts_of(function: Callable[..., Any]) -> tuple[dict[str, Path], dict[str, str]]:
-    """What becomes part of a kernel: files by their modules' names, and constants by their names.
+def parts_of(function: Callable[..., Any]) -> tuple[dict[str, Path], set[str]]:
+    """What becomes part of a kernel: files by their modules' names, and what its functions read.
 
-    Constants of a module whose file is listed are not: the file holds them.
+    The latter are texts of a function's name, the name that it reads, and the content.
     """
     files = dict([_DECORATORS])
-    constants: dict[str, str] = {}
+    constants: set[str] = set()
     todo: list[Any] = [function]
     seen: set[int] = set()
     while todo:
@@ -76,7 +76,7 @@ def parts_of(function: Callable[..., Any]) -> tuple[dict[str, Path], dict[str, s
             if inner is not None:
                 todo.append(inner)
             else:
-                constants[f"{part.__module__}.{part.__qualname__}.{name}"] = _as_text(value)
+                constants.add(f"{part.__module__}.{part.__qualname__}.{name}\0{_as_text(value)}")
     return files, constants
 
 
@@ -86,8 +86,8 @@ def _read_by(function: FunctionType) -> Iterator[tuple[str, Any]]:
         function.__code__.co_freevars, function.__closure__ or (), strict=True
     ):
         yield cell_name, cell.cell_contents
-    for default in (function.__defaults__ or (), *(function.__kwdefaults__ or {}).items()):
-        yield "default", default
+    yield "defaults", function.__defaults__
+    yield from (function.__kwdefaults__ or {}).items()
     for name in sorted(_names_in(function.__code__)):
         if name in function.__globals__:
             value = function.__globals__[name]

@@ -355,7 +355,7 @@ def _announce(entry: Entry) -> None:
                 "compiling kernel %s for arguments that were not foreseen (a few seconds; %s)",
                 entry.kernel, place,
             )  # fmt: skip
-    elif not _announced & {"foreseen"}:
+    elif "foreseen" not in _announced:
         _announced.add("foreseen")
         missing, total = len(list(absent(read_folders()))), len(foreseen())
         log.warning(

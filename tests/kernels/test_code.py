@@ -17,6 +17,7 @@ from numba import types
 from package_copies import copy_package
 
 from ragimpute.kernels.code import code_digest, parts_of, signature_of, signature_text
+from ragimpute.kernels.compile import inlined, kernel
 from ragimpute.kernels.store import find_kernel, foreseen
 
 PACKAGE = Path(__file__).resolve().parents[2] / "ragimpute"
@@ -115,9 +116,9 @@ def test_a_change_of_an_inlined_function_changes_the_kernels_that_hold_it(tmp_pa
         path.write_text(text + "\n# changed\n")
         after = digests(root)
         path.write_text(text)
-        for kernel in KERNELS:
-            holds = f"ragimpute.{module}" in parts_of(find_kernel(kernel).py_func)[0]
-            assert (before[kernel] != after[kernel]) == holds, (module, kernel)
+        for name in KERNELS:
+            holds = f"ragimpute.{module}" in parts_of(find_kernel(name).py_func)[0]
+            assert (before[name] != after[name]) == holds, (module, name)
     assert digests(root) == before  # by content: times do not count
 
 
@@ -143,6 +144,30 @@ def test_a_constant_of_another_file_is_part_of_the_key(tmp_path, monkeypatch):
     assert code_digest(stepping.step.py_func) == before
     monkeypatch.setattr(stepping, "NAMES", ("a", "c"))
     assert code_digest(stepping.step.py_func) != before
+
+
+def test_each_of_several_functions_of_one_name_is_part_of_the_key():
+    """Functions that one factory makes differ in nothing but what they enclose."""
+
+    def adder(step):
+        @inlined
+        def add(x):
+            return x[0] + step
+
+        return add
+
+    def digest(first, second):
+        one, two = adder(first), adder(second)
+
+        @kernel
+        def both(x):
+            return one(x) + two(x)
+
+        return code_digest(both.py_func)
+
+    found = [digest(*steps) for steps in ((1, 2), (3, 2), (1, 3))]
+    assert len(set(found)) == 3
+    assert digest(1, 2) == found[0]
 
 
 NUMBERS = [types.float32, types.float64, types.int8, types.int64, types.uint16, types.boolean]
