@@ -84,7 +84,7 @@ def typed_sites(slow: SlowCopying, h: int, t: int) -> list[int]:
 
 
 def describe(
-    slow: SlowCopying, minor: list[bool], listed: bool, t: int, cm: float, own: list[int]
+    slow: SlowCopying, minor: list[bool], listed: bool, t: int, cm: float
 ) -> tuple[dict[str, float], float]:
     """Features by name, and how clearly the most probable states differ from all others.
 
@@ -104,8 +104,7 @@ def describe(
         "posterior_left": logit(sum(from_left[h] for h in here if minor[h])),
         "posterior_right": logit(sum(from_right[h] for h in here if minor[h])),
     }
-    others = [h for h in range(len(minor)) if h not in own]
-    out["maf"] = logit(sum(minor[h] for h in others) / len(others))
+    out["maf"] = logit(sum(minor) / len(minor))
     out["num_carriers"] = math.log(1 + sum(minor[h] for h in here))
     at, last = slow.typed_cm, slow.num_typed - 1
     out["gap_left"] = math.log((cm - at[t] if t >= 0 else 0.0) + 1e-4)

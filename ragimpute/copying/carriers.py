@@ -1,14 +1,17 @@
-"""List, for each haplotype of a window, the sites at which it has the minor allele.
+"""Who has the minor allele: by site, as the panel stores it, and by haplotype.
 
-The panel stores it the other way round: for each site the haplotypes that have the minor allele. If
-a target copies only a few hundred of very many haplotypes, nearly all haplotypes in these lists are
-not among its states. It is then faster to go through its states and ask each for its sites. Sites
-are grouped by words of 32 typed sites, as states are.
+The panel stores for each site the haplotypes that have the minor allele. If a target copies only a
+few hundred of very many haplotypes, nearly all haplotypes in these lists are not among its states.
+It is then faster to go through its states and ask each for its sites: for that,
+:class:`MinorAlleles` lists the sites of each haplotype. They are grouped by words of 32 typed
+sites, as states are.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +19,36 @@ from ragimpute.kernels.bit_transpose import SQUARE, turn_squares
 from ragimpute.kernels.bits import WORD
 from ragimpute.kernels.compile import kernel
 from ragimpute.panel.haplotypes import Haplotypes
+
+
+class SiteCarriers(NamedTuple):
+    """The minor alleles of a window by site, as kernels read them.
+
+    The fields are those of :class:`ragimpute.panel.haplotypes.Haplotypes`: where ``row`` (M,) is
+    negative, the site's carriers are ``carriers[offsets[u] : offsets[u + 1]]``; else they are the
+    bits of ``bits[row[u]]``.
+    """
+
+    offsets: np.ndarray
+    carriers: np.ndarray
+    row: np.ndarray
+    bits: np.ndarray
+
+    @classmethod
+    def of(cls, haplotypes: Haplotypes) -> SiteCarriers:
+        """The arrays of a window's haplotypes."""
+        return cls(haplotypes.offsets, haplotypes.carriers, haplotypes.row, haplotypes.bits)
+
+
+class HaplotypeSites(NamedTuple):
+    """The minor alleles of a window by haplotype, as kernels read them: see MinorAlleles."""
+
+    edges: np.ndarray
+    offsets: np.ndarray
+    sites: np.ndarray
+    common: np.ndarray
+    common_edges: np.ndarray
+    bits: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -80,9 +113,29 @@ class MinorAlleles:
             int(np.diff(edges).max(initial=0)),
         )  # fmt: skip
 
-    def arrays(self) -> tuple[np.ndarray, ...]:
-        """The arrays in the order that the kernels take them."""
-        return self.edges, self.offsets, self.sites, self.common, self.common_edges, self.bits
+    def for_kernels(self) -> HaplotypeSites:
+        """The arrays, as kernels read them."""
+        return HaplotypeSites(
+            self.edges, self.offsets, self.sites, self.common, self.common_edges, self.bits
+        )
+
+    def parts(self, max_sites: int) -> list[tuple[int, int]]:
+        """Cut the words into runs of at most ``max_sites`` (> 0) sites, but at least one word.
+
+        The more targets are copied together, the less time each takes, as the parts of the panel
+        that they look up stay in the processor's cache. But the probabilities of many targets at
+        all sites of a window take much memory. So targets walk back through a window together, and
+        hand over their probabilities after each of these runs.
+
+        Returns
+        -------
+        The words [low, high) of each run, the last run first.
+        """
+        stops = [len(self.edges) - 1]
+        while stops[-1] > 0:
+            low = int(np.searchsorted(self.edges, self.edges[stops[-1]] - max_sites))
+            stops.append(min(low, stops[-1] - 1))
+        return [(low, high) for high, low in pairwise(stops)]
 
 
 @kernel

@@ -17,16 +17,24 @@ Li & Stephens 2003 (the model); Browning & Browning 2016 (the transition 1 - exp
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import groupby
 
 import numpy as np
 
-from ragimpute.copying.parameters import CopyingParameters, switch_probs
-from ragimpute.copying.shared_kernel import copy_lanes
+from ragimpute.copying.parameters import CopyingParameters
+from ragimpute.copying.shared_kernel import SharedSites, copy_shared
 from ragimpute.copying.shared_states import SharedStates, block_edges
-from ragimpute.copying.sliding_kernel import begin_walk, copy_slots, sites_scratch, states_scratch
-from ragimpute.copying.window import Window, pack_words
+from ragimpute.copying.sliding_kernel import (
+    SlidingSites,
+    SlidingTargets,
+    begin_walk,
+    copy_sliding,
+    sliding_masses,
+    slot_lists,
+)
+from ragimpute.copying.window import Steps, Window, pack_words
+from ragimpute.kernels.simd_floats import rows_of_lanes
 from ragimpute.runtime.threads import run_parts
 
 
@@ -95,24 +103,23 @@ def _copy_shared_states(
     out: np.ndarray,
 ) -> None:
     """Copy targets that share their states, 16 at a time, into ``out`` (core sites, n)."""
-    rho = switch_probs(window.typed.position_cm, switch_rate=parameters.switch_rate)
-    near = window.flank_switch_probs(parameters.switch_rate)
-    err = parameters.mismatch_probs(window.typed.num_typed)
-    bounds, compact = window.bounds(), window.compact()
-    panel = shared.alleles(window.typed.words, window.typed.num_typed)
-    slot_of = shared.slots(window.typed.num_haplotypes)
-    flip = ~window.haplotypes.alt_is_minor
-    blocks = shared.blocks(alleles, threads)
+    steps = window.steps(parameters)
+    wanted = window.with_core_sites()
+    blocks = shared.blocks(window, alleles, steps, threads)
+    sites = SharedSites(
+        bounds=window.bounds(), near=steps.near, minor=window.carriers(),
+        flip=~window.haplotypes.alt_is_minor, slot_of=shared.slots(window.typed.num_haplotypes),
+        listed=np.empty(0, np.int32), kept=rows_of_lanes(0, 4), first_site=window.core[0],
+        first=0, width=0, prob=out,
+    )  # fmt: skip
 
     def run(part: range) -> None:
-        scratch, listed = shared.scratch(len(rho))
+        masses = shared.masses(len(steps.rho))
+        listed = np.empty(len(shared.states), np.int32)
         for i in part:
             block = blocks[i]
-            copy_lanes(
-                panel, block.target, rho, err, block.num_states, block.hidden, block.is_hidden,
-                bounds, near, compact, slot_of, flip, scratch, listed, window.core[0],
-                block.first, block.width, out,
-            )  # fmt: skip
+            here = sites._replace(listed=listed, first=block.first, width=block.width)
+            copy_shared(block.targets, masses, wanted, here)
             if progress is not None:
                 progress(block.width)
 
@@ -130,12 +137,8 @@ def _copy_own_states(
 ) -> None:
     """Copy targets that have states of their own into ``out`` (n, core sites)."""
     target, observed = pack_words(alleles)
-    rho = switch_probs(window.typed.position_cm, switch_rate=parameters.switch_rate)
-    near = window.flank_switch_probs(parameters.switch_rate)
-    err = parameters.mismatch_probs(window.typed.num_typed)
-    words, bounds = window.typed.words, window.bounds()
-    flip = ~window.haplotypes.alt_is_minor
-    minor = window.minor_alleles
+    steps = window.steps(parameters)
+    words, wanted = window.typed.words, window.with_core_sites()
 
     n = alleles.shape[1]
     edges = block_edges(n, threads)
@@ -149,18 +152,72 @@ def _copy_own_states(
                 shapes = [x.shape for x in lists]
                 here = np.stack(lists[: _run_length(shapes)])
                 last = first + len(here)
-                scratch = states_scratch(len(words), here.shape[2], len(here))
-                given = (words, here, target[first:last], observed[first:last], rho, err)
-                begin_walk(*given, scratch)
-                copy_slots(
-                    *given, bounds, near, minor.arrays(), flip, 0, len(words), scratch,
-                    sites_scratch(minor, here.shape[2]), out[first:last],
-                )  # fmt: skip
+                masses = sliding_masses(len(words), here.shape[2], len(here))
+                targets = SlidingTargets(
+                    words, here, target[first:last], observed[first:last], steps.rho, steps.err
+                )
+                sites = sliding_sites(window, steps, here.shape[2], out[first:last])
+                begin_walk(targets, masses)
+                copy_sliding(targets, masses, (0, len(words)), wanted, sites)
                 if progress is not None:
                     progress(len(here))
                 first, lists = last, lists[len(here) :]
 
     run_parts(run, len(edges) - 1, threads)
+
+
+def copy_in_parts(
+    window: Window,
+    alleles: np.ndarray,
+    parameters: CopyingParameters,
+    states: np.ndarray,
+    *,
+    max_sites: int,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Copy targets as :func:`copy_haplotypes` does, some sites at a time.
+
+    Parameters
+    ----------
+    window, alleles, parameters
+        As for ``copy_haplotypes``; all n targets are copied together.
+    states
+        Shape (n, W, K), int32: the panel haplotypes that each target may copy.
+    max_sites
+        Largest number of sites of a part, > 0; a part is at least one word of typed sites.
+
+    Yields
+    ------
+    The first core site of a part, and P(ALT), shape (n, sites), float32, the last part first. The
+    memory of P(ALT) is used again for the next part.
+    """
+    steps = window.steps(parameters)
+    minor, wanted = window.minor_alleles, window.with_core_sites()
+    targets = SlidingTargets(window.typed.words, states, *pack_words(alleles), steps.rho, steps.err)
+    masses = sliding_masses(len(targets.words), states.shape[2], len(states))
+    begin_walk(targets, masses)
+    parts = minor.parts(max_sites)
+    most = max(int(minor.edges[high] - minor.edges[low]) for low, high in parts)
+    room = np.empty(len(states) * most, np.float32)
+    sites = sliding_sites(window, steps, states.shape[2], room[:0].reshape(len(states), 0))
+    for low, high in parts:
+        first, stop = int(minor.edges[low]), int(minor.edges[high])
+        prob = room[: len(states) * (stop - first)].reshape(len(states), stop - first)
+        here = sites._replace(first_site=first, prob=prob)
+        copy_sliding(targets, masses, (low, high), wanted, here)
+        yield first - window.core[0], prob
+
+
+def sliding_sites(window: Window, steps: Steps, num_states: int, prob: np.ndarray) -> SlidingSites:
+    """What ``copy_sliding`` needs to know of a window's sites, for targets with K states.
+
+    ``prob`` (n, core sites), float32, gets P(ALT).
+    """
+    minor = window.minor_alleles
+    return SlidingSites(
+        bounds=window.bounds(), near=steps.near, flip=~window.haplotypes.alt_is_minor,
+        minor=minor.for_kernels(), lists=slot_lists(minor, num_states),
+        common=np.zeros(1, np.int64), first_site=window.core[0], prob=prob,
+    )  # fmt: skip
 
 
 def _run_length(shapes: list[tuple[int, ...]]) -> int:

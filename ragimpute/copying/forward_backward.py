@@ -98,28 +98,38 @@ def same_slots(before, after, mass, fill):
 
 
 @inlined_reordered
-def forward_word(
-    w, scale, words, states, target, observed, rho, err, checkpoints, mismatch
-):  # fmt: skip
-    """Walk the forward masses over the typed sites of word ``w``.
+def forward_word(i, w, targets, masses):
+    """Walk the forward masses of target i over the typed sites of word ``w``.
 
-    ``checkpoints`` (W + 1, K) has the current masses in its last row. Times ``scale`` they sum to
-    1; the factor that does so after the word is returned. Row w of ``checkpoints`` gets the masses
-    before the word's first site, scaled to sum 1, in the slots of word w - 1.
+    ``masses.starts[i]`` (W + 1, K) has the current masses in its last row. Times
+    ``masses.totals[i]`` they sum to 1, before the word and after it. Row w gets the masses before
+    the word's first site, scaled to sum 1, in the slots of word w - 1.
     """
-    f = checkpoints[words.shape[0]]
+    starts, states, rho, err = masses.starts[i], targets.states[i], targets.rho, targets.err
+    f = starts[targets.words.shape[0]]
     here = states[min(w, states.shape[0] - 1)]
+    scale = masses.totals[i]
     for s in range(here.shape[0]):
         f[s] *= scale
-        checkpoints[w, s] = f[s]
+        starts[w, s] = f[s]
     scale = np.float32(1.0)
     if w > 0 and states.shape[0] > 1:
         same_slots(states[w - 1], here, f, np.float32(0.0))
-    mismatch_words(words[w], here, target[w], observed[w], mismatch)
+    mismatch = masses.mismatch
+    mismatch_words(targets.words[w], here, targets.target[i, w], targets.observed[i, w], mismatch)
     for t in range(w * WORD, min(rho.shape[0], (w + 1) * WORD)):
         total = forward_site(f, mismatch, t - w * WORD, rho[t], scale, err[t])
         scale = np.float32(1.0) / total
-    return scale
+    masses.totals[i] = scale
+
+
+@inlined
+def any_of(flags, start, stop):
+    """Whether one of the flags [start, stop) is set."""
+    found = False
+    for i in range(start, stop):
+        found = found or flags[i]
+    return found
 
 
 @inlined

@@ -14,8 +14,13 @@ and the first rows of its steps are computed again.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
+from ragimpute.copying.carriers import SiteCarriers
+from ragimpute.copying.forward_backward import any_of
+from ragimpute.copying.window import Flanks
 from ragimpute.kernels.bits import trailing_zeros
 from ragimpute.kernels.compile import inlined, kernel
 from ragimpute.kernels.simd_floats import LANES, clamp, load, rows_of_lanes, splat, store
@@ -36,49 +41,153 @@ def segment_steps(num_typed: int, num_states: int) -> int:
     return int(np.ceil(np.sqrt(steps)))
 
 
-def lanes_scratch(num_typed: int, num_states: int) -> tuple[np.ndarray, ...]:
-    """Allocate the buffers for one block of 16 targets.
+class SharedTargets(NamedTuple):
+    """Up to 16 targets that copy the same states, and the states' alleles.
 
-    In this order: the first row of each segment; the first row of each step of one segment
-    (checkpoints); the rows of one step; backward masses; sums of all forward rows; a few rows of 16
-    numbers for other uses.
+    Attributes
+    ----------
+    alleles
+        Shape (T, K), uint8: the states' alleles.
+    target
+        Shape (T, 16), int8: the targets' alleles, negative where nothing was observed.
+    rho, err
+        Shape (T,), float32: switch probability from the site before, mismatch probability.
+    num_states
+        Shape (16,), float32: the number of states that each lane may copy.
+    hidden
+        Shape (h, 2), int64: state and lane of each state that is hidden from a lane.
+    is_hidden
+        Shape (K,), bool: whether a state is hidden from any lane.
     """
+
+    alleles: np.ndarray
+    target: np.ndarray
+    rho: np.ndarray
+    err: np.ndarray
+    num_states: np.ndarray
+    hidden: np.ndarray
+    is_hidden: np.ndarray
+
+
+class SharedMasses(NamedTuple):
+    """The buffers of one block of 16 targets; an array of rows has 16 columns.
+
+    Attributes
+    ----------
+    starts
+        The forward row at the first site of each segment.
+    checkpoints
+        The forward row at the first site of each step of one segment.
+    rows
+        The forward rows of one step.
+    backward, backward_sum
+        Backward masses, (K, 16), and a row with their sums.
+    sums
+        Row t + 1: the sums of the forward row at typed site t.
+    emissions
+        Two rows: P(observed alleles) if the state has allele 0, and if it has allele 1.
+    keep, enter
+        Single rows: factor of the mass that stays, and mass that enters each state.
+    number
+        A row for the carriers that each lane may copy at a site.
+    sides
+        Five rows, see :func:`set_sides`.
+    """
+
+    starts: np.ndarray
+    checkpoints: np.ndarray
+    rows: np.ndarray
+    backward: np.ndarray
+    backward_sum: np.ndarray
+    sums: np.ndarray
+    emissions: np.ndarray
+    keep: np.ndarray
+    enter: np.ndarray
+    number: np.ndarray
+    sides: np.ndarray
+
+
+class SharedSites(NamedTuple):
+    """Where P(ALT) of a block's targets is computed, from what, and where it is written.
+
+    Attributes
+    ----------
+    bounds
+        Shape (T + 2,), int64: sites [bounds[t + 1], bounds[t + 2]) follow typed site t.
+    near
+        Switch probabilities to the typed sites beside each site.
+    minor
+        Who has the minor allele of each site.
+    flip
+        Shape (M,), bool: whether the minor allele is REF.
+    slot_of
+        Shape (H,), int32: each haplotype's number among the states, or K if it is none.
+    listed
+        Shape (K,), int32: a buffer for the carriers of one site.
+    kept
+        Shape (sites of an interval, 4, 16): if not empty, it gets for each site of the interval the
+        sums over its carriers of f b, f and b, and the number of carriers.
+    first_site, first, width
+        The site of row 0 of ``prob``; the targets' columns are [first, first + width).
+    prob
+        Shape (sites, n), float32.
+    """
+
+    bounds: np.ndarray
+    near: Flanks
+    minor: SiteCarriers
+    flip: np.ndarray
+    slot_of: np.ndarray
+    listed: np.ndarray
+    kept: np.ndarray
+    first_site: int
+    first: int
+    width: int
+    prob: np.ndarray
+
+
+def shared_masses(num_typed: int, num_states: int) -> SharedMasses:
+    """Allocate the buffers for one block of 16 targets."""
     steps = segment_steps(num_typed, num_states)
     segments = max(1, -(-num_typed // (steps * STEP)))
-    return (
-        rows_of_lanes(segments + 1, num_states),
-        rows_of_lanes(steps, num_states),
-        rows_of_lanes(STEP, num_states),
-        rows_of_lanes(num_states),
-        rows_of_lanes(num_typed + 1),
-        rows_of_lanes(16),
+    return SharedMasses(
+        starts=rows_of_lanes(segments + 1, num_states),
+        checkpoints=rows_of_lanes(steps, num_states),
+        rows=rows_of_lanes(STEP, num_states),
+        backward=rows_of_lanes(num_states),
+        backward_sum=rows_of_lanes(1),
+        sums=rows_of_lanes(num_typed + 1),
+        emissions=rows_of_lanes(2),
+        keep=rows_of_lanes(1),
+        enter=rows_of_lanes(1),
+        number=rows_of_lanes(1),
+        sides=rows_of_lanes(5),
     )
 
 
 @inlined
-def set_emissions(target, err, emit):
-    """Set rows 0 and 1 of ``emit``: P(observed alleles) if the state has allele 0 or 1."""
+def _set_emissions(target, err, emissions):
+    """Set rows 0 and 1 of ``emissions``: P(observed alleles) if the state has allele 0 or 1."""
     hit = np.float32(1.0) - err
     for lane in range(LANES):
-        emit[0, lane] = err if target[lane] == 1 else hit
-        emit[1, lane] = err if target[lane] == 0 else hit
+        emissions[0, lane] = err if target[lane] == 1 else hit
+        emissions[1, lane] = err if target[lane] == 0 else hit
 
 
 @inlined
-def move(before, after, alleles, emit, keep, enter, hidden, total):
+def _move(before, after, alleles, hidden, masses, total):
     """Compute ``after`` = (``before`` * keep + enter) * emission, and its sum over states.
 
-    ``emit`` (2, 16) has the emissions by allele. ``keep``, ``enter`` and ``total``, which gets the
-    sum, are single rows, (1, 16). ``before`` and ``after`` may be the same array.
+    ``total`` (1, 16) gets the sum. ``before`` and ``after`` may be the same array.
     """
     num_states = alleles.shape[0]
-    k = load(keep, 0)
-    e = load(enter, 0)
+    k = load(masses.keep, 0)
+    e = load(masses.enter, 0)
     whole = splat(np.float32(0.0))
     for first in range(0, num_states, _PART):
         part = splat(np.float32(0.0))
         for s in range(first, min(num_states, first + _PART)):
-            v = (load(before, s) * k + e) * load(emit, np.int64(alleles[s]))
+            v = (load(before, s) * k + e) * load(masses.emissions, np.int64(alleles[s]))
             store(after, s, v)
             part = part + v
         whole = whole + part
@@ -90,92 +199,88 @@ def move(before, after, alleles, emit, keep, enter, hidden, total):
 
 
 @inlined
-def forward_site(t, before, after, alleles, target, rho, err, num_states, hidden, sums, single):
+def _forward_site(t, before, after, targets, masses):
     """Compute the forward row of typed site t from the row of the site before."""
-    set_emissions(target[t], err[t], single[0:2])
+    rho, sums = targets.rho, masses.sums
+    _set_emissions(targets.target[t], targets.err[t], masses.emissions)
     for lane in range(LANES):
-        single[2, lane] = (np.float32(1.0) - rho[t]) / sums[t, lane]
-        single[3, lane] = rho[t] / num_states[lane]
-    move(before, after, alleles[t], single[0:2], single[2:3], single[3:4], hidden,
-         sums[t + 1 : t + 2])  # fmt: skip
+        masses.keep[0, lane] = (np.float32(1.0) - rho[t]) / sums[t, lane]
+        masses.enter[0, lane] = rho[t] / targets.num_states[lane]
+    _move(before, after, targets.alleles[t], targets.hidden, masses, sums[t + 1 : t + 2])
 
 
 @inlined
-def copy_rows(source, target):
+def _copy_rows(source, target):
     """Copy rows of lanes; both (K, 16)."""
     for s in range(source.shape[0]):
         store(target, s, load(source, s))
 
 
 @inlined
-def forward_segment(
-    segment, alleles, target, rho, err, num_states, hidden, starts, checkpoints, rows, sums, single
-):
-    """Walk a segment from its first row; fill its checkpoints and the next segment's first row.
-
-    Row i of ``sums`` is the sum of the forward row at typed site i - 1.
-    """
-    num_typed = rho.shape[0]
+def _forward_segment(segment, targets, masses):
+    """Walk a segment from its first row; fill its checkpoints and the next segment's first row."""
+    starts, checkpoints = masses.starts, masses.checkpoints
     first = segment * checkpoints.shape[0] * STEP
-    last = min(num_typed, first + checkpoints.shape[0] * STEP)
+    last = min(targets.rho.shape[0], first + checkpoints.shape[0] * STEP)
     before = starts[segment]
     for t in range(first, last):
         if (t - first) % STEP == 0:
-            copy_rows(before, checkpoints[(t - first) // STEP])
-        after = starts[segment + 1] if t == last - 1 else rows[0]
-        forward_site(t, before, after, alleles, target, rho, err, num_states, hidden, sums, single)
+            _copy_rows(before, checkpoints[(t - first) // STEP])
+        after = starts[segment + 1] if t == last - 1 else masses.rows[0]
+        _forward_site(t, before, after, targets, masses)
         before = after
 
 
 @inlined
-def forward_lanes(
-    alleles, target, rho, err, num_states, hidden, starts, checkpoints, rows, b, sums, single
-):
+def _forward_all(targets, masses):
     """Walk forward over all segments; set the backward masses to 1, or 0 where hidden."""
-    starts[0, :, :] = np.float32(0.0)  # any number does: rho[0] is 1, so it counts nothing
-    sums[0, :] = np.float32(1.0)
-    for segment in range(starts.shape[0] - 1):
-        forward_segment(segment, alleles, target, rho, err, num_states, hidden, starts,
-                        checkpoints, rows, sums, single)  # fmt: skip
-    b[:, :] = np.float32(1.0)
-    for i in range(hidden.shape[0]):
-        b[hidden[i, 0], hidden[i, 1]] = np.float32(0.0)
+    # Any number does for the first row: rho[0] is 1, so it counts nothing.
+    masses.starts[0, :, :] = np.float32(0.0)
+    masses.sums[0, :] = np.float32(1.0)
+    for segment in range(masses.starts.shape[0] - 1):
+        _forward_segment(segment, targets, masses)
+    masses.backward[:, :] = np.float32(1.0)
+    for i in range(targets.hidden.shape[0]):
+        masses.backward[targets.hidden[i, 0], targets.hidden[i, 1]] = np.float32(0.0)
+    for lane in range(LANES):
+        masses.backward_sum[0, lane] = targets.num_states[lane]
 
 
 @inlined
-def step_rows(
-    first, last, start, alleles, target, rho, err, num_states, hidden, rows, sums, single
-):
+def _step_rows(first, last, start, targets, masses):
     """Compute again the forward rows of the typed sites [first, last) of one step."""
     before = start
     for t in range(first, last):
-        after = rows[t - first]
-        forward_site(t, before, after, alleles, target, rho, err, num_states, hidden, sums, single)
+        after = masses.rows[t - first]
+        _forward_site(t, before, after, targets, masses)
         before = after
 
 
 @inlined
-def backward_site(t, b, alleles, target, rho, err, num_states, hidden, backward_sum, single):
-    """Move backward masses ``b`` from typed site t + 1 to site t, in place.
+def _backward_site(t, targets, masses):
+    """Move backward masses from typed site t + 1 to site t, in place, and their sum.
 
-    They include the emission at their own site. ``backward_sum`` (1, 16), their sum, is updated.
+    They include the emission at their own site.
     """
+    rho, b = targets.rho, masses.backward
     gap = rho[t + 1] if t + 1 < rho.shape[0] else np.float32(0.0)
-    set_emissions(target[t], err[t], single[0:2])
+    _set_emissions(targets.target[t], targets.err[t], masses.emissions)
     for lane in range(LANES):
-        single[2, lane] = (np.float32(1.0) - gap) * num_states[lane] / backward_sum[0, lane]
-        single[3, lane] = gap
-    move(b, b, alleles[t], single[0:2], single[2:3], single[3:4], hidden, backward_sum)
+        total = masses.backward_sum[0, lane]
+        masses.keep[0, lane] = (np.float32(1.0) - gap) * targets.num_states[lane] / total
+        masses.enter[0, lane] = gap
+    _move(b, b, targets.alleles[t], targets.hidden, masses, masses.backward_sum)
 
 
 @inlined
-def set_sides(f, b, gap, forward_sum, backward_sum, num_states, sides):
+def _set_sides(f, gap, forward_sum, num_states, masses):
     """Compute the factors of f and b in the interval between two typed sites.
 
-    The rows of ``sides`` (5, 16) get the factors of f b, of f and of b, then 1 over the sum of the
-    posterior, then 1 / K. With these factors f and b each sum to 1, and f b is f times b times K.
-    ``gap`` is the switch probability between the two sites.
+    The rows of ``masses.sides`` (5, 16) get the factors of f b, of f and of b, then 1 over the sum
+    of the posterior, then 1 / K. With these factors f and b each sum to 1, and f b is f times b
+    times K. ``gap`` is the switch probability between the two sites.
     """
+    b, sides = masses.backward, masses.sides
     whole = splat(np.float32(0.0))
     for first in range(0, f.shape[0], _PART):
         part = splat(np.float32(0.0))
@@ -185,7 +290,7 @@ def set_sides(f, b, gap, forward_sum, backward_sum, num_states, sides):
     store(sides, 0, whole)
     for lane in range(LANES):
         left = np.float32(1.0) / forward_sum[lane]
-        right = np.float32(1.0) / backward_sum[lane]
+        right = np.float32(1.0) / masses.backward_sum[0, lane]
         both = left * right * num_states[lane]
         sides[3, lane] = np.float32(1.0) / ((np.float32(1.0) - gap) * sides[0, lane] * both + gap)
         sides[0, lane] = both
@@ -195,19 +300,19 @@ def set_sides(f, b, gap, forward_sum, backward_sum, num_states, sides):
 
 
 @inlined
-def list_carriers(u, compact, slot_of, num_states, listed):
+def list_carriers(u, minor, slot_of, num_states, listed):
     """List the states with the minor allele of site u in ``listed``; returns their number."""
-    offsets, carriers, row, bits = compact
     count = 0
-    if row[u] < 0:
-        for i in range(offsets[u], offsets[u + 1]):
-            s = slot_of[carriers[i]]
+    row = minor.row[u]
+    if row < 0:
+        for i in range(minor.offsets[u], minor.offsets[u + 1]):
+            s = slot_of[minor.carriers[i]]
             if s < num_states:
                 listed[count] = s
                 count += 1
     else:
-        for w in range(bits.shape[1]):
-            word = bits[row[u], w]
+        for w in range(minor.bits.shape[1]):
+            word = minor.bits[row, w]
             while word != np.uint64(0):
                 s = slot_of[w * 64 + np.int64(trailing_zeros(word))]
                 word &= word - np.uint64(1)
@@ -218,23 +323,24 @@ def list_carriers(u, compact, slot_of, num_states, listed):
 
 
 @inlined
-def carry_lanes(
-    start, stop, f, b, sides, near, compact, slot_of, hidden, is_hidden, single, listed, flip, core,
-    column, width, kept, out,
-):  # fmt: skip
-    """Write P(ALT) of each lane at the sites [start, stop) of one interval into ``out``.
+def copy_interval(t, f, targets, masses, sites):
+    """Write P(ALT) of each lane at the sites of one interval into ``sites.prob``.
 
-    If ``kept`` (sites, 4, 16) is not empty, it gets for each site the sums over the carriers of
-    f b, f and b, and the number of carriers. ``sides``: see :func:`set_sides`; ``is_hidden`` (K,):
-    whether a state is hidden from any lane.
+    The interval follows typed site t, or is before the first typed site if t is -1; ``f`` (K, 16)
+    has the forward masses there.
     """
+    rho, b = targets.rho, masses.backward
+    gap = rho[t + 1] if 0 <= t < rho.shape[0] - 1 else np.float32(1.0)
+    _set_sides(f, gap, masses.sums[t + 1], targets.num_states, masses)
     num_states = f.shape[0]
+    sides, number, listed = masses.sides, masses.number, sites.listed
     scale_both, scale_left = load(sides, 0), load(sides, 1)
     scale_right, inverse = load(sides, 2), load(sides, 3)
     share = load(sides, 4)
     one = np.float32(1.0)
+    start, stop = sites.bounds[t + 1], sites.bounds[t + 2]
     for u in range(start, stop):
-        count = list_carriers(u, compact, slot_of, num_states, listed)
+        count = list_carriers(u, sites.minor, sites.slot_of, num_states, listed)
         both = splat(np.float32(0.0))
         left = splat(np.float32(0.0))
         right = splat(np.float32(0.0))
@@ -245,89 +351,95 @@ def carry_lanes(
             both = both + x * y
             left = left + x
             right = right + y
-        single[0, :] = np.float32(count)
-        if hidden.shape[0] > 0:
-            for i in range(count):
-                if is_hidden[listed[i]]:
-                    for j in range(hidden.shape[0]):
-                        if hidden[j, 0] == listed[i]:
-                            single[0, hidden[j, 1]] -= one
-        if kept.shape[0] > 0:
-            sums = kept[u - start]
-            store(sums, 0, both)
-            store(sums, 1, left)
-            store(sums, 2, right)
-            store(sums, 3, load(single, 0))
-        l = near[0][u]  # noqa: E741
-        r = near[1][u]
+        number[0, :] = np.float32(count)
+        _count_visible(listed, count, targets, number)
+        if sites.kept.shape[0] > 0:
+            kept = sites.kept[u - start]
+            store(kept, 0, both)
+            store(kept, 1, left)
+            store(kept, 2, right)
+            store(kept, 3, load(number, 0))
+        l = sites.near.left[u]  # noqa: E741
+        r = sites.near.right[u]
         p = (
             splat((one - l) * (one - r)) * (both * scale_both)
             + splat((one - l) * r) * (left * scale_left)
             + splat(l * (one - r)) * (right * scale_right)
-            + splat(l * r) * (load(single, 0) * share)
+            + splat(l * r) * (load(number, 0) * share)
         ) * inverse
         p = clamp(p)
-        if flip[u]:
+        if sites.flip[u]:
             p = splat(one) - p
-        store(single, 0, p)
-        for lane in range(width):
-            out[u - core, column + lane] = single[0, lane]
+        store(number, 0, p)
+        for lane in range(sites.width):
+            sites.prob[u - sites.first_site, sites.first + lane] = number[0, lane]
 
 
 @inlined
-def uniform_row(row, num_states, hidden):
+def _count_visible(listed, count, targets, number):
+    """Subtract from each lane's ``number`` (1, 16) of carriers those that are hidden from it."""
+    hidden = targets.hidden
+    if hidden.shape[0] == 0:
+        return
+    for i in range(count):
+        if targets.is_hidden[listed[i]]:
+            for j in range(hidden.shape[0]):
+                if hidden[j, 0] == listed[i]:
+                    number[0, hidden[j, 1]] -= np.float32(1.0)
+
+
+@inlined
+def _uniform_row(row, targets):
     """Set the forward row for sites before the first typed site: 1 / K, or 0 where hidden."""
     for lane in range(LANES):
-        row[:, lane] = np.float32(1.0) / num_states[lane]
-    for i in range(hidden.shape[0]):
-        row[hidden[i, 0], hidden[i, 1]] = np.float32(0.0)
+        row[:, lane] = np.float32(1.0) / targets.num_states[lane]
+    for i in range(targets.hidden.shape[0]):
+        row[targets.hidden[i, 0], targets.hidden[i, 1]] = np.float32(0.0)
 
 
-@kernel
-def copy_lanes(
-    alleles, target, rho, err, num_states, hidden, is_hidden, bounds, near, compact, slot_of, flip,
-    scratch, listed, core, column, width, out,
-):  # fmt: skip
-    """Write P(ALT) of a block's targets at all core sites into columns of ``out`` (core sites, n).
+@inlined
+def walk_shared(targets, masses, wanted, visit, given):
+    """Walk a block of targets over a window, and visit its intervals from the last to the first.
 
-    ``alleles`` (T, K), uint8: the states' alleles; ``target`` (T, 16), int8: the targets' alleles;
-    ``num_states`` (16,), float32: the number of states that each lane may copy; ``hidden`` (h, 2):
-    state and lane of hidden states; ``core``: the first core site.
+    ``wanted`` (T + 1,), bool: entry t + 1 says whether to visit the interval that follows typed
+    site t; entry 0 is for the sites before the first typed site. In each, the walk calls
+    ``visit(t, f, targets, masses, given)``, where ``f`` (K, 16) has the forward masses, and
+    ``masses.backward`` the backward masses. It ends after the last visit.
     """
-    starts, checkpoints, rows, b, sums, single = scratch
-    num_typed = rho.shape[0]
-    forward_lanes(alleles, target, rho, err, num_states, hidden, starts, checkpoints, rows, b,
-                  sums, single)  # fmt: skip
-    backward_sum, sides = single[4:5], single[8:13]
-    for lane in range(LANES):
-        backward_sum[0, lane] = num_states[lane]
+    num_typed = targets.rho.shape[0]
+    lowest = -1
+    while lowest < num_typed and not wanted[lowest + 1]:
+        lowest += 1
+    if lowest == num_typed:
+        return
+    _forward_all(targets, masses)
+    starts, checkpoints, rows = masses.starts, masses.checkpoints, masses.rows
     for segment in range(starts.shape[0] - 2, -1, -1):
         begin = segment * checkpoints.shape[0] * STEP
         end = min(num_typed, begin + checkpoints.shape[0] * STEP)
         if segment < starts.shape[0] - 2:
-            forward_segment(segment, alleles, target, rho, err, num_states, hidden, starts,
-                            checkpoints, rows, sums, single)  # fmt: skip
-        for step in range((end - begin - 1) // STEP, -1, -1):
-            first = begin + step * STEP
-            last = min(end, first + STEP)
-            step_rows(first, last, checkpoints[step], alleles, target, rho, err, num_states,
-                      hidden, rows, sums, single)  # fmt: skip
+            _forward_segment(segment, targets, masses)
+        # Step -1 stands for the sites before the first typed site.
+        for step in range((end - begin - 1) // STEP, -1 if segment else -2, -1):
+            first = begin + step * STEP if step >= 0 else -1
+            last = min(end, first + STEP) if step >= 0 else 0
+            if last <= lowest:
+                return
+            if step < 0:
+                _uniform_row(rows[0], targets)
+            elif any_of(wanted, first + 1, last + 1):  # rows only where a visit needs them
+                _step_rows(first, last, checkpoints[step], targets, masses)
             for t in range(last - 1, first - 1, -1):
-                if bounds[t + 1] < bounds[t + 2]:
-                    row = rows[t - first]
-                    gap = rho[t + 1] if t + 1 < num_typed else np.float32(1.0)
-                    set_sides(row, b, gap, sums[t + 1], backward_sum[0], num_states, sides)
-                    carry_lanes(
-                        bounds[t + 1], bounds[t + 2], row, b, sides, near, compact, slot_of,
-                        hidden, is_hidden, single[5:6], listed, flip, core, column, width,
-                        starts[:0], out,
-                    )  # fmt: skip
-                backward_site(t, b, alleles, target, rho, err, num_states, hidden, backward_sum,
-                              single)  # fmt: skip
-    if bounds[0] < bounds[1]:
-        uniform_row(rows[0], num_states, hidden)
-        set_sides(rows[0], b, np.float32(1.0), sums[0], backward_sum[0], num_states, sides)
-        carry_lanes(
-            bounds[0], bounds[1], rows[0], b, sides, near, compact, slot_of, hidden, is_hidden,
-            single[5:6], listed, flip, core, column, width, starts[:0], out,
-        )  # fmt: skip
+                if wanted[t + 1]:
+                    visit(t, rows[t - first], targets, masses, given)
+                if step >= 0:
+                    _backward_site(t, targets, masses)
+
+
+@kernel
+def copy_shared(targets, masses, wanted, sites):
+    """Write P(ALT) of a block's targets at the sites of the ``wanted`` intervals.
+
+    ``targets``: SharedTargets; ``masses``: SharedMasses; ``sites``: SharedSites.
+    """
+    walk_shared(targets, masses, wanted, copy_interval, sites)

@@ -8,7 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from ragimpute.copying.shared_kernel import lanes_scratch
+from ragimpute.copying.shared_kernel import SharedMasses, SharedTargets, shared_masses
+from ragimpute.copying.window import Steps, Window
 from ragimpute.kernels.simd_floats import LANES
 
 # A state that is hidden from a target still costs time. If more than this share of states would be
@@ -39,27 +40,11 @@ def block_edges(
 
 @dataclass(frozen=True)
 class Block:
-    """Up to 16 target haplotypes.
-
-    Attributes
-    ----------
-    first, width
-        The block has the targets [first, first + width).
-    target
-        Shape (T, 16), int8: 0, 1, or negative where nothing was observed.
-    num_states
-        Shape (16,), float32: the number of states that each of them may copy.
-    hidden, is_hidden
-        Shape (h, 2), int64: state and lane of each state that a target must not copy. Shape (K,),
-        bool: whether a state is hidden from any target of the block.
-    """
+    """Up to 16 target haplotypes: [first, first + width), in the form that kernels read."""
 
     first: int
     width: int
-    target: np.ndarray
-    num_states: np.ndarray
-    hidden: np.ndarray
-    is_hidden: np.ndarray
+    targets: SharedTargets
 
 
 @dataclass(frozen=True)
@@ -109,34 +94,45 @@ class SharedStates:
         out[self.states] = np.arange(len(self.states), dtype=np.int32)
         return out
 
-    def alleles(self, words: np.ndarray, num_typed: int) -> np.ndarray:
-        """Shape (T, K), uint8: alleles of the states, from words of shape (W, H), uint32."""
-        chosen = np.ascontiguousarray(words[:, self.states].T)  # (K, W)
-        bits = np.unpackbits(chosen.view(np.uint8), axis=1, count=num_typed, bitorder="little")
-        return np.ascontiguousarray(bits.T)
-
-    def scratch(self, num_typed: int) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-        """Allocate the buffers of one thread: masses, and a list of carriers."""
-        k = len(self.states)
-        return lanes_scratch(num_typed, k), np.empty(k, np.int32)
+    def masses(self, num_typed: int) -> SharedMasses:
+        """Allocate the buffers of one thread."""
+        return shared_masses(num_typed, len(self.states))
 
     def blocks(
-        self, alleles: np.ndarray, threads: int, homolog: np.ndarray | None = None
+        self,
+        window: Window,
+        alleles: np.ndarray,
+        steps: Steps,
+        threads: int,
+        homolog: np.ndarray | None = None,
     ) -> list[Block]:
         """Divide the targets, alleles (T, n), int8, into blocks; see :func:`block_edges`.
 
         A block with fewer than 16 targets takes as much time as a full one.
         """
         edges = block_edges(alleles.shape[1], threads, homolog=homolog)
-        return [self._block(alleles, a, b) for a, b in pairwise(edges)]
+        panel = self._alleles(window.typed.words, window.typed.num_typed)
+        return [
+            Block(first, stop - first, self._targets(panel, alleles[:, first:stop], steps, first))
+            for first, stop in pairwise(edges)
+        ]
 
-    def _block(self, alleles: np.ndarray, first: int, stop: int) -> Block:
-        """The block of targets [first, stop)."""
+    def _alleles(self, words: np.ndarray, num_typed: int) -> np.ndarray:
+        """Shape (T, K), uint8: alleles of the states, from words of shape (W, H), uint32."""
+        chosen = np.ascontiguousarray(words[:, self.states].T)  # (K, W)
+        bits = np.unpackbits(chosen.view(np.uint8), axis=1, count=num_typed, bitorder="little")
+        return np.ascontiguousarray(bits.T)
+
+    def _targets(
+        self, panel: np.ndarray, alleles: np.ndarray, steps: Steps, first: int
+    ) -> SharedTargets:
+        """The block of the targets from ``first`` on, whose ``alleles`` are given."""
+        num_targets = alleles.shape[1]
         target = np.full((len(alleles), LANES), -1, np.int8)
-        target[:, : stop - first] = alleles[:, first:stop]
+        target[:, :num_targets] = alleles
         num_states = np.full(LANES, len(self.states), np.float32)
         pairs = []
-        for lane, mine in enumerate(self.lists[first:stop]):
+        for lane, mine in enumerate(self.lists[first : first + num_targets]):
             if len(mine) < len(self.states):
                 num_states[lane] = len(mine)
                 missing = np.ones(len(self.states), bool)
@@ -145,4 +141,4 @@ class SharedStates:
         hidden = np.array(pairs, np.int64).reshape(-1, 2)
         is_hidden = np.zeros(len(self.states), bool)
         is_hidden[hidden[:, 0]] = True
-        return Block(first, stop - first, target, num_states, hidden, is_hidden)
+        return SharedTargets(panel, target, steps.rho, steps.err, num_states, hidden, is_hidden)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
-from ragimpute.copying.carriers import MinorAlleles
+from ragimpute.copying.carriers import MinorAlleles, SiteCarriers
+from ragimpute.copying.parameters import CopyingParameters, switch_probs
 from ragimpute.kernels.bits import WORD, trailing_zeros
 from ragimpute.kernels.compile import kernel
 from ragimpute.panel.haplotypes import Haplotypes
@@ -78,6 +80,25 @@ def pack_words(alleles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return packed[0].reshape(n, num_words), packed[1].reshape(n, num_words)
 
 
+class Flanks(NamedTuple):
+    """Switch probabilities from each site to the typed sites beside it, each (M,), float32."""
+
+    left: np.ndarray
+    right: np.ndarray
+
+
+class Steps(NamedTuple):
+    """What copying parameters say of a window's T typed sites and M sites.
+
+    ``rho`` and ``err`` (T,), float32: switch probability from the typed site before, and mismatch
+    probability. ``near``: switch probabilities between each site and the typed sites beside it.
+    """
+
+    rho: np.ndarray
+    err: np.ndarray
+    near: Flanks
+
+
 @dataclass(frozen=True)
 class Window:
     """The panel of one window, ready to be copied from.
@@ -134,10 +155,23 @@ class Window:
         out: np.ndarray = np.clip(edges, *self.core).astype(np.int64)
         return out
 
-    def flank_switch_probs(self, switch_rate: float) -> tuple[np.ndarray, np.ndarray]:
+    def with_core_sites(self) -> np.ndarray:
+        """Shape (T + 1,), bool: entry t + 1 says whether core sites follow typed site t."""
+        out: np.ndarray = np.diff(self.bounds()) > 0
+        return out
+
+    def steps(self, parameters: CopyingParameters) -> Steps:
+        """Switch and mismatch probabilities under these parameters."""
+        return Steps(
+            switch_probs(self.typed.position_cm, switch_rate=parameters.switch_rate),
+            parameters.mismatch_probs(self.typed.num_typed),
+            self.flank_switch_probs(parameters.switch_rate),
+        )
+
+    def flank_switch_probs(self, switch_rate: float) -> Flanks:
         """Switch probabilities from each site to the typed sites on its left and right.
 
-        Two arrays of shape (M,), float32. The result for the last ``switch_rate`` is cached.
+        The result for the last ``switch_rate`` is cached.
         """
         if switch_rate not in self._flanks:
             self._flanks.clear()
@@ -145,10 +179,10 @@ class Window:
         return self._flanks[switch_rate]
 
     @cached_property
-    def _flanks(self) -> dict[float, tuple[np.ndarray, np.ndarray]]:
+    def _flanks(self) -> dict[float, Flanks]:
         return {}
 
-    def _flanks_of(self, switch_rate: float) -> tuple[np.ndarray, np.ndarray]:
+    def _flanks_of(self, switch_rate: float) -> Flanks:
         """Compute what :meth:`flank_switch_probs` returns."""
         interval = np.searchsorted(self.typed_index, np.arange(self.num_sites), side="right")
         typed_cm = self.typed.position_cm
@@ -156,7 +190,7 @@ class Window:
         right = np.concatenate([typed_cm, [np.inf]])[interval]
         gaps = (self.position_cm - left, right - self.position_cm)
         rho = [-np.expm1(-switch_rate * np.maximum(gap, 0)) for gap in gaps]
-        return rho[0].astype(np.float32), rho[1].astype(np.float32)
+        return Flanks(rho[0].astype(np.float32), rho[1].astype(np.float32))
 
     @cached_property
     def signature(self) -> np.ndarray:
@@ -176,10 +210,9 @@ class Window:
         """The core's minor alleles by haplotype; computed when first asked for."""
         return MinorAlleles.build(self.haplotypes, self.bounds())
 
-    def compact(self) -> tuple[np.ndarray, ...]:
-        """The haplotypes' arrays in the order that the kernels take them."""
-        h = self.haplotypes
-        return h.offsets, h.carriers, h.row, h.bits
+    def carriers(self) -> SiteCarriers:
+        """Who has the minor allele of each site, as kernels read it."""
+        return SiteCarriers.of(self.haplotypes)
 
 
 def pack_typed(haplotypes: Haplotypes, typed_index: np.ndarray) -> np.ndarray:
@@ -189,14 +222,14 @@ def pack_typed(haplotypes: Haplotypes, typed_index: np.ndarray) -> np.ndarray:
     flips[: len(typed_index)] = ~haplotypes.alt_is_minor[typed_index]
     flipped = np.packbits(flips, bitorder="little").view(np.uint32)
     out = np.repeat(flipped[:, None], haplotypes.num_haplotypes, axis=1)
-    h = haplotypes
-    _turn_typed(typed_index, h.offsets, h.carriers, h.row, h.bits, out)
+    _turn_typed(typed_index, SiteCarriers.of(haplotypes), out)
     return out
 
 
 @kernel
-def _turn_typed(typed_index, offsets, carriers, row, bits, out):
-    """Flip the bit of each minor allele in ``out`` (W, H)."""
+def _turn_typed(typed_index, minor, out):
+    """Flip the bit of each minor allele in ``out`` (W, H); ``minor``: SiteCarriers."""
+    offsets, carriers, row, bits = minor
     for t in range(typed_index.shape[0]):
         u = typed_index[t]
         w = t // WORD

@@ -12,18 +12,25 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ragimpute.copying.parameters import CopyingParameters, switch_probs
+from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.shared_states import SharedStates
-from ragimpute.copying.sliding_kernel import begin_walk, states_scratch
-from ragimpute.copying.window import Window, pack_words
-from ragimpute.evidence.describe_kernel import measuring_scratch
-from ragimpute.evidence.features import _MAF, _MISSING_HETS, COPYING_FEATURES
+from ragimpute.copying.sliding_kernel import SlidingTargets, begin_walk, sliding_masses
+from ragimpute.copying.window import Flanks, Window, pack_words
+from ragimpute.evidence.doubt import INTERVAL
+from ragimpute.evidence.features import COPYING, COPYING_FEATURES, MISSING_HETS
+from ragimpute.evidence.kernel_arrays import (
+    Evidence,
+    EvidencePanel,
+    Measuring,
+    measuring_scratch,
+)
 from ragimpute.evidence.other_haplotype import homolog_features
-from ragimpute.evidence.shared_kernel import evidence_lanes, nothing_copied
+from ragimpute.evidence.shared_kernel import SharedEvidence, describe_shared
 from ragimpute.evidence.site_quality import SiteRows
-from ragimpute.evidence.sliding_kernel import evidence_haplotype
+from ragimpute.evidence.sliding_kernel import SlidingEvidence, describe_sliding
 from ragimpute.evidence.state_set import empty_tokens
-from ragimpute.kernels.simd_floats import LANES
+from ragimpute.kernels.bits import WORD
+from ragimpute.kernels.simd_floats import LANES, rows_of_lanes
 from ragimpute.runtime.threads import run_parts
 
 
@@ -36,7 +43,6 @@ def collect_evidence(
     states: Callable[[int], np.ndarray],
     quality: SiteRows,
     homolog_prob: np.ndarray | None = None,
-    own: Callable[[int], np.ndarray] | None = None,
     tokens: np.ndarray | None = None,
     threads: int = 1,
 ) -> np.ndarray:
@@ -55,10 +61,6 @@ def collect_evidence(
     homolog_prob
         Shape (pairs,), float32: P(ALT) on the sample's other haplotype, NaN if it has none, see
         :func:`ragimpute.evidence.other_haplotype.homolog_probs`. None: all targets are haploid.
-    own
-        For target haplotype i, the panel haplotypes of its own sample, if targets are left-out
-        haplotypes of the panel. They are not counted in the minor allele's frequency, which would
-        give the answer away. None: no target is in the panel.
     tokens
         An array from :func:`ragimpute.evidence.state_set.empty_tokens`, which is filled. None: no
         tokens are wanted.
@@ -80,13 +82,12 @@ def collect_evidence(
     if homolog_prob is None:
         homolog_prob = np.full(len(pairs), np.nan, np.float32)
     if len(pairs):
-        work = Walks(window, alleles, parameters)
-        given = _Pairs(window, alleles.shape[1], pairs, own)
+        given = _Given(window, alleles, parameters, pairs, out, tokens)
         shared = SharedStates.find(states, alleles.shape[1], window.typed.num_haplotypes)
         if shared is None:
-            _with_own_states(work, given, states, threads, out, tokens)
+            _with_own_states(given, states, threads)
         else:
-            _with_shared_states(work, given, shared, alleles, threads, out, tokens)
+            _with_shared_states(given, shared, threads)
     return with_sites(window, pairs, out, homolog_prob, quality)
 
 
@@ -113,102 +114,87 @@ def with_sites(
     site = pairs[:, 1] + window.core[0]
     of_site = quality[site]
     minor = np.where(window.haplotypes.alt_is_minor[site], homolog_prob, 1 - homolog_prob)
-    beside = homolog_features(minor, copied[:, _MAF], of_site[:, _MISSING_HETS])
+    beside = homolog_features(minor, copied[:, COPYING.maf], of_site[:, MISSING_HETS])
     return np.concatenate([copied, beside, of_site], axis=1)
 
 
-class Walks:
-    """The arrays that the kernels read and that are the same for all targets of a window."""
-
-    def __init__(self, window: Window, alleles: np.ndarray, parameters: CopyingParameters) -> None:
-        self.words = window.typed.words
-        self.rows = window.typed.rows
-        self.num_haplotypes = window.typed.num_haplotypes
-        self.target, self.observed = pack_words(alleles)
-        self.rho = switch_probs(window.typed.position_cm, switch_rate=parameters.switch_rate)
-        self.err = parameters.mismatch_probs(window.typed.num_typed)
-        self.near = window.flank_switch_probs(parameters.switch_rate)
-        self.cm = (window.typed.position_cm, window.position_cm)
-        self.compact = window.compact()
-        self.num_minor = window.num_minor
-        self.signature = window.signature
+def evidence_panel(window: Window, near: Flanks) -> EvidencePanel:
+    """A window of the panel, as the kernels that describe pairs read it."""
+    return EvidencePanel(
+        rows=window.typed.rows, typed_cm=window.typed.position_cm, position_cm=window.position_cm,
+        near=near, minor=window.carriers(), num_minor=window.num_minor, signature=window.signature,
+    )  # fmt: skip
 
 
-class _Pairs:
-    """The given pairs in the order in which kernels need them, and the targets' own haplotypes."""
+class _Given:
+    """Pairs to describe, in the order that kernels need, and what they are described by."""
 
     def __init__(
         self,
         window: Window,
-        num_targets: int,
+        alleles: np.ndarray,
+        parameters: CopyingParameters,
         pairs: np.ndarray,
-        own: Callable[[int], np.ndarray] | None,
+        out: np.ndarray,
+        tokens: np.ndarray,
     ) -> None:
-        self._own = own
-        # Kernels walk from the last interval to the first: see the columns in ``shared_kernel``.
+        self.window, self.alleles = window, alleles
+        self.target, self.observed = pack_words(alleles)
+        self.steps = window.steps(parameters)
+        self._panel = evidence_panel(window, self.steps.near)
+        self._out, self._tokens = out, tokens
+        # Kernels walk from the last interval to the first: see the columns of pairs in ``doubt``.
         site = pairs[:, 1] + window.core[0]
         interval = np.searchsorted(window.typed_index, site, side="right") - 1
         self._pairs = np.stack([interval, pairs[:, 0], site, np.arange(len(pairs))], axis=1)
-        self._edges = np.searchsorted(pairs[:, 0], np.arange(num_targets + 1))
+        self._edges = np.searchsorted(pairs[:, 0], np.arange(alleles.shape[1] + 1))
 
     def of(self, first: int, stop: int) -> np.ndarray:
-        """Pairs of the targets [first, stop), in the form and order of ``shared_kernel``."""
+        """The pairs of the targets [first, stop), in the form and order that kernels need."""
         part = self._pairs[self._edges[first] : self._edges[stop]] - [0, first, 0, 0]
         return np.ascontiguousarray(part[np.lexsort((part[:, 1], -part[:, 0]))])
 
-    def own(self, targets: range) -> np.ndarray:
-        """Shape (targets, e), int32: panel haplotypes of their own samples, padded with -1."""
-        lists = [np.zeros(0, np.int32) if self._own is None else self._own(i) for i in targets]
-        out = np.full((len(lists), max(len(x) for x in lists)), -1, np.int32)
-        for row, x in zip(out, lists, strict=True):
-            row[: len(x)] = x
+    def wanted(self, pairs: np.ndarray) -> np.ndarray:
+        """Shape (T + 1,), bool: the intervals that have some of these pairs."""
+        out = np.zeros(len(self.steps.rho) + 1, bool)
+        out[pairs[:, INTERVAL] + 1] = True
         return out
 
+    def evidence(self, pairs: np.ndarray, measuring: Measuring, slot_of: np.ndarray) -> Evidence:
+        """What these pairs are described by, and where their features go."""
+        return Evidence(
+            panel=self._panel, measuring=measuring, slot_of=slot_of, pairs=pairs,
+            at=np.zeros(2, np.int64), kept=rows_of_lanes(0, 4), out=self._out,
+            tokens=self._tokens,
+        )  # fmt: skip
 
-def _with_shared_states(
-    work: Walks,
-    given: _Pairs,
-    shared: SharedStates,
-    alleles: np.ndarray,
-    threads: int,
-    out: np.ndarray,
-    tokens: np.ndarray,
-) -> None:
+
+def _with_shared_states(given: _Given, shared: SharedStates, threads: int) -> None:
     """Compute the features of targets that share their states, 16 targets at once."""
-    panel = shared.alleles(work.words, len(work.rho))
-    slot_of = shared.slots(work.num_haplotypes)
-    blocks = shared.blocks(alleles, threads)
-    nothing, no_room = nothing_copied(), np.empty((0, 2), np.int64)
+    slot_of = shared.slots(given.window.typed.num_haplotypes)
+    blocks = shared.blocks(given.window, given.alleles, given.steps, threads)
 
     def run(part: range) -> None:
-        scratch, _ = shared.scratch(len(work.rho))
+        masses = shared.masses(len(given.steps.rho))
         measuring = measuring_scratch(len(shared.states), LANES)
         for i in part:
             block = blocks[i]
-            targets = range(block.first, block.first + block.width)
-            pairs = given.of(targets.start, targets.stop)
+            first, stop = block.first, block.first + block.width
+            pairs = given.of(first, stop)
             if len(pairs) == 0:
                 continue
-            evidence_lanes(
-                panel, block.target, work.rho, work.err, block.num_states, block.hidden,
-                shared.states[None], work.rows, work.target[targets.start : targets.stop],
-                work.observed[targets.start : targets.stop], given.own(targets), work.near,
-                *work.cm, work.compact, work.num_minor, work.signature, slot_of, pairs, scratch,
-                measuring, out, tokens, nothing, no_room,
+            described = SharedEvidence(
+                shared.states[None], given.target[first:stop], given.observed[first:stop],
+                given.evidence(pairs, measuring, slot_of),
             )  # fmt: skip
+            describe_shared(block.targets, masses, given.wanted(pairs), described)
 
     run_parts(run, len(blocks), threads)
 
 
-def _with_own_states(
-    work: Walks,
-    given: _Pairs,
-    states: Callable[[int], np.ndarray],
-    threads: int,
-    out: np.ndarray,
-    tokens: np.ndarray,
-) -> None:
+def _with_own_states(given: _Given, states: Callable[[int], np.ndarray], threads: int) -> None:
     """Compute the features of targets one by one, each with states of its own."""
+    words = given.window.typed.words
 
     def run(part: range) -> None:
         k = -1
@@ -219,19 +205,20 @@ def _with_own_states(
             state = states(i)
             if state.shape[1] != k:
                 k = state.shape[1]
-                scratch = states_scratch(len(work.words), k)
+                masses = sliding_masses(len(words), k)
                 measuring = measuring_scratch(k, 1)
-                slot_of = np.full(work.num_haplotypes, k, dtype=np.int32)
+                slot_of = np.full(words.shape[1], k, dtype=np.int32)
             one = slice(i, i + 1)
-            begin_walk(
-                work.words, state[None], work.target[one], work.observed[one], work.rho, work.err,
-                scratch,
+            targets = SlidingTargets(
+                words, state[None], given.target[one], given.observed[one], given.steps.rho,
+                given.steps.err,
             )  # fmt: skip
-            evidence_haplotype(
-                work.words, state, work.target[i], work.observed[i], work.rho, work.err, work.rows,
-                given.own(range(i, i + 1))[0], work.near, *work.cm, work.compact, work.num_minor,
-                work.signature, slot_of, pairs, scratch, measuring, out,
-                tokens,
+            begin_walk(targets, masses)
+            lowest = max(0, int(pairs[-1, INTERVAL])) // WORD
+            evidence = given.evidence(pairs, measuring, slot_of)
+            describe_sliding(
+                targets, masses, (lowest, len(words)), given.wanted(pairs),
+                SlidingEvidence(evidence, np.full(2, -1)),
             )  # fmt: skip
 
-    run_parts(run, len(work.target), threads)
+    run_parts(run, len(given.target), threads)

@@ -11,7 +11,12 @@ from ragimpute.copying.parameters import DOUBT
 from ragimpute.copying.window import Window
 from ragimpute.kernels.compile import inlined, inlined_reordered, kernel
 
+# Columns of an array of pairs: the interval, by the typed site before it, or -1; the target within
+# its block; the site; the row of the output. See ``kernel_arrays.Evidence``.
 INTERVAL, LANE, SITE, PLACE = range(4)
+# Entries of ``kernel_arrays.Evidence.at``: pairs of earlier intervals, which are no longer in the
+# array; the next pair of the array to describe.
+BEFORE, NEXT = range(2)
 
 _AT_ONCE = 64
 
@@ -110,11 +115,11 @@ def in_doubt(
 
 
 @inlined
-def end_of_group(p, pairs):
-    """The number of the first pair after p that has another interval or target than pair p."""
+def end_of_group(p, num, pairs):
+    """The first of the ``num`` pairs after p that has another interval or target than pair p."""
     stop = p + 1
     while (
-        stop < pairs.shape[0]
+        stop < num
         and pairs[stop, INTERVAL] == pairs[p, INTERVAL]
         and pairs[stop, LANE] == pairs[p, LANE]
     ):
@@ -123,21 +128,30 @@ def end_of_group(p, pairs):
 
 
 @inlined
-def find_pairs(t, lane, column, bounds, core, prob, known, limits, before, num, pairs, found):
-    """Append the sites of interval t that are in doubt for one target to ``pairs``.
+def find_pairs(t, lane, column, prob, known, sites, doubt, evidence, num):
+    """Append the sites of interval t that are in doubt for one target to ``evidence.pairs``.
 
-    ``prob`` (core sites,) is the target's P(ALT): a site is in doubt if it is strictly between the
-    two ``limits``, unless it is the typed site ``known``. ``num`` pairs are already in ``pairs``,
-    and ``before`` pairs of earlier intervals were taken out of it. Where ``found`` has room, it
-    gets ``column`` and core site of each pair too. Returns the new length of ``pairs``.
+    ``prob`` (sites,) is the target's P(ALT) from ``sites.first_site`` on; the typed site ``known``
+    is never in doubt. ``num`` pairs are already in ``evidence.pairs``, and ``evidence.at`` says how
+    many of earlier intervals were taken out of it. Where ``doubt.found`` has room, it gets
+    ``column`` and the site's place in ``prob`` of each pair too. Returns the new number of pairs.
     """
-    for u in range(bounds[t + 1], bounds[t + 2]):
-        p = prob[u - core]
-        if p > limits[0] and p < limits[1] and u != known:
-            place = before + num
+    pairs, found = evidence.pairs, doubt.found
+    low, high = doubt.limits[0], doubt.limits[1]
+    for u in range(sites.bounds[t + 1], sites.bounds[t + 2]):
+        p = prob[u - sites.first_site]
+        if p > low and p < high and u != known:
+            place = evidence.at[BEFORE] + num
             pairs[num, INTERVAL], pairs[num, LANE], pairs[num, SITE] = t, lane, u
             pairs[num, PLACE] = place
             if place < found.shape[0]:
-                found[place, 0], found[place, 1] = column, u - core
+                found[place, 0], found[place, 1] = column, u - sites.first_site
             num += 1
     return num
+
+
+@inlined
+def next_interval(num, evidence):
+    """Count the ``num`` pairs of an interval that has been described as pairs of earlier ones."""
+    evidence.at[BEFORE] += num
+    evidence.at[NEXT] = 0

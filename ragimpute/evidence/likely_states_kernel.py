@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ragimpute.evidence.features import NUM_TOP
+from ragimpute.evidence.match_lengths_kernel import REACH
 from ragimpute.kernels.bits import trailing_zeros
 from ragimpute.kernels.compile import inlined
 from ragimpute.kernels.simd_floats import LANES, larger, load, reached, splat, store
@@ -17,11 +20,24 @@ TIE = 1e-4
 # reach, so that all states below it can be skipped.
 _GROUPS = 2 * LANES
 
-# Columns of a table of the most probable states: posterior mass, whether it is a carrier, how far
-# the match reaches (see find_reach), ln(1 + typed sites) of the match to the left and to the right.
-_MASS, CARRIER, REACH, _LOGS = 0, 1, 2, 10
 
-TABLE_COLUMNS = 12
+class TableColumns(NamedTuple):
+    """The columns of a table of the most probable states.
+
+    ``mass``: posterior mass; ``carrier``: 1 if the state has the minor allele of the site at hand;
+    ``log_left``, ``log_right``: ln(1 + typed sites) of the match to the left and to the right;
+    ``reach``: the first of the columns of :class:`Reach`.
+    """
+
+    mass: int
+    carrier: int
+    log_left: int
+    log_right: int
+    reach: int
+
+
+TABLE = TableColumns(*range(len(TableColumns._fields)))
+TABLE_WIDTH = TABLE.reach + len(REACH)
 
 
 def padded(num_states: int) -> int:
@@ -30,7 +46,7 @@ def padded(num_states: int) -> int:
 
 
 @inlined
-def _group_maxima(key, few):
+def group_maxima(key, few):
     """Write the largest mass of each of 32 groups of states into rows 0 and 1 of ``few``.
 
     ``key`` (padded K,) has the masses, and -1 where there is no state. Returns the sum of all
@@ -113,7 +129,7 @@ def _keep_largest(ranks, states, size, kept):
 
 
 @inlined
-def _top_states(key, here, signature, few, top, ranks):
+def top_states(key, here, signature, few, top, ranks):
     """Put the NUM_TOP states of largest posterior mass first in ``top`` (K,); returns their number.
 
     ``key`` (padded K,) has the masses, and -1 where there is no state. Masses are compared without

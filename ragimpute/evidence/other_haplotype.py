@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from ragimpute.evidence.describe_kernel import logit
-from ragimpute.evidence.features import HOMOLOG_FEATURES
+from ragimpute.evidence.features import HOMOLOG, HOMOLOG_FEATURES
 from ragimpute.kernels.compile import kernel
 
 _LEAST_RATIO, _MOST_SHIFT = 0.05, 3.0
@@ -101,8 +101,8 @@ def _fill_features(minor, frequency, missing_hets, out):
     for i in range(minor.shape[0]):
         q = np.float64(minor[i])
         if np.isnan(q):
-            out[i, 0] = frequency[i]
-            out[i, 1] = 0.0
+            out[i, HOMOLOG.homolog] = frequency[i]
+            out[i, HOMOLOG.homolog_shift] = 0.0
             continue
         m = 1.0 / (1.0 + np.exp(-np.float64(frequency[i])))
         f = min(1.0, max(-1.0, np.float64(missing_hets[i])))
@@ -110,5 +110,5 @@ def _fill_features(minor, frequency, missing_hets, out):
         one = max(_LEAST_RATIO, 1.0 - f)
         none = max(_LEAST_RATIO, 1.0 + f * m / (1.0 - m))
         shift = np.log((q * both + (1.0 - q) * one) / (q * one + (1.0 - q) * none))
-        out[i, 1] = min(_MOST_SHIFT, max(-_MOST_SHIFT, shift))
-        out[i, 0] = logit(q)
+        out[i, HOMOLOG.homolog_shift] = min(_MOST_SHIFT, max(-_MOST_SHIFT, shift))
+        out[i, HOMOLOG.homolog] = logit(q)

@@ -1,181 +1,165 @@
-"""Compute evidence features for 16 targets at once that copy the same states.
+"""Describe pairs in doubt of 16 targets at once that copy the same states.
 
-The walk goes back along the typed sites, and stops in each interval between two of them where a
-target has a site in doubt, to describe it. ``sliding_kernel`` does the same for targets that have
-states of their own. Kernels hold only loops.
-
-Pairs are the rows of an array, in the order of the walk: from the last interval to the first, and
-by target within an interval. Its columns are the interval (-1 is before the first typed site), the
-target within the block (its lane), the site, and the row of the output.
+Pairs are either given, or found in the same walk that copies. ``sliding_kernel`` does the same for
+targets that have states of their own. Kernels hold only loops.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
-from ragimpute.copying.shared_kernel import (
-    STEP,
-    backward_site,
-    carry_lanes,
-    forward_lanes,
-    forward_segment,
-    set_sides,
-    step_rows,
-    uniform_row,
+from ragimpute.copying.shared_kernel import SharedSites, copy_interval, walk_shared
+from ragimpute.evidence.describe_kernel import begin_measuring, measure, scales_of
+from ragimpute.evidence.doubt import (
+    BEFORE,
+    INTERVAL,
+    LANE,
+    NEXT,
+    end_of_group,
+    find_pairs,
+    next_interval,
 )
-from ragimpute.evidence.describe_kernel import clear, measure
-from ragimpute.evidence.doubt import INTERVAL, LANE, end_of_group, find_pairs
+from ragimpute.evidence.kernel_arrays import Doubt, Evidence, IntervalMasses
+from ragimpute.evidence.match_lengths_kernel import Matched
 from ragimpute.kernels.compile import inlined, kernel
-from ragimpute.kernels.simd_floats import LANES, load, rows_of_lanes, store, turn
+from ragimpute.kernels.simd_floats import LANES, load, store, turn
 
 
-def nothing_copied() -> tuple[Any, ...]:
-    """The empty ``copied`` that :func:`evidence_lanes` takes if the pairs are given to it."""
-    index, none = np.zeros(0, np.int64), np.zeros(0, bool)
-    limits, prob = np.zeros(2, np.float32), np.zeros((0, 0), np.float32)
-    return none, index, index, none, limits, 0, 0, 0, rows_of_lanes(0, 4), prob
+class SharedEvidence(NamedTuple):
+    """What pairs of a block of targets are described by.
+
+    Attributes
+    ----------
+    states
+        Shape (1, K), int32: the states of all targets.
+    target, observed
+        Shape (n, W), uint32: alleles of the block's targets, and which of them were observed.
+    evidence
+        See there.
+    """
+
+    states: np.ndarray
+    target: np.ndarray
+    observed: np.ndarray
+    evidence: Evidence
+
+
+class SharedCopying(NamedTuple):
+    """What copying a block of targets needs that also finds and describes its pairs in doubt."""
+
+    sites: SharedSites
+    described: SharedEvidence
+    doubt: Doubt
 
 
 @inlined
-def _lane_masses(p, f, b, hidden, pairs, lanes, square, keys):
-    """Write f b of the lanes that have pairs in pair p's interval into rows of ``keys``.
-
-    A row has the unscaled products of one lane, state by state, and -1 for states that are hidden
-    from it. Returns the number of these lanes, which ``lanes`` lists. As f and b have a row for
-    each state, 16 states of all 16 lanes are transposed at a time, in ``square`` (16, 16).
-    """
+def _list_lanes(num_pairs, evidence):
+    """List the lanes that have pairs in the interval of the next pair; returns their number."""
+    pairs, lanes = evidence.pairs, evidence.measuring.lanes
+    first = evidence.at[NEXT]
     num = 0
-    q = p
-    while q < pairs.shape[0] and pairs[q, INTERVAL] == pairs[p, INTERVAL]:
-        if q == p or pairs[q, LANE] != pairs[q - 1, LANE]:
+    q = first
+    while q < num_pairs and pairs[q, INTERVAL] == pairs[first, INTERVAL]:
+        if q == first or pairs[q, LANE] != pairs[q - 1, LANE]:
             lanes[num] = pairs[q, LANE]
             num += 1
         q += 1
+    return num
+
+
+@inlined
+def _lane_masses(f, b, hidden, num_lanes, measuring):
+    """Write f b of the listed lanes into rows of ``measuring.keys``.
+
+    A row has the unscaled products of one lane, state by state, and -1 for states that are hidden
+    from it. As f and b have a row for each state, 16 states of all 16 lanes are transposed at a
+    time.
+    """
+    keys, lanes, square = measuring.keys, measuring.lanes, measuring.square
     full = f.shape[0] // LANES
     rows = keys.reshape(keys.shape[0], -1, LANES)
     for g in range(full):
         for j in range(LANES):
             store(square, j, load(f, g * LANES + j) * load(b, g * LANES + j))
         turn(square)
-        for i in range(num):
+        for i in range(num_lanes):
             store(rows[i], g, load(square, lanes[i]))
     for s in range(full * LANES, f.shape[0]):
-        for i in range(num):
+        for i in range(num_lanes):
             keys[i, s] = f[s, lanes[i]] * b[s, lanes[i]]
     for j in range(hidden.shape[0]):
-        for i in range(num):
+        for i in range(num_lanes):
             if hidden[j, 1] == lanes[i]:
                 keys[i, hidden[j, 0]] = np.float32(-1.0)
-    return num
 
 
 @inlined
-def _measure_lanes(
-    p, t, f, b, sum_f, sum_b, num_states, hidden, states, rows, bits, observed, own, near,
-    typed_cm, position_cm, compact, num_minor, signature, slot_of, pairs, before, first_site, kept,
-    measuring, out, tokens,
-):  # fmt: skip
-    """Compute the features of interval t's pairs, which begin with pair p.
+def _measure_lanes(t, num_pairs, f, targets, masses, described, first_site):
+    """Compute the features of the pairs of interval t, which come next in ``evidence.pairs``.
 
-    Returns the number of the first pair of another interval, or p if interval t has none.
+    ``num_pairs`` is the end of the filled part of this array.
     """
-    if p == pairs.shape[0] or pairs[p, INTERVAL] != t:
-        return p
-    num = _lane_masses(p, f, b, hidden, pairs, measuring[11], measuring[13], measuring[0])
-    for i in range(num):
-        lane = pairs[p, LANE]
-        stop = end_of_group(p, pairs)
-        measure(
-            p, stop, t, measuring[0][i], f, b, lane, measuring[9][lane], sum_f[lane], sum_b[lane],
-            1.0, num_states[lane], states, rows, bits[lane], observed[lane], own[lane], near,
-            typed_cm, position_cm, compact, num_minor, signature, slot_of, pairs, before,
-            first_site, kept, measuring, out, tokens,
+    evidence = described.evidence
+    measuring, pairs, b = evidence.measuring, evidence.pairs, masses.backward
+    num_lanes = _list_lanes(num_pairs, evidence)
+    _lane_masses(f, b, targets.hidden, num_lanes, measuring)
+    for i in range(num_lanes):
+        lane = measuring.lanes[i]
+        num_states = targets.num_states[lane]
+        scales = scales_of(masses.sums[t + 1, lane], masses.backward_sum[0, lane], num_states)
+        mine = IntervalMasses(measuring.keys[i], f, b, lane, scales, 1.0, num_states)
+        one = Matched(
+            described.states, described.target[lane], described.observed[lane],
+            evidence.panel.rows, evidence.panel.typed_cm, measuring.ends[lane],
         )  # fmt: skip
-        p = stop
-    return p
+        stop = end_of_group(evidence.at[NEXT], num_pairs, pairs)
+        measure(stop, t, mine, one, evidence, first_site)
+
+
+@inlined
+def _describe_given(t, f, targets, masses, described):
+    """Visit an interval that has given pairs."""
+    num_pairs = described.evidence.pairs.shape[0]
+    _measure_lanes(t, num_pairs, f, targets, masses, described, 0)
+
+
+@inlined
+def _copy_and_describe(t, f, targets, masses, given):
+    """Visit an interval: copy its sites, and describe the pairs that copying leaves in doubt."""
+    sites, described, doubt = given
+    evidence = described.evidence
+    copy_interval(t, f, targets, masses, sites)
+    num = 0
+    for lane in range(sites.width):
+        column = sites.first + lane
+        known = doubt.typed_index[t] if t >= 0 and targets.target[t, lane] >= 0 else -1
+        num = find_pairs(t, lane, column, sites.prob[:, column], known, sites, doubt, evidence, num)
+    if num > 0 and evidence.at[BEFORE] + num <= doubt.found.shape[0]:
+        _measure_lanes(t, num, f, targets, masses, described, sites.bounds[t + 1])
+    next_interval(num, evidence)
 
 
 @kernel
-def evidence_lanes(
-    alleles, target, rho, err, num_states, hidden, states, rows, bits, observed, own, near,
-    typed_cm, position_cm, compact, num_minor, signature, slot_of, pairs, scratch, measuring, out,
-    tokens, copied, found,
-):  # fmt: skip
-    """Compute the features and tokens of a block's pairs; returns the number of pairs.
+def describe_shared(targets, masses, wanted, described):
+    """Compute the features and tokens of given pairs of a block of targets.
 
-    It works in two ways. If ``found`` (room, 2) is empty, ``pairs`` lists the pairs to describe.
-    Otherwise the kernel copies as well: it computes P(ALT) with the arrays in ``copied``, finds the
-    pairs in doubt in each interval, using ``pairs`` as a buffer for those of one interval, and
-    writes their column and site into ``found``. Pairs beyond its room are counted, not described.
-
-    ``alleles``, ``target``, ``num_states``, ``hidden`` and ``scratch`` as for
-    :func:`ragimpute.copying.shared_kernel.copy_lanes`; ``states`` (1, K); ``rows`` (H, W): the
-    panel's words by haplotype; ``bits`` and ``observed`` (n, W): the targets' words; ``own``
-    (n, e): panel haplotypes of each target's own sample, padded with -1.
+    ``wanted`` must have exactly the intervals that have pairs. ``described``: SharedEvidence; the
+    other arguments are those of :func:`ragimpute.copying.shared_kernel.walk_shared`.
     """
-    starts, checkpoints, step, b, sums, single = scratch
-    num_typed = rho.shape[0]
-    clear(measuring, rho.shape[0])
-    forward_lanes(alleles, target, rho, err, num_states, hidden, starts, checkpoints, step, b,
-                  sums, single)  # fmt: skip
-    backward_sum, sides = single[4:5], single[8:13]
-    for lane in range(LANES):
-        backward_sum[0, lane] = num_states[lane]
-    p = 0
-    finds = found.shape[0] > 0
-    wanted = pairs[:0] if finds else pairs
-    is_hidden, bounds, typed_index, flip, limits, core, column, width, kept, prob = copied
-    num, first_site = 0, 0
-    for segment in range(starts.shape[0] - 2, -1, -1):
-        begin = segment * checkpoints.shape[0] * STEP
-        end = min(num_typed, begin + checkpoints.shape[0] * STEP)
-        if segment < starts.shape[0] - 2:
-            forward_segment(segment, alleles, target, rho, err, num_states, hidden, starts,
-                            checkpoints, step, sums, single)  # fmt: skip
-        # Step -1 stands for the sites before the first typed site.
-        for i in range((end - begin - 1) // STEP, -1 if segment else -2, -1):
-            if not finds and p == pairs.shape[0]:
-                return p
-            first = begin + i * STEP if i >= 0 else -1
-            last = min(end, first + STEP) if i >= 0 else 0
-            if i < 0:
-                uniform_row(step[0], num_states, hidden)
-            elif finds or pairs[p, INTERVAL] >= first:  # rows only where a pair needs them
-                step_rows(first, last, checkpoints[i], alleles, target, rho, err, num_states,
-                          hidden, step, sums, single)  # fmt: skip
-            for t in range(last - 1, first - 1, -1):
-                row = step[t - first]
-                if finds:
-                    num += wanted.shape[0]
-                    p, wanted = 0, pairs[:0]
-                    if bounds[t + 1] < bounds[t + 2]:
-                        gap = rho[t + 1] if 0 <= t < num_typed - 1 else np.float32(1.0)
-                        set_sides(row, b, gap, sums[t + 1], backward_sum[0], num_states, sides)
-                        carry_lanes(
-                            bounds[t + 1], bounds[t + 2], row, b, sides, near, compact, slot_of,
-                            hidden, is_hidden, single[5:6], measuring[8], flip, core, column,
-                            width, kept, prob,
-                        )  # fmt: skip
-                        first_site = bounds[t + 1]
-                        here = 0
-                        for lane in range(width):
-                            known = typed_index[t] if t >= 0 and target[t, lane] >= 0 else -1
-                            here = find_pairs(
-                                t, lane, column + lane, bounds, core, prob[:, column + lane],
-                                known, limits, num, here, pairs, found,
-                            )  # fmt: skip
-                        wanted = pairs[:here]
-                    if num + wanted.shape[0] > found.shape[0]:
-                        p = wanted.shape[0]
-                p = _measure_lanes(
-                    p, t, row, b, sums[t + 1], backward_sum[0], num_states, hidden,
-                    states, rows, bits, observed, own, near, typed_cm, position_cm, compact,
-                    num_minor, signature, slot_of, wanted, num, first_site, kept, measuring, out,
-                    tokens,
-                )  # fmt: skip
-                if i >= 0:
-                    backward_site(t, b, alleles, target, rho, err, num_states, hidden,
-                                  backward_sum, single)  # fmt: skip
-    return num + wanted.shape[0]
+    begin_measuring(targets.rho.shape[0], described.evidence)
+    walk_shared(targets, masses, wanted, _describe_given, described)
+
+
+@kernel
+def copy_and_describe_shared(targets, masses, wanted, given):
+    """Copy a block of targets, and describe its pairs in doubt; returns the number of pairs.
+
+    ``given``: SharedCopying; the other arguments are those of
+    :func:`ragimpute.copying.shared_kernel.walk_shared`.
+    """
+    evidence = given.described.evidence
+    begin_measuring(targets.rho.shape[0], evidence)
+    walk_shared(targets, masses, wanted, _copy_and_describe, given)
+    return evidence.at[BEFORE]

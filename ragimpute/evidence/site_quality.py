@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ragimpute.accuracy.leave_one_out import leave_one_out
-from ragimpute.copying.copy import copy_haplotypes
+from ragimpute.copying.copy import copy_haplotypes, copy_in_parts
 from ragimpute.copying.parameters import CopyingParameters
-from ragimpute.copying.parts import copy_in_parts
 from ragimpute.copying.states import found_without_own, states_without_own
 from ragimpute.copying.window import Window
 from ragimpute.evidence.allele_sharing import AlleleSharing

@@ -1,31 +1,58 @@
-"""Compute evidence features for targets of which each has states of its own, which change by word.
+"""Describe pairs in doubt of targets of which each has states of its own, which change by word.
 
-``shared_kernel`` does the same for targets that share their states. Kernels hold only loops: the
-functions that call them check the arguments.
+Pairs are either given, or found in the same walk that copies. ``shared_kernel`` does the same for
+targets that share their states. Kernels hold only loops.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from ragimpute.copying.forward_backward import (
-    backward_states,
-    forward_rows,
-    mismatch_words,
-    same_slots,
-    set_slots,
-)
+from ragimpute.copying.forward_backward import set_slots
 from ragimpute.copying.sliding_kernel import (
-    before_typed,
-    begin_word,
-    carry_interval,
+    SlidingSites,
+    copy_slots,
+    look_up_slots,
     nobody_carries,
-    step_back,
+    walk_sliding,
 )
-from ragimpute.evidence.describe_kernel import clear, measure
-from ragimpute.evidence.doubt import INTERVAL, count_open, end_of_group, find_pairs
+from ragimpute.evidence.describe_kernel import begin_measuring, measure, scales_of
+from ragimpute.evidence.doubt import (
+    BEFORE,
+    NEXT,
+    count_open,
+    end_of_group,
+    find_pairs,
+    next_interval,
+)
+from ragimpute.evidence.kernel_arrays import Doubt, Evidence, IntervalMasses
+from ragimpute.evidence.match_lengths_kernel import Matched
 from ragimpute.kernels.bits import WORD
 from ragimpute.kernels.compile import inlined, kernel
+
+# Entries of ``SlidingEvidence.placed``: the target and the word whose states ``slot_of`` has.
+_TARGET, _WORD = range(2)
+
+
+class SlidingEvidence(NamedTuple):
+    """What pairs of targets are described by.
+
+    ``placed`` (2,), int64, says whose states ``evidence.slot_of`` has: of which target at which
+    word; -1 where it has none.
+    """
+
+    evidence: Evidence
+    placed: np.ndarray
+
+
+class SlidingCopying(NamedTuple):
+    """What copying targets needs that also finds and describes their pairs in doubt."""
+
+    sites: SlidingSites
+    described: SlidingEvidence
+    doubt: Doubt
 
 
 @inlined
@@ -46,132 +73,106 @@ def _forget_moved(after, here, num_typed, ends):
             ends[s, :] = num_typed
 
 
+@inlined
+def _take_away(targets, described):
+    """Take the states that are in ``slot_of`` out of it."""
+    placed = described.placed
+    if placed[_TARGET] >= 0:
+        states = targets.states[placed[_TARGET]]
+        here = states[min(placed[_WORD], states.shape[0] - 1)]
+        set_slots(described.evidence.slot_of, here, here.shape[0])
+        placed[_TARGET] = -1
+
+
+@inlined
+def _begin_word(i, w, is_wanted, targets, described):
+    """Begin a word of target i, whose states may be others than those of the word before."""
+    _take_away(targets, described)
+    states = targets.states[i]
+    if states.shape[0] > 1 and w < states.shape[0] - 1:
+        ends = described.evidence.measuring.ends[i]
+        _forget_moved(states[w + 1], states[w], targets.rho.shape[0], ends)
+
+
+@inlined
+def _measure_slots(i, w, t, stop, targets, masses, described):
+    """Compute the features of the next pairs up to ``stop``, of target i in interval t."""
+    evidence, placed = described.evidence, described.placed
+    measuring, panel = evidence.measuring, evidence.panel
+    states = targets.states[i]
+    if placed[_TARGET] < 0:
+        set_slots(evidence.slot_of, states[min(w, states.shape[0] - 1)], -1)
+        placed[_TARGET], placed[_WORD] = i, w
+    j = max(t, 0) - w * WORD
+    f, b, num_states = masses.rows[j], masses.backward[i], states.shape[1]
+    key = measuring.keys[0]
+    right_sum = _multiply(num_states, f, b, key) / masses.totals[i]
+    scales = scales_of(masses.sums[j], masses.totals[i], np.float32(num_states))
+    mine = IntervalMasses(
+        key, f.reshape(-1, 1), b.reshape(-1, 1), 0, scales, right_sum, np.float32(num_states)
+    )
+    one = Matched(states, targets.target[i], targets.observed[i], panel.rows, panel.typed_cm,
+                  measuring.ends[i])  # fmt: skip
+    measure(stop, t, mine, one, evidence, 0)
+
+
+@inlined
+def _describe_given(i, w, t, targets, masses, described):
+    """Visit an interval that has given pairs."""
+    evidence = described.evidence
+    stop = end_of_group(evidence.at[NEXT], evidence.pairs.shape[0], evidence.pairs)
+    _measure_slots(i, w, t, stop, targets, masses, described)
+
+
+@inlined
+def _begin_both(i, w, is_wanted, targets, given):
+    """Begin a word of target i, for copying and for describing."""
+    look_up_slots(i, w, is_wanted, targets, given.sites)
+    _begin_word(i, w, is_wanted, targets, given.described)
+
+
+@inlined
+def _copy_and_describe(i, w, t, targets, masses, given):
+    """Visit an interval: copy its sites, and describe the pairs that copying leaves in doubt."""
+    sites, described, doubt = given
+    evidence = described.evidence
+    copy_slots(i, w, t, targets, masses, sites)
+    prob, first_site = sites.prob[i], sites.first_site
+    alt = prob[sites.bounds[t + 1] - first_site : sites.bounds[t + 2] - first_site]
+    if count_open(alt, doubt.limits[0], doubt.limits[1]) == 0:
+        return
+    bit = np.uint32(max(t, 0) - w * WORD)
+    seen = t >= 0 and (targets.observed[i, w] >> bit) & np.uint32(1)
+    known = doubt.typed_index[t] if seen else -1
+    num = find_pairs(t, 0, i, prob, known, sites, doubt, evidence, 0)
+    if num > 0 and evidence.at[BEFORE] + num <= doubt.found.shape[0]:
+        _measure_slots(i, w, t, num, targets, masses, described)
+    next_interval(num, evidence)
+
+
 @kernel
-def evidence_haplotype(
-    words, states, target, observed, rho, err, rows, own, near, typed_cm, position_cm, compact,
-    num_minor, signature, slot_of, pairs, scratch, measuring, out, tokens,
-):  # fmt: skip
-    """Compute the features and tokens of given ``pairs`` of one haplotype.
+def describe_sliding(targets, masses, words, wanted, described):
+    """Compute the features and tokens of given pairs of one target.
 
-    ``begin_walk`` must have been called just before, with this haplotype alone: it has left the
-    forward masses at the start of each word in ``scratch``. From there the walk goes back to the
-    first pair of the window, and stops to measure in each interval that has pairs.
+    ``wanted`` must have exactly the intervals that have pairs. ``described``: SlidingEvidence; the
+    other arguments are those of :func:`ragimpute.copying.sliding_kernel.walk_sliding`, which may
+    end at the lowest word that has pairs.
     """
-    checkpoints, row_of, sums, b, totals, mismatch = scratch
-    checkpoints, b, total_b = checkpoints[0], b[0], totals[0]
-    num_typed = rho.shape[0]
-    num_words = words.shape[0]
-    n = states.shape[1]
-    clear(measuring, rho.shape[0])
-    p = 0
-    for w in range(num_words - 1, -2, -1):
-        if p == pairs.shape[0]:
-            break
-        first = w * WORD if w >= 0 else -1
-        last = min(num_typed, first + WORD) if w >= 0 else 0
-        here = states[min(max(w, 0), states.shape[0] - 1)]
-        wanted = pairs[p, INTERVAL] >= first
-        if wanted:
-            set_slots(slot_of, here, -1)
-        if w >= 0:
-            start = checkpoints[w]
-            if states.shape[0] > 1:
-                if w < num_words - 1:
-                    same_slots(states[w + 1], here, b, np.float32(0.0))
-                    _forget_moved(states[w + 1], here, num_typed, measuring[9][0])
-                if w > 0:
-                    same_slots(states[w - 1], here, start, np.float32(0.0))
-            mismatch_words(words[w], here, target[w], observed[w], mismatch)
-            if wanted:
-                forward_rows(start, mismatch, first, last, rho, err, row_of, sums)
-        else:
-            row_of[0, :n] = np.float32(1.0) / np.float32(n)
-            sums[0] = np.float32(1.0)
-        for t in range(last - 1, first - 1, -1):
-            if p < pairs.shape[0] and pairs[p, INTERVAL] == t:
-                stop = end_of_group(p, pairs)
-                f = row_of[t - first]
-                right_sum = _multiply(n, f, b, measuring[0][0])
-                measure(
-                    p, stop, t, measuring[0][0], f.reshape(-1, 1), b.reshape(-1, 1), 0,
-                    measuring[9][0], sums[t - first], total_b, right_sum / total_b, np.float32(n),
-                    states, rows, target, observed, own, near, typed_cm, position_cm, compact,
-                    num_minor, signature, slot_of, pairs, 0, 0, scratch[0][:0], measuring, out,
-                    tokens,
-                )  # fmt: skip
-                p = stop
-            if w >= 0:
-                gap = rho[t + 1] if t + 1 < num_typed else np.float32(0.0)
-                total_b = backward_states(b, mismatch, t - first, gap, total_b, err[t])
-        if wanted:
-            set_slots(slot_of, here, n)
+    begin_measuring(targets.rho.shape[0], described.evidence)
+    walk_sliding(targets, masses, words, wanted, _begin_word, _describe_given, described)
+    _take_away(targets, described)
 
 
 @kernel
-def copy_and_describe(
-    words, states, target, observed, rho, err, bounds, minor, flip, carried, rows, own, near,
-    typed_cm, position_cm, typed_index, compact, num_minor, signature, slot_of, limits, low, high,
-    pairs, scratch, measuring, prob, out, tokens, found,
-):  # fmt: skip
-    """Compute P(ALT) of n haplotypes as ``copy_slots`` does, and the features of pairs in doubt.
+def copy_and_describe_sliding(targets, masses, words, wanted, given):
+    """Copy targets, and describe their pairs in doubt; returns the number of pairs.
 
-    Returns the number of pairs. Row and column of ``prob`` (n, sites) of each pair are written into
-    ``found`` (room, 2); pairs beyond its room are only counted, not described. ``pairs`` is a
-    buffer that holds the pairs of one interval.
+    ``given``: SlidingCopying; the other arguments are those of
+    :func:`ragimpute.copying.sliding_kernel.walk_sliding`.
     """
-    _, row_of, sums, backward, totals, _ = scratch
-    product, head, links, listed, masks, _ = carried
-    num_typed = rho.shape[0]
-    n = states.shape[2]
-    clear(measuring, num_typed)
-    first_site = minor[0][low]
-    nobody_carries(first_site, flip, prob)
-    num = 0
-    for w in range(high - 1, low - 1, -1):
-        first = w * WORD
-        last = min(num_typed, first + WORD)
-        for i in range(states.shape[0]):
-            begin_word(w, i, first, last, words, states, target, observed, rho, err, bounds, minor,
-                       scratch, carried)  # fmt: skip
-            here = states[i, min(w, states.shape[1] - 1)]
-            if states.shape[1] > 1 and w < words.shape[0] - 1:
-                _forget_moved(states[i, w + 1], here, num_typed, measuring[9][i])
-            b = backward[i]
-            placed = False
-            common = minor[4][w + 1]
-            for t in range(last - 1, first - 1 if w else -2, -1):
-                if t < 0:
-                    before_typed(n, row_of, sums)
-                if bounds[t + 1] < bounds[t + 2]:
-                    j = max(t, 0) - first
-                    f = row_of[j]
-                    common = carry_interval(
-                        bounds[t + 1], bounds[t + 2], w, common, f, b, sums[j], totals[i], n, near,
-                        minor, product, head, links, listed, masks, flip, first_site, prob[i],
-                    )  # fmt: skip
-                    seen = t >= 0 and (observed[i, w] >> np.uint32(j)) & np.uint32(1)
-                    alt = prob[i, bounds[t + 1] - first_site : bounds[t + 2] - first_site]
-                    stop = 0
-                    if count_open(alt, limits[0], limits[1]) > 0:
-                        stop = find_pairs(
-                            t, 0, i, bounds, first_site, prob[i],
-                            typed_index[t] if seen else -1, limits, num, 0, pairs, found,
-                        )  # fmt: skip
-                    if stop and num + stop <= found.shape[0]:
-                        if not placed:
-                            set_slots(slot_of, here, -1)
-                            placed = True
-                        right_sum = _multiply(n, f, b, measuring[0][0])
-                        measure(
-                            0, stop, t, measuring[0][0], f.reshape(-1, 1), b.reshape(-1, 1), 0,
-                            measuring[9][i], sums[j], totals[i], right_sum / totals[i],
-                            np.float32(n), states[i], rows, target[i], observed[i], own[i], near,
-                            typed_cm, position_cm, compact, num_minor, signature, slot_of, pairs,
-                            num, 0, scratch[0][:0], measuring, out, tokens,
-                        )  # fmt: skip
-                    num += stop
-                if t >= 0:
-                    step_back(i, t, first, rho, err, scratch)
-            if placed:
-                set_slots(slot_of, here, n)
-    return num
+    evidence = given.described.evidence
+    begin_measuring(targets.rho.shape[0], evidence)
+    nobody_carries(given.sites)
+    walk_sliding(targets, masses, words, wanted, _begin_both, _copy_and_describe, given)
+    _take_away(targets, given.described)
+    return evidence.at[BEFORE]

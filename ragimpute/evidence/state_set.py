@@ -11,20 +11,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ragimpute.evidence.features import MAX_TOKENS, NUM_TOP, TOKEN_FEATURES
-from ragimpute.evidence.likely_states_kernel import CARRIER, REACH
-from ragimpute.evidence.match_lengths_kernel import find_reach
-from ragimpute.kernels.bits import WORD
+from ragimpute.evidence.features import MAX_TOKENS, NUM_TOP, TOKEN, TOKEN_FEATURES
+from ragimpute.evidence.likely_states_kernel import TABLE
+from ragimpute.evidence.match_lengths_kernel import REACH, find_reach, list_at
 from ragimpute.kernels.compile import inlined
-
-
-def token_scratch() -> np.ndarray:
-    """Allocate the buffer that :func:`rank_table` and :func:`fill_tokens` share.
-
-    Row 0 gets the rows of the table of most probable states, ordered by rank; rows 1 and 2 get the
-    ranks and slots of states while they are sorted.
-    """
-    return np.empty((3, NUM_TOP), np.int64)
 
 
 @inlined
@@ -48,11 +38,11 @@ def _insert(rank, slot, size, limit, ranks, slots):
 
 
 @inlined
-def rank_table(ranks, num_top, scratch):
-    """Write into row 0 of ``scratch`` the table's row numbers, the most probable state first."""
+def rank_table(ranks, num_top, order):
+    """Write into row 0 of ``order`` the table's row numbers, the most probable state first."""
     size = 0
     for i in range(num_top):
-        size = _insert(ranks[i], i, size, NUM_TOP, scratch[1], scratch[0])
+        size = _insert(ranks[i], i, size, NUM_TOP, order[1], order[0])
 
 
 @inlined
@@ -62,55 +52,73 @@ def _whole(x):
 
 
 @inlined
-def _fill(mass, mass_left, mass_right, reach, left_cm, right_cm, out):
-    """Fill one token. ``reach`` is as :func:`find_reach` measures it, from the typed sites beside.
+def posterior_shares(near_left, near_right):
+    """How much of a site's posterior comes of no switch, of one on either side, and of both.
 
-    ``left_cm`` and ``right_cm`` are the distances from these typed sites to the site itself.
+    ``near_left`` and ``near_right`` are the switch probabilities to the typed sites beside it. The
+    four weights belong to f b, to f, to b, and to all states alike.
     """
-    out[0] = 1024
-    out[1] = _whole(np.log(np.float32(mass + 1e-6)))
-    out[2] = _whole(np.log(np.float32(mass_left + 1e-6)))
-    out[3] = _whole(np.log(np.float32(mass_right + 1e-6)))
-    for i in range(2):
-        out[4 + 2 * i] = _whole(np.log(np.float32(max(reach[i] + left_cm, 0.0) + 1e-3)))
-        out[5 + 2 * i] = _whole(np.log(np.float32(max(reach[2 + i] + right_cm, 0.0) + 1e-3)))
-
-
-@inlined
-def fill_tokens(
-    cm, t, near_left, near_right, key, f, b, lane, scales, num_states, num_top, table, whole, top,
-    stamp, stamp_id, signature, states, rows, target, observed, typed_cm, ends, listed, count,
-    reach, scratch, out,
-):  # fmt: skip
-    """Fill the tokens (S, C) of one pair.
-
-    Call it right after :func:`describe_site` for the same pair and with the same arguments: it
-    reads the column CARRIER that this has set in ``table``. ``scratch`` is the buffer of
-    :func:`token_scratch` that :func:`rank_table` has filled.
-    """
-    out[:, :] = 0
-    half = out.shape[0] // 2
-    last = typed_cm.shape[0] - 1
-    left_cm = cm - typed_cm[max(t, 0)]
-    right_cm = typed_cm[min(t + 1, last)] - cm
-    # Weights for the posterior of one state: the same formula as for the site in describe_site.
     stay = (1.0 - near_left) * (1.0 - near_right)
     from_left = (1.0 - near_left) * near_right
     from_right = near_left * (1.0 - near_right)
     both = near_left * near_right
-    total = stay * whole[0] + from_left + from_right * whole[3] + both
-    w_fb, w_f = stay * scales[0] / total, from_left * scales[1] / total
-    w_b = from_right * scales[2] / total
-    w_1 = both / (num_states * total)
-    scale_b = scales[2] / max(whole[3], 1e-30)
+    return stay, from_left, from_right, both
+
+
+@inlined
+def _fill(s, masses, weights, reach, gaps, out):
+    """Fill the token of the state in slot ``s``.
+
+    ``weights``: of f b, f, b and a constant in the state's posterior at the site, and the scale of
+    b. ``reach`` is as :func:`find_reach` measures it, from the typed sites beside; ``gaps`` are the
+    distances from these to the site itself.
+    """
+    w_fb, w_f, w_b, w_1, scale_b = weights
+    x, y = masses.f[s, masses.lane], masses.b[s, masses.lane]
+    out[TOKEN.there] = 1024
+    out[TOKEN.mass] = _whole(np.log(np.float32(w_fb * (x * y) + w_f * x + w_b * y + w_1 + 1e-6)))
+    out[TOKEN.mass_left] = _whole(np.log(np.float32(x * masses.scales[1] + 1e-6)))
+    out[TOKEN.mass_right] = _whole(np.log(np.float32(y * scale_b + 1e-6)))
+    out[TOKEN.left] = _match(reach[REACH.cm_left], gaps[0])
+    out[TOKEN.right] = _match(reach[REACH.cm_right], gaps[1])
+    out[TOKEN.left_1] = _match(reach[REACH.cm_left_1], gaps[0])
+    out[TOKEN.right_1] = _match(reach[REACH.cm_right_1], gaps[1])
+
+
+@inlined
+def _match(reach_cm, gap_cm):
+    """The number of a token for a match that reaches so far beyond the typed site beside."""
+    return _whole(np.log(np.float32(max(reach_cm + gap_cm, 0.0) + 1e-3)))
+
+
+@inlined
+def fill_tokens(u, t, masses, interval, one, evidence, num, out):
+    """Fill the tokens (S, C) of one pair.
+
+    Call it right after the pair's features have been filled, with the same arguments: it reads
+    the column ``carrier`` of the table, and the order that :func:`rank_table` has made.
+    """
+    out[:, :] = 0
+    panel, measuring = evidence.panel, evidence.measuring
+    table, order = measuring.table, measuring.order
+    half = out.shape[0] // 2
+    cm, typed_cm = panel.position_cm[u], panel.typed_cm
+    right = typed_cm[min(t + 1, typed_cm.shape[0] - 1)]
+    gaps = (cm - typed_cm[max(t, 0)], right - cm)
+    stay, from_left, from_right, both = posterior_shares(panel.near.left[u], panel.near.right[u])
+    total = stay * interval.total + from_left + from_right * masses.right_sum + both
+    weights = (
+        stay * masses.scales[0] / total, from_left * masses.scales[1] / total,
+        from_right * masses.scales[2] / total, both / (masses.num_states * total),
+        masses.scales[2] / max(masses.right_sum, 1e-30),
+    )  # fmt: skip
     carriers, others = 0, half
-    for i in range(num_top):
-        r = scratch[0, i]
-        s = top[r]
-        x, y = f[s, lane], b[s, lane]
-        if x <= np.float32(0.0):
+    for i in range(interval.num_top):
+        r = order[0, i]
+        s = measuring.top[r]
+        if masses.f[s, masses.lane] <= np.float32(0.0):
             continue
-        if table[r, CARRIER] > 0.0:
+        if table[r, TABLE.carrier] > 0.0:
             if carriers == half:
                 continue
             place = carriers
@@ -120,25 +128,22 @@ def fill_tokens(
                 continue
             place = others
             others += 1
-        _fill(w_fb * (x * y) + w_f * x + w_b * y + w_1, x * scales[1], y * scale_b,
-              table[r, REACH:], left_cm, right_cm, out[place])  # fmt: skip
+        _fill(s, masses, weights, table[r, TABLE.reach :], gaps, out[place])
     if carriers == half:
         return
-    here = states[max(t, 0) // WORD if states.shape[0] > 1 else 0]
-    mass = key.view(np.int32)
+    here = one.states[list_at(t, one.states)]
+    mass = masses.key.view(np.int32)
     size = 0
-    for i in range(count):
-        s = listed[i]
-        if stamp[s] >= stamp_id or f[s, lane] <= np.float32(0.0):
+    for i in range(num):
+        s = measuring.listed[i]
+        if measuring.stamp[s] >= interval.stamp or masses.f[s, masses.lane] <= np.float32(0.0):
             continue
-        rank = (np.int64(mass[s] >> 10) << 42) | np.int64(signature[here[s]] >> np.uint64(22))
-        size = _insert(rank, s, size, half - carriers, scratch[1], scratch[2])
+        rank = (np.int64(mass[s] >> 10) << 42) | np.int64(panel.signature[here[s]] >> np.uint64(22))
+        size = _insert(rank, s, size, half - carriers, order[1], order[2])
     for i in range(size):
-        s = scratch[2, i]
-        x, y = f[s, lane], b[s, lane]
-        find_reach(s, t, states, rows, target, observed, typed_cm, ends[s], reach)
-        _fill(w_fb * (x * y) + w_f * x + w_b * y + w_1, x * scales[1], y * scale_b, reach,
-              left_cm, right_cm, out[carriers + i])  # fmt: skip
+        s = order[2, i]
+        find_reach(s, t, one, measuring.reach)
+        _fill(s, masses, weights, measuring.reach, gaps, out[carriers + i])
 
 
 def empty_tokens(num_pairs: int, num_tokens: int) -> np.ndarray:

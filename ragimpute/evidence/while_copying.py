@@ -14,24 +14,39 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ragimpute.copying.copy import sliding_sites
 from ragimpute.copying.parameters import CopyingParameters
-from ragimpute.copying.parts import word_parts
+from ragimpute.copying.shared_kernel import SharedMasses, SharedSites
 from ragimpute.copying.shared_states import Block, SharedStates, block_edges
-from ragimpute.copying.sliding_kernel import begin_walk, sites_scratch, states_scratch
+from ragimpute.copying.sliding_kernel import (
+    SlidingMasses,
+    SlidingSites,
+    SlidingTargets,
+    begin_walk,
+    sliding_masses,
+)
 from ragimpute.copying.states import BlockStates
-from ragimpute.copying.window import Window
-from ragimpute.evidence.collect import Walks, collect_evidence, with_sites
-from ragimpute.evidence.describe_kernel import measuring_scratch
+from ragimpute.copying.window import Window, pack_words
+from ragimpute.evidence.collect import collect_evidence, evidence_panel, with_sites
 from ragimpute.evidence.doubt import doubt_limits, in_doubt
 from ragimpute.evidence.features import COPYING_FEATURES
+from ragimpute.evidence.kernel_arrays import Doubt, Evidence, Measuring, measuring_scratch
 from ragimpute.evidence.other_haplotype import homolog_probs
-from ragimpute.evidence.shared_kernel import evidence_lanes
+from ragimpute.evidence.shared_kernel import (
+    SharedCopying,
+    SharedEvidence,
+    copy_and_describe_shared,
+)
 from ragimpute.evidence.site_quality import SiteRows
-from ragimpute.evidence.sliding_kernel import copy_and_describe
+from ragimpute.evidence.sliding_kernel import (
+    SlidingCopying,
+    SlidingEvidence,
+    copy_and_describe_sliding,
+)
 from ragimpute.evidence.state_set import empty_tokens
 from ragimpute.kernels.simd_floats import LANES, rows_of_lanes
 from ragimpute.runtime.threads import share
@@ -166,22 +181,15 @@ class _Walk(ABC):
     ) -> None:
         self.window, self.alleles, self.parameters = window, alleles, parameters
         self.homolog = homolog
-        self.doubt, self.num_tokens, self.states = doubt, num_tokens, states
-        self.work = Walks(window, alleles, parameters)
-        self.bounds = window.bounds()
-        self.limits = doubt_limits(doubt)
-        self.flip = ~window.haplotypes.alt_is_minor
-        self.most_sites = int(np.diff(self.bounds).max())
-
-    def own(self, block: range) -> np.ndarray:
-        """For each target the panel haplotypes of its own sample: -1, as no target is in the panel.
-
-        The kernels ask for this because left-out panel haplotypes do have such haplotypes.
-        """
-        return np.full((len(block), 1), -1, np.int32)
+        self.threshold, self.num_tokens, self.states = doubt, num_tokens, states
+        self.target, self.observed = pack_words(alleles)
+        self.steps = window.steps(parameters)
+        self.panel = evidence_panel(window, self.steps.near)
+        self.wanted = window.with_core_sites()
+        self.most_sites = int(np.diff(window.bounds()).max())
 
     @abstractmethod
-    def scratch(self) -> tuple[Any, ...]:
+    def scratch(self) -> Any:
         """Allocate the kernels' buffers for one thread."""
 
     @abstractmethod
@@ -191,6 +199,21 @@ class _Walk(ABC):
         Yields for each part its first core site, P(ALT), and the number of its pairs in doubt. The
         pairs and their features are written into ``room``, as many as fit; the number counts all.
         """
+
+    @abstractmethod
+    def room_for_sums(self) -> np.ndarray:
+        """Allocate what keeps the sums over the carriers of an interval's sites, if any is kept."""
+
+    def evidence(self, room: _Room, measuring: Measuring, slot_of: np.ndarray) -> Evidence:
+        """What the pairs of a block are described by, and where their features go."""
+        return Evidence(
+            panel=self.panel, measuring=measuring, slot_of=slot_of, pairs=room.pairs, at=room.at,
+            kept=room.kept, out=room.out, tokens=room.tokens,
+        )  # fmt: skip
+
+    def doubt(self, room: _Room) -> Doubt:
+        """How the pairs of a block are found, and where they go."""
+        return Doubt(doubt_limits(self.threshold), self.window.typed_index, room.found)
 
     def described(self, block: range, room: _Room, quality: SiteRows) -> Iterator[Described]:
         """Copy a block of targets and describe its pairs in doubt, part by part."""
@@ -228,7 +251,7 @@ class _Walk(ABC):
         alleles = self.alleles[:, [target]]
         found = self.states.find(range(target, target + 1), None)
         mine = found[0] if self.states.by_word else found
-        pairs = in_doubt(here, alleles, prob, doubt=self.doubt)
+        pairs = in_doubt(here, alleles, prob, doubt=self.threshold)
         tokens = empty_tokens(len(pairs), self.num_tokens) if self.num_tokens else None
         evidence = collect_evidence(
             here, alleles, self.parameters, pairs, states=lambda i: mine, quality=quality,
@@ -245,12 +268,13 @@ class _Room:
         self.out = np.empty((num_pairs, len(COPYING_FEATURES)), np.float32)
         self.tokens = empty_tokens(num_pairs if walk.num_tokens else 0, walk.num_tokens or 2)
         self.pairs = np.empty((max(1, LANES * walk.most_sites), 4), np.int64)
-        self.kept = rows_of_lanes(max(1, walk.most_sites), 4)
+        self.at = np.zeros(2, np.int64)
+        self.kept = walk.room_for_sums()
         self._walk = walk
         self._prob = np.empty(0, np.float32)
 
     @cached_property
-    def scratch(self) -> tuple[Any, ...]:
+    def scratch(self) -> Any:
         return self._walk.scratch()
 
     def prob(self, rows: int, columns: int) -> np.ndarray:
@@ -281,35 +305,41 @@ class _Shared(_Walk):
         threads: int,
     ) -> None:
         super().__init__(window, alleles, parameters, homolog, doubt, num_tokens, states)
-        n = alleles.shape[1]
+        n, num_haplotypes = alleles.shape[1], window.typed.num_haplotypes
         everyone = states.find(range(n), None)
-        shared = SharedStates.find(lambda i: everyone, n, self.work.num_haplotypes)
+        shared = SharedStates.find(lambda i: everyone, n, num_haplotypes)
         assert shared is not None
         self._shared = shared
-        self._panel = shared.alleles(self.work.words, len(self.work.rho))
-        self._slot_of = shared.slots(self.work.num_haplotypes)
+        self._slot_of = shared.slots(num_haplotypes)
         self._of_first: dict[int, Block] = {
-            b.first: b for b in shared.blocks(alleles, threads, homolog)
+            b.first: b for b in shared.blocks(window, alleles, self.steps, threads, homolog)
         }
         self.blocks = [range(b.first, b.first + b.width) for b in self._of_first.values()]
 
-    def scratch(self) -> tuple[Any, ...]:
-        masses, _ = self._shared.scratch(len(self.work.rho))
-        return masses, measuring_scratch(len(self._shared.states), LANES)
+    def scratch(self) -> tuple[SharedMasses, Measuring]:
+        num_states = len(self._shared.states)
+        return self._shared.masses(len(self.steps.rho)), measuring_scratch(num_states, LANES)
+
+    def room_for_sums(self) -> np.ndarray:
+        return rows_of_lanes(max(1, self.most_sites), 4)
 
     def copied(self, block: range, room: _Room) -> Iterator[tuple[int, np.ndarray, int]]:
-        work, lanes, core = self.work, self._of_first[block.start], self.window.core
-        targets = slice(block.start, block.stop)
+        core, window = self.window.core, self.window
+        masses, measuring = room.scratch
         out = room.prob(core[1] - core[0], len(block))
-        copied = (
-            lanes.is_hidden, self.bounds, self.window.typed_index, self.flip, self.limits,
-            core[0], 0, lanes.width, room.kept, out,
+        sites = SharedSites(
+            bounds=window.bounds(), near=self.steps.near, minor=self.panel.minor,
+            flip=~window.haplotypes.alt_is_minor, slot_of=self._slot_of, listed=measuring.listed,
+            kept=room.kept, first_site=core[0], first=0, width=len(block), prob=out,
         )  # fmt: skip
-        count = evidence_lanes(
-            self._panel, lanes.target, work.rho, work.err, lanes.num_states, lanes.hidden,
-            self._shared.states[None], work.rows, work.target[targets], work.observed[targets],
-            self.own(block), work.near, *work.cm, work.compact, work.num_minor, work.signature,
-            self._slot_of, room.pairs, *room.scratch, room.out, room.tokens, copied, room.found,
+        described = SharedEvidence(
+            self._shared.states[None], self.target[block.start : block.stop],
+            self.observed[block.start : block.stop],
+            self.evidence(room, measuring, self._slot_of),
+        )  # fmt: skip
+        count = copy_and_describe_shared(
+            self._of_first[block.start].targets, masses, self.wanted,
+            SharedCopying(sites, described, self.doubt(room)),
         )  # fmt: skip
         yield 0, out.T, count
 
@@ -334,7 +364,7 @@ class _OwnStates(_Walk):
         super().__init__(window, alleles, parameters, homolog, doubt, num_tokens, states)
         size = window.core[1] - window.core[0]
         # For each word and state of a target there are a mass and a state number, of 4 bytes each.
-        fits = _STATE_BYTES // (8 * states.num_states * len(self.work.words) * threads)
+        fits = _STATE_BYTES // (8 * states.num_states * len(window.typed.words) * threads)
         if all_sites:
             fits = min(fits, max_pairs // (max(1, size) * threads))
         most = _MOST_AT_ONCE if threads == 1 else _MOST_AT_ONCE // 2
@@ -343,31 +373,50 @@ class _OwnStates(_Walk):
         self.blocks = [range(first, stop) for first, stop in pairwise(edges)]
         at_once = max(len(block) for block in self.blocks)
         max_sites = size if all_sites else max_pairs // (at_once * threads)
-        self._parts = word_parts(window.minor_alleles.edges, max(1, max_sites))
+        self._parts = window.minor_alleles.parts(max(1, max_sites))
 
-    def scratch(self) -> tuple[Any, ...]:
+    def scratch(self) -> _OwnScratch:
         most, k = max(map(len, self.blocks)), self.states.num_states
-        num_words = len(self.work.words)
-        return (
-            np.empty((most, num_words, k), np.int32), states_scratch(num_words, k, most),
-            sites_scratch(self.window.minor_alleles, k), measuring_scratch(k, most),
-            np.full(self.work.num_haplotypes, k, np.int32),
-        )  # fmt: skip
+        words = self.window.typed.words
+        return _OwnScratch(
+            states=np.empty((most, len(words), k), np.int32),
+            masses=sliding_masses(len(words), k, most),
+            sites=sliding_sites(self.window, self.steps, k, np.empty((0, 0), np.float32)),
+            measuring=measuring_scratch(k, most),
+            slot_of=np.full(words.shape[1], k, np.int32),
+            placed=np.full(2, -1),
+        )
+
+    def room_for_sums(self) -> np.ndarray:
+        return rows_of_lanes(0, 4)
 
     def copied(self, block: range, room: _Room) -> Iterator[tuple[int, np.ndarray, int]]:
-        work, minor = self.work, self.window.minor_alleles
-        states, masses, carried, measuring, slot_of = room.scratch
-        here = self.states.find(block, states)
-        targets = slice(block.start, block.stop)
-        given = (work.words, here, work.target[targets], work.observed[targets], work.rho, work.err)
-        begin_walk(*given, masses)
+        scratch, edges = room.scratch, self.window.minor_alleles.edges
+        here = slice(block.start, block.stop)
+        targets = SlidingTargets(
+            self.window.typed.words, self.states.find(block, scratch.states), self.target[here],
+            self.observed[here], self.steps.rho, self.steps.err,
+        )  # fmt: skip
+        evidence = self.evidence(room, scratch.measuring, scratch.slot_of)
+        described = SlidingEvidence(evidence, scratch.placed)
+        begin_walk(targets, scratch.masses)
         for low, high in self._parts:
-            first, stop = int(minor.edges[low]), int(minor.edges[high])
+            first, stop = int(edges[low]), int(edges[high])
             prob = room.prob(len(block), stop - first)
-            count = copy_and_describe(
-                *given, self.bounds, minor.arrays(), self.flip, carried, work.rows,
-                self.own(block), work.near, *work.cm, self.window.typed_index, work.compact,
-                work.num_minor, work.signature, slot_of, self.limits, low, high, room.pairs,
-                masses, measuring, prob, room.out, room.tokens, room.found,
+            sites = scratch.sites._replace(first_site=first, prob=prob)
+            count = copy_and_describe_sliding(
+                targets, scratch.masses, (low, high), self.wanted,
+                SlidingCopying(sites, described, self.doubt(room)),
             )  # fmt: skip
             yield first - self.window.core[0], prob, count
+
+
+class _OwnScratch(NamedTuple):
+    """The kernels' buffers for one thread, where targets have states of their own."""
+
+    states: np.ndarray
+    masses: SlidingMasses
+    sites: SlidingSites
+    measuring: Measuring
+    slot_of: np.ndarray
+    placed: np.ndarray

@@ -139,7 +139,8 @@ def _as_text(value: Any) -> str:
     if isinstance(value, int | float | str | bytes | bool | None | np.generic | types.Type):
         return f"{type(value).__name__} {value!r}"
     if isinstance(value, tuple | list):
-        return f"{type(value).__name__} {[_as_text(item) for item in value]}"
+        names = getattr(value, "_fields", "")  # of a named tuple: code says the name of a field
+        return f"{type(value).__name__} {names} {[_as_text(item) for item in value]}"
     return type(value).__qualname__
 
 

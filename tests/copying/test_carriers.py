@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from slow_copying import mosaic_panel, window_of
 
 from ragimpute.copying.carriers import MinorAlleles
@@ -55,3 +57,20 @@ def test_typed_sites_are_packed_as_their_alleles(num_typed, num_haplotypes):
     window = window_of(alleles, np.arange(200.0), typed_index, as_row=rng.random(200) < 0.5)
     expected, _ = pack_words(alleles[typed_index])
     np.testing.assert_array_equal(pack_typed(window.haplotypes, typed_index), expected.T)
+
+
+@settings(max_examples=60, deadline=None)
+@given(sizes=st.lists(st.integers(0, 9), min_size=1, max_size=12), most=st.integers(1, 30))
+def test_parts_are_as_large_as_may_be(sizes, most):
+    edges = np.concatenate([[3], 3 + np.cumsum(sizes)])
+    none = np.zeros(0, np.int32)
+    minor = MinorAlleles(edges, none, none, none, none, none, 0, 0)
+    parts = minor.parts(most)
+    assert parts[0][1] == len(sizes)
+    assert parts[-1][0] == 0
+    for (low, high), after in zip(parts, [*parts[1:], (0, 0)], strict=True):
+        assert low < high
+        assert low == after[1]
+        assert edges[high] - edges[low] <= most or high == low + 1
+        if low > 0:
+            assert edges[high] - edges[low - 1] > most

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from slow_copying import SlowCopying, compact, mosaic_panel, whole_chain, window_of
 
-from ragimpute.copying.copy import copy_haplotypes
+from ragimpute.copying.copy import copy_haplotypes, copy_in_parts
 from ragimpute.copying.parameters import CopyingParameters, switch_probs
 from ragimpute.copying.states import all_states
 from ragimpute.copying.window import TypedSites, Window, pack_words
@@ -233,3 +233,23 @@ def test_parameters_and_wrong_calls():
         [min(c, 30 - c) for c in
          mosaic_panel(np.random.default_rng(0), 50, 30).sum(axis=1).tolist()],
     )  # fmt: skip
+
+
+PARAMETERS = CopyingParameters(5, 2e-3)
+
+
+@pytest.mark.parametrize("max_sites", [1, 50, 10_000])
+@pytest.mark.parametrize("core", [None, (31, 250)])
+def test_parts_are_those_of_all_sites(max_sites, core):
+    alleles, cm, typed_index, target = case(5, 260, 140, 130)
+    rng = np.random.default_rng(5)
+    n = target.shape[1]
+    states = np.stack([sliding_states(rng, 5, 140, 70) for _ in range(n)])
+    window = window_of(alleles, cm, typed_index, as_row=rng.random(260) < 0.5)
+    if core is not None:
+        window = window.with_core(core)
+    whole = copy_haplotypes(window, target, PARAMETERS, states=lambda i: states[i])
+    found = np.full_like(whole, np.nan)
+    for site, prob in copy_in_parts(window, target, PARAMETERS, states, max_sites=max_sites):
+        found[:, site : site + prob.shape[1]] = prob
+    np.testing.assert_array_equal(found, whole)

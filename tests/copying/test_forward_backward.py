@@ -21,9 +21,9 @@ from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.copy import copy_haplotypes
 from ragimpute.evidence.collect import collect_evidence
 from ragimpute.evidence.doubt import pairs_in_doubt
-from ragimpute.copying.shared_kernel import copy_lanes
+from ragimpute.copying.shared_kernel import copy_shared
 from ragimpute.evidence.features import SITE_FEATURES
-from ragimpute.copying.sliding_kernel import copy_slots
+from ragimpute.copying.sliding_kernel import copy_sliding
 rng = np.random.default_rng(1)
 alleles = mosaic_panel(rng, 600, 204, num_founders=30)
 window = window_of(alleles, np.cumsum(rng.exponential(0.005, 600)), np.arange(0, 600, 6))
@@ -43,7 +43,7 @@ evidence = collect_evidence(
 )
 for array in (prob, own, evidence):
     print(hashlib.sha256(array.tobytes()).hexdigest())
-print(sum(sum(k.stats.cache_hits.values()) for k in (copy_lanes, copy_slots)))
+print(sum(sum(k.stats.cache_hits.values()) for k in (copy_shared, copy_sliding)))
 """
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from slow_copying import whole_chain
 
-from ragimpute.copying import shared_kernel as lanes_kernel
+from ragimpute.copying import shared_kernel
 from ragimpute.copying.copy import copy_haplotypes
 from ragimpute.copying.parameters import CopyingParameters
-from ragimpute.copying.shared_kernel import STEP, lanes_scratch, segment_steps
+from ragimpute.copying.shared_kernel import STEP, segment_steps, shared_masses
 from ragimpute.copying.states import all_states
 from tests.copying.test_copy import case, run, window_of
 
@@ -42,16 +42,16 @@ def test_segments_change_nothing(monkeypatch, num_typed):
     alleles, cm, typed_index, target = case(num_typed, 260, 50, num_typed, num_targets=18)
     window = window_of(alleles, cm, typed_index)
     whole = run(window, target, PARAMETERS)
-    monkeypatch.setattr(lanes_kernel, "_ROW_BYTES", 1)
-    assert (len(lanes_scratch(num_typed, 50)[0]) > 2) == (num_typed > 2 * STEP)
+    monkeypatch.setattr(shared_kernel, "_ROW_BYTES", 1)
+    assert (len(shared_masses(num_typed, 50).starts) > 2) == (num_typed > 2 * STEP)
     np.testing.assert_array_equal(run(window, target, PARAMETERS), whole)
 
 
 def test_memory_of_a_long_window_is_bounded():
     # 40 cM at 800 typed sites per Mb, and all haplotypes of the largest panel that is copied whole.
     assert segment_steps(2250, 600) == -(-2250 // STEP)
-    scratch = lanes_scratch(32_000, 5_000)
-    assert sum(x.nbytes for x in scratch) < 64 * 2**20
+    masses = shared_masses(32_000, 5_000)
+    assert sum(x.nbytes for x in masses) < 64 * 2**20
 
 
 def test_a_target_is_the_same_in_any_company():

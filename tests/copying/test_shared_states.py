@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slow_copying import window_of
 
+from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.shared_states import SharedStates, block_edges
 from ragimpute.copying.states import all_states
-from ragimpute.copying.window import pack_words
 from ragimpute.evidence.other_haplotype import homologs_of
 
 
@@ -38,20 +39,23 @@ def test_blocks_hold_each_target_once():
     lists = [all_states(30, np.array([i % 4], np.int32)) for i in range(37)]
     shared = SharedStates.find(lambda i: lists[i], 37, 30)
     assert shared is not None
-    words, _ = pack_words(panel)
-    np.testing.assert_array_equal(shared.alleles(words.T, 50), panel[:, shared.states])
+    window = window_of(panel, np.linspace(0, 1, 50), np.arange(50))
+    steps = window.steps(CopyingParameters(5, 2e-3))
     for threads, num in [(1, 3), (2, 4), (5, 5), (60, 37)]:
-        blocks = shared.blocks(target, threads)
+        blocks = shared.blocks(window, target, steps, threads)
         assert len(blocks) == num
         assert [b.first for b in blocks] == np.cumsum([0, *(b.width for b in blocks)])[:-1].tolist()
-        seen = np.concatenate([b.target[:, : b.width] for b in blocks], axis=1)
+        seen = np.concatenate([b.targets.target[:, : b.width] for b in blocks], axis=1)
         np.testing.assert_array_equal(seen, target)
         for b in blocks:
-            assert (b.target[:, b.width :] == -1).all()
-            assert b.num_states[: b.width].tolist() == [29] * b.width
-            hidden = {(shared.states[s], lane) for s, lane in b.hidden}
+            np.testing.assert_array_equal(b.targets.alleles, panel[:, shared.states])
+            assert (b.targets.target[:, b.width :] == -1).all()
+            assert b.targets.num_states[: b.width].tolist() == [29] * b.width
+            hidden = {(shared.states[s], lane) for s, lane in b.targets.hidden}
             assert hidden == {((b.first + lane) % 4, lane) for lane in range(b.width)}
-            np.testing.assert_array_equal(np.flatnonzero(b.is_hidden), np.unique(b.hidden[:, 0]))
+            np.testing.assert_array_equal(
+                np.flatnonzero(b.targets.is_hidden), np.unique(b.targets.hidden[:, 0])
+            )
 
 
 @settings(deadline=None)

@@ -8,7 +8,7 @@ from slow_copying import whole_chain
 
 from ragimpute.copying.copy import copy_haplotypes
 from ragimpute.copying.parameters import CopyingParameters
-from ragimpute.copying.sliding_kernel import padded_slots, states_scratch
+from ragimpute.copying.sliding_kernel import padded_slots, sliding_masses
 from tests.copying.test_copy import case, sliding_states, window_of
 
 PARAMETERS = CopyingParameters(5, 2e-3)
@@ -44,7 +44,7 @@ def test_lists_and_masks_give_the_same():
 
 def test_buffers_have_whole_squares():
     assert [padded_slots(k) for k in (1, 64, 65, 448)] == [64, 64, 128, 448]
-    scratch = states_scratch(4, 65, 3)
-    for array in (scratch[0], scratch[1], scratch[3]):
+    masses = sliding_masses(4, 65, 3)
+    for array in (masses.starts, masses.rows, masses.backward):
         assert array.shape[-1] == 128
         assert array.ctypes.data % 64 == 0

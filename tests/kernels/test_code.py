@@ -6,6 +6,7 @@ import ast
 import json
 import subprocess
 import sys
+from collections import namedtuple
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,7 +83,7 @@ def test_every_file_that_a_kernel_takes_code_from_is_found(kernel):
 
 
 def test_some_kernels_take_code_from_several_files():
-    files, _ = parts_of(find_kernel("ragimpute.evidence.shared_kernel:evidence_lanes").py_func)
+    files, _ = parts_of(find_kernel("ragimpute.evidence.shared_kernel:describe_shared").py_func)
     assert {
         "ragimpute.evidence.describe_kernel",
         "ragimpute.kernels.simd_floats",
@@ -144,6 +145,20 @@ def test_a_constant_of_another_file_is_part_of_the_key(tmp_path, monkeypatch):
     assert code_digest(stepping.step.py_func) == before
     monkeypatch.setattr(stepping, "NAMES", ("a", "c"))
     assert code_digest(stepping.step.py_func) != before
+
+
+def test_the_names_of_a_named_tuple_are_part_of_the_key():
+    def with_columns(*names):
+        columns = namedtuple("Columns", names)(*range(len(names)))
+
+        @kernel
+        def first(x):
+            return x[columns.left]
+
+        return first.py_func
+
+    keys = {code_digest(with_columns(*names)) for names in (("left", "right"), ("right", "left"))}
+    assert len(keys) == 2
 
 
 def test_each_of_several_functions_of_one_name_is_part_of_the_key():

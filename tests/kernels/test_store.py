@@ -227,7 +227,7 @@ def test_arguments_that_were_not_foreseen_are_said_to_be(bare):
 
 
 def test_a_file_says_what_it_is_and_only_a_whole_one_is_read(tmp_path):
-    name = Named("ragimpute.copying.shared_kernel:copy_lanes", "0123456789abcdef", "0123456789ab")
+    name = Named("ragimpute.copying.shared_kernel:copy_shared", "0123456789abcdef", "0123456789ab")
     write_kernel(tmp_path, name, "(float32[::1],)", b"machine\ncode")
     path = tmp_path / name.file_name()
     assert Named.parse(path.name) == name
