@@ -16,7 +16,7 @@ from ragimpute.copying_model.pair_network import PairNetwork
 from ragimpute.evidence.collect import collect_evidence
 from ragimpute.evidence.site_quality import SiteRows
 from ragimpute.evidence.state_set import empty_tokens
-from ragimpute.evidence.while_copying import Described, copy_with_evidence
+from ragimpute.evidence.while_copying import Described, Wanted, copy_with_evidence
 from ragimpute.runtime.timing import SharedTimes
 
 # With this limit of doubt no pair is in doubt, as no number is between 0.5 and 1 - 0.5. It is used
@@ -104,8 +104,10 @@ def copy_and_correct(
     ----------
     network
         The network of a copying model. None: probabilities stay as copying gives them.
-    window, alleles, parameters, states, quality, homolog, threads, max_pairs
+    window, alleles, parameters, states, threads, max_pairs
         See :func:`ragimpute.evidence.while_copying.copy_with_evidence`.
+    quality, homolog
+        See :class:`ragimpute.evidence.while_copying.Wanted`.
     put
         Called with the first target and the first core site of a block, and its P(ALT), shape
         (b, m), float32. Each target and site is handed over once; calls come from all threads.
@@ -132,9 +134,10 @@ def copy_and_correct(
             put(part.target, part.site, part.prob)
             times.lap("dosages")
 
+    doubt = _SURE if network is None else network.config.model.copying.doubt
+    num_tokens = 0 if network is None else network.num_tokens
     copy_with_evidence(
-        window, alleles, parameters, states=states, quality=quality, homolog=homolog, take=take,
-        threads=threads, doubt=_SURE if network is None else network.config.model.copying.doubt,
-        num_tokens=0 if network is None else network.num_tokens, max_pairs=max_pairs,
+        window, alleles, parameters, states=states, take=take, threads=threads,
+        wanted=Wanted(quality, doubt, homolog, num_tokens), max_pairs=max_pairs,
         all_sites=all_sites,
     )  # fmt: skip

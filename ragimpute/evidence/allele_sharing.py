@@ -9,11 +9,13 @@ the target is less likely to carry the allele.
 from __future__ import annotations
 
 from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 
+from ragimpute.copying.carriers import SiteCarriers
 from ragimpute.copying.window import Window
-from ragimpute.evidence.features import SHARING_FEATURES
+from ragimpute.evidence.features import SHARING, SHARING_FEATURES
 from ragimpute.kernels.bits import WORD, leading_zeros, trailing_zeros
 from ragimpute.kernels.compile import inlined, kernel
 from ragimpute.runtime.threads import run_parts
@@ -66,41 +68,65 @@ class AlleleSharing:
 
     def _measure(self, sites: np.ndarray) -> None:
         """Measure ``sites``, which are ascending, and fill their rows."""
-        window, h = self._window, self._window.haplotypes
-        typed = window.typed
+        window, typed = self._window, self._window.typed
         if not typed.num_typed:
             return
-        rows, site_cm = typed.rows, np.asarray(window.position_cm, np.float64)
+        panel = SharingPanel(
+            window.carriers(), typed.rows, typed.position_cm,
+            np.asarray(window.position_cm, np.float64), self._order, self._rank,
+        )  # fmt: skip
         left = np.searchsorted(window.typed_index, sites)
 
         def run(part: range) -> None:
             here = slice(part.start, part.stop, part.step)
-            _share(
-                h.offsets, h.carriers, h.row, h.bits, rows, typed.position_cm, site_cm,
-                np.ascontiguousarray(sites[here]), np.ascontiguousarray(left[here]),
-                self._order, self._rank,
-                np.empty(_MOST_CARRIERS, np.int32), np.empty((2, _MOST_CARRIERS), np.float64),
-                self._out,
-            )  # fmt: skip
+            which, before = np.ascontiguousarray(sites[here]), np.ascontiguousarray(left[here])
+            found = np.empty(_MOST_CARRIERS, np.int32)
+            best = np.empty((2, _MOST_CARRIERS), np.float64)
+            _share(panel, which, before, found, best, self._out)
 
         run_parts(run, len(sites), self._threads)
 
 
+class SharingPanel(NamedTuple):
+    """A window of the panel, to compare the carriers of its sites with each other.
+
+    Attributes
+    ----------
+    minor
+        Who has the minor allele of each site.
+    rows
+        Shape (H, W), uint32: typed alleles by haplotype.
+    typed_cm, position_cm
+        Shapes (T,) and (M,), float64: positions of the typed sites, and of all sites.
+    order, rank
+        Shape (H,): the haplotypes in the order in which carriers are chosen, and each one's place
+        in it.
+    """
+
+    minor: SiteCarriers
+    rows: np.ndarray
+    typed_cm: np.ndarray
+    position_cm: np.ndarray
+    order: np.ndarray
+    rank: np.ndarray
+
+
 @inlined
-def _chosen(offsets, carriers, row, bits, site, order, rank, found):
+def _chosen(site, panel, found):
     """Put the carriers of lowest rank into ``found``, as many as fit; returns their number."""
+    minor, rank = panel.minor, panel.rank
     most, num = found.shape[0], 0
-    if row[site] >= 0:
-        for i in range(order.shape[0]):
-            h = order[i]
-            if (bits[row[site], h >> 6] >> np.uint64(h & 63)) & np.uint64(1):
+    if minor.row[site] >= 0:
+        for i in range(panel.order.shape[0]):
+            h = panel.order[i]
+            if (minor.bits[minor.row[site], h >> 6] >> np.uint64(h & 63)) & np.uint64(1):
                 found[num] = h
                 num += 1
                 if num == most:
                     break
         return num
-    for i in range(offsets[site], offsets[site + 1]):
-        h = carriers[i]
+    for i in range(minor.offsets[site], minor.offsets[site + 1]):
+        h = minor.carriers[i]
         if num == most and rank[h] > rank[found[num - 1]]:
             continue
         at = min(num, most - 1)
@@ -142,26 +168,24 @@ def _differs_right(a, b, start, stop):
 
 
 @kernel
-def _share(
-    offsets, carriers, row, bits, rows, typed_cm, site_cm, which, left, order, rank, found, best,
-    out,
-):  # fmt: skip
+def _share(panel, which, left, found, best, out):
     """Write the features of the sites ``which`` (n,), ascending, into their rows of ``out``.
 
-    ``rows`` (H, W): typed alleles by haplotype; ``left`` (n,): the number of typed sites before
-    each site.
+    ``left`` (n,): the number of typed sites before each site. ``found`` and ``best`` are buffers
+    for the carriers of one site, and for the longest matches of each.
     """
+    rows, typed_cm = panel.rows, panel.typed_cm
     num_typed = typed_cm.shape[0]
     # Typed sites [least, most) are those within the largest distance of the site.
     least, most = 0, 0
     for n in range(which.shape[0]):
         site = which[n]
-        cm = site_cm[site]
+        cm = panel.position_cm[site]
         while least < num_typed and typed_cm[least] < cm - _MOST_CM:
             least += 1
         while most < num_typed and typed_cm[most] <= cm + _MOST_CM:
             most += 1
-        num = _chosen(offsets, carriers, row, bits, site, order, rank, found)
+        num = _chosen(site, panel, found)
         if num < 2:
             continue
         for i in range(num):
@@ -187,6 +211,6 @@ def _share(
             mean += length
             shortest = min(shortest, length)
             of_sites += np.log(1.0 + best[1, i])
-        out[site, 0] = mean / num
-        out[site, 1] = shortest
-        out[site, 2] = of_sites / num
+        out[site, SHARING.sharing] = mean / num
+        out[site, SHARING.sharing_least] = shortest
+        out[site, SHARING.sharing_sites] = of_sites / num

@@ -89,17 +89,42 @@ class Described:
     tokens: np.ndarray | None
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Which pairs are described, and by what.
+
+    Attributes
+    ----------
+    quality
+        As for :func:`ragimpute.evidence.collect.collect_evidence`.
+    doubt
+        See :func:`ragimpute.evidence.doubt.pairs_in_doubt`; from 0.5 on no pair is in doubt.
+    homolog
+        Shape (n,), int64: for each target the other haplotype of its sample, which must be the
+        target before or after it, or -1 if there is none; see
+        :func:`ragimpute.evidence.other_haplotype.homologs_of`. None: all targets are haploid.
+    num_tokens
+        Tokens for each pair, see :func:`ragimpute.evidence.state_set.empty_tokens`; 0: no tokens.
+    """
+
+    quality: SiteRows
+    doubt: float
+    homolog: np.ndarray | None = None
+    num_tokens: int = 0
+
+    def homolog_of(self, num_targets: int) -> np.ndarray:
+        """``homolog`` of the targets, where None stands for -1."""
+        return np.full(num_targets, -1, np.int64) if self.homolog is None else self.homolog
+
+
 def copy_with_evidence(
     window: Window,
     alleles: np.ndarray,
     parameters: CopyingParameters,
     *,
     states: BlockStates,
-    quality: SiteRows,
-    doubt: float,
+    wanted: Wanted,
     take: Callable[[Iterator[Described]], None],
-    homolog: np.ndarray | None = None,
-    num_tokens: int = 0,
     threads: int = 1,
     max_pairs: int = 1 << 24,
     all_sites: bool = False,
@@ -112,20 +137,12 @@ def copy_with_evidence(
         As for :func:`ragimpute.copying.copy.copy_haplotypes`; no target is in the panel.
     states
         The panel haplotypes that the targets may copy.
-    quality
-        As for :func:`ragimpute.evidence.collect.collect_evidence`.
-    doubt
-        See :func:`ragimpute.evidence.doubt.pairs_in_doubt`; from 0.5 on no pair is in doubt.
+    wanted
+        Which pairs are described, and by what.
     take
         Called once for each block of targets, with an iterator over the block's sites, one part
         after another. It must read the iterator to the end. Calls come from several threads at the
         same time; no two calls get the same target and site.
-    homolog
-        Shape (n,), int64: for each target the other haplotype of its sample, which must be the
-        target before or after it, or -1 if there is none; see
-        :func:`ragimpute.evidence.other_haplotype.homologs_of`. None: all targets are haploid.
-    num_tokens
-        Tokens for each pair, see :func:`ragimpute.evidence.state_set.empty_tokens`; 0: no tokens.
     threads
         Number of threads that the targets are divided among; results do not depend on it.
     max_pairs
@@ -142,13 +159,13 @@ def copy_with_evidence(
         raise ValueError("a window without typed sites has nothing to copy by")
     window.num_minor, window.signature, window.typed.rows  # noqa: B018  before threads ask
     walk: _Walk
-    if homolog is None:
-        homolog = np.full(alleles.shape[1], -1, np.int64)
-    given = (window, alleles, parameters, homolog, doubt, num_tokens, states, threads)
     if states.by_word:
-        walk = _OwnStates(*given, all_sites=all_sites, max_pairs=max_pairs)
+        walk = _OwnStates(
+            window, alleles, parameters, states, wanted, threads,
+            max_pairs=max_pairs, all_sites=all_sites,
+        )  # fmt: skip
     else:
-        walk = _Shared(*given)
+        walk = _Shared(window, alleles, parameters, states, wanted, threads)
     workers = max(1, min(threads, len(walk.blocks)))
     rooms: SimpleQueue[_Room] = SimpleQueue()
     for _ in range(workers):
@@ -157,7 +174,7 @@ def copy_with_evidence(
     def run(block: range) -> None:
         room = rooms.get()
         try:
-            take(walk.described(block, room, quality))
+            take(walk.described(block, room))
         finally:
             rooms.put(room)
 
@@ -174,18 +191,16 @@ class _Walk(ABC):
         window: Window,
         alleles: np.ndarray,
         parameters: CopyingParameters,
-        homolog: np.ndarray,
-        doubt: float,
-        num_tokens: int,
         states: BlockStates,
+        wanted: Wanted,
     ) -> None:
         self.window, self.alleles, self.parameters = window, alleles, parameters
-        self.homolog = homolog
-        self.threshold, self.num_tokens, self.states = doubt, num_tokens, states
+        self.states, self.wanted = states, wanted
+        self.homolog = wanted.homolog_of(alleles.shape[1])
         self.target, self.observed = pack_words(alleles)
         self.steps = window.steps(parameters)
         self.panel = evidence_panel(window, self.steps.near)
-        self.wanted = window.with_core_sites()
+        self.intervals = window.with_core_sites()
         self.most_sites = int(np.diff(window.bounds()).max())
 
     @abstractmethod
@@ -213,9 +228,9 @@ class _Walk(ABC):
 
     def doubt(self, room: _Room) -> Doubt:
         """How the pairs of a block are found, and where they go."""
-        return Doubt(doubt_limits(self.threshold), self.window.typed_index, room.found)
+        return Doubt(doubt_limits(self.wanted.doubt), self.window.typed_index, room.found)
 
-    def described(self, block: range, room: _Room, quality: SiteRows) -> Iterator[Described]:
+    def described(self, block: range, room: _Room) -> Iterator[Described]:
         """Copy a block of targets and describe its pairs in doubt, part by part."""
         homolog = self.homolog[block.start : block.stop]
         homolog = np.where(homolog >= 0, homolog - block.start, -1)
@@ -225,7 +240,7 @@ class _Walk(ABC):
             if count <= len(room.found):
                 pairs, copied, tokens = room.first(count)
                 beside = homolog_probs(prob, homolog, pairs)
-                evidence = with_sites(here, pairs, copied, beside, quality)
+                evidence = with_sites(here, pairs, copied, beside, self.wanted.quality)
                 yield Described(block.start, site, prob, pairs, evidence, tokens)
                 continue
             # Whoever takes a haplotype's probabilities may change them, and the sample's other
@@ -233,7 +248,7 @@ class _Walk(ABC):
             before = prob.copy()
             for i, target in enumerate(block):
                 other = before[homolog[i]] if homolog[i] >= 0 else None
-                yield self._once_more(here, target, site, prob[i : i + 1], other, quality)
+                yield self._once_more(here, target, site, prob[i : i + 1], other)
 
     def _once_more(
         self,
@@ -242,7 +257,6 @@ class _Walk(ABC):
         site: int,
         prob: np.ndarray,
         other: np.ndarray | None,
-        quality: SiteRows,
     ) -> Described:
         """Describe the pairs of one target in a second walk, for a block with too many pairs.
 
@@ -251,10 +265,12 @@ class _Walk(ABC):
         alleles = self.alleles[:, [target]]
         found = self.states.find(range(target, target + 1), None)
         mine = found[0] if self.states.by_word else found
-        pairs = in_doubt(here, alleles, prob, doubt=self.threshold)
-        tokens = empty_tokens(len(pairs), self.num_tokens) if self.num_tokens else None
+        pairs = in_doubt(here, alleles, prob, doubt=self.wanted.doubt)
+        tokens = (
+            empty_tokens(len(pairs), self.wanted.num_tokens) if self.wanted.num_tokens else None
+        )
         evidence = collect_evidence(
-            here, alleles, self.parameters, pairs, states=lambda i: mine, quality=quality,
+            here, alleles, self.parameters, pairs, states=lambda i: mine, quality=self.wanted.quality,
             homolog_prob=None if other is None else other[pairs[:, 1]], tokens=tokens,
         )  # fmt: skip
         return Described(target, site, prob, pairs, evidence, tokens)
@@ -266,7 +282,8 @@ class _Room:
     def __init__(self, walk: _Walk, num_pairs: int) -> None:
         self.found = np.empty((num_pairs, 2), np.int64)
         self.out = np.empty((num_pairs, len(COPYING_FEATURES)), np.float32)
-        self.tokens = empty_tokens(num_pairs if walk.num_tokens else 0, walk.num_tokens or 2)
+        num_tokens = walk.wanted.num_tokens
+        self.tokens = empty_tokens(num_pairs if num_tokens else 0, num_tokens or 2)
         self.pairs = np.empty((max(1, LANES * walk.most_sites), 4), np.int64)
         self.at = np.zeros(2, np.int64)
         self.kept = walk.room_for_sums()
@@ -286,7 +303,7 @@ class _Room:
     def first(self, num: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Copies of the first ``num`` pairs, their features and tokens, sorted by row, column."""
         order = np.lexsort((self.found[:num, 1], self.found[:num, 0]))
-        tokens = self.tokens[order] if self._walk.num_tokens else None
+        tokens = self.tokens[order] if self._walk.wanted.num_tokens else None
         return self.found[order], self.out[order], tokens
 
 
@@ -298,13 +315,11 @@ class _Shared(_Walk):
         window: Window,
         alleles: np.ndarray,
         parameters: CopyingParameters,
-        homolog: np.ndarray,
-        doubt: float,
-        num_tokens: int,
         states: BlockStates,
+        wanted: Wanted,
         threads: int,
     ) -> None:
-        super().__init__(window, alleles, parameters, homolog, doubt, num_tokens, states)
+        super().__init__(window, alleles, parameters, states, wanted)
         n, num_haplotypes = alleles.shape[1], window.typed.num_haplotypes
         everyone = states.find(range(n), None)
         shared = SharedStates.find(lambda i: everyone, n, num_haplotypes)
@@ -312,7 +327,7 @@ class _Shared(_Walk):
         self._shared = shared
         self._slot_of = shared.slots(num_haplotypes)
         self._of_first: dict[int, Block] = {
-            b.first: b for b in shared.blocks(window, alleles, self.steps, threads, homolog)
+            b.first: b for b in shared.blocks(window, alleles, self.steps, threads, self.homolog)
         }
         self.blocks = [range(b.first, b.first + b.width) for b in self._of_first.values()]
 
@@ -338,7 +353,7 @@ class _Shared(_Walk):
             self.evidence(room, measuring, self._slot_of),
         )  # fmt: skip
         count = copy_and_describe_shared(
-            self._of_first[block.start].targets, masses, self.wanted,
+            self._of_first[block.start].targets, masses, self.intervals,
             SharedCopying(sites, described, self.doubt(room)),
         )  # fmt: skip
         yield 0, out.T, count
@@ -352,16 +367,14 @@ class _OwnStates(_Walk):
         window: Window,
         alleles: np.ndarray,
         parameters: CopyingParameters,
-        homolog: np.ndarray,
-        doubt: float,
-        num_tokens: int,
         states: BlockStates,
+        wanted: Wanted,
         threads: int,
         *,
         all_sites: bool,
         max_pairs: int,
     ) -> None:
-        super().__init__(window, alleles, parameters, homolog, doubt, num_tokens, states)
+        super().__init__(window, alleles, parameters, states, wanted)
         size = window.core[1] - window.core[0]
         # For each word and state of a target there are a mass and a state number, of 4 bytes each.
         fits = _STATE_BYTES // (8 * states.num_states * len(window.typed.words) * threads)
@@ -369,7 +382,7 @@ class _OwnStates(_Walk):
             fits = min(fits, max_pairs // (max(1, size) * threads))
         most = _MOST_AT_ONCE if threads == 1 else _MOST_AT_ONCE // 2
         at_once = min(most, max(LANES, fits // LANES * LANES))
-        edges = block_edges(alleles.shape[1], threads, at_once, homolog)
+        edges = block_edges(alleles.shape[1], threads, at_once, self.homolog)
         self.blocks = [range(first, stop) for first, stop in pairwise(edges)]
         at_once = max(len(block) for block in self.blocks)
         max_sites = size if all_sites else max_pairs // (at_once * threads)
@@ -405,7 +418,7 @@ class _OwnStates(_Walk):
             prob = room.prob(len(block), stop - first)
             sites = scratch.sites._replace(first_site=first, prob=prob)
             count = copy_and_describe_sliding(
-                targets, scratch.masses, (low, high), self.wanted,
+                targets, scratch.masses, (low, high), self.intervals,
                 SlidingCopying(sites, described, self.doubt(room)),
             )  # fmt: skip
             yield first - self.window.core[0], prob, count

@@ -15,7 +15,7 @@ from ragimpute.evidence.doubt import in_doubt
 from ragimpute.evidence.features import FEATURES
 from ragimpute.evidence.other_haplotype import homolog_probs, homologs_of
 from ragimpute.evidence.state_set import empty_tokens
-from ragimpute.evidence.while_copying import copy_with_evidence
+from ragimpute.evidence.while_copying import Wanted, copy_with_evidence
 from tests.copying.test_copy import sliding_states
 from tests.evidence.test_collect import quality_of
 
@@ -42,7 +42,7 @@ def some_case(core=None):
     }  # fmt: skip
 
 
-def gathered(window, target, states, *, doubt=DOUBT, **options):
+def gathered(window, target, states, *, doubt=DOUBT, num_tokens=0, **options):
     """P(ALT), pairs, evidence and tokens in one walk, put together."""
     prob = np.full((target.shape[1], window.core[1] - window.core[0]), np.nan, np.float32)
     found = []
@@ -58,8 +58,8 @@ def gathered(window, target, states, *, doubt=DOUBT, **options):
             part.prob[:] = 0.5  # as who is given them may do
 
     copy_with_evidence(
-        window, target, PARAMETERS, states=states, quality=quality_of(window.num_sites),
-        doubt=doubt, take=take, homolog=HOMOLOG, **options,
+        window, target, PARAMETERS, states=states, take=take, **options,
+        wanted=Wanted(quality_of(window.num_sites), doubt, HOMOLOG, num_tokens),
     )  # fmt: skip
     pairs = np.concatenate([p for p, _, _ in found])
     order = np.lexsort((pairs[:, 1], pairs[:, 0]))
@@ -132,7 +132,7 @@ def test_without_homologs_all_are_haploid():
     window, target, states = some_case()
     found = []
     copy_with_evidence(
-        window, target, PARAMETERS, states=states["all"], quality=quality_of(400), doubt=DOUBT,
+        window, target, PARAMETERS, states=states["all"], wanted=Wanted(quality_of(400), DOUBT),
         take=lambda parts: found.extend(part.evidence for part in parts),
     )  # fmt: skip
     evidence = np.concatenate(found)
@@ -154,5 +154,5 @@ def test_a_window_without_typed_sites_is_refused():
         copy_with_evidence(
             window, np.zeros((0, 2), np.int8), PARAMETERS,
             states=BlockStates(20, False, lambda block, room: all_states(20)),
-            quality=quality_of(30), doubt=DOUBT, take=list,
+            wanted=Wanted(quality_of(30), DOUBT), take=list,
         )  # fmt: skip
