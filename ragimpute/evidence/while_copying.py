@@ -266,11 +266,10 @@ class _Walk(ABC):
         found = self.states.find(range(target, target + 1), None)
         mine = found[0] if self.states.by_word else found
         pairs = in_doubt(here, alleles, prob, doubt=self.wanted.doubt)
-        tokens = (
-            empty_tokens(len(pairs), self.wanted.num_tokens) if self.wanted.num_tokens else None
-        )
+        wanted = self.wanted
+        tokens = empty_tokens(len(pairs), wanted.num_tokens) if wanted.num_tokens else None
         evidence = collect_evidence(
-            here, alleles, self.parameters, pairs, states=lambda i: mine, quality=self.wanted.quality,
+            here, alleles, self.parameters, pairs, states=lambda i: mine, quality=wanted.quality,
             homolog_prob=None if other is None else other[pairs[:, 1]], tokens=tokens,
         )  # fmt: skip
         return Described(target, site, prob, pairs, evidence, tokens)
