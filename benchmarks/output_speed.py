@@ -13,8 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ragimpute.io.vcf.write.rows import ImputedBlock
-from ragimpute.io.vcf.write.writer import ImputedWriter
+from ragimpute.io.vcf.write.writer import ImputedBlock, ImputedWriter
 from ragimpute.sites import Sites
 
 BLOCK_SITES = 4_000

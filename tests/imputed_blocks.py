@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from ragimpute.io.vcf.fields import INFOS
-from ragimpute.io.vcf.write.rows import ImputedBlock
-from ragimpute.io.vcf.write.writer import ImputedWriter
+from ragimpute.io.vcf.header import INFOS
+from ragimpute.io.vcf.write.writer import ImputedBlock, ImputedWriter
 from ragimpute.sites import Sites
 
 ALL = ("GT", "DS", "GP", "HDS", "AP")

@@ -245,7 +245,7 @@ def _provenance_rows(path: Path) -> Rows:
 def _describe_vcf(path: Path) -> Rows:
     """A VCF, VCF.gz or BCF."""
     from ragimpute.io.vcf.header import read_header
-    from ragimpute.io.vcf.index_read import index_path
+    from ragimpute.io.vcf.index import index_path
     from ragimpute.io.vcf.read.genotypes import contigs_of
     from ragimpute.io.vcf.read.records import RecordReader
 

@@ -15,10 +15,9 @@ from ragimpute.accuracy.dosage_sums import DosageSums
 from ragimpute.accuracy.dr2_calibration import Dr2Calibration
 from ragimpute.errors import InputError
 from ragimpute.imputation.options import ImputeOptions, OutputOptions
-from ragimpute.io.vcf.fields import TYPED, TYPED_ONLY, check_choice
+from ragimpute.io.vcf.header import TYPED, TYPED_ONLY, check_choice
 from ragimpute.io.vcf.read.genotypes import Target
-from ragimpute.io.vcf.write.rows import ImputedBlock
-from ragimpute.io.vcf.write.writer import ImputedWriter, output_kind
+from ragimpute.io.vcf.write.writer import ImputedBlock, ImputedWriter, output_kind
 from ragimpute.runtime.outputs import check_output
 from ragimpute.sites import Region, Sites
 from ragimpute.target.inputs import InputFiles, Inputs

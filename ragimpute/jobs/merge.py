@@ -13,7 +13,7 @@ import numpy as np
 from ragimpute.accuracy.dosage_sums import DosageSums
 from ragimpute.accuracy.dr2_calibration import Dr2Calibration
 from ragimpute.errors import InputError
-from ragimpute.io.vcf.fields import FLAGS, FORMATS, IMPUTED, TYPED
+from ragimpute.io.vcf.header import FLAGS, FORMATS, IMPUTED, TYPED
 from ragimpute.io.vcf.read.genotypes import contigs_of
 from ragimpute.io.vcf.read.records import RecordReader, genotype_array, site_table
 from ragimpute.io.vcf.write.bcf import FLOAT_END, INT8_END

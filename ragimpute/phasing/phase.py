@@ -10,15 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ragimpute.io.vcf.write.rows import ImputedBlock
-from ragimpute.io.vcf.write.writer import ImputedWriter, output_kind
+from ragimpute.io.vcf.write.writer import ImputedBlock, ImputedWriter, output_kind
 from ragimpute.phasing.phase_target import PhaseOptions, num_unphased, phase_match
 from ragimpute.runtime.outputs import check_output
 from ragimpute.runtime.timing import Stopwatch
 from ragimpute.sites import Region
-from ragimpute.target.inputs import InputFiles, open_inputs
-from ragimpute.target.load import TargetOptions
-from ragimpute.target.report import TargetReport
+from ragimpute.target.inputs import InputFiles, TargetOptions, open_inputs
+from ragimpute.target.qc import TargetReport
 
 _BLOCK_SITES = 4096
 

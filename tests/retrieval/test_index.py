@@ -15,9 +15,8 @@ from vcf_fixtures import vcf_text
 from ragimpute.errors import InputError, PanelError
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.panel_writer import write_panel
-from ragimpute.retrieval.index import WindowIndex
+from ragimpute.retrieval.index import WindowIndex, code_alleles
 from ragimpute.retrieval.index_manifest import MANIFEST, manifest_digest, read_manifest
-from ragimpute.retrieval.index_window import code_alleles
 from ragimpute.token_model.build_index import build_index
 
 WINDOWS = np.array([[0, 50], [50, 51], [51, 180]])

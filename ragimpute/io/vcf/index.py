@@ -1,4 +1,4 @@
-"""Make tabix (.tbi) and CSI (.csi) indexes from the places of records, as they were written.
+"""Tabix (.tbi) and CSI (.csi) indexes: made while records are written, and read.
 
 References
 ----------
@@ -7,10 +7,17 @@ The Tabix and CSI specifications of hts-specs (https://samtools.github.io/hts-sp
 
 from __future__ import annotations
 
+import gzip
 import struct
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+
+from ragimpute.io.vcf.header import VcfHeader
+from ragimpute.sites import Region, Sites
 
 MIN_SHIFT = 14
 TBI_DEPTH = 5
@@ -149,3 +156,201 @@ def _first_window(bin_number: int, depth: int) -> int:
         first += 1 << 3 * level
         level += 1
     return (bin_number - first) << 3 * (depth - level)
+
+
+def index_path(header: VcfHeader) -> Path | None:
+    """The index that htslib would use, or None if there is none or it is older than the file."""
+    path = header.path
+    if header.compression != "bgzf" or header.is_bcf != path.name.endswith(".bcf"):
+        return None  # cyvcf2 chooses the kind of index by the name
+    suffixes = (".csi",) if header.is_bcf else (".csi", ".tbi")
+    for suffix in suffixes:
+        index = path.with_name(path.name + suffix)
+        if index.is_file():
+            return index if index.stat().st_mtime >= path.stat().st_mtime else None
+    return None
+
+
+# Beyond these, intervals exceed htslib's 64 bits.
+_MAX_SHIFT, _MAX_DEPTH = 30, 10
+
+
+@dataclass(frozen=True)
+class VcfIndex:
+    """A .tbi or .csi that was read.
+
+    Attributes
+    ----------
+    chunks
+        For each contig with records, bins and the virtual offsets of their chunks.
+    min_shift, depth
+        Bits of the smallest bins' length in bp, and levels of bins.
+    """
+
+    chunks: dict[str, list[tuple[int, int, int]]]
+    min_shift: int
+    depth: int
+
+    def first_offset(self, contig: str, region: Region) -> int:
+        """Virtual offset at or before the region's first record; -1 where it has none."""
+        found = [start for start, _ in self._chunks_of(contig, region)]
+        return min(found, default=-1)
+
+    def byte_range(self, contig: str, region: Region) -> tuple[int, int]:
+        """Where the first block that may hold the region's records starts, and the last one."""
+        found = self._chunks_of(contig, region)
+        if not found:
+            return 0, 0
+        return min(start for start, _ in found) >> 16, max(stop for _, stop in found) >> 16
+
+    def _chunks_of(self, contig: str, region: Region) -> list[tuple[int, int]]:
+        """Virtual offsets of the chunks that may hold the region's records."""
+        found = []
+        for number, start, stop in self.chunks[contig]:
+            level, first = 0, 0
+            while number >= first + (1 << 3 * level):
+                first += 1 << 3 * level
+                level += 1
+            shift = self.min_shift + 3 * (self.depth - level)
+            begin, end = (number - first) << shift, (number - first + 1) << shift
+            if level <= self.depth and begin < region.stop_bp - 1 and end >= region.start_bp:
+                found.append((start, stop))
+        return found
+
+
+def read_index(header: VcfHeader) -> VcfIndex | None:
+    """The file's index; None if there is none, or it is older than the file or damaged."""
+    path = index_path(header)
+    if path is None:
+        return None
+    try:
+        with gzip.open(path, "rb") as file:
+            return _parse_index(file.read(), header)
+    except (OSError, EOFError, zlib.error, struct.error, LookupError, ValueError):
+        return None
+
+
+def _parse_index(raw: bytes, header: VcfHeader) -> VcfIndex | None:
+    """A decompressed .tbi or .csi."""
+    min_shift, depth, offset_bytes = MIN_SHIFT, TBI_DEPTH, 0
+    if raw[:4] == b"TBI\1":
+        num_contigs, *_, names_length = struct.unpack_from("<8i", raw, 4)
+        at, names = 36 + max(0, names_length), raw[36 : 36 + names_length]
+    elif raw[:4] == b"CSI\1":
+        min_shift, depth, aux_length = struct.unpack_from("<3i", raw, 4)
+        aux_length = max(0, aux_length)
+        names, at, offset_bytes = raw[44 : 16 + aux_length], 16 + aux_length, 8
+        (num_contigs,) = struct.unpack_from("<i", raw, at)
+        at += 4
+    else:
+        return None
+    if not 0 <= depth <= _MAX_DEPTH or not 0 <= min_shift <= _MAX_SHIFT:
+        raise ValueError(f"bins of 2^{min_shift} bp on {depth} levels")
+    listed = dict(enumerate(name.decode() for name in names.split(b"\0")))
+    chunks: dict[str, list[tuple[int, int, int]]] = {}
+    for contig in range(num_contigs):
+        num_bins = _count(raw, at)
+        at += 4
+        found = []
+        for _ in range(num_bins):
+            (number,) = struct.unpack_from("<I", raw, at)
+            num_chunks = _count(raw, at + 4 + offset_bytes)
+            at += 8 + offset_bytes
+            offsets = struct.unpack_from(f"<{2 * num_chunks}Q", raw, at)
+            at += 16 * num_chunks
+            if number < ((1 << 3 * (depth + 1)) - 1) // 7:  # not htslib's extra bin
+                found += [(number, *pair) for pair in zip(*[iter(offsets)] * 2, strict=True)]
+        if not offset_bytes:
+            at += 4 + 8 * _count(raw, at)
+        if found:
+            chunks[(header.contig_numbers if header.is_bcf else listed)[contig]] = found
+    return VcfIndex(chunks, min_shift, depth)
+
+
+def _count(raw: bytes, at: int) -> int:
+    """A number of things at a place; a negative one would lead back, and around for ever."""
+    (count,) = struct.unpack_from("<i", raw, at)
+    if count < 0:
+        raise ValueError(f"a count of {count}")
+    return int(count)
+
+
+class RecordPlaces:
+    """Remembers where records lie: 16 bytes a site."""
+
+    def __init__(self) -> None:
+        self.max_bp = 0
+        self._size = 0  # bytes of records so far
+        self._last_bp = 0
+        self._contig = ""
+        self._parts: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
+        self._start_of: dict[str, int] = {}
+        self._num_told = 0  # parts that checkpoints told of
+
+    def check(self, sites: Sites) -> None:
+        """Refuse sites that come before those so far."""
+        if sites.contig != self._contig:
+            if sites.contig in self._start_of:
+                raise ValueError(f"contig {sites.contig} comes back after {self._contig}")
+            self._contig, self._last_bp = sites.contig, 0
+            self._start_of[sites.contig] = 0
+        if len(sites) == 0:
+            return
+        position = sites.position_bp
+        if position[0] < max(1, self._last_bp) or (np.diff(position) < 0).any():
+            raise ValueError(f"sites on {sites.contig} are not sorted, or before position 1")
+        self._last_bp = int(position[-1])
+
+    def add(self, sites: Sites, ends: np.ndarray) -> None:
+        """Take records that end at ``ends`` in the bytes just written."""
+        length = np.fromiter(map(len, sites.ref.tolist()), np.int32, len(sites))
+        parts = self._parts.setdefault(sites.contig, [])
+        if not parts:
+            self._start_of[sites.contig] = self._size
+        parts.append((sites.position_bp, length, ends + self._size))
+        self._size += int(ends[-1])
+        self.max_bp = max(self.max_bp, int((sites.position_bp.astype(np.int64) + length).max()) - 1)
+
+    def records(
+        self, virtual_offsets: Callable[[np.ndarray], np.ndarray]
+    ) -> dict[str, ContigRecords]:
+        """By contig, in file order."""
+        made = {}
+        for contig, parts in self._parts.items():
+            position, length, ends = (np.concatenate(column) for column in zip(*parts, strict=True))
+            begin = position.astype(np.int64) - 1
+            edges = virtual_offsets(np.concatenate([[self._start_of[contig]], ends]))
+            made[contig] = ContigRecords(begin, begin + length, edges[:-1], edges[1:])
+        return made
+
+    def checkpoint(self) -> dict[str, np.ndarray]:
+        """What was added since the last call: positions, REF lengths, ends; of one contig.
+
+        Raises
+        ------
+        ValueError
+            If there are several contigs.
+        """
+        if len(self._parts) > 1:
+            raise ValueError(f"a file of several contigs is not resumed: {list(self._parts)}")
+        new = [part for parts in self._parts.values() for part in parts[self._num_told :]]
+        self._num_told += len(new)
+        empty = (np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.int64))
+        position, length, ends = (
+            np.concatenate(column) for column in zip(empty, *new, strict=True)
+        )
+        return {"position_bp": position, "ref_length": length, "ends": ends}
+
+    def restore(self, contig: str, states: Sequence[Mapping[str, np.ndarray]]) -> None:
+        """Take what :meth:`checkpoint` told in an earlier process, all of it."""
+        parts = [
+            (state["position_bp"], state["ref_length"], state["ends"])
+            for state in states
+            if len(state["ends"])
+        ]
+        if not parts:
+            return
+        self._contig, self._parts[contig], self._start_of[contig] = contig, parts, 0
+        self._num_told = len(parts)
+        self._last_bp, self._size = int(parts[-1][0][-1]), int(parts[-1][2][-1])
+        self.max_bp = max(int((at.astype(np.int64) + n).max()) - 1 for at, n, _ in parts)

@@ -16,7 +16,7 @@ import numpy as np
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.bgzf import check_blocks
 from ragimpute.io.vcf.header import VcfHeader, choose_contig, read_header, record_contigs
-from ragimpute.io.vcf.index_read import VcfIndex, read_index
+from ragimpute.io.vcf.index import VcfIndex, read_index
 from ragimpute.io.vcf.read.bcf import BcfError, BcfReader, BcfRecord
 from ragimpute.kernels.compile import kernel
 from ragimpute.sites import Region, Sites, same_contig

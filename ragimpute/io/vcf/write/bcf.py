@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ragimpute.io.vcf.fields import FLAGS, INFOS, dictionary
+from ragimpute.io.vcf.header import FLAGS, INFOS, dictionary
 from ragimpute.io.vcf.write.info_text import NumberColumn
 from ragimpute.io.vcf.write.sample_text import CODES, SCALE
 from ragimpute.kernels.compile import kernel
@@ -75,7 +75,7 @@ class BcfEncoder:
         info
             A column of m numbers for each INFO field to be written.
         typed
-            Shape (m,): index into ``vcf_fields.FLAGS``, or bool.
+            Shape (m,): index into ``ragimpute.io.vcf.header.FLAGS``, or bool.
 
         Raises
         ------

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ragimpute.io.vcf.fields import FLAGS, INFOS
+from ragimpute.io.vcf.header import FLAGS, INFOS
 from ragimpute.kernels.compile import inlined, kernel
 from ragimpute.sites import Sites
 
@@ -107,7 +107,7 @@ def row_starts(
     sites
         m sites.
     typed
-        Shape (m,): an index into ``vcf_fields.FLAGS``, or bool.
+        Shape (m,): an index into ``ragimpute.io.vcf.header.FLAGS``, or bool.
     info
         A column of m numbers for each INFO field to be written.
     formats

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
@@ -16,15 +20,123 @@ import numpy as np
 
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.bgzf import BLOCK_BYTES, EOF_MARK, BgzfWriter, compress_block
-from ragimpute.io.vcf.fields import check_fields, header_text
-from ragimpute.io.vcf.index import TBI_MAX_BP, csi_index, tabix_index
+from ragimpute.io.vcf.header import check_fields, header_text
+from ragimpute.io.vcf.index import TBI_MAX_BP, RecordPlaces, csi_index, tabix_index
 from ragimpute.io.vcf.write.bcf import BcfEncoder, bcf_header
 from ragimpute.io.vcf.write.info_text import info_columns, row_starts
-from ragimpute.io.vcf.write.record_offsets import RecordPlaces
-from ragimpute.io.vcf.write.rows import ImputedBlock, RowMaker, Rows
+from ragimpute.io.vcf.write.sample_text import RowFormatter, max_row_bytes
 from ragimpute.sites import Sites
 
+_SLICE_BYTES = 2**22  # of text that is formatted at once
+
 _SUFFIXES = {".vcf": "vcf", ".vcf.gz": "vcf.gz", ".vcf.bgz": "vcf.gz", ".bcf": "bcf"}
+
+# Sites, the bytes of their rows, and where each row ends in these bytes.
+Rows = tuple[Sites, bytes | memoryview, np.ndarray]
+
+
+@dataclass(frozen=True)
+class ImputedBlock:
+    """Imputed genotypes at consecutive sites of one contig.
+
+    Attributes
+    ----------
+    sites
+        m sites, sorted by position, none before those of the last block.
+    allele_prob
+        Shape (m, N, 2), float32, P(ALT) of each haplotype in [0, 1]; NaN in [..., 1] where the
+        sample is haploid.
+    called
+        Shape (m, N, 2), int8: observed alleles, 0 or 1, which stay as GT; -1 where there is none;
+        -2 in [..., 1] where the sample is haploid.
+    info
+        For each INFO field (of ``INFOS`` in ``io/vcf/header``) to be written, shape (m,), float32;
+        NaN where it is to be left out.
+    typed
+        Shape (m,): bool, True where the site is flagged TYPED, else IMP; or integers, the number of
+        the site's flag in ``FLAGS`` of ``io/vcf/header``.
+    """
+
+    sites: Sites
+    allele_prob: np.ndarray
+    called: np.ndarray
+    info: dict[str, np.ndarray]
+    typed: np.ndarray
+
+
+class RowMaker:
+    """Makes rows of blocks; with threads, of some blocks at once.
+
+    Parameters
+    ----------
+    formats, num_samples
+        FORMAT fields in order; N.
+    encoder
+        Of BCF; None: text.
+    threads
+        Blocks that are made into rows at once. Those of BCF are not: Python itself makes them.
+    """
+
+    def __init__(
+        self, formats: Sequence[str], num_samples: int, encoder: BcfEncoder | None, *, threads: int
+    ) -> None:
+        self._formats, self._num_samples, self._encoder = formats, num_samples, encoder
+        self._threads = threads if encoder is None else 1
+        self._formatters: SimpleQueue[RowFormatter] = SimpleQueue()
+        for _ in range(self._threads):
+            self._formatters.put(RowFormatter(formats))
+        self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
+        self._waiting: deque[Future[list[Rows]]] = deque()
+
+    def of(self, block: ImputedBlock) -> Iterator[Rows]:
+        """Rows of a block, or, with threads, of one that was given before, if they are ready.
+
+        Each is good until the next is asked for.
+        """
+        if self._pool is None:
+            return self._made(block)
+        self._waiting.append(self._pool.submit(self._all_made, block))
+        return self._next(self._threads)
+
+    def rest(self) -> Iterator[Rows]:
+        """The rows that are still waited for."""
+        return self._next(0)
+
+    def abort(self) -> None:
+        """Drop what is under way."""
+        self._waiting.clear()
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
+
+    def _next(self, most: int) -> Iterator[Rows]:
+        """Rows of the blocks that were given first, until so many blocks are left."""
+        while len(self._waiting) > most:
+            yield from self._waiting.popleft().result()
+
+    def _made(self, block: ImputedBlock) -> Iterator[Rows]:
+        """A block's rows, so many at a time as fit the processor's cache."""
+        info = info_columns(block.info, len(block.sites))
+        step = max(1, _SLICE_BYTES // max_row_bytes(self._formats, self._num_samples))
+        formatter = self._formatters.get()
+        try:
+            for start in range(0, len(block.sites), step):
+                rows = slice(start, start + step)
+                part = {name: column.take(rows) for name, column in info.items()}
+                sites, typed = block.sites.take(rows), block.typed[rows]
+                prob, called = block.allele_prob[rows], block.called[rows]
+                if self._encoder is not None:
+                    records = self._encoder.encode(sites, prob, called, part, typed)
+                    ends = np.cumsum([len(record) for record in records])
+                    yield sites, b"".join(records), ends
+                else:
+                    starts = row_starts(sites, typed, part, self._formats)
+                    yield sites, *formatter.format(prob, called, starts)
+        finally:
+            self._formatters.put(formatter)
+
+    def _all_made(self, block: ImputedBlock) -> list[Rows]:
+        """A block's rows, all of which are kept."""
+        return [(sites, bytes(data), ends) for sites, data, ends in self._made(block)]
 
 
 def output_kind(path: str | Path) -> str:
@@ -117,11 +229,10 @@ class ImputedWriter:
         self._names = [name for name, _ in contigs]
         self._formats = check_fields(fields) if samples else []
         self._num_samples = len(samples)
-        self._encoder = BcfEncoder(self._names, self._formats, len(samples))
-        self._rows = RowMaker(
-            self._formats, len(samples), self._encoder if self._kind == "bcf" else None,
-            threads=threads,
-        )  # fmt: skip
+        self._encoder: BcfEncoder | None = None
+        if self._kind == "bcf":
+            self._encoder = BcfEncoder(self._names, self._formats, len(samples))
+        self._rows = RowMaker(self._formats, len(samples), self._encoder, threads=threads)
         self._places = RecordPlaces()
         self.seconds = {"format": 0.0, "compress": 0.0}
         self._resumable = resumable
@@ -200,7 +311,7 @@ class ImputedWriter:
             self._append(self._rows.rest())
             self._places.check(sites)
             columns = info_columns(info, len(sites))
-            if self._kind == "bcf":
+            if self._encoder is not None:
                 data = self._encoder.encode_values(sites, samples, columns, typed)
             else:
                 text, offsets = row_starts(sites, typed, columns, self._formats)

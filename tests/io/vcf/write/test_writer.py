@@ -16,8 +16,7 @@ from vcf_fixtures import join, rows_of, view
 
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.read.genotypes import read_dosages, read_target
-from ragimpute.io.vcf.write.rows import ImputedBlock
-from ragimpute.io.vcf.write.writer import ImputedWriter, output_kind
+from ragimpute.io.vcf.write.writer import ImputedBlock, ImputedWriter, output_kind
 
 
 @pytest.mark.parametrize("suffix", [".vcf", ".vcf.gz", ".bcf"])
