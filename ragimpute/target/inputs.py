@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ragimpute.errors import InputError
-from ragimpute.io.vcf.header import read_header
-from ragimpute.io.vcf.read.genotypes import Target, read_target
+from ragimpute.io.vcf.read.genotypes import Target, VcfFile, read_target
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.open_panel import open_panel
 from ragimpute.sites import Region, some_names
@@ -220,7 +219,8 @@ def _read(
     threads: int,
 ) -> Target:
     """Read a target's chosen samples around the region."""
-    samples = chosen_samples(path, options.samples, options.exclude_samples)
+    file = VcfFile(path)
+    samples = chosen_samples(file, options.samples, options.exclude_samples)
     wide = region
     if region is not None:
         start, stop = panel.site_range(region)
@@ -230,9 +230,9 @@ def _read(
         bp = panel.sites.position_bp
         wide = Region(region.contig, int(bp[left]), int(bp[right - 1]) + 1)
     # A region may well have no typed site, such as a workflow's piece of a contig.
-    wide = target_region(path, panel, wide)
+    wide = target_region(file, panel, wide)
     target = read_target(
-        path, region=wide, threads=threads, may_be_empty=region is not None, samples=samples,
+        file, region=wide, threads=threads, may_be_empty=region is not None, samples=samples,
         keep_monomorphic=True,
     )  # fmt: skip
     _drop_half_calls(target)
@@ -240,7 +240,7 @@ def _read(
 
 
 def chosen_samples(
-    path: str | Path, samples: Path | None, exclude_samples: Path | None
+    file: VcfFile, samples: Path | None, exclude_samples: Path | None
 ) -> list[str] | None:
     """The samples of a VCF/BCF that two lists choose, or None for all.
 
@@ -251,16 +251,16 @@ def chosen_samples(
     """
     if samples is None and exclude_samples is None:
         return None
-    known = read_header(path).samples
-    kept = _listed(samples, known, path) if samples is not None else set(known)
+    known = file.header.samples
+    kept = _listed(samples, known, file) if samples is not None else set(known)
     if exclude_samples is not None:
-        kept -= _listed(exclude_samples, known, path)
+        kept -= _listed(exclude_samples, known, file)
     if not kept:
-        raise InputError(f"the lists leave none of the {len(known)} samples of {path}")
+        raise InputError(f"the lists leave none of the {len(known)} samples of {file}")
     return [name for name in known if name in kept]
 
 
-def _listed(path: Path, known: Sequence[str], target: str | Path) -> set[str]:
+def _listed(path: Path, known: Sequence[str], target: VcfFile) -> set[str]:
     """The names in a list: the first column of each line."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()

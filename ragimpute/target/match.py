@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ragimpute.errors import InputError
-from ragimpute.io.vcf.read.genotypes import Target, contigs_of, read_target
+from ragimpute.io.vcf.read.genotypes import Target, VcfFile, read_target
 from ragimpute.panel.reader import Panel
 from ragimpute.sites import Key, Region, bare_contig, other_strand, same_contig
 
@@ -313,8 +313,8 @@ def marker_mask(path: str | Path, panel: Panel) -> np.ndarray:
     InputError
         If the file cannot be read or shares no site with the panel.
     """
-    region = target_region(path, panel, None)
-    target = read_target(path, region=region)
+    file = VcfFile(path)
+    target = read_target(file, region=target_region(file, panel, None))
     found = match_sites(target, panel, 0, panel.num_sites)
     require_overlap(found, target, panel, 0, panel.num_sites)
     mask = np.zeros(panel.num_sites, dtype=bool)
@@ -322,7 +322,7 @@ def marker_mask(path: str | Path, panel: Panel) -> np.ndarray:
     return mask
 
 
-def target_region(path: str | Path, panel: Panel, region: Region | None) -> Region:
+def target_region(path: str | Path | VcfFile, panel: Panel, region: Region | None) -> Region:
     """The panel's part of a target file, in the target's own spelling of the contig.
 
     "20", "chr20" and "Chr20" are taken for the same contig, and so are 23 and X.
@@ -332,7 +332,7 @@ def target_region(path: str | Path, panel: Panel, region: Region | None) -> Regi
     InputError
         If the target holds no records on the panel's contig.
     """
-    contigs = contigs_of(path)
+    contigs = VcfFile.of(path).contigs
     name = same_contig(panel.contig, list(contigs))
     if name is None:
         shown = ", ".join(list(contigs)[:5]) + (", ..." if len(contigs) > 5 else "")

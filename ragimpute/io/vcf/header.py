@@ -64,12 +64,14 @@ def read_header(path: str | Path) -> VcfHeader:
         or the same sample twice.
     """
     path = Path(path)
-    compression = _compression(path)
-    if compression == "bgzf":
-        _check_end(path)
     try:
-        with _opened(path, compression) as file:
-            is_bcf, text = _header_text(path, file)
+        with _opened_regular(path) as raw:
+            compression = _compression(path, raw)
+            if compression == "bgzf":
+                _check_end(path, raw)
+            raw.seek(0)
+            with _decompressed(raw, compression) as file:
+                is_bcf, text = _header_text(path, file)
     except EOFError as error:
         raise InputError(f"{path} is truncated: it ends within its header", hint=_COPY) from error
     except (OSError, zlib.error) as error:
@@ -81,8 +83,8 @@ _COPY = "copy or make the file again"
 _NOT_VCF = "expected a VCF, VCF.gz or BCF"
 
 
-def _compression(path: Path) -> str:
-    """How the file is compressed, by its first bytes."""
+def _opened_regular(path: Path) -> BinaryIO:
+    """The file's bytes; whatever is no regular file is refused."""
     if not path.is_file():
         if path.is_dir():
             raise InputError(f"{path} is a folder", hint=_NOT_VCF)
@@ -90,10 +92,14 @@ def _compression(path: Path) -> str:
             raise InputError(f"{path} is not a regular file", hint="write it to a file first")
         raise InputError(f"{path} does not exist", hint="check the path")
     try:
-        with path.open("rb") as file:
-            magic = file.read(18)
+        return path.open("rb")
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _compression(path: Path, raw: BinaryIO) -> str:
+    """How the file is compressed, by its first bytes."""
+    magic = raw.read(18)
     if not magic:
         raise InputError(f"{path} is empty", hint=_COPY)
     if magic[:2] != b"\x1f\x8b":
@@ -101,20 +107,17 @@ def _compression(path: Path) -> str:
     return "bgzf" if len(magic) == 18 and magic[3] & 4 and magic[12:14] == b"BC" else "gzip"
 
 
-def _check_end(path: Path) -> None:
-    """Refuse a BGZF file without its end mark; htslib would stop without a word."""
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(0, size - len(BGZF_EOF)))
-        if file.read() != BGZF_EOF:
-            raise InputError(f"{path} is truncated: its BGZF end mark is missing", hint=_COPY)
+def _check_end(path: Path, raw: BinaryIO) -> None:
+    """Refuse a BGZF file without its end mark: htslib would stop there without an error."""
+    size = raw.seek(0, 2)
+    raw.seek(max(0, size - len(BGZF_EOF)))
+    if raw.read() != BGZF_EOF:
+        raise InputError(f"{path} is truncated: its BGZF end mark is missing", hint=_COPY)
 
 
-def _opened(path: Path, compression: str) -> BinaryIO:
-    """The file's content, decompressed."""
-    if compression == "none":
-        return path.open("rb")
-    return gzip.open(path, "rb")  # type: ignore[return-value]
+def _decompressed(raw: BinaryIO, compression: str) -> BinaryIO:
+    """The content of an open file, from where it stands."""
+    return raw if compression == "none" else gzip.open(raw, "rb")  # type: ignore[return-value]
 
 
 def _header_text(path: Path, file: BinaryIO) -> tuple[bool, str]:
@@ -198,7 +201,8 @@ def record_contigs(header: VcfHeader) -> Iterator[str]:
         If the file is truncated or damaged.
     """
     try:
-        with _opened(header.path, header.compression) as file:
+        # A pass of its own: the records are read by htslib, which opens the file by its name.
+        with header.path.open("rb") as raw, _decompressed(raw, header.compression) as file:
             yield from _bcf_contigs(file, header) if header.is_bcf else _text_contigs(file)
     except EOFError as error:
         raise InputError(f"{header.path} is truncated", hint=_COPY) from error

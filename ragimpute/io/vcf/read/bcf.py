@@ -218,7 +218,11 @@ class BcfReader:
 
 
 def _read_header(file: BinaryIO) -> tuple[int, int]:
-    """The number of GT in the header's dictionary (-1: none), and the records' virtual offset."""
+    """The number of GT in the header's dictionary (-1: none), and the records' virtual offset.
+
+    ``header.py`` has read the same bytes before, but decompressed as one stream: where the first
+    record lies in the compressed file is known only by going through the header's blocks.
+    """
     text, need = b"", 9
     for place, body in read_blocks(file):
         before = len(text)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ragimpute.errors import InputError
-from ragimpute.io.vcf.read.records import RecordReader, site_table
+from ragimpute.io.vcf.read.records import RecordReader, VcfFile, site_table
 from ragimpute.sites import Region, Sites
 
 
@@ -45,7 +45,9 @@ class Dosages:
     skipped: dict[str, int]
 
 
-def read_dosages(path: str | Path, *, region: Region | None = None, threads: int = 1) -> Dosages:
+def read_dosages(
+    path: str | Path | VcfFile, *, region: Region | None = None, threads: int = 1
+) -> Dosages:
     """Read ALT dosages: FORMAT/DS where there is one, else counted from FORMAT/GT.
 
     Parameters

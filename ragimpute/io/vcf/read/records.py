@@ -6,7 +6,7 @@ import ctypes
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +52,62 @@ def _quiet_htslib() -> None:
         ctypes.CDLL(cyvcf2.cyvcf2.__file__).hts_set_log_level(0)
 
 
-def contigs_with_records(header: VcfHeader) -> list[str]:
-    """Names from the index, or else from the records."""
-    index = read_index(header)
-    if index is not None:
-        return list(index.chunks)
-    return list(dict.fromkeys(record_contigs(header)))
+class VcfFile:
+    """A VCF, VCF.gz or BCF whose header and index are read once, however many readers it is given.
+
+    Nothing is read before it is asked for. The records themselves are not kept: each reader opens
+    the file anew to go through them, as htslib opens files by name only.
+
+    Parameters
+    ----------
+    path
+        The file; as text, this is what messages call it.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._name = str(path)
+
+    def __str__(self) -> str:
+        return self._name
+
+    @classmethod
+    def of(cls, source: str | Path | VcfFile) -> VcfFile:
+        """The file itself, or the one with this path."""
+        return source if isinstance(source, VcfFile) else cls(source)
+
+    @cached_property
+    def header(self) -> VcfHeader:
+        """The header.
+
+        Raises
+        ------
+        InputError
+            As :func:`ragimpute.io.vcf.header.read_header` does.
+        """
+        return read_header(self.path)
+
+    @cached_property
+    def index(self) -> VcfIndex | None:
+        """The index; None if there is none, or it is older than the file or damaged."""
+        return read_index(self.header)
+
+    @cached_property
+    def contigs(self) -> dict[str, int | None]:
+        """Contigs that hold records, in file order, with their declared lengths in bp, or None.
+
+        Without an index all records are read to find them.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be read, is truncated or damaged.
+        """
+        if self.index is not None:
+            names = list(self.index.chunks)
+        else:
+            names = list(dict.fromkeys(record_contigs(self.header)))
+        return {name: self.header.contigs.get(name) for name in names}
 
 
 def site_table(contig: str, position: Any, ref: Any, alt: Any, ids: Any) -> Sites:
@@ -94,7 +144,7 @@ class RecordReader:
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | Path | VcfFile,
         region: Region | None,
         threads: int,
         *,
@@ -105,7 +155,8 @@ class RecordReader:
         if threads < 1:
             raise ValueError(f"threads must be >= 1, found {threads}")
         _quiet_htslib()
-        self.header = read_header(path)
+        self.file = VcfFile.of(path)
+        self.header = self.file.header
         self.path = self.header.path
         self.samples = self.header.samples
         self._chosen = samples is not None
@@ -120,7 +171,7 @@ class RecordReader:
         self._list_left_out = list_left_out
         self.genotypes_only = genotypes_only
         self.contig = ""
-        self._index = read_index(self.header)
+        self._index = self.file.index
         if self._index is not None:
             self.contig = choose_contig(self.path, list(self._index.chunks), region)
 
@@ -154,14 +205,14 @@ class RecordReader:
         if not num_read and self._index is None:
             raise InputError(f"{self.path} holds no records", hint="check how it was made")
         if not contig:
-            choose_contig(self.path, contigs_with_records(self.header), region)
+            choose_contig(self.path, list(self.file.contigs), region)
 
     def _wanted(self, name: str, contig: str) -> bool:
         """Whether records of contig ``name`` are to be read, after those of ``contig``."""
         if self.region is not None:
             return same_contig(self.region.contig, [name]) is not None
         if contig:
-            choose_contig(self.path, contigs_with_records(self.header), None)
+            choose_contig(self.path, list(self.file.contigs), None)
         return True
 
     def _raw_records(self) -> Iterator[Any]:
@@ -206,7 +257,9 @@ class RecordReader:
         """Records as cyvcf2 gives them."""
         header, last = self.header, None
         if header.is_bcf and header.compression == "bgzf":
-            for _ in self._bcf_records():  # over a GT of a wrong type htslib ends the process
+            # A pass of its own over the whole file, as htslib ends the process at a GT of a wrong
+            # type.
+            for _ in self._bcf_records():
                 pass
         try:
             file = cyvcf2.VCF(
@@ -236,7 +289,10 @@ class RecordReader:
             file.close()
 
     def _check_blocks(self, index: VcfIndex, region: Region) -> None:
-        """Refuse damage in the region; htslib stops there without a word when it has sought."""
+        """Refuse damage in the region: after a look-up in an index htslib stops without an error.
+
+        The file is opened a second time for this, as htslib does not share the one it has open.
+        """
         with self.path.open("rb") as file:
             if not check_blocks(file, *index.byte_range(self.contig, region)):
                 raise InputError(
