@@ -75,7 +75,7 @@ class BcfEncoder:
         info
             A column of m numbers for each INFO field to be written.
         typed
-            Shape (m,): index into ``ragimpute.io.vcf.header.FLAGS``, or bool.
+            Shape (m,): index into ``FLAGS`` of ``io/vcf/header``, or bool.
 
         Raises
         ------
