@@ -13,7 +13,7 @@ import numpy as np
 from ragimpute.accuracy.dosage_sums import DosageSums
 from ragimpute.accuracy.dr2_calibration import Dr2Calibration
 from ragimpute.errors import InputError
-from ragimpute.io.vcf.header import FLAGS, FORMATS, IMPUTED, TYPED
+from ragimpute.io.vcf.header import FLAGS, FORMATS, IMPUTED, TYPED, Heading
 from ragimpute.io.vcf.read.genotypes import VcfFile
 from ragimpute.io.vcf.read.records import RecordReader, genotype_array, site_table
 from ragimpute.io.vcf.write.bcf import FLOAT_END, INT8_END
@@ -116,10 +116,8 @@ def merge(
     summary = MergeSummary(str(out), len(paths), len(samples))
     calibration = _calibration_of(batches, summary)
     joined = _join_bcf if output_kind(out) == "bcf" else _join_text
-    writer = ImputedWriter(
-        out, samples=samples, contigs=list(lengths.items()), fields=formats, command=command,
-        threads=threads, header_lines=calibration.header_lines,
-    )  # fmt: skip
+    heading = Heading(samples, list(lengths.items()), command, calibration.header_lines)
+    writer = ImputedWriter(out, heading, fields=formats, threads=threads)
     with writer:
         for contig in lengths:
             for rows in _in_step(batches, contig):

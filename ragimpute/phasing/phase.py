@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ragimpute.io.vcf.header import Heading
 from ragimpute.io.vcf.write.writer import ImputedBlock, ImputedWriter, output_kind
 from ragimpute.phasing.phase_target import PhaseOptions, num_unphased, phase_match
 from ragimpute.runtime.outputs import check_output
@@ -141,8 +142,8 @@ def phase(
         alleles = match.alleles[inside]
         writer = stack.enter_context(
             ImputedWriter(
-                out, samples=given.samples, contigs=inputs.contigs, fields=("GT",),
-                command=command, threads=threads,
+                out, Heading(given.samples, inputs.contigs, command), fields=("GT",),
+                threads=threads,
             )
         )  # fmt: skip
         for first in range(0, len(at), _BLOCK_SITES):

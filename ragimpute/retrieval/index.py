@@ -16,6 +16,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,50 +48,71 @@ _RECALL_K = 10
 Progress = Callable[[str, int, int], None]
 
 
-class WindowIndex:
-    """One FAISS binary index for each window of a panel.
+@dataclass(frozen=True)
+class IndexDescription:
+    """What an index holds, and how its windows are searched.
 
     Attributes
     ----------
-    panel_checksum
-        Checksum of the panel that the index was made from.
+    panel_checksum, num_haplotypes
+        Checksum of the panel that the index was made from, and its haplotypes.
     windows
         Shape (W, 2), int64: half-open ranges of panel sites.
     markers
         Shape (M,), bool: panel sites that are compared; alleles at other sites are ignored.
     kind
         "flat" (exhaustive) or "ivf" (inverted lists).
+    num_lists, num_probes
+        Lists that "ivf" has, and how many of them a search looks through; 0 for "flat".
     recall
         Share of the 10 nearest haplotypes that the search finds, measured on the panel; 1 for
         "flat".
     """
 
+    panel_checksum: str
+    num_haplotypes: int
+    windows: np.ndarray
+    markers: np.ndarray
+    kind: str
+    num_lists: int
+    num_probes: int
+    recall: float
+
+
+class WindowIndex:
+    """One FAISS binary index for each window of a panel.
+
+    Parameters
+    ----------
+    description
+        What the index holds.
+    indexes
+        Windows' indexes that are in memory, by the number of the window; more are added.
+    load
+        Reads the index of a window that is not in memory; None: all are there.
+    searcher
+        Searches exhaustive indexes on a GPU; None: they are searched on the CPU.
+
+    Attributes
+    ----------
+    num_haplotypes, windows, markers
+        As in :class:`IndexDescription`.
+    """
+
     def __init__(
         self,
-        *,
-        panel_checksum: str,
-        num_haplotypes: int,
-        windows: np.ndarray,
-        markers: np.ndarray,
-        kind: str,
-        num_lists: int,
-        num_probes: int,
+        description: IndexDescription,
         indexes: dict[int, faiss.IndexBinary],
+        *,
         load: Callable[[int], faiss.IndexBinary] | None = None,
-        recall: float = 1.0,
         searcher: GpuSearcher | None = None,
     ) -> None:
-        self.panel_checksum = panel_checksum
-        self.num_haplotypes = num_haplotypes
-        self.windows = windows
-        self.markers = markers
-        self.kind = kind
-        self.num_lists = num_lists
-        self.num_probes = num_probes
-        self.recall = recall
+        self.description = description
+        self.num_haplotypes = description.num_haplotypes
+        self.windows, self.markers = description.windows, description.markers
         self._indexes = indexes
         self._load = load
-        self._searcher = searcher if kind == "flat" else None
+        self._searcher = searcher if description.kind == "flat" else None
         if searcher is not None and self._searcher is None:
             log.info("FAISS has no inverted lists of binary codes on GPUs: searched on the CPU")
 
@@ -141,18 +163,11 @@ class WindowIndex:
             recalls.append(recall)
             if progress is not None:
                 progress("index", w + 1, len(windows))
-        return cls(
-            panel_checksum=panel.checksum,
-            num_haplotypes=num,
-            windows=windows,
-            markers=markers,
-            kind=kind,
-            num_lists=num_lists,
-            num_probes=num_probes,
-            indexes=built,
-            recall=float(np.mean(recalls)) if recalls else 1.0,
-            searcher=searcher,
+        recall = float(np.mean(recalls)) if recalls else 1.0
+        about = IndexDescription(
+            panel.checksum, num, windows, markers, kind, num_lists, num_probes, recall
         )
+        return cls(about, built, searcher=searcher)
 
     def _index(self, window: int) -> faiss.IndexBinary:
         """The index of a window, read from disk when it is first used."""
@@ -241,20 +256,21 @@ class WindowIndex:
                 name = f"window_{w:05d}.faiss"
                 faiss.write_index_binary(self._index(w), str(temporary / name))
                 files.append({"file": name, "sha256": sha256_of(temporary / name)})
+            about = self.description
             marker_bits = np.packbits(self.markers)
             manifest = {
                 "format": FORMAT,
                 "format_version": FORMAT_VERSION,
-                "panel_checksum": self.panel_checksum,
+                "panel_checksum": about.panel_checksum,
                 "num_haplotypes": self.num_haplotypes,
                 "num_sites": len(self.markers),
                 "num_markers": int(self.markers.sum()),
                 "markers_hex": "" if self.markers.all() else marker_bits.tobytes().hex(),
                 "metric": "hamming, two bits a site",
-                "kind": self.kind,
-                "num_lists": self.num_lists,
-                "num_probes": self.num_probes,
-                "recall_at_10": round(self.recall, 4),
+                "kind": about.kind,
+                "num_lists": about.num_lists,
+                "num_probes": about.num_probes,
+                "recall_at_10": round(about.recall, 4),
                 "windows": self.windows.tolist(),
                 "files": files,
             }
@@ -319,19 +335,12 @@ class WindowIndex:
         markers = np.ones(panel.num_sites, dtype=bool)
         if len(bits):
             markers = np.unpackbits(bits, count=panel.num_sites).astype(bool)
-        return cls(
-            panel_checksum=manifest["panel_checksum"],
-            num_haplotypes=manifest["num_haplotypes"],
-            windows=windows,
-            markers=markers,
-            kind=manifest["kind"],
-            num_lists=manifest["num_lists"],
-            num_probes=manifest["num_probes"],
-            recall=manifest["recall_at_10"],
-            indexes={},
-            load=load,
-            searcher=searcher,
-        )
+        about = IndexDescription(
+            manifest["panel_checksum"], manifest["num_haplotypes"], windows, markers,
+            manifest["kind"], manifest["num_lists"], manifest["num_probes"],
+            manifest["recall_at_10"],
+        )  # fmt: skip
+        return cls(about, {}, load=load, searcher=searcher)
 
 
 def code_alleles(alleles: np.ndarray) -> np.ndarray:

@@ -392,29 +392,52 @@ def check_choice(fields: Sequence[str]) -> list[str]:
     return names
 
 
-def header_text(
-    *,
-    samples: Sequence[str],
-    contigs: Sequence[tuple[str, int | None]],
-    formats: Sequence[str],
-    command: str | None,
-    header_lines: Sequence[str],
-) -> str:
-    """The header, the same for the same arguments: no date, no path."""
+@dataclass(frozen=True)
+class Heading:
+    """What the header of an output says, apart from its fields.
+
+    Attributes
+    ----------
+    samples
+        Names, N of them.
+    contigs
+        Name and length in bp, or None, of each contig.
+    command
+        For ``##ragimpute_command``; left out if None.
+    header_lines
+        More header lines, each of which begins with "##".
+    """
+
+    samples: Sequence[str]
+    contigs: Sequence[tuple[str, int | None]]
+    command: str | None = None
+    header_lines: Sequence[str] = ()
+
+
+def header_text(heading: Heading, formats: Sequence[str]) -> str:
+    """The header of an output with these FORMAT fields; without fields it names no samples.
+
+    It is the same for the same arguments: it holds no date and no path.
+
+    Raises
+    ------
+    ValueError
+        If one of the header lines does not begin with "##", or is more than one line.
+    """
     lines = ["##fileformat=VCFv4.2", '##FILTER=<ID=PASS,Description="All filters passed">']
     lines.append(f"##source=ragimpute {__version__}")
-    if command is not None:
-        lines.append(f"##ragimpute_command={' '.join(command.split())}")
-    for line in header_lines:
+    if heading.command is not None:
+        lines.append(f"##ragimpute_command={' '.join(heading.command.split())}")
+    for line in heading.header_lines:
         if not line.startswith("##") or "\n" in line:
             raise ValueError(f"header line must begin with ## and be one line, found {line!r}")
         lines.append(line)
-    for name, length in contigs:
+    for name, length in heading.contigs:
         lines.append(f"##contig=<ID={name}" + (f",length={length}>" if length else ">"))
     lines += [field.line("INFO") for field in (*INFOS.values(), *FLAGS)]
     lines += [FORMATS[name].line("FORMAT") for name in formats]
     fixed = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO"]
-    lines.append("\t".join([*fixed, *(["FORMAT", *samples] if samples else [])]))
+    lines.append("\t".join([*fixed, *(["FORMAT", *heading.samples] if formats else [])]))
     return "\n".join(lines) + "\n"
 
 

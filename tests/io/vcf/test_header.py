@@ -20,6 +20,7 @@ from ragimpute.io.vcf.header import (
     FLAGS,
     FORMATS,
     INFOS,
+    Heading,
     check_choice,
     check_fields,
     choose_contig,
@@ -206,9 +207,7 @@ def test_header(tmp_path):
 @pytest.mark.parametrize("fields", [("GT",), ("GT", "AP", "GP"), ALL])
 def test_numbers_of_names_are_htslibs(tmp_path, fields):
     names = check_fields(fields)
-    header = header_text(
-        samples=["a"], contigs=[("20", None)], formats=names, command=None, header_lines=()
-    )
+    header = header_text(Heading(["a"], [("20", None)]), names)
     (tmp_path / "x.vcf").write_text(header)
     bcftools("view", "-Ob", "-o", tmp_path / "x.bcf", tmp_path / "x.vcf")
     raw = gzip.decompress((tmp_path / "x.bcf").read_bytes()).decode(errors="replace")

@@ -20,7 +20,7 @@ import numpy as np
 
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.bgzf import BLOCK_BYTES, EOF_MARK, BgzfWriter, compress_block
-from ragimpute.io.vcf.header import check_fields, header_text
+from ragimpute.io.vcf.header import Heading, check_fields, header_text
 from ragimpute.io.vcf.index import TBI_MAX_BP, RecordPlaces, csi_index, tabix_index
 from ragimpute.io.vcf.write.bcf import BcfEncoder, bcf_header
 from ragimpute.io.vcf.write.info_text import info_columns, row_starts
@@ -180,13 +180,10 @@ class ImputedWriter:
     def __init__(
         self,
         path: str | Path,
+        heading: Heading,
         *,
-        samples: Sequence[str],
-        contigs: Sequence[tuple[str, int | None]],
         fields: Sequence[str] = ("GT", "DS", "GP"),
-        command: str | None = None,
         threads: int = 1,
-        header_lines: Sequence[str] = (),
         resumable: bool = False,
         restored: Sequence[Mapping[str, np.ndarray]] = (),
     ) -> None:
@@ -196,18 +193,13 @@ class ImputedWriter:
         ----------
         path
             Ends in .vcf, .vcf.gz or .bcf; or "-": a VCF to standard output.
-        samples
-            Names, N of them; none: a file of sites alone.
-        contigs
-            Name and length in bp, or None, of each contig of the header.
+        heading
+            What the header says. Without samples the file is one of sites alone.
         fields
-            FORMAT fields in order: of GT, DS, GP, HDS and AP (that is AP1 and AP2).
-        command
-            For ``##ragimpute_command``; left out if None.
+            FORMAT fields in order: of GT, DS, GP, HDS and AP (that is AP1 and AP2). None: the
+            samples are left out too.
         threads
             For formatting and compression, >= 1.
-        header_lines
-            More header lines, each begins with "##".
         resumable
             Write to :func:`part_path`, which stays if the ``with`` block ends in an exception, or
             the process is killed.
@@ -225,27 +217,21 @@ class ImputedWriter:
         self._to_stdout = str(path) == "-"
         self.path = Path(path)
         self._kind = output_kind(path)
-        self._contigs = list(contigs)
-        self._names = [name for name, _ in contigs]
-        self._formats = check_fields(fields) if samples else []
-        self._num_samples = len(samples)
+        self._contigs = list(heading.contigs)
+        self._names = [name for name, _ in heading.contigs]
+        self._formats = check_fields(fields) if fields and heading.samples else []
+        self._num_samples = len(heading.samples) if self._formats else 0
         self._encoder: BcfEncoder | None = None
         if self._kind == "bcf":
-            self._encoder = BcfEncoder(self._names, self._formats, len(samples))
-        self._rows = RowMaker(self._formats, len(samples), self._encoder, threads=threads)
+            self._encoder = BcfEncoder(self._names, self._formats, self._num_samples)
+        self._rows = RowMaker(self._formats, self._num_samples, self._encoder, threads=threads)
         self._places = RecordPlaces()
         self.seconds = {"format": 0.0, "compress": 0.0}
         self._resumable = resumable
         self._temporary: list[Path] = []
         self._file: BinaryIO | None = None
         self._bgzf: BgzfWriter | None = None
-        text = header_text(
-            samples=samples,
-            contigs=self._contigs,
-            formats=self._formats,
-            command=command,
-            header_lines=header_lines,
-        )
+        text = header_text(heading, self._formats)
         with self._writing():
             if self._to_stdout:
                 self._file = sys.stdout.buffer
