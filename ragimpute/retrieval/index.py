@@ -320,7 +320,7 @@ class WindowIndex:
                 state = "does not match its checksum" if file.is_file() else "is missing"
                 raise damaged(path, panel, f"{entry['file']} {state}")
             loaded: faiss.IndexBinary = faiss.read_index_binary(str(file))
-            index: Any = loaded  # of the class that the file names, with that one's attributes
+            index: Any = loaded  # its class, and so its attributes, depend on the file
             searched = markers[slice(*windows[window])].sum()
             num_bits = 8 * code_alleles(np.zeros((1, searched), np.int8)).shape[1]
             if (index.ntotal, index.d) != (panel.num_haplotypes, num_bits):
@@ -328,7 +328,8 @@ class WindowIndex:
             if manifest["kind"] == "ivf":
                 index.nprobe = manifest["num_probes"]
             else:
-                index.use_heap = False  # not in the file; ties would come in another order
+                # The file does not keep this, and equally near codes depend on it.
+                index.use_heap = False
             return loaded
 
         bits = np.frombuffer(bytes.fromhex(manifest["markers_hex"]), np.uint8)
@@ -344,7 +345,7 @@ class WindowIndex:
 
 
 def code_alleles(alleles: np.ndarray) -> np.ndarray:
-    """Two bits a site: ALT, REF; neither where the allele is hidden.
+    """Code alleles as two bits a site, "is ALT" and "is REF"; neither is set if it is hidden.
 
     Parameters
     ----------
@@ -362,19 +363,19 @@ def code_alleles(alleles: np.ndarray) -> np.ndarray:
 
 
 def tie_order(num_haplotypes: int, window: int) -> np.ndarray:
-    """The order in which a window's haplotypes are stored: equal distances come in it."""
+    """The random order in which a window's haplotypes are stored; equally near ones keep it."""
     return np.random.default_rng((window, num_haplotypes)).permutation(num_haplotypes)
 
 
 def search_window(
     index: Any, codes: np.ndarray, k: int, searcher: GpuSearcher | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest codes to each query.
+    """Find the codes that are nearest to each query.
 
     Parameters
     ----------
     index
-        Of one window.
+        The index of one window.
     codes
         Queries, shape (B, bytes), uint8.
     k
@@ -384,7 +385,8 @@ def search_window(
 
     Returns
     -------
-    Distances and slots, shape (B, k) both; slots are -1 where lists held fewer.
+    Distances and slots, both of shape (B, k). Slots are -1 where the lists that were searched have
+    fewer than k codes.
     """
     if searcher is not None:
         return searcher.search(index, codes, k)
@@ -396,7 +398,7 @@ def search_window(
 def build_window(
     codes: np.ndarray, kind: str, num_lists: int, num_probes: int, searcher: GpuSearcher | None
 ) -> tuple[faiss.IndexBinary, float]:
-    """The index of one window's haplotypes and its recall at 10.
+    """Make the index of one window's haplotypes, and measure its recall of the 10 nearest.
 
     Parameters
     ----------
@@ -429,5 +431,6 @@ def build_window(
     k = min(_RECALL_K, len(codes))
     true, _ = search_window(exact, queries, k, searcher)
     found, ids = index.search(queries, k)
-    # Ties make ids ambiguous: a hit is a neighbour no farther than the exact k-th.
+    # Several haplotypes may be equally near, so distances are compared rather than their numbers: a
+    # hit is right if it is no farther than the k-th nearest.
     return index, float(((found <= true[:, -1:]) & (ids >= 0)).mean())

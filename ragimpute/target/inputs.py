@@ -19,18 +19,19 @@ from ragimpute.target.qc import TargetReport, summarise, warn_of_target, write_e
 
 Progress = Callable[[str, int, int], None]
 
-# A region with so few records may well have none that the panel has; the whole file may not.
+# A region with fewer records than this may well share none with the panel, which is no error then.
+# For a whole file it always is.
 _FEW_RECORDS = 50
 
 
 @dataclass(frozen=True)
 class TargetOptions:
-    """Which of a target's samples and records are used, and what is said of the others.
+    """Which of a target's samples and records are used, and where the others are listed.
 
     Attributes
     ----------
     samples, exclude_samples
-        Files of names, one a line: the samples to impute, those to leave out; or None.
+        Files with one sample name a line: the samples to impute, and those to leave out; or None.
     palindromes
         What to do with A/T and C/G records, see :func:`ragimpute.target.match.match_sites`.
     excluded_sites
@@ -49,14 +50,15 @@ class TargetOptions:
 
 @dataclass(frozen=True)
 class InputFiles:
-    """A target and a panel, and what of them is read.
+    """Names of a target and a panel, and which parts of them are read.
 
     Attributes
     ----------
     target, panel
-        VCF/BCF; panel.h5 or a phased VCF/BCF, which is prepared on the fly.
+        The target, a VCF/BCF; and the panel, a panel.h5, or a phased VCF/BCF, which is prepared for
+        the run.
     genetic_map, cm_per_mb
-        For a panel VCF only: a map, or a uniform rate.
+        Only for a panel VCF/BCF: a genetic map, or a uniform rate.
     region
         Panel sites that are reported; None: all.
     buffer_cm
@@ -74,7 +76,7 @@ class InputFiles:
     options: TargetOptions = field(default_factory=TargetOptions)
 
     def named(self) -> dict[str, str | Path | None]:
-        """The files that are read, by what a user calls them; None where one is not given."""
+        """The files that are read, by the names that messages give them; None if not given."""
         return {
             "target input": self.target,
             "panel input": self.panel,
@@ -91,7 +93,7 @@ class Inputs:
     Attributes
     ----------
     files
-        Where they come from.
+        The files that were opened.
     panel
         The whole panel.
     start, stop
@@ -135,17 +137,17 @@ def open_inputs(
     Parameters
     ----------
     files
-        What is read.
+        The files to open.
     stack
         Closes the panel, and removes it where it was prepared for this run only.
     report
-        What was counted is put into it, and one line for each warning, which is logged too.
+        Gets the counts, and one line for each warning; warnings are logged too.
     threads
-        Nothing that is found depends on them; >= 1.
+        For decompression and preparation, >= 1; the result does not depend on it.
     progress
         Called as ``progress(stage, done, total)`` while a panel is prepared.
     phased_only
-        Refuse unphased genotypes.
+        Whether to refuse unphased genotypes.
     view
         Called with the panel and the sites [start, stop) before the target is read; returns the
         panel to be used from then on, such as one that is read ahead meanwhile.
@@ -153,8 +155,8 @@ def open_inputs(
     Raises
     ------
     InputError, PanelError
-        If a file cannot be read, or the target has no record that is a panel site; the table of
-        the records that are not used is written before that.
+        If a file cannot be read, or no record of the target is a panel site. In the latter case the
+        table of the records that are not used has been written.
     """
     panel, start, stop = open_panel(
         files.panel, stack, report.warnings.append, genetic_map=files.genetic_map,
@@ -185,8 +187,8 @@ def take_target(
 ) -> tuple[Target, Match]:
     """Read a target around the region, and find its records among the panel's sites.
 
-    What was counted is put into ``report``, and the records that are not used are written, before
-    anything that was found is refused.
+    ``report`` gets the counts, and the table of the records that are not used is written; only then
+    is a target refused that does not fit the panel.
 
     Raises
     ------
@@ -229,7 +231,7 @@ def _read(
         right = int(np.searchsorted(cm, cm[stop - 1] + buffer_cm, side="right"))
         bp = panel.sites.position_bp
         wide = Region(region.contig, int(bp[left]), int(bp[right - 1]) + 1)
-    # A region may well have no typed site, such as a workflow's piece of a contig.
+    # A region may have no typed site, such as a piece of a contig that a workflow imputes alone.
     wide = target_region(file, panel, wide)
     target = read_target(
         file, region=wide, threads=threads, may_be_empty=region is not None, samples=samples,
@@ -282,7 +284,7 @@ def _listed(path: Path, known: Sequence[str], target: VcfFile) -> set[str]:
 
 
 def _drop_half_calls(target: Target) -> None:
-    """Make "./1" missing: which of the haplotypes was observed is not known; ".|1" stays."""
+    """Make genotypes such as "./1" missing, whose observed haplotype is unknown; ".|1" stays."""
     missing = target.alleles == -1
     half = ~target.phased & (missing[:, :, 0] | missing[:, :, 1])
     if half.any():
@@ -296,7 +298,7 @@ def require_phase(path: str | Path, target: Target) -> None:
     Raises
     ------
     InputError
-        If there is one; the message names the first and counts all.
+        If there are any; the message names the first and says how many there are.
     """
     loose = ~target.phased
     if loose.any():

@@ -21,13 +21,14 @@ FATES = MATCHED + LEFT_OUT
 PALINDROME_POLICIES = ("frequency", "keep", "drop")
 
 _TURNED = ("swapped", "flipped_swapped")  # REF of the target is ALT of the panel
-_OTHER_STRAND = {"matched": "flipped_swapped", "swapped": "flipped"}  # a palindrome's two readings
-# Frequencies of target and panel differ as between populations of this FST.
+# Of a palindrome: what the record is on the panel's strand, and what it is on the other strand.
+_OTHER_STRAND = {"matched": "flipped_swapped", "swapped": "flipped"}
+# Allele frequencies of target and panel are taken to differ as between populations of this FST.
 _FST = 0.05
 _SURE = 0.95
 _FEW_MATCHES = 0.5  # share of records that are panel sites, below which it may be by chance
-# A swapped indel may be another variant (TA>T and T>TA can both be right), so that more than a
-# few SNPs of the file have to be swapped before it is taken for one.
+# An indel whose alleles seem swapped may be another variant, as TA>T and T>TA can both exist. It is
+# taken for a swapped one only if a larger share of the file's sure matches than this are swapped.
 _SWAPS_ARE_USUAL = 0.05
 # Lengths of the human chromosomes, bp, in GRCh37 and GRCh38 (NCBI), which tell builds apart.
 _LENGTHS = {
@@ -49,9 +50,9 @@ _LENGTHS = {
 # By chance alone, about half of the panel's REF bases are among a record's two alleles; of the same
 # build, nearly all are.
 _SAME_BUILD, _OTHER_BUILD = 0.9, 0.75
-_FEW = 20  # positions that agree, below which their REF bases say nothing
+_FEW = 20  # with fewer shared positions than this, their REF bases say nothing of the build
 _CHANCE = 0.01  # share of records that are panel sites by chance, with a panel of usual density
-_MANY = 50  # records, of which one would be a panel site by more than chance
+_MANY = 50  # with fewer records than this, even one match may be more than chance
 
 
 @dataclass(frozen=True)
@@ -67,14 +68,14 @@ class Match:
     phased
         Shape (T, N), bool.
     row
-        Shape (T,), int64: the target's row behind each.
+        Shape (T,), int64: the row of the target that was matched to each of these panel sites.
     fate
         Shape (R,), uint8: what became of each of the target's rows, an index into ``FATES``.
     counts
         How many rows met each fate.
     palindromes
-        A/T and C/G rows (and their like) at panel sites: how many were "found", taken to be of the
-        "other_strand", and "left_out".
+        Of the rows at panel sites that read the same on both strands, such as A/T and C/G: how many
+        were "found", taken to be of the "other_strand", and "left_out".
     """
 
     panel_index: np.ndarray
@@ -202,7 +203,7 @@ class _Finder:
         return -1, "allele_mismatch" if key[0] in self._positions else "not_in_panel", ""
 
     def _with_alt(self, key: Key) -> Key:
-        """A record without ALT with that of the panel's SNP, if there is one and it fits."""
+        """A record without ALT, with the ALT of the panel's only SNP there, if its REF fits."""
         position, ref, _ = key
         at = self._snps_at.get(position, [])
         if len(at) != 1 or len(ref) != 1:
@@ -216,12 +217,13 @@ class _Finder:
 
 
 def _spellings(key: Key, *, may_swap: bool) -> Iterator[tuple[str, Key]]:
-    """How the panel may spell a record, the likeliest first."""
+    """The ways in which the panel may spell a record, each with its fate; the likeliest first."""
     position, ref, alt = key
     yield "matched", key
     if may_swap:
         yield "swapped", (position, alt, ref)
-    if len(ref) == len(alt):  # on the other strand an indel has another base before it
+    # An indel is written with the base before it, which on the other strand is another base.
+    if len(ref) == len(alt):
         _, ref, alt = other_strand(key)
         yield "flipped", (position, ref, alt)
         if may_swap:
@@ -240,20 +242,20 @@ def _trimmed(position: int, ref: str, alt: str) -> Key:
 def _read_palindrome(
     fate: str, policy: str, sure: Counter[str], alleles: np.ndarray, panel: Panel, site: int
 ) -> str:
-    """The fate of an A/T or C/G record whose fate is ``fate`` if it is of the panel's strand."""
+    """Decide the fate of an A/T or C/G record; it is ``fate`` if of the panel's strand."""
     if policy == "keep":
         return fate
     if policy == "drop":
         return "ambiguous_strand"
     other = _OTHER_STRAND[fate]
-    # Spelled as the panel has it, a record is of its strand in all but odd files; and software that
-    # swaps alleles is commoner than software that flips strands.
+    # A record that is spelled as in the panel is nearly always of the panel's strand. Other records
+    # usually are too, as software that swaps alleles is commoner than software that flips strands.
     weight = 0.001 if fate == "matched" else 0.1
     prior = (sure[other] + weight) / (sure[fate] + sure[other] + 1)
     num, alt = int((alleles >= 0).sum()), int((alleles == 1).sum())
     if fate in _TURNED:
         alt = num - alt
-    # Half an allele each way keeps a frequency of 0 from deciding alone.
+    # Half an allele is added on both sides, so that a frequency of 0 does not decide alone.
     af = (int(panel.alt_count[site]) + 0.5) / (panel.num_haplotypes + 1)
     odds = log(prior / (1 - prior)) + _log_prob(num - alt, num, af) - _log_prob(alt, num, af)
     likely = 1 / (1 + exp(-min(max(odds, -700.0), 700.0)))
@@ -263,7 +265,9 @@ def _read_palindrome(
 
 
 def _log_prob(count: int, num: int, af: float) -> float:
-    """Beta-binomial log probability of ``count`` ALT of ``num``, up to a term in both of these.
+    """Beta-binomial log probability of ``count`` ALT among ``num``, apart from a constant.
+
+    The constant is the same for ``count`` and ``num - count``, which are compared.
 
     References
     ----------
@@ -290,12 +294,12 @@ def no_match(target: Target) -> Match:
 
 
 def require_overlap(match: Match, target: Target, panel: Panel, start: int, stop: int) -> None:
-    """Refuse a match without a single site, or with no more than files of two builds would have.
+    """Refuse a match without any site, or with no more sites than two genome builds would share.
 
     Raises
     ------
     InputError
-        If so; the message says what overlaps and the likely cause.
+        If the match is refused; the message says what overlaps, and the hint the likely cause.
     """
     num = len(match.panel_index)
     if num == 0 or (
@@ -306,7 +310,7 @@ def require_overlap(match: Match, target: Target, panel: Panel, start: int, stop
 
 
 def marker_mask(path: str | Path, panel: Panel) -> np.ndarray:
-    """Which panel sites a VCF/BCF of an array types, shape (M,), bool.
+    """Which panel sites are typed by the array whose sites a VCF/BCF holds, shape (M,), bool.
 
     Raises
     ------
@@ -359,10 +363,11 @@ class Overlap:
     Attributes
     ----------
     num_records, num_at_position
-        Target records within the panel's range, and those of them at a panel position.
+        How many target records lie within the panel's range, and how many of these are at the
+        position of a panel site.
     num_comparable, num_ref_agree, num_other_strand
-        Those of the latter that are SNPs; whose alleles hold the panel's REF base; and whose
-        alleles are the panel's only on the other strand.
+        How many records at a panel position are SNPs; how many SNPs have the panel's REF base as
+        one allele; and how many have the panel's alleles if read on the other strand.
     """
 
     num_records: int
@@ -382,7 +387,7 @@ class Overlap:
         return self.num_at_position < 0.5 * self.num_records
 
     def by_chance(self, num_matched: int) -> bool:
-        """Whether so many panel sites among the records are what another build would have."""
+        """Whether ``num_matched`` panel sites may be chance, as between two genome builds."""
         other = self.num_comparable >= _FEW and self.agree <= _OTHER_BUILD and self.few_positions
         return other or (self.num_records >= _MANY and num_matched < _CHANCE * self.num_records)
 

@@ -25,7 +25,7 @@ NOTED = (
 )  # fmt: skip
 LOW_SITE_CALL_RATE, LOW_SAMPLE_CALL_RATE = 0.9, 0.5
 
-# Reason: how to mend it.
+# For each reason why a record is left out, how to mend the record.
 _FIXES = {
     "not_in_panel": "no mending: the panel lacks this site; --typed-only keeps it in the output",
     "allele_mismatch": "compare with the panel's alleles: bcftools norm -f, or +fixref",
@@ -55,21 +55,22 @@ _LOW_OVERLAP = 0.5
 
 @dataclass(frozen=True)
 class QcSummary:
-    """Counts of a target's records, those that Michigan's imputation server shows among them.
+    """Counts of a target's records; the Michigan Imputation Server shows most of them too.
 
     Attributes
     ----------
     num_records
-        Rows of the target (one for each ALT), and ALTs that could not become one.
+        Rows of the target (one for each ALT), plus the ALTs that could not become a row.
     overlap
         Share of the rows within the panel's range that are panel sites; NaN if there is none.
     fates
-        Rows by what became of them (``match.FATES``), and ALTs left out when reading, by reason.
+        How many rows met each fate (``match.FATES``), and how many ALTs were left out when the file
+        was read, by reason.
     palindromes
         See :class:`ragimpute.target.match.Match`.
     noted
-        Rows that are used, but worth a look, for each name in ``NOTED``: "low_call_rate" is below
-        90 % of haplotypes, "alt_above_half" an ALT frequency above 0.5.
+        How many rows are used but odd, for each name in ``NOTED``: "low_call_rate" means that less
+        than 90 % of haplotypes were observed, "alt_above_half" that ALT is more frequent than 0.5.
     call_rate
         Share of each sample's haplotypes that were observed, by name.
     """
@@ -109,7 +110,7 @@ class QcSummary:
 
 
 def summarise(target: Target, panel: Panel, match: Match) -> QcSummary:
-    """Count a target's records; genotypes are counted, INFO is not read."""
+    """Count a target's records; frequencies are counted from genotypes, not read from INFO."""
     sites = target.sites
     at = panel.sites.position_bp
     within = 0
@@ -147,7 +148,7 @@ def summarise(target: Target, panel: Panel, match: Match) -> QcSummary:
 
 
 def excluded_rows(target: Target, panel: Panel, match: Match) -> Iterator[list[str]]:
-    """The records that are not used, by position: the columns of :func:`write_excluded`."""
+    """The rows of :func:`write_excluded`, sorted by position."""
     left_out = np.flatnonzero(match.fate >= len(MATCHED))
     rows = [
         (*key, id_, FATES[fate])
@@ -204,7 +205,7 @@ def write_excluded(path: str | Path, target: Target, panel: Panel, match: Match)
 
 @dataclass(kw_only=True)
 class TargetReport:
-    """What is found of a target before anything is done with it.
+    """What is found out about a target before it is phased or imputed.
 
     Attributes
     ----------
@@ -237,7 +238,10 @@ def warn_of_target(
     start: int,
     stop: int,
 ) -> None:
-    """Collect what a user should know before the result is used."""
+    """Add warnings about records and samples to a report, and log them.
+
+    ``start``, ``stop``: the panel sites [start, stop) that are reported.
+    """
     counts, warn = shared.counts, report.warnings.append
     if target.sites.contig != panel.contig:
         warn(
@@ -282,7 +286,7 @@ def warn_of_target(
 
 
 def _warn_of_samples(report: TargetReport, target: Target, panel: Panel, shared: Match) -> None:
-    """Collect what is odd about samples."""
+    """Add warnings about samples to a report."""
     both = sorted(set(target.samples) & set(panel.samples))
     if both:
         report.warnings.append(

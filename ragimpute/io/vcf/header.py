@@ -29,18 +29,20 @@ class VcfHeader:
     ----------
     path
         The file.
-    is_bcf, compression
-        Kind of records; "none", "gzip" or "bgzf".
+    is_bcf
+        Whether the records are those of BCF.
+    compression
+        "none", "gzip" or "bgzf".
     samples
         Sample names in file order.
     contigs
         Lengths in bp of the declared contigs, or None, in file order.
     contig_numbers
-        Names of the contigs by the numbers that BCF records have.
+        Names of the contigs by the numbers that stand for them in BCF records.
     formats, infos
         Names of the declared FORMAT and INFO fields.
     text
-        All of it.
+        The whole header as text.
     """
 
     path: Path
@@ -116,7 +118,7 @@ def _check_end(path: Path, raw: BinaryIO) -> None:
 
 
 def _decompressed(raw: BinaryIO, compression: str) -> BinaryIO:
-    """The content of an open file, from where it stands."""
+    """The decompressed content of an open file, from its current position on."""
     return raw if compression == "none" else gzip.open(raw, "rb")  # type: ignore[return-value]
 
 
@@ -141,7 +143,10 @@ def _header_text(path: Path, file: BinaryIO) -> tuple[bool, str]:
 
 
 def _take(file: BinaryIO, count: int) -> bytes:
-    """The next ``count`` bytes; what is announced may be far more than there is, or memory for it.
+    """Read exactly ``count`` bytes.
+
+    They are read piece by piece, as a damaged file may announce far more bytes than it holds, or
+    than fit into memory.
 
     Raises
     ------
@@ -159,7 +164,7 @@ def _take(file: BinaryIO, count: int) -> bytes:
 
 
 def _parse(path: Path, is_bcf: bool, compression: str, text: str) -> VcfHeader:
-    """The parts of the header's text that are used here."""
+    """Find in the header's text what :class:`VcfHeader` has."""
     contigs: dict[str, int | None] = {}
     numbers: dict[int, str] = {}
     names: dict[str, set[str]] = {"FORMAT": set(), "INFO": set()}
@@ -193,7 +198,7 @@ def _parse(path: Path, is_bcf: bool, compression: str, text: str) -> VcfHeader:
 
 
 def record_contigs(header: VcfHeader) -> Iterator[str]:
-    """The contig of each record of a VCF, or of each run of records of a BCF, by reading it all.
+    """Read all records, and yield the contig of each run of records that share one.
 
     Raises
     ------
@@ -211,7 +216,7 @@ def record_contigs(header: VcfHeader) -> Iterator[str]:
 
 
 def _text_contigs(file: BinaryIO) -> Iterator[str]:
-    """First columns of a VCF."""
+    """The contig of each run of records of a VCF."""
     last, name = b"", ""
     for line in file:
         if line.startswith(b"#") or not line.strip():
@@ -223,7 +228,7 @@ def _text_contigs(file: BinaryIO) -> Iterator[str]:
 
 
 def _bcf_contigs(file: BinaryIO, header: VcfHeader) -> Iterator[str]:
-    """Contigs of a BCF's records."""
+    """The contig of each run of records of a BCF."""
     (length,) = struct.unpack("<I", file.read(9)[5:])
     _take(file, length)
     names = header.contig_numbers
@@ -232,7 +237,7 @@ def _bcf_contigs(file: BinaryIO, header: VcfHeader) -> Iterator[str]:
         if len(head) < 12:
             raise EOFError
         shared, individual, contig = struct.unpack("<IIi", head)
-        if shared < 24:  # its fixed fields
+        if shared < 24:  # the bytes of the fields that each record has
             raise OSError("a record's lengths do not agree")
         _take(file, shared + individual - 4)
         if contig != last:
@@ -241,12 +246,13 @@ def _bcf_contigs(file: BinaryIO, header: VcfHeader) -> Iterator[str]:
 
 
 def choose_contig(path: Path, names: list[str], region: Region | None) -> str:
-    """The contig to read: the region's as the file spells it, or the only one.
+    """The contig to read, among the ``names`` in the file: the region's, or the only one.
 
     Raises
     ------
     InputError
-        If there is none, several and no region, or not the region's.
+        If there is no name, if the region's contig is not among them, or if there are several and
+        no region.
     """
     if not names:
         raise InputError(f"{path} holds no records", hint="check how it was made")
@@ -275,7 +281,7 @@ class Field:
     number: str
     type: str
     description: str
-    digits: int | None = None  # decimals of an INFO float; None: 6 significant digits
+    digits: int | None = None  # decimals of an INFO float; None: it has 6 significant digits
 
     def line(self, kind: str) -> str:
         """The header line."""
@@ -335,8 +341,8 @@ INFOS = {
         Field("INFO", "A", "Float", "IMPUTE-style information score", digits=4),
         Field("CONC", "A", "Float", "Share of observed alleles that agree", digits=4),
         Field("AN", "1", "Integer", "Haplotypes of the target at this site"),
-        # With AN and AF, what DR2 of several batches of samples follows from. Neither is a
-        # difference of large numbers, so that 6 digits are enough.
+        # From AN, AF and these two, ``merge`` computes the DR2 of several batches of samples.
+        # Neither is a difference of large numbers, so 6 digits are enough.
         Field(
             "PSSD", "A", "Float", "Sum over haplotypes of the squared difference of P(ALT) from AF"
         ),
@@ -348,16 +354,16 @@ FLAGS = (
     Field("TYPED", "0", "Flag", "Typed: the site is observed in the target"),
     Field("TYPED_ONLY", "0", "Flag", "Typed, but not in the panel: observed alleles as they are"),
 )
-IMPUTED, TYPED, TYPED_ONLY = range(3)  # which of FLAGS a site has
+IMPUTED, TYPED, TYPED_ONLY = range(3)  # the number of each of FLAGS; each site has one of them
 
 
 def check_fields(fields: Sequence[str]) -> list[str]:
-    """FORMAT fields in order; "AP" becomes "AP1" and "AP2".
+    """Check the FORMAT fields of an output, and return them with "AP1" and "AP2" for "AP".
 
     Raises
     ------
     InputError
-        If a field is unknown or given twice, there is none, or GT is not the first.
+        If a field is unknown or given twice, there is no field, or GT is not the first.
     """
     hint = f"choose from {', '.join(CHOICES)}"
     names: list[str] = []
@@ -376,7 +382,7 @@ def check_fields(fields: Sequence[str]) -> list[str]:
 
 
 def check_choice(fields: Sequence[str]) -> list[str]:
-    """As :func:`check_fields`, for what a user may choose.
+    """Check the fields that a user chose, which :func:`check_fields` does, but LDS is no choice.
 
     Raises
     ------
@@ -442,6 +448,9 @@ def header_text(heading: Heading, formats: Sequence[str]) -> str:
 
 
 def dictionary(formats: Sequence[str]) -> dict[str, int]:
-    """Numbers of the names in a BCF's header: PASS, then in the order of :func:`header_text`."""
+    """The number that stands for each name in BCF records.
+
+    PASS is 0, and the fields have numbers in the order in which :func:`header_text` declares them.
+    """
     names = ["PASS", *INFOS, *(flag.name for flag in FLAGS), *formats]
     return {name: number for number, name in enumerate(dict.fromkeys(names))}

@@ -27,14 +27,14 @@ _TABIX_VCF = (2, 1, 2, 0, ord("#"), 0)  # format, columns of contig, begin and e
 
 @dataclass(frozen=True)
 class ContigRecords:
-    """Where the records of one contig lie.
+    """Where the M records of one contig lie, on the contig and in the file.
 
     Attributes
     ----------
     begin, end
-        Shape (M,), int64: half-open intervals, 0-based; ``begin`` does not decrease.
+        Shape (M,), int64: half-open intervals of the contig, 0-based; ``begin`` does not decrease.
     start, stop
-        Shape (M,), uint64: virtual offsets of each record and of what follows it.
+        Shape (M,), uint64: the virtual offsets in the file where each record begins and ends.
     """
 
     begin: np.ndarray
@@ -44,7 +44,7 @@ class ContigRecords:
 
 
 def tabix_index(contigs: dict[str, ContigRecords]) -> bytes:
-    """A .tbi of a VCF, not yet compressed; contigs in file order, each with records."""
+    """Make the .tbi of a VCF, uncompressed, of its contigs with records in file order."""
     names = b"".join(name.encode() + b"\0" for name in contigs)
     parts = [b"TBI\1", struct.pack("<8i", len(contigs), *_TABIX_VCF, len(names)), names]
     for records in contigs.values():
@@ -58,18 +58,18 @@ def tabix_index(contigs: dict[str, ContigRecords]) -> bytes:
 def csi_index(
     contigs: dict[str, ContigRecords], *, names: list[str], tabix: bool, max_bp: int
 ) -> bytes:
-    """A .csi, not yet compressed.
+    """Make a .csi, uncompressed.
 
     Parameters
     ----------
     contigs
-        Those with records.
+        The contigs with records, in file order.
     names
-        Every contig of the header, in its order; used by BCF.
+        All contigs of the header, in its order; of use for a BCF.
     tabix
-        For a VCF: the index carries the names of ``contigs``.
+        Whether the file is a VCF, whose index holds the names of ``contigs``.
     max_bp
-        The last position to be indexed; it sets the depth.
+        The last position that a record reaches, on which the number of levels depends.
     """
     depth = csi_depth(max_bp)
     aux = b""
@@ -87,7 +87,7 @@ def csi_index(
 
 
 def csi_depth(max_bp: int) -> int:
-    """Levels of bins, at least those of a .tbi, so that ``max_bp`` fits."""
+    """How many levels of bins reach to ``max_bp``; at least as many as a .tbi has."""
     depth = TBI_DEPTH
     while max_bp >= 1 << (MIN_SHIFT + 3 * depth):
         depth += 1
@@ -95,7 +95,7 @@ def csi_depth(max_bp: int) -> int:
 
 
 def bin_numbers(begin: np.ndarray, end: np.ndarray, depth: int) -> np.ndarray:
-    """The smallest bin that holds each interval [begin, end), int64."""
+    """The number of the smallest bin that holds each interval [begin, end), int64."""
     last = end - 1
     number = np.zeros(len(begin), dtype=np.int64)
     open_ = np.ones(len(begin), dtype=bool)
@@ -110,7 +110,7 @@ def bin_numbers(begin: np.ndarray, end: np.ndarray, depth: int) -> np.ndarray:
 
 
 def _linear(records: ContigRecords) -> np.ndarray:
-    """For each 16 kb, where its first overlapping record starts, uint64."""
+    """For each 16 kb of the contig the virtual offset of the first record that overlaps it."""
     num_windows = int((records.end.max() - 1) >> MIN_SHIFT) + 1
     linear = np.full(num_windows, np.iinfo(np.uint64).max, dtype=np.uint64)
     first, last = records.begin >> MIN_SHIFT, (records.end - 1) >> MIN_SHIFT
@@ -120,13 +120,13 @@ def _linear(records: ContigRecords) -> np.ndarray:
         linear[span] = np.minimum(linear[span], records.start[i])
     empty = linear == np.iinfo(np.uint64).max
     linear[empty] = 0
-    return np.maximum.accumulate(linear)  # an empty window: as the one before
+    return np.maximum.accumulate(linear)  # without such a record: the offset of the 16 kb before
 
 
 def _bins(records: ContigRecords, depth: int, *, csi: bool) -> bytes:
     """The bins of a contig and their chunks, and htslib's extra bin with the number of records."""
     number = bin_numbers(records.begin, records.end, depth)
-    edge = np.flatnonzero(np.diff(number)) + 1  # records in a row of one bin make a chunk
+    edge = np.flatnonzero(np.diff(number)) + 1  # consecutive records of one bin make a chunk
     first = np.concatenate([[0], edge])
     last = np.concatenate([edge, [len(number)]]) - 1
     order = np.argsort(number[first], kind="stable")
@@ -150,7 +150,7 @@ def _bins(records: ContigRecords, depth: int, *, csi: bool) -> bytes:
 
 
 def _first_window(bin_number: int, depth: int) -> int:
-    """The first 16 kb of a bin."""
+    """The number of the first 16 kb of the contig that lie in a bin."""
     level, first = 0, 0
     while bin_number >= first + (1 << 3 * level):
         first += 1 << 3 * level
@@ -159,7 +159,7 @@ def _first_window(bin_number: int, depth: int) -> int:
 
 
 def index_path(header: VcfHeader) -> Path | None:
-    """The index that htslib would use, or None if there is none or it is older than the file."""
+    """The index that htslib would use; None if there is none, or it is older than the file."""
     path = header.path
     if header.compression != "bgzf" or header.is_bcf != path.name.endswith(".bcf"):
         return None  # cyvcf2 chooses the kind of index by the name
@@ -171,20 +171,21 @@ def index_path(header: VcfHeader) -> Path | None:
     return None
 
 
-# Beyond these, intervals exceed htslib's 64 bits.
+# An index with more bits or levels than these has positions beyond the 64 bits of htslib.
 _MAX_SHIFT, _MAX_DEPTH = 30, 10
 
 
 @dataclass(frozen=True)
 class VcfIndex:
-    """A .tbi or .csi that was read.
+    """What a .tbi or .csi says.
 
     Attributes
     ----------
     chunks
-        For each contig with records, bins and the virtual offsets of their chunks.
+        For each contig with records its chunks: the number of the bin, and the virtual offsets
+        where the chunk begins and ends.
     min_shift, depth
-        Bits of the smallest bins' length in bp, and levels of bins.
+        The smallest bins are 2^min_shift bp long; there are ``depth`` levels above them.
     """
 
     chunks: dict[str, list[tuple[int, int, int]]]
@@ -192,12 +193,12 @@ class VcfIndex:
     depth: int
 
     def first_offset(self, contig: str, region: Region) -> int:
-        """Virtual offset at or before the region's first record; -1 where it has none."""
+        """A virtual offset at or before the region's first record; -1 if it has no record."""
         found = [start for start, _ in self._chunks_of(contig, region)]
         return min(found, default=-1)
 
     def byte_range(self, contig: str, region: Region) -> tuple[int, int]:
-        """Where the first block that may hold the region's records starts, and the last one."""
+        """The bytes where the first and last block begin that may hold the region's records."""
         found = self._chunks_of(contig, region)
         if not found:
             return 0, 0
@@ -231,7 +232,7 @@ def read_index(header: VcfHeader) -> VcfIndex | None:
 
 
 def _parse_index(raw: bytes, header: VcfHeader) -> VcfIndex | None:
-    """A decompressed .tbi or .csi."""
+    """Parse a decompressed .tbi or .csi; None if it is neither."""
     min_shift, depth, offset_bytes = MIN_SHIFT, TBI_DEPTH, 0
     if raw[:4] == b"TBI\1":
         num_contigs, *_, names_length = struct.unpack_from("<8i", raw, 4)
@@ -268,7 +269,7 @@ def _parse_index(raw: bytes, header: VcfHeader) -> VcfIndex | None:
 
 
 def _count(raw: bytes, at: int) -> int:
-    """A number of things at a place; a negative one would lead back, and around for ever."""
+    """Read a count at a place; a negative one is refused, as the parser might loop for ever."""
     (count,) = struct.unpack_from("<i", raw, at)
     if count < 0:
         raise ValueError(f"a count of {count}")
@@ -276,7 +277,7 @@ def _count(raw: bytes, at: int) -> int:
 
 
 class RecordPlaces:
-    """Remembers where records lie: 16 bytes a site."""
+    """Where records lie in a file that is being written, for its index; takes 16 bytes a site."""
 
     def __init__(self) -> None:
         self.max_bp = 0
@@ -285,10 +286,10 @@ class RecordPlaces:
         self._contig = ""
         self._parts: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
         self._start_of: dict[str, int] = {}
-        self._num_told = 0  # parts that checkpoints told of
+        self._num_told = 0  # how many parts earlier checkpoints have returned
 
     def check(self, sites: Sites) -> None:
-        """Refuse sites that come before those so far."""
+        """Refuse sites that are not sorted, or come before those that were written."""
         if sites.contig != self._contig:
             if sites.contig in self._start_of:
                 raise ValueError(f"contig {sites.contig} comes back after {self._contig}")
@@ -302,7 +303,7 @@ class RecordPlaces:
         self._last_bp = int(position[-1])
 
     def add(self, sites: Sites, ends: np.ndarray) -> None:
-        """Take records that end at ``ends`` in the bytes just written."""
+        """Note records that were written together; they end at ``ends``, counted from the first."""
         length = np.fromiter(map(len, sites.ref.tolist()), np.int32, len(sites))
         parts = self._parts.setdefault(sites.contig, [])
         if not parts:
@@ -314,7 +315,7 @@ class RecordPlaces:
     def records(
         self, virtual_offsets: Callable[[np.ndarray], np.ndarray]
     ) -> dict[str, ContigRecords]:
-        """By contig, in file order."""
+        """The records of each contig, in file order."""
         made = {}
         for contig, parts in self._parts.items():
             position, length, ends = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -324,12 +325,12 @@ class RecordPlaces:
         return made
 
     def checkpoint(self) -> dict[str, np.ndarray]:
-        """What was added since the last call: positions, REF lengths, ends; of one contig.
+        """Positions, REF lengths and ends of the records that were added since the last call.
 
         Raises
         ------
         ValueError
-            If there are several contigs.
+            If the records are of several contigs.
         """
         if len(self._parts) > 1:
             raise ValueError(f"a file of several contigs is not resumed: {list(self._parts)}")
@@ -342,7 +343,7 @@ class RecordPlaces:
         return {"position_bp": position, "ref_length": length, "ends": ends}
 
     def restore(self, contig: str, states: Sequence[Mapping[str, np.ndarray]]) -> None:
-        """Take what :meth:`checkpoint` told in an earlier process, all of it."""
+        """Go on from what all calls of :meth:`checkpoint` returned in an earlier process."""
         parts = [
             (state["position_bp"], state["ref_length"], state["ends"])
             for state in states

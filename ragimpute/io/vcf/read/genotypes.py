@@ -162,10 +162,10 @@ def read_target(
 
 
 class PanelStream:
-    """A panel VCF/BCF, read in batches of a few thousand sites; memory does not grow with sites.
+    """A panel VCF/BCF, read in batches of a few thousand sites, so that it takes little memory.
 
-    Sites come in file order, unchecked, and symbolic ALTs among them: ``write_panel`` leaves these
-    out, and names them.
+    Sites are in file order and are not checked. Symbolic ALTs are among them: ``write_panel``
+    leaves these out and says which they are.
 
     Attributes
     ----------
@@ -243,7 +243,7 @@ class _Rows:
         self.multiallelic = np.zeros(size, dtype=bool)
 
     def add(self, variant: Any, alt: int, alleles: np.ndarray, phased: np.ndarray) -> None:
-        """Take one row; what stands in it already is not copied."""
+        """Add a row; alleles that were written to their place in the arrays are not copied."""
         if alleles.base is not self.alleles:
             self.alleles[self.count] = alleles
             self.phased[self.count] = phased
@@ -285,8 +285,9 @@ def _genotype_rows(
         if num_alts <= 1:
             rows.add(variant, alts[0], alleles, phased)
             continue
-        alleles, phased = alleles.copy(), phased.copy()  # their row is the first ALT's
-        if len(alts) < num_alts:  # what carries an allele that is left out is not known
+        # The row that they were written to is that of the first ALT, so they are copied.
+        alleles, phased = alleles.copy(), phased.copy()
+        if len(alts) < num_alts:  # carriers of an allele that is left out count as missing
             gone = np.setdiff1d(np.arange(num_alts), alts) + 1
             alleles = np.where(np.isin(alleles, gone), -1, alleles)
         for alt in alts:

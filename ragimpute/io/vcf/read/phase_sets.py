@@ -29,8 +29,8 @@ def read_phase_sets(
 
     Returns
     -------
-    Shape (T, N), int32: the phase set, -1 where a genotype has none; of several records of one
-    site those of the first. None where the file declares no PS or says it of no genotype.
+    Shape (T, N), int32: the number of each genotype's phase set, -1 if it is in none. If several
+    records are of one site, the first counts. None if no genotype is in a phase set.
     """
     if len(sites) == 0:
         return None

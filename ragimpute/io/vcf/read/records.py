@@ -1,4 +1,4 @@
-"""Read the records of a VCF, VCF.gz or BCF through cyvcf2, with its faults told in one line."""
+"""Read the records of a VCF, VCF.gz or BCF through cyvcf2; a faulty file is one clear error."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class LeftOut:
 
 @cache
 def _quiet_htslib() -> None:
-    """Keep htslib's own lines from stderr; what matters is raised as an error instead."""
-    with suppress(AttributeError, OSError):  # another build of cyvcf2: its warnings show
+    """Keep htslib from writing to stderr: what matters is raised as an error here."""
+    with suppress(AttributeError, OSError):  # with another build of cyvcf2 its warnings are shown
         ctypes.CDLL(cyvcf2.cyvcf2.__file__).hts_set_log_level(0)
 
 
@@ -111,7 +111,7 @@ class VcfFile:
 
 
 def site_table(contig: str, position: Any, ref: Any, alt: Any, ids: Any) -> Sites:
-    """A site table of columns."""
+    """Make a table of sites from columns."""
     columns = []
     for values in (ref, alt, ids):
         column = np.empty(len(values), dtype=object)
@@ -121,7 +121,7 @@ def site_table(contig: str, position: Any, ref: Any, alt: Any, ids: Any) -> Site
 
 
 class RecordReader:
-    """Records of one contig or region, with the file's faults told in one line.
+    """Reads the records of one contig or region; a faulty file is one clear error.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ class RecordReader:
     samples
         The samples to read, in the order of the file; None: all.
     genotypes_only
-        Whether sites and genotypes will do, which a BCF gives up faster.
+        Whether only sites and genotypes are needed, which are read faster from a BCF.
 
     Attributes
     ----------
@@ -224,7 +224,7 @@ class RecordReader:
         return self._htslib_records()
 
     def _bcf_records(self) -> Iterator[BcfRecord]:
-        """Records of a BCF of which nothing but the genotypes is wanted."""
+        """Records of a BCF, of which only the sites and genotypes are read."""
         header, last = self.header, None
         reader = BcfReader(
             self.path, num_samples=len(header.samples), contigs=header.contig_numbers,
@@ -311,7 +311,7 @@ class RecordReader:
     def usable_alts(
         self, variant: Any, *, keep_symbolic: bool = False, keep_monomorphic: bool = False
     ) -> list[int]:
-        """Which ALTs give a row; the others are counted. -1 stands for ALT ".", if that is kept."""
+        """Which of a record's ALTs make a row each; -1 stands for ALT ".". Others are counted."""
         alts = variant.ALT
         self.num_filtered += variant.FILTER is not None
         if not alts:
@@ -336,9 +336,10 @@ class RecordReader:
             self.left_out.append(LeftOut(variant.POS, variant.ID or ".", variant.REF, alt, reason))
 
     def genotypes(self, variant: Any, alleles: np.ndarray, phased: np.ndarray) -> int:
-        """Write a record's alleles and phase flags into arrays, and say which is the largest.
+        """Write a record's alleles and phase flags into arrays; returns the largest allele.
 
-        ``alleles`` has shape (N, 2), int8; ``phased`` has shape (N,), bool: see ``vcf.SiteBatch``.
+        ``alleles`` has shape (N, 2), int8, and ``phased`` has shape (N,), bool, both as in
+        :class:`ragimpute.io.vcf.read.genotypes.SiteBatch`.
         """
         if isinstance(variant, BcfRecord):
             if not variant.ploidy:
@@ -383,9 +384,9 @@ class RecordReader:
 
 @kernel
 def _take_genotypes(called, alleles, phased):
-    """Alleles and flags of one record (N, 2 or 3) as ``RecordReader.genotypes`` gives them.
+    """Do the work of ``RecordReader.genotypes`` for what cyvcf2 gives, shape (N, 2 or 3).
 
-    Returns the largest allele, -1 where there is none.
+    Returns the largest allele; -1 if there is none.
     """
     most = -1
     diploid = called.shape[1] == 3
@@ -416,21 +417,23 @@ def genotype_array(variant: Any) -> np.ndarray:
 
 
 def _check_text(variant: Any) -> None:
-    """Raise where a record's text cannot be decoded, which else is only seen when it is used.
+    """Raise an error if a record's text cannot be decoded, or if cyvcf2 would crash on using it.
 
-    Of a record without alleles (a row that is cut short) cyvcf2 has no REF, and would crash.
+    It would crash on the REF of a record without alleles, such as a row that is cut short.
     """
     if not variant.ALT and str(variant).split("\t", 4)[3] == ".":
         raise ValueError("a record without REF")
     _ = variant.REF, variant.CHROM
     formats = variant.FORMAT
-    if "GT" in formats[1:]:  # against the specification, but written; cells may end before it
+    # The specification wants GT to be the first field, but not all programs write it so. A cell
+    # may then end before GT.
+    if "GT" in formats[1:]:
         cells = str(variant).rstrip("\n").split("\t")[9:]
         place = formats.index("GT")
         if all(cell.split(":")[place:] in ([], [""], ["."]) for cell in cells):
-            raise ValueError("no sample has a GT")  # asked for it, htslib would end the process
+            raise ValueError("no sample has a GT")  # asking htslib for it would end the process
 
 
 def _is_symbolic(alt: str) -> bool:
-    """Whether an ALT stands for more than its letters: <DEL>, or a breakend."""
+    """Whether an ALT is a name such as <DEL>, or a breakend, rather than a sequence."""
     return alt.startswith("<") or "[" in alt or "]" in alt

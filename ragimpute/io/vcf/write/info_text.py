@@ -1,4 +1,4 @@
-"""The first nine columns of VCF rows, with the numbers of INFO as text, a column at a time."""
+"""Format the first nine columns of VCF rows; the numbers of INFO, one field at a time."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ class NumberColumn:
     Attributes
     ----------
     text, length
-        Shape (m, 24), uint8, and (m,), int64: its text, of no length where it is missing.
+        Shape (m, 24), uint8, and (m,), int64: the text of each number, and its length, which is 0
+        if the number is missing.
     value
-        Shape (m,), float64: what the text says; 0 where it is missing.
+        Shape (m,), float64: the number that the text says; 0 if it is missing.
     """
 
     text: np.ndarray
@@ -42,16 +43,16 @@ class NumberColumn:
     def of(
         cls, values: np.ndarray, *, decimals: int | None = None, integer: bool = False
     ) -> NumberColumn:
-        """Text of numbers as ``format(x, ".6g")`` has it.
+        """Format numbers as ``format(x, ".6g")`` does.
 
         Parameters
         ----------
         values
             Shape (m,), float; NaN: missing.
         decimals
-            Round to so many decimals first; None: do not.
+            Round to so many decimals first; None: do not round.
         integer
-            Whether they are written in full, rounded.
+            Whether to round to whole numbers and write all their digits.
         """
         values = np.ascontiguousarray(values, dtype=np.float64)
         if decimals is not None or integer:
@@ -75,12 +76,12 @@ class NumberColumn:
 
 
 def info_columns(info: dict[str, np.ndarray], num_sites: int) -> dict[str, NumberColumn]:
-    """INFO numbers as text, in the order of the table.
+    """Format INFO numbers; the fields are in the order of ``INFOS`` in ``io/vcf/header``.
 
     Raises
     ------
     ValueError
-        If a name is not in the table, or an array has another length.
+        If a name is not in ``INFOS``, or an array has another length than ``num_sites``.
     """
     unknown = set(info) - set(INFOS)
     if unknown:
@@ -101,7 +102,7 @@ def info_columns(info: dict[str, np.ndarray], num_sites: int) -> dict[str, Numbe
 def row_starts(
     sites: Sites, typed: np.ndarray, info: dict[str, NumberColumn], formats: Sequence[str]
 ) -> RowStarts:
-    """The first nine columns of each row; eight where there is no format.
+    """Format the first nine columns of each row; eight if there are no FORMAT fields.
 
     Parameters
     ----------
@@ -203,7 +204,10 @@ def _write_number(number, exponent, text):
 
 @kernel
 def _write_numbers(values: Any, powers: Any, text: Any, length: Any, value: Any) -> None:
-    """Fill a column; length -1 is for Python to write: numbers that are rare here."""
+    """Fill a column; length -1 marks rare numbers that this leaves to Python.
+
+    These are negative, below 1e-17, of a million or more, or may be rounded wrongly here.
+    """
     for i in range(values.shape[0]):
         v = values[i]
         value[i] = 0.0
@@ -239,7 +243,7 @@ def _write_numbers(values: Any, powers: Any, text: Any, length: Any, value: Any)
 
 @inlined
 def _append(out, at, part):
-    """Append bytes; returns where they end."""
+    """Append bytes; returns the end."""
     here = out[at : at + part.shape[0]]  # the compiler can tell that no index is negative
     for k in range(part.shape[0]):
         here[k] = part[k]

@@ -65,16 +65,17 @@ class ImputedBlock:
 
 
 class RowMaker:
-    """Makes rows of blocks; with threads, of some blocks at once.
+    """Formats blocks as rows of text or records of BCF; threads format several blocks at once.
 
     Parameters
     ----------
     formats, num_samples
         FORMAT fields in order; N.
     encoder
-        Of BCF; None: text.
+        Makes records of BCF; None: rows are text.
     threads
-        Blocks that are made into rows at once. Those of BCF are not: Python itself makes them.
+        How many blocks are formatted at once. For BCF it is always one, as the encoder is Python
+        code, of which only one thread runs at a time.
     """
 
     def __init__(
@@ -89,9 +90,10 @@ class RowMaker:
         self._waiting: deque[Future[list[Rows]]] = deque()
 
     def of(self, block: ImputedBlock) -> Iterator[Rows]:
-        """Rows of a block, or, with threads, of one that was given before, if they are ready.
+        """Format a block, and yield rows that are ready.
 
-        Each is good until the next is asked for.
+        With threads, the rows are those of earlier blocks, in order; :meth:`rest` yields the last.
+        What is yielded is valid until the next is asked for.
         """
         if self._pool is None:
             return self._made(block)
@@ -99,22 +101,22 @@ class RowMaker:
         return self._next(self._threads)
 
     def rest(self) -> Iterator[Rows]:
-        """The rows that are still waited for."""
+        """Wait for all blocks that are being formatted, and yield their rows."""
         return self._next(0)
 
     def abort(self) -> None:
-        """Drop what is under way."""
+        """Forget the blocks that are being formatted, and stop the threads."""
         self._waiting.clear()
         if self._pool:
             self._pool.shutdown(cancel_futures=True)
 
     def _next(self, most: int) -> Iterator[Rows]:
-        """Rows of the blocks that were given first, until so many blocks are left."""
+        """Yield the rows of the oldest blocks, until at most ``most`` blocks are left."""
         while len(self._waiting) > most:
             yield from self._waiting.popleft().result()
 
     def _made(self, block: ImputedBlock) -> Iterator[Rows]:
-        """A block's rows, so many at a time as fit the processor's cache."""
+        """Yield a block's rows, as many at a time as fit into the processor's cache."""
         info = info_columns(block.info, len(block.sites))
         step = max(1, _SLICE_BYTES // max_row_bytes(self._formats, self._num_samples))
         formatter = self._formatters.get()
@@ -135,7 +137,7 @@ class RowMaker:
             self._formatters.put(formatter)
 
     def _all_made(self, block: ImputedBlock) -> list[Rows]:
-        """A block's rows, all of which are kept."""
+        """A block's rows, copied, so that all stay valid."""
         return [(sites, bytes(data), ends) for sites, data, ends in self._made(block)]
 
 
@@ -165,7 +167,7 @@ def part_path(path: str | Path) -> Path:
 
 
 class ImputedWriter:
-    """A VCF or BCF under way; a context manager.
+    """A VCF or BCF that is being written; a context manager.
 
     It is written under a temporary name in its folder, renamed by :meth:`close` and removed if the
     ``with`` block ends in an exception. A .vcf.gz gets a .tbi beside it (a .csi where positions
@@ -174,7 +176,7 @@ class ImputedWriter:
     Attributes
     ----------
     seconds
-        Wall time so far of "format" and of "compress" (with threads, what was waited for).
+        Wall time so far of "format" and of "compress"; with threads, how long they were waited for.
     """
 
     def __init__(
@@ -187,7 +189,7 @@ class ImputedWriter:
         resumable: bool = False,
         restored: Sequence[Mapping[str, np.ndarray]] = (),
     ) -> None:
-        """Begin a file and write its header, or go on with one that was broken off.
+        """Begin a file and write its header, or go on with a file that was not finished.
 
         Parameters
         ----------
@@ -204,8 +206,9 @@ class ImputedWriter:
             Write to :func:`part_path`, which stays if the ``with`` block ends in an exception, or
             the process is killed.
         restored
-            All that :meth:`checkpoint` returned in an earlier process, in order, with the same
-            parameters: go on from there. What was written after the last of them is dropped.
+            All that :meth:`checkpoint` returned in an earlier process, in order: the file is
+            continued from there. The other parameters must be the same as then. What was written
+            after the last checkpoint is dropped.
 
         Raises
         ------
@@ -286,10 +289,15 @@ class ImputedWriter:
         typed: np.ndarray,
         samples: Sequence[Any],
     ) -> None:
-        """Append sites, as an :class:`ImputedBlock` has them, whose samples are coded already.
+        """Append sites whose samples are formatted already.
 
-        ``samples``: for a VCF, the text of each row behind FORMAT; for a BCF, what
-        ``BcfEncoder.encode_values`` takes.
+        Parameters
+        ----------
+        sites, info, typed
+            As in :class:`ImputedBlock`.
+        samples
+            For a VCF, the text that follows FORMAT in each row; for a BCF, the values that
+            ``BcfEncoder.encode_values`` takes.
         """
         if self._file is None:
             raise ValueError("the writer is closed")
@@ -308,11 +316,12 @@ class ImputedWriter:
                 self._places.add(sites, np.cumsum([len(row) for row in data]))
 
     def checkpoint(self) -> dict[str, np.ndarray]:
-        """Bring what was written so far to the disk, for a later process to go on from.
+        """Make sure that all is on the disk, so that a later process can go on from there.
 
         Returns
         -------
-        What that process needs of what was added since the last call, by name; see ``restored``.
+        Arrays by name, of what was added since the last call; that process passes them all as
+        ``restored``.
 
         Raises
         ------
@@ -332,7 +341,7 @@ class ImputedWriter:
         return state
 
     def _restore(self, states: Sequence[Mapping[str, np.ndarray]]) -> None:
-        """Take up what earlier checkpoints left."""
+        """Go on from the last of the checkpoints of an earlier process."""
         assert self._file is not None
         num_bytes = int(states[-1]["num_bytes"])
         if self._file.seek(0, os.SEEK_END) < num_bytes:
@@ -344,7 +353,7 @@ class ImputedWriter:
             self._places.restore(self._names[0], states)
 
     def close(self) -> None:
-        """Finish the file, write its index and give both their names.
+        """Finish the file, write its index, and rename both to their final names.
 
         Raises
         ------
@@ -364,7 +373,7 @@ class ImputedWriter:
             self._file = None
 
     def abort(self) -> None:
-        """Drop what was written, but for what can be resumed."""
+        """Remove what was written, except for a file that can be resumed."""
         self._rows.abort()
         if self._bgzf:
             self._bgzf.abort()
@@ -378,12 +387,12 @@ class ImputedWriter:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Drop the file on any failure; tell the system's errors in one line."""
+        """Abort the file on any exception; an error of the system becomes an InputError."""
         try:
             yield
         except OSError as error:
             self.abort()
-            if isinstance(error, BrokenPipeError):  # "| head": the reader has what it wants
+            if isinstance(error, BrokenPipeError):  # such as "| head": no more is to be read
                 raise
             if self._to_stdout:
                 raise InputError(f"cannot write to standard output: {error.strerror}") from error
@@ -396,17 +405,17 @@ class ImputedWriter:
             raise
 
     def _new_file(self, path: Path, *, goes_on: bool = False) -> BinaryIO:
-        """A new file beside ``path``, or what there is of it."""
+        """Open a temporary file beside ``path``; the existing one if writing goes on."""
         if path.is_dir():
             raise InputError(f"the output {path} is a folder", hint="name a file")
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        if self._resumable:  # found again by a later process
+        if self._resumable:  # a later process must find it
             temporary = part_path(path)
         self._temporary.append(temporary)
         return temporary.open("r+b" if goes_on else "wb")
 
     def _put(self, data: bytes | bytearray | memoryview) -> None:
-        """Append bytes, compressed where the format is."""
+        """Append bytes, which are compressed if the format is."""
         started = time.perf_counter()
         if self._bgzf:
             self._bgzf.write(data)
@@ -416,7 +425,7 @@ class ImputedWriter:
         self.seconds["compress"] += time.perf_counter() - started
 
     def _check(self, block: ImputedBlock) -> None:
-        """Refuse blocks that do not fit."""
+        """Refuse a block whose shapes, contig or order do not fit the file."""
         sites, num_sites = block.sites, len(block.sites)
         shape = (num_sites, self._num_samples, 2)
         for name in ("allele_prob", "called"):
@@ -430,7 +439,7 @@ class ImputedWriter:
         self._places.check(sites)
 
     def _append(self, rows: Iterable[Rows]) -> None:
-        """Append rows as they are formatted."""
+        """Append rows, each as soon as it is formatted."""
         started = time.perf_counter()
         for sites, data, ends in rows:
             self.seconds["format"] += time.perf_counter() - started
@@ -441,7 +450,7 @@ class ImputedWriter:
         self.seconds["format"] += time.perf_counter() - started
 
     def _finish_names(self) -> None:
-        """Write the index and rename."""
+        """Write the index, and rename the file and its index."""
         made = [(self._temporary[0], self.path)]
         if self._bgzf:
             suffix, raw = self._index(self._bgzf.virtual_offsets)
@@ -451,7 +460,7 @@ class ImputedWriter:
                     file.write(compress_block(raw[start : start + BLOCK_BYTES]))
                 file.write(EOF_MARK)
             made.append((self._temporary[-1], path))
-        for suffix in (".tbi", ".csi"):  # of an earlier file of this name
+        for suffix in (".tbi", ".csi"):  # indexes of an earlier file of this name
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
         for temporary, path in made:
             os.replace(temporary, path)
