@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ragimpute.io.vcf.write.rows import ImputedBlock
-from ragimpute.io.vcf.write.writer import ImputedWriter
+from ragimpute.io.vcf.header import Heading
+from ragimpute.io.vcf.write.writer import ImputedBlock, ImputedWriter
 from ragimpute.sites import Sites
 
 BLOCK_SITES = 4_000
@@ -49,7 +49,7 @@ def time_writer(
     samples = [f"s{i}" for i in range(blocks[0].called.shape[1])]
     started = time.perf_counter()
     with ImputedWriter(
-        path, samples=samples, contigs=[("20", None)], threads=threads, fields=fields
+        path, Heading(samples, [("20", None)]), threads=threads, fields=fields
     ) as writer:
         for block in blocks:
             writer.write(block)
@@ -96,7 +96,7 @@ def main() -> None:
         time_writer(blocks[:1], path, options.threads)  # compiles the kernel
         samples = [f"s{i}" for i in range(options.samples)]
         with ImputedWriter(
-            path, samples=samples, contigs=[("20", None)], threads=options.threads
+            path, Heading(samples, [("20", None)]), threads=options.threads
         ) as writer:
             while written < options.sites:
                 block = blocks[int(written // BLOCK_SITES) % len(blocks)]

@@ -195,7 +195,7 @@ def make_inputs(folder: Path) -> Path:
     from ragimpute.model.bert_rag import build
     from ragimpute.model.checkpoint import save_model
     from ragimpute.preparation.prepare import prepare
-    from ragimpute.target.load import TargetOptions
+    from ragimpute.target.inputs import TargetOptions
     from ragimpute.token_model.build_index import build_index
 
     folder.mkdir(parents=True, exist_ok=True)

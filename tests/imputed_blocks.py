@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from ragimpute.io.vcf.fields import INFOS
-from ragimpute.io.vcf.write.rows import ImputedBlock
-from ragimpute.io.vcf.write.writer import ImputedWriter
+from ragimpute.io.vcf.header import INFOS, Heading
+from ragimpute.io.vcf.write.writer import ImputedBlock, ImputedWriter
 from ragimpute.sites import Sites
 
 ALL = ("GT", "DS", "GP", "HDS", "AP")
@@ -56,7 +55,8 @@ def random_block(seed, num_sites, num_samples, *, haploid=(), **options):
 def write(path, *blocks, contigs=(("20", 63_025_520),), samples=None, **options):
     if samples is None:
         samples = [f"s{i}" for i in range(blocks[0].called.shape[1])]
-    with ImputedWriter(path, samples=samples, contigs=contigs, **options) as writer:
+    said = {name: options.pop(name) for name in ("command", "header_lines") if name in options}
+    with ImputedWriter(path, Heading(samples, contigs, **said), **options) as writer:
         for block in blocks:
             writer.write(block)
     return path

@@ -14,7 +14,7 @@ from ragimpute.imputation.options import OutputOptions
 from ragimpute.panel.ploidy import PAR_BUILDS
 from ragimpute.preparation.prepare import prepare
 from ragimpute.sites import Region
-from ragimpute.target.load import TargetOptions
+from ragimpute.target.inputs import TargetOptions
 
 # 120 sites each in PAR1, outside and in PAR2 of build 37; every third is typed.
 POSITION = np.concatenate([

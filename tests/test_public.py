@@ -17,7 +17,7 @@ from ragimpute import example
 from ragimpute.arguments import accepted
 from ragimpute.errors import ConfigError, MissingPackageError, PanelError
 from ragimpute.io.vcf.header import read_header
-from ragimpute.target.load import TargetOptions
+from ragimpute.target.inputs import TargetOptions
 
 PACKAGE = Path(ri.__file__).parent
 FUNCTIONS = ("evaluate", "impute", "index", "load_config", "merge", "phase", "prepare",

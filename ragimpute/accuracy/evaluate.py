@@ -16,11 +16,10 @@ from ragimpute.accuracy.metrics import count_minor
 from ragimpute.accuracy.phase_errors import measure_phase
 from ragimpute.accuracy.scores import BinScores, Evaluation, Sums, quality_curve
 from ragimpute.errors import InputError
-from ragimpute.io.vcf.header import read_header
 from ragimpute.io.vcf.read.genotypes import (
     Dosages,
     PanelStream,
-    contigs_of,
+    VcfFile,
     read_dosages,
     read_target,
 )
@@ -74,8 +73,9 @@ def evaluate(
     """
     region = Region.of(region)
     known = _read_panel(panel, region, threads)
-    true = _read("truth", truth, known, region, threads)
-    given = _read("imputed file", imputed, known, region, threads)
+    true_file, given_file = VcfFile(truth), VcfFile(imputed)
+    true = _read("truth", true_file, known, region, threads)
+    given = _read("imputed file", given_file, known, region, threads)
     sample_index = _match_samples(true, given, truth, imputed)
     counts = {
         "samples": len(true.samples),
@@ -83,8 +83,9 @@ def evaluate(
     }
     notes: list[str] = []
     if typed is not None:
-        where = _region_of("typed file", typed, known, region)
-        typed_keys = _both_ways(read_target(typed, region=where, threads=threads).sites.keys())
+        array = VcfFile(typed)
+        where = _region_of("typed file", array, known, region)
+        typed_keys = _both_ways(read_target(array, region=where, threads=threads).sites.keys())
     else:
         typed_keys = set(given.sites.take(given.typed).keys())
         if not typed_keys:
@@ -108,10 +109,10 @@ def evaluate(
         (str(truth), str(imputed), str(panel)), known, true, given, rows, column, sample_index,
         counts, notes,
     )  # fmt: skip
-    if typed_keys and all("GT" in read_header(path).formats for path in (truth, imputed)):
+    if typed_keys and all("GT" in file.header.formats for file in (true_file, given_file)):
         scored.phase = measure_phase(
-            (truth, _region_of("truth", truth, known, region)),
-            (imputed, _region_of("imputed file", imputed, known, region)),
+            (true_file, _region_of("truth", true_file, known, region)),
+            (given_file, _region_of("imputed file", given_file, known, region)),
             typed_keys, sample_index, threads=threads,
         )  # fmt: skip
     return scored
@@ -162,17 +163,17 @@ def _read_panel(path: str | Path, region: Region | None, threads: int) -> _Known
     return _KnownSites(str(path), contig, found)
 
 
-def _region_of(name: str, path: str | Path, known: _KnownSites, region: Region | None) -> Region:
+def _region_of(name: str, file: VcfFile, known: _KnownSites, region: Region | None) -> Region:
     """What to read of a file, in its own spelling of the panel's contig."""
-    header = read_header(path)
-    found = same_contig(known.contig, list(header.contigs))
-    if found is None or len(header.contigs) > 1:
-        contigs = list(contigs_of(path))
+    declared = file.header.contigs
+    found = same_contig(known.contig, list(declared))
+    if found is None or len(declared) > 1:
+        contigs = list(file.contigs)
         found = same_contig(known.contig, contigs)
         if found is None:
             listed = ", ".join(contigs[:5]) + (", ..." if len(contigs) > 5 else "")
             raise InputError(
-                f"{name} {path} has no records on the panel's contig {known.contig}; it holds "
+                f"{name} {file} has no records on the panel's contig {known.contig}; it holds "
                 f"{listed or 'none'}",
                 hint="use files of one chromosome and genome build",
             )
@@ -180,10 +181,10 @@ def _region_of(name: str, path: str | Path, known: _KnownSites, region: Region |
 
 
 def _read(
-    name: str, path: str | Path, known: _KnownSites, region: Region | None, threads: int
+    name: str, file: VcfFile, known: _KnownSites, region: Region | None, threads: int
 ) -> Dosages:
     """Dosages on the panel's contig."""
-    return read_dosages(path, region=_region_of(name, path, known, region), threads=threads)
+    return read_dosages(file, region=_region_of(name, file, known, region), threads=threads)
 
 
 def _match_samples(

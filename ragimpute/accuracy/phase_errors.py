@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from ragimpute.errors import InputError
-from ragimpute.io.vcf.read.genotypes import PanelStream
+from ragimpute.io.vcf.read.genotypes import PanelStream, VcfFile
 from ragimpute.sites import Key, Region
 
 
@@ -94,8 +93,8 @@ def count_phase_errors(
 
 
 def measure_phase(
-    truth: tuple[str | Path, Region],
-    imputed: tuple[str | Path, Region],
+    truth: tuple[VcfFile, Region],
+    imputed: tuple[VcfFile, Region],
     typed: Collection[Key],
     sample_index: np.ndarray,
     *,
@@ -118,7 +117,8 @@ def measure_phase(
     -------
     None where a file has no phased genotypes (or no GT) to compare.
     """
-    # Both files were read for their dosages already: what fails now is that a record has no GT.
+    # Both files were read for their dosages already, so the only failure left is a record without
+    # GT. This second pass over them needs to know which sites count, which the first one tells.
     try:
         known = _read(*truth, typed, threads)
         given = _read(*imputed, known.keys(), threads) if known else {}
@@ -133,11 +133,11 @@ def measure_phase(
 
 
 def _read(
-    path: str | Path, region: Region, wanted: Collection[Key], threads: int
+    file: VcfFile, region: Region, wanted: Collection[Key], threads: int
 ) -> dict[Key, tuple[np.ndarray, np.ndarray]]:
     """Alleles (N, 2) and phase (N,) of the sites wanted, the first record of each."""
     table: dict[Key, tuple[np.ndarray, np.ndarray]] = {}
-    for batch in PanelStream(path, region=region, threads=threads):
+    for batch in PanelStream(file, region=region, threads=threads):
         for i, key in enumerate(batch.sites.keys()):
             if key in wanted and key not in table:
                 table[key] = batch.alleles[i].copy(), batch.phased[i].copy()

@@ -244,14 +244,12 @@ def _provenance_rows(path: Path) -> Rows:
 
 def _describe_vcf(path: Path) -> Rows:
     """A VCF, VCF.gz or BCF."""
-    from ragimpute.io.vcf.header import read_header
-    from ragimpute.io.vcf.index_read import index_path
-    from ragimpute.io.vcf.read.genotypes import contigs_of
-    from ragimpute.io.vcf.read.records import RecordReader
+    from ragimpute.io.vcf.index import index_path
+    from ragimpute.io.vcf.read.records import RecordReader, VcfFile
 
-    header = read_header(path)
+    file = VcfFile(path)
+    header, contigs = file.header, file.contigs
     index = index_path(header)
-    contigs = contigs_of(path)
     kind = "BCF" if header.is_bcf else "VCF"
     kind += {"none": "", "gzip": ", gzipped (bgzip is needed for an index)"}.get(
         header.compression, ", bgzipped"
@@ -265,7 +263,7 @@ def _describe_vcf(path: Path) -> Rows:
         text = "" if length is None else f"{length:,} bp long"
         if count_records:
             first, last, count = 0, 0, 0
-            reader = RecordReader(path, Region(name), 1, genotypes_only=True)
+            reader = RecordReader(file, Region(name), 1, genotypes_only=True)
             for record in reader.records(sort_check=False):
                 count += 1
                 first = min(first or record.POS, record.POS)

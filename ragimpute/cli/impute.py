@@ -162,7 +162,7 @@ def impute(
     gc.set_threshold(_OBJECTS_BEFORE_GARBAGE)
     from ragimpute.imputation.options import ImputeOptions, OutputOptions
     from ragimpute.phasing.phase_target import PhaseOptions
-    from ragimpute.target.load import TargetOptions
+    from ragimpute.target.inputs import TargetOptions
 
     options = ImputeOptions(
         index=index, model=model, genetic_map=genetic_map, cm_per_mb=cm_per_mb,

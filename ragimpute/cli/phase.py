@@ -51,7 +51,7 @@ def phase(
 ) -> None:
     """Phase a target against a panel: its typed sites that the panel has."""
     from ragimpute.phasing.phase import phase as run
-    from ragimpute.target.load import TargetOptions
+    from ragimpute.target.inputs import TargetOptions
 
     with progress_bar(quiet) as progress:
         done = run(

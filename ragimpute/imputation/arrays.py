@@ -28,10 +28,9 @@ from ragimpute.runtime.memory import ENOUGH_BYTES, MemoryPlan, free_bytes, plan_
 from ragimpute.runtime.memory import resident_bytes as held_bytes
 from ragimpute.runtime.timing import Stopwatch
 from ragimpute.sites import Region, Sites
-from ragimpute.target.inputs import Inputs
-from ragimpute.target.load import take_target
+from ragimpute.target.inputs import Inputs, take_target
 from ragimpute.target.ploidy import ploidy_of
-from ragimpute.target.report import TargetReport, warn_of_target
+from ragimpute.target.qc import TargetReport, warn_of_target
 
 log = logging.getLogger("ragimpute")
 

@@ -7,8 +7,7 @@ from contextlib import ExitStack
 
 from ragimpute.runtime.outputs import check_output
 from ragimpute.target.inputs import InputFiles, open_inputs
-from ragimpute.target.qc import QcSummary
-from ragimpute.target.report import TargetReport
+from ragimpute.target.qc import QcSummary, TargetReport
 
 
 def compare(

@@ -11,12 +11,13 @@ from pathlib import Path
 from ragimpute.copying_model.imputer import require_packages
 from ragimpute.imputation.imputer import check_model, make_parts, open_array_fit
 from ragimpute.imputation.options import ImputeOptions
-from ragimpute.imputation.outputs import Heading, check_outputs, open_outputs
+from ragimpute.imputation.outputs import check_outputs, open_outputs
 from ragimpute.imputation.resume import NothingKept, keep_run
 from ragimpute.imputation.summary import ImputeSummary
 from ragimpute.imputation.warnings import warn_of_device, warn_of_result, warn_of_space
 from ragimpute.imputation.window_run import WindowRun
 from ragimpute.imputation.windows import Window, likely_window, plan_run, waiting_bytes
+from ragimpute.io.vcf.header import Heading
 from ragimpute.io.vcf.write.writer import output_kind
 from ragimpute.model.folder import open_folder
 from ragimpute.panel.ahead import PanelAhead

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from ragimpute.phasing.phase_target import PhaseOptions
 from ragimpute.sites import Region
-from ragimpute.target.inputs import InputFiles
-from ragimpute.target.load import TargetOptions
+from ragimpute.target.inputs import InputFiles, TargetOptions
 
 # The sets below say what an option does not do. An option that none of them names is taken to
 # change what is written and what is fitted to the panel: to forget a new option here costs a

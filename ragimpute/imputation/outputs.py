@@ -15,10 +15,9 @@ from ragimpute.accuracy.dosage_sums import DosageSums
 from ragimpute.accuracy.dr2_calibration import Dr2Calibration
 from ragimpute.errors import InputError
 from ragimpute.imputation.options import ImputeOptions, OutputOptions
-from ragimpute.io.vcf.fields import TYPED, TYPED_ONLY, check_choice
+from ragimpute.io.vcf.header import TYPED, TYPED_ONLY, Heading, check_choice
 from ragimpute.io.vcf.read.genotypes import Target
-from ragimpute.io.vcf.write.rows import ImputedBlock
-from ragimpute.io.vcf.write.writer import ImputedWriter, output_kind
+from ragimpute.io.vcf.write.writer import ImputedBlock, ImputedWriter, output_kind
 from ragimpute.runtime.outputs import check_output
 from ragimpute.sites import Region, Sites
 from ragimpute.target.inputs import InputFiles, Inputs
@@ -71,44 +70,6 @@ class TypedOnly:
         return ImputedBlock(self.sites.take(rows), prob, called, info, kind)
 
 
-@dataclass(frozen=True)
-class Heading:
-    """What the headers of a run's files share.
-
-    Attributes
-    ----------
-    samples, contigs, command, header_lines
-        See :class:`ragimpute.io.vcf.write.writer.ImputedWriter`.
-    """
-
-    samples: Sequence[str]
-    contigs: Sequence[tuple[str, int | None]]
-    command: str | None
-    header_lines: Sequence[str] = ()
-
-    def writer(
-        self,
-        path: str | Path,
-        fields: Sequence[str],
-        *,
-        threads: int = 1,
-        resumable: bool = False,
-        restored: Sequence[Mapping[str, np.ndarray]] = (),
-    ) -> ImputedWriter:
-        """A file with this heading; without fields, one of sites alone."""
-        return ImputedWriter(
-            path,
-            samples=self.samples if fields else (),
-            contigs=self.contigs,
-            fields=fields,
-            command=self.command,
-            threads=threads,
-            header_lines=self.header_lines,
-            resumable=resumable,
-            restored=restored,
-        )
-
-
 class Outputs:
     """The files of a run; a context manager.
 
@@ -155,8 +116,12 @@ class Outputs:
             others = (("sites", options.sites, ()), ("empirical", options.empirical, ("GT", "LDS")))
             made = {
                 name: stack.enter_context(
-                    heading.writer(
-                        path, fields, resumable=resumable, restored=states_of(name, restored)
+                    ImputedWriter(
+                        path,
+                        heading,
+                        fields=fields,
+                        resumable=resumable,
+                        restored=states_of(name, restored),
                     )
                 )
                 for name, path, fields in others
@@ -318,8 +283,8 @@ def open_outputs(
     InputError
         If a file cannot be written.
     """
-    writer = heading.writer(
-        out, tuple(options.fields), threads=options.threads, resumable=resumable,
+    writer = ImputedWriter(
+        out, heading, fields=tuple(options.fields), threads=options.threads, resumable=resumable,
         restored=states_of("main", restored),
     )  # fmt: skip
     extra = options.output_options

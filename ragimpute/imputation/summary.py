@@ -15,7 +15,7 @@ from ragimpute.imputation.imputer import Imputer
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.window_run import WindowResult
 from ragimpute.target.inputs import Inputs
-from ragimpute.target.report import TargetReport
+from ragimpute.target.qc import TargetReport
 
 # Counts that are not of the target's records by what became of them.
 NOT_RECORDS = {

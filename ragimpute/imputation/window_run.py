@@ -17,7 +17,7 @@ from ragimpute.imputation.imputer import Imputer
 from ragimpute.imputation.outputs import Outputs
 from ragimpute.imputation.probability_store import Spool
 from ragimpute.imputation.windows import _BYTES_PER_PAIR, _GROUP, Window
-from ragimpute.io.vcf.write.rows import ImputedBlock
+from ragimpute.io.vcf.write.writer import ImputedBlock
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.memory import MemoryPlan
 from ragimpute.runtime.timing import Stopwatch

@@ -13,8 +13,8 @@ import numpy as np
 from ragimpute.accuracy.dosage_sums import DosageSums
 from ragimpute.accuracy.dr2_calibration import Dr2Calibration
 from ragimpute.errors import InputError
-from ragimpute.io.vcf.fields import FLAGS, FORMATS, IMPUTED, TYPED
-from ragimpute.io.vcf.read.genotypes import contigs_of
+from ragimpute.io.vcf.header import FLAGS, FORMATS, IMPUTED, TYPED, Heading
+from ragimpute.io.vcf.read.genotypes import VcfFile
 from ragimpute.io.vcf.read.records import RecordReader, genotype_array, site_table
 from ragimpute.io.vcf.write.bcf import FLOAT_END, INT8_END
 from ragimpute.io.vcf.write.writer import ImputedWriter, output_kind
@@ -101,8 +101,9 @@ def merge(
     output_kind(out)
     if str(out) != "-":
         check_output(out, {f"input {path}": path for path in paths})
-    lengths = contigs_of(paths[0])
-    batches = [_Batch(path) for path in paths]
+    files = [VcfFile(path) for path in paths]
+    lengths = files[0].contigs
+    batches = [_Batch(file) for file in files]
     samples = _all_samples(batches)
     formats = batches[0].formats
     for batch in batches[1:]:
@@ -115,10 +116,8 @@ def merge(
     summary = MergeSummary(str(out), len(paths), len(samples))
     calibration = _calibration_of(batches, summary)
     joined = _join_bcf if output_kind(out) == "bcf" else _join_text
-    writer = ImputedWriter(
-        out, samples=samples, contigs=list(lengths.items()), fields=formats, command=command,
-        threads=threads, header_lines=calibration.header_lines,
-    )  # fmt: skip
+    heading = Heading(samples, list(lengths.items()), command, calibration.header_lines)
+    writer = ImputedWriter(out, heading, fields=formats, threads=threads)
     with writer:
         for contig in lengths:
             for rows in _in_step(batches, contig):
@@ -134,8 +133,8 @@ def merge(
 class _Batch:
     """One of the files."""
 
-    def __init__(self, path: str | Path) -> None:
-        self._reader = RecordReader(path, None, 1)
+    def __init__(self, file: VcfFile) -> None:
+        self._reader = RecordReader(file, None, 1)
         self._reader.need_genotypes()
         self.path = self._reader.path
         self.samples = self._reader.samples
@@ -145,7 +144,7 @@ class _Batch:
 
     def records(self, contig: str) -> Iterator[Any]:
         """Records of a contig."""
-        yield from RecordReader(self.path, Region(contig), 1).records(sort_check=True)
+        yield from RecordReader(self._reader.file, Region(contig), 1).records(sort_check=True)
 
     def sums(self, variants: Sequence[Any]) -> DosageSums:
         """What is known of P(ALT) at some sites."""

@@ -10,15 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ragimpute.io.vcf.write.rows import ImputedBlock
-from ragimpute.io.vcf.write.writer import ImputedWriter, output_kind
+from ragimpute.io.vcf.header import Heading
+from ragimpute.io.vcf.write.writer import ImputedBlock, ImputedWriter, output_kind
 from ragimpute.phasing.phase_target import PhaseOptions, num_unphased, phase_match
 from ragimpute.runtime.outputs import check_output
 from ragimpute.runtime.timing import Stopwatch
 from ragimpute.sites import Region
-from ragimpute.target.inputs import InputFiles, open_inputs
-from ragimpute.target.load import TargetOptions
-from ragimpute.target.report import TargetReport
+from ragimpute.target.inputs import InputFiles, TargetOptions, open_inputs
+from ragimpute.target.qc import TargetReport
 
 _BLOCK_SITES = 4096
 
@@ -143,8 +142,8 @@ def phase(
         alleles = match.alleles[inside]
         writer = stack.enter_context(
             ImputedWriter(
-                out, samples=given.samples, contigs=inputs.contigs, fields=("GT",),
-                command=command, threads=threads,
+                out, Heading(given.samples, inputs.contigs, command), fields=("GT",),
+                threads=threads,
             )
         )  # fmt: skip
         for first in range(0, len(at), _BLOCK_SITES):

@@ -85,7 +85,7 @@ def phase_match(
     from ragimpute.phasing.sampler import PhasingSettings, phase_haplotypes
 
     typed = read_typed(panel, match.panel_index)
-    found = read_phase_sets(path, target.sites, target.samples, threads=threads)
+    found = read_phase_sets(target.file or path, target.sites, target.samples, threads=threads)
     sets = None if found is None else found[match.row]
     num_haplotypes, num_samples = panel.num_haplotypes, len(target.samples)
     with_targets = options.with_targets

@@ -187,14 +187,14 @@ def _open_source(
         rows = AllelStream(source, region=region)
         return "scikit-allel HDF5", rows, rows.contig, None
 
-    from ragimpute.io.vcf.read.genotypes import PanelStream, contigs_of
+    from ragimpute.io.vcf.read.genotypes import PanelStream, VcfFile
 
-    contigs = contigs_of(source)
-    contig = _choose_contig(source, list(contigs), region)
+    file = VcfFile(source)
+    contig = _choose_contig(source, list(file.contigs), region)
     if region is not None:
         region = Region(contig, region.start_bp, region.stop_bp)
-    stream = PanelStream(source, region=region, threads=threads)
-    return "VCF/BCF", stream, contig, contigs[contig]
+    stream = PanelStream(file, region=region, threads=threads)
+    return "VCF/BCF", stream, contig, file.contigs[contig]
 
 
 def _choose_contig(source: Path, contigs: list[str], region: Region | None) -> str:

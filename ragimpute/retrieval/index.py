@@ -16,6 +16,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import require_one_ploidy
 from ragimpute.retrieval.faiss_device import GpuSearcher
 from ragimpute.retrieval.faiss_library import faiss
+from ragimpute.retrieval.faiss_threads import threads_for
 from ragimpute.retrieval.index_manifest import (
     FORMAT,
     FORMAT_VERSION,
@@ -35,60 +37,82 @@ from ragimpute.retrieval.index_manifest import (
     read_manifest_of,
     sha256_of,
 )
-from ragimpute.retrieval.index_window import build_window, code_alleles, search_window, tie_order
 
 log = logging.getLogger("ragimpute")
 
 # In smaller panels, comparing every haplotype is faster than making and searching lists.
 IVF_FROM_HAPLOTYPES = 20_000
+_RECALL_QUERIES = 64
+_RECALL_K = 10
 
 Progress = Callable[[str, int, int], None]
 
 
-class WindowIndex:
-    """One FAISS binary index for each window of a panel.
+@dataclass(frozen=True)
+class IndexDescription:
+    """What an index holds, and how its windows are searched.
 
     Attributes
     ----------
-    panel_checksum
-        Checksum of the panel that the index was made from.
+    panel_checksum, num_haplotypes
+        Checksum of the panel that the index was made from, and its haplotypes.
     windows
         Shape (W, 2), int64: half-open ranges of panel sites.
     markers
         Shape (M,), bool: panel sites that are compared; alleles at other sites are ignored.
     kind
         "flat" (exhaustive) or "ivf" (inverted lists).
+    num_lists, num_probes
+        Lists that "ivf" has, and how many of them a search looks through; 0 for "flat".
     recall
         Share of the 10 nearest haplotypes that the search finds, measured on the panel; 1 for
         "flat".
     """
 
+    panel_checksum: str
+    num_haplotypes: int
+    windows: np.ndarray
+    markers: np.ndarray
+    kind: str
+    num_lists: int
+    num_probes: int
+    recall: float
+
+
+class WindowIndex:
+    """One FAISS binary index for each window of a panel.
+
+    Parameters
+    ----------
+    description
+        What the index holds.
+    indexes
+        Windows' indexes that are in memory, by the number of the window; more are added.
+    load
+        Reads the index of a window that is not in memory; None: all are there.
+    searcher
+        Searches exhaustive indexes on a GPU; None: they are searched on the CPU.
+
+    Attributes
+    ----------
+    num_haplotypes, windows, markers
+        As in :class:`IndexDescription`.
+    """
+
     def __init__(
         self,
-        *,
-        panel_checksum: str,
-        num_haplotypes: int,
-        windows: np.ndarray,
-        markers: np.ndarray,
-        kind: str,
-        num_lists: int,
-        num_probes: int,
+        description: IndexDescription,
         indexes: dict[int, faiss.IndexBinary],
+        *,
         load: Callable[[int], faiss.IndexBinary] | None = None,
-        recall: float = 1.0,
         searcher: GpuSearcher | None = None,
     ) -> None:
-        self.panel_checksum = panel_checksum
-        self.num_haplotypes = num_haplotypes
-        self.windows = windows
-        self.markers = markers
-        self.kind = kind
-        self.num_lists = num_lists
-        self.num_probes = num_probes
-        self.recall = recall
+        self.description = description
+        self.num_haplotypes = description.num_haplotypes
+        self.windows, self.markers = description.windows, description.markers
         self._indexes = indexes
         self._load = load
-        self._searcher = searcher if kind == "flat" else None
+        self._searcher = searcher if description.kind == "flat" else None
         if searcher is not None and self._searcher is None:
             log.info("FAISS has no inverted lists of binary codes on GPUs: searched on the CPU")
 
@@ -139,18 +163,11 @@ class WindowIndex:
             recalls.append(recall)
             if progress is not None:
                 progress("index", w + 1, len(windows))
-        return cls(
-            panel_checksum=panel.checksum,
-            num_haplotypes=num,
-            windows=windows,
-            markers=markers,
-            kind=kind,
-            num_lists=num_lists,
-            num_probes=num_probes,
-            indexes=built,
-            recall=float(np.mean(recalls)) if recalls else 1.0,
-            searcher=searcher,
+        recall = float(np.mean(recalls)) if recalls else 1.0
+        about = IndexDescription(
+            panel.checksum, num, windows, markers, kind, num_lists, num_probes, recall
         )
+        return cls(about, built, searcher=searcher)
 
     def _index(self, window: int) -> faiss.IndexBinary:
         """The index of a window, read from disk when it is first used."""
@@ -239,20 +256,21 @@ class WindowIndex:
                 name = f"window_{w:05d}.faiss"
                 faiss.write_index_binary(self._index(w), str(temporary / name))
                 files.append({"file": name, "sha256": sha256_of(temporary / name)})
+            about = self.description
             marker_bits = np.packbits(self.markers)
             manifest = {
                 "format": FORMAT,
                 "format_version": FORMAT_VERSION,
-                "panel_checksum": self.panel_checksum,
+                "panel_checksum": about.panel_checksum,
                 "num_haplotypes": self.num_haplotypes,
                 "num_sites": len(self.markers),
                 "num_markers": int(self.markers.sum()),
                 "markers_hex": "" if self.markers.all() else marker_bits.tobytes().hex(),
                 "metric": "hamming, two bits a site",
-                "kind": self.kind,
-                "num_lists": self.num_lists,
-                "num_probes": self.num_probes,
-                "recall_at_10": round(self.recall, 4),
+                "kind": about.kind,
+                "num_lists": about.num_lists,
+                "num_probes": about.num_probes,
+                "recall_at_10": round(about.recall, 4),
                 "windows": self.windows.tolist(),
                 "files": files,
             }
@@ -302,7 +320,7 @@ class WindowIndex:
                 state = "does not match its checksum" if file.is_file() else "is missing"
                 raise damaged(path, panel, f"{entry['file']} {state}")
             loaded: faiss.IndexBinary = faiss.read_index_binary(str(file))
-            index: Any = loaded  # of the class that the file names, with that one's attributes
+            index: Any = loaded  # its class, and so its attributes, depend on the file
             searched = markers[slice(*windows[window])].sum()
             num_bits = 8 * code_alleles(np.zeros((1, searched), np.int8)).shape[1]
             if (index.ntotal, index.d) != (panel.num_haplotypes, num_bits):
@@ -310,23 +328,109 @@ class WindowIndex:
             if manifest["kind"] == "ivf":
                 index.nprobe = manifest["num_probes"]
             else:
-                index.use_heap = False  # not in the file; ties would come in another order
+                # The file does not keep this, and equally near codes depend on it.
+                index.use_heap = False
             return loaded
 
         bits = np.frombuffer(bytes.fromhex(manifest["markers_hex"]), np.uint8)
         markers = np.ones(panel.num_sites, dtype=bool)
         if len(bits):
             markers = np.unpackbits(bits, count=panel.num_sites).astype(bool)
-        return cls(
-            panel_checksum=manifest["panel_checksum"],
-            num_haplotypes=manifest["num_haplotypes"],
-            windows=windows,
-            markers=markers,
-            kind=manifest["kind"],
-            num_lists=manifest["num_lists"],
-            num_probes=manifest["num_probes"],
-            recall=manifest["recall_at_10"],
-            indexes={},
-            load=load,
-            searcher=searcher,
-        )
+        about = IndexDescription(
+            manifest["panel_checksum"], manifest["num_haplotypes"], windows, markers,
+            manifest["kind"], manifest["num_lists"], manifest["num_probes"],
+            manifest["recall_at_10"],
+        )  # fmt: skip
+        return cls(about, {}, load=load, searcher=searcher)
+
+
+def code_alleles(alleles: np.ndarray) -> np.ndarray:
+    """Code alleles as two bits a site, "is ALT" and "is REF"; neither is set if it is hidden.
+
+    Parameters
+    ----------
+    alleles
+        Shape (n, L), int8: 0, 1, or negative where hidden.
+
+    Returns
+    -------
+    Shape (n, max(1, ceil(2 L / 8))), uint8.
+    """
+    bits = np.zeros((alleles.shape[0], max(1, alleles.shape[1]), 2), dtype=bool)
+    bits[:, : alleles.shape[1], 0] = alleles == 1
+    bits[:, : alleles.shape[1], 1] = alleles == 0
+    return np.packbits(bits.reshape(alleles.shape[0], -1), axis=1, bitorder="little")
+
+
+def tie_order(num_haplotypes: int, window: int) -> np.ndarray:
+    """The random order in which a window's haplotypes are stored; equally near ones keep it."""
+    return np.random.default_rng((window, num_haplotypes)).permutation(num_haplotypes)
+
+
+def search_window(
+    index: Any, codes: np.ndarray, k: int, searcher: GpuSearcher | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the codes that are nearest to each query.
+
+    Parameters
+    ----------
+    index
+        The index of one window.
+    codes
+        Queries, shape (B, bytes), uint8.
+    k
+        Codes to find, in [1, H].
+    searcher
+        Searches an exhaustive index on a GPU; None: on the CPU.
+
+    Returns
+    -------
+    Distances and slots, both of shape (B, k). Slots are -1 where the lists that were searched have
+    fewer than k codes.
+    """
+    if searcher is not None:
+        return searcher.search(index, codes, k)
+    with threads_for(len(codes) * index.ntotal):
+        out: tuple[np.ndarray, np.ndarray] = index.search(codes, k)
+        return out
+
+
+def build_window(
+    codes: np.ndarray, kind: str, num_lists: int, num_probes: int, searcher: GpuSearcher | None
+) -> tuple[faiss.IndexBinary, float]:
+    """Make the index of one window's haplotypes, and measure its recall of the 10 nearest.
+
+    Parameters
+    ----------
+    codes
+        Shape (H, bytes), uint8, in the order of :func:`tie_order`.
+    kind
+        "flat" (exhaustive) or "ivf" (inverted lists).
+    num_lists, num_probes
+        Lists that "ivf" makes, and how many of them a search looks through.
+    searcher
+        Makes and searches exhaustive indexes on a GPU; None: on the CPU.
+    """
+    exact: Any
+    if searcher is not None:
+        exact = searcher.build_flat(codes)
+    else:
+        exact = faiss.IndexBinaryFlat(8 * codes.shape[1])
+        exact.use_heap = False  # up to 4 times faster
+        exact.add(codes)
+    if kind == "flat":
+        return exact, 1.0
+    quantizer: Any = faiss.IndexBinaryFlat(8 * codes.shape[1])
+    index = faiss.IndexBinaryIVF(quantizer, 8 * codes.shape[1], num_lists)
+    index.own_fields = True
+    quantizer.this.disown()
+    index.train(codes)
+    index.add(codes)
+    index.nprobe = num_probes
+    queries = codes[:: max(1, len(codes) // _RECALL_QUERIES)][:_RECALL_QUERIES]
+    k = min(_RECALL_K, len(codes))
+    true, _ = search_window(exact, queries, k, searcher)
+    found, ids = index.search(queries, k)
+    # Several haplotypes may be equally near, so distances are compared rather than their numbers: a
+    # hit is right if it is no farther than the k-th nearest.
+    return index, float(((found <= true[:, -1:]) & (ids >= 0)).mean())

@@ -1,4 +1,7 @@
-"""The manifest of an index folder: what it was made from, and the checksum of every file."""
+"""The manifest of an index folder: what it was made from, and the checksum of every file.
+
+A module of its own, without FAISS, so that an index can be described where FAISS is missing.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ MANIFEST = "manifest.json"
 
 
 def read_manifest(path: str | Path) -> dict[str, Any]:
-    """The manifest of an index folder, checked for form and version.
+    """Read the manifest of an index folder, and check its form and version.
 
     Raises
     ------
@@ -75,7 +78,7 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
 
 
 def read_manifest_of(path: str | Path, panel: Panel) -> dict[str, Any]:
-    """The manifest of a panel's index folder: as :func:`read_manifest`, and of this panel.
+    """Read the manifest of an index folder, and check that it was made from this panel.
 
     Raises
     ------
@@ -110,13 +113,13 @@ def damaged(path: str | Path, panel: Panel, what: str) -> PanelError:
 
 
 def manifest_digest(manifest: dict[str, Any]) -> str:
-    """Checksum of a manifest's other entries."""
+    """The checksum of a manifest's entries, apart from the checksum itself."""
     rest = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def sha256_of(file: Path) -> str:
-    """Checksum of a file."""
+    """The checksum of a file."""
     digest = hashlib.sha256()
     with file.open("rb") as stream:
         while block := stream.read(1 << 20):
@@ -125,7 +128,7 @@ def sha256_of(file: Path) -> str:
 
 
 def _is_window(entry: Any) -> bool:
-    """Whether an entry is a range of sites."""
+    """Whether an entry of ``windows`` is a range of sites."""
     return (
         isinstance(entry, list)
         and [type(end) for end in entry] == [int, int]
@@ -134,7 +137,7 @@ def _is_window(entry: Any) -> bool:
 
 
 def _is_file(entry: Any) -> bool:
-    """Whether an entry names a file of the folder and its checksum."""
+    """Whether an entry of ``files`` names a file in the folder, and its checksum."""
     if not isinstance(entry, dict) or not isinstance(entry.get("sha256"), str):
         return False
     name = entry.get("file")
@@ -142,7 +145,7 @@ def _is_file(entry: Any) -> bool:
 
 
 def _are_markers(manifest: dict[str, Any]) -> bool:
-    """Whether the sites that are searched are hexadecimal, a bit for each site, or all."""
+    """Whether ``markers_hex`` has a bit for each site, or is empty, which means all sites."""
     text = manifest["markers_hex"]
     is_hex = not text or re.fullmatch("[0-9a-f]+", text) is not None
     return is_hex and len(text) in (0, 2 * -(-manifest["num_sites"] // 8))

@@ -33,7 +33,9 @@ from ragimpute.retrieval.nearest_kernel import (
     RIGHT,
     WORDS_HIGH,
     WORDS_LOW,
-    search_buffers,
+    SearchBuffers,
+    WindowRows,
+    make_buffers,
     search_windows,
 )
 from ragimpute.runtime.threads import share
@@ -99,24 +101,29 @@ class NearestRows:
         self.ranges = [self._ranges(length) for length in lengths]
         self.hits_of = [num_hits for _, num_hits in scales[: len(lengths)]]
         number = np.uint16 if words.shape[1] <= 1 << 16 else np.int32
-        self._members = np.empty((sum(map(len, self.ranges)), words.shape[1]), number)
+        all_members = np.empty((sum(map(len, self.ranges)), words.shape[1]), number)
         built: list[_Scale] = []
         for ranges in self.ranges:
             shorter = built[-1] if built else None
             at = sum(len(scale.ranges) for scale in built)
-            members = self._members[at : at + len(ranges)]
+            members = all_members[at : at + len(ranges)]
             built.append(self._build_scale(words, order, ranges, members, shorter, threads))
         self.num_hits = sum(
             len(ranges) * hits for ranges, hits in zip(self.ranges, self.hits_of, strict=True)
         )
         self._longest = max(int(np.diff(ranges).max()) for ranges in self.ranges)
-        self._windows, self._num_tables = self._table(built)
+        windows, self._num_tables = self._table(built)
         # Buffers of finished searches, to be used again: the system would take as long to clear new
         # memory as a search takes.
-        self._buffers: SimpleQueue[tuple[np.ndarray, tuple[np.ndarray, ...]]] = SimpleQueue()
-        self._halves = np.concatenate([rows.halves for scale in built for rows in scale.rows])
-        self._words = np.concatenate([r.words.ravel() for scale in built for r in scale.rows])
-        self._offsets = np.concatenate([rows.offsets for scale in built for rows in scale.rows])
+        self._buffers: SimpleQueue[SearchBuffers] = SimpleQueue()
+        all_rows = [rows for scale in built for rows in scale.rows]
+        self._panel = WindowRows(
+            windows,
+            np.concatenate([rows.halves for rows in all_rows]),
+            np.concatenate([rows.words.ravel() for rows in all_rows]),
+            np.concatenate([rows.offsets for rows in all_rows]),
+            all_members,
+        )
 
     @property
     def first_hits(self) -> np.ndarray:
@@ -234,12 +241,9 @@ class NearestRows:
         try:
             buffers = self._buffers.get_nowait()
         except Empty:
-            buffers = search_buffers(self._num_tables, max(self.hits_of), self._longest)
+            buffers = make_buffers(self._num_tables, max(self.hits_of), self._longest)
         queries = np.zeros((self._num_words, AT_ONCE), np.uint32)
         queries[:, : len(target)] = target.T
         hits[:] = -1
-        search_windows(
-            queries, len(target), self._windows, self._halves, self._words, self._offsets,
-            self._members, *buffers, hits,
-        )  # fmt: skip
+        search_windows(queries, len(target), self._panel, buffers, hits)
         self._buffers.put(buffers)

@@ -7,6 +7,8 @@ addition of 32 counts, however long the window is.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ragimpute.kernels.bits import WORD, num_set, trailing_zeros
@@ -39,6 +41,63 @@ CANDIDATES_PER_HIT = 4
 # that the farthest hit has at most a certain number: rows with more are skipped.
 GROUPS_PER_HIT = 2
 _MOST = np.uint16(65535)
+
+
+class WindowRows(NamedTuple):
+    """The distinct rows of all windows.
+
+    Attributes
+    ----------
+    windows
+        Shape (n, NUM_COLUMNS), int64: the table of windows, in which the halves of a window come
+        before it.
+    halves
+        Shape (rows, 2), int32: for each row of a window the rows of its halves.
+    words
+        Uint32: for each row of a window in turn the words that are in neither half.
+    offsets
+        Shape (rows + n,), int32: for each window in turn where the haplotypes that have each of
+        its rows begin in ``members``, and the end.
+    members
+        Shape (n, H), uint16 or int32: the haplotypes of each window, those with equal rows
+        together.
+    """
+
+    windows: np.ndarray
+    halves: np.ndarray
+    words: np.ndarray
+    offsets: np.ndarray
+    members: np.ndarray
+
+
+class SearchBuffers(NamedTuple):
+    """What a search works with, see :func:`make_buffers`.
+
+    Attributes
+    ----------
+    tables
+        Shape (rows, 32), uint16: mismatches of each row with each target, see ``OWN``.
+    minima
+        Shape (groups, 32), uint16: the smallest mismatches in each group of rows.
+    limit
+        Shape (2, 32), uint16: row 0, the mismatches from which on rows are skipped, for each
+        target; row 1 is used to find them.
+    candidates, sizes
+        Shape (32, n, 2), int32: rows that may be hits, and their mismatches; and shape (32,),
+        int64: how many each target has.
+    rows
+        Shape (hits,), int64: the rows of a target's hits, nearest first.
+    histogram
+        Shape (mismatches + 1,), int32: zeros between uses.
+    """
+
+    tables: np.ndarray
+    minima: np.ndarray
+    limit: np.ndarray
+    candidates: np.ndarray
+    sizes: np.ndarray
+    rows: np.ndarray
+    histogram: np.ndarray
 
 
 @inlined
@@ -97,18 +156,22 @@ def _sort_nearest(candidates, size, most, farthest, histogram, rows):
 
 
 @inlined
-def _list_haplotypes(queries, lane, low, high, rows, size, offsets, members, out):
-    """Write the haplotypes that have the ``rows`` (size,), nearest first, until ``out`` is full.
-
-    ``queries`` (W, 32): the targets' words.
-    """
+def _mix_alleles(words):
+    """A hash of a target's ``words`` (n,)."""
     mix = np.uint64(0x9E3779B97F4A7C15)
-    for w in range(low, high):
-        mix = (mix ^ np.uint64(queries[w, lane])) * np.uint64(0x100000001B3)
-    mix ^= mix >> np.uint64(32)
+    for word in words:
+        mix = (mix ^ np.uint64(word)) * np.uint64(0x100000001B3)
+    return mix ^ (mix >> np.uint64(32))
+
+
+@inlined
+def _list_haplotypes(rows, offsets, members, mix, out):
+    """Write the haplotypes that have the ``rows``, nearest first, until ``out`` is full.
+
+    ``mix``: a hash of the target's alleles.
+    """
     num = 0
-    for c in range(size):
-        row = rows[c]
+    for row in rows:
         if num == out.shape[0]:
             break
         first = offsets[row]
@@ -194,23 +257,18 @@ def _bound(minima, groups, most, longest, limit):
 
 
 @kernel
-def search_windows(
-    queries, width, windows, halves, words, offsets, members, tables, buffers, out
-):  # fmt: skip
+def search_windows(queries, width, panel, buffers, out):
     """Write the nearest haplotypes of ``width`` targets in all windows to ``out`` (width, hits).
 
-    ``queries`` (W, 32), uint32: the targets' words; ``windows`` (n, NUM_COLUMNS): the table of
-    windows, in which the halves of a window come before it; ``halves`` (rows, 2): for each row of a
-    window the rows of its halves; ``words``: the words that are in neither half; ``offsets``
-    (rows + n,) and ``members`` (n, H): the haplotypes that have each row; ``tables`` (rows, 32),
-    uint16, and ``buffers``: see :func:`search_buffers`.
+    ``queries`` (W, 32), uint32: the targets' words; ``panel``: a ``WindowRows``; ``buffers``: a
+    ``SearchBuffers``.
     """
-    minima, limit, candidates, sizes, rows, histogram = buffers
+    tables, minima, limit, candidates, sizes, rows, histogram = buffers
     active = (np.uint64(1) << np.uint64(width)) - np.uint64(1)
-    for n in range(windows.shape[0]):
-        window = windows[n]
+    for n in range(panel.windows.shape[0]):
+        window = panel.windows[n]
         num_rows, most = window[NUM_ROWS], window[NUM_HITS]
-        groups = _measure(window, queries, halves, words, tables, minima)
+        groups = _measure(window, queries, panel.halves, panel.words, tables, minima)
         longest = (window[HIGH] - window[LOW]) * WORD
         _bound(minima, groups, most, longest, limit)
         own = tables[window[OWN] :]
@@ -235,16 +293,14 @@ def search_windows(
             farthest = min(np.int64(limit[0, i]), longest)
             size = _sort_nearest(candidates[i], sizes[i], most, farthest, histogram, rows)
             _list_haplotypes(
-                queries, i, window[LOW], window[HIGH], rows, size,
-                offsets[first : first + num_rows + 1], members[number],
+                rows[:size], panel.offsets[first : first + num_rows + 1], panel.members[number],
+                _mix_alleles(queries[window[LOW] : window[HIGH], i]),
                 out[i, window[FIRST_HIT] : window[FIRST_HIT] + most],
             )  # fmt: skip
 
 
-def search_buffers(
-    num_tables: int, most: int, longest: int
-) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    """Allocate ``tables`` and ``buffers`` for :func:`search_windows`.
+def make_buffers(num_tables: int, most: int, longest: int) -> SearchBuffers:
+    """Allocate what :func:`search_windows` works with.
 
     Parameters
     ----------
@@ -255,7 +311,8 @@ def search_buffers(
     longest
         The largest number of words in a window.
     """
-    return np.empty((num_tables, COUNTS), np.uint16), (
+    return SearchBuffers(
+        np.empty((num_tables, COUNTS), np.uint16),
         np.empty((GROUPS_PER_HIT * most, COUNTS), np.uint16),
         np.empty((2, COUNTS), np.uint16),
         np.empty((COUNTS, CANDIDATES_PER_HIT * most, 2), np.int32),

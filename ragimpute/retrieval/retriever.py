@@ -13,6 +13,7 @@ begin just after it give some hits too.
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,6 +28,13 @@ NUM_BESIDE = 16  # hits taken from a window beside a word
 NUM_BACKGROUND = 32
 # With the windows beside a word, 256 slots are as accurate as 512 and as the whole panel.
 NUM_SLOTS = 256
+
+
+class _NearWindows(NamedTuple):
+    """The windows from which each word takes hits: those that contain it, then those beside it."""
+
+    first: np.ndarray  # (W, m) int64: place of each window's first hit, -1 if there is no window
+    num_hits: np.ndarray  # (m,) int64: hits to take from each; the first m / 2 contain the word
 
 
 class Retriever:
@@ -102,9 +110,9 @@ class Retriever:
         before = np.cumsum([0, *(len(r) for r in ranges[:-1])])
         first = self._nearest.first_hits[np.maximum(near, 0) + before[:, None, None]]
         # The windows of each word in the order in which hits are taken from them: (W, 4 scales).
-        near_hits = np.where(near >= 0, first, -1).transpose(1, 2, 0).reshape(self.num_words, -1)
+        first = np.where(near >= 0, first, -1).transpose(1, 2, 0).reshape(self.num_words, -1)
         of_over = np.tile(self._nearest.hits_of, 2).astype(np.int64)
-        num_hits = np.concatenate([of_over, np.minimum(of_over, NUM_BESIDE)])
+        windows = _NearWindows(first, np.concatenate([of_over, np.minimum(of_over, NUM_BESIDE)]))
 
         def find(few: range) -> None:
             hits = np.empty((min(len(few), AT_ONCE), self._nearest.num_hits), np.int32)
@@ -115,8 +123,8 @@ class Retriever:
                 here = hits[: some.stop - start]
                 self._nearest.search(target[some], here)
                 _fill_slots(
-                    here, near_hits, num_hits, self.background, self._shuffle, none[some], seen,
-                    buffers, out[some],
+                    here, windows, self.background, self._shuffle, none[some], seen, buffers,
+                    out[some],
                 )  # fmt: skip
 
         edges = np.linspace(0, n, max(1, min(threads, n)) + 1).astype(int).tolist()
@@ -157,19 +165,18 @@ def _choose(h, w, seen, kept, fresh, num_fresh):
 
 
 @kernel
-def _fill_slots(hits, near_hits, num_hits, background, filler, exclude, seen, buffers, out):
+def _fill_slots(hits, windows, background, filler, exclude, seen, buffers, out):
     """Choose the states of n targets at each word; a state keeps its slot while it stays chosen.
 
-    ``hits`` (n, hits): hits of all windows. ``near_hits`` (W, m): for each word and each of the m
-    windows around or beside it the place of the window's first hit, or -1 if there is no window.
-    The m / 2 windows that contain the word come first. ``num_hits`` (m,): hits to take from each
-    window; those that contain the word give at least as many. ``filler``: haplotypes that fill
-    slots that are left. ``exclude`` (n, e): haplotypes that a target must not copy. ``seen``
+    ``hits`` (n, hits): hits of all windows. ``windows``: a ``_NearWindows``; those that contain a
+    word give at least as many hits as those beside it. ``filler``: haplotypes that fill slots that
+    are left. ``exclude`` (n, e): haplotypes that a target must not copy. ``seen``
     (H, 2): a buffer for the last word that each haplotype was chosen for, and its slot, or -1.
     ``out`` (n, W, K) gets the states.
     """
     num_words, num_slots = out.shape[1:]
     fresh, kept, left = buffers
+    num_hits = windows.num_hits
     num_near = num_hits.shape[0]
     width, beside = 0, 0
     for c in range(num_near):
@@ -192,7 +199,7 @@ def _fill_slots(hits, near_hits, num_hits, background, filler, exclude, seen, bu
         for w in range(num_words):
             size = fixed
             num_fresh = 0
-            near = near_hits[w]
+            near = windows.first[w]
             for rank in range(width):
                 if size == num_slots:
                     break

@@ -1,1 +1,1 @@
-"""How impute, phase and --qc-only begin: the target is read, matched and reported."""
+"""How impute, phase and --qc-only begin: the target is read, matched, counted and warned of."""

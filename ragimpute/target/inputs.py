@@ -2,32 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ragimpute.io.vcf.read.genotypes import Target
+import numpy as np
+
+from ragimpute.errors import InputError
+from ragimpute.io.vcf.read.genotypes import Target, VcfFile, read_target
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.open_panel import open_panel
-from ragimpute.sites import Region
-from ragimpute.target.load import TargetOptions, require_phase, take_target
-from ragimpute.target.match import Match
-from ragimpute.target.report import TargetReport, warn_of_target
+from ragimpute.sites import Region, some_names
+from ragimpute.target.match import Match, match_sites, no_match, require_overlap, target_region
+from ragimpute.target.qc import TargetReport, summarise, warn_of_target, write_excluded
 
 Progress = Callable[[str, int, int], None]
+
+# A region with fewer records than this may well share none with the panel, which is no error then.
+# For a whole file it always is.
+_FEW_RECORDS = 50
+
+
+@dataclass(frozen=True)
+class TargetOptions:
+    """Which of a target's samples and records are used, and where the others are listed.
+
+    Attributes
+    ----------
+    samples, exclude_samples
+        Files with one sample name a line: the samples to impute, and those to leave out; or None.
+    palindromes
+        What to do with A/T and C/G records, see :func:`ragimpute.target.match.match_sites`.
+    excluded_sites
+        Where to write the records that are not used (:func:`ragimpute.target.qc.write_excluded`),
+        or None.
+    par
+        The pseudo-autosomal regions, see :func:`ragimpute.panel.ploidy.par_regions`.
+    """
+
+    samples: Path | None = None
+    exclude_samples: Path | None = None
+    palindromes: str = "frequency"
+    excluded_sites: Path | None = None
+    par: str | None = None
 
 
 @dataclass(frozen=True)
 class InputFiles:
-    """A target and a panel, and what of them is read.
+    """Names of a target and a panel, and which parts of them are read.
 
     Attributes
     ----------
     target, panel
-        VCF/BCF; panel.h5 or a phased VCF/BCF, which is prepared on the fly.
+        The target, a VCF/BCF; and the panel, a panel.h5, or a phased VCF/BCF, which is prepared for
+        the run.
     genetic_map, cm_per_mb
-        For a panel VCF only: a map, or a uniform rate.
+        Only for a panel VCF/BCF: a genetic map, or a uniform rate.
     region
         Panel sites that are reported; None: all.
     buffer_cm
@@ -45,7 +76,7 @@ class InputFiles:
     options: TargetOptions = field(default_factory=TargetOptions)
 
     def named(self) -> dict[str, str | Path | None]:
-        """The files that are read, by what a user calls them; None where one is not given."""
+        """The files that are read, by the names that messages give them; None if not given."""
         return {
             "target input": self.target,
             "panel input": self.panel,
@@ -62,7 +93,7 @@ class Inputs:
     Attributes
     ----------
     files
-        Where they come from.
+        The files that were opened.
     panel
         The whole panel.
     start, stop
@@ -106,17 +137,17 @@ def open_inputs(
     Parameters
     ----------
     files
-        What is read.
+        The files to open.
     stack
         Closes the panel, and removes it where it was prepared for this run only.
     report
-        What was counted is put into it, and one line for each warning, which is logged too.
+        Gets the counts, and one line for each warning; warnings are logged too.
     threads
-        Nothing that is found depends on them; >= 1.
+        For decompression and preparation, >= 1; the result does not depend on it.
     progress
         Called as ``progress(stage, done, total)`` while a panel is prepared.
     phased_only
-        Refuse unphased genotypes.
+        Whether to refuse unphased genotypes.
     view
         Called with the panel and the sites [start, stop) before the target is read; returns the
         panel to be used from then on, such as one that is read ahead meanwhile.
@@ -124,8 +155,8 @@ def open_inputs(
     Raises
     ------
     InputError, PanelError
-        If a file cannot be read, or the target has no record that is a panel site; the table of
-        the records that are not used is written before that.
+        If a file cannot be read, or no record of the target is a panel site. In the latter case the
+        table of the records that are not used has been written.
     """
     panel, start, stop = open_panel(
         files.panel, stack, report.warnings.append, genetic_map=files.genetic_map,
@@ -142,3 +173,139 @@ def open_inputs(
         require_phase(files.target, target)
     warn_of_target(report, target, panel, match, start, stop)
     return Inputs(files, panel, start, stop, target, match)
+
+
+def take_target(
+    path: str | Path,
+    panel: Panel,
+    region: Region | None,
+    options: TargetOptions,
+    report: TargetReport,
+    *,
+    buffer_cm: float,
+    threads: int,
+) -> tuple[Target, Match]:
+    """Read a target around the region, and find its records among the panel's sites.
+
+    ``report`` gets the counts, and the table of the records that are not used is written; only then
+    is a target refused that does not fit the panel.
+
+    Raises
+    ------
+    InputError
+        If the target cannot be read, or no record of it is a panel site.
+    """
+    target = _read(path, panel, region, options, buffer_cm, threads)
+    stop = panel.num_sites
+    if len(target.sites):
+        match = match_sites(target, panel, 0, stop, palindromes=options.palindromes)
+    else:
+        match = no_match(target)
+    report.qc = summarise(target, panel, match)
+    report.counts.update(match.counts)
+    report.num_samples = len(target.samples)
+    report.num_haplotypes = panel.num_haplotypes
+    if options.excluded_sites is not None:
+        write_excluded(options.excluded_sites, target, panel, match)
+    if region is None or match.num_records >= _FEW_RECORDS:
+        require_overlap(match, target, panel, 0, stop)
+    return target, match
+
+
+def _read(
+    path: str | Path,
+    panel: Panel,
+    region: Region | None,
+    options: TargetOptions,
+    buffer_cm: float,
+    threads: int,
+) -> Target:
+    """Read a target's chosen samples around the region."""
+    file = VcfFile(path)
+    samples = chosen_samples(file, options.samples, options.exclude_samples)
+    wide = region
+    if region is not None:
+        start, stop = panel.site_range(region)
+        cm = panel.position_cm
+        left = int(np.searchsorted(cm, cm[start] - buffer_cm))
+        right = int(np.searchsorted(cm, cm[stop - 1] + buffer_cm, side="right"))
+        bp = panel.sites.position_bp
+        wide = Region(region.contig, int(bp[left]), int(bp[right - 1]) + 1)
+    # A region may have no typed site, such as a piece of a contig that a workflow imputes alone.
+    wide = target_region(file, panel, wide)
+    target = read_target(
+        file, region=wide, threads=threads, may_be_empty=region is not None, samples=samples,
+        keep_monomorphic=True,
+    )  # fmt: skip
+    _drop_half_calls(target)
+    return target
+
+
+def chosen_samples(
+    file: VcfFile, samples: Path | None, exclude_samples: Path | None
+) -> list[str] | None:
+    """The samples of a VCF/BCF that two lists choose, or None for all.
+
+    Raises
+    ------
+    InputError
+        If a list cannot be read or is empty, names a sample that the file lacks, or leaves none.
+    """
+    if samples is None and exclude_samples is None:
+        return None
+    known = file.header.samples
+    kept = _listed(samples, known, file) if samples is not None else set(known)
+    if exclude_samples is not None:
+        kept -= _listed(exclude_samples, known, file)
+    if not kept:
+        raise InputError(f"the lists leave none of the {len(known)} samples of {file}")
+    return [name for name in known if name in kept]
+
+
+def _listed(path: Path, known: Sequence[str], target: VcfFile) -> set[str]:
+    """The names in a list: the first column of each line."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"list of samples {path} is not text") from error
+    except OSError as error:
+        raise InputError(f"list of samples {path} cannot be read: {error.strerror}") from error
+    names = [line.split()[0] for line in lines if line.strip()]
+    if not names:
+        raise InputError(f"list of samples {path} is empty", hint="write one name a line")
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise InputError(
+            f"target {target} lacks {len(unknown)} samples of the list {path}: "
+            f"{some_names(unknown)}",
+            hint=f"its samples are named like {some_names(known)}",
+        )
+    return set(names)
+
+
+def _drop_half_calls(target: Target) -> None:
+    """Make genotypes such as "./1" missing, whose observed haplotype is unknown; ".|1" stays."""
+    missing = target.alleles == -1
+    half = ~target.phased & (missing[:, :, 0] | missing[:, :, 1])
+    if half.any():
+        target.alleles[half] = -1
+        target.phased[half] = True
+
+
+def require_phase(path: str | Path, target: Target) -> None:
+    """Refuse unphased genotypes.
+
+    Raises
+    ------
+    InputError
+        If there are any; the message names the first and says how many there are.
+    """
+    loose = ~target.phased
+    if loose.any():
+        site, sample = np.argwhere(loose)[0]
+        raise InputError(
+            f"target {path} is not phased: {int(loose.sum())} unphased heterozygous genotypes, "
+            f"the first at {target.sites.contig}:{target.sites.position_bp[site]} in sample "
+            f"{target.samples[sample]}",
+            hint="leave out --phased-only, and it is phased against the panel first",
+        )

@@ -1,4 +1,4 @@
-"""Which target records are panel sites, and their alleles as the panel counts them."""
+"""Which target records are panel sites, their alleles as the panel counts them, or why few are."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from ragimpute.errors import InputError
-from ragimpute.io.vcf.read.genotypes import Target, contigs_of, read_target
+from ragimpute.io.vcf.read.genotypes import Target, VcfFile, read_target
 from ragimpute.panel.reader import Panel
-from ragimpute.sites import Key, Region, other_strand, same_contig
-from ragimpute.target.overlap import compare_positions, no_overlap
+from ragimpute.sites import Key, Region, bare_contig, other_strand, same_contig
 
 MATCHED = ("matched", "swapped", "flipped", "flipped_swapped")
 LEFT_OUT = ("not_in_panel", "allele_mismatch", "ambiguous_strand", "duplicate", "invalid")
@@ -22,14 +21,38 @@ FATES = MATCHED + LEFT_OUT
 PALINDROME_POLICIES = ("frequency", "keep", "drop")
 
 _TURNED = ("swapped", "flipped_swapped")  # REF of the target is ALT of the panel
-_OTHER_STRAND = {"matched": "flipped_swapped", "swapped": "flipped"}  # a palindrome's two readings
-# Frequencies of target and panel differ as between populations of this FST.
+# Of a palindrome: what the record is on the panel's strand, and what it is on the other strand.
+_OTHER_STRAND = {"matched": "flipped_swapped", "swapped": "flipped"}
+# Allele frequencies of target and panel are taken to differ as between populations of this FST.
 _FST = 0.05
 _SURE = 0.95
 _FEW_MATCHES = 0.5  # share of records that are panel sites, below which it may be by chance
-# A swapped indel may be another variant (TA>T and T>TA can both be right), so that more than a
-# few SNPs of the file have to be swapped before it is taken for one.
+# An indel whose alleles seem swapped may be another variant, as TA>T and T>TA can both exist. It is
+# taken for a swapped one only if a larger share of the file's sure matches than this are swapped.
 _SWAPS_ARE_USUAL = 0.05
+# Lengths of the human chromosomes, bp, in GRCh37 and GRCh38 (NCBI), which tell builds apart.
+_LENGTHS = {
+    "GRCh37": dict(zip(
+        [*map(str, range(1, 23)), "X", "Y"],
+        (249250621, 243199373, 198022430, 191154276, 180915260, 171115067, 159138663, 146364022,
+         141213431, 135534747, 135006516, 133851895, 115169878, 107349540, 102531392, 90354753,
+         81195210, 78077248, 59128983, 63025520, 48129895, 51304566, 155270560, 59373566),
+        strict=True,
+    )),
+    "GRCh38": dict(zip(
+        [*map(str, range(1, 23)), "X", "Y"],
+        (248956422, 242193529, 198295559, 190214555, 181538259, 170805979, 159345973, 145138636,
+         138394717, 133797422, 135086622, 133275309, 114364328, 107043718, 101991189, 90338345,
+         83257441, 80373285, 58617616, 64444167, 46709983, 50818468, 156040895, 57227415),
+        strict=True,
+    )),
+}  # fmt: skip
+# By chance alone, about half of the panel's REF bases are among a record's two alleles; of the same
+# build, nearly all are.
+_SAME_BUILD, _OTHER_BUILD = 0.9, 0.75
+_FEW = 20  # with fewer shared positions than this, their REF bases say nothing of the build
+_CHANCE = 0.01  # share of records that are panel sites by chance, with a panel of usual density
+_MANY = 50  # with fewer records than this, even one match may be more than chance
 
 
 @dataclass(frozen=True)
@@ -45,14 +68,14 @@ class Match:
     phased
         Shape (T, N), bool.
     row
-        Shape (T,), int64: the target's row behind each.
+        Shape (T,), int64: the row of the target that was matched to each of these panel sites.
     fate
         Shape (R,), uint8: what became of each of the target's rows, an index into ``FATES``.
     counts
         How many rows met each fate.
     palindromes
-        A/T and C/G rows (and their like) at panel sites: how many were "found", taken to be of the
-        "other_strand", and "left_out".
+        Of the rows at panel sites that read the same on both strands, such as A/T and C/G: how many
+        were "found", taken to be of the "other_strand", and "left_out".
     """
 
     panel_index: np.ndarray
@@ -180,7 +203,7 @@ class _Finder:
         return -1, "allele_mismatch" if key[0] in self._positions else "not_in_panel", ""
 
     def _with_alt(self, key: Key) -> Key:
-        """A record without ALT with that of the panel's SNP, if there is one and it fits."""
+        """A record without ALT, with the ALT of the panel's only SNP there, if its REF fits."""
         position, ref, _ = key
         at = self._snps_at.get(position, [])
         if len(at) != 1 or len(ref) != 1:
@@ -194,12 +217,13 @@ class _Finder:
 
 
 def _spellings(key: Key, *, may_swap: bool) -> Iterator[tuple[str, Key]]:
-    """How the panel may spell a record, the likeliest first."""
+    """The ways in which the panel may spell a record, each with its fate; the likeliest first."""
     position, ref, alt = key
     yield "matched", key
     if may_swap:
         yield "swapped", (position, alt, ref)
-    if len(ref) == len(alt):  # on the other strand an indel has another base before it
+    # An indel is written with the base before it, which on the other strand is another base.
+    if len(ref) == len(alt):
         _, ref, alt = other_strand(key)
         yield "flipped", (position, ref, alt)
         if may_swap:
@@ -218,20 +242,20 @@ def _trimmed(position: int, ref: str, alt: str) -> Key:
 def _read_palindrome(
     fate: str, policy: str, sure: Counter[str], alleles: np.ndarray, panel: Panel, site: int
 ) -> str:
-    """The fate of an A/T or C/G record whose fate is ``fate`` if it is of the panel's strand."""
+    """Decide the fate of an A/T or C/G record; it is ``fate`` if of the panel's strand."""
     if policy == "keep":
         return fate
     if policy == "drop":
         return "ambiguous_strand"
     other = _OTHER_STRAND[fate]
-    # Spelled as the panel has it, a record is of its strand in all but odd files; and software that
-    # swaps alleles is commoner than software that flips strands.
+    # A record that is spelled as in the panel is nearly always of the panel's strand. Other records
+    # usually are too, as software that swaps alleles is commoner than software that flips strands.
     weight = 0.001 if fate == "matched" else 0.1
     prior = (sure[other] + weight) / (sure[fate] + sure[other] + 1)
     num, alt = int((alleles >= 0).sum()), int((alleles == 1).sum())
     if fate in _TURNED:
         alt = num - alt
-    # Half an allele each way keeps a frequency of 0 from deciding alone.
+    # Half an allele is added on both sides, so that a frequency of 0 does not decide alone.
     af = (int(panel.alt_count[site]) + 0.5) / (panel.num_haplotypes + 1)
     odds = log(prior / (1 - prior)) + _log_prob(num - alt, num, af) - _log_prob(alt, num, af)
     likely = 1 / (1 + exp(-min(max(odds, -700.0), 700.0)))
@@ -241,7 +265,9 @@ def _read_palindrome(
 
 
 def _log_prob(count: int, num: int, af: float) -> float:
-    """Beta-binomial log probability of ``count`` ALT of ``num``, up to a term in both of these.
+    """Beta-binomial log probability of ``count`` ALT among ``num``, apart from a constant.
+
+    The constant is the same for ``count`` and ``num - count``, which are compared.
 
     References
     ----------
@@ -268,12 +294,12 @@ def no_match(target: Target) -> Match:
 
 
 def require_overlap(match: Match, target: Target, panel: Panel, start: int, stop: int) -> None:
-    """Refuse a match without a single site, or with no more than files of two builds would have.
+    """Refuse a match without any site, or with no more sites than two genome builds would share.
 
     Raises
     ------
     InputError
-        If so; the message says what overlaps and the likely cause.
+        If the match is refused; the message says what overlaps, and the hint the likely cause.
     """
     num = len(match.panel_index)
     if num == 0 or (
@@ -284,15 +310,15 @@ def require_overlap(match: Match, target: Target, panel: Panel, start: int, stop
 
 
 def marker_mask(path: str | Path, panel: Panel) -> np.ndarray:
-    """Which panel sites a VCF/BCF of an array types, shape (M,), bool.
+    """Which panel sites are typed by the array whose sites a VCF/BCF holds, shape (M,), bool.
 
     Raises
     ------
     InputError
         If the file cannot be read or shares no site with the panel.
     """
-    region = target_region(path, panel, None)
-    target = read_target(path, region=region)
+    file = VcfFile(path)
+    target = read_target(file, region=target_region(file, panel, None))
     found = match_sites(target, panel, 0, panel.num_sites)
     require_overlap(found, target, panel, 0, panel.num_sites)
     mask = np.zeros(panel.num_sites, dtype=bool)
@@ -300,7 +326,7 @@ def marker_mask(path: str | Path, panel: Panel) -> np.ndarray:
     return mask
 
 
-def target_region(path: str | Path, panel: Panel, region: Region | None) -> Region:
+def target_region(path: str | Path | VcfFile, panel: Panel, region: Region | None) -> Region:
     """The panel's part of a target file, in the target's own spelling of the contig.
 
     "20", "chr20" and "Chr20" are taken for the same contig, and so are 23 and X.
@@ -310,7 +336,7 @@ def target_region(path: str | Path, panel: Panel, region: Region | None) -> Regi
     InputError
         If the target holds no records on the panel's contig.
     """
-    contigs = contigs_of(path)
+    contigs = VcfFile.of(path).contigs
     name = same_contig(panel.contig, list(contigs))
     if name is None:
         shown = ", ".join(list(contigs)[:5]) + (", ..." if len(contigs) > 5 else "")
@@ -322,3 +348,124 @@ def target_region(path: str | Path, panel: Panel, region: Region | None) -> Regi
     if region is None:
         return Region(name)
     return Region(name, region.start_bp, region.stop_bp)
+
+
+def human_build(contig: str, length: int | None) -> str | None:
+    """ "GRCh37" or "GRCh38" where a contig's length is that of a human chromosome, else None."""
+    name = bare_contig(contig)
+    return next((build for build, known in _LENGTHS.items() if known.get(name) == length), None)
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What target and panel share, by position alone.
+
+    Attributes
+    ----------
+    num_records, num_at_position
+        How many target records lie within the panel's range, and how many of these are at the
+        position of a panel site.
+    num_comparable, num_ref_agree, num_other_strand
+        How many records at a panel position are SNPs; how many SNPs have the panel's REF base as
+        one allele; and how many have the panel's alleles if read on the other strand.
+    """
+
+    num_records: int
+    num_at_position: int
+    num_comparable: int
+    num_ref_agree: int
+    num_other_strand: int
+
+    @property
+    def agree(self) -> float:
+        """Share of comparable records whose alleles hold the panel's REF base."""
+        return self.num_ref_agree / max(1, self.num_comparable)
+
+    @property
+    def few_positions(self) -> bool:
+        """Whether less than half of the records are at panel positions."""
+        return self.num_at_position < 0.5 * self.num_records
+
+    def by_chance(self, num_matched: int) -> bool:
+        """Whether ``num_matched`` panel sites may be chance, as between two genome builds."""
+        other = self.num_comparable >= _FEW and self.agree <= _OTHER_BUILD and self.few_positions
+        return other or (self.num_records >= _MANY and num_matched < _CHANCE * self.num_records)
+
+
+def compare_positions(target: Target, panel: Panel, start: int, stop: int) -> Overlap:
+    """Compare a target's records with the panel sites [start, stop) by position."""
+    at = panel.sites.position_bp[start:stop]
+    position = target.sites.position_bp
+    within = np.zeros(len(position), bool)
+    if len(at):
+        within = (position >= at[0]) & (position <= at[-1])
+    here = np.isin(position, at)
+    sites = panel.sites.take(start + np.flatnonzero(np.isin(at, position)))
+    ref_at = dict(zip(sites.position_bp.tolist(), sites.ref, strict=True))
+    keys = set(sites.keys())
+    comparable = ref_agree = strand = 0
+    for key in target.sites.take(here).keys():
+        place, ref, alt = key[0], key[1].upper(), key[2].upper()
+        panel_ref = ref_at[place]
+        if len(ref) > 1 or len(panel_ref) > 1 or len(alt) > 1:
+            continue
+        comparable += 1
+        ref_agree += panel_ref in (ref, alt)
+        other = other_strand((place, ref, alt))
+        strand += other in keys or (place, other[2], other[1]) in keys
+    return Overlap(int(within.sum()), int(here.sum()), comparable, ref_agree, strand)
+
+
+def likely_cause(target: Target, panel: Panel, found: Overlap) -> str:
+    """Why few records are panel sites, and what to do about it."""
+    builds = [
+        human_build(panel.contig, length) for length in (target.contig_length, panel.contig_length)
+    ]
+    if all(builds) and builds[0] != builds[1]:
+        return (
+            f"by its header the target is of {builds[0]} and the panel of {builds[1]}: lift one "
+            "over to the build of the other"
+        )
+    if found.few_positions:
+        if found.num_comparable >= _FEW and found.agree >= _SAME_BUILD:
+            return (
+                "the positions that agree have the same bases, so the build is right: the panel "
+                "lacks most of the array's sites"
+            )
+        if found.num_comparable < _FEW or found.agree <= _OTHER_BUILD:
+            return "few positions agree: the files are probably of different genome builds"
+        return "few positions agree: check that both files are of one genome build"
+    if found.num_other_strand >= 0.5 * found.num_comparable > 0:
+        return (
+            "most alleles fit after a strand flip, but cannot be told from swaps: bring the target "
+            "to the forward strand first (bcftools +fixref)"
+        )
+    return "positions agree but alleles do not: fix REF/ALT first (bcftools +fixref)"
+
+
+def no_overlap(
+    target: Target, panel: Panel, start: int, stop: int, num_matched: int = 0
+) -> InputError:
+    """The error for a target with no panel site, or as many as by chance, with the likely cause."""
+    sites, at = target.sites, panel.sites.position_bp[start:stop]
+    if len(sites) == 0:
+        return InputError(
+            f"the target has no record on {sites.contig} in the range asked for",
+            hint="check --region against the target",
+        )
+    found = compare_positions(target, panel, start, stop)
+    first, last = sites.position_bp.min(), sites.position_bp.max()
+    panel_range = f"{panel.contig}: no site"
+    hint = likely_cause(target, panel, found)
+    if len(at):
+        panel_range = f"{panel.contig}:{at.min()}-{at.max()}"
+        if (last < at.min() or first > at.max()) and "header" not in hint:
+            hint = "the ranges do not meet: check --region and that both use the same genome build"
+    share = found.num_at_position / len(sites)
+    few = f"no more target records ({num_matched}) are panel sites than chance would make"
+    return InputError(
+        f"{few if num_matched else 'no target record is a panel site'}: target "
+        f"{sites.contig}:{first}-{last} ({len(sites)} records), panel {panel_range} "
+        f"({stop - start} sites); {share:.0%} of records agree by position alone",
+        hint=hint,
+    )

@@ -1,4 +1,4 @@
-"""Which haplotypes a target has where: ploidy by sample and site, and columns of alleles."""
+"""Where each sample of a target is haploid, and the haplotypes that it has in a window."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _SAMPLES_AT_ONCE = 64
 class TargetPloidy:
     """Where each sample is haploid.
 
-    A genotype says what its sample's ploidy is, unless it is missing altogether (males' missing
-    genotypes are written "./." as often as "."). Between two typed sites the ploidy is that of the
-    former, up to a border between them, if there is one.
+    The number of alleles of a genotype tells the ploidy, unless both are missing: missing genotypes
+    of males are written "./." as often as ".". Between two typed sites the ploidy is that of the
+    first, or, behind a border that lies between them, that of the second.
 
     Parameters
     ----------
@@ -54,7 +54,8 @@ class TargetPloidy:
         row = np.searchsorted(self._panel_index, site, side="right") - 1
         after = np.minimum(row + 1, last)
         row = np.maximum(row, 0)
-        # The first border behind the typed site before, if it lies before the typed site after.
+        # The first border behind the typed site that precedes each site. It counts if it lies no
+        # farther than the next typed site.
         place = np.searchsorted(self._borders, self._panel_index[row], side="right")
         border = np.append(self._borders, np.iinfo(np.int64).max)[place]
         behind = (border <= site) & (border <= self._panel_index[after])
@@ -64,8 +65,9 @@ class TargetPloidy:
 def _filled(alleles: np.ndarray, cuts: np.ndarray) -> np.ndarray:
     """Haploid or not at each typed site, shape (T, N).
 
-    What missing genotypes leave open is taken from the typed site before, or else from the one
-    behind, on the same side of the borders (before the typed sites ``cuts``) if there is one.
+    A sample whose genotype is missing at a site is as at the last typed site before that has one,
+    or else as at the next one. Sites on the same side of the borders are preferred, if any has a
+    genotype; ``cuts`` are the typed sites that follow a border.
     """
     num_typed, num_samples, _ = alleles.shape
     haploid = np.zeros((num_typed, num_samples), bool)
@@ -74,7 +76,8 @@ def _filled(alleles: np.ndarray, cuts: np.ndarray) -> np.ndarray:
     for first in range(0, num_samples, _SAMPLES_AT_ONCE):
         part = slice(first, first + _SAMPLES_AT_ONCE)
         known = (alleles[:, part] >= 0).any(axis=2)
-        known = np.logical_or(known, ~known.any(axis=0))  # nothing but the fill itself speaks
+        # Of a sample without any genotype, only the haploid fill can tell.
+        known = np.logical_or(known, ~known.any(axis=0))
         source = _nearest(known)
         for start, stop in pairwise(edges):
             here = known[start:stop]
@@ -85,7 +88,7 @@ def _filled(alleles: np.ndarray, cuts: np.ndarray) -> np.ndarray:
 
 
 def _nearest(known: np.ndarray) -> np.ndarray:
-    """For each row of (T, n) the last known row up to it, or else the first of all."""
+    """For each entry of (T, n) the last known row up to it, or else the first known row."""
     row = np.arange(len(known))[:, None]
     source = np.maximum.accumulate(np.where(known, row, -1), axis=0)
     return np.where(source < 0, known.argmax(axis=0), source)
@@ -93,14 +96,14 @@ def _nearest(known: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Columns:
-    """The haplotypes of a target in a window.
+    """The haplotypes of a target in a window, one a column.
 
     Attributes
     ----------
     haploid
         Shape (m, N), bool: which samples are haploid at each site of the window's core.
     present
-        Shape (N, 2), bool: which haplotypes exist at some of these sites.
+        Shape (N, 2), bool: which haplotypes exist at one of these sites or more.
     sample
         Shape (n,), int: the sample of each haplotype that exists, ascending.
     alleles
@@ -114,7 +117,7 @@ class Columns:
 
     @classmethod
     def of(cls, alleles: np.ndarray, haploid: np.ndarray) -> Columns:
-        """Columns of alleles (T, N, 2) for a core of the given ploidy (m, N)."""
+        """Make columns of ``alleles`` (T, N, 2); ``haploid`` (m, N) is of the window's core."""
         present = np.ones((haploid.shape[1], 2), bool)
         if len(haploid):
             present[:, 1] = ~haploid.all(axis=0)
@@ -133,7 +136,10 @@ class Columns:
         return np.asarray((self.alleles >= 0).any(axis=0))
 
     def absent(self, rows: slice) -> np.ndarray | None:
-        """Which columns do not exist at some of the core's sites, (m, n), or None: all do."""
+        """Which columns do not exist at which of the core's sites ``rows``: (m, n), bool.
+
+        None if all exist everywhere.
+        """
         haploid = self.haploid[rows]
         if not (haploid.any(axis=0) & self.present[:, 1]).any():
             return None
@@ -142,7 +148,10 @@ class Columns:
         return out
 
     def restore(self, values: np.ndarray, rows: slice, fill: float) -> np.ndarray:
-        """(m, n) at the core's sites ``rows`` to (m, N, 2), ``fill`` where a sample is haploid."""
+        """Put values (m, n) of the core's sites ``rows`` into an array (m, N, 2).
+
+        The second haplotype of a haploid sample gets ``fill``.
+        """
         haploid = self.haploid[rows]
         if self.present.all():
             full = values.reshape(len(values), *self.present.shape)
@@ -157,7 +166,7 @@ class Columns:
 
 
 def ploidy_of(target: Target, panel: Panel, match: Match, par: str | None) -> TargetPloidy:
-    """Where the target's samples are haploid; ``par`` as for :func:`par_regions`."""
+    """Find where the target's samples are haploid; ``par`` is as for :func:`par_regions`."""
     length = target.contig_length or panel.contig_length
     edges = [x for r in par_regions(panel.contig, length, par) for x in (r.start_bp, r.stop_bp)]
     borders = np.searchsorted(panel.sites.position_bp, edges).tolist()

@@ -1,7 +1,8 @@
-"""What a target looks like beside its panel: counts to read first, and the records left out."""
+"""What a target looks like beside its panel: counts, records that are left out, and warnings."""
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +14,10 @@ import numpy as np
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.read.genotypes import Target
 from ragimpute.panel.reader import Panel
-from ragimpute.target.match import FATES, MATCHED, Match
+from ragimpute.sites import some_names
+from ragimpute.target.match import FATES, MATCHED, Match, compare_positions, likely_cause
+
+log = logging.getLogger("ragimpute")
 
 _ROWS_AT_ONCE = 1024
 NOTED = (
@@ -21,7 +25,7 @@ NOTED = (
 )  # fmt: skip
 LOW_SITE_CALL_RATE, LOW_SAMPLE_CALL_RATE = 0.9, 0.5
 
-# Reason: how to mend it.
+# For each reason why a record is left out, how to mend the record.
 _FIXES = {
     "not_in_panel": "no mending: the panel lacks this site; --typed-only keeps it in the output",
     "allele_mismatch": "compare with the panel's alleles: bcftools norm -f, or +fixref",
@@ -46,25 +50,27 @@ _LABELS = {
     "star": "alleles *",
     "no_alt": "no ALT",
 }
+_LOW_OVERLAP = 0.5
 
 
 @dataclass(frozen=True)
 class QcSummary:
-    """Counts of a target's records, those that Michigan's imputation server shows among them.
+    """Counts of a target's records; the Michigan Imputation Server shows most of them too.
 
     Attributes
     ----------
     num_records
-        Rows of the target (one for each ALT), and ALTs that could not become one.
+        Rows of the target (one for each ALT), plus the ALTs that could not become a row.
     overlap
         Share of the rows within the panel's range that are panel sites; NaN if there is none.
     fates
-        Rows by what became of them (``match.FATES``), and ALTs left out when reading, by reason.
+        How many rows met each fate (``match.FATES``), and how many ALTs were left out when the file
+        was read, by reason.
     palindromes
         See :class:`ragimpute.target.match.Match`.
     noted
-        Rows that are used, but worth a look, for each name in ``NOTED``: "low_call_rate" is below
-        90 % of haplotypes, "alt_above_half" an ALT frequency above 0.5.
+        How many rows are used but odd, for each name in ``NOTED``: "low_call_rate" means that less
+        than 90 % of haplotypes were observed, "alt_above_half" that ALT is more frequent than 0.5.
     call_rate
         Share of each sample's haplotypes that were observed, by name.
     """
@@ -104,7 +110,7 @@ class QcSummary:
 
 
 def summarise(target: Target, panel: Panel, match: Match) -> QcSummary:
-    """Count a target's records; genotypes are counted, INFO is not read."""
+    """Count a target's records; frequencies are counted from genotypes, not read from INFO."""
     sites = target.sites
     at = panel.sites.position_bp
     within = 0
@@ -142,7 +148,7 @@ def summarise(target: Target, panel: Panel, match: Match) -> QcSummary:
 
 
 def excluded_rows(target: Target, panel: Panel, match: Match) -> Iterator[list[str]]:
-    """The records that are not used, by position: the columns of :func:`write_excluded`."""
+    """The rows of :func:`write_excluded`, sorted by position."""
     left_out = np.flatnonzero(match.fate >= len(MATCHED))
     rows = [
         (*key, id_, FATES[fate])
@@ -195,3 +201,111 @@ def write_excluded(path: str | Path, target: Target, panel: Panel, match: Match)
         temporary.unlink(missing_ok=True)
         raise InputError(f"cannot write {path}: {error.strerror}", hint="choose a path") from error
     return len(lines) - 1
+
+
+@dataclass(kw_only=True)
+class TargetReport:
+    """What is found out about a target before it is phased or imputed.
+
+    Attributes
+    ----------
+    num_samples, num_haplotypes
+        Target samples that are used; panel haplotypes.
+    counts
+        Target records by what became of them (see :class:`ragimpute.target.match.Match`), and
+        genotypes.
+    qc
+        What the target looks like beside the panel.
+    untyped_samples
+        Samples without a genotype at any panel site, which are given the panel's frequencies.
+    warnings
+        What a user should know, one line each.
+    """
+
+    num_samples: int = 0
+    num_haplotypes: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    qc: QcSummary | None = None
+    untyped_samples: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def warn_of_target(
+    report: TargetReport,
+    target: Target,
+    panel: Panel,
+    shared: Match,
+    start: int,
+    stop: int,
+) -> None:
+    """Add warnings about records and samples to a report, and log them.
+
+    ``start``, ``stop``: the panel sites [start, stop) that are reported.
+    """
+    counts, warn = shared.counts, report.warnings.append
+    if target.sites.contig != panel.contig:
+        warn(
+            f"contig {panel.contig} of the panel is {target.sites.contig} in the target, and so in "
+            "the output"
+        )
+    if not len(shared.panel_index):
+        what = "no record" if shared.num_records == 0 else "no record that the panel has"
+        warn(
+            f"the target has {what} in the region and its buffer, which has {stop - start} "
+            "panel sites: every sample is given the panel's frequencies, and DR2 is 0"
+        )
+    if counts["swapped"]:
+        warn(
+            f"{counts['swapped']} target records have REF and ALT swapped against the panel; "
+            "their alleles were recoded"
+        )
+    flipped = counts["flipped"] + counts["flipped_swapped"]
+    if flipped:
+        warn(
+            f"{flipped} target records are of the other strand than the panel "
+            f"({counts['flipped_swapped']} of them swapped too); their alleles were recoded"
+        )
+    if counts["ambiguous_strand"]:
+        warn(
+            f"{counts['ambiguous_strand']} A/T or C/G records are of uncertain strand and were "
+            "left out (--palindromes keep takes them as they stand)"
+        )
+    qc = report.qc
+    if qc is not None and shared.num_records and qc.overlap < _LOW_OVERLAP:
+        found = compare_positions(target, panel, 0, panel.num_sites)
+        warn(
+            f"only {len(shared.panel_index)} of the {found.num_records} target records within the "
+            f"panel's range are panel sites; {likely_cause(target, panel, found)}"
+        )
+    _warn_of_samples(report, target, panel, shared)
+    inside = (shared.panel_index >= start) & (shared.panel_index < stop)
+    report.counts["typed"] = int(inside.sum())
+    report.counts["missing_alleles"] = int((shared.alleles == -1).sum())
+    for line in report.warnings:
+        log.warning(line)
+
+
+def _warn_of_samples(report: TargetReport, target: Target, panel: Panel, shared: Match) -> None:
+    """Add warnings about samples to a report."""
+    both = sorted(set(target.samples) & set(panel.samples))
+    if both:
+        report.warnings.append(
+            f"{len(both)} target samples are in the panel too ({some_names(both)}): they will copy "
+            "themselves"
+        )
+    if not len(shared.panel_index):
+        return
+    typed = (shared.alleles >= 0).any(axis=0).any(axis=-1)
+    bare = [target.samples[i] for i in np.flatnonzero(~typed)]
+    if bare:
+        report.warnings.append(
+            f"{len(bare)} samples have no genotype at any panel site ({some_names(bare)}): they "
+            "are given the panel's frequencies"
+        )
+        report.untyped_samples = bare
+    low = [] if report.qc is None else [x for x in report.qc.low_samples if x not in bare]
+    if low:
+        report.warnings.append(
+            f"{len(low)} samples have less than half of their genotypes ({some_names(low)}): "
+            "expect poor imputation of these"
+        )

@@ -84,8 +84,8 @@ def build_index(
         num_windows=len(index.windows),
         num_haplotypes=index.num_haplotypes,
         num_sites=int(index.markers.sum()),
-        kind=index.kind,
-        recall=index.recall,
+        kind=index.description.kind,
+        recall=index.description.recall,
         num_bytes=num_bytes,
         device="cpu" if searcher is None else f"cuda:{searcher.number}",
     )

@@ -30,7 +30,7 @@ from ragimpute.evidence.site_quality import SiteQuality
 from ragimpute.imputation.impute import impute
 from ragimpute.model.folder import open_folder
 from ragimpute.sites import Region
-from ragimpute.target.load import TargetOptions
+from ragimpute.target.inputs import TargetOptions
 
 TARGET = example.path("target.vcf.gz")
 ABOUT = {"format": "1", "panel": "a"}

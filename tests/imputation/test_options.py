@@ -21,7 +21,7 @@ from ragimpute.imputation.impute import impute
 from ragimpute.imputation.options import ImputeOptions, OutputOptions
 from ragimpute.phasing.phase_target import PhaseOptions
 from ragimpute.sites import Region
-from ragimpute.target.load import TargetOptions
+from ragimpute.target.inputs import TargetOptions
 
 NESTED = {
     "target_options": TargetOptions,

@@ -18,7 +18,7 @@ from ragimpute.imputation.options import OutputOptions
 from ragimpute.io.vcf.read.genotypes import read_target
 from ragimpute.jobs.merge import _exact_af, merge
 from ragimpute.sites import Region
-from ragimpute.target.load import TargetOptions
+from ragimpute.target.inputs import TargetOptions
 
 TARGET = example.path("target.vcf.gz")
 REGION = Region.parse("20:2200000-2300000")

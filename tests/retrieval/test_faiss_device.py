@@ -218,7 +218,7 @@ def test_window_indexes_are_the_same(panel_h5, kind, tmp_path, caplog):
         assert library.GpuIndexBinaryFlat.made >= 3
         told = "no inverted lists of binary codes on GPUs" in " ".join(caplog.messages)
         assert told == (kind == "ivf")
-        assert by_gpu.recall == by_cpu.recall
+        assert by_gpu.description.recall == by_cpu.description.recall
         for index, name in ((by_cpu, "cpu"), (by_gpu, "gpu")):
             index.save(tmp_path / name)
         files = {path.name: path.read_bytes() for path in (tmp_path / "cpu").iterdir()}

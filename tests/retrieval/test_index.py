@@ -15,9 +15,8 @@ from vcf_fixtures import vcf_text
 from ragimpute.errors import InputError, PanelError
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.panel_writer import write_panel
-from ragimpute.retrieval.index import WindowIndex
+from ragimpute.retrieval.index import WindowIndex, code_alleles
 from ragimpute.retrieval.index_manifest import MANIFEST, manifest_digest, read_manifest
-from ragimpute.retrieval.index_window import code_alleles
 from ragimpute.token_model.build_index import build_index
 
 WINDOWS = np.array([[0, 50], [50, 51], [51, 180]])
@@ -151,10 +150,10 @@ def test_saved_and_opened(tmp_path, kind):
         assert sorted(p.name for p in tmp_path.iterdir()) == ["p.h5", "p.index"]
         opened = WindowIndex.open(tmp_path / "p.index", panel)
         for name in ("kind", "num_lists", "num_probes", "num_haplotypes", "panel_checksum"):
-            assert getattr(opened, name) == getattr(built, name)
+            assert getattr(opened.description, name) == getattr(built.description, name)
         np.testing.assert_array_equal(opened.windows, WINDOWS)
         np.testing.assert_array_equal(opened.markers, built.markers)
-        assert opened.recall == pytest.approx(built.recall, abs=1e-4)
+        assert opened.description.recall == pytest.approx(built.description.recall, abs=1e-4)
         whole = panel.haplotypes(0, 180).alleles()
         for w, (start, stop) in enumerate(WINDOWS):
             query = queries(whole[start:stop], w, 20, 0.4)
@@ -171,9 +170,10 @@ def test_inverted_lists_find_most(tmp_path):
     with Panel.open(make_panel(tmp_path / "p.h5", num_samples=600)) as panel:
         exact = WindowIndex.build(panel, kind="flat")
         lists = WindowIndex.build(panel, kind="ivf")
-        assert (lists.num_lists, lists.num_probes) == (30, 3)
-        assert exact.recall == 1
-        assert 0.8 < lists.recall <= 1
+        about = lists.description
+        assert (about.num_lists, about.num_probes) == (30, 3)
+        assert exact.description.recall == 1
+        assert 0.8 < about.recall <= 1
         alleles = panel.haplotypes(*panel.windows[0]).alleles()
     query = queries(alleles, 5, 40, 0.2)
     distance = np.array([brute_force(alleles, q) for q in query])
@@ -185,7 +185,7 @@ def test_inverted_lists_find_most(tmp_path):
 
 
 def test_auto_is_exhaustive_for_small_panels(index):
-    assert (index.kind, index.num_lists) == ("flat", 0)
+    assert (index.description.kind, index.description.num_lists) == ("flat", 0)
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
-"""Target records and panel sites: what is matched, swapped, left out, and what is said."""
+"""Target records and panel sites: what is matched, swapped or left out, and why few are shared."""
 
 from __future__ import annotations
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,11 +12,23 @@ from vcf_fixtures import vcf_text, write_genotypes
 from ragimpute import example
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.read.genotypes import read_target
+from ragimpute.io.vcf.read.records import site_table
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.panel_writer import write_panel
 from ragimpute.preparation.prepare import prepare
-from ragimpute.sites import Region
-from ragimpute.target.match import FATES, marker_mask, match_sites, require_overlap, target_region
+from ragimpute.sites import Region, Sites
+from ragimpute.target.match import (
+    FATES,
+    Overlap,
+    compare_positions,
+    human_build,
+    likely_cause,
+    marker_mask,
+    match_sites,
+    no_overlap,
+    require_overlap,
+    target_region,
+)
 
 # Panel sites of contig 20; at 300 two ALTs of one position.
 PANEL = [(100, "A", "G"), (200, "C", "T"), (300, "G", "A"), (300, "G", "C"), (400, "T", "TA"),
@@ -312,3 +326,105 @@ def test_real_target(tmp_path):
     assert found.counts["matched"] == len(found.panel_index) > 100
     for key, alleles in zip(matched, found.alleles, strict=True):
         np.testing.assert_array_equal(alleles, target.alleles[at[key]])
+
+
+BASES = "ACGT"
+
+
+@pytest.fixture
+def dense_panel(tmp_path):
+    """2,000 SNPs, 10 bp apart, with a bp of play."""
+    rng = np.random.default_rng(3)
+    position = 10_000 + 10 * np.arange(2000) + rng.integers(0, 2, 2000)
+    ref = rng.integers(0, 4, 2000)
+    alt = (ref + rng.integers(1, 4, 2000)) % 4
+    alleles = rng.integers(0, 2, (2000, 4, 2))
+    batch = make_batch(alleles, position, ref=[BASES[b] for b in ref], alt=[BASES[b] for b in alt])
+    write_panel(
+        tmp_path / "p.h5", [batch], samples=names(4), genetic_map=FlatMap(),
+        contig_length=64_444_167,
+    )  # fmt: skip
+    with Panel.open(tmp_path / "p.h5") as opened:
+        yield opened
+
+
+def target_of(sites: Sites, length=None):
+    """What the functions read of a target."""
+    return SimpleNamespace(sites=sites, contig_length=length)
+
+
+def moved(sites: Sites, by: int) -> Sites:
+    """The same sites somewhere else."""
+    return Sites(sites.contig, sites.position_bp + by, sites.ref, sites.alt, sites.id)
+
+
+def cause(sites, dense_panel, length=None):
+    target = target_of(sites, length)
+    return likely_cause(
+        target, dense_panel, compare_positions(target, dense_panel, 0, dense_panel.num_sites)
+    )
+
+
+def test_peers_1_another_build_by_the_headers(dense_panel):
+    sites = moved(dense_panel.sites, 5)
+    said = cause(sites, dense_panel, 63_025_520)
+    assert "target is of GRCh37 and the panel of GRCh38" in said
+    assert "build" in cause(sites, dense_panel)
+    assert "GRCh" not in cause(sites, dense_panel, 64_444_167)
+
+
+def test_another_build_by_the_bases(dense_panel):
+    # Where positions agree by chance, the bases do not.
+    said = cause(moved(dense_panel.sites, 11), dense_panel)
+    assert "different genome builds" in said
+
+
+def test_an_array_that_the_panel_lacks(dense_panel):
+    some = dense_panel.sites.take(slice(0, 2000, 20))
+    others = moved(dense_panel.sites.take(np.arange(2000) % 20 > 12), 4)
+    position = np.concatenate([some.position_bp, others.position_bp])
+    order = np.argsort(position, kind="stable")
+    columns = [np.concatenate([getattr(some, x), getattr(others, x)]) for x in ("ref", "alt", "id")]
+    sites = site_table("20", position[order], *(column[order] for column in columns))
+    assert "the panel lacks most of the array's sites" in cause(sites, dense_panel)
+
+
+def test_peers_34_alleles_that_do_not_fit(dense_panel):
+    sites = dense_panel.sites
+    other = {base: BASES[(i + 1) % 4] for i, base in enumerate(BASES)}
+    turned = site_table(
+        "20", sites.position_bp, [other[x] for x in sites.ref], [other[x] for x in sites.alt],
+        sites.id,
+    )  # fmt: skip
+    assert "+fixref" in cause(turned, dense_panel)
+
+
+def test_positions_are_compared(dense_panel):
+    sites = dense_panel.sites.take(slice(0, 10))
+    found = compare_positions(target_of(sites), dense_panel, 0, 2000)
+    assert (found.num_records, found.num_at_position, found.num_ref_agree) == (10, 10, 10)
+    assert isinstance(found, Overlap)
+    assert compare_positions(target_of(sites), dense_panel, 5, 2000).num_at_position == 5
+    assert compare_positions(target_of(sites), dense_panel, 5, 5).num_records == 0
+
+
+def test_the_error_names_both_ranges(dense_panel):
+    error = no_overlap(target_of(moved(dense_panel.sites, 100_000)), dense_panel, 0, 2000)
+    assert "target 20:110" in error.message
+    assert "panel 20:10" in error.message
+    assert "0% of records agree by position" in error.message
+    assert "ranges do not meet" in error.hint
+    error = no_overlap(
+        target_of(moved(dense_panel.sites, 100_000), 63_025_520), dense_panel, 0, 2000
+    )
+    assert "GRCh37" in error.hint
+    error = no_overlap(target_of(dense_panel.sites.take(slice(0))), dense_panel, 0, 2000)
+    assert "no record on" in error.message
+
+
+def test_builds_by_length():
+    assert human_build("chr20", 64_444_167) == "GRCh38"
+    assert human_build("23", 155_270_560) == "GRCh37"
+    assert human_build("20", 155_270_560) is None
+    assert human_build("20", None) is None
+    assert human_build("Chr31", 6_153_034) is None

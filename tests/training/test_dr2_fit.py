@@ -19,7 +19,7 @@ from ragimpute.jobs.merge import merge
 from ragimpute.model.folder import open_folder
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelWithout
-from ragimpute.target.load import TargetOptions
+from ragimpute.target.inputs import TargetOptions
 from ragimpute.training.dr2_fit import _score, fit_dr2, leave_samples_out
 
 TARGET, TRUTH = example.path("target.vcf.gz"), example.path("truth.bcf")

@@ -1,4 +1,7 @@
-"""Write BGZF: gzip in blocks of at most 64 kB, compressed in threads, the same at any number."""
+"""Read and write BGZF: gzip in blocks of at most 64 kB, each of which can be read alone.
+
+Threads may compress blocks; the bytes that are written do not depend on how many there are.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,8 @@ EOF_MARK = bytes.fromhex("1f8b08040000000000ff0600424302001b00030000000000000000
 _HEADER = struct.Struct("<4BI2BH2B2H")
 _FOOTER = struct.Struct("<II")
 _LEVEL = 1
-_AHEAD = 64  # blocks
-_GROUP = 8  # blocks that a thread compresses in one go
+_AHEAD = 64  # blocks that wait, inflated or being inflated, when there are threads
+_GROUP = 8  # blocks that a thread compresses before it takes others
 
 
 def compress_block(data: bytes | memoryview) -> bytes:
@@ -36,12 +39,16 @@ def compress_block(data: bytes | memoryview) -> bytes:
 
 
 def _compress_all(blocks: list[bytes | memoryview]) -> list[bytes]:
-    """Some blocks, one after the other."""
+    """Compress some blocks, one after the other."""
     return [compress_block(block) for block in blocks]
 
 
 def read_blocks(file: BinaryIO, start: int = 0) -> Iterator[tuple[int, bytes]]:
-    """Compressed blocks of a BGZF file, and where each begins, from the one at ``start`` on.
+    """Read the compressed blocks of a BGZF file, from the one that begins at byte ``start`` on.
+
+    Yields
+    ------
+    The byte at which each block begins, and the block without its header of 18 bytes.
 
     Raises
     ------
@@ -61,12 +68,12 @@ def read_blocks(file: BinaryIO, start: int = 0) -> Iterator[tuple[int, bytes]]:
 
 
 def inflate(body: bytes) -> bytes:
-    """What a block holds, given all of it but its head.
+    """Decompress a block, given without its header of 18 bytes.
 
     Raises
     ------
     ValueError
-        If it does not inflate to what its checksum says.
+        If it cannot be decompressed, or its content does not match its checksum.
     """
     checksum, size = _FOOTER.unpack(body[-8:])
     try:
@@ -81,12 +88,18 @@ def inflate(body: bytes) -> bytes:
 def inflate_from(
     file: BinaryIO, offset: int, *, piece_bytes: int, pool: Executor | None = None
 ) -> Iterator[bytes]:
-    """What a BGZF file holds from a virtual offset on, in pieces of about ``piece_bytes``.
+    """Decompress a BGZF file from a place on, in pieces.
 
     Parameters
     ----------
+    file
+        The open file.
+    offset
+        A virtual offset: the byte where a block begins times 65,536, plus a place in the block.
+    piece_bytes
+        Each piece but the last has at least so many bytes.
     pool
-        Inflates blocks ahead of their use; None: in this thread.
+        Inflates blocks before they are needed; None: they are inflated in this thread.
     """
     skip = offset & 0xFFFF
     blocks = (body for _, body in read_blocks(file, offset >> 16))
@@ -118,7 +131,7 @@ def inflate_from(
 
 
 def check_blocks(file: BinaryIO, start: int, stop: int) -> bool:
-    """Whether the blocks that start in [start, stop] of a BGZF file are whole and undamaged."""
+    """Whether the blocks that begin at the bytes [start, stop] of a BGZF file are undamaged."""
     try:
         for _, body in read_blocks(file, start):
             inflate(body)
@@ -130,9 +143,9 @@ def check_blocks(file: BinaryIO, start: int, stop: int) -> bool:
 
 
 class BgzfWriter:
-    """Cuts what is written into blocks of one size; knows where each begins.
+    """Compresses what is written in blocks of one size, and remembers where each block begins.
 
-    The file is the caller's to open and close.
+    The caller opens and closes the file.
     """
 
     def __init__(self, file: BinaryIO, *, threads: int = 1) -> None:
@@ -142,9 +155,9 @@ class BgzfWriter:
         self._max_pending = 4 * threads
         self._group: list[bytes | memoryview] = []  # blocks that are compressed by one call
         self._rest = bytearray()
-        self._starts = [0]  # of each block in the file, and its end
-        self._first = 0  # the block that ``mark`` counts from
-        self._num_told = 0  # of the starts, by checkpoints
+        self._starts = [0]  # the byte where each block begins in the file, and where the last ends
+        self._first = 0  # the number of the first block after the last ``mark``
+        self._num_told = 0  # how many of the starts earlier checkpoints have returned
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append bytes."""
@@ -157,7 +170,8 @@ class BgzfWriter:
                 return
             self._put(bytes(self._rest))
             self._rest.clear()
-        # Bytes stay as they are; what else there is may change before it is compressed.
+        # An object of type bytes never changes. Any other buffer is copied where threads compress,
+        # as the caller may overwrite it before a thread comes to it.
         kept = self._pool is None or isinstance(data, bytes)
         while at + BLOCK_BYTES <= len(view):
             block = view[at : at + BLOCK_BYTES]
@@ -166,12 +180,12 @@ class BgzfWriter:
         self._rest += view[at:]
 
     def mark(self) -> None:
-        """End the block here; :meth:`virtual_offsets` counts from this place."""
+        """End the block here; :meth:`virtual_offsets` counts bytes from this place on."""
         self._flush()
         self._first = len(self._starts) - 1
 
     def finish(self) -> None:
-        """Write what is left and the end mark."""
+        """Write all blocks that are left, and the end mark."""
         self._flush()
         self._file.write(EOF_MARK)
         if self._pool:
@@ -185,12 +199,13 @@ class BgzfWriter:
             self._pool.shutdown(cancel_futures=True)
 
     def checkpoint(self) -> dict[str, np.ndarray]:
-        """Write all whole blocks; what a later process needs to go on from there.
+        """Write all full blocks, so that a later process can go on from there.
 
         Returns
         -------
-        "starts": of blocks, since the last call; "first": the block of the mark; "rest": bytes
-        that wait for their block to be full. :meth:`restore` takes them.
+        What :meth:`restore` needs. "starts": where the blocks begin that were added since the last
+        call; "first": the number of the first block after the mark; "rest": the bytes that wait
+        for their block to be full.
         """
         self._drain()
         starts = np.array(self._starts[self._num_told :], np.int64)
@@ -199,7 +214,10 @@ class BgzfWriter:
         return {"starts": starts, "first": np.array(self._first), "rest": rest}
 
     def restore(self, states: Sequence[Mapping[str, np.ndarray]]) -> None:
-        """Take up what checkpoints told in an earlier process; the file is where it was then."""
+        """Go on from the last of the checkpoints of an earlier process, all of which are given.
+
+        The file must end where it ended at that checkpoint.
+        """
         self._starts = np.concatenate([state["starts"] for state in states]).tolist()
         self._num_told = len(self._starts)
         self._first = int(states[-1]["first"])
@@ -211,25 +229,26 @@ class BgzfWriter:
         Parameters
         ----------
         position
-            Bytes, int64; good after :meth:`finish`.
+            Int64. Call this after :meth:`finish`, when it is known where all blocks begin.
 
         Returns
         -------
-        uint64: the block's place in the file times 65,536, plus the place in the block.
+        Uint64: the byte where the block begins in the file, times 65,536, plus the place of the
+        position in the block.
         """
         starts = np.array(self._starts[self._first :], dtype=np.uint64)
         block, inside = np.divmod(position, BLOCK_BYTES)
         return (starts[block] << np.uint64(16)) | inside.astype(np.uint64)
 
     def _flush(self) -> None:
-        """Write every block that is under way."""
+        """Write all blocks, also the last one that is not full."""
         if self._rest:
             self._put(bytes(self._rest))
             self._rest.clear()
         self._drain()
 
     def _drain(self) -> None:
-        """Write the blocks that are being compressed."""
+        """Wait for the blocks that are being compressed, and write them."""
         self._submit()
         while self._pending:
             self._emit_all(self._pending.popleft().result())
@@ -244,7 +263,7 @@ class BgzfWriter:
             self._submit()
 
     def _submit(self) -> None:
-        """Give a group of blocks to a thread; write what others have done."""
+        """Give a group of blocks to a thread, and write the groups that are done."""
         if self._pool is not None and self._group:
             self._pending.append(self._pool.submit(_compress_all, self._group))
             self._group = []
@@ -252,7 +271,7 @@ class BgzfWriter:
             self._emit_all(self._pending.popleft().result())
 
     def _emit_all(self, blocks: list[bytes]) -> None:
-        """Write compressed blocks."""
+        """Write compressed blocks, and note where each begins."""
         self._file.write(b"".join(blocks))
         for block in blocks:
             self._starts.append(self._starts[-1] + len(block))

@@ -1,4 +1,4 @@
-"""What a VCF/BCF says of itself before its records: header, compression, end mark and index."""
+"""Headers of VCF and BCF: read from a file, checked, and written for imputed output."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import gzip
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from ragimpute import __version__
 from ragimpute.errors import InputError
 from ragimpute.sites import Region, same_contig
 
@@ -28,18 +29,20 @@ class VcfHeader:
     ----------
     path
         The file.
-    is_bcf, compression
-        Kind of records; "none", "gzip" or "bgzf".
+    is_bcf
+        Whether the records are those of BCF.
+    compression
+        "none", "gzip" or "bgzf".
     samples
         Sample names in file order.
     contigs
         Lengths in bp of the declared contigs, or None, in file order.
     contig_numbers
-        Names of the contigs by the numbers that BCF records have.
+        Names of the contigs by the numbers that stand for them in BCF records.
     formats, infos
         Names of the declared FORMAT and INFO fields.
     text
-        All of it.
+        The whole header as text.
     """
 
     path: Path
@@ -63,12 +66,14 @@ def read_header(path: str | Path) -> VcfHeader:
         or the same sample twice.
     """
     path = Path(path)
-    compression = _compression(path)
-    if compression == "bgzf":
-        _check_end(path)
     try:
-        with _opened(path, compression) as file:
-            is_bcf, text = _header_text(path, file)
+        with _opened_regular(path) as raw:
+            compression = _compression(path, raw)
+            if compression == "bgzf":
+                _check_end(path, raw)
+            raw.seek(0)
+            with _decompressed(raw, compression) as file:
+                is_bcf, text = _header_text(path, file)
     except EOFError as error:
         raise InputError(f"{path} is truncated: it ends within its header", hint=_COPY) from error
     except (OSError, zlib.error) as error:
@@ -80,8 +85,8 @@ _COPY = "copy or make the file again"
 _NOT_VCF = "expected a VCF, VCF.gz or BCF"
 
 
-def _compression(path: Path) -> str:
-    """How the file is compressed, by its first bytes."""
+def _opened_regular(path: Path) -> BinaryIO:
+    """The file's bytes; whatever is no regular file is refused."""
     if not path.is_file():
         if path.is_dir():
             raise InputError(f"{path} is a folder", hint=_NOT_VCF)
@@ -89,10 +94,14 @@ def _compression(path: Path) -> str:
             raise InputError(f"{path} is not a regular file", hint="write it to a file first")
         raise InputError(f"{path} does not exist", hint="check the path")
     try:
-        with path.open("rb") as file:
-            magic = file.read(18)
+        return path.open("rb")
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _compression(path: Path, raw: BinaryIO) -> str:
+    """How the file is compressed, by its first bytes."""
+    magic = raw.read(18)
     if not magic:
         raise InputError(f"{path} is empty", hint=_COPY)
     if magic[:2] != b"\x1f\x8b":
@@ -100,20 +109,17 @@ def _compression(path: Path) -> str:
     return "bgzf" if len(magic) == 18 and magic[3] & 4 and magic[12:14] == b"BC" else "gzip"
 
 
-def _check_end(path: Path) -> None:
-    """Refuse a BGZF file without its end mark; htslib would stop without a word."""
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(0, size - len(BGZF_EOF)))
-        if file.read() != BGZF_EOF:
-            raise InputError(f"{path} is truncated: its BGZF end mark is missing", hint=_COPY)
+def _check_end(path: Path, raw: BinaryIO) -> None:
+    """Refuse a BGZF file without its end mark: htslib would stop there without an error."""
+    size = raw.seek(0, 2)
+    raw.seek(max(0, size - len(BGZF_EOF)))
+    if raw.read() != BGZF_EOF:
+        raise InputError(f"{path} is truncated: its BGZF end mark is missing", hint=_COPY)
 
 
-def _opened(path: Path, compression: str) -> BinaryIO:
-    """The file's content, decompressed."""
-    if compression == "none":
-        return path.open("rb")
-    return gzip.open(path, "rb")  # type: ignore[return-value]
+def _decompressed(raw: BinaryIO, compression: str) -> BinaryIO:
+    """The decompressed content of an open file, from its current position on."""
+    return raw if compression == "none" else gzip.open(raw, "rb")  # type: ignore[return-value]
 
 
 def _header_text(path: Path, file: BinaryIO) -> tuple[bool, str]:
@@ -137,7 +143,10 @@ def _header_text(path: Path, file: BinaryIO) -> tuple[bool, str]:
 
 
 def _take(file: BinaryIO, count: int) -> bytes:
-    """The next ``count`` bytes; what is announced may be far more than there is, or memory for it.
+    """Read exactly ``count`` bytes.
+
+    They are read piece by piece, as a damaged file may announce far more bytes than it holds, or
+    than fit into memory.
 
     Raises
     ------
@@ -155,7 +164,7 @@ def _take(file: BinaryIO, count: int) -> bytes:
 
 
 def _parse(path: Path, is_bcf: bool, compression: str, text: str) -> VcfHeader:
-    """The parts of the header's text that are used here."""
+    """Find in the header's text what :class:`VcfHeader` has."""
     contigs: dict[str, int | None] = {}
     numbers: dict[int, str] = {}
     names: dict[str, set[str]] = {"FORMAT": set(), "INFO": set()}
@@ -189,7 +198,7 @@ def _parse(path: Path, is_bcf: bool, compression: str, text: str) -> VcfHeader:
 
 
 def record_contigs(header: VcfHeader) -> Iterator[str]:
-    """The contig of each record of a VCF, or of each run of records of a BCF, by reading it all.
+    """Read all records, and yield the contig of each run of records that share one.
 
     Raises
     ------
@@ -197,7 +206,8 @@ def record_contigs(header: VcfHeader) -> Iterator[str]:
         If the file is truncated or damaged.
     """
     try:
-        with _opened(header.path, header.compression) as file:
+        # A pass of its own: the records are read by htslib, which opens the file by its name.
+        with header.path.open("rb") as raw, _decompressed(raw, header.compression) as file:
             yield from _bcf_contigs(file, header) if header.is_bcf else _text_contigs(file)
     except EOFError as error:
         raise InputError(f"{header.path} is truncated", hint=_COPY) from error
@@ -206,7 +216,7 @@ def record_contigs(header: VcfHeader) -> Iterator[str]:
 
 
 def _text_contigs(file: BinaryIO) -> Iterator[str]:
-    """First columns of a VCF."""
+    """The contig of each run of records of a VCF."""
     last, name = b"", ""
     for line in file:
         if line.startswith(b"#") or not line.strip():
@@ -218,7 +228,7 @@ def _text_contigs(file: BinaryIO) -> Iterator[str]:
 
 
 def _bcf_contigs(file: BinaryIO, header: VcfHeader) -> Iterator[str]:
-    """Contigs of a BCF's records."""
+    """The contig of each run of records of a BCF."""
     (length,) = struct.unpack("<I", file.read(9)[5:])
     _take(file, length)
     names = header.contig_numbers
@@ -227,7 +237,7 @@ def _bcf_contigs(file: BinaryIO, header: VcfHeader) -> Iterator[str]:
         if len(head) < 12:
             raise EOFError
         shared, individual, contig = struct.unpack("<IIi", head)
-        if shared < 24:  # its fixed fields
+        if shared < 24:  # the bytes of the fields that each record has
             raise OSError("a record's lengths do not agree")
         _take(file, shared + individual - 4)
         if contig != last:
@@ -236,12 +246,13 @@ def _bcf_contigs(file: BinaryIO, header: VcfHeader) -> Iterator[str]:
 
 
 def choose_contig(path: Path, names: list[str], region: Region | None) -> str:
-    """The contig to read: the region's as the file spells it, or the only one.
+    """The contig to read, among the ``names`` in the file: the region's, or the only one.
 
     Raises
     ------
     InputError
-        If there is none, several and no region, or not the region's.
+        If there is no name, if the region's contig is not among them, or if there are several and
+        no region.
     """
     if not names:
         raise InputError(f"{path} holds no records", hint="check how it was made")
@@ -260,3 +271,186 @@ def choose_contig(path: Path, names: list[str], region: Region | None) -> str:
             hint="check --region",
         )
     return found
+
+
+@dataclass(frozen=True)
+class Field:
+    """An INFO or FORMAT field as the header declares it."""
+
+    name: str
+    number: str
+    type: str
+    description: str
+    digits: int | None = None  # decimals of an INFO float; None: it has 6 significant digits
+
+    def line(self, kind: str) -> str:
+        """The header line."""
+        return (
+            f"##{kind}=<ID={self.name},Number={self.number},Type={self.type},"
+            f'Description="{self.description}">'
+        )
+
+
+FORMATS = {
+    field.name: field
+    for field in (
+        Field(
+            "GT",
+            "1",
+            "String",
+            "Genotype, phased: as observed at typed sites, else the likelier allele of each "
+            "haplotype",
+        ),
+        Field("DS", "A", "Float", "ALT dosage: the sum of P(ALT) over the haplotypes"),
+        Field("GP", "G", "Float", "Probability of each genotype: of 0, 1, 2 (haploid: 0, 1) ALT"),
+        Field("HDS", ".", "Float", "P(ALT) of each haplotype, in the order of GT"),
+        Field("AP1", "A", "Float", "P(ALT) of the first haplotype"),
+        Field("AP2", "A", "Float", "P(ALT) of the second haplotype; missing if haploid"),
+        Field(
+            "LDS",
+            ".",
+            "Float",
+            "P(ALT) of each haplotype, imputed as if its allele at this site were not observed",
+        ),
+    )
+}
+CHOICES = ("GT", "DS", "GP", "HDS", "AP")  # what --format may name
+INFOS = {
+    field.name: field
+    for field in (
+        Field("AF", "A", "Float", "ALT frequency: the mean of P(ALT) over the target's haplotypes"),
+        Field("MAF", "1", "Float", "Minor allele frequency: the lesser of AF and 1 - AF"),
+        Field(
+            "DR2",
+            "A",
+            "Float",
+            "Dosage R2, estimated without truth: variance of P(ALT) over the haplotypes, divided "
+            "by AF (1 - AF), calibrated as ragimpute_dr2 says where the header has it",
+            digits=4,
+        ),
+        Field("R2", "A", "Float", "The same as DR2, under the name that Minimac uses", digits=4),
+        Field(
+            "ER2",
+            "A",
+            "Float",
+            "Empirical R2, typed sites only: squared correlation of the observed alleles with "
+            "P(ALT) imputed as if the site were not typed",
+            digits=4,
+        ),
+        Field("PAF", "A", "Float", "ALT frequency in the panel"),
+        Field("INFO", "A", "Float", "IMPUTE-style information score", digits=4),
+        Field("CONC", "A", "Float", "Share of observed alleles that agree", digits=4),
+        Field("AN", "1", "Integer", "Haplotypes of the target at this site"),
+        # From AN, AF and these two, ``merge`` computes the DR2 of several batches of samples.
+        # Neither is a difference of large numbers, so 6 digits are enough.
+        Field(
+            "PSSD", "A", "Float", "Sum over haplotypes of the squared difference of P(ALT) from AF"
+        ),
+        Field("PVAR", "A", "Float", "Sum over haplotypes of P(ALT) (1 - P(ALT))"),
+    )
+}
+FLAGS = (
+    Field("IMP", "0", "Flag", "Imputed: the site is not typed in the target"),
+    Field("TYPED", "0", "Flag", "Typed: the site is observed in the target"),
+    Field("TYPED_ONLY", "0", "Flag", "Typed, but not in the panel: observed alleles as they are"),
+)
+IMPUTED, TYPED, TYPED_ONLY = range(3)  # the number of each of FLAGS; each site has one of them
+
+
+def check_fields(fields: Sequence[str]) -> list[str]:
+    """Check the FORMAT fields of an output, and return them with "AP1" and "AP2" for "AP".
+
+    Raises
+    ------
+    InputError
+        If a field is unknown or given twice, there is no field, or GT is not the first.
+    """
+    hint = f"choose from {', '.join(CHOICES)}"
+    names: list[str] = []
+    for name in fields:
+        names += ["AP1", "AP2"] if name == "AP" else [name]
+    unknown = [name for name in names if name not in FORMATS]
+    if unknown:
+        raise InputError(f"there is no output field {unknown[0]!r}", hint=hint)
+    if not names:
+        raise InputError("no output field was chosen", hint=hint)
+    if len(set(names)) < len(names):
+        raise InputError(f"an output field is given twice: {','.join(fields)}", hint=hint)
+    if "GT" in names[1:]:
+        raise InputError(f"GT must be the first of {','.join(fields)}: VCF wants it so")
+    return names
+
+
+def check_choice(fields: Sequence[str]) -> list[str]:
+    """Check the fields that a user chose, which :func:`check_fields` does, but LDS is no choice.
+
+    Raises
+    ------
+    InputError
+        If a field is none of ``CHOICES``, or as for :func:`check_fields`.
+    """
+    names = check_fields(fields)
+    if "LDS" in names:
+        raise InputError(
+            "there is no output field 'LDS' beside imputed sites",
+            hint="--empirical writes it to a file of its own",
+        )
+    return names
+
+
+@dataclass(frozen=True)
+class Heading:
+    """What the header of an output says, apart from its fields.
+
+    Attributes
+    ----------
+    samples
+        Names, N of them.
+    contigs
+        Name and length in bp, or None, of each contig.
+    command
+        For ``##ragimpute_command``; left out if None.
+    header_lines
+        More header lines, each of which begins with "##".
+    """
+
+    samples: Sequence[str]
+    contigs: Sequence[tuple[str, int | None]]
+    command: str | None = None
+    header_lines: Sequence[str] = ()
+
+
+def header_text(heading: Heading, formats: Sequence[str]) -> str:
+    """The header of an output with these FORMAT fields; without fields it names no samples.
+
+    It is the same for the same arguments: it holds no date and no path.
+
+    Raises
+    ------
+    ValueError
+        If one of the header lines does not begin with "##", or is more than one line.
+    """
+    lines = ["##fileformat=VCFv4.2", '##FILTER=<ID=PASS,Description="All filters passed">']
+    lines.append(f"##source=ragimpute {__version__}")
+    if heading.command is not None:
+        lines.append(f"##ragimpute_command={' '.join(heading.command.split())}")
+    for line in heading.header_lines:
+        if not line.startswith("##") or "\n" in line:
+            raise ValueError(f"header line must begin with ## and be one line, found {line!r}")
+        lines.append(line)
+    for name, length in heading.contigs:
+        lines.append(f"##contig=<ID={name}" + (f",length={length}>" if length else ">"))
+    lines += [field.line("INFO") for field in (*INFOS.values(), *FLAGS)]
+    lines += [FORMATS[name].line("FORMAT") for name in formats]
+    fixed = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO"]
+    lines.append("\t".join([*fixed, *(["FORMAT", *heading.samples] if formats else [])]))
+    return "\n".join(lines) + "\n"
+
+
+def dictionary(formats: Sequence[str]) -> dict[str, int]:
+    """The number that stands for each name in BCF records.
+
+    PASS is 0, and the fields have numbers in the order in which :func:`header_text` declares them.
+    """
+    names = ["PASS", *INFOS, *(flag.name for flag in FLAGS), *formats]
+    return {name: number for number, name in enumerate(dict.fromkeys(names))}

@@ -1,8 +1,8 @@
 """Read sites and genotypes of a BCF, as fast as its blocks can be inflated.
 
-A panel's records are long and all of one kind, so that what a general reader spends on each of them
-(83 of 129 µs for 10,000 samples by cyvcf2: one allele at a time, as 32-bit numbers) outweighs all
-else that ``prepare`` does. Only what a genotype is read for is decoded here.
+cyvcf2 reads one allele at a time, as a 32-bit number, which takes 83 of the 129 µs that ``prepare``
+spends on a record of 10,000 samples. The reader of this module decodes the genotypes of a record in
+one loop, and nothing else of a record that is not needed.
 
 References
 ----------
@@ -36,14 +36,14 @@ class BcfError(ValueError):
 
 
 class BcfRecord:
-    """A record, under the names that cyvcf2 gives its parts.
+    """A record whose parts have the names that they have in cyvcf2.
 
     Attributes
     ----------
     CHROM, POS, REF, ALT, ID
         Contig, 1-based position, alleles, and the identifier or None.
     FILTER
-        None where the record passes or nothing is said; else a text.
+        None if the record passes, or no filter was applied; else a text.
     """
 
     __slots__ = ("ALT", "CHROM", "FILTER", "ID", "POS", "REF", "_data", "_genotype", "_num")
@@ -59,7 +59,7 @@ class BcfRecord:
 
     @property
     def ploidy(self) -> int:
-        """Alleles of a genotype; 0 where the record has no GT."""
+        """Number of alleles of each genotype; 0 if the record has no GT."""
         return 0 if self._genotype is None else self._genotype[2]
 
     def decode(self, alleles: np.ndarray, phased: np.ndarray) -> int:
@@ -73,7 +73,7 @@ class BcfRecord:
 
         Returns
         -------
-        The largest allele; or -3 - i if sample i has more than two.
+        The largest allele; or -3 - i if sample i has more than two alleles.
         """
         assert self._genotype is not None
         at, kind, ploidy = self._genotype
@@ -85,7 +85,11 @@ class BcfRecord:
 
 @kernel
 def _decode(values: Any, end: Any, alleles: Any, phased: Any) -> Any:
-    """The loop of :meth:`BcfRecord.decode`; a vector's end is negative, so never the largest."""
+    """Do the work of :meth:`BcfRecord.decode`.
+
+    ``end``: the value that marks the end of a genotype with fewer alleles. It is negative, so it is
+    never taken for the largest allele.
+    """
     num, ploidy = values.shape
     most: Any = -1
     if ploidy == 2:
@@ -116,14 +120,14 @@ def _decode(values: Any, end: Any, alleles: Any, phased: Any) -> Any:
 
 
 class BcfReader:
-    """Records of a BGZF-compressed BCF.
+    """Reads the records of a BGZF-compressed BCF.
 
     Parameters
     ----------
     path
         The file.
     num_samples
-        As the header says.
+        Number of samples in the header.
     contigs
         Names of the contigs by number.
     threads
@@ -139,7 +143,7 @@ class BcfReader:
         self._threads = threads
 
     def records(self, start: int | None = None) -> Iterator[BcfRecord]:
-        """Records from a virtual offset on, or all.
+        """Read the records from a virtual offset on; None: all.
 
         Raises
         ------
@@ -163,7 +167,7 @@ class BcfReader:
                 raise BcfError("the file ends within a record")
 
     def _parse(self, raw: bytes, genotype_key: int) -> Generator[BcfRecord, None, bytes]:
-        """Whole records in ``raw``; returns the bytes left over."""
+        """Yield the records that are complete in ``raw``; returns the bytes after the last one."""
         data = np.frombuffer(raw, np.uint8)
         at, size = 0, len(raw)
         try:
@@ -200,7 +204,7 @@ class BcfReader:
     def _find(
         self, raw: bytes, at: int, stop: int, num_formats: int, key: int
     ) -> tuple[int, int, int] | None:
-        """Where GT's values are, their type and number per sample; None if there is no GT."""
+        """Where GT begins, its type, and its values per sample; None if there is no GT."""
         for _ in range(num_formats):
             (number,), at = _integers(raw, at)
             kind, count, at = _descriptor(raw, at)
@@ -218,7 +222,11 @@ class BcfReader:
 
 
 def _read_header(file: BinaryIO) -> tuple[int, int]:
-    """The number of GT in the header's dictionary (-1: none), and the records' virtual offset."""
+    """The number of GT in the header's dictionary (-1: none), and the records' virtual offset.
+
+    ``header.py`` has read the same bytes before, but decompressed as one stream: where the first
+    record lies in the compressed file is known only by going through the header's blocks.
+    """
     text, need = b"", 9
     for place, body in read_blocks(file):
         before = len(text)

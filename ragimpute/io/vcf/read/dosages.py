@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ragimpute.errors import InputError
-from ragimpute.io.vcf.read.records import RecordReader, site_table
+from ragimpute.io.vcf.read.records import RecordReader, VcfFile, site_table
 from ragimpute.sites import Region, Sites
 
 
@@ -26,12 +26,13 @@ class Dosages:
     dosage
         Shape (M, N), float32, in [0, ploidy]; NaN where unknown.
     ploidy
-        Shape (M, N), int8: 1 where the genotype is haploid, else 2. Where it is missing altogether,
-        1 if all others of the sample are haploid.
+        Shape (M, N), int8: 1 where the genotype is haploid, else 2. A genotype without any observed
+        allele counts as haploid if all others of the sample are.
     dr2
         Shape (M,), float32: INFO/DR2 or else INFO/R2; NaN if absent.
     typed
-        Shape (M,), bool: INFO/TYPED, or no INFO/IMP where only that one is declared.
+        Shape (M,), bool: whether the record has INFO/TYPED; if the header declares only IMP,
+        whether the record lacks it.
     skipped
         As in :class:`ragimpute.io.vcf.read.genotypes.Target`.
     """
@@ -45,7 +46,9 @@ class Dosages:
     skipped: dict[str, int]
 
 
-def read_dosages(path: str | Path, *, region: Region | None = None, threads: int = 1) -> Dosages:
+def read_dosages(
+    path: str | Path | VcfFile, *, region: Region | None = None, threads: int = 1
+) -> Dosages:
     """Read ALT dosages: FORMAT/DS where there is one, else counted from FORMAT/GT.
 
     Parameters
@@ -76,7 +79,7 @@ def read_dosages(path: str | Path, *, region: Region | None = None, threads: int
 
 
 class _DosageRows:
-    """Gathers dosages of records."""
+    """Collects the dosages of records."""
 
     def __init__(self, reader: RecordReader) -> None:
         self.reader = reader
@@ -94,7 +97,7 @@ class _DosageRows:
         self._flag = flags[0] if flags else None
 
     def add(self, variant: Any) -> None:
-        """Take a record."""
+        """Add the rows of a record."""
         reader = self.reader
         alts = reader.usable_alts(variant)
         if not alts:
@@ -152,7 +155,7 @@ class _DosageRows:
         return float("nan")
 
     def result(self) -> Dosages:
-        """All that was taken."""
+        """The dosages of all records that were added."""
         position, ref, alt, ids = zip(*self._sites, strict=True)
         haploid = np.stack(self._haploid)  # (M, N)
         always = (haploid == 1).any(axis=0) & ~(haploid == 0).any(axis=0)
@@ -169,7 +172,7 @@ class _DosageRows:
 
 
 def _counted(called: np.ndarray, alt: int) -> np.ndarray:
-    """How often each sample carries an ALT, shape (N,), float32; NaN where one is missing."""
+    """How often each sample carries an ALT, shape (N,), float32; NaN if an allele is missing."""
     alleles = called[:, :2]
     count: np.ndarray = (alleles == alt + 1).sum(axis=1).astype(np.float32)
     count[(alleles == -1).any(axis=1)] = np.nan

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ragimpute.io.vcf.header import read_header
 from ragimpute.io.vcf.read.dosages import Dosages, read_dosages
-from ragimpute.io.vcf.read.records import LeftOut, RecordReader, contigs_with_records, site_table
+from ragimpute.io.vcf.read.records import LeftOut, RecordReader, VcfFile, site_table
 from ragimpute.sites import Region, Sites
 
 __all__ = [
@@ -25,6 +23,7 @@ __all__ = [
     "PanelStream",
     "SiteBatch",
     "Target",
+    "VcfFile",
     "contigs_of",
     "read_dosages",
     "read_target",
@@ -79,6 +78,8 @@ class Target:
         Records whose FILTER is neither PASS nor missing; they are read all the same.
     contig_length
         Length of the contig, bp, as the header declares it, or None.
+    file
+        The file, for what else is to be read of it; None if the target is of none.
     """
 
     samples: list[str]
@@ -90,10 +91,11 @@ class Target:
     left_out: Sequence[LeftOut] = ()
     num_filtered: int = 0
     contig_length: int | None = None
+    file: VcfFile | None = None
 
 
 def read_target(
-    path: str | Path,
+    path: str | Path | VcfFile,
     *,
     region: Region | str | None = None,
     threads: int = 1,
@@ -155,14 +157,15 @@ def read_target(
         left_out=reader.left_out,
         num_filtered=reader.num_filtered,
         contig_length=reader.header.contigs.get(reader.contig),
+        file=reader.file,
     )
 
 
 class PanelStream:
-    """A panel VCF/BCF, read in batches of a few thousand sites; memory does not grow with sites.
+    """A panel VCF/BCF, read in batches of a few thousand sites, so that it takes little memory.
 
-    Sites come in file order, unchecked, and symbolic ALTs among them: ``write_panel`` leaves these
-    out, and names them.
+    Sites are in file order and are not checked. Symbolic ALTs are among them: ``write_panel``
+    leaves these out and says which they are.
 
     Attributes
     ----------
@@ -174,7 +177,9 @@ class PanelStream:
         How many ALTs were left out so far, by reason: "no_alt" (ALT is ".").
     """
 
-    def __init__(self, path: str | Path, *, region: Region | None = None, threads: int = 1) -> None:
+    def __init__(
+        self, path: str | Path | VcfFile, *, region: Region | None = None, threads: int = 1
+    ) -> None:
         """Check the header and choose the contig.
 
         Raises
@@ -187,10 +192,10 @@ class PanelStream:
         self.samples = self._reader.samples
         self.skipped = self._reader.skipped
 
-    @cached_property
+    @property
     def contigs(self) -> list[str]:
         """Contigs that hold records; read from the index, or else from the whole file."""
-        return list(contigs_with_records(self._reader.header))
+        return list(self._reader.file.contigs)
 
     @property
     def num_without_alt(self) -> int:
@@ -210,7 +215,7 @@ class PanelStream:
             yield rows.batch()
 
 
-def contigs_of(path: str | Path) -> dict[str, int | None]:
+def contigs_of(path: str | Path | VcfFile) -> dict[str, int | None]:
     """Contigs that hold records, in file order, with their lengths in bp as declared, or None.
 
     Without an index the whole file is read.
@@ -220,8 +225,7 @@ def contigs_of(path: str | Path) -> dict[str, int | None]:
     InputError
         If the file is missing, damaged, truncated or not a VCF/BCF, or has no samples.
     """
-    header = read_header(path)
-    return {name: header.contigs.get(name) for name in contigs_with_records(header)}
+    return dict(VcfFile.of(path).contigs)
 
 
 class _Rows:
@@ -239,7 +243,7 @@ class _Rows:
         self.multiallelic = np.zeros(size, dtype=bool)
 
     def add(self, variant: Any, alt: int, alleles: np.ndarray, phased: np.ndarray) -> None:
-        """Take one row; what stands in it already is not copied."""
+        """Add a row; alleles that were written to their place in the arrays are not copied."""
         if alleles.base is not self.alleles:
             self.alleles[self.count] = alleles
             self.phased[self.count] = phased
@@ -281,8 +285,9 @@ def _genotype_rows(
         if num_alts <= 1:
             rows.add(variant, alts[0], alleles, phased)
             continue
-        alleles, phased = alleles.copy(), phased.copy()  # their row is the first ALT's
-        if len(alts) < num_alts:  # what carries an allele that is left out is not known
+        # The row that they were written to is that of the first ALT, so they are copied.
+        alleles, phased = alleles.copy(), phased.copy()
+        if len(alts) < num_alts:  # carriers of an allele that is left out count as missing
             gone = np.setdiff1d(np.arange(num_alts), alts) + 1
             alleles = np.where(np.isin(alleles, gone), -1, alleles)
         for alt in alts:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ragimpute.io.vcf.read.records import RecordReader
+from ragimpute.io.vcf.read.records import RecordReader, VcfFile
 from ragimpute.sites import Region, Sites
 
 
 def read_phase_sets(
-    path: str | Path, sites: Sites, samples: Sequence[str], *, threads: int = 1
+    path: str | Path | VcfFile, sites: Sites, samples: Sequence[str], *, threads: int = 1
 ) -> np.ndarray | None:
     """Phase sets of a file's genotypes.
 
@@ -29,16 +29,18 @@ def read_phase_sets(
 
     Returns
     -------
-    Shape (T, N), int32: the phase set, -1 where a genotype has none; of several records of one
-    site those of the first. None where the file declares no PS or says it of no genotype.
+    Shape (T, N), int32: the number of each genotype's phase set, -1 if it is in none. If several
+    records are of one site, the first counts. None if no genotype is in a phase set.
     """
     if len(sites) == 0:
         return None
     at = sites.position_bp
     region = Region(sites.contig, int(at[0]), int(at[-1]) + 1)
-    reader = RecordReader(path, region, threads, samples=samples)
-    if "PS" not in reader.header.formats:
+    file = VcfFile.of(path)
+    if "PS" not in file.header.formats:
         return None
+    # A second pass over the records: only unphased targets need it, which is known after the first.
+    reader = RecordReader(file, region, threads, samples=samples)
     row = {key: i for i, key in reversed(list(enumerate(sites.keys())))}
     out = np.full((len(sites), len(samples)), -1, np.int32)
     seen: set[int] = set()

@@ -1,4 +1,4 @@
-"""Read the records of a VCF, VCF.gz or BCF through cyvcf2, with its faults told in one line."""
+"""Read the records of a VCF, VCF.gz or BCF through cyvcf2; a faulty file is one clear error."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ctypes
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.bgzf import check_blocks
 from ragimpute.io.vcf.header import VcfHeader, choose_contig, read_header, record_contigs
-from ragimpute.io.vcf.index_read import VcfIndex, read_index
+from ragimpute.io.vcf.index import VcfIndex, read_index
 from ragimpute.io.vcf.read.bcf import BcfError, BcfReader, BcfRecord
 from ragimpute.kernels.compile import kernel
 from ragimpute.sites import Region, Sites, same_contig
@@ -47,21 +47,71 @@ class LeftOut:
 
 @cache
 def _quiet_htslib() -> None:
-    """Keep htslib's own lines from stderr; what matters is raised as an error instead."""
-    with suppress(AttributeError, OSError):  # another build of cyvcf2: its warnings show
+    """Keep htslib from writing to stderr: what matters is raised as an error here."""
+    with suppress(AttributeError, OSError):  # with another build of cyvcf2 its warnings are shown
         ctypes.CDLL(cyvcf2.cyvcf2.__file__).hts_set_log_level(0)
 
 
-def contigs_with_records(header: VcfHeader) -> list[str]:
-    """Names from the index, or else from the records."""
-    index = read_index(header)
-    if index is not None:
-        return list(index.chunks)
-    return list(dict.fromkeys(record_contigs(header)))
+class VcfFile:
+    """A VCF, VCF.gz or BCF whose header and index are read once, however many readers it is given.
+
+    Nothing is read before it is asked for. The records themselves are not kept: each reader opens
+    the file anew to go through them, as htslib opens files by name only.
+
+    Parameters
+    ----------
+    path
+        The file; as text, this is what messages call it.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._name = str(path)
+
+    def __str__(self) -> str:
+        return self._name
+
+    @classmethod
+    def of(cls, source: str | Path | VcfFile) -> VcfFile:
+        """The file itself, or the one with this path."""
+        return source if isinstance(source, VcfFile) else cls(source)
+
+    @cached_property
+    def header(self) -> VcfHeader:
+        """The header.
+
+        Raises
+        ------
+        InputError
+            As :func:`ragimpute.io.vcf.header.read_header` does.
+        """
+        return read_header(self.path)
+
+    @cached_property
+    def index(self) -> VcfIndex | None:
+        """The index; None if there is none, or it is older than the file or damaged."""
+        return read_index(self.header)
+
+    @cached_property
+    def contigs(self) -> dict[str, int | None]:
+        """Contigs that hold records, in file order, with their declared lengths in bp, or None.
+
+        Without an index all records are read to find them.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be read, is truncated or damaged.
+        """
+        if self.index is not None:
+            names = list(self.index.chunks)
+        else:
+            names = list(dict.fromkeys(record_contigs(self.header)))
+        return {name: self.header.contigs.get(name) for name in names}
 
 
 def site_table(contig: str, position: Any, ref: Any, alt: Any, ids: Any) -> Sites:
-    """A site table of columns."""
+    """Make a table of sites from columns."""
     columns = []
     for values in (ref, alt, ids):
         column = np.empty(len(values), dtype=object)
@@ -71,7 +121,7 @@ def site_table(contig: str, position: Any, ref: Any, alt: Any, ids: Any) -> Site
 
 
 class RecordReader:
-    """Records of one contig or region, with the file's faults told in one line.
+    """Reads the records of one contig or region; a faulty file is one clear error.
 
     Parameters
     ----------
@@ -80,7 +130,7 @@ class RecordReader:
     samples
         The samples to read, in the order of the file; None: all.
     genotypes_only
-        Whether sites and genotypes will do, which a BCF gives up faster.
+        Whether only sites and genotypes are needed, which are read faster from a BCF.
 
     Attributes
     ----------
@@ -94,7 +144,7 @@ class RecordReader:
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | Path | VcfFile,
         region: Region | None,
         threads: int,
         *,
@@ -105,7 +155,8 @@ class RecordReader:
         if threads < 1:
             raise ValueError(f"threads must be >= 1, found {threads}")
         _quiet_htslib()
-        self.header = read_header(path)
+        self.file = VcfFile.of(path)
+        self.header = self.file.header
         self.path = self.header.path
         self.samples = self.header.samples
         self._chosen = samples is not None
@@ -120,7 +171,7 @@ class RecordReader:
         self._list_left_out = list_left_out
         self.genotypes_only = genotypes_only
         self.contig = ""
-        self._index = read_index(self.header)
+        self._index = self.file.index
         if self._index is not None:
             self.contig = choose_contig(self.path, list(self._index.chunks), region)
 
@@ -154,14 +205,14 @@ class RecordReader:
         if not num_read and self._index is None:
             raise InputError(f"{self.path} holds no records", hint="check how it was made")
         if not contig:
-            choose_contig(self.path, contigs_with_records(self.header), region)
+            choose_contig(self.path, list(self.file.contigs), region)
 
     def _wanted(self, name: str, contig: str) -> bool:
         """Whether records of contig ``name`` are to be read, after those of ``contig``."""
         if self.region is not None:
             return same_contig(self.region.contig, [name]) is not None
         if contig:
-            choose_contig(self.path, contigs_with_records(self.header), None)
+            choose_contig(self.path, list(self.file.contigs), None)
         return True
 
     def _raw_records(self) -> Iterator[Any]:
@@ -173,7 +224,7 @@ class RecordReader:
         return self._htslib_records()
 
     def _bcf_records(self) -> Iterator[BcfRecord]:
-        """Records of a BCF of which nothing but the genotypes is wanted."""
+        """Records of a BCF, of which only the sites and genotypes are read."""
         header, last = self.header, None
         reader = BcfReader(
             self.path, num_samples=len(header.samples), contigs=header.contig_numbers,
@@ -206,7 +257,9 @@ class RecordReader:
         """Records as cyvcf2 gives them."""
         header, last = self.header, None
         if header.is_bcf and header.compression == "bgzf":
-            for _ in self._bcf_records():  # over a GT of a wrong type htslib ends the process
+            # A pass of its own over the whole file, as htslib ends the process at a GT of a wrong
+            # type.
+            for _ in self._bcf_records():
                 pass
         try:
             file = cyvcf2.VCF(
@@ -236,7 +289,10 @@ class RecordReader:
             file.close()
 
     def _check_blocks(self, index: VcfIndex, region: Region) -> None:
-        """Refuse damage in the region; htslib stops there without a word when it has sought."""
+        """Refuse damage in the region: after a look-up in an index htslib stops without an error.
+
+        The file is opened a second time for this, as htslib does not share the one it has open.
+        """
         with self.path.open("rb") as file:
             if not check_blocks(file, *index.byte_range(self.contig, region)):
                 raise InputError(
@@ -255,7 +311,7 @@ class RecordReader:
     def usable_alts(
         self, variant: Any, *, keep_symbolic: bool = False, keep_monomorphic: bool = False
     ) -> list[int]:
-        """Which ALTs give a row; the others are counted. -1 stands for ALT ".", if that is kept."""
+        """Which of a record's ALTs make a row each; -1 stands for ALT ".". Others are counted."""
         alts = variant.ALT
         self.num_filtered += variant.FILTER is not None
         if not alts:
@@ -280,9 +336,10 @@ class RecordReader:
             self.left_out.append(LeftOut(variant.POS, variant.ID or ".", variant.REF, alt, reason))
 
     def genotypes(self, variant: Any, alleles: np.ndarray, phased: np.ndarray) -> int:
-        """Write a record's alleles and phase flags into arrays, and say which is the largest.
+        """Write a record's alleles and phase flags into arrays; returns the largest allele.
 
-        ``alleles`` has shape (N, 2), int8; ``phased`` has shape (N,), bool: see ``vcf.SiteBatch``.
+        ``alleles`` has shape (N, 2), int8, and ``phased`` has shape (N,), bool, both as in
+        :class:`ragimpute.io.vcf.read.genotypes.SiteBatch`.
         """
         if isinstance(variant, BcfRecord):
             if not variant.ploidy:
@@ -327,9 +384,9 @@ class RecordReader:
 
 @kernel
 def _take_genotypes(called, alleles, phased):
-    """Alleles and flags of one record (N, 2 or 3) as ``RecordReader.genotypes`` gives them.
+    """Do the work of ``RecordReader.genotypes`` for what cyvcf2 gives, shape (N, 2 or 3).
 
-    Returns the largest allele, -1 where there is none.
+    Returns the largest allele; -1 if there is none.
     """
     most = -1
     diploid = called.shape[1] == 3
@@ -360,21 +417,23 @@ def genotype_array(variant: Any) -> np.ndarray:
 
 
 def _check_text(variant: Any) -> None:
-    """Raise where a record's text cannot be decoded, which else is only seen when it is used.
+    """Raise an error if a record's text cannot be decoded, or if cyvcf2 would crash on using it.
 
-    Of a record without alleles (a row that is cut short) cyvcf2 has no REF, and would crash.
+    It would crash on the REF of a record without alleles, such as a row that is cut short.
     """
     if not variant.ALT and str(variant).split("\t", 4)[3] == ".":
         raise ValueError("a record without REF")
     _ = variant.REF, variant.CHROM
     formats = variant.FORMAT
-    if "GT" in formats[1:]:  # against the specification, but written; cells may end before it
+    # The specification wants GT to be the first field, but not all programs write it so. A cell
+    # may then end before GT.
+    if "GT" in formats[1:]:
         cells = str(variant).rstrip("\n").split("\t")[9:]
         place = formats.index("GT")
         if all(cell.split(":")[place:] in ([], [""], ["."]) for cell in cells):
-            raise ValueError("no sample has a GT")  # asked for it, htslib would end the process
+            raise ValueError("no sample has a GT")  # asking htslib for it would end the process
 
 
 def _is_symbolic(alt: str) -> bool:
-    """Whether an ALT stands for more than its letters: <DEL>, or a breakend."""
+    """Whether an ALT is a name such as <DEL>, or a breakend, rather than a sequence."""
     return alt.startswith("<") or "[" in alt or "]" in alt

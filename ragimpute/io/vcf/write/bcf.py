@@ -1,4 +1,4 @@
-"""Encode imputed sites as BCF records, with the values that the text has.
+"""Encode imputed sites as BCF records, with the same rounded values as in the text of a VCF.
 
 References
 ----------
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ragimpute.io.vcf.fields import FLAGS, INFOS, dictionary
+from ragimpute.io.vcf.header import FLAGS, INFOS, dictionary
 from ragimpute.io.vcf.write.info_text import NumberColumn
 from ragimpute.io.vcf.write.sample_text import CODES, SCALE
 from ragimpute.kernels.compile import kernel
@@ -25,7 +25,7 @@ INT8_END = 0x81
 _INT8, _INT32, _FLOAT, _CHAR = 1, 3, 5, 7
 _RECORD = struct.Struct("<IIiiiIHHI")  # lengths, CHROM, POS, rlen, QUAL, counts
 
-# Of each number of thousandths, the bits of its float32.
+# The bits of 0, 0.001, ... 2 as float32.
 _WORDS = (np.arange(2 * SCALE + 1) / SCALE).astype("<f4").view("<u4")
 _NUMBERS = {"DS": 1, "GP": 3, "HDS": 2, "LDS": 2, "AP1": 1, "AP2": 1}
 
@@ -37,12 +37,12 @@ def bcf_header(text: str) -> bytes:
 
 
 class BcfEncoder:
-    """Encodes rows of sites.
+    """Makes the records of sites.
 
     Parameters
     ----------
     contigs
-        Names in the header's order.
+        Names of the contigs in the order of the header.
     formats
         FORMAT fields in order.
     num_samples
@@ -64,7 +64,7 @@ class BcfEncoder:
         info: dict[str, NumberColumn],
         typed: np.ndarray,
     ) -> list[bytes]:
-        """Records, one for each site.
+        """Make a record of each site.
 
         Parameters
         ----------
@@ -75,7 +75,7 @@ class BcfEncoder:
         info
             A column of m numbers for each INFO field to be written.
         typed
-            Shape (m,): index into ``vcf_fields.FLAGS``, or bool.
+            Shape (m,): index into ``FLAGS`` of ``io/vcf/header``, or bool.
 
         Raises
         ------
@@ -92,7 +92,7 @@ class BcfEncoder:
         info: dict[str, NumberColumn],
         typed: np.ndarray,
     ) -> list[bytes]:
-        """Records, one for each site, of values as BCF codes them.
+        """Make a record of each site from values that are coded already.
 
         Parameters
         ----------
@@ -133,7 +133,7 @@ class BcfEncoder:
         return records
 
     def _info_bytes(self, name: str, column: NumberColumn) -> list[bytes]:
-        """An INFO number of each site; empty where missing."""
+        """The bytes of an INFO field at each site; none where its number is missing."""
         integer = INFOS[name].type == "Integer"
         head = _integer(self._number[name]) + bytes([1 << 4 | (_INT32 if integer else _FLOAT)])
         values = column.value.astype("<i4" if integer else "<f4").tobytes()
@@ -143,7 +143,7 @@ class BcfEncoder:
         ]
 
     def _sample_bytes(self, values: Sequence[tuple[str, np.ndarray]], num_sites: int) -> np.ndarray:
-        """The samples' part of each record, shape (m, bytes), uint8."""
+        """The bytes of all samples in each record, shape (m, bytes), uint8."""
         parts = [np.zeros((num_sites, 0), dtype=np.uint8)]  # a file may have no samples
         for name, column in values:
             kind = _INT8 if column.dtype == np.uint8 else _FLOAT
@@ -153,7 +153,7 @@ class BcfEncoder:
         return np.concatenate(parts, axis=1)
 
     def _values(self, allele_prob: np.ndarray, called: np.ndarray) -> list[tuple[str, np.ndarray]]:
-        """Each field's values, shape (m, N, numbers), uint8 or little-endian float32."""
+        """The values of each FORMAT field, as :meth:`encode_values` takes them."""
         num_sites, num_samples, _ = allele_prob.shape
         prob = np.ascontiguousarray(allele_prob, np.float32)
         called = np.ascontiguousarray(called, np.int8)
@@ -174,7 +174,7 @@ class BcfEncoder:
 
 @kernel
 def _fill_genotypes(prob, called, out):
-    """GT as BCF codes it; returns whether all probabilities are such."""
+    """Fill in GT as BCF codes it; returns whether all probabilities are in [0, 1]."""
     good = True
     for i in range(prob.shape[0]):
         for j in range(prob.shape[1]):
@@ -191,7 +191,7 @@ def _fill_genotypes(prob, called, out):
 
 @kernel
 def _fill_field(prob: Any, called: Any, code: Any, words: Any, out: Any) -> Any:
-    """The numbers of another field, as bits of float32; returns whether all are probabilities."""
+    """Fill in another field, as bits of float32; returns whether probabilities are in [0, 1]."""
     end, missing = np.uint32(FLOAT_END), np.uint32(_FLOAT_MISSING)
     good = True
     for i in range(prob.shape[0]):
@@ -230,7 +230,7 @@ def _fill_field(prob: Any, called: Any, code: Any, words: Any, out: Any) -> Any:
 
 
 def _integer(value: int) -> bytes:
-    """A typed int8, for numbers of the header's dictionary."""
+    """A number of the header's dictionary as BCF codes an int8."""
     if not 0 <= value <= 127:
         raise ValueError(f"dictionary number must be in [0, 127], found {value}")
     return bytes([1 << 4 | _INT8, value])
@@ -238,7 +238,7 @@ def _integer(value: int) -> bytes:
 
 @lru_cache(maxsize=2**12)
 def _string(text: str) -> bytes:
-    """A typed string."""
+    """A text as BCF codes it."""
     raw = text.encode()
     if len(raw) < 15:
         return bytes([len(raw) << 4 | _CHAR]) + raw

@@ -1,14 +1,15 @@
-"""The first nine columns of VCF rows, with the numbers of INFO as text, a column at a time."""
+"""Format the first nine columns of VCF rows; the numbers of INFO, one field at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ragimpute.io.vcf.fields import FLAGS, INFOS
+from ragimpute.io.vcf.header import FLAGS, INFOS
+from ragimpute.io.vcf.write.sample_text import RowStarts
 from ragimpute.kernels.compile import inlined, kernel
 from ragimpute.sites import Sites
 
@@ -28,9 +29,10 @@ class NumberColumn:
     Attributes
     ----------
     text, length
-        Shape (m, 24), uint8, and (m,), int64: its text, of no length where it is missing.
+        Shape (m, 24), uint8, and (m,), int64: the text of each number, and its length, which is 0
+        if the number is missing.
     value
-        Shape (m,), float64: what the text says; 0 where it is missing.
+        Shape (m,), float64: the number that the text says; 0 if it is missing.
     """
 
     text: np.ndarray
@@ -41,16 +43,16 @@ class NumberColumn:
     def of(
         cls, values: np.ndarray, *, decimals: int | None = None, integer: bool = False
     ) -> NumberColumn:
-        """Text of numbers as ``format(x, ".6g")`` has it.
+        """Format numbers as ``format(x, ".6g")`` does.
 
         Parameters
         ----------
         values
             Shape (m,), float; NaN: missing.
         decimals
-            Round to so many decimals first; None: do not.
+            Round to so many decimals first; None: do not round.
         integer
-            Whether they are written in full, rounded.
+            Whether to round to whole numbers and write all their digits.
         """
         values = np.ascontiguousarray(values, dtype=np.float64)
         if decimals is not None or integer:
@@ -74,12 +76,12 @@ class NumberColumn:
 
 
 def info_columns(info: dict[str, np.ndarray], num_sites: int) -> dict[str, NumberColumn]:
-    """INFO numbers as text, in the order of the table.
+    """Format INFO numbers; the fields are in the order of ``INFOS`` in ``io/vcf/header``.
 
     Raises
     ------
     ValueError
-        If a name is not in the table, or an array has another length.
+        If a name is not in ``INFOS``, or an array has another length than ``num_sites``.
     """
     unknown = set(info) - set(INFOS)
     if unknown:
@@ -99,23 +101,19 @@ def info_columns(info: dict[str, np.ndarray], num_sites: int) -> dict[str, Numbe
 
 def row_starts(
     sites: Sites, typed: np.ndarray, info: dict[str, NumberColumn], formats: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray]:
-    """The first nine columns of each row; eight where there is no format.
+) -> RowStarts:
+    """Format the first nine columns of each row; eight if there are no FORMAT fields.
 
     Parameters
     ----------
     sites
         m sites.
     typed
-        Shape (m,): an index into ``vcf_fields.FLAGS``, or bool.
+        Shape (m,): an index into ``FLAGS`` of ``io/vcf/header``, or bool.
     info
         A column of m numbers for each INFO field to be written.
     formats
         FORMAT fields in order.
-
-    Returns
-    -------
-    The text of all, uint8, and shape (m + 1,), int64: where each begins, and the end.
     """
     num = len(sites)
     contig = sites.contig
@@ -123,29 +121,42 @@ def row_starts(
     rows = zip(*(column.tolist() for column in columns), strict=True)
     lines = "".join([f"{contig}\t{at}\t{name}\t{ref}\t{alt}\n" for at, name, ref, alt in rows])
     fixed = np.frombuffer(lines.encode(), np.uint8)
-    ends = np.flatnonzero(fixed == _NEWLINE)
+    lines_end = np.concatenate([[0], np.flatnonzero(fixed == _NEWLINE) + 1])
     tail = f"\t{':'.join(formats)}".encode() if formats else b""
-    names, name_ends = _joined([f"{name}=".encode() for name in info])
-    tails, tail_ends = _joined([flag.name.encode() + tail for flag in FLAGS])
+    names = _joined([f"{name}=".encode() for name in info])
+    tails = _joined([flag.name.encode() + tail for flag in FLAGS])
     if info:
         text = np.stack([column.text for column in info.values()])
         length = np.stack([column.length for column in info.values()])
     else:
         text, length = np.zeros((0, num, 1), np.uint8), np.zeros((0, num), np.int64)
-    room = len(fixed) + num * (len(_AFTER_ALT) + len(tails)) + num * (len(names) + len(info))
-    out = np.empty(room + int(length.sum()), np.uint8)
-    offsets = np.zeros(num + 1, np.int64)
-    after_alt = np.frombuffer(_AFTER_ALT, np.uint8)
+    each = len(_AFTER_ALT) + len(tails.text) + len(names.text) + len(info)
+    room = len(fixed) + num * each + int(length.sum())
+    made = RowStarts(np.empty(room, np.uint8), np.zeros(num + 1, np.int64))
     _join_starts(
-        fixed, ends, after_alt, names, name_ends, text, length, np.asarray(typed, np.int64), tails,
-        tail_ends, out, offsets,
+        _Parts(fixed, lines_end), np.frombuffer(_AFTER_ALT, np.uint8), names,
+        _Columns(text, length), np.asarray(typed, np.int64), tails, made,
     )  # fmt: skip
-    return out[: offsets[-1]], offsets
+    return RowStarts(made.text[: made.offsets[-1]], made.offsets)
 
 
-def _joined(parts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """Parts one after another, uint8, and where each begins, and the end."""
-    return (
+class _Parts(NamedTuple):
+    """Texts one after another."""
+
+    text: np.ndarray  # uint8
+    offsets: np.ndarray  # (number of texts + 1,) int64: where each begins, and the end
+
+
+class _Columns(NamedTuple):
+    """The numbers of all INFO fields that are written, see :class:`NumberColumn`."""
+
+    text: np.ndarray  # (fields, m, 24) uint8
+    length: np.ndarray  # (fields, m) int64
+
+
+def _joined(parts: Sequence[bytes]) -> _Parts:
+    """Put texts one after another."""
+    return _Parts(
         np.frombuffer(b"".join(parts), np.uint8),
         np.cumsum([0, *(len(part) for part in parts)]),
     )
@@ -193,7 +204,10 @@ def _write_number(number, exponent, text):
 
 @kernel
 def _write_numbers(values: Any, powers: Any, text: Any, length: Any, value: Any) -> None:
-    """Fill a column; length -1 is for Python to write: numbers that are rare here."""
+    """Fill a column; length -1 marks rare numbers that this leaves to Python.
+
+    These are negative, below 1e-17, of a million or more, or may be rounded wrongly here.
+    """
     for i in range(values.shape[0]):
         v = values[i]
         value[i] = 0.0
@@ -229,28 +243,38 @@ def _write_numbers(values: Any, powers: Any, text: Any, length: Any, value: Any)
 
 @inlined
 def _append(out, at, part):
-    """Append bytes; returns where they end."""
-    here = out[at : at + part.shape[0]]  # whose places are not negative, as the compiler can tell
+    """Append bytes; returns the end."""
+    here = out[at : at + part.shape[0]]  # the compiler can tell that no index is negative
     for k in range(part.shape[0]):
         here[k] = part[k]
     return at + part.shape[0]
 
 
+@inlined
+def _append_part(out, at, parts, number):
+    """Append one of several texts; returns where it ends."""
+    return _append(out, at, parts.text[parts.offsets[number] : parts.offsets[number + 1]])
+
+
 @kernel
-def _join_starts(
-    fixed, ends, after_alt, names, name_ends, text, length, flags, tails, tail_ends, out, offsets
-):
-    """Write rows' first columns into ``out``; ``fixed`` has those up to ALT, line by line."""
-    at = begin = 0
-    for i in range(ends.shape[0]):
-        at = _append(out, at, fixed[begin : ends[i]])
-        begin = ends[i] + 1
+def _join_starts(lines, after_alt, names, columns, flags, tails, starts):
+    """Write rows' first columns into ``starts``, a ``RowStarts`` with room for them.
+
+    ``lines``: the columns up to ALT, each row with a newline, which is left out; ``after_alt``:
+    QUAL and FILTER; ``names``: "AF=" and so on; ``columns``: a ``_Columns``; ``flags`` (m,): the
+    number of the text among ``tails`` that ends a row.
+    """
+    out = starts.text
+    at = 0
+    for i in range(flags.shape[0]):
+        at = _append(out, at, lines.text[lines.offsets[i] : lines.offsets[i + 1] - 1])
         at = _append(out, at, after_alt)
-        for c in range(text.shape[0]):
-            if length[c, i] > 0:
-                at = _append(out, at, names[name_ends[c] : name_ends[c + 1]])
-                at = _append(out, at, text[c, i, : length[c, i]])
+        for c in range(columns.text.shape[0]):
+            size = columns.length[c, i]
+            if size > 0:
+                at = _append_part(out, at, names, c)
+                at = _append(out, at, columns.text[c, i, :size])
                 out[at] = _SEMICOLON
                 at += 1
-        at = _append(out, at, tails[tail_ends[flags[i]] : tail_ends[flags[i] + 1]])
-        offsets[i + 1] = at
+        at = _append_part(out, at, tails, flags[i])
+        starts.offsets[i + 1] = at

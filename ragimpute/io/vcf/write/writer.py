@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
@@ -16,15 +20,125 @@ import numpy as np
 
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.bgzf import BLOCK_BYTES, EOF_MARK, BgzfWriter, compress_block
-from ragimpute.io.vcf.fields import check_fields, header_text
-from ragimpute.io.vcf.index import TBI_MAX_BP, csi_index, tabix_index
+from ragimpute.io.vcf.header import Heading, check_fields, header_text
+from ragimpute.io.vcf.index import TBI_MAX_BP, RecordPlaces, csi_index, tabix_index
 from ragimpute.io.vcf.write.bcf import BcfEncoder, bcf_header
 from ragimpute.io.vcf.write.info_text import info_columns, row_starts
-from ragimpute.io.vcf.write.record_offsets import RecordPlaces
-from ragimpute.io.vcf.write.rows import ImputedBlock, RowMaker, Rows
+from ragimpute.io.vcf.write.sample_text import RowFormatter, max_row_bytes
 from ragimpute.sites import Sites
 
+_SLICE_BYTES = 2**22  # of text that is formatted at once
+
 _SUFFIXES = {".vcf": "vcf", ".vcf.gz": "vcf.gz", ".vcf.bgz": "vcf.gz", ".bcf": "bcf"}
+
+# Sites, the bytes of their rows, and where each row ends in these bytes.
+Rows = tuple[Sites, bytes | memoryview, np.ndarray]
+
+
+@dataclass(frozen=True)
+class ImputedBlock:
+    """Imputed genotypes at consecutive sites of one contig.
+
+    Attributes
+    ----------
+    sites
+        m sites, sorted by position, none before those of the last block.
+    allele_prob
+        Shape (m, N, 2), float32, P(ALT) of each haplotype in [0, 1]; NaN in [..., 1] where the
+        sample is haploid.
+    called
+        Shape (m, N, 2), int8: observed alleles, 0 or 1, which stay as GT; -1 where there is none;
+        -2 in [..., 1] where the sample is haploid.
+    info
+        For each INFO field (of ``INFOS`` in ``io/vcf/header``) to be written, shape (m,), float32;
+        NaN where it is to be left out.
+    typed
+        Shape (m,): bool, True where the site is flagged TYPED, else IMP; or integers, the number of
+        the site's flag in ``FLAGS`` of ``io/vcf/header``.
+    """
+
+    sites: Sites
+    allele_prob: np.ndarray
+    called: np.ndarray
+    info: dict[str, np.ndarray]
+    typed: np.ndarray
+
+
+class RowMaker:
+    """Formats blocks as rows of text or records of BCF; threads format several blocks at once.
+
+    Parameters
+    ----------
+    formats, num_samples
+        FORMAT fields in order; N.
+    encoder
+        Makes records of BCF; None: rows are text.
+    threads
+        How many blocks are formatted at once. For BCF it is always one, as the encoder is Python
+        code, of which only one thread runs at a time.
+    """
+
+    def __init__(
+        self, formats: Sequence[str], num_samples: int, encoder: BcfEncoder | None, *, threads: int
+    ) -> None:
+        self._formats, self._num_samples, self._encoder = formats, num_samples, encoder
+        self._threads = threads if encoder is None else 1
+        self._formatters: SimpleQueue[RowFormatter] = SimpleQueue()
+        for _ in range(self._threads):
+            self._formatters.put(RowFormatter(formats))
+        self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
+        self._waiting: deque[Future[list[Rows]]] = deque()
+
+    def of(self, block: ImputedBlock) -> Iterator[Rows]:
+        """Format a block, and yield rows that are ready.
+
+        With threads, the rows are those of earlier blocks, in order; :meth:`rest` yields the last.
+        What is yielded is valid until the next is asked for.
+        """
+        if self._pool is None:
+            return self._made(block)
+        self._waiting.append(self._pool.submit(self._all_made, block))
+        return self._next(self._threads)
+
+    def rest(self) -> Iterator[Rows]:
+        """Wait for all blocks that are being formatted, and yield their rows."""
+        return self._next(0)
+
+    def abort(self) -> None:
+        """Forget the blocks that are being formatted, and stop the threads."""
+        self._waiting.clear()
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
+
+    def _next(self, most: int) -> Iterator[Rows]:
+        """Yield the rows of the oldest blocks, until at most ``most`` blocks are left."""
+        while len(self._waiting) > most:
+            yield from self._waiting.popleft().result()
+
+    def _made(self, block: ImputedBlock) -> Iterator[Rows]:
+        """Yield a block's rows, as many at a time as fit into the processor's cache."""
+        info = info_columns(block.info, len(block.sites))
+        step = max(1, _SLICE_BYTES // max_row_bytes(self._formats, self._num_samples))
+        formatter = self._formatters.get()
+        try:
+            for start in range(0, len(block.sites), step):
+                rows = slice(start, start + step)
+                part = {name: column.take(rows) for name, column in info.items()}
+                sites, typed = block.sites.take(rows), block.typed[rows]
+                prob, called = block.allele_prob[rows], block.called[rows]
+                if self._encoder is not None:
+                    records = self._encoder.encode(sites, prob, called, part, typed)
+                    ends = np.cumsum([len(record) for record in records])
+                    yield sites, b"".join(records), ends
+                else:
+                    starts = row_starts(sites, typed, part, self._formats)
+                    yield sites, *formatter.format(prob, called, starts)
+        finally:
+            self._formatters.put(formatter)
+
+    def _all_made(self, block: ImputedBlock) -> list[Rows]:
+        """A block's rows, copied, so that all stay valid."""
+        return [(sites, bytes(data), ends) for sites, data, ends in self._made(block)]
 
 
 def output_kind(path: str | Path) -> str:
@@ -53,7 +167,7 @@ def part_path(path: str | Path) -> Path:
 
 
 class ImputedWriter:
-    """A VCF or BCF under way; a context manager.
+    """A VCF or BCF that is being written; a context manager.
 
     It is written under a temporary name in its folder, renamed by :meth:`close` and removed if the
     ``with`` block ends in an exception. A .vcf.gz gets a .tbi beside it (a .csi where positions
@@ -62,46 +176,39 @@ class ImputedWriter:
     Attributes
     ----------
     seconds
-        Wall time so far of "format" and of "compress" (with threads, what was waited for).
+        Wall time so far of "format" and of "compress"; with threads, how long they were waited for.
     """
 
     def __init__(
         self,
         path: str | Path,
+        heading: Heading,
         *,
-        samples: Sequence[str],
-        contigs: Sequence[tuple[str, int | None]],
         fields: Sequence[str] = ("GT", "DS", "GP"),
-        command: str | None = None,
         threads: int = 1,
-        header_lines: Sequence[str] = (),
         resumable: bool = False,
         restored: Sequence[Mapping[str, np.ndarray]] = (),
     ) -> None:
-        """Begin a file and write its header, or go on with one that was broken off.
+        """Begin a file and write its header, or go on with a file that was not finished.
 
         Parameters
         ----------
         path
             Ends in .vcf, .vcf.gz or .bcf; or "-": a VCF to standard output.
-        samples
-            Names, N of them; none: a file of sites alone.
-        contigs
-            Name and length in bp, or None, of each contig of the header.
+        heading
+            What the header says. Without samples the file is one of sites alone.
         fields
-            FORMAT fields in order: of GT, DS, GP, HDS and AP (that is AP1 and AP2).
-        command
-            For ``##ragimpute_command``; left out if None.
+            FORMAT fields in order: of GT, DS, GP, HDS and AP (that is AP1 and AP2). None: the
+            samples are left out too.
         threads
             For formatting and compression, >= 1.
-        header_lines
-            More header lines, each begins with "##".
         resumable
             Write to :func:`part_path`, which stays if the ``with`` block ends in an exception, or
             the process is killed.
         restored
-            All that :meth:`checkpoint` returned in an earlier process, in order, with the same
-            parameters: go on from there. What was written after the last of them is dropped.
+            All that :meth:`checkpoint` returned in an earlier process, in order: the file is
+            continued from there. The other parameters must be the same as then. What was written
+            after the last checkpoint is dropped.
 
         Raises
         ------
@@ -113,28 +220,21 @@ class ImputedWriter:
         self._to_stdout = str(path) == "-"
         self.path = Path(path)
         self._kind = output_kind(path)
-        self._contigs = list(contigs)
-        self._names = [name for name, _ in contigs]
-        self._formats = check_fields(fields) if samples else []
-        self._num_samples = len(samples)
-        self._encoder = BcfEncoder(self._names, self._formats, len(samples))
-        self._rows = RowMaker(
-            self._formats, len(samples), self._encoder if self._kind == "bcf" else None,
-            threads=threads,
-        )  # fmt: skip
+        self._contigs = list(heading.contigs)
+        self._names = [name for name, _ in heading.contigs]
+        self._formats = check_fields(fields) if fields and heading.samples else []
+        self._num_samples = len(heading.samples) if self._formats else 0
+        self._encoder: BcfEncoder | None = None
+        if self._kind == "bcf":
+            self._encoder = BcfEncoder(self._names, self._formats, self._num_samples)
+        self._rows = RowMaker(self._formats, self._num_samples, self._encoder, threads=threads)
         self._places = RecordPlaces()
         self.seconds = {"format": 0.0, "compress": 0.0}
         self._resumable = resumable
         self._temporary: list[Path] = []
         self._file: BinaryIO | None = None
         self._bgzf: BgzfWriter | None = None
-        text = header_text(
-            samples=samples,
-            contigs=self._contigs,
-            formats=self._formats,
-            command=command,
-            header_lines=header_lines,
-        )
+        text = header_text(heading, self._formats)
         with self._writing():
             if self._to_stdout:
                 self._file = sys.stdout.buffer
@@ -189,10 +289,15 @@ class ImputedWriter:
         typed: np.ndarray,
         samples: Sequence[Any],
     ) -> None:
-        """Append sites, as an :class:`ImputedBlock` has them, whose samples are coded already.
+        """Append sites whose samples are formatted already.
 
-        ``samples``: for a VCF, the text of each row behind FORMAT; for a BCF, what
-        ``BcfEncoder.encode_values`` takes.
+        Parameters
+        ----------
+        sites, info, typed
+            As in :class:`ImputedBlock`.
+        samples
+            For a VCF, the text that follows FORMAT in each row; for a BCF, the values that
+            ``BcfEncoder.encode_values`` takes.
         """
         if self._file is None:
             raise ValueError("the writer is closed")
@@ -200,7 +305,7 @@ class ImputedWriter:
             self._append(self._rows.rest())
             self._places.check(sites)
             columns = info_columns(info, len(sites))
-            if self._kind == "bcf":
+            if self._encoder is not None:
                 data = self._encoder.encode_values(sites, samples, columns, typed)
             else:
                 text, offsets = row_starts(sites, typed, columns, self._formats)
@@ -211,11 +316,12 @@ class ImputedWriter:
                 self._places.add(sites, np.cumsum([len(row) for row in data]))
 
     def checkpoint(self) -> dict[str, np.ndarray]:
-        """Bring what was written so far to the disk, for a later process to go on from.
+        """Make sure that all is on the disk, so that a later process can go on from there.
 
         Returns
         -------
-        What that process needs of what was added since the last call, by name; see ``restored``.
+        Arrays by name, of what was added since the last call; that process passes them all as
+        ``restored``.
 
         Raises
         ------
@@ -235,7 +341,7 @@ class ImputedWriter:
         return state
 
     def _restore(self, states: Sequence[Mapping[str, np.ndarray]]) -> None:
-        """Take up what earlier checkpoints left."""
+        """Go on from the last of the checkpoints of an earlier process."""
         assert self._file is not None
         num_bytes = int(states[-1]["num_bytes"])
         if self._file.seek(0, os.SEEK_END) < num_bytes:
@@ -247,7 +353,7 @@ class ImputedWriter:
             self._places.restore(self._names[0], states)
 
     def close(self) -> None:
-        """Finish the file, write its index and give both their names.
+        """Finish the file, write its index, and rename both to their final names.
 
         Raises
         ------
@@ -267,7 +373,7 @@ class ImputedWriter:
             self._file = None
 
     def abort(self) -> None:
-        """Drop what was written, but for what can be resumed."""
+        """Remove what was written, except for a file that can be resumed."""
         self._rows.abort()
         if self._bgzf:
             self._bgzf.abort()
@@ -281,12 +387,12 @@ class ImputedWriter:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Drop the file on any failure; tell the system's errors in one line."""
+        """Abort the file on any exception; an error of the system becomes an InputError."""
         try:
             yield
         except OSError as error:
             self.abort()
-            if isinstance(error, BrokenPipeError):  # "| head": the reader has what it wants
+            if isinstance(error, BrokenPipeError):  # such as "| head": no more is to be read
                 raise
             if self._to_stdout:
                 raise InputError(f"cannot write to standard output: {error.strerror}") from error
@@ -299,17 +405,17 @@ class ImputedWriter:
             raise
 
     def _new_file(self, path: Path, *, goes_on: bool = False) -> BinaryIO:
-        """A new file beside ``path``, or what there is of it."""
+        """Open a temporary file beside ``path``; the existing one if writing goes on."""
         if path.is_dir():
             raise InputError(f"the output {path} is a folder", hint="name a file")
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        if self._resumable:  # found again by a later process
+        if self._resumable:  # a later process must find it
             temporary = part_path(path)
         self._temporary.append(temporary)
         return temporary.open("r+b" if goes_on else "wb")
 
     def _put(self, data: bytes | bytearray | memoryview) -> None:
-        """Append bytes, compressed where the format is."""
+        """Append bytes, which are compressed if the format is."""
         started = time.perf_counter()
         if self._bgzf:
             self._bgzf.write(data)
@@ -319,7 +425,7 @@ class ImputedWriter:
         self.seconds["compress"] += time.perf_counter() - started
 
     def _check(self, block: ImputedBlock) -> None:
-        """Refuse blocks that do not fit."""
+        """Refuse a block whose shapes, contig or order do not fit the file."""
         sites, num_sites = block.sites, len(block.sites)
         shape = (num_sites, self._num_samples, 2)
         for name in ("allele_prob", "called"):
@@ -333,7 +439,7 @@ class ImputedWriter:
         self._places.check(sites)
 
     def _append(self, rows: Iterable[Rows]) -> None:
-        """Append rows as they are formatted."""
+        """Append rows, each as soon as it is formatted."""
         started = time.perf_counter()
         for sites, data, ends in rows:
             self.seconds["format"] += time.perf_counter() - started
@@ -344,7 +450,7 @@ class ImputedWriter:
         self.seconds["format"] += time.perf_counter() - started
 
     def _finish_names(self) -> None:
-        """Write the index and rename."""
+        """Write the index, and rename the file and its index."""
         made = [(self._temporary[0], self.path)]
         if self._bgzf:
             suffix, raw = self._index(self._bgzf.virtual_offsets)
@@ -354,7 +460,7 @@ class ImputedWriter:
                     file.write(compress_block(raw[start : start + BLOCK_BYTES]))
                 file.write(EOF_MARK)
             made.append((self._temporary[-1], path))
-        for suffix in (".tbi", ".csi"):  # of an earlier file of this name
+        for suffix in (".tbi", ".csi"):  # indexes of an earlier file of this name
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
         for temporary, path in made:
             os.replace(temporary, path)

@@ -10,9 +10,8 @@ from vcf_fixtures import convert
 
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.bgzf import EOF_MARK, compress_block
-from ragimpute.io.vcf.header import read_header
 from ragimpute.io.vcf.read.genotypes import PanelStream, read_dosages, read_target
-from ragimpute.io.vcf.read.records import LeftOut, RecordReader, contigs_with_records, site_table
+from ragimpute.io.vcf.read.records import LeftOut, RecordReader, VcfFile, site_table
 from ragimpute.sites import Region
 
 
@@ -128,8 +127,8 @@ def test_records_that_start_in_the_region(make_vcf, suffix, index):
 
 def test_contigs_with_records(make_vcf):
     path = make_vcf([("X", 5, "A", "G", "0|1", "0|0")], contigs=("20", "X"))
-    assert contigs_with_records(read_header(path)) == ["X"]
-    assert contigs_with_records(read_header(convert(path, ".bcf"))) == ["X"]
+    assert list(VcfFile(path).contigs) == ["X"]
+    assert list(VcfFile(convert(path, ".bcf")).contigs) == ["X"]
 
 
 def test_site_table():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from imputed_blocks import ALL, blocks, make_block, random_block, write
 from vcf_fixtures import view
 
-from ragimpute.io.vcf.write.sample_text import RowFormatter, max_row_bytes
+from ragimpute.io.vcf.write.sample_text import RowFormatter, RowStarts, max_row_bytes
 
 
 def test_exact_text(tmp_path):
@@ -93,7 +93,7 @@ def entry(prob, called, names):
 def texts_of(starts):
     """Rows' first columns as ``row_starts`` gives them."""
     text = np.frombuffer("".join(starts).encode(), np.uint8)
-    return text, np.cumsum([0, *map(len, starts)])
+    return RowStarts(text, np.cumsum([0, *map(len, starts)]))
 
 
 @settings(max_examples=100, deadline=None)

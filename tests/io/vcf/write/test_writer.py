@@ -15,9 +15,9 @@ from imputed_blocks import make_block, random_block, write
 from vcf_fixtures import join, rows_of, view
 
 from ragimpute.errors import InputError
+from ragimpute.io.vcf.header import Heading
 from ragimpute.io.vcf.read.genotypes import read_dosages, read_target
-from ragimpute.io.vcf.write.rows import ImputedBlock
-from ragimpute.io.vcf.write.writer import ImputedWriter, output_kind
+from ragimpute.io.vcf.write.writer import ImputedBlock, ImputedWriter, output_kind
 
 
 @pytest.mark.parametrize("suffix", [".vcf", ".vcf.gz", ".bcf"])
@@ -118,7 +118,7 @@ def test_an_exception_leaves_nothing_and_keeps_the_old_file(tmp_path, suffix):
 
     def broken():
         with ImputedWriter(
-            path, samples=[f"s{i}" for i in range(30)], contigs=[("20", None)], threads=2
+            path, Heading([f"s{i}" for i in range(30)], [("20", None)]), threads=2
         ) as writer:
             writer.write(block)
             assert not path.exists() or path.read_bytes() == old
