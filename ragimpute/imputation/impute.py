@@ -19,8 +19,8 @@ from ragimpute.imputation.window_run import WindowRun
 from ragimpute.imputation.windows import Window, likely_window, plan_run, waiting_bytes
 from ragimpute.io.vcf.write.writer import output_kind
 from ragimpute.model.folder import open_folder
-from ragimpute.panel.ahead import PanelAhead
 from ragimpute.panel.reader import Panel
+from ragimpute.panel.views import PanelAhead
 from ragimpute.phasing.phase_target import num_unphased, phase_match
 from ragimpute.runtime.disk_space import output_bytes
 from ragimpute.runtime.memory import MemoryPlan, plan_memory
