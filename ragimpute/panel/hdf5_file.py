@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 
 from ragimpute.errors import InputError, PanelError
 from ragimpute.panel.format import FORMAT, FORMAT_VERSION, digest_array, new_digest
+from ragimpute.runtime.outputs import replacing
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
@@ -56,14 +56,18 @@ class RawFile(io.FileIO):
 
 @contextmanager
 def new_file(path: Path) -> Iterator[RawFile]:
-    """A file beside ``path`` that takes its place on success and is removed on any failure."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """A file beside ``path`` that takes its place on success and is removed on any failure.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written.
+    """
     raw = None
     try:
-        with RawFile(temporary, "w+") as raw:
+        with replacing(path) as temporary, RawFile(temporary, "w+") as raw:
             yield raw
             raw.check()
-        os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # HDF5's are RuntimeErrors where they follow on ours
         cause = raw.error if raw is not None and raw.error is not None else error
         if not isinstance(cause, OSError):
@@ -71,8 +75,6 @@ def new_file(path: Path) -> Iterator[RawFile]:
         reason = cause.strerror or str(cause)
         hint = "check that the folder exists, may be written to and has space left"
         raise InputError(f"cannot write {path}: {reason}", hint=hint) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def create(raw: RawFile) -> h5py.File:

@@ -1,12 +1,15 @@
-"""Refuse outputs that cannot be written, or would overwrite an input, before any work is done."""
+"""Output files: names that cannot be written are refused before any work is done, and files appear
+under their names only when they are complete.
+"""
 
 from __future__ import annotations
 
 import os
-import tempfile
+import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 from ragimpute.errors import InputError
 
@@ -71,22 +74,71 @@ def check_report_name(path: str | Path) -> None:
         )
 
 
+class NewFiles:
+    """Files and folders that are written under temporary names and renamed at the end.
+
+    Nobody sees a file under its final name before it is complete, and a failed run leaves nothing
+    behind. This is the one place of the package where files get their final names; only
+    ``kernels/store.py``, which stands below this wing, has its own.
+    """
+
+    def __init__(self) -> None:
+        self._names: list[tuple[Path, Path]] = []  # temporary and final ones
+        self._kept: set[Path] = set()
+
+    def name(self, path: Path, *, kept: Path | None = None) -> Path:
+        """The temporary name to write ``path`` under, in the same folder; nothing is there yet.
+
+        Where ``kept`` is given, that is the name, and :meth:`drop` leaves the file for a later
+        process that goes on with it.
+        """
+        # A random part, as processes on several machines may write the same file.
+        temporary = path.with_name(f".{path.name}.{uuid4().hex[:12]}.tmp")
+        if kept is not None:
+            temporary = kept
+            self._kept.add(kept)
+        self._names.append((temporary, path))
+        return temporary
+
+    def finish(self) -> None:
+        """Give all their final names, in the order in which they were named.
+
+        A file takes the place of an older one in one step. An older folder is removed first.
+        """
+        while self._names:
+            temporary, path = self._names[0]
+            if temporary.is_dir() and path.exists():
+                shutil.rmtree(path)
+            os.replace(temporary, path)
+            del self._names[0]
+
+    def drop(self) -> None:
+        """Remove what has no final name yet; errors are passed over."""
+        for temporary, _ in self._names:
+            if temporary in self._kept:
+                continue
+            if temporary.is_dir():
+                shutil.rmtree(temporary, ignore_errors=True)
+                continue
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        self._names = []
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside ``path``, to be written; renamed to it at the end, removed on error.
+    """A temporary name beside ``path`` for one file or folder, which the ``with`` block writes.
+
+    At the end of the block it is renamed to ``path``; after an error it is removed.
 
     Raises
     ------
     OSError
-        If the folder cannot be written to.
+        If it cannot be renamed.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
+    files = NewFiles()
     try:
-        yield temporary
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        yield files.name(path)
+        files.finish()
+    finally:
+        files.drop()

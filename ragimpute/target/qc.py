@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import numpy as np
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.read.genotypes import Target
 from ragimpute.panel.reader import Panel
+from ragimpute.runtime.outputs import replacing
 from ragimpute.target.match import FATES, MATCHED, Match
 
 _ROWS_AT_ONCE = 1024
@@ -187,11 +187,9 @@ def write_excluded(path: str | Path, target: Target, panel: Panel, match: Match)
     head = ["#CHROM", "POS", "ID", "REF", "ALT", "REASON", "PANEL", "FIX"]
     lines = ["\t".join(row) for row in [head, *excluded_rows(target, panel, match)]]
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text("\n".join(lines) + "\n")
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_text("\n".join(lines) + "\n")
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise InputError(f"cannot write {path}: {error.strerror}", hint="choose a path") from error
     return len(lines) - 1

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from ragimpute.errors import InputError
-from ragimpute.runtime.outputs import check_output, replacing
+from ragimpute.runtime.outputs import NewFiles, check_output, replacing
 
 
 @pytest.fixture
@@ -79,5 +79,48 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
         temporary.write_text("after")
         assert path.read_text() == "before"
     assert path.read_text() == "after"
-    assert path.stat().st_mode & 0o777 == 0o644
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.txt"]
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "made"
+
+    def write(name, error=None):
+        with replacing(path) as temporary:
+            temporary.mkdir()
+            (temporary / name).write_text(name)
+            if error is not None:
+                raise error
+
+    write("one")
+    with pytest.raises(KeyError):
+        write("two", KeyError())
+    assert [entry.name for entry in path.iterdir()] == ["one"]
+    write("three")
+    assert [entry.name for entry in path.iterdir()] == ["three"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["made"]
+
+
+def test_several_files_get_their_names_together(tmp_path):
+    files = NewFiles()
+    one, two = tmp_path / "one", tmp_path / "two"
+    files.name(one).write_text("1")
+    files.name(two).write_text("2")
+    assert not one.exists()
+    files.finish()
+    assert (one.read_text(), two.read_text()) == ("1", "2")
+    files.drop()  # nothing is left to be dropped
+    assert sorted(os.listdir(tmp_path)) == ["one", "two"]
+
+
+def test_a_file_that_a_later_process_needs_is_not_dropped(tmp_path):
+    files = NewFiles()
+    kept = files.name(tmp_path / "x", kept=tmp_path / ".x.part")
+    assert kept == tmp_path / ".x.part"
+    kept.write_text("half")
+    files.name(tmp_path / "y").write_text("half")
+    files.drop()
+    assert os.listdir(tmp_path) == [".x.part"]
+    files.name(tmp_path / "x", kept=kept)
+    files.finish()
+    assert (tmp_path / "x").read_text() == "half"
