@@ -10,7 +10,7 @@ import inspect
 import os
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from functools import wraps
 from numbers import Integral, Real
 from pathlib import Path
@@ -21,6 +21,7 @@ from ragimpute.sites import Region
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Options = TypeVar("Options", bound=Any)
 
 # What a message calls the types that an argument may have.
 _NAMES: dict[Any, str] = {
@@ -97,6 +98,33 @@ def accepted(function: Callable[..., Any]) -> dict[str, Any]:
             of_fields = get_type_hints(kind)
             found = {field.name: of_fields[field.name] for field in fields(kind)} | found
     return found
+
+
+def with_changes(options: Options, changes: Mapping[str, object], function: str) -> Options:
+    """Options, a frozen dataclass, with some of its fields changed.
+
+    Parameters
+    ----------
+    options
+        The options as they are.
+    changes
+        The new values by field.
+    function
+        Whose options they are, as a message calls it.
+
+    Raises
+    ------
+    TypeError
+        If a change is not a field; the message names the fields.
+    """
+    known = [one.name for one in fields(options)]
+    unknown = [name for name in changes if name not in known]
+    if unknown:
+        raise TypeError(
+            f"{function} has no option {', '.join(unknown)}; its options are {', '.join(known)}"
+        )
+    changed: Options = replace(options, **changes)
+    return changed
 
 
 def _taken(function: Callable[..., Any], name: str, value: Any, hint: Any) -> Any:
