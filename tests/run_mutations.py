@@ -147,9 +147,9 @@ MUTATIONS = [
     # What survives a broken run.
     _mutation(
         "unfinished files under the final name", "ragimpute/runtime/outputs.py",
-        "        yield temporary\n        os.chmod(temporary, 0o644)\n",
-        "        yield path\n        temporary.write_bytes(path.read_bytes())\n",
-        "runtime/outputs model/checkpoint preparation/prepare runtime/disk_space training/state",
+        "        yield files.name(path)\n",
+        "        yield path\n        files.name(path).write_bytes(path.read_bytes())\n",
+        "runtime/outputs model/checkpoint preparation/prepare training/state",
     ),
     _mutation(
         "kept without reaching the disk", "ragimpute/imputation/resume.py",

@@ -13,8 +13,7 @@ import numpy as np
 from ragimpute.copying.carriers import MinorAlleles
 from ragimpute.kernels.bits import WORD, trailing_zeros
 from ragimpute.kernels.compile import kernel
-from ragimpute.panel.haplotypes import Haplotypes
-from ragimpute.panel.signatures import signatures_of
+from ragimpute.panel.haplotypes import Haplotypes, signatures_of
 
 # Names of cached properties that do not depend on the window's core.
 _OF_ALL_SITES = ("signature", "num_minor", "_flanks")
@@ -160,7 +159,7 @@ class Window:
 
     @cached_property
     def signature(self) -> np.ndarray:
-        """A number for each haplotype, see :func:`ragimpute.panel.signatures.signatures_of`."""
+        """A number for each haplotype, see :func:`ragimpute.panel.haplotypes.signatures_of`."""
         return signatures_of(self.haplotypes)
 
     @cached_property

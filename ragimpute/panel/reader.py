@@ -16,7 +16,6 @@ import numpy as np
 from ragimpute.arguments import checked
 from ragimpute.errors import InputError
 from ragimpute.panel.format import (
-    BLOCK_ROWS,
     BULK_DATASETS,
     DATASETS,
     HEAD_DATASETS,
@@ -27,15 +26,15 @@ from ragimpute.panel.format import (
     TEXT_DATASETS,
     all_index,
     content_checksum,
+    damaged,
     decode_text,
     digest_array,
-    gaps_to_carriers,
-    minor_counts,
     new_digest,
-    patterns_to_rows,
+    open_file,
+    reading,
 )
 from ragimpute.panel.haplotypes import Haplotypes
-from ragimpute.panel.hdf5_file import damaged, open_file, reading
+from ragimpute.panel.packing import BLOCK_ROWS, gaps_to_carriers, minor_counts, patterns_to_rows
 from ragimpute.sites import Region, Sites, same_contig
 
 _READ_BYTES = 2**24

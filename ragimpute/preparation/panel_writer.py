@@ -13,27 +13,32 @@ import numpy as np
 from ragimpute import __version__
 from ragimpute.errors import InputError, PanelError
 from ragimpute.panel.format import (
-    BLOCK_ROWS,
     FORMAT,
     FORMAT_VERSION,
     SITE_DATASETS,
     SITE_TYPES,
     TEXT_DATASETS,
-    carrier_limit,
-    carriers_to_gaps,
+    Column,
     content_checksum,
-    count_pairs,
+    create,
     cut_windows,
     encode_text,
+    new_file,
+    site_type,
+    write_whole,
+)
+from ragimpute.panel.packing import (
+    BLOCK_ROWS,
+    carrier_limit,
+    carriers_to_gaps,
+    count_pairs,
     flip_rows,
     minor_counts,
     pack_rows,
     rows_to_carriers,
     rows_to_patterns,
-    site_type,
     unpack_rows,
 )
-from ragimpute.panel.hdf5_file import Column, create, new_file, write_whole
 from ragimpute.preparation.checks import PanelChecks, some
 from ragimpute.runtime.interrupts import held
 from ragimpute.sites import Sites

@@ -8,10 +8,7 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from panel_fixtures import FlatMap, make_batch, names, random_alleles
-from slow_copying import compact
 
 from ragimpute.errors import PanelError
 from ragimpute.panel.haplotypes import keep_haplotypes
@@ -48,23 +45,6 @@ def test_some_of_the_haplotypes(panel):
     assert (np.diff(block.offsets) > 0).any()
     none = keep_haplotypes(opened.haplotypes(7, 7), kept)
     assert none.alleles().shape == (0, kept.sum())
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    num=st.integers(2, 300),
-    share=st.sampled_from([0.02, 0.5, 0.98, 1.0]),
-    seed=st.integers(0, 99),
-)
-def test_any_of_any_number_of_haplotypes(num, share, seed):
-    rng = np.random.default_rng(seed)
-    alleles = (rng.random((6, num)) < 0.4).astype(np.int8)
-    kept = rng.random(num) < share
-    kept[rng.integers(num)] = True
-    block = keep_haplotypes(compact(alleles, np.arange(6) < 4), kept)
-    np.testing.assert_array_equal(block.alleles(), alleles[:, kept])
-    unused = 64 * block.bits.shape[1] - int(kept.sum())
-    assert unused == 0 or (block.bits[:, -1] >> np.uint64(64 - unused) == 0).all()
 
 
 def test_parts_follow_the_ploidy(panel):
