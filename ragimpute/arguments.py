@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
@@ -17,6 +18,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from ragimpute.errors import InputError
 from ragimpute.sites import Region
 
 P = ParamSpec("P")
@@ -125,6 +127,30 @@ def with_changes(options: Options, changes: Mapping[str, object], function: str)
         )
     changed: Options = replace(options, **changes)
     return changed
+
+
+def parse_device(name: str) -> tuple[str, int | None]:
+    """The kind of device that a name stands for, and its number where the name has one.
+
+    Parameters
+    ----------
+    name
+        "auto", "cpu", "cuda", or "cuda:1" for the second GPU; "cpu:0", as torch calls the CPU of a
+        process among several, is "cpu".
+
+    Returns
+    -------
+    "auto", "cpu" or "cuda"; the number, counted from 0, or None.
+
+    Raises
+    ------
+    InputError
+        If the name is another one.
+    """
+    found = re.fullmatch(r"(auto)|(cpu)(?::\d+)?|(cuda)(?::(\d{1,4}))?", name)
+    if found is None:
+        raise InputError(f"there is no device {name!r}", hint="choose auto, cpu or cuda")
+    return found[1] or found[2] or found[3], None if found[4] is None else int(found[4])
 
 
 def _taken(function: Callable[..., Any], name: str, value: Any, hint: Any) -> Any:

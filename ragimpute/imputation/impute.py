@@ -22,8 +22,8 @@ from ragimpute.model.folder import open_folder
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelAhead
 from ragimpute.phasing.phase_target import phase_match
-from ragimpute.runtime.disk_space import output_bytes
 from ragimpute.runtime.memory import MemoryPlan, plan_memory
+from ragimpute.runtime.outputs import output_bytes
 from ragimpute.runtime.timing import Stopwatch
 from ragimpute.target.inputs import Inputs, open_inputs
 from ragimpute.target.ploidy import TargetPloidy, ploidy_of

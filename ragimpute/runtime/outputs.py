@@ -1,12 +1,14 @@
-"""Output files: names that cannot be written are refused before any work is done, and files appear
-under their names only when they are complete.
+"""Output files: whether they can be written and fit on the disk, and how they get their names.
+
+Names that cannot be written, and disks that are too full, are refused before any work is done.
+Files appear under their names only when they are complete.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
@@ -15,6 +17,15 @@ from ragimpute.errors import InputError
 
 #: By this ending MultiQC knows content that is made for it.
 MULTIQC_SUFFIX = "_mqc.json"
+
+# Bytes that a genotype takes by format and field, and that a site's other columns take ("site").
+# Measured on the packaged example with plain copying: 6,127 sites of 50 samples. Probabilities of
+# other data may compress better or worse, by a factor of about two.
+_BYTES = {
+    "vcf": {"site": 112, "GT": 4.0, "DS": 3.0, "GP": 8.0, "HDS": 5.2, "AP": 5.3},
+    "vcf.gz": {"site": 28, "GT": 0.4, "DS": 0.7, "GP": 0.8, "HDS": 0.7, "AP": 0.7},
+    "bcf": {"site": 26, "GT": 0.4, "DS": 0.8, "GP": 1.5, "HDS": 1.0, "AP": 1.1},
+}
 
 
 def check_output(out: str | Path, inputs: Mapping[str, str | Path | None]) -> None:
@@ -72,6 +83,67 @@ def check_report_name(path: str | Path) -> None:
             f"report {path} is neither .html nor .json",
             hint=f"run.html is a page, run.json has figures, run{MULTIQC_SUFFIX} is for MultiQC",
         )
+
+
+def output_bytes(kind: str, fields: Sequence[str], num_sites: int, num_samples: int) -> int:
+    """Estimate the size of an output, in bytes.
+
+    Parameters
+    ----------
+    kind, fields
+        See :func:`ragimpute.io.vcf.write.writer.output_kind`; of GT, DS, GP, HDS, AP.
+    num_sites, num_samples
+        To be written, >= 0.
+    """
+    cost = _BYTES[kind]
+    return int(num_sites * (cost["site"] + num_samples * sum(cost[name] for name in fields)))
+
+
+def check_space(folder: str | Path, *, output: int, temporary: int) -> str | None:
+    """Compare what a run will write with what its folder has free.
+
+    Parameters
+    ----------
+    folder
+        Where it writes.
+    output
+        Estimated size of the output, in bytes.
+    temporary
+        Exact size of what waits on disk at once beside the output, in bytes.
+
+    Returns
+    -------
+    A warning if there may be too little room for both, which is an estimate; else None.
+
+    Raises
+    ------
+    InputError
+        If there is too little room for ``temporary`` alone.
+    """
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError:  # some file systems do not say
+        return None
+    if temporary > free:
+        raise InputError(
+            f"a window's probabilities will take {_size(temporary)} of disk, but {folder} has "
+            f"{_size(free)} free",
+            hint="make room there, or give a smaller --chunk-cm, a larger --max-memory, or fewer "
+            "samples at a time",
+        )
+    if output + temporary > free:
+        also = f", and {_size(temporary)} for the time being" if temporary else ""
+        return (
+            f"the output will take about {_size(output)}{also}, but {folder} has {_size(free)} "
+            "free; with --resume, a run that fills the disk can be gone on with"
+        )
+    return None
+
+
+def _size(num_bytes: int) -> str:
+    """A size as a person reads it."""
+    unit, name = (2**30, "GiB") if num_bytes >= 2**29 else (2**20, "MiB")
+    return f"{num_bytes / unit:,.1f} {name}"
 
 
 class NewFiles:

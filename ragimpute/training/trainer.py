@@ -18,8 +18,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from ragimpute.accuracy.dr2_calibration import FILE as DR2
-from ragimpute.accuracy.dr2_calibration import Dr2Calibration
+from ragimpute.accuracy.dr2 import FILE as DR2
+from ragimpute.accuracy.dr2 import Dr2Calibration
 from ragimpute.config import RunConfig, dump_config, models_dir
 from ragimpute.errors import ModelError
 from ragimpute.model.bert_rag import BERTWithRAG, build

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragimpute.accuracy.dosage_sums import DosageSums
-from ragimpute.accuracy.dr2_calibration import (
+from ragimpute.accuracy.dr2 import (
     FILE,
     MIN_HAPLOTYPES,
     TERMS,
+    DosageSums,
     Dr2Calibration,
     fit_calibration,
     terms,
