@@ -299,7 +299,12 @@ class DosageSums:
 
     @property
     def estimated_r2(self) -> np.ndarray:
-        """Shape (m,), float32, as :func:`ragimpute.accuracy.metrics.estimated_r2` has it."""
+        """Squared correlation of dosage with truth, as estimated from posteriors alone.
+
+        Shape (m,), float32, in [0, 1]: var(p) / (var(p) + mean p (1 - p)), which is
+        var(p) / (mean p (1 - mean p)); 0 where p does not vary. This is Minimac's Rsq (Li et al.
+        2010) over haplotypes; IMPUTE's info has the same limit.
+        """
         total = self.between + self.within
         r2 = np.divide(self.between, total, out=np.zeros_like(total), where=total > 1e-9 * self.num)
         r2[r2 < _CONSTANT] = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -24,11 +24,9 @@ from ragimpute.panel.views import PanelAhead
 from ragimpute.phasing.phase_target import phase_match
 from ragimpute.runtime.memory import MemoryPlan, plan_memory
 from ragimpute.runtime.outputs import output_bytes
-from ragimpute.runtime.timing import Stopwatch
+from ragimpute.runtime.timing import Progress, Stopwatch
 from ragimpute.target.inputs import Inputs, open_inputs
 from ragimpute.target.ploidy import TargetPloidy, ploidy_of
-
-Progress = Callable[[str, int, int], None]
 
 
 def impute(

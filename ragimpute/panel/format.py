@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FORMAT = "ragimpute-panel"
 FORMAT_VERSION = 1
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"  # how every HDF5 file begins
 
 SITE_TYPES = ("SNP", "INS", "DEL", "MNP", "OTHER")
 COMPRESSION_LEVEL = 4
@@ -290,7 +291,7 @@ def open_file(path: Path) -> h5py.File:
             magic = raw.read(8)
     except OSError as error:
         raise PanelError(f"panel {path} cannot be read: {error.strerror}") from error
-    if magic != b"\x89HDF\r\n\x1a\n":
+    if magic != HDF5_MAGIC:
         like_vcf = magic[:2] == b"\x1f\x8b" or magic[:6] == b"##file" or magic[:3] == b"BCF"
         raise PanelError(
             f"{path} is not a panel (not HDF5)"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ragimpute.errors import PanelError
-from ragimpute.sites import Sites
+from ragimpute.sites import Sites, some_names
 
 if TYPE_CHECKING:
     from ragimpute.io.vcf.read.genotypes import SiteBatch
@@ -20,12 +20,6 @@ logger = logging.getLogger(__name__)
 
 NUM_NAMED = 3  # sites that a message names before it says how many more there are
 _NUCLEOTIDES = re.compile(r"[ACGTN]+", re.IGNORECASE)
-
-
-def some(names: Sequence[str]) -> str:
-    """The first few of ``names`` and how many more there are."""
-    more = len(names) - NUM_NAMED
-    return ", ".join(names[:NUM_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 class PanelChecks:
@@ -110,7 +104,7 @@ class PanelChecks:
         without = np.flatnonzero(~self.slots.any(axis=1))
         if len(without):
             names = [self.samples[i] for i in without.tolist()]
-            raise PanelError(f"samples without a haplotype: {some(names)}")
+            raise PanelError(f"samples without a haplotype: {some_names(names)}")
 
     def _fault(self, reason: str, count: int, examples: Sequence[str]) -> None:
         """Remember what will be refused once everything is counted."""

@@ -39,9 +39,9 @@ from ragimpute.panel.packing import (
     rows_to_patterns,
     unpack_rows,
 )
-from ragimpute.preparation.checks import PanelChecks, some
+from ragimpute.preparation.checks import PanelChecks
 from ragimpute.runtime.interrupts import held
-from ragimpute.sites import Sites
+from ragimpute.sites import Sites, some_names
 
 if TYPE_CHECKING:
     from ragimpute.io.vcf.read.genotypes import SiteBatch
@@ -184,7 +184,7 @@ def _number_populations(
     )
     if repeated:
         raise InputError(
-            f"the panel names {some(repeated)} more than once",
+            f"the panel names {some_names(repeated)} more than once",
             hint="give every sample its own name, e.g. with bcftools reheader -s",
         )
     if not samples:
@@ -194,7 +194,8 @@ def _number_populations(
     without = [name for name in samples if name not in population_of]
     if without:
         raise InputError(
-            f"{len(without)} of {len(samples)} panel samples have no population: {some(without)}",
+            f"{len(without)} of {len(samples)} panel samples have no population: "
+            f"{some_names(without)}",
             hint="add them to the table of populations",
         )
     populations = sorted({population_of[name] for name in samples})

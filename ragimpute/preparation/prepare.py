@@ -15,6 +15,7 @@ from ragimpute.panel.ploidy import OnceEach, Ploidy, par_regions, scan_ploidy
 from ragimpute.preparation.genetic_map import GeneticMap
 from ragimpute.preparation.populations import read_populations
 from ragimpute.runtime.outputs import check_output
+from ragimpute.runtime.timing import Progress
 from ragimpute.sites import Region, bare_contig, same_contig, some_names
 
 if TYPE_CHECKING:
@@ -24,10 +25,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[str, int, int], None]
 
 DEFAULT_CM_PER_MB = 1.0
-_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
 @dataclass
@@ -189,12 +188,14 @@ def _open_source(
     source: Path, region: Region | None, threads: int
 ) -> tuple[str, AllelStream | PanelStream, str, int | None]:
     """Kind, stream, contig and contig length of the panel's source."""
+    from ragimpute.panel.format import HDF5_MAGIC
+
     if not source.is_file():
         problem = "is a folder" if source.is_dir() else "does not exist"
         raise InputError(f"panel {source} {problem}", hint="check the path")
     try:
         with source.open("rb") as raw:
-            is_hdf5 = raw.read(8) == _HDF5_MAGIC
+            is_hdf5 = raw.read(8) == HDF5_MAGIC
     except OSError as error:
         raise InputError(f"panel {source} cannot be read: {error.strerror}") from error
     if is_hdf5:

@@ -35,13 +35,12 @@ from ragimpute.retrieval.index_manifest import (
 )
 from ragimpute.retrieval.index_window import build_window, code_alleles, search_window, tie_order
 from ragimpute.runtime.outputs import replacing
+from ragimpute.runtime.timing import Progress
 
 log = logging.getLogger("ragimpute")
 
 # In smaller panels, comparing every haplotype is faster than making and searching lists.
 IVF_FROM_HAPLOTYPES = 20_000
-
-Progress = Callable[[str, int, int], None]
 
 
 class WindowIndex:

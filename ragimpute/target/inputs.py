@@ -10,12 +10,11 @@ from pathlib import Path
 from ragimpute.io.vcf.read.genotypes import Target
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.open_panel import open_panel
+from ragimpute.runtime.timing import Progress
 from ragimpute.sites import Region
 from ragimpute.target.load import TargetOptions, require_phase, take_target
 from ragimpute.target.match import Match
 from ragimpute.target.report import TargetReport, warn_of_target
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
