@@ -119,7 +119,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _KnownSites:
-    """The panel's sites: ALT alleles and alleles in all at each, by position, REF and ALT."""
+    """The panel's sites: for each position, REF and ALT, its number of ALT and of all alleles."""
 
     path: str
     contig: str
@@ -204,7 +204,7 @@ def _match_samples(
 
 
 def _both_ways(keys: Sequence[Key]) -> set[Key]:
-    """Keys, and the same with REF and ALT swapped: typed all the same."""
+    """The keys, and the same keys with REF and ALT exchanged, as those sites are typed too."""
     return {*keys, *((position, alt, ref) for position, ref, alt in keys)}
 
 

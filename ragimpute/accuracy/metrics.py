@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 MAF_BINS = (0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-# Below this share of the mean square a variance is rounding error of the sums.
+# A variance below this share of the mean square is nothing but rounding error of the sums.
 _CONSTANT = 1e-12
 _SUMS = 6
 
@@ -61,8 +61,9 @@ def maf_bin(maf: np.ndarray, *, bins: Sequence[float] = MAF_BINS) -> np.ndarray:
     Parameters
     ----------
     maf
-        Any shape, minor allele frequency in the panel, in [0, 0.5]; rounded to 7 digits first, so
-        that 3 / 600 and 1 - 597 / 600 fall in one bin, and 25 / 500 in float32 as in float64.
+        Any shape, minor allele frequency in the panel, in [0, 0.5]. It is rounded to 7 digits
+        first, so that 3 / 600 and 1 - 597 / 600 fall into the same bin, and so do 25 / 500 in
+        float32 and in float64.
     bins
         Ascending edges; bin i is ``(bins[i], bins[i + 1]]``.
 

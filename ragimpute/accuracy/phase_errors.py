@@ -20,8 +20,8 @@ class PhaseErrors:
     Attributes
     ----------
     num_pairs
-        Pairs of neighbouring heterozygous genotypes of one sample, of those that are the same and
-        phased in both files.
+        Pairs of neighbouring heterozygous genotypes of one sample. Only genotypes that have the
+        same alleles and are phased in both files are counted.
     num_switches
         Pairs whose order differs from the truth's.
     num_flips
@@ -118,7 +118,7 @@ def measure_phase(
     -------
     None where a file has no phased genotypes (or no GT) to compare.
     """
-    # Both files were read for their dosages already: what fails now is that a record has no GT.
+    # Both files were read for their dosages before, so an error here means a record without GT.
     try:
         known = _read(*truth, typed, threads)
         given = _read(*imputed, known.keys(), threads) if known else {}

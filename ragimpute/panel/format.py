@@ -103,10 +103,10 @@ def all_index(values: np.ndarray, count: int) -> bool:
 
 
 def cut_windows(position_cm: np.ndarray, window_cm: float) -> np.ndarray:
-    """Cut sites into windows of at most ``window_cm`` and 1,020 sites, as even as can be.
+    """Cut sites into windows of at most ``window_cm`` and 1,020 sites.
 
     The map's length is cut into equal parts of at most ``window_cm``; parts with more than 1,020
-    sites are cut again into equal numbers of sites. Even windows leave no stump at the end.
+    sites are cut again into equal numbers of sites. So no window is much shorter than the others.
 
     Parameters
     ----------
@@ -142,9 +142,9 @@ def site_type(ref: str, alt: str) -> int:
 
 
 class RawFile(io.FileIO):
-    """A file that keeps its first error for :meth:`check`.
+    """A file that hides its errors from HDF5, and keeps the first one for :meth:`check`.
 
-    HDF5 cannot close a file whose writes fail, and crashes when the process ends.
+    HDF5 cannot close a file after a failed write, and then crashes when the process ends.
     """
 
     error: OSError | None = None

@@ -11,7 +11,7 @@ from ragimpute.panel.packing import unpack_rows
 
 
 def select_sites(haplotypes: Haplotypes, index: np.ndarray) -> Haplotypes:
-    """Some of the sites of a block, in the order of ``index`` (integers, shape (k,))."""
+    """Choose sites of a block, in the order of ``index``, integers of shape (k,)."""
     count = np.diff(haplotypes.offsets)[index]
     offsets = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
     first = np.repeat(haplotypes.offsets[:-1][index] - offsets[:-1], count)
@@ -94,7 +94,7 @@ class Haplotypes:
 
 
 def keep_haplotypes(haplotypes: Haplotypes, kept: np.ndarray) -> Haplotypes:
-    """Some of the haplotypes of a block, numbered anew.
+    """Choose haplotypes of a block; they are numbered anew.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def _runs(kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @kernel
 def _keep_bits(bits, words, firsts, lengths, out):
-    """Bits of ``bits`` (R, W) in runs, one after the other, into ``out`` (R, ceil(k / 64))."""
+    """Write runs of ``bits`` (R, W) one after the other to ``out`` (R, ceil(k / 64))."""
     one, size = np.uint64(1), np.uint64(64)
     for r in range(bits.shape[0]):
         place, word, filled = 0, np.uint64(0), np.uint64(0)
@@ -152,7 +152,7 @@ def _keep_bits(bits, words, firsts, lengths, out):
                 continue
             out[r, place] = word
             place += 1
-            # A shift by all 64 bits is none.
+            # A shift by all 64 bits would leave the word as it is, so it is not made.
             word = piece >> (size - filled) if filled > np.uint64(0) else np.uint64(0)
             filled = filled + length - size
         if place < out.shape[1]:
@@ -160,7 +160,7 @@ def _keep_bits(bits, words, firsts, lengths, out):
 
 
 def haplotype_columns(haplotypes: Haplotypes, index: np.ndarray) -> np.ndarray:
-    """Alleles of some haplotypes, without those of all others.
+    """Unpack the alleles of some haplotypes, and of no others.
 
     Parameters
     ----------
@@ -273,9 +273,10 @@ def draw_samples(signature: np.ndarray, haplotype_sample: np.ndarray, seed: int)
 
 @kernel
 def _mix_sites(offsets, carriers, row, bits, out):
-    """Mix the sites at which each haplotype has the minor allele into ``out``, zeros.
+    """Mix the numbers of the sites at which each haplotype has the minor allele into ``out``.
 
-    That is (H,), to the end of the last word of ``bits``.
+    ``out`` holds zeros at first, one for each bit of a row of ``bits``: H of them and those that
+    fill up the last word.
     """
     one = np.uint64(1)
     for site in range(row.shape[0]):
@@ -290,6 +291,6 @@ def _mix_sites(offsets, carriers, row, bits, out):
         else:
             for w in range(bits.shape[1]):
                 word = bits[row[site], w]
-                for b in range(64):  # without a branch, some at once
+                for b in range(64):  # without a branch, so that it runs in vector lanes
                     has = (word >> np.uint64(b)) & one
                     out[w * 64 + b] ^= z & (np.uint64(0) - has)

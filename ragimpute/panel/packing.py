@@ -72,7 +72,7 @@ def flip_rows(bits: np.ndarray, num_haplotypes: int) -> np.ndarray:
 def rows_to_carriers(bits: np.ndarray) -> np.ndarray:
     """Columns of the bits that are set, row after row, ascending in each: int64, shape (C,).
 
-    Only bytes that are not 0 are looked into: rare alleles leave most of them 0.
+    Only bytes other than 0 are unpacked, as rare alleles leave most bytes 0.
     """
     octets = np.ascontiguousarray(bits, dtype="<u8").view(np.uint8)
     where = np.flatnonzero(octets)
@@ -84,13 +84,13 @@ def rows_to_carriers(bits: np.ndarray) -> np.ndarray:
 
 
 def count_pairs(bits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Compare the two haplotypes of each diploid sample, which are neighbours in rows of bits.
+    """Count heterozygous and homozygous carriers; a sample's two haplotypes are neighbouring bits.
 
     Returns
     -------
-    ``num_differ`` and ``num_both``, shape (m,), int64: samples of which one haplotype has the
-    allele, and both; and ``differ``, shape (words,), uint64: bit 2 i is set where sample i's
-    haplotypes differ in any row.
+    ``num_differ`` and ``num_both``, shape (m,), int64: how many samples have the allele on one
+    haplotype, and on both; and ``differ``, shape (words,), uint64: bit 2 i is set if the haplotypes
+    of sample i differ in any row.
     """
     first = np.uint64(0x5555555555555555)  # of each pair
     other = bits >> np.uint64(1)
@@ -139,8 +139,8 @@ def transpose_bits(words: np.ndarray) -> np.ndarray:
 def rows_to_patterns(bits: np.ndarray, num_haplotypes: int) -> tuple[np.ndarray, np.ndarray]:
     """Write up to 64 rows of bits as the distinct patterns of their haplotypes.
 
-    Near sites are inherited together: a large panel has few patterns. For 100,000 simulated
-    haplotypes this takes 3 to 6 times less space than gzipped rows.
+    Neighbouring sites are inherited together, so that even a large panel has few patterns. For
+    100,000 simulated haplotypes they take 3 to 6 times less space than gzipped rows.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ def carriers_to_gaps(carriers: np.ndarray, offsets: np.ndarray) -> np.ndarray:
 
 
 def gaps_to_carriers(gaps: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Undo :func:`carriers_to_gaps`; returns shape (C,), int32, -1 for what is no int32."""
+    """Undo :func:`carriers_to_gaps`: shape (C,), int32; -1 for ids that int32 cannot hold."""
     out = np.empty(len(gaps), np.int32)
     add_gaps(np.ascontiguousarray(gaps, np.uint32), offsets, out)
     return out
@@ -201,9 +201,9 @@ def gaps_to_carriers(gaps: np.ndarray, offsets: np.ndarray) -> np.ndarray:
 
 @kernel
 def fill_rows(patterns, index, squares, out):
-    """Rows of bits (64, G) of haplotypes whose 64 bits are ``patterns[index[h]]``.
+    """Fill ``out`` (64, G) with rows of bits; ``patterns[index[h]]`` is the column of haplotype h.
 
-    ``index`` (H,) unsigned; ``squares`` (64, w): a buffer.
+    ``index`` (H,), unsigned; ``squares`` (64, w) is a buffer.
     """
     width = squares.shape[1]
     num = index.shape[0]
@@ -222,9 +222,9 @@ def fill_rows(patterns, index, squares, out):
 
 @kernel
 def add_gaps(gaps, offsets, out):
-    """Carriers (C,) int32 from each site's first carrier and the distances to the next ones.
+    """Add up each site's first carrier and the distances to the next ones: (C,), int32.
 
-    What is no int32 becomes -1.
+    An id that int32 cannot hold becomes -1.
     """
     for site in range(offsets.shape[0] - 1):
         total = np.int64(0)

@@ -1,4 +1,4 @@
-"""``panel.h5``, opened for reading: sites and names in memory, haplotypes by range."""
+"""Panels that are open for reading: sites and names in memory, haplotypes by range of sites."""
 
 from __future__ import annotations
 

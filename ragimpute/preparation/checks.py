@@ -1,4 +1,4 @@
-"""What a panel must be, checked as it streams by: sorted, of one contig, phased and complete."""
+"""Checks of a panel while it is read: it must be sorted, of one contig, phased and complete."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NUCLEOTIDES = re.compile(r"[ACGTN]+", re.IGNORECASE)
 
 
 class PanelChecks:
-    """Checks batches in order; remembers what to refuse and what was left out.
+    """Checks one batch after another, and counts faults and sites that are left out.
 
     Attributes
     ----------
@@ -57,8 +57,8 @@ class PanelChecks:
 
         Returns
         -------
-        The sites to keep, and their alleles, shape (m, N, 2), int8. They are good only while
-        ``faults`` is empty; those are raised at the end, when all are counted.
+        The sites to keep, and their alleles, shape (m, N, 2), int8. They may be used only while
+        ``faults`` is empty. Faults are raised at the end, when all of them are counted.
 
         Raises
         ------

@@ -12,7 +12,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class SharedTimes:
-    """Adds up the time that threads take, by stage; ``clock`` gives the time in seconds."""
+    """Adds up the time of several threads by stage; ``clock`` gives the time in seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
@@ -32,13 +32,13 @@ class SharedTimes:
         self._here.start = now
 
     def of(self, wall: float) -> dict[str, float]:
-        """Shares of the wall time that all threads together took, in s, by stage."""
+        """Split ``wall``, the wall time of all threads together, by stage; in seconds."""
         total = sum(self._seconds.values())
         return {stage: wall * part / total for stage, part in self._seconds.items() if total}
 
 
 class Stopwatch:
-    """Adds up wall time by stage, and notes the memory that was in use at most by its end.
+    """Adds up wall time by stage, and notes the process's peak memory at the end of each stage.
 
     ``clock`` gives the time in seconds.
     """
@@ -63,5 +63,5 @@ class Stopwatch:
         self._start = now
 
     def skip(self) -> None:
-        """Count the time since the last lap to nothing: another stopwatch did."""
+        """Leave out the time since the last lap, because another stopwatch counted it."""
         self._start = self._clock()
