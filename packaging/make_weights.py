@@ -26,7 +26,7 @@ from calibration_plots import draw_calibration
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from training_panels import Recipe, simulate_panel, subset_panel
 
-from ragimpute.accuracy.dr2_calibration import FILE as DR2
+from ragimpute.accuracy.dr2 import FILE as DR2
 from ragimpute.accuracy.evaluate import Evaluation, evaluate
 from ragimpute.accuracy.metrics import MAF_BINS
 from ragimpute.config import load_config, models_dir

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from functools import wraps
 from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from ragimpute.errors import InputError
 from ragimpute.sites import Region
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Options = TypeVar("Options", bound=Any)
 
 # What a message calls the types that an argument may have.
 _NAMES: dict[Any, str] = {
@@ -97,6 +100,57 @@ def accepted(function: Callable[..., Any]) -> dict[str, Any]:
             of_fields = get_type_hints(kind)
             found = {field.name: of_fields[field.name] for field in fields(kind)} | found
     return found
+
+
+def with_changes(options: Options, changes: Mapping[str, object], function: str) -> Options:
+    """Options, a frozen dataclass, with some of its fields changed.
+
+    Parameters
+    ----------
+    options
+        The options as they are.
+    changes
+        The new values by field.
+    function
+        Whose options they are, as a message calls it.
+
+    Raises
+    ------
+    TypeError
+        If a change is not a field; the message names the fields.
+    """
+    known = [one.name for one in fields(options)]
+    unknown = [name for name in changes if name not in known]
+    if unknown:
+        raise TypeError(
+            f"{function} has no option {', '.join(unknown)}; its options are {', '.join(known)}"
+        )
+    changed: Options = replace(options, **changes)
+    return changed
+
+
+def parse_device(name: str) -> tuple[str, int | None]:
+    """The kind of device that a name stands for, and its number where the name has one.
+
+    Parameters
+    ----------
+    name
+        "auto", "cpu", "cuda", or "cuda:1" for the second GPU; "cpu:0", as torch calls the CPU of a
+        process among several, is "cpu".
+
+    Returns
+    -------
+    "auto", "cpu" or "cuda"; the number, counted from 0, or None.
+
+    Raises
+    ------
+    InputError
+        If the name is another one.
+    """
+    found = re.fullmatch(r"(auto)|(cpu)(?::\d+)?|(cuda)(?::(\d{1,4}))?", name)
+    if found is None:
+        raise InputError(f"there is no device {name!r}", hint="choose auto, cpu or cuda")
+    return found[1] or found[2] or found[3], None if found[4] is None else int(found[4])
 
 
 def _taken(function: Callable[..., Any], name: str, value: Any, hint: Any) -> Any:

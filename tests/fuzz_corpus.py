@@ -189,7 +189,7 @@ def make_inputs(folder: Path) -> Path:
     """Write good inputs of every kind, small: 270 sites of 24 panel samples, 4 targets."""
     import torch
 
-    from ragimpute.accuracy.dr2_calibration import Dr2Calibration
+    from ragimpute.accuracy.dr2 import Dr2Calibration
     from ragimpute.config import load_config
     from ragimpute.imputation.impute import impute
     from ragimpute.model.bert_rag import build

@@ -114,12 +114,12 @@ MUTATIONS = [
         "imputation/windows imputation/impute imputation/outputs",
     ),
     _mutation(
-        "AF of targets counts absent haplotypes", "ragimpute/accuracy/dosage_sums.py",
+        "AF of targets counts absent haplotypes", "ragimpute/accuracy/dr2.py",
         "af = total / np.maximum(num, 1)", "af = total / max(1, allele_prob.shape[1])",
         "accuracy/metrics jobs/merge impute_ploidy imputation/impute",
     ),
     _mutation(
-        "sums of batches without the means' distance", "ragimpute/accuracy/dosage_sums.py",
+        "sums of batches without the means' distance", "ragimpute/accuracy/dr2.py",
         "between = self.between + other.between + step**2 * self.num * other.num / safe",
         "between = self.between + other.between", "jobs/merge",
     ),
@@ -134,22 +134,22 @@ MUTATIONS = [
         "io/vcf/write/bcf io/vcf/write/writer imputation/outputs",
     ),
     _mutation(
-        "DR2 of few targets is calibrated", "ragimpute/accuracy/dr2_calibration.py",
+        "DR2 of few targets is calibrated", "ragimpute/accuracy/dr2.py",
         "as_it_is = (raw == 0) | (np.asarray(num) < MIN_HAPLOTYPES)", "as_it_is = raw == 0",
-        "accuracy/dr2_calibration imputation/impute jobs/merge",
+        "accuracy/dr2 imputation/impute jobs/merge",
     ),
     _mutation(
-        "minor alleles of the target by ALT", "ragimpute/accuracy/dosage_sums.py",
+        "minor alleles of the target by ALT", "ragimpute/accuracy/dr2.py",
         "self.maf * self.num, self.num)", "self.af * self.num, self.num)",
-        "accuracy/dr2_calibration training/dr2_fit jobs/merge imputation/impute "
+        "accuracy/dr2 training/dr2_fit jobs/merge imputation/impute "
         "copying_model/imputer",
     ),
     # What survives a broken run.
     _mutation(
         "unfinished files under the final name", "ragimpute/runtime/outputs.py",
-        "        yield temporary\n        os.chmod(temporary, 0o644)\n",
-        "        yield path\n        temporary.write_bytes(path.read_bytes())\n",
-        "runtime/outputs model/checkpoint preparation/prepare runtime/disk_space training/state",
+        "        yield files.name(path)\n",
+        "        yield path\n        files.name(path).write_bytes(path.read_bytes())\n",
+        "runtime/outputs model/checkpoint preparation/prepare training/state",
     ),
     _mutation(
         "kept without reaching the disk", "ragimpute/imputation/resume.py",

@@ -1,4 +1,4 @@
-"""Whether probabilities and estimated r2 mean what they say."""
+"""Calibration: whether probabilities agree with observed shares, and estimated with true r2."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ragimpute.accuracy.metrics import MAF_BINS, maf_bin
 
 
 class CalibrationAccumulator:
-    """How often an allele is there, against the probability that was given for it.
+    """Compares the probabilities given for alleles with how often the alleles are there.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class CalibrationAccumulator:
         """
         p, y = np.asarray(allele_prob, np.float64), np.asarray(true, np.float64)
         num_bins = len(self.sums)
-        if p.ndim == 1:  # as of one sample
+        if p.ndim == 1:  # taken for those of one sample
             p, y = p[:, None], y[:, None]
         num_samples = p.shape[1]
         if not self.sums.any():
@@ -54,10 +54,11 @@ class CalibrationAccumulator:
         return np.hstack([means, n])
 
     def standard_error(self) -> np.ndarray:
-        """Of the difference of observed share and probability, shape (bins,).
+        """Standard error of observed share minus mean probability, shape (bins,).
 
-        Samples are taken as drawn independently, their sites as they come: neighbouring ones err
-        together. NaN where fewer than two samples have any (that of a ratio, Cochran 1977, 6.4).
+        Samples are taken to be independent, but not the sites of a sample, as neighbouring sites
+        err together. It is that of a ratio (Cochran 1977, 6.4); NaN where fewer than two samples
+        have any pair.
         """
         n, p, y = np.moveaxis(self.sums, 2, 0)
         total = n.sum(axis=1)

@@ -23,12 +23,12 @@ from ragimpute.io.vcf.read.genotypes import (
     read_dosages,
     read_target,
 )
+from ragimpute.panel.format import HDF5_MAGIC
 from ragimpute.panel.reader import Panel
 from ragimpute.sites import Region, Sites, same_contig
 
 __all__ = ["BinScores", "Evaluation", "evaluate"]
 
-_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _BLOCK_PAIRS = 2**21  # (site, sample) pairs in float64 at a time
 _TOLERANCE = 1e-3  # by which a rounded dosage may leave [0, ploidy]
 
@@ -120,7 +120,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _KnownSites:
-    """The panel's sites: ALT alleles and alleles in all at each, by position, REF and ALT."""
+    """The panel's sites: for each position, REF and ALT, its number of ALT and of all alleles."""
 
     path: str
     contig: str
@@ -138,8 +138,8 @@ def _read_panel(path: str | Path, region: Region | None, threads: int) -> _Known
     magic = b""
     if path.is_file():
         with path.open("rb") as file:
-            magic = file.read(len(_HDF5_MAGIC))
-    if magic == _HDF5_MAGIC or path.suffix == ".h5":
+            magic = file.read(len(HDF5_MAGIC))
+    if magic == HDF5_MAGIC or path.suffix == ".h5":
         with Panel.open(path) as panel:
             start, stop = panel.site_range(region)
             total = panel.haplotypes_at[start:stop].tolist()
@@ -205,7 +205,7 @@ def _match_samples(
 
 
 def _both_ways(keys: Sequence[Key]) -> set[Key]:
-    """Keys, and the same with REF and ALT swapped: typed all the same."""
+    """The keys, and the same keys with REF and ALT exchanged, as those sites are typed too."""
     return {*keys, *((position, alt, ref) for position, ref, alt in keys)}
 
 

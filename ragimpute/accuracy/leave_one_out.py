@@ -12,9 +12,9 @@ def leave_one_out(
 ) -> np.ndarray:
     """P(ALT) at typed sites without what was observed there.
 
-    Copying gives the posterior mass of the panel haplotypes that carry ALT, in which the site's own
-    allele is one factor: 1 - ``mismatch_prob`` for the haplotypes that carry it, ``mismatch_prob``
-    for the others. Dividing by that factor leaves it out, exactly.
+    Copying gives the posterior mass of the panel haplotypes that carry ALT. The observed allele of
+    the site itself is one factor of each haplotype's mass: 1 - ``mismatch_prob`` if the haplotype
+    carries it, else ``mismatch_prob``. Division by that factor leaves the observation out, exactly.
 
     Parameters
     ----------
@@ -48,7 +48,8 @@ def _divide(prob, observed, mismatch, out):
         agree = 1.0 - differ
         for j in range(prob.shape[1]):
             seen = observed[i, j]
-            # To divide both shares by their factors is to multiply each by the other's.
+            # Each share is to be divided by its own factor. As only their ratio matters, each is
+            # multiplied by the other's factor instead.
             alt = np.float64(prob[i, j]) * (differ if seen == 1 else agree)
             ref = (1.0 - np.float64(prob[i, j])) * (differ if seen == 0 else agree)
             out[i, j] = alt / (alt + ref) if seen >= 0 else prob[i, j]

@@ -14,10 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 MAF_BINS = (0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-# Below this share of the mean square a variance is rounding error of the sums.
+# A variance below this share of the mean square is nothing but rounding error of the sums.
 _CONSTANT = 1e-12
-# Float64 copies of so many sites stay in the cache.
-_SITES_AT_ONCE = 512
 _SUMS = 6
 
 
@@ -63,8 +61,9 @@ def maf_bin(maf: np.ndarray, *, bins: Sequence[float] = MAF_BINS) -> np.ndarray:
     Parameters
     ----------
     maf
-        Any shape, minor allele frequency in the panel, in [0, 0.5]; rounded to 7 digits first, so
-        that 3 / 600 and 1 - 597 / 600 fall in one bin, and 25 / 500 in float32 as in float64.
+        Any shape, minor allele frequency in the panel, in [0, 0.5]. It is rounded to 7 digits
+        first, so that 3 / 600 and 1 - 597 / 600 fall into the same bin, and so do 25 / 500 in
+        float32 and in float64.
     bins
         Ascending edges; bin i is ``(bins[i], bins[i + 1]]``.
 
@@ -282,41 +281,6 @@ def carrier_concordance(dosage: np.ndarray, truth: np.ndarray) -> float:
     known = ~(np.isnan(best) | np.isnan(truth))
     carriers = known & ((best > 0) | (truth > 0))
     return float((best == truth)[carriers].mean()) if carriers.any() else float("nan")
-
-
-def estimated_r2(allele_prob: np.ndarray) -> np.ndarray:
-    """Squared correlation of dosage with truth as estimated from posteriors alone (INFO/DR2).
-
-    Parameters
-    ----------
-    allele_prob
-        Shape (m, n), P(ALT) of each haplotype, in [0, 1]; NaN where there is none.
-
-    Returns
-    -------
-    Shape (m,), float32, in [0, 1]: var(p) / (var(p) + mean p(1 - p)), which is
-    var(p) / (mean p * (1 - mean p)); 0 where p does not vary.
-
-    References
-    ----------
-    Minimac's Rsq (Li et al. 2010), over haplotypes; IMPUTE's info has the same limit.
-    """
-    num_sites = len(allele_prob)
-    mean, within = np.zeros(num_sites), np.zeros(num_sites)
-    for first in range(0, num_sites, _SITES_AT_ONCE):
-        part = slice(first, first + _SITES_AT_ONCE)
-        values = allele_prob[part].astype(np.float64)
-        n: int | np.ndarray = max(1, values.shape[1])
-        there = ~np.isnan(values)
-        if not there.all():
-            n = np.maximum(there.sum(axis=1), 1)
-            values[~there] = 0
-        mean[part] = values.sum(axis=1) / n
-        within[part] = np.einsum("ij,ij->i", values, values) / n - mean[part] ** 2
-    expected = mean * (1 - mean)
-    r2 = np.divide(within, expected, out=np.zeros_like(mean), where=expected > 1e-9)
-    r2[r2 < _CONSTANT] = 0
-    return np.clip(r2, 0, 1).astype(np.float32)
 
 
 @dataclass(frozen=True)

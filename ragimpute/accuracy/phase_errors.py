@@ -19,8 +19,8 @@ class PhaseErrors:
     Attributes
     ----------
     num_pairs
-        Pairs of neighbouring heterozygous genotypes of one sample, of those that are the same and
-        phased in both files.
+        Pairs of neighbouring heterozygous genotypes of one sample. Only genotypes that have the
+        same alleles and are phased in both files are counted.
     num_switches
         Pairs whose order differs from the truth's.
     num_flips

@@ -18,8 +18,12 @@ from ragimpute.copying.copy import copy_haplotypes
 from ragimpute.copying.parameters import DOUBT, CopyingParameters
 from ragimpute.copying.states import is_copied_whole, retriever_for, states_without_own
 from ragimpute.copying.window import Window
-from ragimpute.panel.haplotypes import haplotype_columns, keep_haplotypes, select_sites
-from ragimpute.panel.signatures import drawing_order
+from ragimpute.panel.haplotypes import (
+    drawing_order,
+    haplotype_columns,
+    keep_haplotypes,
+    select_sites,
+)
 
 if TYPE_CHECKING:
     from ragimpute.retrieval.retriever import Retriever

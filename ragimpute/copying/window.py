@@ -15,8 +15,7 @@ from ragimpute.copying.carriers import MinorAlleles, SiteCarriers
 from ragimpute.copying.parameters import CopyingParameters, switch_probs
 from ragimpute.kernels.bits import WORD, trailing_zeros
 from ragimpute.kernels.compile import kernel
-from ragimpute.panel.haplotypes import Haplotypes
-from ragimpute.panel.signatures import signatures_of
+from ragimpute.panel.haplotypes import Haplotypes, signatures_of
 
 # Names of cached properties that do not depend on the window's core.
 _OF_ALL_SITES = ("signature", "num_minor", "_flanks")
@@ -194,7 +193,7 @@ class Window:
 
     @cached_property
     def signature(self) -> np.ndarray:
-        """A number for each haplotype, see :func:`ragimpute.panel.signatures.signatures_of`."""
+        """A number for each haplotype, see :func:`ragimpute.panel.haplotypes.signatures_of`."""
         return signatures_of(self.haplotypes)
 
     @cached_property

@@ -19,8 +19,7 @@ from ragimpute.copying_model.pair_network import PairNetwork
 from ragimpute.evidence.doubt import in_doubt
 from ragimpute.evidence.other_haplotype import homolog_probs, homologs_of
 from ragimpute.evidence.site_quality import SiteQuality, measure_sites
-from ragimpute.panel.haplotypes import haplotype_columns, keep_haplotypes
-from ragimpute.panel.signatures import draw_samples
+from ragimpute.panel.haplotypes import draw_samples, haplotype_columns, keep_haplotypes
 
 # In a panel with fewer samples, those left out would give too few pairs, and the rest of the panel
 # would be too small.

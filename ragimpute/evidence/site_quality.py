@@ -24,8 +24,7 @@ from ragimpute.copying.window import Window
 from ragimpute.evidence.allele_sharing import AlleleSharing
 from ragimpute.evidence.features import QUALITY_FEATURES
 from ragimpute.kernels.compile import kernel
-from ragimpute.panel.haplotypes import haplotype_columns
-from ragimpute.panel.signatures import draw_samples
+from ragimpute.panel.haplotypes import draw_samples, haplotype_columns
 from ragimpute.runtime.threads import share
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from ragimpute.imputation.window_run import WindowRun
 from ragimpute.imputation.windows import Window, plan_run
 from ragimpute.model.folder import open_folder
 from ragimpute.panel.reader import Panel
-from ragimpute.phasing.phase_target import num_unphased, phase_match
+from ragimpute.phasing.phase_target import phase_match
 from ragimpute.preparation.open_panel import open_panel, sites_in
 from ragimpute.runtime.memory import ENOUGH_BYTES, MemoryPlan, free_bytes, plan_memory
 from ragimpute.runtime.memory import resident_bytes as held_bytes
@@ -277,12 +277,12 @@ class Imputer:
             threads=options.threads,
         )  # fmt: skip
         warn_of_target(report, given, panel, match, start, stop)
-        if num_unphased(match):
-            match, _ = phase_match(
-                target, given, match, panel, options.phase_options, seed=options.seed,
-                threads=options.threads,
-            )  # fmt: skip
         inputs = Inputs(files, panel, start, stop, given, match)
+        if match.num_unphased:
+            match, _ = phase_match(
+                inputs, options.phase_options, seed=options.seed, threads=options.threads
+            )
+            inputs = replace(inputs, match=match)
         sites = replace(panel.sites.take(slice(start, stop)), contig=inputs.contig)
         return _Work(given.samples, sites, stop - start, self._plan(inputs, options))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -20,16 +20,14 @@ from ragimpute.imputation.windows import Window, likely_window, plan_run, waitin
 from ragimpute.io.vcf.header import Heading
 from ragimpute.io.vcf.write.writer import output_kind
 from ragimpute.model.folder import open_folder
-from ragimpute.panel.ahead import PanelAhead
 from ragimpute.panel.reader import Panel
-from ragimpute.phasing.phase_target import num_unphased, phase_match
-from ragimpute.runtime.disk_space import output_bytes
+from ragimpute.panel.views import PanelAhead
+from ragimpute.phasing.phase_target import phase_match
 from ragimpute.runtime.memory import MemoryPlan, plan_memory
-from ragimpute.runtime.timing import Stopwatch
+from ragimpute.runtime.outputs import output_bytes
+from ragimpute.runtime.timing import Progress, Stopwatch
 from ragimpute.target.inputs import Inputs, open_inputs
 from ragimpute.target.ploidy import TargetPloidy, ploidy_of
-
-Progress = Callable[[str, int, int], None]
 
 
 def impute(
@@ -96,7 +94,7 @@ def impute(
         summary.add_options(options)
         watch.lap("model")
         # 5. Phase what is not phased.
-        if num_unphased(inputs.match):
+        if inputs.match.num_unphased:
             inputs, said = _phased(inputs, options, kept_run, report)
             summary.settings.update(said)
             watch.lap("phase")
@@ -166,9 +164,8 @@ def _phased(
     if kept is not None:
         return replace(inputs, match=replace(inputs.match, alleles=kept[0])), kept[1]
     match, said = phase_match(
-        inputs.files.target, inputs.target, inputs.match, inputs.panel, options.phase_options,
-        seed=options.seed, threads=options.threads, progress=report,
-    )  # fmt: skip
+        inputs, options.phase_options, seed=options.seed, threads=options.threads, progress=report
+    )
     kept_run.keep_phased(match.alleles, said)
     return replace(inputs, match=match), said
 

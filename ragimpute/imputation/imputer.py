@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ragimpute.arguments import parse_device
 from ragimpute.copying_model.array_fit import ArrayFit, made_for
 from ragimpute.copying_model.imputer import CopyingImputer, require_packages
 from ragimpute.errors import InputError
@@ -20,7 +21,6 @@ from ragimpute.model.folder import ModelFolder, open_folder
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelPart, parts_of
 from ragimpute.retrieval.index_manifest import read_manifest_of
-from ragimpute.runtime.device_names import parse_device
 from ragimpute.target.inputs import Inputs
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ragimpute.arguments import with_changes
 from ragimpute.phasing.phase_target import PhaseOptions
 from ragimpute.sites import Region
 from ragimpute.target.inputs import InputFiles, TargetOptions
@@ -138,13 +139,7 @@ class ImputeOptions:
         TypeError
             If a change is not an option; the message names those that are.
         """
-        known = [one.name for one in dataclasses.fields(cls)]
-        unknown = [name for name in changes if name not in known]
-        if unknown:
-            raise TypeError(
-                f"impute has no option {', '.join(unknown)}; its options are {', '.join(known)}"
-            )
-        return dataclasses.replace(options or cls(), **changes)  # type: ignore[arg-type]
+        return with_changes(options or cls(), changes, "impute")
 
     def values(self) -> dict[str, object]:
         """Every option by name; those of the target, the output and phasing by their own names."""

@@ -11,8 +11,7 @@ from typing import Self
 
 import numpy as np
 
-from ragimpute.accuracy.dosage_sums import DosageSums
-from ragimpute.accuracy.dr2_calibration import Dr2Calibration
+from ragimpute.accuracy.dr2 import DosageSums, Dr2Calibration
 from ragimpute.errors import InputError
 from ragimpute.imputation.options import ImputeOptions, OutputOptions
 from ragimpute.io.vcf.header import TYPED, TYPED_ONLY, Heading, check_choice

@@ -34,6 +34,7 @@ from ragimpute.imputation.windows import PlannedWindow
 from ragimpute.io.vcf.write.writer import part_path
 from ragimpute.model.folder import ModelFolder
 from ragimpute.runtime.interrupts import Stopped
+from ragimpute.runtime.outputs import replacing
 from ragimpute.target.inputs import InputFiles
 
 log = logging.getLogger("ragimpute")
@@ -293,12 +294,10 @@ class KeptRun(NothingKept):
 
     def _write(self, path: Path, data: bytes) -> None:
         """Write a file in one step."""
-        temporary = path.with_name(f"{path.name}.tmp")
-        with self._writing(), temporary.open("wb") as file:
+        with self._writing(), replacing(path) as temporary, temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-            os.replace(temporary, path)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

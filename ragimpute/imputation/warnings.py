@@ -13,7 +13,7 @@ from ragimpute.imputation.summary import ImputeSummary
 from ragimpute.imputation.window_run import WindowResult
 from ragimpute.imputation.windows import Window
 from ragimpute.panel.reader import Panel
-from ragimpute.runtime.disk_space import check_space
+from ragimpute.runtime.outputs import check_space
 
 log = logging.getLogger("ragimpute")
 

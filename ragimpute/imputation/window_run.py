@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ragimpute.accuracy.dosage_sums import DosageSums
-from ragimpute.accuracy.dr2_calibration import Dr2Calibration
+from ragimpute.accuracy.dr2 import DosageSums, Dr2Calibration
 from ragimpute.accuracy.leave_one_out import correlation, leave_one_out
 from ragimpute.imputation.imputer import Imputer
 from ragimpute.imputation.outputs import Outputs

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ragimpute.accuracy.dosage_sums import DosageSums
-from ragimpute.accuracy.dr2_calibration import Dr2Calibration
+from ragimpute.accuracy.dr2 import DosageSums, Dr2Calibration
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.header import FLAGS, FORMATS, IMPUTED, TYPED, Heading
 from ragimpute.io.vcf.read.genotypes import VcfFile

@@ -270,6 +270,7 @@ def write_kernel(folder: Path, name: Named, signature: str, payload: bytes) -> N
     }
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / name.file_name()
+    # As runtime.outputs.replacing does for all other files: that wing stands above this one.
     temporary = folder / f".{path.name}.{uuid4().hex[:12]}"
     try:
         temporary.write_bytes(json.dumps(about).encode() + b"\n" + payload)

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import torch
 
+from ragimpute.arguments import parse_device
 from ragimpute.errors import InputError
-from ragimpute.runtime.device_names import parse_device
 
 
 def choose_device(name: str) -> torch.device:

@@ -16,7 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from ragimpute import __version__
-from ragimpute.accuracy.dr2_calibration import Dr2Calibration
+from ragimpute.accuracy.dr2 import Dr2Calibration
 from ragimpute.config import RunConfig, load_config, models_dir, preset_names
 from ragimpute.errors import ModelError
 

@@ -1,20 +1,33 @@
-"""Layout of ``panel.h5``: names, versions, text columns, digests and the packing of haplotypes.
+"""The file ``panel.h5``: names of its datasets, versions, text columns, digests; how it is opened.
 
-``docs/file-formats.md`` describes the file; this module holds what its writer and its reader share.
+``docs/file-formats.md`` describes it. This module holds what its writer and its reader share. The
+file is written safely on a full disk, and opened only if it is a panel of this version.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+import h5py
 import numpy as np
+
+from ragimpute.errors import InputError, PanelError
+from ragimpute.runtime.outputs import replacing
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
 
 FORMAT = "ragimpute-panel"
 FORMAT_VERSION = 1
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"  # how every HDF5 file begins
 
 SITE_TYPES = ("SNP", "INS", "DEL", "MNP", "OTHER")
-BLOCK_ROWS = 64  # rows of bits that are stored together, one bit of a word for each
+COMPRESSION_LEVEL = 4
 MAX_WINDOW_SITES = 1020  # the models' longest window
 
 TEXT_DATASETS = ("sites/ref", "sites/alt", "sites/id")
@@ -69,196 +82,6 @@ def content_checksum(contig: str, digests: Mapping[str, str]) -> str:
     return total.hexdigest()
 
 
-def carrier_limit(num_haplotypes: int) -> int:
-    """Largest minor allele count that is kept as a list of carriers, not as a row of bits.
-
-    A carrier takes 32 bits in memory and a row one bit a haplotype: lists are smaller below 3 %;
-    2 % leaves room for the gathers that they cost.
-    """
-    return max(8, num_haplotypes // 50)
-
-
-def minor_counts(alt_count: np.ndarray, num_haplotypes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which allele is the minor one, and how many haplotypes carry it.
-
-    Parameters
-    ----------
-    alt_count
-        ALT alleles of each site, shape (m,), integer, in [0, num_haplotypes].
-    num_haplotypes
-        >= 1.
-
-    Returns
-    -------
-    ``alt_is_minor``, shape (m,), bool, True where both are equally common; ``minor_count``, shape
-    (m,), int64.
-    """
-    alt_count = np.asarray(alt_count, dtype=np.int64)
-    alt_is_minor = 2 * alt_count <= num_haplotypes
-    return alt_is_minor, np.where(alt_is_minor, alt_count, num_haplotypes - alt_count)
-
-
-def pack_rows(alleles: np.ndarray) -> np.ndarray:
-    """Pack rows of 0/1 into words.
-
-    Parameters
-    ----------
-    alleles
-        Shape (m, H), 0 or 1, any integer dtype or bool.
-
-    Returns
-    -------
-    Shape (m, ceil(H / 64)), uint64 (little-endian); bit h % 64 of word h // 64 is column h.
-    """
-    num_sites, num_haplotypes = alleles.shape
-    packed = np.zeros((num_sites, -(-num_haplotypes // 64) * 8), dtype=np.uint8)
-    packed[:, : -(-num_haplotypes // 8)] = np.packbits(alleles, axis=1, bitorder="little")
-    return packed.view("<u8")
-
-
-def flip_rows(bits: np.ndarray, num_haplotypes: int) -> np.ndarray:
-    """Rows of :func:`pack_rows` with 0 and 1 exchanged; unused bits stay 0."""
-    every = pack_rows(np.ones((1, num_haplotypes), dtype=np.uint8))
-    out: np.ndarray = bits ^ every
-    return out
-
-
-def rows_to_carriers(bits: np.ndarray) -> np.ndarray:
-    """Columns of the bits that are set, row after row, ascending in each: int64, shape (C,).
-
-    Only bytes that are not 0 are looked into: rare alleles leave most of them 0.
-    """
-    octets = np.ascontiguousarray(bits, dtype="<u8").view(np.uint8)
-    where = np.flatnonzero(octets)
-    number, bit = np.nonzero(
-        np.unpackbits(octets.reshape(-1)[where, None], axis=1, bitorder="little")
-    )
-    out: np.ndarray = where[number] % (8 * bits.shape[1]) * 8 + bit
-    return out
-
-
-def count_pairs(bits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Compare the two haplotypes of each diploid sample, which are neighbours in rows of bits.
-
-    Returns
-    -------
-    ``num_differ`` and ``num_both``, shape (m,), int64: samples of which one haplotype has the
-    allele, and both; and ``differ``, shape (words,), uint64: bit 2 i is set where sample i's
-    haplotypes differ in any row.
-    """
-    first = np.uint64(0x5555555555555555)  # of each pair
-    other = bits >> np.uint64(1)
-    differ = (bits ^ other) & first
-    both = bits & other & first
-    return (
-        np.bitwise_count(differ).sum(axis=1, dtype=np.int64),
-        np.bitwise_count(both).sum(axis=1, dtype=np.int64),
-        np.bitwise_or.reduce(differ, axis=0),
-    )
-
-
-def unpack_rows(bits: np.ndarray, num_haplotypes: int) -> np.ndarray:
-    """Undo :func:`pack_rows`: words of shape (m, ceil(H / 64)) to 0/1, shape (m, H), int8."""
-    octets = np.ascontiguousarray(bits, dtype="<u8").view(np.uint8)
-    return np.unpackbits(octets, axis=1, count=num_haplotypes, bitorder="little").view(np.int8)
-
-
-def transpose_bits(words: np.ndarray) -> np.ndarray:
-    """Transpose squares of 64 x 64 bits.
-
-    Parameters
-    ----------
-    words
-        Shape (n, 64), uint64: bit c of word r of a square is its row r, column c.
-
-    Returns
-    -------
-    Shape (n, 64), uint64: bit r of word c.
-
-    References
-    ----------
-    Warren, Hacker's Delight, 2nd ed., section 7-3: swap the off-diagonal blocks of 32, 16, ... 1.
-    """
-    squares = words.T.copy()  # (64, n): each step works on long rows
-    for shift in (32, 16, 8, 4, 2, 1):
-        mask = np.uint64(sum(((1 << shift) - 1) << at for at in range(0, 64, 2 * shift)))
-        pairs = squares.reshape(32 // shift, 2, shift, -1)  # halves of each block of 2 * shift rows
-        upper, lower = pairs[:, 0], pairs[:, 1]
-        swapped = ((upper >> np.uint64(shift)) ^ lower) & mask
-        lower ^= swapped
-        upper ^= swapped << np.uint64(shift)
-    return squares.T
-
-
-def rows_to_patterns(bits: np.ndarray, num_haplotypes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Write up to 64 rows of bits as the distinct patterns of their haplotypes.
-
-    Near sites are inherited together: a large panel has few patterns. For 100,000 simulated
-    haplotypes this takes 3 to 6 times less space than gzipped rows.
-
-    Parameters
-    ----------
-    bits
-        Shape (r, ceil(H / 64)), uint64, 1 <= r <= 64, as :func:`pack_rows` gives them.
-    num_haplotypes
-        H.
-
-    Returns
-    -------
-    ``patterns``, shape (u,), uint64, ascending: bit i is that of row i. ``index``, shape (H,),
-    int64: each haplotype's pattern.
-    """
-    full = np.zeros((BLOCK_ROWS, bits.shape[1]), dtype="<u8")
-    full[: len(bits)] = bits
-    words = transpose_bits(full.T).reshape(-1)[:num_haplotypes]  # (H,)
-    patterns, index = np.unique(words, return_inverse=True)
-    return patterns, index.reshape(-1)
-
-
-def patterns_to_rows(patterns: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Undo :func:`rows_to_patterns`; returns shape (64, ceil(H / 64)), uint64."""
-    from ragimpute.panel.unpack_kernel import (
-        fill_rows,
-    )  # numba, which those who only look do not need
-
-    out = np.empty((BLOCK_ROWS, -(-len(index) // 64)), np.uint64)
-    squares = np.zeros((BLOCK_ROWS, 8), np.uint64)
-    fill_rows(
-        np.ascontiguousarray(patterns, np.uint64), np.ascontiguousarray(index, np.uint32), squares,
-        out,
-    )  # fmt: skip
-    return out
-
-
-def carriers_to_gaps(carriers: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Write each site's carriers as its first carrier and the distances to the next ones.
-
-    Parameters
-    ----------
-    carriers
-        Haplotype ids, shape (C,), integer, ascending within a site.
-    offsets
-        Shape (m + 1,), int64: site i has ``carriers[offsets[i]:offsets[i + 1]]``.
-
-    Returns
-    -------
-    Shape (C,), uint32.
-    """
-    gaps = np.diff(carriers, prepend=carriers[:1] * 0)
-    starts = offsets[:-1][offsets[:-1] < offsets[1:]]
-    gaps[starts] = carriers[starts]
-    return gaps.astype("<u4")
-
-
-def gaps_to_carriers(gaps: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Undo :func:`carriers_to_gaps`; returns shape (C,), int32, -1 for what is no int32."""
-    from ragimpute.panel.unpack_kernel import add_gaps
-
-    out = np.empty(len(gaps), np.int32)
-    add_gaps(np.ascontiguousarray(gaps, np.uint32), offsets, out)
-    return out
-
-
 def encode_text(values: Iterable[str]) -> np.ndarray:
     """One line for each value, as UTF-8 bytes: shape (n,), uint8."""
     text = "".join(f"{value}\n" for value in values)
@@ -280,10 +103,10 @@ def all_index(values: np.ndarray, count: int) -> bool:
 
 
 def cut_windows(position_cm: np.ndarray, window_cm: float) -> np.ndarray:
-    """Cut sites into windows of at most ``window_cm`` and 1,020 sites, as even as can be.
+    """Cut sites into windows of at most ``window_cm`` and 1,020 sites.
 
     The map's length is cut into equal parts of at most ``window_cm``; parts with more than 1,020
-    sites are cut again into equal numbers of sites. Even windows leave no stump at the end.
+    sites are cut again into equal numbers of sites. So no window is much shorter than the others.
 
     Parameters
     ----------
@@ -316,3 +139,188 @@ def site_type(ref: str, alt: str) -> int:
     if alt.startswith(ref):
         return 1
     return 2 if ref.startswith(alt) else 4
+
+
+class RawFile(io.FileIO):
+    """A file that hides its errors from HDF5, and keeps the first one for :meth:`check`.
+
+    HDF5 cannot close a file after a failed write, and then crashes when the process ends.
+    """
+
+    error: OSError | None = None
+
+    def write(self, data: Buffer) -> int:
+        """Write all of ``data``; after an error, nothing, as if it had succeeded."""
+        view = memoryview(data).cast("B")
+        done = 0
+        while self.error is None and done < len(view):
+            try:
+                done += super().write(view[done:]) or 0
+            except OSError as error:
+                self.error = error
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the length, unless an error came before."""
+        try:
+            return super().truncate(size) if self.error is None else size or 0
+        except OSError as error:
+            self.error = error
+            return size or 0
+
+    def check(self) -> None:
+        """Raise the error, if there was one."""
+        if self.error is not None:
+            raise self.error
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[RawFile]:
+    """A file beside ``path`` that takes its place on success and is removed on any failure.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written.
+    """
+    raw = None
+    try:
+        with replacing(path) as temporary, RawFile(temporary, "w+") as raw:
+            yield raw
+            raw.check()
+    except (OSError, RuntimeError) as error:  # HDF5's are RuntimeErrors where they follow on ours
+        cause = raw.error if raw is not None and raw.error is not None else error
+        if not isinstance(cause, OSError):
+            raise
+        reason = cause.strerror or str(cause)
+        hint = "check that the folder exists, may be written to and has space left"
+        raise InputError(f"cannot write {path}: {reason}", hint=hint) from error
+
+
+def create(raw: RawFile) -> h5py.File:
+    """A new HDF5 file whose metadata carry checksums (the layout of HDF5 1.10)."""
+    return h5py.File(raw, "w", libver=("v110", "v110"), rdcc_nbytes=2**25)
+
+
+class Column:
+    """A dataset that grows; whole chunks are written, so that each is compressed once."""
+
+    def __init__(
+        self, file: h5py.File, name: str, dtype: str, *, width: int | None = None, chunk: int
+    ) -> None:
+        tail = () if width is None else (width,)
+        self.dataset = file.create_dataset(
+            name,
+            shape=(0, *tail),
+            maxshape=(None, *tail),
+            chunks=(chunk, *tail),
+            dtype=dtype,
+            compression="gzip",
+            compression_opts=COMPRESSION_LEVEL,
+            shuffle=dtype != "u1",
+            fletcher32=True,
+        )
+        self.chunk = chunk
+        self.digest = new_digest()
+        self.pending: list[np.ndarray] = []
+        self.num_pending = 0
+
+    def append(self, values: np.ndarray) -> None:
+        """Add rows."""
+        values = np.ascontiguousarray(values, dtype=self.dataset.dtype)
+        digest_array(self.digest, values)
+        self.pending.append(values)
+        self.num_pending += len(values)
+        if self.num_pending >= self.chunk:
+            self._write(self.num_pending // self.chunk * self.chunk)
+
+    def close(self) -> str:
+        """Write what is left; return the digest."""
+        self._write(self.num_pending)
+        digest = self.digest.hexdigest()
+        self.dataset.attrs["digest"] = np.bytes_(digest)
+        return digest
+
+    def _write(self, count: int) -> None:
+        """Move the first ``count`` pending rows to the file."""
+        if count == 0:
+            return
+        values = np.concatenate(self.pending)
+        length = len(self.dataset)
+        self.dataset.resize(length + count, axis=0)
+        self.dataset[length:] = values[:count]
+        self.pending = [values[count:].copy()]
+        self.num_pending -= count
+
+
+def write_whole(file: h5py.File, name: str, values: np.ndarray) -> str:
+    """Write a small dataset at once; returns its digest."""
+    digest = new_digest()
+    digest_array(digest, values)
+    dataset = file.create_dataset(
+        name, data=values, compression="gzip", shuffle=True, fletcher32=True, chunks=True
+    )
+    dataset.attrs["digest"] = np.bytes_(digest.hexdigest())
+    return digest.hexdigest()
+
+
+def damaged(path: Path, problem: str) -> PanelError:
+    """The error for a panel that cannot be trusted."""
+    return PanelError(
+        f"panel {path} is damaged: {problem}", hint="make it again with ragimpute prepare"
+    )
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn HDF5's errors into one line about the panel."""
+    try:
+        yield
+    except (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        reason = str(error.args[0] if error.args else error).splitlines()[0]
+        raise damaged(path, reason) from error
+
+
+def open_file(path: Path) -> h5py.File:
+    """Open an HDF5 file that says it is a panel of this version."""
+    if not path.is_file():
+        problem = "is a folder" if path.is_dir() else "does not exist"
+        raise PanelError(f"panel {path} {problem}", hint="make one with ragimpute prepare")
+    try:
+        with path.open("rb") as raw:
+            magic = raw.read(8)
+    except OSError as error:
+        raise PanelError(f"panel {path} cannot be read: {error.strerror}") from error
+    if magic != HDF5_MAGIC:
+        like_vcf = magic[:2] == b"\x1f\x8b" or magic[:6] == b"##file" or magic[:3] == b"BCF"
+        raise PanelError(
+            f"{path} is not a panel (not HDF5)"
+            + (", but looks like a VCF/BCF" if like_vcf else ""),
+            hint="make one with ragimpute prepare",
+        )
+    try:
+        file = h5py.File(path, "r", locking="best-effort")
+    except OSError as error:
+        reason = "it is truncated" if "truncated" in str(error) else "HDF5 cannot open it"
+        raise damaged(path, reason) from error
+    try:
+        with reading(path):
+            name = file.attrs.get("format", b"")
+            version = int(file.attrs.get("format_version", 0))
+            if name != FORMAT.encode():
+                raise PanelError(
+                    f"{path} is an HDF5 file, but not a panel",
+                    hint="a scikit-allel HDF5 becomes a panel by ragimpute prepare",
+                )
+            if version != FORMAT_VERSION:
+                age = "newer" if version > FORMAT_VERSION else "older"
+                raise PanelError(
+                    f"panel {path} has format version {version}; this ragimpute reads "
+                    f"{FORMAT_VERSION}",
+                    hint=f"it was made by a {age} ragimpute: "
+                    + ("update ragimpute" if age == "newer" else "run ragimpute prepare again"),
+                )
+    except BaseException:
+        file.close()
+        raise
+    return file

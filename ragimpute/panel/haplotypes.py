@@ -1,4 +1,4 @@
-"""Haplotypes of a range of panel sites, compact, and the choice of some of them."""
+"""Haplotypes of a range of panel sites, compact: choose some of them, or order them by alleles."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ragimpute.kernels.compile import kernel
-from ragimpute.panel.format import unpack_rows
+from ragimpute.panel.packing import unpack_rows
 
 
 def select_sites(haplotypes: Haplotypes, index: np.ndarray) -> Haplotypes:
-    """Some of the sites of a block, in the order of ``index`` (integers, shape (k,))."""
+    """Choose sites of a block, in the order of ``index``, integers of shape (k,)."""
     count = np.diff(haplotypes.offsets)[index]
     offsets = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
     first = np.repeat(haplotypes.offsets[:-1][index] - offsets[:-1], count)
@@ -94,7 +94,7 @@ class Haplotypes:
 
 
 def keep_haplotypes(haplotypes: Haplotypes, kept: np.ndarray) -> Haplotypes:
-    """Some of the haplotypes of a block, numbered anew.
+    """Choose haplotypes of a block; they are numbered anew.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def _runs(kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @kernel
 def _keep_bits(bits, words, firsts, lengths, out):
-    """Bits of ``bits`` (R, W) in runs, one after the other, into ``out`` (R, ceil(k / 64))."""
+    """Write runs of ``bits`` (R, W) one after the other to ``out`` (R, ceil(k / 64))."""
     one, size = np.uint64(1), np.uint64(64)
     for r in range(bits.shape[0]):
         place, word, filled = 0, np.uint64(0), np.uint64(0)
@@ -152,7 +152,7 @@ def _keep_bits(bits, words, firsts, lengths, out):
                 continue
             out[r, place] = word
             place += 1
-            # A shift by all 64 bits is none.
+            # A shift by all 64 bits would leave the word as it is, so it is not made.
             word = piece >> (size - filled) if filled > np.uint64(0) else np.uint64(0)
             filled = filled + length - size
         if place < out.shape[1]:
@@ -160,7 +160,7 @@ def _keep_bits(bits, words, firsts, lengths, out):
 
 
 def haplotype_columns(haplotypes: Haplotypes, index: np.ndarray) -> np.ndarray:
-    """Alleles of some haplotypes, without those of all others.
+    """Unpack the alleles of some haplotypes, and of no others.
 
     Parameters
     ----------
@@ -210,3 +210,87 @@ def _fill_columns(offsets, carriers, row, bits, alt_is_minor, index, place, out)
                 i = place[carriers[k]]
                 if i >= 0:
                     out[i, u] = minor
+
+
+def signatures_of(haplotypes: Haplotypes) -> np.ndarray:
+    """A number for each haplotype that depends on its alleles alone, not on its place in the panel.
+
+    Where some haplotypes must come before others, among equals or in a random draw, these numbers
+    decide. So the order of a panel's samples changes no result.
+
+    Returns
+    -------
+    Shape (H,), uint64; equal haplotypes have equal numbers.
+    """
+    h = haplotypes
+    out = np.zeros(-(-h.num_haplotypes // 64) * 64, np.uint64)
+    _mix_sites(h.offsets, h.carriers, h.row, h.bits, out)
+    return out[: h.num_haplotypes]
+
+
+def drawing_order(signature: np.ndarray, seed: int) -> np.ndarray:
+    """A random order that depends on the signatures and the seed alone.
+
+    Parameters
+    ----------
+    signature
+        Shape (n,), uint64.
+    seed
+        Another one gives another order.
+
+    Returns
+    -------
+    Shape (n,), int64: a permutation of range(n); equal signatures stay in their order.
+    """
+    salt = np.random.default_rng(seed).integers(1, 2**63, dtype=np.uint64)
+    # splitmix64's finaliser
+    z = signature ^ salt
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.argsort(z ^ (z >> np.uint64(31)), kind="stable")
+
+
+def draw_samples(signature: np.ndarray, haplotype_sample: np.ndarray, seed: int) -> np.ndarray:
+    """All samples, in a random order that depends on their alleles and the seed alone.
+
+    Parameters
+    ----------
+    signature, haplotype_sample
+        Shape (H,), uint64 and int: of each haplotype, see :func:`signatures_of`, and its sample.
+    seed
+        See :func:`drawing_order`.
+
+    Returns
+    -------
+    Shape (S,), int: samples.
+    """
+    samples, of = np.unique(haplotype_sample, return_inverse=True)
+    of_sample = np.zeros(len(samples), np.uint64)
+    np.add.at(of_sample, of, signature)
+    out: np.ndarray = samples[drawing_order(of_sample, seed)]
+    return out
+
+
+@kernel
+def _mix_sites(offsets, carriers, row, bits, out):
+    """Mix the numbers of the sites at which each haplotype has the minor allele into ``out``.
+
+    ``out`` holds zeros at first, one for each bit of a row of ``bits``: H of them and those that
+    fill up the last word.
+    """
+    one = np.uint64(1)
+    for site in range(row.shape[0]):
+        # splitmix64 of the site's number
+        z = np.uint64(site + 1) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        z ^= z >> np.uint64(31)
+        if row[site] < 0:
+            for i in range(offsets[site], offsets[site + 1]):
+                out[carriers[i]] ^= z
+        else:
+            for w in range(bits.shape[1]):
+                word = bits[row[site], w]
+                for b in range(64):  # without a branch, so that it runs in vector lanes
+                    has = (word >> np.uint64(b)) & one
+                    out[w * 64 + b] ^= z & (np.uint64(0) - has)

@@ -26,15 +26,15 @@ PAR_BUILDS = {
     "b38": (156_040_895, ((10_001, 2_781_479), (155_701_383, 156_030_895))),
     "chm13": (154_259_566, ((1, 2_394_410), (153_925_835, 154_259_566))),
 }
-# More changes of ploidy than PAR borders make are faults of the file.
+# The borders of the PAR make fewer stretches than this; more of them are a fault of the file.
 MAX_STRETCHES = 8
-# Heterozygotes that a sample must be expected to have before their absence says something: one
-# without any would be seen once in e^20.
+# A sample without heterozygotes is taken for a male if so many were to be expected: by chance this
+# happens to one diploid sample in e^20.
 _EXPECTED_HETS = 20.0
 
 
 class Batches(Protocol):
-    """A panel's source, which can be read more than once."""
+    """The source of a panel: batches of sites that can be read more than once."""
 
     samples: list[str]
 
@@ -47,10 +47,10 @@ def par_regions(contig: str, length: int | None, option: str | None) -> list[Reg
     Parameters
     ----------
     contig, length
-        Name, and length in bp or None: that of a human X says which build it is.
+        Name, and length in bp or None. The length of a human X tells the genome build.
     option
         What the user gave: "b37", "b38", "chm13", "none", or regions with commas between them,
-        such as "X:1-5000,X:90000-99000"; None: by name and length.
+        such as "X:1-5000,X:90000-99000"; None: decide by the contig's name and length.
 
     Raises
     ------
@@ -114,10 +114,11 @@ class Ploidy:
 
 
 def scan_ploidy(stream: Batches, par: list[Region]) -> Ploidy:
-    """Read a panel once to learn which haplotypes it has where.
+    """Read a panel once to learn which haplotypes exist in which stretch.
 
-    A diploid sample without a heterozygote outside ``par``, where 20 or more are to be expected, is
-    taken for a male whose one haplotype was written twice. Without PAR nobody is.
+    A diploid sample is taken for a male whose one haplotype was written twice if it has no
+    heterozygote outside ``par`` although 20 or more were to be expected. If ``par`` is empty, no
+    sample is.
 
     Raises
     ------
@@ -161,7 +162,7 @@ def scan_ploidy(stream: Batches, par: list[Region]) -> Ploidy:
     males = np.zeros(len(stream.samples), bool)
     if expected >= _EXPECTED_HETS:
         males = (hets == 0) & slots[:, :, 1].all(axis=0)
-    # If everyone looks so, it is the panel that is haploid, such as one of inbred lines.
+    # If all samples are homozygous throughout, this says nothing of their sex: they may be inbred.
     if not males.any() or males.all():
         return Ploidy(start_bp, slots)
     return _without_copies(start_bp, slots, males, par, stream.samples)

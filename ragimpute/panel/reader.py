@@ -1,8 +1,9 @@
-"""``panel.h5``, opened for reading: sites and names in memory, haplotypes by range."""
+"""Panels that are open for reading: sites and names in memory, haplotypes by range of sites."""
 
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,6 @@ import numpy as np
 from ragimpute.arguments import checked
 from ragimpute.errors import InputError
 from ragimpute.panel.format import (
-    BLOCK_ROWS,
     BULK_DATASETS,
     DATASETS,
     HEAD_DATASETS,
@@ -26,24 +26,26 @@ from ragimpute.panel.format import (
     TEXT_DATASETS,
     all_index,
     content_checksum,
+    damaged,
     decode_text,
     digest_array,
-    gaps_to_carriers,
-    minor_counts,
     new_digest,
-    patterns_to_rows,
+    open_file,
+    reading,
 )
 from ragimpute.panel.haplotypes import Haplotypes
-from ragimpute.panel.hdf5_file import damaged, open_file, reading
+from ragimpute.panel.packing import BLOCK_ROWS, gaps_to_carriers, minor_counts, patterns_to_rows
 from ragimpute.sites import Region, Sites, same_contig
 
 _READ_BYTES = 2**24
 
 
-class Panel:
+class Panel(ABC):
     """A panel made by ``ragimpute prepare``; open one with :meth:`open`.
 
-    Usable from several threads, and from forked processes: each opens the file for itself.
+    It may be used from several threads, and in forked processes, which open the file anew. This
+    class says what can be asked of a panel: :class:`PanelFile` reads it from the file, and the
+    views in :mod:`ragimpute.panel.views` ask another panel.
 
     Attributes
     ----------
@@ -53,10 +55,13 @@ class Panel:
         Name, and length in bp or None if unknown.
     samples, num_haplotypes, num_sites
         Names of the N samples, H and M.
+    sites
+        Positions, alleles and identifiers of the M sites.
     position_cm
         Shape (M,), float64, cM, non-decreasing.
-    alt_count
-        Shape (M,), int64: haplotypes with ALT, in [0, H].
+    alt_count, alt_is_minor
+        Shape (M,), int64: haplotypes with ALT, in [0, H]; shape (M,), bool: whether these are at
+        most half of them.
     haplotype_sample
         Shape (H,), int32: index into ``samples``; a haploid sample has one haplotype.
     populations, population
@@ -72,12 +77,26 @@ class Panel:
         ``ragimpute_version`` and ``source`` (a file name without folder), as written.
     """
 
-    def __init__(self, path: Path, file: h5py.File) -> None:
-        self.path = path
-        self.site_types = list(SITE_TYPES)
-        self._file: h5py.File | None = file
-        self._process = os.getpid()
-        self._read_head(file)
+    path: Path
+    checksum: str
+    contig: str
+    contig_length: int | None
+    samples: list[str]
+    num_haplotypes: int
+    num_sites: int
+    sites: Sites
+    position_cm: np.ndarray
+    alt_count: np.ndarray
+    alt_is_minor: np.ndarray
+    haplotype_sample: np.ndarray
+    populations: list[str]
+    population: np.ndarray
+    site_types: list[str]
+    site_type: np.ndarray
+    windows: np.ndarray
+    ploidy_start: np.ndarray
+    ploidy_present: np.ndarray
+    provenance: dict[str, str]
 
     @classmethod
     @checked
@@ -95,16 +114,10 @@ class Panel:
         file = open_file(path)
         try:
             with reading(path):
-                return cls(path, file)
+                return PanelFile(path, file)
         except BaseException:
             file.close()
             raise
-
-    def close(self) -> None:
-        """Close the file; what was read stays usable."""
-        if self._file is not None and self._process == os.getpid():
-            self._file.close()
-        self._file = None
 
     def __enter__(self) -> Panel:
         return self
@@ -116,6 +129,99 @@ class Panel:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    @cached_property
+    def af(self) -> np.ndarray:
+        """ALT frequency of each site, shape (M,), float32, in [0, 1]."""
+        out: np.ndarray = (self.alt_count / self.haplotypes_at).astype(np.float32)
+        return out
+
+    @cached_property
+    def haplotypes_at(self) -> np.ndarray:
+        """How many haplotypes exist at each site, shape (M,), int64."""
+        sizes = np.diff(np.append(self.ploidy_start, self.num_sites))
+        return np.repeat(self.ploidy_present.sum(axis=1), sizes)
+
+    def site_range(self, region: Region | None) -> tuple[int, int]:
+        """Sites ``[start, stop)`` that lie in ``region`` (None: all); may be empty.
+
+        "chr20" and "20" are taken for the same contig.
+
+        Raises
+        ------
+        InputError
+            If the region's contig is not the panel's.
+        """
+        if region is None:
+            return 0, self.num_sites
+        if same_contig(region.contig, [self.contig]) is None:
+            raise InputError(
+                f"region {region} is on contig {region.contig}, but {self.path} holds contig "
+                f"{self.contig}",
+                hint=f"ask for a region of {self.contig}",
+            )
+        bounds = [region.start_bp, region.stop_bp]
+        start, stop = np.searchsorted(self.sites.position_bp, bounds, side="left").tolist()
+        return start, stop
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the file; what was read stays usable."""
+
+    @abstractmethod
+    def haplotypes(self, start: int, stop: int) -> Haplotypes:
+        """Read the alleles of all haplotypes at sites [start, stop).
+
+        Raises
+        ------
+        PanelError
+            If this part of the file is damaged.
+        """
+
+    @abstractmethod
+    def bytes_per_site(self) -> float:
+        """Mean number of bytes that :meth:`haplotypes` holds in memory for a site."""
+
+    @abstractmethod
+    def af_population(self, start: int, stop: int) -> np.ndarray:
+        """ALT frequency in each population at sites [start, stop): shape (P, m), float32."""
+
+    @abstractmethod
+    def genotype_freq(self, start: int, stop: int) -> np.ndarray:
+        """Shares of REF/REF, heterozygous and ALT/ALT samples at sites [start, stop).
+
+        Returns
+        -------
+        Shape (m, 3), float32, in [0, 1], each row adding up to 1; a haploid sample counts as
+        homozygous for its one allele.
+        """
+
+    @abstractmethod
+    def verify(self) -> None:
+        """Read the whole file and compare every dataset with its digest.
+
+        Raises
+        ------
+        PanelError
+            If one differs or cannot be read; it names the dataset.
+        """
+
+
+class PanelFile(Panel):
+    """A panel that is read from its file: sites and names at once, haplotypes when asked for."""
+
+    def __init__(self, path: Path, file: h5py.File) -> None:
+        self.path = path
+        self.site_types = list(SITE_TYPES)
+        self._file: h5py.File | None = file
+        self._process = os.getpid()
+        self._read_head(file)
+
+    def close(self) -> None:
+        """See :meth:`Panel.close`."""
+        if self._file is not None and self._process == os.getpid():
+            self._file.close()
+        self._file = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_file": None}
@@ -201,20 +307,8 @@ class Panel:
             self._expect(found == self.checksum, "it changed since it was opened")
         return self._file
 
-    @cached_property
-    def af(self) -> np.ndarray:
-        """ALT frequency of each site, shape (M,), float32, in [0, 1]."""
-        out: np.ndarray = (self.alt_count / self.haplotypes_at).astype(np.float32)
-        return out
-
-    @cached_property
-    def haplotypes_at(self) -> np.ndarray:
-        """How many haplotypes exist at each site, shape (M,), int64."""
-        sizes = np.diff(np.append(self.ploidy_start, self.num_sites))
-        return np.repeat(self.ploidy_present.sum(axis=1), sizes)
-
     def bytes_per_site(self) -> float:
-        """What :meth:`haplotypes` holds of a site, on average."""
+        """See :meth:`Panel.bytes_per_site`."""
         bits = 8 * -(-self.num_haplotypes // 64) * int(self._row_of[-1])
         return (bits + 4 * int(self._offsets[-1])) / max(1, self.num_sites)
 
@@ -224,7 +318,7 @@ class Panel:
             raise ValueError(f"sites [{start}, {stop}) are not within [0, {self.num_sites})")
 
     def af_population(self, start: int, stop: int) -> np.ndarray:
-        """ALT frequency in each population at sites [start, stop): shape (P, m), float32."""
+        """See :meth:`Panel.af_population`."""
         self._check_range(start, stop)
         groups = self.population[self.haplotype_sample]
         sizes = np.bincount(groups, minlength=len(self.populations))
@@ -233,49 +327,15 @@ class Panel:
         return np.ascontiguousarray((counts / sizes).T.astype(np.float32))
 
     def genotype_freq(self, start: int, stop: int) -> np.ndarray:
-        """Shares of REF/REF, heterozygous and ALT/ALT samples at sites [start, stop).
-
-        Returns
-        -------
-        Shape (m, 3), float32, in [0, 1], each row adding up to 1; a haploid sample counts as
-        homozygous for its one allele.
-        """
+        """See :meth:`Panel.genotype_freq`."""
         self._check_range(start, stop)
         with reading(self.path):
             counts = self._handle()["frequency/genotype_count"][start:stop]
         out: np.ndarray = (counts / len(self.samples)).astype(np.float32)
         return out
 
-    def site_range(self, region: Region | None) -> tuple[int, int]:
-        """Sites ``[start, stop)`` that lie in ``region`` (None: all); may be empty.
-
-        "chr20" and "20" are taken for the same contig.
-
-        Raises
-        ------
-        InputError
-            If the region's contig is not the panel's.
-        """
-        if region is None:
-            return 0, self.num_sites
-        if same_contig(region.contig, [self.contig]) is None:
-            raise InputError(
-                f"region {region} is on contig {region.contig}, but {self.path} holds contig "
-                f"{self.contig}",
-                hint=f"ask for a region of {self.contig}",
-            )
-        bounds = [region.start_bp, region.stop_bp]
-        start, stop = np.searchsorted(self.sites.position_bp, bounds, side="left").tolist()
-        return start, stop
-
     def haplotypes(self, start: int, stop: int) -> Haplotypes:
-        """Read the alleles of all haplotypes at sites [start, stop).
-
-        Raises
-        ------
-        PanelError
-            If this part of the file is damaged.
-        """
+        """See :meth:`Panel.haplotypes`."""
         self._check_range(start, stop)
         rows = self._row_of[start : stop + 1]
         offsets = self._offsets[start : stop + 1]
@@ -319,13 +379,7 @@ class Panel:
         return bits
 
     def verify(self) -> None:
-        """Read the whole file and compare every dataset with its digest.
-
-        Raises
-        ------
-        PanelError
-            If one differs or cannot be read; it names the dataset.
-        """
+        """See :meth:`Panel.verify`."""
         with reading(self.path):
             file = self._handle()
             for name in BULK_DATASETS:

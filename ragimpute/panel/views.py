@@ -1,6 +1,13 @@
-"""Some of a panel's haplotypes: their alleles, and panels in which the others do not exist."""
+"""Views of a panel: one that lacks some haplotypes, one that has some sites read in advance.
+
+A view holds the panel that it looks at. It passes on every question but those that it answers
+differently, so that it can be used wherever a panel can.
+"""
 
 from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
 
 import numpy as np
 
@@ -9,10 +16,118 @@ from ragimpute.panel.haplotypes import Haplotypes, keep_haplotypes
 from ragimpute.panel.reader import Panel
 
 
-class PanelPart(Panel):
-    """A panel with those of its haplotypes that exist in one stretch of its ploidy.
+class PanelView(Panel):
+    """A panel that asks another one; its subclasses change some of the answers.
 
-    Sites are numbered as in the whole panel; haplotypes are numbered anew.
+    Parameters
+    ----------
+    whole
+        The panel that is asked.
+    """
+
+    def __init__(self, whole: Panel) -> None:
+        self._whole = whole
+
+    def __getattr__(self, name: str) -> Any:
+        """Attributes that the view has not: those of the whole panel."""
+        if name == "_whole":  # not set yet, while a copy of the view is being made
+            raise AttributeError(name)
+        return getattr(self._whole, name)
+
+    def close(self) -> None:
+        """See :meth:`Panel.close`: the whole panel is closed."""
+        self._whole.close()
+
+    def haplotypes(self, start: int, stop: int) -> Haplotypes:
+        """See :meth:`Panel.haplotypes`."""
+        return self._whole.haplotypes(start, stop)
+
+    def bytes_per_site(self) -> float:
+        """See :meth:`Panel.bytes_per_site`: those of the whole panel, which are read at first."""
+        return self._whole.bytes_per_site()
+
+    def af_population(self, start: int, stop: int) -> np.ndarray:
+        """See :meth:`Panel.af_population`: that of all of the panel's haplotypes."""
+        return self._whole.af_population(start, stop)
+
+    def genotype_freq(self, start: int, stop: int) -> np.ndarray:
+        """See :meth:`Panel.genotype_freq`: that of all of the panel's samples."""
+        return self._whole.genotype_freq(start, stop)
+
+    def verify(self) -> None:
+        """See :meth:`Panel.verify`."""
+        self._whole.verify()
+
+
+class PanelAhead(PanelView):
+    """A panel of which one stretch is read in advance, in a thread that starts at once.
+
+    The first call of :meth:`haplotypes` waits for that thread. It returns what the thread read if
+    it asks for the same sites, and raises the error that the thread met.
+
+    Parameters
+    ----------
+    whole
+        The panel.
+    start, stop
+        The stretch: sites [start, stop).
+    """
+
+    def __init__(self, whole: Panel, start: int, stop: int) -> None:
+        super().__init__(whole)
+        pool = ThreadPoolExecutor(1, thread_name_prefix="panel")
+        self._ahead: dict[tuple[int, int], Future[Haplotypes]] = {
+            (start, stop): pool.submit(whole.haplotypes, start, stop)
+        }
+        pool.shutdown(wait=False)
+
+    def haplotypes(self, start: int, stop: int) -> Haplotypes:
+        """See :meth:`Panel.haplotypes`."""
+        self.finish()
+        found = self._ahead.get((start, stop))
+        self._ahead = {}
+        return self._whole.haplotypes(start, stop) if found is None else found.result()
+
+    def finish(self) -> None:
+        """Wait until the thread has ended; the panel's file may be closed after that."""
+        wait(self._ahead.values())
+
+
+class PanelWithout(PanelView):
+    """A panel without some of its haplotypes; those that stay are numbered anew.
+
+    Sites, with their counts and frequencies, stay those of the whole panel.
+
+    Parameters
+    ----------
+    whole
+        The panel.
+    kept
+        Shape (H,), bool: haplotypes that stay. They exist at all sites that will be asked for.
+    """
+
+    def __init__(self, whole: Panel, kept: np.ndarray) -> None:
+        super().__init__(whole)
+        self._kept = kept
+        self.num_haplotypes = int(kept.sum())
+        self.haplotype_sample = whole.haplotype_sample[kept]
+
+    def haplotypes(self, start: int, stop: int) -> Haplotypes:
+        """See :meth:`Panel.haplotypes`."""
+        return keep_haplotypes(self._whole.haplotypes(start, stop), self._kept)
+
+
+class PanelPart(PanelWithout):
+    """A panel with only those haplotypes that exist in one stretch of its ploidy.
+
+    Sites are numbered as in the whole panel.
+
+    Parameters
+    ----------
+    whole
+        The panel.
+    stretch
+        Index into its ``ploidy_start``.
 
     Attributes
     ----------
@@ -21,58 +136,25 @@ class PanelPart(Panel):
     """
 
     def __init__(self, whole: Panel, stretch: int) -> None:
-        self.__dict__.update(whole.__dict__)
-        self._whole = whole
-        self._kept = whole.ploidy_present[stretch]
+        super().__init__(whole, whole.ploidy_present[stretch])
         self.start = int(whole.ploidy_start[stretch])
         self.stop = int([*whole.ploidy_start, whole.num_sites][stretch + 1])
-        self.num_haplotypes = int(self._kept.sum())
-        self.haplotype_sample = whole.haplotype_sample[self._kept]
-
-    def haplotypes(self, start: int, stop: int) -> Haplotypes:
-        """See :meth:`Panel.haplotypes`."""
-        return keep_haplotypes(self._whole.haplotypes(start, stop), self._kept)
-
-    def bytes_per_site(self) -> float:
-        """See :meth:`Panel.bytes_per_site`."""
-        return self._whole.bytes_per_site()
-
-
-class PanelWithout(Panel):
-    """A panel without some of its samples, whose haplotypes are numbered anew.
-
-    Sites, with their counts and frequencies, stay those of the whole panel.
-
-    Parameters
-    ----------
-    whole
-        The panel; all its haplotypes exist throughout.
-    kept
-        Shape (H,), bool: haplotypes that stay.
-    """
-
-    def __init__(self, whole: Panel, kept: np.ndarray) -> None:
-        self.__dict__.update(whole.__dict__)
-        self._whole, self._kept = whole, kept
-        self.num_haplotypes = int(kept.sum())
-        self.haplotype_sample = whole.haplotype_sample[kept]
-
-    def haplotypes(self, start: int, stop: int) -> Haplotypes:
-        """See :meth:`Panel.haplotypes`."""
-        return keep_haplotypes(self._whole.haplotypes(start, stop), self._kept)
-
-    def bytes_per_site(self) -> float:
-        """See :meth:`Panel.bytes_per_site`."""
-        return self._whole.bytes_per_site()
 
 
 def require_one_ploidy(panel: Panel, what: str) -> None:
-    """Refuse a panel whose ploidy changes along the contig, for ``what`` cannot follow it.
+    """Refuse a panel whose ploidy changes along the contig.
+
+    Parameters
+    ----------
+    panel
+        The panel.
+    what
+        The work that needs one ploidy throughout, as the message calls it.
 
     Raises
     ------
     PanelError
-        If it does.
+        If the ploidy changes.
     """
     if len(panel.ploidy_start) > 1:
         at = ", ".join(
@@ -90,8 +172,8 @@ def parts_of(panel: Panel, start: int, stop: int) -> list[tuple[int, int, Panel]
 
     Returns
     -------
-    First site, last site + 1 and the panel of each part, in order: the panel itself where all of
-    its haplotypes exist throughout.
+    For each part, in order: its first site, its last site + 1, and a view of the panel with the
+    haplotypes that exist there; or the panel itself if its ploidy never changes.
     """
     if len(panel.ploidy_start) == 1:
         return [(start, stop, panel)]

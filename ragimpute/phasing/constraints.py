@@ -1,8 +1,8 @@
 """What is known of a target's phase before it is phased: phased genotypes and phase sets.
 
-A phased genotype says on which haplotype its alleles are relative to the other phased genotypes of
-its sample: those of the same phase set (FORMAT/PS), or all that have none. Such a block of
-genotypes keeps its order, and may as a whole be exchanged with what lies before and after it.
+The phased genotypes of a sample form *blocks*: one for each phase set (FORMAT/PS), and one of all
+that have no phase set. Within a block it is known which alleles are on the same haplotype, and
+phasing keeps that. A block as a whole may have its two haplotypes exchanged.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ NO_SET = -1
 
 @dataclass(frozen=True)
 class FreePhase:
-    """What may be chosen of one sample's phase.
+    """Which parts of one sample's phase are not known, and so may be chosen.
 
     Attributes
     ----------
     het
         Shape (k,), int64: rows of the heterozygous sites, ascending.
     moves
-        Shape (k,), uint8: what may happen at each of them on the way from the chromosome's start,
-        as bits of ``phasing_kernel.FLIP`` ...; 0 where the phase is fixed.
+        Shape (k,), uint8: the moves that are allowed at each of them on the way from the
+        chromosome's start, as bits of ``kernel.FLIP``, ``SWAP_WITH`` and ``SWAP_AFTER``; 0 where
+        the phase is fixed.
     follows
         Shape (k,), int64: the place in ``het`` of the site before in the same block, or -1.
     """
@@ -45,10 +46,10 @@ class FreePhase:
 def free_phase(
     alleles: np.ndarray, phased: np.ndarray, phase_set: np.ndarray | None = None
 ) -> FreePhase:
-    """Find what of a sample's phase is free.
+    """Find which parts of a sample's phase are free.
 
-    Within the span of a block, the genotypes between its own may be turned one by one; a second
-    block that lies in the span of another keeps the order in which the two were given.
+    Unphased genotypes between those of a block may be turned one by one. If a second block lies
+    within the span of another one, both keep the order relative to each other that the file has.
 
     Parameters
     ----------
@@ -71,7 +72,7 @@ def free_phase(
     sites, sets = bound[order], sets[order]
     again = sets[1:] == sets[:-1]
     follows[sites[1:][again]] = sites[:-1][again]
-    # The gap before site i is closed where a block reaches over it.
+    # No swap may happen in the gap before site i if a block has genotypes on both sides of it.
     edge = np.zeros(k + 1, np.int64)
     np.add.at(edge, sites[:-1][again] + 1, 1)
     np.add.at(edge, sites[1:][again] + 1, -1)
@@ -81,14 +82,14 @@ def free_phase(
     alone[sites[:-1][again]] = False
     turns = np.where(alone, FLIP, 0) | np.where(closed[:-1], 0, SWAP_WITH)
     turns |= np.where(closed[1:], 0, SWAP_AFTER)
-    # Beyond either end there is nothing to change places with.
+    # Beyond either end there is nothing that could change places.
     turns[0] &= ~SWAP_WITH
     turns[-1] &= ~SWAP_AFTER
     return FreePhase(het, turns.astype(np.uint8), follows)
 
 
 def join_phase(free: FreePhase, given: np.ndarray, together: np.ndarray) -> np.ndarray:
-    """Phase of the heterozygous sites, one after the other.
+    """Choose the phase of the heterozygous sites, one after the other.
 
     Parameters
     ----------
@@ -98,7 +99,7 @@ def join_phase(free: FreePhase, given: np.ndarray, together: np.ndarray) -> np.n
         Shape (k,), int8: the first haplotype's alleles at ``free.het``, as they were given.
     together
         Shape (k,), float64: the probability that a site and the one before it have their ALT
-        alleles on the same haplotype; NaN where that was not asked, which keeps them as given.
+        alleles on the same haplotype; NaN where it is not known, and the given order stays.
 
     Returns
     -------
@@ -114,7 +115,7 @@ def join_phase(free: FreePhase, given: np.ndarray, together: np.ndarray) -> np.n
     out = given.copy()
     for i in range(1, len(out)):
         j = int(free.follows[i])
-        if j >= 0:  # the order within a block
+        if j >= 0:  # the order within a block is known
             out[i] = out[j] if given[i] == given[j] else 1 - out[j]
         else:
             out[i] = out[i - 1] if same[i - 1] else 1 - out[i - 1]

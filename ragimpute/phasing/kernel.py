@@ -1,27 +1,140 @@
-"""The loops of phasing: one pass of sampled phase along a sample's two haplotypes.
+"""The loops of phasing: one pass along a sample's two haplotypes, which chooses their phase.
 
-Kernels hold only loops; ``phasing`` checks what goes in. Notation: T sites in W words of 32, K
-states of a word, x one of the two haplotypes left of a site, y one of the two to its right. All
-masses are float32, so that loops over states run in 32-bit lanes.
+Kernels hold only loops; ``sampler`` makes the arrays that go in, and checks them. Notation: T sites
+in W words of 32, K states of a word, x one of the two haplotypes left of a site, y one of the two
+to its right. All masses are float32, so that 32-bit lanes hold twice as many states.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
 from ragimpute.kernels.bits import WORD
 from ragimpute.kernels.compile import inlined_reordered, kernel
 
-# What may happen at a heterozygous site, as bits of ``moves``: its own alleles change places, all
-# that follows does, with the site or without it.
+# What may happen at a heterozygous site, as bits of ``moves``: its own two alleles change places;
+# the site and all that follows it change places; only what follows the site changes places.
 FLIP, SWAP_WITH, SWAP_AFTER = 1, 2, 4
-# What a site needs of the messages from its right: its phase is drawn, or its alleles are.
+# Why a site needs the messages from its right: its phase is chosen there, or its alleles are
+# missing and their probabilities are wanted.
 DRAWN, MISSING = 1, 2
+
+
+class Pass(NamedTuple):
+    """What all samples have in common in one pass. Sites are in the direction of travel.
+
+    Attributes
+    ----------
+    words
+        Shape (W, H), uint32: alleles of the haplotypes that may be copied, in the order of the
+        chromosome.
+    backwards
+        Whether the direction of travel is from the chromosome's end.
+    rho
+        Shape (32 W + 1,), float32, in [0, 1): switch probability before each site.
+    err
+        Mismatch probability, float32.
+    blind
+        Take the alleles to the right of a site for unknown where their phase is free.
+    draw
+        Draw each choice by its probability; else take the likeliest.
+    """
+
+    words: np.ndarray
+    backwards: bool
+    rho: np.ndarray
+    err: np.float32
+    blind: bool
+    draw: bool
+
+
+class Sample(NamedTuple):
+    """One sample's part of a pass. Sites are in the direction of travel, but those of ``states``.
+
+    Attributes
+    ----------
+    states
+        Shape (W or 1, K), int32: the haplotypes that it may copy in each word, or in all of them,
+        in the order of the chromosome.
+    pair
+        Shape (2, 32 W), int8: its alleles, negative where not observed; the pass changes their
+        phase in place.
+    wanted
+        Shape (32 W,), uint8: ``DRAWN``, ``MISSING``, or 0 where neither is asked for.
+    moves
+        Shape (32 W,), uint8: bits of ``FLIP``, ``SWAP_WITH`` and ``SWAP_AFTER``.
+    uniform
+        Shape (32 W,), float64, in [0, 1): the random number of each choice.
+    """
+
+    states: np.ndarray
+    pair: np.ndarray
+    wanted: np.ndarray
+    moves: np.ndarray
+    uniform: np.ndarray
+
+
+class Found(NamedTuple):
+    """What a pass finds out about one sample. Sites are in the direction of travel.
+
+    Attributes
+    ----------
+    same
+        Shape (2, 32 W), float32. Of two neighbouring heterozygous sites, the column is that of the
+        later one on the chromosome: to row 0 the pass adds the probability that their ALT alleles
+        are on the same haplotype, and 1 to row 1.
+    alt
+        Shape (2, 32 W), float32: P(ALT) of both haplotypes at ``MISSING`` sites.
+    """
+
+    same: np.ndarray
+    alt: np.ndarray
+
+
+class Scratch(NamedTuple):
+    """Buffers for one sample at a time; their content does not matter.
+
+    Attributes
+    ----------
+    messages
+        Shape (W + 1, 2, K + 1), float32: the message at each word's right end, and its sum.
+    rows
+        Shape (32, 2, K), float32: the messages at the sites of one word.
+    forward
+        Shape (2, K), float32: masses from the left.
+    alleles
+        Shape (K,), uint32: the states' alleles over one word.
+    totals, masses, weights
+        Shapes (2, 2) and (2, 2, 2), float32, and (4,), float64.
+    """
+
+    messages: np.ndarray
+    rows: np.ndarray
+    forward: np.ndarray
+    alleles: np.ndarray
+    totals: np.ndarray
+    masses: np.ndarray
+    weights: np.ndarray
+
+    @classmethod
+    def empty(cls, num_words: int, num_states: int) -> Scratch:
+        """Buffers for W words and K states."""
+        return cls(
+            np.empty((num_words + 1, 2, num_states + 1), np.float32),
+            np.empty((WORD, 2, num_states), np.float32),
+            np.empty((2, num_states), np.float32),
+            np.empty(num_states, np.uint32),
+            np.empty((2, 2), np.float32),
+            np.empty((2, 2, 2), np.float32),
+            np.empty(4, np.float64),
+        )
 
 
 @inlined_reordered
 def gather(words, states, w, backwards, out):
-    """Alleles of the states over word w of the direction of travel, as bits."""
+    """Write the states' alleles over word w, counted in the direction of travel, as bits."""
     num_words = words.shape[0]
     if not backwards:
         here = states[min(w, states.shape[0] - 1)]
@@ -49,7 +162,7 @@ def gather(words, states, w, backwards, out):
 
 @inlined_reordered
 def forget_others(states, w, before, backwards, mass):
-    """Where a slot's haplotype differs between words w and ``before``, its mass becomes 0."""
+    """Set a slot's mass to 0 where it holds another haplotype in word w than in ``before``."""
     if states.shape[0] == 1:
         return
     if backwards:
@@ -70,14 +183,17 @@ def emission(allele, err, which):
 
 
 @inlined_reordered
-def pass_back(g, pair, wanted, blind, first, last, rho, err, message, totals, rows, keep):
-    """Carry messages from the right over a word's sites [first, last), in place.
+def pass_back(shared, sample, first, g, message, totals, rows, keep):
+    """Carry messages from the right over the sites of the word that begins at ``first``, in place.
 
-    ``message`` (2, K + 1): that of the site after, its emission included; it sums to ``totals``.
-    Where ``keep``, the messages without the emission go into ``rows`` at the sites that want them.
+    ``g`` (K,): the states' alleles there. ``message`` (2, K + 1): that of the site after the word,
+    its emission included; it sums to ``totals`` (2,). If ``keep``, the messages without the
+    emission go into ``rows`` (32, 2, K) at those sites where something is wanted.
     """
+    pair, wanted = sample.pair, sample.wanted
+    blind, rho, err = shared.blind, shared.rho, shared.err
     n = g.shape[0]
-    for t in range(last - 1, first - 1, -1):
+    for t in range(first + WORD - 1, first - 1, -1):
         j = t - first
         bit = np.uint32(1) << np.uint32(j)
         r = rho[t + 1]
@@ -119,7 +235,10 @@ def step(f, keep, enter, e0, e1, g, bit):
 
 @inlined_reordered
 def joint_masses(f, b, g, bit, out):
-    """out[x, y, a]: what left haplotype x and right haplotype y share over states of allele a."""
+    """Fill out[x, y, a]: the joint mass of left haplotype x and right haplotype y.
+
+    It is summed over the states of allele a at this site.
+    """
     f0, f1, b0, b1 = f[0], f[1], b[0], b[1]
     zero = np.float32(0.0)
     all00 = all01 = all10 = all11 = zero
@@ -146,9 +265,9 @@ def joint_masses(f, b, g, bit, out):
 
 @inlined_reordered
 def weigh_moves(mass, err, allele, y, moves, weight):
-    """Fill ``weight`` with the probabilities of keeping, flipping, swapping with and after.
+    """Fill ``weight`` with the probabilities of no move, FLIP, SWAP_WITH and SWAP_AFTER.
 
-    Left haplotype 0 carries ``allele`` and goes on as right haplotype y for now.
+    Without a move, left haplotype 0 carries ``allele`` here and goes on as right haplotype y.
     """
     hit = np.float32(1.0) - err
     top = -np.inf
@@ -174,7 +293,7 @@ def weigh_moves(mass, err, allele, y, moves, weight):
 
 @inlined_reordered
 def choose_move(weight, draw, uniform):
-    """A move drawn by its probability, or the likeliest; of equal ones the first."""
+    """Draw a move by its probability, or take the likeliest, the first among equal ones."""
     if draw:
         left = uniform
         for i in range(3):
@@ -189,75 +308,53 @@ def choose_move(weight, draw, uniform):
     return best
 
 
-@kernel
-def scan_sample(
-    words,
-    states,
-    backwards,
-    pair,
-    wanted,
-    moves,
-    rho,
-    err,
-    blind,
-    draw,
-    uniform,
-    scratch,
-    same,
-    alt,
-):
-    """Go along a sample's haplotypes once, and choose the phase of each site in turn.
-
-    Everything about sites is in the direction of travel. At each site whose phase is free, what
-    lies to its left is as chosen, what lies to its right is as it was; the masses of both decide.
-
-    Parameters
-    ----------
-    words, states
-        Shapes (W, H), uint32, and (W or 1, K), int32, in the order of the chromosome.
-    backwards
-        Whether the direction of travel is from the chromosome's end.
-    pair
-        Shape (2, 32 W), int8: alleles, negative where not observed; the phase is changed in place.
-    wanted, moves
-        Shape (32 W,), uint8: 0, ``DRAWN`` or ``MISSING``; bits of ``FLIP`` ....
-    rho, err
-        Shape (32 W + 1,), float32: switch probability before each site; mismatch probability.
-    blind
-        Take the alleles to the right of a site for unknown where their phase is free.
-    draw, uniform
-        Draw each choice by ``uniform`` (32 W,), in [0, 1), or take the likeliest.
-    scratch
-        Messages (W + 1, 2, K + 1), rows (32, 2, K), forward (2, K), all float32; alleles (K,),
-        uint32; totals (2, 2), masses (2, 2, 2), float32; weights (4,), float64.
-    same
-        Shape (2, 32 W), float32: at the site that is the later one on the chromosome, the
-        probability that two neighbouring heterozygous sites have their ALT alleles on one haplotype
-        is added to row 0, and 1 to row 1.
-    alt
-        Shape (2, 32 W), float32: P(ALT) of both haplotypes at ``MISSING`` sites.
-    """
-    messages, rows, f, g, totals, mass, weight = scratch
+@inlined_reordered
+def send_messages(shared, sample, scratch):
+    """Carry the messages from the right through all words; store them at each word's right end."""
+    words, states = shared.words, sample.states
+    messages, g, right = scratch.messages, scratch.alleles, scratch.totals[0]
     num_words = words.shape[0]
     n = states.shape[1]
-    one = np.float32(1.0)
-    right = totals[0]
-    left = totals[1]
     message = messages[num_words]
-    message[:] = one
+    message[:] = np.float32(1.0)
     right[:] = np.float32(n)
     for w in range(num_words - 1, -1, -1):
         if w < num_words - 1:
-            forget_others(states, w, w + 1, backwards, message)
+            forget_others(states, w, w + 1, shared.backwards, message)
         for x in range(2):
             for s in range(n):
                 messages[w, x, s] = message[x, s]
             messages[w, x, n] = right[x]
-        gather(words, states, w, backwards, g)
-        first = w * WORD
-        pass_back(
-            g, pair, wanted, blind, first, first + WORD, rho, err, message, right, rows, False
-        )
+        gather(words, states, w, shared.backwards, g)
+        pass_back(shared, sample, w * WORD, g, message, right, scratch.rows, False)
+
+
+@kernel
+def scan_sample(shared, sample, found, scratch):
+    """Go along a sample's haplotypes once, and choose the phase of each site in turn.
+
+    At each site whose phase is free, the haplotypes to its left are those that were chosen already,
+    and the haplotypes to its right are those of the pass before. The masses of both decide.
+
+    Parameters
+    ----------
+    shared, sample
+        See :class:`Pass` and :class:`Sample`; the phase of ``sample.pair`` is changed in place.
+    found
+        See :class:`Found`: added to and filled in.
+    scratch
+        See :class:`Scratch`.
+    """
+    words, backwards, rho, err = shared.words, shared.backwards, shared.rho, shared.err
+    states, pair, wanted = sample.states, sample.pair, sample.wanted
+    same, alt = found.same, found.alt
+    messages, rows, f, g = scratch.messages, scratch.rows, scratch.forward, scratch.alleles
+    right, left = scratch.totals[0], scratch.totals[1]
+    mass, weight = scratch.masses, scratch.weights
+    num_words = words.shape[0]
+    n = states.shape[1]
+    one = np.float32(1.0)
+    send_messages(shared, sample, scratch)
     left[:] = one
     f[:] = one / np.float32(n)
     y = 0
@@ -274,9 +371,7 @@ def scan_sample(
             message = messages[w]
             right[0] = message[0, n]
             right[1] = message[1, n]
-            pass_back(
-                g, pair, wanted, blind, first, first + WORD, rho, err, message, right, rows, True
-            )
+            pass_back(shared, sample, first, g, message, right, rows, True)
         for t in range(first, first + WORD):
             bit = np.uint32(1) << np.uint32(t - first)
             enter = np.float32(rho[t] / np.float32(n))
@@ -298,13 +393,13 @@ def scan_sample(
                     alt[0, t] = mass[0, y, 1] / (mass[0, y, 0] + mass[0, y, 1])
                     alt[1, t] = mass[1, 1 - y, 1] / (mass[1, 1 - y, 0] + mass[1, 1 - y, 1])
                 else:
-                    weigh_moves(mass, err, a0, y, moves[t], weight)
+                    weigh_moves(mass, err, a0, y, sample.moves[t], weight)
                     if before >= 0:
                         p = weight[0] + weight[3]
                         at = before if backwards else t
                         same[0, at] += p if pair[0, before] == a0 else 1 - p
                         same[1, at] += 1
-                    move = choose_move(weight, draw, uniform[t])
+                    move = choose_move(weight, shared.draw, sample.uniform[t])
                     if move == 1 or move == 2:
                         a0, a1 = a1, a0
                     if move >= 2:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ragimpute.arguments import with_changes
 from ragimpute.io.vcf.header import Heading
 from ragimpute.io.vcf.write.writer import ImputedBlock, ImputedWriter, output_kind
-from ragimpute.phasing.phase_target import PhaseOptions, num_unphased, phase_match
+from ragimpute.phasing.phase_target import PhaseOptions, phase_match
 from ragimpute.runtime.outputs import check_output
 from ragimpute.runtime.timing import Stopwatch
 from ragimpute.sites import Region
@@ -66,23 +67,57 @@ class PhaseSummary:
         ]
 
 
+@dataclass(frozen=True)
+class PhaseRunOptions:
+    """All options of a run of :func:`phase`.
+
+    Attributes
+    ----------
+    genetic_map, cm_per_mb
+        For a panel VCF only: a map, or a uniform rate.
+    region
+        Sites to write; None: all of the panel.
+    with_targets
+        See :class:`ragimpute.phasing.phase_target.PhaseOptions`.
+    ne, err
+        See :func:`ragimpute.phasing.phase_target.phase_match`.
+    buffer_cm
+        How much of the target is read on each side of the region, cM, >= 0.
+    seed, threads
+        The output does not depend on ``threads``.
+    target_options
+        Which of the target's samples and records are used; None: all.
+    """
+
+    genetic_map: str | Path | None = None
+    cm_per_mb: float | None = None
+    region: Region | str | None = None
+    with_targets: bool | None = None
+    ne: float | None = None
+    err: float | None = None
+    buffer_cm: float = 2.0
+    seed: int = 1
+    threads: int = 1
+    target_options: TargetOptions | None = None
+
+    def input_files(self, target: str | Path, panel: str | Path) -> InputFiles:
+        """What is read of a target and a panel."""
+        return InputFiles(
+            target, panel, genetic_map=self.genetic_map, cm_per_mb=self.cm_per_mb,
+            region=Region.of(self.region), buffer_cm=self.buffer_cm,
+            options=self.target_options or TargetOptions(),
+        )  # fmt: skip
+
+
 def phase(
     target: str | Path,
     panel: str | Path,
     out: str | Path,
+    options: PhaseRunOptions | None = None,
     *,
-    genetic_map: str | Path | None = None,
-    cm_per_mb: float | None = None,
-    region: Region | str | None = None,
-    with_targets: bool | None = None,
-    ne: float | None = None,
-    err: float | None = None,
-    buffer_cm: float = 2.0,
-    seed: int = 1,
-    threads: int = 1,
-    target_options: TargetOptions | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     command: str | None = None,
+    **changes: object,
 ) -> PhaseSummary:
     """Phase a target against a panel, and write its sites that the panel has.
 
@@ -91,51 +126,48 @@ def phase(
 
     Parameters
     ----------
-    target, panel, genetic_map, cm_per_mb, region, target_options
-        See :class:`ragimpute.target.inputs.InputFiles`.
+    target, panel
+        VCF/BCF; panel.h5 or a phased VCF/BCF, which is prepared on the fly.
     out
         The output, of the kind that its suffix says ("-": VCF to standard output).
-    with_targets
-        See :class:`ragimpute.phasing.phase_target.PhaseOptions`.
-    ne, err
-        See :func:`ragimpute.phasing.phase_target.phase_match`.
-    buffer_cm
-        What is read on each side of a region, cM.
-    seed, threads
-        The output does not depend on ``threads``.
+    options
+        See :class:`PhaseRunOptions`; None: the defaults.
     progress
         Called as ``progress(stage, done, total)``.
     command
         Recorded in the output's header.
+    changes
+        Options by name that differ from ``options``: ``phase(target, panel, out, seed=2)``.
 
     Raises
     ------
     InputError, PanelError
         If an input cannot be used, or inputs do not belong together.
+    TypeError
+        If a change is not an option.
     """
+    options = with_changes(options or PhaseRunOptions(), changes, "phase")
     output_kind(out)
-    files = InputFiles(
-        target, panel, genetic_map=genetic_map, cm_per_mb=cm_per_mb, region=Region.of(region),
-        buffer_cm=buffer_cm, options=target_options or TargetOptions(),
-    )  # fmt: skip
+    files = options.input_files(target, panel)
     if str(out) != "-":
         check_output(out, files.named())
     done = PhaseSummary(str(out), str(panel))
     report = TargetReport()
     watch = Stopwatch(done.seconds)
     with ExitStack() as stack:
-        inputs = open_inputs(files, stack, report, threads=threads, progress=progress)
+        inputs = open_inputs(files, stack, report, threads=options.threads, progress=progress)
         source, given, match = inputs.panel, inputs.target, inputs.match
         watch.lap("read")
         done.num_samples = len(given.samples)
         inside = (match.panel_index >= inputs.start) & (match.panel_index < inputs.stop)
         done.num_sites = int(inside.sum())
-        done.num_unphased = num_unphased(match)
+        done.num_unphased = match.num_unphased
         done.num_missing = int((match.alleles[inside] == -1).sum())
         if len(match.panel_index):
             match, done.settings = phase_match(
-                target, given, match, source, PhaseOptions(with_targets=with_targets), ne=ne,
-                err=err, fill_missing=True, seed=seed, threads=threads, progress=progress,
+                inputs, PhaseOptions(with_targets=options.with_targets), ne=options.ne,
+                err=options.err, fill_missing=True, seed=options.seed, threads=options.threads,
+                progress=progress,
             )  # fmt: skip
         watch.lap("phase")
         at = replace(source.sites.take(match.panel_index[inside]), contig=inputs.contig)
@@ -143,7 +175,7 @@ def phase(
         writer = stack.enter_context(
             ImputedWriter(
                 out, Heading(given.samples, inputs.contigs, command), fields=("GT",),
-                threads=threads,
+                threads=options.threads,
             )
         )  # fmt: skip
         for first in range(0, len(at), _BLOCK_SITES):

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.states import COPY_ALL_UP_TO
 from ragimpute.copying.window import TypedSites, pack_words
-from ragimpute.io.vcf.read.genotypes import Target
 from ragimpute.io.vcf.read.phase_sets import read_phase_sets
 from ragimpute.kernels.bits import WORD
 from ragimpute.panel.reader import Panel
+from ragimpute.target.inputs import Inputs
 from ragimpute.target.match import Match
 
-# Phasing wants fewer changes of the copied haplotype in a large panel than imputation does. With
-# this one ne, 600 and 4,508 haplotypes of 1000 Genomes data are both within noise of the best.
+# In a large panel, phasing is best with fewer switches of the copied haplotype than imputation is.
+# With this ne, panels of 600 and of 4,508 haplotypes of 1000 Genomes data are both phased as well
+# as with the best ne for each, within noise.
 PHASING_NE = 1.5e5
 PHASING_ERR = 1e-3
 
@@ -32,25 +32,17 @@ class PhaseOptions:
     phased_only
         Refuse unphased genotypes.
     with_targets
-        Copy from the other samples too; None: where there are some, and the panel is so small
-        (``copying.COPY_ALL_UP_TO``) that they help. 600 haplotypes, 202 samples: 1.46 % switch
-        errors instead of 1.80 %.
+        Use the other target samples as extra haplotypes to copy from. None: only if there are any
+        and the panel has at most ``copying.states.COPY_ALL_UP_TO`` haplotypes, so that they help:
+        for a panel of 600 haplotypes and 202 samples, 1.46 % switch errors instead of 1.80 %.
     """
 
     phased_only: bool = False
     with_targets: bool | None = None
 
 
-def num_unphased(match: Match) -> int:
-    """Genotypes whose phase is to be found."""
-    return int((~match.phased).sum())
-
-
 def phase_match(
-    path: str | Path,
-    target: Target,
-    match: Match,
-    panel: Panel,
+    inputs: Inputs,
     options: PhaseOptions,
     *,
     ne: float | None = None,
@@ -64,8 +56,8 @@ def phase_match(
 
     Parameters
     ----------
-    path, target, match, panel
-        The file, what was read of it, and how it matches the panel.
+    inputs
+        The panel, and the target with its match.
     options
         What to copy from.
     ne, err
@@ -82,12 +74,14 @@ def phase_match(
     -------
     The match with its alleles phased, and what was done, by name, for a report.
     """
-    from ragimpute.phasing.sampler import PhasingSettings, phase_haplotypes
+    from ragimpute.phasing.sampler import Genotypes, PhasingSettings, phase_haplotypes
 
-    typed = read_typed(panel, match.panel_index)
-    found = read_phase_sets(target.file or path, target.sites, target.samples, threads=threads)
+    target, match = inputs.target, inputs.match
+    typed = read_typed(inputs.panel, match.panel_index)
+    path = target.file or inputs.files.target
+    found = read_phase_sets(path, target.sites, target.samples, threads=threads)
     sets = None if found is None else found[match.row]
-    num_haplotypes, num_samples = panel.num_haplotypes, len(target.samples)
+    num_haplotypes, num_samples = inputs.panel.num_haplotypes, len(target.samples)
     with_targets = options.with_targets
     if with_targets is None:
         with_targets = num_samples > 1 and num_haplotypes <= COPY_ALL_UP_TO
@@ -95,13 +89,13 @@ def phase_match(
     report = progress or (lambda stage, done, total: None)
     settings = PhasingSettings.for_panel(num_haplotypes + (2 * num_samples if with_targets else 0))
     alleles = phase_haplotypes(
-        typed, match.alleles, match.phased, parameters, phase_set=sets, with_targets=with_targets,
-        fill_missing=fill_missing, settings=settings, seed=seed, threads=threads,
-        progress=lambda done, total: report("phase", done, total),
+        typed, Genotypes(match.alleles, match.phased, sets), parameters,
+        with_targets=with_targets, fill_missing=fill_missing, settings=settings, seed=seed,
+        threads=threads, progress=lambda done, total: report("phase", done, total),
     )  # fmt: skip
     source = "the panel and the other samples" if with_targets else "the panel"
     said: dict[str, object] = {
-        "phasing": f"{num_unphased(match):,} genotypes against {source}",
+        "phasing": f"{match.num_unphased:,} genotypes against {source}",
         "phasing_passes": settings.passes,
         "phasing_states": 2 * settings.num_states,
         "phasing_ne": f"{ne or PHASING_NE:.3g}",
@@ -115,9 +109,16 @@ def phase_match(
 def read_typed(
     panel: Panel, typed_index: np.ndarray, *, sites_at_once: int = 32 * WORD
 ) -> TypedSites:
-    """The panel at typed sites, read piece by piece: all of a contig takes a bit an allele.
+    """The panel at typed sites, one bit for each allele, so that a whole contig fits in memory.
 
-    Pieces have ``sites_at_once`` typed sites, a multiple of ``WORD``.
+    Parameters
+    ----------
+    panel
+        The panel.
+    typed_index
+        Shape (T,), int64, ascending: the panel's sites that are typed.
+    sites_at_once
+        How many typed sites are read at a time, a multiple of ``WORD``.
     """
     words = [np.zeros((0, panel.num_haplotypes), np.uint32)]
     for first in range(0, len(typed_index), sites_at_once):

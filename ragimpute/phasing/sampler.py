@@ -1,12 +1,13 @@
 """Statistical phasing of unphased genotypes against a panel, and against the other targets.
 
-A sample's two haplotypes are mosaics of other haplotypes, as in ``copying``. Given what lies to
+A sample's two haplotypes are mosaics of other haplotypes, as in ``copying``. Given the alleles to
 the left and to the right of a heterozygous site, Li-Stephens masses say how likely each order of
-its alleles is, and whether all that follows should change places with them. A pass along the
-chromosome draws these choices one after the other, which is a Gibbs sampler of the pair of
-haplotypes; passes go in turn from either end. What the passes say of each two neighbouring
-heterozygous sites is averaged, and the averages make the phase: on 1000 Genomes data (600 + 404
-haplotypes, 3 Mb) that has 1.46 % switch errors, the likeliest pair 1.6 %, a single draw 2.2 %.
+its two alleles is, and how likely it is that the haplotypes change places behind it. A pass along
+the chromosome draws these choices one after the other, which is a Gibbs sampler of the pair of
+haplotypes; passes begin at either end in turn. Each pass gives, for every two neighbouring
+heterozygous sites, the probability that their ALT alleles are on the same haplotype. The averages
+of these over the passes decide the phase. On 1000 Genomes data (600 + 404 haplotypes, 3 Mb) that
+has 1.46 % switch errors; the likeliest pair of haplotypes has 1.6 %, a single draw 2.2 %.
 
 References
 ----------
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,32 +29,59 @@ from ragimpute.copying.states import all_states
 from ragimpute.copying.window import TypedSites, pack_words
 from ragimpute.kernels.bits import WORD
 from ragimpute.phasing.constraints import free_phase, join_phase
-from ragimpute.phasing.kernel import DRAWN, MISSING, scan_sample
+from ragimpute.phasing.kernel import DRAWN, MISSING, Found, Pass, Sample, Scratch, scan_sample
 from ragimpute.retrieval.retriever import Retriever
 from ragimpute.runtime.threads import run_parts
 
-# As many samples are phased together at most.
+# The largest number of samples that are phased together.
 _MAX_SAMPLES = 1024
+
+
+class Genotypes(NamedTuple):
+    """Samples to phase, at T typed sites.
+
+    Attributes
+    ----------
+    alleles
+        Shape (T, N, 2), int8: 0, 1, -1 missing, -2 haploid fill. If only one allele of a genotype
+        is missing, the other keeps its place.
+    phased
+        Shape (T, N), bool: genotypes whose order is known, see ``constraints``.
+    phase_set
+        Shape (T, N), int: phase set of each genotype, -1 where it has none; or None.
+    """
+
+    alleles: np.ndarray
+    phased: np.ndarray
+    phase_set: np.ndarray | None = None
+
+    def of_samples(self, part: slice) -> Genotypes:
+        """Some of the samples."""
+        sets = None if self.phase_set is None else self.phase_set[:, part]
+        return Genotypes(self.alleles[:, part], self.phased[:, part], sets)
 
 
 @dataclass(frozen=True)
 class PhasingSettings:
-    """How thoroughly is searched.
+    """How thoroughly the phase is searched for.
 
     Attributes
     ----------
     passes
         Passes over each sample, after a first one that starts from nothing.
     fresh
-        Every so many passes one draws the phase anew, without regard to that of the pass before,
-        and does not count: 1.46 % switch errors rather than 1.50 % in as many passes.
+        One in so many passes draws the phase without regard to the pass before, and is left out of
+        the averages: 1.46 % switch errors instead of 1.50 % with the same number of passes.
     burn_in
-        Passes of which each halves the weight of itself and those before it.
+        After each of the first so many passes, all averages so far lose half of their weight.
     refresh
-        Passes after which states are retrieved anew.
+        States are retrieved anew once in so many passes.
     num_states, num_background
         States of a word for each of the two haplotypes, and those of them that are the same
-        everywhere. Up to twice ``num_states`` haplotypes are all used.
+        everywhere. If there are at most twice ``num_states`` haplotypes, all of them are used.
+    batch_bytes
+        Memory for the states of the samples that are phased together, in bytes; there are at least
+        16 samples, whatever they take.
     """
 
     passes: int = 24
@@ -61,31 +90,29 @@ class PhasingSettings:
     refresh: int = 6
     num_states: int = 320
     num_background: int = 64
+    batch_bytes: int = 2**28
 
     @classmethod
     def for_panel(cls, num_haplotypes: int) -> PhasingSettings:
-        """What pays for so many haplotypes to copy from, of the panel and of other targets.
+        """The settings for so many haplotypes to copy from, of the panel and of other targets.
 
-        In a panel of 4,508, 640 states make 15 errors where 320 make 17 (0.14 and 0.16 % of the
-        pairs of heterozygous sites, means of 8 seeds); where there are 1,000 haplotypes they are
-        no better.
+        In a panel of 4,508 haplotypes, 640 states make 15 errors and 320 states 17 (0.14 and
+        0.16 % of the pairs of heterozygous sites, means of 8 seeds). With 1,000 haplotypes, 640
+        states are no better than 320.
         """
         return cls(num_states=int(np.clip(num_haplotypes // 8, 320, 640)))
 
 
 def phase_haplotypes(
     typed: TypedSites,
-    alleles: np.ndarray,
-    phased: np.ndarray,
+    genotypes: Genotypes,
     parameters: CopyingParameters,
     *,
-    phase_set: np.ndarray | None = None,
     with_targets: bool = False,
     fill_missing: bool = False,
     settings: PhasingSettings = PhasingSettings(),
     seed: int = 1,
     threads: int = 1,
-    batch_bytes: int = 2**28,
     progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
     """Phase samples, and fill in their missing alleles if that is asked for.
@@ -97,33 +124,32 @@ def phase_haplotypes(
     ----------
     typed
         The panel at T typed sites.
-    alleles
-        Shape (T, N, 2), int8: 0, 1, -1 missing, -2 haploid fill. Of a genotype with one missing
-        allele the other keeps its place.
-    phased
-        Shape (T, N), bool: genotypes whose order is known, see ``constraints``.
+    genotypes
+        The samples at these sites.
     parameters
         For a panel of this size.
-    phase_set
-        Shape (T, N), int: phase set of each genotype, -1 where it has none; or None.
     with_targets
-        Copy from the other samples of the batch too.
+        Use the other samples of the batch as extra haplotypes to copy from.
     fill_missing
-        Replace -1 by the likelier allele.
+        Replace missing alleles by the likelier one.
     settings
-        How thoroughly is searched.
+        How thoroughly the phase is searched for.
     seed, threads
         The result does not depend on ``threads``.
-    batch_bytes
-        What the states of samples that are phased together may take; at least 16 samples are.
     progress
         Called with the number of passes over a sample that are done, and of all of them.
 
     Returns
     -------
-    Shape (T, N, 2), int8: ``alleles``, the order of heterozygous genotypes chosen. The first of a
-    sample is as it was, or REF first if its order was not known.
+    Shape (T, N, 2), int8: the alleles, with an order chosen for each heterozygous genotype. A
+    sample's first heterozygous genotype keeps its order, or has REF first if that was not known.
+
+    Raises
+    ------
+    ValueError
+        If the arrays' shapes do not agree.
     """
+    alleles, phased, _ = genotypes
     num_typed, num_samples, _ = alleles.shape
     if num_typed != typed.num_typed or phased.shape != (num_typed, num_samples):
         raise ValueError(
@@ -133,14 +159,13 @@ def phase_haplotypes(
     out = alleles.copy()
     # A retrieved state of each word, and 13 bytes a site: alleles, flags and sums.
     per_sample = len(typed.words) * (2 * settings.num_states * 4 + 13 * WORD)
-    size = int(np.clip(batch_bytes // per_sample, 16, _MAX_SAMPLES))
+    size = int(np.clip(settings.batch_bytes // per_sample, 16, _MAX_SAMPLES))
     done, total = 0, num_samples * (settings.passes + 1)
     for first in range(0, num_samples, size):
         part = slice(first, first + size)
-        sets = None if phase_set is None else phase_set[:, part]
         batch = _Batch(
-            typed, alleles[:, part], phased[:, part], sets, parameters,
-            with_targets=with_targets, settings=settings, seed=(seed, first), threads=threads,
+            typed, genotypes.of_samples(part), parameters, with_targets=with_targets,
+            settings=settings, seed=(seed, first), threads=threads,
         )  # fmt: skip
         for _ in batch.passes():
             done += batch.num_samples
@@ -151,14 +176,12 @@ def phase_haplotypes(
 
 
 class _Batch:
-    """Samples that are phased together: their alleles now, and what the passes said so far."""
+    """Samples that are phased together: their phase now, and the sums over the passes so far."""
 
     def __init__(
         self,
         typed: TypedSites,
-        alleles: np.ndarray,
-        phased: np.ndarray,
-        phase_set: np.ndarray | None,
+        genotypes: Genotypes,
         parameters: CopyingParameters,
         *,
         with_targets: bool,
@@ -166,7 +189,9 @@ class _Batch:
         seed: tuple[int, int],
         threads: int,
     ) -> None:
-        # In one order to start from, so that the order in which they came changes nothing.
+        alleles, phased, phase_set = genotypes
+        # Genotypes of unknown phase start with REF first, so that the order in which the file has
+        # their alleles changes nothing.
         loose = (~phased & (alleles >= 0).all(axis=2))[:, :, None]
         alleles = np.where(loose, np.sort(alleles, axis=2), alleles)
         self._typed, self._alleles = typed, alleles
@@ -177,13 +202,13 @@ class _Batch:
             free_phase(alleles[:, i], phased[:, i], None if phase_set is None else phase_set[:, i])
             for i in range(self.num_samples)
         ]
-        # Haplotype-major, in whole words, the sites behind the last unobserved.
+        # Haplotype-major and in whole words: sites that fill up the last word are unobserved.
         length = WORD * len(typed.words)
         self._pair = np.full((self.num_samples, 2, length), -1, np.int8)
         self._pair[:, :, :num_typed] = np.maximum(alleles, -1).transpose(1, 2, 0)
         self._missing = np.zeros((self.num_samples, length), bool)
         self._missing[:, :num_typed] = (alleles == -1).any(axis=2).T
-        # What a sample looks like to the others: the phase so far, and no allele missing.
+        # What other samples copy from this one: its phase so far, with missing alleles filled in.
         self._known = self._pair.copy()
         common = np.zeros(length, np.int8)
         common[:num_typed] = (2 * _alt_counts(typed) > typed.num_haplotypes).astype(np.int8)
@@ -247,37 +272,38 @@ class _Batch:
         *,
         fresh: bool,
     ) -> None:
-        """Go along every sample once; ``fresh``: as if the phase to the right were not known."""
+        """Go along every sample once; ``fresh``: without regard to the phase of the pass before."""
         backwards = number > 0 and number % 2 == 0
         way = slice(None, None, -1) if backwards else slice(None)
         rho = self._switch_probs(words.shape[1], backwards)
+        shared = Pass(words, backwards, rho, self._err, fresh, number > 0)
         length = self._wanted.shape[1]
         self._alt = np.zeros((self.num_samples, 2, length), np.float32)
 
         def run(part: range) -> None:
-            scratch: tuple[np.ndarray, ...] | None = None
+            scratch: Scratch | None = None
             for i in part:
                 if not self._wanted[i].any():
                     continue
                 state = states(i)
-                if scratch is None or scratch[2].shape[1] != state.shape[1]:
-                    scratch = _scratch(len(words), state.shape[1])
+                if scratch is None or scratch.forward.shape[1] != state.shape[1]:
+                    scratch = Scratch.empty(len(words), state.shape[1])
                 free = self._free[i]
                 moves = np.zeros(length, np.uint8)
                 moves[free.het] = free.moves_back() if backwards else free.moves
                 moves[self._wanted[i] != DRAWN] = 0
                 pair = np.ascontiguousarray(self._pair[i][:, way])
-                # A fresh guess knows one side alone: what it says does not count.
+                # A fresh pass knows the phase on one side only, so the averages leave it out.
                 same = np.zeros((2, length), np.float32)
                 if not fresh:
                     same[:] = self._same[i][:, way]
                 alt = np.zeros((2, length), np.float32)
-                uniform = np.random.default_rng((*self._seed, number, i)).random(length)
-                scan_sample(
-                    words, state, backwards, pair, np.ascontiguousarray(self._wanted[i, way]),
-                    np.ascontiguousarray(moves[way]), rho, self._err, fresh, number > 0,
-                    uniform, scratch, same, alt,
+                uniform = np.random.default_rng((*self._seed, number, i)).random((length,))
+                sample = Sample(
+                    state, pair, np.ascontiguousarray(self._wanted[i, way]),
+                    np.ascontiguousarray(moves[way]), uniform,
                 )  # fmt: skip
+                scan_sample(shared, sample, Found(same, alt), scratch)
                 self._pair[i] = pair[:, way]
                 if not fresh:
                     self._same[i] = same[:, way]
@@ -286,7 +312,7 @@ class _Batch:
         run_parts(run, self.num_samples, self._threads)
 
     def _update_known(self) -> None:
-        """What the passes say on average of the phase, and the last of missing alleles."""
+        """Set the phase by the averages over passes, and missing alleles by the last pass."""
         for i, free in enumerate(self._free):
             het = free.het
             given = self._alleles[het, i, 0]
@@ -298,7 +324,8 @@ class _Batch:
             missing = np.nonzero(self._missing[i])[0]
             if not len(missing):
                 continue
-            # The draw's haplotypes in the order that the averages have at the last site before.
+            # The last pass may have the two haplotypes in the other order than the averages have:
+            # compare them at the last heterozygous site before each missing allele.
             turned = np.append(first != self._pair[i, 0, het], False)
             turn = turned[np.searchsorted(het, missing) - 1]
             alt = self._alt[i][:, missing]
@@ -364,16 +391,3 @@ def _alt_counts(typed: TypedSites) -> np.ndarray:
     bits = np.arange(WORD, dtype=np.uint32)
     counts = [np.count_nonzero(word[None] >> bits[:, None] & 1, axis=1) for word in typed.words]
     return np.concatenate(counts)[: typed.num_typed]
-
-
-def _scratch(num_words: int, k: int) -> tuple[np.ndarray, ...]:
-    """Buffers of one sample's pass."""
-    return (
-        np.empty((num_words + 1, 2, k + 1), np.float32),
-        np.empty((WORD, 2, k), np.float32),
-        np.empty((2, k), np.float32),
-        np.empty(k, np.uint32),
-        np.empty((2, 2), np.float32),
-        np.empty((2, 2, 2), np.float32),
-        np.empty(4, np.float64),
-    )

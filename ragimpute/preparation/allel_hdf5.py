@@ -26,10 +26,10 @@ HINT = (
 class AllelReader:
     """A scikit-allel HDF5, read in batches; memory grows with the number of sites by 5 bytes each.
 
-    A damaged one may keep HDF5 for ever, or crash it: see ``allel_stream``, which reads apart.
+    HDF5 may loop for ever over a damaged file, or crash: ``allel_stream`` reads in another process.
 
     The format has no phase flag, so genotypes are taken to be phased as they stand. A genotype
-    whose second allele alone is missing is a haploid one: that is how the format writes them.
+    of which only the second allele is missing is haploid, as the format writes it so.
 
     Attributes
     ----------

@@ -1,7 +1,7 @@
 """Read scikit-allel HDF5 files in a process of its own.
 
-The format has no checksums, and HDF5 trusts what it reads: over a damaged file it may loop for ever
-or crash. Then only that process is lost, and one line says what happened.
+The format has no checksums, and HDF5 trusts what it reads: a damaged file can make it loop for ever
+or crash. In a process of its own this ends only that process, and the user reads one clear line.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ragimpute.io.vcf.read.genotypes import SiteBatch
 from ragimpute.preparation.allel_hdf5 import BATCH_BYTES, HINT, AllelReader
 from ragimpute.sites import Region
 
-# Without a word for so long, HDF5 does not come back. A batch takes a part of a second.
+# If nothing comes for so long, HDF5 is taken to hang. A batch takes less than a second.
 PATIENCE_S = 20.0
 _START_S = 120.0
 
@@ -60,7 +60,7 @@ class AllelStream:
         self._start()
 
     def _start(self) -> None:
-        """A process that has read what the file is."""
+        """Start a process, and wait until it has read what the file holds."""
         context = multiprocessing.get_context("spawn")
         self._pipe, there = context.Pipe()
         self._process = context.Process(
@@ -84,11 +84,11 @@ class AllelStream:
                 if not whole:
                     yield batch
         finally:
-            if not whole:  # what is left in the pipe is not for the next reading
+            if not whole:  # a later reading must not find the rest in the pipe
                 self._stop()
 
     def _receive(self, patience: float | None = None) -> Any:
-        """What the process tells next, but for signs of life."""
+        """The next value that the process sends; its signs of life are passed over."""
         patience = patience or self.patience_s
         while True:
             try:
@@ -124,12 +124,12 @@ class AllelStream:
 def _serve(pipe: Connection, path: Path, region: Region | None, batch_bytes: int) -> None:
     """Read the file for the process at the other end, as often as it asks."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # the other process decides, and kills this one
+        signal.signal(number, signal.SIG_IGN)  # the other process handles them, and kills this one
 
     def alive() -> None:
         pipe.send(("alive", None))
 
-    with suppress(BrokenPipeError, EOFError, ConnectionResetError):  # it has gone
+    with suppress(BrokenPipeError, EOFError, ConnectionResetError):  # the other process ended
         pipe.send(("value", None))
         try:
             reader = AllelReader(path, region=region, batch_bytes=batch_bytes, alive=alive)

@@ -1,4 +1,4 @@
-"""What a panel must be, checked as it streams by: sorted, of one contig, phased and complete."""
+"""Checks of a panel while it is read: it must be sorted, of one contig, phased and complete."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ragimpute.errors import PanelError
-from ragimpute.sites import Sites
+from ragimpute.sites import Sites, some_names
 
 if TYPE_CHECKING:
     from ragimpute.io.vcf.read.genotypes import SiteBatch
@@ -22,14 +22,8 @@ NUM_NAMED = 3  # sites that a message names before it says how many more there a
 _NUCLEOTIDES = re.compile(r"[ACGTN]+", re.IGNORECASE)
 
 
-def some(names: Sequence[str]) -> str:
-    """The first few of ``names`` and how many more there are."""
-    more = len(names) - NUM_NAMED
-    return ", ".join(names[:NUM_NAMED]) + (f" and {more:,} more" if more > 0 else "")
-
-
 class PanelChecks:
-    """Checks batches in order; remembers what to refuse and what was left out.
+    """Checks one batch after another, and counts faults and sites that are left out.
 
     Attributes
     ----------
@@ -63,8 +57,8 @@ class PanelChecks:
 
         Returns
         -------
-        The sites to keep, and their alleles, shape (m, N, 2), int8. They are good only while
-        ``faults`` is empty; those are raised at the end, when all are counted.
+        The sites to keep, and their alleles, shape (m, N, 2), int8. They may be used only while
+        ``faults`` is empty. Faults are raised at the end, when all of them are counted.
 
         Raises
         ------
@@ -110,7 +104,7 @@ class PanelChecks:
         without = np.flatnonzero(~self.slots.any(axis=1))
         if len(without):
             names = [self.samples[i] for i in without.tolist()]
-            raise PanelError(f"samples without a haplotype: {some(names)}")
+            raise PanelError(f"samples without a haplotype: {some_names(names)}")
 
     def _fault(self, reason: str, count: int, examples: Sequence[str]) -> None:
         """Remember what will be refused once everything is counted."""

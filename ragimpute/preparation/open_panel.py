@@ -10,9 +10,8 @@ from pathlib import Path
 from ragimpute.errors import InputError
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.interrupts import held
+from ragimpute.runtime.timing import Progress
 from ragimpute.sites import Region
-
-Progress = Callable[[str, int, int], None]
 
 
 def open_panel(
@@ -87,10 +86,10 @@ def _opened(
         return Panel.open(path)
     from ragimpute.preparation.prepare import prepare
 
-    with held():  # a signal between the folder's making and its entry would leave it behind
+    with held():  # a signal after the folder is made and before the stack knows it would leave it
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ragimpute-"))
     prepared = Path(folder) / "panel.h5"
-    # The whole contig, as the buffer is cut by cM.
+    # The whole contig is prepared: only then is it known which sites the buffer, in cM, holds.
     contig = None if region is None else Region(region.contig)
     prepare(
         path, prepared, genetic_map=genetic_map, cm_per_mb=cm_per_mb, region=contig,

@@ -13,30 +13,35 @@ import numpy as np
 from ragimpute import __version__
 from ragimpute.errors import InputError, PanelError
 from ragimpute.panel.format import (
-    BLOCK_ROWS,
     FORMAT,
     FORMAT_VERSION,
     SITE_DATASETS,
     SITE_TYPES,
     TEXT_DATASETS,
-    carrier_limit,
-    carriers_to_gaps,
+    Column,
     content_checksum,
-    count_pairs,
+    create,
     cut_windows,
     encode_text,
+    new_file,
+    site_type,
+    write_whole,
+)
+from ragimpute.panel.packing import (
+    BLOCK_ROWS,
+    carrier_limit,
+    carriers_to_gaps,
+    count_pairs,
     flip_rows,
     minor_counts,
     pack_rows,
     rows_to_carriers,
     rows_to_patterns,
-    site_type,
     unpack_rows,
 )
-from ragimpute.panel.hdf5_file import Column, create, new_file, write_whole
-from ragimpute.preparation.checks import PanelChecks, some
+from ragimpute.preparation.checks import PanelChecks
 from ragimpute.runtime.interrupts import held
-from ragimpute.sites import Sites
+from ragimpute.sites import Sites, some_names
 
 if TYPE_CHECKING:
     from ragimpute.io.vcf.read.genotypes import SiteBatch
@@ -179,7 +184,7 @@ def _number_populations(
     )
     if repeated:
         raise InputError(
-            f"the panel names {some(repeated)} more than once",
+            f"the panel names {some_names(repeated)} more than once",
             hint="give every sample its own name, e.g. with bcftools reheader -s",
         )
     if not samples:
@@ -189,7 +194,8 @@ def _number_populations(
     without = [name for name in samples if name not in population_of]
     if without:
         raise InputError(
-            f"{len(without)} of {len(samples)} panel samples have no population: {some(without)}",
+            f"{len(without)} of {len(samples)} panel samples have no population: "
+            f"{some_names(without)}",
             hint="add them to the table of populations",
         )
     populations = sorted({population_of[name] for name in samples})

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ragimpute.arguments import with_changes
 from ragimpute.errors import InputError
-from ragimpute.panel.ploidy import OnceEach, par_regions, scan_ploidy
+from ragimpute.panel.ploidy import OnceEach, Ploidy, par_regions, scan_ploidy
 from ragimpute.preparation.genetic_map import GeneticMap
 from ragimpute.preparation.populations import read_populations
 from ragimpute.runtime.outputs import check_output
+from ragimpute.runtime.timing import Progress
 from ragimpute.sites import Region, bare_contig, same_contig, some_names
 
 if TYPE_CHECKING:
@@ -23,10 +25,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[str, int, int], None]
 
 DEFAULT_CM_PER_MB = 1.0
-_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
 @dataclass
@@ -54,19 +54,49 @@ class PrepareSummary:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class PrepareOptions:
+    """All options of :func:`prepare`.
+
+    Attributes
+    ----------
+    genetic_map
+        Map of the contig (see :meth:`ragimpute.preparation.genetic_map.GeneticMap.read`).
+    cm_per_mb
+        Rate of a uniform map, > 0, instead of a map; 1.0 with a warning where neither is given.
+    populations
+        Table of samples and populations (see
+        :func:`ragimpute.preparation.populations.read_populations`).
+    region
+        What to read of the source; needed where it holds several contigs.
+    window_cm
+        Longest window, cM, > 0.
+    threads
+        For decompression, >= 1.
+    force
+        Replace an existing output.
+    par
+        Where ploidy may change: see :func:`ragimpute.panel.ploidy.par_regions`. On the X
+        chromosome, or with ``par``, the source is read twice.
+    """
+
+    genetic_map: str | Path | GeneticMap | None = None
+    cm_per_mb: float | None = None
+    populations: str | Path | None = None
+    region: Region | str | None = None
+    window_cm: float = 1.0
+    threads: int = 1
+    force: bool = False
+    par: str | None = None
+
+
 def prepare(
     source: str | Path,
     out: str | Path,
+    options: PrepareOptions | None = None,
     *,
-    genetic_map: str | Path | GeneticMap | None = None,
-    cm_per_mb: float | None = None,
-    populations: str | Path | None = None,
-    region: Region | str | None = None,
-    window_cm: float = 1.0,
     progress: Progress | None = None,
-    threads: int = 1,
-    force: bool = False,
-    par: str | None = None,
+    **changes: object,
 ) -> PrepareSummary:
     """Write a panel from phased haplotypes.
 
@@ -77,25 +107,12 @@ def prepare(
         phased, since that format does not say.
     out
         The panel to write.
-    genetic_map
-        Map of the contig (see :meth:`ragimpute.preparation.genetic_map.GeneticMap.read`).
-    cm_per_mb
-        Rate of a uniform map, > 0, instead of a map; 1.0 with a warning where neither is given.
-    populations
-        Table of samples and populations (see :func:`read_populations`).
-    region
-        What to read of the source; needed where it holds several contigs.
-    window_cm
-        Longest window, cM.
+    options
+        See :class:`PrepareOptions`; None: the defaults.
     progress
         Called with "prepare", the bp that were passed, and the bp in all (0 if unknown).
-    threads
-        For decompression, >= 1.
-    force
-        Replace an existing ``out``.
-    par
-        Where ploidy may change: see :func:`ragimpute.panel.ploidy.par_regions`. On the X
-        chromosome, or with ``par``, the source is read twice.
+    changes
+        Options by name that differ from ``options``: ``prepare(source, out, cm_per_mb=1.0)``.
 
     Raises
     ------
@@ -103,40 +120,33 @@ def prepare(
         If a path, table, map or option cannot be used, or ``out`` exists or is one of the inputs.
     PanelError
         If the haplotypes are not phased, complete and sorted.
+    TypeError
+        If a change is not an option.
     """
     from ragimpute.preparation.panel_writer import write_panel
 
     started = time.monotonic()
-    source, out, region = Path(source), Path(out), Region.of(region)
-    if genetic_map is not None and cm_per_mb is not None:
-        raise InputError("both a genetic map and --cm-per-mb were given", hint="give one of them")
-    files: dict[str, str | Path | None] = {
-        "panel input": source,
-        "populations input": populations,
-    }
-    if not isinstance(genetic_map, GeneticMap):
-        files["map input"] = genetic_map
-    check_output(out, files)
-    if out.exists() and not force:
-        raise InputError(f"the output {out} exists", hint="add --force to replace it")
+    options = with_changes(options or PrepareOptions(), changes, "prepare")
+    source, out, region = Path(source), Path(out), Region.of(options.region)
+    _check_paths(source, out, options)
     warnings: list[str] = []
 
     def warn(message: str) -> None:
         logger.warning(message)
         warnings.append(message)
 
-    kind, opened, contig, contig_length = _open_source(source, region, threads)
+    kind, opened, contig, contig_length = _open_source(source, region, options.threads)
     stream: AllelStream | PanelStream | OnceEach = opened
     if kind != "VCF/BCF":
         warn(f"{source.name} has no phase flag: its genotypes are taken to be phased as they stand")
-    map_used = _choose_map(genetic_map, cm_per_mb, contig, warn)
+    map_used = _choose_map(options.genetic_map, options.cm_per_mb, contig, warn)
     population_of = None
-    if populations is not None:
-        population_of = read_populations(populations, stream.samples, warn=warn)
+    if options.populations is not None:
+        population_of = read_populations(options.populations, stream.samples, warn=warn)
     ploidy = None
-    regions = par_regions(contig, contig_length, par)
-    if bare_contig(contig) == "X" or par is not None:
-        ploidy = scan_ploidy(stream, regions)
+    par = par_regions(contig, contig_length, options.par)
+    if bare_contig(contig) == "X" or options.par is not None:
+        ploidy = scan_ploidy(stream, par)
         stream = OnceEach(stream, ploidy) if ploidy.males else stream
     batches: Iterable[SiteBatch] = stream
     if progress is not None:
@@ -148,37 +158,44 @@ def prepare(
         genetic_map=map_used,
         population_of=population_of,
         contig_length=contig_length,
-        window_cm=window_cm,
+        window_cm=options.window_cm,
         source=source.name,
         ploidy=ploidy,
     )
-    if ploidy is not None and ploidy.males:
-        warn(
-            f"{len(ploidy.males):,} samples have no heterozygote outside the pseudo-autosomal "
-            f"regions of {contig} ({some_names(ploidy.males)}): they are taken for males, and "
-            "their haplotypes there count once"
-        )
-    _warn_about(panel, stream, regions, warn)
-    first_bp, last_bp = (int(end) for end in map_used.position_bp[[0, -1]])
-    if not map_used.is_uniform and (panel.last_bp < first_bp or panel.first_bp > last_bp):
-        warn(
-            f"no site lies within the genetic map ({map_used.name}: {first_bp:,}-{last_bp:,} bp; "
-            f"sites: {panel.first_bp:,}-{panel.last_bp:,}), so its mean rate is used: is it of "
-            "the same genome build?"
-        )
+    _warn_of_males(contig, ploidy, warn)
+    _warn_of_sites(panel, stream, par, warn)
+    _warn_of_map(panel, map_used, warn)
     return PrepareSummary(panel, kind, map_used.name, warnings, time.monotonic() - started)
+
+
+def _check_paths(source: Path, out: Path, options: PrepareOptions) -> None:
+    """Refuse options and an output that cannot be used, before anything is read."""
+    genetic_map = options.genetic_map
+    if genetic_map is not None and options.cm_per_mb is not None:
+        raise InputError("both a genetic map and --cm-per-mb were given", hint="give one of them")
+    files: dict[str, str | Path | None] = {
+        "panel input": source,
+        "populations input": options.populations,
+    }
+    if not isinstance(genetic_map, GeneticMap):
+        files["map input"] = genetic_map
+    check_output(out, files)
+    if out.exists() and not options.force:
+        raise InputError(f"the output {out} exists", hint="add --force to replace it")
 
 
 def _open_source(
     source: Path, region: Region | None, threads: int
 ) -> tuple[str, AllelStream | PanelStream, str, int | None]:
     """Kind, stream, contig and contig length of the panel's source."""
+    from ragimpute.panel.format import HDF5_MAGIC
+
     if not source.is_file():
         problem = "is a folder" if source.is_dir() else "does not exist"
         raise InputError(f"panel {source} {problem}", hint="check the path")
     try:
         with source.open("rb") as raw:
-            is_hdf5 = raw.read(8) == _HDF5_MAGIC
+            is_hdf5 = raw.read(8) == HDF5_MAGIC
     except OSError as error:
         raise InputError(f"panel {source} cannot be read: {error.strerror}") from error
     if is_hdf5:
@@ -255,10 +272,31 @@ def _with_progress(
     progress("prepare", total or done, total or done)
 
 
-def _warn_about(
+def _warn_of_males(contig: str, ploidy: Ploidy | None, warn: Callable[[str], None]) -> None:
+    """Name the samples whose two equal haplotypes count once."""
+    if ploidy is not None and ploidy.males:
+        warn(
+            f"{len(ploidy.males):,} samples have no heterozygote outside the pseudo-autosomal "
+            f"regions of {contig} ({some_names(ploidy.males)}): they are taken for males, and "
+            "their haplotypes there count once"
+        )
+
+
+def _warn_of_map(panel: PanelSummary, genetic_map: GeneticMap, warn: Callable[[str], None]) -> None:
+    """Say if the map and the panel do not overlap."""
+    first_bp, last_bp = (int(end) for end in genetic_map.position_bp[[0, -1]])
+    if not genetic_map.is_uniform and (panel.last_bp < first_bp or panel.first_bp > last_bp):
+        warn(
+            f"no site lies within the genetic map ({genetic_map.name}: {first_bp:,}-{last_bp:,} "
+            f"bp; sites: {panel.first_bp:,}-{panel.last_bp:,}), so its mean rate is used: is it of "
+            "the same genome build?"
+        )
+
+
+def _warn_of_sites(
     panel: PanelSummary, stream: object, par: list[Region], warn: Callable[[str], None]
 ) -> None:
-    """Say what was left out, and what looks odd."""
+    """Say which sites were left out, and which samples look odd."""
     reasons = {
         "duplicate": "repeat the position and alleles of an earlier one",
         "ref_is_alt": "have REF = ALT",

@@ -19,11 +19,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ragimpute.arguments import parse_device
 from ragimpute.errors import InputError
 from ragimpute.extras import installed_faiss, one_faiss
 from ragimpute.retrieval.faiss_library import faiss
 from ragimpute.retrieval.faiss_threads import threads_for
-from ragimpute.runtime.device_names import parse_device
 
 log = logging.getLogger("ragimpute")
 

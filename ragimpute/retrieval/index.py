@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +35,8 @@ from ragimpute.retrieval.index_manifest import (
     read_manifest_of,
     sha256_of,
 )
+from ragimpute.runtime.outputs import replacing
+from ragimpute.runtime.timing import Progress
 
 log = logging.getLogger("ragimpute")
 
@@ -44,8 +44,6 @@ log = logging.getLogger("ragimpute")
 IVF_FROM_HAPLOTYPES = 20_000
 _RECALL_QUERIES = 64
 _RECALL_K = 10
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -247,47 +245,41 @@ class WindowIndex:
     def save(self, path: str | Path) -> int:
         """Write the folder ``path`` (under a temporary name, then renamed); returns its bytes."""
         path = Path(path)
-        temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-        shutil.rmtree(temporary, ignore_errors=True)
         try:
-            temporary.mkdir(parents=True)
-            files = []
-            for w in range(len(self.windows)):
-                name = f"window_{w:05d}.faiss"
-                faiss.write_index_binary(self._index(w), str(temporary / name))
-                files.append({"file": name, "sha256": sha256_of(temporary / name)})
-            about = self.description
-            marker_bits = np.packbits(self.markers)
-            manifest = {
-                "format": FORMAT,
-                "format_version": FORMAT_VERSION,
-                "panel_checksum": about.panel_checksum,
-                "num_haplotypes": self.num_haplotypes,
-                "num_sites": len(self.markers),
-                "num_markers": int(self.markers.sum()),
-                "markers_hex": "" if self.markers.all() else marker_bits.tobytes().hex(),
-                "metric": "hamming, two bits a site",
-                "kind": about.kind,
-                "num_lists": about.num_lists,
-                "num_probes": about.num_probes,
-                "recall_at_10": round(about.recall, 4),
-                "windows": self.windows.tolist(),
-                "files": files,
-            }
-            manifest["manifest_sha256"] = manifest_digest(manifest)
-            text = json.dumps(manifest, indent=1)
-            (temporary / MANIFEST).write_text(text + "\n")
-            num_bytes = sum(file.stat().st_size for file in temporary.iterdir())
-            if path.exists():
-                shutil.rmtree(path)
-            temporary.rename(path)
+            with replacing(path) as temporary:
+                temporary.mkdir(parents=True)
+                files = []
+                for w in range(len(self.windows)):
+                    name = f"window_{w:05d}.faiss"
+                    faiss.write_index_binary(self._index(w), str(temporary / name))
+                    files.append({"file": name, "sha256": sha256_of(temporary / name)})
+                about = self.description
+                marker_bits = np.packbits(self.markers)
+                manifest = {
+                    "format": FORMAT,
+                    "format_version": FORMAT_VERSION,
+                    "panel_checksum": about.panel_checksum,
+                    "num_haplotypes": self.num_haplotypes,
+                    "num_sites": len(self.markers),
+                    "num_markers": int(self.markers.sum()),
+                    "markers_hex": "" if self.markers.all() else marker_bits.tobytes().hex(),
+                    "metric": "hamming, two bits a site",
+                    "kind": about.kind,
+                    "num_lists": about.num_lists,
+                    "num_probes": about.num_probes,
+                    "recall_at_10": round(about.recall, 4),
+                    "windows": self.windows.tolist(),
+                    "files": files,
+                }
+                manifest["manifest_sha256"] = manifest_digest(manifest)
+                text = json.dumps(manifest, indent=1)
+                (temporary / MANIFEST).write_text(text + "\n")
+                num_bytes = sum(file.stat().st_size for file in temporary.iterdir())
         except OSError as error:
             raise PanelError(
                 f"index {path} cannot be written: {error.strerror or error}",
                 hint="check the folder's permissions and free space",
             ) from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
         return num_bytes
 
     @classmethod

@@ -7,19 +7,21 @@ import signal
 from types import FrameType, TracebackType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_CALL_BACK = {"llvmlite"}  # LLVM asks it for compiled code, by ctypes
+_CALL_BACK = {"llvmlite"}  # its C code calls Python functions, by ctypes, and drops what they raise
 _RETRY_SECONDS = 0.02
 
 
 class Stopped(BaseException):
-    """A signal asks for an end; no library on the way takes it for its own business.
+    """A signal asked the process to end.
+
+    It derives from BaseException, so that no library's ``except Exception`` catches it.
 
     Attributes
     ----------
     signal
         Which one.
     left
-        What the run leaves behind, for a person.
+        One sentence for the user about what the run leaves behind.
     """
 
     def __init__(self, number: int) -> None:
@@ -29,18 +31,18 @@ class Stopped(BaseException):
 
 
 class _State:
-    """Of this process."""
+    """What the handlers of this process know."""
 
-    process = 0  # that the handlers were installed in
+    process = 0  # the process in which the handlers were installed
     num_held = 0
     stopped = False
     pending: int | None = None
 
 
 def install() -> None:
-    """Raise :class:`Stopped` in the main thread once a signal comes; further ones are ignored.
+    """Raise :class:`Stopped` in the main thread when a signal comes; ignore all further ones.
 
-    Signals that are ignored already, as under nohup, stay so.
+    Signals that are already ignored, as under nohup, stay ignored.
     """
     _State.process, _State.pending, _State.stopped = os.getpid(), None, False
     for number in SIGNALS:
@@ -57,7 +59,7 @@ def uninstall() -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    """Unwind from wherever the run is, or as soon as it may be."""
+    """Handle a signal: ignore further ones, and unwind the run as soon as that is safe."""
     if os.getpid() != _State.process:  # a worker: its parent ends it
         os._exit(128 + number)
     for other in SIGNALS:
@@ -67,7 +69,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def _unwind(number: int, frame: FrameType | None) -> None:
-    """Raise what is pending; later, where it would be lost."""
+    """Raise the pending signal now, or try again later if a library would drop it here."""
     if _State.num_held or _State.pending is None:
         return
     if _is_called_back(frame):
@@ -79,7 +81,7 @@ def _unwind(number: int, frame: FrameType | None) -> None:
 
 
 def _is_called_back(frame: FrameType | None) -> bool:
-    """Whether a library's C code called this Python code, and drops what is raised in it."""
+    """Whether this Python code was called by a library's C code that drops exceptions."""
     while frame is not None:
         if str(frame.f_globals.get("__name__")).partition(".")[0] in _CALL_BACK:
             return True
@@ -88,9 +90,9 @@ def _is_called_back(frame: FrameType | None) -> bool:
 
 
 class held:
-    """A context in which no signal unwinds the run; one that came is raised at its end.
+    """A context in which no signal unwinds the run; a signal that came is raised at its end.
 
-    For calls into libraries that call back into Python and lose what is raised there (HDF5).
+    It is for libraries such as HDF5, which call Python functions and lose what these raise.
     """
 
     def __enter__(self) -> None:

@@ -1,8 +1,9 @@
-"""How much memory a run may use, and what it makes of it.
+"""How much memory a run may use, and how it is shared out.
 
-What grows with a run's size is bounded here: the panel's window by its sites, the targets that are
-imputed at once, and their probabilities, which wait on disk until a window's rows are complete.
-Only the window's bound can change a result, as a window ends in a buffer; the others cannot.
+Three things grow with a run's size and are bounded here: the sites of a window of the panel, the
+targets that are imputed at once, and the probabilities that wait until a window's rows are
+complete, on disk if need be. Only the bound of the window can change a result, since each window
+has a buffer at both ends.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from ragimpute.errors import InputError
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-# A run that may use more gains nothing by it: its windows and batches are as large as pays.
+# With more memory than this a run is no faster: larger windows and batches do not help.
 ENOUGH_BYTES = 2**30
 _TORCH_BYTES = 250 * 2**20
 _LEAST_BYTES = 48 * 2**20
@@ -43,7 +44,7 @@ def parse_size(text: str) -> int:
 
 
 def resident_bytes() -> int:
-    """What this process holds in memory now; 0 where the system does not say."""
+    """Bytes that this process holds in memory now; 0 where the system does not say."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):
@@ -52,7 +53,7 @@ def resident_bytes() -> int:
 
 
 def free_bytes() -> int:
-    """What the system, and the control group that the process runs in, have left."""
+    """Bytes that are free, the fewer of the system's and of this process's control group."""
     found = []
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
@@ -63,7 +64,7 @@ def free_bytes() -> int:
     for limit, usage in _LIMIT_FILES:
         try:
             found.append(int(Path(limit).read_text()) - int(Path(usage).read_text()))
-        except (OSError, ValueError):  # none, or "max"
+        except (OSError, ValueError):  # there is no such file, or it says "max"
             continue
     if not found:
         found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
@@ -71,7 +72,7 @@ def free_bytes() -> int:
 
 
 def give_back() -> None:
-    """Return what was freed to the system, where its C library (glibc) can; it keeps it else."""
+    """Return freed memory to the system if the C library can (glibc); others do not have that."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
@@ -84,15 +85,15 @@ class MemoryPlan:
     Attributes
     ----------
     max_bytes
-        What the process may use in all.
+        All that the process may use.
     window_bytes
-        Of a window of the panel, with what is built from it.
+        For a window of the panel, with all that is built from it.
     batch_bytes
-        Of the target haplotypes that are imputed at once.
+        For the target haplotypes that are imputed at once.
     spool_bytes
-        Of probabilities that wait for their rows; more of them wait on disk.
+        For probabilities that wait for their rows; those that do not fit wait on disk.
     tile_bytes
-        Of the rows that are formatted at once.
+        For the rows that are formatted at once.
     """
 
     max_bytes: int
@@ -108,9 +109,9 @@ def plan_memory(max_memory: int | None, *, uses_torch: bool) -> MemoryPlan:
     Parameters
     ----------
     max_memory
-        Bytes that the process may use; None: what is free.
+        Bytes that the process may use; None: the free ones.
     uses_torch
-        Whether torch will be needed, and so its memory must be left.
+        Whether torch will be imported, so that memory must be kept for it.
 
     Raises
     ------

@@ -11,9 +11,9 @@ _Made = TypeVar("_Made")
 
 
 def share(make: Callable[[_Item], _Made], items: Iterable[_Item], threads: int) -> list[_Made]:
-    """Make something of each item, in as many threads as there may be.
+    """Call ``make`` with each item, in at most ``threads`` threads.
 
-    Returns what was made, in the order of the items. After an error no more items are begun.
+    Returns the results in the order of the items. After an error no further item is begun.
     """
     todo = list(items)
     if threads == 1 or len(todo) < 2:
@@ -27,5 +27,5 @@ def share(make: Callable[[_Item], _Made], items: Iterable[_Item], threads: int) 
 
 
 def run_parts(run: Callable[[range], None], n: int, threads: int) -> None:
-    """Share [0, n) out over threads in interleaved parts; see :func:`share`."""
+    """Call ``run`` once for each thread with its part of [0, n): every ``threads``-th number."""
     share(run, [range(i, n, threads) for i in range(max(1, min(threads, n)))], threads)

@@ -1,4 +1,4 @@
-"""How long threads take for the stages of what they share."""
+"""How far a run has come, and how long its stages take."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import time
 from collections.abc import Callable
 from threading import Lock, local
 
+# Called with the name of a stage, how much of it is done, and how much there is in all.
+Progress = Callable[[str, int, int], None]
+
 
 class SharedTimes:
-    """Adds up the time that threads take, by stage; ``clock`` gives the time in seconds."""
+    """Adds up the time of several threads by stage; ``clock`` gives the time in seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
@@ -29,13 +32,13 @@ class SharedTimes:
         self._here.start = now
 
     def of(self, wall: float) -> dict[str, float]:
-        """Shares of the wall time that all threads together took, in s, by stage."""
+        """Split ``wall``, the wall time of all threads together, by stage; in seconds."""
         total = sum(self._seconds.values())
         return {stage: wall * part / total for stage, part in self._seconds.items() if total}
 
 
 class Stopwatch:
-    """Adds up wall time by stage, and notes the memory that was in use at most by its end.
+    """Adds up wall time by stage, and notes the process's peak memory at the end of each stage.
 
     ``clock`` gives the time in seconds.
     """
@@ -60,5 +63,5 @@ class Stopwatch:
         self._start = now
 
     def skip(self) -> None:
-        """Count the time since the last lap to nothing: another stopwatch did."""
+        """Leave out the time since the last lap, because another stopwatch counted it."""
         self._start = self._clock()

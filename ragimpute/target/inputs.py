@@ -13,11 +13,10 @@ from ragimpute.errors import InputError
 from ragimpute.io.vcf.read.genotypes import Target, VcfFile, read_target
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.open_panel import open_panel
+from ragimpute.runtime.timing import Progress
 from ragimpute.sites import Region, some_names
 from ragimpute.target.match import Match, match_sites, no_match, require_overlap, target_region
 from ragimpute.target.qc import TargetReport, summarise, warn_of_target, write_excluded
-
-Progress = Callable[[str, int, int], None]
 
 # A region with fewer records than this may well share none with the panel, which is no error then.
 # For a whole file it always is.

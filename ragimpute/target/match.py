@@ -91,6 +91,11 @@ class Match:
         """Rows of the target."""
         return len(self.fate)
 
+    @property
+    def num_unphased(self) -> int:
+        """Genotypes at panel sites whose phase is not known."""
+        return int((~self.phased).sum())
+
 
 def match_sites(
     target: Target, panel: Panel, start: int, stop: int, *, palindromes: str = "frequency"

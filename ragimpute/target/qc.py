@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import numpy as np
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.read.genotypes import Target
 from ragimpute.panel.reader import Panel
+from ragimpute.runtime.outputs import replacing
 from ragimpute.sites import some_names
 from ragimpute.target.match import FATES, MATCHED, Match, compare_positions, likely_cause
 
@@ -193,12 +193,10 @@ def write_excluded(path: str | Path, target: Target, panel: Panel, match: Match)
     head = ["#CHROM", "POS", "ID", "REF", "ALT", "REASON", "PANEL", "FIX"]
     lines = ["\t".join(row) for row in [head, *excluded_rows(target, panel, match)]]
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text("\n".join(lines) + "\n")
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_text("\n".join(lines) + "\n")
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise InputError(f"cannot write {path}: {error.strerror}", hint="choose a path") from error
     return len(lines) - 1
 

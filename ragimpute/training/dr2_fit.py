@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ragimpute.accuracy.dosage_sums import DosageSums
-from ragimpute.accuracy.dr2_calibration import (
+from ragimpute.accuracy.dr2 import (
     MIN_HAPLOTYPES,
     TERMS,
+    DosageSums,
     Dr2Calibration,
     fit_calibration,
 )

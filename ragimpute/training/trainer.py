@@ -18,8 +18,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from ragimpute.accuracy.dr2_calibration import FILE as DR2
-from ragimpute.accuracy.dr2_calibration import Dr2Calibration
+from ragimpute.accuracy.dr2 import FILE as DR2
+from ragimpute.accuracy.dr2 import Dr2Calibration
 from ragimpute.config import RunConfig, dump_config, models_dir
 from ragimpute.errors import ModelError
 from ragimpute.model.bert_rag import BERTWithRAG, build
@@ -28,6 +28,7 @@ from ragimpute.model.devices import choose_device
 from ragimpute.model.folder import PROVENANCE, is_copying, open_folder
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import require_one_ploidy
+from ragimpute.runtime.timing import Progress
 from ragimpute.training.data.batches import describe_panel, make_batches
 from ragimpute.training.data.copying_batches import EvidenceBatches
 from ragimpute.training.data.token_batches import TokenBatches, split_samples
@@ -48,7 +49,6 @@ from ragimpute.training.state import (
 from ragimpute.training.tracking import Tracker, check_trackers, open_trackers
 from ragimpute.training.validation import figure_of, ls_figure_of, score_model
 
-Progress = Callable[[str, int, int], None]
 EpochReport = Callable[[dict[str, float], int, bool], None]
 
 

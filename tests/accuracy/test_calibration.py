@@ -7,6 +7,7 @@ import pytest
 
 from ragimpute.accuracy import metrics
 from ragimpute.accuracy.calibration import CalibrationAccumulator, calibrate_quality
+from ragimpute.accuracy.dr2 import DosageSums
 
 
 def test_calibration_of_probabilities():
@@ -58,6 +59,8 @@ def test_estimated_r2_matches_true_r2_when_calibrated():
     p = rng.beta(0.3, 0.9, (40, 4000))
     truth = rng.random(p.shape) < p
     true = metrics.site_r2(p, truth)
-    table = calibrate_quality(metrics.estimated_r2(p), true, np.minimum(p.mean(1), 1 - p.mean(1)))
+    table = calibrate_quality(
+        DosageSums.of(p).estimated_r2, true, np.minimum(p.mean(1), 1 - p.mean(1))
+    )
     assert table.mean_estimated[-1] == pytest.approx(table.mean_true[-1], abs=0.01)
     assert table.num_sites[-1] == 40

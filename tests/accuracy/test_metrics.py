@@ -140,21 +140,6 @@ def test_genotype_called_with_the_wrong_count_is_wrong_twice():
     assert found.num_true[-1] == 3
 
 
-@settings(deadline=None, max_examples=25)
-@given(st.integers(0, 1000), st.floats(0.05, 5))
-def test_estimated_r2_is_the_share_of_variance_between_haplotypes(seed, spread):
-    p = np.random.default_rng(seed).beta(spread, spread, (7, 40))
-    found = metrics.estimated_r2(p)
-    expected = p.var(axis=1) / (p.var(axis=1) + (p * (1 - p)).mean(axis=1))
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-
-
-def test_estimated_r2_ignores_absent_haplotypes():
-    p = np.array([[0.1, 0.9, 0.5, np.nan]])
-    np.testing.assert_allclose(metrics.estimated_r2(p), metrics.estimated_r2(p[:, :3]))
-    assert metrics.estimated_r2(np.full((1, 3), 0.4))[0] == 0
-
-
 def test_metrics_does_not_import_torch():
     import subprocess
     import sys

@@ -19,9 +19,8 @@ from ragimpute.copying.choose_parameters import (
 )
 from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.window import Window
-from ragimpute.panel.haplotypes import select_sites
+from ragimpute.panel.haplotypes import drawing_order, select_sites
 from ragimpute.panel.reader import Panel
-from ragimpute.panel.signatures import drawing_order
 from ragimpute.preparation.prepare import prepare
 from ragimpute.retrieval.retriever import NUM_SLOTS
 

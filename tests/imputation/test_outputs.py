@@ -10,7 +10,7 @@ import pytest
 from vcf_fixtures import bcftools, read_imputed, rows_of, view, write_genotypes
 
 from ragimpute import example
-from ragimpute.accuracy.dosage_sums import DosageSums
+from ragimpute.accuracy.dr2 import DosageSums
 from ragimpute.accuracy.leave_one_out import correlation
 from ragimpute.errors import InputError
 from ragimpute.imputation.impute import impute

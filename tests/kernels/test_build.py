@@ -15,9 +15,9 @@ from ragimpute.kernels.store import SUFFIX, Entry, Named, folder_name, write_ker
 
 # Kernels that take little to compile; the last two take code from another file.
 FEW = [
-    ["ragimpute.panel.unpack_kernel:add_gaps", "(uint32[::1], int64[::1], int32[::1],)"],
+    ["ragimpute.panel.packing:add_gaps", "(uint32[::1], int64[::1], int32[::1],)"],
     [
-        "ragimpute.panel.unpack_kernel:fill_rows",
+        "ragimpute.panel.packing:fill_rows",
         "(uint64[::1], uint32[::1], uint64[:, ::1], uint64[:, ::1],)",
     ],
     [
@@ -90,12 +90,12 @@ def test_files_that_no_kernel_matches_are_removed(copy):
 
 
 def test_a_kernel_that_cannot_be_compiled_ends_the_step(copy):
-    path = copy.root / "ragimpute" / "panel" / "unpack_kernel.py"
+    path = copy.root / "ragimpute" / "panel" / "packing.py"
     text = path.read_text()
     path.write_text(text.replace("total = np.int64(0)\n", "total = 'text' + 1\n"))
     status, said = copy("--quiet")
     assert status != 0
-    assert "ragimpute.panel.unpack_kernel:add_gaps cannot be compiled for" in said
+    assert "ragimpute.panel.packing:add_gaps cannot be compiled for" in said
 
 
 def test_what_commands_have_compiled_is_recorded_slowest_first(tmp_path):

@@ -141,7 +141,7 @@ def bare(tmp_path):
     root = copy_package(tmp_path)
     code = (
         "import numpy as np\n"
-        "from ragimpute.panel.unpack_kernel import add_gaps\n"
+        "from ragimpute.panel.packing import add_gaps\n"
         "out = np.zeros(2, np.int32)\n"
         "add_gaps(np.array([3, 4], np.uint32), np.array([0, 2]), out)\n"
         "print(out)\n"
@@ -213,7 +213,7 @@ def test_why_what_ships_does_not_match_is_said(bare, tmp_path):
 def test_arguments_that_were_not_foreseen_are_said_to_be(bare):
     code = (
         "import numpy as np\n"
-        "from ragimpute.panel.unpack_kernel import add_gaps\n"
+        "from ragimpute.panel.packing import add_gaps\n"
         "out = np.zeros(2, np.int64)\n"
         "add_gaps(np.array([3, 4], np.uint64), np.array([0, 2]), out)\n"
     )
@@ -221,9 +221,7 @@ def test_arguments_that_were_not_foreseen_are_said_to_be(bare):
         [sys.executable, "-c", code], cwd=bare.root, capture_output=True, text=True, check=True
     )
     assert len(done.stderr.splitlines()) == 1
-    assert (
-        "kernel ragimpute.panel.unpack_kernel:add_gaps for arguments that were not" in done.stderr
-    )
+    assert "kernel ragimpute.panel.packing:add_gaps for arguments that were not" in done.stderr
 
 
 def test_a_file_says_what_it_is_and_only_a_whole_one_is_read(tmp_path):

@@ -1,91 +1,91 @@
-"""The packings of panel.h5 and their inverses."""
+"""The file of a panel: opened and created, its text columns, its windows."""
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from ragimpute.errors import InputError, PanelError
 from ragimpute.panel.format import (
-    carriers_to_gaps,
-    count_pairs,
+    Column,
+    RawFile,
+    create,
     cut_windows,
     decode_text,
     encode_text,
-    flip_rows,
-    gaps_to_carriers,
-    minor_counts,
-    pack_rows,
-    patterns_to_rows,
-    rows_to_carriers,
-    rows_to_patterns,
-    transpose_bits,
-    unpack_rows,
+    new_file,
+    open_file,
+    reading,
 )
 
-seeds = st.integers(0, 2**32 - 1)
+
+def test_columns_grow_by_any_steps(tmp_path):
+    values = np.arange(1_000, dtype="<i4")
+    digests = []
+    for step in (1, 7, 64, 1_000):
+        with new_file(tmp_path / "x.h5") as raw, create(raw) as file:
+            column = Column(file, "a/b", "<i4", chunk=64)
+            for start in range(0, 1_000, step):
+                column.append(values[start : start + step])
+            digests.append(column.close())
+            np.testing.assert_array_equal(file["a/b"][:], values)
+            assert file["a/b"].attrs["digest"].decode() == digests[-1]
+    assert len(set(digests)) == 1
 
 
-@given(st.integers(0, 5), seeds)
-def test_transpose_bits(num_squares, seed):
-    bits = np.random.default_rng(seed).integers(0, 2, size=(num_squares, 64, 64), dtype=np.uint8)
+def test_a_failed_file_is_removed_and_keeps_its_cause(tmp_path):
+    with pytest.raises(ZeroDivisionError), new_file(tmp_path / "x.h5"):
+        raise ZeroDivisionError
+    with pytest.raises(RuntimeError, match="of another kind"), new_file(tmp_path / "x.h5"):
+        raise RuntimeError("of another kind")
 
-    def pack(squares):
-        packed = np.packbits(squares, axis=2, bitorder="little")
-        return packed.view("<u8").reshape(num_squares, 64)
+    def fill_the_disk():
+        with new_file(tmp_path / "x.h5") as raw:
+            raw.error = OSError(28, "No space left on device")
+            raise RuntimeError("what HDF5 says after a failed write")
 
-    found = transpose_bits(pack(bits))
-    np.testing.assert_array_equal(found, pack(np.ascontiguousarray(bits.transpose(0, 2, 1))))
-
-
-@given(st.integers(0, 7), st.integers(1, 200), seeds)
-def test_rows(num_rows, num_haplotypes, seed):
-    alleles = np.random.default_rng(seed).integers(0, 2, size=(num_rows, num_haplotypes))
-    bits = pack_rows(alleles)
-    assert bits.shape == (num_rows, -(-num_haplotypes // 64))
-    np.testing.assert_array_equal(unpack_rows(bits, num_haplotypes), alleles)
+    with pytest.raises(InputError, match="No space left"):
+        fill_the_disk()
+    assert os.listdir(tmp_path) == []
 
 
-@settings(deadline=None)
-@given(st.integers(1, 64), st.integers(1, 300), st.integers(1, 9), seeds)
-def test_patterns(num_rows, num_haplotypes, num_founders, seed):
-    rng = np.random.default_rng(seed)
-    founders = rng.integers(0, 2, size=(num_rows, num_founders))
-    bits = pack_rows(founders[:, rng.integers(0, num_founders, size=num_haplotypes)])
-    patterns, index = rows_to_patterns(bits, num_haplotypes)
-    assert len(patterns) <= num_founders
-    assert (np.diff(patterns.astype(object)) > 0).all()
-    found = patterns_to_rows(patterns, index.astype(np.uint16))
-    np.testing.assert_array_equal(found[:num_rows], bits)
-    assert not found[num_rows:].any()
+def test_raw_file_keeps_the_first_error():
+    with (
+        open("/dev/full", "rb+", buffering=0) as full,
+        RawFile(full.fileno(), closefd=False) as raw,
+    ):
+        raw.check()
+    with RawFile("/dev/full", "w") as raw:
+        assert raw.write(b"1234") == 4
+        assert raw.write(b"56") == 2
+        with pytest.raises(OSError, match="No space left"):
+            raw.check()
 
 
-@settings(deadline=None)
-@given(st.lists(st.sets(st.integers(0, 10**6), max_size=20), max_size=20))
-def test_carriers(sites):
-    offsets = np.cumsum([0] + [len(site) for site in sites])
-    carriers = np.array([h for site in sites for h in sorted(site)], dtype=np.int32)
-    gaps = carriers_to_gaps(carriers, offsets)
-    assert gaps.dtype == np.uint32
-    np.testing.assert_array_equal(gaps_to_carriers(gaps, offsets), carriers)
+def test_only_panels_are_opened(tmp_path):
+    path = tmp_path / "x.h5"
+    with new_file(path) as raw, create(raw) as file:
+        file.attrs["format"] = np.bytes_("other")
+    with pytest.raises(PanelError, match="not a panel") as caught:
+        open_file(path)
+    assert "ragimpute prepare" in caught.value.hint
 
 
-def test_gaps_past_what_an_id_may_be_are_marked():
-    gaps = np.array([5, 2**31 - 10, 5, 2**32 - 1, 1], np.uint32)
-    found = gaps_to_carriers(gaps, np.array([0, 3, 5]))
-    assert found.tolist() == [5, 2**31 - 5, -1, -1, -1]
+def test_reading_names_the_panel(tmp_path):
+    with (
+        pytest.raises(PanelError, match=r"p\.h5 is damaged: bad thing"),
+        reading(tmp_path / "p.h5"),
+    ):
+        raise OSError("bad thing\nand more")
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\n", codec="utf-8"), max_size=5)))
 def test_text(values):
     assert decode_text(encode_text(values)).tolist() == values
-
-
-def test_ties_count_as_alt():
-    alt_is_minor, count = minor_counts(np.array([0, 2, 3, 4, 6]), 6)
-    assert alt_is_minor.tolist() == [True, True, True, False, False]
-    assert count.tolist() == [0, 2, 3, 2, 0]
 
 
 @given(
@@ -109,19 +109,3 @@ def test_windows(steps, window_cm, times):
 def test_windows_without_recombination(num_sites):
     windows = cut_windows(np.zeros(num_sites), 1.0)
     assert len(windows) == -(-num_sites // 1_020)
-
-
-@pytest.mark.parametrize("num_haplotypes", [2, 62, 64, 66, 200])
-def test_what_is_counted_in_words(num_haplotypes):
-    rng = np.random.default_rng(num_haplotypes)
-    alleles = (rng.random((30, num_haplotypes)) < rng.random((30, 1)) ** 3).astype(np.int8)
-    bits = pack_rows(alleles)
-    np.testing.assert_array_equal(rows_to_carriers(bits), np.nonzero(alleles)[1])
-    flipped = flip_rows(bits, num_haplotypes)
-    np.testing.assert_array_equal(flipped, pack_rows(1 - alleles))
-    first, second = alleles[:, ::2], alleles[:, 1::2]
-    num_differ, num_both, differ = count_pairs(bits)
-    np.testing.assert_array_equal(num_differ, (first != second).sum(axis=1))
-    np.testing.assert_array_equal(num_both, (first & second).sum(axis=1))
-    found = unpack_rows(differ[None], num_haplotypes)[0, ::2]
-    np.testing.assert_array_equal(found, (first != second).any(axis=0))

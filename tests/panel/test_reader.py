@@ -18,11 +18,11 @@ from ragimpute.errors import InputError, PanelError
 from ragimpute.panel.format import (
     DATASETS,
     FORMAT_VERSION,
-    carrier_limit,
     content_checksum,
     digest_array,
     new_digest,
 )
+from ragimpute.panel.packing import carrier_limit
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.panel_writer import write_panel
 from ragimpute.sites import Region

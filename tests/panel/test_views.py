@@ -1,19 +1,20 @@
-"""Stretches of a panel with some of its haplotypes."""
+"""Views of a panel: some of its haplotypes, and a stretch that is read in advance."""
 
 from __future__ import annotations
 
+import copy
+import pickle
+import threading
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from panel_fixtures import FlatMap, make_batch, names, random_alleles
-from slow_copying import compact
 
 from ragimpute.errors import PanelError
 from ragimpute.panel.haplotypes import keep_haplotypes
 from ragimpute.panel.ploidy import Ploidy
-from ragimpute.panel.reader import Panel
-from ragimpute.panel.views import parts_of, require_one_ploidy
+from ragimpute.panel.reader import Panel, PanelFile
+from ragimpute.panel.views import PanelAhead, PanelView, PanelWithout, parts_of, require_one_ploidy
 from ragimpute.preparation.panel_writer import write_panel
 from ragimpute.retrieval.index import WindowIndex
 
@@ -46,23 +47,6 @@ def test_some_of_the_haplotypes(panel):
     assert none.alleles().shape == (0, kept.sum())
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    num=st.integers(2, 300),
-    share=st.sampled_from([0.02, 0.5, 0.98, 1.0]),
-    seed=st.integers(0, 99),
-)
-def test_any_of_any_number_of_haplotypes(num, share, seed):
-    rng = np.random.default_rng(seed)
-    alleles = (rng.random((6, num)) < 0.4).astype(np.int8)
-    kept = rng.random(num) < share
-    kept[rng.integers(num)] = True
-    block = keep_haplotypes(compact(alleles, np.arange(6) < 4), kept)
-    np.testing.assert_array_equal(block.alleles(), alleles[:, kept])
-    unused = 64 * block.bits.shape[1] - int(kept.sum())
-    assert unused == 0 or (block.bits[:, -1] >> np.uint64(64 - unused) == 0).all()
-
-
 def test_parts_follow_the_ploidy(panel):
     opened, alleles = panel
     parts = parts_of(opened, 50, 400)
@@ -89,3 +73,81 @@ def test_peers_24_what_cannot_follow_the_ploidy_says_so(panel):
 def test_a_panel_of_one_ploidy_is_its_own_part(panel_h5):
     with Panel.open(panel_h5) as panel:
         assert parts_of(panel, 3, 9) == [(3, 9, panel)]
+
+
+@pytest.fixture
+def example_panel(panel_h5):
+    with Panel.open(panel_h5) as opened:
+        yield opened
+
+
+def same(found, expected):
+    for name in ("offsets", "carriers", "row", "bits", "alt_is_minor"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+@pytest.mark.parametrize("stretch", [(0, 900), (10, 20)])
+@pytest.mark.parametrize("asked", [(0, 900), (5, 300)])
+def test_any_stretch_at_any_time(example_panel, stretch, asked):
+    expected = example_panel.haplotypes(*asked)
+    ahead = PanelAhead(example_panel, *stretch)
+    for _ in range(2):
+        same(ahead.haplotypes(*asked), expected)
+    ahead.finish()
+    assert ahead.num_sites == example_panel.num_sites
+    assert ahead.bytes_per_site() == example_panel.bytes_per_site()
+    np.testing.assert_array_equal(ahead.af, example_panel.af)
+
+
+def test_a_stretch_is_read_once_and_beside_what_is_done(example_panel, monkeypatch):
+    asked, go = [], threading.Event()
+    read = example_panel.haplotypes
+
+    def slowly(self, start, stop):
+        asked.append((start, stop, threading.current_thread() is threading.main_thread()))
+        go.wait(10)
+        return read(start, stop)
+
+    monkeypatch.setattr(PanelFile, "haplotypes", slowly)
+    ahead = PanelAhead(example_panel, 3, 40)
+    go.set()
+    same(ahead.haplotypes(3, 40), read(3, 40))
+    assert asked == [(3, 40, False)]
+    ahead.haplotypes(3, 40)
+    assert asked[1:] == [(3, 40, True)]
+
+
+def test_what_goes_wrong_is_told_where_haplotypes_are_asked_for(example_panel, monkeypatch):
+    def fail(self, start, stop):
+        raise PanelError("it is damaged")
+
+    monkeypatch.setattr(PanelFile, "haplotypes", fail)
+    ahead = PanelAhead(example_panel, 0, 5)
+    ahead.finish()
+    with pytest.raises(PanelError, match="damaged"):
+        ahead.haplotypes(0, 5)
+
+
+def test_a_view_passes_on_what_it_does_not_answer(example_panel):
+    view = PanelView(example_panel)
+    assert isinstance(view, Panel)
+    assert view.sites is example_panel.sites
+    assert view.checksum == example_panel.checksum
+    assert view.site_range(None) == (0, example_panel.num_sites)
+    np.testing.assert_array_equal(view.genotype_freq(3, 9), example_panel.genotype_freq(3, 9))
+    np.testing.assert_array_equal(view.af_population(3, 9), example_panel.af_population(3, 9))
+    view.verify()
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = view.no_such_name
+    view.close()
+    assert example_panel._file is None
+
+
+def test_views_can_be_copied_and_sent_to_another_process(example_panel):
+    kept = np.arange(example_panel.num_haplotypes) % 3 > 0
+    view = PanelWithout(example_panel, kept)
+    expected = view.haplotypes(5, 40)
+    for other in (copy.copy(view), pickle.loads(pickle.dumps(view))):
+        same(other.haplotypes(5, 40), expected)
+        assert other.num_haplotypes == kept.sum()
+        assert other.contig == example_panel.contig

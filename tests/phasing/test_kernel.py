@@ -9,7 +9,18 @@ from slow_copying import mosaic_panel
 from ragimpute.copying.parameters import switch_probs
 from ragimpute.copying.states import all_states
 from ragimpute.copying.window import TypedSites
-from ragimpute.phasing.kernel import DRAWN, FLIP, MISSING, SWAP_AFTER, SWAP_WITH, scan_sample
+from ragimpute.phasing.kernel import (
+    DRAWN,
+    FLIP,
+    MISSING,
+    SWAP_AFTER,
+    SWAP_WITH,
+    Found,
+    Pass,
+    Sample,
+    Scratch,
+    scan_sample,
+)
 
 WORD = 32
 ALL = FLIP | SWAP_WITH | SWAP_AFTER
@@ -55,21 +66,16 @@ def scan(panel, pair, moves, rho, err, *, backwards=False, blind=False, uniform=
         swapped |= np.where(bits & SWAP_AFTER, SWAP_WITH, 0).astype(np.uint8)
         padded, wanted, bits = padded[:, ::-1].copy(), wanted[::-1].copy(), swapped[::-1].copy()
         chance[1:length] = chance[1:length][::-1].copy()
-    scratch = (
-        np.empty((len(typed.words) + 1, 2, num_states + 1), np.float32),
-        np.empty((WORD, 2, num_states), np.float32),
-        np.empty((2, num_states), np.float32),
-        np.empty(num_states, np.uint32),
-        np.empty((2, 2), np.float32),
-        np.empty((2, 2, 2), np.float32),
-        np.empty(4, np.float64),
-    )
     same, alt = np.zeros((2, length), np.float32), np.zeros((2, length), np.float32)
+    drawn = uniform is not None
     scan_sample(
-        typed.words, all_states(num_states), backwards, padded, wanted, bits, chance,
-        np.float32(err), blind, uniform is not None,
-        np.zeros(length) if uniform is None else uniform, scratch, same, alt,
-    )  # fmt: skip
+        Pass(typed.words, backwards, chance, np.float32(err), blind, drawn),
+        Sample(
+            all_states(num_states), padded, wanted, bits, uniform if drawn else np.zeros(length)
+        ),
+        Found(same, alt),
+        Scratch.empty(len(typed.words), num_states),
+    )
     way = slice(None, None, -1) if backwards else slice(None)
     num = pair.shape[1]
     return padded[:, way][:, :num], same[:, way][:, :num], alt[:, way][:, :num]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from panel_fixtures import FlatMap
@@ -10,7 +12,7 @@ from ragimpute import example
 from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.window import TypedSites
 from ragimpute.io.vcf.read.genotypes import PanelStream, read_target
-from ragimpute.phasing.sampler import PhasingSettings, phase_haplotypes
+from ragimpute.phasing.sampler import Genotypes, PhasingSettings, phase_haplotypes
 
 PARAMETERS = CopyingParameters(10.0, 1e-3)
 QUICK = PhasingSettings(passes=8, burn_in=2, refresh=4)
@@ -35,7 +37,8 @@ def run(panel, position_cm, alleles, phased=None, **options):
         phased = (alleles[:, :, 0] == alleles[:, :, 1]) | (alleles < 0).any(axis=2)
     options.setdefault("settings", QUICK)
     sites = TypedSites.pack(panel, position_cm)
-    return phase_haplotypes(sites, alleles, phased, PARAMETERS, **options)
+    genotypes = Genotypes(alleles, phased, options.pop("phase_set", None))
+    return phase_haplotypes(sites, genotypes, PARAMETERS, **options)
 
 
 def shuffled(pairs, seed=1):
@@ -183,7 +186,8 @@ def test_batches_are_phased_apart(typed):
     whole = run(panel[:, :20], position_cm, samples)
     done = []
     parts = run(
-        panel[:, :20], position_cm, samples, batch_bytes=0,  # sixteen samples in each
+        panel[:, :20], position_cm, samples,
+        settings=replace(QUICK, batch_bytes=0),  # sixteen samples in each
         progress=lambda n, total: done.append((n, total)),
     )  # fmt: skip
     assert (parts[:, :16] == whole[:, :16]).all()

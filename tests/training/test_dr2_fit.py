@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ragimpute import example
-from ragimpute.accuracy.dr2_calibration import FILE, MIN_HAPLOTYPES, Dr2Calibration
+from ragimpute.accuracy.dr2 import FILE, MIN_HAPLOTYPES, Dr2Calibration
 from ragimpute.accuracy.evaluate import evaluate
 from ragimpute.config import load_config
 from ragimpute.errors import ModelError

@@ -25,6 +25,7 @@ from ragimpute.io.vcf.index import TBI_MAX_BP, RecordPlaces, csi_index, tabix_in
 from ragimpute.io.vcf.write.bcf import BcfEncoder, bcf_header
 from ragimpute.io.vcf.write.info_text import info_columns, row_starts
 from ragimpute.io.vcf.write.sample_text import RowFormatter, max_row_bytes
+from ragimpute.runtime.outputs import NewFiles
 from ragimpute.sites import Sites
 
 _SLICE_BYTES = 2**22  # of text that is formatted at once
@@ -231,7 +232,7 @@ class ImputedWriter:
         self._places = RecordPlaces()
         self.seconds = {"format": 0.0, "compress": 0.0}
         self._resumable = resumable
-        self._temporary: list[Path] = []
+        self._new_files = NewFiles()
         self._file: BinaryIO | None = None
         self._bgzf: BgzfWriter | None = None
         text = header_text(heading, self._formats)
@@ -239,7 +240,7 @@ class ImputedWriter:
             if self._to_stdout:
                 self._file = sys.stdout.buffer
             else:
-                self._file = self._new_file(self.path, goes_on=len(restored) > 0)
+                self._file = self._open(goes_on=len(restored) > 0)
             if self._kind != "vcf":
                 self._bgzf = BgzfWriter(self._file, threads=threads)
             if restored:
@@ -345,7 +346,7 @@ class ImputedWriter:
         assert self._file is not None
         num_bytes = int(states[-1]["num_bytes"])
         if self._file.seek(0, os.SEEK_END) < num_bytes:
-            raise ValueError(f"{self._temporary[0]} is shorter than the {num_bytes} bytes kept")
+            raise ValueError(f"{part_path(self.path)} is shorter than the {num_bytes} bytes kept")
         self._file.seek(num_bytes)
         self._file.truncate()
         if self._bgzf:
@@ -381,9 +382,7 @@ class ImputedWriter:
             with suppress(OSError):
                 self._file.close()
         self._file = None
-        for temporary in self._temporary[1:] if self._resumable else self._temporary:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        self._new_files.drop()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -404,14 +403,12 @@ class ImputedWriter:
             self.abort()
             raise
 
-    def _new_file(self, path: Path, *, goes_on: bool = False) -> BinaryIO:
-        """Open a temporary file beside ``path``; the existing one if writing goes on."""
-        if path.is_dir():
-            raise InputError(f"the output {path} is a folder", hint="name a file")
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        if self._resumable:  # a later process must find it
-            temporary = part_path(path)
-        self._temporary.append(temporary)
+    def _open(self, *, goes_on: bool) -> BinaryIO:
+        """A new file beside the output, or the one that an earlier process left."""
+        if self.path.is_dir():
+            raise InputError(f"the output {self.path} is a folder", hint="name a file")
+        kept = part_path(self.path) if self._resumable else None
+        temporary = self._new_files.name(self.path, kept=kept)
         return temporary.open("r+b" if goes_on else "wb")
 
     def _put(self, data: bytes | bytearray | memoryview) -> None:
@@ -450,20 +447,17 @@ class ImputedWriter:
         self.seconds["format"] += time.perf_counter() - started
 
     def _finish_names(self) -> None:
-        """Write the index, and rename the file and its index."""
-        made = [(self._temporary[0], self.path)]
+        """Write the index and rename."""
         if self._bgzf:
             suffix, raw = self._index(self._bgzf.virtual_offsets)
             path = self.path.with_name(self.path.name + suffix)
-            with self._new_file(path) as file:
+            with self._new_files.name(path).open("wb") as file:
                 for start in range(0, len(raw), BLOCK_BYTES):
                     file.write(compress_block(raw[start : start + BLOCK_BYTES]))
                 file.write(EOF_MARK)
-            made.append((self._temporary[-1], path))
         for suffix in (".tbi", ".csi"):  # indexes of an earlier file of this name
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-        for temporary, path in made:
-            os.replace(temporary, path)
+        self._new_files.finish()
 
     def _index(self, virtual_offsets: Callable[[np.ndarray], np.ndarray]) -> tuple[str, bytes]:
         """Suffix and content of the index."""

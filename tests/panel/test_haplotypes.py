@@ -1,4 +1,4 @@
-"""Signatures depend on alleles alone, and so does the order that they draw."""
+"""Some haplotypes of a block; signatures depend on alleles alone, and so does what they draw."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from slow_copying import compact, mosaic_panel
 
-from ragimpute.panel.signatures import drawing_order, signatures_of
+from ragimpute.panel.haplotypes import drawing_order, keep_haplotypes, signatures_of
 
 
 @settings(max_examples=30, deadline=None)
@@ -39,3 +39,20 @@ def test_another_seed_draws_others():
     signature = np.random.default_rng(0).integers(0, 2**63, 1000, dtype=np.uint64)
     one, two = (set(drawing_order(signature, seed)[:100].tolist()) for seed in (1, 2))
     assert len(one & two) < 40
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    num=st.integers(2, 300),
+    share=st.sampled_from([0.02, 0.5, 0.98, 1.0]),
+    seed=st.integers(0, 99),
+)
+def test_any_of_any_number_of_haplotypes(num, share, seed):
+    rng = np.random.default_rng(seed)
+    alleles = (rng.random((6, num)) < 0.4).astype(np.int8)
+    kept = rng.random(num) < share
+    kept[rng.integers(num)] = True
+    block = keep_haplotypes(compact(alleles, np.arange(6) < 4), kept)
+    np.testing.assert_array_equal(block.alleles(), alleles[:, kept])
+    unused = 64 * block.bits.shape[1] - int(kept.sum())
+    assert unused == 0 or (block.bits[:, -1] >> np.uint64(64 - unused) == 0).all()

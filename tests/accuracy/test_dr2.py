@@ -6,14 +6,14 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragimpute.accuracy.dosage_sums import DosageSums
-from ragimpute.accuracy.dr2_calibration import (
+from ragimpute.accuracy.dr2 import (
     FILE,
     MIN_HAPLOTYPES,
     TERMS,
+    DosageSums,
     Dr2Calibration,
     fit_calibration,
     terms,
@@ -157,3 +157,18 @@ def test_damaged_files_are_named(tmp_path, change):
     (tmp_path / FILE).write_text(json.dumps(change(json.loads(CALIBRATION.as_json()))))
     with pytest.raises(ModelError, match=FILE):
         Dr2Calibration.read(tmp_path)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 1000), st.floats(0.05, 5))
+def test_estimated_r2_is_the_share_of_variance_between_haplotypes(seed, spread):
+    p = np.random.default_rng(seed).beta(spread, spread, (7, 40))
+    found = DosageSums.of(p).estimated_r2
+    expected = p.var(axis=1) / (p.var(axis=1) + (p * (1 - p)).mean(axis=1))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_estimated_r2_ignores_absent_haplotypes():
+    p = np.array([[0.1, 0.9, 0.5, np.nan]])
+    np.testing.assert_allclose(DosageSums.of(p).estimated_r2, DosageSums.of(p[:, :3]).estimated_r2)
+    assert DosageSums.of(np.full((1, 3), 0.4)).estimated_r2[0] == 0

@@ -1,12 +1,13 @@
-"""DR2 as users read it: the estimate that posteriors imply, corrected by what left-out samples say.
+"""AF and DR2 of imputed sites: sums over haplotypes, the estimate of r2, and its correction.
 
-The estimate var(p) / (mean p (1 - mean p)) is that of a site whether its alleles are there or not.
-The squared correlation that a user could measure exists only where the truth varies among the
-targets, and given that, it is larger at rare sites: where one haplotype holds most of the E minor
-alleles that are expected (E < 1), it is about sqrt(estimate / E). On top of that, posteriors are
-not perfect. So the logit of the mean true r2 is fitted as a sum of a few terms, of the estimate,
-of E, of both and of the number of targets, on samples that were left out of panels (``dr2_fit``);
-it grows with the estimate.
+:class:`DosageSums` adds up P(ALT) over one batch of samples or several, and estimates r2 as
+var(p) / (mean p (1 - mean p)). :class:`Dr2Calibration` corrects this estimate, for two reasons.
+A user can measure r2 only at sites where the truth varies among the targets, and there it is
+larger than the estimate if the allele is rare: where one haplotype holds most of the E expected
+minor alleles (E < 1), it is about sqrt(estimate / E). And posteriors are not perfect. So DR2 is
+fitted to the true r2 of samples that were left out of panels (``dr2_fit``): the logit of the mean
+true r2 is a sum of a few terms, of the estimate, of E, of both, and of the number of targets. DR2
+never decreases where the estimate increases.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from ragimpute.errors import ModelError
+from ragimpute.kernels.compile import inlined_reordered, kernel
 
 #: The terms of the sum; see :func:`terms`.
 TERMS = ("one", "given_one", "estimate", "few", "log_alleles", "few_of_many")
@@ -28,15 +30,17 @@ FILE = "dr2.json"
 _VERSION = "2"
 # The terms that grow with the estimate: their coefficients are >= 0, so that DR2 does too.
 _GROWING = (1, 2)
-# Of fewer haplotypes the estimate is mostly noise, and r2 has hardly a meaning: as it is.
+# With fewer haplotypes the estimate is mostly noise, and so is a measured r2: no correction then.
 MIN_HAPLOTYPES = 20
-# Expected minor alleles below this tell no more: dosages so small are rounding and prior.
+# Smaller expected numbers of minor alleles are taken for this: they are only rounding and prior.
 _LEAST_ALLELES = 0.05
-# An allele that is expected once is rarer, and imputed worse, among many haplotypes than among few;
-# beyond these numbers nothing was measured.
+# An allele that is expected once is rarer among many haplotypes than among few, and so is imputed
+# worse. Outside this range of haplotypes nothing was measured.
 _MANY, _NUM_RANGE = 200.0, (20.0, 1000.0)
 _EDGE = 1e-4  # the logit is taken of values within [_EDGE, 1 - _EDGE]
 _STEPS = 60
+# A smaller share of variance in P(ALT) is nothing but rounding: P(ALT) is constant.
+_CONSTANT = 1e-12
 
 
 def _logit(p: np.ndarray) -> np.ndarray:
@@ -77,7 +81,7 @@ def terms(estimate: np.ndarray, minor: np.ndarray, num: np.ndarray) -> np.ndarra
 
 @dataclass(frozen=True)
 class Dr2Calibration:
-    """How DR2 follows from what posteriors imply; without coefficients it is the same.
+    """How DR2 follows from the estimate of r2; without coefficients, DR2 is the estimate.
 
     Attributes
     ----------
@@ -120,7 +124,7 @@ class Dr2Calibration:
 
     @classmethod
     def from_header(cls, text: str) -> Dr2Calibration:
-        """What a VCF's header says; nothing of it, or of another version: no correction."""
+        """The correction in a VCF's header; none if it has none, or one of another version."""
         for line in text.splitlines():
             if line.startswith(f"##{HEADER_KEY}="):
                 version, *values = line.partition("=")[2].strip().split(":")
@@ -139,7 +143,7 @@ class Dr2Calibration:
 
     @classmethod
     def read(cls, folder: Path) -> Dr2Calibration:
-        """That of a model's folder; without its file, no correction.
+        """Read the correction of a model's folder; there is none if the folder lacks its file.
 
         Raises
         ------
@@ -182,11 +186,12 @@ def fit_calibration(
     true
         Shape (m,), squared correlation of dosage with truth, in [0, 1].
     weight
-        Shape (m,), > 0: in sites.
+        Shape (m,), > 0: how many sites each counts for.
     prior
         Coefficients to stay close to where there are few sites; none: the estimate as it is.
     ridge
-        Half of it, times the squared distance from the prior, counts against log likelihood; > 0.
+        Weight of the penalty, > 0: ``ridge / 2`` times the squared distance of the coefficients
+        from the prior is subtracted from the log likelihood.
 
     Returns
     -------
@@ -218,7 +223,7 @@ def _maximise(
     free: np.ndarray,
     ridge: float,
 ) -> np.ndarray:
-    """Penalised quasi-likelihood's maximum over the free coefficients; the others stay."""
+    """Maximise the penalised quasi-likelihood over the free coefficients; the others stay."""
 
     def loss(b: np.ndarray) -> float:
         z = x @ b
@@ -237,3 +242,120 @@ def _maximise(
         if before - value < 1e-9 * max(1.0, abs(before)):
             break
     return b
+
+
+@dataclass(frozen=True)
+class DosageSums:
+    """Sums of P(ALT) over haplotypes at m sites, from which AF and DR2 follow.
+
+    Attributes
+    ----------
+    num
+        Shape (m,), float64: haplotypes (INFO/AN).
+    af
+        Shape (m,), float64: the mean of P(ALT); 0 where there is no haplotype.
+    between
+        Shape (m,), float64: sum of (P(ALT) - af)^2 (INFO/PSSD).
+    within
+        Shape (m,), float64: sum of P(ALT) (1 - P(ALT)) (INFO/PVAR).
+    """
+
+    num: np.ndarray
+    af: np.ndarray
+    between: np.ndarray
+    within: np.ndarray
+
+    @classmethod
+    def of(cls, allele_prob: np.ndarray) -> DosageSums:
+        """Sums of P(ALT), shape (m, n), in [0, 1]; NaN where a haplotype does not exist."""
+        num = np.empty(len(allele_prob))
+        total, squares = np.empty_like(num), np.empty_like(num)
+        _add_up(np.ascontiguousarray(allele_prob), num, total, squares)
+        af = total / np.maximum(num, 1)
+        # In double precision the difference of the two is good to 1e-13 of a million haplotypes.
+        between = np.maximum(squares - total * af, 0)
+        return cls(num, af, between, np.maximum(total - squares, 0))
+
+    def merged(self, other: DosageSums) -> DosageSums:
+        """The sums of both batches together.
+
+        References
+        ----------
+        Chan, Golub & LeVeque 1979: updating of sums of squares.
+        """
+        num = self.num + other.num
+        safe = np.maximum(num, 1)
+        step = other.af - self.af
+        between = self.between + other.between + step**2 * self.num * other.num / safe
+        return DosageSums(
+            num, self.af + step * other.num / safe, between, self.within + other.within
+        )
+
+    @property
+    def maf(self) -> np.ndarray:
+        """Shape (m,), in [0, 0.5]."""
+        out: np.ndarray = np.minimum(self.af, 1 - self.af)
+        return out
+
+    @property
+    def estimated_r2(self) -> np.ndarray:
+        """Squared correlation of dosage with truth, as estimated from posteriors alone.
+
+        Shape (m,), float32, in [0, 1]: var(p) / (var(p) + mean p (1 - p)), which is
+        var(p) / (mean p (1 - mean p)); 0 where p does not vary. This is Minimac's Rsq (Li et al.
+        2010) over haplotypes; IMPUTE's info has the same limit.
+        """
+        total = self.between + self.within
+        r2 = np.divide(self.between, total, out=np.zeros_like(total), where=total > 1e-9 * self.num)
+        r2[r2 < _CONSTANT] = 0
+        out: np.ndarray = np.clip(r2, 0, 1).astype(np.float32)
+        return out
+
+    def dr2(self, calibration: Dr2Calibration, typed: np.ndarray) -> np.ndarray:
+        """INFO/DR2, shape (m,), float32.
+
+        Parameters
+        ----------
+        calibration
+            What corrects :attr:`estimated_r2` at untyped sites.
+        typed
+            Shape (m,), bool: what was observed stands as it is.
+        """
+        estimate = self.estimated_r2
+        corrected = calibration.apply(estimate, self.maf * self.num, self.num)
+        return np.where(typed, estimate, corrected)
+
+    def info(self, calibration: Dr2Calibration, typed: np.ndarray) -> dict[str, np.ndarray]:
+        """The INFO fields that hold them, float32, each of shape (m,); see :meth:`dr2`."""
+        columns = {
+            "AF": self.af,
+            "MAF": self.maf,
+            "DR2": self.dr2(calibration, typed),
+            "AN": self.num,
+            "PSSD": self.between,
+            "PVAR": self.within,
+        }
+        return {name: values.astype(np.float32) for name, values in columns.items()}
+
+
+@inlined_reordered
+def _add_row(prob):
+    """Count, sum and sum of squares of a row without its NaN."""
+    count = 0
+    total = 0.0
+    squares = 0.0
+    for j in range(prob.shape[0]):
+        x = np.float64(prob[j])
+        known = x == x
+        p = x if known else 0.0
+        count += known
+        total += p
+        squares += p * p
+    return count, total, squares
+
+
+@kernel
+def _add_up(prob, num, total, squares):
+    """Count, sum and sum of squares of each row of (m, n) without its NaN."""
+    for i in range(prob.shape[0]):
+        num[i], total[i], squares[i] = _add_row(prob[i])
