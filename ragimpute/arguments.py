@@ -10,7 +10,7 @@ import inspect
 import os
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from functools import wraps
 from numbers import Integral, Real
 from pathlib import Path
@@ -21,6 +21,7 @@ from ragimpute.sites import Region
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Options = TypeVar("Options")
 
 # What a message calls the types that an argument may have.
 _NAMES: dict[Any, str] = {
@@ -76,6 +77,36 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
         return function(*bound.args, **bound.kwargs)
 
     return call
+
+
+def with_changes(
+    owner: str, kind: type[Options], options: Options | None, changes: Mapping[str, object]
+) -> Options:
+    """Options, the defaults if None, with some of them changed.
+
+    Parameters
+    ----------
+    owner
+        The function that takes the options, as the message names it.
+    kind
+        The dataclass of the options.
+    options, changes
+        What was given as a whole; what was given by name.
+
+    Raises
+    ------
+    TypeError
+        If a change is not an option; the message names those that are.
+    """
+    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    unknown = [name for name in changes if name not in known]
+    if unknown:
+        raise TypeError(
+            f"{owner} has no option {', '.join(unknown)}; its options are {', '.join(known)}"
+        )
+    given: Any = kind() if options is None else options
+    changed: Options = replace(given, **changes)
+    return changed
 
 
 def accepted(function: Callable[..., Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from ragimpute.arguments import with_changes
 from ragimpute.copying_model.imputer import require_packages
 from ragimpute.imputation.imputer import check_model, make_parts, open_array_fit
 from ragimpute.imputation.options import ImputeOptions
@@ -67,7 +68,8 @@ def impute(
         If a change is not an option.
     """
     # 1. Refuse what cannot work before a panel is prepared, which may take an hour.
-    options = ImputeOptions.of(options, **changes)
+    if options is None or changes:
+        options = with_changes("impute", ImputeOptions, options, changes)
     files = options.input_files(target, panel)
     check_outputs(out, files, options)
     model = open_folder(options.model)

@@ -130,23 +130,6 @@ class ImputeOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", tuple(self.fields))
 
-    @classmethod
-    def of(cls, options: ImputeOptions | None, **changes: object) -> ImputeOptions:
-        """Options, the defaults if None, with some of them changed.
-
-        Raises
-        ------
-        TypeError
-            If a change is not an option; the message names those that are.
-        """
-        known = [one.name for one in dataclasses.fields(cls)]
-        unknown = [name for name in changes if name not in known]
-        if unknown:
-            raise TypeError(
-                f"impute has no option {', '.join(unknown)}; its options are {', '.join(known)}"
-            )
-        return dataclasses.replace(options or cls(), **changes)  # type: ignore[arg-type]
-
     def values(self) -> dict[str, object]:
         """Every option by name; those of the target, the output and phasing by their own names."""
         flat: dict[str, object] = {}
