@@ -126,6 +126,22 @@ def evaluate_section(
         f"{evaluation.last_bp:,} in {evaluation.counts.get('samples', 0):,} samples. Minor alleles "
         "and frequencies are those of the panel."
     )
+    _add_accuracy_tiles(section, evaluation)
+    _add_accuracy_plots(section, evaluation, every, name)
+    if others:
+        section.tables.append(_comparison(every))
+    for key, result in every.items():
+        caption = "By minor allele frequency" + (f": {key}" if others else "")
+        section.tables.append(_bin_table(result, caption))
+    counts = [(_COUNTS.get(key, words(key)), f"{n:,}") for key, n in evaluation.counts.items()]
+    files = [(key, str(getattr(evaluation, key))) for key in ("truth", "imputed", "panel")]
+    section.pairs = [("What was counted", counts), ("Files", files)]
+    return section
+
+
+def _add_accuracy_tiles(section: Section, evaluation: Evaluation) -> None:
+    """The figures that a page about accuracy begins with."""
+    overall = evaluation.overall
     section.tile("Aggregate r²", number(overall.r2, 4), "all sites and samples pooled")
     section.tile("Mean r² of sites", number(overall.mean_site_r2, 4), "sites that vary in truth")
     section.tile("Concordance", number(overall.concordance, 4), "minor-allele carriers")
@@ -140,6 +156,12 @@ def evaluate_section(
             f"{phase.switch_rate:.2%}",
             f"of {phase.num_pairs:,} pairs of het sites",
         )
+
+
+def _add_accuracy_plots(
+    section: Section, evaluation: Evaluation, every: Mapping[str, Evaluation], name: str
+) -> None:
+    """Plots of accuracy: by frequency and of calibration; of ``every`` one, by name, if several."""
     lines = {key: [row.r2 for row in result.bins] for key, result in every.items()}
     section.plot(
         plots.r2_by_maf(lines, tall=True),
@@ -163,7 +185,7 @@ def evaluate_section(
     section.plot(
         plots.quality_by_maf([b.mean_dr2 for b in bins], [b.true_r2 for b in bins])
         if any(not math.isnan(b.mean_dr2) for b in bins) else None,
-        "DR2 and truth by allele frequency" + (f": {name}" if others else ""),
+        "DR2 and truth by allele frequency" + (f": {name}" if len(every) > 1 else ""),
         "Where the two marks stand apart, DR2 is off on average.",
         f"Mean DR2: {_alt_bins(bins, 'mean_dr2')}. Mean true r2: {_alt_bins(bins, 'true_r2')}.",
     )  # fmt: skip
@@ -179,15 +201,6 @@ def evaluate_section(
         "carries the allele.",
         "Reliability plot of dosage. " + _alt_curve(evaluation.calibration),
     )
-    if others:
-        section.tables.append(_comparison(every))
-    for key, result in every.items():
-        caption = "By minor allele frequency" + (f": {key}" if others else "")
-        section.tables.append(_bin_table(result, caption))
-    counts = [(_COUNTS.get(key, words(key)), f"{n:,}") for key, n in evaluation.counts.items()]
-    files = [(key, str(getattr(evaluation, key))) for key in ("truth", "imputed", "panel")]
-    section.pairs = [("What was counted", counts), ("Files", files)]
-    return section
 
 
 def _comparison(every: Mapping[str, Evaluation]) -> Table:
@@ -225,6 +238,40 @@ def impute_section(summary: ImputeSummary) -> Section:
         f"{summary.num_samples:,} samples imputed from {summary.num_haplotypes:,} panel haplotypes "
         f"with model “{summary.model}”."
     )
+    _add_quality(section, summary)
+    fates = {key: n for key, n in summary.counts.items() if key not in NOT_RECORDS}
+    named = {_FATES.get(key, words(key)): n for key, n in fates.items()}
+    _add_fates(section, named)
+    _add_costs(section, summary)
+    _add_samples(section, summary)
+    extra = [
+        (label, f"{summary.counts[key]:,}")
+        for key, label in NOT_RECORDS.items()
+        if key in summary.counts
+    ]
+    files = [(key, str(getattr(summary, key))) for key in ("target", "panel", "out", "model")]
+    settings = [(words(key), setting(value)) for key, value in summary.settings.items()]
+    section.pairs = [
+        ("Files", files),
+        (
+            "Target",
+            [
+                *(
+                    summary.qc.rows()
+                    if summary.qc is not None
+                    else [(name, f"{n:,}") for name, n in named.items()]
+                ),
+                *extra,
+            ],
+        ),
+        ("Settings", settings),
+        ("Versions", list(summary.versions.items())),
+    ]
+    return section
+
+
+def _add_quality(section: Section, summary: ImputeSummary) -> None:
+    """How good the imputed sites are estimated to be: the figures that come first, and plots."""
     typed = np.asarray(summary.typed, bool)
     # Six digits, for a MAF in float32 may lie just above the edge that it stands for.
     maf, dr2 = np.round(np.asarray(summary.maf, float), 6), np.asarray(summary.dr2, float)
@@ -263,9 +310,11 @@ def impute_section(summary: ImputeSummary) -> Section:
                 DR2_CLASSES, classes.sum(axis=0).tolist(), strict=True)) + ".",
         )  # fmt: skip
         section.tables.append(_dr2_table(maf[untyped], dr2[untyped], classes))
-    fates = {key: n for key, n in summary.counts.items() if key not in NOT_RECORDS}
-    total = max(1, sum(fates.values()))
-    named = {_FATES.get(key, words(key)): n for key, n in fates.items()}
+
+
+def _add_fates(section: Section, named: Mapping[str, int]) -> None:
+    """A plot of what became of the target's records: their numbers by a text that says it."""
+    total = max(1, sum(named.values()))
     texts = [f"{n:,} ({n / total:.1%})" if n else "0" for n in named.values()]
     alt = ", ".join(f"{name} {n:,}" for name, n in named.items())
     section.plot(
@@ -274,6 +323,10 @@ def impute_section(summary: ImputeSummary) -> Section:
         "Only matched records inform the imputation.",
         f"Bar plot of target records: {alt}.",
     )
+
+
+def _add_costs(section: Section, summary: ImputeSummary) -> None:
+    """Plots of time and memory by stage."""
     stages = {name: s for name, s in summary.seconds.items() if s > 0}
     section.plot(
         plots.bars(stages, x="seconds", texts=[duration(s) for s in stages.values()])
@@ -289,31 +342,6 @@ def impute_section(summary: ImputeSummary) -> Section:
         "Highest resident memory up to the end of each stage.",
         "Bar plot of MiB: " + ", ".join(f"{k} {n:.0f}" for k, n in summary.peak_mb.items()) + ".",
     )  # fmt: skip
-    _add_samples(section, summary)
-    extra = [
-        (label, f"{summary.counts[key]:,}")
-        for key, label in NOT_RECORDS.items()
-        if key in summary.counts
-    ]
-    files = [(key, str(getattr(summary, key))) for key in ("target", "panel", "out", "model")]
-    settings = [(words(key), setting(value)) for key, value in summary.settings.items()]
-    section.pairs = [
-        ("Files", files),
-        (
-            "Target",
-            [
-                *(
-                    summary.qc.rows()
-                    if summary.qc is not None
-                    else [(name, f"{n:,}") for name, n in named.items()]
-                ),
-                *extra,
-            ],
-        ),
-        ("Settings", settings),
-        ("Versions", list(summary.versions.items())),
-    ]
-    return section
 
 
 def _add_samples(section: Section, summary: ImputeSummary) -> None:
