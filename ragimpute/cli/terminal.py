@@ -14,12 +14,12 @@ from rich.markup import escape
 from ragimpute.errors import RagimputeError
 from ragimpute.extras import explain_import, is_optional
 from ragimpute.runtime.interrupts import Stopped, install, uninstall
+from ragimpute.runtime.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.progress import Progress as Bars
 
-Progress = Callable[[str, int, int], None]
 EpochReport = Callable[[dict[str, float], int, bool], None]
 
 #: Columns of the live table of epochs, and the figures of a row of metrics.csv that they show.
@@ -151,7 +151,7 @@ def training_view(quiet: bool) -> Iterator[tuple[Progress, EpochReport]]:
 
                 stderr.print(escape(epoch_line(row, epochs)), soft_wrap=True)
 
-        yield (lambda stage, done, total: None), print_line
+        yield no_progress, print_line
         return
     from rich.live import Live
 

@@ -26,6 +26,7 @@ from ragimpute.phasing.phase_target import num_unphased, phase_match
 from ragimpute.preparation.open_panel import open_panel, sites_in
 from ragimpute.runtime.memory import ENOUGH_BYTES, MemoryPlan, free_bytes, plan_memory
 from ragimpute.runtime.memory import resident_bytes as held_bytes
+from ragimpute.runtime.progress import no_progress
 from ragimpute.runtime.timing import Stopwatch
 from ragimpute.sites import Region, Sites
 from ragimpute.target.inputs import Inputs
@@ -183,7 +184,7 @@ class Imputer:
             else:
                 self._panel, _, _ = open_panel(
                     panel, stack, log.warning, genetic_map=genetic_map, cm_per_mb=None,
-                    region=None, par=None, threads=threads, progress=lambda *_: None,
+                    region=None, par=None, threads=threads, progress=no_progress,
                 )  # fmt: skip
             self._opened = stack.pop_all()
 

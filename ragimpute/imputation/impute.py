@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -25,11 +25,10 @@ from ragimpute.panel.reader import Panel
 from ragimpute.phasing.phase_target import num_unphased, phase_match
 from ragimpute.runtime.disk_space import output_bytes
 from ragimpute.runtime.memory import MemoryPlan, plan_memory
+from ragimpute.runtime.progress import Progress, no_progress
 from ragimpute.runtime.timing import Stopwatch
 from ragimpute.target.inputs import Inputs, open_inputs
 from ragimpute.target.ploidy import TargetPloidy, ploidy_of
-
-Progress = Callable[[str, int, int], None]
 
 
 def impute(
@@ -77,7 +76,7 @@ def impute(
     check_model(model, options)
     summary = ImputeSummary(str(out), str(panel), str(target), str(options.model))
     watch = Stopwatch(summary.seconds, summary.peak_mb)
-    report = progress or (lambda stage, done, total: None)
+    report = progress or no_progress
     with ExitStack() as stack:
         # 2. Find the windows that an earlier run finished, if this one may resume it.
         kept_run = stack.enter_context(keep_run(out, files, model, options, command))

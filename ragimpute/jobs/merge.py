@@ -19,6 +19,7 @@ from ragimpute.io.vcf.read.records import RecordReader, genotype_array, site_tab
 from ragimpute.io.vcf.write.bcf import FLOAT_END, INT8_END
 from ragimpute.io.vcf.write.writer import ImputedWriter, output_kind
 from ragimpute.runtime.outputs import check_output
+from ragimpute.runtime.progress import Progress
 from ragimpute.sites import Region
 
 log = logging.getLogger("ragimpute")
@@ -65,7 +66,7 @@ def merge(
     *,
     min_r2: float = 0.0,
     threads: int = 1,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
     command: str | None = None,
 ) -> MergeSummary:
     """Join files of the same sites and other samples side by side.

@@ -10,9 +10,8 @@ from pathlib import Path
 from ragimpute.errors import InputError
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.interrupts import held
+from ragimpute.runtime.progress import Progress
 from ragimpute.sites import Region
-
-Progress = Callable[[str, int, int], None]
 
 
 def open_panel(

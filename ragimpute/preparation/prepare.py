@@ -14,6 +14,7 @@ from ragimpute.panel.ploidy import OnceEach, par_regions, scan_ploidy
 from ragimpute.preparation.genetic_map import GeneticMap
 from ragimpute.preparation.populations import read_populations
 from ragimpute.runtime.outputs import check_output
+from ragimpute.runtime.progress import Progress
 from ragimpute.sites import Region, bare_contig, same_contig, some_names
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[str, int, int], None]
 
 DEFAULT_CM_PER_MB = 1.0
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"

@@ -36,13 +36,12 @@ from ragimpute.retrieval.index_manifest import (
     sha256_of,
 )
 from ragimpute.retrieval.index_window import build_window, code_alleles, search_window, tie_order
+from ragimpute.runtime.progress import Progress
 
 log = logging.getLogger("ragimpute")
 
 # In smaller panels, comparing every haplotype is faster than making and searching lists.
 IVF_FROM_HAPLOTYPES = 20_000
-
-Progress = Callable[[str, int, int], None]
 
 
 class WindowIndex:

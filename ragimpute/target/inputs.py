@@ -10,12 +10,11 @@ from pathlib import Path
 from ragimpute.io.vcf.read.genotypes import Target
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.open_panel import open_panel
+from ragimpute.runtime.progress import Progress, no_progress
 from ragimpute.sites import Region
 from ragimpute.target.load import TargetOptions, require_phase, take_target
 from ragimpute.target.match import Match
 from ragimpute.target.report import TargetReport, warn_of_target
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ def open_inputs(
     panel, start, stop = open_panel(
         files.panel, stack, report.warnings.append, genetic_map=files.genetic_map,
         cm_per_mb=files.cm_per_mb, region=files.region, par=files.options.par, threads=threads,
-        progress=progress or (lambda stage, done, total: None),
+        progress=progress or no_progress,
     )  # fmt: skip
     if view is not None:
         panel = view(panel, start, stop)

@@ -8,8 +8,9 @@ from pathlib import Path
 from ragimpute.errors import PanelError
 from ragimpute.panel.reader import Panel
 from ragimpute.retrieval.faiss_device import choose_searcher
-from ragimpute.retrieval.index import Progress, WindowIndex
+from ragimpute.retrieval.index import WindowIndex
 from ragimpute.retrieval.index_manifest import MANIFEST
+from ragimpute.runtime.progress import Progress
 from ragimpute.target.match import marker_mask
 
 

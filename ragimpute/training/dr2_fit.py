@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from ragimpute.model.checkpoint import LoadedModel
 from ragimpute.model.folder import ModelFolder, is_copying
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelWithout
+from ragimpute.runtime.progress import Progress
 from ragimpute.training.data.arrays import draw_array, draw_stretch
 
 # Stretches are no longer, and groups no larger: there are rows of so many sites for each haplotype.
@@ -74,7 +75,7 @@ def fit_dr2(
     seed: int = 1,
     threads: int = 1,
     device: str = "cpu",
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Dr2Calibration:
     """Calibrate the DR2 of a copying model on samples left out of panels, with drawn arrays.
 

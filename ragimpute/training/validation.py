@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from ragimpute.accuracy.metrics import (
     R2Accumulator,
 )
 from ragimpute.config import LossConfig
+from ragimpute.runtime.progress import Progress, no_progress
 from ragimpute.training.data.copying_batches import EvidenceBatches
 from ragimpute.training.losses import compute_loss, scored_sites
 from ragimpute.training.losses import field as batch_field
@@ -178,7 +179,7 @@ def score_model(
     device: torch.device,
     rank: int = 0,
     world: int = 1,
-    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    progress: Progress = no_progress,
 ) -> Scores:
     """Score a model on held-out samples.
 
