@@ -18,8 +18,7 @@ from ragimpute.copying_model.imputer import require_packages
 from ragimpute.errors import InputError
 from ragimpute.imputation.imputer import make_parts
 from ragimpute.imputation.options import ImputeOptions
-from ragimpute.imputation.window_run import WindowRun
-from ragimpute.imputation.windows import Window, plan_run
+from ragimpute.imputation.windows import Window, WindowRun, plan_run
 from ragimpute.model.folder import open_folder
 from ragimpute.panel.reader import Panel
 from ragimpute.phasing.phase_target import num_unphased, phase_match
@@ -111,10 +110,10 @@ class _Work:
         """Which of the sites come next, and what is imputed there."""
         start = self.runs[0][1][1]
         for run, window in self.runs:
-            for tile, block, _, _ in run.blocks(window):
-                at = window[1] - start
+            for tile in run.tiles(window):
+                block, at = tile.block, window[1] - start
                 yield (
-                    slice(at + tile.start, at + tile.stop),
+                    slice(at + tile.sites.start, at + tile.sites.stop),
                     ImputedArrays(
                         self.samples, block.sites, block.allele_prob, block.info["DR2"],
                         block.info["AF"], block.typed,
@@ -295,8 +294,7 @@ class Imputer:
         memory = self._memory(uses_torch=parts[0].imputer.uses_torch)
         runs = [
             WindowRun(
-                part.panel, inputs.contig, inputs.match, ploidy, part.imputer, self._model.dr2,
-                None, memory, None, Stopwatch({}), options.threads,
+                part, inputs, ploidy, self._model.dr2, memory, None, Stopwatch({}), options.threads
             )
             for part in parts
         ]  # fmt: skip

@@ -23,6 +23,7 @@ from ragimpute.panel.views import PanelPart, parts_of
 from ragimpute.retrieval.index_manifest import read_manifest_of
 from ragimpute.runtime.device_names import parse_device
 from ragimpute.target.inputs import Inputs
+from ragimpute.target.window import TargetWindow
 
 
 class Imputer(Protocol):
@@ -56,33 +57,23 @@ class Imputer(Protocol):
 
     def impute(
         self,
-        left: int,
-        right: int,
-        core: tuple[int, int],
-        typed_index: np.ndarray,
-        alleles: np.ndarray,
-        sample: np.ndarray,
+        target: TargetWindow,
         *,
         batch: int,
         put: Callable[[int, int, np.ndarray], None],
     ) -> None:
-        """Impute the sites [core) from typed sites in [left, right), some haplotypes at a time.
+        """Impute the core of a window from its typed sites, some haplotypes at a time.
 
         Parameters
         ----------
-        left, right, core
-            Panel sites, half-open.
-        typed_index
-            Shape (T,), int: panel sites that are typed, ascending, within [left, right).
-        alleles
-            Shape (T, n), int8: 0, 1, or -1 where missing.
-        sample
-            Shape (n,), int: the target sample of each column, ascending.
+        target
+            The window, and what was observed of n haplotypes in it.
         batch
-            About so many haplotypes at a time, >= 1; what they are given does not depend on it.
+            About how many haplotypes are imputed at a time, >= 1; the result does not depend on it.
         put
-            Given the first column and the first of the core's sites of a block, and its P(ALT),
-            shape (b, m), float32; perhaps from several threads at once. Each pair comes once.
+            Called as ``put(first, site, prob)`` with blocks of the result: the number of the first
+            haplotype and of the first site, counted from the core's start, and P(ALT), shape
+            (b, m), float32. Several threads may call it at once. Each pair comes once.
         """
         ...
 

@@ -29,8 +29,7 @@ from ragimpute import __version__
 from ragimpute.errors import InputError
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.outputs import Outputs, states_of
-from ragimpute.imputation.window_run import WindowResult
-from ragimpute.imputation.windows import PlannedWindow
+from ragimpute.imputation.windows import NothingKept, PlannedWindow, WindowResult
 from ragimpute.io.vcf.write.writer import part_path
 from ragimpute.model.folder import ModelFolder
 from ragimpute.runtime.interrupts import Stopped
@@ -57,56 +56,6 @@ def fingerprint(path: str | Path) -> dict[str, object]:
     if about.st_size > _HASHED_BYTES or not path.is_file():
         return told | {"changed_ns": about.st_mtime_ns}
     return told | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-
-
-class NothingKept:
-    """What stands for a :class:`KeptRun` where a run need not be resumed: it keeps nothing.
-
-    Attributes
-    ----------
-    done
-        No window.
-    resumable
-        Whether finished windows outlive a run that is broken off.
-    """
-
-    resumable = False
-
-    def __init__(self) -> None:
-        self.done: list[dict[str, np.ndarray]] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Nothing is left."""
-
-    @property
-    def results(self) -> list[WindowResult]:
-        """Of the finished windows."""
-        return [
-            WindowResult(told["dr2"], told["typed"], told["correlation"], bool(told["has_typed"]))
-            for told in self.done
-        ]
-
-    def plan(self, windows: list[PlannedWindow]) -> list[PlannedWindow]:
-        """The windows of the run: these."""
-        return windows
-
-    def keep(self, result: WindowResult, outputs: Outputs) -> None:
-        """Forget a finished window."""
-
-    def phased(self) -> tuple[np.ndarray, dict[str, object]] | None:
-        """None: no alleles were kept."""
-        return None
-
-    def keep_phased(self, alleles: np.ndarray, said: Mapping[str, object]) -> None:
-        """Forget alleles."""
 
 
 class KeptRun(NothingKept):
@@ -348,16 +297,14 @@ def keep_run(
     model: ModelFolder,
     options: ImputeOptions,
     command: str | None,
-) -> NothingKept:
-    """What is kept of a run of ``impute`` with these options: nothing, unless it may be resumed.
+) -> KeptRun:
+    """What is kept, or was kept earlier, of a run of ``impute`` with these options.
 
     Raises
     ------
     InputError
         If another process writes this output, or what is kept cannot be written.
     """
-    if not options.resume:
-        return NothingKept()
     more = (options.output_options.sites, options.output_options.empirical)
     return KeptRun(
         [path for path in (out, *more) if path is not None],

@@ -20,6 +20,7 @@ from ragimpute.model.devices import choose_device, one_thread_each
 from ragimpute.panel.reader import Panel
 from ragimpute.retrieval.index import WindowIndex
 from ragimpute.runtime.timing import Stopwatch
+from ragimpute.target.window import TargetWindow
 from ragimpute.token_model.windows import TokenWindows, cut_windows_to
 
 # Sites of haplotypes in a batch.
@@ -86,39 +87,31 @@ class TokenImputer:
 
     def impute(
         self,
-        left: int,
-        right: int,
-        core: tuple[int, int],
-        typed_index: np.ndarray,
-        alleles: np.ndarray,
-        sample: np.ndarray,
+        target: TargetWindow,
         *,
         batch: int,
         put: Callable[[int, int, np.ndarray], None],
     ) -> None:
-        """See :meth:`ragimpute.imputation.imputer.Imputer.impute`; a sample's haplotypes go
-        together."""
+        """See :meth:`ragimpute.imputation.imputer.Imputer.impute`.
+
+        Both haplotypes of a sample are imputed in the same batch.
+        """
+        sample = target.sample
         edges = np.flatnonzero(np.diff(sample, prepend=-1, append=-1))
         first = 0
         while first < len(sample):
             fits = edges[(edges > first) & (edges <= first + batch)]
             last = int(fits[-1] if len(fits) else edges[edges > first][0])
             part = slice(first, last)
-            prob = self._impute_part(left, right, core, typed_index, alleles[:, part], sample[part])
+            prob = self._impute_part(
+                target._replace(alleles=target.alleles[:, part], sample=sample[part])
+            )
             put(first, 0, prob)
             first = last
 
-    def _impute_part(
-        self,
-        left: int,
-        right: int,
-        core: tuple[int, int],
-        typed_index: np.ndarray,
-        alleles: np.ndarray,
-        sample: np.ndarray,
-    ) -> np.ndarray:
+    def _impute_part(self, target: TargetWindow) -> np.ndarray:
         """P(ALT) of some haplotypes, shape (b, core sites)."""
-        start, stop = core
+        left, right, (start, stop), typed_index, alleles, sample = target
         first = np.flatnonzero(np.diff(sample, prepend=-1))
         last = np.append(first[1:], len(sample)) - 1
         pairs = np.stack([first, last], axis=1)  # (S, 2); a haploid sample's one column twice

@@ -22,6 +22,7 @@ from ragimpute.model.folder import ModelFolder, is_copying
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelWithout
 from ragimpute.runtime.progress import Progress
+from ragimpute.target.window import TargetWindow
 from ragimpute.training.data.arrays import draw_array, draw_stretch
 
 # Stretches are no longer, and groups no larger: there are rows of so many sites for each haplotype.
@@ -188,10 +189,8 @@ def leave_samples_out(
     def put(first: int, site: int, part: np.ndarray) -> None:
         prob[first : first + part.shape[0], site : site + part.shape[1]] = part
 
-    imputer.impute(
-        start, stop, (start, stop), typed, np.ascontiguousarray(target), owner, batch=len(owner),
-        put=put,
-    )  # fmt: skip
+    window = TargetWindow(start, stop, (start, stop), typed, np.ascontiguousarray(target), owner)
+    imputer.impute(window, batch=len(owner), put=put)
     untyped = np.setdiff1d(np.arange(start, stop), typed) - start
     found: list[list[ScoredSites]] = [[] for _ in choices]
     for first in range(0, len(untyped), _ROWS):
