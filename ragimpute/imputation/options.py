@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ragimpute.io.vcf.read.genotypes import Target
 from ragimpute.phasing.phase_target import PhaseOptions
 from ragimpute.sites import Region
 from ragimpute.target.inputs import InputFiles
@@ -139,7 +140,7 @@ class ImputeOptions:
             flat |= _values_of(value) if nested else {one.name: value}
         return flat
 
-    def input_files(self, target: str | Path, panel: str | Path) -> InputFiles:
+    def input_files(self, target: str | Path | Target, panel: str | Path) -> InputFiles:
         """What is read of a target and a panel."""
         return InputFiles(
             target, panel, genetic_map=self.genetic_map, cm_per_mb=self.cm_per_mb,

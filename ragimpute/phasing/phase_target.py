@@ -47,7 +47,7 @@ def num_unphased(match: Match) -> int:
 
 
 def phase_match(
-    path: str | Path,
+    path: str | Path | Target,
     target: Target,
     match: Match,
     panel: Panel,
@@ -65,7 +65,8 @@ def phase_match(
     Parameters
     ----------
     path, target, match, panel
-        The file, what was read of it, and how it matches the panel.
+        The file, what was read of it, and how it matches the panel. Phase sets are read from the
+        file: there are none where a Target was given in its place.
     options
         What to copy from.
     ne, err
@@ -85,7 +86,9 @@ def phase_match(
     from ragimpute.phasing.sampler import PhasingSettings, phase_haplotypes
 
     typed = read_typed(panel, match.panel_index)
-    found = read_phase_sets(path, target.sites, target.samples, threads=threads)
+    found = None
+    if not isinstance(path, Target):
+        found = read_phase_sets(path, target.sites, target.samples, threads=threads)
     sets = None if found is None else found[match.row]
     num_haplotypes, num_samples = panel.num_haplotypes, len(target.samples)
     with_targets = options.with_targets

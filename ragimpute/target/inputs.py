@@ -24,7 +24,8 @@ class InputFiles:
     Attributes
     ----------
     target, panel
-        VCF/BCF; panel.h5 or a phased VCF/BCF, which is prepared on the fly.
+        VCF/BCF, or what was read of one already; panel.h5 or a phased VCF/BCF, which is prepared on
+        the fly.
     genetic_map, cm_per_mb
         For a panel VCF only: a map, or a uniform rate.
     region
@@ -35,7 +36,7 @@ class InputFiles:
         Which of the target's samples and records are used.
     """
 
-    target: str | Path
+    target: str | Path | Target
     panel: str | Path
     genetic_map: str | Path | None = None
     cm_per_mb: float | None = None
@@ -46,7 +47,7 @@ class InputFiles:
     def named(self) -> dict[str, str | Path | None]:
         """The files that are read, by what a user calls them; None where one is not given."""
         return {
-            "target input": self.target,
+            "target input": None if isinstance(self.target, Target) else self.target,
             "panel input": self.panel,
             "map input": self.genetic_map,
             "list of samples": self.options.samples,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from ragimpute.errors import InputError
 from ragimpute.io.vcf.header import read_header
 from ragimpute.io.vcf.read.genotypes import Target, read_target
 from ragimpute.panel.reader import Panel
-from ragimpute.sites import Region, some_names
+from ragimpute.sites import Region, same_contig, some_names
 from ragimpute.target.match import Match, match_sites, no_match, require_overlap, target_region
 from ragimpute.target.qc import summarise, write_excluded
 from ragimpute.target.report import TargetReport
@@ -46,7 +46,7 @@ class TargetOptions:
 
 
 def take_target(
-    path: str | Path,
+    source: str | Path | Target,
     panel: Panel,
     region: Region | None,
     options: TargetOptions,
@@ -57,15 +57,19 @@ def take_target(
 ) -> tuple[Target, Match]:
     """Read a target around the region, and find its records among the panel's sites.
 
-    What was counted is put into ``report``, and the records that are not used are written, before
-    anything that was found is refused.
+    ``source`` is a VCF/BCF, or what was read of one already, which is not changed. What was counted
+    is put into ``report``, and the records that are not used are written, before anything that was
+    found is refused.
 
     Raises
     ------
     InputError
         If the target cannot be read, or no record of it is a panel site.
     """
-    target = _read(path, panel, region, options, buffer_cm, threads)
+    if isinstance(source, Target):
+        target = _cut(source, panel, region, buffer_cm)
+    else:
+        target = _read(source, panel, region, options, buffer_cm, threads)
     stop = panel.num_sites
     if len(target.sites):
         match = match_sites(target, panel, 0, stop, palindromes=options.palindromes)
@@ -92,22 +96,57 @@ def _read(
 ) -> Target:
     """Read a target's chosen samples around the region."""
     samples = chosen_samples(path, options.samples, options.exclude_samples)
-    wide = region
-    if region is not None:
-        start, stop = panel.site_range(region)
-        cm = panel.position_cm
-        left = int(np.searchsorted(cm, cm[start] - buffer_cm))
-        right = int(np.searchsorted(cm, cm[stop - 1] + buffer_cm, side="right"))
-        bp = panel.sites.position_bp
-        wide = Region(region.contig, int(bp[left]), int(bp[right - 1]) + 1)
     # A region may well have no typed site, such as a workflow's piece of a contig.
-    wide = target_region(path, panel, wide)
+    wide = target_region(path, panel, _around(region, panel, buffer_cm))
     target = read_target(
         path, region=wide, threads=threads, may_be_empty=region is not None, samples=samples,
         keep_monomorphic=True,
     )  # fmt: skip
     _drop_half_calls(target)
     return target
+
+
+def _around(region: Region | None, panel: Panel, buffer_cm: float) -> Region | None:
+    """A region with its buffers, in the panel's positions; None: all of the contig."""
+    if region is None:
+        return None
+    start, stop = panel.site_range(region)
+    cm = panel.position_cm
+    left = int(np.searchsorted(cm, cm[start] - buffer_cm))
+    right = int(np.searchsorted(cm, cm[stop - 1] + buffer_cm, side="right"))
+    bp = panel.sites.position_bp
+    return Region(region.contig, int(bp[left]), int(bp[right - 1]) + 1)
+
+
+def _cut(target: Target, panel: Panel, region: Region | None, buffer_cm: float) -> Target:
+    """A copy of the part of a target around the region, as it would have been read from a file.
+
+    Raises
+    ------
+    InputError
+        If the target is of another contig than the panel.
+    """
+    contig = target.sites.contig
+    if same_contig(panel.contig, [contig]) is None:
+        raise InputError(
+            f"the target is of contig {contig}, but the panel is of contig {panel.contig}",
+            hint="use the panel of the same chromosome, with positions of the same build",
+        )
+    wide = _around(region, panel, buffer_cm)
+    first, last = 0, len(target.sites)
+    left_out = list(target.left_out)
+    if wide is not None:
+        ends = [wide.start_bp, wide.stop_bp]
+        first, last = np.searchsorted(target.sites.position_bp, ends).tolist()
+        left_out = [alt for alt in left_out if wide.start_bp <= alt.position_bp < wide.stop_bp]
+    rows = slice(first, last)
+    part = replace(
+        target, sites=target.sites.take(rows), alleles=target.alleles[rows].copy(),
+        phased=target.phased[rows].copy(), multiallelic=target.multiallelic[rows],
+        left_out=left_out,
+    )  # fmt: skip
+    _drop_half_calls(part)
+    return part
 
 
 def chosen_samples(
@@ -161,7 +200,7 @@ def _drop_half_calls(target: Target) -> None:
         target.phased[half] = True
 
 
-def require_phase(path: str | Path, target: Target) -> None:
+def require_phase(path: str | Path | Target, target: Target) -> None:
     """Refuse unphased genotypes.
 
     Raises
