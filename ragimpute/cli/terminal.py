@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.progress import Progress as Bars
 
-EpochReport = Callable[[dict[str, float], int, bool], None]
+    from ragimpute.training.trainer import EpochReport
+
 
 #: Columns of the live table of epochs, and the figures of a row of metrics.csv that they show.
 _COLUMNS = {

@@ -18,6 +18,7 @@ from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.outputs import Outputs
 from ragimpute.imputation.windows import Window, WindowResult
 from ragimpute.panel.reader import Panel
+from ragimpute.sites import some_names
 from ragimpute.target.inputs import Inputs
 from ragimpute.target.report import TargetReport
 
@@ -176,10 +177,10 @@ def result_warnings(panel: Panel, windows: Sequence[tuple[Window, WindowResult]]
     position, contig = panel.sites.position_bp, panel.contig
     bare = [window for window, result in windows if not result.has_typed]
     if bare and len(bare) < len(windows):
-        shown = ", ".join(f"{contig}:{position[w[1]]}-{position[w[2] - 1]}" for w in bare[:3])
+        shown = some_names([f"{contig}:{position[w[1]]}-{position[w[2] - 1]}" for w in bare])
         lines.append(
-            f"{len(bare)} windows have no typed site ({shown}{', ...' if len(bare) > 3 else ''}): "
-            "they are given the panel's frequencies, and DR2 is 0"
+            f"{len(bare)} windows have no typed site ({shown}): they are given the panel's "
+            "frequencies, and DR2 is 0"
         )
     against = [
         window[1] + int(i)
@@ -188,11 +189,10 @@ def result_warnings(panel: Panel, windows: Sequence[tuple[Window, WindowResult]]
     ]
     against = [i for i in against if _COMMON < panel.af[i] < 1 - _COMMON]
     if against:
-        shown = ", ".join(f"{contig}:{position[i]}" for i in against[:3])
+        shown = some_names([f"{contig}:{position[i]}" for i in against])
         lines.append(
-            f"{len(against)} typed sites run against the sites around them ({shown}"
-            f"{', ...' if len(against) > 3 else ''}): their strand or allele order is probably "
-            "wrong"
+            f"{len(against)} typed sites run against the sites around them ({shown}): their strand "
+            "or allele order is probably wrong"
         )
     return lines
 

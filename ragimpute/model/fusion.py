@@ -201,6 +201,8 @@ class CrossAttention(Fusion):
 class Concat(Fusion):
     """An MLP of the target's vector beside the mean of what was retrieved (v2, the baseline)."""
 
+    mix: nn.Module
+
     def __init__(self, *, dim: int) -> None:
         super().__init__(dim=dim)
         self.mix = _mlp(2 * dim, 2 * dim, dim)
@@ -210,20 +212,17 @@ class Concat(Fusion):
         return out
 
 
-class FixedConcat(Fusion):
+class FixedConcat(Concat):
     """One linear map of target and mean, started at their average: the simplest that can copy."""
 
     def __init__(self, *, dim: int) -> None:
-        super().__init__(dim=dim)
-        self.mix = nn.Linear(2 * dim, dim)
+        Fusion.__init__(self, dim=dim)
+        mix = nn.Linear(2 * dim, dim)
         with torch.no_grad():
             half = 0.5 * torch.eye(dim)
-            self.mix.weight.copy_(torch.cat([half, half], dim=1))
-            self.mix.bias.zero_()
-
-    def fuse(self, query: Tensor, refs: Tensor, af: Tensor, af_refs: Tensor, pad: Tensor) -> Tensor:
-        out: Tensor = self.mix(torch.cat([query, masked_mean(refs, pad)], dim=-1))
-        return out
+            mix.weight.copy_(torch.cat([half, half], dim=1))
+            mix.bias.zero_()
+        self.mix = mix
 
 
 #: Token fusions by name; each value makes one from (dim, num_heads, residual_scale, weight_max).

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ragimpute.model.bert_rag import ReferenceTable
+from ragimpute.model.bert_rag import ReferenceLookup
 from ragimpute.model.checkpoint import LoadedModel
 from ragimpute.model.devices import choose_device, one_thread_each
 from ragimpute.panel.reader import Panel
@@ -179,7 +179,7 @@ class TokenImputer:
 
     def _encode(
         self, window: int, found: np.ndarray, size: int, pool: ThreadPoolExecutor
-    ) -> ReferenceTable:
+    ) -> ReferenceLookup:
         """A lookup of the embeddings of what was retrieved."""
         index = np.unique(found)
         index = index[index >= 0]

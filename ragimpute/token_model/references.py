@@ -17,7 +17,7 @@ _MAX_BYTES = 2 * 2**30
 
 
 class ReferenceTable:
-    """A :data:`ragimpute.model.bert_rag.ReferenceTable` over windows of a panel.
+    """A :data:`ragimpute.model.bert_rag.ReferenceLookup` over windows of a panel.
 
     Parameters
     ----------

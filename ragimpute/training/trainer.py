@@ -31,9 +31,9 @@ from ragimpute.model.folder import PROVENANCE, is_copying, open_folder
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import require_one_ploidy
 from ragimpute.runtime.progress import Progress, no_progress
-from ragimpute.training.data.batches import describe_panel, make_batches
+from ragimpute.training.data.batches import describe_panel, make_batches, split_panel
 from ragimpute.training.data.copying_batches import EvidenceBatches
-from ragimpute.training.data.token_batches import TokenBatches, split_samples
+from ragimpute.training.data.token_batches import TokenBatches
 from ragimpute.training.dr2_fit import fit_dr2
 from ragimpute.training.failures import check_loss, memory_explained
 from ragimpute.training.losses import compute_loss
@@ -51,6 +51,8 @@ from ragimpute.training.state import (
 from ragimpute.training.tracking import Tracker, check_trackers, open_trackers
 from ragimpute.training.validation import figure_of, ls_figure_of, score_model
 
+#: Called as ``report_epoch(row, epochs, improved)`` at the end of an epoch: its row of metrics.csv,
+#: the epochs of the run, and whether it is the best one so far.
 EpochReport = Callable[[dict[str, float], int, bool], None]
 
 
@@ -451,18 +453,14 @@ def _calibrate(
     tick: Progress,
 ) -> None:
     """Calibrate DR2 of the weights that were kept by the validation samples, and write dr2.json."""
-    data, seed = config.data, config.train.seed
-    groups = [
-        split_samples(panel, data.validation_share, data.max_validation_samples, seed)[1]
-        for panel in panels
-    ]
+    groups = [split_panel(panel, config)[1] for panel in panels]
     if options.init is not None:
         prior = open_folder(options.init).dr2
     else:
         prior = Dr2Calibration.read(models_dir() / "default")
     found = fit_dr2(
         panels, open_folder(out), groups=groups, prior=prior,
-        seed=seed, threads=options.threads, device=device, progress=tick,
+        seed=config.train.seed, threads=options.threads, device=device, progress=tick,
     )  # fmt: skip
     if found.coefficients:
         write_text(out / DR2, found.as_json())
