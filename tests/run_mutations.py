@@ -190,8 +190,8 @@ MUTATIONS = [
     ),
     _mutation(
         "a resumed run starts its rate anew", "ragimpute/training/trainer.py",
-        "rate = config.optimizer.lr * factor(state.step)",
-        "rate = config.optimizer.lr * factor(state.batch)",
+        "rate = self.config.optimizer.lr * self._factor(state.step)",
+        "rate = self.config.optimizer.lr * self._factor(state.batch)",
         "training/trainer trainer_settings trainer_processes",
     ),
     _mutation(

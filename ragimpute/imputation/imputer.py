@@ -89,8 +89,8 @@ def make_imputer(
 ) -> Imputer:
     """Load a model, check that it and the index fit the panel, and make its imputer.
 
-    Torch and faiss are imported only where the model needs them: a copying model whose network is
-    numpy's asks for neither, and its index, which only token models search, is checked alone.
+    Torch and faiss are imported only if the model needs them. A copying model whose network numpy
+    can compute needs neither; an index, which only token models search, is then only checked.
 
     Parameters
     ----------
@@ -101,8 +101,8 @@ def make_imputer(
     typed_index
         Shape (T,), int, ascending: the panel sites that are typed.
     options, changes
-        Of the run, the defaults if None; and those of them that differ. The model is not read from
-        these.
+        The options of the run (None: the defaults), and by name those that differ from them. Their
+        ``model`` is ignored.
     array_fit
         What an earlier run fitted to the panel, or None. Copying models only.
 
@@ -143,7 +143,7 @@ def make_imputer(
 
 
 def check_model(model: ModelFolder, options: ImputeOptions) -> None:
-    """Refuse options that only copying models have, where the model is none.
+    """Refuse options that only copying models have if the model is a token model.
 
     Raises
     ------
@@ -173,9 +173,9 @@ class RunPart:
     start, stop
         Panel sites that are written.
     panel
-        With the haplotypes that exist there.
+        The panel with the haplotypes that exist there.
     imputer
-        What imputes them.
+        Imputes these sites.
     """
 
     start: int
@@ -185,7 +185,7 @@ class RunPart:
 
 
 def open_array_fit(inputs: Inputs, model: ModelFolder, options: ImputeOptions) -> ArrayFit | None:
-    """What an earlier run fitted to this panel and these typed sites; None: not asked for.
+    """Open the file of what was fitted to this panel and these typed sites; None: not asked for.
 
     Raises
     ------

@@ -32,19 +32,19 @@ from ragimpute.target.inputs import Inputs
 from ragimpute.target.ploidy import Columns, TargetPloidy
 from ragimpute.target.window import TargetWindow
 
-# Bytes for each site of a window and each target haplotype that is imputed: its probabilities,
-# once more where ALT is the common allele, and what finds and describes those in doubt.
+# Bytes for each site of a window and each target haplotype that is imputed at once: P(ALT), a
+# second copy of it if ALT is the common allele, and what finds and describes pairs in doubt.
 _BYTES_PER_PAIR = 12
-# Bytes for each site of a window beside its carriers and bits: positions, counts, offsets.
+# Bytes for each site of a window besides carriers and bits: positions, counts, offsets.
 _BYTES_PER_SITE = 96
-# A window's carriers and bits are held twice while they are read; its typed sites' bits as words,
-# transposed, and once more in the indexes that haplotypes are retrieved by.
+# While a window is read, its carriers and bits are held twice. The bits of typed sites are held as
+# words, transposed, and again in the indexes by which haplotypes are retrieved.
 _WINDOW_FACTOR = 2.0
 _TYPED_FACTOR = 4.0
 # Copying takes haplotypes in groups of so many.
 _GROUP = 16
 _MIN_SITES = 1_000
-# A window's haplotypes are read ahead where they take no more than this share of the memory.
+# A window's haplotypes are read ahead if they take at most one part in so many of the memory.
 _LIKELY_SHARE = 8
 
 
@@ -78,7 +78,8 @@ def plan_windows(
 
     Returns
     -------
-    (buffer start, start, stop, buffer stop) of each window; the cores follow on each other.
+    (buffer start, start, stop, buffer stop) of each window, in order; together the cores cover all
+    sites to report.
     """
     if window_cm <= 0 or buffer_cm < 0 or max_sites < 1:
         raise ValueError(f"window_cm {window_cm}, buffer_cm {buffer_cm}, max_sites {max_sites}")
@@ -87,7 +88,7 @@ def plan_windows(
     while first < stop:
         by_cm = int(np.searchsorted(position_cm, position_cm[first] + window_cm, side="right"))
         last = min(stop, max(first + 1, by_cm), first + max_sites)
-        # Even out: a short remainder would cost as much buffer as a full window.
+        # Make the last two windows equally long: a short one needs as much buffer as a full one.
         if last < stop and stop - last < (last - first) // 4:
             last = first + (stop - first + 1) // 2
         left = int(np.searchsorted(position_cm, position_cm[first] - buffer_cm, side="left"))
@@ -126,7 +127,7 @@ def _clipped(windows: list[Window], part: Panel) -> list[Window]:
 
 
 def max_window_sites(panel: Panel, memory: MemoryPlan, num_typed: int) -> int:
-    """Sites of a window that the memory has room for, at the panel's mean density of carriers.
+    """How many sites of a window fit into memory, at the panel's mean density of carriers.
 
     ``num_typed`` of the panel's sites are typed.
     """
@@ -138,9 +139,9 @@ def max_window_sites(panel: Panel, memory: MemoryPlan, num_typed: int) -> int:
 def likely_window(
     panel: Panel, start: int, stop: int, options: ImputeOptions
 ) -> tuple[int, int] | None:
-    """Panel sites of the only window of a run, buffers and all; None where it may have several.
+    """Panel sites of the only window of a run with its buffers; None if the run may have several.
 
-    Before the target and the memory that is free are known. Sites [start, stop) are written.
+    It can be asked before the target is read. Sites [start, stop) are written.
     """
     windows = plan_windows(
         panel.position_cm, start, stop, window_cm=options.window_cm, buffer_cm=options.buffer_cm,
@@ -154,7 +155,7 @@ def likely_window(
 
 
 def waiting_bytes(windows: Sequence[Window], ploidy: TargetPloidy, memory: MemoryPlan) -> int:
-    """What of the largest window's probabilities waits on disk; 0 where memory has room for it."""
+    """Bytes of the largest window's probabilities that wait on disk; 0 if memory suffices."""
     if not windows:
         return 0
     _, start, stop, _ = max(windows, key=lambda window: window[2] - window[1])
@@ -327,7 +328,7 @@ class WindowRun:
         return imputer.mismatch_probs(len(typed_index))
 
     def _batch(self, num_sites: int) -> int:
-        """Haplotypes that are imputed at once in a window of so many sites."""
+        """How many haplotypes are imputed at once in a window of ``num_sites`` sites."""
         most = self.memory.batch_bytes // (_BYTES_PER_PAIR * num_sites)
         return max(_GROUP, most // _GROUP * _GROUP)
 

@@ -136,9 +136,10 @@ class BERTWithRAG(nn.Module):
         Parameters
         ----------
         batch
-            Token models: see ``dataset``. Copying models: for each haplotype h1, h2 its sites in
-            doubt, in order: ``ls_logit_h1`` (B, L), ``evidence_h1`` (B, L, F), ``pos_h1`` (B, L)
-            in cM, ``pad_h1`` (B, L); ``tokens_h1`` (B, L, S, C) where the network reads states.
+            Token models: see :meth:`ragimpute.token_model.windows.TokenWindows.batch`. Copying
+            models: for each haplotype h1, h2 its sites in doubt, in order: ``ls_logit_h1`` (B, L),
+            ``evidence_h1`` (B, L, F), ``pos_h1`` (B, L) in cM, ``pad_h1`` (B, L); ``tokens_h1``
+            (B, L, S, C) if the network reads states one by one.
 
         Returns
         -------
@@ -162,7 +163,7 @@ class BERTWithRAG(nn.Module):
         return out
 
     def num_parameters(self) -> int:
-        """Trainable numbers."""
+        """The number of trainable parameters."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
     @torch.no_grad()

@@ -1,8 +1,9 @@
 """Impute with a token model, window by window.
 
-The windows are those that the model was trained on. Half-overlapping ones, each site taken from the
-one that holds it in its middle, take twice the time and were worse on the packaged example (r2
-.809, not .816, v10-small): a model that saw each site at one place of a window expects it there.
+The windows are those that the model was trained on. Windows that overlap by half, where each site
+is taken from the window that has it nearest to its middle, take twice the time and were worse on
+the packaged example (r2 .809 against .816, v10-small): in training the model has seen each site at
+one place of a window.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ragimpute.runtime.timing import Stopwatch
 from ragimpute.target.window import TargetWindow
 from ragimpute.token_model.windows import TokenWindows, cut_windows_to
 
-# Sites of haplotypes in a batch.
+# Pairs of a haplotype and a site in a batch.
 _SITES_AT_ONCE = {"cpu": 1 << 12, "cuda": 1 << 19}
 
 
@@ -45,8 +46,8 @@ class TokenImputer:
     device, threads
         See :class:`ragimpute.imputation.options.ImputeOptions`.
     sites_at_once, reference_bytes
-        Sites of haplotypes in a batch, None: what suits the device; and what encoded references
-        may take. Neither depends on the threads, and so neither does the result.
+        Pairs of a haplotype and a site in a batch (None: what suits the device), and bytes that
+        encoded references may take. As neither depends on the threads, the result does not.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class TokenImputer:
         self.leaves_out = False
 
     def mismatch_probs(self, num_typed: int) -> np.ndarray | None:
-        """None: the model is not asked about typed sites."""
+        """None: a token model does not impute typed sites."""
         return None
 
     def impute(
@@ -180,7 +181,7 @@ class TokenImputer:
     def _encode(
         self, window: int, found: np.ndarray, size: int, pool: ThreadPoolExecutor
     ) -> ReferenceLookup:
-        """A lookup of the embeddings of what was retrieved."""
+        """Encode the haplotypes that were retrieved; returns the function that looks them up."""
         index = np.unique(found)
         index = index[index >= 0]
         block = self._windows.window(window)
@@ -204,7 +205,7 @@ class TokenImputer:
 
 
 def _sites_of(known: np.ndarray, left: int, start: int, stop: int) -> np.ndarray:
-    """Alleles at panel sites [start, stop), (n, m), of those known from ``left`` on, else -1."""
+    """Alleles at sites [start, stop), (n, m): ``known`` (k, n) begins at ``left``; elsewhere -1."""
     out = np.full((known.shape[1], stop - start), -1, np.int8)
     low, high = max(start, left), min(stop, left + len(known))
     if low < high:

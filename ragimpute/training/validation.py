@@ -86,9 +86,9 @@ class Scores:
         Parameters
         ----------
         outputs, batch
-            Of the model.
+            What the model returned, and what it was given.
         ls_prob
-            "h1" and "h2", shape (B, L): the copying's P of the allele that the logits are about.
+            "h1" and "h2", shape (B, L): probability of the same allele by copying alone.
         loss, epoch
             See :func:`ragimpute.training.losses.compute_loss`.
         """
@@ -125,7 +125,7 @@ class Scores:
         self.haplotypes.update((prob > 0.5).astype(int), label.astype(int), maf)
 
     def row(self) -> dict[str, float]:
-        """The figures of an epoch, by the names that metrics.csv uses."""
+        """The figures of the pass, by their names in metrics.csv."""
         scores = self.haplotypes.result()
         genotypes = self.genotypes.result()
         ours, plain = self.model.result(), self.ls.result()
@@ -224,8 +224,8 @@ def score_model(
 def figure_of(row: Mapping[str, float], metric: str) -> float:
     """The figure that chooses the best epoch; larger is better.
 
-    Where a panel offers none (no rare site varies among the held-out samples, say), another one
-    takes its place, below all of its values.
+    If the figure is undefined, for example because no rare site varies among the held-out samples,
+    another figure is used in its place, moved below all values that the first could have.
     """
     value = row[_COLUMN[metric]]
     if math.isfinite(value):
