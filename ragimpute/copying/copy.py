@@ -37,7 +37,6 @@ def copy_haplotypes(
     *,
     states: Callable[[int], np.ndarray],
     threads: int = 1,
-    progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """Posterior probability of ALT at a window's core sites, by Li-Stephens copying.
 
@@ -54,8 +53,6 @@ def copy_haplotypes(
         are the same at all words, else (ceil(T / 32), K); int32, without repeats within a row.
     threads
         Number of threads that the targets are divided among; the result does not depend on it.
-    progress
-        Called with the number of haplotypes that were finished since the last call.
 
     Returns
     -------
@@ -78,10 +75,10 @@ def copy_haplotypes(
     shared = SharedStates.find(states, n, window.typed.num_haplotypes)
     if shared is None:
         out = np.empty((n, stop - start), dtype=np.float32)
-        _copy_own_states(window, alleles, parameters, states, threads, progress, out)
+        _copy_own_states(window, alleles, parameters, states, threads, out)
         return out
     out = np.empty((stop - start, n), dtype=np.float32)
-    _copy_shared_states(window, alleles, parameters, shared, threads, progress, out)
+    _copy_shared_states(window, alleles, parameters, shared, threads, out)
     return out.T
 
 
@@ -91,7 +88,6 @@ def _copy_shared_states(
     parameters: CopyingParameters,
     shared: SharedStates,
     threads: int,
-    progress: Callable[[int], None] | None,
     out: np.ndarray,
 ) -> None:
     """Copy targets that share their states, 16 at a time, into ``out`` (core sites, n)."""
@@ -113,8 +109,6 @@ def _copy_shared_states(
                 bounds, near, compact, slot_of, flip, scratch, listed, window.core[0],
                 block.first, block.width, out,
             )  # fmt: skip
-            if progress is not None:
-                progress(block.width)
 
     run_parts(run, len(blocks), threads)
 
@@ -125,7 +119,6 @@ def _copy_own_states(
     parameters: CopyingParameters,
     states: Callable[[int], np.ndarray],
     threads: int,
-    progress: Callable[[int], None] | None,
     out: np.ndarray,
 ) -> None:
     """Copy targets that have states of their own into ``out`` (n, core sites)."""
@@ -156,8 +149,6 @@ def _copy_own_states(
                     *given, bounds, near, minor.arrays(), flip, 0, len(words), scratch,
                     sites_scratch(minor, here.shape[2]), out[first:last],
                 )  # fmt: skip
-                if progress is not None:
-                    progress(len(here))
                 first, lists = last, lists[len(here) :]
 
     run_parts(run, len(edges) - 1, threads)

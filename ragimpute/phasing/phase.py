@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from ragimpute.io.vcf.write.rows import ImputedBlock
 from ragimpute.io.vcf.write.writer import ImputedWriter, output_kind
 from ragimpute.phasing.phase_target import PhaseOptions, num_unphased, phase_match
 from ragimpute.runtime.outputs import check_output
+from ragimpute.runtime.progress import Progress
 from ragimpute.runtime.timing import Stopwatch
 from ragimpute.sites import Region
 from ragimpute.target.inputs import InputFiles, open_inputs
@@ -82,7 +82,7 @@ def phase(
     seed: int = 1,
     threads: int = 1,
     target_options: TargetOptions | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
     command: str | None = None,
 ) -> PhaseSummary:
     """Phase a target against a panel, and write its sites that the panel has.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from ragimpute.io.vcf.read.genotypes import Target
 from ragimpute.io.vcf.read.phase_sets import read_phase_sets
 from ragimpute.kernels.bits import WORD
 from ragimpute.panel.reader import Panel
+from ragimpute.runtime.progress import Progress
 from ragimpute.target.match import Match
 
 # Phasing wants fewer changes of the copied haplotype in a large panel than imputation does. With
@@ -58,7 +58,7 @@ def phase_match(
     fill_missing: bool = False,
     seed: int = 1,
     threads: int = 1,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Match, dict[str, object]]:
     """Phase a target's genotypes at panel sites.
 
@@ -95,12 +95,11 @@ def phase_match(
     if with_targets is None:
         with_targets = num_samples > 1 and num_haplotypes <= COPY_ALL_UP_TO
     parameters = CopyingParameters.from_ne(ne or PHASING_NE, err or PHASING_ERR, num_haplotypes)
-    report = progress or (lambda stage, done, total: None)
     settings = PhasingSettings.for_panel(num_haplotypes + (2 * num_samples if with_targets else 0))
     alleles = phase_haplotypes(
         typed, match.alleles, match.phased, parameters, phase_set=sets, with_targets=with_targets,
         fill_missing=fill_missing, settings=settings, seed=seed, threads=threads,
-        progress=lambda done, total: report("phase", done, total),
+        progress=progress,
     )  # fmt: skip
     source = "the panel and the other samples" if with_targets else "the panel"
     said: dict[str, object] = {

@@ -29,6 +29,7 @@ from ragimpute.kernels.bits import WORD
 from ragimpute.phasing.constraints import free_phase, join_phase
 from ragimpute.phasing.kernel import DRAWN, MISSING, scan_sample
 from ragimpute.retrieval.retriever import Retriever
+from ragimpute.runtime.progress import Progress
 from ragimpute.runtime.threads import run_parts
 
 # As many samples are phased together at most.
@@ -86,7 +87,7 @@ def phase_haplotypes(
     seed: int = 1,
     threads: int = 1,
     batch_bytes: int = 2**28,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> np.ndarray:
     """Phase samples, and fill in their missing alleles if that is asked for.
 
@@ -117,7 +118,7 @@ def phase_haplotypes(
     batch_bytes
         What the states of samples that are phased together may take; at least 16 samples are.
     progress
-        Called with the number of passes over a sample that are done, and of all of them.
+        Called as ``progress("phase", done, total)``; it counts passes over a sample.
 
     Returns
     -------
@@ -145,7 +146,7 @@ def phase_haplotypes(
         for _ in batch.passes():
             done += batch.num_samples
             if progress is not None:
-                progress(done, total)
+                progress("phase", done, total)
         out[:, part] = batch.result(fill_missing)
     return out
 
