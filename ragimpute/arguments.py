@@ -21,7 +21,7 @@ from ragimpute.sites import Region
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Options = TypeVar("Options")
+Options = TypeVar("Options", bound=Any)
 
 # What a message calls the types that an argument may have.
 _NAMES: dict[Any, str] = {
@@ -79,36 +79,6 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
-def with_changes(
-    owner: str, kind: type[Options], options: Options | None, changes: Mapping[str, object]
-) -> Options:
-    """Options, the defaults if None, with some of them changed.
-
-    Parameters
-    ----------
-    owner
-        The function that takes the options, as the message names it.
-    kind
-        The dataclass of the options.
-    options, changes
-        What was given as a whole; what was given by name.
-
-    Raises
-    ------
-    TypeError
-        If a change is not an option; the message names those that are.
-    """
-    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    unknown = [name for name in changes if name not in known]
-    if unknown:
-        raise TypeError(
-            f"{owner} has no option {', '.join(unknown)}; its options are {', '.join(known)}"
-        )
-    given: Any = kind() if options is None else options
-    changed: Options = replace(given, **changes)
-    return changed
-
-
 def accepted(function: Callable[..., Any]) -> dict[str, Any]:
     """The arguments that a function takes, by name, and their types.
 
@@ -128,6 +98,33 @@ def accepted(function: Callable[..., Any]) -> dict[str, Any]:
             of_fields = get_type_hints(kind)
             found = {field.name: of_fields[field.name] for field in fields(kind)} | found
     return found
+
+
+def with_changes(options: Options, changes: Mapping[str, object], function: str) -> Options:
+    """Options, a frozen dataclass, with some of its fields changed.
+
+    Parameters
+    ----------
+    options
+        The options as they are.
+    changes
+        The new values by field.
+    function
+        Whose options they are, as a message calls it.
+
+    Raises
+    ------
+    TypeError
+        If a change is not a field; the message names the fields.
+    """
+    known = [one.name for one in fields(options)]
+    unknown = [name for name in changes if name not in known]
+    if unknown:
+        raise TypeError(
+            f"{function} has no option {', '.join(unknown)}; its options are {', '.join(known)}"
+        )
+    changed: Options = replace(options, **changes)
+    return changed
 
 
 def _taken(function: Callable[..., Any], name: str, value: Any, hint: Any) -> Any:

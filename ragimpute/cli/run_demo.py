@@ -14,7 +14,7 @@ from ragimpute.errors import MissingPackageError
 from ragimpute.extras import require
 from ragimpute.imputation.impute import impute
 from ragimpute.preparation.prepare import prepare
-from ragimpute.runtime.progress import Progress
+from ragimpute.runtime.timing import Progress
 
 if TYPE_CHECKING:
     from ragimpute.training.state import TrainResult

@@ -14,7 +14,7 @@ from rich.markup import escape
 from ragimpute.errors import RagimputeError
 from ragimpute.extras import explain_import, is_optional
 from ragimpute.runtime.interrupts import Stopped, install, uninstall
-from ragimpute.runtime.progress import Progress, no_progress
+from ragimpute.runtime.timing import Progress, no_progress
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -27,8 +27,7 @@ from ragimpute.phasing.phase_target import num_unphased, phase_match
 from ragimpute.preparation.open_panel import open_panel, sites_in
 from ragimpute.runtime.memory import ENOUGH_BYTES, MemoryPlan, free_bytes, plan_memory
 from ragimpute.runtime.memory import resident_bytes as held_bytes
-from ragimpute.runtime.progress import no_progress
-from ragimpute.runtime.timing import Stopwatch
+from ragimpute.runtime.timing import Stopwatch, no_progress
 from ragimpute.sites import Region, Sites
 from ragimpute.target.inputs import Inputs
 from ragimpute.target.load import take_target

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from ragimpute.runtime.outputs import check_output
-from ragimpute.runtime.progress import Progress
+from ragimpute.runtime.timing import Progress
 from ragimpute.target.inputs import InputFiles, open_inputs
 from ragimpute.target.qc import QcSummary
 from ragimpute.target.report import TargetReport

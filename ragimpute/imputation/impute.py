@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from ragimpute.arguments import with_changes
 from ragimpute.copying_model.imputer import require_packages
 from ragimpute.imputation.imputer import check_model, make_parts, open_array_fit
 from ragimpute.imputation.options import ImputeOptions
@@ -30,8 +29,7 @@ from ragimpute.panel.reader import Panel
 from ragimpute.phasing.phase_target import num_unphased, phase_match
 from ragimpute.runtime.disk_space import check_space, output_bytes
 from ragimpute.runtime.memory import MemoryPlan, plan_memory
-from ragimpute.runtime.progress import Progress, no_progress
-from ragimpute.runtime.timing import Stopwatch
+from ragimpute.runtime.timing import Progress, Stopwatch, no_progress
 from ragimpute.target.inputs import Inputs, open_inputs
 from ragimpute.target.ploidy import TargetPloidy, ploidy_of
 
@@ -72,8 +70,7 @@ def impute(
         If a change is not an option.
     """
     # 1. Refuse what cannot work before a panel is prepared, which may take an hour.
-    if options is None or changes:
-        options = with_changes("impute", ImputeOptions, options, changes)
+    options = ImputeOptions.of(options, **changes)
     files = options.input_files(target, panel)
     check_outputs(out, files, options)
     model = open_folder(options.model)

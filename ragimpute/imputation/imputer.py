@@ -12,7 +12,6 @@ from typing import Protocol
 
 import numpy as np
 
-from ragimpute.arguments import with_changes
 from ragimpute.copying_model.array_fit import ArrayFit, made_for
 from ragimpute.copying_model.imputer import CopyingImputer, require_packages
 from ragimpute.errors import InputError
@@ -114,8 +113,7 @@ def make_imputer(
         If the model needs a package that is not installed.
     """
     folder = model if isinstance(model, ModelFolder) else open_folder(model)
-    if options is None or changes:
-        options = with_changes("make_imputer", ImputeOptions, options, changes)
+    options = ImputeOptions.of(options, **changes)
     index, device, threads = options.index, options.device, options.threads
     kind, _ = parse_device(device)
     if require_packages(folder) and kind == "cuda":

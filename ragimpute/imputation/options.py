@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ragimpute.arguments import with_changes
 from ragimpute.io.vcf.read.genotypes import Target
 from ragimpute.phasing.phase_target import PhaseOptions
 from ragimpute.sites import Region
@@ -130,6 +131,17 @@ class ImputeOptions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", tuple(self.fields))
+
+    @classmethod
+    def of(cls, options: ImputeOptions | None, **changes: object) -> ImputeOptions:
+        """Options, the defaults if None, with some of them changed.
+
+        Raises
+        ------
+        TypeError
+            If a change is not an option; the message names those that are.
+        """
+        return with_changes(options or cls(), changes, "impute")
 
     def values(self) -> dict[str, object]:
         """All options by name, in one dictionary: those of target, output and phasing too."""

@@ -19,7 +19,7 @@ from ragimpute.io.vcf.read.records import RecordReader, genotype_array, site_tab
 from ragimpute.io.vcf.write.bcf import FLOAT_END, INT8_END
 from ragimpute.io.vcf.write.writer import ImputedWriter, output_kind
 from ragimpute.runtime.outputs import check_output
-from ragimpute.runtime.progress import Progress
+from ragimpute.runtime.timing import Progress
 from ragimpute.sites import Region
 
 log = logging.getLogger("ragimpute")

@@ -13,8 +13,7 @@ from ragimpute.io.vcf.write.rows import ImputedBlock
 from ragimpute.io.vcf.write.writer import ImputedWriter, output_kind
 from ragimpute.phasing.phase_target import PhaseOptions, num_unphased, phase_match
 from ragimpute.runtime.outputs import check_output
-from ragimpute.runtime.progress import Progress
-from ragimpute.runtime.timing import Stopwatch
+from ragimpute.runtime.timing import Progress, Stopwatch
 from ragimpute.sites import Region
 from ragimpute.target.inputs import InputFiles, open_inputs
 from ragimpute.target.load import TargetOptions

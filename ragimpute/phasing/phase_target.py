@@ -14,7 +14,7 @@ from ragimpute.io.vcf.read.genotypes import Target
 from ragimpute.io.vcf.read.phase_sets import read_phase_sets
 from ragimpute.kernels.bits import WORD
 from ragimpute.panel.reader import Panel
-from ragimpute.runtime.progress import Progress
+from ragimpute.runtime.timing import Progress
 from ragimpute.target.match import Match
 
 # Phasing wants fewer changes of the copied haplotype in a large panel than imputation does. With

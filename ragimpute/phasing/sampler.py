@@ -29,8 +29,8 @@ from ragimpute.kernels.bits import WORD
 from ragimpute.phasing.constraints import free_phase, join_phase
 from ragimpute.phasing.kernel import DRAWN, MISSING, scan_sample
 from ragimpute.retrieval.retriever import Retriever
-from ragimpute.runtime.progress import Progress
 from ragimpute.runtime.threads import run_parts
+from ragimpute.runtime.timing import Progress
 
 # As many samples are phased together at most.
 _MAX_SAMPLES = 1024

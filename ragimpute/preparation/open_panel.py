@@ -10,7 +10,7 @@ from pathlib import Path
 from ragimpute.errors import InputError
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.interrupts import held
-from ragimpute.runtime.progress import Progress
+from ragimpute.runtime.timing import Progress
 from ragimpute.sites import Region
 
 

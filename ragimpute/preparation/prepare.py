@@ -14,7 +14,7 @@ from ragimpute.panel.ploidy import OnceEach, par_regions, scan_ploidy
 from ragimpute.preparation.genetic_map import GeneticMap
 from ragimpute.preparation.populations import read_populations
 from ragimpute.runtime.outputs import check_output
-from ragimpute.runtime.progress import Progress
+from ragimpute.runtime.timing import Progress
 from ragimpute.sites import Region, bare_contig, same_contig, some_names
 
 if TYPE_CHECKING:

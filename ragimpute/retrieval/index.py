@@ -36,7 +36,7 @@ from ragimpute.retrieval.index_manifest import (
     sha256_of,
 )
 from ragimpute.retrieval.index_window import build_window, code_alleles, search_window, tie_order
-from ragimpute.runtime.progress import Progress
+from ragimpute.runtime.timing import Progress
 
 log = logging.getLogger("ragimpute")
 

@@ -1,4 +1,4 @@
-"""How long threads take for the stages of what they share."""
+"""How far a run has come, and how long its stages take."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import resource
 import time
 from collections.abc import Callable
 from threading import Lock, local
+
+# Called with the name of a stage, how much of it is done, and how much there is in all.
+Progress = Callable[[str, int, int], None]
 
 
 class SharedTimes:
@@ -62,3 +65,7 @@ class Stopwatch:
     def skip(self) -> None:
         """Count the time since the last lap to nothing: another stopwatch did."""
         self._start = self._clock()
+
+
+def no_progress(stage: str, done: int, total: int) -> None:
+    """Take a report of progress and show nothing."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from ragimpute.io.vcf.read.genotypes import Target
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.open_panel import open_panel
-from ragimpute.runtime.progress import Progress, no_progress
+from ragimpute.runtime.timing import Progress, no_progress
 from ragimpute.sites import Region
 from ragimpute.target.load import TargetOptions, require_phase, take_target
 from ragimpute.target.match import Match

@@ -10,7 +10,7 @@ from ragimpute.panel.reader import Panel
 from ragimpute.retrieval.faiss_device import choose_searcher
 from ragimpute.retrieval.index import WindowIndex
 from ragimpute.retrieval.index_manifest import MANIFEST
-from ragimpute.runtime.progress import Progress
+from ragimpute.runtime.timing import Progress
 from ragimpute.target.match import marker_mask
 
 

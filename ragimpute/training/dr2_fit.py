@@ -21,7 +21,7 @@ from ragimpute.model.checkpoint import LoadedModel
 from ragimpute.model.folder import ModelFolder, is_copying
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelWithout
-from ragimpute.runtime.progress import Progress
+from ragimpute.runtime.timing import Progress
 from ragimpute.target.window import TargetWindow
 from ragimpute.training.data.arrays import draw_array, draw_stretch
 

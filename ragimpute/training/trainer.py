@@ -30,7 +30,7 @@ from ragimpute.model.devices import choose_device
 from ragimpute.model.folder import PROVENANCE, is_copying, open_folder
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import require_one_ploidy
-from ragimpute.runtime.progress import Progress, no_progress
+from ragimpute.runtime.timing import Progress, no_progress
 from ragimpute.training.data.batches import describe_panel, make_batches, split_panel
 from ragimpute.training.data.copying_batches import EvidenceBatches
 from ragimpute.training.data.token_batches import TokenBatches
@@ -131,7 +131,7 @@ def train(
     """
     # 1. Choose the device, and refuse what cannot work.
     began = time.perf_counter()
-    options = with_changes("train", TrainOptions, options, changes)
+    options = with_changes(options or TrainOptions(), changes, "train")
     out = Path(out)
     accelerator = _set_up(config, options)
     is_main = accelerator.is_main_process

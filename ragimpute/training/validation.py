@@ -19,7 +19,7 @@ from ragimpute.accuracy.metrics import (
     R2Accumulator,
 )
 from ragimpute.config import LossConfig
-from ragimpute.runtime.progress import Progress, no_progress
+from ragimpute.runtime.timing import Progress, no_progress
 from ragimpute.training.data.copying_batches import EvidenceBatches
 from ragimpute.training.losses import compute_loss, scored_sites
 from ragimpute.training.losses import field as batch_field

@@ -15,14 +15,13 @@ import pytest
 
 import ragimpute.cli.impute as command
 from ragimpute import example
-from ragimpute.arguments import with_changes
 from ragimpute.errors import InputError, PanelError
 from ragimpute.imputation import options as module
 from ragimpute.imputation.impute import impute
 from ragimpute.imputation.options import ImputeOptions, OutputOptions
 from ragimpute.phasing.phase_target import PhaseOptions
 from ragimpute.sites import Region
-from ragimpute.target.load import TargetOptions
+from ragimpute.target.inputs import TargetOptions
 
 NESTED = {
     "target_options": TargetOptions,
@@ -109,9 +108,9 @@ def test_what_resume_keeps_survives_json():
 
 def test_changes_are_made_to_given_options_and_to_the_defaults():
     given = ImputeOptions(seed=3, ne=1e5)
-    assert with_changes("f", ImputeOptions, given, {"ne": 2e5}) == ImputeOptions(seed=3, ne=2e5)
-    assert with_changes("f", ImputeOptions, None, {"seed": 3, "ne": 1e5}) == given
-    assert with_changes("f", ImputeOptions, None, {}) == ImputeOptions()
+    assert ImputeOptions.of(given, ne=2e5) == ImputeOptions(seed=3, ne=2e5)
+    assert ImputeOptions.of(None, seed=3, ne=1e5) == given
+    assert ImputeOptions.of(None) == ImputeOptions()
     assert given == ImputeOptions(seed=3, ne=1e5)
     assert ImputeOptions(fields=["GT"]) == ImputeOptions(fields=("GT",))
 
@@ -120,7 +119,7 @@ def test_an_unknown_option_is_a_type_error_that_names_those_there_are(tmp_path):
     with pytest.raises(TypeError, match="impute has no option chunk_cm, sed; its options are"):
         impute("t.vcf", "p.h5", tmp_path / "x.vcf", chunk_cm=5, sed=1, seed=2)
     with pytest.raises(TypeError) as caught:
-        with_changes("impute", ImputeOptions, None, {"chunk_cm": 5})
+        ImputeOptions.of(None, chunk_cm=5)
     for one in dataclasses.fields(ImputeOptions):
         assert one.name in str(caught.value)
 
