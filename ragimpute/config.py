@@ -1,4 +1,4 @@
-"""Every setting that changes a result: pydantic models of the YAML presets, and how they are read.
+"""All settings that change a result: pydantic models of the YAML presets, and how these are read.
 
 YAML holds what changes results; command-line flags hold how a run is done. Unknown keys are
 errors. A file may say ``extends: NAME``, a preset or a file beside it, and then holds only what
@@ -77,7 +77,7 @@ class ReferenceConfig(_Group):
 
 
 class FusionConfig(_Group):
-    """How what was retrieved changes what was read."""
+    """How retrieved haplotypes change the encoding of the target."""
 
     name: FusionName = "enhanced_rare_variant"
     residual_scale: Positive = 0.1
@@ -150,7 +150,7 @@ class MaskPart(_Group):
 
 
 class CurriculumConfig(_Group):
-    """``add_level()`` every so many epochs raises the hidden share, up to a limit."""
+    """Every so many epochs the share of hidden sites is raised, up to a limit."""
 
     every_epochs: int = Field(default=0, ge=0)  # 0: never
     step: Share = 0.1
@@ -171,7 +171,7 @@ class MaskConfig(_Group):
     @field_validator("validation", mode="before")
     @classmethod
     def _complete(cls, value: Any) -> Any:
-        # Else --set mask.validation.rate=0.8 would make the mask a random one.
+        # Without this, --set mask.validation.rate=0.8 would also make the mask a random one.
         return {"name": "array_like", "rate": 0.9, **value} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
@@ -214,7 +214,7 @@ class ScheduleConfig(_Group):
 
 
 class EarlyStoppingConfig(_Group):
-    """Which validation figure chooses the best checkpoint, and how long it may stand still."""
+    """Which validation figure chooses the best epoch, and how long it may fail to improve."""
 
     metric: Literal["r2_rare", "r2_all", "f1", "loss"] = "r2_rare"
     patience: int = Field(default=5, ge=0)  # epochs; 0: never stop early
@@ -230,7 +230,7 @@ class TrackerConfig(_Group):
 
 
 class TrainConfig(_Group):
-    """The loop."""
+    """The training loop."""
 
     seed: int = Field(default=1, ge=0)
     epochs: int = Field(default=20, ge=1)
@@ -253,7 +253,7 @@ class TrainConfig(_Group):
 
 
 class RunConfig(_Group):
-    """Everything that a training run is made of."""
+    """All settings of a training run."""
 
     name: str = "unnamed"
     description: str = ""

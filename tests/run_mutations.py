@@ -98,7 +98,7 @@ MUTATIONS = [
     ),
     # Windows and output.
     _mutation(
-        "a window's border is read twice", "ragimpute/imputation/window_run.py",
+        "a window's border is read twice", "ragimpute/imputation/windows.py",
         "inside = (typed_index >= start) & (typed_index < stop)",
         "inside = (typed_index >= start) & (typed_index <= stop)",
         "imputation/windows imputation/impute",
@@ -109,7 +109,7 @@ MUTATIONS = [
         "imputation/windows imputation/impute",
     ),
     _mutation(
-        "typed sites are imputed", "ragimpute/imputation/window_run.py",
+        "typed sites are imputed", "ragimpute/imputation/windows.py",
         "prob[rows] = np.where(observed >= 0, observed, prob[rows])", "pass",
         "imputation/windows imputation/impute imputation/outputs",
     ),
@@ -190,8 +190,8 @@ MUTATIONS = [
     ),
     _mutation(
         "a resumed run starts its rate anew", "ragimpute/training/trainer.py",
-        "rate = config.optimizer.lr * factor(state.step)",
-        "rate = config.optimizer.lr * factor(state.batch)",
+        "rate = self.config.optimizer.lr * self._factor(state.step)",
+        "rate = self.config.optimizer.lr * self._factor(state.batch)",
         "training/trainer trainer_settings trainer_processes",
     ),
     _mutation(

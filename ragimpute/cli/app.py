@@ -1,4 +1,4 @@
-"""The program, and what its commands share: options, and how they read them."""
+"""The Typer program, and the options that several of its commands share."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ ParOption = Annotated[
     typer.Option(
         "--par",
         metavar="b37|b38|chm13|none|REGIONS",
-        help="Where males of a sex chromosome are diploid; else by the length of X.",
+        help="Where males are diploid on a sex chromosome. Default: by the length of X.",
     ),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
@@ -64,7 +64,8 @@ WithTargetsOption = Annotated[
     bool | None,
     typer.Option(
         "--phase-with-targets/--phase-without-targets",
-        help="Phase by the other samples too; else where the panel has up to 6,000 haplotypes.",
+        help="Use the other target samples as extra haplotypes when phasing. Default: only if the "
+        "panel has at most 6,000 haplotypes.",
     ),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of every random choice.")]
@@ -97,8 +98,8 @@ def _common(
         handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
         logger.addHandler(handler)
         logger.propagate = False
-    # Where no folder of the user's can be written, matplotlib lists fonts in a temporary one, and
-    # warns of it: nothing that a user of reports could act on.
+    # If no folder of the user can be written, matplotlib keeps its list of fonts in a temporary
+    # folder and warns of it. A user of reports can do nothing about that.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 
@@ -108,14 +109,16 @@ def parse_region(text: str | None) -> Region | None:
 
 
 def command_line(*, without: Sequence[str] = (), flags: Sequence[str] = ()) -> str:
-    """The command as it was given, less what does not change the output that it is recorded in.
+    """The command as it was given, without the options that do not change the output.
+
+    The output records it.
 
     Parameters
     ----------
     without
-        Options that take a value and are left out too, by their names: "--region", "-r".
+        Names of further options to leave out that take a value, such as "--region" and "-r".
     flags
-        Options that take none, and are left out too.
+        Names of further options to leave out that take no value.
     """
     gone = ("--threads", "-t", *without)
     short = tuple(name for name in gone if not name.startswith("--"))

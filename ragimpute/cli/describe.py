@@ -1,4 +1,4 @@
-"""What a file or folder is, as names and values to be shown."""
+"""``ragimpute info FILE``: says what a file or folder is, as rows of a name and a value."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ragimpute.errors import InputError, ModelError, PanelError, RagimputeError
 from ragimpute.sites import Region
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
-# Records of larger files are not counted: that would take minutes.
+# Records are counted only in files up to this size, as larger ones would take minutes.
 _MAX_COUNTED_BYTES = 2**28
 _SHOWN = 6
 _KNOWN = (
@@ -39,7 +39,7 @@ def describe(path: str | Path) -> Rows:
     ----------
     path
         A panel (panel.h5, scikit-allel HDF5, VCF/BCF), an index folder, a model folder or a shipped
-        model's name, a VCF/BCF, or a genetic map; seen from its content, not its name.
+        model's name, a VCF/BCF, or a genetic map. The content decides, not the name.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def describe(path: str | Path) -> Rows:
 
 
 def _first_bytes(path: Path) -> bytes:
-    """The first bytes of a file, decompressed where it is gzip."""
+    """The first bytes of a file, decompressed if it is gzip."""
     with path.open("rb") as file:
         start = file.read(16)
     if start[:2] != b"\x1f\x8b":
@@ -88,7 +88,7 @@ def _first_bytes(path: Path) -> bytes:
 
 
 def _describe_hdf5(path: Path) -> Rows:
-    """A panel, or else a scikit-allel HDF5."""
+    """Describe a panel.h5 or a scikit-allel HDF5."""
     from ragimpute.panel.reader import Panel
 
     try:
@@ -112,7 +112,7 @@ def _describe_hdf5(path: Path) -> Rows:
 
 
 def _describe_panel(path: Path, panel: Any) -> Rows:
-    """An opened panel."""
+    """Describe an open panel."""
     positions, cm = panel.sites.position_bp, panel.position_cm
     length = f", {panel.contig_length:,} bp long" if panel.contig_length else ""
     in_population = np.bincount(panel.population, minlength=len(panel.populations)).tolist()
@@ -152,7 +152,7 @@ def _describe_panel(path: Path, panel: Any) -> Rows:
 
 
 def _describe_index(path: Path) -> Rows:
-    """An index folder."""
+    """Describe an index folder."""
     from ragimpute.retrieval.index_manifest import read_manifest
 
     manifest = read_manifest(path)
@@ -178,7 +178,7 @@ def _describe_index(path: Path) -> Rows:
 
 
 def _describe_model(path: Path) -> Rows:
-    """A model folder, of which parts may be absent."""
+    """Describe a model folder; files may be missing from it."""
     rows: Rows = [("kind", "model")]
     config_file, weights, provenance = (path / name for name in _MODEL_FILES)
     if config_file.is_file():
@@ -203,7 +203,7 @@ def _describe_model(path: Path) -> Rows:
 
 
 def _weights_header(path: Path) -> tuple[int, dict[str, str]]:
-    """How many numbers a safetensors file holds, and its metadata, without reading the numbers."""
+    """How many numbers a safetensors file holds, and its metadata, from its header alone."""
     damaged = ModelError(f"weights {path} are damaged", hint="copy the model folder again")
     try:
         with path.open("rb") as file:
@@ -225,7 +225,7 @@ def _weights_header(path: Path) -> tuple[int, dict[str, str]]:
 
 
 def _provenance_rows(path: Path) -> Rows:
-    """What provenance.json says, flat."""
+    """The content of provenance.json as rows."""
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
         entries = sorted(tree.items())
@@ -243,7 +243,7 @@ def _provenance_rows(path: Path) -> Rows:
 
 
 def _describe_vcf(path: Path) -> Rows:
-    """A VCF, VCF.gz or BCF."""
+    """Describe a VCF, VCF.gz or BCF."""
     from ragimpute.io.vcf.index import index_path
     from ragimpute.io.vcf.read.records import RecordReader, VcfFile
 
@@ -284,7 +284,7 @@ def _describe_vcf(path: Path) -> Rows:
 
 
 def _describe_map(path: Path) -> Rows:
-    """A genetic map, the last kind to be tried."""
+    """Describe a genetic map, the kind that is tried last."""
     from ragimpute.preparation.genetic_map import GeneticMap, map_contigs
 
     try:
@@ -310,13 +310,13 @@ def _describe_map(path: Path) -> Rows:
 
 
 def _names(names: Sequence[str]) -> str:
-    """How many, and the first of them."""
+    """How many names there are, and the first of them."""
     shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
     return f"{len(names):,} ({shown})" if names else "0"
 
 
 def _size(num_bytes: int) -> str:
-    """A size for people."""
+    """A size in bytes, with a unit."""
     size, unit = float(num_bytes), "bytes"
     for larger in ("kB", "MB", "GB", "TB"):
         if size < 1000:

@@ -15,7 +15,7 @@ from ragimpute.kernels.processor import this_processor, usable_cores
 
 Rows = list[tuple[str, str]]
 
-# What commands need, and what only some need, as pip calls them.
+# Packages that every install has, by the names that pip knows.
 _BASE = (
     "numpy", "numba", "llvmlite", "h5py", "cyvcf2", "pydantic", "PyYAML", "typer", "rich",
     "safetensors", "deflate",
@@ -23,7 +23,7 @@ _BASE = (
 
 
 def describe_environment() -> Rows:
-    """What somebody who asks why a run is slow, or differs, is asked for first.
+    """Describe the install: what a maintainer asks for first if a run is slow or differs.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def _torch() -> str:
 
 
 def _faiss() -> str:
-    """Which builds bring FAISS; of two each has overwritten files of the other."""
+    """Which packages bring FAISS; if there are two, each has overwritten files of the other."""
     builds = installed_faiss()
     text = ", ".join(f"{name} {_version(name)}" for name in builds) or "not installed"
     return text if len(builds) < 2 else f"{text}; to repair it: {one_faiss(builds)}"

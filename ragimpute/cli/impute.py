@@ -27,7 +27,8 @@ from ragimpute.extras import require
 from ragimpute.runtime.memory import parse_size
 from ragimpute.runtime.outputs import check_output, check_report_name
 
-# Not recorded in the output, so that the headers of a run's regions are the same.
+# These options are not recorded in the output, so that the outputs of all regions of a panel have
+# the same header.
 _BY_REGION = (
     "--region", "-r", "--output", "-o", "--sites", "--empirical", "--excluded-sites", "--report",
     "--max-memory", "--array-fit",

@@ -27,35 +27,36 @@ from ragimpute.cli.terminal import guarded
 
 def main() -> None:
     """Entry point."""
-    # Threads that wait must not spin: where other jobs share the cores, a training step of .65 s
-    # takes 2 to 30 s otherwise. Read when the first library that uses OpenMP is loaded.
+    # Threads that wait must not spin: if other jobs share the cores, a training step of .65 s takes
+    # 2 to 30 s otherwise. Libraries read this when the first of them that uses OpenMP is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Work is shared out over threads here, not in matrix products, whose sums stay the same so.
+    # ragimpute divides work among threads itself. Matrix products run in one thread, so that the
+    # order of their sums, and so the result, does not depend on the number of threads.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # Arrays are filled once: a virtual machine that has to find huge pages for them takes up to a
-    # sixth of a run for it, and nothing is read faster from them. Read when numpy is imported.
+    # Do not ask for huge pages: a virtual machine takes up to a sixth of a run to find them, and
+    # reading is no faster, as arrays are filled once. numpy reads this when it is imported.
     os.environ.setdefault("NUMPY_MADVISE_HUGEPAGE", "0")
     guarded(lambda: app(prog_name="ragimpute"))
 
 
 def run() -> None:
-    """Entry point of the program: as :func:`main`, and then the process is gone at once.
+    """Entry point of the program: call :func:`main`, then end the process at once.
 
-    Nothing is left to do by then, but the interpreter would take .1 to .9 s to free what numba,
-    torch and the kernels hold.
+    Nothing is left to do by then. A normal exit would take .1 to .9 s more, in which the
+    interpreter frees the memory of numba, torch and the kernels.
     """
     code: object = 0
     try:
         main()
     except SystemExit as end:
         code = end.code
-    # Anything else is a bug, and ends with its traceback as ever.
+    # Any other exception is a bug: it ends the process here, with a traceback.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code if isinstance(code, int) else int(code is not None))
 
 
-#: As --help lists them: in the order of a first session.
+#: The order of the commands in --help: that in which a new user needs them.
 ORDER = (
     "prepare",
     "index",

@@ -1,4 +1,4 @@
-"""The whole pipeline on the example that the package carries."""
+"""``ragimpute demo``: the whole pipeline on the example in the package."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class DemoResult:
-    """Where the demo left its files, and how accurate it was; no report where it was left out."""
+    """The files of the demo, and how accurate it was; ``report`` is None if it was left out."""
 
     imputed: Path
     report: Path | None
@@ -100,7 +100,7 @@ def run_demo(
 
 
 def _can(step: str, extra: str, line: Callable[[str], None]) -> bool:
-    """Whether an extra's packages are installed; otherwise a line says what is left out."""
+    """Whether the packages of an extra are installed; if not, print which step is left out."""
     try:
         require(extra, "this step")
     except MissingPackageError as error:

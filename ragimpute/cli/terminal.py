@@ -14,13 +14,14 @@ from rich.markup import escape
 from ragimpute.errors import RagimputeError
 from ragimpute.extras import explain_import, is_optional
 from ragimpute.runtime.interrupts import Stopped, install, uninstall
-from ragimpute.runtime.timing import Progress
+from ragimpute.runtime.timing import Progress, no_progress
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.progress import Progress as Bars
 
-EpochReport = Callable[[dict[str, float], int, bool], None]
+    from ragimpute.training.trainer import EpochReport
+
 
 #: Columns of the live table of epochs, and the figures of a row of metrics.csv that they show.
 _COLUMNS = {
@@ -28,7 +29,7 @@ _COLUMNS = {
     "r2 of LS": "ls_r2_all", "rare r2": "r2_rare", "rare r2 of LS": "ls_r2_rare",
 }  # fmt: skip
 
-# Of an error message, in characters; its middle is left out beyond that.
+# Characters of an error message; the middle of a longer one is left out.
 _LONGEST = 1_000
 
 stdout = Console(highlight=False)
@@ -36,7 +37,7 @@ stderr = Console(stderr=True, highlight=False)
 
 
 def guarded(run: Callable[[], None]) -> None:
-    """Run the command line; never a traceback for what a user can mend, but one clear line.
+    """Run the command line, and print one clear line, not a traceback, for an error of the user.
 
     Exit codes are 0; 1 for an error; 2 for a wrong option, by typer; 128 and the signal's number.
     """
@@ -57,7 +58,7 @@ def guarded(run: Callable[[], None]) -> None:
             raise
         said = explain_import(error, package)
         _complain(said.message, said.hint)
-    except BrokenPipeError:  # the reader of a pipe has what it wants
+    except BrokenPipeError:  # the program that reads our output through a pipe has ended
         _leave(1)
     except MemoryError:
         _complain("out of memory", "use fewer --threads, a smaller --chunk-cm or --region")
@@ -71,7 +72,7 @@ def guarded(run: Callable[[], None]) -> None:
 def _complain(message: str, hint: str | None, code: int = 1) -> None:
     """Print an error for a person and leave with ``code``."""
     message = " ".join(message.split())
-    if len(message) > _LONGEST:  # it quotes what a file holds, which may be a whole line of it
+    if len(message) > _LONGEST:  # it quotes a file, perhaps a whole long line
         message = f"{message[: _LONGEST // 2]} ... {message[-_LONGEST // 2 :]}"
     with suppress(OSError):
         stderr.print(f"[bold red]Error:[/] {escape(message)}", soft_wrap=True)
@@ -81,7 +82,7 @@ def _complain(message: str, hint: str | None, code: int = 1) -> None:
 
 
 def _leave(code: int) -> None:
-    """End the process; what standard output could not take is dropped without more words."""
+    """End the process; output that cannot be written any more is dropped silently."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -102,7 +103,7 @@ def progress_bar(quiet: bool) -> Iterator[Progress]:
 
 
 def _bars(*, disable: bool = False) -> Bars:
-    """Progress bars without tasks as yet."""
+    """Make progress bars, at first without any task."""
     from rich import progress as rich_progress
 
     return rich_progress.Progress(
@@ -119,7 +120,7 @@ def _bars(*, disable: bool = False) -> Bars:
 
 
 def _advance(bars: Bars, stage: str, done: int, total: int) -> None:
-    """Move a stage's bar, which is made where there is none; a total of 0 is unknown."""
+    """Move the bar of a stage, or make it; a total of 0 is unknown."""
     task = next((task for task in bars.tasks if task.description == stage), None)
     if task is None:
         number = bars.add_task(stage, total=total or None, rate="")
@@ -130,7 +131,7 @@ def _advance(bars: Bars, stage: str, done: int, total: int) -> None:
 
 @contextmanager
 def training_view(quiet: bool) -> Iterator[tuple[Progress, EpochReport]]:
-    """What a person sees of a training run on standard error.
+    """Show a training run on standard error.
 
     Parameters
     ----------
@@ -151,18 +152,18 @@ def training_view(quiet: bool) -> Iterator[tuple[Progress, EpochReport]]:
 
                 stderr.print(escape(epoch_line(row, epochs)), soft_wrap=True)
 
-        yield (lambda stage, done, total: None), print_line
+        yield no_progress, print_line
         return
     from rich.live import Live
 
     view = _TrainingTable()
     live = Live(get_renderable=view.render, console=stderr, vertical_overflow="visible")
 
-    # Started by the first call: only the first of several processes is called.
+    # The view starts at the first call: of several processes only the first is ever called.
     def update(stage: str, done: int, total: int) -> None:
         began = view.advance(stage, done, total)
         live.start()
-        if began:  # shown at once, however short the stage
+        if began:  # show a new stage at once, as it may be short
             live.refresh()
 
     def add(row: dict[str, float], epochs: int, improved: bool) -> None:
@@ -179,7 +180,7 @@ def training_view(quiet: bool) -> Iterator[tuple[Progress, EpochReport]]:
 
 
 class _TrainingTable:
-    """The epochs so far and the bar of the stage under way; in the end, all epochs."""
+    """The table of epochs above the bar of the current stage."""
 
     def __init__(self) -> None:
         self.ended = False
@@ -188,7 +189,7 @@ class _TrainingTable:
         self._best = -1
 
     def advance(self, stage: str, done: int, total: int) -> bool:
-        """Move the bar, which is of one stage at a time; returns whether a stage began."""
+        """Move the bar, which shows one stage at a time; returns whether a new stage began."""
         began = all(task.description != stage for task in self._bars.tasks)
         for task in self._bars.tasks:
             if task.description != stage:
@@ -204,7 +205,7 @@ class _TrainingTable:
         self._rows.append([f"{row['epoch']:.0f}/{epochs}", *figures])
 
     def render(self) -> RenderableType:
-        """The table, of as many of the last epochs as fit on the screen while the run goes on."""
+        """Draw the table; while the run goes on, only the last epochs that fit on the screen."""
         from rich.box import SIMPLE_HEAD
         from rich.console import Group
         from rich.table import Table
@@ -212,7 +213,7 @@ class _TrainingTable:
         table = Table(box=SIMPLE_HEAD, pad_edge=False, caption="bold: the best epoch so far")
         for name in ("epoch", *_COLUMNS):
             table.add_column(name, justify="right")
-        # Around the rows stand two blank lines, a header of up to two, its rule, caption and bar.
+        # Other than rows there are up to 8 lines: blank ones, header, rule, caption and bar.
         first = 0 if self.ended else max(0, len(self._rows) - max(1, stderr.height - 8))
         for i, cells in enumerate(self._rows[first:], start=first):
             table.add_row(*cells, style="bold" if i == self._best else "")

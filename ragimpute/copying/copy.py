@@ -45,7 +45,6 @@ def copy_haplotypes(
     *,
     states: Callable[[int], np.ndarray],
     threads: int = 1,
-    progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """Posterior probability of ALT at a window's core sites, by Li-Stephens copying.
 
@@ -62,8 +61,6 @@ def copy_haplotypes(
         are the same at all words, else (ceil(T / 32), K); int32, without repeats within a row.
     threads
         Number of threads that the targets are divided among; the result does not depend on it.
-    progress
-        Called with the number of haplotypes that were finished since the last call.
 
     Returns
     -------
@@ -86,10 +83,10 @@ def copy_haplotypes(
     shared = SharedStates.find(states, n, window.typed.num_haplotypes)
     if shared is None:
         out = np.empty((n, stop - start), dtype=np.float32)
-        _copy_own_states(window, alleles, parameters, states, threads, progress, out)
+        _copy_own_states(window, alleles, parameters, states, threads, out)
         return out
     out = np.empty((stop - start, n), dtype=np.float32)
-    _copy_shared_states(window, alleles, parameters, shared, threads, progress, out)
+    _copy_shared_states(window, alleles, parameters, shared, threads, out)
     return out.T
 
 
@@ -99,7 +96,6 @@ def _copy_shared_states(
     parameters: CopyingParameters,
     shared: SharedStates,
     threads: int,
-    progress: Callable[[int], None] | None,
     out: np.ndarray,
 ) -> None:
     """Copy targets that share their states, 16 at a time, into ``out`` (core sites, n)."""
@@ -120,8 +116,6 @@ def _copy_shared_states(
             block = blocks[i]
             here = sites._replace(listed=listed, first=block.first, width=block.width)
             copy_shared(block.targets, masses, wanted, here)
-            if progress is not None:
-                progress(block.width)
 
     run_parts(run, len(blocks), threads)
 
@@ -132,7 +126,6 @@ def _copy_own_states(
     parameters: CopyingParameters,
     states: Callable[[int], np.ndarray],
     threads: int,
-    progress: Callable[[int], None] | None,
     out: np.ndarray,
 ) -> None:
     """Copy targets that have states of their own into ``out`` (n, core sites)."""
@@ -159,8 +152,6 @@ def _copy_own_states(
                 sites = sliding_sites(window, steps, here.shape[2], out[first:last])
                 begin_walk(targets, masses)
                 copy_sliding(targets, masses, (0, len(words)), wanted, sites)
-                if progress is not None:
-                    progress(len(here))
                 first, lists = last, lists[len(here) :]
 
     run_parts(run, len(edges) - 1, threads)

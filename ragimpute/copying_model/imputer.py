@@ -25,6 +25,7 @@ from ragimpute.model.folder import ModelFolder
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.memory import give_back
 from ragimpute.runtime.timing import SharedTimes, Stopwatch
+from ragimpute.target.window import TargetWindow
 
 if TYPE_CHECKING:
     from ragimpute.model.checkpoint import LoadedModel
@@ -94,22 +95,18 @@ class CopyingImputer:
         self.leaves_out = True
 
     def mismatch_probs(self, num_typed: int) -> np.ndarray | None:
-        """See :meth:`Imputer.mismatch_probs`."""
+        """See :meth:`ragimpute.imputation.imputer.Imputer.mismatch_probs`."""
         return None if self._last is None else self._last.mismatch_probs(num_typed)
 
     def impute(
         self,
-        left: int,
-        right: int,
-        core: tuple[int, int],
-        typed_index: np.ndarray,
-        alleles: np.ndarray,
-        sample: np.ndarray,
+        target: TargetWindow,
         *,
         batch: int,
         put: Callable[[int, int, np.ndarray], None],
     ) -> None:
-        """See :meth:`Imputer.impute`."""
+        """See :meth:`ragimpute.imputation.imputer.Imputer.impute`."""
+        left, right, core, typed_index, alleles, sample = target
         watch = Stopwatch(self.seconds)
         window = Window.build(
             self._panel.haplotypes(left, right),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -16,17 +16,17 @@ import numpy as np
 from ragimpute.arguments import checked
 from ragimpute.copying_model.imputer import require_packages
 from ragimpute.errors import InputError
-from ragimpute.imputation.imputer import make_parts
+from ragimpute.imputation.imputer import RunPart, make_parts
 from ragimpute.imputation.options import ImputeOptions
-from ragimpute.imputation.window_run import WindowRun
-from ragimpute.imputation.windows import Window, plan_run
+from ragimpute.imputation.summary import device_warning, result_warnings
+from ragimpute.imputation.windows import Window, WindowResult, WindowRun, plan_run
+from ragimpute.io.vcf.read.genotypes import Target
 from ragimpute.model.folder import open_folder
 from ragimpute.panel.reader import Panel
-from ragimpute.phasing.phase_target import phase_match
 from ragimpute.preparation.open_panel import open_panel, sites_in
 from ragimpute.runtime.memory import ENOUGH_BYTES, MemoryPlan, free_bytes, plan_memory
 from ragimpute.runtime.memory import resident_bytes as held_bytes
-from ragimpute.runtime.timing import Stopwatch
+from ragimpute.runtime.timing import Stopwatch, no_progress
 from ragimpute.sites import Region, Sites
 from ragimpute.target.inputs import Inputs, take_target
 from ragimpute.target.ploidy import ploidy_of
@@ -62,6 +62,10 @@ class ImputedArrays:
     typed
         Shape (m,), bool: whether the target's array observed the site. Observed alleles are left
         as they are; missing ones are imputed.
+    warnings
+        What a user should know of the target and the result: the lines that ``ragimpute impute``
+        warns of. All pieces of one :meth:`Imputer.windows` share one list. What only the whole
+        result shows is added to it after the last piece.
     """
 
     samples: list[str]
@@ -70,6 +74,7 @@ class ImputedArrays:
     dr2: np.ndarray
     af: np.ndarray
     typed: np.ndarray
+    warnings: list[str] = field(default_factory=list)
 
     @cached_property
     def dosages(self) -> np.ndarray:
@@ -97,27 +102,40 @@ class ImputedArrays:
 class _Work:
     """A target that is matched and phased, and the windows that are to be imputed.
 
-    ``runs`` has each window with what imputes it; ``contig`` is the target's name of it.
+    Attributes
+    ----------
+    inputs
+        The panel and the target.
+    runs
+        Each window with what imputes it.
+    warnings
+        The warnings so far.
     """
 
-    samples: list[str]
-    sites: Sites
-    num_sites: int
+    inputs: Inputs
     runs: list[tuple[WindowRun, Window]]
+    warnings: list[str]
 
     def pieces(self) -> Iterator[tuple[slice, ImputedArrays]]:
-        """Which of the sites come next, and what is imputed there."""
-        start = self.runs[0][1][1]
+        """Which of the sites come next, and what is imputed there; in the end, more warnings."""
+        results: list[tuple[Window, WindowResult]] = []
         for run, window in self.runs:
-            for tile, block, _, _ in run.blocks(window):
-                at = window[1] - start
+            result = run.empty_result(window)
+            at = window[1] - self.inputs.start
+            for tile in run.tiles(window):
+                result.take(tile)
+                block = tile.block
                 yield (
-                    slice(at + tile.start, at + tile.stop),
+                    slice(at + tile.sites.start, at + tile.sites.stop),
                     ImputedArrays(
-                        self.samples, block.sites, block.allele_prob, block.info["DR2"],
-                        block.info["AF"], block.typed,
+                        self.inputs.target.samples, block.sites, block.allele_prob,
+                        block.info["DR2"], block.info["AF"], block.typed, self.warnings,
                     ),
                 )  # fmt: skip
+            results.append((window, result))
+        for line in result_warnings(self.inputs.panel, results):
+            self.warnings.append(line)
+            log.warning(line)
 
 
 class Imputer:
@@ -176,15 +194,18 @@ class Imputer:
             device=device, max_memory=max_memory,
         )  # fmt: skip
         require_packages(self._model)  # before a panel is prepared, which may take an hour
+        self._warnings: list[str] = []  # of the panel
         with ExitStack() as stack:
             if isinstance(panel, Panel):
                 self._panel = panel
             else:
                 self._panel, _, _ = open_panel(
-                    panel, stack, log.warning, genetic_map=genetic_map, cm_per_mb=None,
-                    region=None, par=None, threads=threads, progress=lambda *_: None,
+                    panel, stack, self._warnings.append, genetic_map=genetic_map, cm_per_mb=None,
+                    region=None, par=None, threads=threads, progress=no_progress,
                 )  # fmt: skip
             self._opened = stack.pop_all()
+        for line in self._warnings:
+            log.warning(line)
 
     def close(self) -> None:
         """Close what was opened; arrays that were made stay usable."""
@@ -202,22 +223,26 @@ class Imputer:
         self.close()
 
     @checked
-    def impute(self, target: str | Path, *, region: Region | str | None = None) -> ImputedArrays:
+    def impute(
+        self, target: str | Path | Target, *, region: Region | str | None = None
+    ) -> ImputedArrays:
         """Impute a target, whole.
 
         Parameters
         ----------
         target
-            VCF/BCF; unphased genotypes are phased first. What a user should know of it is logged as
-            warnings.
+            VCF/BCF, or the Target that ``read_target`` made of one; unphased genotypes are phased
+            first. A Target holds neither phase sets (FORMAT/PS) nor, unless it was read with
+            ``keep_monomorphic=True``, records without ALT; so where the file has such, the file
+            gives more than the Target. A Target is not changed.
         region
             Sites to impute, as a Region or a text such as "20:1-1000" (1-based, closed); None: all
             of the panel.
 
         Returns
         -------
-        All panel sites of the region. With dosages and probabilities, a site of a sample takes 24
-        bytes.
+        All panel sites of the region, and what a user is warned of, which is logged too. With
+        dosages and probabilities, a site of a sample takes 24 bytes.
 
         Raises
         ------
@@ -228,12 +253,14 @@ class Imputer:
             If an argument is of a wrong type.
         """
         work = self._begin(target, region)
-        shape = (work.num_sites, len(work.samples))
+        inputs = work.inputs
+        shape = (inputs.stop - inputs.start, len(inputs.target.samples))
         _require_memory(*shape)
+        sites = inputs.panel.sites.take(slice(inputs.start, inputs.stop))
         whole = ImputedArrays(
-            work.samples, work.sites, np.empty((*shape, 2), np.float32),
-            np.empty(shape[0], np.float32), np.empty(shape[0], np.float32),
-            np.empty(shape[0], bool),
+            inputs.target.samples, replace(sites, contig=inputs.contig),
+            np.empty((*shape, 2), np.float32), np.empty(shape[0], np.float32),
+            np.empty(shape[0], np.float32), np.empty(shape[0], bool), work.warnings,
         )  # fmt: skip
         for rows, piece in work.pieces():
             whole.allele_probs[rows] = piece.allele_probs
@@ -243,7 +270,7 @@ class Imputer:
 
     @checked
     def windows(
-        self, target: str | Path, *, region: Region | str | None = None
+        self, target: str | Path | Target, *, region: Region | str | None = None
     ) -> Iterator[ImputedArrays]:
         """Impute a target window by window: memory does not grow with the number of sites.
 
@@ -267,7 +294,7 @@ class Imputer:
         work = self._begin(target, region)
         return (piece for _, piece in work.pieces())
 
-    def _begin(self, target: str | Path, region: Region | str | None) -> _Work:
+    def _begin(self, target: str | Path | Target, region: Region | str | None) -> _Work:
         """Read, match and phase a target, and plan its windows."""
         panel, options = self._panel, replace(self._options, region=Region.of(region))
         files, report = options.input_files(target, panel.path), TargetReport()
@@ -278,26 +305,26 @@ class Imputer:
         )  # fmt: skip
         warn_of_target(report, given, panel, match, start, stop)
         inputs = Inputs(files, panel, start, stop, given, match)
-        if match.num_unphased:
-            match, _ = phase_match(
-                inputs, options.phase_options, seed=options.seed, threads=options.threads
-            )
-            inputs = replace(inputs, match=match)
-        sites = replace(panel.sites.take(slice(start, stop)), contig=inputs.contig)
-        return _Work(given.samples, sites, stop - start, self._plan(inputs, options))
+        parts = make_parts(inputs, self._model, options, None)
+        uses_torch = parts[0].imputer.uses_torch
+        warnings = [*self._warnings, *report.warnings]
+        idle_device = device_warning(options.model, options.device, uses_torch=uses_torch)
+        if idle_device is not None:
+            warnings.append(idle_device)
+            log.warning(idle_device)
+        memory = self._memory(uses_torch=uses_torch)
+        return _Work(inputs, self._plan(inputs, options, parts, memory), warnings)
 
-    def _plan(self, inputs: Inputs, options: ImputeOptions) -> list[tuple[WindowRun, Window]]:
+    def _plan(
+        self, inputs: Inputs, options: ImputeOptions, parts: list[RunPart], memory: MemoryPlan
+    ) -> list[tuple[WindowRun, Window]]:
         """The windows, and what imputes each."""
         ploidy = ploidy_of(inputs.target, inputs.panel, inputs.match, inputs.files.options.par)
-        parts = make_parts(inputs, self._model, options, None)
-        memory = self._memory(uses_torch=parts[0].imputer.uses_torch)
+        dr2, watch = self._model.dr2, Stopwatch({})
         runs = [
-            WindowRun(
-                part.panel, inputs.contig, inputs.match, ploidy, part.imputer, self._model.dr2,
-                None, memory, None, Stopwatch({}), options.threads,
-            )
+            WindowRun(part, inputs, ploidy, dr2, memory, None, watch, options.threads)
             for part in parts
-        ]  # fmt: skip
+        ]
         planned = plan_run(parts, inputs, options, memory)
         return [(runs[number], window) for number, window in planned]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 
 from ragimpute.runtime.outputs import check_output
+from ragimpute.runtime.timing import Progress
 from ragimpute.target.inputs import InputFiles, open_inputs
 from ragimpute.target.qc import QcSummary, TargetReport
 
@@ -14,7 +14,7 @@ def compare(
     files: InputFiles,
     *,
     threads: int = 1,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> QcSummary:
     """Read a target, find its records among a panel's sites, and count.
 

@@ -12,11 +12,16 @@ from ragimpute.copying_model.imputer import require_packages
 from ragimpute.imputation.imputer import check_model, make_parts, open_array_fit
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.outputs import check_outputs, open_outputs
-from ragimpute.imputation.resume import NothingKept, keep_run
-from ragimpute.imputation.summary import ImputeSummary
-from ragimpute.imputation.warnings import warn_of_device, warn_of_result, warn_of_space
-from ragimpute.imputation.window_run import WindowRun
-from ragimpute.imputation.windows import Window, likely_window, plan_run, waiting_bytes
+from ragimpute.imputation.resume import keep_run
+from ragimpute.imputation.summary import ImputeSummary, device_warning, result_warnings
+from ragimpute.imputation.windows import (
+    NothingKept,
+    Window,
+    WindowRun,
+    likely_window,
+    plan_run,
+    waiting_bytes,
+)
 from ragimpute.io.vcf.header import Heading
 from ragimpute.io.vcf.write.writer import output_kind
 from ragimpute.model.folder import open_folder
@@ -24,8 +29,8 @@ from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelAhead
 from ragimpute.phasing.phase_target import phase_match
 from ragimpute.runtime.memory import MemoryPlan, plan_memory
-from ragimpute.runtime.outputs import output_bytes
-from ragimpute.runtime.timing import Progress, Stopwatch
+from ragimpute.runtime.outputs import check_space, output_bytes
+from ragimpute.runtime.timing import Progress, Stopwatch, no_progress
 from ragimpute.target.inputs import Inputs, open_inputs
 from ragimpute.target.ploidy import TargetPloidy, ploidy_of
 
@@ -74,10 +79,12 @@ def impute(
     check_model(model, options)
     summary = ImputeSummary(str(out), str(panel), str(target), str(options.model))
     watch = Stopwatch(summary.seconds, summary.peak_mb)
-    report = progress or (lambda stage, done, total: None)
+    report = progress or no_progress
     with ExitStack() as stack:
         # 2. Find the windows that an earlier run finished, if this one may resume it.
-        kept_run = stack.enter_context(keep_run(out, files, model, options, command))
+        kept_run = NothingKept()
+        if options.resume:
+            kept_run = stack.enter_context(keep_run(out, files, model, options, command))
         # 3. Open the panel, read the target and match it.
         inputs = open_inputs(
             files, stack, summary, threads=options.threads, progress=report,
@@ -90,7 +97,9 @@ def impute(
         fit = open_array_fit(inputs, model, options)
         parts = make_parts(inputs, model, options, fit)
         uses_torch = parts[0].imputer.uses_torch
-        warn_of_device(summary, options.device, uses_torch=uses_torch)
+        idle_device = device_warning(options.model, options.device, uses_torch=uses_torch)
+        if idle_device is not None:
+            summary.warn(idle_device)
         summary.add_options(options)
         watch.lap("model")
         # 5. Phase what is not phased.
@@ -116,14 +125,11 @@ def impute(
         _check_space(summary, folder, [window for _, window in left], options, ploidy, memory)
         # 7. Impute and write window after window.
         runs = [
-            WindowRun(
-                part.panel, inputs.contig, inputs.match, ploidy, part.imputer, model.dr2, outputs,
-                memory, folder, watch, options.threads,
-            )
+            WindowRun(part, inputs, ploidy, model.dr2, memory, folder, watch, options.threads)
             for part in parts
-        ]  # fmt: skip
+        ]
         for number, window in left:
-            result = runs[number].run(window)
+            result = runs[number].run(window, outputs)
             results.append(result)
             kept_run.keep(result, outputs)
             watch.lap("write")
@@ -136,7 +142,8 @@ def impute(
         watch.lap("write")
     # 9. Say what was done.
     shown = list(zip((window for _, window in windows), results, strict=True))
-    warn_of_result(summary, inputs.panel, shown, outputs)
+    summary.warn(*result_warnings(inputs.panel, shown))
+    summary.add_outputs(outputs)
     summary.add_result(inputs, results)
     summary.add_costs([part.imputer for part in parts], outputs.seconds)
     return summary
@@ -182,10 +189,12 @@ def _check_space(
     if folder is None:
         return
     num_sites = sum(stop - start for _, start, stop, _ in windows)
-    warn_of_space(
-        summary, folder,
+    line = check_space(
+        folder,
         output=output_bytes(
             output_kind(summary.out), options.fields, num_sites, summary.num_samples
         ),
         temporary=waiting_bytes(windows, ploidy, memory),
-    )  # fmt: skip
+    )
+    if line is not None:
+        summary.warn(line)

@@ -22,6 +22,7 @@ from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelPart, parts_of
 from ragimpute.retrieval.index_manifest import read_manifest_of
 from ragimpute.target.inputs import Inputs
+from ragimpute.target.window import TargetWindow
 
 
 class Imputer(Protocol):
@@ -55,33 +56,23 @@ class Imputer(Protocol):
 
     def impute(
         self,
-        left: int,
-        right: int,
-        core: tuple[int, int],
-        typed_index: np.ndarray,
-        alleles: np.ndarray,
-        sample: np.ndarray,
+        target: TargetWindow,
         *,
         batch: int,
         put: Callable[[int, int, np.ndarray], None],
     ) -> None:
-        """Impute the sites [core) from typed sites in [left, right), some haplotypes at a time.
+        """Impute the core of a window from its typed sites, some haplotypes at a time.
 
         Parameters
         ----------
-        left, right, core
-            Panel sites, half-open.
-        typed_index
-            Shape (T,), int: panel sites that are typed, ascending, within [left, right).
-        alleles
-            Shape (T, n), int8: 0, 1, or -1 where missing.
-        sample
-            Shape (n,), int: the target sample of each column, ascending.
+        target
+            The window, and what was observed of n haplotypes in it.
         batch
-            About so many haplotypes at a time, >= 1; what they are given does not depend on it.
+            About how many haplotypes are imputed at a time, >= 1; the result does not depend on it.
         put
-            Given the first column and the first of the core's sites of a block, and its P(ALT),
-            shape (b, m), float32; perhaps from several threads at once. Each pair comes once.
+            Called as ``put(first, site, prob)`` with blocks of the result: the number of the first
+            haplotype and of the first site, counted from the core's start, and P(ALT), shape
+            (b, m), float32. Several threads may call it at once. Each pair comes once.
         """
         ...
 
@@ -97,8 +88,8 @@ def make_imputer(
 ) -> Imputer:
     """Load a model, check that it and the index fit the panel, and make its imputer.
 
-    Torch and faiss are imported only where the model needs them: a copying model whose network is
-    numpy's asks for neither, and its index, which only token models search, is checked alone.
+    Torch and faiss are imported only if the model needs them. A copying model whose network numpy
+    can compute needs neither; an index, which only token models search, is then only checked.
 
     Parameters
     ----------
@@ -109,8 +100,8 @@ def make_imputer(
     typed_index
         Shape (T,), int, ascending: the panel sites that are typed.
     options, changes
-        Of the run, the defaults if None; and those of them that differ. The model is not read from
-        these.
+        The options of the run (None: the defaults), and by name those that differ from them. Their
+        ``model`` is ignored.
     array_fit
         What an earlier run fitted to the panel, or None. Copying models only.
 
@@ -150,7 +141,7 @@ def make_imputer(
 
 
 def check_model(model: ModelFolder, options: ImputeOptions) -> None:
-    """Refuse options that only copying models have, where the model is none.
+    """Refuse options that only copying models have if the model is a token model.
 
     Raises
     ------
@@ -180,9 +171,9 @@ class RunPart:
     start, stop
         Panel sites that are written.
     panel
-        With the haplotypes that exist there.
+        The panel with the haplotypes that exist there.
     imputer
-        What imputes them.
+        Imputes these sites.
     """
 
     start: int
@@ -192,7 +183,7 @@ class RunPart:
 
 
 def open_array_fit(inputs: Inputs, model: ModelFolder, options: ImputeOptions) -> ArrayFit | None:
-    """What an earlier run fitted to this panel and these typed sites; None: not asked for.
+    """Open the file of what was fitted to this panel and these typed sites; None: not asked for.
 
     Raises
     ------

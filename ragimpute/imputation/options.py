@@ -1,4 +1,4 @@
-"""What a run of ``impute`` is asked to do: the one list of its options, which all others read."""
+"""The options of a run of ``impute``: one list, which the command line and all others use."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ragimpute.arguments import with_changes
+from ragimpute.io.vcf.read.genotypes import Target
 from ragimpute.phasing.phase_target import PhaseOptions
 from ragimpute.sites import Region
 from ragimpute.target.inputs import InputFiles, TargetOptions
 
-# The sets below say what an option does not do. An option that none of them names is taken to
-# change what is written and what is fitted to the panel: to forget a new option here costs a
-# resumed run or a stored fit, and never gives a wrong result.
+# The sets below say which options do not change something. An option in none of them is taken to
+# change what is written and what is fitted to the panel. So if a new option is forgotten here, it
+# may prevent that a run is resumed or a stored fit used, but no result is wrong.
 
-# Files that a run reads, and what a user calls them: their content counts, not their names.
+# Files that a run reads, and what messages call them. Their content counts, not their names.
 _READ = {
     "genetic_map": "map input",
     "samples": "list of samples",
@@ -30,10 +31,10 @@ _WRITTEN = {
     "sites": "sites",
     "empirical": "empirical",
 }
-# How a run goes about its work: its output does not depend on these.
+# Options that do not change the output.
 _HOW = frozenset(("threads", "resume"))
-# These change the output, but not what is fitted to the panel and the set of typed sites: a fit
-# knows both by their content, and the model by its weights.
+# Options that change the output, but not the fit to the panel and the typed sites, of which the fit
+# keeps checksums, as of the model's weights.
 _NOT_FITTED = frozenset((
     "model", "cm_per_mb", "region", "fields", "window_cm", "buffer_cm", "device", "max_memory",
     "palindromes", "par", "min_r2", "typed_only", "phased_only", "with_targets",
@@ -47,7 +48,7 @@ class OutputOptions:
     Attributes
     ----------
     min_r2
-        Untyped sites of a lower DR2 are left out; 0: none.
+        Untyped sites of a lower DR2 are left out; 0: all are written.
     typed_only
         Write the target's records that the panel lacks too, flagged TYPED_ONLY.
     sites
@@ -103,7 +104,7 @@ class ImputeOptions:
     output_options
         What is written beside the imputed sites, or left out of them.
     phase_options
-        What unphased genotypes are phased against, or that they are refused.
+        How unphased genotypes are phased, or that they are refused.
     """
 
     index: str | Path | None = None
@@ -142,7 +143,7 @@ class ImputeOptions:
         return with_changes(options or cls(), changes, "impute")
 
     def values(self) -> dict[str, object]:
-        """Every option by name; those of the target, the output and phasing by their own names."""
+        """All options by name, in one dictionary: those of target, output and phasing too."""
         flat: dict[str, object] = {}
         for one in dataclasses.fields(self):
             value = getattr(self, one.name)
@@ -150,8 +151,8 @@ class ImputeOptions:
             flat |= _values_of(value) if nested else {one.name: value}
         return flat
 
-    def input_files(self, target: str | Path, panel: str | Path) -> InputFiles:
-        """What is read of a target and a panel."""
+    def input_files(self, target: str | Path | Target, panel: str | Path) -> InputFiles:
+        """The files that are read, and which part of them."""
         return InputFiles(
             target, panel, genetic_map=self.genetic_map, cm_per_mb=self.cm_per_mb,
             region=self.region, buffer_cm=self.buffer_cm, options=self.target_options,

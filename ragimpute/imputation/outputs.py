@@ -36,7 +36,7 @@ class TypedOnly:
     alleles
         Shape (k, N, 2), int8, as read.
     num_unphased
-        Genotypes among them whose order is not known; they are written in that of the file.
+        Genotypes whose phase is not known; they are written in the order of the file.
     """
 
     sites: Sites
@@ -45,7 +45,7 @@ class TypedOnly:
 
     @classmethod
     def of(cls, target: Target, match: Match, region: Region | None) -> TypedOnly:
-        """Those of the region, with an ALT."""
+        """The records of the region that have an ALT."""
         chosen = np.isin(match.fate, _LACKED) & (target.sites.alt != ".")
         if region is not None:
             position = target.sites.position_bp
@@ -54,7 +54,7 @@ class TypedOnly:
         return cls(target.sites.take(chosen), target.alleles[chosen], num_unphased)
 
     def block(self, rows: slice) -> ImputedBlock:
-        """One or more of them, to be written; missing alleles have the frequency of the others."""
+        """Some of the records as rows; a missing allele is given the frequency of the others."""
         called = self.alleles[rows]
         prob = called.astype(np.float32)
         prob[called == -2] = np.nan
@@ -83,9 +83,9 @@ class Outputs:
     typed_only
         Records to be put among the imputed sites, or None.
     resumable
-        Whether the files outlive a run that is broken off.
+        Whether the files are kept if the run is interrupted.
     restored
-        What :meth:`checkpoint` returned in such a run, in order: go on from there.
+        What :meth:`checkpoint` returned in an interrupted run, in order, which this one resumes.
 
     Attributes
     ----------
@@ -106,7 +106,7 @@ class Outputs:
         restored: Sequence[Mapping[str, np.ndarray]] = (),
     ) -> None:
         self._main, self._options, self.typed_only = main, options, typed_only
-        self._next = 0  # of the typed-only records
+        self._next = 0  # the typed-only record that is written next
         self.num_low_r2 = 0
         if restored:
             self._next, self.num_low_r2 = (int(number) for number in restored[-1]["counts"])
@@ -173,7 +173,7 @@ class Outputs:
         self._put(block)
 
     def checkpoint(self) -> dict[str, np.ndarray]:
-        """Bring all files to the disk; what a later process needs to go on, by file and name."""
+        """Flush all files to the disk; returns what is needed to resume them, by file and name."""
         told = {"counts": np.array([self._next, self.num_low_r2])}
         files = {"main": self._main, "sites": self._sites, "empirical": self._empirical}
         for name, writer in files.items():
@@ -192,7 +192,7 @@ class Outputs:
                 writer.close()
 
     def _with_typed_only(self, block: ImputedBlock, stop: int) -> ImputedBlock:
-        """The block with the records that the panel lacks among it, up to number ``stop``."""
+        """Insert the next records that the panel lacks, up to number ``stop``, by position."""
         assert self.typed_only is not None
         if stop <= self._next:
             return block
@@ -296,7 +296,7 @@ def open_outputs(
 def states_of(
     name: str, restored: Sequence[Mapping[str, np.ndarray]]
 ) -> list[dict[str, np.ndarray]]:
-    """What checkpoints told of one file: "main", "sites" or "empirical"."""
+    """The part of each checkpoint that is about one file: "main", "sites" or "empirical"."""
     start = f"{name}."
     return [
         {key.removeprefix(start): value for key, value in told.items() if key.startswith(start)}

@@ -1,8 +1,9 @@
 """Where a window's probabilities wait: written by haplotypes, read by sites.
 
-Targets are imputed a batch at a time, but a row of a VCF holds all of them. The array between is
-kept in memory if it is small, and else in a temporary file, in tiles of sites. Most probabilities
-are 0, as no haplotype that a target copies has the rarer allele; the file leaves them out.
+Targets are imputed a batch at a time, but a row of a VCF holds all of them. The probabilities of
+all targets are kept in memory if they are few, otherwise in a temporary file, in tiles of sites.
+Most probabilities are 0, as no haplotype that a target copies has the rarer allele; the file leaves
+these out.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ ITEM_BYTES = 4  # of a float32
 
 
 class _Part(NamedTuple):
-    """Where the file has some haplotypes at some sites of a tile."""
+    """A part of the file: some haplotypes at some sites of a tile, and where it begins."""
 
     first: int
     num: int
@@ -35,17 +36,17 @@ class _Part(NamedTuple):
 
     @property
     def num_words(self) -> int:
-        """Words of bits of each haplotype."""
+        """Words that hold one bit for each site of a haplotype."""
         return -(-self.num_sites // WORD)
 
     @property
     def num_bytes(self) -> int:
-        """Bits, counts of values, values."""
+        """Size of the part: bits, numbers of values, and values."""
         return self.num * (8 * self.num_words + 8) + ITEM_BYTES * self.num_values
 
 
 class Spool:
-    """An array of n haplotypes and m sites, float32; a context manager.
+    """An array of P(ALT), n haplotypes by m sites, float32; a context manager.
 
     Parameters
     ----------
@@ -54,9 +55,9 @@ class Spool:
     max_bytes
         An array of more than so many bytes is kept in a file.
     tile_bytes
-        About the size of what :meth:`take` returns.
+        Approximate size of the tiles that :meth:`take` returns.
     folder
-        Where the file is made; it has no name there, and goes with the process.
+        Where the file is made. It has no name, and disappears when the process ends.
     """
 
     def __init__(
@@ -104,9 +105,9 @@ class Spool:
             self._file.close()
 
     def put(self, first: int, prob: np.ndarray, site: int = 0) -> None:
-        """Take some sites of the haplotypes from ``first`` on, shape (b, m), float32.
+        """Store P(ALT) of some sites of the haplotypes from ``first`` on, shape (b, m), float32.
 
-        ``site`` is the first of the sites. Several threads may do so at once.
+        ``site`` is the first of the sites. Several threads may call this at once.
 
         Raises
         ------
@@ -134,7 +135,7 @@ class Spool:
         return list(pairwise(edges))
 
     def take(self, start: int, stop: int) -> np.ndarray:
-        """The probabilities of one of the tiles, once: shape (sites, n), float32."""
+        """P(ALT) of one of the tiles, shape (sites, n), float32. A tile can be taken once."""
         if self._array is not None:
             return np.ascontiguousarray(self._array[:, start:stop].T)
         parts = self._parts.pop(start, [])
@@ -148,7 +149,7 @@ class Spool:
         return out
 
     def _pack(self, start: int, first: int, site: int, prob: np.ndarray, columns: slice) -> None:
-        """Write some columns of (b, m), which belong to the tile that begins at ``start``."""
+        """Write those columns of ``prob`` (b, m) that belong to the tile beginning at ``start``."""
         width = columns.stop - columns.start
         most = _Part(first, len(prob), site, width, 0, len(prob) * width)
         raw = np.empty(most.num_bytes, np.uint8)
@@ -170,7 +171,7 @@ class Spool:
         )
 
     def _write(self, part: np.ndarray, at: int) -> None:
-        """Write bytes; a call may take less than it is given."""
+        """Write all bytes: the system may take fewer of them at once."""
         assert self._file is not None
         view = part.data
         try:
@@ -193,7 +194,7 @@ class Spool:
         return raw
 
     def _failed(self, error: OSError) -> InputError:
-        """The error for a disk that does not take the file."""
+        """The error for a disk that has no room for the file."""
         gib = ITEM_BYTES * self._num * self._num_sites / 2**30
         where = self._folder or "the temporary folder"
         return InputError(

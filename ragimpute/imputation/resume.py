@@ -1,10 +1,10 @@
-"""Finished windows of a run, kept beside its output until that is complete, so that a run which is
-killed can be gone on with.
+"""Keep the finished windows of a run beside its output, so that an interrupted run can be resumed.
 
-``.OUT.resume/`` holds run.json, which says of what inputs and options the windows were made and how
-many are done; for each of these a file with what the report and the writers need; and the phased
-genotypes, where a target was phased. The rows themselves are in ``.OUT.part``. A window counts as
-done once run.json says so, which is replaced in one step after all else is on the disk.
+The folder ``.OUT.resume/`` holds run.json, which says from which inputs and options the windows
+were made and how many are finished; a file for each finished window, with what the report and the
+writers need; and the phased genotypes, if the target had to be phased. The rows themselves are in
+``.OUT.part``. A window counts as finished once run.json says so. That file is replaced in one step,
+after everything else is on the disk.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ from ragimpute import __version__
 from ragimpute.errors import InputError
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.outputs import Outputs, states_of
-from ragimpute.imputation.window_run import WindowResult
-from ragimpute.imputation.windows import PlannedWindow
+from ragimpute.imputation.windows import NothingKept, PlannedWindow, WindowResult
 from ragimpute.io.vcf.write.writer import part_path
 from ragimpute.model.folder import ModelFolder
 from ragimpute.runtime.interrupts import Stopped
@@ -40,16 +39,16 @@ from ragimpute.target.inputs import InputFiles
 log = logging.getLogger("ragimpute")
 
 FORMAT = 1
-# Files up to this size are told apart by what they hold, larger ones by size and time of change.
+# Changes of files up to this size are found by a checksum, of larger ones by size and time.
 _HASHED_BYTES = 64 * 2**20
 _RESULT = ("dr2", "typed", "correlation", "has_typed")
 _UNREADABLE = (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile)
 
 
 def fingerprint(path: str | Path) -> dict[str, object]:
-    """What tells a file, or a folder's files, from a changed one of the same name."""
+    """What differs if a file, or a file of a folder, is changed and keeps its name."""
     path = Path(path)
-    if not path.exists():  # who reads it will say so
+    if not path.exists():  # the code that reads it raises the error
         return {}
     if path.is_dir():
         return {entry.name: fingerprint(entry) for entry in sorted(path.iterdir())}
@@ -60,58 +59,8 @@ def fingerprint(path: str | Path) -> dict[str, object]:
     return told | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
-class NothingKept:
-    """What stands for a :class:`KeptRun` where a run need not be resumed: it keeps nothing.
-
-    Attributes
-    ----------
-    done
-        No window.
-    resumable
-        Whether finished windows outlive a run that is broken off.
-    """
-
-    resumable = False
-
-    def __init__(self) -> None:
-        self.done: list[dict[str, np.ndarray]] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Nothing is left."""
-
-    @property
-    def results(self) -> list[WindowResult]:
-        """Of the finished windows."""
-        return [
-            WindowResult(told["dr2"], told["typed"], told["correlation"], bool(told["has_typed"]))
-            for told in self.done
-        ]
-
-    def plan(self, windows: list[PlannedWindow]) -> list[PlannedWindow]:
-        """The windows of the run: these."""
-        return windows
-
-    def keep(self, result: WindowResult, outputs: Outputs) -> None:
-        """Forget a finished window."""
-
-    def phased(self) -> tuple[np.ndarray, dict[str, object]] | None:
-        """None: no alleles were kept."""
-        return None
-
-    def keep_phased(self, alleles: np.ndarray, said: Mapping[str, object]) -> None:
-        """Forget alleles."""
-
-
 class KeptRun(NothingKept):
-    """What is kept of a run; a context manager, to be entered before the outputs are opened.
+    """The finished windows of a run, on disk; a context manager, entered before outputs are opened.
 
     Parameters
     ----------
@@ -151,7 +100,7 @@ class KeptRun(NothingKept):
         self.folder = main.with_name(f".{main.name}.resume")
         self._parts = [part_path(path) for path in outputs]
         self._windows: list[PlannedWindow] | None = None
-        # By way of JSON, as what is read back is compared with it.
+        # Converted to JSON and back, because it is compared with what is read from JSON.
         about = {"format": FORMAT, "ragimpute": __version__, "options": dict(options)}
         told = {name: fingerprint(path) for name, path in inputs.items() if path is not None}
         self._about: dict[str, Any] = json.loads(json.dumps(about | {"inputs": told}))
@@ -189,9 +138,10 @@ class KeptRun(NothingKept):
         self._lock.close()
 
     def plan(self, windows: list[PlannedWindow]) -> list[PlannedWindow]:
-        """The windows of the process that began the run, or these, which then are.
+        """The windows of the run: those of the process that began it, or else these.
 
-        Their bounds depend on the memory that was free then.
+        Later processes use the same windows, whatever memory is free, so that the output is the
+        same.
         """
         if self._windows is None:
             self._windows = windows
@@ -199,7 +149,7 @@ class KeptRun(NothingKept):
         return self._windows
 
     def keep(self, result: WindowResult, outputs: Outputs) -> None:
-        """Take a finished window, in order.
+        """Keep a finished window; windows come in order.
 
         Raises
         ------
@@ -213,7 +163,7 @@ class KeptRun(NothingKept):
         self._write_about()
 
     def phased(self) -> tuple[np.ndarray, dict[str, object]] | None:
-        """Alleles that were phased, and what was done, for a report; None: not yet."""
+        """The phased alleles that are kept, and what was done, for a report; None if not phased."""
         try:
             with np.load(self.folder / "phased.npz", allow_pickle=False) as file:
                 return file["alleles"], json.loads(str(file["said"]))
@@ -221,12 +171,12 @@ class KeptRun(NothingKept):
             return None
 
     def keep_phased(self, alleles: np.ndarray, said: Mapping[str, object]) -> None:
-        """Take a target's alleles once they are phased."""
+        """Keep the alleles of a target that was phased."""
         told = {"alleles": alleles, "said": np.array(json.dumps(said))}
         self._write_arrays(self.folder / "phased.npz", told)
 
     def _take_up(self) -> None:
-        """Read what there is; drop it, and say why, where it cannot be gone on with."""
+        """Read what an earlier run left; if it cannot be resumed, say why and remove it."""
         path = self.folder / "run.json"
         if path.exists():
             reason = self._read(path)
@@ -243,7 +193,7 @@ class KeptRun(NothingKept):
         self._write_about()
 
     def _read(self, path: Path) -> str | None:
-        """Take what run.json and the windows' files say; else the reason why not."""
+        """Read run.json and the files of windows; returns why they cannot be used, or None."""
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             reason = self._difference(found)
@@ -266,7 +216,7 @@ class KeptRun(NothingKept):
         return None
 
     def _difference(self, found: dict[str, Any]) -> str | None:
-        """Where the run that was broken off differs from this."""
+        """How the interrupted run differs from this one; None if it does not."""
         for key in ("format", "ragimpute"):
             if found[key] != self._about[key]:
                 return f"it was made by ragimpute {found['ragimpute']}, this is {__version__}"
@@ -274,7 +224,7 @@ class KeptRun(NothingKept):
         for key in ("inputs", "options"):
             old, new = found[key], self._about[key]
             changed += [n for n in {**new, **old} if old.get(n) != new.get(n)]
-        if changed[1:] and "command" in changed:  # it changes with the options that are named
+        if changed[1:] and "command" in changed:  # named by its options
             changed.remove("command")
         return f"{', '.join(changed)} changed" if changed else None
 
@@ -282,7 +232,7 @@ class KeptRun(NothingKept):
         return self.folder / f"window-{number:06d}.npz"
 
     def _write_about(self) -> None:
-        """Write run.json anew: from then on, what it says is done is done."""
+        """Replace run.json: from then on the windows that it counts are finished."""
         about = self._about | {"done": len(self.done), "windows": self._windows}
         self._write(self.folder / "run.json", json.dumps(about, indent=1).encode())
 
@@ -301,7 +251,7 @@ class KeptRun(NothingKept):
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Tell the system's errors in one line."""
+        """Turn an error of the system into one clear line."""
         try:
             yield
         except OSError as error:
@@ -311,7 +261,7 @@ class KeptRun(NothingKept):
             ) from error
 
     def _locked(self) -> io.BufferedWriter:
-        """A file whose lock this process holds, and loses however it ends."""
+        """Lock a file of the folder; the system frees the lock however this process ends."""
         while True:
             file = (self.folder / "lock").open("ab")
             try:
@@ -324,7 +274,7 @@ class KeptRun(NothingKept):
                 ) from error
             except OSError:  # a file system without locks
                 return file
-            # The process that held it until now may have removed it.
+            # The process that held the lock may have removed the file: then lock the new one.
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(file.fileno()), os.stat(file.name)):
                     return file
@@ -332,7 +282,7 @@ class KeptRun(NothingKept):
             self.folder.mkdir(exist_ok=True)
 
     def _drop(self) -> None:
-        """Remove all that is kept; what is left if that is broken off is of no run."""
+        """Remove all that is kept, run.json first: without it the rest belongs to no run."""
         with suppress(OSError):
             (self.folder / "run.json").unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -347,21 +297,19 @@ def keep_run(
     model: ModelFolder,
     options: ImputeOptions,
     command: str | None,
-) -> NothingKept:
-    """What is kept of a run of ``impute`` with these options: nothing, unless it may be resumed.
+) -> KeptRun:
+    """What is kept, or was kept earlier, of a run of ``impute`` with these options.
 
     Raises
     ------
     InputError
         If another process writes this output, or what is kept cannot be written.
     """
-    if not options.resume:
-        return NothingKept()
     more = (options.output_options.sites, options.output_options.empirical)
     return KeptRun(
         [path for path in (out, *more) if path is not None],
         inputs=files.named() | options.files_read() | {"model": model.path},
-        # What a model's config.yaml extends lies elsewhere.
+        # The model's config.yaml may extend a file in another folder.
         options=options.of_output()
         | {"command": command, "model configuration": model.config.model_dump(mode="json")},
     )

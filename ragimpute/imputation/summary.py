@@ -1,22 +1,32 @@
-"""What an imputation run did: counts, accuracy estimates, times and warnings."""
+"""What an imputation run did: counts, accuracy estimates, times; and what a user is warned of."""
 
 from __future__ import annotations
 
+import logging
 import platform
 import resource
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from ragimpute import __version__
 from ragimpute.imputation.imputer import Imputer
 from ragimpute.imputation.options import ImputeOptions
-from ragimpute.imputation.window_run import WindowResult
+from ragimpute.imputation.outputs import Outputs
+from ragimpute.imputation.windows import Window, WindowResult
+from ragimpute.panel.reader import Panel
+from ragimpute.sites import some_names
 from ragimpute.target.inputs import Inputs
 from ragimpute.target.qc import TargetReport
 
+log = logging.getLogger("ragimpute")
+
+# If a common site is left out and its dosages correlate so negatively with what was observed there,
+# its alleles are taken to be wrong.
+_REVERSED, _COMMON = -0.3, 0.05
 # Counts that are not of the target's records by what became of them.
 NOT_RECORDS = {
     "typed": "sites typed",
@@ -67,6 +77,12 @@ class ImputeSummary(TargetReport):
     settings: dict[str, object] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
+    def warn(self, *lines: str) -> None:
+        """Take up warnings, one line each, and log them."""
+        for line in lines:
+            self.warnings.append(line)
+            log.warning(line)
+
     def add_options(self, options: ImputeOptions) -> None:
         """Take up those options that a report shows."""
         self.settings.update(
@@ -85,6 +101,20 @@ class ImputeSummary(TargetReport):
         self.dr2 = np.concatenate([result.dr2 for result in results])
         self.typed = np.concatenate([result.typed for result in results])
         self.num_typed = int(self.typed.sum())
+
+    def add_outputs(self, outputs: Outputs) -> None:
+        """Take up how the sites that were written differ from the panel's, and warn of it."""
+        if outputs.num_low_r2:
+            self.counts["below_min_r2"] = outputs.num_low_r2
+        typed_only = outputs.typed_only
+        if typed_only is None:
+            return
+        self.counts["typed_only"] = len(typed_only.sites)
+        if typed_only.num_unphased:
+            self.warn(
+                f"{typed_only.num_unphased} unphased genotypes of records that the panel lacks are "
+                "written in the order of the file: there is nothing to phase them by"
+            )
 
     def add_costs(self, imputers: Sequence[Imputer], writer: Mapping[str, float]) -> None:
         """Take up what imputers used, and the time that they and the ``writer`` took by stage."""
@@ -132,6 +162,39 @@ class ImputeSummary(TargetReport):
             ("time", f"{self.wall_seconds:.1f} s"),
             ("peak memory", f"{self.peak_rss_mb:,.0f} MiB"),
         ]
+
+
+def device_warning(model: str | Path, device: str, *, uses_torch: bool) -> str | None:
+    """The warning for a GPU that is asked for where the model has nothing that could run there."""
+    if uses_torch or not device.startswith("cuda"):
+        return None
+    return f"--device {device} does nothing with model {model}, which numpy computes on the CPU"
+
+
+def result_warnings(panel: Panel, windows: Sequence[tuple[Window, WindowResult]]) -> list[str]:
+    """The warnings for what the finished windows of a run, in order, show of its input."""
+    lines = []
+    position, contig = panel.sites.position_bp, panel.contig
+    bare = [window for window, result in windows if not result.has_typed]
+    if bare and len(bare) < len(windows):
+        shown = some_names([f"{contig}:{position[w[1]]}-{position[w[2] - 1]}" for w in bare])
+        lines.append(
+            f"{len(bare)} windows have no typed site ({shown}): they are given the panel's "
+            "frequencies, and DR2 is 0"
+        )
+    against = [
+        window[1] + int(i)
+        for window, result in windows
+        for i in np.flatnonzero(result.correlation < _REVERSED)
+    ]
+    against = [i for i in against if _COMMON < panel.af[i] < 1 - _COMMON]
+    if against:
+        shown = some_names([f"{contig}:{position[i]}" for i in against])
+        lines.append(
+            f"{len(against)} typed sites run against the sites around them ({shown}): their strand "
+            "or allele order is probably wrong"
+        )
+    return lines
 
 
 def _divide(

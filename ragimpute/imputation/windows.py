@@ -1,33 +1,49 @@
-"""Window by window: panel and typed alleles in, rows of the output out."""
+"""How a run is cut into windows, and how a window is imputed and handed to the output.
+
+:func:`plan_run` cuts; :class:`WindowRun` imputes one window after another; :class:`NothingKept` is
+what a run knows of its finished windows where it keeps none.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
 
 import numpy as np
 
+from ragimpute.accuracy.dr2 import DosageSums, Dr2Calibration
+from ragimpute.accuracy.leave_one_out import correlation, leave_one_out
 from ragimpute.imputation.imputer import RunPart
 from ragimpute.imputation.options import ImputeOptions
-from ragimpute.imputation.probability_store import ITEM_BYTES
+from ragimpute.imputation.outputs import Outputs
+from ragimpute.imputation.probability_store import ITEM_BYTES, Spool
+from ragimpute.io.vcf.write.writer import ImputedBlock
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelPart
 from ragimpute.runtime.memory import ENOUGH_BYTES, MemoryPlan
+from ragimpute.runtime.timing import Stopwatch
 from ragimpute.target.inputs import Inputs
 from ragimpute.target.ploidy import Columns, TargetPloidy
+from ragimpute.target.window import TargetWindow
 
-# Bytes for each site of a window and each target haplotype that is imputed: its probabilities,
-# once more where ALT is the common allele, and what finds and describes those in doubt.
+# Bytes for each site of a window and each target haplotype that is imputed at once: P(ALT), a
+# second copy of it if ALT is the common allele, and what finds and describes pairs in doubt.
 _BYTES_PER_PAIR = 12
-# Bytes for each site of a window beside its carriers and bits: positions, counts, offsets.
+# Bytes for each site of a window besides carriers and bits: positions, counts, offsets.
 _BYTES_PER_SITE = 96
-# A window's carriers and bits are held twice while they are read; its typed sites' bits as words,
-# transposed, and once more in the indexes that haplotypes are retrieved by.
+# While a window is read, its carriers and bits are held twice. The bits of typed sites are held as
+# words, transposed, and again in the indexes by which haplotypes are retrieved.
 _WINDOW_FACTOR = 2.0
 _TYPED_FACTOR = 4.0
 # Copying takes haplotypes in groups of so many.
 _GROUP = 16
 _MIN_SITES = 1_000
-# A window's haplotypes are read ahead where they take no more than this share of the memory.
+# A window's haplotypes are read ahead if they take at most one part in so many of the memory.
 _LIKELY_SHARE = 8
 
 
@@ -61,7 +77,8 @@ def plan_windows(
 
     Returns
     -------
-    (buffer start, start, stop, buffer stop) of each window; the cores follow on each other.
+    (buffer start, start, stop, buffer stop) of each window, in order; together the cores cover all
+    sites to report.
     """
     if window_cm <= 0 or buffer_cm < 0 or max_sites < 1:
         raise ValueError(f"window_cm {window_cm}, buffer_cm {buffer_cm}, max_sites {max_sites}")
@@ -70,7 +87,7 @@ def plan_windows(
     while first < stop:
         by_cm = int(np.searchsorted(position_cm, position_cm[first] + window_cm, side="right"))
         last = min(stop, max(first + 1, by_cm), first + max_sites)
-        # Even out: a short remainder would cost as much buffer as a full window.
+        # Make the last two windows equally long: a short one needs as much buffer as a full one.
         if last < stop and stop - last < (last - first) // 4:
             last = first + (stop - first + 1) // 2
         left = int(np.searchsorted(position_cm, position_cm[first] - buffer_cm, side="left"))
@@ -109,7 +126,7 @@ def _clipped(windows: list[Window], part: Panel) -> list[Window]:
 
 
 def max_window_sites(panel: Panel, memory: MemoryPlan, num_typed: int) -> int:
-    """Sites of a window that the memory has room for, at the panel's mean density of carriers.
+    """How many sites of a window fit into memory, at the panel's mean density of carriers.
 
     ``num_typed`` of the panel's sites are typed.
     """
@@ -121,9 +138,9 @@ def max_window_sites(panel: Panel, memory: MemoryPlan, num_typed: int) -> int:
 def likely_window(
     panel: Panel, start: int, stop: int, options: ImputeOptions
 ) -> tuple[int, int] | None:
-    """Panel sites of the only window of a run, buffers and all; None where it may have several.
+    """Panel sites of the only window of a run with its buffers; None if the run may have several.
 
-    Before the target and the memory that is free are known. Sites [start, stop) are written.
+    It can be asked before the target is read. Sites [start, stop) are written.
     """
     windows = plan_windows(
         panel.position_cm, start, stop, window_cm=options.window_cm, buffer_cm=options.buffer_cm,
@@ -137,7 +154,7 @@ def likely_window(
 
 
 def waiting_bytes(windows: Sequence[Window], ploidy: TargetPloidy, memory: MemoryPlan) -> int:
-    """What of the largest window's probabilities waits on disk; 0 where memory has room for it."""
+    """Bytes of the largest window's probabilities that wait on disk; 0 if memory suffices."""
     if not windows:
         return 0
     _, start, stop, _ = max(windows, key=lambda window: window[2] - window[1])
@@ -145,3 +162,303 @@ def waiting_bytes(windows: Sequence[Window], ploidy: TargetPloidy, memory: Memor
     columns = Columns.of(np.zeros((0, haploid.shape[1], 2), np.int8), haploid)
     waiting = ITEM_BYTES * columns.num * (stop - start)
     return waiting if waiting > memory.spool_bytes else 0
+
+
+@dataclass(frozen=True)
+class WindowResult:
+    """What the summary of a run is told of a window's m sites.
+
+    Attributes
+    ----------
+    dr2, typed
+        Shape (m,), float32 and bool.
+    correlation
+        Shape (m,), float32: correlation of the dosages that a typed site has if it is left out
+        with what was observed there; NaN at untyped sites.
+    has_typed
+        Whether a site of the window or its buffer is typed.
+    """
+
+    dr2: np.ndarray
+    typed: np.ndarray
+    correlation: np.ndarray
+    has_typed: bool
+
+    def take(self, tile: Tile) -> None:
+        """Take the figures of some of the sites."""
+        self.dr2[tile.sites], self.correlation[tile.sites] = tile.block.info["DR2"], tile.er2
+        self.typed[tile.sites] = tile.block.typed
+
+
+class Tile(NamedTuple):
+    """Some of a window's sites, imputed.
+
+    Attributes
+    ----------
+    sites
+        Which of the window's sites they are.
+    block
+        Their rows of the output.
+    left_out
+        Shape (k, N, 2), float32: P(ALT) at the k typed sites as if they were not typed; None where
+        the model cannot say.
+    er2
+        Shape (m,), float32: the root of INFO/ER2; NaN at untyped sites.
+    """
+
+    sites: slice
+    block: ImputedBlock
+    left_out: np.ndarray | None
+    er2: np.ndarray
+
+
+@dataclass(frozen=True)
+class WindowRun:
+    """Imputes one window after another of a part of a run.
+
+    Attributes
+    ----------
+    part
+        The haplotypes that exist in these windows, and what imputes from them.
+    inputs
+        The target at the panel's sites.
+    ploidy
+        Where samples are haploid.
+    calibration
+        The model's calibration of DR2.
+    memory
+        Bounds of what is held at once.
+    folder
+        Where probabilities wait for which there is no memory.
+    watch
+        Takes the times by stage.
+    threads
+        Threads that make the rows; the rows do not depend on their number.
+    """
+
+    part: RunPart
+    inputs: Inputs
+    ploidy: TargetPloidy
+    calibration: Dr2Calibration
+    memory: MemoryPlan
+    folder: Path | None
+    watch: Stopwatch
+    threads: int = 1
+
+    def run(self, window: Window, outputs: Outputs) -> WindowResult:
+        """Impute a window and write its rows."""
+        result = self.empty_result(window)
+        for tile in self.tiles(window):
+            self.watch.lap("dosages")
+            result.take(tile)
+            outputs.write(tile.block, tile.left_out)
+            self.watch.lap("write")
+        return result
+
+    def empty_result(self, window: Window) -> WindowResult:
+        """The result of a window of which no tile is imputed yet."""
+        left, start, stop, right = window
+        return WindowResult(
+            np.zeros(stop - start, np.float32),
+            np.zeros(stop - start, bool),
+            np.full(stop - start, np.nan, np.float32),
+            len(self._typed(left, right)[0]) > 0,
+        )
+
+    def tiles(self, window: Window) -> Iterator[Tile]:
+        """Impute a window, and give its rows some sites at a time, in order."""
+        left, start, stop, right = window
+        typed_index, alleles = self._typed(left, right)
+        columns = Columns.of(alleles, self.ploidy.haploid(start, stop))
+        inside = (typed_index >= start) & (typed_index < stop)
+        self.watch.lap("impute")
+        with Spool(
+            columns.num, stop - start, folder=self.folder,
+            max_bytes=self.memory.spool_bytes, tile_bytes=self.memory.tile_bytes,
+        ) as spool:  # fmt: skip
+            mismatch = self._impute(window, typed_index, columns, spool)
+            rows = _TypedRows(
+                typed_index[inside],
+                columns.alleles[inside],
+                None if mismatch is None else mismatch[inside],
+            )
+            yield from self._tiles(spool, start, columns, rows)
+
+    def _typed(self, left: int, right: int) -> tuple[np.ndarray, np.ndarray]:
+        """The typed sites (T,) in [left, right), and their alleles (T, N, 2)."""
+        match = self.inputs.match
+        first, last = np.searchsorted(match.panel_index, [left, right])
+        return match.panel_index[first:last], match.alleles[first:last]
+
+    def _impute(
+        self,
+        window: Window,
+        typed_index: np.ndarray,
+        columns: Columns,
+        spool: Spool,
+    ) -> np.ndarray | None:
+        """Put the probabilities of all haplotypes into the store.
+
+        Returns the mismatch probabilities (T,) of the typed sites; None where typed sites cannot be
+        imputed as if they were not typed.
+        """
+        left, start, stop, right = window
+        seen = columns.observed
+        # A haplotype of which nothing was observed is given the panel's frequencies.
+        af = self.part.panel.af[None, start:stop]
+        for column in np.flatnonzero(~seen).tolist():
+            spool.put(column, af)
+        if not seen.any():
+            return None
+        where = np.flatnonzero(seen)
+
+        def put(at: int, site: int, prob: np.ndarray) -> None:
+            place = where[at : at + len(prob)]
+            cuts = np.flatnonzero(np.diff(place) > 1) + 1
+            for run in np.split(np.arange(len(place)), cuts):
+                spool.put(int(place[run[0]]), prob[run[0] : run[-1] + 1], site)
+
+        imputer = self.part.imputer
+        target = TargetWindow(
+            left, right, (start, stop), typed_index, columns.alleles[:, seen], columns.sample[seen]
+        )
+        imputer.impute(target, batch=self._batch(right - left), put=put)
+        self.watch.lap("impute")
+        return imputer.mismatch_probs(len(typed_index))
+
+    def _batch(self, num_sites: int) -> int:
+        """How many haplotypes are imputed at once in a window of ``num_sites`` sites."""
+        most = self.memory.batch_bytes // (_BYTES_PER_PAIR * num_sites)
+        return max(_GROUP, most // _GROUP * _GROUP)
+
+    def _tiles(
+        self, spool: Spool, start: int, columns: Columns, typed: _TypedRows
+    ) -> Iterator[Tile]:
+        """The rows of the window that begins at panel site ``start``, a tile at a time.
+
+        Threads make the next tiles ready while the caller uses the one before them.
+        """
+
+        def ready(low: int, high: int, prob: np.ndarray) -> Tile:
+            here = typed.between(start + low, start + high)
+            return self._tile(start, slice(low, high), prob, columns, here)
+
+        if self.threads == 1:
+            for tile in spool.tiles:
+                yield ready(*tile, spool.take(*tile))
+            return
+        with ThreadPoolExecutor(self.threads) as pool:
+            waiting: deque[Future[Tile]] = deque()
+            for tile in spool.tiles:
+                waiting.append(pool.submit(ready, *tile, spool.take(*tile)))
+                if len(waiting) > self.threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+    def _tile(
+        self, start: int, tile: slice, prob: np.ndarray, columns: Columns, of: _TypedRows
+    ) -> Tile:
+        """The rows ``tile`` of the window that begins at panel site ``start``.
+
+        ``prob`` (m, n) is changed; ``of`` has the typed sites among the rows.
+        """
+        rows, observed = of.panel_index - start - tile.start, of.observed
+        absent = columns.absent(tile)
+        if absent is not None:
+            prob[absent] = np.nan
+            observed = np.where(absent[rows], np.int8(-1), observed)
+        er2 = np.full(len(prob), np.nan, np.float32)
+        left_out = None
+        if of.mismatch is not None:
+            left_out = leave_one_out(prob[rows], observed, of.mismatch)
+            er2[rows] = correlation(left_out, observed)
+        called = np.full(prob.shape, -1, np.int8)
+        called[rows] = observed
+        prob[rows] = np.where(observed >= 0, observed, prob[rows])
+        typed = np.zeros(len(prob), bool)
+        typed[rows] = True
+        info = DosageSums.of(prob).info(self.calibration, typed)
+        info["ER2"] = er2**2
+        sites = self.part.panel.sites.take(slice(start + tile.start, start + tile.stop))
+        block = ImputedBlock(
+            sites=replace(sites, contig=self.inputs.contig),
+            allele_prob=columns.restore(prob, tile, np.nan),
+            called=columns.restore(called, tile, -2),
+            info=info,
+            typed=typed,
+        )
+        if left_out is not None:
+            of_typed = replace(columns, haploid=columns.haploid[tile][rows])
+            left_out = of_typed.restore(left_out, slice(None), np.nan)
+        return Tile(tile, block, left_out, er2)
+
+
+class _TypedRows(NamedTuple):
+    """Typed sites of a window's core, k of them, that have rows in the output.
+
+    ``panel_index`` (k,) says where they are; ``observed`` (k, n) are the alleles; ``mismatch`` (k,)
+    are mismatch probabilities, or None where typed sites cannot be left out.
+    """
+
+    panel_index: np.ndarray
+    observed: np.ndarray
+    mismatch: np.ndarray | None
+
+    def between(self, start: int, stop: int) -> _TypedRows:
+        """Those at the panel sites [start, stop)."""
+        here = (self.panel_index >= start) & (self.panel_index < stop)
+        mismatch = None if self.mismatch is None else self.mismatch[here]
+        return _TypedRows(self.panel_index[here], self.observed[here], mismatch)
+
+
+class NothingKept:
+    """The finished windows of a run that is not to be resumed: none of them is kept.
+
+    :class:`ragimpute.imputation.resume.KeptRun` takes its place in a run that may be resumed.
+
+    Attributes
+    ----------
+    done
+        For each finished window, in order, what is kept of it; here always empty.
+    resumable
+        Whether finished windows outlive a run that is interrupted.
+    """
+
+    resumable = False
+
+    def __init__(self) -> None:
+        self.done: list[dict[str, np.ndarray]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave nothing behind."""
+
+    @property
+    def results(self) -> list[WindowResult]:
+        """The results of the finished windows, in order."""
+        return [
+            WindowResult(told["dr2"], told["typed"], told["correlation"], bool(told["has_typed"]))
+            for told in self.done
+        ]
+
+    def plan(self, windows: list[PlannedWindow]) -> list[PlannedWindow]:
+        """The windows that the run has: those that were planned."""
+        return windows
+
+    def keep(self, result: WindowResult, outputs: Outputs) -> None:
+        """Do nothing with a finished window."""
+
+    def phased(self) -> tuple[np.ndarray, dict[str, object]] | None:
+        """Phased alleles that were kept: None."""
+        return None
+
+    def keep_phased(self, alleles: np.ndarray, said: Mapping[str, object]) -> None:
+        """Do nothing with phased alleles."""

@@ -1,4 +1,4 @@
-"""Join batches of samples that were imputed apart, with AF and DR2 of all of them."""
+"""Join batches of samples that were imputed apart; AF and DR2 are computed for all samples."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ragimpute.io.vcf.read.records import RecordReader, genotype_array, site_tab
 from ragimpute.io.vcf.write.bcf import FLOAT_END, INT8_END
 from ragimpute.io.vcf.write.writer import ImputedWriter, output_kind
 from ragimpute.runtime.outputs import check_output
+from ragimpute.runtime.timing import Progress
 from ragimpute.sites import Region
 
 log = logging.getLogger("ragimpute")
@@ -64,15 +65,15 @@ def merge(
     *,
     min_r2: float = 0.0,
     threads: int = 1,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
     command: str | None = None,
 ) -> MergeSummary:
     """Join files of the same sites and other samples side by side.
 
     AF, MAF and DR2 are computed anew from the sums that ``impute`` writes (INFO/AN, AF, PSSD and
     PVAR), which add up exactly; in files without them, from FORMAT/HDS or AP1 and AP2. DR2 is
-    calibrated as the files' headers say, where all say the same. Genotypes, dosages and all else of
-    the samples are copied. INFO/ER2 cannot be merged and is left out.
+    calibrated as the headers of the files say, if all say the same. Genotypes, dosages and all else
+    of the samples are copied. INFO/ER2 cannot be merged and is left out.
 
     Parameters
     ----------
@@ -130,7 +131,7 @@ def merge(
 
 
 class _Batch:
-    """One of the files."""
+    """One of the files that are merged."""
 
     def __init__(self, file: VcfFile) -> None:
         self._reader = RecordReader(file, None, 1)
@@ -146,7 +147,7 @@ class _Batch:
         yield from RecordReader(self._reader.file, Region(contig), 1).records(sort_check=True)
 
     def sums(self, variants: Sequence[Any]) -> DosageSums:
-        """What is known of P(ALT) at some sites."""
+        """The sums of P(ALT) over the samples of this file, at some sites."""
         columns: list[tuple[float, float, float, float]] = []
         for variant in variants:
             given = [variant.INFO.get(name) for name in ("AN", "AF", "PSSD", "PVAR")]
@@ -171,14 +172,14 @@ class _Batch:
 
 
 def _exact_af(af: float, maf: float | None) -> float:
-    """AF near 1 by INFO/MAF, which has all its digits; AF has hardly one that is not 9."""
+    """AF with more digits: near 1, AF is written as .9999.., and INFO/MAF says 1 - AF exactly."""
     if maf is None or abs(1 - af - maf) > _DIGITS:
         return af
     return 1 - maf
 
 
 def _all_samples(batches: Sequence[_Batch]) -> list[str]:
-    """The samples of all files, each once."""
+    """The samples of all files, in order; a sample in two files is refused."""
     first_in: dict[str, Path] = {}
     for batch in batches:
         for name in batch.samples:
@@ -192,7 +193,7 @@ def _all_samples(batches: Sequence[_Batch]) -> list[str]:
 
 
 def _calibration_of(batches: Sequence[_Batch], summary: MergeSummary) -> Dr2Calibration:
-    """What DR2 is corrected by: as in all files, or not at all where they differ."""
+    """The calibration of DR2 that all files share; if they differ, none."""
     first = batches[0]
     other = next((b for b in batches if b.calibration != first.calibration), None)
     if other is None:
@@ -205,7 +206,7 @@ def _calibration_of(batches: Sequence[_Batch], summary: MergeSummary) -> Dr2Cali
 
 
 def _in_step(batches: Sequence[_Batch], contig: str) -> Iterator[list[list[Any]]]:
-    """Records of all files at the same sites: for each file a list, all of one length."""
+    """Read all files side by side: for each file a list of records, at the same sites."""
     streams = [batch.records(contig) for batch in batches]
     rows: list[list[Any]] = [[] for _ in batches]
     while True:
@@ -230,7 +231,7 @@ def _in_step(batches: Sequence[_Batch], contig: str) -> Iterator[list[list[Any]]
 
 
 def _site(variant: Any) -> tuple[Any, ...] | None:
-    """What makes two records those of one site."""
+    """Contig, position and alleles of a record, by which records are compared."""
     return None if variant is None else (variant.CHROM, variant.POS, variant.REF, *variant.ALT)
 
 
@@ -250,7 +251,7 @@ def _write(
     joined: Callable[[list[list[Any]], list[str]], list[Any]],
     calibration: Dr2Calibration,
 ) -> None:
-    """Write some sites."""
+    """Merge some sites and write them."""
     first = rows[0]
     sums = batches[0].sums(first)
     for batch, variants in zip(batches[1:], rows[1:], strict=True):
@@ -277,7 +278,7 @@ def _write(
 
 
 def _kind(variants: Sequence[Any]) -> int:
-    """Which of ``FLAGS`` a site has: typed only where it is so in all files."""
+    """Which of ``FLAGS`` a site has; if the files do not agree, it counts as imputed."""
     names = [flag.name for flag in FLAGS]
     found = [
         next((i for i in range(len(names) - 1, -1, -1) if v.INFO.get(names[i])), IMPUTED)
@@ -287,7 +288,7 @@ def _kind(variants: Sequence[Any]) -> int:
 
 
 def _join_text(rows: list[list[Any]], formats: list[str]) -> list[bytes]:
-    """The samples' text of each site."""
+    """The text of all samples of each site."""
     expected = ":".join(formats)
     made = []
     for variants in zip(*rows, strict=True):
@@ -348,7 +349,7 @@ def _floats(variant: Any, name: str) -> np.ndarray:
 
 
 def _padded(values: np.ndarray, width: int) -> np.ndarray:
-    """The values with ends behind them, where a file has haploid samples alone."""
+    """Pad values with end-of-vector codes: a file of haploid samples alone has fewer a sample."""
     if values.shape[1] == width:
         return values
     if values.dtype == np.uint8:

@@ -43,7 +43,7 @@ class PlannedRegion:
 def plan_regions(
     contig: str, position_bp: np.ndarray, position_cm: np.ndarray, *, chunk_cm: float
 ) -> list[PlannedRegion]:
-    """Regions of about equal length that cover all sites, each site once.
+    """Cut a contig into regions of about equal length, so that each site is in exactly one.
 
     Parameters
     ----------
@@ -52,12 +52,12 @@ def plan_regions(
     position_bp, position_cm
         Shape (M,), int32 and float64, both non-decreasing. Sites of one position stay together.
     chunk_cm
-        Longest region, cM, > 0; longer only where the sites of one position ask for it.
+        Length of the longest region, cM, > 0; longer only if sites of one position need it.
 
     Returns
     -------
-    In order; the first begins at the first site's position, each next one right behind the one
-    before, and the last ends at the last site's position.
+    The regions in order. The first begins at the position of the first site, each of the others
+    right after the one before it, and the last ends at the position of the last site.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def plan_regions(
     num = max(1, int(np.ceil(span / chunk_cm)))
     wanted = first_cm + span * np.arange(1, num) / num
     cuts = np.searchsorted(position_cm, wanted, side="left")
-    # A cut stands before the first site of its position.
+    # Sites of one position stay together: move each cut before the first of them.
     cuts = np.searchsorted(position_bp, position_bp[cuts], side="left")
     edges = np.unique([0, *cuts.tolist(), len(position_bp)])
     regions = []
@@ -89,7 +89,7 @@ def plan_regions(
 
 
 def plan_batches(samples: Sequence[str], samples_per_batch: int) -> list[list[str]]:
-    """Samples in order, in batches of about equal size, none of more than ``samples_per_batch``."""
+    """Cut samples, in order, into batches of about equal size, of at most ``samples_per_batch``."""
     if samples_per_batch < 1:
         raise ValueError(f"samples_per_batch {samples_per_batch} must be >= 1")
     num = max(1, -(-len(samples) // samples_per_batch))
@@ -117,7 +117,7 @@ class Plan:
     batches: list[list[str]] | None
 
     def as_tsv(self) -> str:
-        """A header, then a line for each job: a region, or a batch of samples in a region."""
+        """The plan as a table: a line for each job, which is a region, or a batch in a region."""
         columns = ["region", "num_sites", "start_cm", "stop_cm"]
         batches: list[list[str]] = [[]]
         if self.batches is not None:
@@ -134,7 +134,7 @@ class Plan:
         return "".join("\t".join(line) + "\n" for line in [columns, *lines])
 
     def as_json(self) -> str:
-        """The same, with every sample's name."""
+        """The plan as JSON, with the names of all samples."""
         tree = {
             "panel": self.panel,
             "checksum": self.checksum,

@@ -71,7 +71,7 @@ def compile_levels(out: Path, levels: Sequence[str], *, jobs: int, quiet: bool =
             todo.put((level, entry))
     total = todo.qsize()
     if total:
-        progress = _Progress(total, quiet)
+        progress = _CountOnALine(total, quiet)
         with ThreadPoolExecutor(jobs) as pool:
             for worker in [pool.submit(_work, out, todo, progress) for _ in range(jobs)]:
                 worker.result()
@@ -81,7 +81,7 @@ def compile_levels(out: Path, levels: Sequence[str], *, jobs: int, quiet: bool =
     return total
 
 
-class _Progress:
+class _CountOnALine:
     """One line on stderr that counts; off a terminal a line at the beginning and at the end."""
 
     def __init__(self, total: int, quiet: bool) -> None:
@@ -104,7 +104,7 @@ class _Progress:
                   flush=True)  # fmt: skip
 
 
-def _work(out: Path, todo: SimpleQueue[tuple[str, Entry]], progress: _Progress) -> None:
+def _work(out: Path, todo: SimpleQueue[tuple[str, Entry]], progress: _CountOnALine) -> None:
     """Take kernels from the queue until it is empty, in a process for each level in turn."""
     worker: subprocess.Popen[str] | None = None
     level = None

@@ -23,7 +23,7 @@ from ragimpute.model.heads import AlleleHead, GenotypeHead, HaplotypeAttention, 
 from ragimpute.model.state_pool import StatePool
 
 #: Looks up reference embeddings: (window (B,), haplotype ids (B, K)) -> (B, K, L, D).
-ReferenceTable = Callable[[Tensor, Tensor], Tensor]
+ReferenceLookup = Callable[[Tensor, Tensor], Tensor]
 
 
 class TokenPath(nn.Module):
@@ -66,7 +66,7 @@ class TokenPath(nn.Module):
         self.allele_fused = AlleleHead(dim=dim)
         self.genotype = GenotypeHead(dim=dim) if genotype else None
         self.reconstruction = ReconstructionHead(dim=dim) if reconstruction else None
-        self.table: ReferenceTable | None = None
+        self.table: ReferenceLookup | None = None
 
     def _read(self, batch: dict[str, Tensor], which: str) -> Tensor:
         """Encode one haplotype of each sample: (B, L, D)."""
@@ -136,9 +136,10 @@ class BERTWithRAG(nn.Module):
         Parameters
         ----------
         batch
-            Token models: see ``dataset``. Copying models: for each haplotype h1, h2 its sites in
-            doubt, in order: ``ls_logit_h1`` (B, L), ``evidence_h1`` (B, L, F), ``pos_h1`` (B, L)
-            in cM, ``pad_h1`` (B, L); ``tokens_h1`` (B, L, S, C) where the network reads states.
+            Token models: see :meth:`ragimpute.token_model.windows.TokenWindows.batch`. Copying
+            models: for each haplotype h1, h2 its sites in doubt, in order: ``ls_logit_h1`` (B, L),
+            ``evidence_h1`` (B, L, F), ``pos_h1`` (B, L) in cM, ``pad_h1`` (B, L); ``tokens_h1``
+            (B, L, S, C) if the network reads states one by one.
 
         Returns
         -------
@@ -162,14 +163,14 @@ class BERTWithRAG(nn.Module):
         return out
 
     def num_parameters(self) -> int:
-        """Trainable numbers."""
+        """The number of trainable parameters."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
     @torch.no_grad()
     def encode_references(
         self, token: Tensor, position_cm: Tensor, af: Tensor, af_own: Tensor
     ) -> Tensor:
-        """Embeddings of panel haplotypes for a :data:`ReferenceTable`.
+        """Embeddings of panel haplotypes for a :data:`ReferenceLookup`.
 
         Parameters
         ----------
@@ -254,4 +255,4 @@ def build(config: ModelConfig) -> BERTWithRAG:
     )
 
 
-__all__ = ["MASK", "PAD", "BERTWithRAG", "ReferenceTable", "TokenPath", "build"]
+__all__ = ["MASK", "PAD", "BERTWithRAG", "ReferenceLookup", "TokenPath", "build"]

@@ -1,7 +1,7 @@
 """Model folders: config.yaml, weights.safetensors and provenance.json, written and read whole.
 
-No pickles anywhere. The weights carry in their header what they were trained to read, so that a
-network is never fed evidence of another meaning.
+Nothing is pickled. The header of the weights says which inputs they were trained on, so that a
+network is never given features of another meaning.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class LoadedModel:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
+    """Versions of the packages on which a result depends."""
     import numpy
 
     return {
@@ -69,19 +69,19 @@ def versions() -> dict[str, str]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file under a temporary name, then rename it."""
+    """Write a text file as a whole."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], about: dict[str, str]) -> None:
-    """Write a safetensors file, with what its header says, under a temporary name; rename it."""
+    """Write a safetensors file as a whole; ``about`` becomes its header."""
     with replacing(path) as temporary:
         save_file(tensors, str(temporary), metadata=about)
 
 
 def save_weights(path: Path, model: BERTWithRAG, config: RunConfig) -> None:
-    """Write a model's parameters and buffers under a temporary name, then rename the file."""
+    """Write a model's parameters and buffers."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in _named(model).items()}
     about = {"format": FORMAT_VERSION, "ragimpute": __version__, "input": input_fingerprint(config)}
     write_tensors(path, tensors, about)

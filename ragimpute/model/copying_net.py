@@ -12,7 +12,8 @@ from ragimpute.model.encoder import EncoderLayer, padding_bias
 from ragimpute.model.site_net import hidden_layer, site_residual
 from ragimpute.model.state_pool import StatePool
 
-# Features that are constant in one panel (its size, say) must not explode in another.
+# A feature that is constant in one panel, such as the size of the panel, must not become huge in
+# another: its standard deviation is taken to be at least this.
 _MIN_SCALE = 0.3
 
 
@@ -77,7 +78,7 @@ class CopyingResidual(nn.Module):
     def standardise(self, mean: Tensor, deviation: Tensor, *tokens: Tensor) -> None:
         """Set the features' mean and standard deviation, each of shape (F,), from the data.
 
-        Those of the tokens, (C,), follow where the network reads states.
+        If the network reads states one by one, those of a token's numbers, (C,), follow.
         """
         self.mean.copy_(mean)
         self.scale.copy_(deviation.clamp_min(_MIN_SCALE))
@@ -125,6 +126,6 @@ class CopyingResidual(nn.Module):
         return site_residual(x, rest, torch.sigmoid)
 
     def site_layers(self) -> list[tuple[Tensor, Tensor]]:
-        """Weights and biases of what is done site by site, from the first to the last."""
+        """Weights and biases of the layers that are applied to each site alone, in order."""
         dense = (*self.embed, *self.hidden, self.last)
         return [(layer.get_parameter("weight"), layer.get_parameter("bias")) for layer in dense]

@@ -35,7 +35,7 @@ def choose_device(name: str) -> torch.device:
 
 @contextmanager
 def one_thread_each(threads: int, device: torch.device) -> Iterator[ThreadPoolExecutor]:
-    """Workers that share the batches: with torch's own threads sums depend on their number."""
+    """Threads that share batches. Torch uses one each, so that sums do not depend on threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -171,10 +171,10 @@ class ReferenceEncoder(nn.Module):
 
 
 class FrozenReferences(nn.Module):
-    """A copy of a reference encoder that is not trained: what precomputed embeddings are made with.
+    """A copy of a reference encoder that is not trained; precomputed embeddings are made with it.
 
-    It stays in evaluation mode, and its weights are buffers: saved with the model, so that a
-    trained model encodes references as it saw them in training, but no optimiser's business.
+    It stays in evaluation mode. Its weights are buffers: they are saved with the model, so that a
+    trained model encodes references as in training, and no optimiser changes them.
     """
 
     def __init__(self, references: ReferenceEncoder) -> None:

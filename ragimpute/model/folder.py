@@ -1,7 +1,7 @@
-"""Model folders, found and checked without torch: what a run must know before its network.
+"""Find and check model folders without torch.
 
-Importing torch takes 1.5 s, so a run reads its target and begins to copy before the weights are
-loaded (by ``checkpoint``). What is wrong with a folder is found here, at once.
+Importing torch takes 1.5 s. So a run reads its target and begins to copy before ``checkpoint``
+loads the weights, and errors in a folder are found here, at the start of the run.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ModelFolder:
     provenance
         How it was made: command, seed, data checksums, versions; empty if unknown.
     dr2
-        How DR2 is calibrated; not at all where the folder does not say.
+        How DR2 is calibrated; without dr2.json in the folder it is not.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""How what was retrieved changes what was read: one class for each fusion, chosen by name.
+"""Fusions, one class each, chosen by name: how retrieved haplotypes change the target's encoding.
 
 Every fusion takes the target's encoded sites (B, L, D), those of its K retrieved haplotypes
 (B, K, L, D) and allele frequencies, and returns (B, L, D). None depends on the order of the K
@@ -80,7 +80,7 @@ def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 
 
 class EnhancedRareVariant(Fusion):
-    """Attention over what was retrieved, aware of frequencies, and stronger at rare sites (v10).
+    """Attention over retrieved haplotypes, by frequency, and stronger at rare sites (v10).
 
     1. Cross-AF interaction: a network of the site's frequency in the panel and in the retrieved
        haplotype's population is added to the haplotype's vector: an allele that is rare in the
@@ -148,7 +148,7 @@ class RareVariantAware(Fusion):
 
 
 class DynamicGate(Fusion):
-    """A gate decides, site by site and channel by channel, between read and retrieved (v6).
+    """A gate for each site and channel mixes the target with what was retrieved (v6).
 
     ``g = sigmoid(W [query, mean of refs, af])``; the result is ``g query + (1 - g) V mean``.
     """
@@ -201,6 +201,8 @@ class CrossAttention(Fusion):
 class Concat(Fusion):
     """An MLP of the target's vector beside the mean of what was retrieved (v2, the baseline)."""
 
+    mix: nn.Module
+
     def __init__(self, *, dim: int) -> None:
         super().__init__(dim=dim)
         self.mix = _mlp(2 * dim, 2 * dim, dim)
@@ -210,20 +212,17 @@ class Concat(Fusion):
         return out
 
 
-class FixedConcat(Fusion):
-    """One linear map of target and mean, started at their average: the simplest that can copy."""
+class FixedConcat(Concat):
+    """One linear map of target and mean, at first their average: the simplest that can copy."""
 
     def __init__(self, *, dim: int) -> None:
-        super().__init__(dim=dim)
-        self.mix = nn.Linear(2 * dim, dim)
+        Fusion.__init__(self, dim=dim)
+        mix = nn.Linear(2 * dim, dim)
         with torch.no_grad():
             half = 0.5 * torch.eye(dim)
-            self.mix.weight.copy_(torch.cat([half, half], dim=1))
-            self.mix.bias.zero_()
-
-    def fuse(self, query: Tensor, refs: Tensor, af: Tensor, af_refs: Tensor, pad: Tensor) -> Tensor:
-        out: Tensor = self.mix(torch.cat([query, masked_mean(refs, pad)], dim=-1))
-        return out
+            mix.weight.copy_(torch.cat([half, half], dim=1))
+            mix.bias.zero_()
+        self.mix = mix
 
 
 #: Token fusions by name; each value makes one from (dim, num_heads, residual_scale, weight_max).

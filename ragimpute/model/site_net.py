@@ -1,8 +1,7 @@
-"""The per-site network of copying models: numbers of a pair in doubt in, its residual out.
+"""The per-site network of copying models: from the features of a pair in doubt to its residual.
 
-The formula is written once: training hands it torch's tensors, imputation numpy's arrays, so that
-the network of the default model corrects dosages without torch, whose import takes longer than all
-that the network does.
+The formula is written once, for torch's tensors in training and numpy's arrays in imputation. So
+the default model corrects dosages without torch, whose import takes longer than the whole network.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     Numbers = TypeVar("Numbers", np.ndarray, Tensor)
 
-# Rows are multiplied so many at a time, so that what they become stays in the cache.
+# Rows are multiplied so many at a time, so that intermediate results stay in the cache.
 ROWS_AT_ONCE = 4096
 
 

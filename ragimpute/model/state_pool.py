@@ -9,19 +9,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Columns of a token: whether it is there, and the logarithm of its posterior.
+# Columns of a token: whether there is a state, and the logarithm of its posterior.
 _THERE, _MASS = 0, 1
 _MIN_SCALE = 0.3
 _LEAST_SHARE = 1e-4
-# Carriers' shares come as logits, within +-9: brought to the size of the other numbers.
+# The carriers' share is a logit within +-9; divided by this it is as large as other inputs.
 _LOGIT_SCALE = 3.0
 
 
 class StatePool(nn.Module):
-    """What a pair's states say together.
+    """Pools the states of a pair by attention.
 
-    Each head weighs the states by their posterior times a learned factor, and so has its own
-    opinion of how probable carriers are, beside the mean states that it looks at.
+    Each head weighs the states by their posterior times a learned factor. It gives the probability
+    of carriers under these weights, and the weighted means of carriers and of other states.
 
     Notation used for tensor shapes: S tokens, C numbers of each, F features of a site, D width of a
     token, A heads.
@@ -84,7 +84,7 @@ class StatePool(nn.Module):
         x = F.silu(self.second(x)).view(n, s, -1)  # (N, S, D)
         score = self.score(x) + tokens[..., _MASS, None].to(x.dtype) * self.unit  # (N, S, A)
         score = score.masked_fill(~there[..., None], -1e4)
-        # In half precision a share near 1 is 1, whose logit is infinite below.
+        # In half precision a share near 1 would be rounded to 1, whose logit below is infinite.
         exact = torch.promote_types(score.dtype, torch.float32)
         share = torch.softmax(score, dim=1, dtype=exact).transpose(1, 2)  # (N, A, S)
         share = share.reshape(n, self.num_heads, 2, s // 2).transpose(1, 2)  # (N, 2, A, S / 2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from ragimpute.io.vcf.header import Heading
 from ragimpute.io.vcf.write.writer import ImputedBlock, ImputedWriter, output_kind
 from ragimpute.phasing.phase_target import PhaseOptions, phase_match
 from ragimpute.runtime.outputs import check_output
-from ragimpute.runtime.timing import Stopwatch
+from ragimpute.runtime.timing import Progress, Stopwatch
 from ragimpute.sites import Region
 from ragimpute.target.inputs import InputFiles, TargetOptions, open_inputs
 from ragimpute.target.qc import TargetReport
@@ -115,7 +114,7 @@ def phase(
     out: str | Path,
     options: PhaseRunOptions | None = None,
     *,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
     command: str | None = None,
     **changes: object,
 ) -> PhaseSummary:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,9 +9,11 @@ import numpy as np
 from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.states import COPY_ALL_UP_TO
 from ragimpute.copying.window import TypedSites, pack_words
+from ragimpute.io.vcf.read.genotypes import Target
 from ragimpute.io.vcf.read.phase_sets import read_phase_sets
 from ragimpute.kernels.bits import WORD
 from ragimpute.panel.reader import Panel
+from ragimpute.runtime.timing import Progress
 from ragimpute.target.inputs import Inputs
 from ragimpute.target.match import Match
 
@@ -50,14 +51,15 @@ def phase_match(
     fill_missing: bool = False,
     seed: int = 1,
     threads: int = 1,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Match, dict[str, object]]:
     """Phase a target's genotypes at panel sites.
 
     Parameters
     ----------
     inputs
-        The panel, and the target with its match.
+        The panel, and the target with its match. Phase sets are read from the target's file: there
+        are none where a Target was given in its place.
     options
         What to copy from.
     ne, err
@@ -78,20 +80,21 @@ def phase_match(
 
     target, match = inputs.target, inputs.match
     typed = read_typed(inputs.panel, match.panel_index)
-    path = target.file or inputs.files.target
-    found = read_phase_sets(path, target.sites, target.samples, threads=threads)
+    found, source = None, inputs.files.target
+    if not isinstance(source, Target):
+        path = target.file or source
+        found = read_phase_sets(path, target.sites, target.samples, threads=threads)
     sets = None if found is None else found[match.row]
     num_haplotypes, num_samples = inputs.panel.num_haplotypes, len(target.samples)
     with_targets = options.with_targets
     if with_targets is None:
         with_targets = num_samples > 1 and num_haplotypes <= COPY_ALL_UP_TO
     parameters = CopyingParameters.from_ne(ne or PHASING_NE, err or PHASING_ERR, num_haplotypes)
-    report = progress or (lambda stage, done, total: None)
     settings = PhasingSettings.for_panel(num_haplotypes + (2 * num_samples if with_targets else 0))
     alleles = phase_haplotypes(
         typed, Genotypes(match.alleles, match.phased, sets), parameters,
         with_targets=with_targets, fill_missing=fill_missing, settings=settings, seed=seed,
-        threads=threads, progress=lambda done, total: report("phase", done, total),
+        threads=threads, progress=progress,
     )  # fmt: skip
     source = "the panel and the other samples" if with_targets else "the panel"
     said: dict[str, object] = {

@@ -32,6 +32,7 @@ from ragimpute.phasing.constraints import free_phase, join_phase
 from ragimpute.phasing.kernel import DRAWN, MISSING, Found, Pass, Sample, Scratch, scan_sample
 from ragimpute.retrieval.retriever import Retriever
 from ragimpute.runtime.threads import run_parts
+from ragimpute.runtime.timing import Progress
 
 # The largest number of samples that are phased together.
 _MAX_SAMPLES = 1024
@@ -113,7 +114,7 @@ def phase_haplotypes(
     settings: PhasingSettings = PhasingSettings(),
     seed: int = 1,
     threads: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> np.ndarray:
     """Phase samples, and fill in their missing alleles if that is asked for.
 
@@ -137,7 +138,7 @@ def phase_haplotypes(
     seed, threads
         The result does not depend on ``threads``.
     progress
-        Called with the number of passes over a sample that are done, and of all of them.
+        Called as ``progress("phase", done, total)``; it counts passes over a sample.
 
     Returns
     -------
@@ -170,7 +171,7 @@ def phase_haplotypes(
         for _ in batch.passes():
             done += batch.num_samples
             if progress is not None:
-                progress(done, total)
+                progress("phase", done, total)
         out[:, part] = batch.result(fill_missing)
     return out
 

@@ -1,6 +1,6 @@
-"""Reports of a run or an evaluation, each as its name says: a page, JSON, or content for MultiQC.
+"""Write the reports of a run or an evaluation: a page, JSON, or content for MultiQC, by file name.
 
-What draws pages is imported where a page is wanted: JSON takes a fraction of the time.
+The modules that draw pages are imported only for a page, as JSON takes a fraction of that time.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 History = Sequence[Mapping[str, float]]
 
-#: Of the trees of this module; a key that goes or changes its meaning raises it.
+#: Version of the trees of this module. Raise it if a key is removed or changes its meaning.
 FORMAT_VERSION = 1
 
 DR2_BINS = 20
@@ -45,7 +45,7 @@ def impute_figures(summary: ImputeSummary) -> dict[str, Any]:
     Figures of DR2 are of untyped sites; None where undefined.
     """
     typed = np.asarray(summary.typed, bool)
-    # Six digits, for a MAF in float32 may lie just above the edge that it stands for.
+    # Rounded to six digits, as a MAF in float32 may lie just above the edge of its bin.
     maf, dr2 = np.round(np.asarray(summary.maf, float), 6), np.asarray(summary.dr2, float)
     counts, edges = np.histogram(dr2[~typed], bins=DR2_BINS, range=(0, 1))
     tree: dict[str, Any] = {
@@ -97,7 +97,7 @@ def train_figures(
 
 
 def multiqc_impute(summary: ImputeSummary) -> dict[str, Any]:
-    """A row of MultiQC's table of imputation runs, which many runs share: file name and region."""
+    """A row of MultiQC's table of imputation runs; file name and region tell the runs apart."""
     figures = impute_figures(summary)
     share = {"min": 0, "max": 100, "suffix": "%", "format": "{:,.1f}"}
     qc, region = summary.qc, str(summary.settings.get("region", "all"))
@@ -160,7 +160,7 @@ def multiqc_evaluate(evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
 
 
 def _run_name(path: str) -> str:
-    """A file's name without folders and suffix, by which MultiQC knows a sample."""
+    """A file's name without folders and suffix, which MultiQC shows as the name of a sample."""
     name = Path(path).name
     for suffix in (".vcf.gz", ".vcf", ".bcf"):
         name = name.removesuffix(suffix)
@@ -168,7 +168,7 @@ def _run_name(path: str) -> str:
 
 
 def _mean(values: np.ndarray) -> float:
-    """The mean, NaN of nothing."""
+    """The mean; NaN if there are no values."""
     return float(values.mean()) if len(values) else math.nan
 
 
@@ -203,7 +203,7 @@ def _dr2_along(position_bp: np.ndarray, dr2: np.ndarray, typed: np.ndarray) -> l
 
 
 def plain(value: Any) -> Any:
-    """A tree as JSON has it: lists, numbers and text; None where a figure is undefined."""
+    """Convert a tree to what JSON can hold; an undefined number becomes None."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | np.ndarray):

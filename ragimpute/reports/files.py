@@ -1,4 +1,4 @@
-"""Files of reports: each is written under another name, then renamed."""
+"""Write the files of reports; a file appears under its name only when it is complete."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ragimpute.runtime.outputs import replacing
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what the system says against writing ``path`` into one clear line."""
+    """Turn an error of the system in writing ``path`` into one clear line."""
     try:
         yield
     except OSError as error:
@@ -30,6 +30,6 @@ def write_json(path: str | Path, tree: Mapping[str, Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name, then rename it."""
+    """Write a text file as a whole."""
     with writing(path), replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

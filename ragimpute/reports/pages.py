@@ -1,7 +1,7 @@
 """Reports as single HTML pages: plots inline as SVG, nothing loaded from elsewhere, no scripts.
 
-The same for programs, as JSON, is in ``figures``; ``by_file_name`` asks for what a report's
-name says is wanted.
+``figures`` gives the same content to programs, as JSON; ``by_file_name`` chooses by the name of a
+report.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def render_evaluate(
     path
         The page; an existing one is replaced.
     title
-        Heading, and the evaluation's name where there are others.
+        Heading; if there are others, also the name of the evaluation.
     others
         More evaluations of the same truth, by name, to be compared.
     """
@@ -97,7 +97,7 @@ def render_demo(
     path
         The page; an existing one is replaced.
     evaluation, summary, training
-        What each step gave; no training: the page has no section on it.
+        The result of each step; training may be None, and then has no section.
     model
         The folder that training wrote: config.yaml and provenance.json are read from it.
     """
@@ -137,7 +137,7 @@ def report_training(result: TrainResult) -> Path:
 
 
 def _how_made(folder: Path) -> tuple[str, dict[str, Any]]:
-    """A model folder's config.yaml and provenance, empty where there is none."""
+    """The text of config.yaml and the provenance in a model folder; empty if missing."""
     config, made = folder / "config.yaml", folder / "provenance.json"
     config_text = config.read_text(encoding="utf-8") if config.is_file() else ""
     return config_text, json.loads(made.read_text(encoding="utf-8")) if made.is_file() else {}
@@ -167,7 +167,7 @@ def plot_curves(history: History, folder: str | Path) -> list[Path]:
 
 @cache
 def _page() -> jinja2.Template:
-    """The page's template; everything in it is escaped, apart from our own SVG."""
+    """The template of pages, which escapes everything but our own SVG."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,

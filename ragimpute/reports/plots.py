@@ -24,7 +24,7 @@ from ragimpute.accuracy.metrics import MAF_BINS
 from ragimpute.reports.figures import DR2_CLASSES
 from ragimpute.runtime.outputs import replacing
 
-# Colour on the light page: CSS variable.
+# Each colour of the light page, and the CSS variable that takes its place in SVG.
 INK, MUTED, GRID = "#1c2430", "#5b6675", "#dfe3e9"
 SERIES = ("#1f6fb8", "#cc5a1e", "#16825d", "#7d4fb0", "#b0356b", "#6b6d12")
 SHADES = ("#c9d4e0", "#8fb8dc", "#4a8fca", "#135a99")
@@ -129,13 +129,13 @@ def _maf_axis(axes: Axes) -> None:
 
 
 def _centre(i: int) -> float:
-    """Where a bin's point stands: its geometric middle; half its upper edge for the first."""
+    """Where a bin's point is drawn: at its geometric mean; the first, at half its upper edge."""
     low, high = MAF_BINS[i], MAF_BINS[i + 1]
     return math.sqrt(low * high) if low > 0 else high / 2
 
 
 def _legend(axes: Axes, **where: Any) -> None:
-    """A legend in the page's ink."""
+    """Add a legend in the colour of the page's text."""
     with matplotlib.rc_context(_STYLE):
         axes.legend(**where)
 
@@ -164,7 +164,7 @@ def r2_by_maf(
 
 
 def _line(i: int) -> dict[str, Any]:
-    """Style of the i-th line: the first lies on top, and the markers of the others are hollow."""
+    """Style of the i-th line: the first one is drawn on top; markers of the others are hollow."""
     style: dict[str, Any] = {
         "color": SERIES[i % 6],
         "marker": _MARKERS[i % 6],
@@ -176,14 +176,14 @@ def _line(i: int) -> dict[str, Any]:
 
 
 def _diagonal(axes: Axes) -> None:
-    """The line where both axes agree."""
+    """Draw the line on which both axes have the same value."""
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=":")
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.02)
 
 
 def reliability(curves: Mapping[str, np.ndarray], *, x: str, y: str, count: str) -> Figure:
-    """Observed against given values, and how many there are of each.
+    """Plot observed against given values, and the number of each.
 
     Parameters
     ----------
@@ -317,7 +317,7 @@ def dr2_along(
 
 
 def series(history: History, key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Epochs and values of one figure where it is known; the row's number where epoch is not."""
+    """Epochs and values of one figure where it is known; a missing epoch is the row's number."""
     rows = [(row.get("epoch", i + 1), row.get(key, math.nan)) for i, row in enumerate(history)]
     points = np.array([row for row in rows if math.isfinite(row[1])], dtype=float)
     return (points[:, 0], points[:, 1]) if len(points) else (np.zeros(0), np.zeros(0))

@@ -1,4 +1,4 @@
-"""What the reports of an evaluation and of an imputation say: figures, plots and tables."""
+"""Sections of reports about an evaluation and an imputation: figures, plots and tables."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ragimpute.accuracy.scores import BinScores, Evaluation
     from ragimpute.imputation.summary import ImputeSummary
 
-# Target records by what became of them (``ImputeSummary.counts``), in words.
+# What became of target records (the keys of ``ImputeSummary.counts``), in words.
 _FATES = {
     "matched": "matched",
     "swapped": "matched, REF and ALT swapped",
@@ -56,9 +56,9 @@ class Table:
     Attributes
     ----------
     caption, head, rows
-        What it says.
+        The line above the table, the cells of its header, and those of each row.
     has_total
-        Whether the last row is about all others.
+        Whether the last row is a total of the others.
     best
         The cell to be marked in each column, "" for none.
     """
@@ -72,14 +72,14 @@ class Table:
 
 @dataclass
 class Section:
-    """A part of a page; what is empty is left out.
+    """A part of a page; fields that are empty are left out of the page.
 
     Attributes
     ----------
     id, heading, intro
         Anchor, heading and a sentence below it.
     tiles
-        "name", "value" and perhaps "note" of the figures that come first.
+        The figures at the top: each has "name", "value" and perhaps "note".
     notes
         Warnings.
     figures
@@ -101,7 +101,7 @@ class Section:
     texts: list[tuple[str, str]] = field(default_factory=list)
 
     def tile(self, name: str, value: str, note: str = "") -> None:
-        """Add a figure that comes first."""
+        """Add a figure at the top of the section."""
         self.tiles.append({"name": name, "value": value, "note": note})
 
     def plot(self, figure: Figure | None, heading: str, caption: str, alt: str) -> None:
@@ -115,7 +115,7 @@ class Section:
 def evaluate_section(
     evaluation: Evaluation, *, name: str, others: Mapping[str, Evaluation]
 ) -> Section:
-    """What a page says about accuracy."""
+    """The section about accuracy."""
     every = {name: evaluation, **others}
     overall = evaluation.overall
     section = Section("accuracy", "Accuracy", notes=list(evaluation.notes))
@@ -126,6 +126,22 @@ def evaluate_section(
         f"{evaluation.last_bp:,} in {evaluation.counts.get('samples', 0):,} samples. Minor alleles "
         "and frequencies are those of the panel."
     )
+    _add_accuracy_tiles(section, evaluation)
+    _add_accuracy_plots(section, evaluation, every, name)
+    if others:
+        section.tables.append(_comparison(every))
+    for key, result in every.items():
+        caption = "By minor allele frequency" + (f": {key}" if others else "")
+        section.tables.append(_bin_table(result, caption))
+    counts = [(_COUNTS.get(key, words(key)), f"{n:,}") for key, n in evaluation.counts.items()]
+    files = [(key, str(getattr(evaluation, key))) for key in ("truth", "imputed", "panel")]
+    section.pairs = [("What was counted", counts), ("Files", files)]
+    return section
+
+
+def _add_accuracy_tiles(section: Section, evaluation: Evaluation) -> None:
+    """Add the figures at the top of the section about accuracy."""
+    overall = evaluation.overall
     section.tile("Aggregate r²", number(overall.r2, 4), "all sites and samples pooled")
     section.tile("Mean r² of sites", number(overall.mean_site_r2, 4), "sites that vary in truth")
     section.tile("Concordance", number(overall.concordance, 4), "minor-allele carriers")
@@ -140,6 +156,12 @@ def evaluate_section(
             f"{phase.switch_rate:.2%}",
             f"of {phase.num_pairs:,} pairs of het sites",
         )
+
+
+def _add_accuracy_plots(
+    section: Section, evaluation: Evaluation, every: Mapping[str, Evaluation], name: str
+) -> None:
+    """Add plots of accuracy by frequency and of calibration; ``every`` evaluation is a line."""
     lines = {key: [row.r2 for row in result.bins] for key, result in every.items()}
     section.plot(
         plots.r2_by_maf(lines, tall=True),
@@ -163,7 +185,7 @@ def evaluate_section(
     section.plot(
         plots.quality_by_maf([b.mean_dr2 for b in bins], [b.true_r2 for b in bins])
         if any(not math.isnan(b.mean_dr2) for b in bins) else None,
-        "DR2 and truth by allele frequency" + (f": {name}" if others else ""),
+        "DR2 and truth by allele frequency" + (f": {name}" if len(every) > 1 else ""),
         "Where the two marks stand apart, DR2 is off on average.",
         f"Mean DR2: {_alt_bins(bins, 'mean_dr2')}. Mean true r2: {_alt_bins(bins, 'true_r2')}.",
     )  # fmt: skip
@@ -179,19 +201,10 @@ def evaluate_section(
         "carries the allele.",
         "Reliability plot of dosage. " + _alt_curve(evaluation.calibration),
     )
-    if others:
-        section.tables.append(_comparison(every))
-    for key, result in every.items():
-        caption = "By minor allele frequency" + (f": {key}" if others else "")
-        section.tables.append(_bin_table(result, caption))
-    counts = [(_COUNTS.get(key, words(key)), f"{n:,}") for key, n in evaluation.counts.items()]
-    files = [(key, str(getattr(evaluation, key))) for key in ("truth", "imputed", "panel")]
-    section.pairs = [("What was counted", counts), ("Files", files)]
-    return section
 
 
 def _comparison(every: Mapping[str, Evaluation]) -> Table:
-    """Aggregate r2 of several tools, the best of each column marked."""
+    """The table of aggregate r2 of several files, with the best of each column marked."""
     labels = [f"≤ {edge:g}" for edge in MAF_BINS[1:]]
     rows = []
     for key, result in every.items():
@@ -206,7 +219,7 @@ def _comparison(every: Mapping[str, Evaluation]) -> Table:
 
 
 def _bin_table(evaluation: Evaluation, caption: str) -> Table:
-    """Every figure of every bin."""
+    """The table of all figures of each bin."""
     head = ["MAF", "sites", "varying", "aggregate r²", "mean site r²", "mean DR2", "true r²",
             "correlation of DR2", "concordance"]  # fmt: skip
     rows = []
@@ -219,14 +232,48 @@ def _bin_table(evaluation: Evaluation, caption: str) -> Table:
 
 
 def impute_section(summary: ImputeSummary) -> Section:
-    """What a page says about a run."""
+    """The section about an imputation."""
     section = Section("impute", "Imputation", notes=list(summary.warnings))
     section.intro = (
         f"{summary.num_samples:,} samples imputed from {summary.num_haplotypes:,} panel haplotypes "
         f"with model “{summary.model}”."
     )
+    _add_quality(section, summary)
+    fates = {key: n for key, n in summary.counts.items() if key not in NOT_RECORDS}
+    named = {_FATES.get(key, words(key)): n for key, n in fates.items()}
+    _add_fates(section, named)
+    _add_costs(section, summary)
+    _add_samples(section, summary)
+    extra = [
+        (label, f"{summary.counts[key]:,}")
+        for key, label in NOT_RECORDS.items()
+        if key in summary.counts
+    ]
+    files = [(key, str(getattr(summary, key))) for key in ("target", "panel", "out", "model")]
+    settings = [(words(key), setting(value)) for key, value in summary.settings.items()]
+    section.pairs = [
+        ("Files", files),
+        (
+            "Target",
+            [
+                *(
+                    summary.qc.rows()
+                    if summary.qc is not None
+                    else [(name, f"{n:,}") for name, n in named.items()]
+                ),
+                *extra,
+            ],
+        ),
+        ("Settings", settings),
+        ("Versions", list(summary.versions.items())),
+    ]
+    return section
+
+
+def _add_quality(section: Section, summary: ImputeSummary) -> None:
+    """Add the figures at the top, and plots of the estimated accuracy of the imputed sites."""
     typed = np.asarray(summary.typed, bool)
-    # Six digits, for a MAF in float32 may lie just above the edge that it stands for.
+    # Rounded to six digits, as a MAF in float32 may lie just above the edge of its bin.
     maf, dr2 = np.round(np.asarray(summary.maf, float), 6), np.asarray(summary.dr2, float)
     untyped = ~typed
     mean = float(dr2[untyped].mean()) if untyped.any() else NAN
@@ -263,9 +310,11 @@ def impute_section(summary: ImputeSummary) -> Section:
                 DR2_CLASSES, classes.sum(axis=0).tolist(), strict=True)) + ".",
         )  # fmt: skip
         section.tables.append(_dr2_table(maf[untyped], dr2[untyped], classes))
-    fates = {key: n for key, n in summary.counts.items() if key not in NOT_RECORDS}
-    total = max(1, sum(fates.values()))
-    named = {_FATES.get(key, words(key)): n for key, n in fates.items()}
+
+
+def _add_fates(section: Section, named: Mapping[str, int]) -> None:
+    """Add a plot of how many records of the target had each fate, ``named`` in words."""
+    total = max(1, sum(named.values()))
     texts = [f"{n:,} ({n / total:.1%})" if n else "0" for n in named.values()]
     alt = ", ".join(f"{name} {n:,}" for name, n in named.items())
     section.plot(
@@ -274,6 +323,10 @@ def impute_section(summary: ImputeSummary) -> Section:
         "Only matched records inform the imputation.",
         f"Bar plot of target records: {alt}.",
     )
+
+
+def _add_costs(section: Section, summary: ImputeSummary) -> None:
+    """Add plots of time and memory by stage."""
     stages = {name: s for name, s in summary.seconds.items() if s > 0}
     section.plot(
         plots.bars(stages, x="seconds", texts=[duration(s) for s in stages.values()])
@@ -289,35 +342,10 @@ def impute_section(summary: ImputeSummary) -> Section:
         "Highest resident memory up to the end of each stage.",
         "Bar plot of MiB: " + ", ".join(f"{k} {n:.0f}" for k, n in summary.peak_mb.items()) + ".",
     )  # fmt: skip
-    _add_samples(section, summary)
-    extra = [
-        (label, f"{summary.counts[key]:,}")
-        for key, label in NOT_RECORDS.items()
-        if key in summary.counts
-    ]
-    files = [(key, str(getattr(summary, key))) for key in ("target", "panel", "out", "model")]
-    settings = [(words(key), setting(value)) for key, value in summary.settings.items()]
-    section.pairs = [
-        ("Files", files),
-        (
-            "Target",
-            [
-                *(
-                    summary.qc.rows()
-                    if summary.qc is not None
-                    else [(name, f"{n:,}") for name, n in named.items()]
-                ),
-                *extra,
-            ],
-        ),
-        ("Settings", settings),
-        ("Versions", list(summary.versions.items())),
-    ]
-    return section
 
 
 def _add_samples(section: Section, summary: ImputeSummary) -> None:
-    """Call rates of the samples: a plot of all, a table of the lowest."""
+    """Add a plot of the call rates of all samples, and a table of the lowest."""
     if summary.qc is None or not summary.qc.call_rate:
         return
     rates = summary.qc.call_rate
@@ -352,12 +380,12 @@ def _dr2_table(maf: np.ndarray, dr2: np.ndarray, classes: np.ndarray) -> Table:
 
 
 def _alt_bins(bins: Sequence[BinScores], name: str) -> str:
-    """A figure of each bin in words."""
+    """A figure of each bin, as text for readers who do not see the plot."""
     return ", ".join(f"{row.maf_high:g}: {number(getattr(row, name), 3)}" for row in bins)
 
 
 def _alt_curve(curve: np.ndarray) -> str:
-    """Points of a calibration curve in words."""
+    """The points of a calibration curve, as text for readers who do not see the plot."""
     points = [f"{x:.2f}: {y:.2f}" for x, y, n in curve.tolist() if n > 0]
     return "Given and observed: " + ", ".join(points) + "."
 
@@ -368,12 +396,12 @@ def number(value: float, digits: int) -> str:
 
 
 def words(name: str) -> str:
-    """A setting's or figure's name for people."""
+    """The name of a setting or figure with spaces."""
     return name.replace("_", " ")
 
 
 def duration(seconds: float) -> str:
-    """A time for people."""
+    """A time in a unit that suits it."""
     if seconds < 120:
         return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -382,7 +410,7 @@ def duration(seconds: float) -> str:
 
 
 def setting(value: object) -> str:
-    """A setting's value for people."""
+    """The value of a setting as text."""
     if isinstance(value, float):
         return f"{value:.6g}"
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,4 +1,4 @@
-"""What the report of a training run says, and its curves as files."""
+"""The section of reports about a training run, and its curves as files."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _r2_by_maf(history: History) -> Figure | None:
 
 
 def train_section(history: History, config_text: str, provenance: Mapping[str, Any]) -> Section:
-    """What a page says about training."""
+    """The section about training."""
     section = Section("training", "Training")
     last = history[-1] if history else {}
     if not history:
@@ -112,7 +112,7 @@ def _steps(row: Mapping[str, float]) -> str:
 
 
 def _alt(history: History, heading: str) -> str:
-    """First and last figures in words."""
+    """The first and the last value of each curve, as text for readers who do not see the plot."""
     of_heading = {
         "Loss": ("train_loss", "val_loss"),
         "Accuracy on held-out samples": ("r2_all", "ls_r2_all", "r2_rare", "ls_r2_rare"),

@@ -65,3 +65,7 @@ class Stopwatch:
     def skip(self) -> None:
         """Leave out the time since the last lap, because another stopwatch counted it."""
         self._start = self._clock()
+
+
+def no_progress(stage: str, done: int, total: int) -> None:
+    """Take a report of progress and show nothing."""

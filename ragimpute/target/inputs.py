@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,8 @@ from ragimpute.errors import InputError
 from ragimpute.io.vcf.read.genotypes import Target, VcfFile, read_target
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.open_panel import open_panel
-from ragimpute.runtime.timing import Progress
-from ragimpute.sites import Region, some_names
+from ragimpute.runtime.timing import Progress, no_progress
+from ragimpute.sites import Region, same_contig, some_names
 from ragimpute.target.match import Match, match_sites, no_match, require_overlap, target_region
 from ragimpute.target.qc import TargetReport, summarise, warn_of_target, write_excluded
 
@@ -54,8 +54,8 @@ class InputFiles:
     Attributes
     ----------
     target, panel
-        The target, a VCF/BCF; and the panel, a panel.h5, or a phased VCF/BCF, which is prepared for
-        the run.
+        The target, a VCF/BCF, or what was read of one already; and the panel, a panel.h5, or a
+        phased VCF/BCF, which is prepared for the run.
     genetic_map, cm_per_mb
         Only for a panel VCF/BCF: a genetic map, or a uniform rate.
     region
@@ -66,7 +66,7 @@ class InputFiles:
         Which of the target's samples and records are used.
     """
 
-    target: str | Path
+    target: str | Path | Target
     panel: str | Path
     genetic_map: str | Path | None = None
     cm_per_mb: float | None = None
@@ -77,7 +77,7 @@ class InputFiles:
     def named(self) -> dict[str, str | Path | None]:
         """The files that are read, by the names that messages give them; None if not given."""
         return {
-            "target input": self.target,
+            "target input": None if isinstance(self.target, Target) else self.target,
             "panel input": self.panel,
             "map input": self.genetic_map,
             "list of samples": self.options.samples,
@@ -160,7 +160,7 @@ def open_inputs(
     panel, start, stop = open_panel(
         files.panel, stack, report.warnings.append, genetic_map=files.genetic_map,
         cm_per_mb=files.cm_per_mb, region=files.region, par=files.options.par, threads=threads,
-        progress=progress or (lambda stage, done, total: None),
+        progress=progress or no_progress,
     )  # fmt: skip
     if view is not None:
         panel = view(panel, start, stop)
@@ -175,7 +175,7 @@ def open_inputs(
 
 
 def take_target(
-    path: str | Path,
+    source: str | Path | Target,
     panel: Panel,
     region: Region | None,
     options: TargetOptions,
@@ -186,7 +186,8 @@ def take_target(
 ) -> tuple[Target, Match]:
     """Read a target around the region, and find its records among the panel's sites.
 
-    ``report`` gets the counts, and the table of the records that are not used is written; only then
+    ``source`` is a VCF/BCF, or what was read of one already, which is not changed. ``report`` gets
+    the counts, and the table of the records that are not used is written; only then
     is a target refused that does not fit the panel.
 
     Raises
@@ -194,7 +195,10 @@ def take_target(
     InputError
         If the target cannot be read, or no record of it is a panel site.
     """
-    target = _read(path, panel, region, options, buffer_cm, threads)
+    if isinstance(source, Target):
+        target = _cut(source, panel, region, buffer_cm)
+    else:
+        target = _read(source, panel, region, options, buffer_cm, threads)
     stop = panel.num_sites
     if len(target.sites):
         match = match_sites(target, panel, 0, stop, palindromes=options.palindromes)
@@ -222,22 +226,57 @@ def _read(
     """Read a target's chosen samples around the region."""
     file = VcfFile(path)
     samples = chosen_samples(file, options.samples, options.exclude_samples)
-    wide = region
-    if region is not None:
-        start, stop = panel.site_range(region)
-        cm = panel.position_cm
-        left = int(np.searchsorted(cm, cm[start] - buffer_cm))
-        right = int(np.searchsorted(cm, cm[stop - 1] + buffer_cm, side="right"))
-        bp = panel.sites.position_bp
-        wide = Region(region.contig, int(bp[left]), int(bp[right - 1]) + 1)
     # A region may have no typed site, such as a piece of a contig that a workflow imputes alone.
-    wide = target_region(file, panel, wide)
+    wide = target_region(file, panel, _around(region, panel, buffer_cm))
     target = read_target(
         file, region=wide, threads=threads, may_be_empty=region is not None, samples=samples,
         keep_monomorphic=True,
     )  # fmt: skip
     _drop_half_calls(target)
     return target
+
+
+def _around(region: Region | None, panel: Panel, buffer_cm: float) -> Region | None:
+    """A region with its buffers, in the panel's positions; None: all of the contig."""
+    if region is None:
+        return None
+    start, stop = panel.site_range(region)
+    cm = panel.position_cm
+    left = int(np.searchsorted(cm, cm[start] - buffer_cm))
+    right = int(np.searchsorted(cm, cm[stop - 1] + buffer_cm, side="right"))
+    bp = panel.sites.position_bp
+    return Region(region.contig, int(bp[left]), int(bp[right - 1]) + 1)
+
+
+def _cut(target: Target, panel: Panel, region: Region | None, buffer_cm: float) -> Target:
+    """A copy of the part of a target around the region, as it would have been read from a file.
+
+    Raises
+    ------
+    InputError
+        If the target is of another contig than the panel.
+    """
+    contig = target.sites.contig
+    if same_contig(panel.contig, [contig]) is None:
+        raise InputError(
+            f"the target is of contig {contig}, but the panel is of contig {panel.contig}",
+            hint="use the panel of the same chromosome, with positions of the same build",
+        )
+    wide = _around(region, panel, buffer_cm)
+    first, last = 0, len(target.sites)
+    left_out = list(target.left_out)
+    if wide is not None:
+        ends = [wide.start_bp, wide.stop_bp]
+        first, last = np.searchsorted(target.sites.position_bp, ends).tolist()
+        left_out = [alt for alt in left_out if wide.start_bp <= alt.position_bp < wide.stop_bp]
+    rows = slice(first, last)
+    part = replace(
+        target, sites=target.sites.take(rows), alleles=target.alleles[rows].copy(),
+        phased=target.phased[rows].copy(), multiallelic=target.multiallelic[rows],
+        left_out=left_out,
+    )  # fmt: skip
+    _drop_half_calls(part)
+    return part
 
 
 def chosen_samples(
@@ -291,7 +330,7 @@ def _drop_half_calls(target: Target) -> None:
         target.phased[half] = True
 
 
-def require_phase(path: str | Path, target: Target) -> None:
+def require_phase(path: str | Path | Target, target: Target) -> None:
     """Refuse unphased genotypes.
 
     Raises

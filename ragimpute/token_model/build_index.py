@@ -1,4 +1,4 @@
-"""What ``ragimpute index`` does: the index of a panel's windows, built and saved."""
+"""``ragimpute index``: build the index of a panel's windows and save it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ragimpute.target.match import marker_mask
 
 @dataclass(frozen=True)
 class IndexSummary:
-    """What ``ragimpute index`` made: where, how many windows, their kind, recall, size; and where.
+    """What ``ragimpute index`` made: the folder, its windows, their kind, recall and size.
 
-    ``device`` is "cpu" or, where a GPU made exhaustive searches, "cuda:" and its number.
+    ``device`` is "cpu", or "cuda:" and a number if a GPU made exhaustive searches.
     """
 
     path: Path
@@ -41,7 +41,7 @@ def build_index(
     force: bool = False,
     device: str = "cpu",
 ) -> IndexSummary:
-    """Build and save the index of a panel: what ``ragimpute index`` does.
+    """Build and save the index of a panel, as ``ragimpute index`` does.
 
     Parameters
     ----------

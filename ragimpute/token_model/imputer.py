@@ -1,8 +1,9 @@
 """Impute with a token model, window by window.
 
-The windows are those that the model was trained on. Half-overlapping ones, each site taken from the
-one that holds it in its middle, take twice the time and were worse on the packaged example (r2
-.809, not .816, v10-small): a model that saw each site at one place of a window expects it there.
+The windows are those that the model was trained on. Windows that overlap by half, where each site
+is taken from the window that has it nearest to its middle, take twice the time and were worse on
+the packaged example (r2 .809 against .816, v10-small): in training the model has seen each site at
+one place of a window.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ragimpute.model.bert_rag import ReferenceTable
+from ragimpute.model.bert_rag import ReferenceLookup
 from ragimpute.model.checkpoint import LoadedModel
 from ragimpute.model.devices import choose_device, one_thread_each
 from ragimpute.panel.reader import Panel
 from ragimpute.retrieval.index import WindowIndex
 from ragimpute.runtime.timing import Stopwatch
+from ragimpute.target.window import TargetWindow
 from ragimpute.token_model.windows import TokenWindows, cut_windows_to
 
-# Sites of haplotypes in a batch.
+# Pairs of a haplotype and a site in a batch.
 _SITES_AT_ONCE = {"cpu": 1 << 12, "cuda": 1 << 19}
 
 
@@ -44,8 +46,8 @@ class TokenImputer:
     device, threads
         See :class:`ragimpute.imputation.options.ImputeOptions`.
     sites_at_once, reference_bytes
-        Sites of haplotypes in a batch, None: what suits the device; and what encoded references
-        may take. Neither depends on the threads, and so neither does the result.
+        Pairs of a haplotype and a site in a batch (None: what suits the device), and bytes that
+        encoded references may take. As neither depends on the threads, the result does not.
     """
 
     def __init__(
@@ -81,44 +83,36 @@ class TokenImputer:
         self.leaves_out = False
 
     def mismatch_probs(self, num_typed: int) -> np.ndarray | None:
-        """None: the model is not asked about typed sites."""
+        """None: a token model does not impute typed sites."""
         return None
 
     def impute(
         self,
-        left: int,
-        right: int,
-        core: tuple[int, int],
-        typed_index: np.ndarray,
-        alleles: np.ndarray,
-        sample: np.ndarray,
+        target: TargetWindow,
         *,
         batch: int,
         put: Callable[[int, int, np.ndarray], None],
     ) -> None:
-        """See :meth:`ragimpute.imputation.imputer.Imputer.impute`; a sample's haplotypes go
-        together."""
+        """See :meth:`ragimpute.imputation.imputer.Imputer.impute`.
+
+        Both haplotypes of a sample are imputed in the same batch.
+        """
+        sample = target.sample
         edges = np.flatnonzero(np.diff(sample, prepend=-1, append=-1))
         first = 0
         while first < len(sample):
             fits = edges[(edges > first) & (edges <= first + batch)]
             last = int(fits[-1] if len(fits) else edges[edges > first][0])
             part = slice(first, last)
-            prob = self._impute_part(left, right, core, typed_index, alleles[:, part], sample[part])
+            prob = self._impute_part(
+                target._replace(alleles=target.alleles[:, part], sample=sample[part])
+            )
             put(first, 0, prob)
             first = last
 
-    def _impute_part(
-        self,
-        left: int,
-        right: int,
-        core: tuple[int, int],
-        typed_index: np.ndarray,
-        alleles: np.ndarray,
-        sample: np.ndarray,
-    ) -> np.ndarray:
+    def _impute_part(self, target: TargetWindow) -> np.ndarray:
         """P(ALT) of some haplotypes, shape (b, core sites)."""
-        start, stop = core
+        left, right, (start, stop), typed_index, alleles, sample = target
         first = np.flatnonzero(np.diff(sample, prepend=-1))
         last = np.append(first[1:], len(sample)) - 1
         pairs = np.stack([first, last], axis=1)  # (S, 2); a haploid sample's one column twice
@@ -186,8 +180,8 @@ class TokenImputer:
 
     def _encode(
         self, window: int, found: np.ndarray, size: int, pool: ThreadPoolExecutor
-    ) -> ReferenceTable:
-        """A lookup of the embeddings of what was retrieved."""
+    ) -> ReferenceLookup:
+        """Encode the haplotypes that were retrieved; returns the function that looks them up."""
         index = np.unique(found)
         index = index[index >= 0]
         block = self._windows.window(window)
@@ -211,7 +205,7 @@ class TokenImputer:
 
 
 def _sites_of(known: np.ndarray, left: int, start: int, stop: int) -> np.ndarray:
-    """Alleles at panel sites [start, stop), (n, m), of those known from ``left`` on, else -1."""
+    """Alleles at sites [start, stop), (n, m): ``known`` (k, n) begins at ``left``; elsewhere -1."""
     out = np.full((known.shape[1], stop - start), -1, np.int8)
     low, high = max(start, left), min(stop, left + len(known))
     if low < high:

@@ -1,4 +1,4 @@
-"""Embeddings of panel haplotypes, made when first asked for and looked up from then on."""
+"""Embeddings of panel haplotypes, computed at the first request and kept."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import Tensor
 from ragimpute.model.bert_rag import BERTWithRAG
 from ragimpute.token_model.windows import TokenWindows
 
-# The whole of a large panel does not fit: 5,000 haplotypes at 1,000,000 sites of 128 numbers are
-# 1.3 TB. Those used last are kept.
+# The embeddings of a large panel do not fit into memory: 128 numbers for each of 5,000 haplotypes
+# at 1,000,000 sites take 1.3 TB. So those used last are kept.
 _MAX_BYTES = 2 * 2**30
 
 
 class ReferenceTable:
-    """A :data:`ragimpute.model.bert_rag.ReferenceTable` over windows of a panel.
+    """A :data:`ragimpute.model.bert_rag.ReferenceLookup` over windows of a panel.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class ReferenceTable:
         self._num_bytes = 0
 
     def __len__(self) -> int:
-        """Embeddings that are kept."""
+        """The number of embeddings that are kept."""
         return len(self._kept)
 
     def fill(self, window: int, index: np.ndarray) -> list[Tensor]:
@@ -69,7 +69,7 @@ class ReferenceTable:
         for h in index.tolist():
             key = (window, h)
             if h in made:
-                # A row of its own: a view would keep all of its batch alive.
+                # A copy, as a view would keep the whole batch in memory.
                 self._kept[key] = made[h].clone()
                 self._num_bytes += made[h].nbytes
             self._kept.move_to_end(key)
@@ -77,7 +77,7 @@ class ReferenceTable:
         return out
 
     def _forget(self) -> None:
-        """Drop what was not used for longest, down to the limit."""
+        """Drop the embeddings that were not used for longest, down to the limit."""
         while self._num_bytes > self._max_bytes and self._kept:
             self._num_bytes -= self._kept.popitem(last=False)[1].nbytes
 

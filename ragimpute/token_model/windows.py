@@ -1,7 +1,7 @@
 """What token models read: windows of a panel's sites as batches of tokens and frequencies.
 
 Training, validation and imputation build their batches here, so that a model sees the same fields
-in all of them (docs/architecture.md lists them).
+in all of them (:meth:`TokenWindows.batch` lists them).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ragimpute.model.embedding import MASK, PAD
 from ragimpute.panel.haplotypes import Haplotypes, haplotype_columns
 from ragimpute.panel.reader import Panel
 
-# Positions that stand in padded sites: no allele frequency that a site cannot have.
+# Allele frequency at padded sites: one that a site can have.
 _PAD_AF = 0.5
 
 
@@ -68,7 +68,7 @@ class SiteBlock:
 
     @property
     def num_bytes(self) -> int:
-        """Memory that it takes, about."""
+        """Approximate size in memory."""
         h = self.haplotypes
         return h.carriers.nbytes + h.bits.nbytes + self.af_population.nbytes + 48 * len(h)
 
@@ -83,7 +83,7 @@ class TokenWindows:
     ranges
         Shape (V, 2), int: half-open site ranges, none empty; they may overlap.
     cache_bytes
-        Windows that were read are kept up to this size, so that a batch does not read each anew.
+        Windows that were read are kept up to this size, so that the next batch need not read them.
 
     Attributes
     ----------
@@ -101,7 +101,7 @@ class TokenWindows:
         self._num_bytes = 0
 
     def block(self, start: int, stop: int) -> SiteBlock:
-        """The panel sites [start, stop); those read last are kept."""
+        """The panel sites [start, stop); the ones read last are kept in memory."""
         key = (start, stop)
         if key in self._blocks:
             self._blocks.move_to_end(key)
@@ -138,7 +138,7 @@ class TokenWindows:
         Parameters
         ----------
         window
-            Which.
+            Number of the window.
         index
             Shape (k,), int: distinct haplotype ids.
 
@@ -167,7 +167,7 @@ class TokenWindows:
             Shape (B,), int: each sample's window.
         alleles
             Shape (B, 2, L), int8: both haplotypes' alleles from the window's first site on, -1
-            where unknown; what lies beyond the window is not looked at.
+            where unknown; what lies beyond the window is ignored.
         hidden
             Shape (B, L), bool: masked sites.
         found
@@ -178,7 +178,14 @@ class TokenWindows:
 
         Returns
         -------
-        The fields of docs/architecture.md, each with B rows; windows are padded to L sites.
+        The fields, each with B rows; windows are padded to L sites. Each sample has, at L sites,
+        ``af`` and ``af_p`` (ALT frequency in the panel and in the population), ``pos`` (cM),
+        ``ref``, ``het`` and ``hom`` (shares of genotypes), float32; ``mask`` (hidden) and ``pad``,
+        bool; and the number of its ``window``, int64. Each haplotype has ``hap_1`` or ``hap_2``
+        (tokens of its alleles) and ``label_h1`` or ``label_h2`` (its alleles, -1 where unknown),
+        (B, L) int64; and for the K haplotypes that it retrieved ``rag_seg_h1`` (tokens, (B, K, L)
+        int64), ``rag_af_h1`` (ALT frequency in the population of each, (B, K, L) float32) and
+        ``rag_id_h1`` (their numbers, -1 padded, (B, K) int64), and the same for h2.
         """
         num, _, length = alleles.shape
         size = (self.ranges[window, 1] - self.ranges[window, 0])[:, None]

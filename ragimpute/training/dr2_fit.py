@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,18 +21,21 @@ from ragimpute.model.checkpoint import LoadedModel
 from ragimpute.model.folder import ModelFolder, is_copying
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelWithout
+from ragimpute.runtime.timing import Progress
+from ragimpute.target.window import TargetWindow
 from ragimpute.training.data.arrays import draw_array, draw_stretch
 
-# Stretches are no longer, and groups no larger: there are rows of so many sites for each haplotype.
+# A stretch has at most so many sites, and a group so many samples: memory holds a row of that many
+# sites for each haplotype.
 _MAX_SITES = 30_000
 _MAX_SAMPLES = 250
-_LEAST_SHARE, _MOST_SHARE = 0.1, 0.5  # of a panel's samples that a drawn group has
+_LEAST_SHARE, _MOST_SHARE = 0.1, 0.5  # share of a panel's samples that is drawn as a group
 _ROWS = 2048  # sites that are compared at once
-# A MAF bin of n sites weighs n / sqrt(n + 50), times this: large bins do not drown small ones, and
-# a site of a bin of 350 counts once.
+# A MAF bin of n sites has the weight _WEIGHT * n / sqrt(n + _FEW_SITES), so that large bins do not
+# outweigh small ones. A site of a bin of 350 sites has the weight 1.
 _WEIGHT, _FEW_SITES = 20.0, 50
-# A panel's own samples are few: they move the coefficients away from a prior's only where their
-# likelihood gains more than this much of the squared distance.
+# A panel's own samples are few. So coefficients leave those of the prior only if the gain in
+# log-likelihood exceeds the squared distance from the prior times this.
 _RIDGE_TO_PRIOR = 500.0
 
 
@@ -74,7 +77,7 @@ def fit_dr2(
     seed: int = 1,
     threads: int = 1,
     device: str = "cpu",
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Dr2Calibration:
     """Calibrate the DR2 of a copying model on samples left out of panels, with drawn arrays.
 
@@ -88,7 +91,8 @@ def fit_dr2(
         For each panel, the samples that are left out, shape (k,), int; None: drawn anew each time,
         a tenth to a half of the panel.
     prior
-        What is kept where samples are too few; None: the estimate as it is, with hardly a weight.
+        The calibration to stay close to if the samples are few; None: the uncalibrated estimate,
+        with a very small weight.
     num_draws
         Arrays for each panel, >= 1.
     seed, threads, device
@@ -98,7 +102,8 @@ def fit_dr2(
 
     Returns
     -------
-    The calibration; ``prior`` itself where no panel leaves out ``MIN_HAPLOTYPES`` haplotypes.
+    The calibration; ``prior`` itself if fewer than ``MIN_HAPLOTYPES`` haplotypes can be left out of
+    every panel.
 
     Raises
     ------
@@ -163,8 +168,8 @@ def leave_samples_out(
 
     Returns
     -------
-    The sites scored over all of the samples, and over a quarter of them, for DR2 must hold for few
-    and many targets; those of fewer than ``MIN_HAPLOTYPES`` haplotypes are left out.
+    The sites, scored once over all of the samples and once over a quarter of them, as DR2 must hold
+    for many and for few targets. A score over fewer than ``MIN_HAPLOTYPES`` haplotypes is left out.
     """
     start, stop = draw_stretch(panel, _MAX_SITES, rng)
     low, high = np.log(model.config.data.typed_per_mb)
@@ -187,10 +192,8 @@ def leave_samples_out(
     def put(first: int, site: int, part: np.ndarray) -> None:
         prob[first : first + part.shape[0], site : site + part.shape[1]] = part
 
-    imputer.impute(
-        start, stop, (start, stop), typed, np.ascontiguousarray(target), owner, batch=len(owner),
-        put=put,
-    )  # fmt: skip
+    window = TargetWindow(start, stop, (start, stop), typed, np.ascontiguousarray(target), owner)
+    imputer.impute(window, batch=len(owner), put=put)
     untyped = np.setdiff1d(np.arange(start, stop), typed) - start
     found: list[list[ScoredSites]] = [[] for _ in choices]
     for first in range(0, len(untyped), _ROWS):
@@ -210,7 +213,7 @@ def leave_samples_out(
 
 
 def _draw_group(panel: Panel, rng: np.random.Generator) -> np.ndarray:
-    """Samples to leave out."""
+    """Draw the samples that are left out of a panel."""
     share = rng.uniform(_LEAST_SHARE, _MOST_SHARE)
     samples = np.unique(panel.haplotype_sample)
     return rng.permutation(samples)[: min(_MAX_SAMPLES, int(share * len(samples)))]

@@ -1,4 +1,4 @@
-"""What ends a training run early, in words that say what to change."""
+"""Errors that end a training run early: what happened, and which settings to change."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ragimpute.training.state import TrainingState
 
 
 def check_loss(loss: float, state: TrainingState, out: Path) -> None:
-    """Stop where the loss is no longer a number.
+    """Stop a run whose loss is no longer finite.
 
     Parameters
     ----------
@@ -43,26 +43,26 @@ def check_loss(loss: float, state: TrainingState, out: Path) -> None:
 
 @contextmanager
 def memory_explained(config: RunConfig) -> Iterator[None]:
-    """Say which settings to lower where memory runs out, on a GPU or a CPU.
+    """If memory runs out, on a GPU or a CPU, say which settings to lower.
 
     Raises
     ------
     ModelError
-        In place of what torch and numpy raise when they cannot allocate.
+        If memory runs out; it replaces the error of torch or numpy.
     """
     try:
         yield
     except (torch.cuda.OutOfMemoryError, MemoryError) as error:
         raise _out_of_memory(config) from error
     except RuntimeError as error:
-        # A CPU's allocator has no type of its own: "can't allocate memory: you tried to ...".
+        # On a CPU torch raises a plain RuntimeError: "can't allocate memory: you tried to ...".
         if "alloc" in str(error) and "memory" in str(error):
             raise _out_of_memory(config) from error
         raise
 
 
 def _out_of_memory(config: RunConfig) -> ModelError:
-    """What to change when memory runs out: the settings that this kind of model has."""
+    """The error for a lack of memory: it names the settings that this kind of model has."""
     data, model, train = config.data, config.model, config.train
     if model.fusion.name == "copying":
         used = {

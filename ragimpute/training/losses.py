@@ -11,12 +11,12 @@ from torch.nn import functional as F
 from ragimpute.config import LossConfig
 from ragimpute.model.fusion import maf_of
 
-#: Takes this process's sum of weights, a scalar, and returns the mean of all processes' sums.
+#: Takes this process's sum of weights, a scalar; returns the mean of all processes' sums.
 MeanWeight = Callable[[Tensor], Tensor]
 
 
 def gamma_at(config: LossConfig, epoch: int) -> float:
-    """The focal loss's gamma in an epoch: of the schedule if there is one, its last value stays."""
+    """Gamma of the focal loss in an epoch; after the end of a schedule its last value stays."""
     if not config.gamma_schedule:
         return config.gamma
     return config.gamma_schedule[min(epoch, len(config.gamma_schedule) - 1)]
@@ -30,7 +30,7 @@ def focal_loss(logit: Tensor, label: Tensor, *, gamma: float) -> Tensor:
     logit, label
         Same shape; labels 0 or 1.
     gamma
-        >= 0: how much sites that are predicted well already are played down.
+        >= 0: how much less those sites count that are predicted well already.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def rare_weight(af: Tensor, config: LossConfig) -> Tensor:
 
 
 def field(batch: Mapping[str, Tensor], name: str, haplotype: str) -> Tensor:
-    """A batch field of one haplotype where each has its own, else the one that both share."""
+    """A field of a batch: a haplotype's own if it has one, else the one that both share."""
     own = f"{name}_{haplotype}"
     return batch[own] if own in batch else batch[name]
 
@@ -104,8 +104,9 @@ def compute_loss(
     epoch
         Counted from 0; the gamma schedule follows it.
     mean_weight
-        Where several processes share a batch, whose rows hold unequal numbers of scored sites: the
-        mean over processes of the losses (and of their gradients) is then that of the whole batch.
+        Needed if several processes share a batch, as their rows hold unequal numbers of scored
+        sites. With it the mean over processes of the losses, and of their gradients, is that of the
+        whole batch.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""One training run on one process or several: how they start, and who takes which rows."""
+"""Training in one process or several: their start, and which rows of a batch each takes."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ logger = logging.getLogger(__name__)
 
 
 def make_accelerator(device: torch.device, precision: str) -> Accelerator:
-    """What runs the loop on the device, alone or as one of several processes.
+    """Make accelerate's view of this process, which is alone or one of several.
 
     Parameters
     ----------
     device
-        Of this process.
+        The device of this process.
     precision
         "no", "fp16" or "bf16".
     """
-    # Accelerate holds on to the device and precision of a process's first run.
+    # Accelerate keeps the device and precision of the first run in this process: forget them.
     if AcceleratorState._shared_state and AcceleratorState().num_processes == 1:
         AcceleratorState._reset_state(reset_partial_state=True)
     made = Accelerator(
@@ -37,9 +37,9 @@ def make_accelerator(device: torch.device, precision: str) -> Accelerator:
 
 
 def _warn_if_alone(num_processes: int) -> None:
-    """Say so where ``accelerate launch`` was asked for several processes and started one."""
-    # With --cpu, or without a second GPU, accelerate 1.15 runs the program once and does not say
-    # so. What it leaves of --num_processes is the address where the others were to meet.
+    """Warn if ``accelerate launch`` was asked for several processes, but started one."""
+    # With --cpu, or without a second GPU, accelerate 1.15 starts one process and does not say so.
+    # The only trace of --num_processes is MASTER_ADDR, where the processes were to meet.
     if num_processes == 1 and {"ACCELERATE_USE_CPU", "MASTER_ADDR"} <= os.environ.keys():
         logger.warning(
             "accelerate launch started one process only, and this run uses one; for more, give it "

@@ -15,7 +15,7 @@ def rate_factor(config: ScheduleConfig, total_steps: int) -> Callable[[int], flo
     ----------
     config
         Its name, warm-up and smallest factor. Each schedule rises linearly over the warm-up;
-        then "inverse_sqrt" falls as sqrt(warm-up / step) (the original's), "cosine" falls as half
+        then "inverse_sqrt" falls as sqrt(warm-up / step), as in the paper, "cosine" falls as half
         a cosine to ``min_factor`` at ``total_steps``, and "constant" stays.
     total_steps
         Optimiser steps of the whole run; > 0.

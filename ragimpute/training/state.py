@@ -1,4 +1,4 @@
-"""What a training run needs to go on as if it had not been broken off, and what it came to."""
+"""What a training run needs in order to be resumed as if never interrupted, and its result."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _KEPT = ("epoch", "batch", "step", "loss_sum", "history", "best", "best_epoch", 
 
 @dataclass
 class TrainingState:
-    """Where a run stands.
+    """How far a training run has come.
 
     Attributes
     ----------
     config_text, panel_checksum, num_processes
         What the run belongs to; a state is not resumed with others.
     epoch, batch, step
-        Epochs done; batches done in the one under way; optimiser steps done.
+        Epochs that are finished; batches of the current epoch; optimiser steps in all.
     loss_sum
-        Of the epoch under way, over its batches.
+        Sum of the losses of the current epoch's batches.
     history
         One row of figures for each epoch done.
     best, best_epoch
@@ -58,7 +58,7 @@ class TrainingState:
     stopped_early: bool = False
 
     def save(self, path: Path, model: torch.nn.Module, optimizer: Any, scaler: Any = None) -> None:
-        """Write all that a run goes on from under a temporary name, then rename.
+        """Write all that is needed to resume the run.
 
         Parameters
         ----------
@@ -132,7 +132,7 @@ class TrainingState:
                 moments.setdefault(int(i), {})[key] = value
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        if scaler is not None and scaling:  # none is kept by a run on a CPU, which needs none
+        if scaler is not None and scaling:  # a run on a CPU needs no scaler and keeps none
             scaler.load_state_dict(scaling)
         torch.set_rng_state(tensors["random.cpu"])
         if "random.cuda" in tensors and torch.cuda.is_available():

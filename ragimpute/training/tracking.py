@@ -50,7 +50,7 @@ class WandbTracker:
         mode: Any = os.environ.get("WANDB_MODE") or (
             "online" if os.environ.get("WANDB_API_KEY") else "offline"
         )
-        if mode != "online":  # wandb would report its own errors to its makers
+        if mode != "online":  # otherwise wandb sends reports of its own errors to its makers
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb
 
@@ -73,7 +73,7 @@ class MlflowTracker:
     """An MLflow run in ``folder/mlruns``, or where MLFLOW_TRACKING_URI says."""
 
     def __init__(self, folder: Path, config: RunConfig) -> None:
-        # MLflow counts its users by a web service, from its import on.
+        # MLflow reports its use to a web service as soon as it is imported, unless this is set.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         import mlflow
@@ -116,9 +116,9 @@ def open_trackers(folder: Path, config: RunConfig, *, first_step: int = 0) -> li
     Parameters
     ----------
     folder, config
-        The model folder; what the run is made of.
+        The model folder; the settings of the run.
     first_step
-        Where a run that goes on begins: TensorBoard then hides what a broken run logged from there.
+        First step of a resumed run: TensorBoard hides what was logged from there on before.
 
     Raises
     ------

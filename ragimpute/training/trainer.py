@@ -1,7 +1,7 @@
-"""Train BERTWithRAG on a panel: one loop that reads from top to bottom.
+"""Train a model on panels: :func:`train` is the run in numbered steps, ``_Run`` holds each step.
 
-Examples, masks and retrieval come from ``dataset`` (token models) or ``copying_batches`` (copying
-models); state on disk is kept by ``state``; figures go to ``tracking``.
+The examples come from ``data/token_batches`` (token models) or ``data/copying_batches`` (copying
+models). ``state`` keeps on disk what a run resumes from; ``tracking`` records the figures.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from ragimpute.accuracy.dr2 import FILE as DR2
 from ragimpute.accuracy.dr2 import Dr2Calibration
+from ragimpute.arguments import with_changes
 from ragimpute.config import RunConfig, dump_config, models_dir
 from ragimpute.errors import ModelError
 from ragimpute.model.bert_rag import BERTWithRAG, build
@@ -28,10 +30,10 @@ from ragimpute.model.devices import choose_device
 from ragimpute.model.folder import PROVENANCE, is_copying, open_folder
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import require_one_ploidy
-from ragimpute.runtime.timing import Progress
-from ragimpute.training.data.batches import describe_panel, make_batches
+from ragimpute.runtime.timing import Progress, no_progress
+from ragimpute.training.data.batches import describe_panel, make_batches, split_panel
 from ragimpute.training.data.copying_batches import EvidenceBatches
-from ragimpute.training.data.token_batches import TokenBatches, split_samples
+from ragimpute.training.data.token_batches import TokenBatches
 from ragimpute.training.dr2_fit import fit_dr2
 from ragimpute.training.failures import check_loss, memory_explained
 from ragimpute.training.losses import compute_loss
@@ -49,223 +51,352 @@ from ragimpute.training.state import (
 from ragimpute.training.tracking import Tracker, check_trackers, open_trackers
 from ragimpute.training.validation import figure_of, ls_figure_of, score_model
 
+#: Called as ``report_epoch(row, epochs, improved)`` at the end of an epoch: its row of metrics.csv,
+#: the epochs of the run, and whether it is the best one so far.
 EpochReport = Callable[[dict[str, float], int, bool], None]
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How a training run goes about its work; what it learns is in its config.
+
+    Attributes
+    ----------
+    index
+        The panel's index, for token models; None: built in memory.
+    init
+        A model to start from. Its weights are kept unless training improves on its validation
+        figure and, for a copying model, on that of plain Li-Stephens copying.
+    resume
+        Go on from the state in the model folder. On a CPU the weights end as those of a run that
+        was never interrupted.
+    device, threads
+        "auto", "cpu" or "cuda"; CPU threads, >= 1.
+    force
+        Replace a model that is in the folder already.
+    calibrate
+        Calibrate a copying model's DR2 by its validation samples when it is trained.
+    """
+
+    index: str | Path | None = None
+    init: str | Path | None = None
+    resume: bool = False
+    device: str = "auto"
+    threads: int = 1
+    force: bool = False
+    calibrate: bool = True
 
 
 def train(
     panel_paths: Sequence[str | Path],
     config: RunConfig,
     out: str | Path,
+    options: TrainOptions | None = None,
     *,
-    index: str | Path | None = None,
-    init: str | Path | None = None,
-    resume: bool = False,
-    device: str = "auto",
-    threads: int = 1,
-    force: bool = False,
     progress: Progress | None = None,
     report_line: Callable[[str], None] | None = None,
     report_epoch: EpochReport | None = None,
-    calibrate: bool = True,
     command: str = "",
+    **changes: object,
 ) -> TrainResult:
     """Train a model on one panel, or a copying model on several, and write its folder.
 
     Parameters
     ----------
-    panel_paths, index
-        panel.h5 files, at least one; the only one's index for token models, or None to build it in
-        memory.
+    panel_paths
+        panel.h5 files, at least one; a token model learns from exactly one.
     config
         Everything that changes the result.
     out
         Model folder: config.yaml, weights.safetensors (the best epoch's), last.safetensors,
         provenance.json, metrics.csv, tensorboard/, and the state to resume from; for a copying
         model dr2.json, which calibrates its DR2.
-    init
-        A model to start from; it is kept unless training improves on its validation figure and,
-        for a copying model, on that of plain Li-Stephens.
-    resume
-        Go on from the state in ``out``; on a CPU the weights end as those of an unbroken run.
-    device, threads
-        "auto", "cpu" or "cuda"; CPU threads.
-    force
-        Replace a model in ``out``.
+    options
+        See :class:`TrainOptions`; None: the defaults.
     progress, report_line, report_epoch
         Called as ``progress(stage, done, total)``; with a line for each epoch; and with an epoch's
         figures, as ``report_epoch(row, epochs, improved)``, where the row is that of metrics.csv.
-    calibrate
-        Calibrate a copying model's DR2 by its validation samples when it is trained.
+        Of several processes only the first calls them.
     command
         Recorded in provenance.json.
+    changes
+        Options by name that differ from ``options``: ``train([panel], config, out, threads=2)``.
 
     Raises
     ------
     PanelError, ModelError, ConfigError
         If an input cannot be used, the loss is no longer finite, or memory runs out.
+    TypeError
+        If a change is not an option.
     """
+    # 1. Choose the device, and refuse what cannot work.
     began = time.perf_counter()
+    options = with_changes(options or TrainOptions(), changes, "train")
     out = Path(out)
-    torch.set_num_threads(threads)
-    where = choose_device(device)
-    if where.index is not None:
-        torch.cuda.set_device(where)
-    settings = config.train
-    accelerator = make_accelerator(where, settings.precision)
-    torch.backends.cuda.matmul.allow_tf32 = settings.tf32
-    torch.backends.cudnn.allow_tf32 = settings.tf32
-    torch.manual_seed(settings.seed)
-    tick = _no_progress if progress is None or not accelerator.is_main_process else progress
+    accelerator = _set_up(config, options)
+    is_main = accelerator.is_main_process
     check_trackers(config)
-    _check_folder(out, resume=resume, force=force)
+    _check_folder(out, resume=options.resume, force=options.force)
     with ExitStack() as stack:
         stack.enter_context(memory_explained(config))
+        # 2. Open the panels; make the model and the examples that it learns from.
         panels = [stack.enter_context(Panel.open(path)) for path in panel_paths]
         for panel in panels:
             require_one_ploidy(panel, "training")
         model = build(config.model)
         data = make_batches(
-            panels, config, index, threads, accelerator.num_processes,
-            device=str(accelerator.device), is_chosen=device != "auto",
+            panels, config, options.index, options.threads, accelerator.num_processes,
+            device=str(accelerator.device), is_chosen=options.device != "auto",
         )  # fmt: skip
-        start = _initialise(model, config, data, init)
-        provenance = {
-            "command": command,
-            "panels": [describe_panel(panel, config) for panel in panels],
-            "seed": settings.seed,
-            "init": str(init) if init else "",
-            "device": str(accelerator.device),
-            "num_processes": accelerator.num_processes,
-            "versions": versions(),
-        }
-        optimizer = _optimizer(model, config, accelerator.device)
-        state = TrainingState(
-            dump_config(config),
-            " ".join(panel.checksum for panel in panels),
-            num_processes=accelerator.num_processes,
+        is_trained = _initialise(model, config, data, options.init)
+        # 3. Go on from the state of an earlier run, or begin a new one.
+        run = _Run(out, config, accelerator, data, model, " ".join(p.checksum for p in panels))
+        run.provenance = _provenance(panels, config, options, accelerator, command)
+        run.tick = progress if progress is not None and is_main else no_progress
+        run.begin(resume=options.resume)
+        for tracker in run.trackers:
+            stack.callback(tracker.close)
+        if is_trained and run.state.step == 0:
+            run.keep_initial_weights()
+        # 4. Learn epoch after epoch, and keep the weights of the best one.
+        while run.state.epoch < config.train.epochs and not run.state.finished:
+            run.begin_epoch()
+            for batch in run.batches():
+                run.learn(batch)
+            row = run.validate()
+            improved = run.keep_if_best(row)
+            if is_main and report_line is not None:
+                report_line(epoch_line(row, config.train.epochs))
+            if is_main and report_epoch is not None:
+                report_epoch(row, config.train.epochs, improved)
+            run.end_epoch()
+        # 5. Keep the last epoch's weights too, and calibrate DR2.
+        if is_main:
+            run.state.save_last(out, model, config)
+            if is_copying(config) and options.calibrate:
+                _calibrate(out, panels, config, options, str(accelerator.device), run.tick)
+    return run.result(time.perf_counter() - began)
+
+
+def _set_up(config: RunConfig, options: TrainOptions) -> Accelerator:
+    """Set torch's threads, device, precision and seed; returns what runs the loop."""
+    torch.set_num_threads(options.threads)
+    device = choose_device(options.device)
+    if device.index is not None:
+        torch.cuda.set_device(device)
+    accelerator = make_accelerator(device, config.train.precision)
+    torch.backends.cuda.matmul.allow_tf32 = config.train.tf32
+    torch.backends.cudnn.allow_tf32 = config.train.tf32
+    torch.manual_seed(config.train.seed)
+    return accelerator
+
+
+class _Run:
+    """A run under way: the model, its optimiser and examples, and where the run stands."""
+
+    def __init__(
+        self,
+        out: Path,
+        config: RunConfig,
+        accelerator: Accelerator,
+        data: Any,
+        model: BERTWithRAG,
+        panel_checksum: str,
+    ) -> None:
+        self.out, self.config, self.accelerator, self.data = out, config, accelerator, data
+        self.settings = config.train
+        # ``wrapped`` is the same model as accelerate prepares it for several processes, and
+        # ``runner`` is that one as torch may compile it: they learn, ``model`` is saved and scored.
+        self.model = model
+        self.wrapped: Any = model
+        self.runner: Any = model
+        self.optimizer: Any = _optimizer(model, config, accelerator.device)
+        self.state = TrainingState(
+            dump_config(config), panel_checksum, num_processes=accelerator.num_processes
         )
+        self.provenance: dict[str, Any] = {}
+        self.initial: dict[str, float] = {}  # figures of the weights that training starts from
+        self.trackers: list[Tracker] = []
+        self.tick: Progress = no_progress
+        self._factor = rate_factor(config.schedule, self._total_steps())
+        self._recent: list[float] = []  # losses since the trackers were last told
+
+    def _total_steps(self) -> int:
+        """Optimiser steps of the whole run, as the schedule of the learning rate needs them."""
+        per_epoch = -(-self.data.num_train_batches(0) // self.settings.accumulation)
+        return int(min(self.settings.epochs * per_epoch, self.settings.max_steps or math.inf))
+
+    def begin(self, *, resume: bool) -> None:
+        """Take up an earlier run's state if this one resumes it, and open the model folder."""
+        state, accelerator = self.state, self.accelerator
         if resume:
-            state.load(out / STATE, model, optimizer, accelerator.scaler)
-        steps_per_epoch = -(-data.num_train_batches(0) // settings.accumulation)
-        total_steps = min(settings.epochs * steps_per_epoch, settings.max_steps or math.inf)
-        factor = rate_factor(config.schedule, int(total_steps))
-        plain = model
-        model, optimizer = accelerator.prepare(model, optimizer)
-        runner = torch.compile(model) if settings.compile else model
-        trackers: list[Tracker] = []
+            state.load(self.out / STATE, self.model, self.optimizer, accelerator.scaler)
+        self.wrapped, self.optimizer = accelerator.prepare(self.model, self.optimizer)
+        self.runner = torch.compile(self.wrapped) if self.settings.compile else self.wrapped
         if accelerator.is_main_process:
-            out.mkdir(parents=True, exist_ok=True)
+            self.out.mkdir(parents=True, exist_ok=True)
             if not resume:
-                _forget(out)
-            trackers = open_trackers(out, config, first_step=state.step + 1 if resume else 0)
-        metric = settings.early_stopping.metric
-        result = TrainResult(
-            out, history=state.history, metric=metric,
-            num_parameters=plain.num_parameters(), is_main=accelerator.is_main_process,
+                _forget(self.out)
+            first_step = state.step + 1 if resume else 0
+            self.trackers = open_trackers(self.out, self.config, first_step=first_step)
+
+    def keep_initial_weights(self) -> None:
+        """Validate the weights that training starts from, and keep them until some are better."""
+        metric = self.settings.early_stopping.metric
+        self.initial = _validate(self.model, self.data, self.config, 0, self.accelerator, self.tick)
+        self.state.best = figure_of(self.initial, metric)
+        if is_copying(self.config):  # a network that is worse than none at all is not kept either
+            self.state.best = max(self.state.best, ls_figure_of(self.initial, metric))
+        if self.accelerator.is_main_process:
+            save_model(self.out, self.model, self.config, self.provenance)
+
+    def begin_epoch(self) -> None:
+        """Make the examples and the model ready to learn."""
+        _prepare_epoch(self.data, self.model, self.state, self.config, self.accelerator)
+        self.wrapped.train()
+        self._recent.clear()
+
+    def batches(self) -> Iterator[dict[str, Tensor]]:
+        """The batches of the epoch that are left, until the run has taken all its steps."""
+        for batch in self.data.train_batches(self.state.epoch, self.state.batch):
+            if self._has_all_steps():
+                return
+            yield batch
+
+    def _has_all_steps(self) -> bool:
+        """Whether ``train.max_steps`` is reached."""
+        return bool(self.settings.max_steps) and self.state.step >= (self.settings.max_steps or 0)
+
+    def learn(self, batch: dict[str, Tensor]) -> None:
+        """Add a batch's gradients, and take a step where enough batches are accumulated."""
+        state, accelerator, settings = self.state, self.accelerator, self.settings
+        # An epoch's last step may have fewer batches to accumulate.
+        begin = state.batch - state.batch % settings.accumulation
+        group = min(settings.accumulation, self.data.num_train_batches(state.epoch) - begin)
+        complete = state.batch + 1 == begin + group
+        batch = share_batch(batch, accelerator)
+        with nullcontext() if complete else accelerator.no_sync(self.wrapped):
+            with accelerator.autocast():
+                loss, _ = compute_loss(
+                    self.runner(batch), batch, self.config.loss, state.epoch,
+                    mean_weight=self._mean_over_processes,
+                )  # fmt: skip
+            mean_loss = float(self._mean_over_processes(loss.detach()))
+            check_loss(mean_loss, state, self.out)
+            accelerator.backward(loss / group)
+        state.batch += 1
+        state.loss_sum += mean_loss
+        self._recent.append(mean_loss)
+        if complete:
+            self._step()
+
+    def _mean_over_processes(self, value: Tensor) -> Tensor:
+        """The mean of a value that each process has."""
+        out: Tensor = self.accelerator.reduce(value, "mean")
+        return out
+
+    def _step(self) -> None:
+        """Take an optimiser step with the gradients at hand; log and save where it is time to."""
+        state, settings = self.state, self.settings
+        rate = self.config.optimizer.lr * self._factor(state.step)
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = rate
+        if settings.clip:
+            self.accelerator.clip_grad_norm_(self.wrapped.parameters(), settings.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        state.step += 1
+        self.tick(
+            f"epoch {state.epoch + 1}/{settings.epochs}",
+            state.batch, self.data.num_train_batches(state.epoch),
         )  # fmt: skip
-        if start is not None and state.step == 0:
-            first = _validate(plain, data, config, 0, accelerator, tick)
-            result.initial = first
-            state.best = figure_of(first, metric)
-            if is_copying(config):  # what is worse than no network at all is not kept either
-                state.best = max(state.best, ls_figure_of(first, metric))
-            if accelerator.is_main_process:
-                save_model(out, plain, config, provenance)
+        if state.step % settings.log_every == 0:
+            mean = sum(self._recent) / len(self._recent)
+            self._recent.clear()
+            for tracker in self.trackers:
+                tracker.log({"train/loss": mean, "train/lr": rate}, state.step)
+        if state.step % settings.checkpoint_every == 0:
+            self._save_state()
 
-        def mean_over_processes(value: Tensor) -> Tensor:
-            out: Tensor = accelerator.reduce(value, "mean")
-            return out
+    def validate(self) -> dict[str, float]:
+        """The figures of the epoch that ends, which become a row of the history."""
+        state = self.state
+        row = {
+            "epoch": state.epoch + 1.0,
+            "step": float(state.step),
+            "train_loss": state.loss_sum / max(1, state.batch),
+            "lr": self.config.optimizer.lr * self._factor(max(0, state.step - 1)),
+        }
+        row |= _validate(
+            self.model, self.data, self.config, state.epoch, self.accelerator, self.tick
+        )
+        state.history.append(row)
+        return row
 
-        def save_state() -> None:
-            if accelerator.is_main_process:
-                state.save(out / STATE, plain, optimizer, accelerator.scaler)
+    def keep_if_best(self, row: dict[str, float]) -> bool:
+        """Write the epoch's figures, and its weights if it is the best one so far, as returned."""
+        state = self.state
+        figure = figure_of(row, self.settings.early_stopping.metric)
+        improved = figure > state.best or state.best == -math.inf
+        if improved:
+            state.best, state.best_epoch = figure, state.epoch + 1
+        if self.accelerator.is_main_process:
+            if improved:
+                save_model(self.out, self.model, self.config, self.provenance)
+            write_metrics(self.out / METRICS, state.history)
+            values = {f"validation/{k}": v for k, v in row.items() if math.isfinite(v)}
+            for tracker in self.trackers:
+                tracker.log(values, state.step)
+        return improved
 
-        try:
-            while state.epoch < settings.epochs and not state.finished:
-                epoch = state.epoch
-                _prepare_epoch(data, plain, state, config, accelerator)
-                model.train()
-                num_batches = data.num_train_batches(epoch)
-                recent: list[float] = []
-                for batch in data.train_batches(epoch, state.batch):
-                    if settings.max_steps and state.step >= settings.max_steps:
-                        break
-                    # An epoch's last step may have fewer batches to accumulate.
-                    begin = state.batch - state.batch % settings.accumulation
-                    group = min(settings.accumulation, num_batches - begin)
-                    complete = state.batch + 1 == begin + group
-                    batch = share_batch(batch, accelerator)
-                    with nullcontext() if complete else accelerator.no_sync(model):
-                        with accelerator.autocast():
-                            loss, _ = compute_loss(
-                                runner(batch), batch, config.loss, epoch,
-                                mean_weight=mean_over_processes,
-                            )  # fmt: skip
-                        mean_loss = float(mean_over_processes(loss.detach()))
-                        check_loss(mean_loss, state, out)
-                        accelerator.backward(loss / group)
-                    state.batch += 1
-                    state.loss_sum += mean_loss
-                    recent.append(mean_loss)
-                    if not complete:
-                        continue
-                    rate = config.optimizer.lr * factor(state.step)
-                    for parameters in optimizer.param_groups:
-                        parameters["lr"] = rate
-                    if settings.clip:
-                        accelerator.clip_grad_norm_(model.parameters(), settings.clip)
-                    optimizer.step()
-                    optimizer.zero_grad()
-                    state.step += 1
-                    tick(f"epoch {epoch + 1}/{settings.epochs}", state.batch, num_batches)
-                    if state.step % settings.log_every == 0:
-                        values = {"train/loss": sum(recent) / len(recent), "train/lr": rate}
-                        recent.clear()
-                        for tracker in trackers:
-                            tracker.log(values, state.step)
-                    if state.step % settings.checkpoint_every == 0:
-                        save_state()
-                row = {
-                    "epoch": epoch + 1.0,
-                    "step": float(state.step),
-                    "train_loss": state.loss_sum / max(1, state.batch),
-                    "lr": config.optimizer.lr * factor(max(0, state.step - 1)),
-                }
-                row |= _validate(plain, data, config, epoch, accelerator, tick)
-                state.history.append(row)
-                figure = figure_of(row, metric)
-                improved = figure > state.best or state.best == -math.inf
-                if improved:
-                    state.best, state.best_epoch = figure, epoch + 1
-                if accelerator.is_main_process:
-                    if improved:
-                        save_model(out, plain, config, provenance)
-                    write_metrics(out / METRICS, state.history)
-                    for tracker in trackers:
-                        values = {f"validation/{k}": v for k, v in row.items() if math.isfinite(v)}
-                        tracker.log(values, state.step)
-                    if report_line is not None:
-                        report_line(epoch_line(row, settings.epochs))
-                    if report_epoch is not None:
-                        report_epoch(row, settings.epochs, improved)
-                patience = settings.early_stopping.patience
-                state.stopped_early = 0 < patience <= epoch + 1 - state.best_epoch
-                reached = settings.max_steps is not None and state.step >= settings.max_steps
-                state.finished = state.stopped_early or reached
-                state.epoch, state.batch, state.loss_sum = epoch + 1, 0, 0.0
-                save_state()
-            if accelerator.is_main_process:
-                state.save_last(out, plain, config)
-                if is_copying(config) and calibrate:
-                    _calibrate(out, panels, config, init, str(accelerator.device), threads, tick)
-        finally:
-            for tracker in trackers:
-                tracker.close()
-    result.best_epoch, result.steps = state.best_epoch, state.step
-    result.kept = "trained" if state.best_epoch else "initial"
-    result.stopped_early = state.stopped_early
-    result.seconds = time.perf_counter() - began
-    return result
+    def end_epoch(self) -> None:
+        """Decide whether this epoch was the last one, and keep the state to resume from."""
+        state, epoch = self.state, self.state.epoch
+        patience = self.settings.early_stopping.patience
+        state.stopped_early = 0 < patience <= epoch + 1 - state.best_epoch
+        state.finished = state.stopped_early or self._has_all_steps()
+        state.epoch, state.batch, state.loss_sum = epoch + 1, 0, 0.0
+        self._save_state()
+
+    def _save_state(self) -> None:
+        """Keep all that the run goes on from."""
+        if self.accelerator.is_main_process:
+            self.state.save(self.out / STATE, self.model, self.optimizer, self.accelerator.scaler)
+
+    def result(self, seconds: float) -> TrainResult:
+        """What the run came to."""
+        return TrainResult(
+            self.out,
+            history=self.state.history,
+            best_epoch=self.state.best_epoch,
+            metric=self.settings.early_stopping.metric,
+            stopped_early=self.state.stopped_early,
+            steps=self.state.step,
+            seconds=seconds,
+            num_parameters=self.model.num_parameters(),
+            kept="trained" if self.state.best_epoch else "initial",
+            initial=self.initial,
+            is_main=self.accelerator.is_main_process,
+        )
+
+
+def _provenance(
+    panels: Sequence[Panel],
+    config: RunConfig,
+    options: TrainOptions,
+    accelerator: Accelerator,
+    command: str,
+) -> dict[str, Any]:
+    """What provenance.json says: from what, how and by which versions a model was made."""
+    return {
+        "command": command,
+        "panels": [describe_panel(panel, config) for panel in panels],
+        "seed": config.train.seed,
+        "init": str(options.init) if options.init else "",
+        "device": str(accelerator.device),
+        "num_processes": accelerator.num_processes,
+        "versions": versions(),
+    }
 
 
 def _check_folder(out: Path, *, resume: bool, force: bool) -> None:
@@ -292,14 +423,11 @@ def _forget(out: Path) -> None:
     shutil.rmtree(out / "tensorboard", ignore_errors=True)
 
 
-def _no_progress(stage: str, done: int, total: int) -> None:
-    """Say nothing."""
+def _initialise(model: BERTWithRAG, config: RunConfig, data: Any, init: str | Path | None) -> bool:
+    """Start from the weights of a model, or standardise a copying model's features.
 
-
-def _initialise(
-    model: BERTWithRAG, config: RunConfig, data: Any, init: str | Path | None
-) -> str | None:
-    """Start from given weights, or standardise a copying model's features."""
+    Returns whether the model starts from weights that are trained.
+    """
     if init is not None:
         loaded = load_model(init)
         if loaded.config.model != config.model:
@@ -309,33 +437,30 @@ def _initialise(
             )
         model.load_state_dict(loaded.model.state_dict())
         if loaded.trained:
-            return str(init)
+            return True
     if isinstance(data, EvidenceBatches):
         assert model.residual is not None
         model.residual.standardise(*data.standardisation())
-    return None
+    return False
 
 
 def _calibrate(
     out: Path,
     panels: Sequence[Panel],
     config: RunConfig,
-    init: str | Path | None,
+    options: TrainOptions,
     device: str,
-    threads: int,
     tick: Progress,
 ) -> None:
-    """Write how DR2 of the weights that were kept is calibrated, as validation samples have it."""
-    data, seed = config.data, config.train.seed
-    groups = [
-        split_samples(panel, data.validation_share, data.max_validation_samples, seed)[1]
-        for panel in panels
-    ]
-    shipped = models_dir() / "default"
-    prior = open_folder(init).dr2 if init is not None else Dr2Calibration.read(shipped)
+    """Calibrate DR2 of the weights that were kept by the validation samples, and write dr2.json."""
+    groups = [split_panel(panel, config)[1] for panel in panels]
+    if options.init is not None:
+        prior = open_folder(options.init).dr2
+    else:
+        prior = Dr2Calibration.read(models_dir() / "default")
     found = fit_dr2(
         panels, open_folder(out), groups=groups, prior=prior,
-        seed=seed, threads=threads, device=device, progress=tick,
+        seed=config.train.seed, threads=options.threads, device=device, progress=tick,
     )  # fmt: skip
     if found.coefficients:
         write_text(out / DR2, found.as_json())
@@ -357,12 +482,12 @@ def _optimizer(
 def _prepare_epoch(
     data: Any, model: BERTWithRAG, state: TrainingState, config: RunConfig, accelerator: Accelerator
 ) -> None:
-    """Raise the masks' level by the curriculum, and encode references anew where they are kept."""
+    """Set the level of the masks by the curriculum, and encode precomputed references anew."""
     if isinstance(data, TokenBatches):
         every = config.mask.curriculum.every_epochs
         data.set_level(state.epoch // every if every else 0)
         if config.model.reference.mode == "precomputed":
-            # A run that goes on amid an epoch has the weights that the epoch began with.
+            # A run that is resumed amid an epoch uses the weights that the epoch began with.
             data.refresh_references(
                 model, state.epoch, accelerator.device, keep_weights=state.batch > 0
             )
@@ -376,7 +501,7 @@ def _validate(
     accelerator: Accelerator,
     tick: Progress,
 ) -> dict[str, float]:
-    """The figures of an epoch; several processes share the batches."""
+    """The validation figures of an epoch; several processes share the batches."""
     rank, world = accelerator.process_index, accelerator.num_processes
     scores = score_model(
         model, data, config.loss, epoch,
@@ -388,4 +513,4 @@ def _validate(
     return scores.row()
 
 
-__all__ = ["TrainResult", "load_weights", "make_batches", "train"]
+__all__ = ["TrainOptions", "TrainResult", "load_weights", "make_batches", "train"]

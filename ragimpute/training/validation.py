@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from ragimpute.accuracy.metrics import (
     R2Accumulator,
 )
 from ragimpute.config import LossConfig
+from ragimpute.runtime.timing import Progress, no_progress
 from ragimpute.training.data.copying_batches import EvidenceBatches
 from ragimpute.training.losses import compute_loss, scored_sites
 from ragimpute.training.losses import field as batch_field
@@ -85,9 +86,9 @@ class Scores:
         Parameters
         ----------
         outputs, batch
-            Of the model.
+            What the model returned, and what it was given.
         ls_prob
-            "h1" and "h2", shape (B, L): the copying's P of the allele that the logits are about.
+            "h1" and "h2", shape (B, L): probability of the same allele by copying alone.
         loss, epoch
             See :func:`ragimpute.training.losses.compute_loss`.
         """
@@ -124,7 +125,7 @@ class Scores:
         self.haplotypes.update((prob > 0.5).astype(int), label.astype(int), maf)
 
     def row(self) -> dict[str, float]:
-        """The figures of an epoch, by the names that metrics.csv uses."""
+        """The figures of the pass, by their names in metrics.csv."""
         scores = self.haplotypes.result()
         genotypes = self.genotypes.result()
         ours, plain = self.model.result(), self.ls.result()
@@ -178,7 +179,7 @@ def score_model(
     device: torch.device,
     rank: int = 0,
     world: int = 1,
-    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    progress: Progress = no_progress,
 ) -> Scores:
     """Score a model on held-out samples.
 
@@ -223,8 +224,8 @@ def score_model(
 def figure_of(row: Mapping[str, float], metric: str) -> float:
     """The figure that chooses the best epoch; larger is better.
 
-    Where a panel offers none (no rare site varies among the held-out samples, say), another one
-    takes its place, below all of its values.
+    If the figure is undefined, for example because no rare site varies among the held-out samples,
+    another figure is used in its place, moved below all values that the first could have.
     """
     value = row[_COLUMN[metric]]
     if math.isfinite(value):

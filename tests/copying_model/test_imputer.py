@@ -18,6 +18,7 @@ from ragimpute.io.vcf.read.genotypes import read_target
 from ragimpute.model.checkpoint import LoadedModel, load_model, save_model
 from ragimpute.panel.reader import Panel
 from ragimpute.target.match import match_sites
+from ragimpute.target.window import TargetWindow
 from ragimpute.token_model.build_index import build_index
 from tests.copying_model.test_correction import model_of
 
@@ -46,7 +47,8 @@ def gathered(imputer, left, right, core, typed, alleles, sample, batch=5):
         assert np.isnan(here).all()
         here[:] = prob
 
-    imputer.impute(left, right, core, typed, alleles, sample, batch=batch, put=put)
+    target = TargetWindow(left, right, core, typed, alleles, sample)
+    imputer.impute(target, batch=batch, put=put)
     assert not np.isnan(out).any()
     return out
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import shutil
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
@@ -174,6 +175,67 @@ def test_unphased_genotypes_are_phased_first(panel_h5, plain_copying, tmp_path):
         assert_as_written(imputer.impute(loose, region=REGION), out)
 
 
+def test_a_target_that_was_read_gives_what_its_file_gives(panel_h5, plain_copying, tmp_path):
+    text = gzip.decompress(TARGET.read_bytes()).decode()
+    loose = tmp_path / "loose.vcf"  # unphased genotypes and half calls
+    loose.write_text(text.replace("0|1", "0/1").replace("1|1", "./1", 40))
+    with Imputer(panel_h5, plain_copying) as imputer:
+        for path in (TARGET, loose):
+            target = read_target(path)
+            before = (target.alleles.copy(), target.phased.copy())
+            assert (target.phased.all(), (target.alleles == -1).any()) == (
+                (True, False) if path == TARGET else (False, True)
+            )
+            for region in (REGION, None):
+                assert_same(
+                    imputer.impute(target, region=region), imputer.impute(path, region=region)
+                )
+            assert_same(joined(list(imputer.windows(target))), imputer.impute(path))
+            np.testing.assert_array_equal(target.alleles, before[0])
+            np.testing.assert_array_equal(target.phased, before[1])
+        part = read_target(TARGET, region="20:2200000-2250000")
+        known = imputer.impute(part, region="20:2300000-2310000")  # in the buffer of the region
+        assert known.dr2.max() > 0
+        other = replace(target, sites=replace(target.sites, contig="21"))
+        with pytest.raises(InputError, match="of contig 21, but the panel is of contig 20"):
+            imputer.impute(other)
+
+
+def strange_target(path):
+    """A target that a user is warned of: before it is imputed, and by what comes of it."""
+    known = read_target(TARGET)
+    alleles = known.alleles.copy()
+    alleles[:, 0] = -1  # a sample without genotypes
+    common = np.flatnonzero(np.abs(alleles[:, 1:].mean(axis=(1, 2)) - 0.5) < 0.1)[3]
+    alleles[common, 1:] = 1 - alleles[common, 1:]  # a site with wrong alleles
+    return write_genotypes(path, known.sites.keys(), alleles, known.samples)
+
+
+def test_warnings_are_those_of_the_command(panel_h5, plain_copying, tmp_path, caplog, monkeypatch):
+    target = strange_target(tmp_path / "t.vcf")
+    done = impute(target, panel_h5, tmp_path / "x.vcf", model=plain_copying, device="cuda")
+    for told in ("have no genotype", "--device cuda does nothing", "1 typed sites run against"):
+        assert len([line for line in done.warnings if told in line]) == 1
+    monkeypatch.setattr(arrays, "ImputeOptions", partial(ImputeOptions, window_cm=0.2))
+    with Imputer(panel_h5, plain_copying, device="cuda") as imputer:
+        caplog.clear()
+        assert imputer.impute(target).warnings == done.warnings
+        assert [record.getMessage() for record in caplog.records] == done.warnings
+        assert imputer.impute(TARGET).warnings == done.warnings[1:2]  # of the device alone
+        pieces = imputer.windows(read_target(target))
+        first = next(pieces)
+        assert first.warnings == done.warnings[:2]  # what is known so far
+        last = list(pieces)[-1]
+        assert first.warnings is last.warnings
+        assert last.warnings == done.warnings
+
+
+def test_warnings_of_a_panel_that_is_prepared_are_told(plain_copying):
+    with Imputer(example.path("panel.bcf"), plain_copying, genetic_map=MAP) as imputer:
+        (line,) = imputer.impute(TARGET, region=REGION).warnings
+    assert "was prepared for this run only" in line
+
+
 def test_windows_put_together_are_the_whole(panel_h5, plain_copying, tmp_path, monkeypatch):
     monkeypatch.setattr(arrays, "ImputeOptions", partial(ImputeOptions, window_cm=0.2))
     out = tmp_path / "x.vcf"
@@ -288,7 +350,7 @@ def test_wrong_types_are_named(panel_h5):
     with pytest.raises(TypeError, match=said):
         Imputer(5)
     with Imputer(panel_h5) as imputer:
-        said = r"Imputer\.impute\(\) argument 'target': expected str or Path, found ndarray"
+        said = r"Imputer\.impute\(\) argument 'target': expected str, Path or Target, found ndarray"
         with pytest.raises(TypeError, match=said):
             imputer.impute(np.zeros(3))
         said = r"Imputer\.windows\(\) argument 'region': expected Region, str such as"

@@ -219,9 +219,9 @@ def test_an_output_may_be_no_input_and_no_other_output(panel_h5, tmp_path):
 
 
 def test_peers_6_a_failure_leaves_no_file(panel_h5, tmp_path, monkeypatch):
-    from ragimpute.imputation import window_run
+    from ragimpute.imputation import windows
 
-    monkeypatch.setattr(window_run, "correlation", lambda *_: 1 / 0)
+    monkeypatch.setattr(windows, "correlation", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(tmp_path / "x.vcf", panel_h5, sites=tmp_path / "s.bcf", empirical=tmp_path / "e.bcf")
     assert list(tmp_path.iterdir()) == []

@@ -18,7 +18,7 @@ import pytest
 from ragimpute import example
 from ragimpute.errors import InputError
 from ragimpute.imputation import resume as impute_resume
-from ragimpute.imputation import window_run
+from ragimpute.imputation import windows
 from ragimpute.imputation.impute import impute
 from ragimpute.imputation.options import OutputOptions
 from ragimpute.imputation.resume import KeptRun, fingerprint
@@ -70,16 +70,16 @@ def assert_same(found, expected):
 
 def break_off(monkeypatch, number, error):
     """Raise in the window of that number."""
-    whole = window_run.WindowRun.run
+    whole = windows.WindowRun.run
     seen = []
 
-    def broken(self, window):
+    def broken(self, window, outputs):
         seen.append(window)
         if len(seen) > number:
             raise error
-        return whole(self, window)
+        return whole(self, window, outputs)
 
-    monkeypatch.setattr(window_run.WindowRun, "run", broken)
+    monkeypatch.setattr(windows.WindowRun, "run", broken)
     return seen
 
 

@@ -13,7 +13,7 @@ from vcf_fixtures import bcftools, read_imputed
 
 from ragimpute import example
 from ragimpute.imputation import impute as impute_module
-from ragimpute.imputation import window_run
+from ragimpute.imputation import windows
 from ragimpute.imputation.impute import impute
 from ragimpute.imputation.windows import max_window_sites, plan_windows
 from ragimpute.panel.reader import Panel
@@ -80,15 +80,15 @@ def test_batches_tiles_and_the_disk_leave_the_output_unchanged(
     panel_h5, tmp_path, shares, monkeypatch
 ):
     impute(TARGET, panel_h5, tmp_path / "a.vcf", **FIXED)
-    monkeypatch.setattr(window_run, "_GROUP", 1)
+    monkeypatch.setattr(windows, "_GROUP", 1)
     used = []
-    spool = window_run.Spool
+    spool = windows.Spool
 
     def noted(*args, **options):
         used.append(spool(*args, **options))
         return used[-1]
 
-    monkeypatch.setattr(window_run, "Spool", noted)
+    monkeypatch.setattr(windows, "Spool", noted)
     shares(batch_bytes=1, spool_bytes=0, tile_bytes=4 * 100 * 37)
     impute(TARGET, panel_h5, tmp_path / "b.vcf", **FIXED)
     assert [s.on_disk for s in used] == [True]

@@ -188,7 +188,7 @@ def test_batches_are_phased_apart(typed):
     parts = run(
         panel[:, :20], position_cm, samples,
         settings=replace(QUICK, batch_bytes=0),  # sixteen samples in each
-        progress=lambda n, total: done.append((n, total)),
+        progress=lambda stage, n, total: done.append((n, total)),
     )  # fmt: skip
     assert (parts[:, :16] == whole[:, :16]).all()
     assert done[-1] == (30 * 9, 30 * 9)

@@ -16,6 +16,7 @@ from ragimpute.panel.reader import Panel
 from ragimpute.preparation.prepare import prepare
 from ragimpute.retrieval.index import WindowIndex
 from ragimpute.sites import Region
+from ragimpute.target.window import TargetWindow
 from ragimpute.token_model.imputer import TokenImputer
 from ragimpute.token_model.windows import TokenWindows, cut_windows_to
 from ragimpute.training.data.arrays import draw_array
@@ -65,10 +66,10 @@ def impute(
     inside = (typed >= left) & (typed < right)
     imputer = TokenImputer(panel, model, index, device="cpu", threads=threads, **options)
     parts = []
-    imputer.impute(
-        left, right, core or (left, right), typed[inside], alleles[inside], sample, batch=batch,
-        put=lambda *part: parts.append(part),
-    )  # fmt: skip
+    target = TargetWindow(
+        left, right, core or (left, right), typed[inside], alleles[inside], sample
+    )
+    imputer.impute(target, batch=batch, put=lambda *part: parts.append(part))
     firsts = np.cumsum([0, *(len(prob) for _, _, prob in parts)])
     assert [part[:2] for part in parts] == [(first, 0) for first in firsts[:-1].tolist()]
     return np.concatenate([prob for _, _, prob in parts])
@@ -199,9 +200,8 @@ def test_what_is_reported(panel, given):
     typed, alleles, sample = given
     imputer = TokenImputer(panel, loaded(), None, device="cpu", threads=1)
     few = typed < 100
-    imputer.impute(
-        0, 100, (10, 90), typed[few], alleles[few], sample, batch=9, put=lambda *part: None
-    )
+    target = TargetWindow(0, 100, (10, 90), typed[few], alleles[few], sample)
+    imputer.impute(target, batch=9, put=lambda *part: None)
     assert imputer.settings["model"] == "test"
     assert imputer.settings["states"] == "4 retrieved in each window"
     assert imputer.settings["device"] == "cpu"

@@ -27,7 +27,7 @@ from ragimpute.training import trainer
 from ragimpute.training.data.batches import make_batches
 from ragimpute.training.losses import gamma_at
 from ragimpute.training.state import STATE
-from ragimpute.training.trainer import train
+from ragimpute.training.trainer import TrainOptions, train
 from ragimpute.training.validation import Scores, score_model
 
 SMALL = [name for name in preset_names() if name.endswith("-small")]
@@ -360,6 +360,17 @@ def test_folders_that_cannot_be_used(panel_h5, trained, tmp_path):
         run(panel_h5, tmp_path / "file")
     with pytest.raises(InputError, match="there is no device 'gpu'"):
         train([panel_h5], load_config("default"), tmp_path / "m", device="gpu")
+
+
+def test_options_are_given_as_a_whole_or_by_name(panel_h5, tmp_path):
+    config = load_config("default", overrides=FEW)
+    folder = tmp_path / "absent" / "m"
+    with pytest.raises(ModelError, match=r"the folder of .* does not exist"):
+        train([panel_h5], config, folder, TrainOptions(device="cpu"), threads=1)
+    with pytest.raises(ModelError, match="holds nothing to resume"):
+        train([panel_h5], config, folder, TrainOptions(device="cpu"), resume=True)
+    with pytest.raises(TypeError, match="train has no option epochs; its options are index, init"):
+        train([panel_h5], config, folder, epochs=2)
 
 
 def test_force_forgets_the_earlier_run(panel_h5, trained, tmp_path):

@@ -12,8 +12,9 @@ from ragimpute.panel.reader import Panel
 # 82 % of the Omni 2.5's sites have a MAF below 1 % and above 5 %; drawn like this, 8 % and 82 %.
 _HALF_MAF = 0.05
 
-# A quarter of an array's sites come one from each of equal stretches, the rest from anywhere: the
-# median gap is .61 of the mean one there, and the Omni 2.5's .59; with a half it is .75.
+# A quarter of an array's sites are drawn one from each of equally long stretches, the rest from
+# anywhere. The median gap between sites is then .61 of the mean gap; it is .59 for the Omni 2.5,
+# and would be .75 if half of the sites were drawn from stretches.
 _EVEN_SHARE = 0.25
 
 _MIN_TYPED = 2
@@ -46,7 +47,7 @@ class WindowSites:
 
 
 def draw_stretch(panel: Panel, max_sites: int, rng: np.random.Generator) -> tuple[int, int]:
-    """Sites [start, stop) of a panel: all of them, or ``max_sites`` in a row from anywhere."""
+    """Draw a stretch [start, stop) of a panel's sites: all, or ``max_sites`` at a random place."""
     start = 0
     if panel.num_sites > max_sites:
         start = int(rng.integers(panel.num_sites - max_sites + 1))
@@ -54,7 +55,7 @@ def draw_stretch(panel: Panel, max_sites: int, rng: np.random.Generator) -> tupl
 
 
 def draw_length(least: int, most: int, rng: np.random.Generator) -> int:
-    """A number of sites from ``least`` to ``most``, log-uniform."""
+    """Draw a number of sites between ``least`` and ``most``, uniform on a logarithmic scale."""
     return min(most, int(np.exp(rng.uniform(np.log(least), np.log(most + 1)))))
 
 
@@ -106,7 +107,7 @@ def panel_sites(
 def _array_sites(sites: WindowSites, count: int, rng: np.random.Generator) -> np.ndarray:
     """Sites that an array of ``count`` sites types, shape (count,), int64, in no order."""
     weight = sites.maf / (sites.maf + _HALF_MAF)
-    # Anything else than a SNP, or a site that does not vary, only where there is nothing better.
+    # Indels and sites that do not vary are drawn only if the SNPs that vary are too few.
     weight = np.where(sites.is_snp & (sites.maf > 0), weight, 1e-12 * (1 + weight))
     # The largest of log weight + Gumbel noise is a draw in proportion to the weights.
     key = np.log(weight) + rng.gumbel(size=len(sites))
@@ -123,5 +124,5 @@ def _array_sites(sites: WindowSites, count: int, rng: np.random.Generator) -> np
 
 
 def _largest(key: np.ndarray, count: int) -> np.ndarray:
-    """Places of the ``count`` largest keys."""
+    """Indices of the ``count`` largest keys."""
     return np.argsort(-key, kind="stable")[:count]

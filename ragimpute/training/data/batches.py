@@ -25,19 +25,19 @@ def make_batches(
     device: str = "cpu",
     is_chosen: bool = False,
 ) -> Any:
-    """The data set that a config's fusion learns from.
+    """Make the batches that a model of this config learns from.
 
     Parameters
     ----------
     panels, config, index, threads
         See :func:`ragimpute.training.trainer.train`.
     num_processes
-        That share each batch, >= 1.
+        Processes that share each batch, >= 1.
     device
         Where a token model's index is searched, see
         :func:`ragimpute.retrieval.faiss_device.choose_searcher`.
     is_chosen
-        Whether a person chose the device, who should then know where it cannot be used.
+        Whether the user chose the device, and so is warned if it cannot be used.
     """
     several = config.model_copy(
         update={
@@ -50,7 +50,7 @@ def make_batches(
     if config.model.fusion.name == "copying":
         parts = []
         for panel in panels:
-            train_samples, held_out = _split(panel, config)
+            train_samples, held_out = split_panel(panel, config)
             parts.append(
                 EvidenceBatches(
                     panel, several, seed=seed, threads=threads,
@@ -68,7 +68,7 @@ def make_batches(
 
     panel = panels[0]
     searcher = choose_searcher(device, missing="warn" if is_chosen else "ignore")
-    train_samples, held_out = _split(panel, config)
+    train_samples, held_out = split_panel(panel, config)
     if index is None:
         found = WindowIndex.build(panel, searcher=searcher)
     else:
@@ -78,8 +78,8 @@ def make_batches(
     )
 
 
-def _split(panel: Panel, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
-    """The samples of a panel that are trained on, and those that validate."""
+def split_panel(panel: Panel, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Share out a panel's samples: those that are trained on, and those that validate."""
     data = config.data
     return split_samples(
         panel, data.validation_share, data.max_validation_samples, config.train.seed
@@ -88,7 +88,7 @@ def _split(panel: Panel, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
 
 def describe_panel(panel: Panel, config: RunConfig) -> dict[str, Any]:
     """What provenance.json keeps of a panel."""
-    train_samples, held_out = _split(panel, config)
+    train_samples, held_out = split_panel(panel, config)
     return {
         "checksum": panel.checksum,
         "contig": panel.contig,

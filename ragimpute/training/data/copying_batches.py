@@ -1,9 +1,10 @@
 """Leave-one-out training examples for the copying fusion: evidence at sites in doubt.
 
-For every array drawn, a group of the training samples is imputed from a panel of the others, and
-validation samples from a panel of all training samples. What is left out leaves the panel as a
-group, so that nothing that is measured on the panel, such as the quality of its sites, knows the
-answers; and a validation sample is neither trained on nor retrieved.
+For every array that is drawn, a group of training samples is imputed from a panel of the other
+training samples, and validation samples from a panel of all training samples. The whole group is
+left out of the panel together, so that nothing that is measured on the panel, such as the quality
+of its sites, depends on the alleles that are to be predicted. A validation sample is neither
+trained on nor retrieved.
 """
 
 from __future__ import annotations
@@ -33,12 +34,13 @@ from ragimpute.panel.reader import Panel
 from ragimpute.training.data.arrays import draw_array, draw_length, draw_stretch
 from ragimpute.training.data.masks import MaskMixture
 
-# Example windows are no longer than this: rows of so many sites for every haplotype left out.
+# An example window has at most so many sites: memory holds a row of them for each haplotype that is
+# left out.
 _MAX_SITES = 30_000
-_SHORT_SITES = 800, 10_000  # of a short stretch
+_SHORT_SITES = 800, 10_000  # range of the number of sites of a short stretch
 _VALIDATION_ARRAYS = 2
-_MOMENTS_OF = 10  # tokens are standardised by every tenth pair's
-_LEFT_OUT_SHARE = 0.2  # of the training samples, at most: the panel is to stay what it is
+_MOMENTS_OF = 10  # mean and deviation of tokens are computed from every tenth pair
+_LEFT_OUT_SHARE = 0.2  # largest share of training samples left out: the panel must stay alike
 
 
 @dataclass
@@ -70,10 +72,11 @@ class Examples:
 
 
 class _Joined:
-    """Some arrays' examples in one piece, from which batches are taken by one look-up each.
+    """The examples of several arrays, joined so that one look-up makes a batch.
 
-    The examples' own numbers become views of it, so that nothing is held twice. The evidence is
-    kept in float16: its numbers are logarithms and shares, of which training needs three digits.
+    The arrays of each :class:`Examples` become views of the joined ones, so that nothing is held
+    twice. Evidence is kept as float16: it consists of logarithms and shares, of which training
+    needs three digits.
     """
 
     def __init__(self, parts: list[Examples]) -> None:
@@ -96,7 +99,7 @@ class _Joined:
             first = stop
 
     def batch(self, chosen: np.ndarray) -> dict[str, Tensor]:
-        """The batch of some sequences: the first half of them is h1, the others h2."""
+        """Make a batch of some sequences: the first half of them becomes h1, the others h2."""
         half = -(-len(chosen) // 2)
         index = np.full((2 * half, self.sequences.shape[1]), -1, np.int64)
         index[: len(chosen)] = self.sequences[chosen]
@@ -130,7 +133,7 @@ class _Joined:
 def _join(
     parts: list[Examples], name: str, edges: np.ndarray, dtype: type | None = None
 ) -> np.ndarray:
-    """One number of all parts in one piece, of which theirs become views, one after another."""
+    """Join one field of all parts; the field of each part becomes a view of the joined array."""
     first = getattr(parts[0], name)
     whole = np.empty((int(edges[-1]), *first.shape[1:]), dtype or first.dtype)
     for part, start, stop in zip(parts, edges[:-1], edges[1:], strict=True):
@@ -184,7 +187,7 @@ class EvidenceBatches:
         self._validation: list[Examples] | None = None
 
     def _draw_group(self, rng: np.random.Generator) -> np.ndarray:
-        """Haplotypes of some training samples, ascending; most samples stay."""
+        """Draw a few training samples to leave out; returns their haplotypes, ascending."""
         of = self.panel.haplotype_sample
         samples = rng.permutation(np.unique(of[self.pool]))
         num = min(self.config.data.max_haplotypes // 2, int(_LEFT_OUT_SHARE * len(samples)))
@@ -197,7 +200,8 @@ class EvidenceBatches:
     def standardisation(self) -> tuple[Tensor, ...]:
         """Mean and standard deviation of each feature over the first epoch's pairs: (F,), (F,).
 
-        Those of each number of a token, (C,), (C,), follow where there are tokens.
+        If the network reads states one by one, the mean and the standard deviation of each number
+        of a token, (C,), (C,), follow.
         """
         parts = self.examples(0)
         moments = _moments([part.evidence for part in parts])
@@ -205,7 +209,7 @@ class EvidenceBatches:
         if tokens:
             x = np.concatenate(tokens)  # (P, S, C)
             x = (x[x[..., 0] > 0] * TOKEN_UNIT).astype(np.float32)
-            x[:, 0] = 0  # that a token is there is no number to standardise
+            x[:, 0] = 0  # this column only says that a token is there: it is not standardised
             moments += _moments([x])
         return moments
 
@@ -218,12 +222,12 @@ class EvidenceBatches:
         """The epoch's left-out haplotypes, one entry for each array; the last draw is kept."""
         draw = epoch // self.config.data.epochs_per_draw
         if self._drawn is None or self._drawn[0] != draw:
-            self._drawn = self._joined = None  # there may be no room for two
+            self._drawn = self._joined = None  # memory may not hold two draws
             self._drawn = draw, self._draw(draw)
         return self._drawn[1]
 
     def _draw(self, draw: int) -> list[Examples]:
-        """One entry for each array."""
+        """Draw the left-out haplotypes of an epoch, one entry for each array."""
         data = self.config.data
         low, high = np.log(data.typed_per_mb)
         parts = []
@@ -237,7 +241,7 @@ class EvidenceBatches:
         return parts
 
     def validation(self) -> list[Examples]:
-        """Held-out haplotypes, imputed with a few fixed arrays over the range of densities."""
+        """Validation haplotypes, imputed with a few fixed arrays of different densities."""
         if self._validation is None:
             low, high = np.log(self.config.data.typed_per_mb)
             self._validation = []
@@ -266,7 +270,7 @@ class EvidenceBatches:
         yield from self._batches(joined, np.arange(len(joined.sequences)), 0)
 
     def validation_rest(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Held-out pairs that the network leaves as they are: P(minor), label, MAF."""
+        """Validation pairs not in doubt, which no network changes: P(minor), label, MAF."""
         for part in self.validation():
             if part.rest is not None:
                 yield part.rest
@@ -296,7 +300,7 @@ class EvidenceBatches:
         window, kept = self._window(whole, left_out, panel.position_cm[start:stop], typed)
         haplotypes, sample = window.haplotypes, panel.haplotype_sample[kept]
         retriever = retriever_for(window.typed.words, seed=self.seed)
-        # Chosen as for imputation: the network sees what it will see.
+        # ne and err are chosen as for imputation: the network is trained on what it will see.
         parameters = fit_panel(window, sample, seed=self.seed, threads=self.threads).parameters
         quality = measure_sites(
             window, sample, parameters,
@@ -347,7 +351,7 @@ class EvidenceBatches:
         )
 
     def _hide(self, target: np.ndarray, rng: np.random.Generator) -> None:
-        """Hide some typed alleles of each haplotype, in place, where a random mask is drawn."""
+        """If a random mask is drawn, hide some typed alleles of each haplotype, in place."""
         part = self._masks.draw_part(rng)
         if part.name == "random":
             target[rng.random(target.shape) < part.rate] = -1
@@ -398,7 +402,7 @@ class PooledEvidenceBatches(EvidenceBatches):
         self._drawn = self._joined = self._joined_validation = None
 
     def _draw(self, draw: int) -> list[Examples]:
-        """Those of all panels."""
+        """Draw the left-out haplotypes of all panels."""
         return [examples for part in self.parts for examples in part._draw(draw)]
 
     def validation(self) -> list[Examples]:

@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from ragimpute.config import MaskConfig, MaskPart
 from ragimpute.training.data.arrays import WindowSites, _array_sites, _largest
 
-# Blocks are found on no more haplotypes than this: 1,020 sites take about a second then.
+# Blocks are found from at most so many haplotypes, which takes about a second for 1,020 sites.
 _MAX_HAPLOTYPES = 20_000
 
 
@@ -43,8 +43,8 @@ def hide_rare_first(sites: WindowSites, num_hidden: int, rng: np.random.Generato
 def hide_blocks(sites: WindowSites, num_hidden: int, rng: np.random.Generator) -> np.ndarray:
     """Hide whole blocks of linked sites, so that a hidden site's proxies are hidden too.
 
-    Blocks come in random order; one that would take the number of hidden sites farther from
-    ``num_hidden`` is passed over. At least one is hidden.
+    Blocks are tried in random order. A block is skipped if the number of hidden sites would be
+    farther from ``num_hidden`` with it than without. At least one block is hidden.
     """
     if sites.block is None:
         raise ValueError("the ld_guided mask needs the blocks of linked sites")
@@ -52,7 +52,7 @@ def hide_blocks(sites: WindowSites, num_hidden: int, rng: np.random.Generator) -
     hidden = np.zeros(len(size), bool)
     total = 0
     for block in rng.permutation(len(size)).tolist():
-        # Closer to the goal, or as close, with this block than without?
+        # Is the number of hidden sites at least as close to the goal with this block as without it?
         if 2 * (num_hidden - total) >= size[block]:
             hidden[block] = True
             total += int(size[block])
@@ -102,7 +102,7 @@ class MaskMixture:
         return max(part.rate, raised)
 
     def draw(self, sites: WindowSites, rng: np.random.Generator) -> np.ndarray:
-        """A training mask: hidden sites, shape (L,), bool; one at least."""
+        """Draw a training mask: shape (L,), bool, True where hidden; at least one site is."""
         part = self.draw_part(rng)
         return draw_mask(part.name, sites, self.rate(part), rng)
 
@@ -111,7 +111,7 @@ class MaskMixture:
         return self.config.parts[int(rng.choice(len(self._share), p=self._share))]
 
     def draw_validation(self, sites: WindowSites, rng: np.random.Generator) -> np.ndarray:
-        """A validation mask: shape (L,), bool; the curriculum does not change it."""
+        """Draw a validation mask: shape (L,), bool; the curriculum does not change it."""
         part = self.config.validation
         return draw_mask(part.name, sites, part.rate, rng)
 
@@ -140,10 +140,10 @@ def draw_mask(name: str, sites: WindowSites, rate: float, rng: np.random.Generat
 
 
 def linkage_blocks(alleles: np.ndarray, r2: float) -> np.ndarray:
-    """Blocks of sites tied together by linkage: the components of the graph "r2 of at least".
+    """Group sites by linkage: connected components of the graph that joins sites of high r2.
 
-    Two sites of different blocks have a lower r2 than the threshold, so a hidden block leaves no
-    proxy of that strength in sight.
+    Two sites of different blocks always have an r2 below the threshold. So if a block is hidden, no
+    visible site tells that much of its alleles.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def linkage_blocks(alleles: np.ndarray, r2: float) -> np.ndarray:
     length = np.linalg.norm(x, axis=1, keepdims=True)
     varies = length[:, 0] > 1e-3
     x /= np.maximum(length, 1e-3)
-    # Sites that are each other's copy must count as r2 = 1 in spite of rounding.
+    # Rounding must not bring the r2 of identical sites below 1.
     linked = (x @ x.T) ** 2 >= r2 - 1e-4
     linked &= varies[:, None] & varies
     first, second = np.nonzero(linked)

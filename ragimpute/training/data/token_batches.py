@@ -1,8 +1,8 @@
 """Leave-one-out training examples for token models: windows, masks and retrieved haplotypes.
 
 An example is a window of the panel and a training sample: two haplotypes under one mask. Each
-retrieves the training haplotypes that resemble it at the sites that stay typed, but not those of
-its own sample. Validation samples are neither trained on nor retrieved.
+haplotype retrieves the training haplotypes that resemble it most at the sites that stay typed;
+those of its own sample are left out. Validation samples are neither trained on nor retrieved.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ from ragimpute.training.data.arrays import WindowSites, panel_sites
 from ragimpute.training.data.masks import MaskMixture, linkage_blocks
 
 _MIN_TRAIN = 2
-# Validation stays this small, however large the panel; windows_per_epoch may make it smaller.
+# Validation examples, at most, whatever the size of the panel; windows_per_epoch may lower it.
 _MAX_VALIDATION = 2048
-# Streams of random numbers: each draw is named by (seed, stream, where).
+# Streams of random numbers: each draw has a generator seeded by (seed, stream, place).
 _ORDER, _TRAIN, _VALIDATION = 11, 12, 13
 
 
 def split_samples(
     panel: Panel, share: float, max_validation: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Hold samples out for validation, from every population in proportion.
+    """Hold samples out for validation, the same share of every population.
 
     Parameters
     ----------
     panel
         The panel.
     share
-        Of its samples to hold out, in (0, 1); one at least.
+        Share of its samples to hold out, in (0, 1); at least one is held out.
     max_validation
         Samples to hold out at most, >= 1.
     seed
@@ -73,8 +73,8 @@ def split_samples(
         )
     rng = np.random.default_rng([seed, len(samples)])
     samples = rng.permutation(samples)
-    # The i-th sample of a population of n comes at (i + 1/2) / n: the first of all those places
-    # hold every population in proportion.
+    # The i-th sample of a population of n is given the place (i + 1/2) / n. In the order of places,
+    # any number of first samples holds about the same share of every population.
     place = np.empty(len(samples))
     group = panel.population[samples]
     for population in np.unique(group):
@@ -88,7 +88,7 @@ def split_samples(
 class TokenBatches:
     """Batches of masked windows for training and validation of a token model.
 
-    Every draw is a function of the seed, the epoch and the example's place in it alone.
+    Every draw depends only on the seed, the epoch and the place of the example in the epoch.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ class TokenBatches:
         self._baseline: dict[int, np.ndarray] | None = None
 
     def set_level(self, level: int) -> None:
-        """Set how often the masks' curriculum has been raised."""
+        """Raise the masks' curriculum to a level."""
         self.masks.level = level
 
     def num_examples(self) -> int:
@@ -145,13 +145,13 @@ class TokenBatches:
         return -(-self.num_examples() // self.config.train.batch_size)
 
     def train_batches(self, epoch: int, first_step: int = 0) -> Iterator[dict[str, Tensor]]:
-        """The epoch's batches from ``first_step`` on, made by worker processes where asked for."""
+        """The epoch's batches from ``first_step`` on, by as many workers as the config says."""
         steps = range(first_step, self.num_train_batches(epoch))
         workers = min(self.config.data.num_workers, len(steps))
         if workers == 0:
             yield from (self.train_batch(epoch, step) for step in steps)
             return
-        # Forked workers share what was read; none of them touches the accelerator.
+        # Forked workers share the memory of what was read. None of them uses the accelerator.
         yield from DataLoader(
             _Epoch(self, epoch),
             batch_size=None,
@@ -162,7 +162,7 @@ class TokenBatches:
         )
 
     def train_batch(self, epoch: int, step: int) -> dict[str, Tensor]:
-        """One training batch: the fields of docs/architecture.md."""
+        """One training batch, see :meth:`ragimpute.token_model.windows.TokenWindows.batch`."""
         size = self.config.train.batch_size
         if self._examples is None or self._examples[0] != epoch:
             every = len(self.windows.ranges) * len(self.train_samples)
@@ -192,7 +192,7 @@ class TokenBatches:
         Returns
         -------
         "h1", "h2": shape (B, L), float32, P(ALT) of each haplotype by copying from all training
-        haplotypes with the typed sites that it retrieved by; 0 at padded sites.
+        haplotypes, from the same typed sites by which it retrieved; 0 at padded sites.
         """
         if self._baseline is None:
             self._baseline = self._copy_validation()
@@ -214,7 +214,7 @@ class TokenBatches:
         *,
         keep_weights: bool = False,
     ) -> None:
-        """Let the model look up references that are encoded once an epoch, or once a run.
+        """Encode references for the model to look up, once an epoch or once a run.
 
         Parameters
         ----------
@@ -223,9 +223,9 @@ class TokenBatches:
         epoch
             Counted from 0.
         device
-            Where embeddings are made and kept, in float16 and as they are asked for.
+            Where embeddings are made, when they are first asked for, and kept as float16.
         keep_weights
-            Encode with the weights of the last refresh, as when a run goes on amid an epoch.
+            Encode with the weights of the last refresh: needed if a run is resumed amid an epoch.
         """
         if model.tokens is None or model.tokens.frozen is None:
             raise ValueError("the model does not look references up")
@@ -235,12 +235,12 @@ class TokenBatches:
         elif model.tokens.table is not None:
             return
         table: Callable[[Tensor, Tensor], Tensor] = ReferenceTable(model, self.windows, device)
-        if self.config.train.compile:  # torch would trace the look-ups, which are NumPy's, and fail
+        if self.config.train.compile:  # torch.compile cannot trace the look-ups, which numpy does
             table = torch.compiler.disable(table)
         model.tokens.table = table
 
     def _sites(self, search: int) -> WindowSites:
-        """What masks may know of an index window."""
+        """The sites of an index window as masks see them."""
         start, stop = self.index.windows[search].tolist()
         if self.masks.needs_blocks and search not in self._linkage:
             alleles = self.windows.block(start, stop).haplotypes.alleles()[:, self.allowed]
@@ -299,7 +299,7 @@ class TokenBatches:
             start, stop = self.index.windows[search].tolist()
             haplotypes = self.windows.block(start, stop).haplotypes
             typed = np.flatnonzero(~self._validation_mask(search))
-            if len(typed) == 0:  # nothing to copy by
+            if len(typed) == 0:  # no typed site to copy by
                 af = self.panel.af[start:stop]
                 out[search] = np.broadcast_to(af, (*pairs.shape, stop - start))
                 continue
