@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 
@@ -84,6 +85,32 @@ def correct(
     prob[h, u] = np.where(change == 0, prob[h, u], moved.astype(np.float32))
 
 
+class Output(NamedTuple):
+    """Where probabilities go, and how long all that takes.
+
+    Attributes
+    ----------
+    put
+        Called with the first target and the first core site of a block, and its P(ALT), shape
+        (b, m), float32. Each target and site is handed over once; calls come from all threads.
+    times
+        Gets the time of the stages "copy", "network" and "dosages" (which is ``put``).
+    """
+
+    put: Callable[[int, int, np.ndarray], None]
+    times: SharedTimes
+
+
+def wanted_by(network: PairNetwork | None, quality: SiteRows, homolog: np.ndarray | None) -> Wanted:
+    """The pairs in doubt that a network wants described, and by what; None wants none.
+
+    ``quality`` and ``homolog``: see :class:`ragimpute.evidence.while_copying.Wanted`.
+    """
+    if network is None:
+        return Wanted(quality, _SURE, homolog)
+    return Wanted(quality, network.config.model.copying.doubt, homolog, network.num_tokens)
+
+
 def copy_and_correct(
     network: PairNetwork | None,
     window: Window,
@@ -91,10 +118,8 @@ def copy_and_correct(
     parameters: CopyingParameters,
     *,
     states: BlockStates,
-    quality: SiteRows,
-    homolog: np.ndarray | None = None,
-    put: Callable[[int, int, np.ndarray], None],
-    times: SharedTimes,
+    wanted: Wanted,
+    output: Output,
     threads: int = 1,
     max_pairs: int = 1 << 24,
 ) -> None:
@@ -106,14 +131,12 @@ def copy_and_correct(
         The network of a copying model. None: probabilities stay as copying gives them.
     window, alleles, parameters, states, threads, max_pairs
         See :func:`ragimpute.evidence.while_copying.copy_with_evidence`.
-    quality, homolog
-        See :class:`ragimpute.evidence.while_copying.Wanted`.
-    put
-        Called with the first target and the first core site of a block, and its P(ALT), shape
-        (b, m), float32. Each target and site is handed over once; calls come from all threads.
-    times
-        Gets the time of the stages "copy", "network" and "dosages" (which is ``put``).
+    wanted
+        What :func:`wanted_by` says of the network.
+    output
+        Gets the probabilities.
     """
+    put, times = output
     # A network in which sites in doubt see each other must get all sites of a target at once: how
     # they were cut into parts, which depends on the memory, would change its result.
     all_sites = network is not None and not network.can_be_tuned
@@ -134,10 +157,7 @@ def copy_and_correct(
             put(part.target, part.site, part.prob)
             times.lap("dosages")
 
-    doubt = _SURE if network is None else network.config.model.copying.doubt
-    num_tokens = 0 if network is None else network.num_tokens
     copy_with_evidence(
-        window, alleles, parameters, states=states, take=take, threads=threads,
-        wanted=Wanted(quality, doubt, homolog, num_tokens), max_pairs=max_pairs,
-        all_sites=all_sites,
+        window, alleles, parameters, states=states, wanted=wanted, take=take, threads=threads,
+        max_pairs=max_pairs, all_sites=all_sites,
     )  # fmt: skip

@@ -13,9 +13,9 @@ from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.states import block_states, is_copied_whole, retriever_for
 from ragimpute.copying.window import Window
 from ragimpute.copying_model.array_fit import ArrayFit
-from ragimpute.copying_model.correction import copy_and_correct
+from ragimpute.copying_model.correction import Output, copy_and_correct, wanted_by
 from ragimpute.copying_model.pair_network import needs_torch
-from ragimpute.copying_model.panel_fit import BackgroundNetwork, StretchFits
+from ragimpute.copying_model.panel_fit import BackgroundNetwork, FitOptions, StretchFits
 from ragimpute.evidence.features import SITE_FEATURES
 from ragimpute.evidence.other_haplotype import homologs_of
 from ragimpute.evidence.site_quality import measure_sites
@@ -48,16 +48,11 @@ class CopyingImputer:
     model
         The model, or its folder, which is then read in the background. A model without weights does
         not change what copying gives.
-    ne, err
-        Effective population size and mismatch probability. None: chosen by imputing left-out panel
-        haplotypes, see :func:`ragimpute.copying.choose_parameters.fit_panel`.
-    fine_tune
-        Whether the network is fitted to the panel, see :mod:`ragimpute.copying_model.fine_tuning`.
+    options
+        How it is fitted to the panel.
     array_fit
         What earlier runs have fitted to this panel and these typed sites. It is used, and what this
         run fits is added. None: everything is fitted anew.
-    seed, threads, device
-        See :class:`ragimpute.imputation.options.ImputeOptions`.
     """
 
     def __init__(
@@ -65,24 +60,12 @@ class CopyingImputer:
         panel: Panel,
         typed_index: np.ndarray,
         model: ModelFolder | LoadedModel,
-        *,
-        ne: float | None,
-        err: float | None,
-        seed: int,
-        threads: int,
-        device: str,
-        fine_tune: bool = True,
+        options: FitOptions,
         array_fit: ArrayFit | None = None,
     ) -> None:
-        self._panel = panel
-        self._network = BackgroundNetwork(model, device=device, threads=threads)
-        self._err = err
-        self._seed, self._threads = seed, threads
-        self._array_fit = array_fit
-        self._fits = StretchFits(
-            panel, typed_index, self._network, ne=ne, err=err, seed=seed, threads=threads,
-            fine_tune=fine_tune, array_fit=array_fit,
-        )  # fmt: skip
+        self._panel, self._options, self._array_fit = panel, options, array_fit
+        self._network = BackgroundNetwork(model, device=options.device, threads=options.threads)
+        self._fits = StretchFits(panel, typed_index, self._network, options, array_fit)
         self._last: CopyingParameters | None = None
         whole = is_copied_whole(panel.num_haplotypes)
         self.settings: dict[str, object] = {
@@ -127,16 +110,16 @@ class CopyingImputer:
         known = self._array_fit
         if quality is None and known is not None:
             quality = known.quality((left, right), len(typed_index))
-        if quality is None and (self._err is None or self._network.trained):
+        if quality is None and (self._options.err is None or self._network.trained):
             quality = measure_sites(
                 window, self._panel.haplotype_sample, parameters,
-                retriever=retriever, seed=self._seed, threads=self._threads,
+                retriever=retriever, seed=self._options.seed, threads=self._options.threads,
             )  # fmt: skip
             give_back()
             watch.lap("quality")
         if known is not None and quality is not None:
             known.keep_quality((left, right), quality)
-        if self._err is None and quality is not None:
+        if self._options.err is None and quality is not None:
             parameters = replace(parameters, site_mismatch_prob=quality.mismatch_prob)
         self._last = parameters
         times = SharedTimes()
@@ -151,14 +134,19 @@ class CopyingImputer:
         enough = len(typed_index) >= _LEAST_TYPED
         # If all targets share their states, a thread holds all sites of 16 targets in memory: the
         # number of threads is limited by how many targets may be in memory.
-        threads = self._threads if states.by_word else min(self._threads, max(2, batch // LANES))
+        threads = (
+            self._options.threads
+            if states.by_word
+            else min(self._options.threads, max(2, batch // LANES))
+        )
         start = time.perf_counter()
+        network = fit.network if quality is not None and enough else None
+        features = _no_quality(window) if quality is None else quality.features
         copy_and_correct(
-            fit.network if quality is not None and enough else None, window, alleles, parameters,
+            network, window, alleles, parameters,
             states=replace(states, find=find),
-            quality=_no_quality(window) if quality is None else quality.features,
-            homolog=homologs_of(sample), put=put, times=times, threads=threads,
-            max_pairs=batch * (core[1] - core[0]),
+            wanted=wanted_by(network, features, homologs_of(sample)),
+            output=Output(put, times), threads=threads, max_pairs=batch * (core[1] - core[0]),
         )  # fmt: skip
         for stage, seconds in times.of(time.perf_counter() - start).items():
             self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
@@ -169,7 +157,9 @@ class CopyingImputer:
         It also computes the window's minor alleles by haplotype, which copying from retrieved
         states reads: later this would happen in several threads.
         """
-        found = retriever_for(window.typed.words, seed=self._seed, threads=self._threads)
+        found = retriever_for(
+            window.typed.words, seed=self._options.seed, threads=self._options.threads
+        )
         if found is not None:
             window.minor_alleles  # noqa: B018
         return found

@@ -77,17 +77,39 @@ class Fit:
     quality: SiteQuality | None = None
 
 
+@dataclass(frozen=True)
+class FitOptions:
+    """How a copying model is fitted to a panel, and on what it runs.
+
+    Attributes
+    ----------
+    ne, err
+        Effective population size and mismatch probability. None: chosen by imputing left-out panel
+        haplotypes, see :func:`ragimpute.copying.choose_parameters.fit_panel`.
+    fine_tune
+        Whether the network is fitted to the panel, if it has weights; see
+        :mod:`ragimpute.copying_model.fine_tuning`.
+    seed, threads, device
+        See :class:`ragimpute.imputation.options.ImputeOptions`.
+    """
+
+    ne: float | None = None
+    err: float | None = None
+    fine_tune: bool = True
+    seed: int = 1
+    threads: int = 1
+    device: str = "auto"
+
+
 class StretchFits:
     """Parameters and networks, each fitted once for a stretch of the typed sites.
 
     Parameters
     ----------
-    panel, typed_index, ne, err, seed, threads, array_fit
+    panel, typed_index, options, array_fit
         See :class:`ragimpute.copying_model.imputer.CopyingImputer`.
     network
         The model's network.
-    fine_tune
-        Whether the network is fitted to the panel, if it has weights.
     """
 
     def __init__(
@@ -95,18 +117,11 @@ class StretchFits:
         panel: Panel,
         typed_index: np.ndarray,
         network: BackgroundNetwork,
-        *,
-        ne: float | None,
-        err: float | None,
-        seed: int,
-        threads: int,
-        fine_tune: bool,
-        array_fit: ArrayFit | None,
+        options: FitOptions,
+        array_fit: ArrayFit | None = None,
     ) -> None:
         self._panel, self._typed_index, self._network = panel, typed_index, network
-        self._ne, self._err = ne, err
-        self._seed, self._threads = seed, threads
-        self._fine_tune, self._array_fit = fine_tune, array_fit
+        self._options, self._array_fit = options, array_fit
         self._fits: dict[tuple[int, int, int], Fit] = {}
 
     def settings(self) -> dict[str, str]:
@@ -140,7 +155,7 @@ class StretchFits:
         # If this window has all typed sites of the run, the network is tuned on the window itself,
         # and the quality of its sites, measured on the way, serves imputing too. Several windows
         # may have all typed sites: each gets a fit of its own, so that their order has no effect.
-        tunes = self._network.trained and self._fine_tune
+        tunes = self._network.trained and self._options.fine_tune
         alone = len(typed_index) == len(every) <= _TUNE_TYPED and window.num_sites <= _TUNE_SITES
         key = (stretch, *(sites if alone else (-1, -1)))
         if key not in self._fits:
@@ -186,7 +201,7 @@ class StretchFits:
                 network, quality = adapt_network(
                     network, window or self._window_of(_to_tune(typed_index)),
                     self._panel.haplotype_sample, parameters,
-                    seed=self._seed, threads=self._threads,
+                    seed=self._options.seed, threads=self._options.threads,
                 )  # fmt: skip
             watch.lap("fine-tune")
         if before is not None and is_new:
@@ -206,20 +221,20 @@ class StretchFits:
         self, typed_index: np.ndarray, window: Window | None, retriever: Retriever | None
     ) -> PanelFit:
         """Fit the copying parameters that the user has not given, on part of the typed sites."""
-        num = self._panel.num_haplotypes
-        if self._ne is not None and self._err is not None:
-            return PanelFit(CopyingParameters.from_ne(self._ne, self._err, num))
+        num, ne, err = self._panel.num_haplotypes, self._options.ne, self._options.err
+        if ne is not None and err is not None:
+            return PanelFit(CopyingParameters.from_ne(ne, err, num))
         if window is None or len(typed_index) > num_typed_to_fit(num):
             window, retriever = self._window_of(_centre(typed_index, num_typed_to_fit(num))), None
         found = fit_panel(
             window, self._panel.haplotype_sample, retriever=retriever,
-            seed=self._seed, threads=self._threads,
+            seed=self._options.seed, threads=self._options.threads,
         )  # fmt: skip
         fitted = found.parameters
-        if self._ne is not None:
-            fitted = CopyingParameters.from_ne(self._ne, fitted.mismatch_prob, num)
-        if self._err is not None:
-            fitted = CopyingParameters(fitted.switch_rate, self._err)
+        if ne is not None:
+            fitted = CopyingParameters.from_ne(ne, fitted.mismatch_prob, num)
+        if err is not None:
+            fitted = CopyingParameters(fitted.switch_rate, err)
         return replace(found, parameters=fitted)
 
     def _window_of(self, typed_index: np.ndarray) -> Window:

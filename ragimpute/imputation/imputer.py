@@ -15,6 +15,7 @@ import numpy as np
 from ragimpute.arguments import parse_device
 from ragimpute.copying_model.array_fit import ArrayFit, made_for
 from ragimpute.copying_model.imputer import CopyingImputer, require_packages
+from ragimpute.copying_model.panel_fit import FitOptions
 from ragimpute.errors import InputError
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.model.folder import ModelFolder, open_folder
@@ -123,10 +124,11 @@ def make_imputer(
     if folder.is_copying:
         if index is not None:
             read_manifest_of(index, panel)
-        return CopyingImputer(
-            panel, typed_index, folder, ne=options.ne, err=options.err, seed=options.seed,
-            threads=threads, device=device, fine_tune=options.fine_tune, array_fit=array_fit,
+        fit = FitOptions(
+            options.ne, options.err, options.fine_tune, options.seed, threads=threads,
+            device=device,
         )  # fmt: skip
+        return CopyingImputer(panel, typed_index, folder, fit, array_fit)
     from ragimpute.model.checkpoint import load_model
     from ragimpute.retrieval.faiss_device import choose_searcher
     from ragimpute.retrieval.index import WindowIndex

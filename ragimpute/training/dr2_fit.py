@@ -16,6 +16,7 @@ from ragimpute.accuracy.dr2 import (
 )
 from ragimpute.accuracy.metrics import MAF_BINS, maf_bin, site_r2
 from ragimpute.copying_model.imputer import CopyingImputer
+from ragimpute.copying_model.panel_fit import FitOptions
 from ragimpute.errors import ModelError
 from ragimpute.model.checkpoint import LoadedModel
 from ragimpute.model.folder import ModelFolder, is_copying
@@ -184,9 +185,8 @@ def leave_samples_out(
     haplotypes = panel.haplotypes(start, stop)
     target = haplotypes.alleles(typed - start)[:, out]
     rest = PanelWithout(panel, ~out)
-    imputer = CopyingImputer(
-        rest, typed, model, ne=None, err=None, seed=seed, threads=threads, device=device
-    )
+    options = FitOptions(seed=seed, threads=threads, device=device)
+    imputer = CopyingImputer(rest, typed, model, options)
     prob = np.empty((len(owner), stop - start), np.float32)
 
     def put(first: int, site: int, part: np.ndarray) -> None:

@@ -11,6 +11,7 @@ from ragimpute.config import load_config
 from ragimpute.copying import states as panel_states
 from ragimpute.copying_model import panel_fit as stretch_fits
 from ragimpute.copying_model.imputer import CopyingImputer
+from ragimpute.copying_model.panel_fit import FitOptions
 from ragimpute.errors import InputError, ModelError, PanelError
 from ragimpute.evidence import while_copying as evidence_copying
 from ragimpute.imputation.imputer import make_imputer
@@ -56,7 +57,9 @@ def gathered(imputer, left, right, core, typed, alleles, sample, batch=5):
 def imputer_of(panel, shared, loaded=None, **options):
     """A copying imputer, and what it says of the first 1,000 sites of the first six samples."""
     options = {"seed": 1, "threads": 1, "device": "cpu", "fine_tune": False, **FIXED, **options}
-    made = CopyingImputer(panel, shared.panel_index, loaded or load_model("default"), **options)
+    array_fit = options.pop("array_fit", None)
+    model = loaded or load_model("default")
+    made = CopyingImputer(panel, shared.panel_index, model, FitOptions(**options), array_fit)
     typed = shared.panel_index[shared.panel_index < 2_000]
     alleles = np.ascontiguousarray(shared.alleles[: len(typed), :6].reshape(len(typed), 12))
     prob = gathered(made, 0, 2_000, (0, 1_000), typed, alleles, np.repeat(np.arange(6), 2))
@@ -100,7 +103,7 @@ def test_the_network_is_not_asked_where_hardly_a_site_is_typed(panel, shared, nu
     found = []
     for loaded in (plain(), load_model("default")):
         made = CopyingImputer(
-            panel, typed, loaded, seed=1, threads=1, device="cpu", fine_tune=False, **FIXED
+            panel, typed, loaded, FitOptions(device="cpu", fine_tune=False, **FIXED)
         )
         found.append(gathered(made, 0, 2_000, (0, 1_000), typed, alleles, np.repeat(range(6), 2)))
     assert (found[0] != found[1]).any() == asked
@@ -161,8 +164,7 @@ def test_parameters_are_chosen_or_given(panel, shared, monkeypatch):
 
 def test_every_stretch_has_parameters_of_its_own(panel, shared, monkeypatch):
     monkeypatch.setattr(stretch_fits, "_FIT_CM", 1.0)
-    made = CopyingImputer(panel, shared.panel_index, plain(), ne=None, err=None, seed=1,
-                          threads=1, device="cpu")  # fmt: skip
+    made = CopyingImputer(panel, shared.panel_index, plain(), FitOptions(device="cpu"))
     for left, right in ((0, 500), (100, 700), (5_500, 6_127)):
         typed = shared.panel_index[(shared.panel_index >= left) & (shared.panel_index < right)]
         alleles = np.zeros((len(typed), 1), dtype=np.int8)
@@ -233,9 +235,9 @@ def test_a_stretch_is_fitted_once(panel, shared, monkeypatch):
         return gathered(made, left, right, (1_000, 1_050), typed, alleles, np.array([0]))
 
     monkeypatch.setattr(stretch_fits, "adapt_network", as_it_came)
-    options = {"seed": 1, "threads": 1, "device": "cpu", **FIXED}
+    options = FitOptions(device="cpu", **FIXED)
     every = shared.panel_index
-    made = CopyingImputer(panel, every, load_model("default"), **options)
+    made = CopyingImputer(panel, every, load_model("default"), options)
     for left, right in ((0, 1_500), (900, 2_000)):
         window_at(made, left, right, every[(every >= left) & (every < right)])
     assert asked == [every[-1] + 1 - every[0]]
@@ -243,7 +245,7 @@ def test_a_stretch_is_fitted_once(panel, shared, monkeypatch):
     # No more of a panel's sites than memory is sure to be there for.
     asked.clear()
     monkeypatch.setattr(stretch_fits, "_TUNE_SITES", 800)
-    window_at(CopyingImputer(panel, every, load_model("default"), **options), 0, 2_000, every[:99])
+    window_at(CopyingImputer(panel, every, load_model("default"), options), 0, 2_000, every[:99])
     assert len(asked) == 1
     assert 600 < asked[0] <= 801
     monkeypatch.undo()
@@ -251,9 +253,9 @@ def test_a_stretch_is_fitted_once(panel, shared, monkeypatch):
     # Windows that differ, and hold all that is typed, must not share what was measured of sites.
     asked.clear()
     few = every[(every >= 900) & (every < 1_500)]
-    made = CopyingImputer(panel, few, load_model("default"), **options)
+    made = CopyingImputer(panel, few, load_model("default"), options)
     first = window_at(made, 0, 1_500, few)
-    alone = window_at(CopyingImputer(panel, few, load_model("default"), **options), 900, 2_000, few)
+    alone = window_at(CopyingImputer(panel, few, load_model("default"), options), 900, 2_000, few)
     np.testing.assert_array_equal(window_at(made, 900, 2_000, few), alone)
     np.testing.assert_array_equal(window_at(made, 0, 1_500, few), first)
     assert asked == [1_500, 1_100, 1_100]
@@ -266,13 +268,13 @@ def test_quality_is_that_of_the_windows_own_sites(panel, shared, fine_tune):
     typed = shared.panel_index[(shared.panel_index >= 900) & (shared.panel_index < 1_500)]
     first = np.searchsorted(shared.panel_index, typed[0])
     alleles = np.ascontiguousarray(shared.alleles[first : first + len(typed), :3].reshape(-1, 6))
-    options = {"seed": 1, "threads": 1, "device": "cpu", **FIXED, "fine_tune": fine_tune}
+    options = FitOptions(device="cpu", fine_tune=fine_tune, **FIXED)
     bounds = ((0, 1_500, (900, 1_200)), (900, 2_000, (1_200, 1_500)))
 
     def imputed(made, left, right, core):
         return gathered(made, left, right, core, typed, alleles, np.repeat(np.arange(3), 2))
 
-    both = CopyingImputer(panel, typed, load_model("default"), **options)
+    both = CopyingImputer(panel, typed, load_model("default"), options)
     for window in bounds:
-        by_itself = CopyingImputer(panel, typed, load_model("default"), **options)
+        by_itself = CopyingImputer(panel, typed, load_model("default"), options)
         np.testing.assert_array_equal(imputed(both, *window), imputed(by_itself, *window))

@@ -9,7 +9,7 @@ from ragimpute.copying.choose_parameters import PanelFit
 from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.window import Window
 from ragimpute.copying_model import panel_fit as stretch_fits
-from ragimpute.copying_model.panel_fit import BackgroundNetwork, StretchFits
+from ragimpute.copying_model.panel_fit import BackgroundNetwork, FitOptions, StretchFits
 from ragimpute.model.folder import open_folder
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.timing import Stopwatch
@@ -23,8 +23,9 @@ def panel(panel_h5):
 
 def fits_of(panel, typed_index, **options):
     network = BackgroundNetwork(open_folder("default"), device="cpu", threads=1)
-    given = {"ne": 1e5, "err": 1e-3, "fine_tune": False, "array_fit": None, **options}
-    return StretchFits(panel, typed_index, network, seed=1, threads=1, **given)
+    array_fit = options.pop("array_fit", None)
+    given = FitOptions(**{"ne": 1e5, "err": 1e-3, "fine_tune": False, **options})
+    return StretchFits(panel, typed_index, network, given, array_fit)
 
 
 def test_what_was_fitted_is_said_and_nothing_before(panel):
