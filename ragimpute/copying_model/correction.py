@@ -15,8 +15,8 @@ from ragimpute.copying.states import BlockStates
 from ragimpute.copying.window import Window
 from ragimpute.copying_model.pair_network import PairNetwork
 from ragimpute.evidence.collect import collect_evidence
+from ragimpute.evidence.kernel_arrays import empty_tokens
 from ragimpute.evidence.site_quality import SiteRows
-from ragimpute.evidence.state_set import empty_tokens
 from ragimpute.evidence.while_copying import Described, Wanted, copy_with_evidence
 from ragimpute.runtime.timing import SharedTimes
 

@@ -22,13 +22,13 @@ from ragimpute.evidence.kernel_arrays import (
     Evidence,
     EvidencePanel,
     Measuring,
+    empty_tokens,
     measuring_scratch,
 )
 from ragimpute.evidence.other_haplotype import homolog_features
 from ragimpute.evidence.shared_kernel import SharedEvidence, describe_shared
 from ragimpute.evidence.site_quality import SiteRows
 from ragimpute.evidence.sliding_kernel import SlidingEvidence, describe_sliding
-from ragimpute.evidence.state_set import empty_tokens
 from ragimpute.kernels.bits import WORD
 from ragimpute.kernels.simd_floats import LANES, rows_of_lanes
 from ragimpute.runtime.threads import run_parts
@@ -62,7 +62,7 @@ def collect_evidence(
         Shape (pairs,), float32: P(ALT) on the sample's other haplotype, NaN if it has none, see
         :func:`ragimpute.evidence.other_haplotype.homolog_probs`. None: all targets are haploid.
     tokens
-        An array from :func:`ragimpute.evidence.state_set.empty_tokens`, which is filled. None: no
+        An array from :func:`ragimpute.evidence.kernel_arrays.empty_tokens`, which is filled. None: no
         tokens are wanted.
 
     Returns

@@ -11,8 +11,8 @@ import numpy as np
 
 from ragimpute.copying.carriers import SiteCarriers
 from ragimpute.copying.window import Flanks
-from ragimpute.evidence.features import NUM_TOP
-from ragimpute.evidence.likely_states_kernel import TABLE_WIDTH, padded
+from ragimpute.evidence.features import MAX_TOKENS, NUM_TOP, TOKEN_FEATURES
+from ragimpute.evidence.likely_states_kernel import GROUPS, TABLE_WIDTH
 from ragimpute.evidence.match_lengths_kernel import REACH
 from ragimpute.kernels.simd_floats import LANES, rows_of_lanes
 
@@ -196,3 +196,34 @@ def measuring_scratch(num_states: int, num_targets: int) -> Measuring:
         order=np.empty((3, NUM_TOP), np.int64),
         square=rows_of_lanes(LANES),
     )
+
+
+def padded(num_states: int) -> int:
+    """The length of an array of masses: ``num_states`` rounded up to a multiple of 32."""
+    return -(-num_states // GROUPS) * GROUPS
+
+
+def empty_tokens(num_pairs: int, num_tokens: int) -> np.ndarray:
+    """Allocate the tokens of pairs in doubt, for :func:`collect_evidence` to fill.
+
+    Parameters
+    ----------
+    num_pairs
+        Pairs, >= 0.
+    num_tokens
+        Tokens of each pair, S: an even number in [2, MAX_TOKENS].
+
+    Returns
+    -------
+    Shape (pairs, S, len(TOKEN_FEATURES)), int16, in multiples of TOKEN_UNIT, not initialised. The
+    first S / 2 tokens are for carriers of the minor allele, the others for states with the other
+    allele, the most probable first in either half.
+
+    Raises
+    ------
+    ValueError
+        If ``num_tokens`` is odd or outside [2, MAX_TOKENS].
+    """
+    if num_tokens % 2 or not 2 <= num_tokens <= MAX_TOKENS:
+        raise ValueError(f"{num_tokens} tokens: an even number in [2, {MAX_TOKENS}] was expected")
+    return np.empty((num_pairs, num_tokens, len(TOKEN_FEATURES)), np.int16)

@@ -18,7 +18,7 @@ TIE = 1e-4
 
 # States are divided into 32 groups. The groups' maxima give a mass that at least NUM_TOP states
 # reach, so that all states below it can be skipped.
-_GROUPS = 2 * LANES
+GROUPS = 2 * LANES
 
 
 class TableColumns(NamedTuple):
@@ -38,11 +38,6 @@ class TableColumns(NamedTuple):
 
 TABLE = TableColumns(*range(len(TableColumns._fields)))
 TABLE_WIDTH = TABLE.reach + len(REACH)
-
-
-def padded(num_states: int) -> int:
-    """The length of an array of masses: ``num_states`` rounded up to a multiple of 32."""
-    return -(-num_states // _GROUPS) * _GROUPS
 
 
 @inlined
@@ -84,9 +79,9 @@ def _least_top_mass(num_states, few):
         return np.float32(0.0)
     # The (32 - NUM_TOP + 1)th smallest maximum is reached by the maxima of NUM_TOP groups.
     least = few[2]
-    limit = _GROUPS - NUM_TOP + 1
+    limit = GROUPS - NUM_TOP + 1
     size = 0
-    for i in range(_GROUPS):
+    for i in range(GROUPS):
         v = few[i // LANES, i % LANES]
         if size == limit:
             if v >= least[size - 1]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ragimpute.evidence.features import MAX_TOKENS, NUM_TOP, TOKEN, TOKEN_FEATURES
+from ragimpute.evidence.features import NUM_TOP, TOKEN
 from ragimpute.evidence.likely_states_kernel import TABLE
 from ragimpute.evidence.match_lengths_kernel import REACH, find_reach, list_at
 from ragimpute.kernels.compile import inlined
@@ -144,29 +144,3 @@ def fill_tokens(u, t, masses, interval, one, evidence, num, out):
         s = order[2, i]
         find_reach(s, t, one, measuring.reach)
         _fill(s, masses, weights, measuring.reach, gaps, out[carriers + i])
-
-
-def empty_tokens(num_pairs: int, num_tokens: int) -> np.ndarray:
-    """Allocate the tokens of pairs in doubt, for :func:`collect_evidence` to fill.
-
-    Parameters
-    ----------
-    num_pairs
-        Pairs, >= 0.
-    num_tokens
-        Tokens of each pair, S: an even number in [2, MAX_TOKENS].
-
-    Returns
-    -------
-    Shape (pairs, S, len(TOKEN_FEATURES)), int16, in multiples of TOKEN_UNIT, not initialised. The
-    first S / 2 tokens are for carriers of the minor allele, the others for states with the other
-    allele, the most probable first in either half.
-
-    Raises
-    ------
-    ValueError
-        If ``num_tokens`` is odd or outside [2, MAX_TOKENS].
-    """
-    if num_tokens % 2 or not 2 <= num_tokens <= MAX_TOKENS:
-        raise ValueError(f"{num_tokens} tokens: an even number in [2, {MAX_TOKENS}] was expected")
-    return np.empty((num_pairs, num_tokens, len(TOKEN_FEATURES)), np.int16)

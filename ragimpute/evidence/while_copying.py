@@ -34,7 +34,13 @@ from ragimpute.copying.window import Window, pack_words
 from ragimpute.evidence.collect import collect_evidence, evidence_panel, with_sites
 from ragimpute.evidence.doubt import doubt_limits, in_doubt
 from ragimpute.evidence.features import COPYING_FEATURES
-from ragimpute.evidence.kernel_arrays import Doubt, Evidence, Measuring, measuring_scratch
+from ragimpute.evidence.kernel_arrays import (
+    Doubt,
+    Evidence,
+    Measuring,
+    empty_tokens,
+    measuring_scratch,
+)
 from ragimpute.evidence.other_haplotype import homolog_probs
 from ragimpute.evidence.shared_kernel import (
     SharedCopying,
@@ -47,7 +53,6 @@ from ragimpute.evidence.sliding_kernel import (
     SlidingEvidence,
     copy_and_describe_sliding,
 )
-from ragimpute.evidence.state_set import empty_tokens
 from ragimpute.kernels.simd_floats import LANES, rows_of_lanes
 from ragimpute.runtime.threads import share
 
@@ -104,7 +109,7 @@ class Wanted:
         target before or after it, or -1 if there is none; see
         :func:`ragimpute.evidence.other_haplotype.homologs_of`. None: all targets are haploid.
     num_tokens
-        Tokens for each pair, see :func:`ragimpute.evidence.state_set.empty_tokens`; 0: no tokens.
+        Tokens for each pair, see :func:`ragimpute.evidence.kernel_arrays.empty_tokens`; 0: no tokens.
     """
 
     quality: SiteRows

@@ -16,7 +16,7 @@ from ragimpute.copying_model.correction import correct, read_pairs
 from ragimpute.copying_model.pair_network import PairNetwork
 from ragimpute.evidence.doubt import in_doubt
 from ragimpute.evidence.features import NUM_FEATURES, SITE_FEATURES, TOKEN_FEATURES
-from ragimpute.evidence.state_set import empty_tokens
+from ragimpute.evidence.kernel_arrays import empty_tokens
 from ragimpute.model.bert_rag import build
 from ragimpute.model.checkpoint import LoadedModel
 

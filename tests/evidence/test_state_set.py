@@ -11,7 +11,7 @@ from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.states import all_states
 from ragimpute.evidence.collect import collect_evidence
 from ragimpute.evidence.features import SITE_FEATURES, TOKEN_FEATURES, TOKEN_UNIT
-from ragimpute.evidence.state_set import empty_tokens
+from ragimpute.evidence.kernel_arrays import empty_tokens
 from tests.copying.test_copy import case, sliding_states, window_of
 
 PARAMETERS = CopyingParameters(5, 3e-3)

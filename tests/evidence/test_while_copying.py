@@ -13,8 +13,8 @@ from ragimpute.evidence import while_copying as evidence_copying
 from ragimpute.evidence.collect import collect_evidence
 from ragimpute.evidence.doubt import in_doubt
 from ragimpute.evidence.features import FEATURES
+from ragimpute.evidence.kernel_arrays import empty_tokens
 from ragimpute.evidence.other_haplotype import homolog_probs, homologs_of
-from ragimpute.evidence.state_set import empty_tokens
 from ragimpute.evidence.while_copying import Wanted, copy_with_evidence
 from tests.copying.test_copy import sliding_states
 from tests.evidence.test_collect import quality_of

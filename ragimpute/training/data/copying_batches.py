@@ -26,9 +26,9 @@ from ragimpute.errors import PanelError
 from ragimpute.evidence.collect import collect_evidence
 from ragimpute.evidence.doubt import pairs_in_doubt
 from ragimpute.evidence.features import TOKEN_UNIT
+from ragimpute.evidence.kernel_arrays import empty_tokens
 from ragimpute.evidence.other_haplotype import homolog_probs, homologs_of
 from ragimpute.evidence.site_quality import measure_sites
-from ragimpute.evidence.state_set import empty_tokens
 from ragimpute.panel.haplotypes import Haplotypes, keep_haplotypes
 from ragimpute.panel.reader import Panel
 from ragimpute.training.data.arrays import draw_array, draw_length, draw_stretch
