@@ -62,8 +62,8 @@ def collect_evidence(
         Shape (pairs,), float32: P(ALT) on the sample's other haplotype, NaN if it has none, see
         :func:`ragimpute.evidence.other_haplotype.homolog_probs`. None: all targets are haploid.
     tokens
-        An array from :func:`ragimpute.evidence.kernel_arrays.empty_tokens`, which is filled. None: no
-        tokens are wanted.
+        An array from :func:`ragimpute.evidence.kernel_arrays.empty_tokens`, which is filled. None:
+        no tokens are wanted.
 
     Returns
     -------

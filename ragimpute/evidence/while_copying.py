@@ -109,7 +109,8 @@ class Wanted:
         target before or after it, or -1 if there is none; see
         :func:`ragimpute.evidence.other_haplotype.homologs_of`. None: all targets are haploid.
     num_tokens
-        Tokens for each pair, see :func:`ragimpute.evidence.kernel_arrays.empty_tokens`; 0: no tokens.
+        Tokens for each pair, see :func:`ragimpute.evidence.kernel_arrays.empty_tokens`; 0: no
+        tokens.
     """
 
     quality: SiteRows
