@@ -1,4 +1,4 @@
-"""Squares of 64 words of 64 bits in kernels, and what a panel's file asks of them."""
+"""Transpose squares of 64 words of 64 bits, in kernels."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ SQUARE = 64
 def turn_squares(rows, width):
     """Transpose ``width`` squares of 64 words of 64 bits in place, side by side.
 
-    ``rows`` (64 * width,): word i of square g at i * width + g. All words of some rows lie side by
-    side, so that the compiler's vectors hold several (Warren, Hacker's Delight, 2nd ed., 7-3).
+    ``rows`` (64 * width,) has word i of square g at i * width + g: the same word of all squares lies
+    side by side, so that a vector of the compiler's holds several of them. The method is that of
+    Warren, Hacker's Delight, 2nd ed., section 7-3.
     """
     step = SQUARE // 2
     mask = np.uint64(0x00000000FFFFFFFF)
@@ -22,7 +23,7 @@ def turn_squares(rows, width):
         shift = np.uint64(step)
         size = step * width
         for first in range(0, SQUARE * width, 2 * size):
-            # Slices, whose places are not negative, as the compiler can tell.
+            # In slices the compiler can tell that no index is negative.
             low, high = rows[first : first + size], rows[first + size : first + 2 * size]
             for i in range(size):
                 a, b = low[i], high[i]

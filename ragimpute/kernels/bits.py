@@ -1,4 +1,4 @@
-"""Bits of words in kernels: zeros at either end, and how many are set."""
+"""Count bits of words, in kernels: zeros at the low or the high end, and bits that are set."""
 
 from __future__ import annotations
 

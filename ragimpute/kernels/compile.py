@@ -26,7 +26,7 @@ _njit: Any = njit
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """What Python calls; its compiled form is on disk, see :mod:`ragimpute.kernels.store`."""
+    """Make a kernel, which Python calls; :mod:`ragimpute.kernels.store` has its compiled form."""
     if _config.DISABLE_JIT:
         return _as_python(function)
     compiled = _njit(nogil=True, _nrt=False)(function)
@@ -35,7 +35,7 @@ def kernel(function: Callable[..., Any]) -> Any:
 
 
 def _as_python(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A kernel that stays Python, where numbers of a fixed width overflow in silence, too."""
+    """A kernel that stays Python; as in machine code, overflowing numbers raise no warning."""
 
     @wraps(function)
     def call(*args: Any) -> Any:
@@ -46,15 +46,15 @@ def _as_python(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def kernel_intrinsic(definition: Callable[..., Any], python_form: Callable[..., Any]) -> Any:
-    """What kernels call and the compiler knows; numba compiles no Python for it.
+    """Make a function that kernels call, and that the compiler writes itself.
 
     Parameters
     ----------
     definition
         As ``numba.extending.intrinsic`` takes it.
     python_form
-        What does the same in Python. It stands for it where ``NUMBA_DISABLE_JIT=1`` leaves kernels
-        as Python, for a debugger to step through; tests hold the two to each other.
+        A function that does the same in Python. It is used where ``NUMBA_DISABLE_JIT=1`` leaves
+        kernels as Python, for a debugger to step through. Tests compare the two.
     """
     if _config.DISABLE_JIT:
         return python_form
@@ -63,12 +63,12 @@ def kernel_intrinsic(definition: Callable[..., Any], python_form: Callable[..., 
     return made
 
 
-# What kernels call: it becomes part of them.
+# For functions that kernels call, and that become part of them.
 inlined = _njit(nogil=True, forceinline=True, _nrt=False)
-# The same where sums may be reordered. A loop's last digits then depend on how it was compiled.
-# Inlined by force, it is compiled once, within the kernel that is kept on disk; else a process that
-# compiles runs other loops than one that finds them there (posteriors differed by 4e-7, and ties
-# with them).
+# The same for functions whose sums may be reordered. The last digits of such a sum depend on how its
+# loop was compiled. As the function is always inlined, the loop is compiled once, within the kernel
+# that is kept on disk. Otherwise a process that compiles would run other loops than one that reads
+# the kernel from disk: posteriors differed by 4e-7, and with them the order of ties.
 inlined_reordered = _njit(
     nogil=True, forceinline=True, _nrt=False, fastmath={"reassoc", "contract", "nsz", "arcp"}
 )

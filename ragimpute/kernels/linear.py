@@ -1,7 +1,7 @@
-"""A network's linear layers in float32, each row the same whatever rows come with it.
+"""A network's linear layers in float32, whose result for a row depends on that row alone.
 
-A BLAS promises no such thing: with AVX2, OpenBLAS sums a row in another order where it comes to lie
-elsewhere in a batch. Then dosages would depend on how targets are shared out over threads.
+A BLAS does not promise that: with AVX2, OpenBLAS sums a row in another order if the row has another
+place in its batch. Dosages would then depend on how targets are divided among threads.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import numpy as np
 from ragimpute.kernels.compile import kernel
 from ragimpute.kernels.simd_floats import LANES, load, rows_of_lanes, splat, store
 
-_ROWS = 8  # that go along together
+_ROWS = 8  # rows that are multiplied together
 
 
 def linear_rows(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """Rows times a weight, and a bias.
+    """Multiply rows by a weight, and add a bias.
 
     Parameters
     ----------
@@ -26,8 +26,8 @@ def linear_rows(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarr
 
     Returns
     -------
-    Shape (N, D), float32, as ``x @ weight.T + bias``: products are summed in the order of K, after
-    the bias.
+    Shape (N, D), float32: ``x @ weight.T + bias``, where products are added to the bias in the order
+    of K.
     """
     size, columns = weight.shape
     groups = -(-size // LANES)
@@ -48,7 +48,8 @@ def _multiply(x, weight, out):
     groups = weight.shape[0] // (columns + 1)
     last = num - 1
     for first in range(0, num, _ROWS):
-        # Where fewer are left, the last of them is done over: all rows go the same way.
+        # If fewer rows are left, the last one is computed several times over, so that all rows are
+        # computed in the same way.
         b = min(first + 1, last)
         c = min(first + 2, last)
         d = min(first + 3, last)

@@ -1,6 +1,8 @@
-"""Rows of numbers as values of numba kernels, each one vector of the compiler's own.
+"""What all types of rows have in common that kernels use as single values.
 
-Kept in registers on any processor; ``lanes`` has rows of masses, ``simd_counts`` rows of counts.
+A row of 16 or 32 numbers is one vector of the compiler's own, so that it stays in the processor's
+registers, whatever the processor. ``simd_floats`` has the rows of 16 float32 that hold masses, and
+``simd_counts`` the rows of 32 uint16 that hold counts.
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ from ragimpute.kernels.compile import kernel_intrinsic
 
 
 class PythonRow(np.ndarray):
-    """A row where kernels run as Python. As the compiler's vectors it is a value: ``a += b`` makes
-    another row, and leaves other names for the old one as they were.
+    """A row, where kernels run as Python instead of machine code.
+
+    Like the compiler's vectors it is a value: ``a += b`` makes another row, and leaves other names
+    for the old one as they were.
     """
 
     def __iadd__(self, other: Any) -> Any:  # type: ignore[misc]
@@ -46,23 +50,23 @@ def bits_of(flags: np.ndarray) -> np.uint64:
 
 
 class VectorModel(models.PrimitiveModel):
-    """A type of rows, which says what its ``vector`` is, is one LLVM vector."""
+    """Tells numba that a row is one LLVM vector, which its type names as ``vector``."""
 
     def __init__(self, manager: Any, kind: Any) -> None:
         super().__init__(manager, kind, kind.vector)
 
 
 class RowIntrinsics(NamedTuple):
-    """What every type of rows can do, as intrinsics of kernels.
+    """The operations that every type of rows has, as intrinsics that kernels call.
 
     Attributes
     ----------
     load
         ``load(array, i)``: row i of an array, shape (rows, width), C-contiguous.
     store
-        ``store(array, i, value)``: write it.
+        ``store(array, i, value)``: write row i of an array.
     repeat
-        ``repeat(number)``: the same number in all places.
+        ``repeat(number)``: a row that has the same number in all places.
     """
 
     load: Any

@@ -1,6 +1,7 @@
 """A row of 32 uint16 as one value of numba kernels: a count for each of 32 target haplotypes.
 
-As ``lanes`` has it for masses: a vector of the compiler's own, kept in registers on any processor.
+It is one vector of the compiler's own, which stays in registers on any processor, as the rows of
+masses in ``simd_floats`` are.
 """
 
 from __future__ import annotations

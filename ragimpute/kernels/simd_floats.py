@@ -1,11 +1,11 @@
 """A row of 16 float32 as one value of numba kernels: a lane for each of 16 target haplotypes.
 
-The panel is the same for all targets, so a kernel that walks it once for 16 of them reads it once,
-and finds the masses of one panel haplotype for all 16 side by side. A loop over lanes would be left
-to the compiler, which checks for overlapping arrays at every turn; a value of type ``Lanes`` is a
-vector of the compiler's own, kept in registers on any processor.
+The panel is the same for all targets. A kernel that copies 16 of them together reads it once, and
+finds the masses of one panel haplotype for all 16 side by side. If kernels looped over the 16
+lanes, the compiler would have to check at each turn that arrays do not overlap. A value of type
+``Lanes`` is one vector of the compiler's own instead, which stays in registers on any processor.
 
-Lanes never mix: each holds what it would hold with any company in the other 15, bit for bit.
+Lanes never mix: what one holds does not depend, to the last bit, on what is in the other 15.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _larger(typing_context, a, b):
 
 
 def _reached(typing_context, a, bound):
-    """Lanes of ``a`` that are at least ``bound``, as the bits of a uint64."""
+    """Which lanes of ``a`` are at least ``bound``, as the bits of a uint64."""
 
     def codegen(context, builder, signature, args):
         bits = builder.fcmp_ordered(">=", args[0], args[1])
@@ -127,7 +127,7 @@ def _masked(typing_context, a, bits):
 
 
 def _total(typing_context, a):
-    """The sum of all lanes: of halves, of halves of those, and so on."""
+    """The sum of all lanes: the two halves are added, then the halves of that, and so on."""
 
     def codegen(context, builder, signature, args):
         value = args[0]
@@ -159,7 +159,7 @@ def _turn(typing_context, array):
         ]
         rows = [builder.load(place, align=4) for place in at]
         step = LANES // 2
-        while step:  # squares of so many rows and columns change places
+        while step:  # squares of this many rows and columns change places
             low = [k if not k & step else LANES + k - step for k in range(LANES)]
             high = [k + step if not k & step else LANES + k for k in range(LANES)]
             index = ir.VectorType(ir.IntType(32), LANES)
@@ -201,9 +201,9 @@ turn = kernel_intrinsic(_turn, _turn_in_python)
 
 
 def rows_of_lanes(*shape: int) -> np.ndarray:
-    """Zeros of shape (..., 16), float32, each row on one line of the processor's cache.
+    """Zeros of shape (..., 16), float32, each row of which lies on one line of the cache.
 
-    A row across two lines costs two reads.
+    A row that lies across two lines of the processor's cache costs two reads.
     """
     line = 4 * LANES
     size = int(np.prod(shape)) * line

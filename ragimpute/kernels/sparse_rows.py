@@ -1,4 +1,4 @@
-"""Rows of numbers most of which are 0, as bits that say which are not, and those numbers.
+"""Pack rows of numbers that are mostly 0: bits say which are not 0, and only those are kept.
 
 Kernels hold only loops.
 """
@@ -17,10 +17,11 @@ _LEAST = np.float32(1e-45)  # there is no smaller number above 0
 
 @kernel
 def pack_rows(rows, low, high, masks, counts, values):
-    """Columns [low, high) of ``rows`` (b, m) float32 >= 0; returns how many are not 0.
+    """Pack columns [low, high) of ``rows`` (b, m), float32 >= 0; returns how many are not 0.
 
-    ``masks`` (b, ceil((high - low) / 64)) uint64: bit i of word w stands for column
-    low + 64 w + i. ``counts`` (b,): of each row; ``values`` has room for all.
+    ``masks`` (b, ceil((high - low) / 64)), uint64, gets the bits: bit i of word w stands for column
+    low + 64 w + i. ``counts`` (b,) gets the numbers that are kept of each row, and ``values`` the
+    numbers themselves; it has room for all.
     """
     least = splat(_LEAST)
     num = 0
@@ -48,9 +49,10 @@ def pack_rows(rows, low, high, masks, counts, values):
 
 @kernel
 def unpack_rows(masks, counts, values, at, low, first, out):
-    """Put packed rows into columns of ``out`` (m, n), zeros: from row ``low``, column ``first`` on.
+    """Unpack rows into columns of ``out`` (m, n), which holds zeros, from row ``low`` on.
 
-    ``at`` (b,): a buffer. All rows go on side by side, so that what they write stays in the cache.
+    Packed row i becomes column ``first`` + i. All are unpacked side by side, so that what they
+    write stays in the cache. ``at`` (b,) is a buffer.
     """
     place = 0
     for b in range(masks.shape[0]):

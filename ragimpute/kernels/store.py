@@ -1,9 +1,10 @@
 """Where compiled kernels come from, and where they are kept.
 
-Kernels ship with the package, compiled for each level of processors. What does not match what
-shipped is compiled once, with a line that says so, and kept in a folder of the user's. A file's
-name holds digests of all that its machine code is made of (:mod:`ragimpute.kernels.code`), never a
-path or a time: files may be copied anywhere, and one that does not match is never read.
+Kernels ship with the package, compiled for each level of processors. If none of these matches, a
+kernel is compiled once, with a line that says so, and kept in a folder of the user's. The name of a
+kernel's file holds digests of all that its machine code is made of (:mod:`ragimpute.kernels.code`),
+and neither a path nor a time. So files may be copied anywhere, and one that does not match is never
+read.
 """
 
 from __future__ import annotations
@@ -112,8 +113,8 @@ class KernelStore(_Cache):
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The kernel for a signature from disk; None if there is none that matches.
 
-        numba would first list all that it can compile; it takes .2 s, and only a kernel that is
-        compiled needs the lists (numba then makes them itself).
+        numba's own cache would first list all functions that numba can compile. That takes .2 s,
+        and only a kernel that is compiled needs the lists, which numba then makes by itself.
         """
         name = Named.of(self._function, signature_text(sig))
         for folder in read_folders():
@@ -146,7 +147,7 @@ class KernelStore(_Cache):
 
 #: Kernels that this process has compiled, by name.
 compiled_here: list[str] = []
-#: Those of the package that it was to call for arguments that are not in :data:`SIGNATURES`.
+#: Kernels of the package that it called for arguments that are not in :data:`SIGNATURES`.
 unforeseen: list[Entry] = []
 _announced: set[str] = set()
 
@@ -164,7 +165,8 @@ def _digest_of(function: Callable[..., Any]) -> str:
 def _may_be_kept(data: Any) -> bool:
     """Whether machine code is for :data:`PROCESSOR`, and holds no address of this process.
 
-    It is for another where a program that uses this package had numba compile something before.
+    It is for another processor if a program that uses this package had numba compile something
+    before the package was imported.
     """
     _, cpu_name, features = data.codegen.magic_tuple()
     if (cpu_name, features) != (PROCESSOR.cpu_name, PROCESSOR.features):
@@ -217,13 +219,13 @@ def read_folders() -> list[Path]:
 
 
 def kept_folder() -> Path | None:
-    """The folder in which new kernels are kept, which may be absent; None if none can be written.
+    """The folder in which new kernels are kept, which may not exist yet; None if there is none.
 
-    Of a folder that is absent the nearest one above it must be one that can be written.
+    A folder that does not exist counts if the nearest existing one above it can be written.
     """
     for root in kept_roots():
         folder = _folder_in(root)
-        # Not Path.exists, which fails where a folder on the way may not be searched.
+        # Path.exists would raise if a folder on the way may not be searched.
         there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
         if os.path.isdir(there) and os.access(there, os.W_OK | os.X_OK):
             return folder
@@ -312,7 +314,7 @@ def find_kernel(name: str) -> Any:
 
 
 def absent(folders: list[Path]) -> Iterator[Entry]:
-    """Those foreseen that no folder holds."""
+    """The foreseen kernels that none of the folders holds."""
     for entry in foreseen():
         name = Named.of(find_kernel(entry.kernel).py_func, entry.signature).file_name()
         if not any((folder / name).is_file() for folder in folders):
@@ -320,7 +322,7 @@ def absent(folders: list[Path]) -> Iterator[Entry]:
 
 
 class Counts(NamedTuple):
-    """How many of the foreseen kernels come from where."""
+    """How many foreseen kernels there are, and how many come from each place."""
 
     total: int
     shipped: int
