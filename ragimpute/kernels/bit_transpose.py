@@ -13,9 +13,9 @@ SQUARE = 64
 def turn_squares(rows, width):
     """Transpose ``width`` squares of 64 words of 64 bits in place, side by side.
 
-    ``rows`` (64 * width,) has word i of square g at i * width + g: the same word of all squares lies
-    side by side, so that a vector of the compiler's holds several of them. The method is that of
-    Warren, Hacker's Delight, 2nd ed., section 7-3.
+    ``rows`` (64 * width,) has word i of square g at i * width + g: the same word of all squares
+    lies side by side, so that a vector of the compiler's holds several of them. The method is that
+    of Warren, Hacker's Delight, 2nd ed., section 7-3.
     """
     step = SQUARE // 2
     mask = np.uint64(0x00000000FFFFFFFF)

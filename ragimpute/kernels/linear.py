@@ -26,8 +26,8 @@ def linear_rows(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarr
 
     Returns
     -------
-    Shape (N, D), float32: ``x @ weight.T + bias``, where products are added to the bias in the order
-    of K.
+    Shape (N, D), float32: ``x @ weight.T + bias``, where products are added to the bias in the
+    order of K.
     """
     size, columns = weight.shape
     groups = -(-size // LANES)
