@@ -66,9 +66,9 @@ def kernel_intrinsic(definition: Callable[..., Any], python_form: Callable[..., 
 # For functions that kernels call, and that become part of them.
 inlined = _njit(nogil=True, forceinline=True, _nrt=False)
 # The same for functions whose sums may be reordered. The last digits of such a sum depend on how
-# its loop was compiled. As the function is always inlined, the loop is compiled once, within the kernel
-# that is kept on disk. Otherwise a process that compiles would run other loops than one that reads
-# the kernel from disk: posteriors differed by 4e-7, and with them the order of ties.
+# its loop was compiled. As the function is always inlined, the loop is compiled once, within the
+# kernel that is kept on disk. Otherwise a process that compiles would run other loops than one that
+# reads the kernel from disk: posteriors differed by 4e-7, and with them the order of ties.
 inlined_reordered = _njit(
     nogil=True, forceinline=True, _nrt=False, fastmath={"reassoc", "contract", "nsz", "arcp"}
 )
