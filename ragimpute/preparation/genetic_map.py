@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ragimpute.contigs import same_contig
 from ragimpute.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -245,12 +246,6 @@ def _is_header(fields: list[str]) -> bool:
     return not any(_is_number(x) for x in fields) or any(x.lower() in known for x in fields)
 
 
-def _contig_key(contig: str) -> str:
-    """Name without "chr", and letters for PLINK's numbers of X, Y and MT."""
-    bare = contig[3:] if contig.lower().startswith("chr") else contig
-    return {"23": "X", "24": "Y", "26": "MT", "M": "MT"}.get(bare.upper(), bare.upper())
-
-
 def map_contigs(path: str | Path) -> list[str]:
     """The contigs that a map file names, in its order; empty where its layout names none.
 
@@ -314,21 +309,20 @@ def _of_contig(
     """The rows of one contig."""
     present = list(dict.fromkeys(fields[column] for _, fields in lines))
     if contig is None:
-        if len({_contig_key(name) for name in present}) > 1:
+        if len(present) > 1:
             raise InputError(
                 f"genetic map {path} holds several contigs ({_listed(present)}), and none was "
                 "asked for",
                 hint="name one",
             )
         return lines
-    wanted = _contig_key(contig)
-    kept = [(number, fields) for number, fields in lines if _contig_key(fields[column]) == wanted]
-    if not kept:
+    found = same_contig(contig, present)
+    if found is None:
         raise InputError(
             f"genetic map {path} has no contig {contig}; it holds {_listed(present)}",
             hint="give the map of the panel's chromosome and genome build",
         )
-    return kept
+    return [(number, fields) for number, fields in lines if fields[column] == found]
 
 
 def _listed(names: list[str]) -> str:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ragimpute.contigs import other_spellings, rename_command, same_contig
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.read.genotypes import Target, VcfFile, read_target
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.open_panel import open_panel
 from ragimpute.runtime.timing import Progress, no_progress
-from ragimpute.sites import Region, same_contig, some_names
+from ragimpute.sites import Region, some_names
 from ragimpute.target.match import Match, match_sites, no_match, require_overlap, target_region
 from ragimpute.target.qc import TargetReport, summarise, warn_of_target, write_excluded
 
@@ -205,6 +206,7 @@ def take_target(
     else:
         match = no_match(target)
     report.qc = summarise(target, panel, match)
+    _warn_of_names(report, target)
     report.counts.update(match.counts)
     report.num_samples = len(target.samples)
     report.num_haplotypes = panel.num_haplotypes
@@ -257,7 +259,8 @@ def _cut(target: Target, panel: Panel, region: Region | None, buffer_cm: float) 
         If the target is of another contig than the panel.
     """
     contig = target.sites.contig
-    if same_contig(panel.contig, [contig]) is None:
+    declared, panel_of = {contig: target.contig_length}, {panel.contig: panel.contig_length}
+    if same_contig(panel.contig, [contig], declared=declared, wanted_of=panel_of) is None:
         raise InputError(
             f"the target is of contig {contig}, but the panel is of contig {panel.contig}",
             hint="use the panel of the same chromosome, with positions of the same build",
@@ -277,6 +280,20 @@ def _cut(target: Target, panel: Panel, region: Region | None, buffer_cm: float) 
     )  # fmt: skip
     _drop_half_calls(part)
     return part
+
+
+def _warn_of_names(report: TargetReport, target: Target) -> None:
+    """Say which contigs of the target may be the same chromosome under another name."""
+    if target.file is None:
+        return
+    contig, header = target.sites.contig, target.file.header
+    others = other_spellings(contig, target.file.contigs, header.declared)
+    if others:
+        report.warnings.append(
+            f"target {header.path} holds records on {' and '.join(others)} beside {contig}, which "
+            "are not read: two names of one file are two contigs. If they are one, rename them: "
+            f"{rename_command(header.path, others, contig)}"
+        )
 
 
 def chosen_samples(

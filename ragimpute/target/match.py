@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ragimpute.contigs import absence_hint, human_build, same_contig
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.read.genotypes import Target, VcfFile, read_target
 from ragimpute.panel.reader import Panel
-from ragimpute.sites import Key, Region, bare_contig, other_strand, same_contig
+from ragimpute.sites import Key, Region, other_strand
 
 MATCHED = ("matched", "swapped", "flipped", "flipped_swapped")
 LEFT_OUT = ("not_in_panel", "allele_mismatch", "ambiguous_strand", "duplicate", "invalid")
@@ -30,23 +31,6 @@ _FEW_MATCHES = 0.5  # share of records that are panel sites, below which it may 
 # An indel whose alleles seem swapped may be another variant, as TA>T and T>TA can both exist. It is
 # taken for a swapped one only if a larger share of the file's sure matches than this are swapped.
 _SWAPS_ARE_USUAL = 0.05
-# Lengths of the human chromosomes, bp, in GRCh37 and GRCh38 (NCBI), which tell builds apart.
-_LENGTHS = {
-    "GRCh37": dict(zip(
-        [*map(str, range(1, 23)), "X", "Y"],
-        (249250621, 243199373, 198022430, 191154276, 180915260, 171115067, 159138663, 146364022,
-         141213431, 135534747, 135006516, 133851895, 115169878, 107349540, 102531392, 90354753,
-         81195210, 78077248, 59128983, 63025520, 48129895, 51304566, 155270560, 59373566),
-        strict=True,
-    )),
-    "GRCh38": dict(zip(
-        [*map(str, range(1, 23)), "X", "Y"],
-        (248956422, 242193529, 198295559, 190214555, 181538259, 170805979, 159345973, 145138636,
-         138394717, 133797422, 135086622, 133275309, 114364328, 107043718, 101991189, 90338345,
-         83257441, 80373285, 58617616, 64444167, 46709983, 50818468, 156040895, 57227415),
-        strict=True,
-    )),
-}  # fmt: skip
 # By chance alone, about half of the panel's REF bases are among a record's two alleles; of the same
 # build, nearly all are.
 _SAME_BUILD, _OTHER_BUILD = 0.9, 0.75
@@ -334,31 +318,35 @@ def marker_mask(path: str | Path, panel: Panel) -> np.ndarray:
 def target_region(path: str | Path | VcfFile, panel: Panel, region: Region | None) -> Region:
     """The panel's part of a target file, in the target's own spelling of the contig.
 
-    "20", "chr20" and "Chr20" are taken for the same contig, and so are 23 and X.
+    "20", "chr20" and "NC_000020.11" are taken for the same contig, and so are 23 and X in files
+    that may be human: see :func:`ragimpute.contigs.same_contig`.
 
     Raises
     ------
     InputError
         If the target holds no records on the panel's contig.
     """
-    contigs = VcfFile.of(path).contigs
-    name = same_contig(panel.contig, list(contigs))
+    file = VcfFile.of(path)
+    contigs, declared = file.contigs, file.header.declared
+    panel_of = {panel.contig: panel.contig_length}
+    name = same_contig(panel.contig, contigs, declared=declared, wanted_of=panel_of)
     if name is None:
         shown = ", ".join(list(contigs)[:5]) + (", ..." if len(contigs) > 5 else "")
         raise InputError(
             f"target {path} has no records on the panel's contig {panel.contig}; it holds "
             f"{shown or 'none'}",
-            hint="use the panel of the same chromosome, with positions of the same build",
+            hint=absence_hint(
+                panel.contig,
+                contigs,
+                "use the panel of the same chromosome, with positions of the same build",
+                file=file.path,
+                declared=declared,
+                wanted_of=panel_of,
+            ),
         )
     if region is None:
         return Region(name)
     return Region(name, region.start_bp, region.stop_bp)
-
-
-def human_build(contig: str, length: int | None) -> str | None:
-    """ "GRCh37" or "GRCh38" where a contig's length is that of a human chromosome, else None."""
-    name = bare_contig(contig)
-    return next((build for build, known in _LENGTHS.items() if known.get(name) == length), None)
 
 
 @dataclass(frozen=True)
@@ -424,7 +412,8 @@ def compare_positions(target: Target, panel: Panel, start: int, stop: int) -> Ov
 def likely_cause(target: Target, panel: Panel, found: Overlap) -> str:
     """Why few records are panel sites, and what to do about it."""
     builds = [
-        human_build(panel.contig, length) for length in (target.contig_length, panel.contig_length)
+        human_build(target.sites.contig, target.contig_length),
+        human_build(panel.contig, panel.contig_length),
     ]
     if all(builds) and builds[0] != builds[1]:
         return (
