@@ -32,6 +32,7 @@ class TargetOptions:
     ----------
     samples, exclude_samples
         Files with one sample name a line: the samples to impute, and those to leave out; or None.
+        A name is a whole line, as it may hold blanks, or what comes before the line's first tab.
     palindromes
         What to do with A/T and C/G records, see :func:`ragimpute.target.match.match_sites`.
     excluded_sites
@@ -318,24 +319,40 @@ def chosen_samples(
 
 
 def _listed(path: Path, known: Sequence[str], target: VcfFile) -> set[str]:
-    """The names in a list: the first column of each line."""
+    """The names in a list: each line, or its first column where a tab ends that."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise InputError(f"list of samples {path} is not text") from error
     except OSError as error:
         raise InputError(f"list of samples {path} cannot be read: {error.strerror}") from error
-    names = [line.split()[0] for line in lines if line.strip()]
+    every = set(known)
+    names = [_name_in(line, every) for line in lines if line.strip() or line in every]
     if not names:
         raise InputError(f"list of samples {path} is empty", hint="write one name a line")
-    unknown = sorted(set(names) - set(known))
+    unknown = sorted(set(names) - every)
     if unknown:
+        hint = f"its samples are named like {some_names(known)}"
+        cut = [name for name in unknown if name.split()[0] in every]
+        if cut:
+            hint = (
+                f"{cut[0]!r} is not {cut[0].split()[0]!r}: a line is one name, blanks and all; "
+                "other columns come after a tab"
+            )
         raise InputError(
             f"target {target} lacks {len(unknown)} samples of the list {path}: "
             f"{some_names(unknown)}",
-            hint=f"its samples are named like {some_names(known)}",
+            hint=hint,
         )
     return set(names)
+
+
+def _name_in(line: str, known: set[str]) -> str:
+    """The sample that a line of a list names; names may hold blanks, but no tab."""
+    line = line if line in known else line.removesuffix("\r")
+    first = line.partition("\t")[0]
+    readings = (line, first, line.strip(), first.strip())
+    return next((name for name in readings if name in known), first.strip())
 
 
 def _drop_half_calls(target: Target) -> None:
