@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ragimpute.arguments import with_changes
+from ragimpute.arguments import check_fields_of, with_changes
 from ragimpute.contigs import (
     Lengths,
     absence_hint,
@@ -19,7 +19,7 @@ from ragimpute.contigs import (
 )
 from ragimpute.errors import InputError
 from ragimpute.panel.ploidy import OnceEach, Ploidy, par_regions, scan_ploidy
-from ragimpute.preparation.genetic_map import GeneticMap
+from ragimpute.preparation.genetic_map import GeneticMap, rate_doubt
 from ragimpute.preparation.populations import read_populations
 from ragimpute.runtime.outputs import check_output
 from ragimpute.runtime.timing import Progress
@@ -95,6 +95,9 @@ class PrepareOptions:
     threads: int = 1
     force: bool = False
     par: str | None = None
+
+    def __post_init__(self) -> None:
+        check_fields_of(self)
 
 
 def prepare(
@@ -272,6 +275,7 @@ def _choose_map(
 ) -> GeneticMap:
     """The map that was given, or a uniform one."""
     if isinstance(genetic_map, GeneticMap):
+        genetic_map.check()
         return genetic_map
     if genetic_map is not None:
         return GeneticMap.read(genetic_map, contig=contig)
@@ -281,6 +285,9 @@ def _choose_map(
             "(--map) makes imputation more accurate, --cm-per-mb sets another rate"
         )
         cm_per_mb = DEFAULT_CM_PER_MB
+    doubt = rate_doubt(cm_per_mb)
+    if doubt is not None:
+        warn(f"--cm-per-mb {cm_per_mb:g} is {doubt}")
     return GeneticMap.uniform(cm_per_mb)
 
 
