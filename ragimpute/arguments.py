@@ -21,6 +21,18 @@ from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_typ
 from ragimpute.errors import InputError
 from ragimpute.sites import Region
 
+# For options that are numbers, the least and the most that makes sense, and what to do instead.
+# Beyond these a result would be nonsense, or a run would not end.
+_RANGES: dict[str, tuple[float, float, str]] = {
+    "ne": (1, 1e9, "leave the effective population size out, and it is chosen on the panel"),
+    "err": (1e-6, 0.4, "leave the mismatch probability out, and it is chosen on the panel"),
+    "cm_per_mb": (1e-6, 1e4, "the rate is about 1 cM/Mb in humans, and 20 in honey bees"),
+    "window_cm": (1e-4, 1e5, "the longest chromosomes have some hundred cM"),
+    "chunk_cm": (1e-4, 1e5, "the longest chromosomes have some hundred cM"),
+    "buffer_cm": (0, 1e4, "the longest chromosomes have some hundred cM"),
+    "min_r2": (0, 1, "DR2 lies between 0 and 1"),
+}
+
 P = ParamSpec("P")
 R = TypeVar("R")
 Options = TypeVar("Options", bound=Any)
@@ -127,6 +139,34 @@ def with_changes(options: Options, changes: Mapping[str, object], function: str)
         )
     changed: Options = replace(options, **changes)
     return changed
+
+
+def check_ranges(**numbers: object) -> None:
+    """Refuse options that are beyond what makes sense, or no number (NaN).
+
+    Parameters
+    ----------
+    numbers
+        Options by name; those that have no range, and None, are passed over.
+
+    Raises
+    ------
+    InputError
+        If one is out of its range; the message says which, and what may be given.
+    """
+    for name, value in numbers.items():
+        if name not in _RANGES or not isinstance(value, Real):
+            continue
+        low, high, hint = _RANGES[name]
+        if not low <= float(value) <= high:
+            raise InputError(
+                f"{name} is {float(value):g}, expected a number from {low:g} to {high:g}", hint=hint
+            )
+
+
+def check_fields_of(options: object) -> None:
+    """As :func:`check_ranges`, of the fields of a dataclass."""
+    check_ranges(**{one.name: getattr(options, one.name) for one in fields(options)})  # type: ignore[arg-type]
 
 
 def parse_device(name: str) -> tuple[str, int | None]:

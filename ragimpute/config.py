@@ -36,9 +36,9 @@ BelowOne = Annotated[float, Field(ge=0, lt=1)]
 
 
 class _Group(BaseModel):
-    """A group of settings: no unknown keys, no changes after reading."""
+    """A group of settings: no unknown keys, no changes after reading, no infinities and no NaN."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class EmbeddingConfig(_Group):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from numbers import Integral
 from typing import TYPE_CHECKING
 
+from ragimpute.contigs import Lengths, same_contig
 from ragimpute.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,27 +17,11 @@ if TYPE_CHECKING:
 
 Key = tuple[int, str, str]  # position_bp, REF, ALT
 
+# CONTIG or {CONTIG}; then :START, :START- or :START-END
+_REGION = re.compile(r"(?:\{([^\s{}]+)\}|([^\s{}]+?))(?::([0-9][0-9,]*)(-(?:[0-9][0-9,]*)?)?)?")
 _COMPLEMENT = str.maketrans("ACGTacgt", "TGCAtgca")
-_ALIASES = {"23": "X", "24": "Y", "M": "MT", "26": "MT"}  # PLINK's numbers of human chromosomes
-
-
-def bare_contig(name: str) -> str:
-    """A contig's name without "chr", in capitals; X, Y and MT for PLINK's numbers of these."""
-    bare = name[3:] if name[:3].lower() == "chr" and len(name) > 3 else name
-    return _ALIASES.get(bare.upper(), bare.upper())
-
-
-def same_contig(wanted: str, names: Sequence[str]) -> str | None:
-    """The name in ``names`` that is ``wanted``, spelled alike or else as another file might.
-
-    "20", "chr20" and "Chr20" are one contig; so are "23" and "X" where ``names`` lacks the former.
-    """
-    if wanted in names:
-        return wanted
-    bare = wanted.removeprefix("chr")
-    alike = [name for name in names if name.removeprefix("chr") == bare]
-    alike += [name for name in names if bare_contig(name) == bare_contig(wanted)]
-    return alike[0] if alike else None
+MAX_BP = 2**31 - 1  # the last position that sites may have, in VCF as in panel.h5
+STOP_BP = 2**62  # where a region stops that has no end: beyond every position
 
 
 def other_strand(key: Key) -> Key:
@@ -81,11 +66,17 @@ class Sites:
 
 @dataclass(frozen=True)
 class Region:
-    """A contig and a half-open interval of 1-based positions ``[start_bp, stop_bp)``."""
+    """A contig and a half-open interval of 1-based positions ``[start_bp, stop_bp)``.
+
+    ``text`` is what :meth:`parse` read, if it may be the name of a contig as a whole, such as
+    "HLA-A*01:01", which also reads as position 1 of "HLA-A*01"; else None. Which of the two is
+    meant, only the names of the contigs tell: see :func:`located`.
+    """
 
     contig: str
     start_bp: int = 1
-    stop_bp: int = 2**31 - 1
+    stop_bp: int = STOP_BP
+    text: str | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for name, kind, expected in (
@@ -107,12 +98,16 @@ class Region:
 
     @classmethod
     def parse(cls, text: str) -> Region:
-        """Read ``chr20``, ``chr20:1000-2000`` (1-based, closed) or ``chr20:1000-``.
+        """Read ``chr20``, ``chr20:1000-2000`` (1-based, closed), ``chr20:1000-`` or ``chr20:1000``.
+
+        A name may stand in braces, as htslib has it: ``{HLA-A*01:01}`` is a whole contig, and
+        ``{HLA-A*01:01}:1000-2000`` a part of it.
 
         Raises
         ------
         InputError
-            If ``text`` is not of one of these forms or its end is before its start.
+            If ``text`` is not of one of these forms, its end is before its start, or its start is
+            beyond ``MAX_BP``.
         TypeError
             If ``text`` is no text.
         """
@@ -121,29 +116,83 @@ class Region:
                 "Region.parse() argument 'text': expected str such as \"20:1-1000\", "
                 f"found {type(text).__name__}: {text!r}"
             )
-        match = re.fullmatch(r"(\S+?)(?::(\d[\d,]*)(?:-(\d[\d,]*)?)?)?", text)
-        if not match or not match[1]:
+        match = _REGION.fullmatch(text)
+        if not match:
             raise InputError(
-                f"region {text!r} cannot be read", hint="write CONTIG or CONTIG:START-END (1-based)"
+                f"region {text!r} cannot be read",
+                hint="write CONTIG or CONTIG:START-END (1-based); a contig that has a colon in its "
+                "name in braces: {CONTIG}:START-END",
             )
-        if match[2] is None:
-            return cls(match[1])
-        start = int(match[2].replace(",", ""))
-        if match[3] is None and "-" not in text[len(match[1]) :]:
-            stop = start
-        else:
-            stop = int(match[3].replace(",", "")) if match[3] else 2**31 - 2
+        contig = match[1] or match[2]
+        if match[3] is None:
+            return cls(contig)
+        start = int(match[3].replace(",", ""))
+        stop = start if match[4] is None else STOP_BP - 1
+        if match[4] not in (None, "-"):
+            stop = min(int(match[4][1:].replace(",", "")), STOP_BP - 1)
         if stop < start or start < 1:
             raise InputError(
                 f"region {text!r} ends before it starts, or starts before position 1",
-                hint="write CONTIG:START-END with 1 <= START <= END",
+                hint="write CONTIG:START-END with 1 <= START <= END; a contig that has a colon in "
+                "its name in braces: {CONTIG}",
             )
-        return cls(match[1], start, stop + 1)
+        if start > MAX_BP:
+            raise InputError(
+                f"region {text!r} starts beyond position {MAX_BP:,}, the last that VCF and BCF "
+                "have",
+                hint="write CONTIG:START-END with positions from the start of the contig",
+            )
+        return cls(contig, start, stop + 1, None if match[1] else text)
 
     def __str__(self) -> str:
-        if self.start_bp <= 1 and self.stop_bp == 2**31 - 1:
-            return self.contig
-        return f"{self.contig}:{self.start_bp}-{self.stop_bp - 1}"
+        if self.start_bp <= 1 and self.stop_bp >= STOP_BP:
+            # Braces keep a name whole that reads as a contig and a position: {HLA-A*01:01}.
+            reads_as_range = re.search(r":[0-9][0-9,]*(-[0-9,]*)?$", self.contig)
+            return f"{{{self.contig}}}" if reads_as_range else self.contig
+        last = "" if self.stop_bp >= STOP_BP else self.stop_bp - 1
+        return f"{self.contig}:{self.start_bp}-{last}"
+
+
+def located(
+    region: Region,
+    names: Iterable[str],
+    *,
+    declared: Lengths | None = None,
+    wanted_of: Lengths | None = None,
+) -> Region | None:
+    """A region in a file's own spelling of its contig; None if the file lacks the contig.
+
+    A text such as "HLA-A*01:01" is the whole contig of that name where there is one, else position
+    1 of the contig HLA-A*01.
+
+    Parameters
+    ----------
+    region
+        What is asked for.
+    names, declared, wanted_of
+        As for :func:`ragimpute.contigs.same_contig`.
+
+    Raises
+    ------
+    InputError
+        If the text of the region is the name of one contig, and a range of another.
+    """
+    names = list(names)
+    readings = [region]
+    if region.text is not None:
+        readings.insert(0, Region(region.text))
+    exact = [reading for reading in readings if reading.contig in names]
+    if len(exact) > 1:
+        raise InputError(
+            f"region {region.text} may be the contig {region.text}, or a range of {region.contig}",
+            hint=f"write {{{region.text}}}, or {{{region.contig}}}:{region.start_bp}-"
+            + ("" if region.stop_bp >= STOP_BP else f"{region.stop_bp - 1}"),
+        )
+    for reading in exact or readings:
+        found = same_contig(reading.contig, names, declared=declared, wanted_of=wanted_of)
+        if found is not None:
+            return replace(reading, contig=found, text=None)
+    return None
 
 
 def some_names(names: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from ragimpute.accuracy.metrics import count_minor
 from ragimpute.accuracy.phase_errors import measure_phase
 from ragimpute.accuracy.scores import BinScores, Evaluation, Sums, quality_curve
+from ragimpute.contigs import Lengths, absence_hint, same_contig
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.read.genotypes import (
     Dosages,
@@ -25,7 +26,7 @@ from ragimpute.io.vcf.read.genotypes import (
 )
 from ragimpute.panel.format import HDF5_MAGIC
 from ragimpute.panel.reader import Panel
-from ragimpute.sites import Region, Sites, same_contig
+from ragimpute.sites import Region, Sites, located
 
 __all__ = ["BinScores", "Evaluation", "evaluate"]
 
@@ -125,6 +126,7 @@ class _KnownSites:
     path: str
     contig: str
     counts: dict[Key, tuple[int, int]]
+    declared: Lengths  # contigs of its file, with their lengths
 
     def span(self) -> str:
         """Where the sites lie."""
@@ -137,8 +139,8 @@ def _read_panel(path: str | Path, region: Region | None, threads: int) -> _Known
     path = Path(path)
     magic = b""
     if path.is_file():
-        with path.open("rb") as file:
-            magic = file.read(len(HDF5_MAGIC))
+        with path.open("rb") as raw:
+            magic = raw.read(len(HDF5_MAGIC))
     if magic == HDF5_MAGIC or path.suffix == ".h5":
         with Panel.open(path) as panel:
             start, stop = panel.site_range(region)
@@ -146,10 +148,11 @@ def _read_panel(path: str | Path, region: Region | None, threads: int) -> _Known
             keys = panel.sites.take(slice(start, stop)).keys()
             counted = panel.alt_count[start:stop].tolist()
             found = dict(zip(keys, zip(counted, total, strict=True), strict=True))
-            contig = panel.contig
+            contig, declared = panel.contig, {panel.contig: panel.contig_length}
     else:
-        stream = PanelStream(path, region=region, threads=threads)
-        found, contig = {}, ""
+        file = VcfFile(path)
+        stream = PanelStream(file, region=region, threads=threads)
+        found, contig, declared = {}, "", file.header.declared
         for batch in stream:
             contig = batch.sites.contig
             alt = (batch.alleles == 1).sum(axis=(1, 2)).tolist()
@@ -160,24 +163,35 @@ def _read_panel(path: str | Path, region: Region | None, threads: int) -> _Known
     if not found:
         where = f" in {region}" if region is not None else ""
         raise InputError(f"panel {path} has no sites{where}", hint="check --region")
-    return _KnownSites(str(path), contig, found)
+    return _KnownSites(str(path), contig, found, declared)
 
 
 def _region_of(name: str, file: VcfFile, known: _KnownSites, region: Region | None) -> Region:
     """What to read of a file, in its own spelling of the panel's contig."""
-    declared = file.header.contigs
-    found = same_contig(known.contig, list(declared))
-    if found is None or len(declared) > 1:
+    declared = file.header.declared
+    of = known.declared
+    found = known.contig if list(declared) == [known.contig] else None
+    if found is None:
+        found = same_contig(known.contig, file.contigs, declared=declared, wanted_of=of)
+    if found is None:
         contigs = list(file.contigs)
-        found = same_contig(known.contig, contigs)
-        if found is None:
-            listed = ", ".join(contigs[:5]) + (", ..." if len(contigs) > 5 else "")
-            raise InputError(
-                f"{name} {file} has no records on the panel's contig {known.contig}; it holds "
-                f"{listed or 'none'}",
-                hint="use files of one chromosome and genome build",
-            )
-    return Region(found) if region is None else Region(found, region.start_bp, region.stop_bp)
+        listed = ", ".join(contigs[:5]) + (", ..." if len(contigs) > 5 else "")
+        raise InputError(
+            f"{name} {file} has no records on the panel's contig {known.contig}; it holds "
+            f"{listed or 'none'}",
+            hint=absence_hint(
+                known.contig,
+                contigs,
+                "use files of one chromosome and genome build",
+                file=file.path,
+                declared=declared,
+                wanted_of=of,
+            ),
+        )
+    if region is None:
+        return Region(found)
+    here = located(region, [known.contig], declared=of) or region
+    return Region(found, here.start_bp, here.stop_bp)
 
 
 def _read(

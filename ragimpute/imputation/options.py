@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ragimpute.arguments import with_changes
+from ragimpute.arguments import check_fields_of, with_changes
 from ragimpute.io.vcf.read.genotypes import Target
 from ragimpute.phasing.phase_target import PhaseOptions
 from ragimpute.sites import Region
@@ -62,10 +62,15 @@ class OutputOptions:
     sites: Path | None = None
     empirical: Path | None = None
 
+    def __post_init__(self) -> None:
+        check_fields_of(self)
+
 
 @dataclass(frozen=True)
 class ImputeOptions:
     """All options of a run of :func:`ragimpute.imputation.impute.impute`.
+
+    Numbers out of range are InputErrors, see :func:`ragimpute.arguments.check_ranges`.
 
     Attributes
     ----------
@@ -80,7 +85,8 @@ class ImputeOptions:
     fields
         FORMAT fields, of GT, DS, GP, HDS, AP.
     ne, err
-        Effective population size and mismatch probability; None: chosen on the panel.
+        Effective population size, in [1, 1e9], and mismatch probability, in [1e-6, 0.4]; None:
+        chosen on the panel.
     fine_tune
         Whether a copying model's network is fitted to the panel first, see
         :func:`ragimpute.copying_model.fine_tuning.adapt_network`.
@@ -129,6 +135,7 @@ class ImputeOptions:
     phase_options: PhaseOptions = field(default_factory=PhaseOptions)
 
     def __post_init__(self) -> None:
+        check_fields_of(self)
         object.__setattr__(self, "fields", tuple(self.fields))
 
     @classmethod

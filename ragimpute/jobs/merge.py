@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ragimpute.accuracy.dr2 import DosageSums, Dr2Calibration
+from ragimpute.arguments import check_ranges
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.header import FLAGS, FORMATS, IMPUTED, TYPED, Heading
 from ragimpute.io.vcf.read.genotypes import VcfFile
@@ -96,6 +97,7 @@ def merge(
         If a file cannot be read, a sample is in two of them, their sites or fields differ, or one
         holds neither sums nor haplotypes' dosages.
     """
+    check_ranges(min_r2=min_r2)
     if len(paths) < 2:
         raise InputError("merge needs two files or more", hint="name the batches' files")
     output_kind(out)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ragimpute.arguments import check_ranges
 from ragimpute.errors import InputError
 from ragimpute.panel.reader import Panel
 from ragimpute.sites import Region
@@ -177,6 +178,7 @@ def make_plan(
         If a file cannot be used, ``samples_per_batch`` comes without a target, or the region has
         no site.
     """
+    check_ranges(chunk_cm=chunk_cm)
     if samples_per_batch is not None and target is None:
         raise InputError("--samples-per-batch needs a target", hint="name its VCF/BCF")
     with Panel.open(panel) as source:

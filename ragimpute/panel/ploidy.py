@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from ragimpute.contigs import chromosome, human_length, same_contig
 from ragimpute.errors import InputError, PanelError
-from ragimpute.sites import Region, bare_contig
+from ragimpute.sites import Region
 
 if TYPE_CHECKING:
     from ragimpute.io.vcf.read.genotypes import SiteBatch
@@ -63,14 +64,18 @@ def par_regions(contig: str, length: int | None, option: str | None) -> list[Reg
         return []
     if option is not None:
         found = [Region.parse(text) for text in option.split(",") if text.strip()]
-        wrong = [str(r) for r in found if bare_contig(r.contig) != bare_contig(contig)]
+        declared = {contig: length}
+        wrong = [
+            str(r) for r in found if same_contig(r.contig, [contig], declared=declared) is None
+        ]
         if wrong or not found:
             raise InputError(
                 f"--par {option} names no region of contig {contig}",
                 hint=f"write b37, b38, chm13, none, or regions such as {contig}:60001-2699520",
             )
         return [Region(contig, r.start_bp, r.stop_bp) for r in found]
-    if bare_contig(contig) == "X":
+    length = length or human_length(contig)
+    if chromosome(contig, {contig: length}) == "X":
         for known, regions in PAR_BUILDS.values():
             if known == length:
                 return [Region(contig, first, last + 1) for first, last in regions]

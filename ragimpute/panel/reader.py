@@ -35,7 +35,7 @@ from ragimpute.panel.format import (
 )
 from ragimpute.panel.haplotypes import Haplotypes
 from ragimpute.panel.packing import BLOCK_ROWS, gaps_to_carriers, minor_counts, patterns_to_rows
-from ragimpute.sites import Region, Sites, same_contig
+from ragimpute.sites import STOP_BP, Region, Sites, located
 
 _READ_BYTES = 2**24
 
@@ -154,13 +154,15 @@ class Panel(ABC):
         """
         if region is None:
             return 0, self.num_sites
-        if same_contig(region.contig, [self.contig]) is None:
+        declared = {self.contig: self.contig_length}
+        here = located(region, [self.contig], declared=declared)
+        if here is None:
             raise InputError(
                 f"region {region} is on contig {region.contig}, but {self.path} holds contig "
                 f"{self.contig}",
-                hint=f"ask for a region of {self.contig}",
+                hint=f"ask for a region of {Region(self.contig)}",
             )
-        bounds = [region.start_bp, region.stop_bp]
+        bounds = [min(x, STOP_BP) for x in (here.start_bp, here.stop_bp)]
         start, stop = np.searchsorted(self.sites.position_bp, bounds, side="left").tolist()
         return start, stop
 

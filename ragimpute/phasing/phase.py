@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ragimpute.arguments import with_changes
+from ragimpute.arguments import check_fields_of, with_changes
 from ragimpute.io.vcf.header import Heading
 from ragimpute.io.vcf.write.writer import ImputedBlock, ImputedWriter, output_kind
 from ragimpute.phasing.phase_target import PhaseOptions, phase_match
@@ -98,6 +98,9 @@ class PhaseRunOptions:
     seed: int = 1
     threads: int = 1
     target_options: TargetOptions | None = None
+
+    def __post_init__(self) -> None:
+        check_fields_of(self)
 
     def input_files(self, target: str | Path, panel: str | Path) -> InputFiles:
         """What is read of a target and a panel."""

@@ -13,7 +13,7 @@ import numpy as np
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.read.genotypes import SiteBatch
 from ragimpute.panel.format import FORMAT
-from ragimpute.sites import Region, Sites, same_contig
+from ragimpute.sites import Region, Sites, located
 
 BATCH_BYTES = 2**24
 _TEXTS_AT_ONCE = 2**16
@@ -78,14 +78,15 @@ class AllelReader:
             if not groups:
                 raise InputError(f"{self.path} is HDF5, but not of scikit-allel", hint=HINT)
             contigs = self._contigs(file, groups, region)
-            self.contig, self._group, rows = self._choose(contigs, region)
+            region = self._choose(contigs, region)
+            self.contig = region.contig
+            self._group, rows = contigs[self.contig]
             group = file[self._group]
             self._check_fields(group)
             position_bp = self._positions(group["variants/POS"][:])
             inside = np.zeros(len(position_bp), dtype=bool)
             inside[rows] = True
-            if region is not None:
-                inside &= (position_bp >= region.start_bp) & (position_bp < region.stop_bp)
+            inside &= (position_bp >= region.start_bp) & (position_bp < region.stop_bp)
             self._position_bp = position_bp
             self._inside = inside
             self.num_sites = int(np.count_nonzero(inside))
@@ -131,16 +132,14 @@ class AllelReader:
             self._alive()
         return np.concatenate(parts)
 
-    def _choose(
-        self, contigs: dict[str, tuple[str, np.ndarray]], region: Region | None
-    ) -> tuple[str, str, np.ndarray]:
-        """The region's contig, or the only one."""
+    def _choose(self, contigs: dict[str, tuple[str, np.ndarray]], region: Region | None) -> Region:
+        """The region, in the file's spelling of its contig, or the only contig."""
         names = list(contigs)
-        if region is not None:
-            found = same_contig(region.contig, names)
-            names = [] if found is None else [found]
-        if len(names) == 1:
-            return (names[0], *contigs[names[0]])
+        found = located(region, names) if region is not None else None
+        if found is not None:
+            return found
+        if region is None and len(names) == 1:
+            return Region(names[0])
         listed = ", ".join(list(contigs)[:30]) or "none"
         if region is not None:
             raise InputError(f"{self.path} has no contig {region.contig}; it holds {listed}")

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ragimpute.arguments import check_ranges
+from ragimpute.contigs import same_contig
 from ragimpute.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -33,6 +35,29 @@ _LAYOUT_HINT = (
     "COMBINED_rate(cM/Mb) Genetic_Map(cM)' (Eagle, HapMap)"
 )
 _MORGANS_RATE = 0.05  # cM/Mb; below any known species' chromosome mean, so probably Morgans
+# The highest mean of a chromosome is some 340 cM/Mb (baker's yeast). Shorter maps may lie in a
+# hotspot, which has up to some hundred times the mean over 1 to 2 kb.
+_HIGH_RATE = 1_000.0
+_HIGHEST_RATE = 10_000.0
+_SHORT_CM = 10.0
+# The longest chromosomes of plants and animals have some hundred cM; all those of the honey bee
+# together, 4,100 cM.
+LONGEST_CM = 10_000.0
+_EXCHANGED = (
+    "are the columns of bp and cM exchanged, or the values in another unit? " + _LAYOUT_HINT
+)
+
+
+def rate_doubt(cm_per_mb: float) -> str | None:
+    """What is odd about a mean rate in cM/Mb; None if it is that of some chromosome."""
+    if cm_per_mb < _MORGANS_RATE:
+        return f"only {cm_per_mb:.2g} cM/Mb; if its unit is Morgans, multiply by 100"
+    if cm_per_mb > _HIGH_RATE:
+        return (
+            f"{cm_per_mb:,.0f} cM/Mb, more than any chromosome that is known: are positions in bp, "
+            "and are the columns of bp and cM in order?"
+        )
+    return None
 
 
 @dataclass(frozen=True)
@@ -86,7 +111,8 @@ class GeneticMap:
         InputError
             If the file is missing, empty, truncated or of no known layout; if a value is not a
             number; if positions or cM decrease; if the contig is absent, or None though the file
-            holds several; if fewer than two positions or no cM at all remain. Names the line.
+            holds several; if fewer than two positions or no cM at all remain; or as for
+            :meth:`check`. Names the line.
         """
         path = Path(path)
         rows = _read_rows(path, contig)
@@ -103,13 +129,34 @@ class GeneticMap:
                 hint="such a column holds no map: give a real one, or --cm-per-mb instead of a map",
             )
         result = cls(position_bp, map_cm, path.name)
-        if result.mean_rate < _MORGANS_RATE:
-            logger.warning(
-                "genetic map %s rises by only %.2g cM/Mb; if its unit is Morgans, multiply by 100",
-                path,
-                result.mean_rate,
-            )
+        result.check()
+        doubt = rate_doubt(result.mean_rate)
+        if doubt is not None:
+            logger.warning("genetic map %s rises by %s", path, doubt)
         return result
+
+    def check(self) -> None:
+        """Refuse a map that rises more than any chromosome could.
+
+        Raises
+        ------
+        InputError
+            If it rises by more than 10,000 cM/Mb on average, and by more than 10 cM, or by more
+            than 10,000 cM in all.
+        """
+        span = float(np.ptp(self.map_cm))
+        if not self.mean_rate <= _HIGHEST_RATE and span > _SHORT_CM:
+            raise InputError(
+                f"genetic map {self.name} rises by {self.mean_rate:,.0f} cM/Mb, expected at most "
+                f"{_HIGHEST_RATE:,.0f}",
+                hint=_EXCHANGED,
+            )
+        if not self.is_uniform and span > LONGEST_CM:
+            raise InputError(
+                f"genetic map {self.name} rises by {span:,.0f} cM in all, expected at most "
+                f"{LONGEST_CM:,.0f}",
+                hint=_EXCHANGED,
+            )
 
     @classmethod
     def uniform(cls, cm_per_mb: float) -> GeneticMap:
@@ -118,13 +165,9 @@ class GeneticMap:
         Raises
         ------
         InputError
-            If ``cm_per_mb`` is not a positive number.
+            If ``cm_per_mb`` is not a number from 1e-6 to 1e4.
         """
-        if not (math.isfinite(cm_per_mb) and cm_per_mb > 0):
-            raise InputError(
-                f"recombination rate {cm_per_mb} cM/Mb is not a positive number",
-                hint="about 1 in humans; give --cm-per-mb a value above 0",
-            )
+        check_ranges(cm_per_mb=cm_per_mb)
         bounds = np.array([0.0, 1e6])
         return cls(bounds, bounds * cm_per_mb / 1e6, f"uniform, {cm_per_mb:g} cM/Mb", True)
 
@@ -245,12 +288,6 @@ def _is_header(fields: list[str]) -> bool:
     return not any(_is_number(x) for x in fields) or any(x.lower() in known for x in fields)
 
 
-def _contig_key(contig: str) -> str:
-    """Name without "chr", and letters for PLINK's numbers of X, Y and MT."""
-    bare = contig[3:] if contig.lower().startswith("chr") else contig
-    return {"23": "X", "24": "Y", "26": "MT", "M": "MT"}.get(bare.upper(), bare.upper())
-
-
 def map_contigs(path: str | Path) -> list[str]:
     """The contigs that a map file names, in its order; empty where its layout names none.
 
@@ -314,21 +351,20 @@ def _of_contig(
     """The rows of one contig."""
     present = list(dict.fromkeys(fields[column] for _, fields in lines))
     if contig is None:
-        if len({_contig_key(name) for name in present}) > 1:
+        if len(present) > 1:
             raise InputError(
                 f"genetic map {path} holds several contigs ({_listed(present)}), and none was "
                 "asked for",
                 hint="name one",
             )
         return lines
-    wanted = _contig_key(contig)
-    kept = [(number, fields) for number, fields in lines if _contig_key(fields[column]) == wanted]
-    if not kept:
+    found = same_contig(contig, present)
+    if found is None:
         raise InputError(
             f"genetic map {path} has no contig {contig}; it holds {_listed(present)}",
             hint="give the map of the panel's chromosome and genome build",
         )
-    return kept
+    return [(number, fields) for number, fields in lines if fields[column] == found]
 
 
 def _listed(names: list[str]) -> str:

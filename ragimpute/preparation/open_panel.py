@@ -5,13 +5,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from ragimpute.errors import InputError
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.interrupts import held
 from ragimpute.runtime.timing import Progress
-from ragimpute.sites import Region
+from ragimpute.sites import STOP_BP, Region
 
 
 def open_panel(
@@ -90,7 +91,7 @@ def _opened(
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ragimpute-"))
     prepared = Path(folder) / "panel.h5"
     # The whole contig is prepared: only then is it known which sites the buffer, in cM, holds.
-    contig = None if region is None else Region(region.contig)
+    contig = None if region is None else replace(region, start_bp=1, stop_bp=STOP_BP)
     prepare(
         path, prepared, genetic_map=genetic_map, cm_per_mb=cm_per_mb, region=contig,
         threads=threads, progress=progress, par=par,

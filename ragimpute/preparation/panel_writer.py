@@ -40,6 +40,7 @@ from ragimpute.panel.packing import (
     unpack_rows,
 )
 from ragimpute.preparation.checks import PanelChecks
+from ragimpute.preparation.genetic_map import LONGEST_CM
 from ragimpute.runtime.interrupts import held
 from ragimpute.sites import Sites, some_names
 
@@ -373,6 +374,12 @@ class _Writer:
         self._append_rows(self.pending_rows[:0], last=True)
         digests = {name: column.close() for name, column in self.columns.items()}
         position_cm = self.file["sites/position_cm"][:]
+        span = float(position_cm[-1] - position_cm[0])
+        if not span <= LONGEST_CM:
+            raise PanelError(
+                f"the panel's sites span {span:,.0f} cM, expected at most {LONGEST_CM:,.0f}",
+                hint="check --cm-per-mb (about 1 in humans), or the units of the genetic map",
+            )
         whole = {
             "windows": cut_windows(position_cm, window_cm).astype("<i8"),
             "haplotypes/sample": self.haplotype_sample.astype("<i4"),

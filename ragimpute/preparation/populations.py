@@ -21,7 +21,7 @@ def read_populations(
 ) -> dict[str, str]:
     """Read a table of samples and their populations.
 
-    Columns are separated by tabs (where there is one in the first line) or blanks. A header may
+    Columns are separated by tabs (where there is one in the table) or blanks. A header may
     name them, as in 1000 Genomes ("sample pop super_pop gender"); without one, the first column is
     the sample and the second its population. Other columns are passed over.
 
@@ -41,12 +41,13 @@ def read_populations(
     Raises
     ------
     InputError
-        If the table is missing, empty or not text, a line has too few columns, a sample is given
+        If the table is missing, empty or not text, has blanks between its columns though names of
+        panel samples hold blanks, a line has too few columns, a sample is given
         two populations, or a panel sample is not in it.
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise InputError(f"population table {path} is not text") from error
     except OSError as error:
@@ -54,13 +55,24 @@ def read_populations(
     rows = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     if not rows:
         raise InputError(f"population table {path} is empty", hint="two columns: sample population")
-    separator = "\t" if "\t" in rows[0][1] else None
-    table = [(n, [cell.strip() for cell in line.strip("\n").split(separator)]) for n, line in rows]
+    every = set(samples)
+    separator = "\t" if any("\t" in line for _, line in rows) else None
+    blank = next((name for name in samples if len(name.split()) != 1 or name != name.strip()), None)
+    if separator is None and blank is not None:
+        raise InputError(
+            f"population table {path} has blanks between its columns, and so has the name of panel "
+            f"sample {blank!r}",
+            hint="put tabs between the columns",
+        )
+    table = [
+        (n, [cell if cell in every else cell.strip() for cell in line.split(separator)])
+        for n, line in rows
+    ]
 
     sample_column, population_column = 0, 1
     header = [cell.lower() for cell in table[0][1]]
     named = [i for i, cell in enumerate(header) if cell in _SAMPLE_NAMES]
-    if named and not set(table[0][1]) & set(samples):
+    if named and not set(table[0][1]) & every:
         sample_column = named[0]
         known = [i for i, cell in enumerate(header) if cell in _POPULATION_NAMES]
         rest = [i for i in range(len(header)) if i != sample_column]
@@ -89,8 +101,7 @@ def read_populations(
             f"{some_names(without)}",
             hint=f"its samples are named like {some_names(list(population_of))}",
         )
-    wanted = set(samples)
-    unknown = [name for name in population_of if name not in wanted]
+    unknown = [name for name in population_of if name not in every]
     if unknown:
         warn(
             f"population table {path.name} names {len(unknown):,} samples that the panel lacks: "

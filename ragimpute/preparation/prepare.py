@@ -9,14 +9,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ragimpute.arguments import with_changes
+from ragimpute.arguments import check_fields_of, with_changes
+from ragimpute.contigs import (
+    Lengths,
+    absence_hint,
+    chromosome,
+    other_spellings,
+    rename_command,
+)
 from ragimpute.errors import InputError
 from ragimpute.panel.ploidy import OnceEach, Ploidy, par_regions, scan_ploidy
-from ragimpute.preparation.genetic_map import GeneticMap
+from ragimpute.preparation.genetic_map import GeneticMap, rate_doubt
 from ragimpute.preparation.populations import read_populations
 from ragimpute.runtime.outputs import check_output
 from ragimpute.runtime.timing import Progress
-from ragimpute.sites import Region, bare_contig, same_contig, some_names
+from ragimpute.sites import STOP_BP, Region, located, some_names
 
 if TYPE_CHECKING:
     from ragimpute.io.vcf.read.genotypes import PanelStream, SiteBatch
@@ -89,6 +96,9 @@ class PrepareOptions:
     force: bool = False
     par: str | None = None
 
+    def __post_init__(self) -> None:
+        check_fields_of(self)
+
 
 def prepare(
     source: str | Path,
@@ -135,7 +145,9 @@ def prepare(
         logger.warning(message)
         warnings.append(message)
 
-    kind, opened, contig, contig_length = _open_source(source, region, options.threads)
+    kind, opened, contig, declared = _open_source(source, region, options.threads, warn)
+    contig_length = declared.get(contig)
+    is_x = chromosome(contig, declared) == "X"
     stream: AllelStream | PanelStream | OnceEach = opened
     if kind != "VCF/BCF":
         warn(f"{source.name} has no phase flag: its genotypes are taken to be phased as they stand")
@@ -145,7 +157,7 @@ def prepare(
         population_of = read_populations(options.populations, stream.samples, warn=warn)
     ploidy = None
     par = par_regions(contig, contig_length, options.par)
-    if bare_contig(contig) == "X" or options.par is not None:
+    if is_x or options.par is not None:
         ploidy = scan_ploidy(stream, par)
         stream = OnceEach(stream, ploidy) if ploidy.males else stream
     batches: Iterable[SiteBatch] = stream
@@ -163,7 +175,9 @@ def prepare(
         ploidy=ploidy,
     )
     _warn_of_males(contig, ploidy, warn)
-    _warn_of_sites(panel, stream, par, warn)
+    _warn_of_sites(panel, stream, warn)
+    if is_x and not par:
+        _warn_of_copies(panel, warn)
     _warn_of_map(panel, map_used, warn)
     return PrepareSummary(panel, kind, map_used.name, warnings, time.monotonic() - started)
 
@@ -185,9 +199,9 @@ def _check_paths(source: Path, out: Path, options: PrepareOptions) -> None:
 
 
 def _open_source(
-    source: Path, region: Region | None, threads: int
-) -> tuple[str, AllelStream | PanelStream, str, int | None]:
-    """Kind, stream, contig and contig length of the panel's source."""
+    source: Path, region: Region | None, threads: int, warn: Callable[[str], None]
+) -> tuple[str, AllelStream | PanelStream, str, Lengths]:
+    """Kind, stream, contig, and declared contigs with their lengths, of the panel's source."""
     from ragimpute.panel.format import HDF5_MAGIC
 
     if not source.is_file():
@@ -202,20 +216,25 @@ def _open_source(
         from ragimpute.preparation.allel_stream import AllelStream
 
         rows = AllelStream(source, region=region)
-        return "scikit-allel HDF5", rows, rows.contig, None
+        return "scikit-allel HDF5", rows, rows.contig, {}
 
     from ragimpute.io.vcf.read.genotypes import PanelStream, VcfFile
 
     file = VcfFile(source)
-    contig = _choose_contig(source, list(file.contigs), region)
+    declared = file.header.declared
+    chosen = _choose_region(source, list(file.contigs), declared, region)
+    contig = chosen.contig
+    _warn_of_names(source, contig, list(file.contigs), declared, warn)
     if region is not None:
-        region = Region(contig, region.start_bp, region.stop_bp)
+        region = chosen
     stream = PanelStream(file, region=region, threads=threads)
-    return "VCF/BCF", stream, contig, file.contigs[contig]
+    return "VCF/BCF", stream, contig, file.header.contigs
 
 
-def _choose_contig(source: Path, contigs: list[str], region: Region | None) -> str:
-    """The region's contig as the file spells it, or the only one."""
+def _choose_region(
+    source: Path, contigs: list[str], declared: Lengths, region: Region | None
+) -> Region:
+    """The region with its contig as the file spells it, or the only contig."""
     if not contigs:
         raise InputError(f"panel {source} holds no records", hint="check how it was made")
     listed = ", ".join(contigs[:30])
@@ -225,14 +244,27 @@ def _choose_contig(source: Path, contigs: list[str], region: Region | None) -> s
                 f"panel {source} holds {len(contigs)} contigs ({listed}); a panel file holds one",
                 hint="choose one with --region",
             )
-        return contigs[0]
-    found = same_contig(region.contig, contigs)
+        return Region(contigs[0])
+    found = located(region, contigs, declared=declared)
     if found is not None:
         return found
     raise InputError(
         f"panel {source} has no records on contig {region.contig}; it holds {listed}",
-        hint="check --region",
+        hint=absence_hint(region.contig, contigs, "check --region", file=source, declared=declared),
     )
+
+
+def _warn_of_names(
+    source: Path, contig: str, contigs: list[str], declared: Lengths, warn: Callable[[str], None]
+) -> None:
+    """Say which contigs of the source may be the same chromosome under another name."""
+    others = other_spellings(contig, contigs, declared)
+    if others:
+        warn(
+            f"panel {source} holds records on {' and '.join(others)} beside {contig}, which are "
+            f"not read: two names of one file are two contigs. If they are one, rename them: "
+            f"{rename_command(source, others, contig)}"
+        )
 
 
 def _choose_map(
@@ -243,6 +275,7 @@ def _choose_map(
 ) -> GeneticMap:
     """The map that was given, or a uniform one."""
     if isinstance(genetic_map, GeneticMap):
+        genetic_map.check()
         return genetic_map
     if genetic_map is not None:
         return GeneticMap.read(genetic_map, contig=contig)
@@ -252,6 +285,9 @@ def _choose_map(
             "(--map) makes imputation more accurate, --cm-per-mb sets another rate"
         )
         cm_per_mb = DEFAULT_CM_PER_MB
+    doubt = rate_doubt(cm_per_mb)
+    if doubt is not None:
+        warn(f"--cm-per-mb {cm_per_mb:g} is {doubt}")
     return GeneticMap.uniform(cm_per_mb)
 
 
@@ -261,7 +297,7 @@ def _with_progress(
     """Report how far the batches have come along the contig."""
     first = region.start_bp if region is not None else 1
     last = length or 0
-    if region is not None and region.stop_bp < 2**31 - 1:
+    if region is not None and region.stop_bp < STOP_BP:
         last = min(region.stop_bp - 1, length or region.stop_bp - 1)
     total = max(0, last - first + 1)
     done = 0
@@ -293,10 +329,8 @@ def _warn_of_map(panel: PanelSummary, genetic_map: GeneticMap, warn: Callable[[s
         )
 
 
-def _warn_of_sites(
-    panel: PanelSummary, stream: object, par: list[Region], warn: Callable[[str], None]
-) -> None:
-    """Say which sites were left out, and which samples look odd."""
+def _warn_of_sites(panel: PanelSummary, stream: object, warn: Callable[[str], None]) -> None:
+    """Say which sites were left out."""
     reasons = {
         "duplicate": "repeat the position and alleles of an earlier one",
         "ref_is_alt": "have REF = ALT",
@@ -309,8 +343,15 @@ def _warn_of_sites(
     without_alt = getattr(stream, "num_without_alt", 0)
     if without_alt:
         warn(f"{without_alt:,} records left out that have no ALT")
+    before = getattr(stream, "skipped", {}).get("position_0", 0)
+    if before:
+        warn(f"{before:,} records left out that are at position 0, before the contig's first base")
+
+
+def _warn_of_copies(panel: PanelSummary, warn: Callable[[str], None]) -> None:
+    """Say which samples of an X without known pseudo-autosomal regions may be males."""
     odd = panel.homozygous_samples
-    if bare_contig(panel.contig) == "X" and odd and not par and panel.num_samples > len(odd):
+    if odd and panel.num_samples > len(odd):
         warn(
             f"{len(odd):,} samples have no heterozygote on {panel.contig} ({some_names(odd)}): "
             "males written as diploid count twice; name the pseudo-autosomal regions with --par, "

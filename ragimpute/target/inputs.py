@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ragimpute.contigs import other_spellings, rename_command, same_contig
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.read.genotypes import Target, VcfFile, read_target
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.open_panel import open_panel
 from ragimpute.runtime.timing import Progress, no_progress
-from ragimpute.sites import Region, same_contig, some_names
+from ragimpute.sites import Region, some_names
 from ragimpute.target.match import Match, match_sites, no_match, require_overlap, target_region
 from ragimpute.target.qc import TargetReport, summarise, warn_of_target, write_excluded
 
@@ -31,6 +32,7 @@ class TargetOptions:
     ----------
     samples, exclude_samples
         Files with one sample name a line: the samples to impute, and those to leave out; or None.
+        A name is a whole line, as it may hold blanks, or what comes before the line's first tab.
     palindromes
         What to do with A/T and C/G records, see :func:`ragimpute.target.match.match_sites`.
     excluded_sites
@@ -205,6 +207,7 @@ def take_target(
     else:
         match = no_match(target)
     report.qc = summarise(target, panel, match)
+    _warn_of_names(report, target)
     report.counts.update(match.counts)
     report.num_samples = len(target.samples)
     report.num_haplotypes = panel.num_haplotypes
@@ -257,7 +260,8 @@ def _cut(target: Target, panel: Panel, region: Region | None, buffer_cm: float) 
         If the target is of another contig than the panel.
     """
     contig = target.sites.contig
-    if same_contig(panel.contig, [contig]) is None:
+    declared, panel_of = {contig: target.contig_length}, {panel.contig: panel.contig_length}
+    if same_contig(panel.contig, [contig], declared=declared, wanted_of=panel_of) is None:
         raise InputError(
             f"the target is of contig {contig}, but the panel is of contig {panel.contig}",
             hint="use the panel of the same chromosome, with positions of the same build",
@@ -277,6 +281,20 @@ def _cut(target: Target, panel: Panel, region: Region | None, buffer_cm: float) 
     )  # fmt: skip
     _drop_half_calls(part)
     return part
+
+
+def _warn_of_names(report: TargetReport, target: Target) -> None:
+    """Say which contigs of the target may be the same chromosome under another name."""
+    if target.file is None:
+        return
+    contig, header = target.sites.contig, target.file.header
+    others = other_spellings(contig, target.file.contigs, header.declared)
+    if others:
+        report.warnings.append(
+            f"target {header.path} holds records on {' and '.join(others)} beside {contig}, which "
+            "are not read: two names of one file are two contigs. If they are one, rename them: "
+            f"{rename_command(header.path, others, contig)}"
+        )
 
 
 def chosen_samples(
@@ -301,24 +319,40 @@ def chosen_samples(
 
 
 def _listed(path: Path, known: Sequence[str], target: VcfFile) -> set[str]:
-    """The names in a list: the first column of each line."""
+    """The names in a list: each line, or its first column where a tab ends that."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise InputError(f"list of samples {path} is not text") from error
     except OSError as error:
         raise InputError(f"list of samples {path} cannot be read: {error.strerror}") from error
-    names = [line.split()[0] for line in lines if line.strip()]
+    every = set(known)
+    names = [_name_in(line, every) for line in lines if line.strip() or line in every]
     if not names:
         raise InputError(f"list of samples {path} is empty", hint="write one name a line")
-    unknown = sorted(set(names) - set(known))
+    unknown = sorted(set(names) - every)
     if unknown:
+        hint = f"its samples are named like {some_names(known)}"
+        cut = [name for name in unknown if name.split()[0] in every]
+        if cut:
+            hint = (
+                f"{cut[0]!r} is not {cut[0].split()[0]!r}: a line is one name, blanks and all; "
+                "other columns come after a tab"
+            )
         raise InputError(
             f"target {target} lacks {len(unknown)} samples of the list {path}: "
             f"{some_names(unknown)}",
-            hint=f"its samples are named like {some_names(known)}",
+            hint=hint,
         )
     return set(names)
+
+
+def _name_in(line: str, known: set[str]) -> str:
+    """The sample that a line of a list names; names may hold blanks, but no tab."""
+    line = line if line in known else line.removesuffix("\r")
+    first = line.partition("\t")[0]
+    readings = (line, first, line.strip(), first.strip())
+    return next((name for name in readings if name in known), first.strip())
 
 
 def _drop_half_calls(target: Target) -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ragimpute.contigs import absence_hint, human_build, same_contig
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.read.genotypes import Target, VcfFile, read_target
 from ragimpute.panel.reader import Panel
-from ragimpute.sites import Key, Region, bare_contig, other_strand, same_contig
+from ragimpute.sites import Key, Region, other_strand
 
 MATCHED = ("matched", "swapped", "flipped", "flipped_swapped")
 LEFT_OUT = ("not_in_panel", "allele_mismatch", "ambiguous_strand", "duplicate", "invalid")
@@ -30,29 +31,17 @@ _FEW_MATCHES = 0.5  # share of records that are panel sites, below which it may 
 # An indel whose alleles seem swapped may be another variant, as TA>T and T>TA can both exist. It is
 # taken for a swapped one only if a larger share of the file's sure matches than this are swapped.
 _SWAPS_ARE_USUAL = 0.05
-# Lengths of the human chromosomes, bp, in GRCh37 and GRCh38 (NCBI), which tell builds apart.
-_LENGTHS = {
-    "GRCh37": dict(zip(
-        [*map(str, range(1, 23)), "X", "Y"],
-        (249250621, 243199373, 198022430, 191154276, 180915260, 171115067, 159138663, 146364022,
-         141213431, 135534747, 135006516, 133851895, 115169878, 107349540, 102531392, 90354753,
-         81195210, 78077248, 59128983, 63025520, 48129895, 51304566, 155270560, 59373566),
-        strict=True,
-    )),
-    "GRCh38": dict(zip(
-        [*map(str, range(1, 23)), "X", "Y"],
-        (248956422, 242193529, 198295559, 190214555, 181538259, 170805979, 159345973, 145138636,
-         138394717, 133797422, 135086622, 133275309, 114364328, 107043718, 101991189, 90338345,
-         83257441, 80373285, 58617616, 64444167, 46709983, 50818468, 156040895, 57227415),
-        strict=True,
-    )),
-}  # fmt: skip
 # By chance alone, about half of the panel's REF bases are among a record's two alleles; of the same
 # build, nearly all are.
 _SAME_BUILD, _OTHER_BUILD = 0.9, 0.75
 _FEW = 20  # with fewer shared positions than this, their REF bases say nothing of the build
-_CHANCE = 0.01  # share of records that are panel sites by chance, with a panel of usual density
-_MANY = 50  # with fewer records than this, even one match may be more than chance
+_MANY = 50  # fewer records than this are too few to tell chance matches from others
+# Records of another build meet panel sites by chance. How often, the same records show a few bp to
+# both sides; of those that meet one, half have its alleles, as two of three SNPs are transitions.
+_SHIFTS = (11, 23, 47, 101, 211, 401, 809, 1601)
+_SAME_ALLELES = 0.5
+_SURELY_MORE = 0.001  # what chance makes less often is not taken for chance
+_MOSTLY_CHANCE = 0.2  # see Match.chance_share
 
 
 @dataclass(frozen=True)
@@ -95,6 +84,33 @@ class Match:
     def num_unphased(self) -> int:
         """Genotypes at panel sites whose phase is not known."""
         return int((~self.phased).sum())
+
+    def chance_share(self, expected: float) -> float:
+        """About which share of the matches is by chance, as between two genome builds; in [0, 1].
+
+        By chance, half of the records at panel positions have other alleles than the panel's; of
+        the others, half are of the other strand, and about a quarter are spelled in each of the
+        four ways. Records that belong there nearly all have the panel's alleles, and most are of
+        one strand, or spelled in one way. What is counted is drawn towards chance by the weight of
+        two records, as few records prove little.
+
+        Parameters
+        ----------
+        expected
+            How many matches chance would make, see :func:`expected_by_chance`.
+        """
+        matches = np.array([self.counts[fate] for fate in MATCHED], dtype=np.float64)
+        num = matches.sum()
+        if num == 0:
+            return 1.0
+        strand = max(matches[:2].sum(), matches[2:].sum())
+        mixed = [
+            (self.counts["allele_mismatch"] + 1) / (num + self.counts["allele_mismatch"] + 2) / 0.5,
+            (1 - (strand + 1) / (num + 2)) / 0.5,
+            (1 - (matches.max() + 0.6) / (num + 2)) / 0.7,
+        ]
+        by_density = 1.0 if _poisson_tail(int(num), expected) > _SURELY_MORE else expected / num
+        return float(by_density * min(1.0, *mixed))
 
 
 def match_sites(
@@ -308,10 +324,59 @@ def require_overlap(match: Match, target: Target, panel: Panel, start: int, stop
     """
     num = len(match.panel_index)
     if num == 0 or (
-        num < _FEW_MATCHES * match.num_records
-        and compare_positions(target, panel, start, stop).by_chance(num)
+        num < _FEW_MATCHES * match.num_records and _by_chance(match, target, panel, start, stop)
     ):
         raise no_overlap(target, panel, start, stop, num)
+
+
+def _by_chance(match: Match, target: Target, panel: Panel, start: int, stop: int) -> bool:
+    """Whether the matches may well be by chance; files of one build by their headers are believed.
+
+    Few records are believed too: from these, nothing can be told.
+    """
+    builds = _builds(target, panel)
+    if match.num_records < _MANY or (all(builds) and builds[0] == builds[1]):
+        return False
+    expected = expected_by_chance(target.sites.position_bp, panel.sites.position_bp[start:stop])
+    return match.chance_share(expected) > _MOSTLY_CHANCE
+
+
+def _poisson_tail(num: int, mean: float) -> float:
+    """How often a Poisson count of this mean is ``num`` or more."""
+    if mean <= 0:
+        return float(num == 0)
+    below = (exp(i * log(mean) - mean - lgamma(i + 1)) for i in range(num))
+    return max(0.0, 1.0 - sum(below))
+
+
+def expected_by_chance(position_bp: np.ndarray, panel_bp: np.ndarray) -> float:
+    """How many records would match panel sites if their positions had nothing to do with these.
+
+    The panel's density is not the same everywhere, so the records are counted that meet a panel
+    site after all of them are moved by a few bp.
+
+    Parameters
+    ----------
+    position_bp, panel_bp
+        Positions of the records and of the panel's sites, shapes (R,) and (M,), sorted.
+    """
+    if len(panel_bp) == 0:
+        return 0.0
+    position = position_bp.astype(np.int64)
+    met = 0
+    for shift in (*_SHIFTS, *(-shift for shift in _SHIFTS)):
+        moved = position + shift
+        place = np.minimum(np.searchsorted(panel_bp, moved), len(panel_bp) - 1)
+        met += int((panel_bp[place] == moved).sum())
+    return _SAME_ALLELES * met / (2 * len(_SHIFTS))
+
+
+def _builds(target: Target, panel: Panel) -> tuple[str | None, str | None]:
+    """The human builds of target and panel by contig lengths and accessions, each None if none."""
+    return (
+        human_build(target.sites.contig, target.contig_length),
+        human_build(panel.contig, panel.contig_length),
+    )
 
 
 def marker_mask(path: str | Path, panel: Panel) -> np.ndarray:
@@ -334,31 +399,35 @@ def marker_mask(path: str | Path, panel: Panel) -> np.ndarray:
 def target_region(path: str | Path | VcfFile, panel: Panel, region: Region | None) -> Region:
     """The panel's part of a target file, in the target's own spelling of the contig.
 
-    "20", "chr20" and "Chr20" are taken for the same contig, and so are 23 and X.
+    "20", "chr20" and "NC_000020.11" are taken for the same contig, and so are 23 and X in files
+    that may be human: see :func:`ragimpute.contigs.same_contig`.
 
     Raises
     ------
     InputError
         If the target holds no records on the panel's contig.
     """
-    contigs = VcfFile.of(path).contigs
-    name = same_contig(panel.contig, list(contigs))
+    file = VcfFile.of(path)
+    contigs, declared = file.contigs, file.header.declared
+    panel_of = {panel.contig: panel.contig_length}
+    name = same_contig(panel.contig, contigs, declared=declared, wanted_of=panel_of)
     if name is None:
         shown = ", ".join(list(contigs)[:5]) + (", ..." if len(contigs) > 5 else "")
         raise InputError(
             f"target {path} has no records on the panel's contig {panel.contig}; it holds "
             f"{shown or 'none'}",
-            hint="use the panel of the same chromosome, with positions of the same build",
+            hint=absence_hint(
+                panel.contig,
+                contigs,
+                "use the panel of the same chromosome, with positions of the same build",
+                file=file.path,
+                declared=declared,
+                wanted_of=panel_of,
+            ),
         )
     if region is None:
         return Region(name)
     return Region(name, region.start_bp, region.stop_bp)
-
-
-def human_build(contig: str, length: int | None) -> str | None:
-    """ "GRCh37" or "GRCh38" where a contig's length is that of a human chromosome, else None."""
-    name = bare_contig(contig)
-    return next((build for build, known in _LENGTHS.items() if known.get(name) == length), None)
 
 
 @dataclass(frozen=True)
@@ -391,11 +460,6 @@ class Overlap:
         """Whether less than half of the records are at panel positions."""
         return self.num_at_position < 0.5 * self.num_records
 
-    def by_chance(self, num_matched: int) -> bool:
-        """Whether ``num_matched`` panel sites may be chance, as between two genome builds."""
-        other = self.num_comparable >= _FEW and self.agree <= _OTHER_BUILD and self.few_positions
-        return other or (self.num_records >= _MANY and num_matched < _CHANCE * self.num_records)
-
 
 def compare_positions(target: Target, panel: Panel, start: int, stop: int) -> Overlap:
     """Compare a target's records with the panel sites [start, stop) by position."""
@@ -423,9 +487,7 @@ def compare_positions(target: Target, panel: Panel, start: int, stop: int) -> Ov
 
 def likely_cause(target: Target, panel: Panel, found: Overlap) -> str:
     """Why few records are panel sites, and what to do about it."""
-    builds = [
-        human_build(panel.contig, length) for length in (target.contig_length, panel.contig_length)
-    ]
+    builds = _builds(target, panel)
     if all(builds) and builds[0] != builds[1]:
         return (
             f"by its header the target is of {builds[0]} and the panel of {builds[1]}: lift one "
@@ -437,6 +499,13 @@ def likely_cause(target: Target, panel: Panel, found: Overlap) -> str:
                 "the positions that agree have the same bases, so the build is right: the panel "
                 "lacks most of the array's sites"
             )
+        if all(builds):
+            return (
+                f"both files are of {builds[0]} by their contigs' lengths: the panel lacks most of "
+                "the target's sites, or a file's positions are not those that its header says"
+            )
+        if len(target.sites) < _MANY:
+            return "the records are too few to tell why: check that both files are of one build"
         if found.num_comparable < _FEW or found.agree <= _OTHER_BUILD:
             return "few positions agree: the files are probably of different genome builds"
         return "few positions agree: check that both files are of one genome build"
@@ -464,7 +533,7 @@ def no_overlap(
     hint = likely_cause(target, panel, found)
     if len(at):
         panel_range = f"{panel.contig}:{at.min()}-{at.max()}"
-        if (last < at.min() or first > at.max()) and "header" not in hint:
+        if (last < at.min() or first > at.max()) and not hint.startswith("by its header"):
             hint = "the ranges do not meet: check --region and that both use the same genome build"
     share = found.num_at_position / len(sites)
     few = f"no more target records ({num_matched}) are panel sites than chance would make"

@@ -7,7 +7,7 @@ import logging
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ragimpute import example
@@ -105,6 +105,38 @@ def test_morgans_are_suspected(tmp_path, caplog):
     assert "Morgans" in caplog.text
 
 
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.integers(2, 60), st.floats(0.1, 30), st.integers(1, 200_000_000), st.integers(1_000, 400_000)
+)
+def test_exchanged_columns_are_refused_and_the_right_ones_are_not(
+    tmp_path, num, rate, first_bp, step
+):
+    at = first_bp + step * np.arange(num)
+    cm = at * rate / 1e6
+    path = tmp_path / "x.map"
+    header = "chrom position cM\n"
+    path.write_text(header + "".join(f"20 {b} {c:.9f}\n" for b, c in zip(at, cm, strict=True)))
+    assert GeneticMap.read(path).mean_rate == pytest.approx(rate, rel=1e-3)
+    path.write_text(header + "".join(f"20 {c:.9f} {b}\n" for b, c in zip(at, cm, strict=True)))
+    with pytest.raises(InputError, match="expected at most 10,000") as caught:
+        GeneticMap.read(path)
+    assert "columns of bp and cM exchanged" in caught.value.hint
+
+
+def test_a_map_without_end_is_refused_at_once(tmp_path, caplog):
+    path = tmp_path / "huge.map"
+    path.write_text("20 . 0 1000000\n20 . 300000000 1300000\n")
+    with pytest.raises(InputError, match=r"rises by 1,000,000,000 cM/Mb, expected at most 10,000"):
+        GeneticMap.read(path)
+    path.write_text("20 . 0 1000000\n20 . 20000 61000000\n")
+    with pytest.raises(InputError, match=r"rises by 20,000 cM in all"):
+        GeneticMap.read(path)
+    path.write_text("20 . 0 1000000\n20 . 5 1001000\n")
+    GeneticMap.read(path)
+    assert "rises by 5,000 cM/Mb, more than any chromosome that is known" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -153,7 +185,7 @@ def test_uniform():
     found = GeneticMap.uniform(1.5).position_cm(np.array([0, 2_000_000, 200_000_000]))
     np.testing.assert_allclose(found, [0, 3, 300])
     for rate in (0, -1, float("nan"), float("inf")):
-        with pytest.raises(InputError, match="not a positive number"):
+        with pytest.raises(InputError, match="expected a number from 1e-06 to 10000"):
             GeneticMap.uniform(rate)
 
 

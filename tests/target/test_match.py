@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from panel_fixtures import FlatMap, make_batch, names
 from vcf_fixtures import vcf_text, write_genotypes
 
@@ -21,6 +23,7 @@ from ragimpute.target.match import (
     FATES,
     Overlap,
     compare_positions,
+    expected_by_chance,
     human_build,
     likely_cause,
     marker_mask,
@@ -273,7 +276,7 @@ def test_an_unknown_policy(panel, read):
     ("rows", "hint"),
     [
         ([(9000, "A", "G"), (9100, "A", "G")], "ranges do not meet"),
-        ([(101, "A", "G"), (201, "A", "G"), (300, "T", "G")], "different genome builds"),
+        ([(101, "A", "G"), (201, "A", "G"), (300, "T", "G")], "too few to tell why"),
         ([(100, "A", "T"), (200, "C", "A"), (300, "T", "A")], "alleles do not"),
     ],
 )
@@ -370,7 +373,7 @@ def test_peers_1_another_build_by_the_headers(dense_panel):
     said = cause(sites, dense_panel, 63_025_520)
     assert "target is of GRCh37 and the panel of GRCh38" in said
     assert "build" in cause(sites, dense_panel)
-    assert "GRCh" not in cause(sites, dense_panel, 64_444_167)
+    assert "both files are of GRCh38" in cause(sites, dense_panel, 64_444_167)
 
 
 def test_another_build_by_the_bases(dense_panel):
@@ -397,6 +400,114 @@ def test_peers_34_alleles_that_do_not_fit(dense_panel):
         sites.id,
     )  # fmt: skip
     assert "+fixref" in cause(turned, dense_panel)
+
+
+def chance_target(panel, num, *, wrong_build, rng, of=40):
+    """Records over the panel's range, few of them panel sites: by chance, or every ``of``-th."""
+    at = panel.sites.position_bp
+    if wrong_build:
+        position = np.sort(rng.choice(np.arange(at[0], at[-1]), num, replace=False))
+        ref = rng.integers(0, 4, num)
+        # Two of three SNPs are transitions: A and G, C and T.
+        step = np.where(rng.random(num) < 2 / 3, 2, rng.choice([1, 3], num))
+        return position, [BASES[b] for b in ref], [BASES[b] for b in (ref + step) % 4]
+    free = np.setdiff1d(np.arange(at[0], at[-1]), at)
+    mine = np.sort(rng.choice(len(at), num // of, replace=False))
+    position = np.concatenate([at[mine], rng.choice(free, num - len(mine), replace=False)])
+    order = np.argsort(position)
+    refs = [*panel.sites.ref[mine], *["A"] * (num - len(mine))]
+    alts = [*panel.sites.alt[mine], *["C"] * (num - len(mine))]
+    return position[order], [refs[i] for i in order], [alts[i] for i in order]
+
+
+def read_chance(path, panel, columns, length=None):
+    """The records as a target, and its match."""
+    rows = [(int(p), r, a, "0|1", "0|0") for p, r, a in zip(*columns, strict=True)]
+    text = vcf_text(rows)
+    path.write_text(text.replace("ID=20>", f"ID=20,length={length}>") if length else text)
+    target = read_target(path)
+    return target, match_sites(target, panel, 0, panel.num_sites)
+
+
+def sparse_panel(tmp_path, rng, per_bp, length=None):
+    """A panel of SNPs, two of three of them transitions, with so many sites per bp."""
+    position = np.flatnonzero(rng.random(100_000) < per_bp) + 10_000
+    ref = rng.integers(0, 4, len(position))
+    step = np.where(rng.random(len(ref)) < 2 / 3, 2, rng.choice([1, 3], len(ref)))
+    alt = (ref + step) % 4
+    batch = make_batch(
+        rng.integers(0, 2, (len(ref), 2, 2)), position, ref=[BASES[b] for b in ref],
+        alt=[BASES[b] for b in alt],
+    )  # fmt: skip
+    write_panel(
+        tmp_path / "p.h5", [batch], samples=names(2), genetic_map=FlatMap(), contig_length=length
+    )
+    return Panel.open(tmp_path / "p.h5")
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    seed=st.integers(0, 2**31), num=st.integers(60, 600), per_bp=st.sampled_from([0.005, 0.05, 0.2])
+)
+def test_chance_matches_are_refused_whatever_the_density(tmp_path, seed, num, per_bp):
+    rng = np.random.default_rng(seed)
+    with sparse_panel(tmp_path, rng, per_bp) as panel:
+        columns = chance_target(panel, num, wrong_build=True, rng=rng)
+        target, found = read_chance(tmp_path / "t.vcf", panel, columns)
+        with pytest.raises(InputError, match=r"panel sites than chance|no target record") as caught:
+            require_overlap(found, target, panel, 0, panel.num_sites)
+        assert "build" in caught.value.hint
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**31), num=st.integers(400, 900), per_bp=st.sampled_from([0.005, 0.05]))
+def test_few_sites_of_the_right_build_are_used(tmp_path, seed, num, per_bp):
+    rng = np.random.default_rng(seed)
+    with sparse_panel(tmp_path, rng, per_bp) as panel:
+        columns = chance_target(panel, num, wrong_build=False, rng=rng)
+        target, found = read_chance(tmp_path / "t.vcf", panel, columns)
+        assert 10 <= len(found.panel_index) < 0.05 * num
+        require_overlap(found, target, panel, 0, panel.num_sites)
+
+
+def test_ten_matches_of_369_where_chance_makes_eight(tmp_path):
+    rng = np.random.default_rng(5)
+    with sparse_panel(tmp_path, rng, 0.045) as panel:
+        for _ in range(20):
+            columns = chance_target(panel, 369, wrong_build=True, rng=rng)
+            target, found = read_chance(tmp_path / "t.vcf", panel, columns)
+            if len(found.panel_index) >= 10:
+                break
+        expected = expected_by_chance(target.sites.position_bp, panel.sites.position_bp)
+        assert 5 < expected < 12
+        assert len(found.panel_index) >= 10
+        with pytest.raises(InputError, match="than chance would make") as caught:
+            require_overlap(found, target, panel, 0, panel.num_sites)
+        assert "different genome builds" in caught.value.hint
+
+
+def test_headers_that_agree_and_few_records_are_believed(tmp_path):
+    rng = np.random.default_rng(6)
+    with sparse_panel(tmp_path, rng, 0.05, length=64_444_167) as panel:
+        columns = chance_target(panel, 369, wrong_build=True, rng=rng)
+        target, found = read_chance(tmp_path / "t.vcf", panel, columns, length=64_444_167)
+        require_overlap(found, target, panel, 0, panel.num_sites)
+        everywhere = compare_positions(target, panel, 0, panel.num_sites)
+        said = likely_cause(target, panel, everywhere)
+        assert "both files are of GRCh38" in said
+        assert "probably" not in said
+        target, found = read_chance(tmp_path / "t.vcf", panel, columns, length=63_025_520)
+        with pytest.raises(InputError, match="than chance would make") as caught:
+            require_overlap(found, target, panel, 0, panel.num_sites)
+        assert "target is of GRCh37 and the panel of GRCh38" in caught.value.hint
+        five = [column[:5] for column in columns]
+        target, found = read_chance(tmp_path / "t.vcf", panel, five)
+        try:
+            require_overlap(found, target, panel, 0, panel.num_sites)
+            said = likely_cause(target, panel, compare_positions(target, panel, 0, len(columns[0])))
+        except InputError as error:
+            said = error.hint
+        assert "probably" not in said
 
 
 def test_positions_are_compared(dense_panel):

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ragimpute import __version__
+from ragimpute.contigs import absence_hint
 from ragimpute.errors import InputError
-from ragimpute.sites import Region, same_contig
+from ragimpute.sites import Region, located
 
 BGZF_EOF = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _MAX_HEADER = 2**30
@@ -54,6 +55,12 @@ class VcfHeader:
     formats: set[str] = field(default_factory=set)
     infos: set[str] = field(default_factory=set)
     text: str = ""
+
+    @property
+    def declared(self) -> dict[str, int | None]:
+        """``contigs``, without the lengths that PLINK makes up of the last position."""
+        made_up = "##source=PLINK" in self.text
+        return {name: None if made_up else length for name, length in self.contigs.items()}
 
 
 def read_header(path: str | Path) -> VcfHeader:
@@ -163,13 +170,18 @@ def _take(file: BinaryIO, count: int) -> bytes:
     return b"".join(parts)
 
 
+def _lines(text: str) -> list[str]:
+    """The lines of a header; str.splitlines would also cut at characters that names may have."""
+    return [line.removesuffix("\r") for line in text.split("\n")]
+
+
 def _parse(path: Path, is_bcf: bool, compression: str, text: str) -> VcfHeader:
     """Find in the header's text what :class:`VcfHeader` has."""
     contigs: dict[str, int | None] = {}
     numbers: dict[int, str] = {}
     names: dict[str, set[str]] = {"FORMAT": set(), "INFO": set()}
     columns: list[str] | None = None
-    for line in text.splitlines():
+    for line in _lines(text):
         found = re.match(r"##(contig|FORMAT|INFO)=<(?:.*?,)?ID=([^,>]+)", line)
         if found and found[1] == "contig":
             length = re.search(r"[<,]length=(\d+)", line)
@@ -245,8 +257,8 @@ def _bcf_contigs(file: BinaryIO, header: VcfHeader) -> Iterator[str]:
             yield names.get(contig, str(contig))
 
 
-def choose_contig(path: Path, names: list[str], region: Region | None) -> str:
-    """The contig to read, among the ``names`` in the file: the region's, or the only one.
+def choose_region(header: VcfHeader, names: list[str], region: Region | None) -> Region:
+    """What to read of the ``names`` in the file: the region in their spelling, or the only one.
 
     Raises
     ------
@@ -255,7 +267,8 @@ def choose_contig(path: Path, names: list[str], region: Region | None) -> str:
         no region.
     """
     if not names:
-        raise InputError(f"{path} holds no records", hint="check how it was made")
+        raise InputError(f"{header.path} holds no records", hint="check how it was made")
+    path = header.path
     listed = ", ".join(names[:30]) + (", ..." if len(names) > 30 else "")
     if region is None:
         if len(names) > 1:
@@ -263,12 +276,14 @@ def choose_contig(path: Path, names: list[str], region: Region | None) -> str:
                 f"{path} holds {len(names)} contigs ({listed}); one is read at a time",
                 hint="choose one with --region",
             )
-        return names[0]
-    found = same_contig(region.contig, names)
+        return Region(names[0])
+    found = located(region, names, declared=header.declared)
     if found is None:
         raise InputError(
             f"{path} has no records on contig {region.contig}; it holds {listed}",
-            hint="check --region",
+            hint=absence_hint(
+                region.contig, names, "check --region", file=path, declared=header.declared
+            ),
         )
     return found
 

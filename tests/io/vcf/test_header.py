@@ -21,14 +21,14 @@ from ragimpute.io.vcf.header import (
     FORMATS,
     INFOS,
     Heading,
+    VcfHeader,
     check_choice,
     check_fields,
-    choose_contig,
+    choose_region,
     dictionary,
     header_text,
     read_header,
     record_contigs,
-    same_contig,
 )
 from ragimpute.io.vcf.read.genotypes import PanelStream, contigs_of, read_dosages, read_target
 from ragimpute.sites import Region
@@ -98,13 +98,9 @@ def test_contigs_of_records(make_vcf, suffix):
 
 
 def test_contigs_by_other_names():
-    assert same_contig("20", ["1", "20", "chr20"]) == "20"
-    assert same_contig("chr20", ["1", "20"]) == "20"
-    assert same_contig("20", ["1", "chr20"]) == "chr20"
-    assert same_contig("2", ["1", "chr20"]) is None
-    path = Path("x.vcf")
-    assert choose_contig(path, ["20"], None) == "20"
-    assert choose_contig(path, ["19", "chr20"], Region("20")) == "chr20"
+    header = VcfHeader(Path("x.vcf"), False, "none", [], {}, {})
+    assert choose_region(header, ["20"], None) == Region("20")
+    assert choose_region(header, ["19", "chr20"], Region("20", 5, 9)) == Region("chr20", 5, 9)
     for names, region, message in (
         ([], None, "holds no records"),
         (["1", "2"], None, r"2 contigs \(1, 2\)"),
@@ -112,7 +108,7 @@ def test_contigs_by_other_names():
         ([str(i) for i in range(40)], None, r"29, \.\.\."),
     ):
         with pytest.raises(InputError, match=message):
-            choose_contig(path, names, region)
+            choose_region(header, names, region)
 
 
 def record(shared, individual, size):

@@ -53,5 +53,5 @@ def read_phase_sets(
             seen.add(i)
             if found is not None:
                 # Missing and padding are negative.
-                out[i] = np.maximum(np.asarray(found)[:, 0].astype(np.int64), -1)
+                out[i] = np.maximum(reader.chosen(np.asarray(found))[:, 0].astype(np.int64), -1)
     return out if (out >= 0).any() else None

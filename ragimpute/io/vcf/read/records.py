@@ -15,12 +15,13 @@ import numpy as np
 
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.bgzf import check_blocks
-from ragimpute.io.vcf.header import VcfHeader, choose_contig, read_header, record_contigs
+from ragimpute.io.vcf.header import VcfHeader, choose_region, read_header, record_contigs
 from ragimpute.io.vcf.index import VcfIndex, read_index
 from ragimpute.io.vcf.read.bcf import BcfError, BcfReader, BcfRecord
 from ragimpute.kernels.compile import kernel
-from ragimpute.sites import Region, Sites, same_contig
+from ragimpute.sites import MAX_BP, STOP_BP, Region, Sites, located
 
+_ALL = (1, STOP_BP)
 _SEQUENCE = frozenset("ACGTNacgtn")
 _IUPAC = frozenset("ACGTNRYSWKMBDHVacgtnryswkmbdhv")
 
@@ -34,8 +35,9 @@ class LeftOut:
     position_bp, id, ref, alt
         As in the file.
     reason
-        "no_alt" (ALT is "."), "symbolic" (such as <DEL>, <NON_REF> or a breakend), "star" (the
-        allele "*") or "invalid" (such as the I, D and 0 of array software).
+        "no_alt" (ALT is "."), "position_0" (before the contig's first base), "symbolic" (such as
+        <DEL>, <NON_REF> or a breakend), "star" (the allele "*") or "invalid" (such as the I, D and
+        0 of array software).
     """
 
     position_bp: int
@@ -159,10 +161,16 @@ class RecordReader:
         self.header = self.file.header
         self.path = self.header.path
         self.samples = self.header.samples
+        self._columns: np.ndarray | None = None
         self._chosen = samples is not None
         if samples is not None:
             wanted = set(samples)
             self.samples = [name for name in self.header.samples if name in wanted]
+            if any("," in name or name.startswith(("^", "-")) for name in self.samples):
+                # htslib would cut or misread these names, so all samples are read.
+                self._chosen = False
+                kept = [i for i, name in enumerate(self.header.samples) if name in wanted]
+                self._columns = np.array(kept, dtype=np.int64)
         self.threads = threads
         self.region = region
         self.skipped: dict[str, int] = {}
@@ -173,7 +181,9 @@ class RecordReader:
         self.contig = ""
         self._index = self.file.index
         if self._index is not None:
-            self.contig = choose_contig(self.path, list(self._index.chunks), region)
+            chosen = choose_region(self.header, list(self._index.chunks), region)
+            self.contig = chosen.contig
+            self.region = None if region is None else chosen
 
     def need_genotypes(self) -> None:
         """Refuse files that declare no GT."""
@@ -181,17 +191,31 @@ class RecordReader:
             raise InputError(f"{self.path} declares no FORMAT/GT", hint="genotypes are needed")
 
     def records(self, *, sort_check: bool) -> Iterator[Any]:
-        """Records that start inside the region."""
-        region, last_bp, contig = self.region, 0, self.contig
-        start, stop = (region.start_bp, region.stop_bp) if region else (0, 2**31 - 1)
-        num_read = 0
+        """Records that start inside the region.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be read, is not sorted, or has records in the region at positions
+            above ``MAX_BP``; the latter are counted first.
+        """
+        last_bp, contig = 0, self.contig
+        num_read, beyond = 0, []
         for variant in self._raw_records():
             num_read += 1
             if contig != variant.CHROM:
                 if not self._wanted(variant.CHROM, contig):
                     continue
                 contig = variant.CHROM
-            position = variant.POS
+            start, stop = (self.region.start_bp, self.region.stop_bp) if self.region else _ALL
+            # cyvcf2's POS has 32 bits, and so is a wrong position above 2^31.
+            position = variant.POS if isinstance(variant, BcfRecord) else variant.start + 1
+            if position > MAX_BP and start <= position < stop:
+                beyond.append(position)
+                continue
+            if position < 1 and start <= 1:
+                self._skip(variant, ",".join(variant.ALT) or ".", "position_0")
+                continue
             if sort_check and position < last_bp:
                 raise InputError(
                     f"{self.path} is not sorted: {contig}:{position} comes after "
@@ -205,20 +229,37 @@ class RecordReader:
         if not num_read and self._index is None:
             raise InputError(f"{self.path} holds no records", hint="check how it was made")
         if not contig:
-            choose_contig(self.path, list(self.file.contigs), region)
+            choose_region(self.header, list(self.file.contigs), self.region)
+        if beyond:
+            raise InputError(
+                f"{self.path} has {len(beyond):,} records on {contig} at positions above "
+                f"{MAX_BP:,} (the first at {beyond[0]:,}), the last that BCF and panel.h5 can hold",
+                hint=f"leave them out: --region '{Region(contig, 1, MAX_BP + 1)}'"
+                if last_bp
+                else "cut the contig into parts, with positions from the start of each part",
+            )
 
     def _wanted(self, name: str, contig: str) -> bool:
         """Whether records of contig ``name`` are to be read, after those of ``contig``."""
-        if self.region is not None:
-            return same_contig(self.region.contig, [name]) is not None
+        region, header = self.region, self.header
+        if region is None:
+            if contig:
+                choose_region(header, list(self.file.contigs), None)
+            return True
         if contig:
-            choose_contig(self.path, list(self.file.contigs), None)
-        return True
+            return False
+        if name == region.contig and region.text not in header.contigs:
+            return True
+        if located(region, [name], declared=header.declared) is None:
+            return False
+        # Only all names tell whether another one is spelled as the region is.
+        self.region = choose_region(header, list(self.file.contigs), region)
+        return self.region.contig == name
 
     def _raw_records(self) -> Iterator[Any]:
         """Records from the region's start on, where there is an index."""
         header = self.header
-        quick = self.genotypes_only and not self._chosen
+        quick = self.genotypes_only and not self._chosen and self._columns is None
         if quick and header.is_bcf and header.compression == "bgzf":
             return self._bcf_records()
         return self._htslib_records()
@@ -273,8 +314,8 @@ class RecordReader:
             records = file
             if self._index is not None and self.region is not None:
                 self._check_blocks(self._index, self.region)
-                stop = min(self.region.stop_bp - 1, 2**31 - 2)
-                records = file(f"{self.contig}:{self.region.start_bp}-{stop}")
+                end = "" if self.region.stop_bp >= STOP_BP else self.region.stop_bp - 1
+                records = file(f"{{{self.contig}}}:{self.region.start_bp}-{end}")
             while True:
                 try:
                     variant = next(records)
@@ -352,11 +393,16 @@ class RecordReader:
             called = genotype_array(variant)
         except Exception as error:
             raise self._no_genotypes(variant) from error
+        called = self.chosen(called)
         width = called.shape[1] - 1
         if width > 2:
             sample = int(np.argmax((called[:, 2:-1] != -2).any(axis=1)))
             raise self._too_many(variant, sample, width)
         return int(_take_genotypes(called, alleles, phased))
+
+    def chosen(self, values: np.ndarray) -> np.ndarray:
+        """Of a record's values, one row a sample that cyvcf2 read, those of ``samples``."""
+        return values if self._columns is None else values[self._columns]
 
     def _no_genotypes(self, variant: Any) -> InputError:
         """The error for a record without GT."""

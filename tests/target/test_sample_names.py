@@ -1,0 +1,119 @@
+"""Lists of samples: a name is a whole line, whatever characters it holds."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from vcf_fixtures import convert, vcf_text
+
+from ragimpute.errors import InputError
+from ragimpute.io.vcf.read.genotypes import VcfFile, read_target
+from ragimpute.io.vcf.read.phase_sets import read_phase_sets
+from ragimpute.jobs.split import Plan, plan_batches, write_batches
+from ragimpute.preparation.populations import read_populations
+from ragimpute.target.inputs import chosen_samples
+
+CALLS = ("0|0", "0|1", "1|0", "1|1", ".|.")
+# What a name may hold, and what has been cut at: blanks of several kinds, commas, quotes, signs.
+NAMES = st.lists(
+    st.text("P1 ,\"'^-:#\u00e9\u00a0\u2028\x0b\x85", min_size=1, max_size=6).filter(
+        lambda name: name.strip(" \x0b")  # htslib refuses a name that is all blank
+    ),
+    min_size=1, max_size=5, unique=True,
+)  # fmt: skip
+
+
+def target_of(tmp_path, samples):
+    """A VCF whose genotype tells the sample, at one site each."""
+    rows = [
+        (10 * (site + 1), "A", "G", *(CALLS[(i + site) % 5] for i in range(len(samples))))
+        for site in range(3)
+    ]
+    path = tmp_path / "t.vcf"
+    path.write_text(vcf_text(rows, samples))
+    return path
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(NAMES, st.integers(1, 3), st.booleans())
+@example(["P1", "P1 rep", " P1", "P1 "], 1, True)
+@example(["a,b", "a", "b", "^a", "-"], 1, False)
+def test_the_lists_that_plan_writes_come_back(tmp_path, samples, size, binary):
+    path = target_of(tmp_path, samples)
+    if binary:
+        path = convert(path, ".bcf", index=False)
+    whole = read_target(path)
+    assert whole.samples == samples
+    batches = plan_batches(samples, size)
+    write_batches(Plan("p.h5", "0", [], batches), tmp_path / "batches", force=True)
+    read = []
+    for number, batch in enumerate(batches, start=1):
+        file = VcfFile(path)
+        found = chosen_samples(file, tmp_path / "batches" / f"{number}.txt", None)
+        assert found == batch
+        part = read_target(file, samples=found)
+        assert part.samples == batch
+        columns = [samples.index(name) for name in batch]
+        assert (part.alleles == whole.alleles[:, columns]).all()
+        read += batch
+        if len(samples) > len(batch):
+            left = chosen_samples(file, None, tmp_path / "batches" / f"{number}.txt")
+            assert left == [name for name in samples if name not in batch]
+    assert read == samples
+
+
+def test_phase_sets_are_those_of_the_chosen_samples(tmp_path):
+    samples = ["a,b", "b", "c"]
+    text = vcf_text([(10, "A", "G", "0/1:5", "0/1:6", "0/1:7")], samples, keys="GT:PS")
+    declared = '##FORMAT=<ID=PS,Number=1,Type=Integer,Description=".">'
+    text = text.replace("##contig", f"{declared}\n##contig")
+    path = tmp_path / "t.vcf"
+    path.write_text(text)
+    target = read_target(path, samples=["a,b", "c"])
+    found = read_phase_sets(path, target.sites, target.samples)
+    assert found is not None
+    assert found.shape == (1, 2)
+    assert found[0, 0] != found[0, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("P1 rep\n", ["P1 rep"]),
+        ("P1 rep\r\n", ["P1 rep"]),
+        ("P1\n", ["P1"]),
+        ("P1\tCEU\tmale\nP2\tYRI\n", ["P1", "P2"]),
+        ("  P2  \n\n", ["P2"]),
+        ("\ufeffP2", ["P2"]),
+        ("P1 rep\tCEU\n", ["P1 rep"]),
+        (" P3\n", [" P3"]),
+    ],
+)
+def test_lines_of_a_list(tmp_path, text, found):
+    path = target_of(tmp_path, ["P1", "P1 rep", "P2", " P3"])
+    (tmp_path / "list.txt").write_bytes(text.encode())
+    assert chosen_samples(VcfFile(path), tmp_path / "list.txt", None) == found
+
+
+def test_a_name_is_not_cut_at_its_blank(tmp_path):
+    path = target_of(tmp_path, ["P1", "P2"])
+    (tmp_path / "list.txt").write_text("P1 rep\nP2\n")
+    with pytest.raises(InputError, match=r"lacks 1 samples of the list .*: P1 rep") as caught:
+        chosen_samples(VcfFile(path), tmp_path / "list.txt", None)
+    assert caught.value.hint == (
+        "'P1 rep' is not 'P1': a line is one name, blanks and all; other columns come after a tab"
+    )
+
+
+def test_populations_of_names_with_blanks(tmp_path):
+    path = tmp_path / "populations.txt"
+    samples = ["P1", "P1 rep", " P2", 'a"b']
+    path.write_text('sample\tpop\nP1\tCEU\nP1 rep\tYRI\n P2\tCEU\r\na"b\tGBR\n')
+    assert list(read_populations(path, samples).items()) == [
+        ("P1", "CEU"), ("P1 rep", "YRI"), (" P2", "CEU"), ('a"b', "GBR"),
+    ]  # fmt: skip
+    path.write_text("P1 CEU\nP1 rep YRI\n")
+    with pytest.raises(InputError, match="so has the name of panel sample 'P1 rep'") as caught:
+        read_populations(path, samples)
+    assert caught.value.hint == "put tabs between the columns"
