@@ -110,7 +110,10 @@ def impute(
             watch.lap("phase")
         # 6. Plan the windows, and begin or go on with the outputs.
         memory = plan_memory(options.max_memory, uses_torch=uses_torch)
-        heading = Heading(inputs.target.samples, inputs.contigs, command, model.dr2.header_lines)
+        heading = Heading(
+            inputs.target.samples, inputs.contigs, command, model.dr2.header_lines,
+            joined=options.output_options.join_multiallelics,
+        )  # fmt: skip
         outputs = stack.enter_context(
             open_outputs(
                 out, inputs, heading, options, resumable=kept_run.resumable, restored=kept_run.done

@@ -23,6 +23,7 @@ from ragimpute.imputation.imputer import RunPart
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.outputs import Outputs
 from ragimpute.imputation.probability_store import ITEM_BYTES, Spool
+from ragimpute.io.vcf.write.joined import MAX_ALTS
 from ragimpute.io.vcf.write.writer import ImputedBlock
 from ragimpute.panel.loci import Loci, PanelLoci
 from ragimpute.panel.reader import Panel
@@ -418,6 +419,7 @@ class WindowRun:
             called=columns.restore(called, tile, -2),
             info=info,
             typed=typed,
+            locus=loci.numbers(len(prob), most=MAX_ALTS) if len(loci) else None,
         )
         if left_out is not None:
             of_typed = replace(columns, haploid=columns.haploid[tile][rows])

@@ -74,6 +74,16 @@ class Loci:
         found = self.take((first >= start) & (last < stop))
         return Loci(found.site - start, found.offsets)
 
+    def numbers(self, num_sites: int, *, most: int) -> np.ndarray:
+        """The number of each site's group, shape (m,), int64; -1 where it is in none.
+
+        Groups of more than ``most`` sites count as none.
+        """
+        out = np.full(num_sites, -1, np.int64)
+        sizes = np.diff(self.offsets)
+        out[self.site] = np.repeat(np.where(sizes > most, -1, np.arange(len(self))), sizes)
+        return out
+
     def by_size(self) -> Iterator[np.ndarray]:
         """The groups of each size: shape (groups, size)."""
         sizes = np.diff(self.offsets)

@@ -7,12 +7,18 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
+import pysam
 import pytest
 from multiallelic_fixtures import Records, mosaic_records
-from vcf_fixtures import read_imputed
+from typer.testing import CliRunner
+from vcf_fixtures import read_imputed, rows_of
 
+from ragimpute.cli.main import app
 from ragimpute.imputation.arrays import Imputer
 from ragimpute.imputation.impute import impute
+from ragimpute.imputation.options import ImputeOptions, OutputOptions
+from ragimpute.io.vcf.read.dosages import read_dosages
+from ragimpute.io.vcf.read.genotypes import read_target
 from ragimpute.phasing.phase import phase
 from ragimpute.preparation.prepare import prepare
 from ragimpute.runtime.memory import plan_memory
@@ -132,6 +138,77 @@ def test_haploid_targets(panel, target, tmp_path):
     check_exclusion(found)
     for row in by_record(found, np.rint(found.dosage * 1000)).values():
         assert (row.sum(axis=0) <= 1000).all()
+
+
+@pytest.fixture(scope="module")
+def files(panel, target, tmp_path_factory):
+    """The targets with a record that the panel lacks, and imputed split records."""
+    folder = tmp_path_factory.mktemp("joined")
+    lacked = (target.sites[3][0] + 1, "G", "T", *(["0|1"] * NUM_TARGETS))
+    rows = sorted([*target.joined(), lacked], key=lambda row: row[0])
+    path = target.write(folder / "t.vcf", rows)
+    options = {"fields": FIELDS, "output_options": OutputOptions(typed_only=True)}
+    impute(path, panel, folder / "split.vcf.gz", **options)
+    return path, folder / "split.vcf.gz"
+
+
+@pytest.mark.parametrize("suffix", [".vcf.gz", ".bcf"])
+def test_records_are_joined_on_request(panel, truth, files, tmp_path, suffix):
+    path, split = files
+    out = tmp_path / f"joined{suffix}"
+    options = OutputOptions(
+        typed_only=True, sites=tmp_path / "sites.vcf", empirical=tmp_path / "e.vcf",
+        join_multiallelics=True,
+    )  # fmt: skip
+    impute(path, panel, out, fields=FIELDS, output_options=options)
+    found, expected = read_dosages(out), read_dosages(split)
+    number = {key: i for i, key in enumerate(found.sites.keys())}
+    order = [number[key] for key in expected.sites.keys()]
+    np.testing.assert_array_equal(found.dosage[order], expected.dosage)
+    records = {(r.pos, r.ref): r for r in pysam.VariantFile(str(out))}
+    sites = [(r.pos, r.ref, r.alts) for r in pysam.VariantFile(str(options.sites))]
+    assert sites == [(r.pos, r.ref, r.alts) for r in records.values()]
+    assert all(len(r.alts) == 1 for r in pysam.VariantFile(str(options.empirical)))
+    assert sum("TYPED_ONLY" in r.info for r in records.values()) == 1
+    assert len(records) == len({(key[0], key[1]) for key in expected.sites.keys()})
+    targets = truth.of_samples(slice(NUM_PANEL, None)).take(slice(None, None, 3))
+    for (position, ref, alts), row in zip(targets.sites, targets.alleles, strict=True):
+        record = records[position, ref]
+        assert "TYPED" in record.info
+        for sample, pair in zip(record.samples.values(), row.tolist(), strict=True):
+            assert sample.alleles == tuple([ref, *alts][allele] for allele in pair)
+
+
+def test_a_joined_record_is_kept_or_left_out_whole(panel, files, tmp_path):
+    made = {}
+    for least in (0.0, 0.9):
+        options = OutputOptions(least, join_multiallelics=True)
+        impute(files[0], panel, tmp_path / "o.vcf", output_options=options)
+        made[least] = rows_of((tmp_path / "o.vcf").read_text())
+    few = {tuple(row[:5]) for row in made[0.9]}
+    assert 0 < len(few) < len(made[0.0])
+    assert few < {tuple(row[:5]) for row in made[0.0]}
+
+
+def test_phase_joins_too(panel, target, tmp_path):
+    path = target.write(tmp_path / "t.vcf", target.joined(phased=False))
+    out = tmp_path / "p.bcf"
+    command = ["phase", path, "--panel", panel, "-o", out, "--join-multiallelics", "-q"]
+    done = CliRunner().invoke(app, [str(word) for word in command])
+    assert done.exit_code == 0, done.output
+    found = read_target(out, keep_monomorphic=True)
+    given = read_target(path)
+    number = {key: i for i, key in enumerate(found.sites.keys())}
+    order = [number[key] for key in given.sites.keys()]
+    np.testing.assert_array_equal(np.sort(found.alleles[order], 2), np.sort(given.alleles, 2))
+    assert found.phased.all()
+    assert np.bincount(found.record[found.record >= 0]).min() > 1
+
+
+def test_a_run_that_joins_can_be_resumed_only_as_such(panel):
+    one = ImputeOptions.of(None, output_options=OutputOptions(join_multiallelics=True))
+    assert one.of_output() != ImputeOptions().of_output()
+    assert one.of_fit() == ImputeOptions().of_fit()
 
 
 def test_neither_windows_nor_tiles_cut_a_record(panel, target, tmp_path, monkeypatch):
