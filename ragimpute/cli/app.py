@@ -60,6 +60,12 @@ DeviceOption = Annotated[
         "--device", metavar="auto|cpu|cuda", help="Where networks run and indexes are searched."
     ),
 ]
+JoinOption = Annotated[
+    bool,
+    typer.Option(
+        "--join-multiallelics", help="Write the ALTs of one position and REF as one record."
+    ),
+]
 WithTargetsOption = Annotated[
     bool | None,
     typer.Option(

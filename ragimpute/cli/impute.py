@@ -10,6 +10,7 @@ import typer
 
 from ragimpute.cli.app import (
     DeviceOption,
+    JoinOption,
     MapOption,
     ParOption,
     QuietOption,
@@ -96,6 +97,7 @@ def impute(
     typed_only: Annotated[
         bool, typer.Option("--typed-only", help="Write records that the panel lacks, too.")
     ] = False,
+    join_multiallelics: JoinOption = False,
     min_r2: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Leave out untyped sites of a lower DR2.")
     ] = 0.0,
@@ -175,7 +177,9 @@ def impute(
         target_options=TargetOptions(
             samples_file, exclude_samples, palindromes, excluded_sites, par
         ),
-        output_options=OutputOptions(min_r2, typed_only, sites, empirical),
+        output_options=OutputOptions(
+            min_r2, typed_only, sites, empirical, join_multiallelics
+        ),
         phase_options=PhaseOptions(phased_only, with_targets),
     )  # fmt: skip
     files = options.input_files(target, panel)

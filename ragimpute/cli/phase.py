@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ragimpute.cli.app import (
+    JoinOption,
     MapOption,
     ParOption,
     QuietOption,
@@ -45,6 +46,7 @@ def phase(
         float | None, typer.Option(min=1e-6, max=0.4, help="Mismatch probability.")
     ] = None,
     buffer_cm: Annotated[float, typer.Option(min=0.0, help="Buffer of a region, cM.")] = 2.0,
+    join_multiallelics: JoinOption = False,
     seed: SeedOption = 1,
     threads: ThreadsOption = 1,
     quiet: QuietOption = False,
@@ -59,7 +61,7 @@ def phase(
             region=parse_region(region), with_targets=with_targets, ne=ne, err=err,
             buffer_cm=buffer_cm, seed=seed, threads=threads, progress=progress,
             command=command_line(without=("--region", "-r", "--output", "-o")),
-            target_options=TargetOptions(par=par),
+            target_options=TargetOptions(par=par), join_multiallelics=join_multiallelics,
         )  # fmt: skip
     if not quiet and out != "-":
         print_rows(done.rows())

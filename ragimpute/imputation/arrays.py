@@ -16,13 +16,14 @@ import numpy as np
 from ragimpute.arguments import checked
 from ragimpute.copying_model.imputer import require_packages
 from ragimpute.errors import InputError
-from ragimpute.imputation.imputer import RunPart, make_parts
+from ragimpute.imputation.imputer import make_parts
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.summary import device_warning, result_warnings
 from ragimpute.imputation.windows import Window, WindowResult, WindowRun, plan_run
 from ragimpute.io.vcf.read.genotypes import Target
 from ragimpute.model.folder import open_folder
 from ragimpute.panel.reader import Panel
+from ragimpute.phasing.phase_target import phase_match
 from ragimpute.preparation.open_panel import open_panel, sites_in
 from ragimpute.runtime.memory import ENOUGH_BYTES, MemoryPlan, free_bytes, plan_memory
 from ragimpute.runtime.memory import resident_bytes as held_bytes
@@ -305,6 +306,12 @@ class Imputer:
         )  # fmt: skip
         warn_of_target(report, given, panel, match, start, stop)
         inputs = Inputs(files, panel, start, stop, given, match)
+        ploidy = ploidy_of(given, panel, match, files.options.par)
+        if match.num_unphased:
+            match, _ = phase_match(
+                inputs, options.phase_options, seed=options.seed, threads=options.threads
+            )
+            inputs = replace(inputs, match=match)
         parts = make_parts(inputs, self._model, options, None)
         uses_torch = parts[0].imputer.uses_torch
         warnings = [*self._warnings, *report.warnings]
@@ -313,20 +320,13 @@ class Imputer:
             warnings.append(idle_device)
             log.warning(idle_device)
         memory = self._memory(uses_torch=uses_torch)
-        return _Work(inputs, self._plan(inputs, options, parts, memory), warnings)
-
-    def _plan(
-        self, inputs: Inputs, options: ImputeOptions, parts: list[RunPart], memory: MemoryPlan
-    ) -> list[tuple[WindowRun, Window]]:
-        """The windows, and what imputes each."""
-        ploidy = ploidy_of(inputs.target, inputs.panel, inputs.match, inputs.files.options.par)
         dr2, watch = self._model.dr2, Stopwatch({})
         runs = [
             WindowRun(part, inputs, ploidy, dr2, memory, None, watch, options.threads)
             for part in parts
         ]
         planned = plan_run(parts, inputs, options, memory)
-        return [(runs[number], window) for number, window in planned]
+        return _Work(inputs, [(runs[number], window) for number, window in planned], warnings)
 
     def _memory(self, *, uses_torch: bool) -> MemoryPlan:
         """Bounds of what is held at once, beside what the notebook holds already."""

@@ -25,6 +25,7 @@ from ragimpute.imputation.windows import (
 from ragimpute.io.vcf.header import Heading
 from ragimpute.io.vcf.write.writer import output_kind
 from ragimpute.model.folder import open_folder
+from ragimpute.panel.loci import PanelLoci
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelAhead
 from ragimpute.phasing.phase_target import phase_match
@@ -109,7 +110,10 @@ def impute(
             watch.lap("phase")
         # 6. Plan the windows, and begin or go on with the outputs.
         memory = plan_memory(options.max_memory, uses_torch=uses_torch)
-        heading = Heading(inputs.target.samples, inputs.contigs, command, model.dr2.header_lines)
+        heading = Heading(
+            inputs.target.samples, inputs.contigs, command, model.dr2.header_lines,
+            joined=options.output_options.join_multiallelics,
+        )  # fmt: skip
         outputs = stack.enter_context(
             open_outputs(
                 out, inputs, heading, options, resumable=kept_run.resumable, restored=kept_run.done
@@ -152,15 +156,18 @@ def impute(
 def _read_ahead(
     panel: Panel, start: int, stop: int, *, options: ImputeOptions, stack: ExitStack
 ) -> Panel:
-    """Begin to read the only window of a run in a thread, while the target is read."""
+    """Begin to read the only window of a run in a thread, while the target is read.
+
+    The loci of the panel are found in what is read.
+    """
     window = None
     if options.threads > 1:
         window = likely_window(panel, start, stop, options)
     if window is None:
-        return panel
+        return PanelLoci(panel)
     ahead = PanelAhead(panel, *window)
     stack.callback(ahead.finish)
-    return ahead
+    return PanelLoci(ahead)
 
 
 def _phased(

@@ -38,6 +38,7 @@ _HOW = frozenset(("threads", "resume"))
 _NOT_FITTED = frozenset((
     "model", "cm_per_mb", "region", "fields", "window_cm", "buffer_cm", "device", "max_memory",
     "palindromes", "par", "min_r2", "typed_only", "phased_only", "with_targets",
+    "join_multiallelics",
 ))  # fmt: skip
 
 
@@ -55,12 +56,16 @@ class OutputOptions:
         A VCF/BCF of the same sites without samples, or None.
     empirical
         A VCF/BCF of the typed sites with GT and LDS, or None.
+    join_multiallelics
+        Write the sites of one position and REF that exclude each other as one record with several
+        ALTs; not in ``empirical``.
     """
 
     min_r2: float = 0.0
     typed_only: bool = False
     sites: Path | None = None
     empirical: Path | None = None
+    join_multiallelics: bool = False
 
     def __post_init__(self) -> None:
         check_fields_of(self)

@@ -156,15 +156,20 @@ class Outputs:
             Shape (k, N, 2), float32: P(ALT) at the block's typed sites as if they were not typed,
             or None.
         """
+        if not self._options.join_multiallelics:
+            block = replace(block, locus=None)
         typed = np.asarray(block.typed) == TYPED
         if self._empirical is not None and left_out is not None:
-            rows = _take(block, typed)
-            self._empirical.write(replace(rows, allele_prob=left_out))
+            rows = block.take(typed)
+            self._empirical.write(replace(rows, allele_prob=left_out, locus=None))
         if self._options.min_r2 > 0:
             keep = typed | (block.info["DR2"] >= self._options.min_r2)
+            if block.locus is not None:  # a record stays whole
+                joined = block.locus >= 0
+                keep |= joined & np.isin(block.locus, block.locus[keep & joined])
             self.num_low_r2 += int((~keep).sum())
             last = block.sites.position_bp[-1:]
-            block = _take(block, keep)
+            block = block.take(keep)
         else:
             last = block.sites.position_bp[-1:]
         if self.typed_only is not None and len(last):
@@ -214,6 +219,9 @@ class Outputs:
                 for name, values in block.info.items()
             },
             np.concatenate([np.asarray(block.typed, np.int64), more.typed])[order],
+            None
+            if block.locus is None
+            else np.concatenate([block.locus, np.full(len(more.sites), -1)])[order],
         )
 
     def _put(self, block: ImputedBlock) -> None:
@@ -302,16 +310,3 @@ def states_of(
         {key.removeprefix(start): value for key, value in told.items() if key.startswith(start)}
         for told in restored
     ]
-
-
-def _take(block: ImputedBlock, rows: np.ndarray) -> ImputedBlock:
-    """Some of a block's sites."""
-    if rows.all():
-        return block
-    return ImputedBlock(
-        block.sites.take(rows),
-        block.allele_prob[rows],
-        block.called[rows],
-        {name: values[rows] for name, values in block.info.items()},
-        np.asarray(block.typed)[rows],
-    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from bisect import bisect_right
 from itertools import pairwise
 from pathlib import Path
 from threading import Lock
@@ -45,6 +46,17 @@ class _Part(NamedTuple):
         return self.num * (8 * self.num_words + 8) + ITEM_BYTES * self.num_values
 
 
+def _edges(num_sites: int, step: int, joined: np.ndarray | None) -> list[int]:
+    """Where tiles of ``step`` sites begin, or later where that would cut what is joined."""
+    edges = [0]
+    while edges[-1] < num_sites:
+        edge = min(edges[-1] + step, num_sites)
+        while joined is not None and edge < num_sites and joined[edge]:
+            edge += 1
+        edges.append(edge)
+    return edges
+
+
 class Spool:
     """An array of P(ALT), n haplotypes by m sites, float32; a context manager.
 
@@ -58,6 +70,8 @@ class Spool:
         Approximate size of the tiles that :meth:`take` returns.
     folder
         Where the file is made. It has no name, and disappears when the process ends.
+    joined
+        Shape (m,), bool: sites that are to be in the same tile as the site before; None: no site.
     """
 
     def __init__(
@@ -68,10 +82,12 @@ class Spool:
         max_bytes: int,
         tile_bytes: int,
         folder: str | Path | None = None,
+        joined: np.ndarray | None = None,
     ) -> None:
         self._num = num_haplotypes
         self._num_sites = num_sites
-        self._step = max(1, min(num_sites, tile_bytes // (ITEM_BYTES * num_haplotypes)))
+        step = max(1, min(num_sites, tile_bytes // (ITEM_BYTES * num_haplotypes)))
+        self._edges = _edges(num_sites, step, joined)
         self._array: np.ndarray | None = None
         self._folder = folder
         self._file = None
@@ -124,15 +140,16 @@ class Spool:
             self._array[first : first + len(prob), site:stop] = prob
             return
         prob = np.ascontiguousarray(prob, np.float32)
-        for start in range(site // self._step * self._step, stop, self._step):
-            low, high = max(site, start), min(stop, start + self._step)
+        for start, end in self.tiles[bisect_right(self._edges, site) - 1 :]:
+            if start >= stop:
+                break
+            low, high = max(site, start), min(stop, end)
             self._pack(start, first, low, prob, slice(low - site, high - site))
 
     @property
     def tiles(self) -> list[tuple[int, int]]:
         """Ranges of sites, in order."""
-        edges = [*range(0, self._num_sites, self._step), self._num_sites]
-        return list(pairwise(edges))
+        return list(pairwise(self._edges))
 
     def take(self, start: int, stop: int) -> np.ndarray:
         """P(ALT) of one of the tiles, shape (sites, n), float32. A tile can be taken once."""

@@ -31,6 +31,8 @@ _REVERSED, _COMMON = -0.3, 0.05
 NOT_RECORDS = {
     "typed": "sites typed",
     "missing_alleles": "missing alleles",
+    "discordant_calls": "calls made missing, as duplicates of a site contradict each other",
+    "contradicting_calls": "calls made missing, as two ALTs are on one haplotype",
     "typed_only": "records written that the panel lacks",
     "below_min_r2": "untyped sites left out for their DR2",
 }
@@ -156,6 +158,11 @@ class ImputeSummary(TargetReport):
                     for k, n in self.counts.items()
                     if n and k not in NOT_RECORDS
                 ),
+            ),
+            *(
+                (NOT_RECORDS[key], f"{self.counts[key]:,}")
+                for key in ("discordant_calls", "contradicting_calls")
+                if self.counts.get(key)
             ),
             ("mean DR2, untyped", mean),
             *((name, str(self.settings[name])) for name in chosen if name in self.settings),

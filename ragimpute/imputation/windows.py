@@ -18,11 +18,14 @@ import numpy as np
 
 from ragimpute.accuracy.dr2 import DosageSums, Dr2Calibration
 from ragimpute.accuracy.leave_one_out import correlation, leave_one_out
+from ragimpute.imputation.exclusion import exclude_alleles
 from ragimpute.imputation.imputer import RunPart
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.outputs import Outputs
 from ragimpute.imputation.probability_store import ITEM_BYTES, Spool
+from ragimpute.io.vcf.write.joined import MAX_ALTS
 from ragimpute.io.vcf.write.writer import ImputedBlock
+from ragimpute.panel.loci import Loci, PanelLoci
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelPart
 from ragimpute.runtime.memory import ENOUGH_BYTES, MemoryPlan
@@ -61,6 +64,7 @@ def plan_windows(
     window_cm: float,
     buffer_cm: float,
     max_sites: int,
+    position_bp: np.ndarray | None = None,
 ) -> list[Window]:
     """Cut the sites [start, stop) into windows with buffers.
 
@@ -74,6 +78,9 @@ def plan_windows(
         A window ends before it spans more than so many cM or sites; > 0.
     buffer_cm
         Flank on each side that is read but not reported; may reach beyond [start, stop); >= 0.
+    position_bp
+        Shape (M,): sites of one position come into one window, which may then have a few sites more
+        than ``max_sites``; None: all positions differ.
 
     Returns
     -------
@@ -90,6 +97,10 @@ def plan_windows(
         # Make the last two windows equally long: a short one needs as much buffer as a full one.
         if last < stop and stop - last < (last - first) // 4:
             last = first + (stop - first + 1) // 2
+        while (
+            position_bp is not None and last < stop and position_bp[last] == position_bp[last - 1]
+        ):
+            last += 1
         left = int(np.searchsorted(position_cm, position_cm[first] - buffer_cm, side="left"))
         right = int(np.searchsorted(position_cm, position_cm[last - 1] + buffer_cm, side="right"))
         windows.append((left, first, last, right))
@@ -110,6 +121,7 @@ def plan_run(
         windows = plan_windows(
             inputs.panel.position_cm, part.start, part.stop, window_cm=options.window_cm,
             buffer_cm=options.buffer_cm, max_sites=max_sites,
+            position_bp=inputs.panel.sites.position_bp,
         )  # fmt: skip
         planned += [(number, window) for window in _clipped(windows, part.panel)]
     return planned
@@ -275,14 +287,25 @@ class WindowRun:
         with Spool(
             columns.num, stop - start, folder=self.folder,
             max_bytes=self.memory.spool_bytes, tile_bytes=self.memory.tile_bytes,
+            joined=self._joined(start, stop),
         ) as spool:  # fmt: skip
+            panel = self.inputs.panel
+            if not isinstance(panel, PanelLoci):
+                panel = PanelLoci(panel)
+            panel.want(start, stop)
             mismatch = self._impute(window, typed_index, columns, spool)
+            loci = panel.wanted()
             rows = _TypedRows(
                 typed_index[inside],
                 columns.alleles[inside],
                 None if mismatch is None else mismatch[inside],
             )
-            yield from self._tiles(spool, start, columns, rows)
+            yield from self._tiles(spool, start, columns, rows, loci)
+
+    def _joined(self, start: int, stop: int) -> np.ndarray:
+        """Which of the sites [start, stop) have the position of the site before, shape (m,)."""
+        at = self.inputs.panel.sites.position_bp[start:stop]
+        return np.concatenate([[False], at[1:] == at[:-1]])
 
     def _typed(self, left: int, right: int) -> tuple[np.ndarray, np.ndarray]:
         """The typed sites (T,) in [left, right), and their alleles (T, N, 2)."""
@@ -332,7 +355,7 @@ class WindowRun:
         return max(_GROUP, most // _GROUP * _GROUP)
 
     def _tiles(
-        self, spool: Spool, start: int, columns: Columns, typed: _TypedRows
+        self, spool: Spool, start: int, columns: Columns, typed: _TypedRows, loci: Loci
     ) -> Iterator[Tile]:
         """The rows of the window that begins at panel site ``start``, a tile at a time.
 
@@ -341,7 +364,8 @@ class WindowRun:
 
         def ready(low: int, high: int, prob: np.ndarray) -> Tile:
             here = typed.between(start + low, start + high)
-            return self._tile(start, slice(low, high), prob, columns, here)
+            of = loci.between(start + low, start + high)
+            return self._tile(start, slice(low, high), prob, columns, here, of)
 
         if self.threads == 1:
             for tile in spool.tiles:
@@ -357,11 +381,18 @@ class WindowRun:
                 yield waiting.popleft().result()
 
     def _tile(
-        self, start: int, tile: slice, prob: np.ndarray, columns: Columns, of: _TypedRows
+        self,
+        start: int,
+        tile: slice,
+        prob: np.ndarray,
+        columns: Columns,
+        of: _TypedRows,
+        loci: Loci,
     ) -> Tile:
         """The rows ``tile`` of the window that begins at panel site ``start``.
 
-        ``prob`` (m, n) is changed; ``of`` has the typed sites among the rows.
+        ``prob`` (m, n) is changed; ``of`` has the typed sites among the rows; ``loci`` are those
+        among the rows, whose ALTs exclude each other.
         """
         rows, observed = of.panel_index - start - tile.start, of.observed
         absent = columns.absent(tile)
@@ -376,6 +407,7 @@ class WindowRun:
         called = np.full(prob.shape, -1, np.int8)
         called[rows] = observed
         prob[rows] = np.where(observed >= 0, observed, prob[rows])
+        exclude_alleles(prob, called, loci)
         typed = np.zeros(len(prob), bool)
         typed[rows] = True
         info = DosageSums.of(prob).info(self.calibration, typed)
@@ -387,6 +419,7 @@ class WindowRun:
             called=columns.restore(called, tile, -2),
             info=info,
             typed=typed,
+            locus=loci.numbers(len(prob), most=MAX_ALTS) if len(loci) else None,
         )
         if left_out is not None:
             of_typed = replace(columns, haploid=columns.haploid[tile][rows])

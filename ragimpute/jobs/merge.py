@@ -146,7 +146,14 @@ class _Batch:
 
     def records(self, contig: str) -> Iterator[Any]:
         """Records of a contig."""
-        yield from RecordReader(self._reader.file, Region(contig), 1).records(sort_check=True)
+        for variant in RecordReader(self._reader.file, Region(contig), 1).records(sort_check=True):
+            if len(variant.ALT) > 1:
+                raise InputError(
+                    f"{self.path}, {variant.CHROM}:{variant.POS}: the record has "
+                    f"{len(variant.ALT)} ALTs, expected one",
+                    hint="merge batches that were imputed without --join-multiallelics",
+                )
+            yield variant
 
     def sums(self, variants: Sequence[Any]) -> DosageSums:
         """The sums of P(ALT) over the samples of this file, at some sites."""

@@ -62,8 +62,8 @@ class PanelView(Panel):
 class PanelAhead(PanelView):
     """A panel of which one stretch is read in advance, in a thread that starts at once.
 
-    The first call of :meth:`haplotypes` waits for that thread. It returns what the thread read if
-    it asks for the same sites, and raises the error that the thread met.
+    The first call of :meth:`haplotypes` waits for that thread. The first call that asks for the
+    same sites returns what the thread read, or raises the error that the thread met.
 
     Parameters
     ----------
@@ -84,8 +84,7 @@ class PanelAhead(PanelView):
     def haplotypes(self, start: int, stop: int) -> Haplotypes:
         """See :meth:`Panel.haplotypes`."""
         self.finish()
-        found = self._ahead.get((start, stop))
-        self._ahead = {}
+        found = self._ahead.pop((start, stop), None)
         return self._whole.haplotypes(start, stop) if found is None else found.result()
 
     def finish(self) -> None:

@@ -3,14 +3,19 @@
 The phased genotypes of a sample form *blocks*: one for each phase set (FORMAT/PS), and one of all
 that have no phase set. Within a block it is known which alleles are on the same haplotype, and
 phasing keeps that. A block as a whole may have its two haplotypes exchanged.
+
+Sites that exclude each other, as the ALTs of one record do, are *tied*: where a sample is
+heterozygous at two of them, it has one ALT on each haplotype.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
+from ragimpute.panel.loci import Loci
 from ragimpute.phasing.kernel import FLIP, SWAP_AFTER, SWAP_WITH
 
 NO_SET = -1
@@ -41,6 +46,101 @@ class FreePhase:
         ahead, behind = self.moves & SWAP_WITH, self.moves & SWAP_AFTER
         back = np.where(ahead, SWAP_AFTER, 0) | np.where(behind, SWAP_WITH, 0)
         return (self.moves & FLIP | back).astype(np.uint8)
+
+
+class Tied(NamedTuple):
+    """One sample's genotypes with its ties.
+
+    Attributes
+    ----------
+    alleles, phased, phase_set
+        Shapes (T, 2), (T,) and (T,): as given, with a phase set for each tied pair of genotypes.
+    hidden, follows
+        Shape (h,), int64: rows that are not phased themselves, and the row whose opposite each is;
+        a row that follows a hidden one comes after it.
+    """
+
+    alleles: np.ndarray
+    phased: np.ndarray
+    phase_set: np.ndarray | None
+    hidden: np.ndarray
+    follows: np.ndarray
+
+    def copy_phase(self, haplotypes: np.ndarray) -> None:
+        """Set the hidden genotypes of ``haplotypes`` (2, T) by those that they follow."""
+        for row, other in zip(self.hidden.tolist(), self.follows.tolist(), strict=True):
+            haplotypes[:, row] = haplotypes[::-1, other]
+
+
+def tie_alleles(
+    alleles: np.ndarray, phased: np.ndarray, phase_set: np.ndarray | None, ties: Loci
+) -> Tied:
+    """Put the ALTs of tied genotypes of one sample on different haplotypes.
+
+    An unphased genotype joins the phase set of the one that it is tied to, or both form a new one.
+    A new set that lies within another one could not be turned, since sets keep their order where
+    they overlap (see :func:`free_phase`): there only the first genotype is phased, and the second
+    is hidden and follows it.
+
+    Parameters
+    ----------
+    alleles, phased, phase_set
+        As for :func:`free_phase`; unphased genotypes have REF first.
+    ties
+        Rows that exclude each other.
+    """
+    none = np.zeros(0, np.int64)
+    nothing = Tied(alleles, phased, phase_set, none, none)
+    if not len(ties):
+        return nothing
+    het = (alleles[:, 0] != alleles[:, 1]) & (alleles >= 0).all(axis=1)
+    loose = het & ~phased
+    # Of each group, those with two heterozygous genotypes or more, of which one is unphased.
+    num_het, num_loose = (
+        np.add.reduceat(which[ties.site].astype(np.int64), ties.offsets[:-1])
+        for which in (het, loose)
+    )
+    found = np.flatnonzero((num_het >= 2) & (num_loose >= 1)).tolist()
+    if not found:
+        return nothing
+    alleles, phased = alleles.copy(), phased.copy()
+    sets = np.full(len(alleles), NO_SET, np.int64) if phase_set is None else phase_set.copy()
+    spanned = _spanned(het & phased, sets)
+    leader: dict[int, int] = {}
+    new = int(sets.max(initial=0)) + 1
+    for group in found:
+        rows = ties.site[ties.offsets[group] : ties.offsets[group + 1]]
+        one, other = rows[het[rows]][:2].tolist()
+        if phased[one] and phased[other]:
+            continue  # both were tied to a third one
+        if phased[other] or other in leader:
+            one, other = other, one
+        if other in leader:
+            continue
+        alleles[other] = alleles[one, ::-1]
+        if one in leader or (not phased[one] and spanned[one]):
+            leader[other] = one
+            continue
+        if not phased[one]:
+            sets[one], phased[one] = new, True
+            new += 1
+        sets[other], phased[other] = sets[one], True
+    hidden, follows = (np.array(list(rows), np.int64) for rows in (leader, leader.values()))
+    return Tied(alleles, phased, sets, hidden, follows)
+
+
+def _spanned(bound: np.ndarray, sets: np.ndarray) -> np.ndarray:
+    """Which rows lie within the span of a phase set with two genotypes or more, shape (T,)."""
+    edge = np.zeros(len(bound) + 1, np.int64)
+    rows = np.flatnonzero(bound)
+    if len(rows):
+        order = np.lexsort((rows, sets[rows]))
+        rows, of = rows[order], sets[rows][order]
+        again = of[1:] == of[:-1]
+        np.add.at(edge, rows[:-1][again], 1)
+        np.add.at(edge, rows[1:][again], -1)
+    out: np.ndarray = np.cumsum(edge)[:-1] > 0
+    return out
 
 
 def free_phase(

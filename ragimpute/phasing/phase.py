@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,11 +12,12 @@ import numpy as np
 
 from ragimpute.arguments import check_fields_of, with_changes
 from ragimpute.io.vcf.header import Heading
+from ragimpute.io.vcf.write.joined import MAX_ALTS
 from ragimpute.io.vcf.write.writer import ImputedBlock, ImputedWriter, output_kind
 from ragimpute.phasing.phase_target import PhaseOptions, phase_match
 from ragimpute.runtime.outputs import check_output
 from ragimpute.runtime.timing import Progress, Stopwatch
-from ragimpute.sites import Region
+from ragimpute.sites import Region, Sites
 from ragimpute.target.inputs import InputFiles, TargetOptions, open_inputs
 from ragimpute.target.qc import TargetReport
 
@@ -86,6 +88,8 @@ class PhaseRunOptions:
         The output does not depend on ``threads``.
     target_options
         Which of the target's samples and records are used; None: all.
+    join_multiallelics
+        Write the sites of one position and REF that exclude each other as one record.
     """
 
     genetic_map: str | Path | None = None
@@ -98,6 +102,7 @@ class PhaseRunOptions:
     seed: int = 1
     threads: int = 1
     target_options: TargetOptions | None = None
+    join_multiallelics: bool = False
 
     def __post_init__(self) -> None:
         check_fields_of(self)
@@ -172,26 +177,35 @@ def phase(
                 progress=progress,
             )  # fmt: skip
         watch.lap("phase")
-        at = replace(source.sites.take(match.panel_index[inside]), contig=inputs.contig)
-        alleles = match.alleles[inside]
+        heading = Heading(given.samples, inputs.contigs, command, joined=options.join_multiallelics)
         writer = stack.enter_context(
-            ImputedWriter(
-                out, Heading(given.samples, inputs.contigs, command), fields=("GT",),
-                threads=options.threads,
-            )
-        )  # fmt: skip
-        for first in range(0, len(at), _BLOCK_SITES):
-            rows = slice(first, first + _BLOCK_SITES)
-            called = alleles[rows]
-            prob = called.astype(np.float32)
-            prob[called < 0] = np.nan
-            writer.write(
-                ImputedBlock(
-                    at.take(rows), prob, called, {}, np.ones(len(called), bool)
-                )
-            )  # fmt: skip
+            ImputedWriter(out, heading, fields=("GT",), threads=options.threads)
+        )
+        locus = None
+        if options.join_multiallelics:
+            locus = match.loci.numbers(len(match.panel_index), most=MAX_ALTS)[inside]
+        at = replace(source.sites.take(match.panel_index[inside]), contig=inputs.contig)
+        for block in _blocks(at, match.alleles[inside], locus):
+            writer.write(block)
         writer.close()
         watch.lap("write")
     done.warnings = report.warnings
     done.peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return done
+
+
+def _blocks(at: Sites, alleles: np.ndarray, locus: np.ndarray | None) -> Iterator[ImputedBlock]:
+    """Phased sites in blocks that do not cut a position."""
+    first = 0
+    while first < len(at):
+        last = min(first + _BLOCK_SITES, len(at))
+        last = int(np.searchsorted(at.position_bp, at.position_bp[last - 1], side="right"))
+        rows = slice(first, last)
+        called = alleles[rows]
+        prob = called.astype(np.float32)
+        prob[called < 0] = np.nan
+        yield ImputedBlock(
+            at.take(rows), prob, called, {}, np.ones(len(called), bool),
+            None if locus is None else locus[rows],
+        )  # fmt: skip
+        first = last

@@ -15,6 +15,7 @@ from ragimpute.kernels.bits import WORD
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.timing import Progress
 from ragimpute.target.inputs import Inputs
+from ragimpute.target.joint_calls import exclude_filled
 from ragimpute.target.match import Match
 
 # In a large panel, phasing is best with fewer switches of the copied haplotype than imputation is.
@@ -84,7 +85,7 @@ def phase_match(
     if not isinstance(source, Target):
         path = target.file or source
         found = read_phase_sets(path, target.sites, target.samples, threads=threads)
-    sets = None if found is None else found[match.row]
+    sets = None if found is None else match.of_rows(found)
     num_haplotypes, num_samples = inputs.panel.num_haplotypes, len(target.samples)
     with_targets = options.with_targets
     if with_targets is None:
@@ -92,7 +93,7 @@ def phase_match(
     parameters = CopyingParameters.from_ne(ne or PHASING_NE, err or PHASING_ERR, num_haplotypes)
     settings = PhasingSettings.for_panel(num_haplotypes + (2 * num_samples if with_targets else 0))
     alleles = phase_haplotypes(
-        typed, Genotypes(match.alleles, match.phased, sets), parameters,
+        typed, Genotypes(match.alleles, match.phased, sets, match.ties), parameters,
         with_targets=with_targets, fill_missing=fill_missing, settings=settings, seed=seed,
         threads=threads, progress=progress,
     )  # fmt: skip
@@ -106,7 +107,10 @@ def phase_match(
     }
     if sets is not None:
         said["phase_sets"] = f"{int((sets >= 0).sum()):,} genotypes are in one"
-    return replace(match, alleles=alleles, phased=np.ones_like(match.phased)), said
+    if fill_missing and len(match.loci):
+        count = inputs.panel.alt_count[match.panel_index]
+        exclude_filled(alleles, match.alleles != -1, match.loci, count)
+    return replace(match, alleles=alleles, phased=np.ones_like(match.phased)).settled(), said
 
 
 def read_typed(

@@ -28,7 +28,8 @@ from ragimpute.copying.parameters import CopyingParameters, switch_probs
 from ragimpute.copying.states import all_states
 from ragimpute.copying.window import TypedSites, pack_words
 from ragimpute.kernels.bits import WORD
-from ragimpute.phasing.constraints import free_phase, join_phase
+from ragimpute.panel.loci import Loci
+from ragimpute.phasing.constraints import FreePhase, Tied, free_phase, join_phase, tie_alleles
 from ragimpute.phasing.kernel import DRAWN, MISSING, Found, Pass, Sample, Scratch, scan_sample
 from ragimpute.retrieval.retriever import Retriever
 from ragimpute.runtime.threads import run_parts
@@ -50,16 +51,20 @@ class Genotypes(NamedTuple):
         Shape (T, N), bool: genotypes whose order is known, see ``constraints``.
     phase_set
         Shape (T, N), int: phase set of each genotype, -1 where it has none; or None.
+    ties
+        The sites that exclude each other, or None: where a sample is heterozygous at two of them,
+        it has one ALT on each haplotype.
     """
 
     alleles: np.ndarray
     phased: np.ndarray
     phase_set: np.ndarray | None = None
+    ties: Loci | None = None
 
     def of_samples(self, part: slice) -> Genotypes:
         """Some of the samples."""
         sets = None if self.phase_set is None else self.phase_set[:, part]
-        return Genotypes(self.alleles[:, part], self.phased[:, part], sets)
+        return Genotypes(self.alleles[:, part], self.phased[:, part], sets, self.ties)
 
 
 @dataclass(frozen=True)
@@ -150,7 +155,7 @@ def phase_haplotypes(
     ValueError
         If the arrays' shapes do not agree.
     """
-    alleles, phased, _ = genotypes
+    alleles, phased = genotypes.alleles, genotypes.phased
     num_typed, num_samples, _ = alleles.shape
     if num_typed != typed.num_typed or phased.shape != (num_typed, num_samples):
         raise ValueError(
@@ -190,7 +195,7 @@ class _Batch:
         seed: tuple[int, int],
         threads: int,
     ) -> None:
-        alleles, phased, phase_set = genotypes
+        alleles, phased, phase_set, ties = genotypes
         # Genotypes of unknown phase start with REF first, so that the order in which the file has
         # their alleles changes nothing.
         loose = (~phased & (alleles >= 0).all(axis=2))[:, :, None]
@@ -199,14 +204,20 @@ class _Batch:
         self._settings, self._seed, self._threads = settings, seed, threads
         num_typed, self.num_samples, _ = alleles.shape
         self._with_targets = with_targets and self.num_samples > 1
-        self._free = [
-            free_phase(alleles[:, i], phased[:, i], None if phase_set is None else phase_set[:, i])
-            for i in range(self.num_samples)
-        ]
+        self._tied: list[Tied] = []
+        self._free: list[FreePhase] = []
+        shown = alleles.copy()
+        for i in range(self.num_samples):
+            sets = None if phase_set is None else phase_set[:, i]
+            tied = tie_alleles(alleles[:, i], phased[:, i], sets, ties or Loci.none())
+            alleles[:, i] = shown[:, i] = tied.alleles
+            shown[tied.hidden, i] = -1
+            self._tied.append(tied)
+            self._free.append(free_phase(shown[:, i], tied.phased, tied.phase_set))
         # Haplotype-major and in whole words: sites that fill up the last word are unobserved.
         length = WORD * len(typed.words)
         self._pair = np.full((self.num_samples, 2, length), -1, np.int8)
-        self._pair[:, :, :num_typed] = np.maximum(alleles, -1).transpose(1, 2, 0)
+        self._pair[:, :, :num_typed] = np.maximum(shown, -1).transpose(1, 2, 0)
         self._missing = np.zeros((self.num_samples, length), bool)
         self._missing[:, :num_typed] = (alleles == -1).any(axis=2).T
         # What other samples copy from this one: its phase so far, with missing alleles filled in.
@@ -235,6 +246,7 @@ class _Batch:
         self._pass(0, panel, lambda i: some, fresh=True)
         for i, free in enumerate(self._free):
             self._known[i][:, free.het] = self._pair[i][:, free.het]
+            self._tied[i].copy_phase(self._known[i])
         yield 0
         for number in range(1, settings.passes + 1):
             if (number - 1) % settings.refresh == 0:
@@ -254,6 +266,7 @@ class _Batch:
         out = self._alleles.copy()
         for i, free in enumerate(self._free):
             out[free.het, i] = self._known[i][:, free.het].T
+            self._tied[i].copy_phase(out[:, i].T)
         if not fill_missing or not self._missing.any():
             return out
         self._pair[:, :, :num_typed] = np.maximum(out, -1).transpose(1, 2, 0)
@@ -322,6 +335,7 @@ class _Batch:
                 first = join_phase(free, given, total / count)
             self._known[i, 0, het] = first
             self._known[i, 1, het] = 1 - first
+            self._tied[i].copy_phase(self._known[i])
             missing = np.nonzero(self._missing[i])[0]
             if not len(missing):
                 continue

@@ -12,10 +12,12 @@ import numpy as np
 from ragimpute.contigs import other_spellings, rename_command, same_contig
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.read.genotypes import Target, VcfFile, read_target
+from ragimpute.panel.loci import sites_of_one_ref
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.open_panel import open_panel
 from ragimpute.runtime.timing import Progress, no_progress
 from ragimpute.sites import Region, some_names
+from ragimpute.target.joint_calls import Calls, complete_half_calls
 from ragimpute.target.match import Match, match_sites, no_match, require_overlap, target_region
 from ragimpute.target.qc import TargetReport, summarise, warn_of_target, write_excluded
 
@@ -276,7 +278,7 @@ def _cut(target: Target, panel: Panel, region: Region | None, buffer_cm: float) 
     rows = slice(first, last)
     part = replace(
         target, sites=target.sites.take(rows), alleles=target.alleles[rows].copy(),
-        phased=target.phased[rows].copy(), multiallelic=target.multiallelic[rows],
+        phased=target.phased[rows].copy(), record=target.record[rows],
         left_out=left_out,
     )  # fmt: skip
     _drop_half_calls(part)
@@ -356,7 +358,12 @@ def _name_in(line: str, known: set[str]) -> str:
 
 
 def _drop_half_calls(target: Target) -> None:
-    """Make genotypes such as "./1" missing, whose observed haplotype is unknown; ".|1" stays."""
+    """Make genotypes such as "./1" missing, whose observed haplotype is unknown; ".|1" stays.
+
+    Those that the other ALTs of a split record complete are completed before.
+    """
+    calls = Calls(target.alleles, target.phased)
+    complete_half_calls(calls, sites_of_one_ref(target.sites))
     missing = target.alleles == -1
     half = ~target.phased & (missing[:, :, 0] | missing[:, :, 1])
     if half.any():

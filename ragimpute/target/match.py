@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from math import exp, lgamma, log
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from ragimpute.contigs import absence_hint, human_build, same_contig
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.read.genotypes import Target, VcfFile, read_target
+from ragimpute.panel.loci import Loci, loci_of, sites_of_one_ref
 from ragimpute.panel.reader import Panel
 from ragimpute.sites import Key, Region, other_strand
+from ragimpute.target.joint_calls import Calls, merge_calls, settle_loci
 
 MATCHED = ("matched", "swapped", "flipped", "flipped_swapped")
 LEFT_OUT = ("not_in_panel", "allele_mismatch", "ambiguous_strand", "duplicate", "invalid")
 FATES = MATCHED + LEFT_OUT
 PALINDROME_POLICIES = ("frequency", "keep", "drop")
 
+_NO_ROWS = np.zeros(0, np.int64)
 _TURNED = ("swapped", "flipped_swapped")  # REF of the target is ALT of the panel
 # Of a palindrome: what the record is on the panel's strand, and what it is on the other strand.
 _OTHER_STRAND = {"matched": "flipped_swapped", "swapped": "flipped"}
@@ -65,6 +69,20 @@ class Match:
     palindromes
         Of the rows at panel sites that read the same on both strands, such as A/T and C/G: how many
         were "found", taken to be of the "other_strand", and "left_out".
+    loci
+        Which of the T sites are ALTs of one locus (:mod:`ragimpute.panel.loci`), two or more of
+        each: on one haplotype, one of these at most is 1.
+    ties
+        Which of the T sites exclude each other: those of ``loci``, and those whose rows were split
+        from one record. A group of both kinds comes once.
+    other_rows
+        Genotypes that are those of another row than ``row`` says: arrays of their site, sample and
+        row.
+    discordant
+        Shape (R,), int64: genotypes in which a row contradicts earlier rows of the same panel site,
+        so that they are missing.
+    num_contradicting
+        Genotypes that gave one haplotype two ALTs of a locus, so that they are missing.
     """
 
     panel_index: np.ndarray
@@ -74,6 +92,29 @@ class Match:
     fate: np.ndarray
     counts: dict[str, int]
     palindromes: dict[str, int]
+    loci: Loci = field(default_factory=Loci.none)
+    ties: Loci = field(default_factory=Loci.none)
+    other_rows: tuple[np.ndarray, np.ndarray, np.ndarray] = (_NO_ROWS, _NO_ROWS, _NO_ROWS)
+    discordant: np.ndarray = field(default_factory=_NO_ROWS.copy)
+    num_contradicting: int = 0
+
+    def of_rows(self, values: np.ndarray) -> np.ndarray:
+        """What belongs to each of the genotypes, shape (T, N), of ``values`` (R, N) by rows."""
+        found: np.ndarray = values[self.row]
+        site, sample, row = self.other_rows
+        found[site, sample] = values[row, sample]
+        return found
+
+    def settled(self) -> Match:
+        """The match without a haplotype that has two ALTs of a locus, where phase is known."""
+        if not len(self.loci):
+            return self
+        calls = Calls(self.alleles.copy(), self.phased.copy())
+        wrong = settle_loci(calls, self.loci)
+        return replace(
+            self, alleles=calls.alleles, phased=calls.phased,
+            num_contradicting=self.num_contradicting + wrong,
+        )  # fmt: skip
 
     @property
     def num_records(self) -> int:
@@ -121,8 +162,10 @@ def match_sites(
     A record may spell its alleles as the panel does ("matched"), with REF and ALT exchanged
     ("swapped"), on the other strand ("flipped"), or both. Longer alleles are compared without the
     bases that they share. A record without ALT stands for the panel's only SNP there. A record of
-    several ALTs is never swapped (its REF would be taken for more than one of them), and an indel
-    only where swaps are usual in the file. Of several records of one site the first is used.
+    several ALTs is never swapped (its REF would be taken for more than one of them), and all of its
+    rows are of one strand; an indel is swapped only where swaps are usual in the file. The calls of
+    several records of one site are merged; where they contradict each other, the genotype is
+    missing, and so are genotypes that give one haplotype two ALTs of a locus.
 
     Parameters
     ----------
@@ -147,40 +190,100 @@ def match_sites(
     sure = Counter(fate for site, fate, doubt in found if site >= 0 and not doubt)
     usual = sure["swapped"] + sure["flipped_swapped"] > _SWAPS_ARE_USUAL * sure.total()
     tally = {"found": 0, "other_strand": 0, "left_out": 0}
+    strands = _strands_of_records(target.record, found)
     fates: list[str] = []
-    taken: dict[int, int] = {}
+    turned = np.zeros(len(found), bool)
+    rows_of: dict[int, list[int]] = {}
     for i, (site, fate, doubt) in enumerate(found):
+        strand = strands.get(int(target.record[i]))
         if doubt == "indel" and not usual:
             fate = "allele_mismatch"
         elif doubt == "palindrome":
             tally["found"] += 1
-            read = _read_palindrome(fate, palindromes, sure, target.alleles[i], panel, site)
-            tally["other_strand"] += read == _OTHER_STRAND[fate]
-            tally["left_out"] += read == "ambiguous_strand"
-            fate = read
-        if fate in MATCHED:
-            if site in taken:
-                fate = "duplicate"
+            if target.record[i] >= 0 and palindromes == "frequency" and strand is not None:
+                fate = fate if fate == strand else "allele_mismatch"
+            elif fate == "flipped":
+                fate = "allele_mismatch" if palindromes == "keep" else "ambiguous_strand"
             else:
-                taken[site] = i
+                fate = _read_palindrome(fate, palindromes, sure, target.alleles[i], panel, site)
+            if fate in _TURNED and target.record[i] >= 0:
+                fate = "ambiguous_strand"  # a record of several ALTs is never swapped
+            tally["other_strand"] += fate in ("flipped", "flipped_swapped")
+            tally["left_out"] += fate == "ambiguous_strand"
+        elif fate == "flipped" and strand == "matched":
+            fate = "allele_mismatch"  # by its other ALTs, the record is of the panel's strand
+        turned[i] = fate in _TURNED
+        if fate in MATCHED:
+            rows = rows_of.setdefault(site, [])
+            rows.append(i)
+            fate = "duplicate" if len(rows) > 1 else fate
         fates.append(fate)
-    panel_index = np.array(sorted(taken), dtype=np.int64)
-    row = np.array([taken[site] for site in panel_index.tolist()], dtype=np.int64)
-    alleles = target.alleles[row]
-    turned = np.array([fates[i] in _TURNED for i in row.tolist()], dtype=bool)
-    exchanged = alleles[turned]
-    alleles[turned] = np.where(exchanged >= 0, 1 - exchanged, exchanged)
     number = {fate: i for i, fate in enumerate(FATES)}
     counted = Counter(fates)
-    return Match(
-        panel_index,
-        alleles,
-        target.phased[row],
-        row,
-        np.array([number[fate] for fate in fates], dtype=np.uint8),
-        {fate: counted[fate] for fate in FATES},
-        tally,
-    )
+    counts = {fate: counted[fate] for fate in FATES}
+    fate_of = np.array([number[fate] for fate in fates], dtype=np.uint8)
+    return _joined(target, panel, rows_of, turned, Found(fate_of, counts, tally))
+
+
+class Found(NamedTuple):
+    """What became of each of the target's rows; see :class:`Match`."""
+
+    fate: np.ndarray
+    counts: dict[str, int]
+    palindromes: dict[str, int]
+
+
+def _strands_of_records(record: np.ndarray, found: list[tuple[int, str, str]]) -> dict[int, str]:
+    """The strand of records with several ALTs, "matched" or "flipped", as their sure rows tell."""
+    strands: dict[int, str] = {}
+    for i in np.flatnonzero(record >= 0).tolist():
+        site, fate, doubt = found[i]
+        if site >= 0 and not doubt and strands.get(int(record[i])) != "matched":
+            strands[int(record[i])] = fate
+    return strands
+
+
+def _joined(
+    target: Target, panel: Panel, rows_of: dict[int, list[int]], turned: np.ndarray, found: Found
+) -> Match:
+    """The match of the target's rows by panel site: duplicates merged, loci settled."""
+    panel_index = np.array(sorted(rows_of), dtype=np.int64)
+    row = np.array([rows_of[site][0] for site in panel_index.tolist()], dtype=np.int64)
+    calls = Calls(target.alleles[row], target.phased[row])
+    calls.turn(turned[row])
+    others: list[tuple[np.ndarray, ...]] = []
+    discordant = np.zeros(len(target.sites), np.int64)
+    for place, site in enumerate(panel_index.tolist()):
+        if len(rows_of[site]) == 1:
+            continue
+        rows = np.array(rows_of[site])
+        of_rows = Calls(target.alleles[rows], target.phased[rows])
+        of_rows.turn(turned[rows])
+        merged, source, wrong = merge_calls(of_rows)
+        calls.alleles[place], calls.phased[place] = merged.alleles[0], merged.phased[0]
+        discordant[rows] += wrong
+        sample = np.flatnonzero(source > 0)
+        others.append((np.full(len(sample), place), sample, rows[source[sample]]))
+    groups = loci_of(panel, sites_of_one_ref(panel.sites, panel_index))
+    loci = Loci(np.searchsorted(panel_index, groups.site), groups.offsets)
+    match = Match(
+        panel_index, calls.alleles, calls.phased, row, *found, loci=loci,
+        ties=_with_records(loci, target.record[row]), discordant=discordant,
+    )  # fmt: skip
+    if others:
+        site, sample, of = (np.concatenate(column) for column in zip(*others, strict=True))
+        match = replace(match, other_rows=(site, sample, of))
+    return match.settled()
+
+
+def _with_records(loci: Loci, record: np.ndarray) -> Loci:
+    """The loci, and the groups of sites whose rows were split from one ``record`` (T,)."""
+    rows: dict[int, list[int]] = {}
+    for i in np.flatnonzero(record >= 0).tolist():
+        rows.setdefault(int(record[i]), []).append(i)
+    groups = [tuple(group.tolist()) for group in loci]
+    groups += [tuple(group) for group in rows.values() if len(group) > 1]
+    return Loci.of([list(group) for group in dict.fromkeys(groups)])
 
 
 class _Finder:
@@ -216,7 +319,9 @@ class _Finder:
             site = self._lookup.get(spelled)
             if site is None:
                 continue
-            if fate != "flipped" and other_strand(key) == (key[0], key[2], key[1]):
+            alike = other_strand(key) == (key[0], key[2], key[1])
+            # Where a record of two alleles is of the other strand, it was found as swapped already.
+            if alike and (fate != "flipped" or self._multiallelic[i]):
                 return site, fate, "palindrome"
             return site, fate, "indel" if fate == "swapped" and len(key[1]) != len(key[2]) else ""
         if not (set(key[1]) | set(key[2])) <= set("ACGT."):

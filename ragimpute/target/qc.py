@@ -30,11 +30,12 @@ _FIXES = {
     "not_in_panel": "no mending: the panel lacks this site; --typed-only keeps it in the output",
     "allele_mismatch": "compare with the panel's alleles: bcftools norm -f, or +fixref",
     "ambiguous_strand": "bring it to the forward strand, or give --palindromes keep",
-    "duplicate": "keep one: bcftools norm -d exact",
+    "duplicate": "no mending: merged with the first record of this site",
     "invalid": "write the alleles as bases, e.g. plink2 --ref-from-fa",
     "symbolic": "no mending: a symbolic allele has no bases to match by",
     "star": "no mending: the allele * belongs to a deletion that starts before",
     "no_alt": "write the ALT that the array can see",
+    "repeated": "no mending: its carriers count as carriers of the same allele before it",
 }
 _LABELS = {
     "matched": "match",
@@ -44,11 +45,12 @@ _LABELS = {
     "not_in_panel": "not in the panel",
     "allele_mismatch": "other alleles than the panel",
     "ambiguous_strand": "A/T or C/G of uncertain strand",
-    "duplicate": "duplicates",
+    "duplicate": "duplicates, merged",
     "invalid": "invalid alleles",
     "symbolic": "symbolic alleles",
     "star": "alleles *",
     "no_alt": "no ALT",
+    "repeated": "ALT repeated in its record",
 }
 _LOW_OVERLAP = 0.5
 
@@ -68,6 +70,10 @@ class QcSummary:
         was read, by reason.
     palindromes
         See :class:`ragimpute.target.match.Match`.
+    discordant
+        Genotypes that are missing since duplicates of one site contradict each other.
+    contradicting
+        Genotypes that are missing since two ALTs of one locus are said to be on one haplotype.
     noted
         How many rows are used but odd, for each name in ``NOTED``: "low_call_rate" means that less
         than 90 % of haplotypes were observed, "alt_above_half" that ALT is more frequent than 0.5.
@@ -81,6 +87,8 @@ class QcSummary:
     palindromes: dict[str, int]
     noted: dict[str, int]
     call_rate: dict[str, float] = field(default_factory=dict)
+    discordant: int = 0
+    contradicting: int = 0
 
     @property
     def low_samples(self) -> list[str]:
@@ -99,6 +107,8 @@ class QcSummary:
             ("A/T, C/G, turned to the panel's strand", f"{found['other_strand']:,}"),
             *((f"filtered: {_LABELS[reason]}", f"{n:,}")
               for reason, n in self.fates.items() if reason not in MATCHED),
+            ("discordant calls of duplicates, now missing", f"{self.discordant:,}"),
+            ("calls of two ALTs on one haplotype, now missing", f"{self.contradicting:,}"),
             ("noted: ALT frequency > 0.5", f"{noted['alt_above_half']:,}"),
             ("noted: FILTER set", f"{noted['filter_set']:,}"),
             ("noted: multiallelic", f"{noted['multiallelic']:,}"),
@@ -144,29 +154,32 @@ def summarise(target: Target, panel: Panel, match: Match) -> QcSummary:
         palindromes=match.palindromes,
         noted=noted,
         call_rate=dict(zip(target.samples, rates, strict=False)),
+        discordant=int(match.discordant.sum()),
+        contradicting=match.num_contradicting,
     )
 
 
 def excluded_rows(target: Target, panel: Panel, match: Match) -> Iterator[list[str]]:
     """The rows of :func:`write_excluded`, sorted by position."""
     left_out = np.flatnonzero(match.fate >= len(MATCHED))
-    rows = [
-        (*key, id_, FATES[fate])
-        for fate, key, id_ in zip(
-            match.fate[left_out].tolist(),
-            target.sites.take(left_out).keys(),
-            target.sites.id[left_out],
-            strict=True,
-        )
+    sites = target.sites.take(left_out)
+    rows = []
+    for i, key, id_ in zip(left_out.tolist(), sites.keys(), sites.id, strict=True):
+        reason = FATES[match.fate[i]]
+        fix = _FIXES[reason]
+        if reason == "duplicate" and match.discordant[i]:
+            fix += f"; discordant calls made missing: {match.discordant[i]}"
+        rows.append((*key, id_, reason, fix))
+    rows += [
+        (alt.position_bp, alt.ref, alt.alt, alt.id, alt.reason, _FIXES[alt.reason])
+        for alt in target.left_out
     ]
-    rows += [(alt.position_bp, alt.ref, alt.alt, alt.id, alt.reason) for alt in target.left_out]
     near = np.isin(panel.sites.position_bp, [row[0] for row in rows])
     known: dict[int, list[str]] = {}
     for position, ref, alt in panel.sites.take(near).keys():
         known.setdefault(position, []).append(f"{ref}>{alt}")
-    for position, ref, alt, id_, reason in sorted(rows, key=lambda row: row[0]):
+    for position, ref, alt, id_, reason, fix in sorted(rows, key=lambda row: row[0]):
         here = ",".join(known.get(position, ["."]))
-        fix = _FIXES[reason]
         yield [target.sites.contig, str(position), id_, ref, alt, reason, here, fix]
 
 
@@ -268,6 +281,17 @@ def warn_of_target(
             f"{counts['ambiguous_strand']} A/T or C/G records are of uncertain strand and were "
             "left out (--palindromes keep takes them as they stand)"
         )
+    num_discordant = int(shared.discordant.sum())
+    if num_discordant:
+        warn(
+            f"{num_discordant} genotypes are missing, since {counts['duplicate']} records repeat "
+            "a site and contradict the record before (--excluded-sites lists them)"
+        )
+    if shared.num_contradicting:
+        warn(
+            f"{shared.num_contradicting} genotypes are missing, since they have two ALTs of one "
+            "position and REF on one haplotype, or more ALTs than haplotypes"
+        )
     qc = report.qc
     if qc is not None and shared.num_records and qc.overlap < _LOW_OVERLAP:
         found = compare_positions(target, panel, 0, panel.num_sites)
@@ -278,6 +302,10 @@ def warn_of_target(
     _warn_of_samples(report, target, panel, shared)
     inside = (shared.panel_index >= start) & (shared.panel_index < stop)
     report.counts["typed"] = int(inside.sum())
+    if num_discordant:
+        report.counts["discordant_calls"] = num_discordant
+    if shared.num_contradicting:
+        report.counts["contradicting_calls"] = shared.num_contradicting
     report.counts["missing_alleles"] = int((shared.alleles == -1).sum())
     for line in report.warnings:
         log.warning(line)

@@ -37,6 +37,7 @@ OTHER = {
     "buffer_cm": 0.5, "device": "cpu", "max_memory": 2**30, "resume": True,
     "samples": Path("s.txt"), "exclude_samples": Path("e.txt"), "palindromes": "keep",
     "excluded_sites": Path("x.tsv"), "par": "X:1-5", "min_r2": 0.5, "typed_only": True,
+    "join_multiallelics": True,
     "sites": Path("s.bcf"), "empirical": Path("e.bcf"), "phased_only": True, "with_targets": False,
 }  # fmt: skip
 

@@ -136,3 +136,14 @@ def test_the_stages_add_up_to_the_whole(panel_h5, tmp_path, suffix, fine_tune):
     assert set(summary.seconds) == stages | {"fine-tune" if fine_tune else "quality"}
     assert sum(summary.seconds.values()) == pytest.approx(summary.wall_seconds, rel=0.02)
     assert min(summary.seconds.values()) >= 0
+
+
+def test_sites_of_one_position_come_into_one_window():
+    cm = np.linspace(0, 1, 12)
+    at = np.array([1, 1, 2, 2, 2, 3, 4, 4, 5, 6, 6, 6])
+    options = {"window_cm": 40, "buffer_cm": 0, "position_bp": at}
+    for most in range(1, 13):
+        windows = plan_windows(cm, 0, 12, max_sites=most, **options)
+        edges = [start for _, start, _, _ in windows]
+        assert all(at[edge] != at[edge - 1] for edge in edges[1:])
+        assert [stop for _, _, stop, _ in windows] == [*edges[1:], 12]

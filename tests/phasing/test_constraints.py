@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragimpute.phasing.constraints import NO_SET, free_phase, join_phase
+from ragimpute.panel.loci import Loci
+from ragimpute.phasing.constraints import NO_SET, free_phase, join_phase, tie_alleles
 from ragimpute.phasing.kernel import FLIP, SWAP_AFTER, SWAP_WITH
 
 ALL = FLIP | SWAP_WITH | SWAP_AFTER
@@ -92,3 +93,81 @@ def test_none_or_one_genotype(num):
     free = free_phase(hets(num), np.zeros(num, bool))
     out = join_phase(free, np.zeros(num, np.int8), np.full(num, np.nan))
     assert out.tolist() == [0] * num
+
+
+def tied(alleles, phased, sets=None, groups=((1, 2),)):
+    """Ties of a sample's genotypes."""
+    alleles = np.array(alleles, np.int8)
+    given_sets = None if sets is None else np.array(sets)
+    ties = Loci.of([list(group) for group in groups])
+    return tie_alleles(alleles, np.array(phased), given_sets, ties)
+
+
+def test_two_alts_of_a_record_form_a_phase_set():
+    found = tied(hets(4), [False] * 4)
+    assert found.alleles[:, 0].tolist() == [0, 0, 1, 0]
+    assert found.phased.tolist() == [False, True, True, False]
+    assert found.phase_set[1] == found.phase_set[2] != NO_SET
+    assert len(found.hidden) == 0
+    free = free_phase(found.alleles, found.phased, found.phase_set)
+    assert free.follows.tolist() == [-1, -1, 1, -1]
+    assert free.moves.tolist() == [FLIP | SWAP_AFTER, SWAP_WITH, SWAP_AFTER, FLIP | SWAP_WITH]
+
+
+def test_an_unphased_alt_joins_the_set_of_a_phased_one():
+    found = tied([[0, 1], [0, 1], [1, 0], [0, 1]], [True, False, True, True], [4, NO_SET, 4, 4])
+    assert found.alleles[:, 0].tolist() == [0, 0, 1, 0]
+    assert found.phase_set.tolist() == [4, 4, 4, 4]
+    assert found.phased.all()
+
+
+def test_two_alts_within_another_set_are_turned_as_one():
+    found = tied(hets(4), [True, False, False, True])
+    assert found.phased.tolist() == [True, False, False, True]
+    assert (found.hidden.tolist(), found.follows.tolist()) == ([2], [1])
+    phase = np.array([[0, 0, 0, 1], [1, 1, 0, 0]])
+    found.copy_phase(phase)
+    assert phase[:, 2].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("alleles", "phased"),
+    [
+        ([[0, 1], [0, 1], [1, 0], [0, 1]], [True] * 4),
+        ([[0, 1], [0, 1], [0, 0], [0, 1]], [False, False, True, False]),
+        ([[0, 1], [0, 1], [-1, -1], [0, 1]], [False, False, True, False]),
+    ],
+)
+def test_what_is_phased_or_alone_is_not_tied(alleles, phased):
+    found = tied(alleles, phased)
+    assert found.phase_set is None
+    assert found.alleles.tolist() == alleles
+
+
+@given(st.data())
+def test_tied_alts_are_always_apart(data):
+    """Of any groups, phased or not, in any sets: two ALTs come on different haplotypes."""
+    num = data.draw(st.integers(4, 9))
+    order = data.draw(st.permutations(range(num)))
+    pairs = [sorted(order[:2]), sorted(order[2:4])]
+    phased = np.array(data.draw(st.lists(st.booleans(), min_size=num, max_size=num)))
+    sets = data.draw(st.lists(st.sampled_from([NO_SET, 1, 2]), min_size=num, max_size=num))
+    alleles = hets(num)
+    for one, other in pairs:  # both phased: apart as given, in one set
+        alleles[other] = [1, 0]
+        sets[other] = sets[one]
+        for row in (one, other):
+            if not phased[row]:
+                alleles[row] = [0, 1]
+    found = tie_alleles(alleles, phased, np.array(sets), Loci.of(pairs))
+    shown = found.alleles.copy()
+    shown[found.hidden] = -1
+    free = free_phase(shown, found.phased, found.phase_set)
+    rng = np.random.default_rng(num)
+    first = join_phase(free, found.alleles[free.het, 0], rng.random(len(free.het)))
+    out = np.zeros((2, num), np.int8)
+    out[0, free.het], out[1, free.het] = first, 1 - first
+    found.copy_phase(out)
+    for one, other in pairs:
+        assert out[0, one] != out[0, other]
+        assert out[0, other] == out[1, one]

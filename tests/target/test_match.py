@@ -63,7 +63,7 @@ def read(tmp_path):
 def test_each_record_is_matched_or_counted(panel, read):
     target = read([
         (100, "A", "G", "0|1", "1|0"),
-        (100, "A", "G", "1|1", "1|1"),  # again
+        (100, "A", "G", "0|1", "./."),  # again
         (150, "A", "G", "0|1", "1|0"),  # no such position
         (200, "T", "C", "0|1", ".|0"),  # REF and ALT swapped
         (300, "G", "C", "0|0", "0|1"),  # the second ALT
@@ -111,6 +111,112 @@ def test_multiallelic_records(panel, read):
     assert found.panel_index.tolist() == [0]
     assert found.counts["allele_mismatch"] == 2
     assert found.counts["swapped"] == 0
+
+
+def test_all_rows_of_a_record_are_of_one_strand(tmp_path, read):
+    """The other ALTs of a record tell the strand of a palindrome in it."""
+    sites = [(100, "A", "T"), (100, "A", "G"), (200, "C", "T"), (200, "C", "G")]
+    position, ref, alt = zip(*sites, strict=True)
+    batch = make_batch(np.zeros((4, 4, 2)), position, ref=ref, alt=alt)
+    write_panel(tmp_path / "p.h5", [batch], samples=names(4), genetic_map=FlatMap())
+    with Panel.open(tmp_path / "p.h5") as panel:
+        forward = match_sites(read([(100, "A", "T,G", "1|2", "0|1")]), panel, 0, 4)
+        assert forward.panel_index.tolist() == [0, 1]
+        assert forward.alleles.tolist() == [[[1, 0], [0, 1]], [[0, 1], [0, 0]]]
+        # G>A,C is C>T,G of the panel.
+        other = match_sites(read([(200, "G", "A,C", "1|2", "0|1")]), panel, 0, 4)
+        assert other.panel_index.tolist() == [2, 3]
+        assert other.counts["flipped"] == 2
+        # Nothing tells the strand: a record of several ALTs is never swapped.
+        lone = match_sites(read([(100, "T", "A,TC", "1|2", "0|1")]), panel, 0, 4)
+        assert lone.panel_index.tolist() == []
+        assert lone.counts["ambiguous_strand"] == 1
+
+
+def test_duplicated_probes_are_merged(panel, read):
+    target = read([
+        (100, "A", "G", "./.", "./."),
+        (100, "A", "G", "0|1", "./."),
+        (200, "C", "T", "0|1", "0/0"),
+        (200, "T", "C", "1|0", "0|0"),  # swapped: 0|1 and 1|1
+        (400, "T", "TA", "0/1", "1|0"),
+        (400, "T", "TA", "1|0", "0|1"),
+    ])  # fmt: skip
+    found = match_sites(target, panel, 0, 7)
+    assert found.panel_index.tolist() == [0, 1, 4]
+    assert found.alleles.tolist() == [
+        [[0, 1], [-1, -1]], [[0, 1], [-1, -1]], [[1, 0], [1, 0]],
+    ]  # fmt: skip
+    assert found.phased.tolist() == [[True, True], [True, True], [True, False]]
+    assert found.discordant.tolist() == [0, 0, 0, 1, 0, 0]
+    assert found.counts["duplicate"] == 3
+    # What belongs to a genotype, such as its phase set, is that of the row it is of.
+    rows = np.arange(6)[:, None] * [[1, 1]]
+    assert found.of_rows(rows).tolist() == [[1, 0], [2, 2], [5, 4]]
+
+
+# A panel of four loci, whose haplotypes carry one ALT each at most, and a site between.
+LOCI = [(100, "A", "C"), (100, "A", "G"), (100, "A", "T"), (150, "C", "T"),
+        (200, "G", "A"), (200, "G", "GT"), (300, "CA", "C"), (300, "CA", "CAA"),
+        (400, "T", "A"), (400, "T", "C")]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def loci_panel(tmp_path_factory):
+    path = tmp_path_factory.mktemp("loci") / "p.h5"
+    rng = np.random.default_rng(3)
+    alleles = np.zeros((len(LOCI), 30, 2), np.int8)
+    for position in sorted({site[0] for site in LOCI}):
+        rows = [i for i, site in enumerate(LOCI) if site[0] == position]
+        which = rng.integers(0, len(rows) + 1, (30, 2))
+        for number, row in enumerate(rows):
+            alleles[row] = which == number
+    position, ref, alt = zip(*LOCI, strict=True)
+    batch = make_batch(alleles, position, ref=ref, alt=alt)
+    write_panel(path, [batch], samples=names(30), genetic_map=FlatMap())
+    with Panel.open(path) as opened:
+        yield opened
+
+
+def record_text(alleles, phased, own):
+    """A call of a record with several ALTs, or of its row of ALT ``own``, as bcftools splits it."""
+    shown = alleles if own is None else [x if x is None else int(x == own) for x in alleles]
+    return ("|" if phased else "/").join("." if x is None else str(x) for x in shown)
+
+
+@settings(deadline=None, max_examples=30)
+@given(data=st.data())
+def test_split_and_joined_records_are_the_same(loci_panel, tmp_path_factory, data):
+    joined, split = [], []
+    for position in sorted({site[0] for site in LOCI}):
+        alts = data.draw(st.permutations([s[2] for s in LOCI if s[0] == position]))
+        ref = next(s[1] for s in LOCI if s[0] == position)
+        calls = [
+            data.draw(st.tuples(*[st.sampled_from([None, *range(len(alts) + 1)])] * 2))
+            for _ in range(3)
+        ]
+        # A half call is missing, or its place is known.
+        calls = [(None, None) if None in pair else pair for pair in calls]
+        phased = [data.draw(st.booleans()) for _ in calls]
+        texts = zip(calls, phased, strict=True)
+        joined.append((position, ref, ",".join(alts), *(record_text(c, p, None) for c, p in texts)))
+        rows = [
+            (position, ref, alt,
+             *(record_text(c, p, own) for c, p in zip(calls, phased, strict=True)))
+            for own, alt in enumerate(alts, 1)
+        ]  # fmt: skip
+        split += data.draw(st.permutations(rows))
+    found = []
+    for name, rows in (("joined", joined), ("split", split)):
+        path = tmp_path_factory.mktemp(name) / "t.vcf"
+        path.write_text(vcf_text(rows, samples=("a", "b", "c")))
+        found.append(match_sites(read_target(path), loci_panel, 0, len(LOCI)))
+    one, two = found
+    assert one.panel_index.tolist() == list(range(len(LOCI)))
+    for name in ("panel_index", "alleles", "phased"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+    assert {tuple(g) for g in one.ties} == {tuple(g) for g in two.ties}
+    assert one.num_contradicting == two.num_contradicting == 0
 
 
 def test_swap_gives_the_same_result_as_no_swap(panel, read):
@@ -293,7 +399,7 @@ def test_no_record_at_all(panel, read):
     target = read([(100, "A", "G", "0|1", "0|0")])
     empty = type(target)(
         target.samples, target.sites.take(slice(0)), target.alleles[:0], target.phased[:0],
-        target.multiallelic[:0], {},
+        target.record[:0], {},
     )  # fmt: skip
     with pytest.raises(InputError, match="no record on 20"):
         require_overlap(match_sites(empty, panel, 0, 7), empty, panel, 0, panel.num_sites)

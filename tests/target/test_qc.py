@@ -13,7 +13,14 @@ from ragimpute.io.vcf.read.genotypes import read_target
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.panel_writer import write_panel
 from ragimpute.target.match import match_sites, no_match
-from ragimpute.target.qc import QcSummary, summarise, write_excluded
+from ragimpute.target.qc import (
+    QcSummary,
+    TargetReport,
+    excluded_rows,
+    summarise,
+    warn_of_target,
+    write_excluded,
+)
 
 PANEL = [(100, "A", "G"), (200, "C", "T"), (300, "G", "A"), (300, "G", "C"), (400, "T", "TA"),
          (500, "A", "C"), (600, "A", "T"), (700, "G", "T"), (800, "C", "A")]  # fmt: skip
@@ -65,7 +72,7 @@ def test_the_counts_of_the_imputation_server(inputs):
     shown = dict(qc.rows())
     assert shown["reference overlap"] == "66.67%"
     assert shown["strand flip and allele switch"] == "1"
-    assert shown["filtered: duplicates"] == "1"
+    assert shown["filtered: duplicates, merged"] == "1"
     assert shown["noted: call rate < 90 %"] == "2"
 
 
@@ -111,7 +118,7 @@ def test_a_target_without_records(inputs, tmp_path):
     given, panel, _ = inputs
     empty = type(given)(
         given.samples, given.sites.take(slice(0)), given.alleles[:0], given.phased[:0],
-        given.multiallelic[:0], {},
+        given.record[:0], {},
     )  # fmt: skip
     match = no_match(empty)
     qc = summarise(empty, panel, match)
@@ -129,3 +136,41 @@ def test_the_real_example_is_clean(panel_h5):
     assert qc.palindromes["left_out"] == qc.palindromes["other_strand"] == 0
     assert qc.palindromes["found"] > 0
     assert min(qc.call_rate.values()) == 1
+
+
+def test_discordant_duplicates_are_counted_and_listed(tmp_path, inputs):
+    _, panel, _ = inputs
+    position, ref, alt = panel.sites.keys()[0]
+    rows = [(position, ref, alt, "0|0", "0|1"), (position, ref, alt, "0|1", "0/1")]
+    path = tmp_path / "twice.vcf"
+    path.write_text(vcf_text(rows))
+    target = read_target(path)
+    match = match_sites(target, panel, 0, panel.num_sites)
+    qc = summarise(target, panel, match)
+    assert (qc.discordant, qc.fates["duplicate"]) == (1, 1)
+    assert dict(qc.rows())["discordant calls of duplicates, now missing"] == "1"
+    (row,) = excluded_rows(target, panel, match)
+    assert row[5] == "duplicate"
+    assert row[7].endswith("discordant calls made missing: 1")
+    report = TargetReport(qc=qc, counts=dict(match.counts))
+    warn_of_target(report, target, panel, match, 0, panel.num_sites)
+    assert report.counts["discordant_calls"] == 1
+    assert any(line.startswith("1 genotypes are missing") for line in report.warnings)
+
+
+def test_calls_with_more_alts_than_haplotypes_are_counted(tmp_path):
+    alleles = np.zeros((2, 4, 2), np.int8)
+    alleles[0, 0, 0] = alleles[1, 1, 1] = 1
+    batch = make_batch(alleles, [100, 100], ref=["A", "A"], alt=["C", "G"])
+    write_panel(tmp_path / "p.h5", [batch], samples=names(4), genetic_map=FlatMap())
+    path = tmp_path / "t.vcf"
+    path.write_text(vcf_text([(100, "A", "C", "1/1", "0|1"), (100, "A", "G", "0/1", "1|0")]))
+    with Panel.open(tmp_path / "p.h5") as panel:
+        target = read_target(path)
+        match = match_sites(target, panel, 0, 2)
+        qc = summarise(target, panel, match)
+        report = TargetReport(qc=qc, counts=dict(match.counts))
+        warn_of_target(report, target, panel, match, 0, 2)
+    assert match.alleles.tolist() == [[[-1, -1], [0, 1]], [[-1, -1], [1, 0]]]
+    assert qc.contradicting == report.counts["contradicting_calls"] == 1
+    assert any("two ALTs of one position" in line for line in report.warnings)

@@ -7,7 +7,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -364,11 +364,31 @@ INFOS = {
         Field("PVAR", "A", "Float", "Sum over haplotypes of P(ALT) (1 - P(ALT))"),
     )
 }
+# INFO fields that are of a record, not of one of its ALTs.
+SINGLE_INFOS = ("AN",)
 FLAGS = (
     Field("IMP", "0", "Flag", "Imputed: the site is not typed in the target"),
     Field("TYPED", "0", "Flag", "Typed: the site is observed in the target"),
     Field("TYPED_ONLY", "0", "Flag", "Typed, but not in the panel: observed alleles as they are"),
 )
+# Of records with several ALTs, these fields have other numbers, or an order that is to be told.
+_JOINED = {
+    field.name: field
+    for field in (
+        replace(INFOS["MAF"], number="A"),
+        replace(
+            FORMATS["GP"],
+            description="Probability of each genotype, in the order of the VCF specification: 0/0, "
+            "0/1, 1/1, 0/2, 1/2, 2/2, ... (haploid: of each allele)",
+        ),
+        replace(
+            FORMATS["HDS"],
+            description="P(ALT) of each haplotype, in the order of GT: those of the first ALT, of "
+            "the second, ...",
+        ),
+        replace(FLAGS[1], description="Typed: one ALT or more is observed in the target"),
+    )
+}
 IMPUTED, TYPED, TYPED_ONLY = range(3)  # the number of each of FLAGS; each site has one of them
 
 
@@ -427,12 +447,15 @@ class Heading:
         For ``##ragimpute_command``; left out if None.
     header_lines
         More header lines, each of which begins with "##".
+    joined
+        Whether records may have several ALTs.
     """
 
     samples: Sequence[str]
     contigs: Sequence[tuple[str, int | None]]
     command: str | None = None
     header_lines: Sequence[str] = ()
+    joined: bool = False
 
 
 def header_text(heading: Heading, formats: Sequence[str]) -> str:
@@ -455,8 +478,10 @@ def header_text(heading: Heading, formats: Sequence[str]) -> str:
         lines.append(line)
     for name, length in heading.contigs:
         lines.append(f"##contig=<ID={name}" + (f",length={length}>" if length else ">"))
-    lines += [field.line("INFO") for field in (*INFOS.values(), *FLAGS)]
-    lines += [FORMATS[name].line("FORMAT") for name in formats]
+    other = _JOINED if heading.joined else {}
+    for one in (*INFOS.values(), *FLAGS):
+        lines.append(other.get(one.name, one).line("INFO"))
+    lines += [other.get(name, FORMATS[name]).line("FORMAT") for name in formats]
     fixed = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO"]
     lines.append("\t".join([*fixed, *(["FORMAT", *heading.samples] if formats else [])]))
     return "\n".join(lines) + "\n"

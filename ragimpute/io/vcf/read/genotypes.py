@@ -1,8 +1,10 @@
 """Read genotypes and dosages from VCF, VCF.gz and BCF.
 
 Alleles are int8: 0 REF, 1 ALT, -1 missing, -2 in the second slot of a haploid genotype. A record
-with several ALTs becomes one row for each of them, in which carriers of another ALT count as REF,
-and carriers of one that is left out ("*", <DEL>) as missing.
+with several ALTs becomes one row for each of them, in which 0 stands for REF and for the other
+ALTs. Carriers of an ALT that is left out ("*", <DEL>) or is not of bases (N) are missing in all
+other rows, as nobody knows which of the bases they have. An ALT that a record repeats is one
+allele, and one that is spelled like REF is REF.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ __all__ = [
 
 _BATCH_SITES = 4096
 _BATCH_BYTES = 2**26  # of alleles
+_BASES = frozenset("ACGTacgt")
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,9 @@ class Target:
         with haploid genotypes elsewhere.
     phased
         Shape (T, N), bool, as in :class:`SiteBatch`.
-    multiallelic
-        Shape (T,), bool: the row comes from a record with several ALTs.
+    record
+        Shape (T,), int32: which record the row was split from, counted over the records that have
+        several ALTs; -1 where the record has one ALT, or none.
     skipped
         How many ALTs were left out, by reason (see :class:`ragimpute.io.vcf.read.records.LeftOut`).
     left_out
@@ -86,12 +90,18 @@ class Target:
     sites: Sites
     alleles: np.ndarray
     phased: np.ndarray
-    multiallelic: np.ndarray
+    record: np.ndarray
     skipped: dict[str, int]
     left_out: Sequence[LeftOut] = ()
     num_filtered: int = 0
     contig_length: int | None = None
     file: VcfFile | None = None
+
+    @property
+    def multiallelic(self) -> np.ndarray:
+        """Shape (T,), bool: the row comes from a record with several ALTs."""
+        out: np.ndarray = self.record >= 0
+        return out
 
 
 def read_target(
@@ -132,18 +142,18 @@ def read_target(
     )
     reader.need_genotypes()
     parts: list[SiteBatch] = []
-    multiallelic: list[np.ndarray] = []
+    records: list[np.ndarray] = []
     made = _genotype_rows(
         reader, sort_check=True, keep_symbolic=False, keep_monomorphic=keep_monomorphic
     )
     for rows in made:
         parts.append(rows.batch())
-        multiallelic.append(rows.multiallelic[: rows.count].copy())
+        records.append(rows.record[: rows.count].copy())
     if not parts:
         if not may_be_empty or region is None:
             raise reader.nothing_left()
         parts.append(_Rows(region.contig, 0, len(reader.samples)).batch())
-        multiallelic.append(np.zeros(0, dtype=bool))
+        records.append(np.zeros(0, np.int32))
     alleles = np.concatenate([part.alleles for part in parts])
     phased = np.concatenate([part.phased for part in parts])
     _mend_lone_missing(alleles)
@@ -152,7 +162,7 @@ def read_target(
         sites=_join([part.sites for part in parts]),
         alleles=alleles,
         phased=phased,
-        multiallelic=np.concatenate(multiallelic),
+        record=np.concatenate(records),
         skipped=reader.skipped,
         left_out=reader.left_out,
         num_filtered=reader.num_filtered,
@@ -240,14 +250,16 @@ class _Rows:
         self.id: list[str] = []
         self.alleles = np.empty((size, num_samples, 2), dtype=np.int8)
         self.phased = np.empty((size, num_samples), dtype=bool)
-        self.multiallelic = np.zeros(size, dtype=bool)
+        self.record = np.full(size, -1, np.int32)
 
-    def add(self, variant: Any, alt: int, alleles: np.ndarray, phased: np.ndarray) -> None:
+    def add(
+        self, variant: Any, alt: int, alleles: np.ndarray, phased: np.ndarray, record: int = -1
+    ) -> None:
         """Add a row; alleles that were written to their place in the arrays are not copied."""
         if alleles.base is not self.alleles:
             self.alleles[self.count] = alleles
             self.phased[self.count] = phased
-        self.multiallelic[self.count] = len(variant.ALT) > 1
+        self.record[self.count] = record
         self.count += 1
         self.position.append(variant.POS)
         self.ref.append(variant.REF)
@@ -266,6 +278,7 @@ def _genotype_rows(
 ) -> Iterator[_Rows]:
     """Genotypes in batches."""
     num_samples = len(reader.samples)
+    record = -1  # the number of the last record with several ALTs
     size = max(1, min(_BATCH_SITES, _BATCH_BYTES // (2 * num_samples)))
     rows: _Rows | None = None
     for variant in reader.records(sort_check=sort_check):
@@ -285,20 +298,45 @@ def _genotype_rows(
         if num_alts <= 1:
             rows.add(variant, alts[0], alleles, phased)
             continue
+        record += 1
         # The row that they were written to is that of the first ALT, so they are copied.
         alleles, phased = alleles.copy(), phased.copy()
-        if len(alts) < num_alts:  # carriers of an allele that is left out count as missing
-            gone = np.setdiff1d(np.arange(num_alts), alts) + 1
-            alleles = np.where(np.isin(alleles, gone), -1, alleles)
+        alts, alleles = _own_alts(reader, variant, alts, alleles)
+        vague = [] if keep_symbolic else [i for i in alts if not _BASES.issuperset(variant.ALT[i])]
         for alt in alts:
             if rows.count == size:
                 yield rows
                 rows = _Rows(reader.contig, size, num_samples)
             one = np.where(alleles > 0, alleles == alt + 1, alleles)
+            others = [i + 1 for i in vague if i != alt]
+            if others:
+                one = np.where(np.isin(alleles, others), np.int8(-1), one)
             known = phased | (one[:, 0] == one[:, 1]) | (one[:, 1] == -2)
-            rows.add(variant, alt, one, known)
+            rows.add(variant, alt, one, known, record)
     if rows is not None and rows.count:
         yield rows
+
+
+def _own_alts(
+    reader: RecordReader, variant: Any, alts: list[int], alleles: np.ndarray
+) -> tuple[list[int], np.ndarray]:
+    """The ALTs of a record that make a row each, and its alleles (N, 2) in terms of these.
+
+    Carriers of an ALT that is left out are missing; an ALT that says again what REF or an ALT
+    before it says is left out, and counted, but its carriers are carriers of that allele.
+    """
+    spelled = [text.upper() for text in (variant.REF, *variant.ALT)]
+    means = [spelled.index(text) for text in spelled]  # the allele that each allele is
+    own = []
+    for alt in alts:
+        if means[alt + 1] == alt + 1:
+            own.append(alt)
+        else:
+            reader.leave_out(variant, alt, "repeated")
+    known = {0, *(alt + 1 for alt in own)}
+    # The last two entries are those of -2 and -1, as numpy counts from the end.
+    codes = np.array([*(m if m in known else -1 for m in means), -2, -1], np.int8)
+    return own, codes[alleles]
 
 
 def _mend_lone_missing(alleles: np.ndarray) -> None:

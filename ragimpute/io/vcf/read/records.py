@@ -36,8 +36,9 @@ class LeftOut:
         As in the file.
     reason
         "no_alt" (ALT is "."), "position_0" (before the contig's first base), "symbolic" (such as
-        <DEL>, <NON_REF> or a breakend), "star" (the allele "*") or "invalid" (such as the I, D and
-        0 of array software).
+        <DEL>, <NON_REF> or a breakend), "star" (the allele "*"), "invalid" (such as the I, D and
+        0 of array software) or "repeated" (REF, or an ALT before it, is the same; its carriers
+        count as carriers of that one).
     """
 
     position_bp: int
@@ -369,6 +370,10 @@ class RecordReader:
             else:
                 self._skip(variant, alt, "symbolic" if _is_symbolic(alt) else "invalid")
         return usable
+
+    def leave_out(self, variant: Any, alt: int, reason: str) -> None:
+        """Count an ALT, by its place among the record's ALTs, that turns out to give no row."""
+        self._skip(variant, variant.ALT[alt], reason)
 
     def _skip(self, variant: Any, alt: str, reason: str) -> None:
         """Count an ALT that is left out."""

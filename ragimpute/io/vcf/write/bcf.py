@@ -20,7 +20,7 @@ from ragimpute.io.vcf.write.sample_text import CODES, SCALE
 from ragimpute.kernels.compile import kernel
 from ragimpute.sites import Sites
 
-_FLOAT_MISSING, FLOAT_END = 0x7F800001, 0x7F800002
+FLOAT_MISSING, FLOAT_END = 0x7F800001, 0x7F800002
 INT8_END = 0x81
 _INT8, _INT32, _FLOAT, _CHAR = 1, 3, 5, 7
 _RECORD = struct.Struct("<IIiiiIHHI")  # lengths, CHROM, POS, rlen, QUAL, counts
@@ -69,7 +69,7 @@ class BcfEncoder:
         Parameters
         ----------
         sites
-            m sites of one contig.
+            m sites of one contig; several ALTs are separated by commas.
         allele_prob, called
             Shape (m, N, 2), float32 and int8, as for ``RowFormatter.format``.
         info
@@ -115,18 +115,17 @@ class BcfEncoder:
             identifier = sites.id[i]
             named = b"\x07" if identifier == "." else _string(identifier)
             # FILTER is PASS
-            shared = b"".join(
-                (named, _string(ref), _string(alt), b"\x11\x00", *given, self._flags[is_typed[i]])
-            )
+            alleles = [_string(allele) for allele in (ref, *alt.split(","))]
+            shared = b"".join((named, *alleles, b"\x11\x00", *given, self._flags[is_typed[i]]))
             head = _RECORD.pack(
                 len(shared) + 24,
                 width,
                 contig,
                 position - 1,
                 len(ref),
-                _FLOAT_MISSING,
+                FLOAT_MISSING,
                 len(given) + 1,
-                2,
+                len(alleles),
                 counts,
             )
             records.append(head + shared + raw[i * width : (i + 1) * width])
@@ -135,10 +134,15 @@ class BcfEncoder:
     def _info_bytes(self, name: str, column: NumberColumn) -> list[bytes]:
         """The bytes of an INFO field at each site; none where its number is missing."""
         integer = INFOS[name].type == "Integer"
-        head = _integer(self._number[name]) + bytes([1 << 4 | (_INT32 if integer else _FLOAT)])
-        values = column.value.astype("<i4" if integer else "<f4").tobytes()
+        num = 1 if column.value.ndim == 1 else column.value.shape[1]
+        head = _integer(self._number[name]) + _vector(num, _INT32 if integer else _FLOAT)
+        coded = column.value.astype("<i4" if integer else "<f4")
+        if num > 1:
+            words = coded.view("<u4")
+            words[np.isnan(column.value)] = FLOAT_MISSING
+        values, width = coded.tobytes(), 4 * num
         return [
-            head + values[4 * i : 4 * i + 4] if known else b""
+            head + values[width * i : width * (i + 1)] if known else b""
             for i, known in enumerate((column.length > 0).tolist())
         ]
 
@@ -147,7 +151,7 @@ class BcfEncoder:
         parts = [np.zeros((num_sites, 0), dtype=np.uint8)]  # a file may have no samples
         for name, column in values:
             kind = _INT8 if column.dtype == np.uint8 else _FLOAT
-            head = _integer(self._number[name]) + bytes([column.shape[2] << 4 | kind])
+            head = _integer(self._number[name]) + _vector(column.shape[2], kind)
             parts.append(np.tile(np.frombuffer(head, dtype=np.uint8), (num_sites, 1)))
             parts.append(np.ascontiguousarray(column).reshape(num_sites, -1).view(np.uint8))
         return np.concatenate(parts, axis=1)
@@ -192,7 +196,7 @@ def _fill_genotypes(prob, called, out):
 @kernel
 def _fill_field(prob: Any, called: Any, code: Any, words: Any, out: Any) -> Any:
     """Fill in another field, as bits of float32; returns whether probabilities are in [0, 1]."""
-    end, missing = np.uint32(FLOAT_END), np.uint32(_FLOAT_MISSING)
+    end, missing = np.uint32(FLOAT_END), np.uint32(FLOAT_MISSING)
     good = True
     for i in range(prob.shape[0]):
         for j in range(prob.shape[1]):
@@ -234,6 +238,14 @@ def _integer(value: int) -> bytes:
     if not 0 <= value <= 127:
         raise ValueError(f"dictionary number must be in [0, 127], found {value}")
     return bytes([1 << 4 | _INT8, value])
+
+
+def _vector(num: int, kind: int) -> bytes:
+    """What comes before ``num`` values of a kind."""
+    if num < 15:
+        return bytes([num << 4 | kind])
+    size = struct.pack("<B", num) if num < 128 else struct.pack("<h", num)
+    return bytes([15 << 4 | kind, 1 << 4 | len(size)]) + size
 
 
 @lru_cache(maxsize=2**12)

@@ -24,15 +24,16 @@ _EXACT_POWER = 12
 
 @dataclass(frozen=True)
 class NumberColumn:
-    """A number for each of m rows.
+    """A number for each of m rows, or k numbers for each of m records with k ALTs.
 
     Attributes
     ----------
     text, length
-        Shape (m, 24), uint8, and (m,), int64: the text of each number, and its length, which is 0
-        if the number is missing.
+        Shape (m, 24) or wider, uint8, and (m,), int64: the text of each number or of all k, and its
+        length, which is 0 if all are missing.
     value
-        Shape (m,), float64: the number that the text says; 0 if it is missing.
+        Shape (m,), float64: the number that the text says, 0 if it is missing; or (m, k), NaN where
+        one is missing.
     """
 
     text: np.ndarray
@@ -126,7 +127,10 @@ def row_starts(
     names = _joined([f"{name}=".encode() for name in info])
     tails = _joined([flag.name.encode() + tail for flag in FLAGS])
     if info:
-        text = np.stack([column.text for column in info.values()])
+        width = max(column.text.shape[1] for column in info.values())
+        text = np.zeros((len(info), num, width), np.uint8)
+        for place, column in zip(text, info.values(), strict=True):
+            place[:, : column.text.shape[1]] = column.text
         length = np.stack([column.length for column in info.values()])
     else:
         text, length = np.zeros((0, num, 1), np.uint8), np.zeros((0, num), np.int64)

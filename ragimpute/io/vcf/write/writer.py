@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from queue import SimpleQueue
@@ -24,6 +24,13 @@ from ragimpute.io.vcf.header import Heading, check_fields, header_text
 from ragimpute.io.vcf.index import TBI_MAX_BP, RecordPlaces, csi_index, tabix_index
 from ragimpute.io.vcf.write.bcf import BcfEncoder, bcf_header
 from ragimpute.io.vcf.write.info_text import info_columns, row_starts
+from ragimpute.io.vcf.write.joined import (
+    JoinedRows,
+    bcf_values,
+    joined_rows,
+    sample_values,
+    text_of,
+)
 from ragimpute.io.vcf.write.sample_text import RowFormatter, max_row_bytes
 from ragimpute.runtime.outputs import NewFiles
 from ragimpute.sites import Sites
@@ -56,6 +63,9 @@ class ImputedBlock:
     typed
         Shape (m,): bool, True where the site is flagged TYPED, else IMP; or integers, the number of
         the site's flag in ``FLAGS`` of ``io/vcf/header``.
+    locus
+        Shape (m,), int: sites with the same number >= 0, of one position and REF, are written as
+        one record with several ALTs; -1: alone. None: all alone.
     """
 
     sites: Sites
@@ -63,6 +73,18 @@ class ImputedBlock:
     called: np.ndarray
     info: dict[str, np.ndarray]
     typed: np.ndarray
+    locus: np.ndarray | None = None
+
+    def take(self, rows: np.ndarray) -> ImputedBlock:
+        """Some of the sites: shape (m,), bool, or their numbers."""
+        return ImputedBlock(
+            self.sites.take(rows),
+            self.allele_prob[rows],
+            self.called[rows],
+            {name: values[rows] for name, values in self.info.items()},
+            np.asarray(self.typed)[rows],
+            None if self.locus is None else self.locus[rows],
+        )
 
 
 class RowMaker:
@@ -118,6 +140,9 @@ class RowMaker:
 
     def _made(self, block: ImputedBlock) -> Iterator[Rows]:
         """Yield a block's rows, as many at a time as fit into the processor's cache."""
+        if block.locus is not None and (block.locus >= 0).any():
+            yield self._with_joined(block, block.locus)
+            return
         info = info_columns(block.info, len(block.sites))
         step = max(1, _SLICE_BYTES // max_row_bytes(self._formats, self._num_samples))
         formatter = self._formatters.get()
@@ -136,6 +161,49 @@ class RowMaker:
                     yield sites, *formatter.format(prob, called, starts)
         finally:
             self._formatters.put(formatter)
+
+    def _with_joined(self, block: ImputedBlock, locus: np.ndarray) -> Rows:
+        """A block's rows, some of which are joined to records with several ALTs."""
+        info = info_columns(block.info, len(block.sites))
+        arrays = (block.allele_prob, block.called)
+        alone = np.flatnonzero(locus < 0)
+        made: list[tuple[int, bytes]] = []
+        tables: list[Sites] = []
+        for sites, data, ends in self._made(replace(block.take(alone), locus=None)):
+            edges = [0, *ends.tolist()]
+            number = alone[len(made) : len(made) + len(ends)].tolist()
+            made += [
+                (i, bytes(data[a:b])) for i, (a, b) in zip(number, pairwise(edges), strict=True)
+            ]
+            tables.append(sites)
+        for rows in joined_rows(locus, block.sites, arrays, info, block.typed):
+            made += zip(rows.leader.tolist(), self._joined_records(rows), strict=True)
+            tables.append(rows.sites)
+        order = np.argsort([i for i, _ in made])
+        texts = [made[i][1] for i in order]
+        names = ("position_bp", "ref", "alt", "id")
+        columns = [np.concatenate([getattr(t, name) for t in tables])[order] for name in names]
+        ends = np.cumsum([len(text) for text in texts])
+        return Sites(block.sites.contig, *columns), b"".join(texts), ends
+
+    def _joined_records(self, rows: JoinedRows) -> list[bytes]:
+        """Records with several ALTs, as text or BCF."""
+        values = [
+            sample_values(self._formats, prob, called) if self._formats else []
+            for prob, called in zip(rows.allele_prob, rows.called, strict=True)
+        ]
+        if self._encoder is None:
+            text, offsets = row_starts(rows.sites, rows.typed, rows.info, self._formats)
+            starts = [text[a:b].tobytes() for a, b in pairwise(offsets.tolist())]
+            return [a + text_of(b) + b"\n" for a, b in zip(starts, values, strict=True)]
+        made = []
+        for i, given in enumerate(values):
+            one = slice(i, i + 1)
+            part = {name: column.take(one) for name, column in rows.info.items()}
+            made += self._encoder.encode_values(
+                rows.sites.take(one), bcf_values(given), part, rows.typed[one]
+            )
+        return made
 
     def _all_made(self, block: ImputedBlock) -> list[Rows]:
         """A block's rows, copied, so that all stay valid."""

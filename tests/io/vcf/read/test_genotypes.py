@@ -45,6 +45,31 @@ def test_genotypes(make_vcf):
     assert target.skipped == {}
 
 
+def test_alts_that_say_the_same_are_one_allele(make_vcf):
+    rows = [(10, "A", "G,g,C", "1|2", "2/3"), (20, "A", "a,T", "1|2", "0/1")]
+    target = read_target(make_vcf(rows))
+    assert target.sites.keys() == [(10, "A", "G"), (10, "A", "C"), (20, "A", "T")]
+    assert target.alleles.tolist() == [
+        [[1, 1], [1, 0]], [[0, 0], [0, 1]], [[0, 1], [0, 0]],
+    ]  # fmt: skip
+    assert target.record.tolist() == [0, 0, 1]
+    assert target.skipped == {"repeated": 2}
+    assert [(alt.alt, alt.reason) for alt in target.left_out] == [
+        ("g", "repeated"), ("a", "repeated"),
+    ]  # fmt: skip
+
+
+def test_carriers_of_an_alt_that_is_no_sequence_are_missing_in_the_other_rows(make_vcf):
+    target = read_target(make_vcf([(10, "A", "G,N,R,<DEL>", "1|2", "3|4", "0|1")], "abc"))
+    assert target.sites.alt.tolist() == ["G", "N", "R"]
+    assert target.alleles.tolist() == [
+        [[1, -1], [-1, -1], [0, 1]],
+        [[0, 1], [-1, -1], [0, 0]],
+        [[0, -1], [1, -1], [0, 0]],
+    ]
+    assert target.skipped == {"symbolic": 1}
+
+
 def test_all_haploid(make_vcf):
     target = read_target(make_vcf([(10, "A", "G", "1", "0"), (11, "A", "G", ".", "1")]))
     assert target.alleles.tolist() == [[[1, -2], [0, -2]], [[-1, -2], [1, -2]]]

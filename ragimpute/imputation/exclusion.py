@@ -1,0 +1,51 @@
+"""Keep P(ALT) of the sites of one locus to what a haplotype can have: 1 in all."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ragimpute.io.vcf.write.sample_text import SCALE
+from ragimpute.panel.loci import Loci
+
+_VALUES_AT_ONCE = 2**22
+
+
+def exclude_alleles(prob: np.ndarray, called: np.ndarray, loci: Loci) -> None:
+    """Make the ALTs of each locus exclude each other on every haplotype; in place.
+
+    Where one ALT was observed, P of the others is 0. Elsewhere the P(ALT) of a locus are divided by
+    their sum if it exceeds 1. Sums close to 1 or above are rounded together to thousandths, as
+    these are written: each rounded alone, they could exceed 1.
+
+    Parameters
+    ----------
+    prob
+        Shape (m, n), float32, in [0, 1]; NaN where a haplotype does not exist.
+    called
+        Shape (m, n), int8: 0 or 1 where observed, else negative.
+    loci
+        Groups of the m sites.
+    """
+    for groups in loci.by_size():
+        size = groups.shape[1]
+        step = max(1, _VALUES_AT_ONCE // max(1, size * prob.shape[1]))
+        for first in range(0, len(groups), step):
+            rows = groups[first : first + step]  # (g, k)
+            seen = called[rows] == 1  # (g, k, n)
+            found = np.where(seen.any(axis=1)[:, None] & ~seen, np.float32(0), prob[rows])
+            total = found.sum(axis=1, dtype=np.float64)  # (g, n)
+            at, column = np.nonzero(total > 1 - size / (2 * SCALE))
+            found[at, :, column] = _rounded(found[at, :, column], total[at, column])
+            prob[rows] = found
+
+
+def _rounded(prob: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """Round rows (s, k) to thousandths that add up to their ``total`` (s,), or 1 if it is more."""
+    want = np.minimum(SCALE, np.rint(total * SCALE)).astype(np.int64)
+    exact = prob * (SCALE * np.minimum(1, 1 / total))[:, None]
+    whole = np.floor(exact + 1e-6).astype(np.int64)
+    # What is left goes to the largest remainders.
+    rank = np.argsort(np.argsort(whole - exact, axis=1, kind="stable"), axis=1)
+    whole += rank < (want - whole.sum(axis=1))[:, None]
+    out: np.ndarray = (whole / SCALE).astype(np.float32)
+    return out
