@@ -37,7 +37,7 @@ _HOW = frozenset(("threads", "resume"))
 # keeps checksums, as of the model's weights.
 _NOT_FITTED = frozenset((
     "model", "cm_per_mb", "region", "fields", "window_cm", "buffer_cm", "device", "max_memory",
-    "palindromes", "par", "min_r2", "typed_only", "phased_only", "with_targets",
+    "palindromes", "par", "gvcf_min_gq", "min_r2", "typed_only", "phased_only", "with_targets",
 ))  # fmt: skip
 
 

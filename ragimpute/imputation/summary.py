@@ -27,13 +27,6 @@ log = logging.getLogger("ragimpute")
 # If a common site is left out and its dosages correlate so negatively with what was observed there,
 # its alleles are taken to be wrong.
 _REVERSED, _COMMON = -0.3, 0.05
-# Counts that are not of the target's records by what became of them.
-NOT_RECORDS = {
-    "typed": "sites typed",
-    "missing_alleles": "missing alleles",
-    "typed_only": "records written that the panel lacks",
-    "below_min_r2": "untyped sites left out for their DR2",
-}
 
 
 @dataclass
@@ -149,14 +142,7 @@ class ImputeSummary(TargetReport):
             ("panel", f"{self.panel}: {self.num_haplotypes:,} haplotypes"),
             ("sites", f"{self.num_sites:,}, of which {self.num_typed:,} typed"),
             *self._left_out_and_added(),
-            (
-                "target records",
-                ", ".join(
-                    f"{n:,} {k.replace('_', ' ')}"
-                    for k, n in self.counts.items()
-                    if n and k not in NOT_RECORDS
-                ),
-            ),
+            *self.record_rows(),
             ("mean DR2, untyped", mean),
             *((name, str(self.settings[name])) for name in chosen if name in self.settings),
             ("time", f"{self.wall_seconds:.1f} s"),

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from ragimpute.errors import InputError
-from ragimpute.io.vcf.read.genotypes import Target, VcfFile, read_target
+from ragimpute.io.vcf.read.genotypes import ReferenceBlocks, Target, VcfFile, read_target
+from ragimpute.io.vcf.read.reference_blocks import MIN_GQ
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.open_panel import open_panel
 from ragimpute.runtime.timing import Progress, no_progress
@@ -21,6 +22,9 @@ from ragimpute.target.qc import TargetReport, summarise, warn_of_target, write_e
 # A region with fewer records than this may well share none with the panel, which is no error then.
 # For a whole file it always is.
 _FEW_RECORDS = 50
+# If so many of a gVCF's blocks begin at panel sites, the share of them with another REF tells
+# whether it is of the same build: by chance it is three quarters.
+_FEW_COMPARED, _OTHER_REF = 8, 0.25
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,9 @@ class TargetOptions:
         or None.
     par
         The pseudo-autosomal regions, see :func:`ragimpute.panel.ploidy.par_regions`.
+    gvcf_min_gq
+        Lowest quality of a reference call in a gVCF's blocks that is used, >= 0, see
+        :class:`ragimpute.io.vcf.read.reference_blocks.ReferenceBlocks`.
     """
 
     samples: Path | None = None
@@ -45,6 +52,7 @@ class TargetOptions:
     palindromes: str = "frequency"
     excluded_sites: Path | None = None
     par: str | None = None
+    gvcf_min_gq: float = MIN_GQ
 
 
 @dataclass(frozen=True)
@@ -205,14 +213,34 @@ def take_target(
     else:
         match = no_match(target)
     report.qc = summarise(target, panel, match)
-    report.counts.update(match.counts)
+    if target.blocks.num_blocks:
+        report.counts["reference_blocks"] = target.blocks.num_blocks
+    report.counts.update(report.qc.fates)
     report.num_samples = len(target.samples)
     report.num_haplotypes = panel.num_haplotypes
     if options.excluded_sites is not None:
         write_excluded(options.excluded_sites, target, panel, match)
-    if region is None or match.num_records >= _FEW_RECORDS:
-        require_overlap(match, target, panel, 0, stop)
+    _require_reference(target, panel)
+    has_few = match.num_records < _FEW_RECORDS
+    if not has_few or (region is None and "reference" not in match.counts):
+        require_overlap(match.of_records(), target.of_records(), panel, 0, stop)
     return target, match
+
+
+def _require_reference(target: Target, panel: Panel) -> None:
+    """Refuse a gVCF whose reference blocks begin with other bases than the panel's REF.
+
+    Blocks cover positions of any build, so that they would type nearly all of the panel as REF.
+    """
+    found = target.blocks
+    wrong = found.num_other_ref
+    if found.num_compared >= _FEW_COMPARED and wrong > _OTHER_REF * found.num_compared:
+        raise InputError(
+            f"the target is a gVCF of another reference than the panel: {wrong} of the "
+            f"{found.num_compared} reference blocks that begin at a site of the panel, "
+            f"{panel.contig}, have another REF base there",
+            hint="lift one over to the build of the other",
+        )
 
 
 def _read(
@@ -230,7 +258,7 @@ def _read(
     wide = target_region(file, panel, _around(region, panel, buffer_cm))
     target = read_target(
         file, region=wide, threads=threads, may_be_empty=region is not None, samples=samples,
-        keep_monomorphic=True,
+        keep_monomorphic=True, blocks=ReferenceBlocks(panel.sites, options.gvcf_min_gq),
     )  # fmt: skip
     _drop_half_calls(target)
     return target
@@ -270,11 +298,7 @@ def _cut(target: Target, panel: Panel, region: Region | None, buffer_cm: float) 
         first, last = np.searchsorted(target.sites.position_bp, ends).tolist()
         left_out = [alt for alt in left_out if wide.start_bp <= alt.position_bp < wide.stop_bp]
     rows = slice(first, last)
-    part = replace(
-        target, sites=target.sites.take(rows), alleles=target.alleles[rows].copy(),
-        phased=target.phased[rows].copy(), multiallelic=target.multiallelic[rows],
-        left_out=left_out,
-    )  # fmt: skip
+    part = replace(target.take(rows), left_out=left_out)
     _drop_half_calls(part)
     return part
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, lgamma, log
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from ragimpute.io.vcf.read.genotypes import Target, VcfFile, read_target
 from ragimpute.panel.reader import Panel
 from ragimpute.sites import Key, Region, bare_contig, other_strand, same_contig
 
-MATCHED = ("matched", "swapped", "flipped", "flipped_swapped")
+# "reference": the row is a panel site within a reference block of a gVCF, no record of its own.
+MATCHED = ("matched", "swapped", "flipped", "flipped_swapped", "reference")
 LEFT_OUT = ("not_in_panel", "allele_mismatch", "ambiguous_strand", "duplicate", "invalid")
 FATES = MATCHED + LEFT_OUT
 PALINDROME_POLICIES = ("frequency", "keep", "drop")
@@ -72,7 +73,7 @@ class Match:
     fate
         Shape (R,), uint8: what became of each of the target's rows, an index into ``FATES``.
     counts
-        How many rows met each fate.
+        How many rows met each fate; "reference" is there only if there are some.
     palindromes
         Of the rows at panel sites that read the same on both strands, such as A/T and C/G: how many
         were "found", taken to be of the "other_strand", and "left_out".
@@ -88,8 +89,18 @@ class Match:
 
     @property
     def num_records(self) -> int:
-        """Rows of the target."""
-        return len(self.fate)
+        """Rows of the target that are records, not within a reference block of a gVCF."""
+        return len(self.fate) - self.counts.get("reference", 0)
+
+    def of_records(self) -> Match:
+        """The match without the panel sites within reference blocks of a gVCF."""
+        if "reference" not in self.counts:
+            return self
+        kept = self.fate[self.row] != FATES.index("reference")
+        return replace(
+            self, panel_index=self.panel_index[kept], alleles=self.alleles[kept],
+            phased=self.phased[kept], row=self.row[kept],
+        )  # fmt: skip
 
     @property
     def num_unphased(self) -> int:
@@ -129,6 +140,7 @@ def match_sites(
     finder = _Finder(target, panel, start, stop)
     found = [finder.find(i) for i in range(len(target.sites))]
     sure = Counter(fate for site, fate, doubt in found if site >= 0 and not doubt)
+    del sure["reference"]
     usual = sure["swapped"] + sure["flipped_swapped"] > _SWAPS_ARE_USUAL * sure.total()
     tally = {"found": 0, "other_strand": 0, "left_out": 0}
     fates: list[str] = []
@@ -162,7 +174,7 @@ def match_sites(
         target.phased[row],
         row,
         np.array([number[fate] for fate in fates], dtype=np.uint8),
-        {fate: counted[fate] for fate in FATES},
+        {fate: counted[fate] for fate in FATES if fate != "reference" or counted[fate]},
         tally,
     )
 
@@ -175,6 +187,7 @@ class _Finder:
         upper = zip(sites.position_bp.tolist(), sites.ref, sites.alt, strict=True)
         self._keys = [_trimmed(p, ref.upper(), alt.upper()) for p, ref, alt in upper]
         self._multiallelic = target.multiallelic.tolist()
+        self._reference = target.reference.tolist()
         position = panel.sites.position_bp[start:stop]
         wanted = np.array([key[0] for key in self._keys], dtype=np.int64)
         is_snp = panel.site_type[start:stop] == panel.site_types.index("SNP")
@@ -194,6 +207,8 @@ class _Finder:
     def find(self, i: int) -> tuple[int, str, str]:
         """Panel site (-1: none), fate, and the doubt about it: "", "indel" or "palindrome"."""
         key = self._keys[i]
+        if self._reference[i]:
+            return self._lookup[key], "reference", ""
         if key[2] == ".":
             key = self._with_alt(key)
         for fate, spelled in _spellings(key, may_swap=not self._multiallelic[i]):
@@ -293,7 +308,7 @@ def no_match(target: Target) -> Match:
         np.zeros((0, num_samples), dtype=bool),
         np.zeros(0, dtype=np.int64),
         np.zeros(0, dtype=np.uint8),
-        dict.fromkeys(FATES, 0),
+        {fate: 0 for fate in FATES if fate != "reference"},
         {"found": 0, "other_strand": 0, "left_out": 0},
     )
 

@@ -23,6 +23,10 @@ from ragimpute.sites import Region, Sites, same_contig
 
 _SEQUENCE = frozenset("ACGTNacgtn")
 _IUPAC = frozenset("ACGTNRYSWKMBDHVacgtnryswkmbdhv")
+# ALTs that stand for any allele but those that a record names, as callers write them in a gVCF.
+_ANY_OTHER = frozenset(("<NON_REF>", "<*>", "<X>"))
+# A record without ALT that has one of these states how sure its reference call is.
+_OF_REFERENCE_CALLS = frozenset(("RGQ", "GQX", "MIN_DP"))
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,9 @@ class LeftOut:
     position_bp, id, ref, alt
         As in the file.
     reason
-        "no_alt" (ALT is "."), "symbolic" (such as <DEL>, <NON_REF> or a breakend), "star" (the
-        allele "*") or "invalid" (such as the I, D and 0 of array software).
+        "no_alt" (ALT is "."), "reference_blocks" (of a gVCF, where its blocks are not asked for),
+        "symbolic" (such as <DEL> or a breakend), "star" (the allele "*") or "invalid" (such as the
+        I, D and 0 of array software).
     """
 
     position_bp: int
@@ -131,6 +136,8 @@ class RecordReader:
         The samples to read, in the order of the file; None: all.
     genotypes_only
         Whether only sites and genotypes are needed, which are read faster from a BCF.
+    reach_in
+        Whether to read the reference blocks, too, that begin before the region and reach into it.
 
     Attributes
     ----------
@@ -140,6 +147,10 @@ class RecordReader:
         How many ALTs gave no site, by reason; and the ALTs themselves, if ``list_left_out``.
     num_filtered
         Records so far whose FILTER is neither PASS nor missing; they are read all the same.
+    num_records
+        Records of the region so far, whatever became of them.
+    num_further_alts
+        ALTs of these records beyond the first of each; ``<NON_REF>`` and the like do not count.
     """
 
     def __init__(
@@ -151,6 +162,7 @@ class RecordReader:
         samples: Sequence[str] | None = None,
         list_left_out: bool = False,
         genotypes_only: bool = False,
+        reach_in: bool = False,
     ) -> None:
         if threads < 1:
             raise ValueError(f"threads must be >= 1, found {threads}")
@@ -167,7 +179,8 @@ class RecordReader:
         self.region = region
         self.skipped: dict[str, int] = {}
         self.left_out: list[LeftOut] = []
-        self.num_filtered = 0
+        self.num_filtered = self.num_records = self.num_further_alts = 0
+        self._reach_in = reach_in
         self._list_left_out = list_left_out
         self.genotypes_only = genotypes_only
         self.contig = ""
@@ -199,13 +212,18 @@ class RecordReader:
                     hint="sort it: bcftools sort",
                 )
             last_bp = position
-            if start <= position < stop:
+            if start <= position < stop or (position < start and self._reaches(variant, start)):
                 self.contig = contig
+                self.num_records += 1
                 yield variant
         if not num_read and self._index is None:
             raise InputError(f"{self.path} holds no records", hint="check how it was made")
         if not contig:
             choose_contig(self.path, list(self.file.contigs), region)
+
+    def _reaches(self, variant: Any, start: int) -> bool:
+        """Whether a record before the region is a reference block that reaches into it."""
+        return self._reach_in and is_reference_block(variant) and reference_end(variant) >= start
 
     def _wanted(self, name: str, contig: str) -> bool:
         """Whether records of contig ``name`` are to be read, after those of ``contig``."""
@@ -311,7 +329,10 @@ class RecordReader:
     def usable_alts(
         self, variant: Any, *, keep_symbolic: bool = False, keep_monomorphic: bool = False
     ) -> list[int]:
-        """Which of a record's ALTs make a row each; -1 stands for ALT ".". Others are counted."""
+        """Which of a record's ALTs make a row each; -1 stands for ALT ".". Others are counted.
+
+        ``<NON_REF>`` and the like beside other ALTs are no alleles of their own, and not counted.
+        """
         alts = variant.ALT
         self.num_filtered += variant.FILTER is not None
         if not alts:
@@ -319,8 +340,14 @@ class RecordReader:
                 return [-1]
             self._skip(variant, ".", "no_alt")
             return []
+        named = range(len(alts)) if keep_symbolic else named_alts(variant)
+        if not named:
+            self._skip(variant, alts[0], "reference_blocks")
+            return []
+        self.num_further_alts += len(named) - 1
         usable = []
-        for i, alt in enumerate(alts):
+        for i in named:
+            alt = alts[i]
             if keep_symbolic or _SEQUENCE.issuperset(alt) or _IUPAC.issuperset(alt):
                 usable.append(i)
             elif alt == "*":
@@ -414,6 +441,32 @@ def genotype_array(variant: Any) -> np.ndarray:
         raise InputError(f"{variant.CHROM}:{variant.POS}: the record has no GT")
     out: np.ndarray = genotype.array()
     return out
+
+
+def named_alts(variant: Any) -> Sequence[int]:
+    """The numbers of a record's ALTs, from 0, without ``<NON_REF>`` and the like."""
+    alts = variant.ALT
+    if len(alts) == 1 and alts[0][0] != "<":
+        return (0,)
+    return [i for i, alt in enumerate(alts) if alt not in _ANY_OTHER]
+
+
+def is_reference_block(variant: Any) -> bool:
+    """Whether a record of a gVCF says that its samples carry REF from POS to END."""
+    alts = variant.ALT
+    if alts:
+        return alts[0][0] == "<" and all(alt in _ANY_OTHER for alt in alts)
+    longer = reference_end(variant) > variant.POS + len(variant.REF) - 1
+    return longer or not _OF_REFERENCE_CALLS.isdisjoint(variant.FORMAT)
+
+
+def reference_end(variant: Any) -> int:
+    """The last base of a reference block: INFO/END, or the last base of REF."""
+    end = variant.end
+    if not isinstance(variant, BcfRecord):
+        with suppress(KeyError, TypeError, ValueError):  # a text where the header declares no END
+            end = max(end, int(variant.INFO.get("END")))
+    return int(max(end, variant.POS + len(variant.REF) - 1))
 
 
 def _check_text(variant: Any) -> None:
