@@ -63,6 +63,14 @@ GvcfMinGqOption = Annotated[
         "3 times the depth.",
     ),
 ]
+FastaOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--fasta",
+        metavar="FILE",
+        help="Reference genome, by which insertions and deletions are aligned before matching.",
+    ),
+]
 ExcludedSitesOption = Annotated[
     Path | None,
     typer.Option("--excluded-sites", metavar="TSV", help="Write the records not used, and why."),

@@ -11,6 +11,7 @@ import typer
 from ragimpute.cli.app import (
     DeviceOption,
     ExcludedSitesOption,
+    FastaOption,
     GvcfMinGqOption,
     MapOption,
     ParOption,
@@ -88,6 +89,7 @@ def impute(
     ] = False,
     excluded_sites: ExcludedSitesOption = None,
     gvcf_min_gq: GvcfMinGqOption = 20.0,
+    fasta: FastaOption = None,
     fields: Annotated[
         str, typer.Option("--format", metavar="LIST", help="Of GT,DS,GP,HDS,AP.")
     ] = "GT,DS,GP",
@@ -171,7 +173,8 @@ def impute(
         window_cm=chunk_cm, buffer_cm=buffer_cm, device=device,
         max_memory=None if max_memory is None else parse_size(max_memory), resume=resume,
         target_options=TargetOptions(
-            samples_file, exclude_samples, palindromes, excluded_sites, par, gvcf_min_gq
+            samples_file, exclude_samples, palindromes, excluded_sites, par, gvcf_min_gq,
+            fasta,
         ),
         output_options=OutputOptions(min_r2, typed_only, sites, empirical),
         phase_options=PhaseOptions(phased_only, with_targets),

@@ -9,6 +9,7 @@ import typer
 
 from ragimpute.cli.app import (
     ExcludedSitesOption,
+    FastaOption,
     GvcfMinGqOption,
     MapOption,
     ParOption,
@@ -43,6 +44,7 @@ def phase(
     par: ParOption = None,
     excluded_sites: ExcludedSitesOption = None,
     gvcf_min_gq: GvcfMinGqOption = 20.0,
+    fasta: FastaOption = None,
     with_targets: WithTargetsOption = None,
     ne: Annotated[float | None, typer.Option(min=1.0, help="Effective population size.")] = None,
     err: Annotated[
@@ -64,7 +66,7 @@ def phase(
             buffer_cm=buffer_cm, seed=seed, threads=threads, progress=progress,
             command=command_line(without=("--region", "-r", "--output", "-o", "--excluded-sites")),
             target_options=TargetOptions(
-                par=par, excluded_sites=excluded_sites, gvcf_min_gq=gvcf_min_gq
+                par=par, excluded_sites=excluded_sites, gvcf_min_gq=gvcf_min_gq, fasta=fasta
             ),
         )  # fmt: skip
     if not quiet and out != "-":

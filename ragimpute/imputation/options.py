@@ -22,6 +22,7 @@ _READ = {
     "genetic_map": "map input",
     "samples": "list of samples",
     "exclude_samples": "excluded samples",
+    "fasta": "FASTA input",
     "index": "index",
 }
 # Files that a run writes (an array fit is read too, where it exists, and changes no dosage).

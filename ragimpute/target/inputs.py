@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ragimpute.errors import InputError
+from ragimpute.io.fasta import Fasta
 from ragimpute.io.vcf.read.genotypes import ReferenceBlocks, Target, VcfFile, read_target
 from ragimpute.io.vcf.read.reference_blocks import MIN_GQ
 from ragimpute.panel.reader import Panel
@@ -25,6 +26,7 @@ _FEW_RECORDS = 50
 # If so many of a gVCF's blocks begin at panel sites, the share of them with another REF tells
 # whether it is of the same build: by chance it is three quarters.
 _FEW_COMPARED, _OTHER_REF = 8, 0.25
+_MANY_COMPARED = 2000  # so many panel sites, about, are compared with a FASTA
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,9 @@ class TargetOptions:
     gvcf_min_gq
         Lowest quality of a reference call in a gVCF's blocks that is used, >= 0, see
         :class:`ragimpute.io.vcf.read.reference_blocks.ReferenceBlocks`.
+    fasta
+        The reference genome, by which insertions and deletions are aligned before they are matched;
+        or None.
     """
 
     samples: Path | None = None
@@ -53,6 +58,7 @@ class TargetOptions:
     excluded_sites: Path | None = None
     par: str | None = None
     gvcf_min_gq: float = MIN_GQ
+    fasta: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,7 @@ class InputFiles:
             "map input": self.genetic_map,
             "list of samples": self.options.samples,
             "excluded samples": self.options.exclude_samples,
+            "FASTA input": self.options.fasta,
         }
 
 
@@ -209,7 +216,10 @@ def take_target(
         target = _read(source, panel, region, options, buffer_cm, threads)
     stop = panel.num_sites
     if len(target.sites):
-        match = match_sites(target, panel, 0, stop, palindromes=options.palindromes)
+        fasta = None if options.fasta is None else Fasta(options.fasta, panel.contig)
+        match = match_sites(target, panel, 0, stop, palindromes=options.palindromes, fasta=fasta)
+        if fasta is not None:
+            _compare_reference(fasta, target, panel, report)
     else:
         match = no_match(target)
     report.qc = summarise(target, panel, match)
@@ -225,6 +235,32 @@ def take_target(
     if not has_few or (region is None and "reference" not in match.counts):
         require_overlap(match.of_records(), target.of_records(), panel, 0, stop)
     return target, match
+
+
+def _compare_reference(fasta: Fasta, target: Target, panel: Panel, report: TargetReport) -> None:
+    """Refuse a FASTA of another build than the panel; warn of target records that it contradicts.
+
+    Indels whose alleles the FASTA contradicts stay where they are.
+    """
+    step = max(1, panel.num_sites // _MANY_COMPARED)
+    keys = panel.sites.take(slice(None, None, step)).keys()
+    wrong = sum(not fasta.has(position, ref) for position, ref, _ in keys)
+    if wrong > _OTHER_REF * len(keys):
+        raise InputError(
+            f"FASTA {fasta.path} is of another reference than the panel: REF of {wrong} of "
+            f"{len(keys)} panel sites is not its base there",
+            hint="give the FASTA of the panel's genome build",
+        )
+    lost = sum(
+        not (fasta.has(position, ref) or fasta.has(position, alt))
+        for position, ref, alt in target.sites.keys()
+        if len(ref) != len(alt) and ref.isalpha() and alt.isalpha()
+    )
+    if lost:
+        report.warnings.append(
+            f"{lost} insertions and deletions of the target have alleles that FASTA {fasta.path} "
+            "contradicts; they were matched where they are"
+        )
 
 
 def _require_reference(target: Target, panel: Panel) -> None:

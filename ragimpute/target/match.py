@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import exp, lgamma, log
 from pathlib import Path
 
 import numpy as np
 
 from ragimpute.errors import InputError
+from ragimpute.io.fasta import Fasta
 from ragimpute.io.vcf.read.genotypes import Target, VcfFile, read_target
 from ragimpute.panel.reader import Panel
 from ragimpute.sites import Key, Region, bare_contig, other_strand, same_contig
+from ragimpute.target.indels import is_indel, known_bases, left_aligned, look_alikes, trimmed
 
 # "reference": the row is a panel site within a reference block of a gVCF, no record of its own.
 MATCHED = ("matched", "swapped", "flipped", "flipped_swapped", "reference")
@@ -53,6 +55,7 @@ _LENGTHS = {
 _SAME_BUILD, _OTHER_BUILD = 0.9, 0.75
 _FEW = 20  # with fewer shared positions than this, their REF bases say nothing of the build
 _CHANCE = 0.01  # share of records that are panel sites by chance, with a panel of usual density
+_FIXREF = "bcftools +fixref TARGET -- -f REF.fa -m flip"
 _MANY = 50  # with fewer records than this, even one match may be more than chance
 
 
@@ -86,6 +89,7 @@ class Match:
     fate: np.ndarray
     counts: dict[str, int]
     palindromes: dict[str, int]
+    look_alikes: dict[int, str] = field(default_factory=dict)
 
     @property
     def num_records(self) -> int:
@@ -109,15 +113,23 @@ class Match:
 
 
 def match_sites(
-    target: Target, panel: Panel, start: int, stop: int, *, palindromes: str = "frequency"
+    target: Target,
+    panel: Panel,
+    start: int,
+    stop: int,
+    *,
+    palindromes: str = "frequency",
+    fasta: Fasta | None = None,
 ) -> Match:
     """Find the target's records among the panel sites [start, stop) by POS, REF and ALT.
 
     A record may spell its alleles as the panel does ("matched"), with REF and ALT exchanged
     ("swapped"), on the other strand ("flipped"), or both. Longer alleles are compared without the
-    bases that they share. A record without ALT stands for the panel's only SNP there. A record of
-    several ALTs is never swapped (its REF would be taken for more than one of them), and an indel
-    only where swaps are usual in the file. Of several records of one site the first is used.
+    bases that they share, and insertions and deletions where they are as far left as the reference
+    allows, of which the panel's REF alleles tell a part. A record without ALT stands for the
+    panel's only SNP there. A record of several ALTs is never swapped (its REF would be taken for
+    more than one of them), and an indel only where swaps are usual in the file. Of several records
+    of one site the first is used.
 
     Parameters
     ----------
@@ -130,6 +142,8 @@ def match_sites(
         takes the strand that both the other records of the file and the allele frequencies speak
         for, and leaves the record out unless one strand is 95 % likely; "keep" takes all to be of
         the panel's strand; "drop" leaves all out.
+    fasta
+        The reference, by which insertions and deletions are aligned as ``bcftools norm`` does.
 
     Returns
     -------
@@ -137,7 +151,7 @@ def match_sites(
     """
     if palindromes not in PALINDROME_POLICIES:
         raise ValueError(f"palindromes {palindromes!r} is not one of {PALINDROME_POLICIES}")
-    finder = _Finder(target, panel, start, stop)
+    finder = _Finder(target, panel, start, stop, fasta)
     found = [finder.find(i) for i in range(len(target.sites))]
     sure = Counter(fate for site, fate, doubt in found if site >= 0 and not doubt)
     del sure["reference"]
@@ -168,6 +182,7 @@ def match_sites(
     alleles[turned] = np.where(exchanged >= 0, 1 - exchanged, exchanged)
     number = {fate: i for i, fate in enumerate(FATES)}
     counted = Counter(fates)
+    lost = [i for i, fate in enumerate(fates) if fate in ("not_in_panel", "allele_mismatch")]
     return Match(
         panel_index,
         alleles,
@@ -176,16 +191,25 @@ def match_sites(
         np.array([number[fate] for fate in fates], dtype=np.uint8),
         {fate: counted[fate] for fate in FATES if fate != "reference" or counted[fate]},
         tally,
+        {i: other for i in lost if (other := finder.look_alike(i))},
     )
 
 
 class _Finder:
     """Finds target records among panel sites."""
 
-    def __init__(self, target: Target, panel: Panel, start: int, stop: int) -> None:
+    def __init__(
+        self, target: Target, panel: Panel, start: int, stop: int, fasta: Fasta | None
+    ) -> None:
         sites = target.sites
         upper = zip(sites.position_bp.tolist(), sites.ref, sites.alt, strict=True)
-        self._keys = [_trimmed(p, ref.upper(), alt.upper()) for p, ref, alt in upper]
+        self._keys = [trimmed(p, ref.upper(), alt.upper()) for p, ref, alt in upper]
+        self._fasta = fasta
+        self._known: dict[int, str] = {}
+        places = np.unique([key[0] for key in self._keys if is_indel(key)]).astype(np.int64)
+        if fasta is None:
+            self._known = known_bases(panel.sites.take(slice(start, stop)), places)
+        self._keys = [self._aligned(key) for key in self._keys]
         self._multiallelic = target.multiallelic.tolist()
         self._reference = target.reference.tolist()
         position = panel.sites.position_bp[start:stop]
@@ -197,12 +221,40 @@ class _Finder:
         self._snps_at: dict[int, list[int]] = {}
         index = np.flatnonzero(near)
         chosen = panel.sites.take(index + start)
+        indels: list[Key] = []
         for i, key, snp in zip(index.tolist(), chosen.keys(), is_snp[index].tolist(), strict=True):
-            self._lookup.setdefault(key if snp else _trimmed(*key), start + i)
+            spelled: Key = (key[0], key[1].upper(), key[2].upper())
+            if not snp:
+                spelled = self._aligned(trimmed(*spelled))
+                if len(places) and is_indel(spelled):
+                    indels.append(spelled)
+            self._lookup.setdefault(spelled, start + i)
             if snp:
                 self._snps_at.setdefault(key[0], []).append(start + i)
         self._positions = set(chosen.position_bp.tolist())
         self._ref, self._alt = panel.sites.ref, panel.sites.alt
+        self._indels = sorted(indels)
+        self._indel_at = np.array([key[0] for key in self._indels], dtype=np.int64)
+
+    def _aligned(self, key: Key) -> Key:
+        """An indel as far left as is known; other sites as they are."""
+        if not is_indel(key):
+            return key
+        fasta = self._fasta
+        if fasta is None:
+            return left_aligned(key, lambda position: self._known.get(position, ""))
+        if fasta.has(key[0], key[1]) or fasta.has(key[0], key[2]):
+            return left_aligned(key, fasta.base)
+        return key
+
+    def look_alike(self, i: int) -> str:
+        """The panel's indel that a record which it lacks may be, as text; "" if there is none."""
+        key = self._keys[i]
+        if self._fasta is not None or not is_indel(key):
+            return ""
+        for site in look_alikes(key, self._indels, self._indel_at, self._known):
+            return f"{site[0]}:{site[1]}>{site[2]}"
+        return ""
 
     def find(self, i: int) -> tuple[int, str, str]:
         """Panel site (-1: none), fate, and the doubt about it: "", "indel" or "palindrome"."""
@@ -248,15 +300,6 @@ def _spellings(key: Key, *, may_swap: bool) -> Iterator[tuple[str, Key]]:
         yield "flipped", (position, ref, alt)
         if may_swap:
             yield "flipped_swapped", (position, alt, ref)
-
-
-def _trimmed(position: int, ref: str, alt: str) -> Key:
-    """A site without the bases that both alleles share at the end, then at the start."""
-    while len(ref) > 1 and len(alt) > 1 and ref[-1] == alt[-1]:
-        ref, alt = ref[:-1], alt[:-1]
-    while len(ref) > 1 and len(alt) > 1 and ref[0] == alt[0]:
-        position, ref, alt = position + 1, ref[1:], alt[1:]
-    return position, ref, alt
 
 
 def _read_palindrome(
@@ -458,9 +501,9 @@ def likely_cause(target: Target, panel: Panel, found: Overlap) -> str:
     if found.num_other_strand >= 0.5 * found.num_comparable > 0:
         return (
             "most alleles fit after a strand flip, but cannot be told from swaps: bring the target "
-            "to the forward strand first (bcftools +fixref)"
+            f"to the forward strand first ({_FIXREF})"
         )
-    return "positions agree but alleles do not: fix REF/ALT first (bcftools +fixref)"
+    return f"positions agree but alleles do not: fix REF/ALT first ({_FIXREF})"
 
 
 def no_overlap(

@@ -34,12 +34,13 @@ NOT_RECORDS = {
 LOW_SITE_CALL_RATE, LOW_SAMPLE_CALL_RATE = 0.9, 0.5
 
 # For each reason why a record is left out, how to mend the record.
+NORM = "bcftools norm -f REF.fa TARGET"
 _FIXES = {
     "not_in_panel": "no mending: the panel lacks this site; --typed-only keeps it in the output",
-    "allele_mismatch": "compare with the panel's alleles: bcftools norm -f, or +fixref",
+    "allele_mismatch": f"compare with the panel's alleles: {NORM}",
     "ambiguous_strand": "bring it to the forward strand, or give --palindromes keep",
-    "duplicate": "keep one: bcftools norm -d exact",
-    "invalid": "write the alleles as bases, e.g. plink2 --ref-from-fa",
+    "duplicate": "keep one: bcftools norm -d exact TARGET",
+    "invalid": "write the alleles as bases, which the manifest of the array has",
     "reference_blocks": "no mending: it tells of no ALT",
     "symbolic": "no mending: a symbolic allele has no bases to match by",
     "star": "no mending: the allele * belongs to a deletion that starts before",
@@ -195,23 +196,33 @@ def excluded_rows(target: Target, panel: Panel, match: Match) -> Iterator[list[s
     """The rows of :func:`write_excluded`, sorted by position."""
     left_out = np.flatnonzero(match.fate >= len(MATCHED))
     rows = [
-        (*key, id_, FATES[fate])
-        for fate, key, id_ in zip(
+        (*key, id_, FATES[fate], _fix(FATES[fate], match.look_alikes.get(i, "")))
+        for i, fate, key, id_ in zip(
+            left_out.tolist(),
             match.fate[left_out].tolist(),
             target.sites.take(left_out).keys(),
             target.sites.id[left_out],
             strict=True,
         )
     ]
-    rows += [(alt.position_bp, alt.ref, alt.alt, alt.id, alt.reason) for alt in target.left_out]
+    rows += [
+        (alt.position_bp, alt.ref, alt.alt, alt.id, alt.reason, _fix(alt.reason))
+        for alt in target.left_out
+    ]
     near = np.isin(panel.sites.position_bp, [row[0] for row in rows])
     known: dict[int, list[str]] = {}
     for position, ref, alt in panel.sites.take(near).keys():
         known.setdefault(position, []).append(f"{ref}>{alt}")
-    for position, ref, alt, id_, reason in sorted(rows, key=lambda row: row[0]):
+    for position, ref, alt, id_, reason, fix in sorted(rows, key=lambda row: row[0]):
         here = ",".join(known.get(position, ["."]))
-        fix = _FIXES[reason]
         yield [target.sites.contig, str(position), id_, ref, alt, reason, here, fix]
+
+
+def _fix(reason: str, look_alike: str = "") -> str:
+    """How to mend a record that is left out; ``look_alike``: the panel's indel that it may be."""
+    if not look_alike:
+        return _FIXES[reason]
+    return f"may be the panel's {look_alike}: give --fasta REF.fa, or {NORM}"
 
 
 def write_excluded(path: str | Path, target: Target, panel: Panel, match: Match) -> int:
@@ -330,6 +341,11 @@ def warn_of_target(
         warn(
             f"{counts['ambiguous_strand']} A/T or C/G records are of uncertain strand and were "
             "left out (--palindromes keep takes them as they stand)"
+        )
+    if shared.look_alikes:
+        warn(
+            f"{len(shared.look_alikes)} insertions and deletions that the panel lacks may be some "
+            f"that it has in another place: give --fasta REF.fa, or {NORM}"
         )
     qc = report.qc
     if qc is not None and shared.num_records and qc.overlap < _LOW_OVERLAP:
