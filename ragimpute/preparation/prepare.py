@@ -1,4 +1,4 @@
-"""Make ``panel.h5`` from a phased VCF/BCF or a scikit-allel HDF5."""
+"""Make ``panel.h5`` from a phased VCF/BCF, an M3VCF or a scikit-allel HDF5."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ragimpute.runtime.timing import Progress
 from ragimpute.sites import Region, bare_contig, same_contig, some_names
 
 if TYPE_CHECKING:
+    from ragimpute.io.m3vcf import M3vcfStream
     from ragimpute.io.vcf.read.genotypes import PanelStream, SiteBatch
     from ragimpute.preparation.allel_stream import AllelStream
     from ragimpute.preparation.panel_writer import PanelSummary
@@ -38,7 +39,7 @@ class PrepareSummary:
     panel
         What was written and what was left out.
     source_kind
-        "VCF/BCF" or "scikit-allel HDF5".
+        "VCF/BCF", "M3VCF" or "scikit-allel HDF5".
     genetic_map
         Name of the map, or the uniform rate.
     warnings
@@ -103,8 +104,8 @@ def prepare(
     Parameters
     ----------
     source
-        Phased VCF, VCF.gz or BCF; or an HDF5 made by scikit-allel, whose genotypes are taken to be
-        phased, since that format does not say.
+        Phased VCF, VCF.gz or BCF; an M3VCF of Minimac3; or an HDF5 made by scikit-allel, whose
+        genotypes are taken to be phased, since that format does not say.
     out
         The panel to write.
     options
@@ -136,8 +137,8 @@ def prepare(
         warnings.append(message)
 
     kind, opened, contig, contig_length = _open_source(source, region, options.threads)
-    stream: AllelStream | PanelStream | OnceEach = opened
-    if kind != "VCF/BCF":
+    stream: AllelStream | M3vcfStream | PanelStream | OnceEach = opened
+    if kind == "scikit-allel HDF5":
         warn(f"{source.name} has no phase flag: its genotypes are taken to be phased as they stand")
     map_used = _choose_map(options.genetic_map, options.cm_per_mb, contig, warn)
     population_of = None
@@ -186,7 +187,7 @@ def _check_paths(source: Path, out: Path, options: PrepareOptions) -> None:
 
 def _open_source(
     source: Path, region: Region | None, threads: int
-) -> tuple[str, AllelStream | PanelStream, str, int | None]:
+) -> tuple[str, AllelStream | M3vcfStream | PanelStream, str, int | None]:
     """Kind, stream, contig and contig length of the panel's source."""
     from ragimpute.panel.format import HDF5_MAGIC
 
@@ -203,6 +204,11 @@ def _open_source(
 
         rows = AllelStream(source, region=region)
         return "scikit-allel HDF5", rows, rows.contig, None
+    from ragimpute.io.m3vcf import M3vcfStream, is_m3vcf
+
+    if is_m3vcf(source):
+        haplotypes = M3vcfStream(source, region=region)
+        return "M3VCF", haplotypes, haplotypes.contig, None
 
     from ragimpute.io.vcf.read.genotypes import PanelStream, VcfFile
 
@@ -306,6 +312,8 @@ def _warn_of_sites(
         named = ", ".join(panel.dropped_examples[reason])
         more = ", ..." if count > len(panel.dropped_examples[reason]) else ""
         warn(f"{count:,} sites left out that {reasons[reason]} ({named}{more})")
+    for note in getattr(stream, "notes", ()):
+        warn(note)
     without_alt = getattr(stream, "num_without_alt", 0)
     if without_alt:
         warn(f"{without_alt:,} records left out that have no ALT")

@@ -14,6 +14,7 @@ import cyvcf2
 import numpy as np
 
 from ragimpute.errors import InputError
+from ragimpute.io.foreign import command_word, free_name, sort_command
 from ragimpute.io.vcf.bgzf import check_blocks
 from ragimpute.io.vcf.header import VcfHeader, choose_contig, read_header, record_contigs
 from ragimpute.io.vcf.index import VcfIndex, read_index
@@ -209,7 +210,7 @@ class RecordReader:
                 raise InputError(
                     f"{self.path} is not sorted: {contig}:{position} comes after "
                     f"{contig}:{last_bp}",
-                    hint="sort it: bcftools sort",
+                    hint=f"sort it: {sort_command(self.path)}",
                 )
             last_bp = position
             if start <= position < stop or (position < start and self._reaches(variant, start)):
@@ -268,7 +269,8 @@ class RecordReader:
         after = f"after {last.CHROM}:{last.POS}" if last else "at its first record"
         return InputError(
             f"{self.path} is damaged, truncated or malformed {after}",
-            hint="bcftools view shows the fault; copy or make the file again",
+            hint=f"bcftools view {command_word(self.path)} shows the fault; copy or make the file "
+            "again",
         )
 
     def _htslib_records(self) -> Iterator[Any]:
@@ -389,7 +391,10 @@ class RecordReader:
         """The error for a record without GT."""
         return InputError(
             f"{self.path}, {variant.CHROM}:{variant.POS}: the record has no GT",
-            hint="leave such records out: bcftools view -i 'GT!=\"\"'",
+            # An expression that needs GT; bcftools 1.16 aborts at GT!="".
+            hint="leave such records out: bcftools view -i 'F_MISSING>=0' "
+            f"{command_word(self.path)} -Oz -o "
+            + command_word(free_name(self.path, ".with_gt.vcf.gz")),
         )
 
     def _too_many(self, variant: Any, sample: int, ploidy: int) -> InputError:
