@@ -262,7 +262,7 @@ CASES = {
         lambda d: add(
             d / "t.vcf", (2_000_001, "A", "<NON_REF>", "0|0"), (2_000_003, "A", "<DEL>", "0|1")
         ),
-        QC, check=excluded("symbolic", "symbolic"),
+        QC, check=excluded("symbolic"),
     ),
     "peers-60 no AC, no AN": Case(
         lambda d: [edit(d / f"{x}.vcf", columns(no_info)) for x in "pt"], IMPUTE, check=all_sites,

@@ -94,6 +94,10 @@ def evaluate(
                 f"{imputed} marks no site as typed (INFO/TYPED or IMP), so all sites are scored"
             )
     rows = _choose_sites(true, known, typed_keys, counts)
+    if true.skipped:
+        counts["left_out"] = sum(true.skipped.values())
+        told = ", ".join(f"{n:,} {key.replace('_', ' ')}" for key, n in true.skipped.items())
+        notes.append(f"{counts['left_out']:,} ALTs of the truth name no allele to score: {told}")
     if not len(rows):
         raise _nothing_shared("truth", truth, true.sites, known, counts)
     column = _rows_of(given.sites, true.sites.take(rows).keys())

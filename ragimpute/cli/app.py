@@ -53,6 +53,28 @@ ParOption = Annotated[
         help="Where males are diploid on a sex chromosome. Default: by the length of X.",
     ),
 ]
+GvcfMinGqOption = Annotated[
+    float,
+    typer.Option(
+        "--gvcf-min-gq",
+        metavar="GQ",
+        min=0.0,
+        help="In a gVCF, the lowest quality of a call of REF that is used: GQ, RGQ, GQX, by PL, or "
+        "3 times the depth.",
+    ),
+]
+FastaOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--fasta",
+        metavar="FILE",
+        help="Reference genome, by which insertions and deletions are aligned before matching.",
+    ),
+]
+ExcludedSitesOption = Annotated[
+    Path | None,
+    typer.Option("--excluded-sites", metavar="TSV", help="Write the records not used, and why."),
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
 DeviceOption = Annotated[
     str,

@@ -10,6 +10,9 @@ import typer
 
 from ragimpute.cli.app import (
     DeviceOption,
+    ExcludedSitesOption,
+    FastaOption,
+    GvcfMinGqOption,
     JoinOption,
     MapOption,
     ParOption,
@@ -85,12 +88,9 @@ def impute(
     qc_only: Annotated[
         bool, typer.Option("--qc-only", help="Compare target and panel, impute nothing.")
     ] = False,
-    excluded_sites: Annotated[
-        Path | None,
-        typer.Option(
-            "--excluded-sites", metavar="TSV", help="Write the records not used, and why."
-        ),
-    ] = None,
+    excluded_sites: ExcludedSitesOption = None,
+    gvcf_min_gq: GvcfMinGqOption = 20.0,
+    fasta: FastaOption = None,
     fields: Annotated[
         str, typer.Option("--format", metavar="LIST", help="Of GT,DS,GP,HDS,AP.")
     ] = "GT,DS,GP",
@@ -175,7 +175,8 @@ def impute(
         window_cm=chunk_cm, buffer_cm=buffer_cm, device=device,
         max_memory=None if max_memory is None else parse_size(max_memory), resume=resume,
         target_options=TargetOptions(
-            samples_file, exclude_samples, palindromes, excluded_sites, par
+            samples_file, exclude_samples, palindromes, excluded_sites, par, gvcf_min_gq,
+            fasta,
         ),
         output_options=OutputOptions(
             min_r2, typed_only, sites, empirical, join_multiallelics

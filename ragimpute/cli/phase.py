@@ -8,6 +8,9 @@ from typing import Annotated
 import typer
 
 from ragimpute.cli.app import (
+    ExcludedSitesOption,
+    FastaOption,
+    GvcfMinGqOption,
     JoinOption,
     MapOption,
     ParOption,
@@ -40,6 +43,9 @@ def phase(
     cm_per_mb: RateOption = None,
     region: RegionOption = None,
     par: ParOption = None,
+    excluded_sites: ExcludedSitesOption = None,
+    gvcf_min_gq: GvcfMinGqOption = 20.0,
+    fasta: FastaOption = None,
     with_targets: WithTargetsOption = None,
     ne: Annotated[float | None, typer.Option(min=1.0, help="Effective population size.")] = None,
     err: Annotated[
@@ -60,8 +66,11 @@ def phase(
             target, panel, out, genetic_map=genetic_map, cm_per_mb=cm_per_mb,
             region=parse_region(region), with_targets=with_targets, ne=ne, err=err,
             buffer_cm=buffer_cm, seed=seed, threads=threads, progress=progress,
-            command=command_line(without=("--region", "-r", "--output", "-o")),
-            target_options=TargetOptions(par=par), join_multiallelics=join_multiallelics,
+            command=command_line(without=("--region", "-r", "--output", "-o", "--excluded-sites")),
+            target_options=TargetOptions(
+                par=par, excluded_sites=excluded_sites, gvcf_min_gq=gvcf_min_gq, fasta=fasta
+            ),
+            join_multiallelics=join_multiallelics,
         )  # fmt: skip
     if not quiet and out != "-":
         print_rows(done.rows())

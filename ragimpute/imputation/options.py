@@ -22,6 +22,7 @@ _READ = {
     "genetic_map": "map input",
     "samples": "list of samples",
     "exclude_samples": "excluded samples",
+    "fasta": "FASTA input",
     "index": "index",
 }
 # Files that a run writes (an array fit is read too, where it exists, and changes no dosage).
@@ -37,7 +38,7 @@ _HOW = frozenset(("threads", "resume"))
 # keeps checksums, as of the model's weights.
 _NOT_FITTED = frozenset((
     "model", "cm_per_mb", "region", "fields", "window_cm", "buffer_cm", "device", "max_memory",
-    "palindromes", "par", "min_r2", "typed_only", "phased_only", "with_targets",
+    "palindromes", "par", "gvcf_min_gq", "min_r2", "typed_only", "phased_only", "with_targets",
     "join_multiallelics",
 ))  # fmt: skip
 

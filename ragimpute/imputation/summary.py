@@ -20,24 +20,13 @@ from ragimpute.imputation.windows import Window, WindowResult
 from ragimpute.panel.reader import Panel
 from ragimpute.sites import some_names
 from ragimpute.target.inputs import Inputs
-from ragimpute.target.qc import TargetReport
+from ragimpute.target.qc import NOT_RECORDS, TargetReport
 
 log = logging.getLogger("ragimpute")
 
 # If a common site is left out and its dosages correlate so negatively with what was observed there,
 # its alleles are taken to be wrong.
 _REVERSED, _COMMON = -0.3, 0.05
-# Counts that are not of the target's records by what became of them.
-NOT_RECORDS = {
-    "typed": "sites typed",
-    "missing_alleles": "missing alleles",
-    "discordant_calls": "calls made missing, as duplicates of a site contradict each other",
-    "contradicting_calls": "calls made missing, as two ALTs are on one haplotype",
-    "typed_only": "records written that the panel lacks",
-    "below_min_r2": "untyped sites left out for their DR2",
-}
-
-
 @dataclass
 class ImputeSummary(TargetReport):
     """What a run did, for its report: what was found of the target, and what came of it.
@@ -151,14 +140,7 @@ class ImputeSummary(TargetReport):
             ("panel", f"{self.panel}: {self.num_haplotypes:,} haplotypes"),
             ("sites", f"{self.num_sites:,}, of which {self.num_typed:,} typed"),
             *self._left_out_and_added(),
-            (
-                "target records",
-                ", ".join(
-                    f"{n:,} {k.replace('_', ' ')}"
-                    for k, n in self.counts.items()
-                    if n and k not in NOT_RECORDS
-                ),
-            ),
+            *self.record_rows(),
             *(
                 (NOT_RECORDS[key], f"{self.counts[key]:,}")
                 for key in ("discordant_calls", "contradicting_calls")

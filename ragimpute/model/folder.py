@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,8 @@ def open_folder(name_or_path: str | Path) -> ModelFolder:
     elif not is_copying(config):
         raise ModelError(
             f"model {name_or_path} has no {WEIGHTS}, and without them a token model knows nothing",
-            hint=f"train it first: ragimpute train PANEL.h5 --config {config.name} -o MODEL",
+            hint="train it first: ragimpute train PANEL.h5 --config "
+            f"{shlex.quote(str(folder / CONFIG))} -o MODEL",
         )
     calibration = Dr2Calibration.read(folder)
     return ModelFolder(str(name_or_path), folder, config, trained, provenance, calibration)

@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 
 from ragimpute.errors import InputError, PanelError
+from ragimpute.io.foreign import foreign_format, prepare_command
 from ragimpute.runtime.outputs import replacing
 
 if TYPE_CHECKING:
@@ -267,7 +268,7 @@ def write_whole(file: h5py.File, name: str, values: np.ndarray) -> str:
 def damaged(path: Path, problem: str) -> PanelError:
     """The error for a panel that cannot be trusted."""
     return PanelError(
-        f"panel {path} is damaged: {problem}", hint="make it again with ragimpute prepare"
+        f"panel {path} is damaged: {problem}", hint="make it again with ragimpute prepare --force"
     )
 
 
@@ -288,16 +289,20 @@ def open_file(path: Path) -> h5py.File:
         raise PanelError(f"panel {path} {problem}", hint="make one with ragimpute prepare")
     try:
         with path.open("rb") as raw:
-            magic = raw.read(8)
+            magic = raw.read(32)
     except OSError as error:
         raise PanelError(f"panel {path} cannot be read: {error.strerror}") from error
-    if magic != HDF5_MAGIC:
+    if magic[:8] != HDF5_MAGIC:
         like_vcf = magic[:2] == b"\x1f\x8b" or magic[:6] == b"##file" or magic[:3] == b"BCF"
+        foreign = foreign_format(path, magic)
+        if foreign is not None:
+            raise PanelError(foreign.message, hint=foreign.hint)
         raise PanelError(
             f"{path} is not a panel (not HDF5)"
             + (", but looks like a VCF/BCF" if like_vcf else ""),
-            hint="make one with ragimpute prepare",
-        )
+            hint=f"make one with {prepare_command(path)}" if like_vcf
+            else "make one with ragimpute prepare",
+        )  # fmt: skip
     try:
         file = h5py.File(path, "r", locking="best-effort")
     except OSError as error:
@@ -310,7 +315,7 @@ def open_file(path: Path) -> h5py.File:
             if name != FORMAT.encode():
                 raise PanelError(
                     f"{path} is an HDF5 file, but not a panel",
-                    hint="a scikit-allel HDF5 becomes a panel by ragimpute prepare",
+                    hint=f"a scikit-allel HDF5 becomes a panel by {prepare_command(path)}",
                 )
             if version != FORMAT_VERSION:
                 age = "newer" if version > FORMAT_VERSION else "older"
@@ -324,3 +329,12 @@ def open_file(path: Path) -> h5py.File:
         file.close()
         raise
     return file
+
+
+def is_of_ragimpute(path: Path) -> bool:
+    """Whether an HDF5 file says that it is a panel; True if it cannot be opened to see."""
+    try:
+        with h5py.File(path, "r", locking="best-effort") as file:
+            return bool(file.attrs.get("format", b"") == FORMAT.encode())
+    except (OSError, LookupError, ValueError, TypeError, RuntimeError):
+        return True

@@ -42,6 +42,8 @@ class PhaseSummary:
         Peak resident memory of the process, MiB.
     warnings
         What a user should know, one line each.
+    target
+        What became of the target's records.
     """
 
     out: str
@@ -54,6 +56,7 @@ class PhaseSummary:
     seconds: dict[str, float] = field(default_factory=dict)
     peak_rss_mb: float = 0.0
     warnings: list[str] = field(default_factory=list)
+    target: TargetReport = field(default_factory=TargetReport)
 
     def rows(self) -> list[tuple[str, str]]:
         """Names and values for a summary."""
@@ -61,6 +64,7 @@ class PhaseSummary:
             ("output", self.out),
             ("samples", f"{self.num_samples:,}"),
             ("typed sites in the panel", f"{self.num_sites:,}"),
+            *self.target.record_rows(),
             ("missing alleles filled in", f"{self.num_missing:,}"),
             *((name.replace("_", " "), str(value)) for name, value in self.settings.items()),
             ("time", f"{sum(self.seconds.values()):.1f} s"),
@@ -158,6 +162,8 @@ def phase(
     files = options.input_files(target, panel)
     if str(out) != "-":
         check_output(out, files.named())
+    if files.options.excluded_sites is not None:
+        check_output(files.options.excluded_sites, {**files.named(), "phased output": out})
     done = PhaseSummary(str(out), str(panel))
     report = TargetReport()
     watch = Stopwatch(done.seconds)
@@ -189,7 +195,7 @@ def phase(
             writer.write(block)
         writer.close()
         watch.lap("write")
-    done.warnings = report.warnings
+    done.warnings, done.target = report.warnings, report
     done.peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return done
 

@@ -183,7 +183,7 @@ class PanelChecks:
     def _hint(self) -> str:
         """How to mend the first kind of fault."""
         return {
-            "unsorted sites": "sort it: bcftools sort",
+            "unsorted sites": "sort it: bcftools sort PANEL -Oz -o sorted.vcf.gz",
             "missing genotypes": "a panel is complete: impute them first, or leave out these sites "
             "or samples",
             "changes of ploidy": "name the pseudo-autosomal regions with --par, if this is a sex "

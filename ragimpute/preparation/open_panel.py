@@ -1,14 +1,16 @@
-"""The panel of an imputation run: opened, or prepared for the run from a VCF/BCF."""
+"""The panel of an imputation run: opened, or prepared for the run from another file."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from ragimpute.errors import InputError
+from ragimpute.io.foreign import foreign_format, prepare_command
+from ragimpute.panel.format import HDF5_MAGIC, is_of_ragimpute
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.interrupts import held
 from ragimpute.runtime.timing import Progress
@@ -27,7 +29,7 @@ def open_panel(
     threads: int,
     progress: Progress,
 ) -> tuple[Panel, int, int]:
-    """Open panel.h5, or prepare a VCF/BCF into a temporary one; the stack closes it.
+    """Open panel.h5, or prepare another file into a temporary one; the stack closes it.
 
     ``warn`` is called with a line where the panel was prepared for this run only.
 
@@ -76,9 +78,9 @@ def _opened(
     stack: ExitStack,
     progress: Progress,
 ) -> Panel:
-    """Open panel.h5, or prepare a VCF/BCF into a temporary one."""
+    """Open panel.h5, or prepare another file into a temporary one."""
     path = Path(panel)
-    if not path.name.endswith((".vcf", ".vcf.gz", ".vcf.bgz", ".bcf")):
+    if not _is_to_prepare(path):
         if genetic_map is not None or cm_per_mb is not None:
             raise InputError(
                 f"a genetic map was given, but panel {path} holds one already",
@@ -96,12 +98,35 @@ def _opened(
         path, prepared, genetic_map=genetic_map, cm_per_mb=cm_per_mb, region=contig,
         threads=threads, progress=progress, par=par,
     )  # fmt: skip
-    keep = path.name.split(".")[0] + ".h5"
-    warn(
-        f"panel {path} was prepared for this run only; to keep it: "
-        f"ragimpute prepare {path} -o {keep}"
+    command = prepare_command(
+        path, genetic_map=genetic_map, cm_per_mb=cm_per_mb, region=contig, par=par
     )
+    warn(f"panel {path} was prepared for this run only; to keep it: {command}")
     return Panel.open(prepared)
+
+
+def _is_to_prepare(path: Path) -> bool:
+    """Whether a panel is something that ``prepare`` reads: the content decides, not the name.
+
+    Raises
+    ------
+    InputError
+        If it is a file of another tool, which the message names.
+    """
+    if not path.is_file():
+        return path.name.endswith((".vcf", ".vcf.gz", ".vcf.bgz", ".bcf"))
+    with suppress(OSError), path.open("rb") as raw:
+        start = raw.read(32)
+        if start.startswith(HDF5_MAGIC):
+            return not is_of_ragimpute(path)
+        if path.suffix == ".h5":
+            return False
+        if start[:2] == b"\x1f\x8b" or start[:3] == b"BCF" or start.startswith(b"##file"):
+            return True
+        foreign = foreign_format(path, start)
+        if foreign is not None:
+            raise foreign
+    return path.name.endswith((".vcf", ".vcf.gz", ".vcf.bgz", ".bcf"))
 
 
 def _span(panel: Panel) -> str:

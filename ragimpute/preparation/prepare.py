@@ -1,4 +1,4 @@
-"""Make ``panel.h5`` from a phased VCF/BCF or a scikit-allel HDF5."""
+"""Make ``panel.h5`` from a phased VCF/BCF, an M3VCF or a scikit-allel HDF5."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from ragimpute.runtime.timing import Progress
 from ragimpute.sites import STOP_BP, Region, located, some_names
 
 if TYPE_CHECKING:
+    from ragimpute.io.m3vcf import M3vcfStream
     from ragimpute.io.vcf.read.genotypes import PanelStream, SiteBatch
     from ragimpute.preparation.allel_stream import AllelStream
     from ragimpute.preparation.panel_writer import PanelSummary
@@ -45,7 +46,7 @@ class PrepareSummary:
     panel
         What was written and what was left out.
     source_kind
-        "VCF/BCF" or "scikit-allel HDF5".
+        "VCF/BCF", "M3VCF" or "scikit-allel HDF5".
     genetic_map
         Name of the map, or the uniform rate.
     warnings
@@ -113,8 +114,8 @@ def prepare(
     Parameters
     ----------
     source
-        Phased VCF, VCF.gz or BCF; or an HDF5 made by scikit-allel, whose genotypes are taken to be
-        phased, since that format does not say.
+        Phased VCF, VCF.gz or BCF; an M3VCF of Minimac3; or an HDF5 made by scikit-allel, whose
+        genotypes are taken to be phased, since that format does not say.
     out
         The panel to write.
     options
@@ -148,8 +149,8 @@ def prepare(
     kind, opened, contig, declared = _open_source(source, region, options.threads, warn)
     contig_length = declared.get(contig)
     is_x = chromosome(contig, declared) == "X"
-    stream: AllelStream | PanelStream | OnceEach = opened
-    if kind != "VCF/BCF":
+    stream: AllelStream | M3vcfStream | PanelStream | OnceEach = opened
+    if kind == "scikit-allel HDF5":
         warn(f"{source.name} has no phase flag: its genotypes are taken to be phased as they stand")
     map_used = _choose_map(options.genetic_map, options.cm_per_mb, contig, warn)
     population_of = None
@@ -200,7 +201,7 @@ def _check_paths(source: Path, out: Path, options: PrepareOptions) -> None:
 
 def _open_source(
     source: Path, region: Region | None, threads: int, warn: Callable[[str], None]
-) -> tuple[str, AllelStream | PanelStream, str, Lengths]:
+) -> tuple[str, AllelStream | M3vcfStream | PanelStream, str, Lengths]:
     """Kind, stream, contig, and declared contigs with their lengths, of the panel's source."""
     from ragimpute.panel.format import HDF5_MAGIC
 
@@ -217,6 +218,11 @@ def _open_source(
 
         rows = AllelStream(source, region=region)
         return "scikit-allel HDF5", rows, rows.contig, {}
+    from ragimpute.io.m3vcf import M3vcfStream, is_m3vcf
+
+    if is_m3vcf(source):
+        haplotypes = M3vcfStream(source, region=region)
+        return "M3VCF", haplotypes, haplotypes.contig, {}
 
     from ragimpute.io.vcf.read.genotypes import PanelStream, VcfFile
 
@@ -340,6 +346,8 @@ def _warn_of_sites(panel: PanelSummary, stream: object, warn: Callable[[str], No
         named = ", ".join(panel.dropped_examples[reason])
         more = ", ..." if count > len(panel.dropped_examples[reason]) else ""
         warn(f"{count:,} sites left out that {reasons[reason]} ({named}{more})")
+    for note in getattr(stream, "notes", ()):
+        warn(note)
     without_alt = getattr(stream, "num_without_alt", 0)
     if without_alt:
         warn(f"{without_alt:,} records left out that have no ALT")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ragimpute.accuracy.metrics import MAF_BINS, maf_bin
-from ragimpute.imputation.summary import NOT_RECORDS
 from ragimpute.reports import plots
 from ragimpute.reports.figures import DR2_BINS, DR2_CLASSES, dr2_classes
+from ragimpute.target.qc import NOT_RECORDS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,6 +31,10 @@ _FATES = {
     "ambiguous_strand": "A/T or C/G of uncertain strand",
     "duplicate": "duplicates",
     "invalid": "invalid alleles",
+    "reference_blocks": "reference blocks of a gVCF",
+    "symbolic": "symbolic alleles",
+    "star": "alleles *",
+    "no_alt": "no ALT",
 }
 _COUNTS = {
     "samples": "samples scored",
@@ -40,6 +44,7 @@ _COUNTS = {
     "not_in_panel": "true sites that the panel lacks",
     "not_in_truth": "panel sites that the truth lacks",
     "duplicate": "true sites given twice",
+    "left_out": "true ALTs that name no allele",
     "absent": "scored sites absent from the imputed file",
     "missing_truth": "missing true genotypes",
     "missing_dosage": "missing dosages",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,18 +62,18 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     if not fits or version != FORMAT_VERSION:
         raise PanelError(
             f"index {path} is not an index of version {FORMAT_VERSION} (found version {version})",
-            hint="make it again with ragimpute index",
+            hint="make it again with ragimpute index --force",
         )
     if manifest["manifest_sha256"] != manifest_digest(manifest):
         raise PanelError(
             f"index {path} is damaged: {MANIFEST} does not match its checksum",
-            hint="make it again with ragimpute index",
+            hint="make it again with ragimpute index --force",
         )
     whole = all(map(_is_window, manifest["windows"])) and all(map(_is_file, manifest["files"]))
     if not whole or not _are_markers(manifest):
         raise PanelError(
             f"index {path} is damaged: windows, files or markers of {MANIFEST} are amiss",
-            hint="make it again with ragimpute index",
+            hint="make it again with ragimpute index --force",
         )
     return manifest
 
@@ -86,11 +87,12 @@ def read_manifest_of(path: str | Path, panel: Panel) -> dict[str, Any]:
         As :func:`read_manifest` does, and if the index was made from another panel or does not fit.
     """
     manifest = read_manifest(path)
+    with_sites = " (and the --sites that it was made with)" if manifest["markers_hex"] else ""
     if manifest["panel_checksum"] != panel.checksum:
         raise PanelError(
             f"index {path} was made from another panel (checksum "
             f"{manifest['panel_checksum'][:12]}) than {panel.path} ({panel.checksum[:12]})",
-            hint=f"make it again: ragimpute index {panel.path} -o {path}",
+            hint=f"make it again: {index_command(panel, path)}{with_sites}",
         )
     size = (manifest["num_haplotypes"], manifest["num_sites"])
     last = max((stop for _, stop in manifest["windows"]), default=0)
@@ -104,11 +106,16 @@ def read_manifest_of(path: str | Path, panel: Panel) -> dict[str, Any]:
     return manifest
 
 
+def index_command(panel: Panel, path: str | Path) -> str:
+    """The command that makes an index again in its folder."""
+    return shlex.join(["ragimpute", "index", str(panel.path), "-o", str(path), "--force"])
+
+
 def damaged(path: str | Path, panel: Panel, what: str) -> PanelError:
     """The error for an index folder that was made from a panel, and is not as it was made."""
     return PanelError(
         f"index {path} is damaged: {what}",
-        hint=f"make it again: ragimpute index {panel.path} -o {path}",
+        hint=f"make it again: {index_command(panel, path)}",
     )
 
 

@@ -11,7 +11,9 @@ import numpy as np
 
 from ragimpute.contigs import other_spellings, rename_command, same_contig
 from ragimpute.errors import InputError
-from ragimpute.io.vcf.read.genotypes import Target, VcfFile, read_target
+from ragimpute.io.fasta import Fasta
+from ragimpute.io.vcf.read.genotypes import ReferenceBlocks, Target, VcfFile, read_target
+from ragimpute.io.vcf.read.reference_blocks import MIN_GQ
 from ragimpute.panel.loci import sites_of_one_ref
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.open_panel import open_panel
@@ -24,6 +26,10 @@ from ragimpute.target.qc import TargetReport, summarise, warn_of_target, write_e
 # A region with fewer records than this may well share none with the panel, which is no error then.
 # For a whole file it always is.
 _FEW_RECORDS = 50
+# If so many of a gVCF's blocks begin at panel sites, the share of them with another REF tells
+# whether it is of the same build: by chance it is three quarters.
+_FEW_COMPARED, _OTHER_REF = 8, 0.25
+_MANY_COMPARED = 2000  # so many panel sites, about, are compared with a FASTA
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,12 @@ class TargetOptions:
         or None.
     par
         The pseudo-autosomal regions, see :func:`ragimpute.panel.ploidy.par_regions`.
+    gvcf_min_gq
+        Lowest quality of a reference call in a gVCF's blocks that is used, >= 0, see
+        :class:`ragimpute.io.vcf.read.reference_blocks.ReferenceBlocks`.
+    fasta
+        The reference genome, by which insertions and deletions are aligned before they are matched;
+        or None.
     """
 
     samples: Path | None = None
@@ -49,6 +61,8 @@ class TargetOptions:
     palindromes: str = "frequency"
     excluded_sites: Path | None = None
     par: str | None = None
+    gvcf_min_gq: float = MIN_GQ
+    fasta: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +100,7 @@ class InputFiles:
             "map input": self.genetic_map,
             "list of samples": self.options.samples,
             "excluded samples": self.options.exclude_samples,
+            "FASTA input": self.options.fasta,
         }
 
 
@@ -205,19 +220,68 @@ def take_target(
         target = _read(source, panel, region, options, buffer_cm, threads)
     stop = panel.num_sites
     if len(target.sites):
-        match = match_sites(target, panel, 0, stop, palindromes=options.palindromes)
+        fasta = None if options.fasta is None else Fasta(options.fasta, panel.contig)
+        match = match_sites(target, panel, 0, stop, palindromes=options.palindromes, fasta=fasta)
+        if fasta is not None:
+            _compare_reference(fasta, target, panel, report)
     else:
         match = no_match(target)
     report.qc = summarise(target, panel, match)
     _warn_of_names(report, target)
-    report.counts.update(match.counts)
+    if target.blocks.num_blocks:
+        report.counts["reference_blocks"] = target.blocks.num_blocks
+    report.counts.update(report.qc.fates)
     report.num_samples = len(target.samples)
     report.num_haplotypes = panel.num_haplotypes
     if options.excluded_sites is not None:
         write_excluded(options.excluded_sites, target, panel, match)
-    if region is None or match.num_records >= _FEW_RECORDS:
-        require_overlap(match, target, panel, 0, stop)
+    _require_reference(target, panel)
+    has_few = match.num_records < _FEW_RECORDS
+    if not has_few or (region is None and "reference" not in match.counts):
+        require_overlap(match.of_records(), target.of_records(), panel, 0, stop)
     return target, match
+
+
+def _compare_reference(fasta: Fasta, target: Target, panel: Panel, report: TargetReport) -> None:
+    """Refuse a FASTA of another build than the panel; warn of target records that it contradicts.
+
+    Indels whose alleles the FASTA contradicts stay where they are.
+    """
+    step = max(1, panel.num_sites // _MANY_COMPARED)
+    keys = panel.sites.take(slice(None, None, step)).keys()
+    wrong = sum(not fasta.has(position, ref) for position, ref, _ in keys)
+    if wrong > _OTHER_REF * len(keys):
+        raise InputError(
+            f"FASTA {fasta.path} is of another reference than the panel: REF of {wrong} of "
+            f"{len(keys)} panel sites is not its base there",
+            hint="give the FASTA of the panel's genome build",
+        )
+    lost = sum(
+        not (fasta.has(position, ref) or fasta.has(position, alt))
+        for position, ref, alt in target.sites.keys()
+        if len(ref) != len(alt) and ref.isalpha() and alt.isalpha()
+    )
+    if lost:
+        report.warnings.append(
+            f"{lost} insertions and deletions of the target have alleles that FASTA {fasta.path} "
+            "contradicts; they were matched where they are"
+        )
+
+
+def _require_reference(target: Target, panel: Panel) -> None:
+    """Refuse a gVCF whose reference blocks begin with other bases than the panel's REF.
+
+    Blocks cover positions of any build, so that they would type nearly all of the panel as REF.
+    """
+    found = target.blocks
+    wrong = found.num_other_ref
+    if found.num_compared >= _FEW_COMPARED and wrong > _OTHER_REF * found.num_compared:
+        raise InputError(
+            f"the target is a gVCF of another reference than the panel: {wrong} of the "
+            f"{found.num_compared} reference blocks that begin at a site of the panel, "
+            f"{panel.contig}, have another REF base there",
+            hint="lift one over to the build of the other",
+        )
 
 
 def _read(
@@ -235,7 +299,7 @@ def _read(
     wide = target_region(file, panel, _around(region, panel, buffer_cm))
     target = read_target(
         file, region=wide, threads=threads, may_be_empty=region is not None, samples=samples,
-        keep_monomorphic=True,
+        keep_monomorphic=True, blocks=ReferenceBlocks(panel.sites, options.gvcf_min_gq),
     )  # fmt: skip
     _drop_half_calls(target)
     return target
@@ -276,11 +340,7 @@ def _cut(target: Target, panel: Panel, region: Region | None, buffer_cm: float) 
         first, last = np.searchsorted(target.sites.position_bp, ends).tolist()
         left_out = [alt for alt in left_out if wide.start_bp <= alt.position_bp < wide.stop_bp]
     rows = slice(first, last)
-    part = replace(
-        target, sites=target.sites.take(rows), alleles=target.alleles[rows].copy(),
-        phased=target.phased[rows].copy(), record=target.record[rows],
-        left_out=left_out,
-    )  # fmt: skip
+    part = replace(target.take(rows), left_out=left_out)
     _drop_half_calls(part)
     return part
 

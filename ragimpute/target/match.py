@@ -13,13 +13,16 @@ import numpy as np
 
 from ragimpute.contigs import absence_hint, human_build, same_contig
 from ragimpute.errors import InputError
+from ragimpute.io.fasta import Fasta
 from ragimpute.io.vcf.read.genotypes import Target, VcfFile, read_target
 from ragimpute.panel.loci import Loci, loci_of, sites_of_one_ref
 from ragimpute.panel.reader import Panel
 from ragimpute.sites import Key, Region, other_strand
+from ragimpute.target.indels import is_indel, known_bases, left_aligned, look_alikes, trimmed
 from ragimpute.target.joint_calls import Calls, merge_calls, settle_loci
 
-MATCHED = ("matched", "swapped", "flipped", "flipped_swapped")
+# "reference": the row is a panel site within a reference block of a gVCF, no record of its own.
+MATCHED = ("matched", "swapped", "flipped", "flipped_swapped", "reference")
 LEFT_OUT = ("not_in_panel", "allele_mismatch", "ambiguous_strand", "duplicate", "invalid")
 FATES = MATCHED + LEFT_OUT
 PALINDROME_POLICIES = ("frequency", "keep", "drop")
@@ -46,6 +49,7 @@ _SHIFTS = (11, 23, 47, 101, 211, 401, 809, 1601)
 _SAME_ALLELES = 0.5
 _SURELY_MORE = 0.001  # what chance makes less often is not taken for chance
 _MOSTLY_CHANCE = 0.2  # see Match.chance_share
+_FIXREF = "bcftools +fixref TARGET -- -f REF.fa -m flip"
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Match:
     fate
         Shape (R,), uint8: what became of each of the target's rows, an index into ``FATES``.
     counts
-        How many rows met each fate.
+        How many rows met each fate; "reference" is there only if there are some.
     palindromes
         Of the rows at panel sites that read the same on both strands, such as A/T and C/G: how many
         were "found", taken to be of the "other_strand", and "left_out".
@@ -97,6 +101,7 @@ class Match:
     other_rows: tuple[np.ndarray, np.ndarray, np.ndarray] = (_NO_ROWS, _NO_ROWS, _NO_ROWS)
     discordant: np.ndarray = field(default_factory=_NO_ROWS.copy)
     num_contradicting: int = 0
+    look_alikes: dict[int, str] = field(default_factory=dict)
 
     def of_rows(self, values: np.ndarray) -> np.ndarray:
         """What belongs to each of the genotypes, shape (T, N), of ``values`` (R, N) by rows."""
@@ -118,8 +123,18 @@ class Match:
 
     @property
     def num_records(self) -> int:
-        """Rows of the target."""
-        return len(self.fate)
+        """Rows of the target that are records, not within a reference block of a gVCF."""
+        return len(self.fate) - self.counts.get("reference", 0)
+
+    def of_records(self) -> Match:
+        """The match without the panel sites within reference blocks of a gVCF."""
+        if "reference" not in self.counts:
+            return self
+        kept = self.fate[self.row] != FATES.index("reference")
+        return replace(
+            self, panel_index=self.panel_index[kept], alleles=self.alleles[kept],
+            phased=self.phased[kept], row=self.row[kept],
+        )  # fmt: skip
 
     @property
     def num_unphased(self) -> int:
@@ -155,17 +170,25 @@ class Match:
 
 
 def match_sites(
-    target: Target, panel: Panel, start: int, stop: int, *, palindromes: str = "frequency"
+    target: Target,
+    panel: Panel,
+    start: int,
+    stop: int,
+    *,
+    palindromes: str = "frequency",
+    fasta: Fasta | None = None,
 ) -> Match:
     """Find the target's records among the panel sites [start, stop) by POS, REF and ALT.
 
     A record may spell its alleles as the panel does ("matched"), with REF and ALT exchanged
     ("swapped"), on the other strand ("flipped"), or both. Longer alleles are compared without the
-    bases that they share. A record without ALT stands for the panel's only SNP there. A record of
-    several ALTs is never swapped (its REF would be taken for more than one of them), and all of its
-    rows are of one strand; an indel is swapped only where swaps are usual in the file. The calls of
-    several records of one site are merged; where they contradict each other, the genotype is
-    missing, and so are genotypes that give one haplotype two ALTs of a locus.
+    bases that they share, and insertions and deletions where they are as far left as the reference
+    allows, of which the panel's REF alleles tell a part. A record without ALT stands for the
+    panel's only SNP there. A record of several ALTs is never swapped (its REF would be taken for
+    more than one of them), and all of its rows are of one strand; an indel is swapped only where
+    swaps are usual in the file. The calls of several records of one site are merged; where they
+    contradict each other, the genotype is missing, and so are genotypes that give one haplotype two
+    ALTs of a locus.
 
     Parameters
     ----------
@@ -178,6 +201,8 @@ def match_sites(
         takes the strand that both the other records of the file and the allele frequencies speak
         for, and leaves the record out unless one strand is 95 % likely; "keep" takes all to be of
         the panel's strand; "drop" leaves all out.
+    fasta
+        The reference, by which insertions and deletions are aligned as ``bcftools norm`` does.
 
     Returns
     -------
@@ -185,9 +210,10 @@ def match_sites(
     """
     if palindromes not in PALINDROME_POLICIES:
         raise ValueError(f"palindromes {palindromes!r} is not one of {PALINDROME_POLICIES}")
-    finder = _Finder(target, panel, start, stop)
+    finder = _Finder(target, panel, start, stop, fasta)
     found = [finder.find(i) for i in range(len(target.sites))]
     sure = Counter(fate for site, fate, doubt in found if site >= 0 and not doubt)
+    del sure["reference"]
     usual = sure["swapped"] + sure["flipped_swapped"] > _SWAPS_ARE_USUAL * sure.total()
     tally = {"found": 0, "other_strand": 0, "left_out": 0}
     strands = _strands_of_records(target.record, found)
@@ -215,14 +241,21 @@ def match_sites(
         turned[i] = fate in _TURNED
         if fate in MATCHED:
             rows = rows_of.setdefault(site, [])
-            rows.append(i)
-            fate = "duplicate" if len(rows) > 1 else fate
+            # A reference block only says what no record does.
+            if rows and target.reference[rows[0]]:
+                rows.clear()
+            if not rows or fate != "reference":
+                rows.append(i)
+                fate = "duplicate" if len(rows) > 1 else fate
         fates.append(fate)
     number = {fate: i for i, fate in enumerate(FATES)}
     counted = Counter(fates)
-    counts = {fate: counted[fate] for fate in FATES}
+    counts = {fate: counted[fate] for fate in FATES if fate != "reference" or counted[fate]}
     fate_of = np.array([number[fate] for fate in fates], dtype=np.uint8)
-    return _joined(target, panel, rows_of, turned, Found(fate_of, counts, tally))
+    match = _joined(target, panel, rows_of, turned, Found(fate_of, counts, tally))
+    lost = [i for i, fate in enumerate(fates) if fate in ("not_in_panel", "allele_mismatch")]
+    alike = {i: other for i in lost if (other := finder.look_alike(i))}
+    return replace(match, look_alikes=alike)
 
 
 class Found(NamedTuple):
@@ -289,11 +322,20 @@ def _with_records(loci: Loci, record: np.ndarray) -> Loci:
 class _Finder:
     """Finds target records among panel sites."""
 
-    def __init__(self, target: Target, panel: Panel, start: int, stop: int) -> None:
+    def __init__(
+        self, target: Target, panel: Panel, start: int, stop: int, fasta: Fasta | None
+    ) -> None:
         sites = target.sites
         upper = zip(sites.position_bp.tolist(), sites.ref, sites.alt, strict=True)
-        self._keys = [_trimmed(p, ref.upper(), alt.upper()) for p, ref, alt in upper]
-        self._multiallelic = target.multiallelic.tolist()
+        self._keys = [trimmed(p, ref.upper(), alt.upper()) for p, ref, alt in upper]
+        self._fasta = fasta
+        self._known: dict[int, str] = {}
+        places = np.unique([key[0] for key in self._keys if is_indel(key)]).astype(np.int64)
+        if fasta is None:
+            self._known = known_bases(panel.sites.take(slice(start, stop)), places)
+        self._keys = [self._aligned(key) for key in self._keys]
+        self._multiallelic = (target.record >= 0).tolist()
+        self._reference = target.reference.tolist()
         position = panel.sites.position_bp[start:stop]
         wanted = np.array([key[0] for key in self._keys], dtype=np.int64)
         is_snp = panel.site_type[start:stop] == panel.site_types.index("SNP")
@@ -303,16 +345,46 @@ class _Finder:
         self._snps_at: dict[int, list[int]] = {}
         index = np.flatnonzero(near)
         chosen = panel.sites.take(index + start)
+        indels: list[Key] = []
         for i, key, snp in zip(index.tolist(), chosen.keys(), is_snp[index].tolist(), strict=True):
-            self._lookup.setdefault(key if snp else _trimmed(*key), start + i)
+            spelled: Key = (key[0], key[1].upper(), key[2].upper())
+            if not snp:
+                spelled = self._aligned(trimmed(*spelled))
+                if len(places) and is_indel(spelled):
+                    indels.append(spelled)
+            self._lookup.setdefault(spelled, start + i)
             if snp:
                 self._snps_at.setdefault(key[0], []).append(start + i)
         self._positions = set(chosen.position_bp.tolist())
         self._ref, self._alt = panel.sites.ref, panel.sites.alt
+        self._indels = sorted(indels)
+        self._indel_at = np.array([key[0] for key in self._indels], dtype=np.int64)
+
+    def _aligned(self, key: Key) -> Key:
+        """An indel as far left as is known; other sites as they are."""
+        if not is_indel(key):
+            return key
+        fasta = self._fasta
+        if fasta is None:
+            return left_aligned(key, lambda position: self._known.get(position, ""))
+        if fasta.has(key[0], key[1]) or fasta.has(key[0], key[2]):
+            return left_aligned(key, fasta.base)
+        return key
+
+    def look_alike(self, i: int) -> str:
+        """The panel's indel that a record which it lacks may be, as text; "" if there is none."""
+        key = self._keys[i]
+        if self._fasta is not None or not is_indel(key):
+            return ""
+        for site in look_alikes(key, self._indels, self._indel_at, self._known):
+            return f"{site[0]}:{site[1]}>{site[2]}"
+        return ""
 
     def find(self, i: int) -> tuple[int, str, str]:
         """Panel site (-1: none), fate, and the doubt about it: "", "indel" or "palindrome"."""
         key = self._keys[i]
+        if self._reference[i]:
+            return self._lookup[key], "reference", ""
         if key[2] == ".":
             key = self._with_alt(key)
         for fate, spelled in _spellings(key, may_swap=not self._multiallelic[i]):
@@ -354,15 +426,6 @@ def _spellings(key: Key, *, may_swap: bool) -> Iterator[tuple[str, Key]]:
         yield "flipped", (position, ref, alt)
         if may_swap:
             yield "flipped_swapped", (position, alt, ref)
-
-
-def _trimmed(position: int, ref: str, alt: str) -> Key:
-    """A site without the bases that both alleles share at the end, then at the start."""
-    while len(ref) > 1 and len(alt) > 1 and ref[-1] == alt[-1]:
-        ref, alt = ref[:-1], alt[:-1]
-    while len(ref) > 1 and len(alt) > 1 and ref[0] == alt[0]:
-        position, ref, alt = position + 1, ref[1:], alt[1:]
-    return position, ref, alt
 
 
 def _read_palindrome(
@@ -414,7 +477,7 @@ def no_match(target: Target) -> Match:
         np.zeros((0, num_samples), dtype=bool),
         np.zeros(0, dtype=np.int64),
         np.zeros(0, dtype=np.uint8),
-        dict.fromkeys(FATES, 0),
+        {fate: 0 for fate in FATES if fate != "reference"},
         {"found": 0, "other_strand": 0, "left_out": 0},
     )
 
@@ -617,9 +680,9 @@ def likely_cause(target: Target, panel: Panel, found: Overlap) -> str:
     if found.num_other_strand >= 0.5 * found.num_comparable > 0:
         return (
             "most alleles fit after a strand flip, but cannot be told from swaps: bring the target "
-            "to the forward strand first (bcftools +fixref)"
+            f"to the forward strand first ({_FIXREF})"
         )
-    return "positions agree but alleles do not: fix REF/ALT first (bcftools +fixref)"
+    return f"positions agree but alleles do not: fix REF/ALT first ({_FIXREF})"
 
 
 def no_overlap(

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ragimpute.errors import InputError
-from ragimpute.io.vcf.read.genotypes import Target
+from ragimpute.io.vcf.read.genotypes import BlockCounts, Target
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.outputs import replacing
 from ragimpute.sites import some_names
@@ -23,15 +23,27 @@ _ROWS_AT_ONCE = 1024
 NOTED = (
     "filter_set", "multiallelic", "not_snp", "monomorphic", "low_call_rate", "alt_above_half",
 )  # fmt: skip
+# Counts of a report that are not of the target's records by what became of them.
+NOT_RECORDS = {
+    "typed": "sites typed",
+    "missing_alleles": "missing alleles",
+    "discordant_calls": "calls made missing, as duplicates of a site contradict each other",
+    "contradicting_calls": "calls made missing, as two ALTs are on one haplotype",
+    "reference": "sites typed as REF by a gVCF's blocks",
+    "typed_only": "records written that the panel lacks",
+    "below_min_r2": "untyped sites left out for their DR2",
+}
 LOW_SITE_CALL_RATE, LOW_SAMPLE_CALL_RATE = 0.9, 0.5
 
 # For each reason why a record is left out, how to mend the record.
+NORM = "bcftools norm -f REF.fa TARGET"
 _FIXES = {
     "not_in_panel": "no mending: the panel lacks this site; --typed-only keeps it in the output",
-    "allele_mismatch": "compare with the panel's alleles: bcftools norm -f, or +fixref",
+    "allele_mismatch": f"compare with the panel's alleles: {NORM}",
     "ambiguous_strand": "bring it to the forward strand, or give --palindromes keep",
     "duplicate": "no mending: merged with the first record of this site",
-    "invalid": "write the alleles as bases, e.g. plink2 --ref-from-fa",
+    "invalid": "write the alleles as bases, which the manifest of the array has",
+    "reference_blocks": "no mending: it tells of no ALT",
     "symbolic": "no mending: a symbolic allele has no bases to match by",
     "star": "no mending: the allele * belongs to a deletion that starts before",
     "no_alt": "write the ALT that the array can see",
@@ -42,11 +54,13 @@ _LABELS = {
     "swapped": "allele switch",
     "flipped": "strand flip",
     "flipped_swapped": "strand flip and allele switch",
+    "reference": "REF, within a reference block",
     "not_in_panel": "not in the panel",
     "allele_mismatch": "other alleles than the panel",
     "ambiguous_strand": "A/T or C/G of uncertain strand",
     "duplicate": "duplicates, merged",
     "invalid": "invalid alleles",
+    "reference_blocks": "reference blocks",
     "symbolic": "symbolic alleles",
     "star": "alleles *",
     "no_alt": "no ALT",
@@ -61,13 +75,15 @@ class QcSummary:
 
     Attributes
     ----------
-    num_records
-        Rows of the target (one for each ALT), plus the ALTs that could not become a row.
+    num_records, num_further_alts
+        Records of the target's file on the contig (with a region: around it), and their ALTs beyond
+        the first of each. Together they are ``num_alts`` and the reference blocks.
     overlap
         Share of the rows within the panel's range that are panel sites; NaN if there is none.
+        Reference blocks are not among them.
     fates
         How many rows met each fate (``match.FATES``), and how many ALTs were left out when the file
-        was read, by reason.
+        was read, by reason. "reference" counts panel sites within reference blocks.
     palindromes
         See :class:`ragimpute.target.match.Match`.
     discordant
@@ -79,6 +95,8 @@ class QcSummary:
         than 90 % of haplotypes were observed, "alt_above_half" that ALT is more frequent than 0.5.
     call_rate
         Share of each sample's haplotypes that were observed, by name.
+    blocks
+        The reference blocks of a gVCF.
     """
 
     num_records: int
@@ -89,6 +107,13 @@ class QcSummary:
     call_rate: dict[str, float] = field(default_factory=dict)
     discordant: int = 0
     contradicting: int = 0
+    num_further_alts: int = 0
+    blocks: BlockCounts = field(default_factory=BlockCounts)
+
+    @property
+    def num_alts(self) -> int:
+        """Rows of the target (one for each ALT), and ALTs that could not become a row."""
+        return sum(self.fates.values()) - self.fates.get("reference", 0)
 
     @property
     def low_samples(self) -> list[str]:
@@ -101,8 +126,12 @@ class QcSummary:
         noted = self.noted
         return [
             ("records", f"{self.num_records:,}"),
+            *([("further ALTs of these records", f"{self.num_further_alts:,}")]
+              if self.num_further_alts else []),
+            *self._block_rows(),
             ("reference overlap", f"{self.overlap:.2%}" if self.overlap == self.overlap else "–"),
-            *((_LABELS[fate], f"{self.fates[fate]:,}") for fate in MATCHED),
+            *((_LABELS[fate], f"{self.fates[fate]:,}") for fate in MATCHED
+              if fate != "reference"),
             ("A/T, C/G", f"{found['found']:,}"),
             ("A/T, C/G, turned to the panel's strand", f"{found['other_strand']:,}"),
             *((f"filtered: {_LABELS[reason]}", f"{n:,}")
@@ -118,6 +147,18 @@ class QcSummary:
             ("samples with call rate < 50 %", f"{len(self.low_samples):,}"),
         ]  # fmt: skip
 
+    def _block_rows(self) -> list[tuple[str, str]]:
+        """Names and values of what a gVCF's reference blocks say; none if there are no blocks."""
+        found = self.blocks
+        if not found.num_blocks:
+            return []
+        return [
+            ("gVCF: reference blocks", f"{found.num_blocks:,}"),
+            ("gVCF: panel sites typed as REF by them", f"{self.fates.get('reference', 0):,}"),
+            ("gVCF: panel sites of too low quality in them", f"{found.num_low:,}"),
+            ("gVCF: panel sites with another REF than theirs", f"{found.num_other_ref:,}"),
+        ]
+
 
 def summarise(target: Target, panel: Panel, match: Match) -> QcSummary:
     """Count a target's records; frequencies are counted from genotypes, not read from INFO."""
@@ -125,11 +166,14 @@ def summarise(target: Target, panel: Panel, match: Match) -> QcSummary:
     at = panel.sites.position_bp
     within = 0
     if len(at):
-        within = int(((sites.position_bp >= at[0]) & (sites.position_bp <= at[-1])).sum())
+        inside = (sites.position_bp >= at[0]) & (sites.position_bp <= at[-1])
+        within = int((inside & ~target.reference).sum())
     noted = dict.fromkeys(NOTED, 0)
-    noted |= {"filter_set": target.num_filtered, "multiallelic": int(target.multiallelic.sum())}
+    noted |= {"filter_set": target.num_filtered, "multiallelic": int((target.record >= 0).sum())}
     noted["not_snp"] = sum(
-        len(ref) > 1 or len(alt) > 1 for ref, alt in zip(sites.ref, sites.alt, strict=True)
+        len(ref) > 1 or len(alt) > 1
+        for ref, alt, own in zip(sites.ref, sites.alt, ~target.reference, strict=True)
+        if own
     )
     observed = np.zeros(len(target.samples), dtype=np.int64)
     present = observed.copy()
@@ -138,24 +182,27 @@ def summarise(target: Target, panel: Panel, match: Match) -> QcSummary:
         alleles = alleles.reshape(len(alleles), -1)  # (m, 2 N)
         called = alleles >= 0
         there = alleles != -2
+        own = ~target.reference[first : first + _ROWS_AT_ONCE]
         num_called = np.count_nonzero(called, axis=1)
         num_alt = np.count_nonzero(alleles == 1, axis=1)
-        noted["monomorphic"] += int(((num_alt == 0) | (num_alt == num_called)).sum())
+        noted["monomorphic"] += int((((num_alt == 0) | (num_alt == num_called)) & own).sum())
         noted["alt_above_half"] += int((2 * num_alt > num_called).sum())
         rate = num_called / np.maximum(1, np.count_nonzero(there, axis=1))
-        noted["low_call_rate"] += int((rate < LOW_SITE_CALL_RATE).sum())
+        noted["low_call_rate"] += int(((rate < LOW_SITE_CALL_RATE) & own).sum())
         observed += np.count_nonzero(called, axis=0).reshape(-1, 2).sum(axis=1)
         present += np.count_nonzero(there, axis=0).reshape(-1, 2).sum(axis=1)
     rates = (observed / np.maximum(1, present)).tolist() if len(sites) else []
     return QcSummary(
-        num_records=len(sites) + len(target.left_out),
-        overlap=len(match.panel_index) / within if within else float("nan"),
+        num_records=target.num_records,
+        overlap=len(match.of_records().panel_index) / within if within else float("nan"),
         fates=match.counts | dict(Counter(alt.reason for alt in target.left_out)),
         palindromes=match.palindromes,
         noted=noted,
         call_rate=dict(zip(target.samples, rates, strict=False)),
         discordant=int(match.discordant.sum()),
         contradicting=match.num_contradicting,
+        num_further_alts=target.num_further_alts,
+        blocks=target.blocks,
     )
 
 
@@ -166,12 +213,12 @@ def excluded_rows(target: Target, panel: Panel, match: Match) -> Iterator[list[s
     rows = []
     for i, key, id_ in zip(left_out.tolist(), sites.keys(), sites.id, strict=True):
         reason = FATES[match.fate[i]]
-        fix = _FIXES[reason]
+        fix = _fix(reason, match.look_alikes.get(i, ""))
         if reason == "duplicate" and match.discordant[i]:
             fix += f"; discordant calls made missing: {match.discordant[i]}"
         rows.append((*key, id_, reason, fix))
     rows += [
-        (alt.position_bp, alt.ref, alt.alt, alt.id, alt.reason, _FIXES[alt.reason])
+        (alt.position_bp, alt.ref, alt.alt, alt.id, alt.reason, _fix(alt.reason))
         for alt in target.left_out
     ]
     near = np.isin(panel.sites.position_bp, [row[0] for row in rows])
@@ -181,6 +228,13 @@ def excluded_rows(target: Target, panel: Panel, match: Match) -> Iterator[list[s
     for position, ref, alt, id_, reason, fix in sorted(rows, key=lambda row: row[0]):
         here = ",".join(known.get(position, ["."]))
         yield [target.sites.contig, str(position), id_, ref, alt, reason, here, fix]
+
+
+def _fix(reason: str, look_alike: str = "") -> str:
+    """How to mend a record that is left out; ``look_alike``: the panel's indel that it may be."""
+    if not look_alike:
+        return _FIXES[reason]
+    return f"may be the panel's {look_alike}: give --fasta REF.fa, or {NORM}"
 
 
 def write_excluded(path: str | Path, target: Target, panel: Panel, match: Match) -> int:
@@ -240,6 +294,25 @@ class TargetReport:
     untyped_samples: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
+    def record_rows(self) -> list[tuple[str, str]]:
+        """What became of the target's records, and of a gVCF's blocks, for a run's summary."""
+        told = [
+            f"{n:,} {key.replace('_', ' ')}"
+            for key, n in self.counts.items()
+            if n and key not in NOT_RECORDS
+        ]
+        if self.qc is None:
+            return [("target records", ", ".join(told))]
+        blocks, more = self.qc.blocks, self.qc.num_further_alts
+        whole = f"{self.qc.num_records:,}" + (f" with {more:,} further ALTs" if more else "")
+        rows = [("target records", f"{whole}: {', '.join(told)}" if told else whole)]
+        if blocks.num_blocks:
+            low = f"; {blocks.num_low:,} are of too low quality" if blocks.num_low else ""
+            other = f"; {blocks.num_other_ref:,} have another REF" if blocks.num_other_ref else ""
+            typed = self.qc.fates.get("reference", 0)
+            rows.append(("gVCF", f"its blocks type {typed:,} panel sites as REF{low}{other}"))
+        return rows
+
 
 def warn_of_target(
     report: TargetReport,
@@ -292,12 +365,22 @@ def warn_of_target(
             f"{shared.num_contradicting} genotypes are missing, since they have two ALTs of one "
             "position and REF on one haplotype, or more ALTs than haplotypes"
         )
+    if shared.look_alikes:
+        warn(
+            f"{len(shared.look_alikes)} insertions and deletions that the panel lacks may be some "
+            f"that it has in another place: give --fasta REF.fa, or {NORM}"
+        )
     qc = report.qc
     if qc is not None and shared.num_records and qc.overlap < _LOW_OVERLAP:
-        found = compare_positions(target, panel, 0, panel.num_sites)
+        records = target.of_records()
+        found = compare_positions(records, panel, 0, panel.num_sites)
+        cause = likely_cause(records, panel, found)
+        if qc.blocks.num_blocks:
+            cause = cause.replace("array's sites", "target's variants")
+        num_found = len(shared.of_records().panel_index)
         warn(
-            f"only {len(shared.panel_index)} of the {found.num_records} target records within the "
-            f"panel's range are panel sites; {likely_cause(target, panel, found)}"
+            f"only {num_found} of the {found.num_records} target records within the panel's range "
+            f"are panel sites; {cause}"
         )
     _warn_of_samples(report, target, panel, shared)
     inside = (shared.panel_index >= start) & (shared.panel_index < stop)

@@ -36,9 +36,10 @@ OTHER = {
     "fine_tune": False, "array_fit": "a.fit", "threads": 3, "seed": 9, "window_cm": 3.0,
     "buffer_cm": 0.5, "device": "cpu", "max_memory": 2**30, "resume": True,
     "samples": Path("s.txt"), "exclude_samples": Path("e.txt"), "palindromes": "keep",
-    "excluded_sites": Path("x.tsv"), "par": "X:1-5", "min_r2": 0.5, "typed_only": True,
-    "join_multiallelics": True,
-    "sites": Path("s.bcf"), "empirical": Path("e.bcf"), "phased_only": True, "with_targets": False,
+    "excluded_sites": Path("x.tsv"), "par": "X:1-5", "gvcf_min_gq": 9.0,
+    "fasta": Path("r.fa"), "min_r2": 0.5,
+    "typed_only": True, "sites": Path("s.bcf"), "empirical": Path("e.bcf"),
+    "phased_only": True, "with_targets": False, "join_multiallelics": True,
 }  # fmt: skip
 
 

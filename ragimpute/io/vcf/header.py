@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import shlex
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ragimpute import __version__
-from ragimpute.contigs import absence_hint
+from ragimpute.contigs import Lengths, absence_hint
 from ragimpute.errors import InputError
+from ragimpute.io.foreign import command_word, foreign_format, free_name, xcf_error
 from ragimpute.sites import Region, located
 
 BGZF_EOF = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
@@ -134,14 +136,21 @@ def _header_text(path: Path, file: BinaryIO) -> tuple[bool, str]:
     start = file.read(9)
     if start[:3] == b"BCF":
         if start[3:5] != b"\x02\x02" and start[3:5] != b"\x02\x01":
-            raise InputError(f"{path} is a BCF of an unknown version", hint="bcftools view -Ob")
+            raise InputError(
+                f"{path} is a BCF of an unknown version",
+                hint="BCF 2 is read; for BCF 1: the bcftools of samtools 0.1.19 makes a VCF of it",
+            )
         (length,) = struct.unpack("<I", start[5:9])
         if length > _MAX_HEADER:
             raise OSError(f"a header of {length:,} bytes is announced")
         return True, _take(file, length).rstrip(b"\0").decode(errors="replace")
     if not start.startswith(b"##file"):
-        raise InputError(f"{path} is not a VCF or BCF", hint=_NOT_VCF)
+        foreign = foreign_format(path, start + file.read(32))
+        raise foreign or InputError(f"{path} is not a VCF or BCF", hint=_NOT_VCF)
     lines = [start + file.readline()]
+    foreign = foreign_format(path, lines[0])
+    if foreign is not None:
+        raise foreign
     for line in file:
         if not line.startswith(b"#"):
             break
@@ -197,13 +206,22 @@ def _parse(path: Path, is_bcf: bool, compression: str, text: str) -> VcfHeader:
             f"{path} has no header line that begins with #CHROM, POS, ID", hint=_NOT_VCF
         )
     samples = columns[9:]
+    if not samples and "SEEK" in names["INFO"]:
+        raise xcf_error(path)
     if not samples:
         raise InputError(f"{path} has no samples: it holds sites only", hint="genotypes are needed")
     if len(set(samples)) < len(samples):
         twice = next(name for i, name in enumerate(samples) if name in samples[:i])
-        raise InputError(
-            f"{path} names sample {twice} twice", hint="rename it: bcftools reheader -s"
-        )
+        hint = "write it again with a name of its own for each sample"
+        if not is_bcf and compression != "gzip":  # bcftools reheader refuses the others
+            listed = free_name(path, ".names.txt")
+            suffix = ".vcf" if compression == "none" else ".vcf.gz"
+            hint = (
+                f"write the samples' new names into {listed}, one a line, then: bcftools reheader "
+                f"-s {shlex.quote(listed)} {command_word(path)} -o "
+                + shlex.quote(free_name(path, f".renamed{suffix}"))
+            )
+        raise InputError(f"{path} names sample {twice} twice", hint=hint)
     return VcfHeader(
         path, is_bcf, compression, samples, contigs, numbers, names["FORMAT"], names["INFO"], text
     )
@@ -258,7 +276,14 @@ def _bcf_contigs(file: BinaryIO, header: VcfHeader) -> Iterator[str]:
 
 
 def choose_region(header: VcfHeader, names: list[str], region: Region | None) -> Region:
+    """What to read of the ``names`` in a VCF or BCF, see :func:`choose_among`."""
+    return choose_among(header.path, names, region, header.declared)
+
+
+def choose_among(path: Path, names: list[str], region: Region | None, declared: Lengths) -> Region:
     """What to read of the ``names`` in the file: the region in their spelling, or the only one.
+
+    ``declared``: the contigs that the file declares, with their lengths.
 
     Raises
     ------
@@ -267,8 +292,7 @@ def choose_region(header: VcfHeader, names: list[str], region: Region | None) ->
         no region.
     """
     if not names:
-        raise InputError(f"{header.path} holds no records", hint="check how it was made")
-    path = header.path
+        raise InputError(f"{path} holds no records", hint="check how it was made")
     listed = ", ".join(names[:30]) + (", ..." if len(names) > 30 else "")
     if region is None:
         if len(names) > 1:
@@ -277,13 +301,11 @@ def choose_region(header: VcfHeader, names: list[str], region: Region | None) ->
                 hint="choose one with --region",
             )
         return Region(names[0])
-    found = located(region, names, declared=header.declared)
+    found = located(region, names, declared=declared)
     if found is None:
         raise InputError(
             f"{path} has no records on contig {region.contig}; it holds {listed}",
-            hint=absence_hint(
-                region.contig, names, "check --region", file=path, declared=header.declared
-            ),
+            hint=absence_hint(region.contig, names, "check --region", file=path, declared=declared),
         )
     return found
 

@@ -17,7 +17,7 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -28,11 +28,31 @@ _HEAD = struct.Struct("<IIiiiIII")
 _WIDTHS = {1: 1, 2: 2, 3: 4}  # bytes of the integer types
 _FORMATS = {1: "<b", 2: "<h", 3: "<i"}
 _BYTES_PER_TYPE = {0: 0, 1: 1, 2: 2, 3: 4, 5: 4, 7: 1}
+_NUMBERS = {1: "<i1", 2: "<i2", 3: "<i4", 5: "<f4"}
 _PIECE_BYTES = 2**20
 
 
 class BcfError(ValueError):
     """A BCF that is damaged, truncated or malformed."""
+
+
+class _Formats(NamedTuple):
+    """Where the FORMAT fields of a record lie in the bytes that were read."""
+
+    raw: bytes
+    begin: int
+    num_fields: int
+    names: dict[int, str]
+    genotype: tuple[int, int, int] | None
+
+    def fields(self, num_samples: int) -> Iterator[tuple[str, int, int, int]]:
+        """Name, type, number of values for each sample, and place of each field."""
+        at = self.begin
+        for _ in range(self.num_fields):
+            (number,), at = _integers(self.raw, at)
+            kind, count, at = _descriptor(self.raw, at)
+            yield self.names.get(number, ""), kind, count, at
+            at += num_samples * count * _BYTES_PER_TYPE[kind]
 
 
 class BcfRecord:
@@ -44,18 +64,42 @@ class BcfRecord:
         Contig, 1-based position, alleles, and the identifier or None.
     FILTER
         None if the record passes, or no filter was applied; else a text.
+    end
+        1-based position of the last base: INFO/END, or the last base of REF.
     """
 
-    __slots__ = ("ALT", "CHROM", "FILTER", "ID", "POS", "REF", "_data", "_genotype", "_num")
+    __slots__ = (
+        "ALT", "CHROM", "FILTER", "ID", "POS", "REF", "_data", "_formats", "_genotype", "_num",
+        "end",
+    )  # fmt: skip
 
     def __init__(
-        self, contig: str, position: int, name: str | None, alleles: list[str], passes: bool,
-        data: np.ndarray, genotype: tuple[int, int, int] | None, num_samples: int,
+        self, contig: str, position: tuple[int, int], name: str | None, alleles: list[str],
+        passes: bool, data: np.ndarray, formats: _Formats, num_samples: int,
     ) -> None:  # fmt: skip
-        self.CHROM, self.POS, self.ID = contig, position, name
+        self.CHROM, self.ID = contig, name
+        self.POS, self.end = position
         self.REF, self.ALT = alleles[0], alleles[1:]
         self.FILTER = None if passes else "filtered"
-        self._data, self._genotype, self._num = data, genotype, num_samples
+        self._data, self._formats, self._num = data, formats, num_samples
+        self._genotype = formats.genotype
+
+    @property
+    def FORMAT(self) -> list[str]:
+        """Names of the FORMAT fields."""
+        return [name for name, *_ in self._formats.fields(self._num)]
+
+    def format(self, name: str) -> np.ndarray | None:
+        """A FORMAT field of numbers, shape (N, k); None if there is none of this name.
+
+        Missing integers and padding are negative, and missing floats NaN, as in cyvcf2.
+        """
+        for found, kind, count, at in self._formats.fields(self._num):
+            if found == name and count and kind in _NUMBERS:
+                size = self._num * count * _BYTES_PER_TYPE[kind]
+                values = self._data[at : at + size].view(_NUMBERS[kind])
+                return values.reshape(self._num, count)
+        return None
 
     @property
     def ploidy(self) -> int:
@@ -157,23 +201,25 @@ class BcfReader:
                 pool = stack.enter_context(ThreadPoolExecutor(self._threads))
             rest = b""
             try:
-                genotype_key, first = _read_header(file)
+                numbers, first = _read_header(file)
                 offset = first if start is None else start
                 for piece in inflate_from(file, offset, piece_bytes=_PIECE_BYTES, pool=pool):
-                    rest = yield from self._parse(rest + piece, genotype_key)
+                    rest = yield from self._parse(rest + piece, numbers)
             except ValueError as error:
                 raise BcfError(str(error)) from error
             if rest:
                 raise BcfError("the file ends within a record")
 
-    def _parse(self, raw: bytes, genotype_key: int) -> Generator[BcfRecord, None, bytes]:
+    def _parse(self, raw: bytes, numbers: dict[str, int]) -> Generator[BcfRecord, None, bytes]:
         """Yield the records that are complete in ``raw``; returns the bytes after the last one."""
+        genotype_key = numbers.get("GT", -1)
+        names = {number: name for name, number in numbers.items()}
         data = np.frombuffer(raw, np.uint8)
         at, size = 0, len(raw)
         try:
             while at + 32 <= size:
-                shared, individual, contig, position, _, _, counts, formats = _HEAD.unpack_from(
-                    raw, at
+                shared, individual, contig, position, length, _, counts, formats = (
+                    _HEAD.unpack_from(raw, at)
                 )
                 stop = at + 8 + shared + individual
                 if shared < 24 or formats & 0xFFFFFF != self._num_samples or position < -1:
@@ -193,8 +239,9 @@ class BcfReader:
                 if len(alleles) == 2 and alleles[1] == ".":
                     alleles.pop()
                 yield BcfRecord(
-                    self._contigs[contig], position + 1, None if name in ("", ".") else name,
-                    alleles, passes, data, found, self._num_samples,
+                    self._contigs[contig], (position + 1, position + length),
+                    None if name in ("", ".") else name, alleles, passes, data,
+                    _Formats(raw, genotypes, formats >> 24, names, found), self._num_samples,
                 )  # fmt: skip
                 at = stop
         except (struct.error, IndexError, KeyError, UnicodeDecodeError) as error:
@@ -221,8 +268,8 @@ class BcfReader:
         raise ValueError("a record's lengths do not agree")
 
 
-def _read_header(file: BinaryIO) -> tuple[int, int]:
-    """The number of GT in the header's dictionary (-1: none), and the records' virtual offset.
+def _read_header(file: BinaryIO) -> tuple[dict[str, int], int]:
+    """The header's dictionary of names (see :func:`_dictionary`), and the records' virtual offset.
 
     ``header.py`` has read the same bytes before, but decompressed as one stream: where the first
     record lies in the compressed file is known only by going through the header's blocks.
@@ -237,10 +284,10 @@ def _read_header(file: BinaryIO) -> tuple[int, int]:
             need = 9 + struct.unpack_from("<I", text, 5)[0]
         if len(text) > need:
             names = _dictionary(text[9:need].rstrip(b"\0").decode())
-            return names.get("GT", -1), place << 16 | (need - before)
+            return names, place << 16 | (need - before)
         if len(text) == need:  # records begin with the next block
             names = _dictionary(text[9:need].rstrip(b"\0").decode())
-            return names.get("GT", -1), file.tell() << 16
+            return names, file.tell() << 16
     raise ValueError("the file is not a BCF 2.2, or ends within its header")
 
 

@@ -10,19 +10,28 @@ allele, and one that is spelled like REF is REF.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ragimpute.io.vcf.read.dosages import Dosages, read_dosages
-from ragimpute.io.vcf.read.records import LeftOut, RecordReader, VcfFile, site_table
+from ragimpute.io.vcf.read.records import (
+    LeftOut,
+    RecordReader,
+    VcfFile,
+    named_alts,
+    site_table,
+)
+from ragimpute.io.vcf.read.reference_blocks import BlockCounts, ReferenceBlocks
 from ragimpute.sites import Region, Sites
 
 __all__ = [
+    "BlockCounts",
     "Dosages",
     "PanelStream",
+    "ReferenceBlocks",
     "SiteBatch",
     "Target",
     "VcfFile",
@@ -80,10 +89,18 @@ class Target:
         These ALTs, in file order.
     num_filtered
         Records whose FILTER is neither PASS nor missing; they are read all the same.
+    num_records, num_further_alts
+        Records of the file in the region, whatever became of them; and their ALTs beyond the first
+        of each.
+    blocks
+        Those of the records that are reference blocks of a gVCF, and what they say.
     contig_length
         Length of the contig, bp, as the header declares it, or None.
     file
         The file, for what else is to be read of it; None if the target is of none.
+    reference
+        Shape (T,), bool: the row is a panel site within a reference block of a gVCF. None is, if it
+        is not given.
     """
 
     samples: list[str]
@@ -94,8 +111,28 @@ class Target:
     skipped: dict[str, int]
     left_out: Sequence[LeftOut] = ()
     num_filtered: int = 0
+    num_records: int = 0
+    num_further_alts: int = 0
+    blocks: BlockCounts = field(default_factory=BlockCounts)
     contig_length: int | None = None
     file: VcfFile | None = None
+    reference: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
+
+    def __post_init__(self) -> None:
+        if not len(self.reference):
+            object.__setattr__(self, "reference", np.zeros(len(self.sites), dtype=bool))
+
+    def take(self, rows: slice | np.ndarray) -> Target:
+        """A copy with some of the rows: a slice, indices or a mask; counts stay as they are."""
+        return replace(
+            self, sites=self.sites.take(rows), alleles=self.alleles[rows].copy(),
+            phased=self.phased[rows].copy(), record=self.record[rows],
+            reference=self.reference[rows],
+        )  # fmt: skip
+
+    def of_records(self) -> Target:
+        """The target without the panel sites within reference blocks of a gVCF."""
+        return self.take(~self.reference) if self.reference.any() else self
 
     @property
     def multiallelic(self) -> np.ndarray:
@@ -112,6 +149,7 @@ def read_target(
     may_be_empty: bool = False,
     samples: Sequence[str] | None = None,
     keep_monomorphic: bool = False,
+    blocks: ReferenceBlocks | None = None,
 ) -> Target:
     """Read the genotypes of a target.
 
@@ -129,6 +167,9 @@ def read_target(
         Read these alone, in the order of the file; None: all.
     keep_monomorphic
         Make rows, with ALT ".", of records that have none; else they are left out.
+    blocks
+        Takes up the reference blocks of a gVCF, and makes rows of the panel's sites within them;
+        None: they are left out and counted.
 
     Raises
     ------
@@ -138,37 +179,67 @@ def read_target(
     """
     region = Region.of(region)
     reader = RecordReader(
-        path, region, threads, samples=samples, list_left_out=True, genotypes_only=True
-    )
+        path, region, threads, samples=samples, list_left_out=True, genotypes_only=True,
+        reach_in=blocks is not None,
+    )  # fmt: skip
     reader.need_genotypes()
     parts: list[SiteBatch] = []
     records: list[np.ndarray] = []
     made = _genotype_rows(
-        reader, sort_check=True, keep_symbolic=False, keep_monomorphic=keep_monomorphic
-    )
+        reader, sort_check=True, keep_symbolic=False, keep_monomorphic=keep_monomorphic,
+        blocks=blocks,
+    )  # fmt: skip
     for rows in made:
         parts.append(rows.batch())
         records.append(rows.record[: rows.count].copy())
     if not parts:
-        if not may_be_empty or region is None:
+        has_blocks = blocks is not None and blocks.num_blocks > 0
+        if not has_blocks and (not may_be_empty or region is None):
             raise reader.nothing_left()
-        parts.append(_Rows(region.contig, 0, len(reader.samples)).batch())
+        contig = reader.contig if region is None else region.contig
+        parts.append(_Rows(contig, 0, len(reader.samples)).batch())
         records.append(np.zeros(0, np.int32))
-    alleles = np.concatenate([part.alleles for part in parts])
-    phased = np.concatenate([part.phased for part in parts])
-    _mend_lone_missing(alleles)
-    return Target(
+    target = Target(
         samples=reader.samples,
         sites=_join([part.sites for part in parts]),
-        alleles=alleles,
-        phased=phased,
+        alleles=np.concatenate([part.alleles for part in parts]),
+        phased=np.concatenate([part.phased for part in parts]),
         record=np.concatenate(records),
         skipped=reader.skipped,
         left_out=reader.left_out,
         num_filtered=reader.num_filtered,
+        num_records=reader.num_records,
+        num_further_alts=reader.num_further_alts,
         contig_length=reader.header.contigs.get(reader.contig),
         file=reader.file,
     )
+    if blocks is not None and blocks.num_blocks:
+        target = _with_blocks(target, blocks, region)
+    _mend_lone_missing(target.alleles)
+    return target
+
+
+def _with_blocks(target: Target, blocks: ReferenceBlocks, region: Region | None) -> Target:
+    """A target with the panel's sites within its reference blocks, after its rows of their place.
+
+    Only sites in the region are taken: of the others, other records may tell that were not read.
+    """
+    index, alleles, counts = blocks.result(target.sites, region)
+    target = replace(target, blocks=counts)
+    if not len(index):
+        return target
+    more = replace(blocks.sites.take(index), contig=target.sites.contig)
+    more.id[:] = "."
+    num = len(index)
+    order = np.argsort(np.concatenate([target.sites.position_bp, more.position_bp]), kind="stable")
+    whole = replace(
+        target, sites=_join([target.sites, more]),
+        alleles=np.concatenate([target.alleles, alleles]),
+        phased=np.concatenate([target.phased, np.ones((num, len(target.samples)), bool)]),
+        record=np.concatenate([target.record, np.full(num, -1, np.int32)]),
+        reference=np.concatenate([target.reference, np.ones(num, bool)]),
+    )  # fmt: skip
+    return whole.take(order)
 
 
 class PanelStream:
@@ -274,7 +345,12 @@ class _Rows:
 
 
 def _genotype_rows(
-    reader: RecordReader, *, sort_check: bool, keep_symbolic: bool, keep_monomorphic: bool = False
+    reader: RecordReader,
+    *,
+    sort_check: bool,
+    keep_symbolic: bool,
+    keep_monomorphic: bool = False,
+    blocks: ReferenceBlocks | None = None,
 ) -> Iterator[_Rows]:
     """Genotypes in batches."""
     num_samples = len(reader.samples)
@@ -282,6 +358,8 @@ def _genotype_rows(
     size = max(1, min(_BATCH_SITES, _BATCH_BYTES // (2 * num_samples)))
     rows: _Rows | None = None
     for variant in reader.records(sort_check=sort_check):
+        if blocks is not None and blocks.take(reader, variant):
+            continue
         alts = reader.usable_alts(
             variant, keep_symbolic=keep_symbolic, keep_monomorphic=keep_monomorphic
         )
@@ -298,7 +376,8 @@ def _genotype_rows(
         if num_alts <= 1:
             rows.add(variant, alts[0], alleles, phased)
             continue
-        record += 1
+        several = len(named_alts(variant)) > 1  # <NON_REF> of a gVCF is no ALT
+        record += several
         # The row that they were written to is that of the first ALT, so they are copied.
         alleles, phased = alleles.copy(), phased.copy()
         alts, alleles = _own_alts(reader, variant, alts, alleles)
@@ -312,7 +391,7 @@ def _genotype_rows(
             if others:
                 one = np.where(np.isin(alleles, others), np.int8(-1), one)
             known = phased | (one[:, 0] == one[:, 1]) | (one[:, 1] == -2)
-            rows.add(variant, alt, one, known, record)
+            rows.add(variant, alt, one, known, record if several else -1)
     if rows is not None and rows.count:
         yield rows
 

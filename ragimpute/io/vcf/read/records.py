@@ -14,6 +14,7 @@ import cyvcf2
 import numpy as np
 
 from ragimpute.errors import InputError
+from ragimpute.io.foreign import command_word, free_name, sort_command
 from ragimpute.io.vcf.bgzf import check_blocks
 from ragimpute.io.vcf.header import VcfHeader, choose_region, read_header, record_contigs
 from ragimpute.io.vcf.index import VcfIndex, read_index
@@ -24,6 +25,10 @@ from ragimpute.sites import MAX_BP, STOP_BP, Region, Sites, located
 _ALL = (1, STOP_BP)
 _SEQUENCE = frozenset("ACGTNacgtn")
 _IUPAC = frozenset("ACGTNRYSWKMBDHVacgtnryswkmbdhv")
+# ALTs that stand for any allele but those that a record names, as callers write them in a gVCF.
+_ANY_OTHER = frozenset(("<NON_REF>", "<*>", "<X>"))
+# A record without ALT that has one of these states how sure its reference call is.
+_OF_REFERENCE_CALLS = frozenset(("RGQ", "GQX", "MIN_DP"))
 
 
 @dataclass(frozen=True)
@@ -35,10 +40,10 @@ class LeftOut:
     position_bp, id, ref, alt
         As in the file.
     reason
-        "no_alt" (ALT is "."), "position_0" (before the contig's first base), "symbolic" (such as
-        <DEL>, <NON_REF> or a breakend), "star" (the allele "*"), "invalid" (such as the I, D and
-        0 of array software) or "repeated" (REF, or an ALT before it, is the same; its carriers
-        count as carriers of that one).
+        "no_alt" (ALT is "."), "position_0" (before the contig's first base), "reference_blocks"
+        (of a gVCF, where its blocks are not asked for), "symbolic" (such as <DEL> or a breakend),
+        "star" (the allele "*"), "invalid" (such as the I, D and 0 of array software) or "repeated"
+        (REF, or an ALT before it, is the same; its carriers count as carriers of that one).
     """
 
     position_bp: int
@@ -134,6 +139,8 @@ class RecordReader:
         The samples to read, in the order of the file; None: all.
     genotypes_only
         Whether only sites and genotypes are needed, which are read faster from a BCF.
+    reach_in
+        Whether to read the reference blocks, too, that begin before the region and reach into it.
 
     Attributes
     ----------
@@ -143,6 +150,10 @@ class RecordReader:
         How many ALTs gave no site, by reason; and the ALTs themselves, if ``list_left_out``.
     num_filtered
         Records so far whose FILTER is neither PASS nor missing; they are read all the same.
+    num_records
+        Records of the region so far, whatever became of them.
+    num_further_alts
+        ALTs of these records beyond the first of each; ``<NON_REF>`` and the like do not count.
     """
 
     def __init__(
@@ -154,6 +165,7 @@ class RecordReader:
         samples: Sequence[str] | None = None,
         list_left_out: bool = False,
         genotypes_only: bool = False,
+        reach_in: bool = False,
     ) -> None:
         if threads < 1:
             raise ValueError(f"threads must be >= 1, found {threads}")
@@ -176,7 +188,8 @@ class RecordReader:
         self.region = region
         self.skipped: dict[str, int] = {}
         self.left_out: list[LeftOut] = []
-        self.num_filtered = 0
+        self.num_filtered = self.num_records = self.num_further_alts = 0
+        self._reach_in = reach_in
         self._list_left_out = list_left_out
         self.genotypes_only = genotypes_only
         self.contig = ""
@@ -221,11 +234,12 @@ class RecordReader:
                 raise InputError(
                     f"{self.path} is not sorted: {contig}:{position} comes after "
                     f"{contig}:{last_bp}",
-                    hint="sort it: bcftools sort",
+                    hint=f"sort it: {sort_command(self.path)}",
                 )
             last_bp = position
-            if start <= position < stop:
+            if start <= position < stop or (position < start and self._reaches(variant, start)):
                 self.contig = contig
+                self.num_records += 1
                 yield variant
         if not num_read and self._index is None:
             raise InputError(f"{self.path} holds no records", hint="check how it was made")
@@ -239,6 +253,10 @@ class RecordReader:
                 if last_bp
                 else "cut the contig into parts, with positions from the start of each part",
             )
+
+    def _reaches(self, variant: Any, start: int) -> bool:
+        """Whether a record before the region is a reference block that reaches into it."""
+        return self._reach_in and is_reference_block(variant) and reference_end(variant) >= start
 
     def _wanted(self, name: str, contig: str) -> bool:
         """Whether records of contig ``name`` are to be read, after those of ``contig``."""
@@ -292,7 +310,8 @@ class RecordReader:
         after = f"after {last.CHROM}:{last.POS}" if last else "at its first record"
         return InputError(
             f"{self.path} is damaged, truncated or malformed {after}",
-            hint="bcftools view shows the fault; copy or make the file again",
+            hint=f"bcftools view {command_word(self.path)} shows the fault; copy or make the file "
+            "again",
         )
 
     def _htslib_records(self) -> Iterator[Any]:
@@ -353,7 +372,10 @@ class RecordReader:
     def usable_alts(
         self, variant: Any, *, keep_symbolic: bool = False, keep_monomorphic: bool = False
     ) -> list[int]:
-        """Which of a record's ALTs make a row each; -1 stands for ALT ".". Others are counted."""
+        """Which of a record's ALTs make a row each; -1 stands for ALT ".". Others are counted.
+
+        ``<NON_REF>`` and the like beside other ALTs are no alleles of their own, and not counted.
+        """
         alts = variant.ALT
         self.num_filtered += variant.FILTER is not None
         if not alts:
@@ -361,8 +383,14 @@ class RecordReader:
                 return [-1]
             self._skip(variant, ".", "no_alt")
             return []
+        named = range(len(alts)) if keep_symbolic else named_alts(variant)
+        if not named:
+            self._skip(variant, alts[0], "reference_blocks")
+            return []
+        self.num_further_alts += len(named) - 1
         usable = []
-        for i, alt in enumerate(alts):
+        for i in named:
+            alt = alts[i]
             if keep_symbolic or _SEQUENCE.issuperset(alt) or _IUPAC.issuperset(alt):
                 usable.append(i)
             elif alt == "*":
@@ -413,7 +441,10 @@ class RecordReader:
         """The error for a record without GT."""
         return InputError(
             f"{self.path}, {variant.CHROM}:{variant.POS}: the record has no GT",
-            hint="leave such records out: bcftools view -i 'GT!=\"\"'",
+            # An expression that needs GT; bcftools 1.16 aborts at GT!="".
+            hint="leave such records out: bcftools view -i 'F_MISSING>=0' "
+            f"{command_word(self.path)} -Oz -o "
+            + command_word(free_name(self.path, ".with_gt.vcf.gz")),
         )
 
     def _too_many(self, variant: Any, sample: int, ploidy: int) -> InputError:
@@ -465,6 +496,32 @@ def genotype_array(variant: Any) -> np.ndarray:
         raise InputError(f"{variant.CHROM}:{variant.POS}: the record has no GT")
     out: np.ndarray = genotype.array()
     return out
+
+
+def named_alts(variant: Any) -> Sequence[int]:
+    """The numbers of a record's ALTs, from 0, without ``<NON_REF>`` and the like."""
+    alts = variant.ALT
+    if len(alts) == 1 and alts[0][0] != "<":
+        return (0,)
+    return [i for i, alt in enumerate(alts) if alt not in _ANY_OTHER]
+
+
+def is_reference_block(variant: Any) -> bool:
+    """Whether a record of a gVCF says that its samples carry REF from POS to END."""
+    alts = variant.ALT
+    if alts:
+        return alts[0][0] == "<" and all(alt in _ANY_OTHER for alt in alts)
+    longer = reference_end(variant) > variant.POS + len(variant.REF) - 1
+    return longer or not _OF_REFERENCE_CALLS.isdisjoint(variant.FORMAT)
+
+
+def reference_end(variant: Any) -> int:
+    """The last base of a reference block: INFO/END, or the last base of REF."""
+    end = variant.end
+    if not isinstance(variant, BcfRecord):
+        with suppress(KeyError, TypeError, ValueError):  # a text where the header declares no END
+            end = max(end, int(variant.INFO.get("END")))
+    return int(max(end, variant.POS + len(variant.REF) - 1))
 
 
 def _check_text(variant: Any) -> None:

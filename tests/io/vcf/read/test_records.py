@@ -30,13 +30,16 @@ def test_alleles_that_are_left_out(make_vcf):
     assert [key[0] for key in target.sites.keys()] == [11, 12, 15]
     # Who carries an allele that is left out is not known to carry REF.
     assert target.alleles.tolist() == [[[1, -1], [0, 0]], [[0, 1], [0, -1]], [[0, 1], [1, 1]]]
-    assert target.skipped == {"symbolic": 3, "star": 1, "no_alt": 1, "invalid": 1}
+    assert target.skipped == {"symbolic": 2, "star": 1, "no_alt": 1, "invalid": 1}
     assert target.left_out[0] == LeftOut(10, ".", "A", "<DEL>", "symbolic")
     assert [(x.position_bp, x.alt, x.reason) for x in target.left_out[1:]] == [
-        (11, "*", "star"), (12, "<NON_REF>", "symbolic"), (13, ".", "no_alt"),
+        (11, "*", "star"), (13, ".", "no_alt"),
         (14, "A[20:99[", "symbolic"), (16, "I", "invalid"),
     ]  # fmt: skip
-    assert target.multiallelic.tolist() == [True, True, False]
+    assert target.multiallelic.tolist() == [True, False, False]
+    # Each record, and each further ALT but <NON_REF>, is a row or is left out.
+    num_rows = len(target.sites) + len(target.left_out)
+    assert target.num_records + target.num_further_alts == num_rows == 8
     assert read_dosages(path).skipped == target.skipped
     stream = PanelStream(path)
     (batch,) = stream

@@ -1,0 +1,163 @@
+"""Files of other tools: what they are, and the command that makes a VCF or a panel of them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from ragimpute.errors import InputError
+from ragimpute.sites import Region
+
+M3VCF = b"##fileformat=M3VCF"
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_BREF3 = b"\x7a\x88\x74\xf4"
+_PLINK = b"\x6c\x1b"
+
+
+def foreign_format(path: str | Path, start: bytes) -> InputError | None:
+    """The error that names a file of another tool, with the way to a file that can be read.
+
+    Parameters
+    ----------
+    path
+        The file; its name decides only where the content has no mark of its own (.imp5).
+    start
+        Its first bytes, decompressed if they were gzip's, at least 32 if there are as many.
+
+    Returns
+    -------
+    None if it is of no format that is known here.
+    """
+    path = Path(path)
+    found = next((make for fits, make in _FORMATS if fits(path, start)), None)
+    if found is None:
+        return None
+    what, hint = found(path)
+    return InputError(f"{path} is {what}, which is not read", hint=hint)
+
+
+def prepare_command(
+    source: str | Path,
+    *,
+    genetic_map: str | Path | None = None,
+    cm_per_mb: float | None = None,
+    region: Region | None = None,
+    par: str | None = None,
+) -> str:
+    """The command that prepares a panel and keeps it, under a name that is free in this folder."""
+    source = Path(source)
+    words = ["ragimpute", "prepare", _operand(source)]
+    if genetic_map is not None:
+        words += ["--map", str(genetic_map)]
+    if cm_per_mb is not None:
+        words += ["--cm-per-mb", f"{cm_per_mb!r}"]
+    if region is not None:
+        words += ["--region", str(region)]
+    if par is not None:
+        words += ["--par", par]
+    return shlex.join([*words, "-o", free_name(source, ".h5")])
+
+
+def free_name(source: str | Path, suffix: str) -> str:
+    """A file name of this folder that no file has, after the name of ``source``."""
+    stem = Path(source).name.split(".")[0] or "panel"
+    name, number = stem + suffix, 2
+    while Path(name).exists():
+        name, number = f"{stem}.{number}{suffix}", number + 1
+    return _operand(Path(name))
+
+
+def _operand(path: Path) -> str:
+    """A path as a command takes it, not for an option."""
+    return f"./{path}" if str(path).startswith("-") else str(path)
+
+
+def sort_command(path: str | Path) -> str:
+    """The command that sorts a VCF or BCF."""
+    out = shlex.quote(free_name(path, ".sorted.vcf.gz"))
+    return f"bcftools sort {command_word(path)} -Oz -o {out}"
+
+
+def command_word(path: str | Path) -> str:
+    """A path as a word of a shell's command, not taken for an option."""
+    return shlex.quote(_operand(Path(path)))
+
+
+def _m3vcf(path: Path) -> tuple[str, str]:
+    return "a panel of Minimac3 (M3VCF)", f"make a panel of it: {prepare_command(path)}"
+
+
+def _msav(path: Path) -> tuple[str, str]:
+    return (
+        "a panel of Minimac4 (MSAV)",
+        "no program makes genotypes of it ('sav export' writes its blocks of distinct haplotypes): "
+        "give the VCF, BCF or M3VCF that it was made from",
+    )
+
+
+def _zstd(path: Path) -> tuple[str, str]:
+    out = shlex.quote(free_name(path, ".vcf"))
+    return "compressed by zstd", f"decompress it: zstd -d {command_word(path)} -o {out}"
+
+
+def _bref3(path: Path) -> tuple[str, str]:
+    out = shlex.quote(free_name(path, ".vcf"))
+    return (
+        "a panel of Beagle (bref3)",
+        f"make a VCF of it: java -jar unbref3.jar {command_word(path)} > {out}",
+    )
+
+
+def _imp5(path: Path) -> tuple[str, str]:
+    return (
+        "a panel of IMPUTE5 (imp5)",
+        "no program makes a VCF of it: give the VCF or BCF that imp5Converter read",
+    )
+
+
+def _pgen(path: Path) -> tuple[str, str]:
+    prefix = shlex.quote(_operand(path.with_suffix("")))
+    return (
+        "a table of genotypes of plink2 (pgen)",
+        f"make a VCF of it: plink2 --pfile {prefix} --export vcf bgz --out "
+        + shlex.quote(free_name(path, "")),
+    )
+
+
+def _bed(path: Path) -> tuple[str, str]:
+    prefix = shlex.quote(_operand(path.with_suffix("")))
+    return (
+        "a table of genotypes of PLINK (bed), which knows no phase",
+        f"make a VCF of it: plink2 --bfile {prefix} --export vcf bgz --out "
+        + shlex.quote(free_name(path, "")),
+    )
+
+
+def _bgen(path: Path) -> tuple[str, str]:
+    return (
+        "a BGEN",
+        f"make a VCF of it: plink2 --bgen {command_word(path)} ref-first --export vcf bgz --out "
+        + shlex.quote(free_name(path, "")),
+    )
+
+
+def xcf_error(path: Path) -> InputError:
+    """The error for the BCF of an XCF, whose genotypes are in a file beside it."""
+    out = shlex.quote(free_name(path, ".vcf.bcf"))
+    return InputError(
+        f"{path} is an XCF, whose genotypes, in {path.with_suffix('.bin').name}, are not read",
+        hint=f"make a BCF of it: xcftools view -i {command_word(path)} -O bcf -o {out}",
+    )
+
+
+_FORMATS: list[tuple[Callable[[Path, bytes], bool], Callable[[Path], tuple[str, str]]]] = [
+    (lambda _, start: start.startswith(M3VCF), _m3vcf),
+    (lambda path, start: start.startswith(_ZSTD) and path.suffix in (".msav", ".sav"), _msav),
+    (lambda _, start: start.startswith(_ZSTD), _zstd),
+    (lambda _, start: start.startswith(_BREF3), _bref3),
+    (lambda _, start: start.startswith(_PLINK) and start[2:3] == b"\x01", _bed),
+    (lambda _, start: start.startswith(_PLINK), _pgen),
+    (lambda _, start: start[16:20] == b"bgen", _bgen),
+    (lambda path, start: path.name.endswith(".imp5") and start[:3] != b"BCF", _imp5),
+]
