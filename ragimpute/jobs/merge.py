@@ -106,6 +106,13 @@ def merge(
     files = [VcfFile(path) for path in paths]
     lengths = files[0].contigs
     batches = [_Batch(file) for file in files]
+    for file in files[1:]:
+        if set(file.contigs) != set(lengths):
+            raise InputError(
+                f"{file} has records on {', '.join(file.contigs) or 'no contig'}, but {paths[0]} "
+                f"on {', '.join(lengths) or 'no contig'}",
+                hint="merge files of the same sites; contigs of other names are other contigs",
+            )
     samples = _all_samples(batches)
     formats = batches[0].formats
     for batch in batches[1:]:
@@ -136,7 +143,9 @@ class _Batch:
     """One of the files that are merged."""
 
     def __init__(self, file: VcfFile) -> None:
-        self._reader = RecordReader(file, None, 1)
+        # An index alone would tell that there are several contigs, each of which is read.
+        first = next(iter(file.contigs), None)
+        self._reader = RecordReader(file, None if first is None else Region(first), 1)
         self._reader.need_genotypes()
         self.path = self._reader.path
         self.samples = self._reader.samples

@@ -158,8 +158,8 @@ class Panel(ABC):
         here = located(region, [self.contig], declared=declared)
         if here is None:
             raise InputError(
-                f"region {region} is on contig {region.contig}, but {self.path} holds contig "
-                f"{self.contig}",
+                f"region {region.text or region} is on contig {region.contig}, but {self.path} "
+                f"holds contig {self.contig}",
                 hint=f"ask for a region of {Region(self.contig)}",
             )
         bounds = [min(x, STOP_BP) for x in (here.start_bp, here.stop_bp)]

@@ -7,7 +7,7 @@ import re
 import cyvcf2
 import numpy as np
 import pytest
-from vcf_fixtures import bcftools, read_imputed, rows_of, vcf_text, view
+from vcf_fixtures import bcftools, convert, read_imputed, rows_of, vcf_text, view
 
 from ragimpute import example
 from ragimpute.accuracy.dr2 import DosageSums
@@ -205,3 +205,34 @@ def test_text_that_is_none(batches, tmp_path):
     with pytest.raises(InputError, match=r"20:\d+ has fields that are not text"):
         merge([spoilt, batches / "1.bcf"], out)
     assert not out.exists()
+
+
+def with_haplotypes(path, samples, contigs):
+    """A small imputed VCF, with haplotypes' dosages and records on several contigs."""
+    declared = "".join(
+        f'##FORMAT=<ID={name},Number={number},Type={kind},Description=".">\n'
+        for name, number, kind in (("GT", 1, "String"), ("HDS", ".", "Float"))
+    )
+    rows = [(c, p, "A", "G", *["0|1:0.1,0.9"] * len(samples)) for c in contigs for p in (10, 20)]
+    path.write_text(vcf_text(rows, samples, contigs=contigs, formats=declared, keys="GT:HDS"))
+    return path
+
+
+def test_contigs_are_merged_with_and_without_an_index(tmp_path):
+    names = ("20", "chr20", "X")
+    first = with_haplotypes(tmp_path / "a.vcf", ["s1", "s2"], names)
+    second = with_haplotypes(tmp_path / "b.vcf", ["s3"], names)
+    found = []
+    for kind in (lambda path: path, lambda path: convert(path, ".vcf.gz")):
+        out = tmp_path / "out.vcf"
+        assert merge([kind(first), kind(second)], out).num_sites == 6
+        found.append(out.read_bytes())
+    assert found[0] == found[1]
+
+
+def test_contigs_that_one_file_lacks_are_not_dropped(tmp_path):
+    first = with_haplotypes(tmp_path / "a.vcf", ["s1"], ("20",))
+    second = with_haplotypes(tmp_path / "b.vcf", ["s2"], ("20", "21"))
+    with pytest.raises(InputError, match=r"has records on 20, 21, but .* on 20"):
+        merge([first, second], tmp_path / "out.vcf")
+    assert not (tmp_path / "out.vcf").exists()

@@ -24,7 +24,7 @@ process RAGIMPUTE_IMPUTE {
     def suffix = task.ext.suffix ?: "vcf.gz"
     def index_cmd = panel_index ? "--index ${panel_index}" : ""
     def samples_cmd = samples_file ? "--samples-file ${samples_file}" : ""
-    def region_cmd = region ? "--region ${region}" : ""
+    def region_cmd = region ? "--region '${region}'" : ""
     """
     ragimpute impute \\
         ${target_vcf} \\
