@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 
 from ragimpute.errors import InputError
-from ragimpute.io.vcf.read.records import RecordReader, VcfFile, site_table
+from ragimpute.io.vcf.read.records import (
+    RecordReader,
+    VcfFile,
+    meanings,
+    site_table,
+    vague_alts,
+)
 from ragimpute.sites import Region, Sites
 
 
@@ -109,16 +115,26 @@ class _DosageRows:
             called = np.empty((len(reader.samples), 2), np.int8)
             if reader.genotypes(variant, called, self._phased) > len(variant.ALT):
                 raise reader.wrong_allele(variant, called)
+            if len(variant.ALT) > 1:
+                alts, called = reader.own_alts(variant, alts, called)
             known = (called >= 0).any(axis=1)
             haploid = np.where(known, called[:, 1] == -2, haploid).astype(np.int8)
         if given is None and called is None:
             where = f"{variant.CHROM}:{variant.POS}"
             raise InputError(f"{reader.path}, {where}: the record has neither DS nor GT")
         typed = self._flag is not None and bool(variant.INFO.get(self._flag))
+        same_as, vague = {alt: [alt] for alt in alts}, []
+        if len(variant.ALT) > 1:  # an ALT that the record repeats is one allele
+            means, vague = meanings(variant), vague_alts(variant, alts)
+            places = range(len(variant.ALT))
+            same_as = {alt: [i for i in places if means[i + 1] == alt + 1] for alt in alts}
+            alts = [alt for alt in alts if same_as[alt]]
         for alt in alts:
-            row = None if given is None else given[:, alt].astype(np.float32)
+            row = None
+            if given is not None:
+                row = given[:, same_as[alt]].sum(axis=1, dtype=np.float32)
             if called is not None and (row is None or np.isnan(row).any()):
-                counted = _counted(called, alt)
+                counted = _counted(called, alt, [i for i in vague if i != alt])
                 row = counted if row is None else np.where(np.isnan(row), counted, row)
             assert row is not None
             self.dosage.append(row)
@@ -171,9 +187,13 @@ class _DosageRows:
         )
 
 
-def _counted(called: np.ndarray, alt: int) -> np.ndarray:
-    """How often each sample carries an ALT, shape (N,), float32; NaN if an allele is missing."""
+def _counted(called: np.ndarray, alt: int, vague: list[int]) -> np.ndarray:
+    """How often each sample carries an ALT, shape (N,), float32; NaN if an allele is missing.
+
+    ``vague`` are ALTs that may be this one.
+    """
     alleles = called[:, :2]
     count: np.ndarray = (alleles == alt + 1).sum(axis=1).astype(np.float32)
-    count[(alleles == -1).any(axis=1)] = np.nan
+    unknown = (alleles == -1) | np.isin(alleles, [i + 1 for i in vague])
+    count[unknown.any(axis=1)] = np.nan
     return count

@@ -23,6 +23,7 @@ from ragimpute.io.vcf.read.records import (
     VcfFile,
     named_alts,
     site_table,
+    vague_alts,
 )
 from ragimpute.io.vcf.read.reference_blocks import BlockCounts, ReferenceBlocks
 from ragimpute.sites import Region, Sites
@@ -42,7 +43,6 @@ __all__ = [
 
 _BATCH_SITES = 4096
 _BATCH_BYTES = 2**26  # of alleles
-_BASES = frozenset("ACGTacgt")
 
 
 @dataclass(frozen=True)
@@ -380,8 +380,8 @@ def _genotype_rows(
         record += several
         # The row that they were written to is that of the first ALT, so they are copied.
         alleles, phased = alleles.copy(), phased.copy()
-        alts, alleles = _own_alts(reader, variant, alts, alleles)
-        vague = [] if keep_symbolic else [i for i in alts if not _BASES.issuperset(variant.ALT[i])]
+        alts, alleles = reader.own_alts(variant, alts, alleles)
+        vague = [] if keep_symbolic else vague_alts(variant, alts)
         for alt in alts:
             if rows.count == size:
                 yield rows
@@ -394,28 +394,6 @@ def _genotype_rows(
             rows.add(variant, alt, one, known, record if several else -1)
     if rows is not None and rows.count:
         yield rows
-
-
-def _own_alts(
-    reader: RecordReader, variant: Any, alts: list[int], alleles: np.ndarray
-) -> tuple[list[int], np.ndarray]:
-    """The ALTs of a record that make a row each, and its alleles (N, 2) in terms of these.
-
-    Carriers of an ALT that is left out are missing; an ALT that says again what REF or an ALT
-    before it says is left out, and counted, but its carriers are carriers of that allele.
-    """
-    spelled = [text.upper() for text in (variant.REF, *variant.ALT)]
-    means = [spelled.index(text) for text in spelled]  # the allele that each allele is
-    own = []
-    for alt in alts:
-        if means[alt + 1] == alt + 1:
-            own.append(alt)
-        else:
-            reader.leave_out(variant, alt, "repeated")
-    known = {0, *(alt + 1 for alt in own)}
-    # The last two entries are those of -2 and -1, as numpy counts from the end.
-    codes = np.array([*(m if m in known else -1 for m in means), -2, -1], np.int8)
-    return own, codes[alleles]
 
 
 def _mend_lone_missing(alleles: np.ndarray) -> None:

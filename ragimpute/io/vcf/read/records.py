@@ -23,6 +23,7 @@ from ragimpute.kernels.compile import kernel
 from ragimpute.sites import MAX_BP, STOP_BP, Region, Sites, located
 
 _ALL = (1, STOP_BP)
+_BASES = frozenset("ACGTacgt")
 _SEQUENCE = frozenset("ACGTNacgtn")
 _IUPAC = frozenset("ACGTNRYSWKMBDHVacgtnryswkmbdhv")
 # ALTs that stand for any allele but those that a record names, as callers write them in a gVCF.
@@ -399,9 +400,24 @@ class RecordReader:
                 self._skip(variant, alt, "symbolic" if _is_symbolic(alt) else "invalid")
         return usable
 
-    def leave_out(self, variant: Any, alt: int, reason: str) -> None:
-        """Count an ALT, by its place among the record's ALTs, that turns out to give no row."""
-        self._skip(variant, variant.ALT[alt], reason)
+    def own_alts(
+        self, variant: Any, alts: list[int], alleles: np.ndarray
+    ) -> tuple[list[int], np.ndarray]:
+        """The ALTs of a record that make a row each, and its alleles (N, 2) in terms of these.
+
+        ``alts`` are the usable ones. Carriers of others are missing. An ALT that says again what
+        REF or an ALT before it says is left out, and counted, but its carriers are carriers of that
+        allele.
+        """
+        means = meanings(variant)
+        own = [alt for alt in alts if means[alt + 1] == alt + 1]
+        for alt in alts:
+            if alt not in own:
+                self._skip(variant, variant.ALT[alt], "repeated")
+        known = {0, *(alt + 1 for alt in own)}
+        # The last two entries are those of -2 and -1, as numpy counts from the end.
+        codes = np.array([*(m if m in known else -1 for m in means), -2, -1], np.int8)
+        return own, codes[alleles]
 
     def _skip(self, variant: Any, alt: str, reason: str) -> None:
         """Count an ALT that is left out."""
@@ -540,6 +556,17 @@ def _check_text(variant: Any) -> None:
         place = formats.index("GT")
         if all(cell.split(":")[place:] in ([], [""], ["."]) for cell in cells):
             raise ValueError("no sample has a GT")  # asking htslib for it would end the process
+
+
+def meanings(variant: Any) -> list[int]:
+    """For REF and each ALT of a record, the first allele that is spelled alike."""
+    spelled = [text.upper() for text in (variant.REF, *variant.ALT)]
+    return [spelled.index(text) for text in spelled]
+
+
+def vague_alts(variant: Any, alts: list[int]) -> list[int]:
+    """Those of a record's ALTs that are not of bases, such as N: they may be any of the others."""
+    return [alt for alt in alts if not _BASES.issuperset(variant.ALT[alt])]
 
 
 def _is_symbolic(alt: str) -> bool:

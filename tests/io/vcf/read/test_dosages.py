@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from vcf_fixtures import FORMATS
+from vcf_fixtures import FORMATS, vcf_text
 
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.read.genotypes import read_dosages
@@ -84,3 +84,17 @@ def test_files_of_no_use(make_vcf):
         read_dosages(make_vcf([(10, "A", "<DEL>", "0|1", "0|0")]))
     with pytest.raises(InputError, match="sample b has allele 3"):
         read_dosages(make_vcf([(10, "A", "G", "0|1", "0|3")]))
+
+
+@pytest.mark.parametrize("keys", ["GT:DS", "GT", "DS"])
+def test_alts_that_a_record_repeats_and_alts_that_are_no_bases(tmp_path, keys):
+    calls = {"GT": ["0/2", "1/3", "3/4"], "DS": ["0,1,0,0", "1,0,1,0", "0,0,1,1"]}
+    cells = [":".join(calls[key][i] for key in keys.split(":")) for i in range(3)]
+    path = tmp_path / "x.vcf"
+    path.write_text(vcf_text([(10, "A", "G,g,C,N", *cells)], "abc", keys=keys))
+    found = read_dosages(path)
+    assert found.sites.alt.tolist() == ["G", "C", "N"]
+    expected = np.array([[1, 1, 0], [0, 1, 1], [0, 0, 1]], np.float32)
+    if keys == "GT":  # who carries N may carry any other ALT
+        expected[:2, 2] = np.nan
+    np.testing.assert_array_equal(found.dosage, expected)
