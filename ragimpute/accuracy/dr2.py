@@ -25,6 +25,9 @@ from ragimpute.kernels.compile import inlined_reordered, kernel
 
 #: The terms of the sum; see :func:`terms`.
 TERMS = ("one", "given_one", "estimate", "few", "log_alleles", "few_of_many")
+#: The INFO fields of :meth:`DosageSums.info`, and those of them that say how good dosages are.
+QUALITY_INFOS = ("DR2", "R2", "INFO")
+SUMS_INFOS = ("AF", "MAF", *QUALITY_INFOS, "AN", "PSSD", "PVAR")
 HEADER_KEY = "ragimpute_dr2"
 FILE = "dr2.json"
 _VERSION = "2"
@@ -303,12 +306,35 @@ class DosageSums:
 
         Shape (m,), float32, in [0, 1]: var(p) / (var(p) + mean p (1 - p)), which is
         var(p) / (mean p (1 - mean p)); 0 where p does not vary. This is Minimac's Rsq (Li et al.
-        2010) over haplotypes; IMPUTE's info has the same limit.
+        2010) over haplotypes (INFO/R2).
         """
         total = self.between + self.within
-        r2 = np.divide(self.between, total, out=np.zeros_like(total), where=total > 1e-9 * self.num)
+        r2 = np.divide(self.between, total, out=np.zeros_like(total), where=self._varies)
         r2[r2 < _CONSTANT] = 0
         out: np.ndarray = np.clip(r2, 0, 1).astype(np.float32)
+        return out
+
+    @property
+    def _varies(self) -> np.ndarray:
+        """Shape (m,), bool: whether ALT is neither impossible nor certain on all haplotypes."""
+        out: np.ndarray = self.between + self.within > 1e-9 * self.num
+        return out
+
+    @property
+    def info_score(self) -> np.ndarray:
+        """IMPUTE's measure of information (INFO/INFO), shape (m,), float32, in [0, 1].
+
+        1 - sum of Var(G) / sum of ploidy AF (1 - AF), over samples, where Var(G) is the posterior
+        variance of a sample's ALT count; 1 where AF is 0 or 1. As P(ALT) of a sample's haplotypes
+        are independent here, Var(G) is the sum of P(ALT) (1 - P(ALT)), and INFO equals
+        :attr:`estimated_r2` wherever AF is neither 0 nor 1.
+
+        References
+        ----------
+        Marchini & Howie 2010, "Genotype imputation for genome-wide association studies",
+        supplementary information S3; AF 0 and 1 as bcftools +impute-info has them.
+        """
+        out: np.ndarray = np.where(self._varies, self.estimated_r2, np.float32(1))
         return out
 
     def dr2(self, calibration: Dr2Calibration, typed: np.ndarray) -> np.ndarray:
@@ -326,16 +352,15 @@ class DosageSums:
         return np.where(typed, estimate, corrected)
 
     def info(self, calibration: Dr2Calibration, typed: np.ndarray) -> dict[str, np.ndarray]:
-        """The INFO fields that hold them, float32, each of shape (m,); see :meth:`dr2`."""
-        columns = {
-            "AF": self.af,
-            "MAF": self.maf,
-            "DR2": self.dr2(calibration, typed),
-            "AN": self.num,
-            "PSSD": self.between,
-            "PVAR": self.within,
+        """``SUMS_INFOS``, float32, each of shape (m,); see :meth:`dr2`."""
+        columns = (
+            self.af, self.maf, self.dr2(calibration, typed), self.estimated_r2, self.info_score,
+            self.num, self.between, self.within,
+        )  # fmt: skip
+        return {
+            name: values.astype(np.float32)
+            for name, values in zip(SUMS_INFOS, columns, strict=True)
         }
-        return {name: values.astype(np.float32) for name, values in columns.items()}
 
 
 @inlined_reordered

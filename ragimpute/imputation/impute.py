@@ -11,7 +11,7 @@ from pathlib import Path
 from ragimpute.copying_model.imputer import require_packages
 from ragimpute.imputation.imputer import check_model, make_parts, open_array_fit
 from ragimpute.imputation.options import ImputeOptions
-from ragimpute.imputation.outputs import check_outputs, open_outputs
+from ragimpute.imputation.outputs import check_outputs, infos_written, open_outputs
 from ragimpute.imputation.resume import keep_run
 from ragimpute.imputation.summary import ImputeSummary, device_warning, result_warnings
 from ragimpute.imputation.windows import (
@@ -109,7 +109,12 @@ def impute(
             watch.lap("phase")
         # 6. Plan the windows, and begin or go on with the outputs.
         memory = plan_memory(options.max_memory, uses_torch=uses_torch)
-        heading = Heading(inputs.target.samples, inputs.contigs, command, model.dr2.header_lines)
+        infos = infos_written(
+            er2=parts[0].imputer.leaves_out, typed_only=options.output_options.typed_only
+        )
+        heading = Heading(
+            inputs.target.samples, inputs.contigs, command, model.dr2.header_lines, infos
+        )
         outputs = stack.enter_context(
             open_outputs(
                 out, inputs, heading, options, resumable=kept_run.resumable, restored=kept_run.done

@@ -379,7 +379,8 @@ class WindowRun:
         typed = np.zeros(len(prob), bool)
         typed[rows] = True
         info = DosageSums.of(prob).info(self.calibration, typed)
-        info["ER2"] = er2**2
+        if self.part.imputer.leaves_out:
+            info["ER2"] = er2**2
         sites = self.part.panel.sites.take(slice(start + tile.start, start + tile.stop))
         block = ImputedBlock(
             sites=replace(sites, contig=self.inputs.contig),

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ragimpute.accuracy.dr2 import DosageSums, Dr2Calibration
+from ragimpute.accuracy.dr2 import QUALITY_INFOS, SUMS_INFOS, DosageSums, Dr2Calibration
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.header import FLAGS, FORMATS, IMPUTED, TYPED, Heading
 from ragimpute.io.vcf.read.genotypes import VcfFile
@@ -70,10 +70,10 @@ def merge(
 ) -> MergeSummary:
     """Join files of the same sites and other samples side by side.
 
-    AF, MAF and DR2 are computed anew from the sums that ``impute`` writes (INFO/AN, AF, PSSD and
-    PVAR), which add up exactly; in files without them, from FORMAT/HDS or AP1 and AP2. DR2 is
-    calibrated as the headers of the files say, if all say the same. Genotypes, dosages and all else
-    of the samples are copied. INFO/ER2 cannot be merged and is left out.
+    AF, MAF, DR2, R2 and INFO are computed anew from the sums that ``impute`` writes (INFO/AN, AF,
+    PSSD and PVAR), which add up exactly; in files without them, from FORMAT/HDS or AP1 and AP2. DR2
+    is calibrated as the headers of the files say, if all say the same. Genotypes, dosages and all
+    else of the samples are copied. INFO/ER2 cannot be merged and is left out.
 
     Parameters
     ----------
@@ -116,7 +116,14 @@ def merge(
     summary = MergeSummary(str(out), len(paths), len(samples))
     calibration = _calibration_of(batches, summary)
     joined = _join_bcf if output_kind(out) == "bcf" else _join_text
-    heading = Heading(samples, list(lengths.items()), command, calibration.header_lines)
+    flags = [
+        flag.name
+        for number, flag in enumerate(FLAGS)
+        if number == IMPUTED or any(flag.name in batch.flags for batch in batches)
+    ]
+    heading = Heading(
+        samples, list(lengths.items()), command, calibration.header_lines, (*SUMS_INFOS, *flags)
+    )
     writer = ImputedWriter(out, heading, fields=formats, threads=threads)
     with writer:
         for contig in lengths:
@@ -140,6 +147,7 @@ class _Batch:
         self.samples = self._reader.samples
         declared = self._reader.header.formats
         self.formats = [name for name in FORMATS if name in declared]
+        self.flags = self._reader.header.infos & {flag.name for flag in FLAGS}
         self.calibration = Dr2Calibration.from_header(self._reader.header.text)
 
     def records(self, contig: str) -> Iterator[Any]:
@@ -273,7 +281,8 @@ def _write(
         [v.ID or "." for v in chosen[0]],
     )
     info = {name: values[keep] for name, values in info.items()}
-    info["DR2"] = np.where(kind[keep] > TYPED, np.float32(np.nan), info["DR2"])
+    for name in QUALITY_INFOS:
+        info[name] = np.where(kind[keep] > TYPED, np.float32(np.nan), info[name])
     writer.write_samples(sites, info, kind[keep], joined(chosen, batches[0].formats))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ragimpute.arguments import with_changes
-from ragimpute.io.vcf.header import Heading
+from ragimpute.io.vcf.header import FLAGS, TYPED, Heading
 from ragimpute.io.vcf.write.writer import ImputedBlock, ImputedWriter, output_kind
 from ragimpute.phasing.phase_target import PhaseOptions, phase_match
 from ragimpute.runtime.outputs import check_output
@@ -173,8 +173,8 @@ def phase(
         alleles = match.alleles[inside]
         writer = stack.enter_context(
             ImputedWriter(
-                out, Heading(given.samples, inputs.contigs, command), fields=("GT",),
-                threads=options.threads,
+                out, Heading(given.samples, inputs.contigs, command, infos=(FLAGS[TYPED].name,)),
+                fields=("GT",), threads=options.threads,
             )
         )  # fmt: skip
         for first in range(0, len(at), _BLOCK_SITES):

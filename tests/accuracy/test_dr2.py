@@ -172,3 +172,46 @@ def test_estimated_r2_ignores_absent_haplotypes():
     p = np.array([[0.1, 0.9, 0.5, np.nan]])
     np.testing.assert_allclose(DosageSums.of(p).estimated_r2, DosageSums.of(p[:, :3]).estimated_r2)
     assert DosageSums.of(np.full((1, 3), 0.4)).estimated_r2[0] == 0
+
+
+def minimac_rsq(p):
+    """Minimac's Rsq of one site, as Das et al. 2016 write it: p of each haplotype."""
+    mean = sum(p) / len(p)
+    if mean in (0, 1):
+        return 0.0
+    return sum((x - mean) ** 2 for x in p) / len(p) / (mean * (1 - mean))
+
+
+def impute_info(samples):
+    """IMPUTE's info of one site, by genotypes: of each sample, P(ALT) of one or two haplotypes."""
+    expected, squared = [], []
+    for first, *second in samples:
+        other = second[0] if second else 0.0
+        genotype = [(1 - first) * (1 - other), first + other - 2 * first * other, first * other]
+        expected.append(genotype[1] + 2 * genotype[2])
+        squared.append(genotype[1] + 4 * genotype[2])
+    ploidies = [len(sample) for sample in samples]
+    theta = sum(expected) / sum(ploidies)
+    if theta in (0, 1):
+        return 1.0
+    variance = sum(f - e**2 for e, f in zip(expected, squared, strict=True))
+    return 1 - variance / sum(n * theta * (1 - theta) for n in ploidies)
+
+
+certain = st.sampled_from([0.0, 1.0])
+probability = st.one_of(certain, st.floats(0.01, 0.99))
+
+
+@given(
+    samples=st.lists(
+        st.one_of(st.tuples(probability), st.tuples(probability, probability)), min_size=1
+    )
+)
+def test_r2_and_info_are_those_of_minimac_and_impute(samples):
+    prob = np.full((1, 2 * len(samples)), np.nan)
+    for i, sample in enumerate(samples):
+        prob[0, 2 * i : 2 * i + len(sample)] = sample
+    info = DosageSums.of(prob).info(CALIBRATION, np.zeros(1, bool))
+    haplotypes = [p for sample in samples for p in sample]
+    assert info["R2"][0] == pytest.approx(minimac_rsq(haplotypes), abs=1e-5)
+    assert info["INFO"][0] == pytest.approx(max(0.0, impute_info(samples)), abs=1e-5)

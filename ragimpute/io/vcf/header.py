@@ -6,7 +6,7 @@ import gzip
 import re
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -328,7 +328,22 @@ INFOS = {
             "by AF (1 - AF), calibrated as ragimpute_dr2 says where the header has it",
             digits=4,
         ),
-        Field("R2", "A", "Float", "The same as DR2, under the name that Minimac uses", digits=4),
+        Field(
+            "R2",
+            "A",
+            "Float",
+            "Rsq as Minimac computes it: variance of P(ALT) over the haplotypes, divided by "
+            "AF (1 - AF), not calibrated; 0 where P(ALT) is 0 or 1 on all haplotypes",
+            digits=4,
+        ),
+        Field(
+            "INFO",
+            "A",
+            "Float",
+            "Info as IMPUTE computes it: 1 - mean variance of each sample's ALT count / "
+            "(ploidy AF (1 - AF)); 1 where P(ALT) is 0 or 1 on all haplotypes",
+            digits=4,
+        ),
         Field(
             "ER2",
             "A",
@@ -337,9 +352,6 @@ INFOS = {
             "P(ALT) imputed as if the site were not typed",
             digits=4,
         ),
-        Field("PAF", "A", "Float", "ALT frequency in the panel"),
-        Field("INFO", "A", "Float", "IMPUTE-style information score", digits=4),
-        Field("CONC", "A", "Float", "Share of observed alleles that agree", digits=4),
         Field("AN", "1", "Integer", "Haplotypes of the target at this site"),
         # From AN, AF and these two, ``merge`` computes the DR2 of several batches of samples.
         # Neither is a difference of large numbers, so 6 digits are enough.
@@ -355,6 +367,7 @@ FLAGS = (
     Field("TYPED_ONLY", "0", "Flag", "Typed, but not in the panel: observed alleles as they are"),
 )
 IMPUTED, TYPED, TYPED_ONLY = range(3)  # the number of each of FLAGS; each site has one of them
+_ALL_INFO = (*INFOS, *(flag.name for flag in FLAGS))
 
 
 def check_fields(fields: Sequence[str]) -> list[str]:
@@ -412,12 +425,30 @@ class Heading:
         For ``##ragimpute_command``; left out if None.
     header_lines
         More header lines, each of which begins with "##".
+    infos
+        INFO fields and flags that records may have, of ``INFOS`` and ``FLAGS``. No others are
+        declared: a filter on a field that is declared and in no record would keep nothing, without
+        a word.
     """
 
     samples: Sequence[str]
     contigs: Sequence[tuple[str, int | None]]
     command: str | None = None
     header_lines: Sequence[str] = ()
+    infos: Collection[str] = _ALL_INFO
+
+    def declared_infos(self) -> list[Field]:
+        """The fields and flags of ``infos``, in the order of ``INFOS`` and ``FLAGS``.
+
+        Raises
+        ------
+        ValueError
+            If one of the names is of neither.
+        """
+        unknown = set(self.infos) - set(_ALL_INFO)
+        if unknown:
+            raise ValueError(f"INFO {sorted(unknown)} not in {list(_ALL_INFO)}")
+        return [field for field in (*INFOS.values(), *FLAGS) if field.name in self.infos]
 
 
 def header_text(heading: Heading, formats: Sequence[str]) -> str:
@@ -428,7 +459,8 @@ def header_text(heading: Heading, formats: Sequence[str]) -> str:
     Raises
     ------
     ValueError
-        If one of the header lines does not begin with "##", or is more than one line.
+        If one of the header lines does not begin with "##", or is more than one line; or if the
+        heading names an unknown INFO field.
     """
     lines = ["##fileformat=VCFv4.2", '##FILTER=<ID=PASS,Description="All filters passed">']
     lines.append(f"##source=ragimpute {__version__}")
@@ -440,17 +472,17 @@ def header_text(heading: Heading, formats: Sequence[str]) -> str:
         lines.append(line)
     for name, length in heading.contigs:
         lines.append(f"##contig=<ID={name}" + (f",length={length}>" if length else ">"))
-    lines += [field.line("INFO") for field in (*INFOS.values(), *FLAGS)]
+    lines += [field.line("INFO") for field in heading.declared_infos()]
     lines += [FORMATS[name].line("FORMAT") for name in formats]
     fixed = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO"]
     lines.append("\t".join([*fixed, *(["FORMAT", *heading.samples] if formats else [])]))
     return "\n".join(lines) + "\n"
 
 
-def dictionary(formats: Sequence[str]) -> dict[str, int]:
+def dictionary(heading: Heading, formats: Sequence[str]) -> dict[str, int]:
     """The number that stands for each name in BCF records.
 
     PASS is 0, and the fields have numbers in the order in which :func:`header_text` declares them.
     """
-    names = ["PASS", *INFOS, *(flag.name for flag in FLAGS), *formats]
+    names = ["PASS", *(field.name for field in heading.declared_infos()), *formats]
     return {name: number for number, name in enumerate(dict.fromkeys(names))}
