@@ -110,8 +110,9 @@ def impute(
         # 6. Plan the windows, and begin or go on with the outputs.
         memory = plan_memory(options.max_memory, uses_torch=uses_torch)
         infos = infos_written(
-            er2=parts[0].imputer.leaves_out, typed_only=options.output_options.typed_only
-        )
+            er2=parts[0].imputer.leaves_out, pr2=parts[0].imputer.expects_r2,
+            typed_only=options.output_options.typed_only,
+        )  # fmt: skip
         heading = Heading(
             inputs.target.samples, inputs.contigs, command, model.dr2.header_lines, infos
         )
@@ -148,7 +149,9 @@ def impute(
     # 9. Say what was done.
     shown = list(zip((window for _, window in windows), results, strict=True))
     summary.warn(*result_warnings(inputs.panel, shown))
-    summary.add_outputs(outputs)
+    summary.add_outputs(
+        outputs, min_r2=options.output_options.min_r2, expects_r2=parts[0].imputer.expects_r2
+    )
     summary.add_result(inputs, results)
     summary.add_costs([part.imputer for part in parts], outputs.seconds)
     return summary

@@ -65,7 +65,7 @@ class TypedOnly:
         prob = np.where(called == -1, af[:, None, None].astype(np.float32), prob)
         sums = DosageSums.of(prob.reshape(len(prob), -1))
         info = sums.info(Dr2Calibration(), np.ones(len(prob), bool))
-        for name in (*QUALITY_INFOS, "ER2"):  # nothing was imputed
+        for name in (*QUALITY_INFOS, "ER2", "PR2"):  # nothing was imputed
             info[name] = np.full(len(prob), np.nan, np.float32)
         kind = np.full(len(prob), TYPED_ONLY)
         return ImputedBlock(self.sites.take(rows), prob, called, info, kind)
@@ -108,6 +108,7 @@ class Outputs:
         restored: Sequence[Mapping[str, np.ndarray]] = (),
     ) -> None:
         self._main, self._options, self.typed_only = main, options, typed_only
+        self._infos = heading.infos
         self._next = 0  # the typed-only record that is written next
         self.num_low_r2 = 0
         if restored:
@@ -191,7 +192,9 @@ class Outputs:
         """Write what is left and finish all files."""
         if self.typed_only is not None and self._next < len(self.typed_only.sites):
             rows = slice(self._next, len(self.typed_only.sites))
-            self._put(self.typed_only.block(rows))
+            block = self.typed_only.block(rows)
+            declared = {name: v for name, v in block.info.items() if name in self._infos}
+            self._put(replace(block, info=declared))
             self._next = rows.stop
         for writer in (self._empirical, self._sites, self._main):
             if writer is not None:
@@ -233,7 +236,7 @@ class Outputs:
             )
 
 
-def infos_written(*, er2: bool, typed_only: bool) -> list[str]:
+def infos_written(*, er2: bool, pr2: bool, typed_only: bool) -> list[str]:
     """The INFO fields and flags that a run's records may have.
 
     They depend on the options and the model, never on the region or on what the target holds: the
@@ -243,11 +246,14 @@ def infos_written(*, er2: bool, typed_only: bool) -> list[str]:
     ----------
     er2
         Whether the model can impute typed sites as if they were not typed.
+    pr2
+        Whether it leaves out samples of the panel, which say what r2 to expect.
     typed_only
         Whether records that the panel lacks are written.
     """
     flags = [IMPUTED, TYPED, *([TYPED_ONLY] if typed_only else [])]
-    return [*SUMS_INFOS, *(["ER2"] if er2 else []), *(FLAGS[flag].name for flag in flags)]
+    more = [name for name, is_there in (("ER2", er2), ("PR2", pr2)) if is_there]
+    return [*SUMS_INFOS, *more, *(FLAGS[flag].name for flag in flags)]
 
 
 def check_outputs(out: str | Path, files: InputFiles, options: ImputeOptions) -> None:

@@ -276,13 +276,13 @@ class WindowRun:
             columns.num, stop - start, folder=self.folder,
             max_bytes=self.memory.spool_bytes, tile_bytes=self.memory.tile_bytes,
         ) as spool:  # fmt: skip
-            mismatch = self._impute(window, typed_index, columns, spool)
+            mismatch, expected = self._impute(window, typed_index, columns, spool)
             rows = _TypedRows(
                 typed_index[inside],
                 columns.alleles[inside],
                 None if mismatch is None else mismatch[inside],
             )
-            yield from self._tiles(spool, start, columns, rows)
+            yield from self._tiles(spool, start, columns, rows, expected)
 
     def _typed(self, left: int, right: int) -> tuple[np.ndarray, np.ndarray]:
         """The typed sites (T,) in [left, right), and their alleles (T, N, 2)."""
@@ -296,11 +296,11 @@ class WindowRun:
         typed_index: np.ndarray,
         columns: Columns,
         spool: Spool,
-    ) -> np.ndarray | None:
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Put the probabilities of all haplotypes into the store.
 
-        Returns the mismatch probabilities (T,) of the typed sites; None where typed sites cannot be
-        imputed as if they were not typed.
+        Returns the mismatch probabilities (T,) of the typed sites, None where typed sites cannot be
+        imputed as if they were not typed; and the expected r2 (m,) of the core's sites, or None.
         """
         left, start, stop, right = window
         seen = columns.observed
@@ -309,7 +309,7 @@ class WindowRun:
         for column in np.flatnonzero(~seen).tolist():
             spool.put(column, af)
         if not seen.any():
-            return None
+            return None, None
         where = np.flatnonzero(seen)
 
         def put(at: int, site: int, prob: np.ndarray) -> None:
@@ -324,7 +324,7 @@ class WindowRun:
         )
         imputer.impute(target, batch=self._batch(right - left), put=put)
         self.watch.lap("impute")
-        return imputer.mismatch_probs(len(typed_index))
+        return imputer.mismatch_probs(len(typed_index)), imputer.expected_r2()
 
     def _batch(self, num_sites: int) -> int:
         """How many haplotypes are imputed at once in a window of ``num_sites`` sites."""
@@ -332,7 +332,12 @@ class WindowRun:
         return max(_GROUP, most // _GROUP * _GROUP)
 
     def _tiles(
-        self, spool: Spool, start: int, columns: Columns, typed: _TypedRows
+        self,
+        spool: Spool,
+        start: int,
+        columns: Columns,
+        typed: _TypedRows,
+        expected: np.ndarray | None,
     ) -> Iterator[Tile]:
         """The rows of the window that begins at panel site ``start``, a tile at a time.
 
@@ -341,7 +346,8 @@ class WindowRun:
 
         def ready(low: int, high: int, prob: np.ndarray) -> Tile:
             here = typed.between(start + low, start + high)
-            return self._tile(start, slice(low, high), prob, columns, here)
+            r2 = None if expected is None else expected[low:high]
+            return self._tile(start, slice(low, high), prob, columns, here, r2)
 
         if self.threads == 1:
             for tile in spool.tiles:
@@ -357,11 +363,18 @@ class WindowRun:
                 yield waiting.popleft().result()
 
     def _tile(
-        self, start: int, tile: slice, prob: np.ndarray, columns: Columns, of: _TypedRows
+        self,
+        start: int,
+        tile: slice,
+        prob: np.ndarray,
+        columns: Columns,
+        of: _TypedRows,
+        expected: np.ndarray | None,
     ) -> Tile:
         """The rows ``tile`` of the window that begins at panel site ``start``.
 
-        ``prob`` (m, n) is changed; ``of`` has the typed sites among the rows.
+        ``prob`` (m, n) is changed; ``of`` has the typed sites among the rows; ``expected`` (m,) is
+        the r2 that the panel lets one expect, or None.
         """
         rows, observed = of.panel_index - start - tile.start, of.observed
         absent = columns.absent(tile)
@@ -378,7 +391,7 @@ class WindowRun:
         prob[rows] = np.where(observed >= 0, observed, prob[rows])
         typed = np.zeros(len(prob), bool)
         typed[rows] = True
-        info = DosageSums.of(prob).info(self.calibration, typed)
+        info = DosageSums.of(prob).info(self.calibration, typed, expected)
         if self.part.imputer.leaves_out:
             info["ER2"] = er2**2
         sites = self.part.panel.sites.take(slice(start + tile.start, start + tile.stop))

@@ -10,11 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragimpute.accuracy.dr2 import (
+    FEW_TARGETS,
     FILE,
     MIN_HAPLOTYPES,
     TERMS,
     DosageSums,
     Dr2Calibration,
+    blend,
+    few_samples_warning,
     fit_calibration,
     terms,
 )
@@ -215,3 +218,46 @@ def test_r2_and_info_are_those_of_minimac_and_impute(samples):
     haplotypes = [p for sample in samples for p in sample]
     assert info["R2"][0] == pytest.approx(minimac_rsq(haplotypes), abs=1e-5)
     assert info["INFO"][0] == pytest.approx(max(0.0, impute_info(samples)), abs=1e-5)
+
+
+@settings(deadline=None)
+@given(
+    estimate=st.lists(st.floats(0, 1), min_size=2, max_size=20),
+    expected=st.one_of(st.just(np.nan), st.floats(0, 1)),
+    minor=st.one_of(st.just(0.0), st.floats(0, 50)),
+    num=st.integers(1, 300),
+)
+def test_few_targets_are_blended_with_what_the_panel_lets_one_expect(
+    estimate, expected, minor, num
+):
+    estimate = np.sort(estimate)
+    size = len(estimate)
+    found = blend(estimate, np.full(size, expected), np.full(size, minor), np.full(size, num))
+    assert ((found >= 0) & (found <= 1)).all()
+    assert (np.diff(found) >= 0).all()
+    if np.isnan(expected) or num >= FEW_TARGETS[1]:
+        np.testing.assert_array_equal(found, estimate)
+    elif minor == 0:  # all are alike
+        np.testing.assert_allclose(found, expected)
+    else:
+        low, high = np.minimum(estimate, expected), np.maximum(estimate, expected)
+        assert ((found >= low - 1e-9) & (found <= high + 1e-9)).all()
+
+
+def test_dr2_of_one_confident_homozygote_is_that_of_the_panel():
+    prob = np.array([[0.001, 0.0], [0.999, 0.998], [0.0, 0.999], [1.0, 1.0], [0.5, 0.5]])
+    typed = np.array([False, False, False, True, False])
+    expected = np.array([0.9, 0.8, 0.7, 0.6, 0.9])
+    found = DosageSums.of(prob).info(Dr2Calibration(), typed, expected)
+    assert found["R2"][:2].max() < 0.01  # Minimac's figure, which such sites were filtered by
+    np.testing.assert_allclose(found["DR2"][:2], expected[:2], atol=0.01)
+    assert found["DR2"][2] > 0.75  # a carrier is in sight
+    assert found["DR2"][3] == 1  # as observed
+    assert found["DR2"][4] < 0.7  # not confident
+    np.testing.assert_allclose(found["PR2"], expected, rtol=1e-6)
+
+
+def test_warning_for_few_samples():
+    assert few_samples_warning(10, expects_r2=True) is None
+    assert "INFO/PR2" in few_samples_warning(9, expects_r2=True)
+    assert "noise" in few_samples_warning(1, expects_r2=False)

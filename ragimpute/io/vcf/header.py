@@ -324,8 +324,9 @@ INFOS = {
             "DR2",
             "A",
             "Float",
-            "Dosage R2, estimated without truth: variance of P(ALT) over the haplotypes, divided "
-            "by AF (1 - AF), calibrated as ragimpute_dr2 says where the header has it",
+            "Dosage R2, estimated without truth: R2, calibrated as ragimpute_dr2 says where the "
+            "header has it; of fewer than 100 haplotypes, which are too few to tell, blended with "
+            "PR2 where the record has it; 1 where all alleles are observed",
             digits=4,
         ),
         Field(
@@ -350,6 +351,14 @@ INFOS = {
             "Float",
             "Empirical R2, typed sites only: squared correlation of the observed alleles with "
             "P(ALT) imputed as if the site were not typed",
+            digits=4,
+        ),
+        Field(
+            "PR2",
+            "A",
+            "Float",
+            "R2 that the panel lets one expect: squared correlation of dosage and truth when "
+            "samples of the panel are imputed from the others by the same typed sites",
             digits=4,
         ),
         Field("AN", "1", "Integer", "Haplotypes of the target at this site"),
