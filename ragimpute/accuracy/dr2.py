@@ -25,6 +25,9 @@ from ragimpute.kernels.compile import inlined_reordered, kernel
 
 #: The terms of the sum; see :func:`terms`.
 TERMS = ("one", "given_one", "estimate", "few", "log_alleles", "few_of_many")
+#: The INFO fields of :meth:`DosageSums.info`, and those of them that say how good dosages are.
+QUALITY_INFOS = ("DR2", "R2", "INFO")
+SUMS_INFOS = ("AF", "MAF", *QUALITY_INFOS, "AN", "PSSD", "PVAR")
 HEADER_KEY = "ragimpute_dr2"
 FILE = "dr2.json"
 _VERSION = "2"
@@ -37,6 +40,10 @@ _LEAST_ALLELES = 0.05
 # An allele that is expected once is rarer among many haplotypes than among few, and so is imputed
 # worse. Outside this range of haplotypes nothing was measured.
 _MANY, _NUM_RANGE = 200.0, (20.0, 1000.0)
+#: Numbers of target haplotypes up to which what the panel lets one expect has all of its weight,
+#: and from which it has none; see :func:`blend`.
+FEW_TARGETS = (40.0, 100.0)
+_PRIOR_HAPLOTYPES = 4.0
 _EDGE = 1e-4  # the logit is taken of values within [_EDGE, 1 - _EDGE]
 _STEPS = 60
 # A smaller share of variance in P(ALT) is nothing but rounding: P(ALT) is constant.
@@ -165,6 +172,52 @@ class Dr2Calibration:
             raise ModelError(
                 f"{path} cannot be read: {error}", hint="copy the model folder again"
             ) from error
+
+
+def few_samples_warning(num_samples: int, *, expects_r2: bool) -> str | None:
+    """The warning for sites that are left out for their DR2 if the samples are few, or None.
+
+    ``expects_r2``: whether DR2 takes in what the panel lets one expect.
+    """
+    if num_samples >= MIN_HAPLOTYPES / 2:
+        return None
+    if expects_r2:
+        said = "DR2 rests on what left-out samples of the panel show (INFO/PR2)"
+    else:
+        said = "DR2 is mostly noise, and 0 where they are all alike"
+    return f"--min-r2 with {num_samples} samples: of so few, {said}"
+
+
+def blend(
+    estimate: np.ndarray, expected: np.ndarray, minor: np.ndarray, num: np.ndarray
+) -> np.ndarray:
+    """What targets and panel together say of r2, each by its information.
+
+    Among few haplotypes the estimate rests on the E minor alleles that they are expected to have,
+    and where E is near 0, all being alike, on nothing. Its weight is E / (E + K). K is 4 / n, and
+    falls to 0 from 40 haplotypes to 100, among which the absence of an allele says as much as the
+    panel does.
+
+    Parameters
+    ----------
+    estimate
+        Shape (m,), in [0, 1]: from the targets, calibrated.
+    expected
+        Shape (m,), in [0, 1]: by the panel; NaN where it is not known, and the estimate stays.
+    minor, num
+        See :func:`terms`.
+
+    Returns
+    -------
+    Shape (m,), float64, in [0, 1], not decreasing with either.
+    """
+    n = np.maximum(np.asarray(num, np.float64), 1)
+    few, many = FEW_TARGETS
+    share = np.clip(np.log(many / n) / np.log(many / few), 0, 1)
+    other = np.where(np.isnan(expected), 0, share * _PRIOR_HAPLOTYPES / n)
+    weight = np.divide(minor, minor + other, out=np.ones_like(n), where=other > 0)
+    out: np.ndarray = weight * estimate + (1 - weight) * np.nan_to_num(expected)
+    return out
 
 
 def fit_calibration(
@@ -303,15 +356,43 @@ class DosageSums:
 
         Shape (m,), float32, in [0, 1]: var(p) / (var(p) + mean p (1 - p)), which is
         var(p) / (mean p (1 - mean p)); 0 where p does not vary. This is Minimac's Rsq (Li et al.
-        2010) over haplotypes; IMPUTE's info has the same limit.
+        2010) over haplotypes (INFO/R2).
         """
         total = self.between + self.within
-        r2 = np.divide(self.between, total, out=np.zeros_like(total), where=total > 1e-9 * self.num)
+        r2 = np.divide(self.between, total, out=np.zeros_like(total), where=self._varies)
         r2[r2 < _CONSTANT] = 0
         out: np.ndarray = np.clip(r2, 0, 1).astype(np.float32)
         return out
 
-    def dr2(self, calibration: Dr2Calibration, typed: np.ndarray) -> np.ndarray:
+    @property
+    def _varies(self) -> np.ndarray:
+        """Shape (m,), bool: whether ALT is neither impossible nor certain on all haplotypes."""
+        out: np.ndarray = self.between + self.within > 1e-9 * self.num
+        return out
+
+    @property
+    def info_score(self) -> np.ndarray:
+        """IMPUTE's measure of information (INFO/INFO), shape (m,), float32, in [0, 1].
+
+        1 - sum of Var(G) / sum of ploidy AF (1 - AF), over samples, where Var(G) is the posterior
+        variance of a sample's ALT count; 1 where AF is 0 or 1. As P(ALT) of a sample's haplotypes
+        are independent here, Var(G) is the sum of P(ALT) (1 - P(ALT)), and INFO equals
+        :attr:`estimated_r2` wherever AF is neither 0 nor 1.
+
+        References
+        ----------
+        Marchini & Howie 2010, "Genotype imputation for genome-wide association studies",
+        supplementary information S3; AF 0 and 1 as bcftools +impute-info has them.
+        """
+        out: np.ndarray = np.where(self._varies, self.estimated_r2, np.float32(1))
+        return out
+
+    def dr2(
+        self,
+        calibration: Dr2Calibration,
+        typed: np.ndarray,
+        expected: np.ndarray | None = None,
+    ) -> np.ndarray:
         """INFO/DR2, shape (m,), float32.
 
         Parameters
@@ -319,23 +400,36 @@ class DosageSums:
         calibration
             What corrects :attr:`estimated_r2` at untyped sites.
         typed
-            Shape (m,), bool: what was observed stands as it is.
+            Shape (m,), bool: what was observed stands as it is, and is 1 where every allele was.
+        expected
+            Shape (m,), float, in [0, 1]: the r2 that the panel lets one expect; NaN or None: not
+            known. :func:`blend` takes it in where haplotypes are few.
         """
         estimate = self.estimated_r2
-        corrected = calibration.apply(estimate, self.maf * self.num, self.num)
-        return np.where(typed, estimate, corrected)
+        minor = self.maf * self.num
+        corrected = calibration.apply(estimate, minor, self.num)
+        if expected is not None:
+            corrected = blend(corrected, np.asarray(expected, np.float64), minor, self.num)
+        observed = (self.within <= 1e-9 * self.num) & (self.num > 0)
+        out: np.ndarray = np.where(typed, np.where(observed, 1, estimate), corrected)
+        return out.astype(np.float32)
 
-    def info(self, calibration: Dr2Calibration, typed: np.ndarray) -> dict[str, np.ndarray]:
-        """The INFO fields that hold them, float32, each of shape (m,); see :meth:`dr2`."""
-        columns = {
-            "AF": self.af,
-            "MAF": self.maf,
-            "DR2": self.dr2(calibration, typed),
-            "AN": self.num,
-            "PSSD": self.between,
-            "PVAR": self.within,
-        }
-        return {name: values.astype(np.float32) for name, values in columns.items()}
+    def info(
+        self,
+        calibration: Dr2Calibration,
+        typed: np.ndarray,
+        expected: np.ndarray | None = None,
+    ) -> dict[str, np.ndarray]:
+        """``SUMS_INFOS``, float32, each of shape (m,), and PR2 if given; see :meth:`dr2`."""
+        dr2 = self.dr2(calibration, typed, expected)
+        columns = (
+            self.af, self.maf, dr2, self.estimated_r2, self.info_score, self.num, self.between,
+            self.within,
+        )  # fmt: skip
+        made = dict(zip(SUMS_INFOS, columns, strict=True))
+        if expected is not None:
+            made["PR2"] = np.asarray(expected)
+        return {name: values.astype(np.float32) for name, values in made.items()}
 
 
 @inlined_reordered

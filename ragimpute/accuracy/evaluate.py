@@ -52,8 +52,9 @@ def evaluate(
     Parameters
     ----------
     truth, imputed
-        VCF/BCF with FORMAT/DS or GT; every sample of ``truth`` must be in ``imputed``. A site that
-        ``imputed`` lacks, and a missing dosage, count as dosage 0 of ALT.
+        VCF/BCF; every sample of ``truth`` must be in ``imputed``. Of ``truth`` FORMAT/GT is read,
+        of ``imputed`` DS, or else HDS, AP1 and AP2, GP or GT (and these of ``truth`` where it has
+        no GT). A site that ``imputed`` lacks, and a missing dosage, count as dosage 0 of ALT.
     panel
         panel.h5 or VCF/BCF, whose allele frequencies decide the bins and the minor allele.
     typed
@@ -75,7 +76,7 @@ def evaluate(
     region = Region.of(region)
     known = _read_panel(panel, region, threads)
     true_file, given_file = VcfFile(truth), VcfFile(imputed)
-    true = _read("truth", true_file, known, region, threads)
+    true = _read("truth", true_file, known, region, threads, genotypes=True)
     given = _read("imputed file", given_file, known, region, threads)
     sample_index = _match_samples(true, given, truth, imputed)
     counts = {
@@ -110,6 +111,10 @@ def evaluate(
             f"{counts['absent']:,} of {len(rows):,} scored sites are absent from {imputed} and "
             "count as dosage 0"
         )
+    hard = int(given.num_hard_calls[column[~absent]].sum())
+    counts["hard_calls"] = hard
+    if hard:
+        notes.append(_said_of_hard_calls(imputed, hard, len(given.samples) * int((~absent).sum())))
     scored = _score(
         (str(truth), str(imputed), str(panel)), known, true, given, rows, column, sample_index,
         counts, notes,
@@ -121,6 +126,14 @@ def evaluate(
             typed_keys, sample_index, threads=threads,
         )  # fmt: skip
     return scored
+
+
+def _said_of_hard_calls(imputed: str | Path, hard: int, scored: int) -> str:
+    """The note for imputed dosages that were counted from GT."""
+    return (
+        f"{hard:,} of {scored:,} imputed dosages are hard calls: {imputed} has GT there, but no "
+        "DS, HDS, AP1 and AP2 or GP; r2 of hard calls is not that of dosages"
+    )
 
 
 @dataclass(frozen=True)
@@ -199,10 +212,12 @@ def _region_of(name: str, file: VcfFile, known: _KnownSites, region: Region | No
 
 
 def _read(
-    name: str, file: VcfFile, known: _KnownSites, region: Region | None, threads: int
-) -> Dosages:
+    name: str, file: VcfFile, known: _KnownSites, region: Region | None, threads: int,
+    *, genotypes: bool = False,
+) -> Dosages:  # fmt: skip
     """Dosages on the panel's contig."""
-    return read_dosages(file, region=_region_of(name, file, known, region), threads=threads)
+    where = _region_of(name, file, known, region)
+    return read_dosages(file, region=where, threads=threads, genotypes=genotypes)
 
 
 def _match_samples(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,8 @@ from ragimpute.cli.app import RegionOption, ThreadsOption, app, parse_region
 from ragimpute.cli.terminal import print_rows, print_table
 from ragimpute.extras import require
 from ragimpute.runtime.outputs import check_output
+
+log = logging.getLogger("ragimpute")
 
 
 @app.command(
@@ -54,6 +57,8 @@ def evaluate(
         )
     for name, result in done.items():
         print_table(result.table(), title=name)
+        for note in result.notes:
+            log.warning(note)
         if result.phase is not None:
             print_rows([("switch errors", result.phase.text())])
     if json_out is not None:

@@ -16,6 +16,7 @@ from ragimpute.copying_model.array_fit import ArrayFit
 from ragimpute.copying_model.correction import Output, copy_and_correct, wanted_by
 from ragimpute.copying_model.pair_network import needs_torch
 from ragimpute.copying_model.panel_fit import BackgroundNetwork, FitOptions, StretchFits
+from ragimpute.evidence.expected_r2 import expected_r2
 from ragimpute.evidence.features import SITE_FEATURES
 from ragimpute.evidence.other_haplotype import homologs_of
 from ragimpute.evidence.site_quality import measure_sites
@@ -76,10 +77,17 @@ class CopyingImputer:
         self.seconds: dict[str, float] = {}
         self.uses_torch = self._network.uses_torch
         self.leaves_out = True
+        # Sites are measured where their mismatch probabilities, or the network, need it.
+        self.expects_r2 = options.err is None or model.trained
+        self._expected: np.ndarray | None = None
 
     def mismatch_probs(self, num_typed: int) -> np.ndarray | None:
         """See :meth:`ragimpute.imputation.imputer.Imputer.mismatch_probs`."""
         return None if self._last is None else self._last.mismatch_probs(num_typed)
+
+    def expected_r2(self) -> np.ndarray | None:
+        """See :meth:`ragimpute.imputation.imputer.Imputer.expected_r2`."""
+        return self._expected
 
     def impute(
         self,
@@ -122,6 +130,12 @@ class CopyingImputer:
         if self._options.err is None and quality is not None:
             parameters = replace(parameters, site_mismatch_prob=quality.mismatch_prob)
         self._last = parameters
+        self._expected = None
+        if quality is not None:
+            af = self._panel.af[left:right]
+            minor_count = np.rint(np.minimum(af, 1 - af) * self._panel.num_haplotypes)
+            expected = expected_r2(quality.measured, minor_count, window.typed_index)
+            self._expected = None if expected is None else expected[core[0] - left : core[1] - left]
         times = SharedTimes()
         states = block_states(retriever, self._panel.num_haplotypes, alleles)
 

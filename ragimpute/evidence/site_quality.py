@@ -69,15 +69,15 @@ class SiteFeatures:
     """Features of sites: quality, known for all M sites, and allele sharing, measured on demand."""
 
     def __init__(self, measured: np.ndarray, sharing: AlleleSharing) -> None:
-        self._measured, self._sharing = measured, sharing
+        self.measured, self._sharing = measured, sharing
 
     def __getitem__(self, sites: np.ndarray) -> np.ndarray:
         """Features of ``sites``, shape (n,): shape (n, len(SITE_FEATURES)), float32, finite."""
-        return np.concatenate([self._measured[sites], self._sharing[sites]], axis=1)
+        return np.concatenate([self.measured[sites], self._sharing[sites]], axis=1)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Features of all sites, shape (M, len(SITE_FEATURES))."""
-        return self[np.arange(len(self._measured))].astype(dtype or np.float32, copy=False)
+        return self[np.arange(len(self.measured))].astype(dtype or np.float32, copy=False)
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,16 @@ class SiteQuality:
 
     mismatch_prob: np.ndarray
     features: SiteRows
+
+    @property
+    def measured(self) -> np.ndarray:
+        """Features of the sites, shape (M, F), float32; the first are ``QUALITY_FEATURES``.
+
+        Unlike ``features`` it takes no time.
+        """
+        if isinstance(self.features, SiteFeatures):
+            return self.features.measured
+        return np.asarray(self.features)
 
 
 def measure_sites(

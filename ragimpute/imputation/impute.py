@@ -11,7 +11,7 @@ from pathlib import Path
 from ragimpute.copying_model.imputer import require_packages
 from ragimpute.imputation.imputer import check_model, make_parts, open_array_fit
 from ragimpute.imputation.options import ImputeOptions
-from ragimpute.imputation.outputs import check_outputs, open_outputs
+from ragimpute.imputation.outputs import check_outputs, infos_written, open_outputs
 from ragimpute.imputation.resume import keep_run
 from ragimpute.imputation.summary import ImputeSummary, device_warning, result_warnings
 from ragimpute.imputation.windows import (
@@ -110,8 +110,12 @@ def impute(
             watch.lap("phase")
         # 6. Plan the windows, and begin or go on with the outputs.
         memory = plan_memory(options.max_memory, uses_torch=uses_torch)
+        infos = infos_written(
+            er2=parts[0].imputer.leaves_out, pr2=parts[0].imputer.expects_r2,
+            typed_only=options.output_options.typed_only,
+        )  # fmt: skip
         heading = Heading(
-            inputs.target.samples, inputs.contigs, command, model.dr2.header_lines,
+            inputs.target.samples, inputs.contigs, command, model.dr2.header_lines, infos=infos,
             joined=options.output_options.join_multiallelics,
         )  # fmt: skip
         outputs = stack.enter_context(
@@ -147,7 +151,9 @@ def impute(
     # 9. Say what was done.
     shown = list(zip((window for _, window in windows), results, strict=True))
     summary.warn(*result_warnings(inputs.panel, shown))
-    summary.add_outputs(outputs)
+    summary.add_outputs(
+        outputs, min_r2=options.output_options.min_r2, expects_r2=parts[0].imputer.expects_r2
+    )
     summary.add_result(inputs, results)
     summary.add_costs([part.imputer for part in parts], outputs.seconds)
     return summary

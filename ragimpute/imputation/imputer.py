@@ -39,12 +39,16 @@ class Imputer(Protocol):
         Whether torch will be imported.
     leaves_out
         Whether typed sites can be imputed as if they were not typed (:meth:`mismatch_probs`).
+    expects_r2
+        Whether samples of the panel are left out, which say what r2 to expect
+        (:meth:`expected_r2`).
     """
 
     settings: dict[str, object]
     seconds: dict[str, float]
     uses_torch: bool
     leaves_out: bool
+    expects_r2: bool
 
     def mismatch_probs(self, num_typed: int) -> np.ndarray | None:
         """Mismatch probability at the typed sites of the window imputed last: (num_typed,).
@@ -52,6 +56,13 @@ class Imputer(Protocol):
         None where P(ALT) at typed sites is not a posterior from which what was observed there can
         be divided out (see :func:`ragimpute.accuracy.leave_one_out.leave_one_out`): not
         ``leaves_out``.
+        """
+        ...
+
+    def expected_r2(self) -> np.ndarray | None:
+        """Expected r2 at the core sites of the window imputed last: shape (m,), float32, in [0, 1].
+
+        None where it is not known, see :func:`ragimpute.evidence.expected_r2.expected_r2`.
         """
         ...
 

@@ -11,10 +11,10 @@ from typing import Self
 
 import numpy as np
 
-from ragimpute.accuracy.dr2 import DosageSums, Dr2Calibration
+from ragimpute.accuracy.dr2 import QUALITY_INFOS, SUMS_INFOS, DosageSums, Dr2Calibration
 from ragimpute.errors import InputError
 from ragimpute.imputation.options import ImputeOptions, OutputOptions
-from ragimpute.io.vcf.header import TYPED, TYPED_ONLY, Heading, check_choice
+from ragimpute.io.vcf.header import FLAGS, IMPUTED, TYPED, TYPED_ONLY, Heading, check_choice
 from ragimpute.io.vcf.read.genotypes import Target
 from ragimpute.io.vcf.write.writer import ImputedBlock, ImputedWriter, output_kind
 from ragimpute.runtime.outputs import check_output
@@ -22,6 +22,7 @@ from ragimpute.sites import Region, Sites
 from ragimpute.target.inputs import InputFiles, Inputs
 from ragimpute.target.match import FATES, Match
 
+_NOT_OF_TYPED = {FLAGS[IMPUTED].name, FLAGS[TYPED_ONLY].name}
 _LACKED = [FATES.index(fate) for fate in ("not_in_panel", "allele_mismatch")]
 
 
@@ -64,7 +65,8 @@ class TypedOnly:
         prob = np.where(called == -1, af[:, None, None].astype(np.float32), prob)
         sums = DosageSums.of(prob.reshape(len(prob), -1))
         info = sums.info(Dr2Calibration(), np.ones(len(prob), bool))
-        info["DR2"] = info["ER2"] = np.full(len(prob), np.nan, np.float32)
+        for name in (*QUALITY_INFOS, "ER2", "PR2"):  # nothing was imputed
+            info[name] = np.full(len(prob), np.nan, np.float32)
         kind = np.full(len(prob), TYPED_ONLY)
         return ImputedBlock(self.sites.take(rows), prob, called, info, kind)
 
@@ -106,24 +108,29 @@ class Outputs:
         restored: Sequence[Mapping[str, np.ndarray]] = (),
     ) -> None:
         self._main, self._options, self.typed_only = main, options, typed_only
+        self._infos = heading.infos
         self._next = 0  # the typed-only record that is written next
         self.num_low_r2 = 0
         if restored:
             self._next, self.num_low_r2 = (int(number) for number in restored[-1]["counts"])
         with ExitStack() as stack:
             stack.enter_context(main)
-            others = (("sites", options.sites, ()), ("empirical", options.empirical, ("GT", "LDS")))
+            typed = replace(heading, infos=set(heading.infos) - _NOT_OF_TYPED)
+            others = (
+                ("sites", options.sites, (), heading),
+                ("empirical", options.empirical, ("GT", "LDS"), typed),
+            )
             made = {
                 name: stack.enter_context(
                     ImputedWriter(
                         path,
-                        heading,
+                        said,
                         fields=fields,
                         resumable=resumable,
                         restored=states_of(name, restored),
                     )
                 )
-                for name, path, fields in others
+                for name, path, fields, said in others
                 if path is not None
             }
             self._sites, self._empirical = made.get("sites"), made.get("empirical")
@@ -190,7 +197,9 @@ class Outputs:
         """Write what is left and finish all files."""
         if self.typed_only is not None and self._next < len(self.typed_only.sites):
             rows = slice(self._next, len(self.typed_only.sites))
-            self._put(self.typed_only.block(rows))
+            block = self.typed_only.block(rows)
+            declared = {name: v for name, v in block.info.items() if name in self._infos}
+            self._put(replace(block, info=declared))
             self._next = rows.stop
         for writer in (self._empirical, self._sites, self._main):
             if writer is not None:
@@ -233,6 +242,26 @@ class Outputs:
             self._sites.write(
                 replace(block, allele_prob=block.allele_prob[:, :0], called=block.called[:, :0])
             )
+
+
+def infos_written(*, er2: bool, pr2: bool, typed_only: bool) -> list[str]:
+    """The INFO fields and flags that a run's records may have.
+
+    They depend on the options and the model, never on the region or on what the target holds: the
+    headers of neighbouring regions are alike.
+
+    Parameters
+    ----------
+    er2
+        Whether the model can impute typed sites as if they were not typed.
+    pr2
+        Whether it leaves out samples of the panel, which say what r2 to expect.
+    typed_only
+        Whether records that the panel lacks are written.
+    """
+    flags = [IMPUTED, TYPED, *([TYPED_ONLY] if typed_only else [])]
+    more = [name for name, is_there in (("ER2", er2), ("PR2", pr2)) if is_there]
+    return [*SUMS_INFOS, *more, *(FLAGS[flag].name for flag in flags)]
 
 
 def check_outputs(out: str | Path, files: InputFiles, options: ImputeOptions) -> None:

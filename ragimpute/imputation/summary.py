@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ragimpute import __version__
+from ragimpute.accuracy.dr2 import few_samples_warning
 from ragimpute.imputation.imputer import Imputer
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.outputs import Outputs
@@ -93,10 +94,16 @@ class ImputeSummary(TargetReport):
         self.typed = np.concatenate([result.typed for result in results])
         self.num_typed = int(self.typed.sum())
 
-    def add_outputs(self, outputs: Outputs) -> None:
-        """Take up how the sites that were written differ from the panel's, and warn of it."""
+    def add_outputs(self, outputs: Outputs, *, min_r2: float, expects_r2: bool) -> None:
+        """Take up how the sites that were written differ from the panel's, and warn of it.
+
+        ``expects_r2``: whether the model says what r2 to expect.
+        """
         if outputs.num_low_r2:
             self.counts["below_min_r2"] = outputs.num_low_r2
+        few = few_samples_warning(self.num_samples, expects_r2=expects_r2)
+        if min_r2 > 0 and few is not None:
+            self.warn(few)
         typed_only = outputs.typed_only
         if typed_only is None:
             return

@@ -293,14 +293,14 @@ class WindowRun:
             if not isinstance(panel, PanelLoci):
                 panel = PanelLoci(panel)
             panel.want(start, stop)
-            mismatch = self._impute(window, typed_index, columns, spool)
+            mismatch, expected = self._impute(window, typed_index, columns, spool)
             loci = panel.wanted()
             rows = _TypedRows(
                 typed_index[inside],
                 columns.alleles[inside],
                 None if mismatch is None else mismatch[inside],
             )
-            yield from self._tiles(spool, start, columns, rows, loci)
+            yield from self._tiles(spool, start, columns, rows, loci, expected)
 
     def _joined(self, start: int, stop: int) -> np.ndarray:
         """Which of the sites [start, stop) have the position of the site before, shape (m,)."""
@@ -319,11 +319,11 @@ class WindowRun:
         typed_index: np.ndarray,
         columns: Columns,
         spool: Spool,
-    ) -> np.ndarray | None:
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Put the probabilities of all haplotypes into the store.
 
-        Returns the mismatch probabilities (T,) of the typed sites; None where typed sites cannot be
-        imputed as if they were not typed.
+        Returns the mismatch probabilities (T,) of the typed sites, None where typed sites cannot be
+        imputed as if they were not typed; and the expected r2 (m,) of the core's sites, or None.
         """
         left, start, stop, right = window
         seen = columns.observed
@@ -332,7 +332,7 @@ class WindowRun:
         for column in np.flatnonzero(~seen).tolist():
             spool.put(column, af)
         if not seen.any():
-            return None
+            return None, None
         where = np.flatnonzero(seen)
 
         def put(at: int, site: int, prob: np.ndarray) -> None:
@@ -347,7 +347,7 @@ class WindowRun:
         )
         imputer.impute(target, batch=self._batch(right - left), put=put)
         self.watch.lap("impute")
-        return imputer.mismatch_probs(len(typed_index))
+        return imputer.mismatch_probs(len(typed_index)), imputer.expected_r2()
 
     def _batch(self, num_sites: int) -> int:
         """How many haplotypes are imputed at once in a window of ``num_sites`` sites."""
@@ -355,7 +355,13 @@ class WindowRun:
         return max(_GROUP, most // _GROUP * _GROUP)
 
     def _tiles(
-        self, spool: Spool, start: int, columns: Columns, typed: _TypedRows, loci: Loci
+        self,
+        spool: Spool,
+        start: int,
+        columns: Columns,
+        typed: _TypedRows,
+        loci: Loci,
+        expected: np.ndarray | None,
     ) -> Iterator[Tile]:
         """The rows of the window that begins at panel site ``start``, a tile at a time.
 
@@ -364,8 +370,9 @@ class WindowRun:
 
         def ready(low: int, high: int, prob: np.ndarray) -> Tile:
             here = typed.between(start + low, start + high)
+            r2 = None if expected is None else expected[low:high]
             of = loci.between(start + low, start + high)
-            return self._tile(start, slice(low, high), prob, columns, here, of)
+            return self._tile(start, slice(low, high), prob, columns, here, of, r2)
 
         if self.threads == 1:
             for tile in spool.tiles:
@@ -388,11 +395,13 @@ class WindowRun:
         columns: Columns,
         of: _TypedRows,
         loci: Loci,
+        expected: np.ndarray | None,
     ) -> Tile:
         """The rows ``tile`` of the window that begins at panel site ``start``.
 
         ``prob`` (m, n) is changed; ``of`` has the typed sites among the rows; ``loci`` are those
-        among the rows, whose ALTs exclude each other.
+        among the rows, whose ALTs exclude each other; ``expected`` (m,) is the r2 that the panel
+        lets one expect, or None.
         """
         rows, observed = of.panel_index - start - tile.start, of.observed
         absent = columns.absent(tile)
@@ -410,8 +419,9 @@ class WindowRun:
         exclude_alleles(prob, called, loci)
         typed = np.zeros(len(prob), bool)
         typed[rows] = True
-        info = DosageSums.of(prob).info(self.calibration, typed)
-        info["ER2"] = er2**2
+        info = DosageSums.of(prob).info(self.calibration, typed, expected)
+        if self.part.imputer.leaves_out:
+            info["ER2"] = er2**2
         sites = self.part.panel.sites.take(slice(start + tile.start, start + tile.stop))
         block = ImputedBlock(
             sites=replace(sites, contig=self.inputs.contig),

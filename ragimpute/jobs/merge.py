@@ -10,7 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from ragimpute.accuracy.dr2 import DosageSums, Dr2Calibration
+from ragimpute.accuracy.dr2 import (
+    QUALITY_INFOS,
+    SUMS_INFOS,
+    DosageSums,
+    Dr2Calibration,
+    few_samples_warning,
+)
 from ragimpute.arguments import check_ranges
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.header import FLAGS, FORMATS, IMPUTED, TYPED, Heading
@@ -71,10 +77,11 @@ def merge(
 ) -> MergeSummary:
     """Join files of the same sites and other samples side by side.
 
-    AF, MAF and DR2 are computed anew from the sums that ``impute`` writes (INFO/AN, AF, PSSD and
-    PVAR), which add up exactly; in files without them, from FORMAT/HDS or AP1 and AP2. DR2 is
-    calibrated as the headers of the files say, if all say the same. Genotypes, dosages and all else
-    of the samples are copied. INFO/ER2 cannot be merged and is left out.
+    AF, MAF, DR2, R2 and INFO are computed anew from the sums that ``impute`` writes (INFO/AN, AF,
+    PSSD and PVAR), which add up exactly; in files without them, from FORMAT/HDS or AP1 and AP2. DR2
+    is calibrated as the headers of the files say, if all say the same. Genotypes, dosages and all
+    else of the samples are copied. INFO/ER2 cannot be merged and is left out; of
+    INFO/PR2, which no sample changes, the mean is taken.
 
     Parameters
     ----------
@@ -125,7 +132,14 @@ def merge(
     summary = MergeSummary(str(out), len(paths), len(samples))
     calibration = _calibration_of(batches, summary)
     joined = _join_bcf if output_kind(out) == "bcf" else _join_text
-    heading = Heading(samples, list(lengths.items()), command, calibration.header_lines)
+    flags = [
+        flag.name
+        for number, flag in enumerate(FLAGS)
+        if number == IMPUTED or any(flag.name in batch.flags for batch in batches)
+    ]
+    pr2 = ["PR2"] if any(batch.expects_r2 for batch in batches) else []
+    infos = (*SUMS_INFOS, *pr2, *flags)
+    heading = Heading(samples, list(lengths.items()), command, calibration.header_lines, infos=infos)
     writer = ImputedWriter(out, heading, fields=formats, threads=threads)
     with writer:
         for contig in lengths:
@@ -134,6 +148,9 @@ def merge(
                 if progress is not None:
                     progress("merge", int(rows[0][-1].POS), 0)
         writer.close()
+    few = few_samples_warning(len(samples), expects_r2=bool(pr2))
+    if min_r2 > 0 and few is not None:
+        summary.warnings.append(few)
     for line in summary.warnings:
         log.warning(line)
     return summary
@@ -151,6 +168,8 @@ class _Batch:
         self.samples = self._reader.samples
         declared = self._reader.header.formats
         self.formats = [name for name in FORMATS if name in declared]
+        self.flags = self._reader.header.infos & {flag.name for flag in FLAGS}
+        self.expects_r2 = "PR2" in self._reader.header.infos
         self.calibration = Dr2Calibration.from_header(self._reader.header.text)
 
     def records(self, contig: str) -> Iterator[Any]:
@@ -275,7 +294,7 @@ def _write(
     for batch, variants in zip(batches[1:], rows[1:], strict=True):
         sums = sums.merged(batch.sums(variants))
     kind = np.array([_kind(variants) for variants in zip(*rows, strict=True)])
-    info = sums.info(calibration, kind == TYPED)
+    info = sums.info(calibration, kind == TYPED, _expected_r2(rows, batches))
     keep = (kind != IMPUTED) | (info["DR2"] >= min_r2)
     kept = np.flatnonzero(keep).tolist()
     summary.num_low_r2 += len(first) - len(kept)
@@ -291,8 +310,21 @@ def _write(
         [v.ID or "." for v in chosen[0]],
     )
     info = {name: values[keep] for name, values in info.items()}
-    info["DR2"] = np.where(kind[keep] > TYPED, np.float32(np.nan), info["DR2"])
+    for name in set(QUALITY_INFOS) | {"PR2"} & set(info):
+        info[name] = np.where(kind[keep] > TYPED, np.float32(np.nan), info[name])
     writer.write_samples(sites, info, kind[keep], joined(chosen, batches[0].formats))
+
+
+def _expected_r2(rows: list[list[Any]], batches: Sequence[_Batch]) -> np.ndarray | None:
+    """The mean of INFO/PR2 of the files that have it, shape (m,); NaN where none has; or None."""
+    having = [variants for variants, b in zip(rows, batches, strict=True) if b.expects_r2]
+    if not having:
+        return None
+    given = [[v.INFO.get("PR2", np.nan) for v in variants] for variants in having]
+    values = np.array(given, np.float64)
+    known = ~np.isnan(values)
+    total = np.where(known, values, 0).sum(axis=0)
+    return np.where(known.any(axis=0), total / np.maximum(1, known.sum(axis=0)), np.nan)
 
 
 def _kind(variants: Sequence[Any]) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ragimpute.arguments import check_fields_of, with_changes
-from ragimpute.io.vcf.header import Heading
+from ragimpute.io.vcf.header import FLAGS, TYPED, Heading
 from ragimpute.io.vcf.write.joined import MAX_ALTS
 from ragimpute.io.vcf.write.writer import ImputedBlock, ImputedWriter, output_kind
 from ragimpute.phasing.phase_target import PhaseOptions, phase_match
@@ -183,7 +183,10 @@ def phase(
                 progress=progress,
             )  # fmt: skip
         watch.lap("phase")
-        heading = Heading(given.samples, inputs.contigs, command, joined=options.join_multiallelics)
+        heading = Heading(
+            given.samples, inputs.contigs, command, infos=(FLAGS[TYPED].name,),
+            joined=options.join_multiallelics,
+        )  # fmt: skip
         writer = stack.enter_context(
             ImputedWriter(out, heading, fields=("GT",), threads=options.threads)
         )

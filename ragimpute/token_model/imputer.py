@@ -80,10 +80,14 @@ class TokenImputer:
         }
         self.seconds: dict[str, float] = {}
         self.uses_torch = True
-        self.leaves_out = False
+        self.leaves_out = self.expects_r2 = False
 
     def mismatch_probs(self, num_typed: int) -> np.ndarray | None:
         """None: a token model does not impute typed sites."""
+        return None
+
+    def expected_r2(self) -> np.ndarray | None:
+        """None: a token model leaves out no sample of the panel."""
         return None
 
     def impute(

@@ -10,11 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragimpute.accuracy.dr2 import (
+    FEW_TARGETS,
     FILE,
     MIN_HAPLOTYPES,
     TERMS,
     DosageSums,
     Dr2Calibration,
+    blend,
+    few_samples_warning,
     fit_calibration,
     terms,
 )
@@ -172,3 +175,89 @@ def test_estimated_r2_ignores_absent_haplotypes():
     p = np.array([[0.1, 0.9, 0.5, np.nan]])
     np.testing.assert_allclose(DosageSums.of(p).estimated_r2, DosageSums.of(p[:, :3]).estimated_r2)
     assert DosageSums.of(np.full((1, 3), 0.4)).estimated_r2[0] == 0
+
+
+def minimac_rsq(p):
+    """Minimac's Rsq of one site, as Das et al. 2016 write it: p of each haplotype."""
+    mean = sum(p) / len(p)
+    if mean in (0, 1):
+        return 0.0
+    return sum((x - mean) ** 2 for x in p) / len(p) / (mean * (1 - mean))
+
+
+def impute_info(samples):
+    """IMPUTE's info of one site, by genotypes: of each sample, P(ALT) of one or two haplotypes."""
+    expected, squared = [], []
+    for first, *second in samples:
+        other = second[0] if second else 0.0
+        genotype = [(1 - first) * (1 - other), first + other - 2 * first * other, first * other]
+        expected.append(genotype[1] + 2 * genotype[2])
+        squared.append(genotype[1] + 4 * genotype[2])
+    ploidies = [len(sample) for sample in samples]
+    theta = sum(expected) / sum(ploidies)
+    if theta in (0, 1):
+        return 1.0
+    variance = sum(f - e**2 for e, f in zip(expected, squared, strict=True))
+    return 1 - variance / sum(n * theta * (1 - theta) for n in ploidies)
+
+
+certain = st.sampled_from([0.0, 1.0])
+probability = st.one_of(certain, st.floats(0.01, 0.99))
+
+
+@given(
+    samples=st.lists(
+        st.one_of(st.tuples(probability), st.tuples(probability, probability)), min_size=1
+    )
+)
+def test_r2_and_info_are_those_of_minimac_and_impute(samples):
+    prob = np.full((1, 2 * len(samples)), np.nan)
+    for i, sample in enumerate(samples):
+        prob[0, 2 * i : 2 * i + len(sample)] = sample
+    info = DosageSums.of(prob).info(CALIBRATION, np.zeros(1, bool))
+    haplotypes = [p for sample in samples for p in sample]
+    assert info["R2"][0] == pytest.approx(minimac_rsq(haplotypes), abs=1e-5)
+    assert info["INFO"][0] == pytest.approx(max(0.0, impute_info(samples)), abs=1e-5)
+
+
+@settings(deadline=None)
+@given(
+    estimate=st.lists(st.floats(0, 1), min_size=2, max_size=20),
+    expected=st.one_of(st.just(np.nan), st.floats(0, 1)),
+    minor=st.one_of(st.just(0.0), st.floats(0, 50)),
+    num=st.integers(1, 300),
+)
+def test_few_targets_are_blended_with_what_the_panel_lets_one_expect(
+    estimate, expected, minor, num
+):
+    estimate = np.sort(estimate)
+    size = len(estimate)
+    found = blend(estimate, np.full(size, expected), np.full(size, minor), np.full(size, num))
+    assert ((found >= 0) & (found <= 1)).all()
+    assert (np.diff(found) >= 0).all()
+    if np.isnan(expected) or num >= FEW_TARGETS[1]:
+        np.testing.assert_array_equal(found, estimate)
+    elif minor == 0:  # all are alike
+        np.testing.assert_allclose(found, expected)
+    else:
+        low, high = np.minimum(estimate, expected), np.maximum(estimate, expected)
+        assert ((found >= low - 1e-9) & (found <= high + 1e-9)).all()
+
+
+def test_dr2_of_one_confident_homozygote_is_that_of_the_panel():
+    prob = np.array([[0.001, 0.0], [0.999, 0.998], [0.0, 0.999], [1.0, 1.0], [0.5, 0.5]])
+    typed = np.array([False, False, False, True, False])
+    expected = np.array([0.9, 0.8, 0.7, 0.6, 0.9])
+    found = DosageSums.of(prob).info(Dr2Calibration(), typed, expected)
+    assert found["R2"][:2].max() < 0.01  # Minimac's figure, which such sites were filtered by
+    np.testing.assert_allclose(found["DR2"][:2], expected[:2], atol=0.01)
+    assert found["DR2"][2] > 0.75  # a carrier is in sight
+    assert found["DR2"][3] == 1  # as observed
+    assert found["DR2"][4] < 0.7  # not confident
+    np.testing.assert_allclose(found["PR2"], expected, rtol=1e-6)
+
+
+def test_warning_for_few_samples():
+    assert few_samples_warning(10, expects_r2=True) is None
+    assert "INFO/PR2" in few_samples_warning(9, expects_r2=True)
+    assert "noise" in few_samples_warning(1, expects_r2=False)

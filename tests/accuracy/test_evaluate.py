@@ -339,3 +339,58 @@ def test_invariants(tmp_path_factory, data):
     again = evaluate(truth, other, panel)
     for one, two in zip([*again.bins, again.overall], [*result.bins, result.overall], strict=True):
         assert asdict(one) == pytest.approx(asdict(two), abs=1e-9, nan_ok=True)
+
+
+def only(path, field, out):
+    """The file with one FORMAT field alone, as Minimac4 writes HDS by default."""
+    lines = []
+    for line in gzip.decompress(path.read_bytes()).decode().splitlines():
+        if line.startswith("##FORMAT") and f"ID={field}," not in line:
+            continue
+        cells = line.split("\t")
+        if not line.startswith("#"):
+            at = cells[8].split(":").index(field)
+            cells[8:] = [field, *(cell.split(":")[at] for cell in cells[9:])]
+        lines.append("\t".join(cells))
+    out.write_text("\n".join(lines) + "\n")
+    return out
+
+
+@pytest.fixture(scope="module")
+def all_fields(run):
+    out = run / "all.vcf.gz"
+    impute(
+        example.path("target.vcf.gz"), run / "panel.h5", out, fields=("GT", "DS", "GP", "HDS"),
+        region=Region.parse("20:2000000-2200000"), ne=1e5, err=1e-3, fine_tune=False,
+    )  # fmt: skip
+    return out
+
+
+def test_dosages_are_scored_whichever_field_has_them(run, all_fields, tmp_path):
+    """Files with GP, or HDS alone, were scored by hard calls or refused."""
+    region = Region.parse("20:2000000-2200000")
+    found = {}
+    for field in ("DS", "HDS", "GP", "GT"):
+        path = only(all_fields, field, tmp_path / f"{field}.vcf")
+        found[field] = evaluate(
+            example.path("truth.bcf"), path, run / "panel.h5", region=region,
+            typed=example.path("target.vcf.gz"),
+        )  # fmt: skip
+    for field in ("HDS", "GP"):
+        assert found[field].overall.r2 == pytest.approx(found["DS"].overall.r2, abs=2e-4)
+        assert found[field].notes == []
+    hard = found["GT"]
+    assert hard.overall.r2 < found["DS"].overall.r2 - 1e-3
+    assert hard.counts["hard_calls"] == hard.counts["scored"] * hard.counts["samples"]
+    (note,) = hard.notes
+    assert "imputed dosages are hard calls" in note
+
+
+def test_the_terminal_shows_what_a_reader_should_know(run, all_fields, tmp_path, command_line):
+    path = only(all_fields, "GT", tmp_path / "x.vcf")
+    code, _, err = command_line(
+        "evaluate", "--truth", example.path("truth.bcf"), "--imputed", path, "--panel",
+        run / "panel.h5", "--region", "20:2000000-2200000",
+    )  # fmt: skip
+    assert code == 0
+    assert "imputed dosages are hard calls" in " ".join(err.split())

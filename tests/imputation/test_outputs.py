@@ -225,3 +225,26 @@ def test_peers_6_a_failure_leaves_no_file(panel_h5, tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         run(tmp_path / "x.vcf", panel_h5, sites=tmp_path / "s.bcf", empirical=tmp_path / "e.bcf")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_dr2_of_one_sample_is_that_of_its_panel(panel_h5, tmp_path):
+    """DR2 was 0 where the one sample is homozygous, and --min-r2 .3 left all of these out."""
+    samples = read_target(TARGET).samples
+    found = {}
+    for names in (samples[:1], samples):
+        (tmp_path / "names.txt").write_text("\n".join(names))
+        taken = TargetOptions(samples=tmp_path / "names.txt")
+        summary = run(tmp_path / "x.vcf", panel_h5, taken=taken, min_r2=1e-9)
+        assert any("--min-r2 with 1 samples" in line for line in summary.warnings) == (
+            len(names) == 1
+        )
+        imputed = read_imputed(tmp_path / "x.vcf")
+        found[len(names)] = dict(zip(imputed.keys, imputed.info["DR2"], strict=True))
+        if len(names) == 1:
+            assert (imputed.info["DR2"][imputed.typed] == 1).all()
+            sure = np.abs(imputed.values["DS"][:, 0, 0] - 1) > 0.99
+            sure &= (imputed.info["MAF"] < 0.01) & ~imputed.typed
+            assert (imputed.info["DR2"][sure] >= 0.3).mean() > 0.5
+    both = found[1].keys() & found[50].keys()
+    alone, together = (np.mean([found[n][key] for key in both]) for n in (1, 50))
+    assert abs(alone - together) < 0.15

@@ -77,6 +77,18 @@ def test_dr2_of_merged_batches_is_exact(batches, tmp_path):
     np.testing.assert_allclose(found.info["AF"], whole.info["AF"], rtol=1.1e-5)  # a digit
 
 
+def test_small_batches_merge_to_the_dr2_of_one_run(panel_h5, tmp_path):
+    """What the panel lets one expect counts where all samples together are few."""
+    for name, samples in {"a": SAMPLES[:1], "b": SAMPLES[1:4], "both": SAMPLES[:4]}.items():
+        run(tmp_path / f"{name}.bcf", panel_h5, samples, ("GT",))
+    summary = merge([tmp_path / "a.bcf", tmp_path / "b.bcf"], tmp_path / "m.vcf", min_r2=1e-9)
+    assert any("--min-r2 with 4 samples" in line for line in summary.warnings)
+    found, whole = read_imputed(tmp_path / "m.vcf"), read_imputed(tmp_path / "both.bcf")
+    dr2 = dict(zip(whole.keys, whole.info["DR2"], strict=True))
+    expected = [dr2[key] for key in found.keys]
+    np.testing.assert_allclose(found.info["DR2"], expected, atol=2.01e-4)
+
+
 def test_frequencies_near_one_keep_their_digits():
     assert _exact_af(0.999328, 0.000671984) == 1 - 0.000671984
     assert _exact_af(0.999328, 0.4) == 0.999328  # another tool's count of another thing

@@ -7,7 +7,7 @@ import re
 import shlex
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -361,11 +361,27 @@ INFOS = {
             "DR2",
             "A",
             "Float",
-            "Dosage R2, estimated without truth: variance of P(ALT) over the haplotypes, divided "
-            "by AF (1 - AF), calibrated as ragimpute_dr2 says where the header has it",
+            "Dosage R2, estimated without truth: R2, calibrated as ragimpute_dr2 says where the "
+            "header has it; of fewer than 100 haplotypes, which are too few to tell, blended with "
+            "PR2 where the record has it; 1 where all alleles are observed",
             digits=4,
         ),
-        Field("R2", "A", "Float", "The same as DR2, under the name that Minimac uses", digits=4),
+        Field(
+            "R2",
+            "A",
+            "Float",
+            "Rsq as Minimac computes it: variance of P(ALT) over the haplotypes, divided by "
+            "AF (1 - AF), not calibrated; 0 where P(ALT) is 0 or 1 on all haplotypes",
+            digits=4,
+        ),
+        Field(
+            "INFO",
+            "A",
+            "Float",
+            "Info as IMPUTE computes it: 1 - mean variance of each sample's ALT count / "
+            "(ploidy AF (1 - AF)); 1 where P(ALT) is 0 or 1 on all haplotypes",
+            digits=4,
+        ),
         Field(
             "ER2",
             "A",
@@ -374,9 +390,14 @@ INFOS = {
             "P(ALT) imputed as if the site were not typed",
             digits=4,
         ),
-        Field("PAF", "A", "Float", "ALT frequency in the panel"),
-        Field("INFO", "A", "Float", "IMPUTE-style information score", digits=4),
-        Field("CONC", "A", "Float", "Share of observed alleles that agree", digits=4),
+        Field(
+            "PR2",
+            "A",
+            "Float",
+            "R2 that the panel lets one expect: squared correlation of dosage and truth when "
+            "samples of the panel are imputed from the others by the same typed sites",
+            digits=4,
+        ),
         Field("AN", "1", "Integer", "Haplotypes of the target at this site"),
         # From AN, AF and these two, ``merge`` computes the DR2 of several batches of samples.
         # Neither is a difference of large numbers, so 6 digits are enough.
@@ -412,6 +433,7 @@ _JOINED = {
     )
 }
 IMPUTED, TYPED, TYPED_ONLY = range(3)  # the number of each of FLAGS; each site has one of them
+_ALL_INFO = (*INFOS, *(flag.name for flag in FLAGS))
 
 
 def check_fields(fields: Sequence[str]) -> list[str]:
@@ -471,6 +493,10 @@ class Heading:
         More header lines, each of which begins with "##".
     joined
         Whether records may have several ALTs.
+    infos
+        INFO fields and flags that records may have, of ``INFOS`` and ``FLAGS``. No others are
+        declared: a filter on a field that is declared and in no record would keep nothing, without
+        a word.
     """
 
     samples: Sequence[str]
@@ -478,6 +504,20 @@ class Heading:
     command: str | None = None
     header_lines: Sequence[str] = ()
     joined: bool = False
+    infos: Collection[str] = _ALL_INFO
+
+    def declared_infos(self) -> list[Field]:
+        """The fields and flags of ``infos``, in the order of ``INFOS`` and ``FLAGS``.
+
+        Raises
+        ------
+        ValueError
+            If one of the names is of neither.
+        """
+        unknown = set(self.infos) - set(_ALL_INFO)
+        if unknown:
+            raise ValueError(f"INFO {sorted(unknown)} not in {list(_ALL_INFO)}")
+        return [field for field in (*INFOS.values(), *FLAGS) if field.name in self.infos]
 
 
 def header_text(heading: Heading, formats: Sequence[str]) -> str:
@@ -488,7 +528,8 @@ def header_text(heading: Heading, formats: Sequence[str]) -> str:
     Raises
     ------
     ValueError
-        If one of the header lines does not begin with "##", or is more than one line.
+        If one of the header lines does not begin with "##", or is more than one line; or if the
+        heading names an unknown INFO field.
     """
     lines = ["##fileformat=VCFv4.2", '##FILTER=<ID=PASS,Description="All filters passed">']
     lines.append(f"##source=ragimpute {__version__}")
@@ -501,18 +542,17 @@ def header_text(heading: Heading, formats: Sequence[str]) -> str:
     for name, length in heading.contigs:
         lines.append(f"##contig=<ID={name}" + (f",length={length}>" if length else ">"))
     other = _JOINED if heading.joined else {}
-    for one in (*INFOS.values(), *FLAGS):
-        lines.append(other.get(one.name, one).line("INFO"))
+    lines += [other.get(one.name, one).line("INFO") for one in heading.declared_infos()]
     lines += [other.get(name, FORMATS[name]).line("FORMAT") for name in formats]
     fixed = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO"]
     lines.append("\t".join([*fixed, *(["FORMAT", *heading.samples] if formats else [])]))
     return "\n".join(lines) + "\n"
 
 
-def dictionary(formats: Sequence[str]) -> dict[str, int]:
+def dictionary(heading: Heading, formats: Sequence[str]) -> dict[str, int]:
     """The number that stands for each name in BCF records.
 
     PASS is 0, and the fields have numbers in the order in which :func:`header_text` declares them.
     """
-    names = ["PASS", *INFOS, *(flag.name for flag in FLAGS), *formats]
+    names = ["PASS", *(field.name for field in heading.declared_infos()), *formats]
     return {name: number for number, name in enumerate(dict.fromkeys(names))}

@@ -200,15 +200,18 @@ def test_header(tmp_path):
         write(tmp_path / "y.vcf", block, header_lines=["panel"])
 
 
+@pytest.mark.parametrize("infos", [(*INFOS, "IMP", "TYPED"), ("TYPED",), ("DR2", "TYPED_ONLY")])
 @pytest.mark.parametrize("fields", [("GT",), ("GT", "AP", "GP"), ALL])
-def test_numbers_of_names_are_htslibs(tmp_path, fields):
+def test_numbers_of_names_are_htslibs(tmp_path, fields, infos):
     names = check_fields(fields)
-    header = header_text(Heading(["a"], [("20", None)]), names)
+    heading = Heading(["a"], [("20", None)], infos=infos)
+    header = header_text(heading, names)
     (tmp_path / "x.vcf").write_text(header)
     bcftools("view", "-Ob", "-o", tmp_path / "x.bcf", tmp_path / "x.vcf")
     raw = gzip.decompress((tmp_path / "x.bcf").read_bytes()).decode(errors="replace")
     found = dict(re.findall(r"##(?:FILTER|INFO|FORMAT)=<ID=(\w+),.*IDX=(\d+)>", raw))
-    assert {name: int(number) for name, number in found.items()} == dictionary(names)
+    assert {name: int(number) for name, number in found.items()} == dictionary(heading, names)
+    assert set(found) == {"PASS", *infos, *names}
 
 
 def test_peers_35_69_descriptions_say_what_is_counted_and_what_gt_is():

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ragimpute.io.vcf.header import FLAGS, INFOS, dictionary
+from ragimpute.io.vcf.header import FLAGS, INFOS, Heading, dictionary
 from ragimpute.io.vcf.write.info_text import NumberColumn
 from ragimpute.io.vcf.write.sample_text import CODES, SCALE
 from ragimpute.kernels.compile import kernel
@@ -41,20 +41,24 @@ class BcfEncoder:
 
     Parameters
     ----------
-    contigs
-        Names of the contigs in the order of the header.
+    heading
+        What the header says: its contigs and INFO fields.
     formats
         FORMAT fields in order.
     num_samples
         N.
     """
 
-    def __init__(self, contigs: Sequence[str], formats: Sequence[str], num_samples: int) -> None:
-        self._contig_number = {name: number for number, name in enumerate(contigs)}
+    def __init__(self, heading: Heading, formats: Sequence[str], num_samples: int) -> None:
+        self._contig_number = {name: number for number, (name, _) in enumerate(heading.contigs)}
         self._formats = list(formats)
         self._num_samples = num_samples
-        self._number = dictionary(formats)
-        self._flags = [_integer(self._number[flag.name]) + b"\0" for flag in FLAGS]
+        self._number = dictionary(heading, formats)
+        self._flags = {
+            number: _integer(self._number[flag.name]) + b"\0"
+            for number, flag in enumerate(FLAGS)
+            if flag.name in self._number
+        }
 
     def encode(
         self,

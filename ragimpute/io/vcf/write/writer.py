@@ -20,7 +20,7 @@ import numpy as np
 
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.bgzf import BLOCK_BYTES, EOF_MARK, BgzfWriter, compress_block
-from ragimpute.io.vcf.header import Heading, check_fields, header_text
+from ragimpute.io.vcf.header import FLAGS, Heading, check_fields, header_text
 from ragimpute.io.vcf.index import TBI_MAX_BP, RecordPlaces, csi_index, tabix_index
 from ragimpute.io.vcf.write.bcf import BcfEncoder, bcf_header
 from ragimpute.io.vcf.write.info_text import info_columns, row_starts
@@ -291,11 +291,12 @@ class ImputedWriter:
         self._kind = output_kind(path)
         self._contigs = list(heading.contigs)
         self._names = [name for name, _ in heading.contigs]
+        self._infos = {field.name for field in heading.declared_infos()}
         self._formats = check_fields(fields) if fields and heading.samples else []
         self._num_samples = len(heading.samples) if self._formats else 0
         self._encoder: BcfEncoder | None = None
         if self._kind == "bcf":
-            self._encoder = BcfEncoder(self._names, self._formats, self._num_samples)
+            self._encoder = BcfEncoder(heading, self._formats, self._num_samples)
         self._rows = RowMaker(self._formats, self._num_samples, self._encoder, threads=threads)
         self._places = RecordPlaces()
         self.seconds = {"format": 0.0, "compress": 0.0}
@@ -338,8 +339,8 @@ class ImputedWriter:
         Raises
         ------
         ValueError
-            If shapes do not agree, a contig is not in the header or comes back after another,
-            positions decrease, or a probability is not in [0, 1].
+            If shapes do not agree, a contig or an INFO field is not in the header, a contig comes
+            back after another, positions decrease, or a probability is not in [0, 1].
         InputError
             If writing fails.
         """
@@ -372,6 +373,7 @@ class ImputedWriter:
             raise ValueError("the writer is closed")
         with self._writing():
             self._append(self._rows.rest())
+            self._check_infos(info, typed)
             self._places.check(sites)
             columns = info_columns(info, len(sites))
             if self._encoder is not None:
@@ -501,7 +503,15 @@ class ImputedWriter:
             raise ValueError(f"typed has shape {block.typed.shape}, expected ({num_sites},)")
         if sites.contig not in self._names:
             raise ValueError(f"contig {sites.contig} is not in the header: {self._names}")
+        self._check_infos(block.info, block.typed)
         self._places.check(sites)
+
+    def _check_infos(self, info: Mapping[str, np.ndarray], typed: np.ndarray) -> None:
+        """Refuse INFO fields and flags that the header does not declare."""
+        flags = {FLAGS[number].name for number in np.unique(typed).astype(int).tolist()}
+        undeclared = (set(info) | flags) - self._infos
+        if undeclared:
+            raise ValueError(f"INFO {sorted(undeclared)} is not in the header: {self._infos}")
 
     def _append(self, rows: Iterable[Rows]) -> None:
         """Append rows, each as soon as it is formatted."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from imputed_blocks import blocks, make_block, random_block, write
 from vcf_fixtures import rows_of, view
 
+from ragimpute.io.vcf.header import Heading
 from ragimpute.io.vcf.read.genotypes import read_target
 from ragimpute.io.vcf.write.bcf import BcfEncoder, bcf_header
 
@@ -67,6 +68,6 @@ def test_header():
 def test_numbers_that_are_no_probability():
     block = random_block(3, 2, 2)
     block.allele_prob[1, 1, 0] = 1.5
-    encoder = BcfEncoder(["20"], ["GT", "DS"], 2)
+    encoder = BcfEncoder(Heading(["a", "b"], [("20", None)]), ["GT", "DS"], 2)
     with pytest.raises(ValueError, match="must be in"):
         encoder.encode(block.sites, block.allele_prob, block.called, {}, block.typed)
