@@ -23,6 +23,7 @@ from ragimpute.imputation.windows import Window, WindowResult, WindowRun, plan_r
 from ragimpute.io.vcf.read.genotypes import Target
 from ragimpute.model.folder import open_folder
 from ragimpute.panel.reader import Panel
+from ragimpute.phasing.phase_target import phase_match
 from ragimpute.preparation.open_panel import open_panel, sites_in
 from ragimpute.runtime.memory import ENOUGH_BYTES, MemoryPlan, free_bytes, plan_memory
 from ragimpute.runtime.memory import resident_bytes as held_bytes
@@ -232,9 +233,9 @@ class Imputer:
         ----------
         target
             VCF/BCF, or the Target that ``read_target`` made of one; unphased genotypes are phased
-            first. A Target holds neither phase sets (FORMAT/PS) nor, unless it was read with
-            ``keep_monomorphic=True``, records without ALT; so where the file has such, the file
-            gives more than the Target. A Target is not changed.
+            first, and phase sets are put in order. A Target holds no records without ALT unless it
+            was read with ``keep_monomorphic=True``; so where the file has such, the file gives more
+            than the Target. A Target is not changed.
         region
             Sites to impute, as a Region or a text such as "20:1-1000" (1-based, closed); None: all
             of the panel.
@@ -312,6 +313,11 @@ class Imputer:
         if idle_device is not None:
             warnings.append(idle_device)
             log.warning(idle_device)
+        if inputs.needs_phasing:
+            match, _ = phase_match(
+                inputs, options.phase_options, seed=options.seed, threads=options.threads
+            )
+            inputs = replace(inputs, match=match)
         memory = self._memory(uses_torch=uses_torch)
         return _Work(inputs, self._plan(inputs, options, parts, memory), warnings)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.read.genotypes import Target
+from ragimpute.io.vcf.read.phase_sets import in_pieces
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.outputs import replacing
 from ragimpute.sites import some_names
@@ -283,6 +284,20 @@ def warn_of_target(
         log.warning(line)
 
 
+def _warn_of_pieces(report: TargetReport, target: Target, shared: Match) -> None:
+    """Add a warning about samples that look phased, but are phased only within phase sets."""
+    if target.phase_set is None:
+        return
+    cut = in_pieces(shared.alleles, shared.phased, target.phase_set[shared.row])
+    cut &= shared.phased.all(axis=0)
+    if cut.any():
+        names = [target.samples[i] for i in np.flatnonzero(cut).tolist()]
+        report.warnings.append(
+            f"{len(names):,} samples are phased only within phase sets ({some_names(names)}): "
+            "their sets are put in order against the panel"
+        )
+
+
 def _warn_of_samples(report: TargetReport, target: Target, panel: Panel, shared: Match) -> None:
     """Add warnings about samples to a report."""
     both = sorted(set(target.samples) & set(panel.samples))
@@ -293,6 +308,7 @@ def _warn_of_samples(report: TargetReport, target: Target, panel: Panel, shared:
         )
     if not len(shared.panel_index):
         return
+    _warn_of_pieces(report, target, shared)
     typed = (shared.alleles >= 0).any(axis=0).any(axis=-1)
     bare = [target.samples[i] for i in np.flatnonzero(~typed)]
     if bare:

@@ -2,7 +2,7 @@
 
 cyvcf2 reads one allele at a time, as a 32-bit number, which takes 83 of the 129 µs that ``prepare``
 spends on a record of 10,000 samples. The reader of this module decodes the genotypes of a record in
-one loop, and nothing else of a record that is not needed.
+one loop, the fields of phase sets where the header declares any, and nothing else of a record.
 
 References
 ----------
@@ -22,13 +22,17 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ragimpute.io.vcf.bgzf import inflate, inflate_from, read_blocks
+from ragimpute.io.vcf.read.phase_sets import FIELDS
 from ragimpute.kernels.compile import kernel
 
 _HEAD = struct.Struct("<IIiiiIII")
 _WIDTHS = {1: 1, 2: 2, 3: 4}  # bytes of the integer types
 _FORMATS = {1: "<b", 2: "<h", 3: "<i"}
 _BYTES_PER_TYPE = {0: 0, 1: 1, 2: 2, 3: 4, 5: 4, 7: 1}
+_TEXT = 7
+_DTYPES = {**_FORMATS, 5: "<f", _TEXT: "S"}
 _PIECE_BYTES = 2**20
+_Place = tuple[int, int, int]  # where a field's values begin, their type, their number per sample
 
 
 class BcfError(ValueError):
@@ -46,21 +50,44 @@ class BcfRecord:
         None if the record passes, or no filter was applied; else a text.
     """
 
-    __slots__ = ("ALT", "CHROM", "FILTER", "ID", "POS", "REF", "_data", "_genotype", "_num")
+    __slots__ = ("ALT", "CHROM", "FILTER", "ID", "POS", "REF", "_data", "_fields", "_num")
 
     def __init__(
         self, contig: str, position: int, name: str | None, alleles: list[str], passes: bool,
-        data: np.ndarray, genotype: tuple[int, int, int] | None, num_samples: int,
+        data: np.ndarray, fields: dict[str, _Place], num_samples: int,
     ) -> None:  # fmt: skip
         self.CHROM, self.POS, self.ID = contig, position, name
         self.REF, self.ALT = alleles[0], alleles[1:]
         self.FILTER = None if passes else "filtered"
-        self._data, self._genotype, self._num = data, genotype, num_samples
+        self._data, self._fields, self._num = data, fields, num_samples
 
     @property
     def ploidy(self) -> int:
         """Number of alleles of each genotype; 0 if the record has no GT."""
-        return 0 if self._genotype is None else self._genotype[2]
+        return self._fields["GT"][2] if "GT" in self._fields else 0
+
+    @property
+    def FORMAT(self) -> list[str]:
+        """Those of the record's fields that are read: GT, and fields of phase sets."""
+        return list(self._fields)
+
+    def format(self, name: str) -> np.ndarray | None:
+        """A field's values, shape (N, values), or (N,) texts; None if the record lacks it.
+
+        Missing integers are negative.
+
+        Raises
+        ------
+        UnicodeDecodeError
+            If a text is not UTF-8.
+        """
+        at, kind, count = self._fields.get(name, (0, 0, 0))
+        if not count or kind not in _DTYPES:
+            return None
+        values = self._data[at : at + self._num * count * _BYTES_PER_TYPE[kind]]
+        if kind == _TEXT:
+            return np.char.decode(values.view(f"S{count}"), "utf-8")
+        return values.view(_DTYPES[kind]).reshape(self._num, count)
 
     def decode(self, alleles: np.ndarray, phased: np.ndarray) -> int:
         """Write the genotypes into arrays.
@@ -75,8 +102,7 @@ class BcfRecord:
         -------
         The largest allele; or -3 - i if sample i has more than two alleles.
         """
-        assert self._genotype is not None
-        at, kind, ploidy = self._genotype
+        at, kind, ploidy = self._fields["GT"]
         stop = at + self._num * ploidy * _WIDTHS[kind]
         values = self._data[at:stop].view(_FORMATS[kind]).reshape(self._num, ploidy)
         end = -(1 << (8 * _WIDTHS[kind] - 1)) + 1
@@ -157,16 +183,16 @@ class BcfReader:
                 pool = stack.enter_context(ThreadPoolExecutor(self._threads))
             rest = b""
             try:
-                genotype_key, first = _read_header(file)
+                keys, first = _read_header(file)
                 offset = first if start is None else start
                 for piece in inflate_from(file, offset, piece_bytes=_PIECE_BYTES, pool=pool):
-                    rest = yield from self._parse(rest + piece, genotype_key)
+                    rest = yield from self._parse(rest + piece, keys)
             except ValueError as error:
                 raise BcfError(str(error)) from error
             if rest:
                 raise BcfError("the file ends within a record")
 
-    def _parse(self, raw: bytes, genotype_key: int) -> Generator[BcfRecord, None, bytes]:
+    def _parse(self, raw: bytes, keys: dict[int, str]) -> Generator[BcfRecord, None, bytes]:
         """Yield the records that are complete in ``raw``; returns the bytes after the last one."""
         data = np.frombuffer(raw, np.uint8)
         at, size = 0, len(raw)
@@ -187,7 +213,7 @@ class BcfReader:
                     allele, here = _string(raw, here)
                     alleles.append(allele)
                 passes = _passes(raw, here)
-                found = self._find(raw, genotypes, stop, formats >> 24, genotype_key)
+                found = self._find(raw, genotypes, stop, formats >> 24, keys)
                 if here > genotypes or not alleles:
                     raise ValueError("a record's lengths do not agree")
                 if len(alleles) == 2 and alleles[1] == ".":
@@ -202,27 +228,32 @@ class BcfReader:
         return raw[at:]
 
     def _find(
-        self, raw: bytes, at: int, stop: int, num_formats: int, key: int
-    ) -> tuple[int, int, int] | None:
-        """Where GT begins, its type, and its values per sample; None if there is no GT."""
+        self, raw: bytes, at: int, stop: int, num_formats: int, keys: dict[int, str]
+    ) -> dict[str, _Place]:
+        """The fields that are read of a record, by name; those without values are left out."""
+        found: dict[str, _Place] = {}
+        left = len(keys)
         for _ in range(num_formats):
             (number,), at = _integers(raw, at)
             kind, count, at = _descriptor(raw, at)
             length = self._num_samples * count * _BYTES_PER_TYPE[kind]
             if at + length > stop:
-                break
-            if number == key:
-                if kind not in _WIDTHS:
+                raise ValueError("a record's lengths do not agree")
+            name = keys.get(number)
+            if name is not None:
+                if name == "GT" and kind not in _WIDTHS:
                     raise ValueError("a record has a GT of a wrong type")
-                return (at, kind, count) if count else None
+                if count:
+                    found[name] = at, kind, count
+                left -= 1
+                if not left:
+                    break
             at += length
-        else:
-            return None
-        raise ValueError("a record's lengths do not agree")
+        return found
 
 
-def _read_header(file: BinaryIO) -> tuple[int, int]:
-    """The number of GT in the header's dictionary (-1: none), and the records' virtual offset.
+def _read_header(file: BinaryIO) -> tuple[dict[int, str], int]:
+    """The fields to read, by their numbers in the header, and the records' virtual offset.
 
     ``header.py`` has read the same bytes before, but decompressed as one stream: where the first
     record lies in the compressed file is known only by going through the header's blocks.
@@ -236,12 +267,18 @@ def _read_header(file: BinaryIO) -> tuple[int, int]:
         if len(text) >= 9:
             need = 9 + struct.unpack_from("<I", text, 5)[0]
         if len(text) > need:
-            names = _dictionary(text[9:need].rstrip(b"\0").decode())
-            return names.get("GT", -1), place << 16 | (need - before)
+            return _keys(text[9:need]), place << 16 | (need - before)
         if len(text) == need:  # records begin with the next block
-            names = _dictionary(text[9:need].rstrip(b"\0").decode())
-            return names.get("GT", -1), file.tell() << 16
+            return _keys(text[9:need]), file.tell() << 16
     raise ValueError("the file is not a BCF 2.2, or ends within its header")
+
+
+def _keys(header: bytes) -> dict[int, str]:
+    """The fields of genotypes and phase sets that a header declares, by their numbers."""
+    text = header.rstrip(b"\0").decode()
+    numbers = _dictionary(text)
+    declared = set(re.findall(r"^##FORMAT=<(?:.*?,)?ID=([^,>]+)", text, re.MULTILINE))
+    return {numbers[name]: name for name in ("GT", *FIELDS) if name in declared & numbers.keys()}
 
 
 def _dictionary(text: str) -> dict[str, int]:

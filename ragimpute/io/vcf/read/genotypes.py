@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ragimpute.io.vcf.read.dosages import Dosages, read_dosages
+from ragimpute.io.vcf.read.phase_sets import NO_SET, PhaseSetReader, settle
 from ragimpute.io.vcf.read.records import LeftOut, RecordReader, VcfFile, site_table
 from ragimpute.sites import Region, Sites
 
@@ -46,11 +47,15 @@ class SiteBatch:
     phased
         Shape (M, N), bool; False only where the order of two alleles matters and is not known:
         haploid, missing and homozygous genotypes count as phased.
+    phase_set
+        Shape (M, N), int32, as :class:`ragimpute.io.vcf.read.phase_sets.PhaseSetReader` gives it;
+        None if no genotype of the file has been in a set so far.
     """
 
     sites: Sites
     alleles: np.ndarray
     phased: np.ndarray
+    phase_set: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,10 @@ class Target:
         Length of the contig, bp, as the header declares it, or None.
     file
         The file, for what else is to be read of it; None if the target is of none.
+    phase_set
+        Shape (T, N), int32: the number of the phase set of each phased heterozygous genotype, -1
+        where it has none (see ``phase_sets``); None if no genotype is in a set. Across sets the
+        order of alleles says nothing.
     """
 
     samples: list[str]
@@ -92,6 +101,7 @@ class Target:
     num_filtered: int = 0
     contig_length: int | None = None
     file: VcfFile | None = None
+    phase_set: np.ndarray | None = None
 
 
 def read_target(
@@ -147,6 +157,7 @@ def read_target(
     alleles = np.concatenate([part.alleles for part in parts])
     phased = np.concatenate([part.phased for part in parts])
     _mend_lone_missing(alleles)
+    sets = _join_sets(parts)
     return Target(
         samples=reader.samples,
         sites=_join([part.sites for part in parts]),
@@ -158,6 +169,7 @@ def read_target(
         num_filtered=reader.num_filtered,
         contig_length=reader.header.contigs.get(reader.contig),
         file=reader.file,
+        phase_set=None if sets is None else settle(alleles, phased, sets),
     )
 
 
@@ -241,9 +253,17 @@ class _Rows:
         self.alleles = np.empty((size, num_samples, 2), dtype=np.int8)
         self.phased = np.empty((size, num_samples), dtype=bool)
         self.multiallelic = np.zeros(size, dtype=bool)
+        self.phase_set: np.ndarray | None = None
 
-    def add(self, variant: Any, alt: int, alleles: np.ndarray, phased: np.ndarray) -> None:
+    def add(
+        self, variant: Any, alt: int, alleles: np.ndarray, phased: np.ndarray,
+        sets: np.ndarray | None,
+    ) -> None:  # fmt: skip
         """Add a row; alleles that were written to their place in the arrays are not copied."""
+        if sets is not None:
+            if self.phase_set is None:
+                self.phase_set = np.full(self.phased.shape, NO_SET, np.int32)
+            self.phase_set[self.count] = sets
         if alleles.base is not self.alleles:
             self.alleles[self.count] = alleles
             self.phased[self.count] = phased
@@ -258,7 +278,8 @@ class _Rows:
         """The rows taken so far."""
         alleles, phased = self.alleles[: self.count], self.phased[: self.count]
         sites = site_table(self.contig, self.position, self.ref, self.alt, self.id)
-        return SiteBatch(sites=sites, alleles=alleles, phased=phased)
+        sets = None if self.phase_set is None else self.phase_set[: self.count]
+        return SiteBatch(sites=sites, alleles=alleles, phased=phased, phase_set=sets)
 
 
 def _genotype_rows(
@@ -268,6 +289,7 @@ def _genotype_rows(
     num_samples = len(reader.samples)
     size = max(1, min(_BATCH_SITES, _BATCH_BYTES // (2 * num_samples)))
     rows: _Rows | None = None
+    phase_sets = PhaseSetReader()
     for variant in reader.records(sort_check=sort_check):
         alts = reader.usable_alts(
             variant, keep_symbolic=keep_symbolic, keep_monomorphic=keep_monomorphic
@@ -282,8 +304,9 @@ def _genotype_rows(
         num_alts = len(variant.ALT)
         if reader.genotypes(variant, alleles, phased) > num_alts:
             raise reader.wrong_allele(variant, alleles)
+        sets = phase_sets.read(variant, alleles, phased)
         if num_alts <= 1:
-            rows.add(variant, alts[0], alleles, phased)
+            rows.add(variant, alts[0], alleles, phased, sets)
             continue
         # The row that they were written to is that of the first ALT, so they are copied.
         alleles, phased = alleles.copy(), phased.copy()
@@ -296,7 +319,7 @@ def _genotype_rows(
                 rows = _Rows(reader.contig, size, num_samples)
             one = np.where(alleles > 0, alleles == alt + 1, alleles)
             known = phased | (one[:, 0] == one[:, 1]) | (one[:, 1] == -2)
-            rows.add(variant, alt, one, known)
+            rows.add(variant, alt, one, known, sets)
     if rows is not None and rows.count:
         yield rows
 
@@ -307,6 +330,16 @@ def _mend_lone_missing(alleles: np.ndarray) -> None:
     if lone.any():
         haploid = ((alleles[:, :, 0] >= 0) & (alleles[:, :, 1] == -2)).any(axis=0)
         alleles[:, :, 1][lone & ~haploid] = -1
+
+
+def _join_sets(parts: Sequence[SiteBatch]) -> np.ndarray | None:
+    """The phase sets of consecutive sites; None if there are none."""
+    if all(part.phase_set is None for part in parts):
+        return None
+    return np.concatenate(
+        [np.full(p.phased.shape, NO_SET, np.int32) if p.phase_set is None else p.phase_set
+         for p in parts]
+    )  # fmt: skip
 
 
 def _join(parts: list[Sites]) -> Sites:
