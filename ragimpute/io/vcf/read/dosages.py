@@ -68,7 +68,7 @@ def read_dosages(
     """
     reader = RecordReader(path, region, threads)
     declared = reader.header.formats
-    if not declared & {"DS", "GT"}:
+    if "DS" not in declared and not reader.file.has_genotypes:
         raise InputError(f"{reader.path} declares neither FORMAT/DS nor FORMAT/GT")
     rows = _DosageRows(reader)
     for variant in reader.records(sort_check=True):
@@ -91,7 +91,7 @@ class _DosageRows:
         self._haploid: list[np.ndarray] = []  # of each row: 1 haploid, 0 diploid, -1 not known
         self._phased = np.zeros(num_samples, dtype=bool)
         header = reader.header
-        self._has_ds, self._has_gt = "DS" in header.formats, "GT" in header.formats
+        self._has_ds, self._has_gt = "DS" in header.formats, reader.file.has_genotypes
         self._dr2_names = [name for name in ("DR2", "R2") if name in header.infos]
         flags = [name for name in ("TYPED", "IMP") if name in header.infos]
         self._flag = flags[0] if flags else None
