@@ -304,7 +304,7 @@ class Imputer:
             target, panel, files.region, files.options, report, buffer_cm=files.buffer_cm,
             threads=options.threads,
         )  # fmt: skip
-        warn_of_target(report, given, panel, match, start, stop)
+        warn_of_target(report, given, panel, match, start, stop, files.options.par)
         inputs = Inputs(files, panel, start, stop, given, match)
         parts = make_parts(inputs, self._model, options, None)
         uses_torch = parts[0].imputer.uses_torch

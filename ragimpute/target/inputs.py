@@ -190,7 +190,7 @@ def open_inputs(
     )  # fmt: skip
     if phased_only:
         require_phase(files.target, target)
-    warn_of_target(report, target, panel, match, start, stop)
+    warn_of_target(report, target, panel, match, start, stop, files.options.par)
     return Inputs(files, panel, start, stop, target, match)
 
 

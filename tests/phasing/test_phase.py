@@ -130,6 +130,25 @@ def test_phase_fills_missing_and_leaves_haploid(tmp_path, panel):
     np.testing.assert_array_equal(found.alleles[:, 1], true.alleles[:, 1])
 
 
+def test_issue20_17_a_ploidy_that_flips_is_kept_and_named(tmp_path, panel):
+    head, rows = lines()
+    num_typed = len(phased(region=REGION).sites)
+    inside = [row for row in rows if REGION.start_bp <= int(row[1]) < REGION.stop_bp]
+    assert len(inside) == num_typed
+    inside[3][9] = inside[3][9][0]  # one haploid call amid diploid ones
+    for i, row in enumerate(inside):
+        row[10] = row[10][0]  # haploid throughout: no warning
+        row[11] = row[11] if i % 10 else row[11][0]
+    given = write(tmp_path / "a.vcf", head, inside)
+    done = phase(given, panel, tmp_path / "out.vcf", region=REGION)
+    told = [line for line in done.warnings if "haploid and diploid" in line]
+    assert len(told) == 1
+    assert told[0].startswith("2 samples have")
+    assert f": 1 haploid, {num_typed - 1:,} diploid;" in told[0]
+    true, found = read_target(given), read_target(tmp_path / "out.vcf")
+    np.testing.assert_array_equal(found.alleles[:, :, 1] == -2, true.alleles[:, :, 1] == -2)
+
+
 def test_phase_sets_are_read_and_kept(tmp_path, panel):
     """Two sets in which the true order is turned at every other site: it must stay so."""
     head, rows = lines()

@@ -63,6 +63,12 @@ class PhaseSetReader:
         het = np.flatnonzero((alleles[:, 0] != alleles[:, 1]) & (alleles >= 0).all(axis=1))
         if not len(het):
             return None
+        if present == ["PS"]:  # by far the most frequent: no need to look at what is unphased
+            het = het[phased[het]]
+            sets = np.full(len(alleles), NO_SET, np.int32)
+            labels = _texts(variant, "PS", het)
+            sets[het] = [self._number("PS", label) if label else NO_SET for label in labels]
+            return sets
         text = {name: _texts(variant, name, het) for name in present}
         sets = np.full(len(alleles), NO_SET, np.int32)
         nothing = [""] * len(het)
