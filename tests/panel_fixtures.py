@@ -32,7 +32,8 @@ def make_batch(alleles, position_bp=None, *, contig="20", first_bp=1_000, ref=No
     sites = Sites(
         contig, np.asarray(position_bp, np.int32), text(ref, "A"), text(alt, "G"), text(ids, ".")
     )
-    return SimpleNamespace(sites=sites, alleles=alleles, phased=np.ones(alleles.shape[:2], bool))
+    phased = np.ones(alleles.shape[:2], bool)
+    return SimpleNamespace(sites=sites, alleles=alleles, phased=phased, phase_set=None)
 
 
 def random_alleles(rng, num_sites, num_samples):

@@ -119,7 +119,7 @@ def evaluate(
         (str(truth), str(imputed), str(panel)), known, true, given, rows, column, sample_index,
         counts, notes,
     )  # fmt: skip
-    if typed_keys and all("GT" in file.header.formats for file in (true_file, given_file)):
+    if typed_keys and all(file.has_genotypes for file in (true_file, given_file)):
         scored.phase = measure_phase(
             (true_file, _region_of("truth", true_file, known, region)),
             (given_file, _region_of("imputed file", given_file, known, region)),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.read.genotypes import PanelStream, VcfFile
+from ragimpute.io.vcf.read.phase_sets import NO_SET, settle
 from ragimpute.sites import Key, Region
+
+_Row = tuple[np.ndarray, np.ndarray, np.ndarray | None]
 
 
 @dataclass(frozen=True)
@@ -19,8 +22,8 @@ class PhaseErrors:
     Attributes
     ----------
     num_pairs
-        Pairs of neighbouring heterozygous genotypes of one sample. Only genotypes that have the
-        same alleles and are phased in both files are counted.
+        Pairs of neighbouring heterozygous genotypes of one sample, within a phase set of each
+        file. Only genotypes that have the same alleles and are phased in both files are counted.
     num_switches
         Pairs whose order differs from the truth's.
     num_flips
@@ -60,7 +63,10 @@ class PhaseErrors:
 
 
 def count_phase_errors(
-    true: np.ndarray, found: np.ndarray, usable: np.ndarray
+    true: np.ndarray,
+    found: np.ndarray,
+    usable: np.ndarray,
+    sets: Sequence[np.ndarray | None] = (),
 ) -> PhaseErrors | None:
     """Count switch errors and flips.
 
@@ -70,6 +76,9 @@ def count_phase_errors(
         Shape (T, N, 2), int8: alleles, sites in their order; negative where missing or haploid.
     usable
         Shape (T, N), bool: genotypes whose phase both files know.
+    sets
+        Phase sets, each of shape (T, N), int32, or None: genotypes of different sets, in any of
+        the files, make no pair, since no order of them is known.
 
     Returns
     -------
@@ -80,12 +89,23 @@ def count_phase_errors(
     right = true[:, :, 0] == found[:, :, 0]
     pairs = switches = flips = 0
     for i in range(usable.shape[1]):
-        order = right[usable[:, i], i]
+        rows = np.flatnonzero(usable[:, i])
+        blocks = np.zeros((len(rows), 1), np.int32)
+        known = [some[rows, i] for some in sets if some is not None]
+        if known:
+            blocks = np.stack(known, axis=1)
+            place = np.lexsort((rows, *blocks.T))
+            rows, blocks = rows[place], blocks[place]
+        order = right[rows, i]
+        together = (blocks[1:] == blocks[:-1]).all(axis=1).tolist()
         switched = (order[1:] != order[:-1]).tolist()
-        pairs += len(switched)
-        switches += sum(switched)
         after_one = False
-        for switch in switched:
+        for pair, switch in zip(together, switched, strict=True):
+            if not pair:
+                after_one = False
+                continue
+            pairs += 1
+            switches += switch
             after_one = switch and not after_one
             if switch and not after_one:
                 flips += 1
@@ -127,18 +147,33 @@ def measure_phase(
     shared = [key for key in known if key in given]
     if not shared:
         return None
-    true, found = (np.stack([table[key][0] for key in shared]) for table in (known, given))
-    phased, also = (np.stack([table[key][1] for key in shared]) for table in (known, given))
-    return count_phase_errors(true, found[:, sample_index], phased & also[:, sample_index])
+    true, phased, sets = _stack(known, shared)
+    found, also, more = _stack(given, shared)
+    return count_phase_errors(
+        true, found[:, sample_index], phased & also[:, sample_index],
+        (sets, None if more is None else more[:, sample_index]),
+    )  # fmt: skip
 
 
-def _read(
-    file: VcfFile, region: Region, wanted: Collection[Key], threads: int
-) -> dict[Key, tuple[np.ndarray, np.ndarray]]:
-    """Alleles (N, 2) and phase (N,) of the sites wanted, the first record of each."""
-    table: dict[Key, tuple[np.ndarray, np.ndarray]] = {}
+def _read(file: VcfFile, region: Region, wanted: Collection[Key], threads: int) -> dict[Key, _Row]:
+    """Alleles (N, 2), phase and phase sets (N,) of the sites wanted, the first record of each."""
+    table: dict[Key, _Row] = {}
     for batch in PanelStream(file, region=region, threads=threads):
         for i, key in enumerate(batch.sites.keys()):
             if key in wanted and key not in table:
-                table[key] = batch.alleles[i].copy(), batch.phased[i].copy()
+                sets = None if batch.phase_set is None else batch.phase_set[i].copy()
+                table[key] = batch.alleles[i].copy(), batch.phased[i].copy(), sets
     return table
+
+
+def _stack(
+    table: dict[Key, _Row], keys: Sequence[Key]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Alleles (T, N, 2), phase (T, N) and phase sets (T, N), or None if there are none."""
+    rows = [table[key] for key in keys]
+    alleles, phased = np.stack([row[0] for row in rows]), np.stack([row[1] for row in rows])
+    if all(row[2] is None for row in rows):
+        return alleles, phased, None
+    none = np.full(phased.shape[1], NO_SET, np.int32)
+    sets = np.stack([none if row[2] is None else row[2] for row in rows])
+    return alleles, phased, settle(alleles, phased, sets)

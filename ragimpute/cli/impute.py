@@ -82,7 +82,10 @@ def impute(
     ] = "frequency",
     par: ParOption = None,
     phased_only: Annotated[
-        bool, typer.Option("--phased-only", help="Refuse unphased genotypes.")
+        bool,
+        typer.Option(
+            "--phased-only", help="Refuse unphased genotypes, and samples cut into phase sets."
+        ),
     ] = False,
     with_targets: WithTargetsOption = None,
     qc_only: Annotated[

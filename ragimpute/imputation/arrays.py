@@ -233,9 +233,9 @@ class Imputer:
         ----------
         target
             VCF/BCF, or the Target that ``read_target`` made of one; unphased genotypes are phased
-            first. A Target holds neither phase sets (FORMAT/PS) nor, unless it was read with
-            ``keep_monomorphic=True``, records without ALT; so where the file has such, the file
-            gives more than the Target. A Target is not changed.
+            first, and phase sets are put in order. A Target holds no records without ALT unless it
+            was read with ``keep_monomorphic=True``; so where the file has such, the file gives more
+            than the Target. A Target is not changed.
         region
             Sites to impute, as a Region or a text such as "20:1-1000" (1-based, closed); None: all
             of the panel.
@@ -304,7 +304,7 @@ class Imputer:
             target, panel, files.region, files.options, report, buffer_cm=files.buffer_cm,
             threads=options.threads,
         )  # fmt: skip
-        warn_of_target(report, given, panel, match, start, stop)
+        warn_of_target(report, given, panel, match, start, stop, files.options.par)
         inputs = Inputs(files, panel, start, stop, given, match)
         ploidy = ploidy_of(given, panel, match, files.options.par)
         if match.num_unphased:
@@ -319,6 +319,11 @@ class Imputer:
         if idle_device is not None:
             warnings.append(idle_device)
             log.warning(idle_device)
+        if inputs.needs_phasing:
+            match, _ = phase_match(
+                inputs, options.phase_options, seed=options.seed, threads=options.threads
+            )
+            inputs = replace(inputs, match=match)
         memory = self._memory(uses_torch=uses_torch)
         dr2, watch = self._model.dr2, Stopwatch({})
         runs = [

@@ -104,7 +104,7 @@ def impute(
         summary.add_options(options)
         watch.lap("model")
         # 5. Phase what is not phased.
-        if inputs.match.num_unphased:
+        if inputs.needs_phasing:
             inputs, said = _phased(inputs, options, kept_run, report)
             summary.settings.update(said)
             watch.lap("phase")

@@ -139,7 +139,9 @@ def merge(
     ]
     pr2 = ["PR2"] if any(batch.expects_r2 for batch in batches) else []
     infos = (*SUMS_INFOS, *pr2, *flags)
-    heading = Heading(samples, list(lengths.items()), command, calibration.header_lines, infos=infos)
+    heading = Heading(
+        samples, list(lengths.items()), command, calibration.header_lines, infos=infos
+    )
     writer = ImputedWriter(out, heading, fields=formats, threads=threads)
     with writer:
         for contig in lengths:

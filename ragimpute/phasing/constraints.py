@@ -10,15 +10,15 @@ heterozygous at two of them, it has one ALT on each haplotype.
 
 from __future__ import annotations
 
+from bisect import bisect
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from ragimpute.io.vcf.read.phase_sets import NO_SET
 from ragimpute.panel.loci import Loci
 from ragimpute.phasing.kernel import FLIP, SWAP_AFTER, SWAP_WITH
-
-NO_SET = -1
 
 
 @dataclass(frozen=True)
@@ -148,8 +148,9 @@ def free_phase(
 ) -> FreePhase:
     """Find which parts of a sample's phase are free.
 
-    Unphased genotypes between those of a block may be turned one by one. If a second block lies
-    within the span of another one, both keep the order relative to each other that the file has.
+    Unphased genotypes between those of a block may be turned one by one. So may those of a block
+    that lies within the span of a larger one, or overlaps with it, while the masses are drawn;
+    ``join_phase`` keeps the order within it all the same.
 
     Parameters
     ----------
@@ -172,6 +173,8 @@ def free_phase(
     sites, sets = bound[order], sets[order]
     again = sets[1:] == sets[:-1]
     follows[sites[1:][again]] = sites[:-1][again]
+    outer = _outer_blocks(sites, sets)
+    again &= outer[1:]
     # No swap may happen in the gap before site i if a block has genotypes on both sides of it.
     edge = np.zeros(k + 1, np.int64)
     np.add.at(edge, sites[:-1][again] + 1, 1)
@@ -186,6 +189,26 @@ def free_phase(
     turns[0] &= ~SWAP_WITH
     turns[-1] &= ~SWAP_AFTER
     return FreePhase(het, turns.astype(np.uint8), follows)
+
+
+def _outer_blocks(sites: np.ndarray, sets: np.ndarray) -> np.ndarray:
+    """Which genotypes are of blocks that lie within, or overlap, no larger block that is kept.
+
+    ``sites``, ``sets``: shape (b,), sorted by set, then site; returns shape (b,), bool.
+    """
+    _, first, size = np.unique(sets, return_index=True, return_counts=True)
+    start, last = sites[first], sites[first + size - 1]
+    out = np.zeros(len(sites), bool)
+    kept: list[tuple[int, int]] = []  # spans, none of which overlap, ascending
+    for i in np.lexsort((start, -size)).tolist():
+        span = int(start[i]), int(last[i])
+        place = bisect(kept, span)
+        before, after = kept[place - 1 : place], kept[place : place + 1]
+        if (before and before[0][1] > span[0]) or (after and after[0][0] < span[1]):
+            continue
+        kept.insert(place, span)
+        out[first[i] : first[i] + size[i]] = True
+    return out
 
 
 def join_phase(free: FreePhase, given: np.ndarray, together: np.ndarray) -> np.ndarray:

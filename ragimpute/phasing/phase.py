@@ -176,7 +176,7 @@ def phase(
         done.num_sites = int(inside.sum())
         done.num_unphased = match.num_unphased
         done.num_missing = int((match.alleles[inside] == -1).sum())
-        if len(match.panel_index):
+        if len(match.panel_index):  # even if all is phased: missing alleles are filled in
             match, done.settings = phase_match(
                 inputs, PhaseOptions(with_targets=options.with_targets), ne=options.ne,
                 err=options.err, fill_missing=True, seed=options.seed, threads=options.threads,

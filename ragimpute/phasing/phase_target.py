@@ -9,8 +9,6 @@ import numpy as np
 from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.states import COPY_ALL_UP_TO
 from ragimpute.copying.window import TypedSites, pack_words
-from ragimpute.io.vcf.read.genotypes import Target
-from ragimpute.io.vcf.read.phase_sets import read_phase_sets
 from ragimpute.kernels.bits import WORD
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.timing import Progress
@@ -59,8 +57,7 @@ def phase_match(
     Parameters
     ----------
     inputs
-        The panel, and the target with its match. Phase sets are read from the target's file: there
-        are none where a Target was given in its place.
+        The panel, and the target with its match.
     options
         What to copy from.
     ne, err
@@ -79,13 +76,8 @@ def phase_match(
     """
     from ragimpute.phasing.sampler import Genotypes, PhasingSettings, phase_haplotypes
 
-    target, match = inputs.target, inputs.match
+    target, match, sets = inputs.target, inputs.match, inputs.phase_sets
     typed = read_typed(inputs.panel, match.panel_index)
-    found, source = None, inputs.files.target
-    if not isinstance(source, Target):
-        path = target.file or source
-        found = read_phase_sets(path, target.sites, target.samples, threads=threads)
-    sets = None if found is None else match.of_rows(found)
     num_haplotypes, num_samples = inputs.panel.num_haplotypes, len(target.samples)
     with_targets = options.with_targets
     if with_targets is None:
@@ -106,7 +98,10 @@ def phase_match(
         "phasing_err": f"{err or PHASING_ERR:.2g}",
     }
     if sets is not None:
-        said["phase_sets"] = f"{int((sets >= 0).sum()):,} genotypes are in one"
+        said["phase_sets"] = (
+            f"{int((sets >= 0).sum()):,} genotypes are in one; "
+            f"{int(inputs.in_pieces.sum()):,} samples have several"
+        )
     if fill_missing and len(match.loci):
         count = inputs.panel.alt_count[match.panel_index]
         exclude_filled(alleles, match.alleles != -1, match.loci, count)

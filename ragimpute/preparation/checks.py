@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ragimpute.errors import PanelError
+from ragimpute.io.vcf.read.phase_sets import PieceFinder
 from ragimpute.sites import Sites, some_names
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+IN_PIECES = "samples that are phased only within phase sets"
 NUM_NAMED = 3  # sites that a message names before it says how many more there are
 _NUCLEOTIDES = re.compile(r"[ACGTN]+", re.IGNORECASE)
 
@@ -51,6 +53,7 @@ class PanelChecks:
         self._fault_examples: dict[str, list[str]] = {}
         self._last_bp = 0
         self._seen: set[tuple[str, str]] = set()  # alleles at _last_bp
+        self._pieces = PieceFinder(len(samples))
 
     def check(self, batch: SiteBatch) -> tuple[Sites, np.ndarray]:
         """Check the next sites.
@@ -77,6 +80,8 @@ class PanelChecks:
             if len(self.slots) == 0:
                 self._fix_ploidy(alleles[0])
             self._check_genotypes(sites, alleles, phased)
+            sets = batch.phase_set
+            self._pieces.add(alleles, phased, sets if sets is None or keep.all() else sets[keep])
         return sites, alleles
 
     def raise_faults(self) -> None:
@@ -85,8 +90,12 @@ class PanelChecks:
         Raises
         ------
         PanelError
-            If ``faults`` is not empty.
+            If ``faults`` is not empty, or samples are phased only within phase sets.
         """
+        cut = np.flatnonzero(self._pieces.in_pieces()).tolist()
+        if cut:
+            named = [self.samples[i] for i in cut[:NUM_NAMED]]
+            self._fault(IN_PIECES, len(cut), named)
         if not self.faults:
             return
         found = "; ".join(
@@ -189,4 +198,6 @@ class PanelChecks:
             "changes of ploidy": "name the pseudo-autosomal regions with --par, if this is a sex "
             "chromosome",
             "unphased heterozygotes": "phase the panel first, e.g. with SHAPEIT or Beagle",
+            IN_PIECES: "phase the panel as a whole first, e.g. with SHAPEIT or Beagle; if it is, "
+            "remove what is left of the sets: bcftools annotate -x FORMAT (GT stays)",
         }[next(iter(self.faults))]

@@ -13,6 +13,7 @@ from ragimpute.contigs import other_spellings, rename_command, same_contig
 from ragimpute.errors import InputError
 from ragimpute.io.fasta import Fasta
 from ragimpute.io.vcf.read.genotypes import ReferenceBlocks, Target, VcfFile, read_target
+from ragimpute.io.vcf.read.phase_sets import in_pieces
 from ragimpute.io.vcf.read.reference_blocks import MIN_GQ
 from ragimpute.panel.loci import sites_of_one_ref
 from ragimpute.panel.reader import Panel
@@ -139,6 +140,25 @@ class Inputs:
         """Name and length of the contig, for an output's header."""
         return [(self.contig, self.panel.contig_length)]
 
+    @property
+    def phase_sets(self) -> np.ndarray | None:
+        """The phase sets of the matched genotypes, shape (T, N), int32, as in ``Target``; or None.
+
+        They lie beside ``match``, since no record's phase set depends on how it is matched.
+        """
+        sets = self.target.phase_set
+        return None if sets is None else self.match.of_rows(sets)
+
+    @property
+    def in_pieces(self) -> np.ndarray:
+        """Samples that at panel sites are phased only within phase sets, shape (N,), bool."""
+        return in_pieces(self.match.alleles, self.match.phased, self.phase_sets)
+
+    @property
+    def needs_phasing(self) -> bool:
+        """Whether the phase of any genotype at a panel site is unknown, or known in pieces only."""
+        return self.match.num_unphased > 0 or bool(self.in_pieces.any())
+
 
 def open_inputs(
     files: InputFiles,
@@ -165,7 +185,7 @@ def open_inputs(
     progress
         Called as ``progress(stage, done, total)`` while a panel is prepared.
     phased_only
-        Whether to refuse unphased genotypes.
+        Whether to refuse unphased genotypes, and samples that are phased in pieces.
     view
         Called with the panel and the sites [start, stop) before the target is read; returns the
         panel to be used from then on, such as one that is read ahead meanwhile.
@@ -189,7 +209,7 @@ def open_inputs(
     )  # fmt: skip
     if phased_only:
         require_phase(files.target, target)
-    warn_of_target(report, target, panel, match, start, stop)
+    warn_of_target(report, target, panel, match, start, stop, files.options.par)
     return Inputs(files, panel, start, stop, target, match)
 
 
@@ -432,7 +452,7 @@ def _drop_half_calls(target: Target) -> None:
 
 
 def require_phase(path: str | Path | Target, target: Target) -> None:
-    """Refuse unphased genotypes.
+    """Refuse unphased genotypes, and samples that are phased only within phase sets.
 
     Raises
     ------
@@ -447,4 +467,12 @@ def require_phase(path: str | Path | Target, target: Target) -> None:
             f"the first at {target.sites.contig}:{target.sites.position_bp[site]} in sample "
             f"{target.samples[sample]}",
             hint="leave out --phased-only, and it is phased against the panel first",
+        )
+    cut = np.flatnonzero(in_pieces(target.alleles, target.phased, target.phase_set))
+    if len(cut):
+        names = [target.samples[i] for i in cut.tolist()]
+        raise InputError(
+            f"target {path} is phased only within phase sets (PS, HP or PID): {len(cut):,} of "
+            f"{len(target.samples):,} samples have more than one ({some_names(names)})",
+            hint="leave out --phased-only, and the sets are put in order against the panel first",
         )

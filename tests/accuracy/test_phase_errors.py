@@ -9,7 +9,7 @@ import pytest
 
 from ragimpute import example
 from ragimpute.accuracy.phase_errors import count_phase_errors, measure_phase
-from ragimpute.io.vcf.read.genotypes import read_target
+from ragimpute.io.vcf.read.genotypes import VcfFile, read_target
 from ragimpute.sites import Region
 
 
@@ -57,6 +57,41 @@ def test_samples_are_counted_apart():
     true = np.concatenate([pairs([0, 0, 0]), pairs([1, 0, 1])], axis=1)
     found = np.concatenate([pairs([0, 0, 1]), pairs([0, 1, 0])], axis=1)
     assert errors(true, found) == (4, 1, 0)
+
+
+def test_borders_of_phase_sets_are_no_switches():
+    true, found = pairs([0, 0, 1, 1, 0, 0]), pairs([0] * 6)
+    every = np.ones((6, 1), bool)
+    sets = np.array([1, 1, 2, 2, 3, 3])[:, None]
+    counted = count_phase_errors(true, found, every, (sets, None))
+    assert (counted.num_pairs, counted.num_switches, counted.num_flips) == (3, 0, 0)
+    # A set within another: neighbours are those of the same set.
+    inner = np.array([1, 2, 1, 2, 1, 1])[:, None]
+    counted = count_phase_errors(pairs([0, 1, 0, 1, 0, 1]), found, every, (None, inner))
+    assert (counted.num_pairs, counted.num_switches) == (4, 1)
+    # Sets of both files: a pair is in one of each.
+    counted = count_phase_errors(true, found, every, (sets, np.zeros((6, 1), int)))
+    assert counted.num_pairs == 3
+    assert count_phase_errors(true, found, every, (np.arange(6)[:, None],)) is None
+
+
+def test_files_of_phase_sets(tmp_path):
+    """The truth cut into sets, every other one turned: no switch error is counted for it."""
+    text = gzip.decompress(example.path("target.vcf.gz").read_bytes()).decode()
+    head = [line for line in text.splitlines() if line.startswith("#")]
+    rows = [line.split("\t") for line in text.splitlines() if not line.startswith("#")]
+    for i, row in enumerate(rows):
+        row[8] = "GT:PS"
+        cut = [cell[::-1] if i // 50 % 2 else cell for cell in row[9:]]
+        row[9:] = [f"{cell}:{i // 50}" for cell in cut]
+    truth = tmp_path / "truth.vcf"
+    truth.write_text("\n".join([*head, *("\t".join(row) for row in rows)]) + "\n")
+    read = read_target(example.path("target.vcf.gz"))
+    index, region = np.arange(len(read.samples)), Region(read.sites.contig)
+    other = (VcfFile(example.path("target.vcf.gz")), region)
+    found = measure_phase((VcfFile(truth), region), other, set(read.sites.keys()), index)
+    assert found.num_switches == 0
+    assert found.num_pairs > 1000
 
 
 def test_nothing_to_compare():

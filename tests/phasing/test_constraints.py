@@ -56,8 +56,17 @@ def test_genotypes_without_a_set_are_one_block():
     sets = np.array([NO_SET, 5, 5, NO_SET])
     free = free_phase(hets(4), np.ones(4, bool), sets)
     assert free.follows.tolist() == [-1, -1, 1, 0]
-    # The set within lies in the block's span: nothing can be exchanged around it.
-    assert free.moves.tolist() == [0, 0, 0, 0]
+    # The set within lies in the block's span: only its own genotypes can be turned.
+    assert free.moves.tolist() == [0, FLIP, FLIP, 0]
+
+
+def test_of_sets_that_overlap_the_largest_bound_the_others():
+    sets = np.array([4, 4, 5, 4, 5, 5, 5, 6, 6])
+    free = free_phase(hets(9), np.ones(9, bool), sets)
+    assert free.follows.tolist() == [-1, 0, -1, 1, 2, 4, 5, -1, 7]
+    free_ones = [FLIP | SWAP_AFTER, ALL, FLIP]  # at 0, 1 and 3, as if they were not phased
+    assert free.moves[[0, 1, 3]].tolist() == free_ones
+    assert free.moves[[2, 4, 5, 6, 7, 8]].tolist() == [SWAP_WITH, 0, 0, SWAP_AFTER, SWAP_WITH, 0]
 
 
 def test_moves_back_are_those_of_the_other_direction():

@@ -19,7 +19,6 @@ from ragimpute.imputation.impute import impute
 from ragimpute.imputation.options import OutputOptions
 from ragimpute.io.vcf.header import read_header
 from ragimpute.io.vcf.read.genotypes import read_target
-from ragimpute.io.vcf.read.phase_sets import read_phase_sets
 from ragimpute.model.bert_rag import build
 from ragimpute.model.checkpoint import save_model
 from ragimpute.panel.reader import Panel
@@ -131,6 +130,25 @@ def test_phase_fills_missing_and_leaves_haploid(tmp_path, panel):
     np.testing.assert_array_equal(found.alleles[:, 1], true.alleles[:, 1])
 
 
+def test_issue20_17_a_ploidy_that_flips_is_kept_and_named(tmp_path, panel):
+    head, rows = lines()
+    num_typed = len(phased(region=REGION).sites)
+    inside = [row for row in rows if REGION.start_bp <= int(row[1]) < REGION.stop_bp]
+    assert len(inside) == num_typed
+    inside[3][9] = inside[3][9][0]  # one haploid call amid diploid ones
+    for i, row in enumerate(inside):
+        row[10] = row[10][0]  # haploid throughout: no warning
+        row[11] = row[11] if i % 10 else row[11][0]
+    given = write(tmp_path / "a.vcf", head, inside)
+    done = phase(given, panel, tmp_path / "out.vcf", region=REGION)
+    told = [line for line in done.warnings if "haploid and diploid" in line]
+    assert len(told) == 1
+    assert told[0].startswith("2 samples have")
+    assert f": 1 haploid, {num_typed - 1:,} diploid;" in told[0]
+    true, found = read_target(given), read_target(tmp_path / "out.vcf")
+    np.testing.assert_array_equal(found.alleles[:, :, 1] == -2, true.alleles[:, :, 1] == -2)
+
+
 def test_phase_sets_are_read_and_kept(tmp_path, panel):
     """Two sets in which the true order is turned at every other site: it must stay so."""
     head, rows = lines()
@@ -148,15 +166,15 @@ def test_phase_sets_are_read_and_kept(tmp_path, panel):
     assert seen > 50
     given = write(tmp_path / "target.vcf", head, rows)
     read = read_target(given)
-    sets = read_phase_sets(given, read.sites, read.samples)
+    sets = read.phase_set
     assert sets is not None
     assert (sets[:, 1:] == -1).all()
-    assert set(sets[:middle, 0].tolist()) == {-1, 100}
-    assert set(sets[middle:, 0].tolist()) == {-1, 200}
+    before, behind = (set(part.tolist()) - {-1} for part in (sets[:middle, 0], sets[middle:, 0]))
+    assert len(before) == len(behind) == 1
+    assert before != behind
 
-    compressed = convert(given, ".bcf")
-    again = read_phase_sets(compressed, read.sites, read.samples)
-    np.testing.assert_array_equal(again, sets)
+    again = read_target(convert(given, ".bcf"))
+    np.testing.assert_array_equal(again.phase_set, sets)
 
     phase(given, panel, tmp_path / "out.vcf")
     found = read_target(tmp_path / "out.vcf")
@@ -168,9 +186,76 @@ def test_phase_sets_are_read_and_kept(tmp_path, panel):
     assert count_phase_errors(true[:, 1:], found.alleles[:, 1:], every[:, 1:]).switch_rate < 0.04
 
 
-def test_a_file_without_phase_sets_has_none():
-    target = phased()
-    assert read_phase_sets(TARGET, target.sites, target.samples) is None
+def cut_into_sets(path, place, *, labels=str, header=True):
+    """The packaged target, all phased, where ``place(row, sample)`` names the set of each.
+
+    Every other set has its two haplotypes exchanged. A set named None is none.
+    """
+    head, rows = lines()
+    if header:
+        head.insert(1, '##FORMAT=<ID=PS,Number=1,Type=String,Description="Phase set">')
+    for i, row in enumerate(rows):
+        row[8] = "GT:PS"
+        for j in range(9, len(row)):
+            label = place(i, j)
+            one, other = row[j].split("|")
+            if one == other or label is None:
+                row[j] += ":."
+            else:
+                row[j] = f"{other}|{one}" if label % 2 else row[j]
+                row[j] += f":{labels(label)}"
+    return write(path, head, rows)
+
+
+def switch_rate(path):
+    """Switch errors of a phased file, as a share."""
+    true, found = phased(region=REGION).alleles, read_target(path)
+    return count_phase_errors(true, found.alleles, np.ones(true.shape[:2], bool)).switch_rate
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        lambda i, j: (i + 3 * j) // 40,  # one after the other
+        lambda i, j: None if i % 3 else 1,  # one set, within genotypes of none
+        lambda i, j: 5 if i % 3 else 10 + i // 60,  # sets within one that spans all (GIAB's PATMAT)
+        lambda i, j: (i // 40) + i % 2,  # overlapping
+    ],
+)
+def test_sets_are_put_in_order(tmp_path, panel, place):
+    given = cut_into_sets(tmp_path / "a.vcf", place, header=False)
+    phase(given, panel, tmp_path / "out.vcf", region=REGION, buffer_cm=0.1)
+    assert switch_rate(tmp_path / "out.vcf") < 0.02
+
+
+def test_impute_puts_sets_in_order_though_all_is_phased(tmp_path, panel, plain_model):
+    given = cut_into_sets(tmp_path / "a.vcf", lambda i, j: i // 40, labels="{}_A_G".format)
+    options = {"model": plain_model, "region": REGION, **FIXED}
+    summary = impute(given, panel, tmp_path / "a.bcf", **options)
+    assert f"{NUM_SAMPLES} samples have several" in summary.settings["phase_sets"]
+    told = f"{NUM_SAMPLES} samples are phased only within phase sets"
+    assert sum(line.startswith(told) for line in summary.warnings) == 1
+    truth = write(tmp_path / "true.vcf", *lines())
+    impute(truth, panel, tmp_path / "true.bcf", **options)
+    one, true = (read_imputed(tmp_path / f"{name}.bcf") for name in ("a", "true"))
+    r2 = np.corrcoef(one.dosage[~one.typed].ravel(), true.dosage[~one.typed].ravel())[0, 1] ** 2
+    assert r2 > 0.99
+    with pytest.raises(InputError, match="only within phase sets") as raised:
+        impute(given, panel, tmp_path / "b.bcf", phase_options=PhaseOptions(True), **options)
+    assert f"{NUM_SAMPLES} of {NUM_SAMPLES} samples" in str(raised.value)
+    assert not (tmp_path / "b.bcf").exists()
+
+
+def test_a_single_set_counts_as_phased(tmp_path, panel, plain_model):
+    given = cut_into_sets(tmp_path / "a.vcf", lambda i, j: 100)
+    options = {"model": plain_model, "region": REGION, **FIXED}
+    summary = impute(
+        given, panel, tmp_path / "a.bcf", phase_options=PhaseOptions(phased_only=True), **options
+    )
+    assert "phasing" not in summary.settings
+    impute(write(tmp_path / "b.vcf", *lines()), panel, tmp_path / "b.bcf", **options)
+    one, other = (read_imputed(tmp_path / f"{name}.bcf") for name in "ab")
+    np.testing.assert_array_equal(one.dosage, other.dosage)
 
 
 def test_the_panel_at_typed_sites_is_read_in_pieces(panel):

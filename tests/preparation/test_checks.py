@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 
 import numpy as np
 import pytest
 from panel_fixtures import FlatMap, make_batch, names, random_alleles
+from vcf_fixtures import bcftools, vcf_text
 
 from ragimpute.errors import PanelError
 from ragimpute.preparation.panel_writer import write_panel
+from ragimpute.preparation.prepare import prepare
 
 
 @pytest.fixture
@@ -47,6 +50,36 @@ def test_unphased_homozygotes_are_fine(tmp_path, alleles):
     batch = make_batch(alleles)
     batch.phased[:, 0] = False
     write_panel(tmp_path / "p.h5", [batch], samples=names(6), genetic_map=FlatMap())
+    assert (tmp_path / "p.h5").is_file()
+
+
+def test_a_panel_cut_into_phase_sets(tmp_path, alleles):
+    alleles[:, 3] = (0, 1)
+    sets = np.full(alleles.shape[:2], -1, np.int32)
+    one = make_batch(alleles)
+    one.phase_set = sets
+    sets[:, 3] = 7
+    write_panel(tmp_path / "p.h5", [one], samples=names(6), genetic_map=FlatMap())
+    (tmp_path / "p.h5").unlink()
+    sets[20:, 3] = 8
+    error = refused(tmp_path, [one])
+    assert error.message.endswith("1 samples that are phased only within phase sets (s3)")
+    assert "bcftools annotate -x FORMAT " in error.hint
+
+
+def test_the_command_of_the_hint_makes_a_panel_of_a_file_with_remnants_of_sets(tmp_path):
+    given, bare = tmp_path / "a.vcf", tmp_path / "b.vcf"
+    header = "".join(
+        f'##FORMAT=<ID={name},Number={number},Type={kind},Description="x">\n'
+        for name, number, kind in (("GT", "1", "String"), ("PS", "1", "Integer"))
+    )
+    rows = [(5 + i, "A", "C", f"0|1:{i // 3}", "1|0:.") for i in range(6)]
+    given.write_text(vcf_text(rows, formats=header, keys="GT:PS"))
+    with pytest.raises(PanelError, match="only within phase sets") as caught:
+        prepare(given, tmp_path / "p.h5", cm_per_mb=1.0)
+    command = re.search(r"bcftools (annotate -x \S+)", caught.value.hint)[1]
+    bcftools(*command.split(), "--no-version", "-o", bare, given)
+    prepare(bare, tmp_path / "p.h5", cm_per_mb=1.0)
     assert (tmp_path / "p.h5").is_file()
 
 

@@ -64,6 +64,12 @@ class VcfHeader:
         made_up = "##source=PLINK" in self.text
         return {name: None if made_up else length for name, length in self.contigs.items()}
 
+    @property
+    def version(self) -> tuple[int, int]:
+        """Version of the VCF specification that the first line names; (0, 0) if it names none."""
+        found = re.match(r"##fileformat=VCFv(\d+)\.(\d+)", self.text)
+        return (int(found[1]), int(found[2])) if found else (0, 0)
+
 
 def read_header(path: str | Path) -> VcfHeader:
     """Read a header and check what can be checked without reading records.
@@ -225,6 +231,65 @@ def _parse(path: Path, is_bcf: bool, compression: str, text: str) -> VcfHeader:
     return VcfHeader(
         path, is_bcf, compression, samples, contigs, numbers, names["FORMAT"], names["INFO"], text
     )
+
+
+def first_formats(header: VcfHeader) -> set[str]:
+    """Names in the FORMAT column of the first record of a VCF; none of a BCF or an empty file."""
+    if header.is_bcf:
+        return set()
+    for line in text_lines(header):
+        columns = line.split(b"\t", 9)
+        return set(columns[8].decode(errors="replace").split(":")) if len(columns) > 8 else set()
+    return set()
+
+
+# A sign of phase before the first allele, as VCF 4.4 allows, in any of the samples' columns.
+_PREFIXED = re.compile(rb"\t[|/](?=[0-9.])")
+
+
+def has_prefixed_phase(header: VcfHeader) -> bool:
+    """Whether any genotype of a VCF begins with its phase (VCF 4.4: ``|0|1``, ``/0/1``, ``|1``)."""
+    if header.is_bcf:
+        return False
+    return any(_PREFIXED.search(line) is not None for line in text_lines(header))
+
+
+def without_prefixes(line: bytes) -> bytes:
+    """A record of a VCF whose genotypes do not begin with their phase, as in VCF 4.3.
+
+    Nothing that is used is lost: a diploid genotype is phased if its second allele is, and a
+    haploid one has nothing to be phased with.
+    """
+    columns = line.split(b"\t")
+    names = columns[8].split(b":") if len(columns) > 8 else []
+    if b"GT" not in names:
+        return line
+    place = names.index(b"GT")
+    for i in range(9, len(columns)):
+        parts = columns[i].split(b":")
+        if place < len(parts) and parts[place][:1] in (b"|", b"/"):
+            parts[place] = parts[place][1:]
+            columns[i] = b":".join(parts)
+    return b"\t".join(columns)
+
+
+def text_lines(header: VcfHeader) -> Iterator[bytes]:
+    """The records of a VCF as text, without their ends of line.
+
+    Raises
+    ------
+    InputError
+        If the file is truncated or damaged.
+    """
+    try:
+        with header.path.open("rb") as raw, _decompressed(raw, header.compression) as file:
+            for line in file:
+                if not line.startswith(b"#") and line.strip():
+                    yield line.rstrip(b"\r\n")
+    except EOFError as error:
+        raise InputError(f"{header.path} is truncated", hint=_COPY) from error
+    except (OSError, zlib.error) as error:
+        raise InputError(f"{header.path} is damaged: {error}", hint=_COPY) from error
 
 
 def record_contigs(header: VcfHeader) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 cyvcf2 reads one allele at a time, as a 32-bit number, which takes 83 of the 129 µs that ``prepare``
 spends on a record of 10,000 samples. The reader of this module decodes the genotypes of a record in
-one loop, and nothing else of a record that is not needed.
+one loop, other FORMAT fields where they are asked for, and nothing else of a record.
 
 References
 ----------
@@ -17,7 +17,7 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -28,31 +28,14 @@ _HEAD = struct.Struct("<IIiiiIII")
 _WIDTHS = {1: 1, 2: 2, 3: 4}  # bytes of the integer types
 _FORMATS = {1: "<b", 2: "<h", 3: "<i"}
 _BYTES_PER_TYPE = {0: 0, 1: 1, 2: 2, 3: 4, 5: 4, 7: 1}
-_NUMBERS = {1: "<i1", 2: "<i2", 3: "<i4", 5: "<f4"}
+_TEXT = 7
+_DTYPES = {**_FORMATS, 5: "<f", _TEXT: "S"}
 _PIECE_BYTES = 2**20
+_Place = tuple[int, int, int]  # where a field's values begin, their type, their number per sample
 
 
 class BcfError(ValueError):
     """A BCF that is damaged, truncated or malformed."""
-
-
-class _Formats(NamedTuple):
-    """Where the FORMAT fields of a record lie in the bytes that were read."""
-
-    raw: bytes
-    begin: int
-    num_fields: int
-    names: dict[int, str]
-    genotype: tuple[int, int, int] | None
-
-    def fields(self, num_samples: int) -> Iterator[tuple[str, int, int, int]]:
-        """Name, type, number of values for each sample, and place of each field."""
-        at = self.begin
-        for _ in range(self.num_fields):
-            (number,), at = _integers(self.raw, at)
-            kind, count, at = _descriptor(self.raw, at)
-            yield self.names.get(number, ""), kind, count, at
-            at += num_samples * count * _BYTES_PER_TYPE[kind]
 
 
 class BcfRecord:
@@ -68,43 +51,45 @@ class BcfRecord:
         1-based position of the last base: INFO/END, or the last base of REF.
     """
 
-    __slots__ = (
-        "ALT", "CHROM", "FILTER", "ID", "POS", "REF", "_data", "_formats", "_genotype", "_num",
-        "end",
-    )  # fmt: skip
+    __slots__ = ("ALT", "CHROM", "FILTER", "ID", "POS", "REF", "_data", "_fields", "_num", "end")
 
     def __init__(
         self, contig: str, position: tuple[int, int], name: str | None, alleles: list[str],
-        passes: bool, data: np.ndarray, formats: _Formats, num_samples: int,
+        passes: bool, data: np.ndarray, fields: dict[str, _Place], num_samples: int,
     ) -> None:  # fmt: skip
         self.CHROM, self.ID = contig, name
         self.POS, self.end = position
         self.REF, self.ALT = alleles[0], alleles[1:]
         self.FILTER = None if passes else "filtered"
-        self._data, self._formats, self._num = data, formats, num_samples
-        self._genotype = formats.genotype
-
-    @property
-    def FORMAT(self) -> list[str]:
-        """Names of the FORMAT fields."""
-        return [name for name, *_ in self._formats.fields(self._num)]
-
-    def format(self, name: str) -> np.ndarray | None:
-        """A FORMAT field of numbers, shape (N, k); None if there is none of this name.
-
-        Missing integers and padding are negative, and missing floats NaN, as in cyvcf2.
-        """
-        for found, kind, count, at in self._formats.fields(self._num):
-            if found == name and count and kind in _NUMBERS:
-                size = self._num * count * _BYTES_PER_TYPE[kind]
-                values = self._data[at : at + size].view(_NUMBERS[kind])
-                return values.reshape(self._num, count)
-        return None
+        self._data, self._fields, self._num = data, fields, num_samples
 
     @property
     def ploidy(self) -> int:
         """Number of alleles of each genotype; 0 if the record has no GT."""
-        return 0 if self._genotype is None else self._genotype[2]
+        return self._fields["GT"][2] if "GT" in self._fields else 0
+
+    @property
+    def FORMAT(self) -> list[str]:
+        """Names of the FORMAT fields that have values."""
+        return list(self._fields)
+
+    def format(self, name: str) -> np.ndarray | None:
+        """A field's values, shape (N, values), or (N,) texts; None if the record lacks it.
+
+        Missing integers and padding are negative, and missing floats NaN, as in cyvcf2.
+
+        Raises
+        ------
+        UnicodeDecodeError
+            If a text is not UTF-8.
+        """
+        at, kind, count = self._fields.get(name, (0, 0, 0))
+        if not count or kind not in _DTYPES:
+            return None
+        values = self._data[at : at + self._num * count * _BYTES_PER_TYPE[kind]]
+        if kind == _TEXT:
+            return np.char.decode(values.view(f"S{count}"), "utf-8")
+        return values.view(_DTYPES[kind]).reshape(self._num, count)
 
     def decode(self, alleles: np.ndarray, phased: np.ndarray) -> int:
         """Write the genotypes into arrays.
@@ -119,8 +104,7 @@ class BcfRecord:
         -------
         The largest allele; or -3 - i if sample i has more than two alleles.
         """
-        assert self._genotype is not None
-        at, kind, ploidy = self._genotype
+        at, kind, ploidy = self._fields["GT"]
         stop = at + self._num * ploidy * _WIDTHS[kind]
         values = self._data[at:stop].view(_FORMATS[kind]).reshape(self._num, ploidy)
         end = -(1 << (8 * _WIDTHS[kind] - 1)) + 1
@@ -201,19 +185,17 @@ class BcfReader:
                 pool = stack.enter_context(ThreadPoolExecutor(self._threads))
             rest = b""
             try:
-                numbers, first = _read_header(file)
+                keys, first = _read_header(file)
                 offset = first if start is None else start
                 for piece in inflate_from(file, offset, piece_bytes=_PIECE_BYTES, pool=pool):
-                    rest = yield from self._parse(rest + piece, numbers)
+                    rest = yield from self._parse(rest + piece, keys)
             except ValueError as error:
                 raise BcfError(str(error)) from error
             if rest:
                 raise BcfError("the file ends within a record")
 
-    def _parse(self, raw: bytes, numbers: dict[str, int]) -> Generator[BcfRecord, None, bytes]:
+    def _parse(self, raw: bytes, keys: dict[int, str]) -> Generator[BcfRecord, None, bytes]:
         """Yield the records that are complete in ``raw``; returns the bytes after the last one."""
-        genotype_key = numbers.get("GT", -1)
-        names = {number: name for name, number in numbers.items()}
         data = np.frombuffer(raw, np.uint8)
         at, size = 0, len(raw)
         try:
@@ -233,7 +215,7 @@ class BcfReader:
                     allele, here = _string(raw, here)
                     alleles.append(allele)
                 passes = _passes(raw, here)
-                found = self._find(raw, genotypes, stop, formats >> 24, genotype_key)
+                found = self._find(raw, genotypes, stop, formats >> 24, keys)
                 if here > genotypes or not alleles:
                     raise ValueError("a record's lengths do not agree")
                 if len(alleles) == 2 and alleles[1] == ".":
@@ -241,7 +223,7 @@ class BcfReader:
                 yield BcfRecord(
                     self._contigs[contig], (position + 1, position + length),
                     None if name in ("", ".") else name, alleles, passes, data,
-                    _Formats(raw, genotypes, formats >> 24, names, found), self._num_samples,
+                    found, self._num_samples,
                 )  # fmt: skip
                 at = stop
         except (struct.error, IndexError, KeyError, UnicodeDecodeError) as error:
@@ -249,27 +231,32 @@ class BcfReader:
         return raw[at:]
 
     def _find(
-        self, raw: bytes, at: int, stop: int, num_formats: int, key: int
-    ) -> tuple[int, int, int] | None:
-        """Where GT begins, its type, and its values per sample; None if there is no GT."""
+        self, raw: bytes, at: int, stop: int, num_formats: int, keys: dict[int, str]
+    ) -> dict[str, _Place]:
+        """The fields that are read of a record, by name; those without values are left out."""
+        found: dict[str, _Place] = {}
+        left = len(keys)
         for _ in range(num_formats):
             (number,), at = _integers(raw, at)
             kind, count, at = _descriptor(raw, at)
             length = self._num_samples * count * _BYTES_PER_TYPE[kind]
             if at + length > stop:
-                break
-            if number == key:
-                if kind not in _WIDTHS:
+                raise ValueError("a record's lengths do not agree")
+            name = keys.get(number)
+            if name is not None:
+                if name == "GT" and kind not in _WIDTHS:
                     raise ValueError("a record has a GT of a wrong type")
-                return (at, kind, count) if count else None
+                if count:
+                    found[name] = at, kind, count
+                left -= 1
+                if not left:
+                    break
             at += length
-        else:
-            return None
-        raise ValueError("a record's lengths do not agree")
+        return found
 
 
-def _read_header(file: BinaryIO) -> tuple[dict[str, int], int]:
-    """The header's dictionary of names (see :func:`_dictionary`), and the records' virtual offset.
+def _read_header(file: BinaryIO) -> tuple[dict[int, str], int]:
+    """The FORMAT fields by their numbers in the header, and the records' virtual offset.
 
     ``header.py`` has read the same bytes before, but decompressed as one stream: where the first
     record lies in the compressed file is known only by going through the header's blocks.
@@ -283,12 +270,18 @@ def _read_header(file: BinaryIO) -> tuple[dict[str, int], int]:
         if len(text) >= 9:
             need = 9 + struct.unpack_from("<I", text, 5)[0]
         if len(text) > need:
-            names = _dictionary(text[9:need].rstrip(b"\0").decode())
-            return names, place << 16 | (need - before)
+            return _keys(text[9:need]), place << 16 | (need - before)
         if len(text) == need:  # records begin with the next block
-            names = _dictionary(text[9:need].rstrip(b"\0").decode())
-            return names, file.tell() << 16
+            return _keys(text[9:need]), file.tell() << 16
     raise ValueError("the file is not a BCF 2.2, or ends within its header")
+
+
+def _keys(header: bytes) -> dict[int, str]:
+    """The FORMAT fields that a header declares, by their numbers."""
+    text = header.rstrip(b"\0").decode()
+    numbers = _dictionary(text)
+    declared = set(re.findall(r"^##FORMAT=<(?:.*?,)?ID=([^,>]+)", text, re.MULTILINE))
+    return {numbers[name]: name for name in declared & numbers.keys()}
 
 
 def _dictionary(text: str) -> dict[str, int]:

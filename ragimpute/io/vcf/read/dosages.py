@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ def read_dosages(
         declared, or a record has none; or if GP are no probabilities.
     """
     reader = RecordReader(path, region, threads)
-    if not _usable_fields(reader.header.formats):
+    if not _usable_fields(reader):
         raise InputError(
             f"{reader.path} declares none of FORMAT/{', '.join(_FIELDS)}",
             hint="dosages or genotypes are needed",
@@ -104,8 +104,9 @@ def read_dosages(
     return rows.result()
 
 
-def _usable_fields(declared: Collection[str]) -> list[str]:
-    """Which of ``_FIELDS`` a header declares."""
+def _usable_fields(reader: RecordReader) -> list[str]:
+    """Which of ``_FIELDS`` a file has; GT need not be declared."""
+    declared = reader.header.formats | ({"GT"} if reader.file.has_genotypes else set())
     return [name for name in _FIELDS if all(part in declared for part in name.split(" and "))]
 
 
@@ -123,7 +124,7 @@ class _DosageRows:
         self._haploid: list[np.ndarray] = []  # of each row: 1 haploid, 0 diploid, -1 not known
         self._phased = np.zeros(num_samples, dtype=bool)
         header = reader.header
-        self._usable = _usable_fields(header.formats)
+        self._usable = _usable_fields(reader)
         self._dr2_names = [name for name in ("DR2", "R2") if name in header.infos]
         flags = [name for name in ("TYPED", "IMP") if name in header.infos]
         self._flag = flags[0] if flags else None
@@ -146,9 +147,7 @@ class _DosageRows:
             self._dr2.append(self._quality(variant, alt))
             self._typed.append(typed if self._flag != "IMP" else not typed)
 
-    def _dosages(
-        self, variant: Any, alts: list[int]
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _dosages(self, variant: Any, alts: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Dosage (N, ALTs), ploidy (N,) as ``_haploid`` has it, and which are hard calls.
 
         ``alts`` are the usable ones. The dosage of an ALT that the record repeats is that of all

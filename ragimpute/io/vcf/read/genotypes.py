@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ragimpute.io.vcf.read.dosages import Dosages, read_dosages
+from ragimpute.io.vcf.read.phase_sets import NO_SET, PhaseSetReader, settle
 from ragimpute.io.vcf.read.records import (
     LeftOut,
     RecordReader,
@@ -58,11 +59,15 @@ class SiteBatch:
     phased
         Shape (M, N), bool; False only where the order of two alleles matters and is not known:
         haploid, missing and homozygous genotypes count as phased.
+    phase_set
+        Shape (M, N), int32, as :class:`ragimpute.io.vcf.read.phase_sets.PhaseSetReader` gives it;
+        None if no genotype of the file has been in a set so far.
     """
 
     sites: Sites
     alleles: np.ndarray
     phased: np.ndarray
+    phase_set: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,10 @@ class Target:
     reference
         Shape (T,), bool: the row is a panel site within a reference block of a gVCF. None is, if it
         is not given.
+    phase_set
+        Shape (T, N), int32: the number of the phase set of each phased heterozygous genotype, -1
+        where it has none (see ``phase_sets``); None if no genotype is in a set. Across sets the
+        order of alleles says nothing.
     """
 
     samples: list[str]
@@ -116,6 +125,7 @@ class Target:
     blocks: BlockCounts = field(default_factory=BlockCounts)
     contig_length: int | None = None
     file: VcfFile | None = None
+    phase_set: np.ndarray | None = None
     reference: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
 
     def __post_init__(self) -> None:
@@ -128,6 +138,7 @@ class Target:
             self, sites=self.sites.take(rows), alleles=self.alleles[rows].copy(),
             phased=self.phased[rows].copy(), record=self.record[rows],
             reference=self.reference[rows],
+            phase_set=None if self.phase_set is None else self.phase_set[rows],
         )  # fmt: skip
 
     def of_records(self) -> Target:
@@ -199,6 +210,7 @@ def read_target(
         contig = reader.contig if region is None else region.contig
         parts.append(_Rows(contig, 0, len(reader.samples)).batch())
         records.append(np.zeros(0, np.int32))
+    sets = _join_sets(parts)
     target = Target(
         samples=reader.samples,
         sites=_join([part.sites for part in parts]),
@@ -213,6 +225,8 @@ def read_target(
         contig_length=reader.header.contigs.get(reader.contig),
         file=reader.file,
     )
+    if sets is not None:
+        target = replace(target, phase_set=settle(target.alleles, target.phased, sets))
     if blocks is not None and blocks.num_blocks:
         target = _with_blocks(target, blocks, region)
     _mend_lone_missing(target.alleles)
@@ -239,6 +253,9 @@ def _with_blocks(target: Target, blocks: ReferenceBlocks, region: Region | None)
         record=np.concatenate([target.record, np.full(num, -1, np.int32)]),
         reference=np.concatenate([target.reference, np.ones(num, bool)]),
     )  # fmt: skip
+    if target.phase_set is not None:
+        none = np.full((num, len(target.samples)), NO_SET, np.int32)
+        whole = replace(whole, phase_set=np.concatenate([target.phase_set, none]))
     return whole.take(order)
 
 
@@ -322,11 +339,17 @@ class _Rows:
         self.alleles = np.empty((size, num_samples, 2), dtype=np.int8)
         self.phased = np.empty((size, num_samples), dtype=bool)
         self.record = np.full(size, -1, np.int32)
+        self.phase_set: np.ndarray | None = None
 
     def add(
-        self, variant: Any, alt: int, alleles: np.ndarray, phased: np.ndarray, record: int = -1
-    ) -> None:
+        self, variant: Any, alt: int, alleles: np.ndarray, phased: np.ndarray,
+        sets: np.ndarray | None, record: int = -1,
+    ) -> None:  # fmt: skip
         """Add a row; alleles that were written to their place in the arrays are not copied."""
+        if sets is not None:
+            if self.phase_set is None:
+                self.phase_set = np.full(self.phased.shape, NO_SET, np.int32)
+            self.phase_set[self.count] = sets
         if alleles.base is not self.alleles:
             self.alleles[self.count] = alleles
             self.phased[self.count] = phased
@@ -341,7 +364,8 @@ class _Rows:
         """The rows taken so far."""
         alleles, phased = self.alleles[: self.count], self.phased[: self.count]
         sites = site_table(self.contig, self.position, self.ref, self.alt, self.id)
-        return SiteBatch(sites=sites, alleles=alleles, phased=phased)
+        sets = None if self.phase_set is None else self.phase_set[: self.count]
+        return SiteBatch(sites=sites, alleles=alleles, phased=phased, phase_set=sets)
 
 
 def _genotype_rows(
@@ -357,6 +381,7 @@ def _genotype_rows(
     record = -1  # the number of the last record with several ALTs
     size = max(1, min(_BATCH_SITES, _BATCH_BYTES // (2 * num_samples)))
     rows: _Rows | None = None
+    phase_sets = PhaseSetReader(reader.chosen)
     for variant in reader.records(sort_check=sort_check):
         if blocks is not None and blocks.take(reader, variant):
             continue
@@ -373,8 +398,9 @@ def _genotype_rows(
         num_alts = len(variant.ALT)
         if reader.genotypes(variant, alleles, phased) > num_alts:
             raise reader.wrong_allele(variant, alleles)
+        sets = phase_sets.read(variant, alleles, phased)
         if num_alts <= 1:
-            rows.add(variant, alts[0], alleles, phased)
+            rows.add(variant, alts[0], alleles, phased, sets)
             continue
         several = len(named_alts(variant)) > 1  # <NON_REF> of a gVCF is no ALT
         record += several
@@ -391,7 +417,7 @@ def _genotype_rows(
             if others:
                 one = np.where(np.isin(alleles, others), np.int8(-1), one)
             known = phased | (one[:, 0] == one[:, 1]) | (one[:, 1] == -2)
-            rows.add(variant, alt, one, known, record if several else -1)
+            rows.add(variant, alt, one, known, sets, record if several else -1)
     if rows is not None and rows.count:
         yield rows
 
@@ -402,6 +428,16 @@ def _mend_lone_missing(alleles: np.ndarray) -> None:
     if lone.any():
         haploid = ((alleles[:, :, 0] >= 0) & (alleles[:, :, 1] == -2)).any(axis=0)
         alleles[:, :, 1][lone & ~haploid] = -1
+
+
+def _join_sets(parts: Sequence[SiteBatch]) -> np.ndarray | None:
+    """The phase sets of consecutive sites; None if there are none."""
+    if all(part.phase_set is None for part in parts):
+        return None
+    return np.concatenate(
+        [np.full(p.phased.shape, NO_SET, np.int32) if p.phase_set is None else p.phase_set
+         for p in parts]
+    )  # fmt: skip
 
 
 def _join(parts: list[Sites]) -> Sites:

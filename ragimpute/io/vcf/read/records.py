@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -16,7 +17,16 @@ import numpy as np
 from ragimpute.errors import InputError
 from ragimpute.io.foreign import command_word, free_name, sort_command
 from ragimpute.io.vcf.bgzf import check_blocks
-from ragimpute.io.vcf.header import VcfHeader, choose_region, read_header, record_contigs
+from ragimpute.io.vcf.header import (
+    VcfHeader,
+    choose_region,
+    first_formats,
+    has_prefixed_phase,
+    read_header,
+    record_contigs,
+    text_lines,
+    without_prefixes,
+)
 from ragimpute.io.vcf.index import VcfIndex, read_index
 from ragimpute.io.vcf.read.bcf import BcfError, BcfReader, BcfRecord
 from ragimpute.kernels.compile import kernel
@@ -100,6 +110,16 @@ class VcfFile:
     def index(self) -> VcfIndex | None:
         """The index; None if there is none, or it is older than the file or damaged."""
         return read_index(self.header)
+
+    @cached_property
+    def has_genotypes(self) -> bool:
+        """Whether the header declares GT, or the first record has one all the same."""
+        return "GT" in self.header.formats or "GT" in first_formats(self.header)
+
+    @cached_property
+    def has_prefixed_phase(self) -> bool:
+        """Whether genotypes begin with their phase, as in VCF 4.4; all records are read to know."""
+        return has_prefixed_phase(self.header)
 
     @cached_property
     def contigs(self) -> dict[str, int | None]:
@@ -201,8 +221,8 @@ class RecordReader:
             self.region = None if region is None else chosen
 
     def need_genotypes(self) -> None:
-        """Refuse files that declare no GT."""
-        if "GT" not in self.header.formats:
+        """Refuse files that neither declare GT nor have it in their first record."""
+        if not self.file.has_genotypes:
             raise InputError(f"{self.path} declares no FORMAT/GT", hint="genotypes are needed")
 
     def records(self, *, sort_check: bool) -> Iterator[Any]:
@@ -282,7 +302,33 @@ class RecordReader:
         quick = self.genotypes_only and not self._chosen and self._columns is None
         if quick and header.is_bcf and header.compression == "bgzf":
             return self._bcf_records()
+        if header.version >= (4, 4) and self.file.has_prefixed_phase:
+            return self._text_records()
         return self._htslib_records()
+
+    def _text_records(self) -> Iterator[Any]:
+        """Records of a VCF whose genotypes begin with their phase, which this htslib cannot read.
+
+        They are given to cyvcf2 one by one, without the signs of phase at their beginning.
+        """
+        last = None
+        rest, _, columns = self.header.text.rstrip().rpartition("\n")
+        fixed, names = columns.split("\t")[:9], self.header.samples
+        kept = [9 + i for i, name in enumerate(names) if name in set(self.samples)]
+        text = "\t".join([*fixed, *self.samples])
+        with closing(cyvcf2.Writer.from_string(os.devnull, f"{rest}\n{text}\n")) as parser:
+            for raw in text_lines(self.header):
+                try:
+                    line = without_prefixes(raw).decode()
+                    if self._chosen:
+                        cells = line.split("\t")
+                        line = "\t".join([*cells[:9], *(cells[i] for i in kept)])
+                    variant = parser.variant_from_string(line)
+                    _check_text(variant)
+                except Exception as error:
+                    raise self._damaged(last) from error
+                yield variant
+                last = variant
 
     def _bcf_records(self) -> Iterator[BcfRecord]:
         """Records of a BCF, of which only the sites and genotypes are read."""
@@ -309,6 +355,15 @@ class RecordReader:
     def _damaged(self, last: Any) -> InputError:
         """The error for a file whose records cannot be read after ``last``."""
         after = f"after {last.CHROM}:{last.POS}" if last else "at its first record"
+        prefixed = False
+        with suppress(InputError):  # where the rest of the file cannot even be decompressed
+            prefixed = self.header.version < (4, 4) and self.file.has_prefixed_phase
+        if prefixed:
+            return InputError(
+                f"{self.path} has genotypes that begin with their phase, such as |0|1, but its "
+                "first line says that it is not of VCF 4.4 or later",
+                hint="write ##fileformat=VCFv4.4 in the first line",
+            )
         return InputError(
             f"{self.path} is damaged, truncated or malformed {after}",
             hint=f"bcftools view {command_word(self.path)} shows the fault; copy or make the file "
