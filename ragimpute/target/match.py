@@ -498,12 +498,8 @@ def require_overlap(match: Match, target: Target, panel: Panel, start: int, stop
 
 
 def _by_chance(match: Match, target: Target, panel: Panel, start: int, stop: int) -> bool:
-    """Whether the matches may well be by chance; files of one build by their headers are believed.
-
-    Few records are believed too: from these, nothing can be told.
-    """
-    builds = _builds(target, panel)
-    if match.num_records < _MANY or (all(builds) and builds[0] == builds[1]):
+    """Whether the matches may well be by chance; from few records, nothing can be told."""
+    if match.num_records < _MANY:
         return False
     expected = expected_by_chance(target.sites.position_bp, panel.sites.position_bp[start:stop])
     return match.chance_share(expected) > _MOSTLY_CHANCE
@@ -670,7 +666,7 @@ def likely_cause(target: Target, panel: Panel, found: Overlap) -> str:
         if all(builds):
             return (
                 f"both files are of {builds[0]} by their contigs' lengths: the panel lacks most of "
-                "the target's sites, or a file's positions are not those that its header says"
+                "the target's sites, or a file's positions are of another build than its header"
             )
         if len(target.sites) < _MANY:
             return "the records are too few to tell why: check that both files are of one build"

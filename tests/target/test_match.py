@@ -592,12 +592,14 @@ def test_ten_matches_of_369_where_chance_makes_eight(tmp_path):
         assert "different genome builds" in caught.value.hint
 
 
-def test_headers_that_agree_and_few_records_are_believed(tmp_path):
+def test_headers_that_agree_and_few_records_are_not_said_to_be_of_two_builds(tmp_path):
     rng = np.random.default_rng(6)
     with sparse_panel(tmp_path, rng, 0.05, length=64_444_167) as panel:
         columns = chance_target(panel, 369, wrong_build=True, rng=rng)
         target, found = read_chance(tmp_path / "t.vcf", panel, columns, length=64_444_167)
-        require_overlap(found, target, panel, 0, panel.num_sites)
+        with pytest.raises(InputError, match="than chance would make") as caught:
+            require_overlap(found, target, panel, 0, panel.num_sites)
+        assert "both files are of GRCh38 by their contigs' lengths" in caught.value.hint
         everywhere = compare_positions(target, panel, 0, panel.num_sites)
         said = likely_cause(target, panel, everywhere)
         assert "both files are of GRCh38" in said
