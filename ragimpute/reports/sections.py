@@ -328,7 +328,8 @@ def highest_bar(dr2: np.ndarray) -> str:
 
 def of_class(dr2: np.ndarray) -> np.ndarray:
     """How many of the sites, shape (m,), have DR2 in each of ``DR2_CLASSES``."""
-    return dr2_classes(np.full(len(dr2), 0.5), dr2).sum(axis=0)
+    out: np.ndarray = dr2_classes(np.full(len(dr2), 0.5), dr2).sum(axis=0)
+    return out
 
 
 def _add_fates(section: Section, named: Mapping[str, int]) -> None:
