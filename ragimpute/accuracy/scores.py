@@ -105,14 +105,19 @@ class Evaluation:
         return out
 
     def table(self) -> list[list[str]]:
-        """A header, a row for each MAF bin and one of all sites; "-" where undefined."""
-        rows = [["MAF", "sites", "r2", "site r2", "DR2", "concordance"]]
+        """A header, a row for each MAF bin and one of all sites; "-" where undefined.
+
+        r2 and concordance are over all sites; mean site r2 and mean DR2 over those where the truth
+        varies, whose number stands before them.
+        """
+        rows = [["MAF", "sites", "r2", "varying", "their r2", "their DR2", "concordance"]]
         for row in [*self.bins, self.overall]:
             low = f"{row.maf_low:g} - " if row.label != "all" else ""
             name = "all" if row.label == "all" else f"{low}{row.maf_high:g}"
             digits = 5 if row.label == "all" else 4
-            figures = [_text(row.r2, digits), _text(row.mean_site_r2), _text(row.mean_dr2)]
-            rows.append([name, f"{row.num_sites:,}", *figures, _text(row.concordance)])
+            of_all = [f"{row.num_sites:,}", _text(row.r2, digits)]
+            varying = [f"{row.num_varying:,}", _text(row.mean_site_r2), _text(row.mean_dr2)]
+            rows.append([name, *of_all, *varying, _text(row.concordance)])
         return rows
 
 

@@ -307,11 +307,6 @@ class Imputer:
         warn_of_target(report, given, panel, match, start, stop, files.options.par)
         inputs = Inputs(files, panel, start, stop, given, match)
         ploidy = ploidy_of(given, panel, match, files.options.par)
-        if match.num_unphased:
-            match, _ = phase_match(
-                inputs, options.phase_options, seed=options.seed, threads=options.threads
-            )
-            inputs = replace(inputs, match=match)
         parts = make_parts(inputs, self._model, options, None)
         uses_torch = parts[0].imputer.uses_torch
         warnings = [*self._warnings, *report.warnings]

@@ -139,7 +139,9 @@ class ImputeSummary(TargetReport):
     def rows(self) -> list[tuple[str, str]]:
         """Names and values for a summary."""
         untyped = ~self.typed
-        mean = f"{self.dr2[untyped].mean():.4f}" if untyped.any() else "no untyped site"
+        mean = "no untyped site"
+        if untyped.any():
+            mean = f"{self.dr2[untyped].mean():.4f}, over all {untyped.sum():,} sites"
         chosen = ("phasing", "ne", "err", "states", "correction")
         return [
             ("output", self.out),

@@ -148,10 +148,12 @@ def _add_accuracy_tiles(section: Section, evaluation: Evaluation) -> None:
     """Add the figures at the top of the section about accuracy."""
     overall = evaluation.overall
     section.tile("Aggregate r²", number(overall.r2, 4), "all sites and samples pooled")
-    section.tile("Mean r² of sites", number(overall.mean_site_r2, 4), "sites that vary in truth")
+    section.tile("Mean r² of sites", number(overall.mean_site_r2, 4), "where the truth varies")
     section.tile("Concordance", number(overall.concordance, 4), "minor-allele carriers")
     section.tile(
-        "Mean DR2", number(overall.mean_dr2, 4), f"their true r² {number(overall.true_r2, 4)}"
+        "Mean DR2 of varying sites",
+        number(overall.mean_dr2, 4),
+        f"{overall.num_varying:,} sites; their true r² {number(overall.true_r2, 4)}",
     )
     section.tile("Calibration error", number(evaluation.calibration_error, 4), "of dosage / ploidy")
     if evaluation.phase is not None:
@@ -191,7 +193,7 @@ def _add_accuracy_plots(
         plots.quality_by_maf([b.mean_dr2 for b in bins], [b.true_r2 for b in bins])
         if any(not math.isnan(b.mean_dr2) for b in bins) else None,
         "DR2 and truth by allele frequency" + (f": {name}" if len(every) > 1 else ""),
-        "Where the two marks stand apart, DR2 is off on average.",
+        "Means over sites where the truth varies. Where the two marks stand apart, DR2 is off.",
         f"Mean DR2: {_alt_bins(bins, 'mean_dr2')}. Mean true r2: {_alt_bins(bins, 'true_r2')}.",
     )  # fmt: skip
     section.plot(
@@ -225,14 +227,14 @@ def _comparison(every: Mapping[str, Evaluation]) -> Table:
 
 def _bin_table(evaluation: Evaluation, caption: str) -> Table:
     """The table of all figures of each bin."""
-    head = ["MAF", "sites", "varying", "aggregate r²", "mean site r²", "mean DR2", "true r²",
-            "correlation of DR2", "concordance"]  # fmt: skip
+    head = ["MAF", "sites", "aggregate r²", "varying sites", "their mean r²", "their mean DR2",
+            "true r² where DR2 is", "correlation of DR2", "concordance"]  # fmt: skip
     rows = []
     for row in [*evaluation.bins, evaluation.overall]:
         name = "all" if row.label == "all" else f"{row.maf_low:g} – {row.maf_high:g}"
         values = (row.r2, row.mean_site_r2, row.mean_dr2, row.true_r2, row.dr2_correlation)
-        figures = [number(value, 4) for value in (*values, row.concordance)]
-        rows.append([name, f"{row.num_sites:,}", f"{row.num_varying:,}", *figures])
+        first, *figures = [number(value, 4) for value in (*values, row.concordance)]
+        rows.append([name, f"{row.num_sites:,}", first, f"{row.num_varying:,}", *figures])
     return Table(caption, head, rows, has_total=True)
 
 
@@ -285,7 +287,7 @@ def _add_quality(section: Section, summary: ImputeSummary) -> None:
     good = float((dr2[untyped] >= 0.8).mean()) if untyped.any() else NAN
     section.tile("Sites written", f"{summary.num_sites:,}", f"{summary.num_typed:,} typed")
     section.tile("Samples", f"{summary.num_samples:,}")
-    section.tile("Mean DR2", number(mean, 4), "untyped sites")
+    section.tile("Mean DR2", number(mean, 4), "all untyped sites")
     section.tile("DR2 ≥ 0.8", "–" if math.isnan(good) else f"{good:.1%}", "of untyped sites")
     section.tile("Time", duration(summary.wall_seconds or sum(summary.seconds.values())))
     section.tile("Peak memory", f"{summary.peak_rss_mb:,.0f} MiB")
@@ -300,7 +302,8 @@ def _add_quality(section: Section, summary: ImputeSummary) -> None:
         section.plot(
             plots.dr2_along(np.asarray(summary.position_bp), maf, dr2, typed),
             "Estimated accuracy along the chromosome",
-            "Dips mark stretches with few typed sites, or where panel and target differ.",
+            "Means over all untyped sites of a class. Dips may come from few typed sites, or from "
+            "differences of panel and target.",
             "Line plot of mean DR2 of untyped sites by position, for three classes of MAF, above "
             "the number of typed sites in a Mb.",
         )
@@ -309,12 +312,29 @@ def _add_quality(section: Section, summary: ImputeSummary) -> None:
                 dr2[untyped], bins=DR2_BINS, x="DR2 (estimated r²)", y="untyped sites"
             ),
             "Estimated accuracy of sites",
-            "Most panels have many rare sites, which few targets carry: the bar on the left.",
+            highest_bar(dr2[untyped]),
             "Histogram of DR2 of untyped sites: "
             + ", ".join(f"{low:g} to {high:g}: {n:,}" for (low, high), n in zip(
-                DR2_CLASSES, classes.sum(axis=0).tolist(), strict=True)) + ".",
+                DR2_CLASSES, of_class(dr2[untyped]).tolist(), strict=True)) + ".",
         )  # fmt: skip
         section.tables.append(_dr2_table(maf[untyped], dr2[untyped], classes))
+
+
+def highest_bar(dr2: np.ndarray) -> str:
+    """Where the histogram of DR2, shape (m,), has its highest bar, in words."""
+    counts, edges = np.histogram(dr2, bins=DR2_BINS, range=(0, 1))
+    at = int(counts.argmax())
+    low, high = np.round(edges[at : at + 2], 6)
+    return (
+        f"The highest bar: {counts[at]:,} of {len(dr2):,} untyped sites have DR2 from {low:g} to "
+        f"{high:g}."
+    )
+
+
+def of_class(dr2: np.ndarray) -> np.ndarray:
+    """How many of the sites, shape (m,), have DR2 in each of ``DR2_CLASSES``."""
+    out: np.ndarray = dr2_classes(np.full(len(dr2), 0.5), dr2).sum(axis=0)
+    return out
 
 
 def _add_fates(section: Section, named: Mapping[str, int]) -> None:
@@ -372,16 +392,26 @@ def _add_samples(section: Section, summary: ImputeSummary) -> None:
 
 def _dr2_table(maf: np.ndarray, dr2: np.ndarray, classes: np.ndarray) -> Table:
     """Untyped sites by DR2 and MAF."""
-    head = ["MAF", "sites", "mean DR2", *(f"{low:g} – {high:g}" for low, high in DR2_CLASSES)]
+    head = [
+        "MAF",
+        "untyped sites",
+        "their mean DR2",
+        *(f"{low:g} – {high:g}" for low, high in DR2_CLASSES),
+    ]
     group, rows = maf_bin(maf), []
     for i, counts in enumerate(classes):
         here = dr2[group == i]
         mean = number(float(here.mean()) if len(here) else NAN, 4)
         name = f"{MAF_BINS[i]:g} – {MAF_BINS[i + 1]:g}"
         rows.append([name, f"{len(here):,}", mean, *(f"{n:,}" for n in counts)])
-    total = [f"{n:,}" for n in classes.sum(axis=0)]
+    absent = dr2[group < 0]  # sites where the panel has one allele
+    if len(absent):
+        counts = [f"{n:,}" for n in of_class(absent)]
+        rows.insert(0, ["0", f"{len(absent):,}", number(float(absent.mean()), 4), *counts])
+    total = [f"{n:,}" for n in of_class(dr2)]
     rows.append(["all", f"{len(dr2):,}", number(float(dr2.mean()), 4), *total])
-    return Table("Untyped sites by MAF and DR2", head, rows, has_total=True)
+    caption = "All untyped sites by MAF and DR2, whether the allele is among the targets or not"
+    return Table(caption, head, rows, has_total=True)
 
 
 def _alt_bins(bins: Sequence[BinScores], name: str) -> str:

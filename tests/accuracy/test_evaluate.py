@@ -172,7 +172,7 @@ def test_perfect_and_json(run):
     table = perfect.table()
     assert all(len(row) == len(table[0]) for row in table)
     assert table[-1][:3] == ["all", f"{perfect.overall.num_sites:,}", "1.00000"]
-    assert table[-1][4] == "-"
+    assert table[-1][5] == "-"
 
 
 SITES = [(100, "A", "C"), (200, "G", "T"), (300, "C", "A"), (400, "T", "G")]

@@ -96,14 +96,16 @@ def test_table_and_json_of_what_is_undefined():
         replace(row, label=f"<={high:g}", maf_low=low, maf_high=high)
         for low, high in itertools.pairwise(MAF_BINS)
     ]
-    overall = replace(row, label="all", maf_high=0.5, num_sites=1234, r2=0.123456)
+    overall = replace(row, label="all", maf_high=0.5, num_sites=1234, num_varying=56, r2=0.123456)
     result = Evaluation(
         "t", "i", "p", "20", 1, 2, rows, overall, np.full((2, 3), nan), np.full(2, nan), nan,
         np.zeros((1, 3)),
     )  # fmt: skip
     table = result.table()
-    assert table[1] == ["0 - 0.002", "0", "-", "-", "-", "-"]
-    assert table[-1][:3] == ["all", "1,234", "0.12346"]
+    # r2 is of all sites; the mean r2 and DR2 of sites are of the varying ones, whose number is said
+    assert table[0] == ["MAF", "sites", "r2", "varying", "their r2", "their DR2", "concordance"]
+    assert table[1] == ["0 - 0.002", "0", "-", "0", "-", "-", "-"]
+    assert table[-1] == ["all", "1,234", "0.12346", "56", "-", "-", "-"]
     plain = result.as_dict()
     assert plain["calibration"] == [[None] * 3] * 2
     assert plain["bins"][0]["r2"] is None

@@ -22,7 +22,7 @@ def test_rows_for_people():
     assert rows["panel"] == "panel.h5: 5,008 haplotypes"
     assert rows["sites"] == "4, of which 1 typed"
     assert rows["target records"] == "1,200 matched, 3 duplicate"
-    assert rows["mean DR2, untyped"] == "0.5000"
+    assert rows["mean DR2, untyped"] == "0.5000, over all 3 sites"
     assert rows["ne"] == "1e+05"
     assert "window_cm" not in rows
     assert rows["time"] == "2.2 s"

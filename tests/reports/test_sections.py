@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from report_fixtures import evaluation, summary
 
 from ragimpute.accuracy.metrics import MAF_BINS
+from ragimpute.reports import plots
+from ragimpute.reports.figures import DR2_BINS, dr2_classes
 from ragimpute.reports.sections import (
     Section,
+    _dr2_table,
     duration,
     evaluate_section,
+    highest_bar,
     impute_section,
     number,
     setting,
@@ -115,3 +123,31 @@ def test_an_imputation_shows_the_counts_of_its_target():
     assert shown["A/T, C/G, turned to the panel's strand"] == "2"
     assert shown["samples with call rate < 50 %"] == "1"
     assert "sites typed" in shown
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=80))
+def test_the_text_beside_the_histogram_is_true_of_it(values):
+    """ "The bar on the left" was on the right where most sites are imputed well."""
+    dr2 = np.array(values)
+    found = re.fullmatch(
+        r"The highest bar: ([\d,]+) of ([\d,]+) untyped sites have DR2 from (\S+) to (\S+)\.",
+        highest_bar(dr2),
+    )
+    count, total, low, high = (float(text.replace(",", "")) for text in found.groups())
+    (axes,) = plots.histogram(dr2, bins=DR2_BINS, x="", y="").axes
+    highest = max(axes.patches, key=lambda bar: bar.get_height())
+    assert highest.get_height() == count
+    assert low < highest.get_x() + highest.get_width() / 2 < high
+    assert total == len(dr2)
+
+
+def test_sites_where_the_panel_has_one_allele_are_counted():
+    table = _dr2_table(
+        np.array([0.0, 0.001, 0.3]), np.array([0.1, 0.2, 0.9]),
+        dr2_classes(np.array([0.0, 0.001, 0.3]), np.array([0.1, 0.2, 0.9])),
+    )  # fmt: skip
+    assert table.rows[0][:2] == ["0", "1"]
+    for column in (1, *range(3, len(table.head))):
+        counts = [int(row[column]) for row in table.rows]
+        assert sum(counts[:-1]) == counts[-1]
