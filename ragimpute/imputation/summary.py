@@ -28,6 +28,8 @@ log = logging.getLogger("ragimpute")
 # If a common site is left out and its dosages correlate so negatively with what was observed there,
 # its alleles are taken to be wrong.
 _REVERSED, _COMMON = -0.3, 0.05
+
+
 @dataclass
 class ImputeSummary(TargetReport):
     """What a run did, for its report: what was found of the target, and what came of it.

@@ -100,6 +100,8 @@ def test_alts_that_a_record_repeats_and_alts_that_are_no_bases(tmp_path, keys):
     if keys == "GT":  # who carries N may carry any other ALT
         expected[:2, 2] = np.nan
     np.testing.assert_array_equal(found.dosage, expected)
+
+
 ALL_FORMATS = "".join(
     f'##FORMAT=<ID={name},Number={number},Type={kind},Description="x">\n'
     for name, number, kind in (
