@@ -26,11 +26,21 @@ settings.load_profile("untimed")
 
 @pytest.fixture(scope="session", autouse=True)
 def foreseen_kernels():
-    """Holds the list of kernels that ship to what all tests of a process have called."""
+    """Holds the list of kernels that ship to what all tests of a process have called.
+
+    A kernel whose recorded types are not quite those of a call would be loaded at every call.
+    """
     yield
     store = sys.modules.get("ragimpute.kernels.store")
-    found = [] if store is None else sorted(set(store.unforeseen))
+    if store is None:
+        return
+    found = sorted(set(store.unforeseen))
     assert not found, f"'make kernels' adds these to the kernels that ship: {found}"
+    for name in {entry.kernel for entry in store.foreseen()}:
+        module, _, function = name.partition(":")
+        stats = getattr(getattr(sys.modules.get(module), function, None), "stats", None)
+        loads = max(stats.cache_hits.values(), default=0) if stats is not None else 0
+        assert loads <= 1, f"{name} was loaded {loads} times for one signature"
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -175,7 +175,9 @@ def _type_text(kind: types.Type) -> str:
     if isinstance(kind, types.NamedTuple | types.NamedUniTuple):
         owner = kind.instance_class
         parts = ", ".join(map(_type_text, kind.types))
-        return f"named('{owner.__module__}', '{owner.__qualname__}', {kind.fields}, ({parts},))"
+        # Where all parts are of one type, numba has another type of tuple.
+        name = "named_alike" if isinstance(kind, types.NamedUniTuple) else "named"
+        return f"{name}('{owner.__module__}', '{owner.__qualname__}', {kind.fields}, ({parts},))"
     if isinstance(kind, types.Tuple | types.UniTuple):
         return f"tuple_of(({''.join(f'{_type_text(part)}, ' for part in kind.types)}))"
     if isinstance(kind, types.Array):
@@ -198,7 +200,7 @@ def _type_text(kind: types.Type) -> str:
 def signature_of(text: str) -> tuple[types.Type, ...]:
     """The types that :func:`signature_text` wrote down."""
     names = {name: getattr(types, name) for name in dir(types)}
-    names |= {"named": _named, "tuple_of": types.Tuple}
+    names |= {"named": _named, "named_alike": _named, "tuple_of": types.Tuple}
     out: tuple[types.Type, ...] = eval(text, {"__builtins__": {}}, names)
     return out
 
@@ -212,4 +214,5 @@ def _named(
     owner = getattr(importlib.import_module(module), qualname)
     if tuple(owner._fields) != tuple(fields):
         raise ValueError(f"{module}.{qualname} has the fields {owner._fields}, not {fields}")
-    return types.NamedTuple(parts, owner)
+    out: types.Type = types.BaseTuple.from_types(parts, owner)
+    return out

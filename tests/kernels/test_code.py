@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numba import types
+from numba import typeof, types
 from package_copies import copy_package
 
 from ragimpute.kernels.code import code_digest, parts_of, signature_of, signature_text
@@ -197,7 +197,7 @@ TYPES = st.recursive(
     st.sampled_from(NUMBERS) | ARRAYS,
     lambda inner: (
         st.lists(inner, min_size=1, max_size=3).map(types.Tuple)
-        | st.tuples(inner, inner).map(lambda parts: types.NamedTuple(parts, Pair))
+        | st.tuples(inner, inner).map(lambda parts: types.BaseTuple.from_types(parts, Pair))
     ),
     max_leaves=6,
 )
@@ -208,8 +208,17 @@ def test_signatures_come_back_from_their_text(signature):
     assert signature_of(signature_text(signature)) == signature
 
 
+@pytest.mark.parametrize(
+    "value", [Pair(np.zeros(2), np.zeros(3)), Pair(np.zeros(2), np.zeros(3, int))]
+)
+def test_a_named_tuples_type_is_the_one_that_a_call_has(value):
+    """Else a kernel that was compiled ahead would be loaded again at every call."""
+    kind = typeof(value)
+    assert signature_of(signature_text((kind,))) == (kind,)
+
+
 def test_a_named_tuple_whose_fields_have_changed_is_refused():
     array = types.float32[::1]
-    text = signature_text((types.NamedTuple((array, array), Pair),))
+    text = signature_text((types.BaseTuple.from_types((array, array), Pair),))
     with pytest.raises(ValueError, match="has the fields"):
         signature_of(text.replace("'low', 'high'", "'high', 'low'"))
