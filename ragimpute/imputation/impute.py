@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from ragimpute.copying_model.imputer import require_packages
-from ragimpute.imputation.imputer import check_model, make_parts, open_array_fit
+from ragimpute.imputation.imputer import Imputer, check_model, make_parts, open_array_fit
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.outputs import check_outputs, infos_written, open_outputs
 from ragimpute.imputation.resume import keep_run
@@ -24,7 +24,7 @@ from ragimpute.imputation.windows import (
 )
 from ragimpute.io.vcf.header import Heading
 from ragimpute.io.vcf.write.writer import output_kind
-from ragimpute.model.folder import open_folder
+from ragimpute.model.folder import ModelFolder, open_folder
 from ragimpute.panel.loci import PanelLoci
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelAhead
@@ -110,14 +110,7 @@ def impute(
             watch.lap("phase")
         # 6. Plan the windows, and begin or go on with the outputs.
         memory = plan_memory(options.max_memory, uses_torch=uses_torch)
-        infos = infos_written(
-            er2=parts[0].imputer.leaves_out, pr2=parts[0].imputer.expects_r2,
-            typed_only=options.output_options.typed_only,
-        )  # fmt: skip
-        heading = Heading(
-            inputs.target.samples, inputs.contigs, command, model.dr2.header_lines, infos=infos,
-            joined=options.output_options.join_multiallelics,
-        )  # fmt: skip
+        heading = _heading(inputs, parts[0].imputer, model, options, command)
         outputs = stack.enter_context(
             open_outputs(
                 out, inputs, heading, options, resumable=kept_run.resumable, restored=kept_run.done
@@ -157,6 +150,24 @@ def impute(
     summary.add_result(inputs, results)
     summary.add_costs([part.imputer for part in parts], outputs.seconds)
     return summary
+
+
+def _heading(
+    inputs: Inputs,
+    imputer: Imputer,
+    model: ModelFolder,
+    options: ImputeOptions,
+    command: str | None,
+) -> Heading:
+    """What the headers of all files that a run writes have in common."""
+    infos = infos_written(
+        er2=imputer.leaves_out, pr2=imputer.expects_r2,
+        typed_only=options.output_options.typed_only,
+    )  # fmt: skip
+    return Heading(
+        inputs.target.samples, inputs.contigs, command, model.dr2.header_lines, infos=infos,
+        joined=options.output_options.join_multiallelics,
+    )  # fmt: skip
 
 
 def _read_ahead(

@@ -155,7 +155,8 @@ class Match:
         expected
             How many matches chance would make, see :func:`expected_by_chance`.
         """
-        matches = np.array([self.counts[fate] for fate in MATCHED], dtype=np.float64)
+        spelled = [fate for fate in MATCHED if fate != "reference"]
+        matches = np.array([self.counts[fate] for fate in spelled], dtype=np.float64)
         num = matches.sum()
         if num == 0:
             return 1.0

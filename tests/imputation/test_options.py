@@ -80,7 +80,9 @@ def test_each_option_is_read_by_those_that_must_know_of_it(name):
     }
     found = {key for key, value in changed.items() if value}
     expected = {
-        **{key: {"read"} for key in ("genetic_map", "samples", "exclude_samples", "index")},
+        **{
+            key: {"read"} for key in ("genetic_map", "samples", "exclude_samples", "index", "fasta")
+        },
         **{key: {"written"} for key in ("array_fit", "excluded_sites", "sites", "empirical")},
         **{key: set() for key in ("threads", "resume")},
         **{key: {"output", "fit"} for key in ("ne", "err", "fine_tune", "seed")},
