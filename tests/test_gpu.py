@@ -199,7 +199,7 @@ def test_a_panels_index_is_the_same(panel_h5, tmp_path, searcher):
     with Panel.open(panel_h5) as panel:
         by_cpu = WindowIndex.build(panel)
         by_gpu = WindowIndex.build(panel, searcher=searcher)
-        assert by_cpu.kind == "flat"
+        assert by_cpu.description.kind == "flat"
         folders = [tmp_path / "cpu", tmp_path / "gpu"]
         for index, folder in zip((by_cpu, by_gpu), folders, strict=True):
             index.save(folder)

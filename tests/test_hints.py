@@ -265,6 +265,7 @@ def test_an_xcf_is_named(here):
 
 # The modules whose texts name commands of these programs: a test of a new one belongs above.
 NAMED = {
+    "contigs.py",
     "accuracy/evaluate.py", "cli/describe.py", "io/foreign.py", "io/vcf/header.py",
     "io/vcf/read/records.py", "model/folder.py", "panel/format.py", "panel/ploidy.py",
     "preparation/checks.py", "preparation/panel_writer.py", "retrieval/index_manifest.py",

@@ -116,7 +116,7 @@ def test_files_have_the_names_that_messages_give_them():
     files = InputFiles("t", "p", genetic_map="m", options=options)
     assert files.named() == {
         "target input": "t", "panel input": "p", "map input": "m", "list of samples": Path("s"),
-        "excluded samples": Path("e"),
+        "excluded samples": Path("e"), "FASTA input": None,
     }  # fmt: skip
 
 
