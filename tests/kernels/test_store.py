@@ -278,7 +278,10 @@ def test_a_changed_feature_changes_what_impute_writes(tmp_path):
     before, _ = dosages("before.vcf")
     path = root / "ragimpute" / "evidence" / "describe_kernel.py"
     text = path.read_text()
-    changed = text.replace("out[21] = top_sum / sum_fb", "out[21] = 1.0 - top_sum / sum_fb")
+    share = "out[COPYING.top_share] = "
+    changed = text.replace(
+        f"{share}top_sum / interval.total", f"{share}1.0 - top_sum / interval.total"
+    )
     assert changed != text
     path.write_text(changed)
     after, said = dosages("after.vcf")
