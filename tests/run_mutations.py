@@ -54,8 +54,8 @@ MUTATIONS = [
     # Reading and matching.
     _mutation(
         "swapped strand", "ragimpute/target/match.py",
-        "alleles[turned] = np.where(exchanged >= 0, 1 - exchanged, exchanged)",
-        "alleles[turned] = exchanged", "target/match input_as_it_comes imputation/impute",
+        "    calls.turn(turned[row])\n", "",
+        "target/match input_as_it_comes imputation/impute",
     ),
     _mutation(
         "complement without reversal", "ragimpute/sites.py",
@@ -65,8 +65,7 @@ MUTATIONS = [
     ),
     _mutation(
         "first of duplicates not kept", "ragimpute/target/match.py",
-        'fate = "duplicate"\n            else:\n                taken[site] = i',
-        'fate = "duplicate"\n            taken[site] = i',
+        "row = np.array([rows_of[site][0] for", "row = np.array([rows_of[site][-1] for",
         "target/match target/qc input_as_it_comes",
     ),
     _mutation(
@@ -99,8 +98,8 @@ MUTATIONS = [
     # Windows and output.
     _mutation(
         "a window's border is read twice", "ragimpute/imputation/windows.py",
-        "inside = (typed_index >= start) & (typed_index < stop)",
-        "inside = (typed_index >= start) & (typed_index <= stop)",
+        "here = (self.panel_index >= start) & (self.panel_index < stop)",
+        "here = (self.panel_index >= start) & (self.panel_index <= stop)",
         "imputation/windows imputation/impute",
     ),
     _mutation(
@@ -140,7 +139,7 @@ MUTATIONS = [
     ),
     _mutation(
         "minor alleles of the target by ALT", "ragimpute/accuracy/dr2.py",
-        "self.maf * self.num, self.num)", "self.af * self.num, self.num)",
+        "minor = self.maf * self.num", "minor = self.af * self.num",
         "accuracy/dr2 training/dr2_fit jobs/merge imputation/impute "
         "copying_model/imputer",
     ),
@@ -238,7 +237,7 @@ MUTATIONS = [
         "layers cli/terminal",
     ),
     _mutation(
-        "a module imports one of a row above", "ragimpute/sites.py",
+        "a module imports one of a row above", "ragimpute/runtime/memory.py",
         "from ragimpute.errors import InputError\n",
         "from ragimpute.errors import InputError\n"
         "from ragimpute.preparation.genetic_map import GeneticMap\n",
