@@ -91,7 +91,9 @@ def test_stopped_while_imputing(panel_h5, tmp_path, number, threads):
 def test_stopped_while_a_panel_is_prepared_for_the_run(tmp_path):
     folder = tmp_path / "temporary"
     folder.mkdir()
-    words = ["impute", TARGET, "-p", example.path("panel.bcf"), "-o", tmp_path / "x.vcf"]
+    # Many windows, so that the signal comes before the run ends, however late it is sent.
+    words = ["impute", TARGET, "-p", example.path("panel.bcf"), "-o", tmp_path / "x.vcf",
+             "--chunk-cm", "0.01", "--ne", "1e5", "--err", "1e-3"]  # fmt: skip
     process = subprocess.Popen(
         [*PROGRAM, *map(str, words)], stderr=subprocess.PIPE, text=True,
         env={**os.environ, "TMPDIR": str(folder)},
