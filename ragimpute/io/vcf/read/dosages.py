@@ -135,8 +135,8 @@ class _DosageRows:
         alts = reader.usable_alts(variant)
         if not alts:
             return
-        dosage, haploid, hard = self._dosages(variant, alts)
         means = meanings(variant)
+        dosage, haploid, hard = self._dosages(variant, alts, means)
         alts = [alt for alt in alts if means[alt + 1] == alt + 1]
         typed = self._flag is not None and bool(variant.INFO.get(self._flag))
         for alt in alts:
@@ -147,11 +147,13 @@ class _DosageRows:
             self._dr2.append(self._quality(variant, alt))
             self._typed.append(typed if self._flag != "IMP" else not typed)
 
-    def _dosages(self, variant: Any, alts: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _dosages(
+        self, variant: Any, alts: list[int], means: list[int]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Dosage (N, ALTs), ploidy (N,) as ``_haploid`` has it, and which are hard calls.
 
-        ``alts`` are the usable ones. The dosage of an ALT that the record repeats is that of all
-        its mentions together.
+        ``alts`` are the usable ones, ``means`` what :func:`meanings` says of the record. The dosage
+        of an ALT that the record repeats is that of all its mentions together.
         """
         reader, num_alts = self.reader, len(variant.ALT)
         dosage = np.full((len(reader.samples), num_alts), np.nan, np.float32)
@@ -178,12 +180,12 @@ class _DosageRows:
             found = True
             dosage = np.where(np.isnan(dosage), made[0], dosage)
             haploid = np.where(haploid < 0, made[1], haploid)
-        means, vague = meanings(variant), vague_alts(variant, alts)
         for i in range(num_alts):
             if means[i + 1] not in (0, i + 1):
                 dosage[:, means[i + 1] - 1] += dosage[:, i]
         hard = np.zeros(dosage.shape, bool)
         if called is not None:
+            vague = vague_alts(variant, alts)
             counted = np.stack(
                 [_counted(called, i, [j for j in vague if j != i]) for i in range(num_alts)],
                 axis=1,
