@@ -308,6 +308,28 @@ def other_spellings(
     return found
 
 
+def spellings_warning(
+    file: str, path: str | Path, contig: str, names: Iterable[str], declared: Lengths
+) -> str | None:
+    """The warning that records of :func:`other_spellings` are not read; None if there are none.
+
+    Parameters
+    ----------
+    file, path
+        What the file is called ("panel", "target"), and where it is.
+    contig, names, declared
+        As for :func:`other_spellings`.
+    """
+    others = other_spellings(contig, names, declared)
+    if not others:
+        return None
+    return (
+        f"{file} {path} holds records on {' and '.join(others)} beside {contig}, which are not "
+        "read: two names of one file are two contigs. If they are one, rename them: "
+        f"{rename_command(path, others, contig)}"
+    )
+
+
 def _lettered(name: str) -> str:
     """A bare name with a letter for PLINK's number."""
     bare = bare_contig(name)

@@ -10,13 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ragimpute.arguments import check_fields_of, with_changes
-from ragimpute.contigs import (
-    Lengths,
-    absence_hint,
-    chromosome,
-    other_spellings,
-    rename_command,
-)
+from ragimpute.contigs import Lengths, absence_hint, chromosome, spellings_warning
 from ragimpute.errors import InputError
 from ragimpute.panel.ploidy import OnceEach, Ploidy, par_regions, scan_ploidy
 from ragimpute.preparation.genetic_map import GeneticMap, rate_doubt
@@ -230,7 +224,9 @@ def _open_source(
     declared = file.header.declared
     chosen = _choose_region(source, list(file.contigs), declared, region)
     contig = chosen.contig
-    _warn_of_names(source, contig, list(file.contigs), declared, warn)
+    warning = spellings_warning("panel", source, contig, file.contigs, declared)
+    if warning is not None:
+        warn(warning)
     if region is not None:
         region = chosen
     stream = PanelStream(file, region=region, threads=threads)
@@ -258,19 +254,6 @@ def _choose_region(
         f"panel {source} has no records on contig {region.contig}; it holds {listed}",
         hint=absence_hint(region.contig, contigs, "check --region", file=source, declared=declared),
     )
-
-
-def _warn_of_names(
-    source: Path, contig: str, contigs: list[str], declared: Lengths, warn: Callable[[str], None]
-) -> None:
-    """Say which contigs of the source may be the same chromosome under another name."""
-    others = other_spellings(contig, contigs, declared)
-    if others:
-        warn(
-            f"panel {source} holds records on {' and '.join(others)} beside {contig}, which are "
-            f"not read: two names of one file are two contigs. If they are one, rename them: "
-            f"{rename_command(source, others, contig)}"
-        )
 
 
 def _choose_map(

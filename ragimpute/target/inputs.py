@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ragimpute.contigs import other_spellings, rename_command, same_contig
+from ragimpute.contigs import same_contig, spellings_warning
 from ragimpute.errors import InputError
 from ragimpute.io.fasta import Fasta
 from ragimpute.io.vcf.read.genotypes import ReferenceBlocks, Target, VcfFile, read_target
@@ -370,13 +370,9 @@ def _warn_of_names(report: TargetReport, target: Target) -> None:
     if target.file is None:
         return
     contig, header = target.sites.contig, target.file.header
-    others = other_spellings(contig, target.file.contigs, header.declared)
-    if others:
-        report.warnings.append(
-            f"target {header.path} holds records on {' and '.join(others)} beside {contig}, which "
-            "are not read: two names of one file are two contigs. If they are one, rename them: "
-            f"{rename_command(header.path, others, contig)}"
-        )
+    warning = spellings_warning("target", header.path, contig, target.file.contigs, header.declared)
+    if warning is not None:
+        report.warnings.append(warning)
 
 
 def chosen_samples(
