@@ -7,8 +7,9 @@ become the same here: stretches of the contig, each with the haplotypes that exi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -29,9 +30,17 @@ PAR_BUILDS = {
 }
 # The borders of the PAR make fewer stretches than this; more of them are a fault of the file.
 MAX_STRETCHES = 8
+# A change of ploidy begins a stretch if the sample stays as it is for so many sites on both sides;
+# shorter runs are single calls that went wrong.
+_LASTING_SITES = 5
+# So many changes of ploidy can be remembered, of all samples together (170 MB).
+_MAX_CHANGES = 10_000_000
 # A sample without heterozygotes is taken for a male if so many were to be expected: by chance this
 # happens to one diploid sample in e^20.
 _EXPECTED_HETS = 20.0
+# A sample with so small a share of the expected heterozygotes, and so many standard deviations
+# below, is not a female of this population. (Children of siblings have three quarters of them.)
+_SHARE_OF_HETS, _DEVIATIONS = 0.4, 4.0
 
 
 class Batches(Protocol):
@@ -90,6 +99,46 @@ def outside(position_bp: np.ndarray, regions: list[Region]) -> np.ndarray:
     return ~inside
 
 
+def too_few_hets(hets: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Samples that have some heterozygotes outside the PAR, but too few to be a female.
+
+    They are males whose genotypes were written as diploid and have errors. Samples that have none
+    are not among them: a male whose one haplotype is written twice has no error.
+
+    Parameters
+    ----------
+    hets, expected
+        Shape (N,): heterozygotes of each sample outside the PAR; how many its called sites let one
+        expect, the sum of 2 p (1 - p).
+
+    Returns
+    -------
+    Shape (N,), bool.
+    """
+    low = (hets < _SHARE_OF_HETS * expected) & (
+        hets < expected - _DEVIATIONS * np.sqrt(np.maximum(expected, 0))
+    )
+    out: np.ndarray = low & (hets > 0) & (expected >= _EXPECTED_HETS)
+    return out
+
+
+def few_hets_warning(
+    samples: Sequence[str], hets: np.ndarray, expected: np.ndarray, contig: str
+) -> str | None:
+    """The line about the samples that :func:`too_few_hets` finds; None if there are none."""
+    found = np.flatnonzero(too_few_hets(hets, expected)).tolist()
+    if not found:
+        return None
+    named = [f"{samples[i]}: {hets[i]:,} where {expected[i]:,.0f} are expected" for i in found[:3]]
+    more = f" and {len(found) - 3:,} more" if len(found) > 3 else ""
+    return (
+        f"{len(found):,} samples have too few heterozygotes on {contig} outside the "
+        f"pseudo-autosomal regions to be female ({'; '.join(named)}{more}): males with genotyping "
+        "errors? Their genotypes are kept as they are; in males, heterozygotes there are errors, "
+        "and are better set to missing"
+    )
+
+
 @dataclass(frozen=True)
 class Ploidy:
     """Stretches of a contig, and which of each sample's two alleles exist in each.
@@ -102,11 +151,18 @@ class Ploidy:
         Shape (S, N, 2), bool.
     males
         Samples that were written as diploid and are taken to be haploid outside the PAR.
+    mixed
+        What is to be said of samples that are haploid and diploid within a stretch, by index: how
+        many calls are of the rarer ploidy there, and how often the ploidy changes.
+    few_hets
+        A line about samples that may be males with errors, or None.
     """
 
     start_bp: np.ndarray
     slots: np.ndarray
     males: list[str] = field(default_factory=list)
+    mixed: dict[int, tuple[int, int]] = field(default_factory=dict)
+    few_hets: str | None = None
 
     def stretch_of(self, position_bp: np.ndarray) -> np.ndarray:
         """The stretch that each position lies in, shape (m,), int64."""
@@ -121,6 +177,10 @@ class Ploidy:
 def scan_ploidy(stream: Batches, par: list[Region]) -> Ploidy:
     """Read a panel once to learn which haplotypes exist in which stretch.
 
+    Stretches begin at the borders of ``par``, and where the ploidy of a sample changes and stays so
+    for some sites. Within a stretch a sample has the ploidy of most of its calls; the others
+    are counted, and :class:`OnceEach` makes them fit.
+
     A diploid sample is taken for a male whose one haplotype was written twice if it has no
     heterozygote outside ``par`` although 20 or more were to be expected. If ``par`` is empty, no
     sample is.
@@ -128,70 +188,147 @@ def scan_ploidy(stream: Batches, par: list[Region]) -> Ploidy:
     Raises
     ------
     PanelError
-        If the ploidy changes more often than ``MAX_STRETCHES`` allows.
+        If the ploidy changes more often than can be remembered.
     """
-    starts: list[int] = []
-    patterns: list[np.ndarray] = []
-    first: SiteBatch | None = None
-    hets = np.zeros(len(stream.samples), np.int64)
+    num_samples = len(stream.samples)
+    edges = sorted({int(x) for r in par for x in (r.start_bp, r.stop_bp)})
+    rows_before = np.zeros(len(edges), np.int64)  # sites that lie before each edge
+    changes = _Changes(num_samples)
+    hets = np.zeros(num_samples, np.int64)
+    diploid = np.zeros(num_samples, bool)  # at some site outside the PAR
     expected = 0.0
+    contig = ""
     for batch in stream:
         if len(batch.sites) == 0:
             continue
-        first = first or batch
-        present = batch.alleles != -2  # (m, N, 2)
-        position = batch.sites.position_bp
-        before = patterns[-1][None] if patterns else ~present[:1]
-        changed = (present != np.concatenate([before, present[:-1]])).any(axis=(1, 2))
-        for i in np.flatnonzero(changed).tolist():
-            starts.append(int(position[i]))
-            patterns.append(present[i].copy())
-        if len(starts) > MAX_STRETCHES:
-            shown = ", ".join(f"{batch.sites.contig}:{at}" for at in starts[1:4])
-            raise PanelError(
-                f"the ploidy of samples changes {len(starts) - 1} times or more, first at {shown}",
-                hint="it may change at the borders of the pseudo-autosomal regions, and nowhere "
-                "else: mend the genotypes, e.g. bcftools +fixploidy",
-            )
+        contig, position = batch.sites.contig, batch.sites.position_bp
+        rows_before += (position[:, None] < np.array(edges, np.int64)).sum(axis=0)
+        changes.add(batch.alleles != -2, position, contig, stream.samples)
         if par:
             alleles = batch.alleles[outside(position, par)]
             first_allele, second = alleles[:, :, 0], alleles[:, :, 1]
             hets += ((first_allele != second) & (second >= 0)).sum(axis=0)
+            diploid |= (alleles >= 0).all(axis=2).any(axis=0)
             num = (alleles >= 0).sum(axis=(1, 2))
             af = (alleles == 1).sum(axis=(1, 2)) / np.maximum(1, num)
             expected += float((2 * af * (1 - af)).sum())
-    if first is None:
-        return Ploidy(np.zeros(1, np.int64), np.ones((1, len(stream.samples), 2), bool))
-    slots = np.stack(patterns)
-    start_bp = np.array([0, *starts[1:]], dtype=np.int64)
-    males = np.zeros(len(stream.samples), bool)
-    if expected >= _EXPECTED_HETS:
-        males = (hets == 0) & slots[:, :, 1].all(axis=0)
+    ploidy = changes.ploidy(dict(zip(rows_before.tolist(), edges, strict=True)))
+    if expected < _EXPECTED_HETS:
+        return ploidy
+    males = (hets == 0) & diploid
+    few = too_few_hets(hets, np.where(diploid, expected, 0.0))
     # If all samples are homozygous throughout, this says nothing of their sex: they may be inbred.
-    if not males.any() or males.all():
-        return Ploidy(start_bp, slots)
-    return _without_copies(start_bp, slots, males, par, stream.samples)
+    if ((hets == 0) | few).all():
+        return ploidy
+    if few.any():
+        line = few_hets_warning(stream.samples, hets, np.where(diploid, expected, 0.0), contig)
+        ploidy = replace(ploidy, few_hets=line)
+    return _without_copies(ploidy, males, par, stream.samples) if males.any() else ploidy
+
+
+class _Changes:
+    """The places at which the ploidy of each sample changes, of a panel that is read in batches."""
+
+    def __init__(self, num_samples: int) -> None:
+        self._num_samples = num_samples
+        self._num_rows = self._num_changes = 0
+        self._last: np.ndarray | None = None  # (N, 2) bool: the alleles that exist at the last site
+        # Of each change its row, sample, alleles from there on (n, 2) and position.
+        self._found: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def add(
+        self, present: np.ndarray, position: np.ndarray, contig: str, samples: Sequence[str]
+    ) -> None:
+        """Take the next sites: which alleles exist, shape (m, N, 2), bool."""
+        before = ~present[:1] if self._last is None else self._last[None]
+        changed = (present != np.concatenate([before, present[:-1]])).any(axis=2)
+        row, sample = np.nonzero(changed)
+        self._found.append((row + self._num_rows, sample, present[row, sample], position[row]))
+        self._num_rows += len(present)
+        self._last = present[-1].copy()
+        self._num_changes += len(row)
+        if self._num_changes > _MAX_CHANGES + self._num_samples:
+            often = np.bincount(np.concatenate([x[1] for x in self._found])) - 1
+            most = int(often.argmax())
+            raise PanelError(
+                f"the ploidy of {np.count_nonzero(often > 0):,} samples changes "
+                f"{often.sum():,} times or more up to {contig}:{position[-1]} (most often that of "
+                f"{samples[most]}: {often[most]:,} times)",
+                hint="haploid and diploid genotypes alternate almost everywhere: mend them, e.g. "
+                "bcftools +fixploidy",
+            )
+
+    def ploidy(self, edge_of: dict[int, int]) -> Ploidy:
+        """Cut the contig; ``edge_of``: for the row behind each border of the PAR, its position."""
+        if not self._found:
+            return Ploidy(np.zeros(1, np.int64), np.ones((1, self._num_samples, 2), bool))
+        row, sample, present, position = (np.concatenate(x) for x in zip(*self._found, strict=True))
+        order = np.lexsort((row, sample))
+        row, sample, present, position = (x[order] for x in (row, sample, present, position))
+        last = np.append(sample[1:] != sample[:-1], True)
+        stop = np.where(last, self._num_rows, np.append(row[1:], 0))
+        starts = {int(r): int(p) for r, p in zip(row, position, strict=True)} | edge_of
+        borders = self._borders(row, sample, stop - row, present)
+        if len(row) > self._num_samples:  # some ploidy changes
+            borders |= {r for r in edge_of if 0 < r < self._num_rows}
+        cuts = [0, *sorted(borders), self._num_rows]
+        slots, mixed = [], np.zeros(self._num_samples, np.int64)
+        for first, end in pairwise(cuts):
+            inside = np.clip(np.minimum(stop, end) - np.maximum(row, first), 0, None)
+            num = np.stack(
+                [np.bincount(sample, inside * present[:, k], self._num_samples) for k in (0, 1)],
+                axis=1,
+            ).astype(np.int64)  # (N, 2): sites at which each allele exists
+            size = end - first
+            slots.append(np.stack([2 * num[:, 0] >= size, 2 * num[:, 1] > size], axis=1))
+            mixed += np.where(slots[-1], size - num, num).sum(axis=1)
+        often = np.bincount(sample) - 1
+        odd = {i: (int(mixed[i]), int(often[i])) for i in np.flatnonzero(mixed).tolist()}
+        start_bp = [0, *(starts[cut] for cut in cuts[1:-1])]
+        # A border at which no sample changes is none.
+        kept = [i for i in range(len(slots)) if i == 0 or (slots[i] != slots[i - 1]).any()]
+        chosen = np.array([start_bp[i] for i in kept], np.int64)
+        return Ploidy(chosen, np.stack([slots[i] for i in kept]), mixed=odd)
+
+    def _borders(
+        self, row: np.ndarray, sample: np.ndarray, size: np.ndarray, present: np.ndarray
+    ) -> set[int]:
+        """Rows at which the ploidy of some sample changes for long; none if there are too many.
+
+        The arguments are runs of one ploidy, sorted by sample and row.
+        """
+        enough = min(_LASTING_SITES, max(2, self._num_rows // 10))
+        # Without the short runs, those beside them are one.
+        kept = size >= enough
+        row, sample, present = row[kept], sample[kept], present[kept]
+        changed = (sample[1:] == sample[:-1]) & (present[1:] != present[:-1]).any(axis=1)
+        at, num = np.unique(row[1:][changed], return_counts=True)
+        if len(at) >= MAX_STRETCHES:  # those that many samples share
+            at = at[2 * num >= num.max()]
+        return set(at.tolist()) if len(at) < MAX_STRETCHES else set()
 
 
 def _without_copies(
-    start_bp: np.ndarray,
-    slots: np.ndarray,
-    males: np.ndarray,
-    par: list[Region],
-    samples: list[str],
+    ploidy: Ploidy, males: np.ndarray, par: list[Region], samples: list[str]
 ) -> Ploidy:
     """The ploidy in which males have one haplotype outside the PAR."""
-    edges = {int(x) for r in par for x in (r.start_bp, r.stop_bp)} | set(start_bp.tolist())
+    edges = {int(x) for r in par for x in (r.start_bp, r.stop_bp)} | set(ploidy.start_bp.tolist())
     cut = np.array(sorted(edges), dtype=np.int64)
-    made = slots[np.searchsorted(start_bp, cut, side="right") - 1].copy()
+    made = ploidy.expected(cut).copy()
     haploid = outside(np.maximum(cut, 1), par)
     second = made[:, :, 1]  # a view
     second[np.ix_(haploid, males)] = False
-    return Ploidy(cut, made, [name for name, male in zip(samples, males, strict=True) if male])
+    named = [name for name, male in zip(samples, males, strict=True) if male]
+    mixed = {i: found for i, found in ploidy.mixed.items() if not males[i]}
+    return replace(ploidy, start_bp=cut, slots=made, males=named, mixed=mixed)
 
 
 class OnceEach:
-    """A panel's source in which haplotypes that were written twice appear once.
+    """A panel's source in which each sample has the alleles that its ploidy has there.
+
+    Haplotypes that were written twice appear once. Where a haploid call lies amid diploid ones, its
+    allele stands for both haplotypes, as ``bcftools +fixploidy`` has it; where a diploid one lies
+    amid haploid ones, its first allele is kept.
 
     Parameters
     ----------
@@ -199,14 +336,26 @@ class OnceEach:
         The source.
     ploidy
         What :func:`scan_ploidy` found in it.
+
+    Attributes
+    ----------
+    num_lost
+        Alleles so far that are not kept and differ from the one that is.
     """
 
     def __init__(self, stream: Batches, ploidy: Ploidy) -> None:
         self.samples = stream.samples
+        self.num_lost = 0
         self._stream, self._ploidy = stream, ploidy
 
     def __iter__(self) -> Iterator[SiteBatch]:
+        self.num_lost = 0
         for batch in self._stream:
             present = self._ploidy.expected(batch.sites.position_bp)
-            gone = ~present & (batch.alleles >= 0)
-            yield replace(batch, alleles=np.where(gone, np.int8(-2), batch.alleles))
+            alleles = batch.alleles
+            other = alleles[:, :, ::-1]
+            gone = ~present & (alleles >= 0)
+            self.num_lost += int((gone & (other >= 0) & (other != alleles)).sum())
+            made = np.where(gone, np.int8(-2), alleles)
+            absent = present & (alleles == -2)
+            yield replace(batch, alleles=np.where(absent, other, made))

@@ -21,7 +21,12 @@ logger = logging.getLogger(__name__)
 
 IN_PIECES = "samples that are phased only within phase sets"
 NUM_NAMED = 3  # sites that a message names before it says how many more there are
+_PLOIDY = "changes of ploidy"
 _NUCLEOTIDES = re.compile(r"[ACGTN]+", re.IGNORECASE)
+
+
+class PloidyChanges(PanelError):
+    """Nothing is wrong with a panel but that the ploidy of samples changes along it."""
 
 
 class PanelChecks:
@@ -91,6 +96,8 @@ class PanelChecks:
         ------
         PanelError
             If ``faults`` is not empty, or samples are phased only within phase sets.
+        PloidyChanges
+            If only the ploidy is at fault.
         """
         cut = np.flatnonzero(self._pieces.in_pieces()).tolist()
         if cut:
@@ -103,7 +110,8 @@ class PanelChecks:
             f"{', ...' if count > len(self._fault_examples[reason]) else ''})"
             for reason, count in self.faults.items()
         )
-        raise PanelError(f"not a phased, complete, sorted panel: {found}", hint=self._hint())
+        kind = PloidyChanges if list(self.faults) == [_PLOIDY] else PanelError
+        raise kind(f"not a phased, complete, sorted panel: {found}", hint=self._hint())
 
     def _fix_ploidy(self, first: np.ndarray) -> None:
         """Take the haplotypes from the first site's alleles, shape (N, 2)."""
@@ -117,7 +125,7 @@ class PanelChecks:
 
     def _fault(self, reason: str, count: int, examples: Sequence[str]) -> None:
         """Remember what will be refused once everything is counted."""
-        if not self.faults:
+        if reason != _PLOIDY and self.faults.keys() <= {_PLOIDY}:
             logger.warning("%s: %s; reading on to count them all", examples[0], reason)
         self.faults[reason] = self.faults.get(reason, 0) + count
         named = self._fault_examples.setdefault(reason, [])
@@ -172,7 +180,7 @@ class PanelChecks:
         checks = []
         if not slots.all() or alleles.min() < 0:
             checks.append(("missing genotypes", (alleles == -1).any(axis=2)))
-            checks.append(("changes of ploidy", ((alleles != -2) != slots).any(axis=2)))
+            checks.append((_PLOIDY, ((alleles != -2) != slots).any(axis=2)))
         if not phased.all():
             differ = alleles[:, :, 0] != alleles[:, :, 1]
             checks.append(("unphased heterozygotes", differ & ~phased & (alleles >= 0).all(axis=2)))
@@ -195,8 +203,7 @@ class PanelChecks:
             "unsorted sites": "sort it: bcftools sort PANEL -Oz -o sorted.vcf.gz",
             "missing genotypes": "a panel is complete: impute them first, or leave out these sites "
             "or samples",
-            "changes of ploidy": "name the pseudo-autosomal regions with --par, if this is a sex "
-            "chromosome",
+            _PLOIDY: "name the pseudo-autosomal regions with --par, if this is a sex chromosome",
             "unphased heterozygotes": "phase the panel first, e.g. with SHAPEIT or Beagle",
             IN_PIECES: "phase the panel as a whole first, e.g. with SHAPEIT or Beagle; if it is, "
             "remove what is left of the sets: bcftools annotate -x FORMAT (GT stays)",

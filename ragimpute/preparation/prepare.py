@@ -128,6 +128,7 @@ def prepare(
     TypeError
         If a change is not an option.
     """
+    from ragimpute.preparation.checks import PloidyChanges
     from ragimpute.preparation.panel_writer import write_panel
 
     started = time.monotonic()
@@ -140,35 +141,45 @@ def prepare(
         logger.warning(message)
         warnings.append(message)
 
-    kind, opened, contig, declared = _open_source(source, region, options.threads, warn)
+    kind, stream, contig, declared = _open_source(source, region, options.threads, warn)
     contig_length = declared.get(contig)
     is_x = chromosome(contig, declared) == "X"
-    stream: AllelStream | M3vcfStream | PanelStream | OnceEach = opened
     if kind == "scikit-allel HDF5":
         warn(f"{source.name} has no phase flag: its genotypes are taken to be phased as they stand")
     map_used = _choose_map(options.genetic_map, options.cm_per_mb, contig, warn)
     population_of = None
     if options.populations is not None:
         population_of = read_populations(options.populations, stream.samples, warn=warn)
-    ploidy = None
     par = par_regions(contig, contig_length, options.par)
-    if is_x or options.par is not None:
+    ploidy = scan_ploidy(stream, par) if is_x or options.par is not None else None
+
+    def write(ploidy: Ploidy | None) -> tuple[PanelSummary, int]:
+        """Write the panel; returns how many alleles were not kept for their ploidy, too."""
+        once = stream if ploidy is None else OnceEach(stream, ploidy)
+        batches: Iterable[SiteBatch] = once
+        if progress is not None:
+            batches = _with_progress(once, progress, region, contig_length)
+        panel = write_panel(
+            out,
+            batches,
+            samples=stream.samples,
+            genetic_map=map_used,
+            population_of=population_of,
+            contig_length=contig_length,
+            window_cm=options.window_cm,
+            source=source.name,
+            ploidy=ploidy,
+        )
+        return panel, once.num_lost if isinstance(once, OnceEach) else 0
+
+    try:
+        panel, num_lost = write(ploidy)
+    except PloidyChanges:
         ploidy = scan_ploidy(stream, par)
-        stream = OnceEach(stream, ploidy) if ploidy.males else stream
-    batches: Iterable[SiteBatch] = stream
-    if progress is not None:
-        batches = _with_progress(stream, progress, region, contig_length)
-    panel = write_panel(
-        out,
-        batches,
-        samples=stream.samples,
-        genetic_map=map_used,
-        population_of=population_of,
-        contig_length=contig_length,
-        window_cm=options.window_cm,
-        source=source.name,
-        ploidy=ploidy,
-    )
+        panel, num_lost = write(ploidy)
+        _warn_of_stretches(contig, ploidy, warn)
+    if ploidy is not None:
+        _warn_of_mixed(panel, ploidy, num_lost, stream.samples, warn)
     _warn_of_males(contig, ploidy, warn)
     _warn_of_sites(panel, stream, warn)
     if is_x and not par:
@@ -298,13 +309,53 @@ def _with_progress(
 
 
 def _warn_of_males(contig: str, ploidy: Ploidy | None, warn: Callable[[str], None]) -> None:
-    """Name the samples whose two equal haplotypes count once."""
-    if ploidy is not None and ploidy.males:
+    """Name the samples whose two equal haplotypes count once, and those that may be males."""
+    if ploidy is None:
+        return
+    if ploidy.males:
         warn(
             f"{len(ploidy.males):,} samples have no heterozygote outside the pseudo-autosomal "
             f"regions of {contig} ({some_names(ploidy.males)}): they are taken for males, and "
             "their haplotypes there count once"
         )
+    if ploidy.few_hets is not None:
+        warn(ploidy.few_hets)
+
+
+def _warn_of_stretches(contig: str, ploidy: Ploidy, warn: Callable[[str], None]) -> None:
+    """Say where the ploidy changes, of a contig of which nothing else tells this."""
+    if len(ploidy.start_bp) > 1:
+        num = int((ploidy.slots != ploidy.slots[0]).any(axis=(0, 2)).sum())
+        places = ", ".join(f"{contig}:{at}" for at in ploidy.start_bp[1:].tolist())
+        warn(
+            f"the ploidy of {num:,} samples changes at {places}, and so it is kept; --par names "
+            "the pseudo-autosomal regions of a sex chromosome"
+        )
+
+
+def _warn_of_mixed(
+    panel: PanelSummary,
+    ploidy: Ploidy,
+    num_lost: int,
+    samples: list[str],
+    warn: Callable[[str], None],
+) -> None:
+    """Name the samples that have haploid calls amid diploid ones, or the reverse."""
+    if not ploidy.mixed:
+        return
+    named = [
+        f"{samples[i]}: {num:,} calls, {often:,} changes"
+        for i, (num, often) in list(ploidy.mixed.items())[:3]
+    ]
+    more = f" and {len(ploidy.mixed) - 3:,} more" if len(ploidy.mixed) > 3 else ""
+    total = sum(num for num, _ in ploidy.mixed.values())
+    lost = f"; {num_lost:,} heterozygotes among these lose one allele" if num_lost else ""
+    warn(
+        f"{len(ploidy.mixed):,} samples have {total:,} calls on {panel.contig} of another ploidy "
+        f"than most of theirs ({'; '.join(named)}{more}): they are kept. A haploid call amid "
+        "diploid ones counts as homozygous, a diploid one amid haploid ones as its first "
+        f"allele{lost}"
+    )
 
 
 def _warn_of_map(panel: PanelSummary, genetic_map: GeneticMap, warn: Callable[[str], None]) -> None:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from panel_fixtures import FlatMap, make_batch, names
 from vcf_fixtures import write_genotypes
 
 from ragimpute.errors import InputError, PanelError
 from ragimpute.io.vcf.read.genotypes import SiteBatch
-from ragimpute.panel.ploidy import PAR_BUILDS, OnceEach, outside, par_regions, scan_ploidy
+from ragimpute.panel.ploidy import (
+    MAX_STRETCHES,
+    PAR_BUILDS,
+    OnceEach,
+    outside,
+    par_regions,
+    scan_ploidy,
+)
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.panel_writer import write_panel
 from ragimpute.preparation.prepare import prepare
@@ -112,11 +121,94 @@ def test_who_is_no_male(alleles):
     assert scan_ploidy(Stream(lines), PAR).males == []
 
 
-def test_ploidy_that_comes_and_goes_is_a_fault(alleles):
+def test_a_haploid_call_amid_diploid_ones_begins_no_stretch(alleles):
+    made = haploid(alleles)
+    made[40, 2, 1] = -2  # of a female
+    made[50, 4, 1] = 1 - made[50, 4, 0]  # of a male, heterozygous
+    made[51, 4, 1] = made[51, 4, 0]
+    stream = Stream(made)
+    for par in (PAR, []):  # known, or found by where the males change for long
+        found = scan_ploidy(stream, par)
+        expected = np.ones((90, 20, 2), bool)
+        expected[MIDDLE, MALES, 1] = False
+        np.testing.assert_array_equal(found.expected(POSITION), expected)
+        assert found.mixed == {2: (1, 2), 4: (2, 4)}
+        once = OnceEach(stream, found)
+        read = np.concatenate([batch.alleles for batch in once])
+        as_it_is = haploid(alleles)
+        as_it_is[40, 2, 1] = as_it_is[40, 2, 0]
+        np.testing.assert_array_equal(read, as_it_is)
+        assert once.num_lost == 1
+
+
+def test_ploidy_that_comes_and_goes_is_kept(alleles):
     alleles[::3, 2, 1] = -2
-    with pytest.raises(PanelError, match="changes 9 times or more, first at X:101000") as caught:
+    alleles[[k for k in range(72) if k % 12 > 6], 3, 1] = -2  # 12 flips, each for 5 or 7 sites
+    found = scan_ploidy(Stream(alleles), PAR)
+    assert len(found.start_bp) == 1
+    assert found.slots.all()
+    assert found.mixed == {2: (30, 59), 3: (30, 12)}
+
+
+def test_ploidy_that_changes_everywhere_is_refused(alleles, monkeypatch):
+    alleles[::2, 2:5, 1] = -2
+    monkeypatch.setattr("ragimpute.panel.ploidy._MAX_CHANGES", 100)
+    with pytest.raises(PanelError, match=r"of 3 samples changes [0-9]+ times or more") as caught:
         scan_ploidy(Stream(alleles), PAR)
     assert "fixploidy" in caught.value.hint
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), rate=st.sampled_from([0.0, 0.005, 0.05, 0.5]), par=st.booleans())
+def test_every_call_is_kept_or_counted(seed, rate, par):
+    rng = np.random.default_rng(seed)
+    made = rng.integers(0, 2, (90, 6, 2)).astype(np.int8)
+    if rng.random() < 0.5:
+        made[MIDDLE, 1, 1] = -2
+    made[:, :, 1][rng.random((90, 6)) < rate] = -2
+    stream = Stream(made)
+    found = scan_ploidy(stream, PAR if par else [])
+    assert len(found.start_bp) <= MAX_STRETCHES + 4
+    once = OnceEach(stream, found)
+    read = np.concatenate([batch.alleles for batch in once])
+    assert ((read != -2) == found.expected(POSITION)).all()
+    np.testing.assert_array_equal(read[:, :, 0], made[:, :, 0])
+    changed = ((read != made).any(axis=2)).sum(axis=0)
+    assert {i: num for i, (num, _) in found.mixed.items()} == {
+        i: n for i, n in enumerate(changed.tolist()) if n
+    }
+    lost = (read[:, :, 1] == -2) & (made[:, :, 1] >= 0) & (made[:, :, 0] != made[:, :, 1])
+    assert once.num_lost == lost.sum()
+
+
+def test_males_with_errors_are_named(alleles, tmp_path):
+    made = doubled(alleles)
+    made[[20, 40], 4, 1] = 1 - made[[20, 40], 4, 0]
+    found = scan_ploidy(Stream(made), PAR)
+    assert found.males == ["s1", "s5"]
+    assert "1 samples have too few heterozygotes on X" in found.few_hets
+    assert "(s4: 2 where" in found.few_hets
+    assert found.expected(POSITION)[MIDDLE, 4].all()
+    keys = [(int(p), "A", "G") for p in POSITION]
+    source = write_genotypes(tmp_path / "x.vcf", keys, made, names(20), contig="X")
+    done = prepare(source, tmp_path / "x.h5", cm_per_mb=1, par="b37")
+    assert any("too few heterozygotes" in line for line in done.warnings)
+
+
+@pytest.mark.parametrize("contig", ["X", "20"])
+def test_a_panel_with_calls_of_another_ploidy_is_made_and_warned_of(alleles, contig, tmp_path):
+    alleles[::7, 2, 1] = -2
+    alleles[33, 5, 1] = -2
+    keys = [(int(p), "A", "G") for p in POSITION]
+    source = write_genotypes(tmp_path / "x.vcf", keys, alleles, names(20), contig=contig)
+    done = prepare(source, tmp_path / "x.h5", cm_per_mb=1)
+    told = [line for line in done.warnings if "another ploidy" in line]
+    assert len(told) == 1
+    assert f"2 samples have 14 calls on {contig}" in told[0]
+    assert "(s2: 13 calls, 25 changes; s5: 1 calls, 2 changes)" in told[0]
+    with Panel.open(tmp_path / "x.h5") as panel:
+        assert panel.ploidy_start.tolist() == [0]
+        assert panel.num_haplotypes == 40
 
 
 @pytest.mark.parametrize("written", [haploid, doubled])
@@ -156,12 +248,13 @@ def test_the_same_panel_however_males_are_written(alleles, tmp_path):
     assert len(checksums) == 1
 
 
-def test_without_par_a_change_of_ploidy_is_refused(alleles, tmp_path):
+def test_without_par_a_lasting_change_of_ploidy_is_followed(alleles, tmp_path):
     keys = [(int(p), "A", "G") for p in POSITION]
     source = write_genotypes(tmp_path / "z.vcf", keys, haploid(alleles), names(20), contig="Z")
-    with pytest.raises(PanelError, match="changes of ploidy") as caught:
-        prepare(source, tmp_path / "z.h5", cm_per_mb=1)
-    assert "--par" in caught.value.hint
-    prepare(source, tmp_path / "z.h5", cm_per_mb=1, par="Z:1-200000,Z:154950000-154990000")
-    with Panel.open(tmp_path / "z.h5") as panel:
+    done = prepare(source, tmp_path / "z.h5", cm_per_mb=1)
+    told = "of 3 samples changes at Z:3000000, Z:154950000, and so it is kept; --par"
+    assert any(told in line for line in done.warnings)
+    prepare(source, tmp_path / "p.h5", cm_per_mb=1, par="Z:1-200000,Z:154950000-154990000")
+    with Panel.open(tmp_path / "z.h5") as panel, Panel.open(tmp_path / "p.h5") as with_par:
         assert panel.ploidy_start.tolist() == [0, 15, 75]
+        assert panel.checksum == with_par.checksum
