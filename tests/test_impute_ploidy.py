@@ -11,10 +11,12 @@ from vcf_fixtures import read_imputed, write_genotypes
 
 from ragimpute.imputation.impute import impute
 from ragimpute.imputation.options import OutputOptions
-from ragimpute.panel.ploidy import PAR_BUILDS
+from ragimpute.panel.ploidy import PAR_BUILDS, par_regions
+from ragimpute.phasing.phase import phase
 from ragimpute.preparation.prepare import prepare
 from ragimpute.sites import Region
 from ragimpute.target.inputs import TargetOptions
+from ragimpute.target.ploidy import _Calls, _fitting_regions
 
 # 120 sites each in PAR1, outside and in PAR2 of build 37; every third is typed.
 POSITION = np.concatenate([
@@ -198,3 +200,67 @@ def test_haploid_and_diploid_record_by_record(made, run):
     found = run(alleles=alleles)
     np.testing.assert_array_equal(found.genotypes[TYPED[:30], 1], alleles[TYPED[:30], 41])
     assert (found.genotypes[:, :, 0] >= 0).all()
+
+
+def told_of(made, tmp_path, alleles, males, how, *, declared=True, **options):
+    """Warnings of imputing targets with these genotypes, against a panel of haploid males."""
+    _, folder = made
+    target = write(tmp_path / "t.vcf", alleles, list("abcd"), males, how, TYPED)
+    panel = folder / "haploid.h5"
+    if not declared:
+        for path in (target, source := tmp_path / "p.vcf"):
+            text = (folder / "haploid.vcf").read_text() if path == source else path.read_text()
+            path.write_text(text.replace(f",length={LENGTHS['b37']}", ""))
+        panel = tmp_path / "p.h5"
+        prepare(source, panel, cm_per_mb=1, force=True)
+    (tmp_path / "o.vcf").unlink(missing_ok=True)
+    done = phase(target, panel, tmp_path / "o.vcf", **options)
+    return done.warnings
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_issue20_17_a_male_with_some_heterozygotes_is_named(made, tmp_path, declared):
+    alleles = made[0][:, 40:].copy()
+    wrong = TYPED[(TYPED >= 120) & (TYPED < 360)][::30]
+    alleles[OUTSIDE, 0, 1] = alleles[OUTSIDE, 0, 0]
+    alleles[wrong, 0, 1] = 1 - alleles[wrong, 0, 0]  # "a" is written as diploid, with errors
+    given = alleles.copy()
+    told = told_of(made, tmp_path, alleles, [2], "haploid", declared=declared)
+    found = [line for line in told if "too few heterozygotes on X" in line]
+    assert len(found) == 1
+    assert found[0].startswith("1 samples have")
+    # Where neither file says of which build it is, the ploidy of "c" does.
+    assert f"(a: {len(wrong)} where " in found[0]
+    assert not any("haploid and diploid" in line for line in told)
+    read = read_imputed(tmp_path / "o.vcf")
+    np.testing.assert_array_equal(np.sort(read.genotypes[:, 0]), np.sort(given[TYPED, 0]))
+
+
+def test_females_and_males_as_they_are_written_are_not_named(made, tmp_path):
+    alleles = made[0][:, 40:]
+    for how in ("haploid", "doubled"):
+        for declared in (True, False):
+            told = told_of(made, tmp_path, alleles, MALES, how, declared=declared)
+            assert not any("heterozygotes" in line or "haploid" in line for line in told)
+            assert not any("males" in line for line in told)
+
+
+def test_regions_that_nothing_tells_are_one_line(made, tmp_path):
+    alleles = made[0][:, 40:]
+    told = told_of(made, tmp_path, alleles, MALES, "haploid", target_options=TargetOptions(par="none"))
+    assert sum("2 samples have haploid and diploid genotypes" in line for line in told) == 1
+    position = POSITION.copy()
+    position[:120] += 10_000_000
+    position[120:] += 20_000_000
+    position[360:] = 90_000_000 + 500 * np.arange(120)  # of no build
+    calls = _Calls.of(write_like(alleles))
+    assert _fitting_regions("X", POSITION, calls) == par_regions("X", LENGTHS["b37"], None)
+    assert _fitting_regions("X", np.sort(position), calls) == []
+    assert calls.in_long_runs().all()
+
+
+def write_like(alleles):
+    """Alleles with haploid males."""
+    made = alleles.copy()
+    made[..., 1][np.ix_(OUTSIDE, MALES)] = -2
+    return made

@@ -40,7 +40,7 @@ _MAX_CHANGES = 10_000_000
 _EXPECTED_HETS = 20.0
 # A sample with so small a share of the expected heterozygotes, and so many standard deviations
 # below, is not a female of this population. (Children of siblings have three quarters of them.)
-_SHARE_OF_HETS, _DEVIATIONS = 0.4, 4.0
+_SHARE_OF_HETS, _DEVIATIONS = 0.4, 3.5
 
 
 class Batches(Protocol):

@@ -8,12 +8,18 @@ from itertools import pairwise
 
 import numpy as np
 
+from ragimpute.contigs import chromosome
 from ragimpute.io.vcf.read.genotypes import Target
-from ragimpute.panel.ploidy import par_regions
+from ragimpute.panel.ploidy import PAR_BUILDS, few_hets_warning, outside, par_regions
 from ragimpute.panel.reader import Panel
+from ragimpute.sites import Region, some_names
 from ragimpute.target.match import Match
 
 _SAMPLES_AT_ONCE = 64
+# Ploidy changes at most so often along a male's X, at both ends of each of two regions.
+_MOST_CHANGES = 4
+# ... and stays so for so many calls at least.
+_LASTING_CALLS = 5
 
 
 class TargetPloidy:
@@ -172,3 +178,116 @@ def ploidy_of(target: Target, panel: Panel, match: Match, par: str | None) -> Ta
     borders = np.searchsorted(panel.sites.position_bp, edges).tolist()
     borders += panel.ploidy_start[1:].tolist()
     return TargetPloidy(match.panel_index, match.alleles, sorted(set(borders)))
+
+
+def ploidy_warnings(target: Target, panel: Panel, match: Match, par: str | None) -> list[str]:
+    """Lines about samples whose ploidy is not what the contig lets one expect.
+
+    Parameters
+    ----------
+    target, panel, match
+        Genotypes, panel, and the target's rows that are panel sites, at least one.
+    par
+        As for :func:`ragimpute.panel.ploidy.par_regions`. Without it, on an X of unknown build, the
+        regions of the build that fits the ploidy of all samples are taken.
+    """
+    contig, length = panel.contig, target.contig_length or panel.contig_length
+    regions = par_regions(contig, length, par)
+    is_x = chromosome(contig, {contig: length}) == "X"
+    if not is_x and not (match.alleles[:, :, 1] == -2).any():
+        return []
+    position = panel.sites.position_bp[match.panel_index]
+    calls = _Calls.of(match.alleles)
+    if is_x and not regions and par is None:
+        regions = _fitting_regions(contig, position, calls)
+    rows = outside(position, regions)
+    found = []
+    mixed = calls.mixed(rows)
+    known = bool(regions) or par is not None
+    males = np.zeros_like(mixed) if known else mixed & calls.in_long_runs()
+    if males.any():
+        names = [target.samples[i] for i in np.flatnonzero(males).tolist()]
+        found.append(
+            f"{len(names):,} samples are diploid in one part of {contig} and haploid in another, "
+            f"as males are on a sex chromosome ({some_names(names)}): --par names the "
+            "pseudo-autosomal regions, so that ploidy changes there between typed sites, too"
+        )
+    odd = np.flatnonzero(mixed & ~males).tolist()
+    if odd:
+        haploid, diploid = calls.haploid[rows].sum(axis=0), calls.diploid[rows].sum(axis=0)
+        named = [
+            f"{target.samples[i]}: {haploid[i]:,} haploid, {diploid[i]:,} diploid" for i in odd[:3]
+        ]
+        more = f" and {len(odd) - 3:,} more" if len(odd) > 3 else ""
+        where = " outside the pseudo-autosomal regions" if regions else ""
+        found.append(
+            f"{len(odd):,} samples have haploid and diploid genotypes{where} "
+            f"({'; '.join(named)}{more}): they are kept as they are; --par names the regions where "
+            "ploidy may change"
+        )
+    if is_x:
+        hets, expected = _heterozygotes(match.alleles, panel.af[match.panel_index], rows)
+        line = few_hets_warning(target.samples, hets, expected, contig)
+        found += [line] if line else []
+    return found
+
+
+def _heterozygotes(
+    alleles: np.ndarray, af: np.ndarray, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Heterozygotes of each sample in some rows of (T, N, 2), and how many to expect: both (N,)."""
+    share = np.where(rows, 2.0 * af * (1.0 - af), 0.0)  # (T,)
+    hets, expected = [], []
+    for first in range(0, alleles.shape[1], _SAMPLES_AT_ONCE):
+        one, other = np.moveaxis(alleles[:, first : first + _SAMPLES_AT_ONCE], 2, 0)
+        called = (one >= 0) & (other >= 0)
+        hets.append(np.count_nonzero(called & (one != other) & rows[:, None], axis=0))
+        expected.append(share @ called)
+    return np.concatenate(hets), np.concatenate(expected)
+
+
+@dataclass(frozen=True)
+class _Calls:
+    """Where a target has haploid and diploid genotypes, each of shape (T, N), bool."""
+
+    haploid: np.ndarray
+    diploid: np.ndarray
+
+    @classmethod
+    def of(cls, alleles: np.ndarray) -> _Calls:
+        """Those of alleles (T, N, 2)."""
+        known, single = alleles[:, :, 0] >= 0, alleles[:, :, 1] == -2
+        return cls(known & single, known & (alleles[:, :, 1] >= 0))
+
+    def mixed(self, rows: np.ndarray) -> np.ndarray:
+        """Samples with both kinds of genotypes in some of the rows, shape (N,), bool."""
+        out: np.ndarray = self.haploid[rows].any(axis=0) & self.diploid[rows].any(axis=0)
+        return out
+
+    def in_long_runs(self) -> np.ndarray:
+        """Samples whose ploidy changes seldom and lasts, as at the borders of the PAR: (N,)."""
+        out = np.ones(self.haploid.shape[1], bool)
+        for i in np.flatnonzero(self.mixed(np.ones(len(self.haploid), bool))).tolist():
+            calls = self.haploid[self.haploid[:, i] | self.diploid[:, i], i]
+            edges = [0, *(np.flatnonzero(np.diff(calls)) + 1).tolist(), len(calls)]
+            shortest = int(np.diff(edges).min())
+            out[i] = len(edges) <= _MOST_CHANGES + 2 and shortest >= _LASTING_CALLS
+        return out
+
+
+def _fitting_regions(contig: str, position_bp: np.ndarray, calls: _Calls) -> list[Region]:
+    """The pseudo-autosomal regions of the build that explains where ploidy changes; or none.
+
+    It must explain most of the samples that have haploid and diploid genotypes: outside the regions
+    they have one ploidy, and if that is haploid, none of them is haploid within the regions.
+    """
+    num_odd = int(calls.mixed(np.ones(len(position_bp), bool)).sum())
+    best: list[Region] = []
+    fewest = num_odd / 2
+    for build in PAR_BUILDS:
+        regions = par_regions(contig, None, build)
+        rows = outside(position_bp, regions)
+        odd = int((calls.mixed(rows) | calls.mixed(~rows)).sum())
+        if odd < fewest:
+            best, fewest = regions, odd
+    return best

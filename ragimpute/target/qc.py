@@ -13,11 +13,11 @@ import numpy as np
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.read.genotypes import BlockCounts, Target
 from ragimpute.io.vcf.read.phase_sets import in_pieces
-from ragimpute.panel.ploidy import outside, par_regions
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.outputs import replacing
 from ragimpute.sites import some_names
 from ragimpute.target.match import FATES, MATCHED, Match, compare_positions, likely_cause
+from ragimpute.target.ploidy import ploidy_warnings
 
 log = logging.getLogger("ragimpute")
 
@@ -388,7 +388,7 @@ def warn_of_target(
         )
     _warn_of_samples(report, target, panel, shared)
     if len(shared.panel_index):
-        _warn_of_ploidy(report, target, panel, shared, par)
+        report.warnings += ploidy_warnings(target, panel, shared, par)
     inside = (shared.panel_index >= start) & (shared.panel_index < stop)
     report.counts["typed"] = int(inside.sum())
     if num_discordant:
@@ -412,31 +412,6 @@ def _warn_of_pieces(report: TargetReport, target: Target, shared: Match) -> None
             f"{len(names):,} samples are phased only within phase sets ({some_names(names)}): "
             "their sets are put in order against the panel"
         )
-
-
-def _warn_of_ploidy(
-    report: TargetReport, target: Target, panel: Panel, shared: Match, par: str | None
-) -> None:
-    """Add a warning about samples whose ploidy changes outside the pseudo-autosomal regions."""
-    regions = par_regions(panel.contig, target.contig_length or panel.contig_length, par)
-    rows = outside(panel.sites.position_bp[shared.panel_index], regions)
-    known = shared.alleles[rows, :, 0] >= 0
-    single = shared.alleles[rows, :, 1] == -2
-    num_haploid, num_diploid = (known & single).sum(axis=0), (known & ~single).sum(axis=0)
-    mixed = np.flatnonzero((num_haploid > 0) & (num_diploid > 0)).tolist()
-    if not mixed:
-        return
-    named = [
-        f"{target.samples[i]}: {num_haploid[i]:,} haploid, {num_diploid[i]:,} diploid"
-        for i in mixed[:3]
-    ]
-    more = f" and {len(mixed) - 3:,} more" if len(mixed) > 3 else ""
-    where = " outside the pseudo-autosomal regions" if regions else ""
-    report.warnings.append(
-        f"{len(mixed):,} samples have haploid and diploid genotypes{where} "
-        f"({'; '.join(named)}{more}): they are kept as they are; --par names the regions where "
-        "ploidy may change"
-    )
 
 
 def _warn_of_samples(report: TargetReport, target: Target, panel: Panel, shared: Match) -> None:
