@@ -247,7 +247,9 @@ def test_females_and_males_as_they_are_written_are_not_named(made, tmp_path):
 
 def test_regions_that_nothing_tells_are_one_line(made, tmp_path):
     alleles = made[0][:, 40:]
-    told = told_of(made, tmp_path, alleles, MALES, "haploid", target_options=TargetOptions(par="none"))
+    told = told_of(
+        made, tmp_path, alleles, MALES, "haploid", target_options=TargetOptions(par="none")
+    )
     assert sum("2 samples have haploid and diploid genotypes" in line for line in told) == 1
     position = POSITION.copy()
     position[:120] += 10_000_000
