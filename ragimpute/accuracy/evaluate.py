@@ -82,6 +82,8 @@ def evaluate(
     counts = {
         "samples": len(true.samples),
         "samples_without_truth": len(given.samples) - len(true.samples),
+        "truth_records": true.num_records,
+        "truth_further_alts": true.num_further_alts,
     }
     notes: list[str] = []
     if typed is not None:

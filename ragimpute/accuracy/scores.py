@@ -52,6 +52,16 @@ class BinScores:
     concordance: float
 
 
+# What becomes of the ALTs of the truth's records, and how the summary's line calls it.
+_FATES = {
+    "scored": "scored",
+    "typed": "typed",
+    "not_in_panel": "not in panel",
+    "duplicate": "duplicate",
+    "left_out": "that name no allele",
+}
+
+
 @dataclass
 class Evaluation:
     """How good an imputation is.
@@ -103,6 +113,14 @@ class Evaluation:
         """Everything as lists, numbers and text for JSON; None where a figure is undefined."""
         out: dict[str, Any] = _plain({item.name: getattr(self, item.name) for item in fields(self)})
         return out
+
+    def record_row(self) -> tuple[str, str]:
+        """What became of the truth's records: counts behind the colon add up to those before."""
+        counts = self.counts
+        told = [f"{counts[key]:,} {words}" for key, words in _FATES.items() if counts.get(key)]
+        more = counts["truth_further_alts"]
+        whole = f"{counts['truth_records']:,}" + (f" with {more:,} further ALTs" if more else "")
+        return "truth records", f"{whole}: {', '.join(told)}"
 
     def table(self) -> list[list[str]]:
         """A header, a row for each MAF bin and one of all sites; "-" where undefined.

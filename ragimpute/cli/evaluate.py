@@ -59,8 +59,10 @@ def evaluate(
         print_table(result.table(), title=name)
         for note in result.notes:
             log.warning(note)
+        rows = [result.record_row()]
         if result.phase is not None:
-            print_rows([("switch errors", result.phase.text())])
+            rows.append(("switch errors", result.phase.text()))
+        print_rows(rows)
     if json_out is not None:
         from ragimpute.reports.by_file_name import report_evaluate
 

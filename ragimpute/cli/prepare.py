@@ -52,4 +52,6 @@ def prepare(
     if not quiet:
         from ragimpute.cli.describe import describe
 
-        print_rows(describe(out), title=f"{out}, made in {done.seconds:.1f} s")
+        print_rows(
+            [done.record_row(), *describe(out)], title=f"{out}, made in {done.seconds:.1f} s"
+        )

@@ -23,6 +23,7 @@ from typing import TextIO
 import numpy as np
 
 from ragimpute.errors import InputError
+from ragimpute.io.counts import RecordCounts
 from ragimpute.io.foreign import M3VCF
 from ragimpute.io.vcf.header import choose_among
 from ragimpute.io.vcf.read.genotypes import SiteBatch
@@ -63,8 +64,8 @@ class M3vcfStream:
         The file, and the contig that is read, as the file spells it.
     samples
         Names: those of the columns without ``_HAP_1`` and ``_HAP_2``.
-    num_without_alt
-        Sites without an ALT that were left out so far.
+    counts
+        Sites so far, and those without an ALT, which were left out.
     notes
         What a user should know of the file, one line each, after it was read.
 
@@ -76,7 +77,7 @@ class M3vcfStream:
 
     def __init__(self, path: str | Path, *, region: Region | None = None) -> None:
         self.path, self._region = Path(path), region
-        self.num_without_alt = 0
+        self.counts = RecordCounts()
         self.notes: list[str] = []
         with self._reading() as file:
             header = _read_header(self.path, file)
@@ -112,7 +113,7 @@ class M3vcfStream:
         InputError
             If a row is malformed or the file ends within a block.
         """
-        self.num_without_alt, self.notes = 0, []
+        self.counts, self.notes = RecordCounts(), []
         rows, num_sites = _Rows(self.contig), 0
         for block in self._blocks():
             num_sites += len(block.position)
@@ -135,8 +136,9 @@ class M3vcfStream:
         for i, position in enumerate(block.position):
             if region is not None and not region.start_bp <= position < region.stop_bp:
                 continue
+            self.counts.num_records += 1
             if block.alt[i] == ".":
-                self.num_without_alt += 1
+                self.counts.skip("no_alt")
                 continue
             row = np.full((len(self.samples), 2), -2, np.int8)
             row[self._slots] = alleles[i][block.template]

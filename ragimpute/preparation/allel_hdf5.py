@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from ragimpute.errors import InputError
+from ragimpute.io.counts import RecordCounts
 from ragimpute.io.vcf.read.genotypes import SiteBatch
 from ragimpute.panel.format import FORMAT
 from ragimpute.sites import Region, Sites, located
@@ -39,8 +40,8 @@ class AllelReader:
         The contig that is read.
     num_sites
         Rows of the file that lie in the region.
-    num_without_alt
-        Rows without an ALT allele met so far; they give no site.
+    counts
+        Rows so far, their ALTs, and those that give no site.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class AllelReader:
             none of them.
         """
         self.path = Path(path)
-        self.num_without_alt = 0
+        self.counts = RecordCounts()
         self._batch_bytes, self._alive = batch_bytes, alive
         with self._reading(), h5py.File(self.path, "r", locking="best-effort") as file:
             if file.attrs.get("format") == FORMAT.encode():
@@ -200,6 +201,7 @@ class AllelReader:
     def __iter__(self) -> Iterator[SiteBatch]:
         """Batches of about 16 MB of genotypes, one row for each ALT."""
         rows = np.flatnonzero(self._inside)
+        self.counts = RecordCounts()
         if len(rows) == 0:
             return
         with self._reading():
@@ -224,7 +226,14 @@ class AllelReader:
         alt = _strings(variants["ALT"][start:stop])[keep]
         alt = alt.reshape(len(alt), -1)  # (m, number of ALTs)
         has_alt = (alt != "") & (alt != ".")
-        self.num_without_alt += int(np.count_nonzero(~has_alt.any(axis=1)))
+        refs = _strings(variants["REF"][start:stop])[keep]
+        self.counts.num_records += len(alt)
+        self.counts.num_further_alts += int(np.maximum(0, has_alt.sum(axis=1) - 1).sum())
+        self.counts.skip("no_alt", int(np.count_nonzero(~has_alt.any(axis=1))))
+        repeats = _repeats(refs, alt, has_alt)
+        self.counts.skip("repeated", len(repeats))
+        for i, again, _ in repeats:
+            has_alt[i, again - 1] = False
         row, which = np.nonzero(has_alt)
 
         called = group["calldata/GT"][start:stop][keep]
@@ -232,6 +241,8 @@ class AllelReader:
             called = called[:, :, None]
         if called.shape[2] == 1:
             called = np.concatenate([called, np.full_like(called, -1)], axis=2)
+        for i, again, first in repeats:
+            called[i][called[i] == again] = first
         called = called[row]  # (sites, N, 2)
         alleles = (called == (which + 1)[:, None, None]).astype(np.int8)
         alleles[called < 0] = -1
@@ -242,9 +253,8 @@ class AllelReader:
         if "ID" in variants:
             ids = _strings(variants["ID"][start:stop])[keep][row]
             ids[ids == ""] = "."
-        ref = _strings(variants["REF"][start:stop])[keep][row]
         position_bp = self._position_bp[start:stop][keep][row]
-        sites = Sites(self.contig, position_bp, ref, alt[row, which], ids)
+        sites = Sites(self.contig, position_bp, refs[row], alt[row, which], ids)
         phased = np.ones(alleles.shape[:2], dtype=bool)
         return SiteBatch(sites=sites, alleles=alleles, phased=phased)
 
@@ -258,6 +268,22 @@ def _call_sets(file: h5py.File) -> list[str]:
     if is_call_set(file):
         return ["/"]
     return [f"/{name}" for name, place in file.items() if is_call_set(place)]
+
+
+def _repeats(ref: np.ndarray, alt: np.ndarray, has_alt: np.ndarray) -> list[tuple[int, int, int]]:
+    """Rows whose ALTs repeat one before, with the numbers of the allele and of the one before.
+
+    An ALT that repeats REF is among them if it is not the only one: with one alone, the site is
+    left out as a whole.
+    """
+    found = []
+    for i in np.flatnonzero(has_alt.sum(axis=1) > 1).tolist():
+        first: dict[str, int] = {ref[i].upper(): 0}
+        for k in np.flatnonzero(has_alt[i]).tolist():
+            same = first.setdefault(alt[i, k].upper(), k + 1)
+            if same != k + 1:
+                found.append((i, k + 1, same))
+    return found
 
 
 def _strings(values: np.ndarray) -> np.ndarray:

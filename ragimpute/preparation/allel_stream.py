@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ragimpute.errors import InputError
+from ragimpute.io.counts import RecordCounts
 from ragimpute.io.vcf.read.genotypes import SiteBatch
 from ragimpute.preparation.allel_hdf5 import BATCH_BYTES, HINT, AllelReader
 from ragimpute.sites import Region
@@ -31,7 +32,7 @@ class AllelStream:
     ----------
     path
         The file.
-    samples, contig, num_sites, num_without_alt
+    samples, contig, num_sites, counts
         See :class:`ragimpute.preparation.allel_hdf5.AllelReader`.
     patience_s
         How long the process may be silent before it is taken to hang, in seconds.
@@ -55,7 +56,7 @@ class AllelStream:
         """
         self.path = Path(path)
         self._arguments = (self.path, region, batch_bytes)
-        self.num_without_alt = 0
+        self.counts = RecordCounts()
         self.patience_s = patience_s
         self._start()
 
@@ -79,7 +80,7 @@ class AllelStream:
         try:
             self._pipe.send("read")
             while not whole:
-                batch, self.num_without_alt = self._receive()
+                batch, self.counts = self._receive()
                 whole = batch is None
                 if not whole:
                     yield batch
@@ -136,7 +137,7 @@ def _serve(pipe: Connection, path: Path, region: Region | None, batch_bytes: int
             pipe.send(("value", (reader.samples, reader.contig, reader.num_sites)))
             while pipe.recv() == "read":
                 for batch in reader:
-                    pipe.send(("value", (batch, reader.num_without_alt)))
-                pipe.send(("value", (None, reader.num_without_alt)))
+                    pipe.send(("value", (batch, reader.counts)))
+                pipe.send(("value", (None, reader.counts)))
         except (InputError, MemoryError) as error:
             pipe.send(("error", error))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ragimpute.arguments import check_fields_of, with_changes
 from ragimpute.contigs import Lengths, absence_hint, chromosome, spellings_warning
 from ragimpute.errors import InputError
+from ragimpute.io.counts import RecordCounts
 from ragimpute.panel.ploidy import OnceEach, Ploidy, par_regions, scan_ploidy
 from ragimpute.preparation.genetic_map import GeneticMap, rate_doubt
 from ragimpute.preparation.populations import read_populations
@@ -45,6 +46,8 @@ class PrepareSummary:
         Name of the map, or the uniform rate.
     warnings
         One line for each thing that the user should know, as logged.
+    counts
+        Records of the source, and those that gave no site before the panel's checks.
     seconds
         Wall-clock time.
     """
@@ -53,7 +56,21 @@ class PrepareSummary:
     source_kind: str
     genetic_map: str
     warnings: list[str] = field(default_factory=list)
+    counts: RecordCounts = field(default_factory=RecordCounts)
     seconds: float = 0.0
+
+    def record_row(self) -> tuple[str, str]:
+        """What became of the source's records: the counts behind the colon add up to those before.
+
+        A record with several ALTs makes a site of each.
+        """
+        counts = self.counts
+        left_out = counts.skipped | self.panel.dropped
+        told = [f"{self.panel.num_sites:,} sites"]
+        told += [f"{n:,} {key.replace('_', ' ')}" for key, n in left_out.items() if n]
+        more = counts.num_further_alts
+        whole = f"{counts.num_records:,}" + (f" with {more:,} further ALTs" if more else "")
+        return "records", f"{whole}: {', '.join(told)}"
 
 
 @dataclass(frozen=True)
@@ -181,11 +198,13 @@ def prepare(
     if ploidy is not None:
         _warn_of_mixed(panel, ploidy, num_lost, stream.samples, warn)
     _warn_of_males(contig, ploidy, warn)
-    _warn_of_sites(panel, stream, warn)
+    _warn_of_sites(panel, stream.counts, getattr(stream, "notes", ()), warn)
     if is_x and not par:
         _warn_of_copies(panel, warn)
     _warn_of_map(panel, map_used, warn)
-    return PrepareSummary(panel, kind, map_used.name, warnings, time.monotonic() - started)
+    return PrepareSummary(
+        panel, kind, map_used.name, warnings, stream.counts, time.monotonic() - started
+    )
 
 
 def _check_paths(source: Path, out: Path, options: PrepareOptions) -> None:
@@ -369,7 +388,9 @@ def _warn_of_map(panel: PanelSummary, genetic_map: GeneticMap, warn: Callable[[s
         )
 
 
-def _warn_of_sites(panel: PanelSummary, stream: object, warn: Callable[[str], None]) -> None:
+def _warn_of_sites(
+    panel: PanelSummary, counts: RecordCounts, notes: Iterable[str], warn: Callable[[str], None]
+) -> None:
     """Say which sites were left out."""
     reasons = {
         "duplicate": "repeat the position and alleles of an earlier one",
@@ -380,14 +401,20 @@ def _warn_of_sites(panel: PanelSummary, stream: object, warn: Callable[[str], No
         named = ", ".join(panel.dropped_examples[reason])
         more = ", ..." if count > len(panel.dropped_examples[reason]) else ""
         warn(f"{count:,} sites left out that {reasons[reason]} ({named}{more})")
-    for note in getattr(stream, "notes", ()):
+    for note in notes:
         warn(note)
-    without_alt = getattr(stream, "num_without_alt", 0)
+    without_alt = counts.skipped.get("no_alt", 0)
     if without_alt:
         warn(f"{without_alt:,} records left out that have no ALT")
-    before = getattr(stream, "skipped", {}).get("position_0", 0)
+    before = counts.skipped.get("position_0", 0)
     if before:
         warn(f"{before:,} records left out that are at position 0, before the contig's first base")
+    repeated = counts.skipped.get("repeated", 0)
+    if repeated:
+        warn(
+            f"{repeated:,} ALTs left out that their record repeats; their carriers count as "
+            "carriers of the allele before that is spelled alike"
+        )
 
 
 def _warn_of_copies(panel: PanelSummary, warn: Callable[[str], None]) -> None:

@@ -35,8 +35,12 @@ _FATES = {
     "symbolic": "symbolic alleles",
     "star": "alleles *",
     "no_alt": "no ALT",
+    "position_0": "at position 0",
+    "repeated": "ALTs that their record repeats",
 }
 _COUNTS = {
+    "truth_records": "records of the truth",
+    "truth_further_alts": "further ALTs of these records",
     "samples": "samples scored",
     "samples_without_truth": "imputed samples without truth",
     "scored": "sites scored",

@@ -49,6 +49,7 @@ _FIXES = {
     "symbolic": "no mending: a symbolic allele has no bases to match by",
     "star": "no mending: the allele * belongs to a deletion that starts before",
     "no_alt": "write the ALT that the array can see",
+    "position_0": "no mending: a contig begins at position 1",
     "repeated": "no mending: its carriers count as carriers of the same allele before it",
 }
 _LABELS = {
@@ -66,6 +67,7 @@ _LABELS = {
     "symbolic": "symbolic alleles",
     "star": "alleles *",
     "no_alt": "no ALT",
+    "position_0": "at position 0",
     "repeated": "ALT repeated in its record",
 }
 _LOW_OVERLAP = 0.5

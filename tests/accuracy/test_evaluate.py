@@ -394,3 +394,38 @@ def test_the_terminal_shows_what_a_reader_should_know(run, all_fields, tmp_path,
     )  # fmt: skip
     assert code == 0
     assert "imputed dosages are hard calls" in " ".join(err.split())
+
+
+ROWS = st.lists(
+    st.tuples(st.integers(20, 40), st.sampled_from(
+        ["C", "G", ".", "*", "<DEL>", "C,G", "C,C", "A", "A,G", "G,<NON_REF>", "I"]
+    )),
+    min_size=1, max_size=20,
+)  # fmt: skip
+
+
+@given(ROWS, st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_the_counts_add_up_to_the_records_of_the_truth(tmp_path_factory, rows, with_gt):
+    folder = tmp_path_factory.mktemp("sum")
+    truth, imputed, panel = small(folder)
+    if not with_gt:
+        truth = imputed
+    before = truth.read_text().splitlines()
+    key = "GT" if with_gt else "DS"
+    more = [
+        f"20\t{10_000 + at}\t.\tA\t{alt}\t.\t.\t.\t{key}" + "\t." * len(SAMPLES)
+        for at, alt in sorted(rows)
+    ]
+    more.insert(0, f"20\t0\t.\tA\tC\t.\t.\t.\t{key}" + "\t." * len(SAMPLES))
+    head = [line for line in before if line.startswith("#")]
+    sites = [line for line in before if not line.startswith("#")]
+    changed = folder / "t.vcf"
+    changed.write_text("\n".join([*head, more[0], *sites, *more[1:]]) + "\n")
+    result = evaluate(changed, imputed, panel)
+    name, text = result.record_row()
+    whole, told = text.split(": ")
+    numbers = [int(word) for word in whole.split() if word.isdigit()]
+    assert name == "truth records"
+    assert numbers[0] == len(sites) + len(more)
+    assert sum(numbers) == sum(int(part.split()[0]) for part in told.split(", "))

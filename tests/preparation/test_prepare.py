@@ -9,12 +9,17 @@ from itertools import chain
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from vcf_fixtures import convert
 
 from ragimpute import example
 from ragimpute.errors import InputError, PanelError
 from ragimpute.io.vcf.read.genotypes import PanelStream
 from ragimpute.panel.reader import Panel
+from ragimpute.preparation.allel_hdf5 import AllelReader
 from ragimpute.preparation.genetic_map import GeneticMap
+from ragimpute.preparation.panel_writer import write_panel
 from ragimpute.preparation.populations import read_populations
 from ragimpute.preparation.prepare import prepare
 from ragimpute.sites import Region
@@ -282,3 +287,68 @@ def test_population_table_unreadable(tmp_path):
     path.write_bytes(gzip.compress(b"a CEU\n"))
     with pytest.raises(InputError, match="not text"):
         read_populations(path, ["a"])
+
+
+ROWS = st.lists(
+    st.tuples(
+        st.integers(5, 40),
+        st.sampled_from(["G", "T", ".", "*", "<DEL>", "G,T", "A", "G,g", "A,G", "G,*", "T,T,G"]),
+    ),
+    min_size=1, max_size=20,
+)  # fmt: skip
+
+
+def added_up(done):
+    """Records, these with their further ALTs, and the sum of what is said of them."""
+    whole, told = done.record_row()[1].split(": ")
+    numbers = [int(word) for word in whole.split() if word.isdigit()]
+    return numbers[0], sum(numbers), sum(int(part.split()[0]) for part in told.split(", "))
+
+
+@given(ROWS, st.sampled_from([".vcf", ".vcf.gz", ".bcf"]), st.sampled_from(["20", "X"]))
+@settings(max_examples=15, deadline=None)
+def test_the_counts_add_up_to_the_records(tmp_path_factory, rows, suffix, contig):
+    folder = tmp_path_factory.mktemp("sum")
+    lines = [(contig, at, "A", alt, "0|0", "0|0") for at, alt in sorted(rows)]
+    lines = [(contig, 0, "A", "G", "0|1", "0|1"), (contig, 3, "A", "C", "0|1", "0|1"), *lines]
+    source = write_vcf(folder / "x.vcf", lines, contigs=(contig,))
+    if suffix != ".vcf":
+        source = convert(source, suffix, index=False)
+    done = prepare(source, folder / "p.h5", cm_per_mb=1, par="none")
+    num_records, whole, told = added_up(done)
+    assert num_records == len(lines)
+    assert whole == told
+    assert done.panel.num_sites + sum(done.panel.dropped.values()) == whole - sum(
+        done.counts.skipped.values()
+    )
+
+
+@given(ROWS)
+@settings(max_examples=20, deadline=None)
+def test_the_same_panel_of_scikit_allels_file(tmp_path_factory, rows):
+    """Repeated and absent ALTs of an HDF5 are read as those of the VCF that it is made of."""
+    folder = tmp_path_factory.mktemp("allel")
+    rng = np.random.default_rng(len(rows))
+    lines, called = [], []
+    for at, alt in [(3, "C"), *sorted(rows)]:
+        num_alts = 0 if alt == "." else alt.count(",") + 1
+        calls = rng.integers(0, num_alts + 1, (2, 2))
+        called.append(calls)
+        lines.append(("20", at, "A", alt, *(f"{a}|{b}" for a, b in calls)))
+    prepare(write_vcf(folder / "x.vcf", lines), folder / "v.h5", cm_per_mb=1)
+    alts = [line[3].replace(".", "").split(",") for line in lines]
+    with h5py.File(folder / "a.h5", "w") as file:
+        text = h5py.string_dtype()
+        file["variants/POS"] = np.array([line[1] for line in lines], np.int32)
+        file["variants/CHROM"] = np.array(["20"] * len(lines), text)
+        file["variants/REF"] = np.array(["A"] * len(lines), text)
+        file["variants/ALT"] = np.array([(a + [""] * 3)[:3] for a in alts], text)
+        file["calldata/GT"] = np.array(called, np.int8)
+        file["samples"] = np.array(["a", "b"], text)
+    stream = AllelReader(folder / "a.h5")
+    write_panel(folder / "p.h5", stream, samples=["a", "b"], genetic_map=GeneticMap.uniform(1.0))
+    with Panel.open(folder / "v.h5") as one, Panel.open(folder / "p.h5") as other:
+        assert one.checksum == other.checksum
+    vcf = PanelStream(folder / "x.vcf")
+    list(vcf)
+    assert vcf.counts == stream.counts

@@ -147,9 +147,15 @@ ALLELES = st.sampled_from(
 def test_the_counts_add_up_to_the_records(panel, tmp_path_factory, rows):
     sites = [(STEP * i, base(STEP * i), "CGTA"[i % 4], "0|1") for i in range(31, 61)]
     rows = sorted((STEP * at + at % 2, base(STEP * at), alt, "0|0") for at, alt in rows)
+    rows = [(0, "A", "C", "0|1"), *rows]
     path = tmp_path_factory.mktemp("sum") / "t.vcf"
-    path.write_text(vcf_text([row for row in rows if row[1] != row[2]] + sites, ["s"]))
+    path.write_text(vcf_text(rows + sites, ["s"]))
     found = compare(InputFiles(path, panel))
     num_lines = sum(not line.startswith("#") for line in path.read_text().splitlines())
     assert found.num_records == num_lines
     assert num_lines + found.num_further_alts == found.num_alts + found.blocks.num_blocks
+    left_out = path.with_suffix(".tsv")
+    files = InputFiles(path, panel, options=TargetOptions(excluded_sites=left_out))
+    rows = dict(compare(files).rows())
+    assert int(rows["filtered: at position 0"]) == 1
+    assert f"{num_lines:,}" == rows["records"]

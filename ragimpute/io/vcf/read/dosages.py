@@ -46,7 +46,7 @@ class Dosages:
         whether the record lacks it.
     num_hard_calls
         Shape (M,), int: samples whose dosage was counted from FORMAT/GT.
-    skipped
+    skipped, num_records, num_further_alts
         As in :class:`ragimpute.io.vcf.read.genotypes.Target`.
     """
 
@@ -58,6 +58,8 @@ class Dosages:
     typed: np.ndarray
     num_hard_calls: np.ndarray
     skipped: dict[str, int]
+    num_records: int
+    num_further_alts: int
 
 
 def read_dosages(
@@ -137,9 +139,10 @@ class _DosageRows:
             return
         means = meanings(variant)
         dosage, haploid, hard = self._dosages(variant, alts, means)
-        alts = [alt for alt in alts if means[alt + 1] == alt + 1]
+        own = [alt for alt in alts if means[alt + 1] == alt + 1]
+        reader.skip_repeated(variant, alts, own)
         typed = self._flag is not None and bool(variant.INFO.get(self._flag))
-        for alt in alts:
+        for alt in own:
             self.dosage.append(dosage[:, alt])
             self._haploid.append(haploid)
             self._hard_calls.append(int(hard[:, alt].sum()))
@@ -241,6 +244,8 @@ class _DosageRows:
             typed=np.array(self._typed, dtype=bool),
             num_hard_calls=np.array(self._hard_calls, dtype=np.int64),
             skipped=self.reader.skipped,
+            num_records=self.reader.num_records,
+            num_further_alts=self.reader.num_further_alts,
         )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ragimpute.io.counts import RecordCounts
 from ragimpute.io.vcf.read.dosages import Dosages, read_dosages
 from ragimpute.io.vcf.read.phase_sets import NO_SET, PhaseSetReader, settle
 from ragimpute.io.vcf.read.records import (
@@ -271,8 +272,6 @@ class PanelStream:
         Names.
     contigs
         Contigs that hold records.
-    skipped
-        How many ALTs were left out so far, by reason: "no_alt" (ALT is ".").
     """
 
     def __init__(
@@ -288,7 +287,6 @@ class PanelStream:
         self._reader = RecordReader(path, region, threads, genotypes_only=True)
         self._reader.need_genotypes()
         self.samples = self._reader.samples
-        self.skipped = self._reader.skipped
 
     @property
     def contigs(self) -> list[str]:
@@ -296,9 +294,10 @@ class PanelStream:
         return list(self._reader.file.contigs)
 
     @property
-    def num_without_alt(self) -> int:
-        """Records left out so far that have no ALT."""
-        return self.skipped.get("no_alt", 0)
+    def counts(self) -> RecordCounts:
+        """Records so far, and what gave no site. Each iteration begins to count anew."""
+        reader = self._reader
+        return RecordCounts(reader.num_records, reader.num_further_alts, dict(reader.skipped))
 
     def __iter__(self) -> Iterator[SiteBatch]:
         """Batches from the first site on, each time that it is called.
@@ -308,7 +307,7 @@ class PanelStream:
         InputError
             As for :func:`read_target`, apart from unsorted sites.
         """
-        self.skipped.clear()
+        self._reader.reset_counts()
         for rows in _genotype_rows(self._reader, sort_check=False, keep_symbolic=True):
             yield rows.batch()
 
@@ -406,7 +405,9 @@ def _genotype_rows(
         record += several
         # The row that they were written to is that of the first ALT, so they are copied.
         alleles, phased = alleles.copy(), phased.copy()
-        alts, alleles = reader.own_alts(variant, alts, alleles)
+        usable = alts
+        alts, alleles = reader.own_alts(variant, usable, alleles)
+        reader.skip_repeated(variant, usable, alts)
         vague = [] if keep_symbolic else vague_alts(variant, alts)
         for alt in alts:
             if rows.count == size:

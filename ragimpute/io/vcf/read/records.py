@@ -207,9 +207,7 @@ class RecordReader:
                 self._columns = np.array(kept, dtype=np.int64)
         self.threads = threads
         self.region = region
-        self.skipped: dict[str, int] = {}
-        self.left_out: list[LeftOut] = []
-        self.num_filtered = self.num_records = self.num_further_alts = 0
+        self.reset_counts()
         self._reach_in = reach_in
         self._list_left_out = list_left_out
         self.genotypes_only = genotypes_only
@@ -219,6 +217,12 @@ class RecordReader:
             chosen = choose_region(self.header, list(self._index.chunks), region)
             self.contig = chosen.contig
             self.region = None if region is None else chosen
+
+    def reset_counts(self) -> None:
+        """Begin to count anew, before the file is read once more."""
+        self.skipped: dict[str, int] = {}
+        self.left_out: list[LeftOut] = []
+        self.num_filtered = self.num_records = self.num_further_alts = 0
 
     def need_genotypes(self) -> None:
         """Refuse files that neither declare GT nor have it in their first record."""
@@ -249,6 +253,7 @@ class RecordReader:
                 beyond.append(position)
                 continue
             if position < 1 and start <= 1:
+                self.num_records += 1
                 self._skip(variant, ",".join(variant.ALT) or ".", "position_0")
                 continue
             if sort_check and position < last_bp:
@@ -461,18 +466,21 @@ class RecordReader:
         """The ALTs of a record that make a row each, and its alleles (N, 2) in terms of these.
 
         ``alts`` are the usable ones. Carriers of others are missing. An ALT that says again what
-        REF or an ALT before it says is left out, and counted, but its carriers are carriers of that
+        REF or an ALT before it says is none of its own, but its carriers are carriers of that
         allele.
         """
         means = meanings(variant)
         own = [alt for alt in alts if means[alt + 1] == alt + 1]
-        for alt in alts:
-            if alt not in own:
-                self._skip(variant, variant.ALT[alt], "repeated")
         known = {0, *(alt + 1 for alt in own)}
         # The last two entries are those of -2 and -1, as numpy counts from the end.
         codes = np.array([*(m if m in known else -1 for m in means), -2, -1], np.int8)
         return own, codes[alleles]
+
+    def skip_repeated(self, variant: Any, alts: list[int], own: list[int]) -> None:
+        """Count those of ``alts`` that are not among ``own`` as repeated."""
+        for alt in alts:
+            if alt not in own:
+                self._skip(variant, variant.ALT[alt], "repeated")
 
     def _skip(self, variant: Any, alt: str, reason: str) -> None:
         """Count an ALT that is left out."""
