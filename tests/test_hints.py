@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import gzip
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -15,13 +16,13 @@ from pathlib import Path
 import h5py
 import pytest
 from vcf_fixtures import bcftools, convert, vcf_text
-from vcf_tools import write_program
+from vcf_tools import run_bcftools, write_program
 
 from ragimpute.errors import RagimputeError
 from ragimpute.io.foreign import foreign_format
 from ragimpute.io.vcf.bgzf import compress_block
 from ragimpute.io.vcf.header import BGZF_EOF
-from ragimpute.io.vcf.read.genotypes import PanelStream, read_target
+from ragimpute.io.vcf.read.genotypes import PanelStream, read_dosages, read_target
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.open_panel import open_panel
 from ragimpute.preparation.prepare import prepare
@@ -293,3 +294,74 @@ def test_every_text_that_names_a_command_is_known():
                 if names and is_hint and "Example:" not in node.value:
                     found.add(str(path.relative_to(ROOT / "ragimpute")))
     assert found == NAMED
+
+
+@pytest.mark.parametrize("suffix", [".vcf", ".vcf.gz", ".bcf"])
+def test_names_that_are_not_utf_8(here, suffix):
+    Path("t.vcf").write_bytes(vcf_text(ROWS).encode().replace(b"\ta\tb\n", b"\ta\tJos\xe9\n"))
+    path = Path("t.vcf") if suffix == ".vcf" else convert(here / "t.vcf", suffix, index=False)
+    for reader in (read_target, PanelStream):
+        with pytest.raises(RagimputeError, match="name of a sample that is not UTF-8") as caught:
+            reader(path)
+        assert "Jos\xe9" in caught.value.message
+    out, _ = run(caught.value.hint)
+    assert read_target(out).samples == ["a", "Jos\xe9"]
+
+
+def test_a_contig_that_is_not_utf_8(here):
+    Path("t.vcf").write_bytes(vcf_text(ROWS).encode().replace(b"20", b"2\xe9"))
+    with pytest.raises(RagimputeError, match="name of a contig that is not UTF-8"):
+        read_target(Path("t.vcf"))
+
+
+@pytest.mark.parametrize("suffix", [".vcf", ".vcf.gz", ".bcf"])
+def test_descriptions_may_be_of_any_encoding(here, suffix):
+    text = vcf_text(ROWS).encode().replace(b"Genotype", b"G\xe9notype\xc2\x85")
+    Path("t.vcf").write_bytes(text)
+    path = Path("t.vcf") if suffix == ".vcf" else convert(here / "t.vcf", suffix, index=False)
+    assert read_target(path).sites.position_bp.tolist() == [10, 20, 35]
+
+
+@pytest.fixture
+def mpileup(here):
+    """What bcftools mpileup writes of reads of one sample, half of which have another base."""
+    rng = random.Random(1)
+    ref = "".join(rng.choice("ACGT") for _ in range(400))
+    other = ref[:200] + ("C" if ref[200] == "A" else "A") + ref[201:]
+    Path("r.fa").write_text(f">20\n{ref}\n")
+    lines = ["@HD\tVN:1.6\tSO:coordinate", "@SQ\tSN:20\tLN:400", "@RG\tID:a\tSM:s"]
+    for i in range(0, 340, 5):
+        bases = (other if i // 5 % 2 else ref)[i : i + 60]
+        cells = [f"q{i}", "0", "20", str(i + 1), "60", "60M", "*", "0", "0", bases, "I" * 60]
+        lines.append("\t".join([*cells, "RG:Z:a"]))
+    Path("r.sam").write_text("\n".join(lines) + "\n")
+
+    def make(name, *options):
+        done = run_bcftools("mpileup", *options, "-f", "r.fa", "-o", name, "r.sam")
+        assert done.returncode == 0, done.stderr
+        return Path(name)
+
+    return make
+
+
+@pytest.mark.parametrize("blocks", [True, False])
+@pytest.mark.parametrize("name", ["a b.vcf", "x.vcf.gz", "x.bcf"])
+def test_genotypes_that_were_not_called(here, mpileup, name, blocks):
+    kind = {"vcf": "-Ov", "gz": "-Oz", "bcf": "-Ob"}[name.split(".")[-1]]
+    path = mpileup(name, kind, *(["-g", "1"] if blocks else []))
+    hint = hint_of(PanelStream, path)
+    with pytest.raises(RagimputeError, match="mpileup writes, whose genotypes were not") as caught:
+        read_target(path)
+    assert ("a gVCF of genotype likelihoods" in caught.value.message) == blocks
+    with pytest.raises(RagimputeError, match="mpileup writes"):
+        read_dosages(path)
+    assert hint == caught.value.hint
+    out, _ = run(hint)
+    found = read_target(out)
+    assert found.sites.position_bp.tolist() == [201]
+    assert found.alleles.tolist() == [[[0, 1]]]
+    assert (found.num_records < 20) == blocks
+    changed = Path("other.vcf")
+    made = bcftools("view", path)
+    changed.write_text(made.replace("##INFO=<ID=QS,", "##INFO=<ID=QX,").replace(";QS=", ";QX="))
+    assert "GLIMPSE2" in hint_of(read_target, changed)

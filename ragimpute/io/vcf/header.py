@@ -149,7 +149,7 @@ def _header_text(path: Path, file: BinaryIO) -> tuple[bool, str]:
         (length,) = struct.unpack("<I", start[5:9])
         if length > _MAX_HEADER:
             raise OSError(f"a header of {length:,} bytes is announced")
-        return True, _take(file, length).rstrip(b"\0").decode(errors="replace")
+        return True, _take(file, length).rstrip(b"\0").decode(errors="surrogateescape")
     if not start.startswith(b"##file"):
         foreign = foreign_format(path, start + file.read(32))
         raise foreign or InputError(f"{path} is not a VCF or BCF", hint=_NOT_VCF)
@@ -161,7 +161,7 @@ def _header_text(path: Path, file: BinaryIO) -> tuple[bool, str]:
         if not line.startswith(b"#"):
             break
         lines.append(line)
-    return False, b"".join(lines).decode(errors="replace")
+    return False, b"".join(lines).decode(errors="surrogateescape")
 
 
 def _take(file: BinaryIO, count: int) -> bytes:
@@ -190,12 +190,39 @@ def _lines(text: str) -> list[str]:
     return [line.removesuffix("\r") for line in text.split("\n")]
 
 
+def _check_names(path: Path, text: str) -> None:
+    """Refuse names of samples and contigs that are not UTF-8: two of them might become one.
+
+    ``text`` is the header, decoded with "surrogateescape". Descriptions may be in any encoding.
+    """
+    for line in _lines(text):
+        if not line.startswith(("#CHROM", "##contig=")):
+            continue
+        strange = re.search(r"[^\t=,<>]*[\udc80-\udcff][^\t=,<>]*", line)
+        if strange:
+            shown = strange[0].encode(errors="surrogateescape").decode("latin-1")
+            out = shlex.quote(free_name(path, ".utf8.vcf"))
+            hint = (
+                f"if it is, write it as UTF-8: bcftools view {command_word(path)} | "
+                f"iconv -f ISO-8859-1 -t UTF-8 > {out}"
+            )
+            kind = "sample"
+            if line.startswith("##"):
+                kind, hint = "contig", "rename the contig: htslib, too, refuses such names"
+            raise InputError(
+                f"{path} has a name of a {kind} that is not UTF-8 ({shown}, if it is Latin-1)",
+                hint=hint,
+            )
+
+
 def _parse(path: Path, is_bcf: bool, compression: str, text: str) -> VcfHeader:
     """Find in the header's text what :class:`VcfHeader` has."""
     contigs: dict[str, int | None] = {}
     numbers: dict[int, str] = {}
     names: dict[str, set[str]] = {"FORMAT": set(), "INFO": set()}
     columns: list[str] | None = None
+    _check_names(path, text)
+    text = text.encode(errors="surrogateescape").decode(errors="replace")
     for line in _lines(text):
         found = re.match(r"##(contig|FORMAT|INFO)=<(?:.*?,)?ID=([^,>]+)", line)
         if found and found[1] == "contig":
@@ -241,6 +268,28 @@ def first_formats(header: VcfHeader) -> set[str]:
         columns = line.split(b"\t", 9)
         return set(columns[8].decode(errors="replace").split(":")) if len(columns) > 8 else set()
     return set()
+
+
+def without_genotypes(header: VcfHeader) -> InputError:
+    """The error for a file that has no GT, which says what it is and how to call genotypes."""
+    path, out = header.path, shlex.quote(free_name(header.path, ".called.vcf.gz"))
+    likelihoods = [name for name in ("PL", "GL") if name in header.formats]
+    if not likelihoods:
+        return InputError(f"{path} declares no FORMAT/GT", hint="genotypes are needed")
+    blocks = "##ALT=<ID=*," in header.text or "<NON_REF>" in header.text
+    kind = "a gVCF" if blocks and "END" in header.infos else "a file"
+    if "QS" not in header.infos:
+        return InputError(
+            f"{path} declares no FORMAT/GT: it is {kind} of genotype likelihoods "
+            f"({', '.join(likelihoods)}), and genotypes are needed",
+            hint="call genotypes first, or impute with GLIMPSE2, which reads likelihoods",
+        )
+    option = " -g 0" if kind == "a gVCF" else ""
+    return InputError(
+        f"{path} declares no FORMAT/GT: it is {kind} of genotype likelihoods (PL), as bcftools "
+        "mpileup writes, whose genotypes were not called yet",
+        hint=f"call them: bcftools call -m{option} {command_word(path)} -Oz -o {out}",
+    )
 
 
 # A sign of phase before the first allele, as VCF 4.4 allows, in any of the samples' columns.

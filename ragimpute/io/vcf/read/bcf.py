@@ -278,7 +278,7 @@ def _read_header(file: BinaryIO) -> tuple[dict[int, str], int]:
 
 def _keys(header: bytes) -> dict[int, str]:
     """The FORMAT fields that a header declares, by their numbers."""
-    text = header.rstrip(b"\0").decode()
+    text = header.rstrip(b"\0").decode(errors="replace")
     numbers = _dictionary(text)
     declared = set(re.findall(r"^##FORMAT=<(?:.*?,)?ID=([^,>]+)", text, re.MULTILINE))
     return {numbers[name]: name for name in declared & numbers.keys()}
@@ -287,8 +287,8 @@ def _keys(header: bytes) -> dict[int, str]:
 def _dictionary(text: str) -> dict[str, int]:
     """Numbers of the FILTER, INFO and FORMAT names of a header."""
     numbers = {"PASS": 0}
-    for line in text.splitlines():
-        found = re.match(r"##(?:FILTER|INFO|FORMAT)=<(.*)>", line)
+    for line in text.split("\n"):
+        found = re.match(r"##(?:FILTER|INFO|FORMAT)=<(.*)>", line.removesuffix("\r"))
         name = found and re.search(r"(?:^|,)ID=([^,]+)", found[1])
         if not found or not name:
             continue

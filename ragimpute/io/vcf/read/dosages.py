@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ragimpute.errors import InputError
+from ragimpute.io.vcf.header import without_genotypes
 from ragimpute.io.vcf.read.records import (
     RecordReader,
     VcfFile,
@@ -93,6 +94,8 @@ def read_dosages(
         declared, or a record has none; or if GP are no probabilities.
     """
     reader = RecordReader(path, region, threads)
+    if not _usable_fields(reader) and reader.header.formats & {"PL", "GL"}:
+        raise without_genotypes(reader.header)
     if not _usable_fields(reader):
         raise InputError(
             f"{reader.path} declares none of FORMAT/{', '.join(_FIELDS)}",

@@ -25,6 +25,7 @@ from ragimpute.io.vcf.header import (
     read_header,
     record_contigs,
     text_lines,
+    without_genotypes,
     without_prefixes,
 )
 from ragimpute.io.vcf.index import VcfIndex, read_index
@@ -227,7 +228,7 @@ class RecordReader:
     def need_genotypes(self) -> None:
         """Refuse files that neither declare GT nor have it in their first record."""
         if not self.file.has_genotypes:
-            raise InputError(f"{self.path} declares no FORMAT/GT", hint="genotypes are needed")
+            raise without_genotypes(self.header)
 
     def records(self, *, sort_check: bool) -> Iterator[Any]:
         """Records that start inside the region.
