@@ -365,3 +365,18 @@ def test_genotypes_that_were_not_called(here, mpileup, name, blocks):
     made = bcftools("view", path)
     changed.write_text(made.replace("##INFO=<ID=QS,", "##INFO=<ID=QX,").replace(";QS=", ";QX="))
     assert "GLIMPSE2" in hint_of(read_target, changed)
+
+
+@pytest.mark.parametrize("suffix", [".vcf", ".vcf.gz"])
+@pytest.mark.parametrize("field", ["PS", "DP"])
+def test_a_text_where_the_header_declares_a_number(here, suffix, field):
+    line = f'##FORMAT=<ID={field},Number=1,Type=Integer,Description="x">\n'
+    text = vcf_text(ROWS, formats=line + '##FORMAT=<ID=GT,Number=1,Type=String,Description="x">\n')
+    text = text.replace("\tGT\t", f"\tGT:{field}\t").replace("\t0|0\t", "\t0|0:set_1\t")
+    path = Path(f"a b{suffix}")
+    path.write_bytes(text.encode() if suffix == ".vcf" else gzip.compress(text.encode()))
+    with pytest.raises(RagimputeError, match=f"20:20: FORMAT/{field} of sample a") as caught:
+        read_target(path)
+    assert "is 'set_1', but the header declares Integer" in caught.value.message
+    out, _ = run(caught.value.hint, begins="(sed|gzip) ")
+    assert read_target(out).sites.position_bp.tolist() == [10, 20, 35]

@@ -17,7 +17,7 @@ import numpy as np
 
 from ragimpute.config import load_config, models_dir, preset_names
 from ragimpute.errors import InputError, ModelError, PanelError, RagimputeError
-from ragimpute.sites import Region
+from ragimpute.sites import MAX_BP, Region
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 # Records are counted only in files up to this size, as larger ones would take minutes.
@@ -265,11 +265,17 @@ def _describe_vcf(path: Path) -> Rows:
         if count_records:
             first, last, count = 0, 0, 0
             reader = RecordReader(file, Region(name), 1, genotypes_only=True)
-            for record in reader.records(sort_check=False):
+            for record in reader.records(sort_check=False, refuse_beyond=False):
                 count += 1
                 first = min(first or record.POS, record.POS)
                 last = max(last, record.POS)
-            text = f"{count:,} records, {first:,} - {last:,} bp" + (f", {text}" if text else "")
+            place = f", {first:,} - {last:,} bp" if count else ""
+            text = f"{count:,} records{place}" + (f", {text}" if text else "")
+            if reader.num_beyond:
+                text += (
+                    f"; {reader.num_beyond:,} records more at positions above {MAX_BP:,}, which no "
+                    f"command can use: --region '{Region(name, 1, MAX_BP + 1)}' leaves them out"
+                )
         rows.append((f"contig {name}", text or "has records"))
     if not contigs:
         rows.append(("contigs", "no records"))

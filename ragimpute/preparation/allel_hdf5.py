@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ class AllelReader:
             contigs = self._contigs(file, groups, region)
             region = self._choose(contigs, region)
             self.contig = region.contig
-            self._group, rows = contigs[self.contig]
+            self._group, rows = self._only_group(contigs, self.contig)
             group = file[self._group]
             self._check_fields(group)
             position_bp = self._positions(group["variants/POS"][:])
@@ -99,31 +99,48 @@ class AllelReader:
         try:
             yield
         except (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-            reason = str(error.args[0] if error.args else error).splitlines()[0]
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            if isinstance(error, UnicodeDecodeError):
+                reason = f"{error.object!r} is a text that is not UTF-8"
             raise InputError(f"{self.path} cannot be read as HDF5: {reason}", hint=HINT) from error
 
     def _contigs(
         self, file: h5py.File, groups: list[str], region: Region | None
-    ) -> dict[str, tuple[str, np.ndarray]]:
-        """For each contig, its group and which of the group's rows are its own."""
-        found: dict[str, tuple[str, np.ndarray]] = {}
+    ) -> dict[str, list[tuple[str, np.ndarray]]]:
+        """For each contig, its groups and which of a group's rows are its own."""
+        found: dict[str, list[tuple[str, np.ndarray]]] = {}
         for name in groups:
             group = file[name]
             num_rows = len(group["variants/POS"])
             if "variants/CHROM" in group:
                 chrom = self._texts(group["variants/CHROM"])
                 for contig in dict.fromkeys(chrom.tolist()):
-                    found[contig] = (name, np.flatnonzero(chrom == contig))
+                    rows = np.flatnonzero(chrom == contig)
+                    found.setdefault(contig, []).append((name, rows))
             elif name != "/":
-                found[name.strip("/")] = (name, np.arange(num_rows))
+                found.setdefault(name.strip("/"), []).append((name, np.arange(num_rows)))
             elif region is not None:
-                found[region.contig] = (name, np.arange(num_rows))
+                found[region.contig] = [(name, np.arange(num_rows))]
             else:
                 raise InputError(
                     f"{self.path} has no variants/CHROM, so its contig is unknown",
                     hint="name it with --region",
                 )
         return found
+
+    def _only_group(
+        self, contigs: dict[str, list[tuple[str, np.ndarray]]], contig: str
+    ) -> tuple[str, np.ndarray]:
+        """The one group that holds a contig, and its rows there."""
+        if len(contigs[contig]) > 1:
+            listed = ", ".join(f"{name} ({len(rows):,} rows)" for name, rows in contigs[contig])
+            raise InputError(
+                f"{self.path} holds contig {contig} in {len(contigs[contig])} groups: {listed}; "
+                "a contig is read of one",
+                hint="write the file again with all sites of the contig in one group, or a file "
+                "for each of the groups",
+            )
+        return contigs[contig][0]
 
     def _texts(self, column: h5py.Dataset) -> np.ndarray:
         """All texts of a column, piece by piece."""
@@ -133,7 +150,7 @@ class AllelReader:
             self._alive()
         return np.concatenate(parts)
 
-    def _choose(self, contigs: dict[str, tuple[str, np.ndarray]], region: Region | None) -> Region:
+    def _choose(self, contigs: Collection[str], region: Region | None) -> Region:
         """The region, in the file's spelling of its contig, or the only contig."""
         names = list(contigs)
         found = located(region, names) if region is not None else None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 
 import h5py
 import numpy as np
 import pytest
 from panel_fixtures import FlatMap, make_batch, names
+from vcf_fixtures import vcf_text
 
 from ragimpute import example
 from ragimpute.cli.describe import describe
@@ -231,3 +233,15 @@ def test_a_panel_whose_ploidy_changes(tmp_path):
     )  # fmt: skip
     rows = dict(describe(tmp_path / "x.h5"))
     assert rows["haplotypes"] == "10 from 1,000 on, 9 from 1,100 on, 10 from 1,200 on"
+
+
+def test_positions_that_no_command_can_use(tmp_path):
+    path = tmp_path / "x.vcf"
+    rows = [("20", p, "A", "G", "0|1") for p in (5, 9, 2**31, 2**31 + 4)]
+    path.write_text(vcf_text(rows, ["s"]))
+    text = dict(describe(path))["contig 20"]
+    assert text.startswith("2 records, 5 - 9 bp; 2 records more at positions above 2,147,483,647")
+    region = re.search(r"--region '(.*)' leaves", text)[1]
+    assert prepare(path, tmp_path / "p.h5", region=region, cm_per_mb=1.0).panel.num_sites == 2
+    path.write_text(vcf_text(rows[2:], ["s"]))
+    assert dict(describe(path))["contig 20"].startswith("0 records; 2 records more")

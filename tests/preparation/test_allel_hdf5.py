@@ -194,3 +194,22 @@ def test_columns_that_do_not_fit(tmp_path, name, values, message):
         file[f"variants/{name}"] = values
     with pytest.raises(InputError, match=message):
         list(AllelReader(path))
+
+
+def test_a_contig_in_several_groups_is_refused(tmp_path):
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        for name, contig in (("a", "1"), ("b", "1"), ("c", "2")):
+            write_call_set(file.create_group(name), contig=contig)
+    with pytest.raises(InputError, match=r"holds contig 1 in 2 groups: /a \(4 rows\), /b"):
+        AllelReader(path, region=Region("1"))
+    assert AllelReader(path, region=Region("2")).num_sites == 4
+
+
+def test_names_that_are_not_utf_8(tmp_path):
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        write_call_set(file, samples=None)
+        file["samples"] = np.array([b"a", b"b", b"Jos\xe9"])
+    with pytest.raises(InputError, match="is a text that is not UTF-8"):
+        AllelReader(path)

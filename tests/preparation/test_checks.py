@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 
@@ -113,3 +114,21 @@ def test_all_faults_are_told(tmp_path, alleles):
     error = refused(tmp_path, [make_batch(alleles, position)])
     assert "39 unsorted sites" in error.message
     assert "1 missing genotypes (20:139 in s0)" in error.message
+
+
+@pytest.mark.parametrize("suffix", [".vcf", ".vcf.gz"])
+@pytest.mark.parametrize("before", ["0|1", "0|0"])
+def test_sets_that_are_not_declared_and_begin_late(tmp_path, suffix, before):
+    rows = [(5 + i, "A", "C", before, "1|0") for i in range(4200)]
+    rows += [(5000 + i, "A", "C", "0|1:7", "1|1:.") for i in range(20)]
+    text = vcf_text(rows)
+    given = tmp_path / "a.vcf"
+    given.write_text(re.sub(r"GT(?=\t...:)", "GT:PS", text))
+    if suffix == ".vcf.gz":
+        (tmp_path / "a.vcf.gz").write_bytes(gzip.compress(given.read_bytes()))
+        given = tmp_path / "a.vcf.gz"
+    if before == "0|0":  # one set is the whole of what is heterozygous
+        prepare(given, tmp_path / "p.h5", cm_per_mb=1.0)
+        return
+    with pytest.raises(PanelError, match=r"1 samples that are phased only within phase sets \(a\)"):
+        prepare(given, tmp_path / "p.h5", cm_per_mb=1.0)

@@ -292,6 +292,48 @@ def without_genotypes(header: VcfHeader) -> InputError:
     )
 
 
+_NUMBER_FIELD = re.compile(
+    r"^##FORMAT=<(?:.*?,)?ID=([^,>]+)(?:,.*?)?,Type=(Integer|Float)\b", re.MULTILINE
+)
+_LETTERS = re.compile(rb"[A-Za-z_]")
+_NUMBERS_WITH_LETTERS = re.compile(rb"[+-]?(nan|inf|infinity|[\d.]+e[+-]?\d+)", re.IGNORECASE)
+
+
+def _is_number(value: bytes) -> bool:
+    """Whether a value has no letters but those that a number may have."""
+    return not _LETTERS.search(value) or _NUMBERS_WITH_LETTERS.fullmatch(value) is not None
+
+
+def mistyped_field(header: VcfHeader) -> InputError | None:
+    """The error for the first FORMAT field of a VCF that is declared a number and holds a text.
+
+    htslib does not read such a record. None if there is none.
+    """
+    kinds = {found[1].encode(): found[2] for found in _NUMBER_FIELD.finditer(header.text)}
+    path, out = header.path, shlex.quote(free_name(header.path, ".declared.vcf"))
+    for line in text_lines(header):
+        columns = line.split(b"\t")
+        names = columns[8].split(b":") if len(columns) > 8 else []
+        if kinds.keys().isdisjoint(names):
+            continue
+        for sample, cell in zip(header.samples, columns[9:], strict=False):
+            for name, value in zip(names, cell.split(b":"), strict=False):
+                if name not in kinds or all(map(_is_number, value.split(b","))):
+                    continue
+                where = b":".join(columns[:2]).decode(errors="replace")
+                field, kind = name.decode(), kinds[name]
+                change = shlex.quote(f"/^##FORMAT=<ID={field},/s/Type={kind}/Type=String/")
+                command = f"sed {change} {command_word(path)} > {out}"
+                if header.compression != "none":
+                    command = f"gzip -dc {command_word(path)} | sed {change} > {out}"
+                return InputError(
+                    f"{path}, {where}: FORMAT/{field} of sample {sample} is "
+                    f"{value.decode(errors='replace')!r}, but the header declares {kind}",
+                    hint=f"declare it as a text: {command}",
+                )
+    return None
+
+
 # A sign of phase before the first allele, as VCF 4.4 allows, in any of the samples' columns.
 _PREFIXED = re.compile(rb"\t[|/](?=[0-9.])")
 

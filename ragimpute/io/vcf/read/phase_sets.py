@@ -196,13 +196,20 @@ class PieceFinder:
         # genotypes in no set, then of sets that are in doubt.
         self._low = np.full((2, num_samples), _NEVER.max, np.int32)
         self._high = np.full((2, num_samples), _NEVER.min, np.int32)
-        self._without_sets = False
+        # Samples with a phased heterozygote where no sample of the file had a set yet.
+        self._without_sets = np.zeros(num_samples, bool)
 
     def add(self, alleles: np.ndarray, phased: np.ndarray, sets: np.ndarray | None) -> None:
         """Take the next sites: shapes (m, N, 2), (m, N) and (m, N), or None for no sets at all."""
         if sets is None:
-            # Whether a sample has a heterozygote here matters only if sets follow.
-            self._without_sets = self._without_sets or len(alleles) > 0
+            for first in range(0, len(alleles), _ROWS_AT_ONCE):
+                # Most samples have one among the first sites, and are not looked at again.
+                left = np.flatnonzero(~self._without_sets)
+                if not len(left):
+                    return
+                rows = slice(first, first + _ROWS_AT_ONCE)
+                known = _heterozygous(alleles[rows][:, left]) & phased[rows][:, left]
+                self._without_sets[left] = known.any(axis=0)
             return
         for first in range(0, len(sets), _ROWS_AT_ONCE):
             rows = slice(first, first + _ROWS_AT_ONCE)
@@ -218,9 +225,8 @@ class PieceFinder:
     def in_pieces(self) -> np.ndarray:
         """The samples whose phase is in pieces so far, shape (N,), bool."""
         (low, low_doubtful), (high, high_doubtful) = self._low, self._high
-        if self._without_sets:
-            low = np.minimum(low, NO_SET)
-            high = np.maximum(high, NO_SET)
+        low = np.where(self._without_sets, np.minimum(low, NO_SET), low)
+        high = np.where(self._without_sets, np.maximum(high, NO_SET), high)
         doubtful = (low_doubtful <= high_doubtful) & (low > NO_SET)
         out: np.ndarray = low < high
         return out | (doubtful & ((low_doubtful < high_doubtful) | (low <= high)))

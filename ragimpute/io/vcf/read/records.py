@@ -22,6 +22,7 @@ from ragimpute.io.vcf.header import (
     choose_region,
     first_formats,
     has_prefixed_phase,
+    mistyped_field,
     read_header,
     record_contigs,
     text_lines,
@@ -223,15 +224,18 @@ class RecordReader:
         """Begin to count anew, before the file is read once more."""
         self.skipped: dict[str, int] = {}
         self.left_out: list[LeftOut] = []
-        self.num_filtered = self.num_records = self.num_further_alts = 0
+        self.num_filtered = self.num_records = self.num_further_alts = self.num_beyond = 0
 
     def need_genotypes(self) -> None:
         """Refuse files that neither declare GT nor have it in their first record."""
         if not self.file.has_genotypes:
             raise without_genotypes(self.header)
 
-    def records(self, *, sort_check: bool) -> Iterator[Any]:
+    def records(self, *, sort_check: bool, refuse_beyond: bool = True) -> Iterator[Any]:
         """Records that start inside the region.
+
+        Those at positions above ``MAX_BP`` end in an error if ``refuse_beyond``; else they are
+        counted in ``num_beyond``.
 
         Raises
         ------
@@ -272,7 +276,8 @@ class RecordReader:
             raise InputError(f"{self.path} holds no records", hint="check how it was made")
         if not contig:
             choose_region(self.header, list(self.file.contigs), self.region)
-        if beyond:
+        self.num_beyond = len(beyond)
+        if beyond and refuse_beyond:
             raise InputError(
                 f"{self.path} has {len(beyond):,} records on {contig} at positions above "
                 f"{MAX_BP:,} (the first at {beyond[0]:,}), the last that BCF and panel.h5 can hold",
@@ -370,6 +375,11 @@ class RecordReader:
                 "first line says that it is not of VCF 4.4 or later",
                 hint="write ##fileformat=VCFv4.4 in the first line",
             )
+        if not self.header.is_bcf:
+            with suppress(InputError):
+                mistyped = mistyped_field(self.header)
+                if mistyped is not None:
+                    return mistyped
         return InputError(
             f"{self.path} is damaged, truncated or malformed {after}",
             hint=f"bcftools view {command_word(self.path)} shows the fault; copy or make the file "
