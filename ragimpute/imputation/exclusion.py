@@ -2,12 +2,67 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from ragimpute.io.vcf.write.sample_text import SCALE
 from ragimpute.panel.loci import Loci
+from ragimpute.sites import Sites
 
 _VALUES_AT_ONCE = 2**22
+
+
+@dataclass(frozen=True)
+class OtherCarriers:
+    """Target haplotypes that carry ALTs which the panel lacks, at sites that the panel has.
+
+    Attributes
+    ----------
+    site
+        Shape (k,), int64, ascending: panel sites of the same position and REF.
+    carries
+        Shape (k, N, 2), bool.
+    """
+
+    site: np.ndarray
+    carries: np.ndarray
+
+    @classmethod
+    def of(cls, panel_sites: Sites, sites: Sites, alleles: np.ndarray) -> OtherCarriers:
+        """Those of records ``sites`` of the target, whose ``alleles`` (m, N, 2) are as read.
+
+        A substitution and an insertion or deletion of one position and REF may be on one haplotype.
+        """
+        at = panel_sites.position_bp
+        found: dict[int, np.ndarray] = {}
+        for row in np.flatnonzero(np.isin(sites.position_bp, at)).tolist():
+            position, ref = sites.position_bp[row], sites.ref[row].upper()
+            carries, is_indel = alleles[row] == 1, len(sites.alt[row]) != len(ref)
+            first, stop = np.searchsorted(at, [position, position + 1]).tolist()
+            for site in range(first, stop) if carries.any() else ():
+                same_kind = (len(panel_sites.alt[site]) != len(ref)) == is_indel
+                if panel_sites.ref[site] == ref and same_kind:
+                    found[site] = found[site] | carries if site in found else carries
+        order = sorted(found)
+        none = np.zeros((0, *alleles.shape[1:]), bool)
+        return cls(
+            np.array(order, np.int64), np.stack([found[site] for site in order]) if order else none
+        )
+
+    def exclude(
+        self, prob: np.ndarray, called: np.ndarray, first: int, present: np.ndarray
+    ) -> None:
+        """Make P(ALT) of untyped alleles 0 on these haplotypes; in place.
+
+        ``prob`` and ``called`` (m, n) are of the panel sites from ``first`` on, and of the
+        haplotypes that are ``present`` (N, 2).
+        """
+        low, high = np.searchsorted(self.site, [first, first + len(prob)]).tolist()
+        for i in range(low, high):
+            row = self.site[i] - first
+            excluded = self.carries[i][present] & (called[row] < 0) & ~np.isnan(prob[row])
+            prob[row, excluded] = 0
 
 
 def exclude_alleles(prob: np.ndarray, called: np.ndarray, loci: Loci) -> None:

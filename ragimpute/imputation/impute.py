@@ -125,8 +125,11 @@ def impute(
         folder = None if str(out) == "-" else Path(out).absolute().parent
         _check_space(summary, folder, [window for _, window in left], options, ploidy, memory)
         # 7. Impute and write window after window.
+        others = outputs.other_carriers(inputs.panel.sites)
         runs = [
-            WindowRun(part, inputs, ploidy, model.dr2, memory, folder, watch, options.threads)
+            WindowRun(
+                part, inputs, ploidy, model.dr2, memory, folder, watch, options.threads, others
+            )
             for part in parts
         ]
         for number, window in left:

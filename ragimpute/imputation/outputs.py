@@ -13,6 +13,7 @@ import numpy as np
 
 from ragimpute.accuracy.dr2 import QUALITY_INFOS, SUMS_INFOS, DosageSums, Dr2Calibration
 from ragimpute.errors import InputError
+from ragimpute.imputation.exclusion import OtherCarriers
 from ragimpute.imputation.options import ImputeOptions, OutputOptions
 from ragimpute.io.vcf.header import FLAGS, IMPUTED, TYPED, TYPED_ONLY, Heading, check_choice
 from ragimpute.io.vcf.read.genotypes import Target
@@ -204,6 +205,12 @@ class Outputs:
         for writer in (self._empirical, self._sites, self._main):
             if writer is not None:
                 writer.close()
+
+    def other_carriers(self, panel_sites: Sites) -> OtherCarriers | None:
+        """Carriers of the ALTs that the panel lacks; None if these are not written."""
+        if self.typed_only is None:
+            return None
+        return OtherCarriers.of(panel_sites, self.typed_only.sites, self.typed_only.alleles)
 
     def _with_typed_only(self, block: ImputedBlock, stop: int) -> ImputedBlock:
         """Insert the next records that the panel lacks, up to number ``stop``, by position."""

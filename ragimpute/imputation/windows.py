@@ -18,7 +18,7 @@ import numpy as np
 
 from ragimpute.accuracy.dr2 import DosageSums, Dr2Calibration
 from ragimpute.accuracy.leave_one_out import correlation, leave_one_out
-from ragimpute.imputation.exclusion import exclude_alleles
+from ragimpute.imputation.exclusion import OtherCarriers, exclude_alleles
 from ragimpute.imputation.imputer import RunPart
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.outputs import Outputs
@@ -246,6 +246,8 @@ class WindowRun:
         Takes the times by stage.
     threads
         Threads that make the rows; the rows do not depend on their number.
+    others
+        Carriers of ALTs that the panel lacks, if these are written too.
     """
 
     part: RunPart
@@ -256,6 +258,7 @@ class WindowRun:
     folder: Path | None
     watch: Stopwatch
     threads: int = 1
+    others: OtherCarriers | None = None
 
     def run(self, window: Window, outputs: Outputs) -> WindowResult:
         """Impute a window and write its rows."""
@@ -416,6 +419,8 @@ class WindowRun:
         called = np.full(prob.shape, -1, np.int8)
         called[rows] = observed
         prob[rows] = np.where(observed >= 0, observed, prob[rows])
+        if self.others is not None:
+            self.others.exclude(prob, called, start + tile.start, columns.present)
         exclude_alleles(prob, called, loci)
         typed = np.zeros(len(prob), bool)
         typed[rows] = True

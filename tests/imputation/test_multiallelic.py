@@ -227,3 +227,26 @@ def test_neither_windows_nor_tiles_cut_a_record(panel, target, tmp_path, monkeyp
     assert [tuple(key) for key in found.keys] == keys
     prob = np.concatenate([piece.allele_probs for piece in pieces])
     np.testing.assert_allclose(found.values["HDS"], prob, atol=5.1e-4)
+
+
+def test_an_alt_that_the_panel_lacks_excludes_those_of_the_panel(panel, truth, target, tmp_path):
+    typed = {site[0] for site in target.sites}
+    others = truth.of_samples(slice(NUM_PANEL, None))
+    position, ref, alt = next(
+        (row[0], row[1], row[2]) for row in others.joined()
+        if row[0] not in typed and len(row[1]) == 1 and len(row[2]) == 1
+    )  # fmt: skip
+    other = next(base for base in "ACGT" if base not in (ref, alt))
+    row = (position, ref, other, *(["1|1", "0|1", *["0|0"] * (NUM_TARGETS - 2)]))
+    path = target.write(tmp_path / "t.vcf", sorted([*target.joined(), row], key=lambda row: row[0]))
+    extra = OutputOptions(typed_only=True)
+    impute(path, panel, tmp_path / "o.vcf", fields=FIELDS, output_options=extra)
+    found = read_imputed(tmp_path / "o.vcf")
+    own = [i for i, key in enumerate(found.keys) if key[:2] == (position, ref) and key[2] != other]
+    assert own
+    for i in own:
+        assert (found.values["HDS"][i][0] == 0).all()
+        assert found.values["HDS"][i][1][1] == 0
+        assert (found.genotypes[i][0] == 0).all()
+        assert found.info["AF"][i] == pytest.approx(found.values["HDS"][i].mean(), abs=1e-3)
+    check_exclusion(found)

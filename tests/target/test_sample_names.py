@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from vcf_fixtures import convert, vcf_text
+from vcf_fixtures import convert, read_imputed, vcf_text, write_genotypes
 
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.read.genotypes import VcfFile, read_target
 from ragimpute.jobs.split import Plan, plan_batches, write_batches
 from ragimpute.preparation.populations import read_populations
+from ragimpute.preparation.prepare import prepare
 from ragimpute.target.inputs import chosen_samples
 
 CALLS = ("0|0", "0|1", "1|0", "1|1", ".|.")
@@ -115,3 +117,28 @@ def test_populations_of_names_with_blanks(tmp_path):
     with pytest.raises(InputError, match="so has the name of panel sample 'P1 rep'") as caught:
         read_populations(path, samples)
     assert caught.value.hint == "put tabs between the columns"
+
+
+@pytest.mark.parametrize("suffix", [".vcf", ".vcf.gz", ".bcf"])
+def test_impute_takes_the_people_whose_names_have_blanks(command_line, tmp_path, suffix):
+    samples = ["P1", "P1 rep", " P1", "P 2", "P2"]
+    keys = [(100 * i, "A", "C") for i in range(1, 31)]
+    rng = np.random.default_rng(3)
+    alleles = rng.integers(0, 2, (30, 20, 2))
+    source = write_genotypes(tmp_path / "p.vcf", keys, alleles, [f"h{i}" for i in range(20)])
+    panel = tmp_path / "p.h5"
+    prepare(source, panel, cm_per_mb=1.0)
+    typed = alleles[::2, :5]
+    target = write_genotypes(tmp_path / "t.vcf", keys[::2], typed, samples)
+    if suffix != ".vcf":
+        target = convert(target, suffix, index=False)
+    chosen = tmp_path / "list.txt"
+    chosen.write_text("P1 rep\nP 2\tCEU\n")
+    words = [str(target), "-p", str(panel), "-o", str(tmp_path / "o.vcf"), "--no-fine-tune"]
+    for option, wanted in (("--samples-file", [1, 3]), ("--exclude-samples", [0, 2, 4])):
+        (tmp_path / "o.vcf").unlink(missing_ok=True)
+        code, _, err = command_line("impute", *words, option, str(chosen))
+        assert code == 0, err
+        found = read_imputed(tmp_path / "o.vcf")
+        assert found.samples == [samples[i] for i in wanted]
+        np.testing.assert_array_equal(found.genotypes[::2], typed[:, wanted])
