@@ -34,6 +34,6 @@ def demo(
     print_table(
         done.evaluation.table(), title="Accuracy at untyped sites, by minor allele frequency"
     )
-    stdout.print(f"imputed VCF  {done.imputed}", soft_wrap=True)
+    stdout.print(f"imputed VCF  {escape(str(done.imputed))}", soft_wrap=True)
     if done.report is not None:
-        stdout.print(f"HTML report  {done.report}", soft_wrap=True)
+        stdout.print(f"HTML report  {escape(str(done.report))}", soft_wrap=True)

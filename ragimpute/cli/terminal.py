@@ -32,8 +32,9 @@ _COLUMNS = {
 # Characters of an error message; the middle of a longer one is left out.
 _LONGEST = 1_000
 
-stdout = Console(highlight=False)
-stderr = Console(stderr=True, highlight=False)
+# Without emoji: 20:100:A:C would have one.
+stdout = Console(highlight=False, emoji=False)
+stderr = Console(stderr=True, highlight=False, emoji=False)
 
 
 def guarded(run: Callable[[], None]) -> None:
@@ -71,7 +72,7 @@ def guarded(run: Callable[[], None]) -> None:
 
 def _complain(message: str, hint: str | None, code: int = 1) -> None:
     """Print an error for a person and leave with ``code``."""
-    message = " ".join(message.split())
+    message = " ".join(line.strip() for line in message.splitlines())  # names keep their blanks
     if len(message) > _LONGEST:  # it quotes a file, perhaps a whole long line
         message = f"{message[: _LONGEST // 2]} ... {message[-_LONGEST // 2 :]}"
     with suppress(OSError):
@@ -225,7 +226,8 @@ def print_rows(rows: list[tuple[str, str]], title: str | None = None) -> None:
     """Print names and values."""
     from rich.table import Table
 
-    table = Table(title=title, show_header=False, box=None, title_justify="left")
+    shown = None if title is None else escape(title)
+    table = Table(title=shown, show_header=False, box=None, title_justify="left")
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in rows:
@@ -237,7 +239,7 @@ def print_table(rows: list[list[str]], title: str) -> None:
     """Print a table whose first row is its header."""
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=escape(title), title_justify="left")
     for i, name in enumerate(rows[0]):
         table.add_column(escape(name), justify="left" if i == 0 else "right")
     for row in rows[1:]:

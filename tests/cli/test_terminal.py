@@ -361,3 +361,18 @@ def test_a_long_table_fits_the_screen_until_the_end(monkeypatch):
     assert [words[0] for words in last] == [f"{epoch}/20" for epoch in range(1, 21)]
     bold = re.findall(r"\x1b\[1m +(\d+/20)", shown.getvalue()[before:])
     assert bold == ["2/20"]
+
+
+def test_places_names_and_paths_are_shown_as_they_are(guarded, capsys):
+    """rich would make an emoji of :100:, and nothing of [b]."""
+    odd = "20:100:A:C of [b]P1  rep[/] in x[1].vcf"
+
+    def fail():
+        raise InputError(odd, hint=odd)
+
+    with pytest.raises(SystemExit):
+        guarded(fail)
+    assert capsys.readouterr().err.splitlines() == [f"Error: {odd}", f"  hint: {odd}"]
+    terminal.print_rows([(odd, "y")], title=odd)
+    terminal.print_table([[odd], [odd]], title=odd)
+    assert capsys.readouterr().out.count(odd) == 5
