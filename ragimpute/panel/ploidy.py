@@ -267,7 +267,8 @@ class _Changes:
         row, sample, present, position = (x[order] for x in (row, sample, present, position))
         last = np.append(sample[1:] != sample[:-1], True)
         stop = np.where(last, self._num_rows, np.append(row[1:], 0))
-        starts = {int(r): int(p) for r, p in zip(row, position, strict=True)} | edge_of
+        places, which = np.unique(row, return_index=True)
+        starts = dict(zip(places.tolist(), position[which].tolist(), strict=True)) | edge_of
         borders = self._borders(row, sample, stop - row, present)
         if len(row) > self._num_samples:  # some ploidy changes
             borders |= {r for r in edge_of if 0 < r < self._num_rows}

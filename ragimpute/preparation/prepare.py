@@ -172,7 +172,8 @@ def prepare(
 
     def write(ploidy: Ploidy | None) -> tuple[PanelSummary, int]:
         """Write the panel; returns how many alleles were not kept for their ploidy, too."""
-        once = stream if ploidy is None else OnceEach(stream, ploidy)
+        as_is = ploidy is None or not (ploidy.males or ploidy.mixed)
+        once = stream if ploidy is None or as_is else OnceEach(stream, ploidy)
         batches: Iterable[SiteBatch] = once
         if progress is not None:
             batches = _with_progress(once, progress, region, contig_length)
