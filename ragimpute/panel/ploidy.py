@@ -41,6 +41,10 @@ _EXPECTED_HETS = 20.0
 # A sample with so small a share of the expected heterozygotes, and so many standard deviations
 # below, is not a female of this population. (Children of siblings have three quarters of them.)
 _SHARE_OF_HETS, _DEVIATIONS = 0.4, 3.5
+# ... if nearly all others have so many times its share.
+_GAP = 1.5
+# ... or if more samples than this have so few.
+_USUAL_LOW = 0.2
 
 
 class Batches(Protocol):
@@ -99,34 +103,54 @@ def outside(position_bp: np.ndarray, regions: list[Region]) -> np.ndarray:
     return ~inside
 
 
-def too_few_hets(hets: np.ndarray, expected: np.ndarray) -> np.ndarray:
+def too_few_hets(hets: np.ndarray, expected: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Samples that have some heterozygotes outside the PAR, but too few to be a female.
 
     They are males whose genotypes were written as diploid and have errors. Samples that have none
-    are not among them: a male whose one haplotype is written twice has no error.
+    are not among them: a male whose one haplotype is written twice has no error. On a short stretch
+    females may have few, too: where there is no gap between them and others, they are only
+    found if they are more than elsewhere.
 
     Parameters
     ----------
     hets, expected
         Shape (N,): heterozygotes of each sample outside the PAR; how many its called sites let one
         expect, the sum of 2 p (1 - p).
+    others
+        Shape (n,): the first divided by the second, of other people, such as those of the panel.
 
     Returns
     -------
     Shape (N,), bool.
     """
-    low = (hets < _SHARE_OF_HETS * expected) & (
-        hets < expected - _DEVIATIONS * np.sqrt(np.maximum(expected, 0))
-    )
-    out: np.ndarray = low & (hets > 0) & (expected >= _EXPECTED_HETS)
-    return out
+    share = hets / np.maximum(expected, 1e-9)
+    known = (hets > 0) & (expected >= _EXPECTED_HETS)
+    low = known & (share < _SHARE_OF_HETS)
+    low &= hets < expected - _DEVIATIONS * np.sqrt(np.maximum(expected, 0))
+    rest = np.concatenate([share[known & ~low], others[others >= _SHARE_OF_HETS]])
+    if low.any() and len(rest):
+        # The share that most females have must lie well above.
+        doubtful = np.concatenate([share[low], others[(others > 0) & (others < _SHARE_OF_HETS)]])
+        if np.quantile(rest, 0.02) < _GAP * doubtful.max():
+            # Without a gap, there must be many more of them than there are elsewhere.
+            usual = max(_USUAL_LOW, float((others < _SHARE_OF_HETS).mean()) if len(others) else 0)
+            num = int(known.sum())
+            deviation = np.sqrt(num * usual * (1 - usual))
+            if low.sum() < num * usual + _DEVIATIONS * deviation + 1:
+                low[:] = False
+    return np.asarray(low)
 
 
 def few_hets_warning(
-    samples: Sequence[str], hets: np.ndarray, expected: np.ndarray, contig: str
+    samples: Sequence[str],
+    hets: np.ndarray,
+    expected: np.ndarray,
+    contig: str,
+    others: np.ndarray | None = None,
 ) -> str | None:
     """The line about the samples that :func:`too_few_hets` finds; None if there are none."""
-    found = np.flatnonzero(too_few_hets(hets, expected)).tolist()
+    low = too_few_hets(hets, expected, np.zeros(0) if others is None else others)
+    found = np.flatnonzero(low).tolist()
     if not found:
         return None
     named = [f"{samples[i]}: {hets[i]:,} where {expected[i]:,.0f} are expected" for i in found[:3]]
@@ -216,7 +240,7 @@ def scan_ploidy(stream: Batches, par: list[Region]) -> Ploidy:
     if expected < _EXPECTED_HETS:
         return ploidy
     males = (hets == 0) & diploid
-    few = too_few_hets(hets, np.where(diploid, expected, 0.0))
+    few = too_few_hets(hets, np.where(diploid, expected, 0.0), np.zeros(0))
     # If all samples are homozygous throughout, this says nothing of their sex: they may be inbred.
     if ((hets == 0) | few).all():
         return ploidy

@@ -20,6 +20,10 @@ _SAMPLES_AT_ONCE = 64
 _MOST_CHANGES = 4
 # ... and stays so for so many calls at least.
 _LASTING_CALLS = 5
+# The panel's people are looked at in blocks of sites, and so many alleles in all.
+_SITES_AT_ONCE = 1024
+_ALLELES_OF_PANEL = 2**28
+_LEAST_EXPECTED = 20.0
 
 
 class TargetPloidy:
@@ -228,8 +232,36 @@ def ploidy_warnings(target: Target, panel: Panel, match: Match, par: str | None)
     if is_x:
         hets, expected = _heterozygotes(match.alleles, panel.af[match.panel_index], rows)
         line = few_hets_warning(target.samples, hets, expected, contig)
+        if line is not None:  # only then is it worth to look at the panel's people
+            others = _shares_of_panel(panel, match.panel_index[rows])
+            line = few_hets_warning(target.samples, hets, expected, contig, others)
         found += [line] if line else []
     return found
+
+
+def _shares_of_panel(panel: Panel, sites: np.ndarray) -> np.ndarray:
+    """Heterozygotes of the panel's diploid people at some sites, as a share of those expected.
+
+    ``sites`` has shape (T,). Of a large panel some blocks of sites are taken. Shape (n,); n is 0 if
+    too few heterozygotes are to be expected.
+    """
+    stretch = np.unique(np.searchsorted(panel.ploidy_start, sites, side="right") - 1)
+    present = np.flatnonzero(panel.ploidy_present[stretch].all(axis=0))
+    owner = panel.haplotype_sample[present]
+    first = np.flatnonzero(owner[1:] == owner[:-1])  # of two haplotypes of one person
+    if not len(first) or not len(sites):
+        return np.zeros(0)
+    blocks = np.arange(int(sites[0]), int(sites[-1]) + 1, _SITES_AT_ONCE)
+    most = max(1, _ALLELES_OF_PANEL // (_SITES_AT_ONCE * panel.num_haplotypes))
+    hets, expected = np.zeros(len(first)), 0.0
+    for start in blocks[:: -(-len(blocks) // most)].tolist():
+        inside = sites[(sites >= start) & (sites < start + _SITES_AT_ONCE)]
+        stop = min(start + _SITES_AT_ONCE, panel.num_sites)
+        alleles = panel.haplotypes(start, stop).alleles()[inside - start]
+        hets += (alleles[:, present[first]] != alleles[:, present[first + 1]]).sum(axis=0)
+        af = panel.af[inside].astype(np.float64)
+        expected += float((2 * af * (1 - af)).sum())
+    return hets / expected if expected >= _LEAST_EXPECTED else np.zeros(0)
 
 
 def _heterozygotes(

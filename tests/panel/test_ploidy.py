@@ -18,6 +18,7 @@ from ragimpute.panel.ploidy import (
     outside,
     par_regions,
     scan_ploidy,
+    too_few_hets,
 )
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.panel_writer import write_panel
@@ -258,3 +259,19 @@ def test_without_par_a_lasting_change_of_ploidy_is_followed(alleles, tmp_path):
     with Panel.open(tmp_path / "z.h5") as panel, Panel.open(tmp_path / "p.h5") as with_par:
         assert panel.ploidy_start.tolist() == [0, 15, 75]
         assert panel.checksum == with_par.checksum
+
+
+def test_too_few_is_said_only_where_there_is_a_gap():
+    expected = np.full(6, 100.0)
+    hets = np.array([2, 0, 8, 80, 95, 110])
+    none = np.zeros(0)
+    assert too_few_hets(hets, expected, none).tolist() == [True, False, True, False, False, False]
+    assert not too_few_hets(hets * 0.1, expected * 0.1, none).any()  # too few are expected
+    between = np.array([2, 12, 27, 39, 45, 110])  # a short stretch: females have few, too
+    assert not too_few_hets(between, expected, none).any()
+    assert not too_few_hets(hets, expected, np.array([0.35, 0.45, 0.9])).any()
+    alone = too_few_hets(hets[:1], expected[:1], np.array([0.0, 0.7, 0.9]))
+    assert alone.all()
+    many = np.concatenate([np.full(30, 10), np.linspace(30, 110, 40)])
+    assert too_few_hets(many, np.full(70, 100.0), none)[:30].all()
+    assert not too_few_hets(many, np.full(70, 100.0), np.linspace(0, 0.9, 50)).any()
