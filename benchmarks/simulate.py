@@ -2,8 +2,10 @@
 
 Run: python benchmarks/simulate.py --haplotypes 20000 --targets 200 --mb 20 -o DIR
      python benchmarks/simulate.py --targets 500 --first 1 --first 10 -o DIR
+     python benchmarks/simulate.py --many-populations --haplotypes 1352 --targets 156 --mb 2 -o DIR
 
-People of European ancestry after the out-of-Africa model of Gutenkunst et al. 2009; a map with
+People of European ancestry after the out-of-Africa model of Gutenkunst et al. 2009, or equally many
+of each of 52 populations, some of them isolates, with --many-populations; a map with
 hotspots; a panel, its targets at the sites of an array (common sites, evenly spread), and what is
 true of the targets; where asked for, the first N of these targets alone. Genotypes are written as
 they come from the trees, so that memory does not grow with the sites.
@@ -13,13 +15,17 @@ from __future__ import annotations
 
 import argparse
 import struct
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msprime
 import numpy as np
 import tskit  # comes with msprime
+
+sys.path.append(str(Path(__file__).parents[1] / "packaging"))
 from samples import write_samples
+from training_panels import DEMOGRAPHIES
 from vcf_tools import bcftools
 
 from ragimpute.io.vcf.bgzf import BgzfWriter
@@ -57,13 +63,19 @@ def recombination_map(length_bp: int, rng: np.random.Generator) -> msprime.RateM
     return msprime.RateMap(position=position, rate=rate / mean * 1e-8)
 
 
-def simulate(num_haplotypes: int, length_bp: int, seed: int) -> tskit.TreeSequence:
-    """Trees of so many haplotypes with mutations of two alleles."""
-    rates = recombination_map(length_bp, np.random.default_rng(seed))
+def simulate(
+    num_haplotypes: int, length_bp: int, seed: int, *, many_populations: bool = False
+) -> tskit.TreeSequence:
+    """Trees of so many haplotypes, or up to 102 more, with mutations of two alleles."""
+    rng = np.random.default_rng(seed)
+    rates = recombination_map(length_bp, rng)
+    people, history = {"EUR": num_haplotypes // 2}, demography()
+    if many_populations:
+        history, names = DEMOGRAPHIES["many_populations"](rng)
+        people = dict.fromkeys(names, -(-num_haplotypes // 2 // len(names)))
     trees = msprime.sim_ancestry(
-        {"EUR": num_haplotypes // 2}, demography=demography(), recombination_rate=rates,
-        random_seed=seed,
-    )  # fmt: skip
+        people, demography=history, recombination_rate=rates, random_seed=seed
+    )
     return msprime.sim_mutations(
         trees, rate=MUTATION_RATE, random_seed=seed, model=msprime.BinaryMutationModel()
     )
@@ -116,15 +128,18 @@ class GenotypeFile:
 
 def write_data(
     folder: Path, *, num_haplotypes: int, num_targets: int, length_bp: int, typed_per_mb: float,
-    seed: int, first: Sequence[int] = (),
+    seed: int, first: Sequence[int] = (), many_populations: bool = False,
 ) -> dict[str, int]:  # fmt: skip
     """Write panel.bcf, truth.bcf, target.array.vcf.gz and simulated.map; returns their counts.
 
     For each number of ``first``, target.first-N.vcf.gz has the first so many of the targets.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    trees = simulate(num_haplotypes + 2 * num_targets, length_bp, seed)
+    trees = simulate(
+        num_haplotypes + 2 * num_targets, length_bp, seed, many_populations=many_populations
+    )
     order = np.random.default_rng(seed).permutation(trees.num_individuals)
+    order = order[: num_haplotypes // 2 + num_targets]
     haplotypes = (2 * order[:, None] + [0, 1]).ravel()
     of_panel, of_target = haplotypes[:num_haplotypes], haplotypes[num_haplotypes:]
     panel_names = [f"p{i}" for i in range(num_haplotypes // 2)]
@@ -161,7 +176,8 @@ def write_data(
     text = "".join(f"1 . {cm:.9g} {max(1, bp):.0f}\n" for bp, cm in rows)
     (folder / "simulated.map").write_text(text)
     (folder / "made_by.txt").write_text(  # compare.py puts it on its page
-        f"python benchmarks/simulate.py --haplotypes {num_haplotypes} --targets {num_targets} "
+        f"python benchmarks/simulate.py {'--many-populations ' if many_populations else ''}"
+        f"--haplotypes {num_haplotypes} --targets {num_targets} "
         f"{''.join(f'--first {n} ' for n in first)}--mb {length_bp / 1e6:g} "
         f"--typed-per-mb {typed_per_mb:g} --seed {seed} -o {folder.name}\n"
     )
@@ -177,6 +193,9 @@ def main() -> None:
         "--first", type=int, action="append", default=[], metavar="N",
         help="write the first N targets alone, too; repeatable",
     )  # fmt: skip
+    parser.add_argument(
+        "--many-populations", action="store_true", help="equally many of each of 52"
+    )
     parser.add_argument("--mb", type=float, default=20.0)
     parser.add_argument("--typed-per-mb", type=float, default=800.0)
     parser.add_argument("--seed", type=int, default=1)
@@ -185,7 +204,7 @@ def main() -> None:
     counts = write_data(
         options.output, num_haplotypes=options.haplotypes, num_targets=options.targets,
         length_bp=round(options.mb * 1e6), typed_per_mb=options.typed_per_mb, seed=options.seed,
-        first=options.first,
+        first=options.first, many_populations=options.many_populations,
     )  # fmt: skip
     print(f"{options.output}: {counts['sites']:,} sites, {counts['typed']:,} typed")
 

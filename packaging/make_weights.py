@@ -16,17 +16,20 @@ import datetime
 import json
 import shutil
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import torch
 from calibration_plots import draw_calibration
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from training_panels import Recipe, simulate_panel, subset_panel
 
 from ragimpute.accuracy.dr2 import FILE as DR2
+from ragimpute.accuracy.dr2 import maximise
 from ragimpute.accuracy.evaluate import Evaluation, evaluate
 from ragimpute.accuracy.metrics import MAF_BINS
 from ragimpute.config import load_config, models_dir
@@ -36,7 +39,7 @@ from ragimpute.model.checkpoint import load_model, write_text
 from ragimpute.model.folder import PROVENANCE, WEIGHTS, open_folder
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.prepare import prepare
-from ragimpute.training.dr2_fit import fit_dr2
+from ragimpute.training.dr2_fit import ScoredSites, fit_scored, score_panels, site_weights
 from ragimpute.training.trainer import train
 
 SUBSETS = (50, 150, 500, 1_500, 80, 110, 250, 800, 1_100, 2_000)  # samples
@@ -80,8 +83,20 @@ RECIPES = (
     Recipe("bottleneck", 800, 800_000, 0.08, 175),
     Recipe("out_of_africa", 1_000, 400_000, 0.05, 176),
 )
+# DR2 is also calibrated on panels of many populations, of which some are isolates.
+DR2_RECIPES = tuple(
+    Recipe("many_populations", samples, length_bp, cm_per_mb, 200 + i)
+    for i, (samples, length_bp, cm_per_mb) in enumerate(
+        (
+            (800, 1_500_000, 1.0), (800, 1_000_000, 0.6), (600, 1_500_000, 1.3),
+            (1_000, 1_200_000, 1.0), (400, 2_000_000, 1.1), (700, 1_000_000, 1.6),
+            (900, 1_000_000, 0.8), (500, 1_500_000, 0.9), (1_200, 800_000, 1.2),
+            (300, 2_000_000, 1.0), (800, 800_000, 0.3), (650, 1_200_000, 1.0),
+        )
+    )
+)  # fmt: skip
 MOST_OF_IT = 0.8  # of a panel's samples: a larger subset would be the panel over again
-DR2_EVERY = 5  # panels: DR2 is calibrated on every fifth
+MANY_POPULATIONS = "many populations"
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 COMMON = ("data.max_haplotypes=200", "data.max_validation_samples=16", "train.batch_size=128")
 # One draw of many arrays: were each epoch's drawn anew, the last ones, whose steps are small, would
@@ -122,17 +137,21 @@ def build_panels(folders: list[Path], work: Path, threads: int) -> dict[str, lis
                     part = work / f"{folder.name}_{size}.h5"
                     subset_panel(panel, size, seed, part)
                     panels[folder.name].append(part)
-    panels["simulated"] = []
-    for recipe in RECIPES:
-        path = work / f"{recipe.name}.h5"
-        simulate_panel(recipe, path)
-        panels["simulated"].append(path)
-        print(f"simulated {recipe.name}", flush=True)
+    for source, recipes in (("simulated", RECIPES), (MANY_POPULATIONS, DR2_RECIPES)):
+        panels[source] = []
+        for recipe in recipes:
+            path = work / f"{recipe.name}.h5"
+            if not path.exists():
+                simulate_panel(recipe, path)
+            panels[source].append(path)
+            print(f"simulated {recipe.name}", flush=True)
     return panels
 
 
-def train_on(panels: list[Path], name: str, out: Path, seed: int, threads: int) -> float:
-    """Train one model and calibrate its DR2; returns the seconds that it took."""
+def train_on(
+    panels: list[Path], for_dr2: list[Path], name: str, out: Path, seed: int, threads: int
+) -> float:
+    """Train one model, and calibrate its DR2 on more panels; returns the seconds that it took."""
     torch.set_num_threads(1)  # models are trained side by side
     config = load_config(name, overrides=[*overrides_of(name), f"train.seed={seed}"])
     began = time.perf_counter()
@@ -141,16 +160,38 @@ def train_on(panels: list[Path], name: str, out: Path, seed: int, threads: int) 
         report_line=lambda line: print(f"  {line}", flush=True), calibrate=False,
         command="make weights",
     )  # fmt: skip
-    calibrate(panels[::DR2_EVERY], out, seed, threads)  # on more than the few that validate
+    calibrate([*panels, *for_dr2], out, seed, threads)  # on more than the few that validate
     return time.perf_counter() - began
 
 
 def calibrate(panels: list[Path], model: Path, seed: int, threads: int) -> None:
-    """Calibrate DR2 on groups of samples of all sizes, in place of the few that validate."""
+    """Calibrate DR2 on groups of samples of all sizes, in place of the few that validate.
+
+    Prints what :data:`ragimpute.evidence.rare_excess.USUAL` has to be for these panels.
+    """
     with ExitStack() as stack:
         opened = [stack.enter_context(Panel.open(path)) for path in panels]
-        found = fit_dr2(opened, open_folder(model), seed=seed, threads=threads)
-    write_text(model / DR2, found.as_json())
+        checksums = [panel.checksum for panel in opened]
+        parts = score_panels(
+            opened, open_folder(model), seed=seed, threads=threads,
+            progress=lambda _, done, total: print(f"DR2: {done} of {total}", flush=True),
+        )  # fmt: skip
+    print("USUAL =", ", ".join(f"{value:.4f}" for value in fit_usual(parts)))
+    write_text(model / DR2, fit_scored(parts, checksums, seed=seed).as_json())
+
+
+def fit_usual(parts: Sequence[ScoredSites]) -> np.ndarray:
+    """The coefficients that give the usual r2 of left-out samples; see ``USUAL``."""
+    # The whole of a group and a quarter of it come from one run, which left the same samples out.
+    known = {id(part.left_out_r2): part.left_out_r2 for part in parts}
+    rows = [row for row in known.values() if row is not None and len(row.true)]
+    weight = [site_weights(row.copies / row.num_haplotypes) for row in rows]
+    x, y, w = (
+        np.concatenate(column)
+        for column in ([row.terms() for row in rows], [row.true for row in rows], weight)
+    )
+    start = np.zeros(x.shape[1])
+    return maximise(x, y, w, start, np.ones(len(start), bool), ridge=1.0)
 
 
 def score(
@@ -272,17 +313,24 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-test", action="store_true", help="train what ships and nothing else")
+    parser.add_argument(
+        "--only-dr2", action="store_true", help="calibrate the DR2 of the weights that ship anew"
+    )
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     panels = build_panels(args.data, args.work, args.threads)
+    for_dr2 = panels.pop(MANY_POPULATIONS)
     everything = [path for paths in panels.values() for path in paths]
+    if args.only_dr2:
+        calibrate([*everything, *for_dr2], models_dir() / args.name, args.seed, args.threads)
+        return
     shipped, without = args.work / "shipped", args.work / "without"
     tested = [] if args.no_test else [f for f in args.data if (f / "truth.bcf").is_file()]
-    jobs = [(everything, args.name, shipped, args.seed, 1)]
+    jobs = [(everything, for_dr2, args.name, shipped, args.seed, 1)]
     if tested:
         names = {folder.name for folder in tested}
         others = [p for source, paths in panels.items() if source not in names for p in paths]
-        jobs.append((others, args.name, without, args.seed, 1))
+        jobs.append((others, for_dr2, args.name, without, args.seed, 1))
     with ProcessPoolExecutor(args.threads) as pool:
         seconds, *_ = pool.map(train_on, *zip(*jobs, strict=True))
     rows: list[Row] = []

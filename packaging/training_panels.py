@@ -95,6 +95,44 @@ def _islands(rng: np.random.Generator) -> tuple[msprime.Demography, list[str]]:
     return d, names
 
 
+def _many_populations(rng: np.random.Generator) -> tuple[msprime.Demography, list[str]]:
+    """Fifty-two populations of six continents, a quarter of them small and isolated.
+
+    As among the samples of the Human Genome Diversity Project, few people of each are sampled, and
+    those of an isolate share long stretches (sizes and times as in Bergstrom et al. 2020).
+    """
+    d = msprime.Demography()
+    d.add_population(name="OOA", initial_size=2_000)
+    for name in ("AFR", "ANC"):
+        d.add_population(name=name, initial_size=12_300)
+    # Continent: populations, size of what they come from, generations since it left the others.
+    continents = {
+        "afr": (7, 12_000, 1_500), "eur": (8, 8_000, 900), "mid": (5, 6_000, 900),
+        "csa": (10, 8_000, 1_000), "eas": (17, 8_000, 1_000), "oce": (2, 3_000, 1_200),
+        "ame": (3, 1_500, 700),
+    }  # fmt: skip
+    names = []
+    for continent, (number, size, _) in continents.items():
+        d.add_population(name=f"of_{continent}", initial_size=size)
+        for i in range(number):
+            isolated = continent in ("oce", "ame") or rng.random() < 0.25
+            low, high = (600, 1_500) if isolated else (5_000, 20_000)
+            names.append(f"{continent}{i}")
+            d.add_population(
+                name=names[-1], initial_size=int(rng.uniform(low, high)),
+                growth_rate=0.0 if isolated else 0.01,
+            )  # fmt: skip
+            d.add_population_split(
+                time=rng.uniform(60, 250), derived=[names[-1]], ancestral=f"of_{continent}"
+            )
+    for continent, (_, _, time) in continents.items():
+        ancestral = "AFR" if continent == "afr" else "OOA"
+        d.add_population_split(time=time, derived=[f"of_{continent}"], ancestral=ancestral)
+    d.add_population_split(time=2_400, derived=["OOA", "AFR"], ancestral="ANC")
+    d.sort_events()
+    return d, names
+
+
 #: Demographies by name.
 DEMOGRAPHIES = {
     "out_of_africa": _out_of_africa,
@@ -102,6 +140,7 @@ DEMOGRAPHIES = {
     "bottleneck": lambda rng: _one_population(10_000, 0.0, (60, 400), (90, 10_000)),
     "livestock": lambda rng: _one_population(150, 0.0, (50, 2_000), (500, 40_000)),
     "structured": _islands,
+    "many_populations": _many_populations,
 }
 
 

@@ -9,6 +9,7 @@ import sys
 
 import compare
 import comparison_page
+import dr2
 import kills
 import numpy as np
 import peers
@@ -21,6 +22,7 @@ from ragimpute.accuracy.evaluate import evaluate
 from ragimpute.accuracy.metrics import MAF_BINS
 from ragimpute.errors import InputError, ModelError
 from ragimpute.io.vcf.read.genotypes import read_target
+from ragimpute.panel.reader import Panel
 from ragimpute.preparation.genetic_map import GeneticMap
 
 LABELS = [f"<={edge:g}" for edge in MAF_BINS[1:]] + ["all"]
@@ -295,6 +297,18 @@ def test_a_busy_machine_is_noted(monkeypatch):
     monkeypatch.setattr(compare.os, "getloadavg", lambda: (3.0 * cores, 0.0, 0.0))
     (note,) = compare.describe_load()
     assert f"load {3.0 * cores:.1f} on {cores} cores" in note
+
+
+def test_dr2_beside_the_true_r2(panel_h5, monkeypatch):
+    monkeypatch.setattr(dr2, "DRAWS", 1)
+    target, truth = (read_target(example.path(name)) for name in ("target.vcf.gz", "truth.bcf"))
+    with Panel.open(panel_h5) as panel:
+        found = dict(dr2.differences(panel, target, truth, model="default", threads=1))
+    assert list(found) == ["1", "5", "20", "all 50"]
+    evaluated = found["all 50"]
+    assert np.isfinite(evaluated).sum() >= 6
+    assert np.nanmax(np.abs(evaluated)) < 0.08
+    assert any((found[size] != evaluated).any() for size in ("1", "5", "20"))
 
 
 def test_example_end_to_end(tmp_path, capsys):

@@ -45,6 +45,17 @@ def test_a_simulated_data_set_is_whole(simulated):
     assert cm[1] - cm[0] == pytest.approx(0.1, rel=0.01)
 
 
+def test_many_populations_are_simulated(tmp_path):
+    counts = write_data(
+        tmp_path, num_haplotypes=90, num_targets=7, length_bp=50_000, typed_per_mb=400, seed=3,
+        many_populations=True,
+    )  # fmt: skip
+    panel, truth = read_target(tmp_path / "panel.bcf"), read_target(tmp_path / "truth.bcf")
+    assert (len(panel.samples), len(truth.samples)) == (45, 7)
+    assert len(panel.sites) == counts["sites"] > 50
+    assert "simulate.py --many-populations --hap" in (tmp_path / "made_by.txt").read_text()
+
+
 def test_fixed_and_growing_parts_are_found():
     fixed, each = fit_cost([1, 10, 100], [5.1, 6.0, 15.0])
     assert (fixed, each) == (pytest.approx(5.0), pytest.approx(0.1))

@@ -28,8 +28,8 @@ from ragimpute.target.inputs import TargetOptions
 TARGET = example.path("target.vcf.gz")
 REGION = Region.parse("20:2200000-2260000")
 FIXED = {"region": REGION, "ne": 1e5, "err": 1e-3, "fine_tune": False}
-QUALITY = ["AF", "MAF", "DR2", "R2", "INFO", "ER2", "PR2", "AN", "PSSD", "PVAR"]
-OF_COPYING = {"ER2", "PR2"}  # which token models do not know
+QUALITY = ["AF", "MAF", "DR2", "R2", "INFO", "ER2", "PR2", "PADJ", "AN", "PSSD", "PVAR"]
+OF_COPYING = {"ER2", "PR2", "PADJ"}  # which token models do not know
 
 
 def declared_and_written(path):

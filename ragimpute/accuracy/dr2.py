@@ -6,8 +6,8 @@ A user can measure r2 only at sites where the truth varies among the targets, an
 larger than the estimate if the allele is rare: where one haplotype holds most of the E expected
 minor alleles (E < 1), it is about sqrt(estimate / E). And posteriors are not perfect. So DR2 is
 fitted to the true r2 of samples that were left out of panels (``dr2_fit``): the logit of the mean
-true r2 is a sum of a few terms, of the estimate, of E, of both, and of the number of targets. DR2
-never decreases where the estimate increases.
+true r2 is a sum of a few terms, of the estimate, of E, of both, of the number of targets, and of
+what the panel lets one expect of rare alleles. DR2 never decreases where the estimate increases.
 """
 
 from __future__ import annotations
@@ -23,14 +23,19 @@ import numpy as np
 from ragimpute.errors import ModelError
 from ragimpute.kernels.compile import inlined_reordered, kernel
 
-#: The terms of the sum; see :func:`terms`.
-TERMS = ("one", "given_one", "estimate", "few", "log_alleles", "few_of_many")
+#: The terms of the sum that targets give, and those that the panel gives; see :func:`terms` and
+#: :func:`panel_terms`.
+TARGET_TERMS = ("one", "given_one", "estimate", "few", "log_alleles", "few_of_many", "few_squared")
+PANEL_TERMS = ("few_excess", "few_copies", "few_of_panel")
+TERMS = (*TARGET_TERMS, *PANEL_TERMS)
 #: The INFO fields of :meth:`DosageSums.info`, and those of them that say how good dosages are.
 QUALITY_INFOS = ("DR2", "R2", "INFO")
 SUMS_INFOS = ("AF", "MAF", *QUALITY_INFOS, "AN", "PSSD", "PVAR")
+#: The INFO fields that say what the panel lets one expect, see :class:`PanelExpectation`.
+PANEL_INFOS = ("PR2", "PADJ")
 HEADER_KEY = "ragimpute_dr2"
 FILE = "dr2.json"
-_VERSION = "2"
+_VERSION = "3"
 # The terms that grow with the estimate: their coefficients are >= 0, so that DR2 does too.
 _GROWING = (1, 2)
 # With fewer haplotypes the estimate is mostly noise, and so is a measured r2: no correction then.
@@ -40,6 +45,9 @@ _LEAST_ALLELES = 0.05
 # An allele that is expected once is rarer among many haplotypes than among few, and so is imputed
 # worse. Outside this range of haplotypes nothing was measured.
 _MANY, _NUM_RANGE = 200.0, (20.0, 1000.0)
+# The same of the panel: its haplotypes, and copies of the minor allele, beyond which no more is
+# gained.
+_MANY_OF_PANEL, _PANEL_RANGE, _MOST_COPIES = 1000.0, (100.0, 5000.0), 100.0
 #: Numbers of target haplotypes up to which what the panel lets one expect has all of its weight,
 #: and from which it has none; see :func:`blend`.
 FEW_TARGETS = (40.0, 100.0)
@@ -71,9 +79,10 @@ def terms(estimate: np.ndarray, minor: np.ndarray, num: np.ndarray) -> np.ndarra
 
     Returns
     -------
-    Shape (m, len(TERMS)), float64: 1; the logit of r2 given that an allele is there, estimate^(1 -
-    w / 2) / E^(w / 2) with w = 1 / (1 + E), so that it is sqrt(estimate / E) for small E and the
-    estimate for large E; the logit of the estimate; w; ln(1 + E); w ln(n / 200).
+    Shape (m, len(TARGET_TERMS)), float64: 1; the logit of r2 given that an allele is there,
+    estimate^(1 - w / 2) / E^(w / 2) with w = 1 / (1 + E), so that it is sqrt(estimate / E) for
+    small E and the estimate for large E; the logit of the estimate; w; ln(1 + E); w ln(n / 200);
+    w^2.
     """
     raw = np.clip(np.asarray(estimate, np.float64), 0, 1)
     e = np.maximum(np.asarray(minor, np.float64), _LEAST_ALLELES)
@@ -82,8 +91,59 @@ def terms(estimate: np.ndarray, minor: np.ndarray, num: np.ndarray) -> np.ndarra
         given = np.exp((1 - few / 2) * np.log(raw) - few / 2 * np.log(e))
     many = np.log(np.clip(np.asarray(num, np.float64), *_NUM_RANGE) / _MANY)
     return np.column_stack(
-        [np.ones_like(raw), _logit(given), _logit(raw), few, np.log1p(e), few * many]
+        [np.ones_like(raw), _logit(given), _logit(raw), few, np.log1p(e), few * many, few**2]
     )
+
+
+def few_of(minor: np.ndarray) -> np.ndarray:
+    """w = 1 / (1 + E) of each site, shape (m,), from E, shape (m,), >= 0."""
+    out: np.ndarray = 1 / (1 + np.maximum(np.asarray(minor, np.float64), _LEAST_ALLELES))
+    return out
+
+
+def panel_terms(excess: float, copies: np.ndarray, num_haplotypes: int) -> np.ndarray:
+    """The terms of each site that the panel gives, to be multiplied by w (:func:`few_of`).
+
+    Parameters
+    ----------
+    excess
+        By how much rare alleles of the panel's left-out samples are imputed better than usual, see
+        :class:`ragimpute.evidence.rare_excess.LeftOutR2`.
+    copies
+        Shape (m,), >= 0: copies of the minor allele in the panel.
+    num_haplotypes
+        H of the panel, > 0.
+
+    Returns
+    -------
+    Shape (m, len(PANEL_TERMS)), float64: ``excess``; the logarithm of the copies, of at most 100;
+    ln(H / 1000).
+    """
+    log_copies = np.log(np.clip(np.asarray(copies, np.float64), 1, _MOST_COPIES))
+    of_panel = np.log(np.clip(num_haplotypes, *_PANEL_RANGE) / _MANY_OF_PANEL)
+    same = np.ones_like(log_copies)
+    return np.column_stack([excess * same, log_copies, of_panel * same])
+
+
+@dataclass(frozen=True)
+class PanelExpectation:
+    """What the panel lets one expect of m sites.
+
+    Attributes
+    ----------
+    r2
+        Shape (m,), float, in [0, 1]: the r2 of its left-out samples (INFO/PR2); NaN: not known.
+    adjustment
+        Shape (m,), float: what is added to the logit of DR2, times w (INFO/PADJ); see
+        :meth:`Dr2Calibration.adjustment`.
+    """
+
+    r2: np.ndarray
+    adjustment: np.ndarray
+
+    def rows(self, rows: slice) -> PanelExpectation:
+        """Some of the sites."""
+        return PanelExpectation(self.r2[rows], self.adjustment[rows])
 
 
 @dataclass(frozen=True)
@@ -101,13 +161,27 @@ class Dr2Calibration:
     coefficients: tuple[float, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
-    def apply(self, estimate: np.ndarray, minor: np.ndarray, num: np.ndarray) -> np.ndarray:
+    def adjustment(self, excess: float, copies: np.ndarray, num_haplotypes: int) -> np.ndarray:
+        """What the panel adds to the logit of DR2, times w, shape (m,); see :func:`panel_terms`."""
+        part = np.array(self.coefficients[len(TARGET_TERMS) :] or (0.0,) * len(PANEL_TERMS))
+        out: np.ndarray = panel_terms(excess, copies, num_haplotypes) @ part
+        return out
+
+    def apply(
+        self,
+        estimate: np.ndarray,
+        minor: np.ndarray,
+        num: np.ndarray,
+        adjustment: np.ndarray | float = 0.0,
+    ) -> np.ndarray:
         """DR2 of m sites.
 
         Parameters
         ----------
         estimate, minor, num
             See :func:`terms`.
+        adjustment
+            Shape (m,): see :meth:`adjustment`.
 
         Returns
         -------
@@ -117,7 +191,8 @@ class Dr2Calibration:
         raw = np.clip(np.asarray(estimate, np.float64), 0, 1)
         if not self.coefficients:
             return raw.astype(np.float32)
-        x = terms(raw, minor, num) @ np.array(self.coefficients)
+        x = terms(raw, minor, num) @ np.array(self.coefficients[: len(TARGET_TERMS)])
+        x += few_of(minor) * adjustment
         corrected = 0.5 * (1 + np.tanh(x / 2))
         as_it_is = (raw == 0) | (np.asarray(num) < MIN_HAPLOTYPES)
         return np.where(as_it_is, raw, corrected).astype(np.float32)
@@ -224,6 +299,7 @@ def fit_calibration(
     estimate: np.ndarray,
     minor: np.ndarray,
     num: np.ndarray,
+    panel: np.ndarray,
     true: np.ndarray,
     weight: np.ndarray,
     *,
@@ -236,6 +312,8 @@ def fit_calibration(
     ----------
     estimate, minor, num
         See :func:`terms`; sites of estimate 0 do not count.
+    panel
+        Shape (m, len(PANEL_TERMS)): see :func:`panel_terms`.
     true
         Shape (m,), squared correlation of dosage with truth, in [0, 1].
     weight
@@ -255,12 +333,13 @@ def fit_calibration(
     Papke & Wooldridge 1996: quasi-likelihood of fractional outcomes; by Newton's method.
     """
     counts = np.asarray(estimate) > 0
-    x, y = terms(estimate, minor, num)[counts], np.asarray(true, np.float64)[counts]
+    x = np.hstack([terms(estimate, minor, num), few_of(minor)[:, None] * panel])[counts]
+    y = np.asarray(true, np.float64)[counts]
     w = np.asarray(weight, np.float64)[counts]
     start = np.array(prior or [float(name == "estimate") for name in TERMS])
     free = np.ones(len(TERMS), bool)
     while True:
-        found = _maximise(x, y, w, start, free, ridge)
+        found = maximise(x, y, w, start, free, ridge)
         negative = [i for i in _GROWING if found[i] < 0]
         if not negative:
             return tuple(found.tolist())
@@ -268,7 +347,7 @@ def fit_calibration(
         start = np.where(free, start, 0.0)
 
 
-def _maximise(
+def maximise(
     x: np.ndarray,
     y: np.ndarray,
     w: np.ndarray,
@@ -276,7 +355,21 @@ def _maximise(
     free: np.ndarray,
     ridge: float,
 ) -> np.ndarray:
-    """Maximise the penalised quasi-likelihood over the free coefficients; the others stay."""
+    """Maximise the penalised quasi-likelihood of fractional outcomes.
+
+    Parameters
+    ----------
+    x, y, w
+        Terms (m, k), outcomes (m,) in [0, 1] and weights (m,) > 0 of the rows.
+    start, free
+        Shape (k,): coefficients to stay close to, and which of them may leave it.
+    ridge
+        See :func:`fit_calibration`.
+
+    Returns
+    -------
+    The coefficients, shape (k,).
+    """
 
     def loss(b: np.ndarray) -> float:
         z = x @ b
@@ -391,7 +484,7 @@ class DosageSums:
         self,
         calibration: Dr2Calibration,
         typed: np.ndarray,
-        expected: np.ndarray | None = None,
+        expected: PanelExpectation | None = None,
     ) -> np.ndarray:
         """INFO/DR2, shape (m,), float32.
 
@@ -402,14 +495,15 @@ class DosageSums:
         typed
             Shape (m,), bool: what was observed stands as it is, and is 1 where every allele was.
         expected
-            Shape (m,), float, in [0, 1]: the r2 that the panel lets one expect; NaN or None: not
-            known. :func:`blend` takes it in where haplotypes are few.
+            What the panel lets one expect of the sites; None: not known. :func:`blend` takes in
+            its r2 where haplotypes are few.
         """
         estimate = self.estimated_r2
         minor = self.maf * self.num
-        corrected = calibration.apply(estimate, minor, self.num)
+        added = 0.0 if expected is None else np.nan_to_num(expected.adjustment.astype(np.float64))
+        corrected = calibration.apply(estimate, minor, self.num, added)
         if expected is not None:
-            corrected = blend(corrected, np.asarray(expected, np.float64), minor, self.num)
+            corrected = blend(corrected, expected.r2.astype(np.float64), minor, self.num)
         observed = (self.within <= 1e-9 * self.num) & (self.num > 0)
         out: np.ndarray = np.where(typed, np.where(observed, 1, estimate), corrected)
         return out.astype(np.float32)
@@ -418,9 +512,9 @@ class DosageSums:
         self,
         calibration: Dr2Calibration,
         typed: np.ndarray,
-        expected: np.ndarray | None = None,
+        expected: PanelExpectation | None = None,
     ) -> dict[str, np.ndarray]:
-        """``SUMS_INFOS``, float32, each of shape (m,), and PR2 if given; see :meth:`dr2`."""
+        """``SUMS_INFOS``, and ``PANEL_INFOS`` if given: float32, shape (m,); see :meth:`dr2`."""
         dr2 = self.dr2(calibration, typed, expected)
         columns = (
             self.af, self.maf, dr2, self.estimated_r2, self.info_score, self.num, self.between,
@@ -428,7 +522,7 @@ class DosageSums:
         )  # fmt: skip
         made = dict(zip(SUMS_INFOS, columns, strict=True))
         if expected is not None:
-            made["PR2"] = np.asarray(expected)
+            made |= {"PR2": expected.r2, "PADJ": expected.adjustment}
         return {name: values.astype(np.float32) for name, values in made.items()}
 
 

@@ -24,7 +24,7 @@ from ragimpute.evidence.site_quality import SiteQuality
 from ragimpute.model.folder import WEIGHTS, ModelFolder
 from ragimpute.runtime.outputs import replacing
 
-FORMAT_VERSION = "2"
+FORMAT_VERSION = "3"
 # The words in which error messages name the entries of :func:`made_for`.
 _NAMES = {
     "format": "format", "ragimpute": "version", "panel": "panel", "typed": "set of typed sites",
@@ -150,9 +150,10 @@ class ArrayFit:
         shape = (sites[1] - sites[0], len(SITE_FEATURES))
         mismatch = self._get(sites, "mismatch_prob", (num_typed,))
         features = self._get(sites, "features", shape)
-        if mismatch is None or features is None:
+        excess = self._get(sites, "rare_excess", (1,))
+        if mismatch is None or features is None or excess is None:
             return None
-        return SiteQuality(mismatch, features)
+        return SiteQuality(mismatch, features, float(excess[0]))
 
     def keep_fit(self, key: tuple[int, ...], parameters: CopyingParameters, layers: Layers) -> None:
         """Store what :meth:`parameters` and :meth:`layers` return."""
@@ -166,6 +167,7 @@ class ArrayFit:
         """Store what :meth:`quality` returns."""
         self.tensors[self._name(sites, "mismatch_prob")] = quality.mismatch_prob
         self.tensors[self._name(sites, "features")] = np.asarray(quality.features)
+        self.tensors[self._name(sites, "rare_excess")] = np.array([quality.rare_excess])
 
     def save(self) -> None:
         """Write the file if there is anything new, under a temporary name that is then renamed.

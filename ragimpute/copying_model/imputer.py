@@ -16,7 +16,7 @@ from ragimpute.copying_model.array_fit import ArrayFit
 from ragimpute.copying_model.correction import Output, copy_and_correct, wanted_by
 from ragimpute.copying_model.pair_network import needs_torch
 from ragimpute.copying_model.panel_fit import BackgroundNetwork, FitOptions, StretchFits
-from ragimpute.evidence.expected_r2 import expected_r2
+from ragimpute.evidence.expected_r2 import LeftOutSays, expected_r2
 from ragimpute.evidence.features import SITE_FEATURES
 from ragimpute.evidence.other_haplotype import homologs_of
 from ragimpute.evidence.site_quality import measure_sites
@@ -79,15 +79,15 @@ class CopyingImputer:
         self.leaves_out = True
         # Sites are measured where their mismatch probabilities, or the network, need it.
         self.expects_r2 = options.err is None or model.trained
-        self._expected: np.ndarray | None = None
+        self._said: LeftOutSays | None = None
 
     def mismatch_probs(self, num_typed: int) -> np.ndarray | None:
         """See :meth:`ragimpute.imputation.imputer.Imputer.mismatch_probs`."""
         return None if self._last is None else self._last.mismatch_probs(num_typed)
 
-    def expected_r2(self) -> np.ndarray | None:
-        """See :meth:`ragimpute.imputation.imputer.Imputer.expected_r2`."""
-        return self._expected
+    def left_out_says(self) -> LeftOutSays | None:
+        """See :meth:`ragimpute.imputation.imputer.Imputer.left_out_says`."""
+        return self._said
 
     def impute(
         self,
@@ -130,12 +130,14 @@ class CopyingImputer:
         if self._options.err is None and quality is not None:
             parameters = replace(parameters, site_mismatch_prob=quality.mismatch_prob)
         self._last = parameters
-        self._expected = None
+        self._said = None
         if quality is not None:
             af = self._panel.af[left:right]
-            minor_count = np.rint(np.minimum(af, 1 - af) * self._panel.num_haplotypes)
-            expected = expected_r2(quality.measured, minor_count, window.typed_index)
-            self._expected = None if expected is None else expected[core[0] - left : core[1] - left]
+            copies = np.rint(np.minimum(af, 1 - af) * self._panel.num_haplotypes)
+            r2 = expected_r2(quality.measured, copies, window.typed_index)
+            of_core = slice(core[0] - left, core[1] - left)
+            r2 = None if r2 is None else r2[of_core]
+            self._said = LeftOutSays(r2, copies[of_core], quality.rare_excess, quality.left_out_r2)
         times = SharedTimes()
         states = block_states(retriever, self._panel.num_haplotypes, alleles)
 

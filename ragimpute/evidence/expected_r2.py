@@ -6,9 +6,12 @@ one sample, or over a few that are all alike, says nothing of how good dosages a
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ragimpute.evidence.features import QUALITY_FEATURES
+from ragimpute.evidence.rare_excess import LeftOutR2
 
 _R2, _ALLELES = (QUALITY_FEATURES.index(name) for name in ("quality_r2", "quality_alleles"))
 # The mean r2 is a curve over the logarithm of the copies of the minor allele that can be copied,
@@ -19,6 +22,27 @@ _POINTS, _NEIGHBOUR, _PRIOR_SITES = 2, 0.25, 3.0
 # left-out samples. On chr20 of Europeans, 2 to 4 have the least error, and 0 and 8 a larger one.
 _PRIOR_ALLELES = 3.0
 _LEAST_SITES = 20  # from fewer sites no curve is made
+
+
+class LeftOutSays(NamedTuple):
+    """What the panel's left-out samples say of m sites, from which their DR2 follows.
+
+    Attributes
+    ----------
+    r2
+        Shape (m,), float32, in [0, 1]: :func:`expected_r2`; None: not known.
+    copies
+        Shape (m,), >= 0: copies of the minor allele in the panel.
+    rare_excess
+        See :class:`ragimpute.evidence.rare_excess.LeftOutR2`.
+    left_out_r2
+        What it was computed from; None if it was read from a file.
+    """
+
+    r2: np.ndarray | None
+    copies: np.ndarray
+    rare_excess: float
+    left_out_r2: LeftOutR2 | None
 
 
 def expected_r2(

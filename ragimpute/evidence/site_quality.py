@@ -23,6 +23,7 @@ from ragimpute.copying.states import found_without_own, states_without_own
 from ragimpute.copying.window import Window
 from ragimpute.evidence.allele_sharing import AlleleSharing
 from ragimpute.evidence.features import QUALITY_FEATURES
+from ragimpute.evidence.rare_excess import LeftOutR2
 from ragimpute.kernels.compile import kernel
 from ragimpute.panel.haplotypes import draw_samples, haplotype_columns
 from ragimpute.runtime.threads import share
@@ -55,6 +56,7 @@ _LEAST_PRIOR, _MOST_PRIOR = 3e-3, 0.05
 _PRIOR_HETS = 10  # weight, in expected heterozygous samples, by which "quality_hets" shrinks to 0
 _CERTAIN = 0.99  # an observed allele at least this probable is taken to be no mismatch
 _ITERATIONS = 20
+_LEAST_VARIANCE = 1e-9  # smaller ones are of sites where nothing varies
 
 
 class SiteRows(Protocol):
@@ -92,10 +94,17 @@ class SiteQuality:
     features
         Features of the M sites, float32, finite: see
         :data:`ragimpute.evidence.features.SITE_FEATURES`.
+    rare_excess
+        By how much rare alleles are imputed better than usual, see
+        :class:`ragimpute.evidence.rare_excess.LeftOutR2`.
+    left_out_r2
+        What it was computed from; None if it was read from a file.
     """
 
     mismatch_prob: np.ndarray
     features: SiteRows
+    rare_excess: float = 0.0
+    left_out_r2: LeftOutR2 | None = None
 
     @property
     def measured(self) -> np.ndarray:
@@ -187,7 +196,9 @@ def measure_sites(
     hits = share(measure, range(0, len(starts), step), threads if retriever is not None else 1)
     hit = np.concatenate([np.ones((len(window.typed_index), 0), np.float32), *hits], axis=1)
     features = SiteFeatures(sums.features(), AlleleSharing(window, threads=threads))
-    return SiteQuality(fit_mismatch(hit, parameters.mismatch_prob), features)
+    left_out_r2 = sums.left_out_r2(window)
+    mismatch_prob = fit_mismatch(hit, parameters.mismatch_prob)
+    return SiteQuality(mismatch_prob, features, left_out_r2.rare_excess, left_out_r2)
 
 
 def _without_own(
@@ -248,6 +259,29 @@ class _Sums:
             part = slice(first, first + _SITES_AT_ONCE)
             out[part] = self._features_of(self._sums[:, part] * _UNIT)
         return out
+
+    def left_out_r2(self, window: Window) -> LeftOutR2:
+        """What the r2 of the untyped sites is, and what the posteriors imply of it."""
+        n = max(1, self._num_haplotypes)
+        # A left-out sample's own allele cannot be copied: a second one has to be there.
+        known = (self._sums[1] > 0) & (self._sums[2] > 0) & (window.num_minor > 1)
+        known[window.typed_index] = False
+        imputed, true, imputed_2, true_2, product, claimed = self._sums[:6, known] * _UNIT
+        samples = max(1, self._num_samples)
+        var_imputed = imputed_2 - imputed**2 / samples
+        var_true = true_2 - true**2 / samples
+        covariance = product - imputed * true / samples
+        mean = imputed / n
+        whole = n * mean * (1 - mean)
+        sound = (var_imputed > _LEAST_VARIANCE) & (var_true > _LEAST_VARIANCE)
+        sound &= whole > _LEAST_VARIANCE
+        r2 = covariance[sound] ** 2 / (var_imputed * var_true)[sound]
+        # The squares of P(ALT) of haplotypes add up to what is imputed less what is claimed.
+        between = (imputed - claimed - n * mean**2)[sound]
+        estimate = np.clip(between / whole[sound], 0, 1)
+        minor = n * np.minimum(mean, 1 - mean)[sound]
+        copies = window.num_minor[known][sound] - 1
+        return LeftOutR2(estimate, minor, n, copies, window.typed.num_haplotypes, np.clip(r2, 0, 1))
 
     def _features_of(self, sums: np.ndarray) -> np.ndarray:
         """Features of m sites, computed from their sums (8, m)."""

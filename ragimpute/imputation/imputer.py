@@ -17,6 +17,7 @@ from ragimpute.copying_model.array_fit import ArrayFit, made_for
 from ragimpute.copying_model.imputer import CopyingImputer, require_packages
 from ragimpute.copying_model.panel_fit import FitOptions
 from ragimpute.errors import InputError
+from ragimpute.evidence.expected_r2 import LeftOutSays
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.model.folder import ModelFolder, open_folder
 from ragimpute.panel.reader import Panel
@@ -41,7 +42,7 @@ class Imputer(Protocol):
         Whether typed sites can be imputed as if they were not typed (:meth:`mismatch_probs`).
     expects_r2
         Whether samples of the panel are left out, which say what r2 to expect
-        (:meth:`expected_r2`).
+        (:meth:`left_out_says`).
     """
 
     settings: dict[str, object]
@@ -59,10 +60,10 @@ class Imputer(Protocol):
         """
         ...
 
-    def expected_r2(self) -> np.ndarray | None:
-        """Expected r2 at the core sites of the window imputed last: shape (m,), float32, in [0, 1].
+    def left_out_says(self) -> LeftOutSays | None:
+        """What left-out samples of the panel say of the core sites of the window imputed last.
 
-        None where it is not known, see :func:`ragimpute.evidence.expected_r2.expected_r2`.
+        None where none were left out.
         """
         ...
 

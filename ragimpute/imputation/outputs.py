@@ -11,7 +11,13 @@ from typing import Self
 
 import numpy as np
 
-from ragimpute.accuracy.dr2 import QUALITY_INFOS, SUMS_INFOS, DosageSums, Dr2Calibration
+from ragimpute.accuracy.dr2 import (
+    PANEL_INFOS,
+    QUALITY_INFOS,
+    SUMS_INFOS,
+    DosageSums,
+    Dr2Calibration,
+)
 from ragimpute.errors import InputError
 from ragimpute.imputation.exclusion import OtherCarriers
 from ragimpute.imputation.options import ImputeOptions, OutputOptions
@@ -66,7 +72,7 @@ class TypedOnly:
         prob = np.where(called == -1, af[:, None, None].astype(np.float32), prob)
         sums = DosageSums.of(prob.reshape(len(prob), -1))
         info = sums.info(Dr2Calibration(), np.ones(len(prob), bool))
-        for name in (*QUALITY_INFOS, "ER2", "PR2"):  # nothing was imputed
+        for name in (*QUALITY_INFOS, "ER2", *PANEL_INFOS):  # nothing was imputed
             info[name] = np.full(len(prob), np.nan, np.float32)
         kind = np.full(len(prob), TYPED_ONLY)
         return ImputedBlock(self.sites.take(rows), prob, called, info, kind)
@@ -267,7 +273,7 @@ def infos_written(*, er2: bool, pr2: bool, typed_only: bool) -> list[str]:
         Whether records that the panel lacks are written.
     """
     flags = [IMPUTED, TYPED, *([TYPED_ONLY] if typed_only else [])]
-    more = [name for name, is_there in (("ER2", er2), ("PR2", pr2)) if is_there]
+    more = [*(["ER2"] if er2 else []), *(PANEL_INFOS if pr2 else [])]
     return [*SUMS_INFOS, *more, *(FLAGS[flag].name for flag in flags)]
 
 

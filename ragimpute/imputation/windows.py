@@ -16,8 +16,9 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from ragimpute.accuracy.dr2 import DosageSums, Dr2Calibration
+from ragimpute.accuracy.dr2 import DosageSums, Dr2Calibration, PanelExpectation
 from ragimpute.accuracy.leave_one_out import correlation, leave_one_out
+from ragimpute.evidence.expected_r2 import LeftOutSays
 from ragimpute.imputation.exclusion import OtherCarriers, exclude_alleles
 from ragimpute.imputation.imputer import RunPart
 from ragimpute.imputation.options import ImputeOptions
@@ -322,11 +323,11 @@ class WindowRun:
         typed_index: np.ndarray,
         columns: Columns,
         spool: Spool,
-    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+    ) -> tuple[np.ndarray | None, PanelExpectation | None]:
         """Put the probabilities of all haplotypes into the store.
 
         Returns the mismatch probabilities (T,) of the typed sites, None where typed sites cannot be
-        imputed as if they were not typed; and the expected r2 (m,) of the core's sites, or None.
+        imputed as if they were not typed; and what the panel lets one expect of the core's m sites.
         """
         left, start, stop, right = window
         seen = columns.observed
@@ -350,7 +351,17 @@ class WindowRun:
         )
         imputer.impute(target, batch=self._batch(right - left), put=put)
         self.watch.lap("impute")
-        return imputer.mismatch_probs(len(typed_index)), imputer.expected_r2()
+        return imputer.mismatch_probs(len(typed_index)), self._expected(imputer.left_out_says())
+
+    def _expected(self, said: LeftOutSays | None) -> PanelExpectation | None:
+        """What the panel lets one expect, by what its left-out samples say."""
+        if said is None:
+            return None
+        r2 = np.full(len(said.copies), np.nan, np.float32) if said.r2 is None else said.r2
+        num_haplotypes = self.part.panel.num_haplotypes
+        return PanelExpectation(
+            r2, self.calibration.adjustment(said.rare_excess, said.copies, num_haplotypes)
+        )
 
     def _batch(self, num_sites: int) -> int:
         """How many haplotypes are imputed at once in a window of ``num_sites`` sites."""
@@ -364,7 +375,7 @@ class WindowRun:
         columns: Columns,
         typed: _TypedRows,
         loci: Loci,
-        expected: np.ndarray | None,
+        expected: PanelExpectation | None,
     ) -> Iterator[Tile]:
         """The rows of the window that begins at panel site ``start``, a tile at a time.
 
@@ -373,9 +384,9 @@ class WindowRun:
 
         def ready(low: int, high: int, prob: np.ndarray) -> Tile:
             here = typed.between(start + low, start + high)
-            r2 = None if expected is None else expected[low:high]
+            rows = None if expected is None else expected.rows(slice(low, high))
             of = loci.between(start + low, start + high)
-            return self._tile(start, slice(low, high), prob, columns, here, of, r2)
+            return self._tile(start, slice(low, high), prob, columns, here, of, rows)
 
         if self.threads == 1:
             for tile in spool.tiles:
@@ -398,13 +409,13 @@ class WindowRun:
         columns: Columns,
         of: _TypedRows,
         loci: Loci,
-        expected: np.ndarray | None,
+        expected: PanelExpectation | None,
     ) -> Tile:
         """The rows ``tile`` of the window that begins at panel site ``start``.
 
         ``prob`` (m, n) is changed; ``of`` has the typed sites among the rows; ``loci`` are those
-        among the rows, whose ALTs exclude each other; ``expected`` (m,) is the r2 that the panel
-        lets one expect, or None.
+        among the rows, whose ALTs exclude each other; ``expected`` is what the panel lets one
+        expect of them, or None.
         """
         rows, observed = of.panel_index - start - tile.start, of.observed
         absent = columns.absent(tile)

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from ragimpute.accuracy.dr2 import (
+    PANEL_INFOS,
     QUALITY_INFOS,
     SUMS_INFOS,
     DosageSums,
     Dr2Calibration,
+    PanelExpectation,
     few_samples_warning,
 )
 from ragimpute.arguments import check_ranges
@@ -81,7 +83,7 @@ def merge(
     PSSD and PVAR), which add up exactly; in files without them, from FORMAT/HDS or AP1 and AP2. DR2
     is calibrated as the headers of the files say, if all say the same. Genotypes, dosages and all
     else of the samples are copied. INFO/ER2 cannot be merged and is left out; of
-    INFO/PR2, which no sample changes, the mean is taken.
+    INFO/PR2 and PADJ, which no sample changes, the mean is taken.
 
     Parameters
     ----------
@@ -137,8 +139,8 @@ def merge(
         for number, flag in enumerate(FLAGS)
         if number == IMPUTED or any(flag.name in batch.flags for batch in batches)
     ]
-    pr2 = ["PR2"] if any(batch.expects_r2 for batch in batches) else []
-    infos = (*SUMS_INFOS, *pr2, *flags)
+    expects_r2 = any(batch.panel_infos for batch in batches)
+    infos = (*SUMS_INFOS, *(PANEL_INFOS if expects_r2 else ()), *flags)
     heading = Heading(
         samples, list(lengths.items()), command, calibration.header_lines, infos=infos
     )
@@ -150,7 +152,7 @@ def merge(
                 if progress is not None:
                     progress("merge", int(rows[0][-1].POS), 0)
         writer.close()
-    few = few_samples_warning(len(samples), expects_r2=bool(pr2))
+    few = few_samples_warning(len(samples), expects_r2=expects_r2)
     if min_r2 > 0 and few is not None:
         summary.warnings.append(few)
     for line in summary.warnings:
@@ -171,7 +173,7 @@ class _Batch:
         declared = self._reader.header.formats
         self.formats = [name for name in FORMATS if name in declared]
         self.flags = self._reader.header.infos & {flag.name for flag in FLAGS}
-        self.expects_r2 = "PR2" in self._reader.header.infos
+        self.panel_infos = self._reader.header.infos & set(PANEL_INFOS)
         self.calibration = Dr2Calibration.from_header(self._reader.header.text)
 
     def records(self, contig: str) -> Iterator[Any]:
@@ -296,7 +298,7 @@ def _write(
     for batch, variants in zip(batches[1:], rows[1:], strict=True):
         sums = sums.merged(batch.sums(variants))
     kind = np.array([_kind(variants) for variants in zip(*rows, strict=True)])
-    info = sums.info(calibration, kind == TYPED, _expected_r2(rows, batches))
+    info = sums.info(calibration, kind == TYPED, _expected(rows, batches))
     keep = (kind != IMPUTED) | (info["DR2"] >= min_r2)
     kept = np.flatnonzero(keep).tolist()
     summary.num_low_r2 += len(first) - len(kept)
@@ -312,17 +314,24 @@ def _write(
         [v.ID or "." for v in chosen[0]],
     )
     info = {name: values[keep] for name, values in info.items()}
-    for name in set(QUALITY_INFOS) | {"PR2"} & set(info):
+    for name in {*QUALITY_INFOS, *PANEL_INFOS} & set(info):
         info[name] = np.where(kind[keep] > TYPED, np.float32(np.nan), info[name])
     writer.write_samples(sites, info, kind[keep], joined(chosen, batches[0].formats))
 
 
-def _expected_r2(rows: list[list[Any]], batches: Sequence[_Batch]) -> np.ndarray | None:
-    """The mean of INFO/PR2 of the files that have it, shape (m,); NaN where none has; or None."""
-    having = [variants for variants, b in zip(rows, batches, strict=True) if b.expects_r2]
-    if not having:
+def _expected(rows: list[list[Any]], batches: Sequence[_Batch]) -> PanelExpectation | None:
+    """What the panel lets one expect, by the files that say it; or None."""
+    if not any(batch.panel_infos for batch in batches):
         return None
-    given = [[v.INFO.get("PR2", np.nan) for v in variants] for variants in having]
+    return PanelExpectation(*(_mean_info(name, rows, batches) for name in PANEL_INFOS))
+
+
+def _mean_info(name: str, rows: list[list[Any]], batches: Sequence[_Batch]) -> np.ndarray:
+    """The mean of an INFO field over the files that have it, shape (m,); NaN where none has."""
+    having = [
+        variants for variants, b in zip(rows, batches, strict=True) if name in b.panel_infos
+    ] or [rows[0]]
+    given = [[v.INFO.get(name, np.nan) for v in variants] for variants in having]
     values = np.array(given, np.float64)
     known = ~np.isnan(values)
     total = np.where(known, values, 0).sum(axis=0)

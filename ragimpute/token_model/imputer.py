@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ragimpute.evidence.expected_r2 import LeftOutSays
 from ragimpute.model.bert_rag import ReferenceLookup
 from ragimpute.model.checkpoint import LoadedModel
 from ragimpute.model.devices import choose_device, one_thread_each
@@ -86,7 +87,7 @@ class TokenImputer:
         """None: a token model does not impute typed sites."""
         return None
 
-    def expected_r2(self) -> np.ndarray | None:
+    def left_out_says(self) -> LeftOutSays | None:
         """None: a token model leaves out no sample of the panel."""
         return None
 

@@ -13,11 +13,13 @@ from ragimpute.accuracy.dr2 import (
     DosageSums,
     Dr2Calibration,
     fit_calibration,
+    panel_terms,
 )
 from ragimpute.accuracy.metrics import MAF_BINS, maf_bin, site_r2
 from ragimpute.copying_model.imputer import CopyingImputer
 from ragimpute.copying_model.panel_fit import FitOptions
 from ragimpute.errors import ModelError
+from ragimpute.evidence.rare_excess import LeftOutR2
 from ragimpute.model.checkpoint import LoadedModel
 from ragimpute.model.folder import ModelFolder, is_copying
 from ragimpute.panel.reader import Panel
@@ -48,24 +50,35 @@ class ScoredSites:
     ----------
     estimate, minor, num
         Shape (m,): what :meth:`Dr2Calibration.apply` takes.
+    panel
+        Shape (m, 3): see :func:`ragimpute.accuracy.dr2.panel_terms`.
     true
         Shape (m,), squared correlation of dosage with truth, in [0, 1].
     maf
         Shape (m,), in the panel without the samples.
+    left_out_r2
+        How well samples of the rest of the panel were imputed; None: not measured.
     """
 
     estimate: np.ndarray
     minor: np.ndarray
     num: np.ndarray
+    panel: np.ndarray
     true: np.ndarray
     maf: np.ndarray
+    left_out_r2: LeftOutR2 | None = None
 
     def weight(self) -> np.ndarray:
         """Of each site, shape (m,), > 0."""
-        group = maf_bin(self.maf)
-        count = np.bincount(group + 1, minlength=len(MAF_BINS))[group + 1]
-        out: np.ndarray = _WEIGHT / np.sqrt(count + _FEW_SITES)
-        return out
+        return site_weights(self.maf)
+
+
+def site_weights(maf: np.ndarray) -> np.ndarray:
+    """How much each site of a group counts, shape (m,), > 0, by its MAF, shape (m,)."""
+    group = maf_bin(maf)
+    count = np.bincount(group + 1, minlength=len(MAF_BINS))[group + 1]
+    out: np.ndarray = _WEIGHT / np.sqrt(count + _FEW_SITES)
+    return out
 
 
 def fit_dr2(
@@ -111,6 +124,25 @@ def fit_dr2(
     ModelError
         If the model is a token model.
     """
+    parts = score_panels(
+        panels, model, groups=groups, num_draws=num_draws, seed=seed, threads=threads,
+        device=device, progress=progress,
+    )  # fmt: skip
+    return fit_scored(parts, [panel.checksum for panel in panels], prior=prior, seed=seed)
+
+
+def score_panels(
+    panels: Sequence[Panel],
+    model: ModelFolder | LoadedModel,
+    *,
+    groups: Sequence[np.ndarray] | None = None,
+    num_draws: int = 2,
+    seed: int = 1,
+    threads: int = 1,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> list[ScoredSites]:
+    """What :func:`fit_dr2` learns from; see there."""
     if not is_copying(model.config):
         raise ModelError(f"model {model.name} is a token model, whose DR2 is not calibrated")
     parts = []
@@ -123,19 +155,31 @@ def fit_dr2(
             )
             if progress is not None:
                 progress("DR2", i * num_draws + draw + 1, len(panels) * num_draws)
+    return parts
+
+
+def fit_scored(
+    parts: Sequence[ScoredSites],
+    checksums: Sequence[str],
+    *,
+    prior: Dr2Calibration | None = None,
+    seed: int = 1,
+) -> Dr2Calibration:
+    """Calibrate DR2 on scored sites; ``checksums`` of the panels go into its provenance."""
     num_sites = sum(len(part.true) for part in parts)
     if num_sites == 0:
         return prior or Dr2Calibration()
-    estimate, minor, num, true, weight = (
-        np.concatenate(columns)
-        for columns in zip(
-            *((p.estimate, p.minor, p.num, p.true, p.weight()) for p in parts), strict=True
+    columns = (
+        np.concatenate(column)
+        for column in zip(
+            *((p.estimate, p.minor, p.num, p.panel, p.true, p.weight()) for p in parts),
+            strict=True,
         )
     )
     ridge = {} if prior is None else {"prior": prior.coefficients, "ridge": _RIDGE_TO_PRIOR}
-    found = fit_calibration(estimate, minor, num, true, weight, **ridge)  # type: ignore[arg-type]
+    found = fit_calibration(*columns, **ridge)  # type: ignore[arg-type]
     provenance = {
-        "panels": [panel.checksum for panel in panels],
+        "panels": list(checksums),
         "num_groups": len(parts),
         "num_sites": num_sites,
         "seed": seed,
@@ -194,22 +238,28 @@ def leave_samples_out(
 
     window = TargetWindow(start, stop, (start, stop), typed, np.ascontiguousarray(target), owner)
     imputer.impute(window, batch=len(owner), put=put)
+    said = imputer.left_out_says()
+    excess = 0.0 if said is None else said.rare_excess
+    left_out_r2 = None if said is None else said.left_out_r2
     untyped = np.setdiff1d(np.arange(start, stop), typed) - start
     found: list[list[ScoredSites]] = [[] for _ in choices]
     for first in range(0, len(untyped), _ROWS):
         rows = untyped[first : first + _ROWS]
         true = haplotypes.alleles(rows)[:, out]
         left = panel.alt_count[start + rows] - true.sum(axis=1, dtype=np.int64)
-        af = left / rest.num_haplotypes
+        copies = np.minimum(left, rest.num_haplotypes - left)
+        by_panel = panel_terms(excess, copies, rest.num_haplotypes)
+        maf = copies / rest.num_haplotypes
         for which, sites in zip(choices, found, strict=True):
             sites.append(
-                _score(prob[which][:, rows].T, true[:, which], owner[which], np.minimum(af, 1 - af))
+                _score(prob[which][:, rows].T, true[:, which], owner[which], maf, by_panel)
             )
-    names = ("estimate", "minor", "num", "true", "maf")
-    return [
-        ScoredSites(*(np.concatenate([getattr(part, name) for part in sites]) for name in names))
-        for sites in found
-    ]
+    names = ("estimate", "minor", "num", "panel", "true", "maf")
+    scored = []
+    for sites in found:
+        columns = {name: np.concatenate([getattr(s, name) for s in sites]) for name in names}
+        scored.append(ScoredSites(**columns, left_out_r2=left_out_r2))
+    return scored
 
 
 def _draw_group(panel: Panel, rng: np.random.Generator) -> np.ndarray:
@@ -219,7 +269,9 @@ def _draw_group(panel: Panel, rng: np.random.Generator) -> np.ndarray:
     return rng.permutation(samples)[: min(_MAX_SAMPLES, int(share * len(samples)))]
 
 
-def _score(prob: np.ndarray, true: np.ndarray, owner: np.ndarray, maf: np.ndarray) -> ScoredSites:
+def _score(
+    prob: np.ndarray, true: np.ndarray, owner: np.ndarray, maf: np.ndarray, panel: np.ndarray
+) -> ScoredSites:
     """Compare P(ALT) with alleles, both of shape (m, n), of haplotypes of the samples ``owner``."""
     sums = DosageSums.of(prob)
     # A sample's haplotypes are neighbours.
@@ -228,6 +280,6 @@ def _score(prob: np.ndarray, true: np.ndarray, owner: np.ndarray, maf: np.ndarra
     r2 = site_r2(dosage, count)
     known = ~np.isnan(r2) & (maf > 0)
     return ScoredSites(
-        sums.estimated_r2[known], (sums.maf * sums.num)[known], sums.num[known], r2[known],
-        maf[known],
+        sums.estimated_r2[known], (sums.maf * sums.num)[known], sums.num[known], panel[known],
+        r2[known], maf[known],
     )  # fmt: skip

@@ -13,17 +13,27 @@ from ragimpute.accuracy.dr2 import (
     FEW_TARGETS,
     FILE,
     MIN_HAPLOTYPES,
+    PANEL_TERMS,
+    TARGET_TERMS,
     TERMS,
     DosageSums,
     Dr2Calibration,
+    PanelExpectation,
     blend,
+    few_of,
     few_samples_warning,
     fit_calibration,
+    panel_terms,
     terms,
 )
 from ragimpute.errors import ModelError
 
-CALIBRATION = Dr2Calibration((0.1, 0.7, 0.4, 1.5, 0.05, -0.3))
+CALIBRATION = Dr2Calibration((0.1, 0.7, 0.4, 1.5, 0.05, -0.3, 0.2, 1.0, -0.3, 0.25))
+
+
+def no_panel(num_sites):
+    """Terms of a panel of 1,000 haplotypes, of which each site has one minor allele."""
+    return panel_terms(0.0, np.ones(num_sites), 1_000)
 
 
 @given(
@@ -34,16 +44,18 @@ CALIBRATION = Dr2Calibration((0.1, 0.7, 0.4, 1.5, 0.05, -0.3))
         st.floats(-5, 5),
         st.floats(-1, 1),
         st.floats(-2, 2),
+        *(st.floats(-1, 1) for _ in range(4)),
     ),
+    excess=st.floats(-2, 2),
     minor=st.floats(0, 1e5),
     estimates=st.lists(st.floats(0, 1), min_size=2, max_size=40),
 )
-def test_it_grows_with_the_estimate_within_bounds(coefficients, minor, estimates):
+def test_it_grows_with_the_estimate_within_bounds(coefficients, excess, minor, estimates):
     estimate = np.sort(estimates)
     num = np.full(len(estimate), 400)
-    found = Dr2Calibration(coefficients).apply(
-        estimate, np.full(len(estimate), minor), num
-    )  # fmt: skip
+    calibration = Dr2Calibration(coefficients)
+    added = calibration.adjustment(excess, np.full(len(estimate), 3), 2_000)
+    found = calibration.apply(estimate, np.full(len(estimate), minor), num, added)
     assert found.dtype == np.float32
     assert ((found >= 0) & (found <= 1)).all()
     assert (np.diff(found) >= 0).all()
@@ -97,27 +109,52 @@ def test_the_number_of_targets_counts_at_rare_sites_alone():
     assert beyond[0, at] == pytest.approx(np.log(5) / 1.5)  # no more than for 1,000
 
 
+def test_what_the_panel_says_moves_rare_sites_alone():
+    estimate, num = np.full(2, 0.05), np.full(2, 400)
+    minor = np.array([0.2, 1e5])
+    usual = CALIBRATION.apply(estimate, minor, num, CALIBRATION.adjustment(0, np.ones(2), 1_000))
+    np.testing.assert_array_equal(usual, CALIBRATION.apply(estimate, minor, num))
+    more = CALIBRATION.apply(estimate, minor, num, CALIBRATION.adjustment(1, np.ones(2), 1_000))
+    assert more[0] > usual[0] + 0.05
+    assert more[1] == pytest.approx(usual[1], abs=1e-5)
+    # Beyond 100 copies and 5,000 haplotypes, as below 100 of them, nothing changes.
+    for one, other in (((0, [100], 900), (0, [1e4], 900)), ((0, [2], 5e3), (0, [2], 1e6)),
+                       ((0, [2], 100), (0, [2], 14)), ((0, [0], 900), (0, [1], 900))):  # fmt: skip
+        np.testing.assert_array_equal(panel_terms(*one), panel_terms(*other))
+    assert panel_terms(0.5, np.array([np.e]), 1_000)[0] == pytest.approx([0.5, 1, 0])
+
+
 def test_coefficients_are_found_again_and_pull_the_mean_to_the_truth():
     rng = np.random.default_rng(3)
     estimate, minor = rng.random(40_000), np.exp(rng.uniform(-3, 6, 40_000))
     num = rng.choice([40, 400, 900], 40_000)
-    mean = CALIBRATION.apply(estimate, minor, num).astype(float)
+    panel = np.column_stack(
+        [rng.normal(0, 0.4, 40_000), rng.uniform(0, 4, 40_000), rng.choice([-1.0, 0, 1], 40_000)]
+    )
+    added = panel @ np.array(CALIBRATION.coefficients[-3:])
+    mean = CALIBRATION.apply(estimate, minor, num, added).astype(float)
     true = (rng.random(40_000) < mean).astype(float)
-    found = fit_calibration(estimate, minor, num, true, np.ones(40_000))
-    fitted = Dr2Calibration(found).apply(estimate, minor, num)
+    found = fit_calibration(estimate, minor, num, panel, true, np.ones(40_000))
+    added = panel @ np.array(found[-3:])
+    fitted = Dr2Calibration(found).apply(estimate, minor, num, added)
     assert np.abs(fitted - mean).max() < 0.06
-    for rare in (minor < 1, minor > 1, (minor < 1) & (num == 40), (minor < 1) & (num == 900)):
+    excess = panel[:, 0] > 0.3
+    for rare in (minor < 1, minor > 1, (minor < 1) & (num == 40), (minor < 1) & excess):
         assert fitted[rare].mean() == pytest.approx(true[rare].mean(), abs=0.01)
     # The order of the sites does not matter.
     order = rng.permutation(40_000)
-    again = fit_calibration(estimate[order], minor[order], num[order], true[order], np.ones(40_000))
+    again = fit_calibration(
+        *(column[order] for column in (estimate, minor, num, panel, true)), np.ones(40_000)
+    )
     np.testing.assert_allclose(again, found, rtol=1e-6)
 
 
 def test_a_truth_that_falls_with_the_estimate_does_not_turn_dr2_around():
     rng = np.random.default_rng(4)
     estimate, minor = rng.random(5_000), np.exp(rng.uniform(-3, 6, 5_000))
-    found = fit_calibration(estimate, minor, np.full(5_000, 400), 1 - estimate, np.ones(5_000))
+    found = fit_calibration(
+        estimate, minor, np.full(5_000, 400), no_panel(5_000), 1 - estimate, np.ones(5_000)
+    )
     assert found[TERMS.index("given_one")] >= 0
     assert found[TERMS.index("estimate")] >= 0
 
@@ -126,14 +163,14 @@ def test_few_sites_stay_near_the_prior():
     estimate, minor, true = np.array([0.5]), np.array([3.0]), np.array([0.1])
     prior = CALIBRATION.coefficients
     found = fit_calibration(
-        estimate, minor, np.array([400]), true, np.ones(1), prior=prior, ridge=500
+        estimate, minor, np.array([400]), no_panel(1), true, np.ones(1), prior=prior, ridge=500
     )
     np.testing.assert_allclose(found, prior, atol=0.01)
     assert found != prior
 
 
 def test_it_passes_through_files_and_headers(tmp_path):
-    known = Dr2Calibration((1 / 3, 0.1, 2e-17, -4.0, 5.5, 0.25), {"seed": 7})
+    known = Dr2Calibration((1 / 3, 0.1, 2e-17, -4.0, 5.5, 0.25, 1.0, 2.0, -3.0, 0.0), {"seed": 7})
     (tmp_path / FILE).write_text(known.as_json())
     assert Dr2Calibration.read(tmp_path) == known
     assert Dr2Calibration.read(tmp_path).provenance == {"seed": 7}
@@ -141,7 +178,7 @@ def test_it_passes_through_files_and_headers(tmp_path):
     assert Dr2Calibration.from_header(text) == known
     assert Dr2Calibration.from_header("##fileformat=VCFv4.2\n#CHROM") == Dr2Calibration()
     assert Dr2Calibration().header_lines == []
-    other = text.replace("dr2=2:", "dr2=1:")
+    other = text.replace("dr2=3:", "dr2=2:")
     assert Dr2Calibration.from_header(other) == Dr2Calibration()
     assert Dr2Calibration.read(tmp_path / "none") == Dr2Calibration()
 
@@ -248,13 +285,43 @@ def test_dr2_of_one_confident_homozygote_is_that_of_the_panel():
     prob = np.array([[0.001, 0.0], [0.999, 0.998], [0.0, 0.999], [1.0, 1.0], [0.5, 0.5]])
     typed = np.array([False, False, False, True, False])
     expected = np.array([0.9, 0.8, 0.7, 0.6, 0.9])
-    found = DosageSums.of(prob).info(Dr2Calibration(), typed, expected)
+    says = PanelExpectation(expected, np.zeros(5))
+    found = DosageSums.of(prob).info(Dr2Calibration(), typed, says)
     assert found["R2"][:2].max() < 0.01  # Minimac's figure, which such sites were filtered by
     np.testing.assert_allclose(found["DR2"][:2], expected[:2], atol=0.01)
     assert found["DR2"][2] > 0.75  # a carrier is in sight
     assert found["DR2"][3] == 1  # as observed
     assert found["DR2"][4] < 0.7  # not confident
     np.testing.assert_allclose(found["PR2"], expected, rtol=1e-6)
+    np.testing.assert_array_equal(found["PADJ"], 0)
+
+
+def test_what_the_panel_says_is_added_to_dr2_and_written():
+    rng = np.random.default_rng(8)
+    prob = (rng.random((40, 400)) ** 30).astype(np.float32)
+    sums, untyped = DosageSums.of(prob), np.zeros(40, bool)
+    added = np.linspace(-1, 1, 40)
+    added[7] = np.nan  # a record of which the panel says nothing, in files that are merged
+    found = sums.info(CALIBRATION, untyped, PanelExpectation(np.full(40, np.nan), added))
+    np.testing.assert_allclose(found["PADJ"], added, rtol=1e-6)
+    expected = CALIBRATION.apply(
+        sums.estimated_r2, sums.maf * sums.num, sums.num, np.nan_to_num(added)
+    )
+    np.testing.assert_array_equal(found["DR2"], expected)
+    alone = sums.dr2(CALIBRATION, untyped)
+    assert (found["DR2"] < alone)[:6].all()
+    assert (found["DR2"] > alone)[-6:].all()
+    assert found["DR2"][7] == alone[7]
+
+
+def test_the_terms_have_their_names():
+    estimate, minor, num = np.array([0.3]), np.array([0.5]), np.array([400])
+    assert terms(estimate, minor, num).shape == (1, len(TARGET_TERMS))
+    assert panel_terms(0.0, np.ones(1), 400).shape == (1, len(PANEL_TERMS))
+    assert (*TARGET_TERMS, *PANEL_TERMS) == TERMS
+    few = terms(estimate, minor, num)[0, TERMS.index("few")]
+    assert few == few_of(minor)[0] == pytest.approx(2 / 3)
+    assert terms(estimate, minor, num)[0, TERMS.index("few_squared")] == pytest.approx(4 / 9)
 
 
 def test_warning_for_few_samples():

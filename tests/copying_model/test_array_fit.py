@@ -41,6 +41,7 @@ def quality_of(num_sites, num_typed, seed=0):
     return SiteQuality(
         rng.uniform(1e-4, 0.3, num_typed).astype(np.float32),
         rng.normal(size=(num_sites, len(SITE_FEATURES))).astype(np.float32),
+        float(rng.normal()),
     )
 
 
@@ -75,6 +76,7 @@ def test_what_is_kept_is_told(tmp_path_factory, rate, mismatch, key):
     found = again.part(1).quality((3, 9), 2)
     np.testing.assert_array_equal(found.mismatch_prob, quality_of(6, 2).mismatch_prob)
     np.testing.assert_array_equal(found.features, quality_of(6, 2).features)
+    assert found.rare_excess == quality_of(6, 2).rare_excess != 0
     assert again.part(0).quality((3, 9), 2) is None
 
 
@@ -92,7 +94,7 @@ def test_a_file_is_written_only_where_there_is_something_new(tmp_path):
     assert path.stat().st_mtime_ns == before
     again.part(0).keep_quality((5, 9), quality_of(4, 1))
     again.save()
-    assert len(ArrayFit.open(path, ABOUT).tensors) == 4
+    assert len(ArrayFit.open(path, ABOUT).tensors) == 6
     assert [p.name for p in tmp_path.iterdir()] == ["a.fit"]
 
 

@@ -120,6 +120,12 @@ def test_left_out_samples_are_compared_with_their_own_alleles(panel, plain_copyi
         assert ((part.true >= 0) & (part.true <= 1) & (part.maf > 0) & (part.maf <= 0.5)).all()
         assert ((part.minor >= 0) & (part.minor <= part.num / 2 + 1e-9)).all()
         assert (part.weight() > 0).all()
+        # The panel's term is the excess of the samples that stay, the same at all sites.
+        assert set(part.panel[:, 0]) == {part.left_out_r2.rare_excess}
+        np.testing.assert_allclose(
+            part.panel[:, 1],
+            np.log(np.minimum(100, np.rint(part.maf * (panel.num_haplotypes - 80)))),
+        )
     common = whole.maf > 0.1
     assert np.corrcoef(whole.estimate[common], whole.true[common])[0, 1] > 0.6
     assert whole.true[common].mean() > 0.8
@@ -138,14 +144,16 @@ def test_samples_leave_the_panel_as_a_group(panel):
 def test_samples_of_one_and_two_haplotypes_are_scored_by_their_sums():
     prob = np.array([[0.1, 0.9, 0.8, 0.0, 0.3], [0.2, 0.2, 0.7, 0.6, 0.4]])
     true = np.array([[0, 1, 1, 0, 0], [1, 0, 1, 0, 1]])
-    found = _score(prob, true, np.array([3, 3, 4, 7, 7]), np.array([0.4, 0.6]))
+    by_panel = np.array([[0.1, 2, 0], [0.3, 1, 0]])
+    found = _score(prob, true, np.array([3, 3, 4, 7, 7]), np.array([0.4, 0.6]), by_panel)
+    np.testing.assert_array_equal(found.panel, by_panel[:1])
     sums = np.array([[1.0, 0.8, 0.3], [0.4, 0.7, 1.0]]), np.array([[1.0, 1, 0], [1, 1, 1]])
     assert found.true == pytest.approx([np.corrcoef(sums[0][0], sums[1][0])[0, 1] ** 2])
     assert found.maf.tolist() == [0.4]  # the other does not vary
 
 
 def test_too_few_samples_keep_the_prior(panel, plain_copying):
-    prior = Dr2Calibration((0.0, 0.5, 0.5, 0.0, 0.0, 0.0))
+    prior = Dr2Calibration((0.0, 0.5, 0.5, *[0.0] * 7))
     group = np.arange(MIN_HAPLOTYPES // 2 - 1)
     found = fit_dr2([panel], open_folder(plain_copying), groups=[group], prior=prior)
     assert found == prior

@@ -554,6 +554,13 @@ INFOS = {
             "samples of the panel are imputed from the others by the same typed sites",
             digits=4,
         ),
+        Field(
+            "PADJ",
+            "A",
+            "Float",
+            "What the panel adds to the logit of DR2 of an allele that few haplotypes have",
+            digits=3,
+        ),
         Field("AN", "1", "Integer", "Haplotypes of the target at this site"),
         # From AN, AF and these two, ``merge`` computes the DR2 of several batches of samples.
         # Neither is a difference of large numbers, so 6 digits are enough.
