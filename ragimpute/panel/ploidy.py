@@ -7,12 +7,15 @@ become the same here: stretches of the contig, each with the haplotypes that exi
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from ragimpute.commands import command_word, free_name
 from ragimpute.contigs import chromosome, human_length, same_contig
 from ragimpute.errors import InputError, PanelError
 from ragimpute.sites import Region
@@ -118,12 +121,23 @@ class Ploidy:
         return out
 
 
-def scan_ploidy(stream: Batches, par: list[Region]) -> Ploidy:
+def _diploid_hint(vcf: Path | None) -> str:
+    """The command that makes all genotypes of a VCF or BCF diploid."""
+    if vcf is None:
+        return ""
+    out = shlex.quote(free_name(vcf, ".diploid.vcf.gz"))
+    return (
+        "; this makes every genotype diploid, and haploid ones homozygous: bcftools +fixploidy "
+        f"{command_word(vcf)} -Oz -o {out} -- -f 2"
+    )
+
+
+def scan_ploidy(stream: Batches, par: list[Region], *, vcf: Path | None = None) -> Ploidy:
     """Read a panel once to learn which haplotypes exist in which stretch.
 
     A diploid sample is taken for a male whose one haplotype was written twice if it has no
     heterozygote outside ``par`` although 20 or more were to be expected. If ``par`` is empty, no
-    sample is.
+    sample is. ``vcf`` is the VCF or BCF of the stream; a message names how to mend it.
 
     Raises
     ------
@@ -151,7 +165,7 @@ def scan_ploidy(stream: Batches, par: list[Region]) -> Ploidy:
             raise PanelError(
                 f"the ploidy of samples changes {len(starts) - 1} times or more, first at {shown}",
                 hint="it may change at the borders of the pseudo-autosomal regions, and nowhere "
-                "else: mend the genotypes, e.g. bcftools +fixploidy",
+                "else" + _diploid_hint(vcf),
             )
         if par:
             alleles = batch.alleles[outside(position, par)]

@@ -14,8 +14,8 @@ from typing import Any
 import cyvcf2
 import numpy as np
 
+from ragimpute.commands import command_word, free_name, sort_command
 from ragimpute.errors import InputError
-from ragimpute.io.foreign import command_word, free_name, sort_command
 from ragimpute.io.vcf.bgzf import check_blocks
 from ragimpute.io.vcf.header import (
     VcfHeader,
