@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ragimpute.errors import InputError
@@ -18,6 +20,47 @@ from ragimpute.sites import Region
 from tests.preparation.test_prepare import write_vcf
 
 _FIXED = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT"]
+
+
+def distances(alleles):
+    """A site of M3VCF 2: the first haplotype with ALT, and the distance from each to the next."""
+    carriers = np.flatnonzero(alleles)
+    return ",".join(map(str, np.diff(carriers, prepend=0).tolist())) or "-"
+
+
+def later_text(sites, haplotypes, ploidy, sizes, *, form, contig="20"):
+    """As :func:`m3vcf_text`, in the form "2 text", "2 distances" or "MVCF"."""
+    mvcf = form == "MVCF"
+    lines = ["##fileformat=M3VCFv2.0"]
+    if mvcf:
+        lines = ["##subfileformat=MVCFv3.0", "##fileformat=VCFv4.2"]
+    names = [f"s{i}" for i in range(len(ploidy))]
+    lines.append("\t".join([*_FIXED, *names]))
+    first = 0
+    ends = np.cumsum([0, *ploidy]).tolist()
+    for size in sizes:
+        rows = list(range(first, first + size))
+        distinct, template = np.unique(haplotypes[rows].T, axis=0, return_inverse=True)
+        text = list(map(str, template.ravel().tolist()))
+        cells = [("," if mvcf else "|").join(text[a:b]) for a, b in pairwise(ends)]
+        info = f"VARIANTS={size};REPS={len(distinct)}"
+        at = str(sites[rows[0]][0])
+        if mvcf:
+            head = [contig, at, "x", "A", "<BLOCK>", ".", ".", f"END={sites[rows[-1]][0]};{info}"]
+            lines.append("\t".join([*head, "UHM", *cells]))
+        else:
+            lines.append("\t".join([contig, at, "<BLOCK>", ".", ".", ".", ".", info, ".", *cells]))
+        for k, row in enumerate(rows):
+            alleles = distinct[:, k]
+            head = [contig, str(sites[row][0]), f"rs{row}", *sites[row][1:], ".", "."]
+            listed = list(map(str, alleles.tolist()))
+            if mvcf:
+                lines.append("\t".join([*head, f"AC=1;UHA={','.join(listed)}"]))
+            else:
+                last = distances(alleles) if form == "2 distances" else "".join(listed)
+                lines.append("\t".join([*head, ".", last]))
+        first += size - (not mvcf)  # blocks of MVCF share no site
+    return "\n".join(lines) + "\n"
 
 
 def m3vcf_text(sites, haplotypes, ploidy, sizes, *, contig="20"):
@@ -84,6 +127,69 @@ def test_random_panels_are_read_back(tmp_path_factory, made, compressed, start):
     part = M3vcfStream(path, region=Region("chr20", start, 1000))
     found = [key for batch in part for key in batch.sites.keys()]
     assert found == [site for site in sites if site[0] >= start]
+
+
+@given(panels(), st.sampled_from(["2 text", "2 distances", "MVCF"]), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_later_versions_say_the_same(tmp_path_factory, made, form, compressed):
+    sites, haplotypes, ploidy, sizes = made
+    if form == "MVCF":
+        sizes = [sizes[0], *(size - 1 for size in sizes[1:])]
+    path = tmp_path_factory.mktemp("later") / "x.any"
+    text = later_text(sites, haplotypes, ploidy, sizes, form=form)
+    assume(form != "2 distances" or re.search(r"\t(-|\d+,\S+)$", text, flags=re.MULTILINE))
+    path.write_bytes(gzip.compress(text.encode()) if compressed else text.encode())
+    assert is_m3vcf(path)
+    stream = M3vcfStream(path)
+    assert stream.samples == [f"s{i}" for i in range(len(ploidy))]
+    batches = list(stream)
+    assert [key for batch in batches for key in batch.sites.keys()] == sites
+    alleles = np.concatenate([batch.alleles for batch in batches])
+    np.testing.assert_array_equal(alleles[alleles != -2].reshape(haplotypes.shape), haplotypes)
+    np.testing.assert_array_equal((alleles[0] != -2).sum(axis=1), ploidy)
+
+
+@pytest.mark.parametrize(
+    ("form", "old", "new", "message"),
+    [
+        ("2 distances", "\t1,2\n", "\t1,3\n", "line 5: expected the alleles .* by their numbers"),
+        ("2 distances", "\t1,2\n", "\t1,0\n", "line 5: expected the alleles of 4"),
+        ("2 distances", "\t1,2\n", "\t1,-1\n", "line 5: expected the alleles of 4"),
+        ("2 distances", "\t1,2\n", "\t1,x\n", "line 5: expected the alleles of 4"),
+        ("MVCF", "UHA=", "AHU=", "line 5: expected the alleles of 4 .* as 0 and 1"),
+        ("MVCF", "UHA=0,", "UHA=00,", "line 5: expected the alleles of 4"),
+        ("MVCF", "UHA=0,", "UHA=2,", "line 5: expected the alleles of 4"),
+        ("MVCF", "REPS=4", "REPS=3", "line 4: expected numbers of haplotypes below REPS=3"),
+        ("MVCF", "<BLOCK>", "C", "line 4: expected the row of a block"),
+    ],
+)  # fmt: skip
+def test_faults_of_later_versions(tmp_path, form, old, new, message):
+    path = tmp_path / "x.any"
+    text = later_text(SITES, HAPLOTYPES, [2, 2], [4], form=form)
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(InputError, match=message):
+        list(M3vcfStream(path))
+
+
+def test_a_sample_that_is_haploid_in_one_block_alone_is_told_of(tmp_path):
+    path = tmp_path / "x.any"
+    for form, mark in (("2 distances", "|"), ("MVCF", ",")):
+        lines = later_text(SITES, HAPLOTYPES, [2, 2], [2, 2], form=form).splitlines()
+        row = max(i for i, line in enumerate(lines) if "BLOCK" in line)
+        first, *rest = lines[row].rsplit(mark, 1)
+        lines[row] = first
+        path.write_text("\n".join(lines) + "\n")
+        with pytest.raises(InputError, match=f"line {row + 1}: expected 4 haplotypes, found 3"):
+            list(M3vcfStream(path))
+        assert rest
+
+
+def test_haplotypes_and_samples_as_columns_are_told_of(tmp_path):
+    path = tmp_path / "x.m3vcf"
+    path.write_text(m3vcf_text(SITES, HAPLOTYPES, [2, 2], [4]).replace("s1_HAP_1\ts1_HAP_2", "s1"))
+    with pytest.raises(InputError, match="some columns are haplotypes"):
+        M3vcfStream(path)
 
 
 SITES = [(10, "A", "C"), (20, "G", "T"), (30, "C", "G"), (40, "A", "G")]
