@@ -16,6 +16,7 @@ from pathlib import Path
 
 import h5py
 import pytest
+from m3vcf_fixtures import HAPLOTYPES, SITES, m3vcf_text
 from vcf_fixtures import bcftools, convert, vcf_text
 from vcf_tools import write_program
 
@@ -28,7 +29,6 @@ from ragimpute.io.vcf.read.genotypes import PanelStream, read_target
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.open_panel import open_panel
 from ragimpute.preparation.prepare import prepare
-from tests.io.test_m3vcf import HAPLOTYPES, SITES, m3vcf_text
 from tests.preparation.test_allel_hdf5 import GENOTYPES, write_call_set
 from tests.test_contigs import test_the_command_that_renames_contigs_does_so as renaming
 

@@ -12,6 +12,7 @@ import pytest
 from cyvcf2 import VCF
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from m3vcf_fixtures import later_text, m3vcf_text
 
 from ragimpute import example
 from ragimpute.accuracy.evaluate import evaluate
@@ -20,7 +21,6 @@ from ragimpute.errors import InputError
 from ragimpute.imputation.impute import impute
 from ragimpute.preparation.prepare import prepare
 from ragimpute.sites import Region
-from tests.io.test_m3vcf import later_text, m3vcf_text
 
 
 def write_vcf(path, sites, samples, cells, *, formats="GT", contig="20", infos=None):

@@ -8,6 +8,7 @@ import json
 import h5py
 import numpy as np
 import pytest
+from m3vcf_fixtures import HAPLOTYPES, SITES, later_text
 from panel_fixtures import FlatMap, make_batch, names
 
 from ragimpute import example
@@ -20,7 +21,6 @@ from ragimpute.panel.ploidy import Ploidy
 from ragimpute.preparation.panel_writer import write_panel
 from ragimpute.preparation.prepare import prepare
 from ragimpute.token_model.build_index import build_index
-from tests.io.test_m3vcf import HAPLOTYPES, SITES, later_text
 from tests.preparation.test_allel_hdf5 import write_call_set
 
 
