@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from panel_fixtures import names
 from safetensors import safe_open
 from slow_copying import mosaic_panel
-from vcf_fixtures import read_imputed, write_genotypes
+from vcf_fixtures import call, read_imputed, vcf_text, write_genotypes
 
 from ragimpute.imputation.impute import impute
 from ragimpute.imputation.options import OutputOptions
 from ragimpute.panel.ploidy import PAR_BUILDS
+from ragimpute.phasing.phase import phase
 from ragimpute.preparation.prepare import prepare
 from ragimpute.sites import Region
 from ragimpute.target.inputs import TargetOptions
@@ -198,3 +201,25 @@ def test_haploid_and_diploid_record_by_record(made, run):
     found = run(alleles=alleles)
     np.testing.assert_array_equal(found.genotypes[TYPED[:30], 1], alleles[TYPED[:30], 41])
     assert (found.genotypes[:, :, 0] >= 0).all()
+
+
+def test_males_with_errors_among_targets(tmp_path, caplog):
+    """The target's males may be written as diploid, with some heterozygotes by mistake."""
+    rng = np.random.default_rng(3)
+    sites = [(3_000_000 + 1000 * i, "A", "C") for i in range(120)]
+    header = {"contigs": ("X,length=155270560",)}
+    panel = rng.integers(0, 2, (120, 8, 2))
+    rows = [("X", *s, *map(call, row)) for s, row in zip(sites, panel.tolist(), strict=True)]
+    (tmp_path / "p.vcf").write_text(vcf_text(rows, [f"p{i}" for i in range(8)], **header))
+    target = panel[:, :3].copy()
+    target[:, 1, 1] = target[:, 1, 0]
+    target[::40, 1] = (0, 1)  # three of 120
+    rows = [("X", *s, *map(call, row)) for s, row in zip(sites, target.tolist(), strict=True)]
+    (tmp_path / "t.vcf").write_text(vcf_text(rows, ["f", "m", "g"], **header))
+    prepare(tmp_path / "p.vcf", tmp_path / "p.h5", cm_per_mb=1.0)
+    summary = phase(tmp_path / "t.vcf", tmp_path / "p.h5", tmp_path / "o.vcf")
+    told = [line for line in summary.warnings if "as males with errors have" in line]
+    assert len(told) == 1
+    assert re.search(r"have: 1 \(m: 3 heterozygotes, \d+ to be expected\)", told[0])
+    prepare(tmp_path / "t.vcf", tmp_path / "q.h5", cm_per_mb=1.0)
+    assert "as males with errors have: 1 (m: 3" in caplog.text

@@ -8,7 +8,7 @@ become the same here: stretches of the contig, each with the haplotypes that exi
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -35,6 +35,8 @@ MAX_STRETCHES = 8
 # A sample without heterozygotes is taken for a male if so many were to be expected: by chance this
 # happens to one diploid sample in e^20.
 _EXPECTED_HETS = 20.0
+# Share of the expected heterozygotes below which the genotypes are those of a male with errors.
+_FEW_HETS = 0.1
 
 
 class Batches(Protocol):
@@ -105,11 +107,14 @@ class Ploidy:
         Shape (S, N, 2), bool.
     males
         Samples that were written as diploid and are taken to be haploid outside the PAR.
+    few_hets
+        Other diploid samples with hardly a heterozygote outside the PAR: see :func:`few_hets`.
     """
 
     start_bp: np.ndarray
     slots: np.ndarray
     males: list[str] = field(default_factory=list)
+    few_hets: list[str] = field(default_factory=list)
 
     def stretch_of(self, position_bp: np.ndarray) -> np.ndarray:
         """The stretch that each position lies in, shape (m,), int64."""
@@ -181,10 +186,32 @@ def scan_ploidy(stream: Batches, par: list[Region], *, vcf: Path | None = None) 
     males = np.zeros(len(stream.samples), bool)
     if expected >= _EXPECTED_HETS:
         males = (hets == 0) & slots[:, :, 1].all(axis=0)
+    diploid = slots[:, :, 1].all(axis=0)
+    named = few_hets(stream.samples, np.where(diploid, hets, 0), np.full(len(hets), expected))
     # If all samples are homozygous throughout, this says nothing of their sex: they may be inbred.
-    if not males.any() or males.all():
+    if males.sum() + len(named) == len(males):
         return Ploidy(start_bp, slots)
-    return _without_copies(start_bp, slots, males, par, stream.samples)
+    if not males.any():
+        return Ploidy(start_bp, slots, few_hets=named)
+    return replace(_without_copies(start_bp, slots, males, par, stream.samples), few_hets=named)
+
+
+def few_hets(samples: Sequence[str], hets: np.ndarray, expected: np.ndarray) -> list[str]:
+    """Samples that look like males with errors: "name: 3 heterozygotes, 104 to be expected".
+
+    Parameters
+    ----------
+    samples
+        Names, N of them.
+    hets, expected
+        Shape (N,): heterozygotes that each has outside the PAR, and that are to be expected by the
+        frequencies of the sites. Named is who has one or more, less than a tenth of 20 or more.
+    """
+    few = (hets > 0) & (hets < _FEW_HETS * expected) & (expected >= _EXPECTED_HETS)
+    return [
+        f"{samples[i]}: {hets[i]:,} heterozygotes, {expected[i]:,.0f} to be expected"
+        for i in np.flatnonzero(few).tolist()
+    ]
 
 
 def _without_copies(

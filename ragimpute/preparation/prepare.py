@@ -243,6 +243,12 @@ def _warn_of_males(contig: str, ploidy: Ploidy | None, warn: Callable[[str], Non
             f"regions of {contig} ({some_names(ploidy.males)}): they are taken for males, and "
             "their haplotypes there count once"
         )
+    if ploidy is not None and ploidy.few_hets:
+        warn(
+            f"samples with few heterozygotes outside the pseudo-autosomal regions of {contig}, as "
+            f"males with errors have: {len(ploidy.few_hets):,} ({some_names(ploidy.few_hets)}); "
+            "they are kept as diploid, and both of their haplotypes count"
+        )
 
 
 def _warn_of_map(panel: PanelSummary, genetic_map: GeneticMap, warn: Callable[[str], None]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.read.genotypes import BlockCounts, Target
 from ragimpute.io.vcf.read.phase_sets import in_pieces
-from ragimpute.panel.ploidy import outside, par_regions
+from ragimpute.panel.ploidy import few_hets, outside, par_regions
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.outputs import replacing
 from ragimpute.sites import some_names
@@ -417,12 +417,22 @@ def _warn_of_pieces(report: TargetReport, target: Target, shared: Match) -> None
 def _warn_of_ploidy(
     report: TargetReport, target: Target, panel: Panel, shared: Match, par: str | None
 ) -> None:
-    """Add a warning about samples whose ploidy changes outside the pseudo-autosomal regions."""
+    """Add warnings about samples whose ploidy is doubtful outside the pseudo-autosomal regions."""
     regions = par_regions(panel.contig, target.contig_length or panel.contig_length, par)
     rows = outside(panel.sites.position_bp[shared.panel_index], regions)
     known = shared.alleles[rows, :, 0] >= 0
     single = shared.alleles[rows, :, 1] == -2
     num_haploid, num_diploid = (known & single).sum(axis=0), (known & ~single).sum(axis=0)
+    if regions:
+        af = panel.af[shared.panel_index][rows, None]
+        whole = known & ~single & (shared.alleles[rows, :, 1] >= 0)
+        hets = (whole & (shared.alleles[rows, :, 0] != shared.alleles[rows, :, 1])).sum(axis=0)
+        named = few_hets(target.samples, hets, (whole * (2 * af * (1 - af))).sum(axis=0))
+        if named:
+            report.warnings.append(
+                "samples with few heterozygotes outside the pseudo-autosomal regions, as males "
+                f"with errors have: {len(named):,} ({some_names(named)}); they are kept as diploid"
+            )
     mixed = np.flatnonzero((num_haploid > 0) & (num_diploid > 0)).tolist()
     if not mixed:
         return

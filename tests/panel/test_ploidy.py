@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from panel_fixtures import FlatMap, make_batch, names
 from vcf_fixtures import write_genotypes
 
 from ragimpute.errors import InputError, PanelError
 from ragimpute.io.vcf.read.genotypes import SiteBatch
-from ragimpute.panel.ploidy import PAR_BUILDS, OnceEach, outside, par_regions, scan_ploidy
+from ragimpute.panel.ploidy import (
+    PAR_BUILDS,
+    OnceEach,
+    few_hets,
+    outside,
+    par_regions,
+    scan_ploidy,
+)
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.panel_writer import write_panel
 from ragimpute.preparation.prepare import prepare
@@ -110,6 +119,28 @@ def test_who_is_no_male(alleles):
     lines = alleles.copy()
     lines[:, :, 1] = lines[:, :, 0]  # all are homozygous: inbred lines
     assert scan_ploidy(Stream(lines), PAR).males == []
+
+
+def test_males_with_errors_are_named_and_kept(alleles):
+    """A male of whom a few genotypes are heterozygous is diploid, and the summary names him."""
+    few = doubled(alleles)
+    middle = np.arange(len(few))[MIDDLE]
+    few[middle[:2], 1] = (0, 1)
+    found = scan_ploidy(Stream(few), PAR)
+    assert found.males == ["s4", "s5"]
+    assert [text.split(",")[0] for text in found.few_hets] == ["s1: 2 heterozygotes"]
+    assert found.expected(POSITION)[:, 1].all()
+    assert scan_ploidy(Stream(alleles), PAR).few_hets == []
+    assert scan_ploidy(Stream(few), []).few_hets == []  # the PAR is not known
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.floats(0, 400)), min_size=1, max_size=9))
+def test_few_heterozygotes_have_both_bounds(pairs):
+    hets, expected = (np.array(column) for column in zip(*pairs, strict=True))
+    names = [str(i) for i in range(len(pairs))]
+    named = {text.split(":")[0] for text in few_hets(names, hets, expected)}
+    for i, (count, mean) in enumerate(pairs):
+        assert (str(i) in named) == (mean >= 20 and 0 < count < 0.1 * mean)
 
 
 def test_ploidy_that_comes_and_goes_is_a_fault(alleles):
