@@ -286,15 +286,19 @@ class PanelFile(Panel):
         zero = np.zeros(1, dtype=np.int64)
         self._row_of = np.concatenate([zero, np.cumsum(is_row)])
         self._offsets = np.concatenate([zero, np.cumsum(np.where(is_row, 0, minor_count))])
-        count, index = file["haplotypes/pattern_count"][:], file["haplotypes/pattern_index"]
+        count = file["haplotypes/pattern_count"][:]
         self._pattern_offsets = np.concatenate([zero, np.cumsum(count, dtype=np.int64)])
         num_blocks = -(-int(self._row_of[-1]) // BLOCK_ROWS)
+        shapes = (
+            (self._offsets[-1],), (self._pattern_offsets[-1],), (num_blocks,),
+            (num_blocks, self.num_haplotypes), (self.num_sites, len(self.populations)),
+            (self.num_sites, 3),
+        )  # fmt: skip
         self._expect(
-            (num_blocks, self.num_haplotypes) == index.shape
-            and len(count) == num_blocks
-            and len(file["haplotypes/patterns"]) == self._pattern_offsets[-1]
-            and len(file["haplotypes/carriers"]) == self._offsets[-1]
-            and all(file[name].dtype.kind in "iu" for name in BULK_DATASETS),
+            all(
+                file[name].shape == shape and file[name].dtype.kind in "iu"
+                for name, shape in zip(BULK_DATASETS, shapes, strict=True)
+            ),
             "its haplotypes do not fit its sites",
         )
 

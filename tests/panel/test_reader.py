@@ -319,6 +319,11 @@ def test_flipped_bytes_never_pass_unseen(written):
         ("sites/type", lambda x: x.astype("f4"), "amiss"),
         ("haplotypes/pattern_index", lambda x: x.astype("f4"), "do not fit"),
         ("haplotypes/carriers", lambda x: x.astype("f8"), "do not fit"),
+        ("haplotypes/carriers", lambda x: x[:, None], "do not fit"),
+        ("haplotypes/patterns", lambda x: x[:, None], "do not fit"),
+        ("haplotypes/pattern_count", lambda x: x[:, None], "do not fit"),
+        ("frequency/genotype_count", lambda x: x[:, :2], "do not fit"),
+        ("frequency/population_alt_count", lambda x: x[1:], "do not fit"),
         ("haplotypes/pattern_index", lambda x: x + 2**15, "is damaged"),
     ],
 )
