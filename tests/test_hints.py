@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ast
+import bz2
 import gzip
+import io
+import lzma
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
@@ -60,7 +64,7 @@ def hint_of(function, *words, **options):
     return caught.value.hint
 
 
-def run(hint, *, begins="(ragimpute|bcftools|plink2|zstd) "):
+def run(hint, *, begins="(ragimpute|bcftools|plink2|zstd|xz|bzip2|unzip) "):
     """Run the command that a line of text ends with, and give the file that it is to write."""
     command = re.search(rf"(?:^|: |by |with )({begins}.*)$", hint)[1]
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
@@ -349,6 +353,29 @@ def test_a_model_without_weights_is_trained_by_the_command(here):
     assert open_folder("MODEL").trained
 
 
+def squeezed(raw, kind):
+    """What a program for compression makes of bytes."""
+    if kind == "zip":
+        made = io.BytesIO()
+        with zipfile.ZipFile(made, "w") as archive:
+            archive.writestr("x.vcf", raw)
+        return made.getvalue()
+    return lzma.compress(raw) if kind == "xz" else bz2.compress(raw)
+
+
+@pytest.mark.parametrize("kind", [
+    pytest.param("xz", marks=pytest.mark.needs_program("xz")),
+    pytest.param("bz2", marks=pytest.mark.needs_program("bzip2")),
+    pytest.param("zip", marks=pytest.mark.needs_program("unzip")),
+])  # fmt: skip
+def test_compressed_files_are_decompressed_by_the_command(here, kind):
+    path = Path(f"x y.{kind}")
+    path.write_bytes(squeezed(vcf_text(ROWS).encode(), kind))
+    for function in (read_target, Panel.open, opened):
+        out, _ = run(hint_of(function, path))
+        assert read_target(out).sites.position_bp.tolist() == [10, 20, 35]
+
+
 @pytest.mark.needs_program("zstd")
 @pytest.mark.parametrize("suffix", [".vcf", ".bcf"])
 def test_zstd_is_decompressed_by_the_command(here, suffix):
@@ -457,8 +484,8 @@ def commands_in(tree):
             first = [word.value for word in node.elts[:2] if isinstance(word, ast.Constant)]
             text = " ".join(word for word in first if isinstance(word, str))
         found = re.search(
-            r"\b(bcftools |plink2 -|xcftools |zstd -d|java -jar|sav export|minimac4 -"
-            r"|ragimpute (prepare|index|train|impute|phase|merge|plan|evaluate))", text,
+            r"\b(bcftools |plink2 -|xcftools |zstd -d|xz -d|bzip2 -d|unzip -"
+            r"|java -jar|sav export|minimac4 -|ragimpute (prepare|index|train|impute|phase|merge|plan|evaluate))", text,
         )  # fmt: skip
         if found and text not in TITLES and "Example:" not in text:
             yield text[found.start() :]
@@ -484,6 +511,9 @@ RUN = {
     "plink2 --pfile": test_plink_files_become_panels_by_the_command,
     "plink2 --bgen": test_plink_files_become_panels_by_the_command,
     "plink2 --bfile": test_a_bed_becomes_a_target_by_the_command,
+    "xz -d": test_compressed_files_are_decompressed_by_the_command,
+    "bzip2 -d": test_compressed_files_are_decompressed_by_the_command,
+    "unzip -p": test_compressed_files_are_decompressed_by_the_command,
     "zstd -d": test_zstd_is_decompressed_by_the_command,
     "ragimpute prepare": test_keeping_a_panel_takes_all_options_along,
     "ragimpute index": test_an_index_is_made_by_the_command,

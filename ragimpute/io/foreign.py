@@ -82,6 +82,21 @@ def _zstd(path: Path) -> tuple[str, str]:
     return "compressed by zstd", f"decompress it: zstd -d {command_word(path)} -o {out}"
 
 
+def _xz(path: Path) -> tuple[str, str]:
+    out = shlex.quote(free_name(path, ".vcf"))
+    return "compressed by xz", f"decompress it: xz -dc {command_word(path)} > {out}"
+
+
+def _bzip2(path: Path) -> tuple[str, str]:
+    out = shlex.quote(free_name(path, ".vcf"))
+    return "compressed by bzip2", f"decompress it: bzip2 -dc {command_word(path)} > {out}"
+
+
+def _zip(path: Path) -> tuple[str, str]:
+    out = shlex.quote(free_name(path, ".vcf"))
+    return "a zip archive", f"take its file out: unzip -p {command_word(path)} > {out}"
+
+
 def _bref3(path: Path) -> tuple[str, str]:
     out = shlex.quote(free_name(path, ".vcf"))
     return (
@@ -136,6 +151,9 @@ _FORMATS: list[tuple[Callable[[Path, bytes], bool], Callable[[Path], tuple[str, 
     (lambda _, start: start.startswith((M3VCF, *MVCF)), _m3vcf),
     (lambda path, start: start.startswith(_ZSTD) and path.suffix in (".msav", ".sav"), _msav),
     (lambda _, start: start.startswith(_ZSTD), _zstd),
+    (lambda _, start: start.startswith(b"\xfd7zXZ\x00"), _xz),
+    (lambda _, start: start.startswith(b"BZh"), _bzip2),
+    (lambda _, start: start.startswith(b"PK\x03\x04"), _zip),
     (lambda _, start: start.startswith(_BREF3), _bref3),
     (lambda _, start: start.startswith(_PLINK) and start[2:3] == b"\x01", _bed),
     (lambda _, start: start.startswith(_PLINK), _pgen),
