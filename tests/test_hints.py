@@ -485,7 +485,9 @@ def commands_in(tree):
             text = " ".join(word for word in first if isinstance(word, str))
         found = re.search(
             r"\b(bcftools |plink2 -|xcftools |zstd -d|xz -d|bzip2 -d|unzip -"
-            r"|java -jar|sav export|minimac4 -|ragimpute (prepare|index|train|impute|phase|merge|plan|evaluate))", text,
+            r"|java -jar|sav export|minimac4 -"
+            r"|ragimpute (prepare|index|train|impute|phase|merge|plan|evaluate))",
+            text,
         )  # fmt: skip
         if found and text not in TITLES and "Example:" not in text:
             yield text[found.start() :]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -33,6 +34,7 @@ from ragimpute.kernels.compile import kernel
 from ragimpute.sites import MAX_BP, STOP_BP, Region, Sites, located
 
 _ALL = (1, STOP_BP)
+_PLAIN_NAME = re.compile(r"[^\s,<>\"]+")  # names that stand in a line of the header as they are
 _BASES = frozenset("ACGTacgt")
 _SEQUENCE = frozenset("ACGTNacgtn")
 _IUPAC = frozenset("ACGTNRYSWKMBDHVacgtnryswkmbdhv")
@@ -386,6 +388,8 @@ class RecordReader:
             )
         except Exception as error:
             raise InputError(f"{self.path} cannot be read as VCF or BCF: {error}") from error
+        if not header.is_bcf:
+            _declare(file, self.file.contigs, header.contigs)
         try:
             records = file
             if self._index is not None and self.region is not None:
@@ -593,6 +597,16 @@ def reference_end(variant: Any) -> int:
         with suppress(KeyError, TypeError, ValueError):  # a text where the header declares no END
             end = max(end, int(variant.INFO.get("END")))
     return int(max(end, variant.POS + len(variant.REF) - 1))
+
+
+def _declare(file: Any, names: Iterable[str], declared: Container[str]) -> None:
+    """Declare the contigs that a file's header lacks.
+
+    cyvcf2 crashes where a record of a contig that is not declared cannot be parsed.
+    """
+    for name in names:
+        if name not in declared and _PLAIN_NAME.fullmatch(name):
+            file.add_to_header(f"##contig=<ID={name}>")
 
 
 def _check_text(variant: Any) -> None:
