@@ -13,9 +13,7 @@ GRCh38) and GCF_009914755 (T2T-CHM13v2.0). Numbers of chromosomes: PLINK 1.9, ``
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 _NAMES = (*map(str, range(1, 23)), "X", "Y")
 Lengths = Mapping[str, int | None]  # contigs that a file declares, and their lengths in bp
@@ -223,51 +221,17 @@ def _why_not(
     return None
 
 
-def absence_hint(
-    wanted: str,
-    names: Iterable[str],
-    otherwise: str,
-    *,
-    file: str | Path,
-    declared: Lengths | None = None,
-    wanted_of: Lengths | None = None,
-) -> str:
-    """What to do where :func:`same_contig` finds no name, and why one that looks alike is not it.
+def alias_denied(
+    wanted: str, names: Iterable[str], declared: Lengths | None, wanted_of: Lengths | None
+) -> tuple[str, str] | None:
+    """The name that would be ``wanted`` in a human file, and why it is not; None: there is none.
 
-    Parameters
-    ----------
-    wanted, names, declared, wanted_of
-        As for :func:`same_contig`.
-    otherwise
-        The hint where no name looks alike.
-    file
-        The VCF or BCF that holds ``names``.
+    The arguments are those of :func:`same_contig`.
     """
     names = list(names)
     found = _numbered(wanted, names)
     reason = found and _why_not(wanted, names, declared, wanted_of)
-    if found and reason:
-        return (
-            f"{found} would be {wanted} in a human file, but {reason}; if it is, rename it: "
-            + rename_command(file, [found], wanted)
-        )
-    parts = par_names(names, declared) if bare_contig(wanted) in ("X", "23") else []
-    if parts:
-        return (
-            f"{' and '.join(parts)} are a part of X under a name of its own: give it the name "
-            "of X, e.g. " + rename_command(file, parts, wanted)
-        )
-    return otherwise
-
-
-def rename_command(file: str | Path, names: Sequence[str], wanted: str) -> str:
-    """The command that gives contigs of a VCF/BCF another name."""
-    lines = "".join(f"{name} {wanted}\\n" for name in names)
-    return (
-        f"printf '{lines}' > names.txt && bcftools annotate --rename-chrs names.txt "
-        f"{shlex.quote(str(file))} | "
-        "bcftools sort -Oz -o renamed.vcf.gz"
-    )
+    return (found, reason) if found and reason else None
 
 
 def par_names(names: Iterable[str], declared: Lengths | None = None) -> list[str]:
@@ -306,28 +270,6 @@ def other_spellings(
         if key == "X":
             found += [name for name in par_names(names) if name not in found]
     return found
-
-
-def spellings_warning(
-    file: str, path: str | Path, contig: str, names: Iterable[str], declared: Lengths
-) -> str | None:
-    """The warning that records of :func:`other_spellings` are not read; None if there are none.
-
-    Parameters
-    ----------
-    file, path
-        What the file is called ("panel", "target"), and where it is.
-    contig, names, declared
-        As for :func:`other_spellings`.
-    """
-    others = other_spellings(contig, names, declared)
-    if not others:
-        return None
-    return (
-        f"{file} {path} holds records on {' and '.join(others)} beside {contig}, which are not "
-        "read: two names of one file are two contigs. If they are one, rename them: "
-        f"{rename_command(path, others, contig)}"
-    )
 
 
 def _lettered(name: str) -> str:

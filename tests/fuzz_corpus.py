@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 import yaml
 from fuzz_mutations import Mutation
+from m3vcf_fixtures import later_text, m3vcf_text
 from vcf_fixtures import bcftools
 
 from ragimpute import example
@@ -147,6 +148,11 @@ KINDS = {
         ("allel.h5",), (spoil.raw, *[spoil.hdf5_values] * 3),
         (("prepare", "FILE", *_RATE, "-o", "new.h5", "-q"), ("info", "FILE")),
     ),
+    "panel of Minimac": Kind(
+        ("panel.m3vcf", "panel.2.m3vcf", "panel.mvcf"), (*_TEXT, *[spoil.cells] * 2),
+        (("prepare", "FILE", *_RATE, "-o", "new.h5", "-q"), _impute("target.vcf", "FILE", *_RATE),
+         _evaluate("truth.bcf", "imputed.vcf.gz", "FILE"), ("info", "FILE")),
+    ),
     "index, FAISS": Kind(
         ("panel.index/window_00000.faiss",), (spoil.raw,), _READ_INDEX
     ),
@@ -212,6 +218,7 @@ def make_inputs(folder: Path) -> Path:
     bcftools("index", "-c", folder / "target.bcf")
     _write_tables(folder, samples)
     _write_allel(folder)
+    _write_m3vcf(folder)
     prepare(folder / "panel.bcf", folder / "panel.h5", genetic_map=folder / "map.txt")
     build_index(folder / "panel.h5", folder / "panel.index")
     (folder / "plain").mkdir()
@@ -264,6 +271,21 @@ def _write_allel(folder: Path) -> None:
         file["calldata/GT"] = np.array(calls, dtype="i1")
         names = bcftools("query", "-l", folder / "panel.bcf").split()
         file["samples"] = np.array(names, dtype=text)
+
+
+def _write_m3vcf(folder: Path) -> None:
+    """Panels of Minimac, in three forms, of the first sites of the panel, in blocks of ten."""
+    rows = bcftools("query", "-f", "%POS\t%REF\t%ALT[\t%GT]\n", folder / "panel.bcf").splitlines()
+    table = [row.split("\t") for row in rows[:60] if "," not in row]
+    sites = [(int(row[0]), *row[1:3]) for row in table]
+    haplotypes = np.array([[int(x) for x in "|".join(row[3:]).split("|")] for row in table], "i1")
+    ploidy, last = [2] * NUM_PANEL_SAMPLES, len(sites) - 1
+    shared = [min(10, last - first + 1) for first in range(0, last, 9)]
+    apart = [min(10, len(sites) - first) for first in range(0, len(sites), 10)]
+    (folder / "panel.m3vcf").write_text(m3vcf_text(sites, haplotypes, ploidy, shared))
+    for name, form, sizes in (("2.m3vcf", "2 distances", shared), ("mvcf", "MVCF", apart)):
+        text = later_text(sites, haplotypes, ploidy, sizes, form=form)
+        (folder / f"panel.{name}").write_text(text)
 
 
 @dataclass(frozen=True)

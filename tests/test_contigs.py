@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 
 import numpy as np
@@ -289,7 +290,7 @@ def test_the_command_that_renames_contigs_does_so(tmp_path, monkeypatch, names, 
         write_program(tmp_path)
         monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
         subprocess.run(command, shell=True, cwd=tmp_path, check=True, capture_output=True)
-        renamed = tmp_path / "renamed.vcf.gz"
+        renamed = tmp_path / re.search(r"-o '?([^']+)", command)[1]
         assert contigs_of(renamed) == {contig: None}
         assert len(rows_of(view(renamed))) == len(rows)
         _, match = take_target(

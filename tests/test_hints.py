@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import ast
+import bz2
 import gzip
+import io
+import lzma
 import os
 import random
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 
 import h5py
 import pytest
+from m3vcf_fixtures import HAPLOTYPES, SITES, m3vcf_text
 from vcf_fixtures import bcftools, convert, vcf_text
 from vcf_tools import run_bcftools, write_program
 
+from ragimpute.accuracy.evaluate import evaluate
 from ragimpute.errors import RagimputeError
 from ragimpute.io.foreign import foreign_format
 from ragimpute.io.vcf.bgzf import compress_block
@@ -26,8 +34,8 @@ from ragimpute.io.vcf.read.genotypes import PanelStream, read_dosages, read_targ
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.open_panel import open_panel
 from ragimpute.preparation.prepare import prepare
-from tests.io.test_m3vcf import HAPLOTYPES, SITES, m3vcf_text
 from tests.preparation.test_allel_hdf5 import GENOTYPES, write_call_set
+from tests.test_contigs import test_the_command_that_renames_contigs_does_so as renaming
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = [(10, "A", "C", "0|1", "1|0"), (20, "G", "T", "0|0", "1|1"), (35, "C", "G", "1|0", "0|1")]
@@ -57,13 +65,14 @@ def hint_of(function, *words, **options):
     return caught.value.hint
 
 
-def run(hint, *, begins="(ragimpute|bcftools|plink2|zstd) "):
+def run(hint, *, begins="(ragimpute|bcftools|plink2|zstd|xz|bzip2|unzip) "):
     """Run the command that a line of text ends with, and give the file that it is to write."""
     command = re.search(rf"(?:^|: |by |with )({begins}.*)$", hint)[1]
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, (command, done.stderr)
-    out = re.search(r"(?:-o|> ?|--out) ?'?([^' ]+(?: [^']+(?='))?)'?$", command)
-    return out and Path(out[1]), done.stdout
+    words = shlex.split(command)
+    out = [after for word, after in pairwise(words) if word in ("-o", ">", "--out")]
+    return out[-1:] and Path(out[-1]), done.stdout
 
 
 def text_without_gt():
@@ -236,7 +245,7 @@ def test_duplicates_are_dropped_by_the_command_of_the_table(here):
     ("name", "start", "what", "command"),
     [
         ("x y.bref3", b"\x7a\x88\x74\xf4", "Beagle", "unbref3.jar 'x y.bref3' > 'x y.vcf'"),
-        ("x.msav", b"\x28\xb5\x2f\xfd", "Minimac4", "sav export"),
+        ("x.msav", b"\x28\xb5\x2f\xfd", "Minimac4", "sav export x.msav -o x.mvcf"),
         ("x.bcf.zst", b"\x28\xb5\x2f\xfd", "zstd", "zstd -d x.bcf.zst -o x.vcf"),
         ("x.imp5", b"IMP5", "IMPUTE5", "imp5Converter"),
         ("x.bed", b"\x6c\x1b\x01", "PLINK", "plink2 --bfile x --export vcf bgz --out x"),
@@ -264,36 +273,202 @@ def test_an_xcf_is_named(here):
     assert "xcftools view -i x.bcf -O bcf -o x.vcf.bcf" in hint_of(read_target, Path("x.bcf"))
 
 
-# The modules whose texts name commands of these programs: a test of a new one belongs above.
-NAMED = {
-    "contigs.py",
-    "accuracy/evaluate.py", "cli/describe.py", "io/foreign.py", "io/vcf/header.py",
-    "io/vcf/read/records.py", "model/folder.py", "panel/format.py", "panel/ploidy.py",
-    "preparation/checks.py", "preparation/panel_writer.py", "retrieval/index_manifest.py",
-    "target/match.py", "target/qc.py",
-}  # fmt: skip
+def imputed_text(samples):
+    """What a tool imputed for the people of ROWS, under other names."""
+    return vcf_text(ROWS, samples)
 
 
-def test_every_text_that_names_a_command_is_known():
-    found = set()
-    titles = ("ragimpute index", "ragimpute train")
-    for path in sorted((ROOT / "ragimpute").rglob("*.py")):
-        tree = ast.parse(path.read_text())
-        docs = {
-            id(node.body[0].value) for node in ast.walk(tree)
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
-            and node.body and isinstance(node.body[0], ast.Expr)
-        }  # fmt: skip
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                names = re.search(
-                    r"\b(bcftools |plink2 -|xcftools |zstd -d|unbref3|sav export"
-                    r"|ragimpute (prepare|index|train))", node.value
-                )  # fmt: skip
-                is_hint = id(node) not in docs and node.value not in titles
-                if names and is_hint and "Example:" not in node.value:
-                    found.add(str(path.relative_to(ROOT / "ragimpute")))
-    assert found == NAMED
+@pytest.mark.parametrize("kind", [".vcf", ".vcf.gz", ".bcf", "gzip"])
+@pytest.mark.parametrize("renamed", [False, True])
+def test_samples_that_were_not_imputed(here, kind, renamed):
+    """They are left out of the truth, or, if none was imputed, all of them are renamed."""
+    Path("the panel.vcf").write_text(vcf_text(ROWS))
+    Path("my imputed.vcf").write_text(imputed_text(("x", "y") if renamed else ("b", "c")))
+    Path("t u.vcf").write_text(vcf_text(ROWS))
+    if kind == "gzip":
+        Path("t u.vcf.gz").write_bytes(gzip.compress(Path("t u.vcf").read_bytes()))
+        truth = Path("t u.vcf.gz")
+    else:
+        truth = Path("t u.vcf") if kind == ".vcf" else convert(here / "t u.vcf", kind)
+    hint = hint_of(evaluate, truth, "my imputed.vcf", "the panel.vcf")
+    if renamed:
+        listed = re.search(r"new names into (.+?), one a line", hint)[1]
+        Path(listed).write_text("x\ny\n")
+    out, _ = run(hint)
+    result = evaluate(out, "my imputed.vcf", "the panel.vcf")
+    assert result.counts["samples"] == (2 if renamed else 1)
+
+
+@pytest.mark.parametrize("name", ["x.vcf", "my x.vcf.gz"])
+def test_unsorted_panels_and_remnants_of_sets(here, name):
+    formats = "".join(
+        f'##FORMAT=<ID={key},Number=1,Type={kind},Description="x">\n'
+        for key, kind in (("GT", "String"), ("PS", "Integer"))
+    )
+    unsorted = vcf_text(ROWS[::-1])
+    rows = [(5 + i, "A", "C", f"0|1:{i // 3}", "1|0:.") for i in range(6)]
+    for text in (unsorted, vcf_text(rows, formats=formats, keys="GT:PS")):
+        Path("t.vcf").write_text(text)
+        made = Path("t.vcf") if name == "x.vcf" else convert(here / "t.vcf", ".vcf.gz", index=False)
+        made.rename(name)
+        out, _ = run(hint_of(prepare, name, "p.h5", cm_per_mb=1.0, force=True))
+        assert prepare(out, "p.h5", cm_per_mb=1.0, force=True).panel.num_sites == len(
+            ROWS if text is unsorted else rows
+        )
+
+
+def test_an_unsorted_hdf5_is_no_work_for_bcftools(here):
+    with h5py.File("x.h5", "w") as file:
+        write_call_set(file)
+        file["variants/POS"][:] = file["variants/POS"][:][::-1]
+    assert "bcftools" not in hint_of(prepare, "x.h5", "p.h5", cm_per_mb=1.0)
+
+
+@pytest.mark.needs_program("bcftools")  # pysam has none of the plugins
+def test_a_panel_whose_ploidy_changes_is_made_diploid(here, monkeypatch):
+    monkeypatch.setattr("ragimpute.panel.ploidy._MAX_CHANGES", 10)
+    rows = [("X", 10 * i, "A", "C", "0|1", "1|0" if i % 2 else "1") for i in range(1, 30)]
+    Path("my x.vcf").write_text(vcf_text(rows, contigs=("X",)))
+    out, _ = run(hint_of(prepare, "my x.vcf", "p.h5", cm_per_mb=1.0))
+    assert prepare(out, "p.h5", cm_per_mb=1.0).panel.num_haplotypes == 4
+
+
+def test_a_model_without_weights_is_trained_by_the_command(here):
+    torch = pytest.importorskip("torch")
+    from typer.testing import CliRunner
+
+    from ragimpute import example
+    from ragimpute.cli import main
+    from ragimpute.config import dump_config, load_config
+    from ragimpute.model.folder import open_folder
+
+    torch.set_num_threads(1)
+    words = ("data.max_sites=64", "data.windows_per_epoch=8", "data.max_validation_samples=2",
+             "model.encoder.dim=16", "data.num_retrieved=2", "train.batch_size=4",
+             "train.epochs=1", "schedule.warmup_steps=2")  # fmt: skip
+    Path("my model").mkdir()
+    Path("my model/config.yaml").write_text(dump_config(load_config("v2-small", overrides=words)))
+    prepare(example.path("panel.bcf"), "PANEL.h5", cm_per_mb=1.0, region="20:2000000-2100000")
+    command = hint_of(open_folder, "my model").partition(": ragimpute ")[2]
+    done = CliRunner().invoke(main.app, [*shlex.split(command), "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    assert open_folder("MODEL").trained
+
+
+def squeezed(raw, kind):
+    """What a program for compression makes of bytes."""
+    if kind == "zip":
+        made = io.BytesIO()
+        with zipfile.ZipFile(made, "w") as archive:
+            archive.writestr("x.vcf", raw)
+        return made.getvalue()
+    return lzma.compress(raw) if kind == "xz" else bz2.compress(raw)
+
+
+@pytest.mark.parametrize("kind", [
+    pytest.param("xz", marks=pytest.mark.needs_program("xz")),
+    pytest.param("bz2", marks=pytest.mark.needs_program("bzip2")),
+    pytest.param("zip", marks=pytest.mark.needs_program("unzip")),
+])  # fmt: skip
+def test_compressed_files_are_decompressed_by_the_command(here, kind):
+    path = Path(f"x y.{kind}")
+    path.write_bytes(squeezed(vcf_text(ROWS).encode(), kind))
+    for function in (read_target, Panel.open, opened):
+        out, _ = run(hint_of(function, path))
+        assert read_target(out).sites.position_bp.tolist() == [10, 20, 35]
+
+
+@pytest.mark.needs_program("zstd")
+@pytest.mark.parametrize("suffix", [".vcf", ".bcf"])
+def test_zstd_is_decompressed_by_the_command(here, suffix):
+    Path("t.vcf").write_text(vcf_text(ROWS))
+    path = Path("t.vcf") if suffix == ".vcf" else convert(here / "t.vcf", suffix, index=False)
+    path.rename(f"x y{suffix}")
+    subprocess.run(["zstd", "-q", f"x y{suffix}"], check=True)
+    out, _ = run(hint_of(read_target, f"x y{suffix}.zst"))
+    assert read_target(out).sites.position_bp.tolist() == [10, 20, 35]
+
+
+@pytest.mark.needs_program("plink2")
+def test_a_bed_becomes_a_target_by_the_command(here):
+    Path("p.vcf").write_text(vcf_text(ROWS))
+    words = ["plink2", "--vcf", "p.vcf", "--make-bed", "--out", "my q"]
+    subprocess.run(words, check=True, capture_output=True)
+    out, _ = run(hint_of(read_target, "my q.bed"))
+    assert read_target(f"{out}.vcf.gz").sites.position_bp.tolist() == [10, 20, 35]
+
+
+def test_indels_match_after_the_command(here):
+    """What the panel has further left is found once REF.fa has normalised the target."""
+    from ragimpute.target import qc
+
+    Path("REF.fa").write_text(">20\n" + "C" * 9 + "A" * 6 + "C" * 85 + "\n")
+    Path("TARGET").write_text(vcf_text([(14, "AA", "A", "0|1", "1|1")]))
+    command = f"{qc.NORM} > normal.vcf"
+    subprocess.run(["bash", "-c", command], capture_output=True, check=True)
+    assert read_target(Path("normal.vcf")).sites.keys() == [(9, "CA", "C")]
+
+
+@pytest.mark.parametrize("damage", ["cell", "cut"])
+def test_the_command_shows_the_fault_of_a_damaged_file(here, damage):
+    path = Path("my x.vcf")
+    text = vcf_text(ROWS)
+    path.write_text(text.replace("1|0\t0|1\n", "1|0\t0|x\n") if damage == "cell" else text)
+    if damage == "cut":
+        path = convert(here / "my x.vcf", ".bcf", index=False)
+        path.write_bytes(compress_block(gzip.decompress(path.read_bytes())[:-9]) + BGZF_EOF)
+    hint = hint_of(read_target, path)
+    command = re.match("(bcftools view .*) shows the fault", hint)[1]
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert done.stderr.strip()
+
+
+@pytest.mark.parametrize("fault", ["none", "version", "checksum", "text"])
+def test_an_index_is_made_by_the_command(here, fault):
+    pytest.importorskip("faiss")
+    from ragimpute.retrieval.index_manifest import read_manifest
+    from ragimpute.token_model.build_index import build_index
+
+    Path("p.vcf").write_text(vcf_text(ROWS))
+    prepare("p.vcf", "PANEL.h5", cm_per_mb=1.0)
+    if fault != "none":
+        build_index("PANEL.h5", "-an index")
+        path = Path("-an index/manifest.json")
+        old, new = {"version": ('"format_version": 1', '"format_version": 7'),
+                    "checksum": ('"kind": "flat"', '"kind": "ivf"'),
+                    "text": ("{", "")}[fault]  # fmt: skip
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new, 1))
+    out, _ = run(hint_of(read_manifest, "-an index"))
+    read_manifest(out)
+
+
+def test_a_folder_that_is_no_index_is_not_to_be_replaced(here):
+    from ragimpute.retrieval.index_manifest import read_manifest
+
+    Path("folder").mkdir()
+    assert hint_of(read_manifest, "folder").endswith("-o folder.index")
+
+
+@pytest.mark.parametrize("fault", ["none", "damaged", "old", "text"])
+def test_a_panel_is_made_by_the_command(here, fault):
+    Path("SOURCE.vcf").write_text(vcf_text(ROWS))
+    convert(here / "SOURCE.vcf", ".vcf.gz")
+    Path("MAP").write_text("20 . 0.0 1\n20 . 3.0 20\n20 . 4.0 40\n")
+    name = "the panel.h5"
+    if fault == "text":
+        Path(name).write_text("no panel")
+    elif fault != "none":
+        prepare("SOURCE.vcf.gz", name, cm_per_mb=1.0)
+        with h5py.File(name, "r+") as file:
+            if fault == "old":
+                file.attrs["format_version"] = 0
+            else:
+                file.attrs["checksum"] = b"0" * 32
+    out, _ = run(hint_of(Panel.open, name))
+    with Panel.open(out) as panel:
+        assert panel.position_cm[1] == 3.0  # the map was read
 
 
 @pytest.mark.parametrize("suffix", [".vcf", ".vcf.gz", ".bcf"])
@@ -380,3 +555,80 @@ def test_a_text_where_the_header_declares_a_number(here, suffix, field):
     assert "is 'set_1', but the header declares Integer" in caught.value.message
     out, _ = run(caught.value.hint, begins="(sed|gzip) ")
     assert read_target(out).sites.position_bp.tolist() == [10, 20, 35]
+
+
+def commands_in(tree):
+    """The texts of a module that name a command of another program, or one of ours."""
+    docs = {
+        id(node.body[0].value) for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        and node.body and isinstance(node.body[0], ast.Expr)
+    }  # fmt: skip
+    for node in ast.walk(tree):
+        text = ""
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
+            text = node.value
+        elif isinstance(node, ast.List) and len(node.elts) > 1:
+            first = [word.value for word in node.elts[:2] if isinstance(word, ast.Constant)]
+            text = " ".join(word for word in first if isinstance(word, str))
+        found = re.search(
+            r"\b(bcftools |plink2 -|xcftools |zstd -d|xz -d|bzip2 -d|unzip -"
+            r"|java -jar|sav export|minimac4 -|sed |iconv -|gzip -d"
+            r"|ragimpute (prepare|index|train|impute|phase|merge|plan|evaluate))",
+            text,
+        )  # fmt: skip
+        if found and text not in TITLES and "Example:" not in text:
+            yield text[found.start() :]
+
+
+TITLES = ("ragimpute index", "ragimpute train")  # what an extra package is needed for
+
+# Each command that a text names, and the test that runs it on the input that causes the text.
+RUN = {
+    "bcftools annotate --rename-chrs": renaming,
+    "bcftools annotate -x FORMAT": test_unsorted_panels_and_remnants_of_sets,
+    "bcftools query -l": test_samples_that_were_not_imputed,
+    "bcftools view --force-samples": test_samples_that_were_not_imputed,
+    "bcftools view -Ob": test_samples_that_were_not_imputed,
+    "bcftools reheader -s": test_samples_of_one_name,
+    "bcftools view -H": test_a_large_vcf_is_counted_by_the_command,
+    "bcftools view -i": test_records_without_gt,
+    "bcftools mpileup": test_genotypes_that_were_not_called,
+    "bcftools call -m": test_genotypes_that_were_not_called,
+    "bcftools view ": test_the_command_shows_the_fault_of_a_damaged_file,
+    "bcftools sort": test_unsorted_records,
+    "bcftools norm -f": test_indels_match_after_the_command,
+    "bcftools +fixref": test_fixref_as_the_hints_name_it,
+    "bcftools +fixploidy": test_a_panel_whose_ploidy_changes_is_made_diploid,
+    "plink2 --pfile": test_plink_files_become_panels_by_the_command,
+    "plink2 --bgen": test_plink_files_become_panels_by_the_command,
+    "plink2 --bfile": test_a_bed_becomes_a_target_by_the_command,
+    "xz -d": test_compressed_files_are_decompressed_by_the_command,
+    "bzip2 -d": test_compressed_files_are_decompressed_by_the_command,
+    "unzip -p": test_compressed_files_are_decompressed_by_the_command,
+    "iconv -f": test_names_that_are_not_utf_8,
+    "sed ": test_a_text_where_the_header_declares_a_number,
+    "gzip -dc": test_a_text_where_the_header_declares_a_number,
+    "zstd -d": test_zstd_is_decompressed_by_the_command,
+    "ragimpute prepare": test_keeping_a_panel_takes_all_options_along,
+    "ragimpute index": test_an_index_is_made_by_the_command,
+    "ragimpute train": test_a_model_without_weights_is_trained_by_the_command,
+}
+# Commands that no test can run, and why.
+NOT_RUN = {
+    "java -jar unbref3.jar": "Debian's beagle has bref3 and no unbref3; read in Beagle 5.5's files",
+    "sav export": "no package has savvy; its output was compared with the panel's VCF by hand",
+    "xcftools view": "no package has it; options as in xcftools' viewer_parameters.cpp",
+    "bcftools of samtools 0.1.19": "no longer packaged",
+}
+
+
+def test_every_text_that_names_a_command_is_known():
+    """A new command needs a test above that runs it, or a reason why none can."""
+    used = set()
+    for path in sorted((ROOT / "ragimpute").rglob("*.py")):
+        for text in commands_in(ast.parse(path.read_text())):
+            name = next((known for known in (*RUN, *NOT_RUN) if text.startswith(known)), None)
+            assert name is not None, (path.name, text)
+            used.add(name)
+    assert used == {*RUN, *NOT_RUN}

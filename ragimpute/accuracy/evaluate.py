@@ -6,7 +6,8 @@ there, so that sites where ALT is the major allele do not inflate r2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,17 +16,17 @@ import numpy as np
 from ragimpute.accuracy.metrics import count_minor
 from ragimpute.accuracy.phase_errors import measure_phase
 from ragimpute.accuracy.scores import BinScores, Evaluation, Sums, quality_curve
-from ragimpute.contigs import Lengths, absence_hint, same_contig
+from ragimpute.commands import absence_hint, command_word, free_name, rename_samples_command
+from ragimpute.contigs import Lengths, same_contig
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.read.genotypes import (
     Dosages,
-    PanelStream,
     VcfFile,
     read_dosages,
     read_target,
 )
-from ragimpute.panel.format import HDF5_MAGIC
 from ragimpute.panel.reader import Panel
+from ragimpute.preparation.sources import is_to_prepare, open_source
 from ragimpute.sites import Region, Sites, located
 
 __all__ = ["BinScores", "Evaluation", "evaluate"]
@@ -56,12 +57,13 @@ def evaluate(
         of ``imputed`` DS, or else HDS, AP1 and AP2, GP or GT (and these of ``truth`` where it has
         no GT). A site that ``imputed`` lacks, and a missing dosage, count as dosage 0 of ALT.
     panel
-        panel.h5 or VCF/BCF, whose allele frequencies decide the bins and the minor allele.
+        panel.h5, or a VCF/BCF, M3VCF or scikit-allel HDF5, whose allele frequencies decide the bins
+        and the minor allele.
     typed
         VCF/BCF of the sites that were typed, which are not scored; None: as INFO/TYPED or IMP of
         ``imputed`` say.
     region
-        Sites to score; needed where the files hold several contigs and ``panel`` is a VCF/BCF.
+        Sites to score; needed where ``panel`` is no panel.h5 and holds several contigs.
     threads
         For decompression, >= 1.
 
@@ -74,18 +76,18 @@ def evaluate(
         If panel.h5 is damaged.
     """
     region = Region.of(region)
-    known = _read_panel(panel, region, threads)
+    notes: list[str] = []
+    known = _read_panel(panel, region, threads, notes.append)
     true_file, given_file = VcfFile(truth), VcfFile(imputed)
     true = _read("truth", true_file, known, region, threads, genotypes=True)
     given = _read("imputed file", given_file, known, region, threads)
-    sample_index = _match_samples(true, given, truth, imputed)
+    sample_index = _match_samples(true, given, true_file, imputed)
     counts = {
         "samples": len(true.samples),
         "samples_without_truth": len(given.samples) - len(true.samples),
         "truth_records": true.num_records,
         "truth_further_alts": true.num_further_alts,
     }
-    notes: list[str] = []
     if typed is not None:
         array = VcfFile(typed)
         where = _region_of("typed file", array, known, region)
@@ -153,14 +155,12 @@ class _KnownSites:
         return _span(self.contig, positions)
 
 
-def _read_panel(path: str | Path, region: Region | None, threads: int) -> _KnownSites:
-    """The sites and allele counts of panel.h5, or of a VCF/BCF."""
+def _read_panel(
+    path: str | Path, region: Region | None, threads: int, warn: Callable[[str], None]
+) -> _KnownSites:
+    """The sites and allele counts of panel.h5, or of a file that ``prepare`` reads."""
     path = Path(path)
-    magic = b""
-    if path.is_file():
-        with path.open("rb") as raw:
-            magic = raw.read(len(HDF5_MAGIC))
-    if magic == HDF5_MAGIC or path.suffix == ".h5":
+    if not is_to_prepare(path):
         with Panel.open(path) as panel:
             start, stop = panel.site_range(region)
             total = panel.haplotypes_at[start:stop].tolist()
@@ -169,11 +169,9 @@ def _read_panel(path: str | Path, region: Region | None, threads: int) -> _Known
             found = dict(zip(keys, zip(counted, total, strict=True), strict=True))
             contig, declared = panel.contig, {panel.contig: panel.contig_length}
     else:
-        file = VcfFile(path)
-        stream = PanelStream(file, region=region, threads=threads)
-        found, contig, declared = {}, "", file.header.declared
+        _, stream, contig, lengths = open_source(path, region, threads, warn)
+        found, declared = {}, dict(lengths)
         for batch in stream:
-            contig = batch.sites.contig
             alt = (batch.alleles == 1).sum(axis=(1, 2)).tolist()
             observed = (batch.alleles >= 0).sum(axis=(1, 2)).tolist()
             for key, count, total in zip(batch.sites.keys(), alt, observed, strict=True):
@@ -223,7 +221,7 @@ def _read(
 
 
 def _match_samples(
-    true: Dosages, given: Dosages, truth: str | Path, imputed: str | Path
+    true: Dosages, given: Dosages, true_file: VcfFile, imputed: str | Path
 ) -> np.ndarray:
     """The column of each true sample in the imputed file."""
     column = {name: i for i, name in enumerate(given.samples)}
@@ -231,12 +229,28 @@ def _match_samples(
     if missing:
         shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise InputError(
-            f"{len(missing)} of {len(true.samples)} samples of truth {truth} are not in {imputed}: "
-            f"{shown}",
-            hint="leave them out of the truth (bcftools view -S), or rename them "
-            "(bcftools reheader -s)",
+            f"{len(missing)} of {len(true.samples)} samples of truth {true_file} are not in "
+            f"{imputed}: {shown}",
+            hint=_mend_samples(true_file, imputed, some=len(missing) < len(true.samples)),
         )
     return np.array([column[name] for name in true.samples], dtype=np.int64)
+
+
+def _mend_samples(truth: VcfFile, imputed: str | Path, *, some: bool) -> str:
+    """The command that leaves out the true samples that are not imputed, or renames them all."""
+    path, header = truth.path, truth.header
+    if some:
+        listed = shlex.quote(free_name(imputed, ".names.txt"))
+        return (
+            f"leave them out of the truth: bcftools query -l {command_word(imputed)} > {listed} && "
+            f"bcftools view --force-samples -S {listed} {command_word(path)} -Oz -o "
+            + shlex.quote(free_name(path, ".some.vcf.gz"))
+        )
+    gzipped = header.compression == "gzip" and not header.is_bcf
+    suffix = ".vcf" if header.compression == "none" else ".vcf.gz"
+    return "if they are the same people, " + rename_samples_command(
+        path, suffix=".bcf" if header.is_bcf or gzipped else suffix, convert=gzipped
+    )
 
 
 def _both_ways(keys: Sequence[Key]) -> set[Key]:

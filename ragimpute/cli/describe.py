@@ -6,7 +6,6 @@ import gzip
 import json
 import math
 import operator
-import shlex
 import struct
 import zlib
 from collections.abc import Sequence
@@ -15,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from ragimpute.commands import command_word
 from ragimpute.config import load_config, models_dir, preset_names
 from ragimpute.errors import InputError, ModelError, PanelError, RagimputeError
+from ragimpute.io.foreign import foreign_format, prepare_command
 from ragimpute.sites import MAX_BP, Region
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -24,8 +25,8 @@ _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _MAX_COUNTED_BYTES = 2**28
 _SHOWN = 6
 _KNOWN = (
-    "known are: panel.h5, a scikit-allel HDF5, VCF/VCF.gz/BCF, a genetic map, the folders that "
-    "'ragimpute index' and 'ragimpute train' write, and the names of shipped models"
+    "known are: panel.h5, a scikit-allel HDF5, M3VCF, VCF/VCF.gz/BCF, a genetic map, the folders "
+    "that 'ragimpute index' and 'ragimpute train' write, and the names of shipped models"
 )
 _MODEL_FILES = ("config.yaml", "weights.safetensors", "provenance.json")
 _INDEX_FILE = "manifest.json"
@@ -39,8 +40,8 @@ def describe(path: str | Path) -> Rows:
     Parameters
     ----------
     path
-        A panel (panel.h5, scikit-allel HDF5, VCF/BCF), an index folder, a model folder or a shipped
-        model's name, a VCF/BCF, or a genetic map. The content decides, not the name.
+        A panel (panel.h5, scikit-allel HDF5, M3VCF, VCF/BCF), an index folder, a model folder or a
+        shipped model's name, a VCF/BCF, or a genetic map. The content decides, not the name.
 
     Returns
     -------
@@ -69,18 +70,25 @@ def describe(path: str | Path) -> Rows:
         return _describe_hdf5(path)
     if start.startswith((b"##fileformat=VCF", b"BCF")):
         return _describe_vcf(path)
+    from ragimpute.io.m3vcf import is_m3vcf
+
+    if is_m3vcf(path):
+        return _describe_m3vcf(path)
+    foreign = foreign_format(path, start)
+    if foreign is not None:
+        raise foreign
     return _describe_map(path)
 
 
 def _first_bytes(path: Path) -> bytes:
     """The first bytes of a file, decompressed if it is gzip."""
     with path.open("rb") as file:
-        start = file.read(16)
+        start = file.read(32)
     if start[:2] != b"\x1f\x8b":
         return start
     try:
         with gzip.open(path, "rb") as file:
-            return file.read(16)
+            return file.read(32)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(
             f"{path} is a gzip file that cannot be read: {error}",
@@ -108,8 +116,22 @@ def _describe_hdf5(path: Path) -> Rows:
             ("rows", f"{stream.num_sites:,}"),
             ("samples", _names(stream.samples)),
             ("size", _size(path.stat().st_size)),
-            ("use", "ragimpute prepare makes a panel of it"),
+            ("panel", f"made of it by {prepare_command(path)}"),
         ]
+
+
+def _describe_m3vcf(path: Path) -> Rows:
+    """Describe a panel of Minimac as text."""
+    from ragimpute.io.m3vcf import M3vcfStream
+
+    stream = M3vcfStream(path)
+    return [
+        ("kind", "panel of Minimac (M3VCF or MVCF)"),
+        ("contig", stream.contig),
+        ("samples", _names(stream.samples)),
+        ("size", _size(path.stat().st_size)),
+        ("panel", f"made of it by {prepare_command(path)}"),
+    ]
 
 
 def _describe_panel(path: Path, panel: Any) -> Rows:
@@ -280,7 +302,7 @@ def _describe_vcf(path: Path) -> Rows:
     if not contigs:
         rows.append(("contigs", "no records"))
     if not count_records:
-        command = f"bcftools view -H {shlex.quote(str(path))} | wc -l"
+        command = f"bcftools view -H {command_word(path)} | wc -l"
         rows.append(("records", f"not counted, as the file is large: {command}"))
     return [
         *rows,

@@ -24,7 +24,10 @@ def evaluate(
     imputed: Annotated[
         list[Path], typer.Option("--imputed", help="Imputed VCF/BCF; repeat to compare tools.")
     ],
-    panel: Annotated[Path, typer.Option("--panel", "-p", help="panel.h5 or VCF/BCF: sets MAF.")],
+    panel: Annotated[
+        Path,
+        typer.Option("--panel", "-p", help="As impute takes it, phased or not: sets MAF."),
+    ],
     typed: Annotated[
         Path | None,
         typer.Option("--typed", help="VCF/BCF of typed sites, which are left out of the figures."),

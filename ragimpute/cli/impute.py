@@ -49,7 +49,8 @@ def impute(
         Path, typer.Argument(help="VCF/BCF to impute; unphased genotypes are phased first.")
     ],
     panel: Annotated[
-        Path, typer.Option("--panel", "-p", metavar="FILE", help="panel.h5, or a phased VCF/BCF.")
+        Path,
+        typer.Option("--panel", "-p", metavar="FILE", help="panel.h5, VCF/BCF, M3VCF, allel HDF5."),
     ],
     out: Annotated[
         str | None,

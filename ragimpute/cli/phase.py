@@ -33,7 +33,8 @@ from ragimpute.cli.terminal import print_rows, progress_bar
 def phase(
     target: Annotated[Path, typer.Argument(help="VCF/BCF to phase.")],
     panel: Annotated[
-        Path, typer.Option("--panel", "-p", metavar="FILE", help="panel.h5, or a phased VCF/BCF.")
+        Path,
+        typer.Option("--panel", "-p", metavar="FILE", help="panel.h5, VCF/BCF, M3VCF, allel HDF5."),
     ],
     out: Annotated[
         str,

@@ -25,7 +25,9 @@ from ragimpute.cli.terminal import print_rows, progress_bar
     epilog="Example:  ragimpute prepare panel.bcf --map chr20.map.gz -o panel.h5",
 )
 def prepare(
-    panel: Annotated[Path, typer.Argument(help="Phased VCF/BCF, M3VCF, or a scikit-allel HDF5.")],
+    panel: Annotated[
+        Path, typer.Argument(help="Phased VCF/BCF, M3VCF/MVCF, or a scikit-allel HDF5.")
+    ],
     out: Annotated[Path, typer.Option("--output", "-o", metavar="PANEL.h5", help="To write.")],
     genetic_map: MapOption = None,
     cm_per_mb: RateOption = None,

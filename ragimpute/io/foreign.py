@@ -6,10 +6,12 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+from ragimpute.commands import command_word, free_name, operand
 from ragimpute.errors import InputError
 from ragimpute.sites import Region
 
 M3VCF = b"##fileformat=M3VCF"
+MVCF = (b"##subfileformat=MVCF", b"##subfileformat=M3VCF")  # the first or second line
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _BREF3 = b"\x7a\x88\x74\xf4"
 _PLINK = b"\x6c\x1b"
@@ -44,10 +46,12 @@ def prepare_command(
     cm_per_mb: float | None = None,
     region: Region | None = None,
     par: str | None = None,
+    out: str | Path | None = None,
+    force: bool = False,
 ) -> str:
-    """The command that prepares a panel and keeps it, under a name that is free in this folder."""
+    """The command that prepares a panel; ``out`` None: under a name that is free in this folder."""
     source = Path(source)
-    words = ["ragimpute", "prepare", _operand(source)]
+    words = ["ragimpute", "prepare", operand(source)]
     if genetic_map is not None:
         words += ["--map", str(genetic_map)]
     if cm_per_mb is not None:
@@ -56,49 +60,41 @@ def prepare_command(
         words += ["--region", str(region)]
     if par is not None:
         words += ["--par", par]
-    return shlex.join([*words, "-o", free_name(source, ".h5")])
-
-
-def free_name(source: str | Path, suffix: str) -> str:
-    """A file name of this folder that no file has, after the name of ``source``."""
-    stem = Path(source).name.split(".")[0] or "panel"
-    name, number = stem + suffix, 2
-    while Path(name).exists():
-        name, number = f"{stem}.{number}{suffix}", number + 1
-    return _operand(Path(name))
-
-
-def _operand(path: Path) -> str:
-    """A path as a command takes it, not for an option."""
-    return f"./{path}" if str(path).startswith("-") else str(path)
-
-
-def sort_command(path: str | Path) -> str:
-    """The command that sorts a VCF or BCF."""
-    out = shlex.quote(free_name(path, ".sorted.vcf.gz"))
-    return f"bcftools sort {command_word(path)} -Oz -o {out}"
-
-
-def command_word(path: str | Path) -> str:
-    """A path as a word of a shell's command, not taken for an option."""
-    return shlex.quote(_operand(Path(path)))
+    words += ["-o", free_name(source, ".h5") if out is None else operand(out)]
+    return shlex.join([*words, "--force"] if force else words)
 
 
 def _m3vcf(path: Path) -> tuple[str, str]:
-    return "a panel of Minimac3 (M3VCF)", f"make a panel of it: {prepare_command(path)}"
+    return "a panel of Minimac (M3VCF)", f"make a panel of it: {prepare_command(path)}"
 
 
 def _msav(path: Path) -> tuple[str, str]:
+    out = shlex.quote(free_name(path, ".mvcf"))
     return (
         "a panel of Minimac4 (MSAV)",
-        "no program makes genotypes of it ('sav export' writes its blocks of distinct haplotypes): "
-        "give the VCF, BCF or M3VCF that it was made from",
+        f"write it as text, which is read as a panel: sav export {command_word(path)} -o {out} "
+        "(sav is the program of the package savvy)",
     )
 
 
 def _zstd(path: Path) -> tuple[str, str]:
     out = shlex.quote(free_name(path, ".vcf"))
     return "compressed by zstd", f"decompress it: zstd -d {command_word(path)} -o {out}"
+
+
+def _xz(path: Path) -> tuple[str, str]:
+    out = shlex.quote(free_name(path, ".vcf"))
+    return "compressed by xz", f"decompress it: xz -dc {command_word(path)} > {out}"
+
+
+def _bzip2(path: Path) -> tuple[str, str]:
+    out = shlex.quote(free_name(path, ".vcf"))
+    return "compressed by bzip2", f"decompress it: bzip2 -dc {command_word(path)} > {out}"
+
+
+def _zip(path: Path) -> tuple[str, str]:
+    out = shlex.quote(free_name(path, ".vcf"))
+    return "a zip archive", f"take its file out: unzip -p {command_word(path)} > {out}"
 
 
 def _bref3(path: Path) -> tuple[str, str]:
@@ -117,7 +113,7 @@ def _imp5(path: Path) -> tuple[str, str]:
 
 
 def _pgen(path: Path) -> tuple[str, str]:
-    prefix = shlex.quote(_operand(path.with_suffix("")))
+    prefix = shlex.quote(operand(path.with_suffix("")))
     return (
         "a table of genotypes of plink2 (pgen)",
         f"make a VCF of it: plink2 --pfile {prefix} --export vcf bgz --out "
@@ -126,7 +122,7 @@ def _pgen(path: Path) -> tuple[str, str]:
 
 
 def _bed(path: Path) -> tuple[str, str]:
-    prefix = shlex.quote(_operand(path.with_suffix("")))
+    prefix = shlex.quote(operand(path.with_suffix("")))
     return (
         "a table of genotypes of PLINK (bed), which knows no phase",
         f"make a VCF of it: plink2 --bfile {prefix} --export vcf bgz --out "
@@ -152,9 +148,12 @@ def xcf_error(path: Path) -> InputError:
 
 
 _FORMATS: list[tuple[Callable[[Path, bytes], bool], Callable[[Path], tuple[str, str]]]] = [
-    (lambda _, start: start.startswith(M3VCF), _m3vcf),
+    (lambda _, start: start.startswith((M3VCF, *MVCF)), _m3vcf),
     (lambda path, start: start.startswith(_ZSTD) and path.suffix in (".msav", ".sav"), _msav),
     (lambda _, start: start.startswith(_ZSTD), _zstd),
+    (lambda _, start: start.startswith(b"\xfd7zXZ\x00"), _xz),
+    (lambda _, start: start.startswith(b"BZh"), _bzip2),
+    (lambda _, start: start.startswith(b"PK\x03\x04"), _zip),
     (lambda _, start: start.startswith(_BREF3), _bref3),
     (lambda _, start: start.startswith(_PLINK) and start[2:3] == b"\x01", _bed),
     (lambda _, start: start.startswith(_PLINK), _pgen),

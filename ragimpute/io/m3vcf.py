@@ -1,12 +1,20 @@
-"""Read panels of Minimac3: M3VCF, a text format of blocks of sites with their distinct haplotypes.
+"""Read panels of Minimac as text: M3VCF and MVCF, blocks of sites with their distinct haplotypes.
 
 A block begins with a row that says, for each panel haplotype, which of the block's distinct
-haplotypes it is; a row for each site follows, with the alleles of the distinct haplotypes as a text
-of 0 and 1. The last site of a block is given again as the first of the next one.
+haplotypes it is; a row for each site follows, with the alleles of the distinct haplotypes. The last
+site of a block may be given again as the first of the next one. The forms differ in how the alleles
+are written:
+
+- M3VCF 1 (Minimac3): a text of 0 and 1; a column for each haplotype.
+- M3VCF 2 (m3vcftools): the same text, or the numbers of the haplotypes with ALT, each but the first
+  as the distance from the one before, "-" if there is none; a column for each sample.
+- MVCF 3 (Minimac4's .msav, as ``sav export`` writes it): a list of 0 and 1 in INFO/UHA; the block's
+  numbers are in FORMAT/UHM.
 
 References
 ----------
-https://genome.sph.umich.edu/wiki/M3VCF_Files; Das et al. 2016.
+https://genome.sph.umich.edu/wiki/M3VCF_Files; Das et al. 2016. Files of m3vcftools and of
+``sav export`` 2.2.
 """
 
 from __future__ import annotations
@@ -24,7 +32,7 @@ import numpy as np
 
 from ragimpute.errors import InputError
 from ragimpute.io.counts import RecordCounts
-from ragimpute.io.foreign import M3VCF
+from ragimpute.io.foreign import M3VCF, MVCF
 from ragimpute.io.vcf.header import choose_among
 from ragimpute.io.vcf.read.genotypes import SiteBatch
 from ragimpute.io.vcf.read.records import site_table
@@ -33,19 +41,23 @@ from ragimpute.sites import Region
 _BATCH_SITES = 4096
 _COPY = "copy or make the file again"
 _NUM_FIXED = 9  # columns before those of the haplotypes
+_NUM_START = 4096  # bytes that say what a file is; bcftools moves the line of MVCF down a little
 
 
 def is_m3vcf(path: str | Path) -> bool:
-    """Whether a file begins as an M3VCF, compressed or not; False if it cannot be read."""
+    """Whether a file begins as an M3VCF or MVCF, compressed or not; False if it cannot be read."""
     try:
         with Path(path).open("rb") as raw:
-            start = raw.read(len(M3VCF))
+            start = raw.read(_NUM_START)
         if start[:2] == b"\x1f\x8b":
             with gzip.open(path, "rb") as file:
-                start = file.read(len(M3VCF))
+                start = file.read(_NUM_START)
     except (OSError, EOFError, zlib.error):
         return False
-    return start == M3VCF
+    lines = start.splitlines()
+    return start.startswith(M3VCF) or (
+        start[:2] == b"##" and any(line.startswith(MVCF) for line in lines)
+    )
 
 
 class M3vcfStream:
@@ -54,7 +66,7 @@ class M3vcfStream:
     Parameters
     ----------
     path
-        An M3VCF, plain or compressed by gzip.
+        An M3VCF or MVCF, plain or compressed by gzip.
     region
         What to read; needed where the file holds several contigs. None: all.
 
@@ -79,15 +91,39 @@ class M3vcfStream:
         self.path, self._region = Path(path), region
         self.counts = RecordCounts()
         self.notes: list[str] = []
-        with self._reading() as file:
-            header = _read_header(self.path, file)
-            names = dict.fromkeys(line.split("\t", 1)[0] for line in file if line.strip())
+        names, first = self._look_through()
+        header = self._header
         self.samples, self._slots = header.samples, header.slots
+        if not header.by_haplotype and first is not None:
+            self._slots = _slots_of(first, len(header.samples))
         self._num_markers = header.num_markers
         chosen = choose_among(self.path, list(names), region, dict.fromkeys(names))
         self.contig = chosen.contig
         if region is not None:
             self._region = chosen
+
+    def _look_through(self) -> tuple[dict[str, None], list[str] | None]:
+        """Read the header and how alleles are written; give the contigs and the first row."""
+        names: dict[str, None] = {}
+        first: list[str] | None = None
+        num_reps, self._by_distance = 0, False
+        with self._reading() as file:
+            self._header = _read_header(self.path, file)
+            is_doubtful = self._header.form == 2
+            for line in file:
+                if not line.strip():
+                    continue
+                names[line.split("\t", 1)[0]] = None
+                if first is not None and (not is_doubtful or self._by_distance):
+                    continue
+                cells = line.rstrip("\r\n").split("\t")
+                first = first or cells
+                if "<BLOCK" in (cells + [""] * 3)[2]:
+                    found = re.search(r"REPS=(\d+)", (cells + [""] * 8)[7])
+                    num_reps = int(found[1]) if found else 0
+                else:
+                    self._by_distance = is_doubtful and _is_by_distance(cells, num_reps)
+        return names, first
 
     @contextmanager
     def _reading(self) -> Iterator[TextIO]:
@@ -174,11 +210,13 @@ class M3vcfStream:
 
     def _begin(self, cells: list[str], number: int) -> _Block:
         """The block that a row begins."""
-        found = re.search(r"(?:^|;)VARIANTS=(\d+);REPS=(\d+)(?:;|$)", (cells + [""] * 8)[7])
-        if "<BLOCK" not in (cells + [""] * 3)[2] or not found:
+        wide = cells + [""] * _NUM_FIXED
+        names = ("VARIANTS", "REPS")
+        sizes = [re.search(rf"(?:^|;){name}=(\d+)(?:;|$)", wide[7]) for name in names]
+        if "<BLOCK" not in wide[2 if self._header.form < 3 else 4] or None in sizes:
             raise self._malformed(number, "the row of a block, with VARIANTS and REPS in INFO")
-        text = [part for cell in cells[_NUM_FIXED:] for part in cell.split("|")]
-        num_reps = int(found[2])
+        num_sites, num_reps = (int(size[1]) for size in sizes if size is not None)
+        text = [part for cell in cells[_NUM_FIXED:] for part in _numbers_of(cell)]
         try:
             template = np.array(text, dtype=np.int64)
         except (ValueError, OverflowError):
@@ -188,17 +226,21 @@ class M3vcfStream:
             raise self._malformed(number, f"{num_haplotypes} haplotypes, found {len(template)}")
         if ((template < 0) | (template >= num_reps)).any():
             raise self._malformed(number, f"numbers of haplotypes below REPS={num_reps}")
-        return _Block(cells[0], template, num_reps, int(found[1]))
+        counts = [len(_numbers_of(cell)) for cell in cells[_NUM_FIXED:]]
+        if not self._header.by_haplotype and counts != self._slots.sum(axis=1).tolist():
+            raise self._malformed(number, "as many haplotypes of each sample as in the first block")
+        return _Block(cells[0], template, num_reps, num_sites)
 
     def _add_site(self, block: _Block, cells: list[str], number: int) -> None:
         """Add a row to a block."""
-        if len(cells) < _NUM_FIXED or not cells[1].isdigit() or cells[0] != block.contig:
+        num_cells = _NUM_FIXED if self._header.form < 3 else _NUM_FIXED - 1
+        if len(cells) < num_cells or not cells[1].isdigit() or cells[0] != block.contig:
             raise self._malformed(number, "the row of a site within a block")
-        alleles = cells[_NUM_FIXED - 1]
-        if len(alleles) != block.num_reps or set(alleles) - set("01"):
-            raise self._malformed(
-                number, f"the alleles of {block.num_reps} distinct haplotypes as 0 and 1"
-            )
+        alleles = self._alleles_of(cells, block.num_reps)
+        if alleles is None:
+            how = "by their numbers" if self._by_distance else "as 0 and 1"
+            what = f"the alleles of {block.num_reps} distinct haplotypes {how}"
+            raise self._malformed(number, what)
         if not 0 < int(cells[1]) < 2**31:
             raise self._malformed(number, "a position below 2,147,483,648")
         block.position.append(int(cells[1]))
@@ -207,18 +249,35 @@ class M3vcfStream:
         block.id.append(cells[2] or ".")
         block.texts.append(alleles)
 
+    def _alleles_of(self, cells: list[str], num_reps: int) -> str | None:
+        """The alleles of a site's distinct haplotypes as a text of 0 and 1; None: malformed."""
+        if self._by_distance:
+            return _text_of_distances(cells[_NUM_FIXED - 1], num_reps)
+        text = cells[_NUM_FIXED - 1] if self._header.form < 3 else ""
+        if self._header.form == 3:
+            found = re.search(r"(?:^|;)UHA=([^;]*)", cells[_NUM_FIXED - 2])
+            listed = found[1].split(",") if found else []
+            text = "".join(listed) if all(len(allele) == 1 for allele in listed) else ""
+        return None if len(text) != num_reps or set(text) - set("01") else text
+
     def _malformed(self, number: int, expected: str) -> InputError:
         """The error for a row that is not as it should be."""
         return InputError(
             f"{self.path}, line {number}: expected {expected}",
-            hint="M3VCF of Minimac3 (version 1) is read; prepare the VCF that it was made from",
+            hint="M3VCF 1 and 2 and MVCF are read; prepare the VCF that it was made from",
         )
 
 
 @dataclass
 class _Header:
-    """What the header of an M3VCF says; ``slots`` has shape (N, 2), bool: a haploid has one."""
+    """What the header of an M3VCF says.
 
+    ``form`` is its version, 3 for MVCF. ``slots`` has shape (N, 2), bool: a haploid has one; where
+    the columns are of samples (not ``by_haplotype``), the first block tells.
+    """
+
+    form: int
+    by_haplotype: bool
     samples: list[str]
     slots: np.ndarray
     num_markers: int
@@ -284,6 +343,48 @@ class _Rows:
         return SiteBatch(sites, alleles, np.ones((len(alleles), num_samples), dtype=bool))
 
 
+def _form_of(line: str) -> int:
+    """The version that a line of the header speaks of: 1, 2 or, of MVCF, 3."""
+    if line.encode().startswith(MVCF):
+        return 3
+    return 2 if line.startswith("##fileformat=M3VCFv2") else 1
+
+
+def _numbers_of(cell: str) -> list[str]:
+    """A cell of a block's row: the numbers of a sample's distinct haplotypes; one of a haploid."""
+    numbers = re.split(r"[|,]", cell)
+    return numbers[:-1] if numbers[1:] and numbers[-1] == "." else numbers
+
+
+def _slots_of(cells: list[str], num_samples: int) -> np.ndarray:
+    """Which alleles are haplotypes, shape (N, 2), bool, by the row of a block."""
+    slots = np.ones((num_samples, 2), dtype=bool)
+    counts = [len(_numbers_of(cell)) for cell in cells[_NUM_FIXED:]]
+    if len(counts) == num_samples:
+        slots[:, 1] = np.array(counts) > 1
+    return slots
+
+
+def _is_by_distance(cells: list[str], num_reps: int) -> bool:
+    """Whether a site's row lists haplotypes with ALT: it is no text of ``num_reps`` 0 and 1."""
+    last = cells[-1]
+    return bool(set(last) - set("01")) or len(last) != num_reps
+
+
+def _text_of_distances(cell: str, num_reps: int) -> str | None:
+    """0 and 1 for each distinct haplotype, of the distances between those with ALT; None: wrong."""
+    text = np.full(num_reps, ord("0"), np.uint8)
+    if cell != "-":
+        steps = cell.split(",")
+        if not all(step.isascii() and step.isdigit() and len(step) < 10 for step in steps):
+            return None
+        at = np.cumsum([int(step) for step in steps])
+        if at[-1] >= num_reps or (np.diff(at) == 0).any():
+            return None
+        text[at] = ord("1")
+    return text.tobytes().decode("ascii")
+
+
 def _read_header(path: Path, file: TextIO) -> _Header:
     """Read the lines up to the names of the columns.
 
@@ -293,11 +394,13 @@ def _read_header(path: Path, file: TextIO) -> _Header:
         If there are no names, or no samples among them.
     """
     declared: dict[str, str] = {}
+    form = 1
     for number, line in enumerate(file, start=1):
         text = line.rstrip("\r\n")
         if text.startswith("##"):
             name, _, value = text[2:].partition("=")
             declared[name] = value
+            form = max(form, _form_of(text))
         elif text.startswith("#CHROM"):
             columns = text.split("\t")[_NUM_FIXED:]
             break
@@ -309,7 +412,13 @@ def _read_header(path: Path, file: TextIO) -> _Header:
     known = set(given)
     if not given:
         raise InputError(f"{path} has no samples", hint="a panel needs haplotypes")
-    by_haplotype = all(re.search(r"_HAP_[12]$", name) for name in given)
+    by_haplotype = form == 1 and all(re.search(r"_HAP_[12]$", name) for name in given)
+    if form == 1 and not by_haplotype and any(re.search(r"_HAP_[12]$", name) for name in given):
+        raise InputError(
+            f"{path}: some columns are haplotypes, whose names end with _HAP_1 or _HAP_2, and some "
+            "are samples",
+            hint=_COPY,
+        )
     samples = list(
         dict.fromkeys(re.sub(r"_HAP_[12]$", "", n) if by_haplotype else n for n in given)
     )
@@ -327,4 +436,6 @@ def _read_header(path: Path, file: TextIO) -> _Header:
     elif len(samples) < len(given):
         raise InputError(f"{path} names a sample twice", hint=_COPY)
     markers = declared.get("n_markers", "")
-    return _Header(samples, slots, int(markers) if markers.isdigit() else 0, number)
+    return _Header(
+        form, by_haplotype, samples, slots, int(markers) if markers.isdigit() else 0, number
+    )

@@ -265,10 +265,17 @@ def write_whole(file: h5py.File, name: str, values: np.ndarray) -> str:
     return digest.hexdigest()
 
 
+# What stands for files that a message cannot know.
+_SOURCE, _MAP = "SOURCE.vcf.gz", "MAP"
+_MAKE_ONE = f"make one: {prepare_command(_SOURCE, genetic_map=_MAP, out='PANEL.h5')}"
+
+
 def damaged(path: Path, problem: str) -> PanelError:
     """The error for a panel that cannot be trusted."""
     return PanelError(
-        f"panel {path} is damaged: {problem}", hint="make it again with ragimpute prepare --force"
+        f"panel {path} is damaged: {problem}",
+        hint="make it again from its source, with the map that it had: "
+        + prepare_command(_SOURCE, genetic_map=_MAP, out=path, force=True),
     )
 
 
@@ -286,7 +293,7 @@ def open_file(path: Path) -> h5py.File:
     """Open an HDF5 file that says it is a panel of this version."""
     if not path.is_file():
         problem = "is a folder" if path.is_dir() else "does not exist"
-        raise PanelError(f"panel {path} {problem}", hint="make one with ragimpute prepare")
+        raise PanelError(f"panel {path} {problem}", hint=_MAKE_ONE)
     try:
         with path.open("rb") as raw:
             magic = raw.read(32)
@@ -301,7 +308,7 @@ def open_file(path: Path) -> h5py.File:
             f"{path} is not a panel (not HDF5)"
             + (", but looks like a VCF/BCF" if like_vcf else ""),
             hint=f"make one with {prepare_command(path)}" if like_vcf
-            else "make one with ragimpute prepare",
+            else _MAKE_ONE,
         )  # fmt: skip
     try:
         file = h5py.File(path, "r", locking="best-effort")
@@ -323,7 +330,12 @@ def open_file(path: Path) -> h5py.File:
                     f"panel {path} has format version {version}; this ragimpute reads "
                     f"{FORMAT_VERSION}",
                     hint=f"it was made by a {age} ragimpute: "
-                    + ("update ragimpute" if age == "newer" else "run ragimpute prepare again"),
+                    + (
+                        "update ragimpute"
+                        if age == "newer"
+                        else "make it again from its source, with the map that it had: "
+                        + prepare_command(_SOURCE, genetic_map=_MAP, out=path, force=True)
+                    ),
                 )
     except BaseException:
         file.close()

@@ -7,13 +7,16 @@ become the same here: stretches of the contig, each with the haplotypes that exi
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from ragimpute.commands import command_word, free_name
 from ragimpute.contigs import chromosome, human_length, same_contig
 from ragimpute.errors import InputError, PanelError
 from ragimpute.sites import Region
@@ -198,7 +201,18 @@ class Ploidy:
         return out
 
 
-def scan_ploidy(stream: Batches, par: list[Region]) -> Ploidy:
+def _diploid_hint(vcf: Path | None) -> str:
+    """The command that makes all genotypes of a VCF or BCF diploid."""
+    if vcf is None:
+        return ""
+    out = shlex.quote(free_name(vcf, ".diploid.vcf.gz"))
+    return (
+        "; this makes every genotype diploid, and haploid ones homozygous: bcftools +fixploidy "
+        f"{command_word(vcf)} -Oz -o {out} -- -f 2"
+    )
+
+
+def scan_ploidy(stream: Batches, par: list[Region], *, vcf: Path | None = None) -> Ploidy:
     """Read a panel once to learn which haplotypes exist in which stretch.
 
     Stretches begin at the borders of ``par``, and where the ploidy of a sample changes and stays so
@@ -207,7 +221,7 @@ def scan_ploidy(stream: Batches, par: list[Region]) -> Ploidy:
 
     A diploid sample is taken for a male whose one haplotype was written twice if it has no
     heterozygote outside ``par`` although 20 or more were to be expected. If ``par`` is empty, no
-    sample is.
+    sample is. ``vcf`` is the VCF or BCF of the stream; a message names how to mend it.
 
     Raises
     ------
@@ -217,7 +231,7 @@ def scan_ploidy(stream: Batches, par: list[Region]) -> Ploidy:
     num_samples = len(stream.samples)
     edges = sorted({int(x) for r in par for x in (r.start_bp, r.stop_bp)})
     rows_before = np.zeros(len(edges), np.int64)  # sites that lie before each edge
-    changes = _Changes(num_samples)
+    changes = _Changes(num_samples, vcf)
     hets = np.zeros(num_samples, np.int64)
     diploid = np.zeros(num_samples, bool)  # at some site outside the PAR
     expected = 0.0
@@ -253,8 +267,8 @@ def scan_ploidy(stream: Batches, par: list[Region]) -> Ploidy:
 class _Changes:
     """The places at which the ploidy of each sample changes, of a panel that is read in batches."""
 
-    def __init__(self, num_samples: int) -> None:
-        self._num_samples = num_samples
+    def __init__(self, num_samples: int, vcf: Path | None) -> None:
+        self._num_samples, self._vcf = num_samples, vcf
         self._num_rows = self._num_changes = 0
         self._last: np.ndarray | None = None  # (N, 2) bool: the alleles that exist at the last site
         # Of each change its row, sample, alleles from there on (n, 2) and position.
@@ -278,8 +292,8 @@ class _Changes:
                 f"the ploidy of {np.count_nonzero(often > 0):,} samples changes "
                 f"{often.sum():,} times or more up to {contig}:{position[-1]} (most often that of "
                 f"{samples[most]}: {often[most]:,} times)",
-                hint="haploid and diploid genotypes alternate almost everywhere: mend them, e.g. "
-                "bcftools +fixploidy",
+                hint="haploid and diploid genotypes alternate almost everywhere"
+                + _diploid_hint(self._vcf),
             )
 
     def ploidy(self, edge_of: dict[int, int]) -> Ploidy:

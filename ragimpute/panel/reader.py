@@ -270,29 +270,54 @@ class PanelFile(Panel):
             and all_index(self.site_type, len(self.site_types)),
             "its populations, haplotypes or types are amiss",
         )
+        self._check_order()
         self.ploidy_start = np.zeros(1, dtype=np.int64)
         self.ploidy_present = np.ones((1, self.num_haplotypes), dtype=bool)
         if extra:
             self.ploidy_start = head["ploidy/start"]
             self.ploidy_present = head["ploidy/present"] != 0
             shape = (len(self.ploidy_start), self.num_haplotypes)
-            self._expect(self.ploidy_present.shape == shape, "its ploidy is amiss")
+            edges = np.append(self.ploidy_start, self.num_sites)
+            fits = self.ploidy_present.shape == shape and edges.dtype.kind in "iu"
+            self._expect(fits and edges[0] == 0 and _ascends(edges), "its ploidy is amiss")
 
         self.alt_is_minor, minor_count = minor_counts(self.alt_count, self.num_haplotypes)
         is_row = minor_count > int(attrs["carrier_limit"])
         zero = np.zeros(1, dtype=np.int64)
         self._row_of = np.concatenate([zero, np.cumsum(is_row)])
         self._offsets = np.concatenate([zero, np.cumsum(np.where(is_row, 0, minor_count))])
-        count, index = file["haplotypes/pattern_count"][:], file["haplotypes/pattern_index"]
+        count = file["haplotypes/pattern_count"][:]
         self._pattern_offsets = np.concatenate([zero, np.cumsum(count, dtype=np.int64)])
         num_blocks = -(-int(self._row_of[-1]) // BLOCK_ROWS)
+        shapes = (
+            (self._offsets[-1],), (self._pattern_offsets[-1],), (num_blocks,),
+            (num_blocks, self.num_haplotypes), (self.num_sites, len(self.populations)),
+            (self.num_sites, 3),
+        )  # fmt: skip
         self._expect(
-            (num_blocks, self.num_haplotypes) == index.shape
-            and len(count) == num_blocks
-            and len(file["haplotypes/patterns"]) == self._pattern_offsets[-1]
-            and len(file["haplotypes/carriers"]) == self._offsets[-1]
-            and all(file[name].dtype.kind in "iu" for name in BULK_DATASETS),
+            all(
+                file[name].shape == shape and file[name].dtype.kind in "iu"
+                for name, shape in zip(BULK_DATASETS, shapes, strict=True)
+            ),
             "its haplotypes do not fit its sites",
+        )
+
+    def _check_order(self) -> None:
+        """Refuse sites that are not sorted, and windows that do not follow on each other."""
+        position_cm, edges = self.position_cm, self.windows.ravel()
+        self._expect(
+            _ascends(self.sites.position_bp)
+            and _ascends(position_cm)
+            and bool(np.isfinite(position_cm).all()),
+            "its positions are not sorted",
+        )
+        self._expect(
+            self.windows.shape[1] == 2
+            and edges.dtype.kind in "iu"
+            and [*edges[:1], *edges[-1:]] == [0, self.num_sites]
+            and _ascends(edges)
+            and np.array_equal(edges[1:-1:2], edges[2::2]),
+            "its windows do not follow on each other",
         )
 
     def _expect(self, condition: bool, problem: str) -> None:
@@ -404,3 +429,8 @@ def _blocks(dataset: h5py.Dataset) -> Iterator[np.ndarray]:
     step = max(1, _READ_BYTES // (row_bytes * dataset.chunks[0])) * dataset.chunks[0]
     for start in range(0, len(dataset), step):
         yield dataset[start : start + step]
+
+
+def _ascends(values: np.ndarray) -> bool:
+    """Whether numbers never decrease; NaN does not."""
+    return bool((values[1:] >= values[:-1]).all())

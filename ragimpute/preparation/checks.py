@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ragimpute.errors import PanelError
 from ragimpute.io.vcf.read.phase_sets import PieceFinder
+from ragimpute.preparation.sources import sets_hint, sorting_hint
 from ragimpute.sites import Sites, some_names
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ class PanelChecks:
 
     Attributes
     ----------
+    source
+        The file that the panel is made of, which messages name.
     contig
         The panel's contig; "" before the first batch.
     slots
@@ -46,8 +50,11 @@ class PanelChecks:
         the first few as ``contig:position:REF:ALT``.
     """
 
-    def __init__(self, samples: Sequence[str], ploidy: Ploidy | None = None) -> None:
+    def __init__(
+        self, samples: Sequence[str], ploidy: Ploidy | None = None, source: Path = Path()
+    ) -> None:
         """``ploidy``: which alleles exist where; None: everywhere those that the first site has."""
+        self.source = source
         self.samples = samples
         self.ploidy = ploidy
         self.contig = ""
@@ -111,7 +118,8 @@ class PanelChecks:
             for reason, count in self.faults.items()
         )
         kind = PloidyChanges if list(self.faults) == [_PLOIDY] else PanelError
-        raise kind(f"not a phased, complete, sorted panel: {found}", hint=self._hint())
+        what = f"{self.source} is " if self.source.name else ""
+        raise kind(f"{what}not a phased, complete, sorted panel: {found}", hint=self._hint())
 
     def _fix_ploidy(self, first: np.ndarray) -> None:
         """Take the haplotypes from the first site's alleles, shape (N, 2)."""
@@ -200,11 +208,10 @@ class PanelChecks:
     def _hint(self) -> str:
         """How to mend the first kind of fault."""
         return {
-            "unsorted sites": "sort it: bcftools sort PANEL -Oz -o sorted.vcf.gz",
+            "unsorted sites": sorting_hint(self.source),
             "missing genotypes": "a panel is complete: impute them first, or leave out these sites "
             "or samples",
             _PLOIDY: "name the pseudo-autosomal regions with --par, if this is a sex chromosome",
             "unphased heterozygotes": "phase the panel first, e.g. with SHAPEIT or Beagle",
-            IN_PIECES: "phase the panel as a whole first, e.g. with SHAPEIT or Beagle; if it is, "
-            "remove what is left of the sets: bcftools annotate -x FORMAT (GT stays)",
+            IN_PIECES: sets_hint(self.source),
         }[next(iter(self.faults))]

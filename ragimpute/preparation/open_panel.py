@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from ragimpute.errors import InputError
-from ragimpute.io.foreign import foreign_format, prepare_command
-from ragimpute.panel.format import HDF5_MAGIC, is_of_ragimpute
+from ragimpute.io.foreign import prepare_command
 from ragimpute.panel.reader import Panel
+from ragimpute.preparation.sources import is_to_prepare
 from ragimpute.runtime.interrupts import held
 from ragimpute.runtime.timing import Progress
 from ragimpute.sites import STOP_BP, Region
@@ -80,7 +80,7 @@ def _opened(
 ) -> Panel:
     """Open panel.h5, or prepare another file into a temporary one."""
     path = Path(panel)
-    if not _is_to_prepare(path):
+    if not is_to_prepare(path):
         if genetic_map is not None or cm_per_mb is not None:
             raise InputError(
                 f"a genetic map was given, but panel {path} holds one already",
@@ -103,30 +103,6 @@ def _opened(
     )
     warn(f"panel {path} was prepared for this run only; to keep it: {command}")
     return Panel.open(prepared)
-
-
-def _is_to_prepare(path: Path) -> bool:
-    """Whether a panel is something that ``prepare`` reads: the content decides, not the name.
-
-    Raises
-    ------
-    InputError
-        If it is a file of another tool, which the message names.
-    """
-    if not path.is_file():
-        return path.name.endswith((".vcf", ".vcf.gz", ".vcf.bgz", ".bcf"))
-    with suppress(OSError), path.open("rb") as raw:
-        start = raw.read(32)
-        if start.startswith(HDF5_MAGIC):
-            return not is_of_ragimpute(path)
-        if path.suffix == ".h5":
-            return False
-        if start[:2] == b"\x1f\x8b" or start[:3] == b"BCF" or start.startswith(b"##file"):
-            return True
-        foreign = foreign_format(path, start)
-        if foreign is not None:
-            raise foreign
-    return path.name.endswith((".vcf", ".vcf.gz", ".vcf.bgz", ".bcf"))
 
 
 def _span(panel: Panel) -> str:

@@ -105,7 +105,7 @@ def write_panel(
     population_of: Mapping[str, str] | None = None,
     contig_length: int | None = None,
     window_cm: float = 1.0,
-    source: str = "",
+    source: str | Path = "",
     ploidy: Ploidy | None = None,
 ) -> PanelSummary:
     """Write a panel, under a temporary name until it is complete.
@@ -130,7 +130,8 @@ def write_panel(
     window_cm
         Longest window, cM, > 0; see :func:`ragimpute.panel.format.cut_windows`.
     source
-        Name of the file that the batches come from, kept as provenance without its folder.
+        The file that the batches come from, which messages name; its name is kept as provenance,
+        without its folder.
     ploidy
         Which alleles of each sample are haplotypes where; None: everywhere those of the first site.
 
@@ -159,7 +160,7 @@ def write_panel(
         try:
             with held():
                 file = create(raw)
-                writer = _Writer(file, path, samples, populations, population, ploidy)
+                writer = _Writer(file, path, samples, populations, population, ploidy, Path(source))
             for batch in batches:
                 with held():
                     writer.add(batch, genetic_map)
@@ -186,7 +187,7 @@ def _number_populations(
     if repeated:
         raise InputError(
             f"the panel names {some_names(repeated)} more than once",
-            hint="give every sample its own name, e.g. with bcftools reheader -s",
+            hint="write the file again with a name of its own for each sample",
         )
     if not samples:
         raise InputError("the panel has no samples", hint="a panel needs phased genotypes")
@@ -215,13 +216,14 @@ class _Writer:
         populations: list[str],
         population: np.ndarray,
         ploidy: Ploidy | None,
+        source: Path,
     ) -> None:
         self.file = file
         self.path = path
         self.samples = samples
         self.populations = populations
         self.population = population
-        self.checks = PanelChecks(samples, ploidy)
+        self.checks = PanelChecks(samples, ploidy, source)
         self.ploidy = ploidy
         self.has_het = np.zeros(len(samples), dtype=bool)
         self.summary = PanelSummary(path, num_samples=len(samples))

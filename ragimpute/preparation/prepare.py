@@ -10,20 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ragimpute.arguments import check_fields_of, with_changes
-from ragimpute.contigs import Lengths, absence_hint, chromosome, spellings_warning
+from ragimpute.contigs import chromosome
 from ragimpute.errors import InputError
 from ragimpute.io.counts import RecordCounts
 from ragimpute.panel.ploidy import OnceEach, Ploidy, par_regions, scan_ploidy
 from ragimpute.preparation.genetic_map import GeneticMap, rate_doubt
 from ragimpute.preparation.populations import read_populations
+from ragimpute.preparation.sources import open_source
 from ragimpute.runtime.outputs import check_output
 from ragimpute.runtime.timing import Progress
-from ragimpute.sites import STOP_BP, Region, located, some_names
+from ragimpute.sites import STOP_BP, Region, some_names
 
 if TYPE_CHECKING:
-    from ragimpute.io.m3vcf import M3vcfStream
-    from ragimpute.io.vcf.read.genotypes import PanelStream, SiteBatch
-    from ragimpute.preparation.allel_stream import AllelStream
+    from ragimpute.io.vcf.read.genotypes import SiteBatch
     from ragimpute.preparation.panel_writer import PanelSummary
 
 logger = logging.getLogger(__name__)
@@ -158,7 +157,7 @@ def prepare(
         logger.warning(message)
         warnings.append(message)
 
-    kind, stream, contig, declared = _open_source(source, region, options.threads, warn)
+    kind, stream, contig, declared = open_source(source, region, options.threads, warn)
     contig_length = declared.get(contig)
     is_x = chromosome(contig, declared) == "X"
     if kind == "scikit-allel HDF5":
@@ -168,7 +167,10 @@ def prepare(
     if options.populations is not None:
         population_of = read_populations(options.populations, stream.samples, warn=warn)
     par = par_regions(contig, contig_length, options.par)
-    ploidy = scan_ploidy(stream, par) if is_x or options.par is not None else None
+    vcf = source if kind == "VCF/BCF" else None
+    ploidy = None
+    if is_x or options.par is not None:
+        ploidy = scan_ploidy(stream, par, vcf=vcf)
 
     def write(ploidy: Ploidy | None) -> tuple[PanelSummary, int]:
         """Write the panel; returns how many alleles were not kept for their ploidy, too."""
@@ -185,7 +187,7 @@ def prepare(
             population_of=population_of,
             contig_length=contig_length,
             window_cm=options.window_cm,
-            source=source.name,
+            source=source,
             ploidy=ploidy,
         )
         return panel, once.num_lost if isinstance(once, OnceEach) else 0
@@ -193,7 +195,7 @@ def prepare(
     try:
         panel, num_lost = write(ploidy)
     except PloidyChanges:
-        ploidy = scan_ploidy(stream, par)
+        ploidy = scan_ploidy(stream, par, vcf=vcf)
         panel, num_lost = write(ploidy)
         _warn_of_stretches(contig, ploidy, warn)
     if ploidy is not None:
@@ -222,69 +224,6 @@ def _check_paths(source: Path, out: Path, options: PrepareOptions) -> None:
     check_output(out, files)
     if out.exists() and not options.force:
         raise InputError(f"the output {out} exists", hint="add --force to replace it")
-
-
-def _open_source(
-    source: Path, region: Region | None, threads: int, warn: Callable[[str], None]
-) -> tuple[str, AllelStream | M3vcfStream | PanelStream, str, Lengths]:
-    """Kind, stream, contig, and declared contigs with their lengths, of the panel's source."""
-    from ragimpute.panel.format import HDF5_MAGIC
-
-    if not source.is_file():
-        problem = "is a folder" if source.is_dir() else "does not exist"
-        raise InputError(f"panel {source} {problem}", hint="check the path")
-    try:
-        with source.open("rb") as raw:
-            is_hdf5 = raw.read(8) == HDF5_MAGIC
-    except OSError as error:
-        raise InputError(f"panel {source} cannot be read: {error.strerror}") from error
-    if is_hdf5:
-        from ragimpute.preparation.allel_stream import AllelStream
-
-        rows = AllelStream(source, region=region)
-        return "scikit-allel HDF5", rows, rows.contig, {}
-    from ragimpute.io.m3vcf import M3vcfStream, is_m3vcf
-
-    if is_m3vcf(source):
-        haplotypes = M3vcfStream(source, region=region)
-        return "M3VCF", haplotypes, haplotypes.contig, {}
-
-    from ragimpute.io.vcf.read.genotypes import PanelStream, VcfFile
-
-    file = VcfFile(source)
-    declared = file.header.declared
-    chosen = _choose_region(source, list(file.contigs), declared, region)
-    contig = chosen.contig
-    warning = spellings_warning("panel", source, contig, file.contigs, declared)
-    if warning is not None:
-        warn(warning)
-    if region is not None:
-        region = chosen
-    stream = PanelStream(file, region=region, threads=threads)
-    return "VCF/BCF", stream, contig, file.header.contigs
-
-
-def _choose_region(
-    source: Path, contigs: list[str], declared: Lengths, region: Region | None
-) -> Region:
-    """The region with its contig as the file spells it, or the only contig."""
-    if not contigs:
-        raise InputError(f"panel {source} holds no records", hint="check how it was made")
-    listed = ", ".join(contigs[:30])
-    if region is None:
-        if len(contigs) > 1:
-            raise InputError(
-                f"panel {source} holds {len(contigs)} contigs ({listed}); a panel file holds one",
-                hint="choose one with --region",
-            )
-        return Region(contigs[0])
-    found = located(region, contigs, declared=declared)
-    if found is not None:
-        return found
-    raise InputError(
-        f"panel {source} has no records on contig {region.contig}; it holds {listed}",
-        hint=absence_hint(region.contig, contigs, "check --region", file=source, declared=declared),
-    )
 
 
 def _choose_map(

@@ -12,6 +12,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ragimpute.commands import free_name, operand
 from ragimpute.errors import PanelError
 
 if TYPE_CHECKING:
@@ -34,7 +35,10 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     file = path / MANIFEST
     if not file.is_file():
         problem = "does not exist" if not path.exists() else f"holds no {MANIFEST}"
-        raise PanelError(f"index {path} {problem}", hint="make one with ragimpute index")
+        raise PanelError(
+            f"index {path} {problem}",
+            hint=f"make one: {_index_command(free_name(path, '.index'))}",
+        )
     needed: dict[str, Any] = {
         "manifest_sha256": str,
         "panel_checksum": str,
@@ -57,23 +61,24 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
         fits = fits and len(manifest["windows"]) == len(manifest["files"])
     except (OSError, UnicodeDecodeError, ValueError, AttributeError) as error:
         raise PanelError(
-            f"index {path} is damaged: {MANIFEST} cannot be read", hint="make it again"
+            f"index {path} is damaged: {MANIFEST} cannot be read",
+            hint=f"make it again: {_index_command(path, force=True)}",
         ) from error
     if not fits or version != FORMAT_VERSION:
         raise PanelError(
             f"index {path} is not an index of version {FORMAT_VERSION} (found version {version})",
-            hint="make it again with ragimpute index --force",
+            hint=f"make it again: {_index_command(path, force=True)}",
         )
     if manifest["manifest_sha256"] != manifest_digest(manifest):
         raise PanelError(
             f"index {path} is damaged: {MANIFEST} does not match its checksum",
-            hint="make it again with ragimpute index --force",
+            hint=f"make it again: {_index_command(path, force=True)}",
         )
     whole = all(map(_is_window, manifest["windows"])) and all(map(_is_file, manifest["files"]))
     if not whole or not _are_markers(manifest):
         raise PanelError(
             f"index {path} is damaged: windows, files or markers of {MANIFEST} are amiss",
-            hint="make it again with ragimpute index --force",
+            hint=f"make it again: {_index_command(path, force=True)}",
         )
     return manifest
 
@@ -108,7 +113,13 @@ def read_manifest_of(path: str | Path, panel: Panel) -> dict[str, Any]:
 
 def index_command(panel: Panel, path: str | Path) -> str:
     """The command that makes an index again in its folder."""
-    return shlex.join(["ragimpute", "index", str(panel.path), "-o", str(path), "--force"])
+    return _index_command(path, operand(panel.path), force=True)
+
+
+def _index_command(path: str | Path, panel: str = "PANEL.h5", *, force: bool = False) -> str:
+    """The command that makes an index in a folder."""
+    words = ["ragimpute", "index", panel, "-o", operand(path)]
+    return shlex.join([*words, "--force"] if force else words)
 
 
 def damaged(path: str | Path, panel: Panel, what: str) -> PanelError:

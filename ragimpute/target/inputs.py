@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ragimpute.contigs import same_contig, spellings_warning
+from ragimpute.commands import spellings_warning
+from ragimpute.contigs import same_contig
 from ragimpute.errors import InputError
 from ragimpute.io.fasta import Fasta
 from ragimpute.io.vcf.read.genotypes import ReferenceBlocks, Target, VcfFile, read_target

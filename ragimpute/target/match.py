@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ragimpute.contigs import absence_hint, human_build, same_contig
+from ragimpute.commands import absence_hint
+from ragimpute.contigs import human_build, same_contig
 from ragimpute.errors import InputError
 from ragimpute.io.fasta import Fasta
 from ragimpute.io.vcf.read.genotypes import Target, VcfFile, read_target

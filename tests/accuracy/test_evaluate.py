@@ -6,11 +6,13 @@ import gzip
 import json
 from dataclasses import asdict
 
+import h5py
 import numpy as np
 import pytest
 from cyvcf2 import VCF
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from m3vcf_fixtures import later_text, m3vcf_text
 
 from ragimpute import example
 from ragimpute.accuracy.evaluate import evaluate
@@ -278,13 +280,32 @@ def test_haploid_at_some_sites_alone(tmp_path, written):
     assert result.counts["out_of_range"] == 0
 
 
+def test_all_that_prepare_reads_is_a_panel(tmp_path):
+    """The same haplotypes as VCF, M3VCF, MVCF and scikit-allel HDF5 give the same figures."""
+    truth, imputed, panel = small(tmp_path)
+    pairs = np.array([[call.split("|") for call in row] for row in PANEL], dtype=np.int8)
+    haplotypes, ploidy = pairs.reshape(len(PANEL), -1), [2] * pairs.shape[1]
+    paths = [tmp_path / name for name in ("x.m3vcf", "x.mvcf", "x.h5")]
+    paths[0].write_text(m3vcf_text(SITES, haplotypes, ploidy, [len(SITES)]))
+    paths[1].write_text(later_text(SITES, haplotypes, ploidy, [len(SITES)], form="MVCF"))
+    with h5py.File(paths[2], "w") as file:
+        for name, values in zip(("POS", "REF", "ALT"), zip(*SITES, strict=True), strict=True):
+            file[f"variants/{name}"] = np.array(values, dtype=None if name == "POS" else "S9")
+        file["variants/CHROM"] = np.array(["20"] * len(SITES), dtype="S9")
+        file["calldata/GT"] = pairs
+    expected = evaluate(truth, imputed, panel)
+    for path in paths:
+        found = evaluate(truth, imputed, path)
+        assert repr((found.counts, found.bins)) == repr((expected.counts, expected.bins))
+
+
 def test_missing_samples_are_named(tmp_path):
     truth, _, panel = small(tmp_path)
     cells = [["0", "1"]] * 4
     imputed = write_vcf(tmp_path / "two.vcf", SITES, ["s1", "s3"], cells, formats="DS")
     with pytest.raises(InputError, match=r"2 of 4 samples.*two\.vcf: s2, s4") as error:
         evaluate(truth, imputed, panel)
-    assert "reheader" in error.value.hint
+    assert "bcftools view --force-samples" in error.value.hint
     result = evaluate(imputed, truth, panel)  # samples without truth are counted, no error
     assert result.counts["samples_without_truth"] == 2
 

@@ -9,6 +9,7 @@ import re
 import h5py
 import numpy as np
 import pytest
+from m3vcf_fixtures import HAPLOTYPES, SITES, later_text
 from panel_fixtures import FlatMap, make_batch, names
 from vcf_fixtures import vcf_text
 
@@ -53,6 +54,24 @@ def test_panel(panel):
     assert rows["range"].startswith("2,000,021 - 2,899,979 bp, ")
     assert rows["source"] == "panel.bcf"
     assert len(rows["checksum"]) == 32
+
+
+@pytest.mark.parametrize("form", ["2 distances", "MVCF"])
+def test_panels_of_minimac(tmp_path, form):
+    path = tmp_path / "x.mvcf.gz"
+    text = later_text(SITES, HAPLOTYPES, [2, 2], [4], form=form)
+    path.write_bytes(gzip.compress(text.encode()))
+    rows = dict(describe(path))
+    assert rows["kind"] == "panel of Minimac (M3VCF or MVCF)"
+    assert (rows["contig"], rows["samples"]) == ("20", "2 (s0, s1)")
+    assert f"ragimpute prepare {path} -o " in rows["panel"]
+
+
+def test_files_of_other_tools_are_named(tmp_path):
+    path = tmp_path / "x.bref3"
+    path.write_bytes(b"\x7a\x88\x74\xf4" + bytes(40))
+    with pytest.raises(InputError, match="a panel of Beagle"):
+        describe(path)
 
 
 def test_damaged_panel_is_said_to_be_one(panel, tmp_path):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from m3vcf_fixtures import HAPLOTYPES, SITES, later_text, m3vcf_text
 
 from ragimpute.errors import InputError
 from ragimpute.io.m3vcf import M3vcfStream, is_m3vcf
@@ -16,38 +18,6 @@ from ragimpute.preparation.open_panel import open_panel
 from ragimpute.preparation.prepare import prepare
 from ragimpute.sites import Region
 from tests.preparation.test_prepare import write_vcf
-
-_FIXED = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT"]
-
-
-def m3vcf_text(sites, haplotypes, ploidy, sizes, *, contig="20"):
-    """Haplotypes (sites, H) in blocks of ``sizes`` sites, of which neighbours share one.
-
-    ``ploidy`` has 1 or 2 for each sample; ``sites`` are (position, REF, ALT).
-    """
-    names = [f"s{i}_HAP_{k}" for i, n in enumerate(ploidy) for k in range(1, n + 1)]
-    lines = [
-        "##fileformat=M3VCF", "##version=1.2", "##compression=block", f"##n_blocks={len(sizes)}",
-        f"##n_haps={len(names)}", f"##n_markers={len(sites)}",
-        "\t".join([*_FIXED, *names]),
-    ]  # fmt: skip
-    first = 0
-    for number, size in enumerate(sizes, start=1):
-        rows = list(range(first, first + size))
-        distinct, template = np.unique(haplotypes[rows].T, axis=0, return_inverse=True)
-        span = f"{sites[rows[0]][0]}-{sites[rows[-1]][0]}"
-        info = f"B{number};VARIANTS={size};REPS={len(distinct)}"
-        cells = [contig, span, f"<BLOCK:{rows[0]}-{rows[-1]}>", ".", ".", ".", ".", info, "."]
-        lines.append("\t".join([*cells, *map(str, template.ravel().tolist())]))
-        for k, row in enumerate(rows, start=1):
-            position, ref, alt = sites[row]
-            text = "".join(map(str, distinct[:, k - 1].tolist()))
-            info = f"B{number}.M{k};Err=0.001;Recom=0.002"
-            lines.append(
-                "\t".join([contig, str(position), f"rs{row}", ref, alt, ".", ".", info, text])
-            )
-        first += size - 1
-    return "\n".join(lines) + "\n"
 
 
 @st.composite
@@ -86,8 +56,67 @@ def test_random_panels_are_read_back(tmp_path_factory, made, compressed, start):
     assert found == [site for site in sites if site[0] >= start]
 
 
-SITES = [(10, "A", "C"), (20, "G", "T"), (30, "C", "G"), (40, "A", "G")]
-HAPLOTYPES = np.array([[0, 1, 0, 1], [1, 1, 0, 0], [0, 0, 1, 0], [1, 0, 0, 1]], np.int8)
+@given(panels(), st.sampled_from(["2 text", "2 distances", "MVCF"]), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_later_versions_say_the_same(tmp_path_factory, made, form, compressed):
+    sites, haplotypes, ploidy, sizes = made
+    if form == "MVCF":
+        sizes = [sizes[0], *(size - 1 for size in sizes[1:])]
+    path = tmp_path_factory.mktemp("later") / "x.any"
+    text = later_text(sites, haplotypes, ploidy, sizes, form=form)
+    assume(form != "2 distances" or re.search(r"\t(-|\d+,\S+)$", text, flags=re.MULTILINE))
+    path.write_bytes(gzip.compress(text.encode()) if compressed else text.encode())
+    assert is_m3vcf(path)
+    stream = M3vcfStream(path)
+    assert stream.samples == [f"s{i}" for i in range(len(ploidy))]
+    batches = list(stream)
+    assert [key for batch in batches for key in batch.sites.keys()] == sites
+    alleles = np.concatenate([batch.alleles for batch in batches])
+    np.testing.assert_array_equal(alleles[alleles != -2].reshape(haplotypes.shape), haplotypes)
+    np.testing.assert_array_equal((alleles[0] != -2).sum(axis=1), ploidy)
+
+
+@pytest.mark.parametrize(
+    ("form", "old", "new", "message"),
+    [
+        ("2 distances", "\t1,2\n", "\t1,3\n", "line 5: expected the alleles .* by their numbers"),
+        ("2 distances", "\t1,2\n", "\t1,0\n", "line 5: expected the alleles of 4"),
+        ("2 distances", "\t1,2\n", "\t1,-1\n", "line 5: expected the alleles of 4"),
+        ("2 distances", "\t1,2\n", "\t1,x\n", "line 5: expected the alleles of 4"),
+        ("MVCF", "UHA=", "AHU=", "line 5: expected the alleles of 4 .* as 0 and 1"),
+        ("MVCF", "UHA=0,", "UHA=00,", "line 5: expected the alleles of 4"),
+        ("MVCF", "UHA=0,", "UHA=2,", "line 5: expected the alleles of 4"),
+        ("MVCF", "REPS=4", "REPS=3", "line 4: expected numbers of haplotypes below REPS=3"),
+        ("MVCF", "<BLOCK>", "C", "line 4: expected the row of a block"),
+    ],
+)  # fmt: skip
+def test_faults_of_later_versions(tmp_path, form, old, new, message):
+    path = tmp_path / "x.any"
+    text = later_text(SITES, HAPLOTYPES, [2, 2], [4], form=form)
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(InputError, match=message):
+        list(M3vcfStream(path))
+
+
+def test_a_sample_that_is_haploid_in_one_block_alone_is_told_of(tmp_path):
+    path = tmp_path / "x.any"
+    for form, mark in (("2 distances", "|"), ("MVCF", ",")):
+        lines = later_text(SITES, HAPLOTYPES, [2, 2], [2, 2], form=form).splitlines()
+        row = max(i for i, line in enumerate(lines) if "BLOCK" in line)
+        first, *rest = lines[row].rsplit(mark, 1)
+        lines[row] = first
+        path.write_text("\n".join(lines) + "\n")
+        with pytest.raises(InputError, match=f"line {row + 1}: expected 4 haplotypes, found 3"):
+            list(M3vcfStream(path))
+        assert rest
+
+
+def test_haplotypes_and_samples_as_columns_are_told_of(tmp_path):
+    path = tmp_path / "x.m3vcf"
+    path.write_text(m3vcf_text(SITES, HAPLOTYPES, [2, 2], [4]).replace("s1_HAP_1\ts1_HAP_2", "s1"))
+    with pytest.raises(InputError, match="some columns are haplotypes"):
+        M3vcfStream(path)
 
 
 def test_a_panel_of_it_is_that_of_the_vcf(tmp_path):

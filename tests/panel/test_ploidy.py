@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -156,7 +158,10 @@ def test_ploidy_that_changes_everywhere_is_refused(alleles, monkeypatch):
     monkeypatch.setattr("ragimpute.panel.ploidy._MAX_CHANGES", 100)
     with pytest.raises(PanelError, match=r"of 3 samples changes [0-9]+ times or more") as caught:
         scan_ploidy(Stream(alleles), PAR)
-    assert "fixploidy" in caught.value.hint
+    assert caught.value.hint == "haploid and diploid genotypes alternate almost everywhere"
+    with pytest.raises(PanelError) as caught:
+        scan_ploidy(Stream(alleles), PAR, vcf=Path("a b.vcf.gz"))
+    assert "bcftools +fixploidy 'a b.vcf.gz' -Oz -o" in caught.value.hint
 
 
 @settings(max_examples=40, deadline=None)

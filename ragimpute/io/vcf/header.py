@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ragimpute import __version__
-from ragimpute.contigs import Lengths, absence_hint
+from ragimpute.commands import absence_hint, command_word, free_name, rename_samples_command
+from ragimpute.contigs import Lengths
 from ragimpute.errors import InputError
-from ragimpute.io.foreign import command_word, foreign_format, free_name, xcf_error
+from ragimpute.io.foreign import foreign_format, xcf_error
 from ragimpute.sites import Region, located
 
 BGZF_EOF = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
@@ -247,13 +248,8 @@ def _parse(path: Path, is_bcf: bool, compression: str, text: str) -> VcfHeader:
         twice = next(name for i, name in enumerate(samples) if name in samples[:i])
         hint = "write it again with a name of its own for each sample"
         if not is_bcf and compression != "gzip":  # bcftools reheader refuses the others
-            listed = free_name(path, ".names.txt")
             suffix = ".vcf" if compression == "none" else ".vcf.gz"
-            hint = (
-                f"write the samples' new names into {listed}, one a line, then: bcftools reheader "
-                f"-s {shlex.quote(listed)} {command_word(path)} -o "
-                + shlex.quote(free_name(path, f".renamed{suffix}"))
-            )
+            hint = rename_samples_command(path, suffix=suffix)
         raise InputError(f"{path} names sample {twice} twice", hint=hint)
     return VcfHeader(
         path, is_bcf, compression, samples, contigs, numbers, names["FORMAT"], names["INFO"], text

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -14,8 +15,8 @@ from typing import Any
 import cyvcf2
 import numpy as np
 
+from ragimpute.commands import command_word, free_name, sort_command
 from ragimpute.errors import InputError
-from ragimpute.io.foreign import command_word, free_name, sort_command
 from ragimpute.io.vcf.bgzf import check_blocks
 from ragimpute.io.vcf.header import (
     VcfHeader,
@@ -35,6 +36,7 @@ from ragimpute.kernels.compile import kernel
 from ragimpute.sites import MAX_BP, STOP_BP, Region, Sites, located
 
 _ALL = (1, STOP_BP)
+_PLAIN_NAME = re.compile(r"[^\s,<>\"]+")  # names that stand in a line of the header as they are
 _BASES = frozenset("ACGTacgt")
 _SEQUENCE = frozenset("ACGTNacgtn")
 _IUPAC = frozenset("ACGTNRYSWKMBDHVacgtnryswkmbdhv")
@@ -402,6 +404,8 @@ class RecordReader:
             )
         except Exception as error:
             raise InputError(f"{self.path} cannot be read as VCF or BCF: {error}") from error
+        if not header.is_bcf:
+            _declare(file, self.file.contigs, header.contigs)
         try:
             records = file
             if self._index is not None and self.region is not None:
@@ -612,6 +616,16 @@ def reference_end(variant: Any) -> int:
         with suppress(KeyError, TypeError, ValueError):  # a text where the header declares no END
             end = max(end, int(variant.INFO.get("END")))
     return int(max(end, variant.POS + len(variant.REF) - 1))
+
+
+def _declare(file: Any, names: Iterable[str], declared: Container[str]) -> None:
+    """Declare the contigs that a file's header lacks.
+
+    cyvcf2 crashes where a record of a contig that is not declared cannot be parsed.
+    """
+    for name in names:
+        if name not in declared and _PLAIN_NAME.fullmatch(name):
+            file.add_to_header(f"##contig=<ID={name}>")
 
 
 def _check_text(variant: Any) -> None:

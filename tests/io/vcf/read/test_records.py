@@ -6,7 +6,7 @@ import gzip
 
 import numpy as np
 import pytest
-from vcf_fixtures import convert
+from vcf_fixtures import convert, vcf_text
 
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.bgzf import EOF_MARK, compress_block
@@ -206,3 +206,20 @@ def test_a_bcf_whose_gt_is_of_a_wrong_type(make_vcf, tmp_path, kind):
     for read in (read_target, read_dosages, lambda path: read_target(path, samples=["a"])):
         with pytest.raises(InputError, match="damaged, truncated or malformed at its first"):
             read(path)
+
+
+@pytest.mark.parametrize("contig", ["20", "HLA-A*01:01", "a=b", "NC_000020.11"])
+@pytest.mark.parametrize("cell", ["x", "\u202e", "0|1|", "0/y"])
+@pytest.mark.parametrize("row", [0, 1])
+def test_a_bad_genotype_of_a_contig_that_is_not_declared(tmp_path, contig, cell, row):
+    """cyvcf2 would crash."""
+    cells = ["0|1", "0|1"]
+    cells[row] = cell
+    rows = [(contig, 5 + i, "A", "C", text, "0|0") for i, text in enumerate(cells)]
+    path = tmp_path / "x.vcf"
+    path.write_text(vcf_text(rows, contigs=()))
+    for read in (read_target, lambda path: list(PanelStream(path)), read_dosages):
+        with pytest.raises(InputError, match="damaged, truncated or malformed"):
+            read(path)
+    path.write_text(vcf_text([r for i, r in enumerate(rows) if i != row], contigs=()))
+    assert read_target(path).sites.contig == contig
