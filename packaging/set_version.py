@@ -28,6 +28,8 @@ PLACES: dict[Path, str] = {
     Path("packaging/Dockerfile"): _IMAGE,
     Path("packaging/README.md"): _IMAGE,
     Path("workflow/nextflow/README.md"): _IMAGE,
+    Path("workflow/README.md"): _IMAGE,
+    Path("workflow/envs/ragimpute.yaml"): _CONDA,
 }
 for _module in ("prepare", "index", "impute"):
     _folder = Path("workflow/nextflow/modules/ragimpute") / _module
