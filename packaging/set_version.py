@@ -29,6 +29,8 @@ PLACES: dict[Path, str] = {
     Path("packaging/README.md"): _IMAGE,
     Path("workflow/nextflow/README.md"): _IMAGE,
     Path("workflow/README.md"): _IMAGE,
+    Path("workflow/wdl/impute.wdl"): _IMAGE,
+    Path("workflow/wdl/tasks.wdl"): _IMAGE,
     Path("workflow/envs/ragimpute.yaml"): _CONDA,
 }
 for _module in ("prepare", "index", "impute"):
