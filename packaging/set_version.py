@@ -28,15 +28,17 @@ PLACES: dict[Path, str] = {
     Path("packaging/Dockerfile"): _IMAGE,
     Path("packaging/README.md"): _IMAGE,
     Path("workflow/nextflow/README.md"): _IMAGE,
+    Path("workflow/nextflow/nextflow.config"): rf"^    version +?= '({_NUMBER})'$",
     Path("workflow/README.md"): _IMAGE,
     Path("workflow/wdl/impute.wdl"): _IMAGE,
     Path("workflow/wdl/tasks.wdl"): _IMAGE,
     Path("workflow/envs/ragimpute.yaml"): _CONDA,
 }
-for _module in ("prepare", "index", "impute"):
+for _module in ("prepare", "index", "plan", "impute", "merge", "concat"):
     _folder = Path("workflow/nextflow/modules/ragimpute") / _module
     PLACES[_folder / "main.nf"] = _IMAGE
-    PLACES[_folder / "environment.yml"] = _CONDA
+    if _module != "concat":  # which calls bcftools alone
+        PLACES[_folder / "environment.yml"] = _CONDA
 
 
 def versions(root: Path = ROOT) -> dict[Path, list[str]]:
