@@ -2,8 +2,9 @@
 
 Run: python packaging/set_version.py 0.2.0   (or without a number, to repeat the package's own)
 
-``ragimpute/__init__.py`` holds the number. The recipe, the Dockerfile, the Nextflow modules and two
-pages name it too, because the programs and the people that read them cannot ask the package.
+``ragimpute/__init__.py`` holds the number. The recipe, the citation, the Dockerfile, the workflows
+and their pages name it too, because what reads them cannot ask the package.
+``packaging/release.py`` calls this, and gives the changelog its section.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ _CONDA = rf"::ragimpute=({_NUMBER})(?![\w.])"
 PLACES: dict[Path, str] = {
     PACKAGE: rf'^__version__ = "({_NUMBER})"$',
     Path("packaging/conda/meta.yaml"): rf'^{{% set version = "({_NUMBER})" %}}$',
+    Path("CITATION.cff"): rf"^version: ({_NUMBER})$",
     Path("packaging/Dockerfile"): _IMAGE,
     Path("packaging/README.md"): _IMAGE,
     Path("workflow/nextflow/README.md"): _IMAGE,
