@@ -49,6 +49,7 @@ def folder(tmp_path_factory):
         "target": "target.vcf.gz",
         "truth": "truth.bcf",
         "panels": {"20": {"vcf": "panel.bcf", "map": "chr20.b37.gmap.gz"}},
+        "out": "my results",  # names of folders may have spaces
         "chunk_cm": 1.5,
         "samples_per_batch": 30,
         "threads": 1,
@@ -60,9 +61,9 @@ def folder(tmp_path_factory):
 
 def test_parts_are_joined_to_what_one_run_gives(folder, tmp_path):
     whole = tmp_path / "whole.bcf"
-    impute(folder / "target.vcf.gz", folder / "results/20/panel.h5", whole)
-    joined, expected = read_dosages(folder / "results/20.vcf.gz"), read_dosages(whole)
-    plan = json.loads((folder / "results/20/plan.json").read_text())
+    impute(folder / "target.vcf.gz", folder / "my results/20/panel.h5", whole)
+    joined, expected = read_dosages(folder / "my results/20.vcf.gz"), read_dosages(whole)
+    plan = json.loads((folder / "my results/20/plan.json").read_text())
     assert len(plan["regions"]) == 2
     assert [len(batch["samples"]) for batch in plan["batches"]] == [25, 25]
     assert joined.samples == expected.samples
@@ -77,7 +78,7 @@ def test_parts_are_joined_to_what_one_run_gives(folder, tmp_path):
 
 
 def test_joined_file_has_an_index_and_figures(folder):
-    results = folder / "results"
+    results = folder / "my results"
     assert bcftools("index", "--nrecords", results / "20.vcf.gz") == "6127\n"
     (figures,) = json.loads((results / "20.accuracy.json").read_text()).values()
     assert figures["overall"]["r2"] > 0.8
@@ -86,9 +87,9 @@ def test_joined_file_has_an_index_and_figures(folder):
 
 
 def test_second_run_does_nothing(folder):
-    before = {path: path.stat().st_mtime_ns for path in (folder / "results").rglob("*")}
+    before = {path: path.stat().st_mtime_ns for path in (folder / "my results").rglob("*")}
     assert "Nothing to be done" in snakemake(folder)
-    after = {path: path.stat().st_mtime_ns for path in (folder / "results").rglob("*")}
+    after = {path: path.stat().st_mtime_ns for path in (folder / "my results").rglob("*")}
     assert after == before
 
 
@@ -104,7 +105,7 @@ def test_a_run_of_one_batch_skips_merge(folder):
 
 
 def test_jobs_ask_for_what_the_plan_says_and_for_more_when_they_failed(folder):
-    plan = json.loads((folder / "results/20/plan.json").read_text())
+    plan = json.loads((folder / "my results/20/plan.json").read_text())
     planned = snakemake(folder, "--dry-run", "--forcerun", "impute")
     (asked,) = {
         int(found)
