@@ -166,7 +166,8 @@ def test_index_and_impute(panel, tmp_path):
 def test_chunks_and_batches_are_joined_to_what_one_run_gives(panel, tmp_path):
     """What the workflow does, module by module; it is Nextflow that hands the files on."""
     target = example.path("target.vcf.gz")
-    inputs = {"panel": panel, "target_vcf": target}
+    index = example.path("target.vcf.gz.tbi")
+    inputs = {"panel": panel, "target_vcf": target, "target_index": index}
     args = "--chunk-mb 0.5 --samples-per-batch 30"
     made = run("plan", "script", tmp_path / "plan", inputs, args=args)
     header, *rows = (line.split("\t") for line in made["jobs"][0].read_text().splitlines())
@@ -176,7 +177,7 @@ def test_chunks_and_batches_are_joined_to_what_one_run_gives(panel, tmp_path):
         at = (job["region"], int(job["batch"]))
         inputs = {
             "target_vcf": target,
-            "target_index": example.path("target.vcf.gz.tbi"),
+            "target_index": index,
             "samples_file": made["batches"][0] / f"{job['batch']}.txt",
             "panel": panel,
             "panel_index": "",

@@ -120,6 +120,7 @@ def test_more_than_nine_batches_stay_in_the_order_of_the_samples(outputs, tmp_pa
     inputs = {
         "panel": outputs["prepared_panels"][0],
         "target": str(TARGET),
+        "target_index": str(example.path("target.vcf.gz.tbi")),
         "samples_per_batch": 4,
         "chunk_mb": 0.3,
     }

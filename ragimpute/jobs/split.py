@@ -12,20 +12,26 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ragimpute.arguments import check_ranges
+from ragimpute.contigs import same_contig
 from ragimpute.errors import InputError
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.memory import job_memory_mb, window_site_bytes
 from ragimpute.sites import Region
 
+if TYPE_CHECKING:
+    from ragimpute.io.vcf.header import VcfHeader
+
 #: Length of the longest region if none is asked for, cM.
 CHUNK_CM = 20.0
 #: What ``impute`` reads beyond both ends of a region, cM (its ``--buffer-cm``).
 BUFFER_CM = 2.0
-# How much of a panel a plan takes for typed: more than any array has of a large one.
+# The part of a panel's sites that is taken for typed where a target's index does not say how many
+# records it has: more than an array has of a large panel.
 _TYPED_SHARE = 0.15
 
 
@@ -210,7 +216,8 @@ def make_plan(
     panel
         panel.h5
     target
-        VCF/BCF whose samples are batched; None: no batches.
+        VCF/BCF whose samples are batched, and whose index says how many sites may be typed, on
+        which the memory depends; None: no batches.
     chunk_cm, chunk_mb
         See :func:`plan_regions`.
     samples_per_batch
@@ -233,21 +240,40 @@ def make_plan(
             where = f" in {region}" if region is not None else ""
             raise InputError(f"panel {panel} has no site{where}", hint="check --region")
         at, cm = source.sites.position_bp[start:stop], source.position_cm[start:stop]
+        header = None if target is None else _read_header(target)
+        typed_share = _TYPED_SHARE if header is None else _typed_share(header, source)
         site_bytes = window_site_bytes(
-            source.bytes_per_site(), num_haplotypes=source.num_haplotypes,
-            typed_share=_TYPED_SHARE,
-        )  # fmt: skip
+            source.bytes_per_site(), num_haplotypes=source.num_haplotypes, typed_share=typed_share
+        )
         regions = plan_regions(
             source.contig, at, cm, chunk_cm=chunk_cm, chunk_mb=chunk_mb, site_bytes=site_bytes
         )
         checksum = source.checksum
     batches = None
-    if target is not None:
-        from ragimpute.io.vcf.header import read_header
-
-        samples = read_header(target).samples
+    if header is not None:
+        samples = header.samples
         batches = plan_batches(samples, samples_per_batch or len(samples))
     return Plan(Path(panel).name, checksum, regions, batches)
+
+
+def _read_header(target: str | Path) -> VcfHeader:
+    """The header of a target; what reads it is imported only where there is one."""
+    from ragimpute.io.vcf.header import read_header
+
+    return read_header(target)
+
+
+def _typed_share(header: VcfHeader, panel: Panel) -> float:
+    """The part of the panel's sites that may be typed in a target, in [0, 1]."""
+    from ragimpute.io.vcf.index import read_index
+
+    index = read_index(header)
+    if index is None:
+        return _TYPED_SHARE
+    name = same_contig(panel.contig, index.num_records, declared=header.contigs)
+    if name is None:
+        return _TYPED_SHARE
+    return min(1.0, index.num_records[name] / max(1, panel.num_sites))
 
 
 def write_batches(plan: Plan, folder: Path, *, force: bool = False) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from itertools import chain, pairwise
@@ -17,7 +18,7 @@ from ragimpute import example
 from ragimpute.errors import InputError
 from ragimpute.imputation.impute import impute
 from ragimpute.io.vcf.header import read_header
-from ragimpute.jobs.split import make_plan, plan_batches, plan_regions
+from ragimpute.jobs.split import _typed_share, make_plan, plan_batches, plan_regions
 from ragimpute.panel.reader import Panel
 from ragimpute.sites import Region
 
@@ -96,6 +97,30 @@ def test_more_bytes_never_need_less_memory(num, site_bytes, more):
     for less, greater in zip(few, many, strict=True):
         assert 512 <= less.memory_mb <= greater.memory_mb <= 1280
         assert less.memory_mb % 128 == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "num_typed"), [("target.vcf.gz", 689), ("truth.bcf", 6127), ("without index", None)]
+)
+def test_the_targets_index_says_how_much_is_typed(panel_h5, tmp_path, name, num_typed):
+    """A sequenced target needs more memory than an array's."""
+    path = tmp_path / "target.vcf.gz" if num_typed is None else example.path(name)
+    if num_typed is None:
+        shutil.copy(TARGET, path)
+    with Panel.open(panel_h5) as panel:
+        share = _typed_share(read_header(path), panel)
+    assert share == (0.15 if num_typed is None else pytest.approx(num_typed / 6127))
+
+
+@pytest.mark.parametrize(("contig", "share"), [("chr20", 1.0), ("21", 0.15)])
+def test_records_of_other_contigs_do_not_count(panel_h5, tmp_path, contig, share):
+    names = tmp_path / "names"
+    names.write_text(f"20 {contig}\n")
+    path = tmp_path / "truth.bcf"
+    bcftools("annotate", "--rename-chrs", names, "-Ob", "-o", path, example.path("truth.bcf"))
+    bcftools("index", path)
+    with Panel.open(panel_h5) as panel:
+        assert _typed_share(read_header(path), panel) == share
 
 
 def test_a_region_is_given_what_a_run_of_it_uses(panel_h5, tmp_path):

@@ -33,7 +33,7 @@ workflow {
 
     // A job for each chunk and batch
     ch_target = ch_rows.map { row -> [[id: row.contig], file(row.target), file(row.target_index)] }
-    RAGIMPUTE_PLAN(ch_prepared.join(ch_target).map { meta, panel, target, _target_index -> [meta, panel, target] })
+    RAGIMPUTE_PLAN(ch_prepared.join(ch_target))
 
     ch_jobs = RAGIMPUTE_PLAN.out.jobs
         .join(RAGIMPUTE_PLAN.out.batches)

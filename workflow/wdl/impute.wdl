@@ -73,6 +73,7 @@ workflow Impute {
       input:
         panel = panel,
         target = target,
+        target_index = target_index,
         chunk_mb = chunk_mb,
         samples_per_batch = samples_per_batch,
         docker = docker,

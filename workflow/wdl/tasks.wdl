@@ -4,6 +4,9 @@ version 1.0
 #
 # Memory is in MiB; minutes and prices depend on the machines, so no task states a time. "preemptible" is how often a
 # machine is tried that the cloud may take back, "max_retries" how often a task is tried again after it failed.
+#
+# Indexes are copied beside their files, since an index that is older than its file is not used, and runners bring files
+# to a machine in any order.
 
 task Prepare {
   meta {
@@ -35,7 +38,7 @@ task Prepare {
   command <<<
     set -euo pipefail
     ln -s '~{panel_vcf}' '~{basename(panel_vcf)}'
-    ln -s '~{panel_vcf_index}' '~{basename(panel_vcf_index)}'
+    cp '~{panel_vcf_index}' '~{basename(panel_vcf_index)}'
     ragimpute prepare '~{basename(panel_vcf)}' --map '~{genetic_map}' -o '~{name}.h5' \
       --threads ~{cpu} --quiet ~{extra_options}
   >>>
@@ -62,6 +65,7 @@ task Plan {
   parameter_meta {
     panel: "Made by Prepare"
     target: "VCF/BCF whose samples are put into batches"
+    target_index: "Index of target; it says how many sites are typed, on which the memory depends"
     chunk_mb: "Length of the longest chunk, Mb"
     samples_per_batch: "Most samples in a batch"
   }
@@ -69,6 +73,7 @@ task Plan {
   input {
     File panel
     File target
+    File target_index
     Float chunk_mb = 25.0
     Int samples_per_batch = 1000
     String docker = "ragimpute:0.1.0"
@@ -81,12 +86,13 @@ task Plan {
 
   command <<<
     set -euo pipefail
-    ragimpute plan '~{panel}' --chunk-mb ~{chunk_mb} > plan.tsv
-    ragimpute plan '~{panel}' '~{target}' --samples-per-batch ~{samples_per_batch} \
-      --batch-dir numbered > jobs.tsv
-    # region, memory_mb: found by the names of their columns
+    ln -s '~{target}' '~{basename(target)}'
+    cp '~{target_index}' '~{basename(target_index)}'
+    ragimpute plan '~{panel}' '~{basename(target)}' --chunk-mb ~{chunk_mb} \
+      --samples-per-batch ~{samples_per_batch} --batch-dir numbered > jobs.tsv
+    # The region and memory_mb of the first batch's jobs, found by the names of their columns
     awk -F '\t' 'NR == 1 { for (i = 1; i <= NF; i++) column[$i] = i; next }
-      { print $column["region"] "\t" $column["memory_mb"] }' plan.tsv > chunks.tsv
+      $column["batch"] == 1 { print $column["region"] "\t" $column["memory_mb"] }' jobs.tsv > chunks.tsv
     # 1.txt, 2.txt ... 10.txt, named so that they sort in the order of the samples
     mkdir batches
     for file in numbered/*.txt; do
@@ -152,7 +158,7 @@ task Impute {
     set -euo pipefail
     ln -s '~{panel}' '~{basename(panel)}'
     ln -s '~{target}' '~{basename(target)}'
-    ln -s '~{target_index}' '~{basename(target_index)}'
+    cp '~{target_index}' '~{basename(target_index)}'
     ln -s '~{samples}' samples.txt
     ragimpute impute '~{basename(target)}' --panel '~{basename(panel)}' --model '~{model}' \
       --region '~{region}' --samples-file samples.txt --format ~{format} -o '~{name}.vcf.gz' \

@@ -8,7 +8,7 @@ process RAGIMPUTE_PLAN {
         : 'ragimpute:0.1.0'}"
 
     input:
-    tuple val(meta), path(panel), path(target_vcf)
+    tuple val(meta), path(panel), path(target_vcf), path(target_index)
 
     output:
     tuple val(meta), path("*.jobs.tsv"), emit: jobs
