@@ -23,9 +23,9 @@ ENOUGH_BYTES = 2**30
 _TORCH_BYTES = 250 * 2**20
 _LEAST_BYTES = 48 * 2**20
 # What the program and its libraries hold, the unit in which memory is asked for, and how much more
-# than its bound a run may use at its peak. Measured with 100 targets and a panel of 10,000 haplotypes
-# and 112,453 sites: 746 MB of a bound of 1,024, 711 of 600 (6 % of the sites typed), and 1,042 MB of
-# 1,024 (all typed).
+# than its bound a run may use at its peak. Measured with 100 targets and a panel of 10,000
+# haplotypes and 112,453 sites: 746 MB of a bound of 1,024, 711 of 600 (6 % of the sites typed), and
+# 1,042 MB of 1,024 (all typed).
 _PROGRAM_BYTES = 350 * 2**20
 _UNIT_MB = 128
 _ABOVE_BOUND = 1.25
