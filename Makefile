@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-all gpu-test check format bench phasing robustness fusions fuzz docs weights kernels clean
+.PHONY: help demo test test-all gpu-test check format bench phasing robustness fusions fuzz docs weights kernels release clean
 
 help:
 	@echo "make demo    install, then run the whole pipeline on a real example"
@@ -21,6 +21,7 @@ help:
 	@echo "make fuzz    10,000 mutated inputs through every command: N=10000 SEED=1, writes docs/reliability.md"
 	@echo "make kernels  list the compiled kernels that ship: those that tests and runs have called"
 	@echo "make docs    write docs/cli.md from the commands"
+	@echo "make release  number, changelog section and citation of a release: VERSION=0.2.0 [URL=repository]"
 	@echo "make weights train the weights that ship: DATA=\"folder ...\""
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -82,6 +83,9 @@ docs: $(READY)
 
 weights: $(READY)
 	$(BIN)/python packaging/make_weights.py $(DATA)
+
+release: $(READY)
+	$(BIN)/python packaging/release.py prepare $(VERSION) $(if $(URL),--url $(URL))
 
 clean:
 	rm -rf $(VENV) demo-output bench-output phasing-output fusions-output weights-work

@@ -2,8 +2,9 @@
 
 Run: python packaging/set_version.py 0.2.0   (or without a number, to repeat the package's own)
 
-``ragimpute/__init__.py`` holds the number. The recipe, the Dockerfile, the Nextflow modules and two
-pages name it too, because the programs and the people that read them cannot ask the package.
+``ragimpute/__init__.py`` holds the number. The recipe, the citation, the Dockerfile, the workflows
+and their pages name it too, because what reads them cannot ask the package.
+``packaging/release.py`` calls this, and gives the changelog its section.
 """
 
 from __future__ import annotations
@@ -25,14 +26,21 @@ _CONDA = rf"::ragimpute=({_NUMBER})(?![\w.])"
 PLACES: dict[Path, str] = {
     PACKAGE: rf'^__version__ = "({_NUMBER})"$',
     Path("packaging/conda/meta.yaml"): rf'^{{% set version = "({_NUMBER})" %}}$',
+    Path("CITATION.cff"): rf"^version: ({_NUMBER})$",
     Path("packaging/Dockerfile"): _IMAGE,
     Path("packaging/README.md"): _IMAGE,
     Path("workflow/nextflow/README.md"): _IMAGE,
+    Path("workflow/nextflow/nextflow.config"): rf"^    version +?= '({_NUMBER})'$",
+    Path("workflow/README.md"): _IMAGE,
+    Path("workflow/wdl/impute.wdl"): _IMAGE,
+    Path("workflow/wdl/tasks.wdl"): _IMAGE,
+    Path("workflow/envs/ragimpute.yaml"): _CONDA,
 }
-for _module in ("prepare", "index", "impute"):
+for _module in ("prepare", "index", "plan", "impute", "merge", "concat"):
     _folder = Path("workflow/nextflow/modules/ragimpute") / _module
     PLACES[_folder / "main.nf"] = _IMAGE
-    PLACES[_folder / "environment.yml"] = _CONDA
+    if _module != "concat":  # which calls bcftools alone
+        PLACES[_folder / "environment.yml"] = _CONDA
 
 
 def versions(root: Path = ROOT) -> dict[Path, list[str]]:

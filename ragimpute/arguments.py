@@ -28,6 +28,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "err": (1e-6, 0.4, "leave the mismatch probability out, and it is chosen on the panel"),
     "cm_per_mb": (1e-6, 1e4, "the rate is about 1 cM/Mb in humans, and 20 in honey bees"),
     "window_cm": (1e-4, 1e5, "the longest chromosomes have some hundred cM"),
+    "chunk_mb": (1e-5, 1e5, "human chromosomes have 47 to 248 Mb"),
     "chunk_cm": (1e-4, 1e5, "the longest chromosomes have some hundred cM"),
     "buffer_cm": (0, 1e4, "the longest chromosomes have some hundred cM"),
     "min_r2": (0, 1, "DR2 lies between 0 and 1"),

@@ -19,7 +19,13 @@ def plan(
     target: Annotated[
         Path | None, typer.Argument(help="VCF/BCF whose samples are put into batches.")
     ] = None,
-    chunk_cm: Annotated[float, typer.Option(min=0.01, help="Longest region, cM.")] = 20.0,
+    chunk_cm: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="Longest region, cM. Default: 20, or none with --chunk-mb."),
+    ] = None,
+    chunk_mb: Annotated[
+        float | None, typer.Option(min=0.001, help="Longest region, Mb. Default: none.")
+    ] = None,
     samples_per_batch: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Most samples in a batch.")
     ] = None,
@@ -41,8 +47,8 @@ def plan(
     from ragimpute.jobs.split import make_plan, write_batches
 
     made = make_plan(
-        panel, target, chunk_cm=chunk_cm, samples_per_batch=samples_per_batch,
-        region=parse_region(region),
+        panel, target, chunk_cm=chunk_cm, chunk_mb=chunk_mb,
+        samples_per_batch=samples_per_batch, region=parse_region(region),
     )  # fmt: skip
     if batch_dir is not None:
         write_batches(made, batch_dir, force=force)

@@ -29,7 +29,7 @@ from ragimpute.io.vcf.write.writer import ImputedBlock
 from ragimpute.panel.loci import Loci, PanelLoci
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelPart
-from ragimpute.runtime.memory import ENOUGH_BYTES, MemoryPlan
+from ragimpute.runtime.memory import ENOUGH_BYTES, MemoryPlan, window_site_bytes
 from ragimpute.runtime.timing import Stopwatch
 from ragimpute.target.inputs import Inputs
 from ragimpute.target.ploidy import Columns, TargetPloidy
@@ -38,12 +38,6 @@ from ragimpute.target.window import TargetWindow
 # Bytes for each site of a window and each target haplotype that is imputed at once: P(ALT), a
 # second copy of it if ALT is the common allele, and what finds and describes pairs in doubt.
 _BYTES_PER_PAIR = 12
-# Bytes for each site of a window besides carriers and bits: positions, counts, offsets.
-_BYTES_PER_SITE = 96
-# While a window is read, its carriers and bits are held twice. The bits of typed sites are held as
-# words, transposed, and again in the indexes by which haplotypes are retrieved.
-_WINDOW_FACTOR = 2.0
-_TYPED_FACTOR = 4.0
 # Copying takes haplotypes in groups of so many.
 _GROUP = 16
 _MIN_SITES = 1_000
@@ -143,8 +137,10 @@ def max_window_sites(panel: Panel, memory: MemoryPlan, num_typed: int) -> int:
 
     ``num_typed`` of the panel's sites are typed.
     """
-    typed = num_typed / max(1, panel.num_sites) * panel.num_haplotypes / 8
-    per_site = _BYTES_PER_SITE + _WINDOW_FACTOR * panel.bytes_per_site() + _TYPED_FACTOR * typed
+    per_site = window_site_bytes(
+        panel.bytes_per_site(), num_haplotypes=panel.num_haplotypes,
+        typed_share=num_typed / max(1, panel.num_sites),
+    )  # fmt: skip
     return max(_MIN_SITES, int(memory.window_bytes / per_site))
 
 

@@ -80,10 +80,11 @@ def merge(
     """Join files of the same sites and other samples side by side.
 
     AF, MAF, DR2, R2 and INFO are computed anew from the sums that ``impute`` writes (INFO/AN, AF,
-    PSSD and PVAR), which add up exactly; in files without them, from FORMAT/HDS or AP1 and AP2. DR2
-    is calibrated as the headers of the files say, if all say the same. Genotypes, dosages and all
-    else of the samples are copied. INFO/ER2 cannot be merged and is left out; of
-    INFO/PR2 and PADJ, which no sample changes, the mean is taken.
+    PSSD and PVAR), which have six digits there, so that DR2 may differ from that of one run in
+    its last digit; in files without them, from FORMAT/HDS or AP1 and AP2. DR2 is calibrated as the
+    headers of the files say, if all say the same. Genotypes, dosages and all else of the samples
+    are copied. INFO/ER2 cannot be merged and is left out; of INFO/PR2 and PADJ, which no sample
+    changes, the mean is taken.
 
     Parameters
     ----------

@@ -12,13 +12,27 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ragimpute.arguments import check_ranges
+from ragimpute.contigs import same_contig
 from ragimpute.errors import InputError
 from ragimpute.panel.reader import Panel
+from ragimpute.runtime.memory import job_memory_mb, window_site_bytes
 from ragimpute.sites import Region
+
+if TYPE_CHECKING:
+    from ragimpute.io.vcf.header import VcfHeader
+
+#: Length of the longest region if none is asked for, cM.
+CHUNK_CM = 20.0
+#: What ``impute`` reads beyond both ends of a region, cM (its ``--buffer-cm``).
+BUFFER_CM = 2.0
+# The part of a panel's sites that is taken for typed where a target's index does not say how many
+# records it has: more than an array has of a large panel.
+_TYPED_SHARE = 0.15
 
 
 @dataclass(frozen=True)
@@ -33,16 +47,25 @@ class PlannedRegion:
         Panel sites in it, >= 1.
     start_cm, stop_cm
         Where its first and last site stand, cM.
+    memory_mb
+        Memory to ask a scheduler for, MiB, see :func:`ragimpute.runtime.memory.job_memory_mb`.
     """
 
     region: str
     num_sites: int
     start_cm: float
     stop_cm: float
+    memory_mb: int
 
 
 def plan_regions(
-    contig: str, position_bp: np.ndarray, position_cm: np.ndarray, *, chunk_cm: float
+    contig: str,
+    position_bp: np.ndarray,
+    position_cm: np.ndarray,
+    *,
+    chunk_cm: float | None = None,
+    chunk_mb: float | None = None,
+    site_bytes: float = 0,
 ) -> list[PlannedRegion]:
     """Cut a contig into regions of about equal length, so that each site is in exactly one.
 
@@ -52,8 +75,12 @@ def plan_regions(
         As the panel spells it.
     position_bp, position_cm
         Shape (M,), int32 and float64, both non-decreasing. Sites of one position stay together.
-    chunk_cm
-        Length of the longest region, cM, > 0; longer only if sites of one position need it.
+    chunk_cm, chunk_mb
+        Length of the longest region from its first site to its last, cM and Mb, > 0; longer only if
+        sites of one position need it. If both are given, both hold; if neither is, 20 cM.
+    site_bytes
+        Bytes of memory that a site takes, >= 0
+        (:func:`ragimpute.runtime.memory.window_site_bytes`).
 
     Returns
     -------
@@ -63,19 +90,26 @@ def plan_regions(
     Raises
     ------
     ValueError
-        If ``chunk_cm`` is not positive or there is no site.
+        If ``chunk_cm`` or ``chunk_mb`` is not positive or there is no site.
     """
-    if not chunk_cm > 0 or len(position_bp) == 0:
-        raise ValueError(f"chunk_cm {chunk_cm} must be > 0, sites {len(position_bp)} >= 1")
-    first_cm, span = float(position_cm[0]), float(position_cm[-1] - position_cm[0])
-    num = max(1, int(np.ceil(span / chunk_cm)))
-    wanted = first_cm + span * np.arange(1, num) / num
-    cuts = np.searchsorted(position_cm, wanted, side="left")
+    if chunk_cm is None and chunk_mb is None:
+        chunk_cm = CHUNK_CM
+    for name, length in (("chunk_cm", chunk_cm), ("chunk_mb", chunk_mb)):
+        if (length is not None and not length > 0) or len(position_bp) == 0:
+            raise ValueError(f"{name} {length} must be > 0, sites {len(position_bp)} >= 1")
+    edges = [0, len(position_bp)]
+    if chunk_cm is not None:
+        edges = _cut_evenly(position_cm, edges, chunk_cm)
+    if chunk_mb is not None:
+        edges = _cut_evenly(position_bp.astype(np.float64), edges, chunk_mb * 1e6)
     # Sites of one position stay together: move each cut before the first of them.
-    cuts = np.searchsorted(position_bp, position_bp[cuts], side="left")
-    edges = np.unique([0, *cuts.tolist(), len(position_bp)])
+    first_of = np.searchsorted(position_bp, position_bp[edges[:-1]], side="left")
+    edges = np.unique([*first_of.tolist(), len(position_bp)]).tolist()
+    buffered = np.searchsorted(position_cm, position_cm[edges[:-1]] - BUFFER_CM, side="left")
+    last_cm = position_cm[np.array(edges[1:]) - 1]
+    ends = np.searchsorted(position_cm, last_cm + BUFFER_CM, side="right")
     regions = []
-    for start, stop in pairwise(edges.tolist()):
+    for number, (start, stop) in enumerate(pairwise(edges)):
         last = stop == len(position_bp)
         stop_bp = int(position_bp[-1]) + 1 if last else int(position_bp[stop])
         regions.append(
@@ -84,9 +118,25 @@ def plan_regions(
                 stop - start,
                 round(float(position_cm[start]), 4),
                 round(float(position_cm[stop - 1]), 4),
+                job_memory_mb(site_bytes * int(ends[number] - buffered[number])),
             )
         )
     return regions
+
+
+def _cut_evenly(position: np.ndarray, edges: list[int], longest: float) -> list[int]:
+    """Cut each run of sites between two edges into the fewest even ones, none longer.
+
+    ``position`` is non-decreasing, shape (M,), in the unit of ``longest``. Sites of one position
+    may be cut apart.
+    """
+    cuts = list(edges)
+    for start, stop in pairwise(edges):
+        first, span = float(position[start]), float(position[stop - 1] - position[start])
+        num = max(1, int(np.ceil(span / longest)))
+        wanted = first + span * np.arange(1, num) / num
+        cuts += (start + np.searchsorted(position[start:stop], wanted, side="left")).tolist()
+    return sorted(set(cuts))
 
 
 def plan_batches(samples: Sequence[str], samples_per_batch: int) -> list[list[str]]:
@@ -128,11 +178,12 @@ class Plan:
                 for number, names in enumerate(self.batches, start=1)
             ]
         lines = [
-            [r.region, str(r.num_sites), f"{r.start_cm:.4f}", f"{r.stop_cm:.4f}", *batch]
+            [r.region, str(r.num_sites), f"{r.start_cm:.4f}", f"{r.stop_cm:.4f}", *batch,
+             str(r.memory_mb)]
             for batch in batches
             for r in self.regions
-        ]
-        return "".join("\t".join(line) + "\n" for line in [columns, *lines])
+        ]  # fmt: skip
+        return "".join("\t".join(line) + "\n" for line in [[*columns, "memory_mb"], *lines])
 
     def as_json(self) -> str:
         """The plan as JSON, with the names of all samples."""
@@ -153,7 +204,8 @@ def make_plan(
     panel: str | Path,
     target: str | Path | None = None,
     *,
-    chunk_cm: float = 20.0,
+    chunk_cm: float | None = None,
+    chunk_mb: float | None = None,
     samples_per_batch: int | None = None,
     region: Region | None = None,
 ) -> Plan:
@@ -164,8 +216,9 @@ def make_plan(
     panel
         panel.h5
     target
-        VCF/BCF whose samples are batched; None: no batches.
-    chunk_cm
+        VCF/BCF whose samples are batched, and whose index says how many sites may be typed, on
+        which the memory depends; None: no batches.
+    chunk_cm, chunk_mb
         See :func:`plan_regions`.
     samples_per_batch
         Most samples in a batch; None: all in one.
@@ -178,7 +231,7 @@ def make_plan(
         If a file cannot be used, ``samples_per_batch`` comes without a target, or the region has
         no site.
     """
-    check_ranges(chunk_cm=chunk_cm)
+    check_ranges(chunk_cm=chunk_cm, chunk_mb=chunk_mb)
     if samples_per_batch is not None and target is None:
         raise InputError("--samples-per-batch needs a target", hint="name its VCF/BCF")
     with Panel.open(panel) as source:
@@ -187,15 +240,40 @@ def make_plan(
             where = f" in {region}" if region is not None else ""
             raise InputError(f"panel {panel} has no site{where}", hint="check --region")
         at, cm = source.sites.position_bp[start:stop], source.position_cm[start:stop]
-        regions = plan_regions(source.contig, at, cm, chunk_cm=chunk_cm)
+        header = None if target is None else _read_header(target)
+        typed_share = _TYPED_SHARE if header is None else _typed_share(header, source)
+        site_bytes = window_site_bytes(
+            source.bytes_per_site(), num_haplotypes=source.num_haplotypes, typed_share=typed_share
+        )
+        regions = plan_regions(
+            source.contig, at, cm, chunk_cm=chunk_cm, chunk_mb=chunk_mb, site_bytes=site_bytes
+        )
         checksum = source.checksum
     batches = None
-    if target is not None:
-        from ragimpute.io.vcf.header import read_header
-
-        samples = read_header(target).samples
+    if header is not None:
+        samples = header.samples
         batches = plan_batches(samples, samples_per_batch or len(samples))
     return Plan(Path(panel).name, checksum, regions, batches)
+
+
+def _read_header(target: str | Path) -> VcfHeader:
+    """The header of a target; what reads it is imported only where there is one."""
+    from ragimpute.io.vcf.header import read_header
+
+    return read_header(target)
+
+
+def _typed_share(header: VcfHeader, panel: Panel) -> float:
+    """The part of the panel's sites that may be typed in a target, in [0, 1]."""
+    from ragimpute.io.vcf.index import read_index
+
+    index = read_index(header)
+    if index is None:
+        return _TYPED_SHARE
+    name = same_contig(panel.contig, index.num_records, declared=header.contigs)
+    if name is None:
+        return _TYPED_SHARE
+    return min(1.0, index.num_records[name] / max(1, panel.num_sites))
 
 
 def write_batches(plan: Plan, folder: Path, *, force: bool = False) -> None:

@@ -18,6 +18,8 @@ from ragimpute.evidence import site_quality
 from ragimpute.evidence.allele_sharing import AlleleSharing
 from ragimpute.evidence.features import QUALITY_FEATURES, SITE_FEATURES
 from ragimpute.evidence.site_quality import fit_mismatch
+from ragimpute.kernels.code import signature_text
+from ragimpute.kernels.store import foreseen
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.prepare import prepare
 from ragimpute.retrieval.retriever import Retriever
@@ -274,3 +276,18 @@ def test_sharing_follows_the_quality_whatever_the_threads():
     some = np.array([7, 3, 3, 200])
     rows = site_quality.measure_sites(window, sample, PARAMETERS).features[some]
     np.testing.assert_array_equal(rows, found[some])
+
+
+def test_kernel_that_adds_up_a_window_in_parts_ships(monkeypatch):
+    """Large panels are copied part by part; what is added up of a part is no contiguous array."""
+    alleles, cm, typed_index, sample = mosaics(8)
+    window = window_of(alleles, cm, typed_index)
+    retriever = Retriever(window.typed.words, num_slots=24, num_background=8)
+    whole = measure_sites(window, sample, PARAMETERS, retriever=retriever)
+    monkeypatch.setattr(site_quality, "_PART_BYTES", 4 * len(sample) * 50)
+    parts = measure_sites(window, sample, PARAMETERS, retriever=retriever)
+    np.testing.assert_array_equal(parts.features, whole.features)
+    kernel = "ragimpute.evidence.site_quality:_add_samples"
+    shipped = {entry.signature for entry in foreseen() if entry.kernel == kernel}
+    used = {signature_text(each) for each in site_quality._add_samples.signatures}
+    assert used <= shipped

@@ -186,11 +186,14 @@ class VcfIndex:
         where the chunk begins and ends.
     min_shift, depth
         The smallest bins are 2^min_shift bp long; there are ``depth`` levels above them.
+    num_records
+        For each contig with records their number, if the index says it, as those of htslib do.
     """
 
     chunks: dict[str, list[tuple[int, int, int]]]
     min_shift: int
     depth: int
+    num_records: dict[str, int]
 
     def first_offset(self, contig: str, region: Region) -> int:
         """A virtual offset at or before the region's first record; -1 if it has no record."""
@@ -249,10 +252,11 @@ def _parse_index(raw: bytes, header: VcfHeader) -> VcfIndex | None:
         raise ValueError(f"bins of 2^{min_shift} bp on {depth} levels")
     listed = dict(enumerate(name.decode() for name in names.split(b"\0")))
     chunks: dict[str, list[tuple[int, int, int]]] = {}
+    num_records: dict[str, int] = {}
     for contig in range(num_contigs):
         num_bins = _count(raw, at)
         at += 4
-        found = []
+        found, counted = [], None
         for _ in range(num_bins):
             (number,) = struct.unpack_from("<I", raw, at)
             num_chunks = _count(raw, at + 4 + offset_bytes)
@@ -261,11 +265,16 @@ def _parse_index(raw: bytes, header: VcfHeader) -> VcfIndex | None:
             at += 16 * num_chunks
             if number < ((1 << 3 * (depth + 1)) - 1) // 7:  # not htslib's extra bin
                 found += [(number, *pair) for pair in zip(*[iter(offsets)] * 2, strict=True)]
+            elif num_chunks == 2:
+                counted = offsets[2] + offsets[3]
         if not offset_bytes:
             at += 4 + 8 * _count(raw, at)
         if found:
-            chunks[(header.contig_numbers if header.is_bcf else listed)[contig]] = found
-    return VcfIndex(chunks, min_shift, depth)
+            name = (header.contig_numbers if header.is_bcf else listed)[contig]
+            chunks[name] = found
+            if counted is not None:
+                num_records[name] = counted
+    return VcfIndex(chunks, min_shift, depth, num_records)
 
 
 def _count(raw: bytes, at: int) -> int:

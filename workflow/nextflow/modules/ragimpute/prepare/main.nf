@@ -3,14 +3,16 @@ process RAGIMPUTE_PREPARE {
     label 'process_medium'
 
     conda "${moduleDir}/environment.yml"
-    container 'ragimpute:0.1.0'
+    container "${workflow.containerEngine in ['singularity', 'apptainer'] && !task.ext.singularity_pull_docker_container
+        ? 'docker-daemon://ragimpute:0.1.0'
+        : 'ragimpute:0.1.0'}"
 
     input:
     tuple val(meta), path(vcf), path(vcf_index), path(map), path(populations)
 
     output:
     tuple val(meta), path("*.h5"), emit: panel
-    path "versions.yml", emit: versions
+    tuple val("${task.process}"), val('ragimpute'), eval('ragimpute --version | sed "s/ragimpute //"'), topic: versions, emit: versions_ragimpute
 
     when:
     task.ext.when == null || task.ext.when
@@ -28,21 +30,11 @@ process RAGIMPUTE_PREPARE {
         ${args} \\
         --threads ${task.cpus} \\
         --output ${prefix}.h5
-
-    cat <<-END_VERSIONS > versions.yml
-    "${task.process}":
-        ragimpute: \$(ragimpute --version | sed 's/ragimpute //')
-    END_VERSIONS
     """
 
     stub:
     def prefix = task.ext.prefix ?: "${meta.id}"
     """
     touch ${prefix}.h5
-
-    cat <<-END_VERSIONS > versions.yml
-    "${task.process}":
-        ragimpute: \$(ragimpute --version | sed 's/ragimpute //')
-    END_VERSIONS
     """
 }
