@@ -158,7 +158,7 @@ def blocks(draw: random.Random, path: Path) -> None:
         parts[which] = parts[which][: draw.randrange(len(parts[which]))]
     elif kind == 9:
         parts.insert(which, bytearray(draw.randbytes(50)))
-    path.write_bytes(b"".join(parts) + end if kind < 10 else gzip.compress(data))
+    path.write_bytes(b"".join(parts) + end if kind < 10 else gzip.compress(data, mtime=0))
 
 
 # ---- text

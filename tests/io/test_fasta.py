@@ -65,8 +65,8 @@ def test_an_index_is_used_unless_it_is_older_or_nonsense(tmp_path):
     [
         (b"", "is not a FASTA"),
         (b"##fileformat=VCFv4.2\n", "is not a FASTA"),
-        (gzip.compress(b"ACGT\n"), "is not a FASTA"),
-        (gzip.compress(b">20\n" + b"ACGT" * 999)[:-9], "cannot be read"),
+        (gzip.compress(b"ACGT\n", mtime=0), "is not a FASTA"),
+        (gzip.compress(b">20\n" + b"ACGT" * 999, mtime=0)[:-9], "cannot be read"),
         (b">a\nACGT\n>b\nA\n", "has no sequence 20; it has a, b"),
         (b">20\nACG\nACGT\nA\n", "unlike lengths"),
         (b">20\nACG\nA\nACG\n", "unlike lengths"),
