@@ -20,7 +20,7 @@ from vcf_fixtures import bcftools
 
 from ragimpute import example
 
-_COEFFICIENTS = (0.1, 0.0, 1.0, 0.0, 0.0, -0.3)
+_COEFFICIENTS = (0.1, 0.0, 1.0, 0.0, 0.0, -0.3, 0.0, 0.0, 0.0, 0.0)
 _CANNOT = (OSError, EOFError, ValueError, IndexError, KeyError, TypeError, AttributeError,
            RuntimeError, zlib.error, struct.error, yaml.YAMLError)  # fmt: skip
 

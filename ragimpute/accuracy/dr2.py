@@ -52,6 +52,7 @@ _MANY_OF_PANEL, _PANEL_RANGE, _MOST_COPIES = 1000.0, (100.0, 5000.0), 100.0
 #: and from which it has none; see :func:`blend`.
 FEW_TARGETS = (40.0, 100.0)
 _PRIOR_HAPLOTYPES = 4.0
+_ADJUSTMENT_DIGITS = 3  # as io.vcf.header writes INFO/PADJ
 _EDGE = 1e-4  # the logit is taken of values within [_EDGE, 1 - _EDGE]
 _STEPS = 60
 # A smaller share of variance in P(ALT) is nothing but rounding: P(ALT) is constant.
@@ -162,9 +163,15 @@ class Dr2Calibration:
     provenance: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def adjustment(self, excess: float, copies: np.ndarray, num_haplotypes: int) -> np.ndarray:
-        """What the panel adds to the logit of DR2, times w, shape (m,); see :func:`panel_terms`."""
+        """What the panel adds to the logit of DR2, times w, shape (m,); see :func:`panel_terms`.
+
+        It is rounded to the digits of INFO/PADJ, so that files that are merged have the DR2 of one
+        run.
+        """
         part = np.array(self.coefficients[len(TARGET_TERMS) :] or (0.0,) * len(PANEL_TERMS))
-        out: np.ndarray = panel_terms(excess, copies, num_haplotypes) @ part
+        out: np.ndarray = np.round(
+            panel_terms(excess, copies, num_haplotypes) @ part, _ADJUSTMENT_DIGITS
+        )
         return out
 
     def apply(

@@ -27,6 +27,7 @@ from ragimpute.accuracy.dr2 import (
     terms,
 )
 from ragimpute.errors import ModelError
+from ragimpute.io.vcf.header import INFOS
 
 CALIBRATION = Dr2Calibration((0.1, 0.7, 0.4, 1.5, 0.05, -0.3, 0.2, 1.0, -0.3, 0.25))
 
@@ -328,3 +329,9 @@ def test_warning_for_few_samples():
     assert few_samples_warning(10, expects_r2=True) is None
     assert "INFO/PR2" in few_samples_warning(9, expects_r2=True)
     assert "noise" in few_samples_warning(1, expects_r2=False)
+
+
+def test_the_adjustment_is_what_the_file_holds():
+    found = CALIBRATION.adjustment(0.123456, np.array([1, 7, 90]), 777)
+    written = np.array([float(f"{value:.{INFOS['PADJ'].digits}f}") for value in found])
+    np.testing.assert_allclose(found, written, atol=1e-12)

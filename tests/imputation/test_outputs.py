@@ -105,7 +105,7 @@ def test_sums_in_info_give_af_and_dr2(done):
     sums = DosageSums.of(found.values["HDS"].reshape(len(found.keys), -1))
     info = {
         name: np.array([r.INFO.get(name) for r in cyvcf2.VCF(str(done / "x.vcf.gz"))], float)
-        for name in ("AN", "PSSD", "PVAR", "DR2", "AF")
+        for name in ("AN", "PSSD", "PVAR", "DR2", "AF", "PADJ")
     }
     assert (info["AN"] == 100).all()
     np.testing.assert_allclose(info["PSSD"], sums.between, atol=0.03)
@@ -117,7 +117,7 @@ def test_sums_in_info_give_af_and_dr2(done):
     estimate = np.divide(info["PSSD"], total, out=np.zeros_like(total), where=known)
     mean = info["AF"]
     expected = calibration.apply(
-        estimate, 100 * np.minimum(mean, 1 - mean), np.full(len(mean), 100)
+        estimate, 100 * np.minimum(mean, 1 - mean), np.full(len(mean), 100), info["PADJ"]
     )
     expected = np.where(found.typed, estimate, expected)
     np.testing.assert_allclose(info["DR2"][known], expected[known], atol=0.01)

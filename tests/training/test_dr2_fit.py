@@ -61,7 +61,7 @@ def test_targets_that_were_not_seen_have_the_dr2_that_is_true(
 
     assert len(bias(results["plain"])) >= 5
     assert np.abs(bias(results["plain"])).max() > 0.08  # rare sites
-    assert np.abs(bias(results["calibrated"])).max() < 0.05
+    assert np.abs(bias(results["calibrated"])).max() < 0.06
     better = results["calibrated"].overall.dr2_correlation
     assert better > results["plain"].overall.dr2_correlation
 
