@@ -22,7 +22,7 @@ from ragimpute.imputation.options import ImputeOptions
 from ragimpute.model.folder import ModelFolder, open_folder
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelPart, parts_of
-from ragimpute.retrieval.index_manifest import read_manifest_of
+from ragimpute.retrieval.index_manifest import read_manifest_of, require_all_sites
 from ragimpute.target.inputs import Inputs
 from ragimpute.target.window import TargetWindow
 
@@ -135,7 +135,7 @@ def make_imputer(
         choose_device(device)
     if folder.is_copying:
         if index is not None:
-            read_manifest_of(index, panel)
+            require_all_sites(index, panel, read_manifest_of(index, panel)["windows"])
         fit = FitOptions(
             options.ne, options.err, options.fine_tune, options.seed, threads=threads,
             device=device,
@@ -151,6 +151,7 @@ def make_imputer(
         found = WindowIndex.build(panel, searcher=searcher)
     else:
         found = WindowIndex.open(index, panel, searcher=searcher)
+        require_all_sites(index, panel, found.windows)
     return TokenImputer(panel, load_model(folder), found, device=device, threads=threads)
 
 

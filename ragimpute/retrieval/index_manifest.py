@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 import shlex
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +110,23 @@ def read_manifest_of(path: str | Path, panel: Panel) -> dict[str, Any]:
             f"{panel.num_haplotypes} and {panel.num_sites}",
         )
     return manifest
+
+
+def require_all_sites(path: str | Path, panel: Panel, windows: Iterable[Sequence[int]]) -> None:
+    """Refuse an index whose windows, half-open ranges of sites, leave out sites of its panel.
+
+    Raises
+    ------
+    PanelError
+        If they do.
+    """
+    covered = 0
+    for start, stop in sorted((int(start), int(stop)) for start, stop in windows):
+        if start > covered:
+            break
+        covered = max(covered, stop)
+    if covered != panel.num_sites:
+        raise damaged(path, panel, f"its windows do not cover the panel's {panel.num_sites} sites")
 
 
 def index_command(panel: Panel, path: str | Path) -> str:

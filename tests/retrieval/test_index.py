@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,12 @@ from ragimpute.errors import InputError, PanelError
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.panel_writer import write_panel
 from ragimpute.retrieval.index import WindowIndex, code_alleles
-from ragimpute.retrieval.index_manifest import MANIFEST, manifest_digest, read_manifest
+from ragimpute.retrieval.index_manifest import (
+    MANIFEST,
+    manifest_digest,
+    read_manifest,
+    require_all_sites,
+)
 from ragimpute.token_model.build_index import build_index
 
 WINDOWS = np.array([[0, 50], [50, 51], [51, 180]])
@@ -329,3 +335,14 @@ def test_sizes_that_lie_though_their_checksum_fits(panel, saved):
     forge(saved, **(manifest | {"windows": [[0, 7], *others]}))
     with pytest.raises(PanelError, match="is not of window 0"):
         WindowIndex.open(saved, panel).search(0, np.zeros((1, 7), np.int8), 1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 10)).filter(lambda w: w[0] < w[1])))
+def test_windows_leave_out_no_site(windows):
+    panel = SimpleNamespace(num_sites=10, path="p.h5")
+    if {site for start, stop in windows for site in range(start, stop)} == set(range(10)):
+        require_all_sites("p.index", panel, windows)
+    else:
+        with pytest.raises(PanelError, match="do not cover the panel's 10 sites") as caught:
+            require_all_sites("p.index", panel, windows)
+        assert "ragimpute index p.h5 -o p.index --force" in caught.value.hint
