@@ -26,6 +26,7 @@ from ragimpute.io.vcf.read.genotypes import (
 )
 from ragimpute.panel.format import HDF5_MAGIC
 from ragimpute.panel.reader import Panel
+from ragimpute.runtime.stages import Stage
 from ragimpute.sites import Region, Sites, located
 
 __all__ = ["BinScores", "Evaluation", "evaluate"]
@@ -74,10 +75,13 @@ def evaluate(
         If panel.h5 is damaged.
     """
     region = Region.of(region)
-    known = _read_panel(panel, region, threads)
+    with Stage("read sites of the panel"):
+        known = _read_panel(panel, region, threads)
     true_file, given_file = VcfFile(truth), VcfFile(imputed)
-    true = _read("truth", true_file, known, region, threads, genotypes=True)
-    given = _read("imputed file", given_file, known, region, threads)
+    with Stage("read truth"):
+        true = _read("truth", true_file, known, region, threads, genotypes=True)
+    with Stage("read imputed file"):
+        given = _read("imputed file", given_file, known, region, threads)
     sample_index = _match_samples(true, given, truth, imputed)
     counts = {
         "samples": len(true.samples),
@@ -115,16 +119,18 @@ def evaluate(
     counts["hard_calls"] = hard
     if hard:
         notes.append(_said_of_hard_calls(imputed, hard, len(given.samples) * int((~absent).sum())))
-    scored = _score(
-        (str(truth), str(imputed), str(panel)), known, true, given, rows, column, sample_index,
-        counts, notes,
-    )  # fmt: skip
-    if typed_keys and all(file.has_genotypes for file in (true_file, given_file)):
-        scored.phase = measure_phase(
-            (true_file, _region_of("truth", true_file, known, region)),
-            (given_file, _region_of("imputed file", given_file, known, region)),
-            typed_keys, sample_index, threads=threads,
+    with Stage("score"):
+        scored = _score(
+            (str(truth), str(imputed), str(panel)), known, true, given, rows, column, sample_index,
+            counts, notes,
         )  # fmt: skip
+    if typed_keys and all(file.has_genotypes for file in (true_file, given_file)):
+        with Stage("compare phase"):
+            scored.phase = measure_phase(
+                (true_file, _region_of("truth", true_file, known, region)),
+                (given_file, _region_of("imputed file", given_file, known, region)),
+                typed_keys, sample_index, threads=threads,
+            )  # fmt: skip
     return scored
 
 
