@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
 from rich.markup import escape
 
+from ragimpute.cli.progress import Running, StageClock, make_bars, move_bar
 from ragimpute.errors import RagimputeError
 from ragimpute.extras import explain_import, is_optional
 from ragimpute.runtime.interrupts import Stopped, install, uninstall
@@ -18,7 +20,6 @@ from ragimpute.runtime.timing import Progress, no_progress
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.progress import Progress as Bars
 
     from ragimpute.training.trainer import EpochReport
 
@@ -34,6 +35,19 @@ _LONGEST = 1_000
 
 stdout = Console(highlight=False)
 stderr = Console(stderr=True, highlight=False)
+
+
+class ToStderr(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes log messages to what is standard error at that time: bars move out of their way."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+        self.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+
+    @property
+    def stream(self) -> TextIO:
+        """Standard error."""
+        return sys.stderr
 
 
 def guarded(run: Callable[[], None]) -> None:
@@ -91,45 +105,6 @@ def _leave(code: int) -> None:
 
 
 @contextmanager
-def progress_bar(quiet: bool) -> Iterator[Progress]:
-    """A progress bar with rate and time left on standard error; silent when not a terminal."""
-    bars = _bars(disable=quiet or not stderr.is_terminal)
-    with bars:
-
-        def update(stage: str, done: int, total: int) -> None:
-            _advance(bars, stage, done, total)
-
-        yield update
-
-
-def _bars(*, disable: bool = False) -> Bars:
-    """Make progress bars, at first without any task."""
-    from rich import progress as rich_progress
-
-    return rich_progress.Progress(
-        rich_progress.TextColumn("{task.description}"),
-        rich_progress.BarColumn(),
-        rich_progress.MofNCompleteColumn(),
-        rich_progress.TextColumn("{task.fields[rate]}"),
-        rich_progress.TimeElapsedColumn(),
-        rich_progress.TimeRemainingColumn(),
-        console=stderr,
-        disable=disable,
-        transient=True,
-    )
-
-
-def _advance(bars: Bars, stage: str, done: int, total: int) -> None:
-    """Move the bar of a stage, or make it; a total of 0 is unknown."""
-    task = next((task for task in bars.tasks if task.description == stage), None)
-    if task is None:
-        number = bars.add_task(stage, total=total or None, rate="")
-        task = next(task for task in bars.tasks if task.id == number)
-    speed = f"{task.speed:,.0f}/s" if task.speed else ""
-    bars.update(task.id, completed=done, total=total or None, rate=speed)
-
-
-@contextmanager
 def training_view(quiet: bool) -> Iterator[tuple[Progress, EpochReport]]:
     """Show a training run on standard error.
 
@@ -184,7 +159,8 @@ class _TrainingTable:
 
     def __init__(self) -> None:
         self.ended = False
-        self._bars = _bars()
+        self._bars = make_bars(stderr)
+        self._clock = StageClock(moved=self._move)
         self._rows: list[list[str]] = []
         self._best = -1
 
@@ -194,8 +170,12 @@ class _TrainingTable:
         for task in self._bars.tasks:
             if task.description != stage:
                 self._bars.remove_task(task.id)
-        _advance(self._bars, stage, done, total)
+        self._clock(stage, done, total)
         return began
+
+    def _move(self, stage: Running) -> None:
+        """Move the bar of a stage."""
+        move_bar(self._bars, stage, self._clock.now)
 
     def add(self, row: dict[str, float], epochs: int, improved: bool) -> None:
         """Add an epoch."""
@@ -221,7 +201,9 @@ class _TrainingTable:
         return Group(*shown) if self.ended else Group(*shown, self._bars)
 
 
-def print_rows(rows: list[tuple[str, str]], title: str | None = None) -> None:
+def print_rows(
+    rows: list[tuple[str, str]], title: str | None = None, *, to_stderr: bool = False
+) -> None:
     """Print names and values."""
     from rich.table import Table
 
@@ -230,7 +212,7 @@ def print_rows(rows: list[tuple[str, str]], title: str | None = None) -> None:
     table.add_column(overflow="fold")
     for name, value in rows:
         table.add_row(escape(name), escape(value))
-    stdout.print(table)
+    (stderr if to_stderr else stdout).print(table)
 
 
 def print_table(rows: list[list[str]], title: str) -> None:
