@@ -78,10 +78,8 @@ def evaluate(
     with Stage("read sites of the panel"):
         known = _read_panel(panel, region, threads)
     true_file, given_file = VcfFile(truth), VcfFile(imputed)
-    with Stage("read truth"):
-        true = _read("truth", true_file, known, region, threads, genotypes=True)
-    with Stage("read imputed file"):
-        given = _read("imputed file", given_file, known, region, threads)
+    true = _read("truth", true_file, known, region, threads, genotypes=True)
+    given = _read("imputed file", given_file, known, region, threads)
     sample_index = _match_samples(true, given, truth, imputed)
     counts = {
         "samples": len(true.samples),
@@ -150,6 +148,11 @@ class _KnownSites:
     contig: str
     counts: dict[Key, tuple[int, int]]
     declared: Lengths  # contigs of its file, with their lengths
+
+    def bounds(self) -> tuple[int, int]:
+        """The first and the last position; 1 and 1 if there are no sites."""
+        positions = [key[0] for key in self.counts] or [1]
+        return min(positions), max(positions)
 
     def span(self) -> str:
         """Where the sites lie."""
@@ -223,7 +226,12 @@ def _read(
 ) -> Dosages:  # fmt: skip
     """Dosages on the panel's contig."""
     where = _region_of(name, file, known, region)
-    return read_dosages(file, region=where, threads=threads, genotypes=genotypes)
+    first, last = known.bounds()
+    with Stage(f"read {name}", last - first + 1) as stage:
+        return read_dosages(
+            file, region=where, threads=threads, genotypes=genotypes,
+            reached=lambda position: stage.reach(position - first),
+        )  # fmt: skip
 
 
 def _match_samples(

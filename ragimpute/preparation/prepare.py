@@ -16,6 +16,7 @@ from ragimpute.panel.ploidy import OnceEach, Ploidy, par_regions, scan_ploidy
 from ragimpute.preparation.genetic_map import GeneticMap, rate_doubt
 from ragimpute.preparation.populations import read_populations
 from ragimpute.runtime.outputs import check_output
+from ragimpute.runtime.stages import Stage
 from ragimpute.runtime.timing import Progress
 from ragimpute.sites import STOP_BP, Region, located, some_names
 
@@ -115,7 +116,8 @@ def prepare(
     options
         See :class:`PrepareOptions`; None: the defaults.
     progress
-        Called with "prepare", the bp that were passed, and the bp in all (0 if unknown).
+        Called with "prepare", the bp that were passed, and the bp in all (0 if unknown). None: as
+        :func:`ragimpute.runtime.stages.reporting` says.
     changes
         Options by name that differ from ``options``: ``prepare(source, out, cm_per_mb=1.0)``.
 
@@ -153,14 +155,12 @@ def prepare(
     ploidy = None
     par = par_regions(contig, contig_length, options.par)
     if is_x or options.par is not None:
-        ploidy = scan_ploidy(stream, par)
+        with Stage("find males", progress=progress):
+            ploidy = scan_ploidy(stream, par)
         stream = OnceEach(stream, ploidy) if ploidy.males else stream
-    batches: Iterable[SiteBatch] = stream
-    if progress is not None:
-        batches = _with_progress(stream, progress, region, contig_length)
     panel = write_panel(
         out,
-        batches,
+        _with_progress(stream, progress, region, contig_length),
         samples=stream.samples,
         genetic_map=map_used,
         population_of=population_of,
@@ -281,7 +281,10 @@ def _choose_map(
 
 
 def _with_progress(
-    batches: Iterable[SiteBatch], progress: Progress, region: Region | None, length: int | None
+    batches: Iterable[SiteBatch],
+    progress: Progress | None,
+    region: Region | None,
+    length: int | None,
 ) -> Iterator[SiteBatch]:
     """Report how far the batches have come along the contig."""
     first = region.start_bp if region is not None else 1
@@ -289,12 +292,11 @@ def _with_progress(
     if region is not None and region.stop_bp < STOP_BP:
         last = min(region.stop_bp - 1, length or region.stop_bp - 1)
     total = max(0, last - first + 1)
-    done = 0
-    for batch in batches:
-        yield batch
-        done = int(batch.sites.position_bp[-1]) - first + 1 if len(batch.sites) else done
-        progress("prepare", min(done, total) if total else done, total)
-    progress("prepare", total or done, total or done)
+    with Stage("prepare", total, progress=progress) as stage:
+        for batch in batches:
+            yield batch
+            if len(batch.sites):
+                stage.reach(int(batch.sites.position_bp[-1]) - first + 1)
 
 
 def _warn_of_males(contig: str, ploidy: Ploidy | None, warn: Callable[[str], None]) -> None:

@@ -21,7 +21,9 @@ UNITS = {
     "prepare": "bp",
     "read target": "bp",
     "read panel": "sites",
-    "phase": "samples",
+    "read truth": "bp",
+    "read imputed file": "bp",
+    "phase": "passes",
     "find states": "steps",
     "fit parameters": "trials",
     "measure sites": "alleles",
@@ -69,6 +71,8 @@ class Stage:
         What is done, one of ``UNITS``.
     total
         How much there is to do, in the stage's unit, >= 0; 0: not known.
+    progress
+        Who is told; None: as :func:`reporting` says.
 
     Notes
     -----
@@ -76,10 +80,10 @@ class Stage:
     advance; and where it ends, with done = total. It is not called again after an error.
     """
 
-    def __init__(self, name: str, total: int = 1) -> None:
+    def __init__(self, name: str, total: int = 1, *, progress: Progress | None = None) -> None:
         self.name, self.total, self.done = name, total, 0
         self._lock = Lock()
-        self._progress = _Told.progress
+        self._progress = _Told.progress if progress is None else progress
 
     def __enter__(self) -> Self:
         self._progress(self.name, 0, self.total)
