@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -33,21 +33,22 @@ _COLUMNS = {
 # Characters of an error message; the middle of a longer one is left out.
 _LONGEST = 1_000
 
-stdout = Console(highlight=False)
-stderr = Console(stderr=True, highlight=False)
+# Without emoji: a position such as 20:100:A would be shown with one.
+stdout = Console(highlight=False, emoji=False)
+stderr = Console(stderr=True, highlight=False, emoji=False)
 
 
-class ToStderr(logging.StreamHandler):  # type: ignore[type-arg]
-    """Writes log messages to what is standard error at that time: bars move out of their way."""
+class ToStderr(logging.Handler):
+    """Writes log messages to standard error, above the bars where there are any."""
 
     def __init__(self) -> None:
-        logging.Handler.__init__(self)
+        super().__init__()
         self.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
 
-    @property
-    def stream(self) -> TextIO:
-        """Standard error."""
-        return sys.stderr
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a message, in one line."""
+        with suppress(OSError):  # such as a closed pipe
+            stderr.print(self.format(record), soft_wrap=True, markup=False)
 
 
 def guarded(run: Callable[[], None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import pty
 import re
@@ -179,6 +180,17 @@ def test_a_mistake_of_ours_is_not_hidden(guarded):
 
     with pytest.raises(ValueError, match="ours"):
         guarded(fail)
+
+
+def test_positions_are_no_emoji_and_messages_are_not_cut(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    text = "site 20:100:A [red] " + "x" * 60
+    handler = terminal.ToStderr()
+    handler.handle(logging.LogRecord("ragimpute", logging.WARNING, "", 0, text, (), None))
+    terminal.print_rows([("20:100:A", "b")])
+    printed = capsys.readouterr()
+    assert printed.err == f"WARNING: {text}\n"
+    assert "20:100:A" in printed.out
 
 
 def test_tables(capsys, monkeypatch):
