@@ -222,12 +222,11 @@ def fit_panel(
             threads=threads,
         )  # fmt: skip
         in_doubt[i, k] = float(((hit > DOUBT) & (hit < 1 - DOUBT)).mean())
-        stage.advance(1)
         return log_likelihood(hit) - prior
 
     # The likelihood has one peak over the rate, and one over the mismatch probability.
     k = MISMATCH_PROBS.index(_USUAL_MISMATCH)
-    with Stage("fit parameters", _USUAL_TRIALS) as stage:
+    with Stage("fit parameters", _USUAL_TRIALS * alleles.shape[1]):
         i = _climb(lambda i: at(i, k), 3 if whole else _USUAL_RATE, len(SWITCH_RATES))
         k = _climb(lambda k: at(i, k), k, len(MISMATCH_PROBS))
         i = _climb(lambda i: at(i, k), i, len(SWITCH_RATES))

@@ -90,9 +90,8 @@ def adapt_network(
     alleles = haplotype_columns(window.haplotypes, left_out).T
     observed = np.ascontiguousarray(alleles[window.typed_index])
     states = states_for(retriever, others.typed.num_haplotypes, observed, threads=threads)
-    with Stage("collect evidence", 2) as stage:
+    with Stage("collect evidence", 2 * len(left_out)):
         prob = copy_haplotypes(others, observed, parameters, states=states, threads=threads)
-        stage.advance(1)
         pairs = in_doubt(others, observed, prob, doubt=network.config.model.copying.doubt)
         if len(pairs) < MIN_PAIRS:
             return network, quality

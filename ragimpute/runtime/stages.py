@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import ClassVar, Self, TypeVar
 
 from ragimpute.runtime.timing import Progress, no_progress
 
@@ -25,9 +25,9 @@ UNITS = {
     "read imputed file": "bp",
     "phase": "passes",
     "find states": "steps",
-    "fit parameters": "trials",
+    "fit parameters": "haplotypes",
     "measure sites": "alleles",
-    "collect evidence": "steps",
+    "collect evidence": "haplotypes",
     "fit network": "batches",
     "impute": "sites",
     "network": "alleles",
@@ -42,9 +42,10 @@ UNITS = {
 
 
 class _Told:
-    """Who is told of stages now."""
+    """Who is told of stages now, and the stages that are open, the innermost last."""
 
     progress: Progress = no_progress
+    stages: ClassVar[list[Stage]] = []
 
 
 @contextmanager
@@ -87,6 +88,7 @@ class Stage:
 
     def __enter__(self) -> Self:
         self._progress(self.name, 0, self.total)
+        _Told.stages.append(self)
         return self
 
     def __exit__(
@@ -95,6 +97,7 @@ class Stage:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        _Told.stages.remove(self)
         if kind is None:
             self.finish()
 
@@ -119,6 +122,15 @@ class Stage:
         """Report what is done; the end is reported by :meth:`finish` alone."""
         self._progress(self.name, min(self.done, self.total - 1) if self.total else self.done,
                        self.total)  # fmt: skip
+
+
+def count(unit: str, amount: int) -> None:
+    """So many more of ``unit`` are done: the innermost stage advances if that is what it counts.
+
+    For work that is a part of several stages, of which each counts something else.
+    """
+    if _Told.stages and UNITS.get(_Told.stages[-1].name) == unit:
+        _Told.stages[-1].advance(amount)
 
 
 def tracked(name: str, items: Sequence[_Item]) -> Iterator[_Item]:

@@ -44,7 +44,7 @@ class Time:
         (Running("find states", 0.0, 0, 1), "0:10"),
         (Running("validation", 0.0, 40, 0), "40 batches, 4.0/s, 0:10"),
         (Running("epoch 2/3", 0.0, 10, 40), "25%, 10/40 batches, 1.0/s, 0:30 left"),
-        (Running("fit parameters", 1.0, 8, 8, 3.0), "done, 8 trials, 2.0 s"),
+        (Running("fit network", 1.0, 8, 8, 3.0), "done, 8 batches, 2.0 s"),
         (Running("copy", 0.0, 4, 4, 3_723.0), "done, 4 alleles, 1:02:03"),
         (Running("load network", 0.0, 1, 1, 0.04), "done, 0.0 s"),
     ],

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragimpute.runtime.stages import Stage, reporting, tracked
+from ragimpute.runtime.stages import Stage, count, reporting, tracked
 
 
 def told(run):
@@ -62,6 +62,22 @@ def test_an_error_does_not_end_a_stage():
             raise KeyError("x")
 
     assert told(run) == [("write", 0, 5)]
+
+
+def test_only_the_innermost_stage_counts_and_only_its_own_unit():
+    def run():
+        count("haplotypes", 3)  # no stage is open
+        with Stage("collect evidence", 10):
+            count("haplotypes", 4)
+            count("sites", 2)
+            with Stage("measure sites", 10):
+                count("haplotypes", 5)
+            count("haplotypes", 1)
+
+    assert told(run) == [
+        ("collect evidence", 0, 10), ("collect evidence", 4, 10), ("measure sites", 0, 10),
+        ("measure sites", 10, 10), ("collect evidence", 5, 10), ("collect evidence", 10, 10),
+    ]  # fmt: skip
 
 
 def test_items_are_steps():
