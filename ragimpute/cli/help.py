@@ -258,6 +258,11 @@ def _first_line(text: str) -> str:
 class Command(TyperCommand):
     """A command whose help is laid out here."""
 
+    def get_usage(self, ctx: Any) -> str:
+        """The line above an error of the command line."""
+        function = inspect.unwrap(typing.cast(Callable[..., Any], self.callback))
+        return f"Usage: {usage(self.name or '', read_parameters(function))}"
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the help."""
         show_help(self, ctx)

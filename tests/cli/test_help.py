@@ -170,3 +170,20 @@ def test_old_names_of_options_still_work(command, tmp_path):
         assert code == 0, err
         tables.add(out)
     assert len(tables) == 1
+
+
+def test_a_model_that_is_not_there_names_those_that_impute(command):
+    words = ("impute", "t.vcf.gz", "-p", "p.h5", "-o", "x.vcf", "--model")
+    code, _, err = command(*words, "nope")
+    assert code == 1
+    assert "choose context or default, which ship" in err
+    assert "v10" not in err
+    for name in ("context", "default"):  # what the hint says works
+        assert command(*words, name, *AREA)[0] == 0
+    assert command("models")[0] == 0
+
+
+def test_errors_of_the_command_line_show_how_it_is_used(command):
+    code, _, err = command("impute", "t.vcf.gz", "-p", "p.h5", "-o", "x.vcf", "--modle", "x")
+    assert code == 2
+    assert err.startswith("Usage: ragimpute impute TARGET --panel FILE [OPTIONS]")
