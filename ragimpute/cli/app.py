@@ -260,7 +260,10 @@ def _common(
     ] = False,
     log_level: Annotated[
         LogLevel,
-        typer.Option("--log-level", help="The same option of a command, for every command."),
+        typer.Option(
+            "--log-level",
+            help="How much to tell on standard error. It may also be given after the command.",
+        ),
     ] = LogLevel.WARNING,
 ) -> None:
     logger = logging.getLogger("ragimpute")

@@ -61,8 +61,8 @@ def prepare(
             "--populations",
             metavar="FILE",
             rich_help_panel="Panel",
-            help="Table of two columns, sample and population. Models with population embeddings "
-            "use it.",
+            help="Table of two columns, sample and population. Token models use the allele "
+            "frequencies of populations; the shipped models do not.",
         ),
     ] = None,
     region: RegionOption = None,
