@@ -63,8 +63,8 @@ PanelOption = Annotated[
     Path,
     typer.Option(
         "--panel", "-p", metavar="FILE", rich_help_panel="Panel",
-        help="The reference panel: a panel.h5 that 'ragimpute prepare' made. A phased VCF or BCF "
-        "works too, and is then prepared for this run only.",
+        help="The reference panel: a panel.h5 that 'ragimpute prepare' made. A phased VCF, BCF, "
+        "M3VCF or scikit-allel HDF5 works too, and is then prepared for this run only.",
     ),
 ]  # fmt: skip
 MapOption = Annotated[
