@@ -564,6 +564,13 @@ def commands_in(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
         and node.body and isinstance(node.body[0], ast.Expr)
     }  # fmt: skip
+    # What --help says of options, and the examples of commands, are no hints.
+    docs |= {
+        id(part) for node in ast.walk(tree) if isinstance(node, ast.Call)
+        for value in [*(k.value for k in node.keywords if k.arg == "help"),
+                      *(node.args if getattr(node.func, "id", "") == "command" else ())]
+        for part in ast.walk(value)
+    }  # fmt: skip
     for node in ast.walk(tree):
         text = ""
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:

@@ -27,6 +27,7 @@ from ragimpute.io.vcf.read.genotypes import (
 )
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.sources import is_to_prepare, open_source
+from ragimpute.runtime.stages import Stage
 from ragimpute.sites import Region, Sites, located
 
 __all__ = ["BinScores", "Evaluation", "evaluate"]
@@ -77,7 +78,8 @@ def evaluate(
     """
     region = Region.of(region)
     notes: list[str] = []
-    known = _read_panel(panel, region, threads, notes.append)
+    with Stage("read sites of the panel"):
+        known = _read_panel(panel, region, threads, notes.append)
     true_file, given_file = VcfFile(truth), VcfFile(imputed)
     true = _read("truth", true_file, known, region, threads, genotypes=True)
     given = _read("imputed file", given_file, known, region, threads)
@@ -119,16 +121,18 @@ def evaluate(
     counts["hard_calls"] = hard
     if hard:
         notes.append(_said_of_hard_calls(imputed, hard, len(given.samples) * int((~absent).sum())))
-    scored = _score(
-        (str(truth), str(imputed), str(panel)), known, true, given, rows, column, sample_index,
-        counts, notes,
-    )  # fmt: skip
-    if typed_keys and all(file.has_genotypes for file in (true_file, given_file)):
-        scored.phase = measure_phase(
-            (true_file, _region_of("truth", true_file, known, region)),
-            (given_file, _region_of("imputed file", given_file, known, region)),
-            typed_keys, sample_index, threads=threads,
+    with Stage("score"):
+        scored = _score(
+            (str(truth), str(imputed), str(panel)), known, true, given, rows, column, sample_index,
+            counts, notes,
         )  # fmt: skip
+    if typed_keys and all(file.has_genotypes for file in (true_file, given_file)):
+        with Stage("compare phase"):
+            scored.phase = measure_phase(
+                (true_file, _region_of("truth", true_file, known, region)),
+                (given_file, _region_of("imputed file", given_file, known, region)),
+                typed_keys, sample_index, threads=threads,
+            )  # fmt: skip
     return scored
 
 
@@ -148,6 +152,11 @@ class _KnownSites:
     contig: str
     counts: dict[Key, tuple[int, int]]
     declared: Lengths  # contigs of its file, with their lengths
+
+    def bounds(self) -> tuple[int, int]:
+        """The first and the last position; 1 and 1 if there are no sites."""
+        positions = [key[0] for key in self.counts] or [1]
+        return min(positions), max(positions)
 
     def span(self) -> str:
         """Where the sites lie."""
@@ -217,7 +226,12 @@ def _read(
 ) -> Dosages:  # fmt: skip
     """Dosages on the panel's contig."""
     where = _region_of(name, file, known, region)
-    return read_dosages(file, region=where, threads=threads, genotypes=genotypes)
+    first, last = known.bounds()
+    with Stage(f"read {name}", last - first + 1) as stage:
+        return read_dosages(
+            file, region=where, threads=threads, genotypes=genotypes,
+            reached=lambda position: stage.reach(position - first),
+        )  # fmt: skip
 
 
 def _match_samples(

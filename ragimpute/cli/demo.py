@@ -8,15 +8,24 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from ragimpute.cli.app import ForceOption, ThreadsOption, app
-from ragimpute.cli.terminal import print_table, progress_bar, stdout
+from ragimpute.cli.app import ForceOption, ThreadsOption, command
+from ragimpute.cli.terminal import print_table, stdout
+from ragimpute.cli.watch import RunOptions, watching
 from ragimpute.errors import InputError
 
 
-@app.command(epilog="Example:  ragimpute demo -o demo-output")
+@command("ragimpute demo -o demo-output")
 def demo(
     out: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write.")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            "--out",
+            metavar="DIR",
+            rich_help_panel="Output",
+            help="The folder to write.",
+        ),
     ] = Path("demo-output"),
     threads: ThreadsOption = 2,
     force: ForceOption = False,
@@ -26,9 +35,9 @@ def demo(
         raise InputError(f"folder {out} is not empty", hint="choose another -o, or give --force")
     from ragimpute.cli.run_demo import run_demo
 
-    with progress_bar(False) as progress:
+    with watching(RunOptions(), inputs={}, out=out) as watch:
         done = run_demo(
-            out, threads=threads, progress=progress,
+            out, threads=threads, progress=watch.progress,
             line=lambda text: stdout.print(escape(text), soft_wrap=True),
         )  # fmt: skip
     print_table(

@@ -202,8 +202,9 @@ def _describe_index(path: Path) -> Rows:
 
 def _describe_model(path: Path) -> Rows:
     """Describe a model folder; files may be missing from it."""
-    rows: Rows = [("kind", "model")]
     config_file, weights, provenance = (path / name for name in _MODEL_FILES)
+    is_trained = weights.is_file() or not config_file.is_file()
+    rows: Rows = [("kind", "model" if is_trained else "preset: the configuration of a model")]
     if config_file.is_file():
         config = load_config(path)
         rows += [("name", config.name), ("fusion", config.model.fusion.name)]
@@ -219,7 +220,7 @@ def _describe_model(path: Path) -> Rows:
             ("weights", _size(weights.stat().st_size)),
         ]
     else:
-        rows.append(("weights", "none: not trained"))
+        rows.append(("weights", "none: nothing can be imputed with it until it is trained"))
     if provenance.is_file():
         rows += _provenance_rows(provenance)
     return rows

@@ -8,41 +8,97 @@ from typing import Annotated
 
 import typer
 
-from ragimpute.cli.app import RegionOption, ThreadsOption, app, parse_region
-from ragimpute.cli.terminal import print_rows, print_table
+from ragimpute.cli.app import (
+    LogLevelOption,
+    LogOption,
+    RegionOption,
+    ThreadsOption,
+    command,
+    parse_region,
+)
+from ragimpute.cli.watch import RunOptions, watching
 from ragimpute.extras import require
 from ragimpute.runtime.outputs import check_output
 
-log = logging.getLogger("ragimpute")
+logger = logging.getLogger("ragimpute")
 
 
-@app.command(
-    epilog="Example:  ragimpute evaluate --truth truth.bcf --imputed out.vcf.gz --panel panel.h5",
-)
+@command("ragimpute evaluate --truth truth.bcf --imputed out.vcf.gz --panel panel.h5")
 def evaluate(
-    truth: Annotated[Path, typer.Option("--truth", help="VCF/BCF of the true genotypes.")],
+    truth: Annotated[
+        Path,
+        typer.Option(
+            "--truth",
+            metavar="FILE",
+            rich_help_panel="Input",
+            help="VCF or BCF of the true genotypes.",
+        ),
+    ],
     imputed: Annotated[
-        list[Path], typer.Option("--imputed", help="Imputed VCF/BCF; repeat to compare tools.")
+        list[Path],
+        typer.Option(
+            "--imputed",
+            metavar="FILE",
+            rich_help_panel="Input",
+            help="Imputed VCF or BCF, of any tool. May be given several times, to compare them.",
+        ),
     ],
     panel: Annotated[
         Path,
-        typer.Option("--panel", "-p", help="As impute takes it, phased or not: sets MAF."),
+        typer.Option(
+            "--panel",
+            "-p",
+            metavar="FILE",
+            rich_help_panel="Panel",
+            help="The panel, as impute takes it, phased or not: its sites are scored, and its "
+            "minor allele frequencies (MAF) sort them into bins.",
+        ),
     ],
     typed: Annotated[
         Path | None,
-        typer.Option("--typed", help="VCF/BCF of typed sites, which are left out of the figures."),
+        typer.Option(
+            "--typed-sites",
+            "--typed",
+            metavar="FILE",
+            rich_help_panel="Input",
+            help="VCF or BCF of the sites that were typed, which are not scored. Default: those "
+            "that the imputed file marks as typed (INFO/TYPED or IMP).",
+        ),
     ] = None,
     region: RegionOption = None,
     json_out: Annotated[
         Path | None,
-        typer.Option("--json", metavar="FILE", help="Write figures; x_mqc.json is for MultiQC."),
+        typer.Option(
+            "--json",
+            metavar="FILE",
+            rich_help_panel="Output",
+            help="Also write the figures to this file; a name that ends in _mqc.json makes a "
+            "section for MultiQC.",
+        ),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots.")
+        Path | None,
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            rich_help_panel="Output",
+            help="Also write a page with plots.",
+        ),
     ] = None,
     threads: ThreadsOption = 1,
+    log: LogOption = None,
+    log_level: LogLevelOption = None,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet",
+            "-q",
+            rich_help_panel="Run",
+            help="Show no progress; figures, warnings and errors are still shown.",
+        ),
+    ] = False,
 ) -> None:
-    """Accuracy of imputed dosages against the truth, by MAF bin."""
+    """Compare imputed dosages with the truth: r2 and concordance by allele frequency."""
     if html is not None:
         require("report", f"--html {html}")
     from ragimpute.accuracy.evaluate import evaluate as run
@@ -53,25 +109,28 @@ def evaluate(
         if page is not None:
             check_output(page, inputs)
     done = {}
-    for path in imputed:
-        name = path.name if path.name not in done else str(path)
-        done[name] = run(
-            truth, path, panel, typed=typed, region=parse_region(region), threads=threads
-        )
-    for name, result in done.items():
-        print_table(result.table(), title=name)
-        for note in result.notes:
-            log.warning(note)
-        rows = [result.record_row()]
-        if result.phase is not None:
-            rows.append(("switch errors", result.phase.text()))
-        print_rows(rows)
-    if json_out is not None:
-        from ragimpute.reports.by_file_name import report_evaluate
+    run_options = RunOptions(quiet, log, log_level)
+    with watching(run_options, inputs=inputs, out=json_out or html, beside={"page": html}) as watch:
+        for path in imputed:
+            name = path.name if path.name not in done else str(path)
+            done[name] = run(
+                truth, path, panel, typed=typed, region=parse_region(region), threads=threads
+            )
+        for result in done.values():
+            for note in result.notes:
+                logger.warning(note)
+        for name, result in done.items():
+            watch.table(result.table(), title=name)
+            rows = [result.record_row()]
+            if result.phase is not None:
+                rows.append(("switch errors", result.phase.text()))
+            watch.result(rows)
+        if json_out is not None:
+            from ragimpute.reports.by_file_name import report_evaluate
 
-        report_evaluate(done, json_out)
-    if html is not None:
-        from ragimpute.reports.pages import render_evaluate
+            report_evaluate(done, json_out)
+        if html is not None:
+            from ragimpute.reports.pages import render_evaluate
 
-        (name, first), *rest = done.items()
-        render_evaluate(first, html, title=name, others=dict(rest))
+            (name, first), *rest = done.items()
+            render_evaluate(first, html, title=name, others=dict(rest))

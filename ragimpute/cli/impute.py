@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import gc
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ragimpute.cli import complete
 from ragimpute.cli.app import (
+    BufferOption,
     DeviceOption,
+    ErrOption,
     ExcludedSitesOption,
     FastaOption,
     GvcfMinGqOption,
     JoinOption,
+    LogLevelOption,
+    LogOption,
     MapOption,
+    MinR2Option,
+    NeOption,
+    OutputTypeOption,
+    PanelOption,
     ParOption,
     QuietOption,
     RateOption,
@@ -22,11 +32,11 @@ from ragimpute.cli.app import (
     SeedOption,
     ThreadsOption,
     WithTargetsOption,
-    app,
+    command,
     command_line,
     parse_region,
 )
-from ragimpute.cli.terminal import print_rows, progress_bar
+from ragimpute.cli.watch import RunOptions, watching
 from ragimpute.extras import require
 from ragimpute.runtime.memory import parse_size
 from ragimpute.runtime.outputs import check_output, check_report_name
@@ -34,97 +44,171 @@ from ragimpute.runtime.outputs import check_output, check_report_name
 # These options are not recorded in the output, so that the outputs of all regions of a panel have
 # the same header.
 _BY_REGION = (
-    "--region", "-r", "--output", "-o", "--sites", "--empirical", "--excluded-sites", "--report",
-    "--max-memory", "--array-fit",
+    "--region", "-r", "--output", "-o", "--out", "--sites-output", "--sites", "--empirical",
+    "--excluded-sites", "--report", "--max-memory", "--array-fit",
 )  # fmt: skip
 
 _OBJECTS_BEFORE_GARBAGE = 500_000
 
 
-@app.command(
-    epilog="Example:  ragimpute impute target.vcf.gz --panel panel.h5 -o imputed.vcf.gz -t 4",
-)
+class Palindromes(StrEnum):
+    """What is done with A/T and C/G records."""
+
+    FREQUENCY = "frequency"
+    KEEP = "keep"
+    DROP = "drop"
+
+
+@command("ragimpute impute target.vcf.gz --panel panel.h5 -o imputed.vcf.gz -t 4")
 def impute(
     target: Annotated[
-        Path, typer.Argument(help="VCF/BCF to impute; unphased genotypes are phased first.")
-    ],
-    panel: Annotated[
         Path,
-        typer.Option("--panel", "-p", metavar="FILE", help="panel.h5, VCF/BCF, M3VCF, allel HDF5."),
+        typer.Argument(
+            metavar="TARGET",
+            rich_help_panel="Input",
+            help="VCF or BCF of the samples to impute. Unphased genotypes are phased first.",
+        ),
     ],
+    panel: PanelOption,
     out: Annotated[
         str | None,
-        typer.Option("--output", "-o", metavar="FILE", help=".vcf.gz, .vcf or .bcf; - = stdout."),
+        typer.Option(
+            "--output",
+            "-o",
+            "--out",
+            metavar="FILE",
+            rich_help_panel="Output",
+            help="The file to write, .vcf.gz, .bcf or .vcf. - is standard output. (required, "
+            "except with --qc-only)",
+        ),
     ] = None,
     genetic_map: MapOption = None,
     cm_per_mb: RateOption = None,
     index: Annotated[
         Path | None,
-        typer.Option("--index", metavar="DIR", help="Made by 'index'; token models search it."),
+        typer.Option(
+            "--index",
+            metavar="DIR",
+            rich_help_panel="Panel",
+            help="Index of the panel that 'ragimpute index' made. Token models search it; the "
+            "shipped models need none.",
+        ),
     ] = None,
     model: Annotated[
-        str, typer.Option("--model", "-m", help="A shipped model's name, or a trained folder.")
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="NAME|DIR",
+            rich_help_panel="Model",
+            autocompletion=complete.models,
+            help="The model: default or context, which ship with trained weights, or a folder that "
+            "'ragimpute train' wrote. 'ragimpute models' lists what ships.",
+        ),
     ] = "default",
     region: RegionOption = None,
     samples_file: Annotated[
         Path | None,
-        typer.Option("--samples-file", metavar="FILE", help="Impute these alone, one name a line."),
+        typer.Option(
+            "--samples-file",
+            metavar="FILE",
+            rich_help_panel="Input",
+            help="Impute only the samples that this file names, one a line.",
+        ),
     ] = None,
     exclude_samples: Annotated[
         Path | None,
-        typer.Option("--exclude-samples", metavar="FILE", help="Leave these out."),
+        typer.Option(
+            "--exclude-samples",
+            metavar="FILE",
+            rich_help_panel="Input",
+            help="Leave out the samples that this file names, one a line.",
+        ),
     ] = None,
     palindromes: Annotated[
-        str,
+        Palindromes,
         typer.Option(
-            metavar="frequency|keep|drop",
-            help="A/T and C/G records: the likelier strand where that is sure, the panel's, none.",
+            "--palindromes",
+            rich_help_panel="Input",
+            help="A/T and C/G records, whose strand their alleles do not tell. frequency: take the "
+            "strand that fits the panel's allele frequency where that is clear, and leave the "
+            "others out; keep: take them as they are; drop: leave all out.",
         ),
-    ] = "frequency",
+    ] = Palindromes.FREQUENCY,
     par: ParOption = None,
     phased_only: Annotated[
         bool,
         typer.Option(
-            "--phased-only", help="Refuse unphased genotypes, and samples cut into phase sets."
+            "--phased-only",
+            rich_help_panel="Input",
+            help="Stop with an error if genotypes are unphased, or phased only within phase sets, "
+            "instead of phasing them.",
         ),
     ] = False,
     with_targets: WithTargetsOption = None,
     qc_only: Annotated[
-        bool, typer.Option("--qc-only", help="Compare target and panel, impute nothing.")
+        bool,
+        typer.Option(
+            "--qc-only",
+            rich_help_panel="Run",
+            help="Only compare the target with the panel and print what was found; impute nothing.",
+        ),
     ] = False,
     excluded_sites: ExcludedSitesOption = None,
     gvcf_min_gq: GvcfMinGqOption = 20.0,
     fasta: FastaOption = None,
+    output_type: OutputTypeOption = None,
     fields: Annotated[
-        str, typer.Option("--format", metavar="LIST", help="Of GT,DS,GP,HDS,AP.")
+        str,
+        typer.Option(
+            "--format",
+            metavar="LIST",
+            rich_help_panel="Output",
+            autocompletion=complete.fields,
+            help="What to write of each sample, separated by commas: GT genotype, DS dosage, GP "
+            "genotype probabilities, HDS dosage of each haplotype, AP the same as AP1 and AP2.",
+        ),
     ] = "GT,DS,GP",
     typed_only: Annotated[
-        bool, typer.Option("--typed-only", help="Write records that the panel lacks, too.")
+        bool,
+        typer.Option(
+            "--all-typed-sites",
+            "--typed-only",
+            rich_help_panel="Output",
+            help="Also write the target's records that the panel lacks, as they are.",
+        ),
     ] = False,
     join_multiallelics: JoinOption = False,
-    min_r2: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Leave out untyped sites of a lower DR2.")
-    ] = 0.0,
+    min_r2: MinR2Option = 0.0,
     sites: Annotated[
         Path | None,
-        typer.Option("--sites", metavar="FILE", help="Write the sites without samples, too."),
+        typer.Option(
+            "--sites-output",
+            "--sites",
+            metavar="FILE",
+            rich_help_panel="Output",
+            help="Also write the sites without samples to this VCF or BCF: a table of allele "
+            "frequencies and accuracies.",
+        ),
     ] = None,
     empirical: Annotated[
         Path | None,
-        typer.Option("--empirical", metavar="FILE", help="Write typed sites with GT and LDS, too."),
+        typer.Option(
+            "--empirical",
+            metavar="FILE",
+            rich_help_panel="Output",
+            help="Also write the typed sites, with the genotype and the dosage as if it had not "
+            "been typed (GT, LDS), to this VCF or BCF.",
+        ),
     ] = None,
-    ne: Annotated[
-        float | None,
-        typer.Option(min=1.0, help="Effective population size; else chosen on the panel."),
-    ] = None,
-    err: Annotated[
-        float | None,
-        typer.Option(min=1e-6, max=0.4, help="Mismatch probability; else chosen on the panel."),
-    ] = None,
+    ne: NeOption = None,
+    err: ErrOption = None,
     fine_tune: Annotated[
         bool,
         typer.Option(
-            "--fine-tune/--no-fine-tune", help="Fit the model's network to the panel first."
+            "--fine-tune/--no-fine-tune",
+            rich_help_panel="Model",
+            help="Whether to fit the model's network to the panel first.",
         ),
     ] = True,
     array_fit: Annotated[
@@ -132,23 +216,39 @@ def impute(
         typer.Option(
             "--array-fit",
             metavar="FILE",
-            help="What the panel says of the typed sites: read where it is there, else written.",
+            rich_help_panel="Model",
+            help="File that stores what was fitted to this panel and array. It is read if it "
+            "exists and written otherwise, so that only the first of many runs fits.",
         ),
     ] = None,
-    chunk_cm: Annotated[float, typer.Option(min=0.01, help="Longest window, cM.")] = 40.0,
-    buffer_cm: Annotated[float, typer.Option(min=0.0, help="Buffer on each side, cM.")] = 2.0,
+    chunk_cm: Annotated[
+        float,
+        typer.Option(
+            "--chunk-cm",
+            metavar="CM",
+            min=0.01,
+            rich_help_panel="Region",
+            help="Impute windows of at most this length, in cM, one after the other.",
+        ),
+    ] = 40.0,
+    buffer_cm: BufferOption = 2.0,
     reports: Annotated[
         list[Path] | None,
         typer.Option(
             "--report",
             metavar="FILE",
-            help="Write a report: .html, .json, or _mqc.json for MultiQC; repeatable.",
+            rich_help_panel="Output",
+            help="Also write a report: a page (.html), figures (.json) or a section for MultiQC "
+            "(_mqc.json). May be given several times.",
         ),
     ] = None,
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Keep finished windows until all are; go on from those kept."
+            "--resume",
+            rich_help_panel="Run",
+            help="Keep finished windows beside the output until the run is complete; a run that "
+            "was interrupted goes on from them if it is started again with this option.",
         ),
     ] = False,
     seed: SeedOption = 1,
@@ -156,13 +256,18 @@ def impute(
     threads: ThreadsOption = 1,
     max_memory: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="E.g. 4G or 800M; else what is free, up to 1G."),
+        typer.Option(
+            "--max-memory",
+            metavar="SIZE",
+            rich_help_panel="Run",
+            help="Use at most so much memory, such as 4G or 800M. Default: what is free, up to 1G.",
+        ),
     ] = None,
+    log: LogOption = None,
+    log_level: LogLevelOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Impute a target from a panel: dosages for every panel site."""
-    if palindromes not in ("frequency", "keep", "drop"):
-        raise typer.BadParameter(f"--palindromes {palindromes} is not frequency, keep or drop")
+    """Impute a target from a panel: write dosages for every site of the panel."""
     if out is None and not qc_only:
         raise typer.BadParameter("--output / -o is needed, unless --qc-only is given")
     # Scanning the freshly imported objects for garbage repeatedly costs 0.03 s.
@@ -179,37 +284,41 @@ def impute(
         window_cm=chunk_cm, buffer_cm=buffer_cm, device=device,
         max_memory=None if max_memory is None else parse_size(max_memory), resume=resume,
         target_options=TargetOptions(
-            samples_file, exclude_samples, palindromes, excluded_sites, par, gvcf_min_gq,
+            samples_file, exclude_samples, palindromes.value, excluded_sites, par, gvcf_min_gq,
             fasta,
         ),
         output_options=OutputOptions(
-            min_r2, typed_only, sites, empirical, join_multiallelics
+            min_r2, typed_only, sites, empirical, join_multiallelics,
+            None if output_type is None else output_type.value,
         ),
         phase_options=PhaseOptions(phased_only, with_targets),
     )  # fmt: skip
     files = options.input_files(target, panel)
+    run_options = RunOptions(quiet, log, log_level)
+    inputs = files.named() | options.files_read()
     if out is None or qc_only:
         from ragimpute.imputation.compare import compare
 
-        with progress_bar(quiet) as progress:
-            found = compare(files, threads=threads, progress=progress)
-        print_rows(found.rows(), title=f"{target} beside {panel}")
+        with watching(run_options, inputs=inputs) as watch:
+            found = compare(files, threads=threads, progress=watch.progress)
+            title = f"{target} beside {panel}"
+            watch.result(found.rows(), title=title)
         return
     from ragimpute.imputation.impute import impute as run
 
-    for path in reports or []:
-        check_output(path, {**files.named(), **options.files_written(), "imputed output": out})
-        check_report_name(path)
-        if path.suffix == ".html":
-            require("report", f"--report {path}")
-    with progress_bar(quiet) as progress:
+    beside = options.files_written() | {f"report {path}": path for path in reports or []}
+    with watching(run_options, inputs=inputs, out=out, beside=beside) as watch:
+        for path in reports or []:
+            check_output(path, {**files.named(), **options.files_written(), "imputed output": out})
+            check_report_name(path)
+            if path.suffix == ".html":
+                require("report", f"--report {path}")
         done = run(
-            target, panel, out, options, progress=progress,
+            target, panel, out, options, progress=watch.progress,
             command=command_line(without=_BY_REGION, flags=("--resume",)),
         )  # fmt: skip
-    if reports:
-        from ragimpute.reports.by_file_name import report_impute
+        if reports:
+            from ragimpute.reports.by_file_name import report_impute
 
-        report_impute(done, reports)
-    if not quiet and out != "-":
-        print_rows(done.rows())
+            report_impute(done, reports)
+        watch.summary(done.rows())

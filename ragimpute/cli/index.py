@@ -2,51 +2,83 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ragimpute.cli.app import ForceOption, QuietOption, app
-from ragimpute.cli.terminal import print_rows, progress_bar
+from ragimpute.cli.app import (
+    DeviceOption,
+    ForceOption,
+    LogLevelOption,
+    LogOption,
+    QuietOption,
+    TypedSitesOption,
+    command,
+)
+from ragimpute.cli.watch import RunOptions, watching
 from ragimpute.extras import require
 
 
-@app.command(
-    epilog="Example:  ragimpute index panel.h5 -o panel.index",
-)
+class Kind(StrEnum):
+    """How haplotypes are searched."""
+
+    AUTO = "auto"
+    FLAT = "flat"
+    IVF = "ivf"
+
+
+@command("ragimpute index panel.h5 -o panel.index")
 def index(
-    panel: Annotated[Path, typer.Argument(help="panel.h5")],
-    out: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write.")],
-    kind: Annotated[
-        str, typer.Option(metavar="auto|flat|ivf", help="Exhaustive, or inverted lists.")
-    ] = "auto",
-    sites: Annotated[
-        Path | None,
-        typer.Option("--sites", metavar="VCF", help="The array's sites; else all are searched."),
-    ] = None,
-    device: Annotated[
-        str,
-        typer.Option(
-            "--device",
-            metavar="auto|cpu|cuda",
-            help="Where exhaustive indexes are made and searched; the index is the same.",
+    panel: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PANEL",
+            rich_help_panel="Panel",
+            help="A panel.h5 that 'ragimpute prepare' made.",
         ),
-    ] = "auto",
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            "--out",
+            metavar="DIR",
+            rich_help_panel="Output",
+            help="The folder to write.",
+        ),
+    ],
+    kind: Annotated[
+        Kind,
+        typer.Option(
+            "--kind",
+            rich_help_panel="Model",
+            help="flat compares with every haplotype; ivf only with likely ones, which is faster "
+            "in large panels; auto is ivf from 20,000 haplotypes on.",
+        ),
+    ] = Kind.AUTO,
+    sites: TypedSitesOption = None,
+    device: DeviceOption = "auto",
     force: ForceOption = False,
+    log: LogOption = None,
+    log_level: LogLevelOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Index a panel's haplotypes by FAISS, window by window."""
-    if kind not in ("auto", "flat", "ivf"):
-        raise typer.BadParameter(f"--kind {kind} is not auto, flat or ivf")
+    """Index a panel's haplotypes by FAISS, window by window, for token models.
+
+    The shipped models need no index. With --typed-sites only those sites are compared.
+    """
     require("index", "ragimpute index")
     from ragimpute.token_model.build_index import build_index
 
-    with progress_bar(quiet) as progress:
+    inputs = {"panel input": panel, "typed sites input": sites}
+    with watching(RunOptions(quiet, log, log_level), inputs=inputs, out=out) as watch:
         done = build_index(
-            panel, out, kind=kind, sites=sites, progress=progress, force=force, device=device
-        )
-    if not quiet:
+            panel, out, kind=kind.value, sites=sites, progress=watch.progress, force=force,
+            device=device,
+        )  # fmt: skip
         rows = [
             ("index", str(done.path)),
             ("windows", f"{done.num_windows:,}"),
@@ -56,4 +88,4 @@ def index(
             ("device", done.device),
             ("size", f"{done.num_bytes / 1e6:.1f} MB"),
         ]
-        print_rows(rows)
+        watch.summary(rows)

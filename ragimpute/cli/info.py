@@ -7,20 +7,26 @@ from typing import Annotated
 
 import typer
 
-from ragimpute.cli.app import app
+from ragimpute.cli.app import command
 from ragimpute.cli.terminal import print_rows
 
 
-@app.command(epilog="Example:  ragimpute info panel.h5")
+@command("ragimpute info panel.h5")
 def info(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(help="panel.h5, an index, a model, a VCF/BCF or a genetic map."),
+        typer.Argument(
+            metavar="PATH",
+            rich_help_panel="Input",
+            help="A panel.h5, an index, a model, a VCF or BCF, a genetic map, or the name of a "
+            "shipped model.",
+        ),
     ] = None,
     environment: Annotated[
         bool,
         typer.Option(
             "--environment",
+            rich_help_panel="Run",
             help="Describe this install: versions, processor level, compiled kernels, devices.",
         ),
     ] = False,

@@ -16,6 +16,7 @@ from ragimpute.cli import (  # noqa: F401  # they register their commands
     index,
     info,
     merge,
+    models,
     phase,
     plan,
     prepare,
@@ -67,6 +68,7 @@ ORDER = (
     "merge",
     "evaluate",
     "info",
+    "models",
     "demo",
 )
 app.registered_commands.sort(key=lambda command: ORDER.index(command_name(command)))

@@ -7,34 +7,50 @@ from typing import Annotated
 
 import typer
 
-from ragimpute.cli.app import QuietOption, ThreadsOption, app, command_line
-from ragimpute.cli.terminal import print_rows, progress_bar
-
-
-@app.command(
-    epilog="Example:  ragimpute merge batch1.vcf.gz batch2.vcf.gz -o all.vcf.gz",
+from ragimpute.cli.app import (
+    LogLevelOption,
+    LogOption,
+    MinR2Option,
+    OutputOption,
+    OutputTypeOption,
+    QuietOption,
+    ThreadsOption,
+    command,
+    command_line,
 )
+from ragimpute.cli.watch import RunOptions, watching
+
+
+@command("ragimpute merge batch1.vcf.gz batch2.vcf.gz -o all.vcf.gz")
 def merge(
     batches: Annotated[
-        list[Path], typer.Argument(metavar="BATCH...", help="VCF/BCF of the same sites.")
+        list[Path],
+        typer.Argument(
+            metavar="BATCH",
+            rich_help_panel="Input",
+            help="Two or more VCF or BCF that 'ragimpute impute' wrote: the same sites, other "
+            "samples.",
+        ),
     ],
-    out: Annotated[
-        str,
-        typer.Option("--output", "-o", metavar="FILE", help=".vcf.gz, .vcf or .bcf; - = stdout."),
-    ],
-    min_r2: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Leave out untyped sites of a lower DR2.")
-    ] = 0.0,
+    out: OutputOption,
+    output_type: OutputTypeOption = None,
+    min_r2: MinR2Option = 0.0,
     threads: ThreadsOption = 1,
+    log: LogOption = None,
+    log_level: LogLevelOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Join imputed batches of samples; AF and DR2 are those of all samples together."""
-    from ragimpute.jobs.merge import merge as run
+    """Join batches of samples that were imputed apart.
 
-    with progress_bar(quiet) as progress:
+    Allele frequencies and accuracies (AF, DR2) become those of all samples together.
+    """
+    inputs = {f"input {path}": path for path in batches}
+    with watching(RunOptions(quiet, log, log_level), inputs=inputs, out=out) as watch:
+        from ragimpute.jobs.merge import merge as run
+
         done = run(
-            batches, out, min_r2=min_r2, threads=threads, progress=progress,
-            command=command_line(without=("--output", "-o")),
+            batches, out, min_r2=min_r2, threads=threads, progress=watch.progress,
+            output_type=None if output_type is None else output_type.value,
+            command=command_line(without=("--output", "-o", "--out")),
         )  # fmt: skip
-    if not quiet and out != "-":
-        print_rows(done.rows())
+        watch.summary(done.rows())

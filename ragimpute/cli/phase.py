@@ -8,11 +8,17 @@ from typing import Annotated
 import typer
 
 from ragimpute.cli.app import (
+    BufferOption,
     ExcludedSitesOption,
     FastaOption,
     GvcfMinGqOption,
     JoinOption,
+    LogLevelOption,
+    LogOption,
     MapOption,
+    OutputOption,
+    OutputTypeOption,
+    PanelOption,
     ParOption,
     QuietOption,
     RateOption,
@@ -20,26 +26,26 @@ from ragimpute.cli.app import (
     SeedOption,
     ThreadsOption,
     WithTargetsOption,
-    app,
+    command,
     command_line,
     parse_region,
 )
-from ragimpute.cli.terminal import print_rows, progress_bar
+from ragimpute.cli.watch import RunOptions, watching
+
+# Not recorded in the output, so that the outputs of all regions have the same header.
+_BY_REGION = ("--region", "-r", "--output", "-o", "--out", "--excluded-sites")
 
 
-@app.command(
-    epilog="Example:  ragimpute phase target.vcf.gz --panel panel.h5 -o phased.vcf.gz -t 4",
-)
+@command("ragimpute phase target.vcf.gz --panel panel.h5 -o phased.vcf.gz -t 4")
 def phase(
-    target: Annotated[Path, typer.Argument(help="VCF/BCF to phase.")],
-    panel: Annotated[
+    target: Annotated[
         Path,
-        typer.Option("--panel", "-p", metavar="FILE", help="panel.h5, VCF/BCF, M3VCF, allel HDF5."),
+        typer.Argument(
+            metavar="TARGET", rich_help_panel="Input", help="VCF or BCF of the samples to phase."
+        ),
     ],
-    out: Annotated[
-        str,
-        typer.Option("--output", "-o", metavar="FILE", help=".vcf.gz, .vcf or .bcf; - = stdout."),
-    ],
+    panel: PanelOption,
+    out: OutputOption,
     genetic_map: MapOption = None,
     cm_per_mb: RateOption = None,
     region: RegionOption = None,
@@ -48,30 +54,58 @@ def phase(
     gvcf_min_gq: GvcfMinGqOption = 20.0,
     fasta: FastaOption = None,
     with_targets: WithTargetsOption = None,
-    ne: Annotated[float | None, typer.Option(min=1.0, help="Effective population size.")] = None,
-    err: Annotated[
-        float | None, typer.Option(min=1e-6, max=0.4, help="Mismatch probability.")
+    ne: Annotated[
+        float | None,
+        typer.Option(
+            "--ne",
+            metavar="NE",
+            min=1.0,
+            rich_help_panel="Model",
+            help="Effective population size. Default: one that suits phasing.",
+        ),
     ] = None,
-    buffer_cm: Annotated[float, typer.Option(min=0.0, help="Buffer of a region, cM.")] = 2.0,
+    err: Annotated[
+        float | None,
+        typer.Option(
+            "--err",
+            metavar="P",
+            min=1e-6,
+            max=0.4,
+            rich_help_panel="Model",
+            help="Probability that a target's allele differs from the panel haplotype that it "
+            "copies. Default: one that suits phasing.",
+        ),
+    ] = None,
+    buffer_cm: BufferOption = 2.0,
+    output_type: OutputTypeOption = None,
     join_multiallelics: JoinOption = False,
     seed: SeedOption = 1,
     threads: ThreadsOption = 1,
+    log: LogOption = None,
+    log_level: LogLevelOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Phase a target against a panel: its typed sites that the panel has."""
+    """Phase a target against a panel: write its sites that the panel has."""
     from ragimpute.phasing.phase import phase as run
     from ragimpute.target.inputs import TargetOptions
 
-    with progress_bar(quiet) as progress:
+    inputs = {"target input": target, "panel input": panel, "map input": genetic_map}
+    inputs["FASTA input"] = fasta
+    with watching(
+        RunOptions(quiet, log, log_level),
+        inputs=inputs,
+        out=out,
+        beside={"excluded sites": excluded_sites},
+    ) as watch:
         done = run(
             target, panel, out, genetic_map=genetic_map, cm_per_mb=cm_per_mb,
             region=parse_region(region), with_targets=with_targets, ne=ne, err=err,
-            buffer_cm=buffer_cm, seed=seed, threads=threads, progress=progress,
-            command=command_line(without=("--region", "-r", "--output", "-o", "--excluded-sites")),
+            buffer_cm=buffer_cm, seed=seed, threads=threads, progress=watch.progress,
+            command=command_line(without=_BY_REGION),
             target_options=TargetOptions(
                 par=par, excluded_sites=excluded_sites, gvcf_min_gq=gvcf_min_gq, fasta=fasta
             ),
             join_multiallelics=join_multiallelics,
+            output_type=None if output_type is None else output_type.value,
         )  # fmt: skip
-    if not quiet and out != "-":
-        print_rows(done.rows())
+        watch.summary(done.rows())

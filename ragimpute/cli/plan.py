@@ -2,46 +2,92 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ragimpute.cli.app import ForceOption, RegionOption, app, parse_region
+from ragimpute.cli.app import ForceOption, RegionOption, command, parse_region
 from ragimpute.errors import InputError
 
 
-@app.command(
-    epilog="Example:  ragimpute plan panel.h5 target.vcf.gz --samples-per-batch 1000",
-)
+class Format(StrEnum):
+    """What is printed."""
+
+    TSV = "tsv"
+    JSON = "json"
+
+
+@command("ragimpute plan panel.h5 target.vcf.gz --samples-per-batch 1000")
 def plan(
-    panel: Annotated[Path, typer.Argument(help="panel.h5")],
+    panel: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PANEL",
+            rich_help_panel="Panel",
+            help="A panel.h5 that 'ragimpute prepare' made.",
+        ),
+    ],
     target: Annotated[
-        Path | None, typer.Argument(help="VCF/BCF whose samples are put into batches.")
+        Path | None,
+        typer.Argument(
+            metavar="TARGET",
+            rich_help_panel="Input",
+            help="VCF or BCF whose samples are put into batches; needed for batches only.",
+        ),
     ] = None,
     chunk_cm: Annotated[
         float | None,
-        typer.Option(min=0.01, help="Longest region, cM. Default: 20, or none with --chunk-mb."),
+        typer.Option(
+            "--chunk-cm",
+            metavar="CM",
+            min=0.01,
+            rich_help_panel="Region",
+            help="Longest region, in cM. Default: 20, or without limit where --chunk-mb is given.",
+        ),
     ] = None,
     chunk_mb: Annotated[
-        float | None, typer.Option(min=0.001, help="Longest region, Mb. Default: none.")
+        float | None,
+        typer.Option(
+            "--chunk-mb",
+            metavar="MB",
+            min=0.001,
+            rich_help_panel="Region",
+            help="Longest region, in millions of base pairs (Mb). Default: without limit.",
+        ),
     ] = None,
     samples_per_batch: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Most samples in a batch.")
+        int | None,
+        typer.Option(
+            "--samples-per-batch",
+            min=1,
+            metavar="N",
+            rich_help_panel="Input",
+            help="Put so many samples into a batch, at most. Default: all into one.",
+        ),
     ] = None,
     batch_dir: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Write each batch's sample names there: 1.txt, 2.txt ..."),
+        typer.Option(
+            "--batch-dir",
+            metavar="DIR",
+            rich_help_panel="Output",
+            help="Write the sample names of each batch into this folder, as 1.txt, 2.txt and so "
+            "on, for 'impute --samples-file'.",
+        ),
     ] = None,
     region: RegionOption = None,
     output_format: Annotated[
-        str, typer.Option("--format", metavar="tsv|json", help="Of what is printed.")
-    ] = "tsv",
+        Format,
+        typer.Option("--format", rich_help_panel="Output", help="Print a table or JSON."),
+    ] = Format.TSV,
     force: ForceOption = False,
 ) -> None:
-    """Print the regions (and batches of samples) that can be imputed independently."""
-    if output_format not in ("tsv", "json"):
-        raise typer.BadParameter(f"--format {output_format} is not tsv or json")
+    """Print regions and batches of samples that can be imputed independently.
+
+    Each line is a job for a cluster: impute it with --region, and join the outputs.
+    """
     if batch_dir is not None and target is None:
         raise InputError("--batch-dir needs a target", hint="name its VCF/BCF")
     from ragimpute.jobs.split import make_plan, write_batches
@@ -52,4 +98,4 @@ def plan(
     )  # fmt: skip
     if batch_dir is not None:
         write_batches(made, batch_dir, force=force)
-    typer.echo(made.as_json() if output_format == "json" else made.as_tsv(), nl=False)
+    typer.echo(made.as_json() if output_format is Format.JSON else made.as_tsv(), nl=False)

@@ -9,51 +9,93 @@ import typer
 
 from ragimpute.cli.app import (
     ForceOption,
-    MapOption,
+    LogLevelOption,
+    LogOption,
     ParOption,
     QuietOption,
     RateOption,
     RegionOption,
     ThreadsOption,
-    app,
+    command,
     parse_region,
 )
-from ragimpute.cli.terminal import print_rows, progress_bar
+from ragimpute.cli.watch import RunOptions, watching
 
 
-@app.command(
-    epilog="Example:  ragimpute prepare panel.bcf --map chr20.map.gz -o panel.h5",
-)
+@command("ragimpute prepare panel.bcf --map chr20.map.gz -o panel.h5")
 def prepare(
     panel: Annotated[
-        Path, typer.Argument(help="Phased VCF/BCF, M3VCF/MVCF, or a scikit-allel HDF5.")
+        Path,
+        typer.Argument(
+            metavar="PANEL",
+            rich_help_panel="Panel",
+            help="Phased haplotypes of one chromosome: VCF, BCF, M3VCF, MVCF, or an HDF5 file "
+            "that scikit-allel made.",
+        ),
     ],
-    out: Annotated[Path, typer.Option("--output", "-o", metavar="PANEL.h5", help="To write.")],
-    genetic_map: MapOption = None,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            "--out",
+            metavar="PANEL.h5",
+            rich_help_panel="Output",
+            help="The file to write.",
+        ),
+    ],
+    genetic_map: Annotated[
+        Path | None,
+        typer.Option(
+            "--map",
+            metavar="FILE",
+            rich_help_panel="Panel",
+            help="Genetic map with columns as PLINK, SHAPEIT or Eagle/HapMap write them. Default: "
+            "1 cM/Mb everywhere, which makes imputation less accurate.",
+        ),
+    ] = None,
     cm_per_mb: RateOption = None,
     populations: Annotated[
         Path | None,
-        typer.Option("--populations", metavar="FILE", help="Table of sample and population."),
+        typer.Option(
+            "--populations",
+            metavar="FILE",
+            rich_help_panel="Panel",
+            help="Table of two columns, sample and population. Token models use the allele "
+            "frequencies of populations; the shipped models do not.",
+        ),
     ] = None,
     region: RegionOption = None,
-    window_cm: Annotated[float, typer.Option(min=1e-3, help="Longest retrieval window.")] = 1.0,
+    window_cm: Annotated[
+        float,
+        typer.Option(
+            "--window-cm",
+            metavar="CM",
+            min=1e-3,
+            rich_help_panel="Region",
+            help="Longest window within which 'ragimpute index' and token models compare "
+            "haplotypes, in cM. The shipped models do not use it.",
+        ),
+    ] = 1.0,
     threads: ThreadsOption = 1,
     par: ParOption = None,
     force: ForceOption = False,
+    log: LogOption = None,
+    log_level: LogLevelOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Turn a phased panel and a genetic map into panel.h5."""
-    from ragimpute.preparation.prepare import prepare as run
+    """Turn a phased panel and a genetic map into a panel.h5, once for all targets."""
+    inputs = {"panel input": panel, "map input": genetic_map, "populations input": populations}
+    with watching(RunOptions(quiet, log, log_level), inputs=inputs, out=out) as watch:
+        from ragimpute.preparation.prepare import prepare as run
 
-    with progress_bar(quiet) as progress:
         done = run(
             panel, out, genetic_map=genetic_map, cm_per_mb=cm_per_mb, populations=populations,
-            region=parse_region(region), window_cm=window_cm, progress=progress, threads=threads,
-            force=force, par=par,
+            region=parse_region(region), window_cm=window_cm, progress=watch.progress,
+            threads=threads, force=force, par=par,
         )  # fmt: skip
-    if not quiet:
-        from ragimpute.cli.describe import describe
+        if watch.is_told:
+            from ragimpute.cli.describe import describe
 
-        print_rows(
-            [done.record_row(), *describe(out)], title=f"{out}, made in {done.seconds:.1f} s"
-        )
+            rows = [done.record_row(), *describe(out)]
+            watch.summary(rows, title=f"{out}, made in {done.seconds:.1f} s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
+from ragimpute.cli.progress import Running, StageClock, make_bars, move_bar
 from ragimpute.errors import RagimputeError
 from ragimpute.extras import explain_import, is_optional
 from ragimpute.runtime.interrupts import Stopped, install, uninstall
@@ -18,7 +20,6 @@ from ragimpute.runtime.timing import Progress, no_progress
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.progress import Progress as Bars
 
     from ragimpute.training.trainer import EpochReport
 
@@ -32,9 +33,22 @@ _COLUMNS = {
 # Characters of an error message; the middle of a longer one is left out.
 _LONGEST = 1_000
 
-# Without emoji: 20:100:A:C would have one.
+# Without emoji: a position such as 20:100:A would be shown with one.
 stdout = Console(highlight=False, emoji=False)
 stderr = Console(stderr=True, highlight=False, emoji=False)
+
+
+class ToStderr(logging.Handler):
+    """Writes log messages to standard error, above the bars where there are any."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a message, in one line."""
+        with suppress(OSError):  # such as a closed pipe
+            stderr.print(self.format(record), soft_wrap=True, markup=False)
 
 
 def guarded(run: Callable[[], None]) -> None:
@@ -92,45 +106,6 @@ def _leave(code: int) -> None:
 
 
 @contextmanager
-def progress_bar(quiet: bool) -> Iterator[Progress]:
-    """A progress bar with rate and time left on standard error; silent when not a terminal."""
-    bars = _bars(disable=quiet or not stderr.is_terminal)
-    with bars:
-
-        def update(stage: str, done: int, total: int) -> None:
-            _advance(bars, stage, done, total)
-
-        yield update
-
-
-def _bars(*, disable: bool = False) -> Bars:
-    """Make progress bars, at first without any task."""
-    from rich import progress as rich_progress
-
-    return rich_progress.Progress(
-        rich_progress.TextColumn("{task.description}"),
-        rich_progress.BarColumn(),
-        rich_progress.MofNCompleteColumn(),
-        rich_progress.TextColumn("{task.fields[rate]}"),
-        rich_progress.TimeElapsedColumn(),
-        rich_progress.TimeRemainingColumn(),
-        console=stderr,
-        disable=disable,
-        transient=True,
-    )
-
-
-def _advance(bars: Bars, stage: str, done: int, total: int) -> None:
-    """Move the bar of a stage, or make it; a total of 0 is unknown."""
-    task = next((task for task in bars.tasks if task.description == stage), None)
-    if task is None:
-        number = bars.add_task(stage, total=total or None, rate="")
-        task = next(task for task in bars.tasks if task.id == number)
-    speed = f"{task.speed:,.0f}/s" if task.speed else ""
-    bars.update(task.id, completed=done, total=total or None, rate=speed)
-
-
-@contextmanager
 def training_view(quiet: bool) -> Iterator[tuple[Progress, EpochReport]]:
     """Show a training run on standard error.
 
@@ -185,7 +160,8 @@ class _TrainingTable:
 
     def __init__(self) -> None:
         self.ended = False
-        self._bars = _bars()
+        self._bars = make_bars(stderr)
+        self._clock = StageClock(moved=self._move)
         self._rows: list[list[str]] = []
         self._best = -1
 
@@ -195,8 +171,12 @@ class _TrainingTable:
         for task in self._bars.tasks:
             if task.description != stage:
                 self._bars.remove_task(task.id)
-        _advance(self._bars, stage, done, total)
+        self._clock(stage, done, total)
         return began
+
+    def _move(self, stage: Running) -> None:
+        """Move the bar of a stage."""
+        move_bar(self._bars, stage, self._clock.now)
 
     def add(self, row: dict[str, float], epochs: int, improved: bool) -> None:
         """Add an epoch."""
@@ -222,7 +202,9 @@ class _TrainingTable:
         return Group(*shown) if self.ended else Group(*shown, self._bars)
 
 
-def print_rows(rows: list[tuple[str, str]], title: str | None = None) -> None:
+def print_rows(
+    rows: list[tuple[str, str]], title: str | None = None, *, to_stderr: bool = False
+) -> None:
     """Print names and values."""
     from rich.table import Table
 
@@ -232,7 +214,7 @@ def print_rows(rows: list[tuple[str, str]], title: str | None = None) -> None:
     table.add_column(overflow="fold")
     for name, value in rows:
         table.add_row(escape(name), escape(value))
-    stdout.print(table)
+    (stderr if to_stderr else stdout).print(table)
 
 
 def print_table(rows: list[list[str]], title: str) -> None:

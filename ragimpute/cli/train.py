@@ -7,64 +7,133 @@ from typing import Annotated
 
 import typer
 
+from ragimpute.cli import complete
 from ragimpute.cli.app import (
     DeviceOption,
     ForceOption,
+    LogLevelOption,
+    LogOption,
     QuietOption,
     ThreadsOption,
-    app,
+    command,
     command_line,
 )
-from ragimpute.cli.terminal import print_rows, training_view
+from ragimpute.cli.terminal import training_view
+from ragimpute.cli.watch import RunOptions, watching
 from ragimpute.extras import require
 
 
-@app.command(
-    epilog="Example:  ragimpute train panel.h5 --config v10-small --set train.epochs=2 -o model",
-)
+@command("ragimpute train panel.h5 --config v10-small --set train.epochs=2 -o model")
 def train(
     panels: Annotated[
-        list[Path], typer.Argument(metavar="PANEL...", help="panel.h5; several for copying models.")
+        list[Path],
+        typer.Argument(
+            metavar="PANEL",
+            rich_help_panel="Panel",
+            help="A panel.h5 that 'ragimpute prepare' made; for copying models there may be "
+            "several.",
+        ),
     ],
-    out: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Model folder.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            "--out",
+            metavar="DIR",
+            rich_help_panel="Output",
+            help="The model's folder, which is written.",
+        ),
+    ],
     config: Annotated[
-        str, typer.Option("--config", "-c", help="A preset's name, or a YAML file.")
+        str,
+        typer.Option(
+            "--config",
+            "-c",
+            metavar="NAME|YAML",
+            rich_help_panel="Model",
+            autocompletion=complete.configs,
+            help="What to train: the name of a preset ('ragimpute models' lists them), or a YAML "
+            "file.",
+        ),
     ] = "default",
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; repeatable."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            rich_help_panel="Model",
+            help="Change one setting of the configuration, such as train.epochs=2. May be given "
+            "several times.",
+        ),
     ] = None,
     index: Annotated[
-        Path | None, typer.Option("--index", metavar="DIR", help="Made by 'index'; else built.")
+        Path | None,
+        typer.Option(
+            "--index",
+            metavar="DIR",
+            rich_help_panel="Panel",
+            help="Index of the panel that 'ragimpute index' made. Default: it is built for this "
+            "run where the model needs one.",
+        ),
     ] = None,
     init: Annotated[
-        str | None, typer.Option("--init", metavar="MODEL", help="Start from these weights.")
+        str | None,
+        typer.Option(
+            "--init",
+            metavar="NAME|DIR",
+            rich_help_panel="Model",
+            autocompletion=complete.models,
+            help="Start from the weights of this model, not from random ones.",
+        ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last checkpoint in the folder.")
+        bool,
+        typer.Option(
+            "--resume",
+            rich_help_panel="Run",
+            help="Go on from the last checkpoint in the output folder.",
+        ),
     ] = False,
     device: DeviceOption = "auto",
     threads: ThreadsOption = 1,
     force: ForceOption = False,
+    log: LogOption = None,
+    log_level: LogLevelOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Train BERTWithRAG on a panel, or fine-tune shipped weights."""
+    """Train a model on a panel, or train shipped weights further.
+
+    Imputation needs no training of your own: 'ragimpute impute' uses shipped weights.
+    """
     from ragimpute.config import load_config
 
     loaded = load_config(config, overrides=settings or [])
     require("train", "ragimpute train")
     from ragimpute.training.trainer import train as run
 
-    with training_view(quiet) as (progress, report_epoch):
-        done = run(
-            panels, loaded, out, index=index, init=init, resume=resume, device=device,
-            threads=threads, force=force, progress=progress, report_epoch=report_epoch,
-            command=command_line(),
-        )  # fmt: skip
-    if not done.is_main:
-        return
-    from ragimpute.reports.pages import report_training
+    inputs: dict[str, str | Path | None] = {f"panel input {path}": path for path in panels}
+    inputs["index"] = index
+    run_options = RunOptions(quiet, log, log_level)
+    with watching(run_options, inputs=inputs, out=out, shown=False) as watch:
+        with training_view(quiet) as (show, show_epoch):
 
-    page = report_training(done)
-    if not quiet:
-        print_rows([*done.rows(), ("report", str(page))])
+            def progress(stage: str, done: int, total: int) -> None:
+                watch.progress(stage, done, total)
+                show(stage, done, total)
+
+            def report_epoch(row: dict[str, float], epochs: int, improved: bool) -> None:
+                show_epoch(row, epochs, improved)
+                watch.epoch(row, epochs)
+
+            done = run(
+                panels, loaded, out, index=index, init=init, resume=resume, device=device,
+                threads=threads, force=force, progress=progress, report_epoch=report_epoch,
+                command=command_line(),
+            )  # fmt: skip
+        if not done.is_main:
+            return
+        from ragimpute.reports.pages import report_training
+
+        page = report_training(done)
+        watch.summary([*done.rows(), ("report", str(page))])

@@ -24,6 +24,7 @@ from ragimpute.panel.haplotypes import (
     keep_haplotypes,
     select_sites,
 )
+from ragimpute.runtime.stages import Stage
 
 if TYPE_CHECKING:
     from ragimpute.retrieval.retriever import Retriever
@@ -37,6 +38,8 @@ _FLOOR = 1e-3
 # that, it falls by only a few units. There a prior decides. It takes off _PRIOR units times the
 # square of the number of grid steps from _USUAL_RATE, the place of the rate that fits ne 3.2e5.
 _USUAL_RATE, _PRIOR = 4, 1.0
+# So many pairs of rate and mismatch probability are tried, about; only progress bars use it.
+_USUAL_TRIALS = 8
 
 
 @dataclass(frozen=True)
@@ -223,15 +226,16 @@ def fit_panel(
 
     # The likelihood has one peak over the rate, and one over the mismatch probability.
     k = MISMATCH_PROBS.index(_USUAL_MISMATCH)
-    i = _climb(lambda i: at(i, k), 3 if whole else _USUAL_RATE, len(SWITCH_RATES))
-    k = _climb(lambda k: at(i, k), k, len(MISMATCH_PROBS))
-    i = _climb(lambda i: at(i, k), i, len(SWITCH_RATES))
-    log_rate = np.log(SWITCH_RATES[i])
-    if 0 < i < len(SWITCH_RATES) - 1:
-        below, here, above = at(i - 1, k), at(i, k), at(i + 1, k)
-        curve = below - 2 * here + above
-        if curve < 0:
-            log_rate += np.log(2) * 0.5 * (below - above) / curve
+    with Stage("fit parameters", _USUAL_TRIALS * alleles.shape[1]):
+        i = _climb(lambda i: at(i, k), 3 if whole else _USUAL_RATE, len(SWITCH_RATES))
+        k = _climb(lambda k: at(i, k), k, len(MISMATCH_PROBS))
+        i = _climb(lambda i: at(i, k), i, len(SWITCH_RATES))
+        log_rate = np.log(SWITCH_RATES[i])
+        if 0 < i < len(SWITCH_RATES) - 1:
+            below, here, above = at(i - 1, k), at(i, k), at(i + 1, k)
+            curve = below - 2 * here + above
+            if curve < 0:
+                log_rate += np.log(2) * 0.5 * (below - above) / curve
     parameters = CopyingParameters(float(np.exp(log_rate)) * to_panel, MISMATCH_PROBS[k])
     return PanelFit(parameters, in_doubt[i, k])
 

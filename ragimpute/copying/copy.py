@@ -35,6 +35,7 @@ from ragimpute.copying.sliding_kernel import (
 )
 from ragimpute.copying.window import Steps, Window, pack_words
 from ragimpute.kernels.simd_floats import rows_of_lanes
+from ragimpute.runtime.stages import count
 from ragimpute.runtime.threads import run_parts
 
 
@@ -116,6 +117,7 @@ def _copy_shared_states(
             block = blocks[i]
             here = sites._replace(listed=listed, first=block.first, width=block.width)
             copy_shared(block.targets, masses, wanted, here)
+            count("haplotypes", block.width)
 
     run_parts(run, len(blocks), threads)
 
@@ -152,6 +154,7 @@ def _copy_own_states(
                 sites = sliding_sites(window, steps, here.shape[2], out[first:last])
                 begin_walk(targets, masses)
                 copy_sliding(targets, masses, (0, len(words)), wanted, sites)
+                count("haplotypes", len(here))
                 first, lists = last, lists[len(here) :]
 
     run_parts(run, len(edges) - 1, threads)

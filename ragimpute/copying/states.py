@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ragimpute.copying.window import pack_words
+from ragimpute.runtime.stages import Stage
 
 if TYPE_CHECKING:
     from ragimpute.retrieval.retriever import Retriever
@@ -36,7 +37,8 @@ def retriever_for(words: np.ndarray, *, seed: int, threads: int = 1) -> Retrieve
         return None
     from ragimpute.retrieval.retriever import Retriever
 
-    return Retriever(words, seed=seed, threads=threads)
+    with Stage("find states"):
+        return Retriever(words, seed=seed, threads=threads)
 
 
 def states_for(

@@ -20,6 +20,7 @@ from ragimpute.evidence.doubt import in_doubt
 from ragimpute.evidence.other_haplotype import homolog_probs, homologs_of
 from ragimpute.evidence.site_quality import SiteQuality, measure_sites
 from ragimpute.panel.haplotypes import draw_samples, haplotype_columns, keep_haplotypes
+from ragimpute.runtime.stages import Stage
 
 # In a panel with fewer samples, those left out would give too few pairs, and the rest of the panel
 # would be too small.
@@ -89,18 +90,19 @@ def adapt_network(
     alleles = haplotype_columns(window.haplotypes, left_out).T
     observed = np.ascontiguousarray(alleles[window.typed_index])
     states = states_for(retriever, others.typed.num_haplotypes, observed, threads=threads)
-    prob = copy_haplotypes(others, observed, parameters, states=states, threads=threads)
-    pairs = in_doubt(others, observed, prob, doubt=network.config.model.copying.doubt)
-    if len(pairs) < MIN_PAIRS:
-        return network, quality
-    if len(pairs) > _MAX_PAIRS:
-        rng = np.random.default_rng(seed)
-        pairs = pairs[np.sort(rng.choice(len(pairs), _MAX_PAIRS, replace=False))]
-    homolog = homologs_of(haplotype_sample[left_out])
-    evidence, tokens = read_pairs(
-        network, others, observed, parameters, pairs, states=states, quality=quality.features,
-        homolog_prob=homolog_probs(prob, homolog, pairs),
-    )  # fmt: skip
+    with Stage("collect evidence", 2 * len(left_out)):
+        prob = copy_haplotypes(others, observed, parameters, states=states, threads=threads)
+        pairs = in_doubt(others, observed, prob, doubt=network.config.model.copying.doubt)
+        if len(pairs) < MIN_PAIRS:
+            return network, quality
+        if len(pairs) > _MAX_PAIRS:
+            rng = np.random.default_rng(seed)
+            pairs = pairs[np.sort(rng.choice(len(pairs), _MAX_PAIRS, replace=False))]
+        homolog = homologs_of(haplotype_sample[left_out])
+        evidence, tokens = read_pairs(
+            network, others, observed, parameters, pairs, states=states, quality=quality.features,
+            homolog_prob=homolog_probs(prob, homolog, pairs),
+        )  # fmt: skip
     h, u = pairs[:, 0], pairs[:, 1]
     y = (alleles[u, h] == others.haplotypes.alt_is_minor[u]).astype(np.float32)
     return network.tuned(evidence, tokens, y, seed=seed), quality

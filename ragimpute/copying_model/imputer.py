@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,12 +26,15 @@ from ragimpute.kernels.simd_floats import LANES
 from ragimpute.model.folder import ModelFolder
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.memory import give_back
+from ragimpute.runtime.stages import Stage
 from ragimpute.runtime.timing import SharedTimes, Stopwatch
 from ragimpute.target.window import TargetWindow
 
 if TYPE_CHECKING:
     from ragimpute.model.checkpoint import LoadedModel
     from ragimpute.retrieval.retriever import Retriever
+
+log = logging.getLogger("ragimpute")
 
 # With fewer typed sites than this in a window, copying is a guess, unlike anything that the network
 # was trained on, and the network would make it worse: it is not applied.
@@ -99,12 +103,13 @@ class CopyingImputer:
         """See :meth:`ragimpute.imputation.imputer.Imputer.impute`."""
         left, right, core, typed_index, alleles, sample = target
         watch = Stopwatch(self.seconds)
-        window = Window.build(
-            self._panel.haplotypes(left, right),
-            self._panel.position_cm[left:right],
-            typed_index - left,
-            (core[0] - left, core[1] - left),
-        )
+        with Stage("read panel", right - left):
+            window = Window.build(
+                self._panel.haplotypes(left, right),
+                self._panel.position_cm[left:right],
+                typed_index - left,
+                (core[0] - left, core[1] - left),
+            )
         watch.lap("read")
         self._network.start()
         retriever = self._retriever_of(window)
@@ -129,6 +134,11 @@ class CopyingImputer:
             known.keep_quality((left, right), quality)
         if self._options.err is None and quality is not None:
             parameters = replace(parameters, site_mismatch_prob=quality.mismatch_prob)
+        log.debug(
+            "ne %.3g, err %.2g, %s, %s", parameters.ne(self._panel.num_haplotypes),
+            parameters.mismatch_prob, f"states: {self.settings['states']}",
+            "network" if fit.network is not None else "no network",
+        )  # fmt: skip
         self._last = parameters
         self._said = None
         if quality is not None:
@@ -155,17 +165,25 @@ class CopyingImputer:
             if states.by_word
             else min(self._options.threads, max(2, batch // LANES))
         )
+        stage = Stage("copy", alleles.shape[1] * (core[1] - core[0]))
+
+        def put_and_count(first: int, site: int, prob: np.ndarray) -> None:
+            put(first, site, prob)
+            stage.advance(prob.size)
+
         start = time.perf_counter()
         network = fit.network if quality is not None and enough else None
         features = _no_quality(window) if quality is None else quality.features
-        copy_and_correct(
-            network, window, alleles, parameters,
-            states=replace(states, find=find),
-            wanted=wanted_by(network, features, homologs_of(sample)),
-            output=Output(put, times), threads=threads, max_pairs=batch * (core[1] - core[0]),
-        )  # fmt: skip
-        for stage, seconds in times.of(time.perf_counter() - start).items():
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+        with stage:
+            copy_and_correct(
+                network, window, alleles, parameters,
+                states=replace(states, find=find),
+                wanted=wanted_by(network, features, homologs_of(sample)),
+                output=Output(put_and_count, times), threads=threads,
+                max_pairs=batch * (core[1] - core[0]),
+            )  # fmt: skip
+        for name, seconds in times.of(time.perf_counter() - start).items():
+            self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
     def _retriever_of(self, window: Window) -> Retriever | None:
         """Make the retriever for a window, or return None if the panel is copied whole.

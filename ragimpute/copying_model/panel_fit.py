@@ -17,6 +17,7 @@ from ragimpute.copying_model.pair_network import PairNetwork, needs_torch
 from ragimpute.evidence.site_quality import SiteQuality
 from ragimpute.model.folder import ModelFolder
 from ragimpute.panel.reader import Panel
+from ragimpute.runtime.stages import Stage
 from ragimpute.runtime.timing import Stopwatch
 
 if TYPE_CHECKING:
@@ -189,7 +190,8 @@ class StretchFits:
         watch.lap("fit")
         network, quality = None, None
         if self._network.trained:
-            network = self._network.ready()
+            with Stage("load network"):
+                network = self._network.ready()
             watch.lap("load")
         if network is not None and tunes:
             layers = None

@@ -13,6 +13,7 @@ import numpy as np
 
 from ragimpute.kernels.linear import linear_rows
 from ragimpute.model.site_net import SiteNet, sigmoid
+from ragimpute.runtime.stages import tracked
 
 # About 200,000 pairs are read in all: fewer pairs are passed several times, but at most four times.
 _MOST_EPOCHS, _PAIRS_READ = 4, 200_000
@@ -98,7 +99,7 @@ def fine_tune(
     flat = [part.copy() for layer in net.layers for part in layer]
     first = [np.zeros_like(part) for part in flat]
     second = [np.zeros_like(part) for part in flat]
-    for step in range(num_steps):
+    for step in tracked("fit network", range(num_steps)):
         if step % per_epoch == 0:
             order = rng.permutation(len(x))
         rows = order[(step % per_epoch) * batch :][:batch]

@@ -31,6 +31,7 @@ from ragimpute.evidence.site_quality import SiteRows
 from ragimpute.evidence.sliding_kernel import SlidingEvidence, describe_sliding
 from ragimpute.kernels.bits import WORD
 from ragimpute.kernels.simd_floats import LANES, rows_of_lanes
+from ragimpute.runtime.stages import count
 from ragimpute.runtime.threads import run_parts
 
 
@@ -180,6 +181,7 @@ def _with_shared_states(given: _Given, shared: SharedStates, threads: int) -> No
         for i in part:
             block = blocks[i]
             first, stop = block.first, block.first + block.width
+            count("haplotypes", stop - first)
             pairs = given.of(first, stop)
             if len(pairs) == 0:
                 continue
@@ -199,6 +201,7 @@ def _with_own_states(given: _Given, states: Callable[[int], np.ndarray], threads
     def run(part: range) -> None:
         k = -1
         for i in part:
+            count("haplotypes", 1)
             pairs = given.of(i, i + 1)
             if len(pairs) == 0:
                 continue

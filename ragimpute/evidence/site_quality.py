@@ -26,6 +26,7 @@ from ragimpute.evidence.features import QUALITY_FEATURES
 from ragimpute.evidence.rare_excess import LeftOutR2
 from ragimpute.kernels.compile import kernel
 from ragimpute.panel.haplotypes import draw_samples, haplotype_columns
+from ragimpute.runtime.stages import Stage
 from ragimpute.runtime.threads import share
 
 if TYPE_CHECKING:
@@ -189,11 +190,13 @@ def measure_sites(
             )
             hit[low:high] = np.where(known == 1, without, 1 - without)
             sums.add(prob, alleles[site : site + len(prob)], here[:-1] - here[0], site)
+            stage.advance(prob.size)
         return hit
 
     # If the panel is copied whole, copy_haplotypes divides the targets among threads; otherwise the
     # groups of left-out samples are divided here.
-    hits = share(measure, range(0, len(starts), step), threads if retriever is not None else 1)
+    with Stage("measure sites", len(left_out) * window.num_sites) as stage:
+        hits = share(measure, range(0, len(starts), step), threads if retriever is not None else 1)
     hit = np.concatenate([np.ones((len(window.typed_index), 0), np.float32), *hits], axis=1)
     features = SiteFeatures(sums.features(), AlleleSharing(window, threads=threads))
     left_out_r2 = sums.left_out_r2(window)

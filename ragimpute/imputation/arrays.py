@@ -27,6 +27,7 @@ from ragimpute.phasing.phase_target import phase_match
 from ragimpute.preparation.open_panel import open_panel, sites_in
 from ragimpute.runtime.memory import ENOUGH_BYTES, MemoryPlan, free_bytes, plan_memory
 from ragimpute.runtime.memory import resident_bytes as held_bytes
+from ragimpute.runtime.stages import Stage
 from ragimpute.runtime.timing import Stopwatch, no_progress
 from ragimpute.sites import Region, Sites
 from ragimpute.target.inputs import Inputs, take_target
@@ -320,9 +321,9 @@ class Imputer:
             )
             inputs = replace(inputs, match=match)
         memory = self._memory(uses_torch=uses_torch)
-        dr2, watch = self._model.dr2, Stopwatch({})
+        dr2, watch, stage = self._model.dr2, Stopwatch({}), Stage("impute", stop - start)
         runs = [
-            WindowRun(part, inputs, ploidy, dr2, memory, None, watch, options.threads)
+            WindowRun(part, inputs, ploidy, dr2, memory, None, watch, stage, options.threads)
             for part in parts
         ]
         planned = plan_run(parts, inputs, options, memory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -31,9 +32,12 @@ from ragimpute.panel.views import PanelAhead
 from ragimpute.phasing.phase_target import phase_match
 from ragimpute.runtime.memory import MemoryPlan, plan_memory
 from ragimpute.runtime.outputs import check_space, output_bytes
-from ragimpute.runtime.timing import Progress, Stopwatch, no_progress
+from ragimpute.runtime.stages import Stage, reporting
+from ragimpute.runtime.timing import Progress, Stopwatch
 from ragimpute.target.inputs import Inputs, open_inputs
 from ragimpute.target.ploidy import TargetPloidy, ploidy_of
+
+log = logging.getLogger("ragimpute")
 
 
 def impute(
@@ -56,7 +60,8 @@ def impute(
     options
         See :class:`ragimpute.imputation.options.ImputeOptions`; None: the defaults.
     progress
-        Called as ``progress(stage, done, total)``.
+        Called as ``progress(stage, done, total)``; None: as
+        :func:`ragimpute.runtime.stages.reporting` says.
     command
         Recorded in the output's header.
     changes
@@ -80,8 +85,8 @@ def impute(
     check_model(model, options)
     summary = ImputeSummary(str(out), str(panel), str(target), str(options.model))
     watch = Stopwatch(summary.seconds, summary.peak_mb)
-    report = progress or no_progress
     with ExitStack() as stack:
+        report = stack.enter_context(reporting(progress))
         # 2. Find the windows that an earlier run finished, if this one may resume it.
         kept_run = NothingKept()
         if options.resume:
@@ -126,20 +131,24 @@ def impute(
         _check_space(summary, folder, [window for _, window in left], options, ploidy, memory)
         # 7. Impute and write window after window.
         others = outputs.other_carriers(inputs.panel.sites)
-        runs = [
-            WindowRun(
-                part, inputs, ploidy, model.dr2, memory, folder, watch, options.threads, others
-            )
-            for part in parts
-        ]
-        for number, window in left:
-            result = runs[number].run(window, outputs)
-            results.append(result)
-            kept_run.keep(result, outputs)
-            watch.lap("write")
-            report("impute", window[2] - inputs.start, inputs.stop - inputs.start)
+        with Stage("impute", inputs.stop - inputs.start) as stage:
+            runs = [
+                WindowRun(
+                    part, inputs, ploidy, model.dr2, memory, folder, watch, stage,
+                    options.threads, others,
+                )
+                for part in parts
+            ]  # fmt: skip
+            for number, window in left:
+                stage.reach(window[1] - inputs.start)
+                _log_window(inputs, number, window)
+                result = runs[number].run(window, outputs)
+                results.append(result)
+                kept_run.keep(result, outputs)
+                watch.lap("write")
         # 8. Finish the files.
-        outputs.close()
+        with Stage("finish output"):
+            outputs.close()
         watch.lap("write")
     if fit is not None:
         fit.save()
@@ -170,6 +179,16 @@ def _heading(
     return Heading(
         inputs.target.samples, inputs.contigs, command, model.dr2.header_lines, infos=infos,
         joined=options.output_options.join_multiallelics,
+    )  # fmt: skip
+
+
+def _log_window(inputs: Inputs, part: int, window: Window) -> None:
+    """Log a window that begins."""
+    at = inputs.panel.sites.position_bp
+    left, start, stop, right = window
+    log.debug(
+        "window %s:%d-%d of part %d: %s sites, with buffers %s", inputs.contig, at[start],
+        at[stop - 1], part + 1, f"{stop - start:,}", f"{right - left:,}",
     )  # fmt: skip
 
 
@@ -219,7 +238,10 @@ def _check_space(
     line = check_space(
         folder,
         output=output_bytes(
-            output_kind(summary.out), options.fields, num_sites, summary.num_samples
+            output_kind(summary.out, options.output_options.output_type),
+            options.fields,
+            num_sites,
+            summary.num_samples,
         ),
         temporary=waiting_bytes(windows, ploidy, memory),
     )

@@ -39,7 +39,7 @@ _HOW = frozenset(("threads", "resume"))
 _NOT_FITTED = frozenset((
     "model", "cm_per_mb", "region", "fields", "window_cm", "buffer_cm", "device", "max_memory",
     "palindromes", "par", "gvcf_min_gq", "min_r2", "typed_only", "phased_only", "with_targets",
-    "join_multiallelics",
+    "join_multiallelics", "output_type",
 ))  # fmt: skip
 
 
@@ -60,6 +60,9 @@ class OutputOptions:
     join_multiallelics
         Write the sites of one position and REF that exclude each other as one record with several
         ALTs; not in ``empirical``.
+    output_type
+        Format of the imputed output, a letter of
+        :data:`ragimpute.io.vcf.write.writer.OUTPUT_TYPES`; None: as its suffix says.
     """
 
     min_r2: float = 0.0
@@ -67,6 +70,7 @@ class OutputOptions:
     sites: Path | None = None
     empirical: Path | None = None
     join_multiallelics: bool = False
+    output_type: str | None = None
 
     def __post_init__(self) -> None:
         check_fields_of(self)

@@ -286,7 +286,7 @@ def check_outputs(out: str | Path, files: InputFiles, options: ImputeOptions) ->
         If ``out`` or a file beside it is one of these; a FORMAT field or a suffix is not known; or
         standard output is to be resumed.
     """
-    output_kind(out)
+    output_kind(out, options.output_options.output_type)
     check_choice(options.fields)
     known = files.named()
     if str(out) != "-":
@@ -333,7 +333,8 @@ def open_outputs(
         If a file cannot be written.
     """
     writer = ImputedWriter(
-        out, heading, fields=tuple(options.fields), threads=options.threads, resumable=resumable,
+        out, heading, fields=tuple(options.fields), threads=options.threads,
+        output_type=options.output_options.output_type, resumable=resumable,
         restored=states_of("main", restored),
     )  # fmt: skip
     extra = options.output_options

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -30,6 +32,7 @@ from ragimpute.panel.loci import Loci, PanelLoci
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelPart
 from ragimpute.runtime.memory import ENOUGH_BYTES, MemoryPlan, window_site_bytes
+from ragimpute.runtime.stages import Stage
 from ragimpute.runtime.timing import Stopwatch
 from ragimpute.target.inputs import Inputs
 from ragimpute.target.ploidy import Columns, TargetPloidy
@@ -241,6 +244,8 @@ class WindowRun:
         Where probabilities wait for which there is no memory.
     watch
         Takes the times by stage.
+    stage
+        The stage of the run that counts the sites that were imputed.
     threads
         Threads that make the rows; the rows do not depend on their number.
     others
@@ -254,17 +259,23 @@ class WindowRun:
     memory: MemoryPlan
     folder: Path | None
     watch: Stopwatch
+    stage: Stage
     threads: int = 1
     others: OtherCarriers | None = None
 
     def run(self, window: Window, outputs: Outputs) -> WindowResult:
         """Impute a window and write its rows."""
         result = self.empty_result(window)
-        for tile in self.tiles(window):
-            self.watch.lap("dosages")
-            result.take(tile)
-            outputs.write(tile.block, tile.left_out)
-            self.watch.lap("write")
+        with ExitStack() as stack:
+            written: Stage | None = None
+            for tile in self.tiles(window):
+                if written is None:
+                    written = stack.enter_context(Stage("write", window[2] - window[1]))
+                self.watch.lap("dosages")
+                result.take(tile)
+                outputs.write(tile.block, tile.left_out)
+                written.advance(tile.sites.stop - tile.sites.start)
+                self.watch.lap("write")
         return result
 
     def empty_result(self, window: Window) -> WindowResult:
@@ -334,12 +345,17 @@ class WindowRun:
         if not seen.any():
             return None, None
         where = np.flatnonzero(seen)
+        before, lock, put_so_far = self.stage.done, Lock(), 0
 
         def put(at: int, site: int, prob: np.ndarray) -> None:
             place = where[at : at + len(prob)]
             cuts = np.flatnonzero(np.diff(place) > 1) + 1
             for run in np.split(np.arange(len(place)), cuts):
                 spool.put(int(place[run[0]]), prob[run[0] : run[-1] + 1], site)
+            nonlocal put_so_far
+            with lock:
+                put_so_far += prob.size
+                self.stage.reach(before + put_so_far // len(where))
 
         imputer = self.part.imputer
         target = TargetWindow(

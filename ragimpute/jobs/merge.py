@@ -27,6 +27,7 @@ from ragimpute.io.vcf.read.records import RecordReader, genotype_array, site_tab
 from ragimpute.io.vcf.write.bcf import FLOAT_END, INT8_END
 from ragimpute.io.vcf.write.writer import ImputedWriter, output_kind
 from ragimpute.runtime.outputs import check_output
+from ragimpute.runtime.stages import Stage, reporting
 from ragimpute.runtime.timing import Progress
 from ragimpute.sites import Region
 
@@ -74,6 +75,7 @@ def merge(
     *,
     min_r2: float = 0.0,
     threads: int = 1,
+    output_type: str | None = None,
     progress: Progress | None = None,
     command: str | None = None,
 ) -> MergeSummary:
@@ -91,13 +93,16 @@ def merge(
     paths
         Two or more VCF/BCF, as ``impute`` writes them; their samples are joined in this order.
     out
-        .vcf, .vcf.gz or .bcf, or "-".
+        .vcf, .vcf.gz or .bcf, or "-", unless ``output_type`` is given.
     min_r2
         Untyped sites of a lower DR2 in all samples together are left out.
     threads
         For compression, >= 1.
+    output_type
+        A letter of :data:`ragimpute.io.vcf.write.writer.OUTPUT_TYPES`; None: as the suffix says.
     progress
-        Called as ``progress("merge", bp, 0)``.
+        Called as ``progress("merge", done, total)``, in bp along the contigs; a total of 0 is
+        unknown. None: as :func:`ragimpute.runtime.stages.reporting` says.
     command
         Recorded in the output's header.
 
@@ -110,7 +115,7 @@ def merge(
     check_ranges(min_r2=min_r2)
     if len(paths) < 2:
         raise InputError("merge needs two files or more", hint="name the batches' files")
-    output_kind(out)
+    kind = output_kind(out, output_type)
     if str(out) != "-":
         check_output(out, {f"input {path}": path for path in paths})
     files = [VcfFile(path) for path in paths]
@@ -134,7 +139,7 @@ def merge(
             )
     summary = MergeSummary(str(out), len(paths), len(samples))
     calibration = _calibration_of(batches, summary)
-    joined = _join_bcf if output_kind(out) == "bcf" else _join_text
+    joined = _join_bcf if kind == "bcf" else _join_text
     flags = [
         flag.name
         for number, flag in enumerate(FLAGS)
@@ -145,13 +150,15 @@ def merge(
     heading = Heading(
         samples, list(lengths.items()), command, calibration.header_lines, infos=infos
     )
-    writer = ImputedWriter(out, heading, fields=formats, threads=threads)
+    writer = ImputedWriter(out, heading, fields=formats, threads=threads, output_type=output_type)
     with writer:
-        for contig in lengths:
-            for rows in _in_step(batches, contig):
-                _write(rows, batches, writer, min_r2, summary, joined, calibration)
-                if progress is not None:
-                    progress("merge", int(rows[0][-1].POS), 0)
+        with reporting(progress), Stage("merge", sum(n or 0 for n in lengths.values())) as stage:
+            before = 0
+            for contig, length in lengths.items():
+                for rows in _in_step(batches, contig):
+                    _write(rows, batches, writer, min_r2, summary, joined, calibration)
+                    stage.reach(before + int(rows[0][-1].POS))
+                before += length or 0
         writer.close()
     few = few_samples_warning(len(samples), expects_r2=expects_r2)
     if min_r2 > 0 and few is not None:

@@ -190,5 +190,11 @@ def _find(name_or_path: str | Path) -> Path:
         return preset
     raise ModelError(
         f"there is no model {name_or_path}",
-        hint="give a folder that 'ragimpute train' wrote, or one of " + ", ".join(preset_names()),
+        hint=f"choose {' or '.join(_trained_names())}, which ship, or a folder that 'ragimpute "
+        "train' wrote; 'ragimpute models' lists what ships",
     )
+
+
+def _trained_names() -> list[str]:
+    """Names of the shipped models that have weights."""
+    return [name for name in preset_names() if (models_dir() / name / WEIGHTS).is_file()]

@@ -16,6 +16,7 @@ from ragimpute.io.vcf.write.joined import MAX_ALTS
 from ragimpute.io.vcf.write.writer import ImputedBlock, ImputedWriter, output_kind
 from ragimpute.phasing.phase_target import PhaseOptions, phase_match
 from ragimpute.runtime.outputs import check_output
+from ragimpute.runtime.stages import Stage, reporting
 from ragimpute.runtime.timing import Progress, Stopwatch
 from ragimpute.sites import Region, Sites
 from ragimpute.target.inputs import InputFiles, TargetOptions, open_inputs
@@ -94,6 +95,8 @@ class PhaseRunOptions:
         Which of the target's samples and records are used; None: all.
     join_multiallelics
         Write the sites of one position and REF that exclude each other as one record.
+    output_type
+        As in :class:`ragimpute.imputation.options.OutputOptions`.
     """
 
     genetic_map: str | Path | None = None
@@ -107,6 +110,7 @@ class PhaseRunOptions:
     threads: int = 1
     target_options: TargetOptions | None = None
     join_multiallelics: bool = False
+    output_type: str | None = None
 
     def __post_init__(self) -> None:
         check_fields_of(self)
@@ -144,7 +148,8 @@ def phase(
     options
         See :class:`PhaseRunOptions`; None: the defaults.
     progress
-        Called as ``progress(stage, done, total)``.
+        Called as ``progress(stage, done, total)``; None: as
+        :func:`ragimpute.runtime.stages.reporting` says.
     command
         Recorded in the output's header.
     changes
@@ -158,7 +163,7 @@ def phase(
         If a change is not an option.
     """
     options = with_changes(options or PhaseRunOptions(), changes, "phase")
-    output_kind(out)
+    output_kind(out, options.output_type)
     files = options.input_files(target, panel)
     if str(out) != "-":
         check_output(out, files.named())
@@ -168,6 +173,7 @@ def phase(
     report = TargetReport()
     watch = Stopwatch(done.seconds)
     with ExitStack() as stack:
+        progress = stack.enter_context(reporting(progress))
         inputs = open_inputs(files, stack, report, threads=options.threads, progress=progress)
         source, given, match = inputs.panel, inputs.target, inputs.match
         watch.lap("read")
@@ -188,14 +194,22 @@ def phase(
             joined=options.join_multiallelics,
         )  # fmt: skip
         writer = stack.enter_context(
-            ImputedWriter(out, heading, fields=("GT",), threads=options.threads)
+            ImputedWriter(
+                out,
+                heading,
+                fields=("GT",),
+                threads=options.threads,
+                output_type=options.output_type,
+            )
         )
         locus = None
         if options.join_multiallelics:
             locus = match.loci.numbers(len(match.panel_index), most=MAX_ALTS)[inside]
         at = replace(source.sites.take(match.panel_index[inside]), contig=inputs.contig)
-        for block in _blocks(at, match.alleles[inside], locus):
-            writer.write(block)
+        with Stage("write", len(at)) as stage:
+            for block in _blocks(at, match.alleles[inside], locus):
+                writer.write(block)
+                stage.advance(len(block.sites))
         writer.close()
         watch.lap("write")
     done.warnings, done.target = report.warnings, report

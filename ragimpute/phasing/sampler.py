@@ -32,6 +32,7 @@ from ragimpute.panel.loci import Loci
 from ragimpute.phasing.constraints import FreePhase, Tied, free_phase, join_phase, tie_alleles
 from ragimpute.phasing.kernel import DRAWN, MISSING, Found, Pass, Sample, Scratch, scan_sample
 from ragimpute.retrieval.retriever import Retriever
+from ragimpute.runtime.stages import Stage, reporting
 from ragimpute.runtime.threads import run_parts
 from ragimpute.runtime.timing import Progress
 
@@ -143,7 +144,8 @@ def phase_haplotypes(
     seed, threads
         The result does not depend on ``threads``.
     progress
-        Called as ``progress("phase", done, total)``; it counts passes over a sample.
+        Called as ``progress("phase", done, total)``; it counts passes over a sample. None: as
+        :func:`ragimpute.runtime.stages.reporting` says.
 
     Returns
     -------
@@ -166,18 +168,18 @@ def phase_haplotypes(
     # A retrieved state of each word, and 13 bytes a site: alleles, flags and sums.
     per_sample = len(typed.words) * (2 * settings.num_states * 4 + 13 * WORD)
     size = int(np.clip(settings.batch_bytes // per_sample, 16, _MAX_SAMPLES))
-    done, total = 0, num_samples * (settings.passes + 1)
-    for first in range(0, num_samples, size):
-        part = slice(first, first + size)
-        batch = _Batch(
-            typed, genotypes.of_samples(part), parameters, with_targets=with_targets,
-            settings=settings, seed=(seed, first), threads=threads,
-        )  # fmt: skip
-        for _ in batch.passes():
-            done += batch.num_samples
-            if progress is not None:
-                progress("phase", done, total)
-        out[:, part] = batch.result(fill_missing)
+    total = num_samples * (settings.passes + 1 + fill_missing)
+    with reporting(progress), Stage("phase", total) as stage:
+        for first in range(0, num_samples, size):
+            part = slice(first, first + size)
+            batch = _Batch(
+                typed, genotypes.of_samples(part), parameters, with_targets=with_targets,
+                settings=settings, seed=(seed, first), threads=threads,
+            )  # fmt: skip
+            batch.advance = stage.advance
+            for _ in batch.passes():
+                pass
+            out[:, part] = batch.result(fill_missing)
     return out
 
 
@@ -235,6 +237,8 @@ class _Batch:
         self._err = np.float32(parameters.mismatch_prob)
         self._rate = parameters.switch_rate
         self._retriever: Retriever | None = None
+        #: Called with 1 for each pass over a sample.
+        self.advance: Callable[[int], None] = lambda amount: None
 
     def passes(self) -> Iterator[int]:
         """Pass over all samples again and again; yields the number of each pass when it is done."""
@@ -297,6 +301,7 @@ class _Batch:
         def run(part: range) -> None:
             scratch: Scratch | None = None
             for i in part:
+                self.advance(1)
                 if not self._wanted[i].any():
                     continue
                 state = states(i)

@@ -18,6 +18,7 @@ from ragimpute.preparation.genetic_map import GeneticMap, rate_doubt
 from ragimpute.preparation.populations import read_populations
 from ragimpute.preparation.sources import open_source
 from ragimpute.runtime.outputs import check_output
+from ragimpute.runtime.stages import Stage
 from ragimpute.runtime.timing import Progress
 from ragimpute.sites import STOP_BP, Region, some_names
 
@@ -131,7 +132,8 @@ def prepare(
     options
         See :class:`PrepareOptions`; None: the defaults.
     progress
-        Called with "prepare", the bp that were passed, and the bp in all (0 if unknown).
+        Called with "prepare", the bp that were passed, and the bp in all (0 if unknown). None: as
+        :func:`ragimpute.runtime.stages.reporting` says.
     changes
         Options by name that differ from ``options``: ``prepare(source, out, cm_per_mb=1.0)``.
 
@@ -170,18 +172,16 @@ def prepare(
     vcf = source if kind == "VCF/BCF" else None
     ploidy = None
     if is_x or options.par is not None:
-        ploidy = scan_ploidy(stream, par, vcf=vcf)
+        with Stage("find males", progress=progress):
+            ploidy = scan_ploidy(stream, par, vcf=vcf)
 
     def write(ploidy: Ploidy | None) -> tuple[PanelSummary, int]:
         """Write the panel; returns how many alleles were not kept for their ploidy, too."""
         as_is = ploidy is None or not (ploidy.males or ploidy.mixed)
         once = stream if ploidy is None or as_is else OnceEach(stream, ploidy)
-        batches: Iterable[SiteBatch] = once
-        if progress is not None:
-            batches = _with_progress(once, progress, region, contig_length)
         panel = write_panel(
             out,
-            batches,
+            _with_progress(once, progress, region, contig_length),
             samples=stream.samples,
             genetic_map=map_used,
             population_of=population_of,
@@ -195,7 +195,8 @@ def prepare(
     try:
         panel, num_lost = write(ploidy)
     except PloidyChanges:
-        ploidy = scan_ploidy(stream, par, vcf=vcf)
+        with Stage("find changes of ploidy", progress=progress):
+            ploidy = scan_ploidy(stream, par, vcf=vcf)
         panel, num_lost = write(ploidy)
         _warn_of_stretches(contig, ploidy, warn)
     if ploidy is not None:
@@ -251,7 +252,10 @@ def _choose_map(
 
 
 def _with_progress(
-    batches: Iterable[SiteBatch], progress: Progress, region: Region | None, length: int | None
+    batches: Iterable[SiteBatch],
+    progress: Progress | None,
+    region: Region | None,
+    length: int | None,
 ) -> Iterator[SiteBatch]:
     """Report how far the batches have come along the contig."""
     first = region.start_bp if region is not None else 1
@@ -259,12 +263,11 @@ def _with_progress(
     if region is not None and region.stop_bp < STOP_BP:
         last = min(region.stop_bp - 1, length or region.stop_bp - 1)
     total = max(0, last - first + 1)
-    done = 0
-    for batch in batches:
-        yield batch
-        done = int(batch.sites.position_bp[-1]) - first + 1 if len(batch.sites) else done
-        progress("prepare", min(done, total) if total else done, total)
-    progress("prepare", total or done, total or done)
+    with Stage("prepare", total, progress=progress) as stage:
+        for batch in batches:
+            yield batch
+            if len(batch.sites):
+                stage.reach(int(batch.sites.position_bp[-1]) - first + 1)
 
 
 def _warn_of_males(contig: str, ploidy: Ploidy | None, warn: Callable[[str], None]) -> None:

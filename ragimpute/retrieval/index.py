@@ -36,6 +36,7 @@ from ragimpute.retrieval.index_manifest import (
     sha256_of,
 )
 from ragimpute.runtime.outputs import replacing
+from ragimpute.runtime.stages import Stage
 from ragimpute.runtime.timing import Progress
 
 log = logging.getLogger("ragimpute")
@@ -154,13 +155,13 @@ class WindowIndex:
         num_lists = max(1, min(int(np.sqrt(num)), num // 39)) if kind == "ivf" else 0
         num_probes = max(1, num_lists // 8)
         built, recalls = {}, []
-        for w, (start, stop) in enumerate(windows.tolist()):
-            alleles = panel.haplotypes(start, stop).alleles(markers[start:stop])
-            codes = code_alleles(alleles.T)[tie_order(num, w)]
-            built[w], recall = build_window(codes, kind, num_lists, num_probes, searcher)
-            recalls.append(recall)
-            if progress is not None:
-                progress("index", w + 1, len(windows))
+        with Stage("index", len(windows), progress=progress) as stage:
+            for w, (start, stop) in enumerate(windows.tolist()):
+                alleles = panel.haplotypes(start, stop).alleles(markers[start:stop])
+                codes = code_alleles(alleles.T)[tie_order(num, w)]
+                built[w], recall = build_window(codes, kind, num_lists, num_probes, searcher)
+                recalls.append(recall)
+                stage.advance(1)
         recall = float(np.mean(recalls)) if recalls else 1.0
         about = IndexDescription(
             panel.checksum, num, windows, markers, kind, num_lists, num_probes, recall

@@ -93,7 +93,7 @@ def read_manifest_of(path: str | Path, panel: Panel) -> dict[str, Any]:
         As :func:`read_manifest` does, and if the index was made from another panel or does not fit.
     """
     manifest = read_manifest(path)
-    with_sites = " (and the --sites that it was made with)" if manifest["markers_hex"] else ""
+    with_sites = " (and the --typed-sites that it was made with)" if manifest["markers_hex"] else ""
     if manifest["panel_checksum"] != panel.checksum:
         raise PanelError(
             f"index {path} was made from another panel (checksum "

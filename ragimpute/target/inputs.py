@@ -19,7 +19,8 @@ from ragimpute.io.vcf.read.reference_blocks import MIN_GQ
 from ragimpute.panel.loci import sites_of_one_ref
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.open_panel import open_panel
-from ragimpute.runtime.timing import Progress, no_progress
+from ragimpute.runtime.stages import Stage, reporting
+from ragimpute.runtime.timing import Progress
 from ragimpute.sites import Region, some_names
 from ragimpute.target.joint_calls import Calls, complete_half_calls
 from ragimpute.target.match import Match, match_sites, no_match, require_overlap, target_region
@@ -184,7 +185,8 @@ def open_inputs(
     threads
         For decompression and preparation, >= 1; the result does not depend on it.
     progress
-        Called as ``progress(stage, done, total)`` while a panel is prepared.
+        Called as ``progress(stage, done, total)``; None: as
+        :func:`ragimpute.runtime.stages.reporting` says.
     phased_only
         Whether to refuse unphased genotypes, and samples that are phased in pieces.
     view
@@ -197,17 +199,18 @@ def open_inputs(
         If a file cannot be read, or no record of the target is a panel site. In the latter case the
         table of the records that are not used has been written.
     """
-    panel, start, stop = open_panel(
-        files.panel, stack, report.warnings.append, genetic_map=files.genetic_map,
-        cm_per_mb=files.cm_per_mb, region=files.region, par=files.options.par, threads=threads,
-        progress=progress or no_progress,
-    )  # fmt: skip
-    if view is not None:
-        panel = view(panel, start, stop)
-    target, match = take_target(
-        files.target, panel, files.region, files.options, report, buffer_cm=files.buffer_cm,
-        threads=threads,
-    )  # fmt: skip
+    with reporting(progress) as told:
+        panel, start, stop = open_panel(
+            files.panel, stack, report.warnings.append, genetic_map=files.genetic_map,
+            cm_per_mb=files.cm_per_mb, region=files.region, par=files.options.par, threads=threads,
+            progress=told,
+        )  # fmt: skip
+        if view is not None:
+            panel = view(panel, start, stop)
+        target, match = take_target(
+            files.target, panel, files.region, files.options, report, buffer_cm=files.buffer_cm,
+            threads=threads,
+        )  # fmt: skip
     if phased_only:
         require_phase(files.target, target)
     warn_of_target(report, target, panel, match, start, stop, files.options.par)
@@ -318,10 +321,16 @@ def _read(
     samples = chosen_samples(file, options.samples, options.exclude_samples)
     # A region may have no typed site, such as a piece of a contig that a workflow imputes alone.
     wide = target_region(file, panel, _around(region, panel, buffer_cm))
-    target = read_target(
-        file, region=wide, threads=threads, may_be_empty=region is not None, samples=samples,
-        keep_monomorphic=True, blocks=ReferenceBlocks(panel.sites, options.gvcf_min_gq),
-    )  # fmt: skip
+    at = panel.sites.position_bp
+    first, last = int(at[0]), int(at[-1])
+    if wide is not None:
+        first, last = max(first, wide.start_bp), min(last, wide.stop_bp - 1)
+    with Stage("read target", max(1, last - first + 1)) as stage:
+        target = read_target(
+            file, region=wide, threads=threads, may_be_empty=region is not None, samples=samples,
+            keep_monomorphic=True, blocks=ReferenceBlocks(panel.sites, options.gvcf_min_gq),
+            reached=lambda position: stage.reach(position - first),
+        )  # fmt: skip
     _drop_half_calls(target)
     return target
 

@@ -40,7 +40,8 @@ LOW_SITE_CALL_RATE, LOW_SAMPLE_CALL_RATE = 0.9, 0.5
 # For each reason why a record is left out, how to mend the record.
 NORM = "bcftools norm -f REF.fa TARGET"
 _FIXES = {
-    "not_in_panel": "no mending: the panel lacks this site; --typed-only keeps it in the output",
+    "not_in_panel": "no mending: the panel lacks this site; --all-typed-sites keeps it in the "
+    "output",
     "allele_mismatch": f"compare with the panel's alleles: {NORM}",
     "ambiguous_strand": "bring it to the forward strand, or give --palindromes keep",
     "duplicate": "no mending: merged with the first record of this site",

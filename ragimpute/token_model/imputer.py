@@ -21,6 +21,7 @@ from ragimpute.model.checkpoint import LoadedModel
 from ragimpute.model.devices import choose_device, one_thread_each
 from ragimpute.panel.reader import Panel
 from ragimpute.retrieval.index import WindowIndex
+from ragimpute.runtime.stages import Stage
 from ragimpute.runtime.timing import Stopwatch
 from ragimpute.target.window import TargetWindow
 from ragimpute.token_model.windows import TokenWindows, cut_windows_to
@@ -104,19 +105,20 @@ class TokenImputer:
         """
         sample = target.sample
         edges = np.flatnonzero(np.diff(sample, prepend=-1, append=-1))
-        first = 0
-        while first < len(sample):
-            fits = edges[(edges > first) & (edges <= first + batch)]
-            last = int(fits[-1] if len(fits) else edges[edges > first][0])
-            part = slice(first, last)
-            prob = self._impute_part(
-                target._replace(alleles=target.alleles[:, part], sample=sample[part])
-            )
-            put(first, 0, prob)
-            first = last
+        first, (start, stop) = 0, target.core
+        with Stage("network", len(sample) * (stop - start)) as stage:
+            while first < len(sample):
+                fits = edges[(edges > first) & (edges <= first + batch)]
+                last = int(fits[-1] if len(fits) else edges[edges > first][0])
+                part = slice(first, last)
+                prob = self._impute_part(
+                    target._replace(alleles=target.alleles[:, part], sample=sample[part]), stage
+                )
+                put(first, 0, prob)
+                first = last
 
-    def _impute_part(self, target: TargetWindow) -> np.ndarray:
-        """P(ALT) of some haplotypes, shape (b, core sites)."""
+    def _impute_part(self, target: TargetWindow, stage: Stage) -> np.ndarray:
+        """P(ALT) of some haplotypes, shape (b, core sites); advances the stage."""
         left, right, (start, stop), typed_index, alleles, sample = target
         first = np.flatnonzero(np.diff(sample, prepend=-1))
         last = np.append(first[1:], len(sample)) - 1
@@ -133,6 +135,7 @@ class TokenImputer:
                 for i in (1, 0):
                     part = prob[:, i, low - first_site : high - first_site]
                     out[pairs[:, i], low - start : high - start] = part
+                stage.advance(len(sample) * (high - low))
         return out
 
     def _impute_window(

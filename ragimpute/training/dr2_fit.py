@@ -24,6 +24,7 @@ from ragimpute.model.checkpoint import LoadedModel
 from ragimpute.model.folder import ModelFolder, is_copying
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelWithout
+from ragimpute.runtime.stages import Stage
 from ragimpute.runtime.timing import Progress
 from ragimpute.target.window import TargetWindow
 from ragimpute.training.data.arrays import draw_array, draw_stretch
@@ -146,15 +147,15 @@ def score_panels(
     if not is_copying(model.config):
         raise ModelError(f"model {model.name} is a token model, whose DR2 is not calibrated")
     parts = []
-    for i, panel in enumerate(panels):
-        for draw in range(num_draws):
-            rng = np.random.default_rng([seed, 4, i, draw])
-            group = groups[i] if groups is not None else _draw_group(panel, rng)
-            parts += leave_samples_out(
-                panel, model, group, rng, seed=seed, threads=threads, device=device
-            )
-            if progress is not None:
-                progress("DR2", i * num_draws + draw + 1, len(panels) * num_draws)
+    with Stage("DR2", len(panels) * num_draws, progress=progress) as stage:
+        for i, panel in enumerate(panels):
+            for draw in range(num_draws):
+                rng = np.random.default_rng([seed, 4, i, draw])
+                group = groups[i] if groups is not None else _draw_group(panel, rng)
+                parts += leave_samples_out(
+                    panel, model, group, rng, seed=seed, threads=threads, device=device
+                )
+                stage.advance(1)
     return parts
 
 

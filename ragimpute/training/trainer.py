@@ -30,6 +30,7 @@ from ragimpute.model.devices import choose_device
 from ragimpute.model.folder import PROVENANCE, is_copying, open_folder
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import require_one_ploidy
+from ragimpute.runtime.stages import Stage
 from ragimpute.runtime.timing import Progress, no_progress
 from ragimpute.training.data.batches import describe_panel, make_batches, split_panel
 from ragimpute.training.data.copying_batches import EvidenceBatches
@@ -144,15 +145,17 @@ def train(
         for panel in panels:
             require_one_ploidy(panel, "training")
         model = build(config.model)
-        data = make_batches(
-            panels, config, options.index, options.threads, accelerator.num_processes,
-            device=str(accelerator.device), is_chosen=options.device != "auto",
-        )  # fmt: skip
+        tick = progress if progress is not None and is_main else no_progress
+        with Stage("prepare data", progress=tick):
+            data = make_batches(
+                panels, config, options.index, options.threads, accelerator.num_processes,
+                device=str(accelerator.device), is_chosen=options.device != "auto",
+            )  # fmt: skip
         is_trained = _initialise(model, config, data, options.init)
         # 3. Go on from the state of an earlier run, or begin a new one.
         run = _Run(out, config, accelerator, data, model, " ".join(p.checksum for p in panels))
         run.provenance = _provenance(panels, config, options, accelerator, command)
-        run.tick = progress if progress is not None and is_main else no_progress
+        run.tick = tick
         run.begin(resume=options.resume)
         for tracker in run.trackers:
             stack.callback(tracker.close)

@@ -19,6 +19,7 @@ from ragimpute.accuracy.metrics import (
     R2Accumulator,
 )
 from ragimpute.config import LossConfig
+from ragimpute.runtime.stages import Stage
 from ragimpute.runtime.timing import Progress, no_progress
 from ragimpute.training.data.copying_batches import EvidenceBatches
 from ragimpute.training.losses import compute_loss, scored_sites
@@ -204,20 +205,21 @@ def score_model(
     model.eval()
     scores = Scores()
     copying = isinstance(data, EvidenceBatches)
-    for i, batch in enumerate(data.validation_batches()):
-        if i % world != rank:
-            continue
-        batch = {name: value.to(device) for name, value in batch.items()}
-        outputs = model(batch)
-        if copying:
-            ls = {h: torch.sigmoid(outputs[f"{h}_ori"]).cpu().numpy() for h in ("h1", "h2")}
-        else:
-            ls = data.ls_baseline(i)
-        scores.add_batch(outputs, batch, ls, loss, epoch)
-        progress("validation", i + 1, 0)
-    if copying and rank == 0:
-        for prob, label, maf in data.validation_rest():
-            scores.add_pairs(prob, prob, label, maf)
+    with Stage("validation", 0, progress=progress) as stage:
+        for i, batch in enumerate(data.validation_batches()):
+            if i % world != rank:
+                continue
+            batch = {name: value.to(device) for name, value in batch.items()}
+            outputs = model(batch)
+            if copying:
+                ls = {h: torch.sigmoid(outputs[f"{h}_ori"]).cpu().numpy() for h in ("h1", "h2")}
+            else:
+                ls = data.ls_baseline(i)
+            scores.add_batch(outputs, batch, ls, loss, epoch)
+            stage.reach(i + 1)
+        if copying and rank == 0:
+            for prob, label, maf in data.validation_rest():
+                scores.add_pairs(prob, prob, label, maf)
     return scores
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import pty
 import re
@@ -181,6 +182,17 @@ def test_a_mistake_of_ours_is_not_hidden(guarded):
         guarded(fail)
 
 
+def test_positions_are_no_emoji_and_messages_are_not_cut(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    text = "site 20:100:A [red] " + "x" * 60
+    handler = terminal.ToStderr()
+    handler.handle(logging.LogRecord("ragimpute", logging.WARNING, "", 0, text, (), None))
+    terminal.print_rows([("20:100:A", "b")])
+    printed = capsys.readouterr()
+    assert printed.err == f"WARNING: {text}\n"
+    assert "20:100:A" in printed.out
+
+
 def test_tables(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     terminal.print_rows([("name", "[value]"), ("b", "x" * 80)], title="t")
@@ -193,33 +205,6 @@ def test_tables(capsys, monkeypatch):
     assert out.startswith("Accuracy ")
     assert "all" in out
     assert "0.9" in out
-
-
-def test_progress_is_silent_where_nobody_watches(capsys):
-    with terminal.progress_bar(quiet=False) as update:
-        update("impute", 1, 2)
-        update("impute", 2, 2)
-        update("prepare", 5, 0)
-    assert capsys.readouterr() == ("", "")
-
-
-def test_peers_30_progress_on_a_terminal(monkeypatch):
-    from io import StringIO
-
-    from rich.console import Console
-
-    shown = StringIO()
-    monkeypatch.setattr(terminal, "stderr", Console(file=shown, force_terminal=True, width=100))
-    with terminal.progress_bar(quiet=False) as update:
-        for done in range(4):
-            update("impute", done, 3)
-    assert "impute" in shown.getvalue()
-    assert "3/3" in shown.getvalue()
-    hidden = StringIO()
-    monkeypatch.setattr(terminal, "stderr", Console(file=hidden, force_terminal=True))
-    with terminal.progress_bar(quiet=True) as update:
-        update("impute", 1, 3)
-    assert hidden.getvalue() == ""
 
 
 def on_a_terminal(words, rows=30, columns=100, **variables):
@@ -296,7 +281,7 @@ def test_training_on_a_terminal_is_a_live_table(training, tmp_path):
     assert "bold: the best epoch so far" in screen[header + 6]
     # The bar was there, from the first steps on, and is gone in the end.
     for stage in ("epoch 1/3", "validation"):
-        assert re.search(rf"{stage} (?:\x1b\[[0-9;]*m)*━", shown), stage
+        assert re.search(rf"{stage} +(?:\x1b\[[0-9;]*m)*[━╸]", shown), stage
     assert not any("━" in line for line in screen)
     # Each epoch's row was shown as soon as there was one: the first in frames that lack the second.
     row_of = [re.search(rf"(?<!epoch ){i}/3\b", shown).start() for i in (1, 2, 3)]

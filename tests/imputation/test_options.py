@@ -39,7 +39,7 @@ OTHER = {
     "excluded_sites": Path("x.tsv"), "par": "X:1-5", "gvcf_min_gq": 9.0,
     "fasta": Path("r.fa"), "min_r2": 0.5,
     "typed_only": True, "sites": Path("s.bcf"), "empirical": Path("e.bcf"),
-    "phased_only": True, "with_targets": False, "join_multiallelics": True,
+    "phased_only": True, "with_targets": False, "join_multiallelics": True, "output_type": "b",
 }  # fmt: skip
 
 

@@ -192,7 +192,8 @@ def test_batches_are_phased_apart(typed):
     )  # fmt: skip
     assert (parts[:, :16] == whole[:, :16]).all()
     assert done[-1] == (30 * 9, 30 * 9)
-    assert len(done) == 2 * 9
+    assert [n for n, _ in done[:-1]] == sorted(n for n, _ in done[:-1])  # it moves within passes
+    assert len(done) == 30 * 9 + 2
 
 
 def test_shapes_that_do_not_agree_are_refused(typed):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vcf_fixtures import convert
+from vcf_fixtures import convert, vcf_text
 
 from ragimpute import example
 from ragimpute.errors import InputError, PanelError
@@ -83,6 +83,23 @@ def test_example_round_trip(prepared):
     assert set(stages) == {"prepare"}
     assert done == sorted(done)
     assert calls[-1][1] == calls[-1][2]
+
+
+def test_a_panel_whose_ploidy_changes_is_read_again_in_stages_of_their_own(tmp_path):
+    """X goes through a first reading for males; another contig only if its ploidy changes."""
+    for contig, expected in (
+        ("20", ["prepare", "find changes of ploidy", "prepare"]),
+        ("X", ["find males", "prepare"]),
+    ):
+        path, calls = tmp_path / f"{contig}.vcf", []
+        rows = [(contig, 10 * i, "A", "C", "0|1", "1|0" if i < 9 else "1") for i in range(1, 30)]
+        path.write_text(vcf_text(rows, contigs=(contig,)))
+        prepare(
+            path, path.with_suffix(".h5"), cm_per_mb=1.0,
+            progress=lambda *call, calls=calls: calls.append(call),
+        )  # fmt: skip
+        assert [stage for stage, done, _ in calls if done == 0] == expected
+        assert [stage for stage, done, total in calls if 0 < total <= done] == expected
 
 
 def test_region_is_a_slice(prepared, tmp_path):

@@ -23,14 +23,14 @@ _AHEAD = 64  # blocks that wait, inflated or being inflated, when there are thre
 _GROUP = 8  # blocks that a thread compresses before it takes others
 
 
-def compress_block(data: bytes | memoryview) -> bytes:
-    """One BGZF block of at most ``BLOCK_BYTES`` bytes.
+def compress_block(data: bytes | memoryview, level: int = _LEVEL) -> bytes:
+    """One BGZF block of at most ``BLOCK_BYTES`` bytes; ``level`` 0 stores them as they are.
 
     References
     ----------
     SAM specification, section 4.1.
     """
-    body: bytes | bytearray = deflate.deflate_compress(data, _LEVEL)
+    body: bytes | bytearray = deflate.deflate_compress(data, level)
     if len(body) + 26 > 65_536:  # does not compress: a stored block
         size = len(data)
         body = struct.pack("<BHH", 1, size, size ^ 0xFFFF) + bytes(data)
@@ -38,9 +38,9 @@ def compress_block(data: bytes | memoryview) -> bytes:
     return head + body + _FOOTER.pack(deflate.crc32(data), len(data))
 
 
-def _compress_all(blocks: list[bytes | memoryview]) -> list[bytes]:
+def _compress_all(blocks: list[bytes | memoryview], level: int) -> list[bytes]:
     """Compress some blocks, one after the other."""
-    return [compress_block(block) for block in blocks]
+    return [compress_block(block, level) for block in blocks]
 
 
 def read_blocks(file: BinaryIO, start: int = 0) -> Iterator[tuple[int, bytes]]:
@@ -145,11 +145,11 @@ def check_blocks(file: BinaryIO, start: int, stop: int) -> bool:
 class BgzfWriter:
     """Compresses what is written in blocks of one size, and remembers where each block begins.
 
-    The caller opens and closes the file.
+    The caller opens and closes the file. ``level`` is that of deflate; 0 only stores.
     """
 
-    def __init__(self, file: BinaryIO, *, threads: int = 1) -> None:
-        self._file = file
+    def __init__(self, file: BinaryIO, *, threads: int = 1, level: int = _LEVEL) -> None:
+        self._file, self._level = file, level
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         self._pending: deque[Future[list[bytes]]] = deque()
         self._max_pending = 4 * threads
@@ -256,7 +256,7 @@ class BgzfWriter:
     def _put(self, block: bytes | memoryview) -> None:
         """Compress a block, now or in a thread."""
         if self._pool is None:
-            self._emit_all([compress_block(block)])
+            self._emit_all([compress_block(block, self._level)])
             return
         self._group.append(block)
         if len(self._group) == _GROUP:
@@ -265,7 +265,7 @@ class BgzfWriter:
     def _submit(self) -> None:
         """Give a group of blocks to a thread, and write the groups that are done."""
         if self._pool is not None and self._group:
-            self._pending.append(self._pool.submit(_compress_all, self._group))
+            self._pending.append(self._pool.submit(_compress_all, self._group, self._level))
             self._group = []
         while self._pending and (self._pending[0].done() or len(self._pending) > self._max_pending):
             self._emit_all(self._pending.popleft().result())

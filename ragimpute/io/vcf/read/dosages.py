@@ -21,6 +21,7 @@ from ragimpute.io.vcf.read.records import (
 from ragimpute.sites import Region, Sites
 
 _SUM_TOLERANCE = 0.05  # by which the sum of a sample's rounded GP may differ from 1
+_TOLD_EVERY = 1_000  # records
 _FIELDS = ("DS", "HDS", "AP1 and AP2", "GP", "GT")  # in order of preference
 
 
@@ -69,6 +70,7 @@ def read_dosages(
     region: Region | None = None,
     threads: int = 1,
     genotypes: bool = False,
+    reached: Callable[[int], None] | None = None,
 ) -> Dosages:
     """Read ALT dosages: DS, else HDS, else AP1 and AP2, else GP, else counted from GT.
 
@@ -86,6 +88,8 @@ def read_dosages(
         For decompression, >= 1.
     genotypes
         Whether GT is read alone wherever a record has it, as is right for true genotypes.
+    reached
+        Called with the position of the record that was read last, bp, every thousand records.
 
     Raises
     ------
@@ -102,8 +106,10 @@ def read_dosages(
             hint="dosages or genotypes are needed",
         )
     rows = _DosageRows(reader, genotypes=genotypes)
-    for variant in reader.records(sort_check=True):
+    for number, variant in enumerate(reader.records(sort_check=True)):
         rows.add(variant)
+        if reached is not None and number % _TOLD_EVERY == 0:
+            reached(variant.POS)
     if not rows.dosage:
         raise reader.nothing_left()
     return rows.result()

@@ -9,7 +9,7 @@ allele, and one that is spelled like REF is REF.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -162,6 +162,7 @@ def read_target(
     samples: Sequence[str] | None = None,
     keep_monomorphic: bool = False,
     blocks: ReferenceBlocks | None = None,
+    reached: Callable[[int], None] | None = None,
 ) -> Target:
     """Read the genotypes of a target.
 
@@ -182,6 +183,8 @@ def read_target(
     blocks
         Takes up the reference blocks of a gVCF, and makes rows of the panel's sites within them;
         None: they are left out and counted.
+    reached
+        Called with the position of the last site read so far, bp, after some thousand sites.
 
     Raises
     ------
@@ -204,6 +207,8 @@ def read_target(
     for rows in made:
         parts.append(rows.batch())
         records.append(rows.record[: rows.count].copy())
+        if reached is not None:
+            reached(rows.position[-1])
     if not parts:
         has_blocks = blocks is not None and blocks.num_blocks > 0
         if not has_blocks and (not may_be_empty or region is None):

@@ -37,6 +37,8 @@ from ragimpute.sites import Sites
 
 _SLICE_BYTES = 2**22  # of text that is formatted at once
 
+#: Formats by the letters that bcftools gives them; "u" is BCF that is not compressed.
+OUTPUT_TYPES = {"v": "vcf", "z": "vcf.gz", "b": "bcf", "u": "bcf"}
 _SUFFIXES = {".vcf": "vcf", ".vcf.gz": "vcf.gz", ".vcf.bgz": "vcf.gz", ".bcf": "bcf"}
 
 # Sites, the bytes of their rows, and where each row ends in these bytes.
@@ -210,23 +212,45 @@ class RowMaker:
         return [(sites, bytes(data), ends) for sites, data, ends in self._made(block)]
 
 
-def output_kind(path: str | Path) -> str:
-    """The format that a name asks for: "vcf", "vcf.gz" or "bcf"; "-" is "vcf".
+def output_kind(path: str | Path, output_type: str | None = None) -> str:
+    """The format of an output: "vcf", "vcf.gz" or "bcf".
+
+    Parameters
+    ----------
+    path
+        Its suffix says the format; "-", standard output, is "vcf".
+    output_type
+        A letter of ``OUTPUT_TYPES``, for a path without such a suffix; None: none was given.
 
     Raises
     ------
     InputError
-        If the suffix is another one.
+        If the suffix is unknown and no type was given, the type is unknown, or they disagree.
     """
+    name = Path(path).name
+    found = [kind for suffix, kind in _SUFFIXES.items() if name.endswith(suffix) and name != suffix]
+    if output_type is not None:
+        if output_type not in OUTPUT_TYPES:
+            raise InputError(
+                f"output type {output_type!r} is not known",
+                hint="choose v (VCF), z (compressed VCF), b (BCF) or u (uncompressed BCF)",
+            )
+        wanted = OUTPUT_TYPES[output_type]
+        if found and found[0] != wanted:
+            raise InputError(
+                f"--output-type {output_type} is {wanted}, but the output {path} has the suffix of "
+                f"{found[0]}",
+                hint="change one of them, or leave out --output-type",
+            )
+        return wanted
     if str(path) == "-":
         return "vcf"
-    name = Path(path).name
-    for suffix, kind in _SUFFIXES.items():
-        if name.endswith(suffix) and name != suffix:
-            return kind
+    if found:
+        return found[0]
     raise InputError(
         f"the output {path} has no suffix that is known",
-        hint="end it in .vcf.gz, .bcf or .vcf, or write - for standard output",
+        hint="end it in .vcf.gz, .bcf or .vcf, name its format by -O, or write - for standard "
+        "output",
     )
 
 
@@ -255,6 +279,7 @@ class ImputedWriter:
         *,
         fields: Sequence[str] = ("GT", "DS", "GP"),
         threads: int = 1,
+        output_type: str | None = None,
         resumable: bool = False,
         restored: Sequence[Mapping[str, np.ndarray]] = (),
     ) -> None:
@@ -263,7 +288,7 @@ class ImputedWriter:
         Parameters
         ----------
         path
-            Ends in .vcf, .vcf.gz or .bcf; or "-": a VCF to standard output.
+            Ends in .vcf, .vcf.gz or .bcf, unless ``output_type`` is given; "-": standard output.
         heading
             What the header says. Without samples the file is one of sites alone.
         fields
@@ -271,6 +296,8 @@ class ImputedWriter:
             samples are left out too.
         threads
             For formatting and compression, >= 1.
+        output_type
+            A letter of ``OUTPUT_TYPES``; None: as the suffix says, and VCF for "-".
         resumable
             Write to :func:`part_path`, which stays if the ``with`` block ends in an exception, or
             the process is killed.
@@ -288,7 +315,7 @@ class ImputedWriter:
             raise ValueError(f"threads must be >= 1, found {threads}")
         self._to_stdout = str(path) == "-"
         self.path = Path(path)
-        self._kind = output_kind(path)
+        self._kind = output_kind(path, output_type)
         self._contigs = list(heading.contigs)
         self._names = [name for name, _ in heading.contigs]
         self._infos = {field.name for field in heading.declared_infos()}
@@ -311,7 +338,8 @@ class ImputedWriter:
             else:
                 self._file = self._open(goes_on=len(restored) > 0)
             if self._kind != "vcf":
-                self._bgzf = BgzfWriter(self._file, threads=threads)
+                plain = {"level": 0} if output_type == "u" else {}
+                self._bgzf = BgzfWriter(self._file, threads=threads, **plain)
             if restored:
                 self._restore(restored)
                 return

@@ -20,7 +20,7 @@ process RAGIMPUTE_INDEX {
     script:
     def args = task.ext.args ?: ""
     def prefix = task.ext.prefix ?: "${meta.id}"
-    def sites_cmd = sites ? "--sites ${sites}" : ""
+    def sites_cmd = sites ? "--typed-sites ${sites}" : ""
     """
     ragimpute index \\
         ${panel} \\

@@ -1,0 +1,54 @@
+"""What the shell offers when a value is completed by the tab key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+#: FORMAT fields that an output may have.
+FORMATS = ("GT", "DS", "GP", "HDS", "AP")
+
+
+def models_folder() -> Path:
+    """The folder of shipped models: as in ragimpute.config, which takes long to import."""
+    package = Path(__file__).resolve().parents[1]
+    checkout = package.parent / "models"
+    return checkout if (package.parent / "pyproject.toml").is_file() else package / "models"
+
+
+def presets() -> list[str]:
+    """Names of all that ships with a configuration, with weights or without."""
+    return sorted(path.parent.name for path in models_folder().glob("*/config.yaml"))
+
+
+def trained_models() -> list[str]:
+    """Names of the shipped models, which have weights."""
+    return sorted(path.parent.name for path in models_folder().glob("*/weights.safetensors"))
+
+
+def models(incomplete: str) -> list[str]:
+    """Shipped models that begin so."""
+    return [name for name in trained_models() if name.startswith(incomplete)]
+
+
+def configs(incomplete: str) -> list[str]:
+    """Presets that begin so."""
+    return [name for name in presets() if name.startswith(incomplete)]
+
+
+def devices(incomplete: str) -> list[str]:
+    """Devices that begin so."""
+    return [name for name in ("auto", "cpu", "cuda") if name.startswith(incomplete)]
+
+
+def par_regions(incomplete: str) -> list[str]:
+    """Genome builds whose pseudo-autosomal regions are known, that begin so."""
+    names = ("b37", "b38", "chm13", "none")
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def fields(incomplete: str) -> list[str]:
+    """Lists of FORMAT fields: what is typed so far, with each further field."""
+    before, _, last = incomplete.rpartition(",")
+    given = before.split(",") if before else []
+    left = [name for name in FORMATS if name not in given and name.startswith(last.upper())]
+    return [",".join([*given, name]) for name in left]
