@@ -13,6 +13,7 @@ import kills
 import numpy as np
 import peers
 import pytest
+import readme_figure
 import unphased
 from measure import measure
 
@@ -136,6 +137,38 @@ def test_page_says_who_made_the_data(results, tmp_path):
     results["data"][0]["made_by"] = "python benchmarks/simulate.py -o some"
     comparison_page.write_page(results, tmp_path / "page.md")
     assert "Made by `python benchmarks/simulate.py -o some`." in (tmp_path / "page.md").read_text()
+
+
+@pytest.mark.parametrize("note", ["Minimac4 is left out", "the machine was busy with other work"])
+def test_the_figure_of_the_readme(results, tmp_path, capsys, note):
+    results["notes"] = [note]
+    results["data"][0]["densities"].insert(
+        0, results["data"][0]["densities"][0] | {"phased": False, "num_samples": 999}
+    )
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    out = tmp_path / "figure.svg"
+    readme_figure.main([str(tmp_path / "results.json"), "-o", str(out)])
+    first = out.read_bytes()
+    assert first.startswith(b"<?xml")
+    readme_figure.main([str(tmp_path / "results.json"), "-o", str(out)])
+    assert out.read_bytes() == first
+    said = capsys.readouterr().out.splitlines()[0]
+    assert said.startswith("some dense: 600 panel haplotypes, 20 targets with 1,000 typed sites")
+    assert "ragimpute 9.8.7, Beagle 5.4. A <fast> one, 3 cores" in said
+    time = "processor time" if "busy" in note else "wall time"
+    assert f"{time}, s, median of 3 runs; 2025-01-02." in said
+
+
+def test_what_the_figure_of_the_readme_cannot_be_made_of(results, tmp_path):
+    (tmp_path / "broken.json").write_text("{")
+    for name in ("broken.json", "missing.json"):
+        with pytest.raises(InputError, match=name):
+            readme_figure.main([str(tmp_path / name), "-o", str(tmp_path / "x.svg")])
+    results["data"][0]["densities"][0]["phased"] = False
+    (tmp_path / "unphased.json").write_text(json.dumps(results))
+    with pytest.raises(InputError, match="no phased target"):
+        readme_figure.main([str(tmp_path / "unphased.json"), "-o", str(tmp_path / "x.svg")])
+    assert not (tmp_path / "x.svg").exists()
 
 
 def test_tables_are_printed(results, capsys):
