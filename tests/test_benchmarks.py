@@ -9,6 +9,7 @@ import sys
 
 import compare
 import comparison_page
+import dr2_thresholds
 import kills
 import numpy as np
 import peers
@@ -365,3 +366,32 @@ def test_example_end_to_end(tmp_path, capsys):
 def test_kills_end_in_identical_bytes(tmp_path, capsys):
     assert kills.measure(tmp_path, 1, 3, "0.05") == 0
     assert "identical bytes: 1 of 1" in capsys.readouterr().out
+
+
+def test_what_a_threshold_of_dr2_keeps():
+    maf = np.array([0.001, 0.004, 0.3, 0.3, 0.3, 0.3])
+    dr2 = np.array([0.2, 0.2, 0.2, 0.4, 0.85, 0.95])
+    r2 = np.array([0.1, 0.3, 0.1, 0.5, 0.8, 1.0])
+    header, *rows = dr2_thresholds.table(maf, dr2, r2)
+    assert header[2:] == ["all", "DR2 ≥ 0.3", "DR2 ≥ 0.5", "DR2 ≥ 0.8", "DR2 ≥ 0.9"]
+    assert rows[0] == ["0 – 0.005", "2", "100%, r² 0.20", *["–"] * 4]
+    assert rows[1][1:] == ["0", *["–"] * 5]
+    assert rows[3] == ["0.05 – 0.5", "4", "100%, r² 0.60", "75%, r² 0.77", "50%, r² 0.90",
+                       "50%, r² 0.90", "25%, r² 1.00"]  # fmt: skip
+
+
+def test_thresholds_of_dr2_on_the_example(tmp_path):
+    import ragimpute as ri
+
+    out = tmp_path / "x.vcf.gz"
+    ri.impute(example.path("target.vcf.gz"), example.path("panel.bcf"), out,
+           region="20:2000000-2200000")  # fmt: skip
+    maf, dr2, r2 = dr2_thresholds.compare(example.path("truth.bcf"), out, example.path("panel.bcf"))
+    assert len(maf) > 300
+    assert maf.min() > 0
+    assert maf.max() <= 0.5
+    assert r2[dr2 >= 0.8].mean() > r2.mean() + 0.02
+    with pytest.raises(InputError, match="no untyped site"):
+        dr2_thresholds.compare(
+            example.path("truth.bcf"), example.path("truth.bcf"), example.path("panel.bcf")
+        )

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from vcf_fixtures import read_imputed
 
+import ragimpute as ri
 from ragimpute import example
 from ragimpute.config import load_config
-from ragimpute.imputation.impute import impute
 from ragimpute.model.checkpoint import load_model
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.prepare import prepare
@@ -59,7 +59,7 @@ def test_the_token_model_imputes(words, trained, tmp_path, command_line):
     assert len(found.keys) > 500
     assert ((found.dosage >= 0) & (found.dosage <= 2)).all()
     by_default = tmp_path / "default.vcf"
-    impute(
+    ri.impute(
         example.path("target.vcf.gz"), trained / "panel.h5", by_default,
         region="20:2000000-2100000",
     )  # fmt: skip
