@@ -52,7 +52,18 @@ for i in $(seq "${range%-*}" "${range#*-}"); do SLURM_ARRAY_TASK_ID=$i bash "${@
 """
 PAGES = sorted(page for page, program in MADE if program is None)
 # Pages whose every block names its language.
-TAGGED = [*PAGES, "glossary", "reliability", "kernels", "training", "coming-from"]
+TAGGED = [
+    *PAGES,
+    "glossary",
+    "reliability",
+    "kernels",
+    "training",
+    "coming-from",
+    "cost",
+    "fusions",
+    "benchmarks",
+    "benchmarks-20mb",
+]
 
 
 def read(page):
