@@ -250,3 +250,20 @@ def test_every_option_of_the_other_tools_is_in_the_table():
     )
     for name in minimac.split():
         assert f"`{name}`" in text, name
+
+
+def test_options_that_take_the_place_of_others_exist():
+    import make_cli_docs
+
+    from ragimpute.cli.main import app
+
+    known = {
+        name
+        for one in app.registered_commands
+        for item in make_cli_docs.read_parameters(one.callback)
+        for name in item.names
+    }
+    columns = re.findall(r"^\|[^|]+\| ([^|]*--[^|]*) \|", read("coming-from"), re.M)
+    options = {x for column in columns for x in re.findall(r"`(--[\w-]+)", column)}
+    assert len(options) > 15
+    assert options <= known, options - known
