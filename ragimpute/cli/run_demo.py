@@ -50,22 +50,20 @@ def run_demo(
     out.mkdir(parents=True, exist_ok=True)
     panel, imputed, report = out / "panel.h5", out / "imputed.vcf.gz", out / "report.html"
     target, truth = example.path("target.vcf.gz"), example.path("truth.bcf")
-    line(
-        "prepare   a real panel: 250 Europeans of the 1000 Genomes Project, 0.9 Mb of chromosome 20"
-    )
+    line("prepare   250 Europeans of the 1000 Genomes Project, 0.9 Mb of chromosome 20")
     made = prepare(
         example.path("panel.bcf"), panel, genetic_map=example.path("chr20.b37.gmap.gz"),
         threads=threads, force=True, progress=progress,
     )  # fmt: skip
     line(f"          {made.panel.num_sites:,} sites in {made.seconds:.1f} s")
-    line("impute    50 other Europeans, of whom an array's sites are known, with the default model")
+    line("impute    50 other Europeans, typed by an array, with the default model")
     done = impute(
         target, panel, imputed, threads=threads, progress=progress, command="ragimpute demo"
     )
     line(
         f"          {done.num_samples} samples, {done.num_sites:,} sites, {done.wall_seconds:.1f} s"
     )
-    line("evaluate  the imputed dosages against the true genotypes of the 50")
+    line("evaluate  the dosages, against the true genotypes of the 50")
     figures = evaluate(truth, imputed, panel, typed=target, threads=threads)
     if not _can("report", "report", line):
         return DemoResult(imputed, None, figures)

@@ -59,6 +59,7 @@ def test_what_is_printed(demo):
     for _, value, *_ in figures.table()[1:]:
         assert value in printed
     assert "imputed VCF  out/imputed.vcf.gz\n" in printed
+    assert max(map(len, printed.splitlines()[:5])) <= 80  # those before the table
     assert "HTML report  out/report.html\n" in printed
 
 
