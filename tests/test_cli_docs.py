@@ -91,6 +91,23 @@ def test_links_lead_somewhere():
     assert not wrong, "\n".join(wrong)
 
 
+def slugs(page):
+    """The anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in found}
+
+
+def test_anchors_of_links_exist():
+    wrong = []
+    for page in PAGES:
+        for link, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text()):
+            other = page.parent / link if link else page
+            if other.suffix == ".md" and anchor not in slugs(other):
+                wrong.append(f"{page.relative_to(ROOT)}: {link}#{anchor}")
+    assert not wrong, "\n".join(wrong)
+
+
 class Shape(Enum):
     ROUND = "round"
     FLAT = "flat"
