@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: help demo test test-all gpu-test check format bench phasing robustness fusions fuzz docs weights kernels release clean
 
 help:
-	@echo "make demo    install, then run the whole pipeline on a real example"
+	@echo "make demo    install, then prepare, impute and evaluate a real example"
 	@echo "make test    install, then run the tests but the slow ones"
 	@echo "make test-all  the slow tests as well"
 	@echo "make gpu-test  install, then run the tests that need a CUDA device"

@@ -18,23 +18,24 @@ from ragimpute.reports.plots import GRID, INK, MUTED, SERIES, r2_by_maf, save_pn
 _MEASURES = {"wall_s": "wall, s", "cpu_s": "CPU, s", "peak_mib": "peak, MiB"}
 _HEAD = """# Benchmarks
 
-{tools}, on {date}. Made by
+{tools}, on {date}. This page was made by
 
-```
+```bash not-run
 {command}
 ```
 
-Accuracy is aggregate r²: the squared correlation of dosage with the true allele count over all
-target samples and untyped sites of a bin of minor allele frequency (MAF) in the panel, counted in
-the allele that is minor there. No target sample is in a panel. All tools get the same panel,
-target and genetic map, run at their defaults and write GT, DS and GP to a .vcf.gz.
+Accuracy is aggregate r²: the squared correlation of dosage with the true allele count, over all
+target samples and all untyped sites of a bin of minor allele frequency (MAF) in the panel.
+Alleles are counted in the allele that is minor there. No target sample is in a panel. All tools
+get the same panel, target and genetic map, run at their defaults, and write GT, DS and GP to a
+.vcf.gz.
 
-Times and memory are medians of {repeats}, the tools in turn, after one untimed run of each
-(so that each finds its files in the machine's cache). Wall and CPU time cover the whole process,
-from start to the closed output; the peak is that
-of resident memory. Java sizes its heap by the machine's memory, so Beagle's peak says more about
-the machine than about the data. A ratio above 1 is in favour of {reference}: how many times as long
-the tool takes, or as much memory.
+Times and memory are medians of {repeats}. The tools ran in turn, after one untimed run of each,
+so that each found its files in the machine's cache. Wall and CPU time cover the whole process,
+from its start to the closed output. The peak is that of resident memory. Java sizes its heap by
+the machine's memory, so Beagle's peak says more about the machine than about the data. A ratio
+says how many times as long the tool takes as {reference} does, or how many times as much memory;
+a ratio above 1 is in favour of {reference}.
 
 | | |
 |---|---|

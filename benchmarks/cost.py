@@ -36,20 +36,22 @@ GENOME_MB = 3_100
 REGIONS = 155  # of 20 cM
 _PAGE = """# What a genome costs
 
-How the time of `ragimpute impute` grows with the panel and with the targets, on {date}. Made by
+This page says how the time of `ragimpute impute` grows with the panel and with the number of
+targets. It was measured on {date}, by
 
-```
+```bash not-run
 {command}
 ```
 
-Simulated people of one region; the largest panel is made once, smaller ones are its first samples.
-A run has a part that depends on the panel alone (its haplotypes are read, indexed, and left out to
-choose ne and err and to measure its sites) and a part for each target; both are fitted to the runs
-of each panel, by least relative squares, and carried over to a genome of {genome} Mb in {regions}
-regions of 20 cM, each of which starts the program once. With {largest} haplotypes nothing was run:
-there each part goes on as the power of the panel's size that the last two panels show. Panels of up
-to 6,000 haplotypes are copied whole, and the network is fitted to them: more accurate there, and
-slower than to search a panel of 20,000.
+The data are simulated people of one region. The largest panel was made once; smaller panels are
+its first samples. A run has two parts. One depends on the panel alone: its haplotypes are read
+and indexed, and some of them are left out to choose ne and err and to measure its sites. The
+other is for each target. Both parts were fitted to the runs of each panel, by least relative
+squares, and carried over to a genome of {genome} Mb in {regions} regions of 20 cM, each of which
+starts the program once. Nothing was run with {largest} haplotypes: there each part was
+extrapolated as the power of the panel's size that the last two panels show. Panels of up to 6,000
+haplotypes are copied whole, and the network is fitted to them. That is more accurate there, and
+slower than searching a panel of 20,000.
 
 CPU hours of a genome, for each target, by the number of targets in a batch:
 
@@ -57,8 +59,8 @@ CPU hours of a genome, for each target, by the number of targets in a batch:
 
 ![CPU hours a target by panel size]({image})
 
-The runs, one of each, one thread unless the command says otherwise. *start* is a region of a few
-sites, which takes what it takes to begin; *prepare* makes panel.h5.
+The table lists the runs, one of each, on one thread unless the command says otherwise. *start* is a
+region of a few sites: it takes what any run takes to begin. *prepare* makes panel.h5.
 
 {runs}
 """

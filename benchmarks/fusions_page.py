@@ -10,17 +10,18 @@ from ragimpute.model.checkpoint import write_text
 
 _HEAD = """# Fusions
 
-On {date}. Made by
+A *fusion* is the part of a model that joins what a target shows with what was retrieved for it;
+[the model](model.md#fusing) explains each. This page compares them. It was made on {date}, by
 
-```
+```bash not-run
 {command}
 ```
 
-Small forms on a CPU: they say what a fusion costs and how soon it learns, not what it would reach
-at the size of the original, after days on a GPU. Every model is trained by a process of its own on
-one thread. Times are CPU times (user and system) of training steps, making their batches included;
-memory is the peak of resident memory less what Python and its libraries hold before training
-({start_mib:.0f} MiB).
+The models are small and trained on a CPU. They show what a fusion costs and how soon it learns,
+but not what it would reach at the size of the original, after days on a GPU. Each model was
+trained by a process of its own, on one thread. Times are CPU times (user and system) of training
+steps, with the making of their batches. Memory is the peak of resident memory, less what Python
+and its libraries hold before training ({start_mib:.0f} MiB).
 
 | | |
 |---|---|
@@ -30,22 +31,23 @@ memory is the peak of resident memory less what Python and its libraries hold be
 _FUSIONS = """## Every fusion
 
 Panel {name}: {num_haplotypes:,} haplotypes, {num_sites:,} sites in {where}. The form is
-`v10-small` with windows of 128 sites: D 32, 2 layers, 4 heads, K 3, focal loss with γ 2, batches of
-8, {steps} steps. Figures are those of the last epoch, on held-out samples with a tenth of the sites
-left, array-like; *LS* is plain Li–Stephens with the same sites, *rare* a MAF up to 1 %.
+`v10-small` with windows of 128 sites: D 32, 2 layers, 4 heads, K 3, focal loss with γ 2, batches
+of 8, {steps} steps. Figures are those of the last epoch, on held-out samples of whom an
+array-like tenth of the sites is left. *LS* is plain Li–Stephens with the same sites, and *rare*
+means a MAF of at most 1 %.
 
-`copying` is the preset `default`: other batches (sites in doubt), as many steps, and arrays as
-dense as that tenth, drawn anew over the whole panel. So its *LS* is another, and the one to compare
-it with. Another seed holds out other samples, too: rows that differ no more than these two do not
-differ.
+`copying` is the preset `default`. It takes as many steps, but its batches are sites in doubt, and
+its arrays are as dense as that tenth and drawn anew over the whole panel. So it has an *LS* of
+its own to be compared with. One row has another seed, which also holds out other samples: rows
+that differ by no more than these two rows do not really differ.
 """
 
 _REFERENCES = """## References read or looked up
 
-`v10-small` reads what is retrieved in every step; `embedding-rag-small` encodes a haplotype in a
-window when it is first asked for in an epoch, and looks it up from then on. One whole epoch each,
-on the first {num_sites:,} sites of the panel, batches of 8; the time of encoding is counted in.
-`v10-small` keeps all activations of what it reads; `v10` recomputes them
+`v10-small` reads what is retrieved in every step. `embedding-rag-small` encodes a haplotype in a
+window when it is first asked for in an epoch, and looks it up from then on. The table compares
+one whole epoch of each, on the first {num_sites:,} sites of the panel, in batches of 8. The time
+of encoding counts. `v10-small` keeps all activations of what it reads; `v10` recomputes them
 (`reference.checkpointing`).
 """
 

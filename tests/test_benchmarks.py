@@ -10,10 +10,12 @@ import sys
 import compare
 import comparison_page
 import dr2
+import dr2_thresholds
 import kills
 import numpy as np
 import peers
 import pytest
+import readme_figure
 import unphased
 from measure import measure
 
@@ -138,6 +140,38 @@ def test_page_says_who_made_the_data(results, tmp_path):
     results["data"][0]["made_by"] = "python benchmarks/simulate.py -o some"
     comparison_page.write_page(results, tmp_path / "page.md")
     assert "Made by `python benchmarks/simulate.py -o some`." in (tmp_path / "page.md").read_text()
+
+
+@pytest.mark.parametrize("note", ["Minimac4 is left out", "the machine was busy with other work"])
+def test_the_figure_of_the_readme(results, tmp_path, capsys, note):
+    results["notes"] = [note]
+    results["data"][0]["densities"].insert(
+        0, results["data"][0]["densities"][0] | {"phased": False, "num_samples": 999}
+    )
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    out = tmp_path / "figure.svg"
+    readme_figure.main([str(tmp_path / "results.json"), "-o", str(out)])
+    first = out.read_bytes()
+    assert first.startswith(b"<?xml")
+    readme_figure.main([str(tmp_path / "results.json"), "-o", str(out)])
+    assert out.read_bytes() == first
+    said = capsys.readouterr().out.splitlines()[0]
+    assert said.startswith("some dense: 600 panel haplotypes, 20 targets with 1,000 typed sites")
+    assert "ragimpute 9.8.7, Beagle 5.4. A <fast> one, 3 cores" in said
+    time = "processor time" if "busy" in note else "wall time"
+    assert f"{time}, s, median of 3 runs; 2025-01-02." in said
+
+
+def test_what_the_figure_of_the_readme_cannot_be_made_of(results, tmp_path):
+    (tmp_path / "broken.json").write_text("{")
+    for name in ("broken.json", "missing.json"):
+        with pytest.raises(InputError, match=name):
+            readme_figure.main([str(tmp_path / name), "-o", str(tmp_path / "x.svg")])
+    results["data"][0]["densities"][0]["phased"] = False
+    (tmp_path / "unphased.json").write_text(json.dumps(results))
+    with pytest.raises(InputError, match="no phased target"):
+        readme_figure.main([str(tmp_path / "unphased.json"), "-o", str(tmp_path / "x.svg")])
+    assert not (tmp_path / "x.svg").exists()
 
 
 def test_tables_are_printed(results, capsys):
@@ -346,3 +380,32 @@ def test_example_end_to_end(tmp_path, capsys):
 def test_kills_end_in_identical_bytes(tmp_path, capsys):
     assert kills.measure(tmp_path, 1, 3, "0.05") == 0
     assert "identical bytes: 1 of 1" in capsys.readouterr().out
+
+
+def test_what_a_threshold_of_dr2_keeps():
+    maf = np.array([0.001, 0.004, 0.3, 0.3, 0.3, 0.3])
+    dr2 = np.array([0.2, 0.2, 0.2, 0.4, 0.85, 0.95])
+    r2 = np.array([0.1, 0.3, 0.1, 0.5, 0.8, 1.0])
+    header, *rows = dr2_thresholds.table(maf, dr2, r2)
+    assert header[2:] == ["all", "DR2 ≥ 0.3", "DR2 ≥ 0.5", "DR2 ≥ 0.8", "DR2 ≥ 0.9"]
+    assert rows[0] == ["0 – 0.005", "2", "100%, r² 0.20", *["–"] * 4]
+    assert rows[1][1:] == ["0", *["–"] * 5]
+    assert rows[3] == ["0.05 – 0.5", "4", "100%, r² 0.60", "75%, r² 0.77", "50%, r² 0.90",
+                       "50%, r² 0.90", "25%, r² 1.00"]  # fmt: skip
+
+
+def test_thresholds_of_dr2_on_the_example(tmp_path):
+    import ragimpute as ri
+
+    out = tmp_path / "x.vcf.gz"
+    ri.impute(example.path("target.vcf.gz"), example.path("panel.bcf"), out,
+           region="20:2000000-2200000")  # fmt: skip
+    maf, dr2, r2 = dr2_thresholds.compare(example.path("truth.bcf"), out, example.path("panel.bcf"))
+    assert len(maf) > 300
+    assert maf.min() > 0
+    assert maf.max() <= 0.5
+    assert r2[dr2 >= 0.8].mean() > r2.mean() + 0.02
+    with pytest.raises(InputError, match="no untyped site"):
+        dr2_thresholds.compare(
+            example.path("truth.bcf"), example.path("truth.bcf"), example.path("panel.bcf")
+        )

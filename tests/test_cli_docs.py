@@ -50,7 +50,9 @@ def test_every_option_is_on_the_page(name):
 
 def commands_of(page):
     """Every call of ragimpute in a page's code blocks, as words without comments."""
-    blocks = re.findall(r"^ *```(\w*)\n(.*?)^ *```", page.read_text(), re.DOTALL | re.MULTILINE)
+    blocks = re.findall(
+        r"^ *```(\w*)[^\n]*\n(.*?)^ *```", page.read_text(), re.DOTALL | re.MULTILINE
+    )
     shell = [block for language, block in blocks if language != "python"]
     lines = "\n".join(shell).replace("\\\n", " ").splitlines()
     calls = [re.search(r"\bragimpute [a-z].*", line) for line in lines]
@@ -64,8 +66,12 @@ def test_peers_57_commands_in_the_documentation_exist():
         known[command.callback.__name__] = {
             option for item in parameters for option in item.names if item.is_option
         }
-    for page in (ROOT / "README.md", PAGE):
-        assert len(commands_of(page)) >= len(COMMANDS) - 1
+    assert len(commands_of(PAGE)) >= len(COMMANDS) - 1
+    assert len(commands_of(ROOT / "README.md")) >= 5
+    for name in set(COMMANDS) - {"demo"}:
+        assert f"`ragimpute {name}`" in (ROOT / "README.md").read_text() or name in {
+            "prepare", "impute"
+        }  # fmt: skip
     wrong = []
     for page in PAGES:
         for name, *words in commands_of(page):
@@ -82,6 +88,23 @@ def test_links_lead_somewhere():
         for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
         if "://" not in link and not (page.parent / link).exists()
     ]
+    assert not wrong, "\n".join(wrong)
+
+
+def slugs(page):
+    """The anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in found}
+
+
+def test_anchors_of_links_exist():
+    wrong = []
+    for page in PAGES:
+        for link, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text()):
+            other = page.parent / link if link else page
+            if other.suffix == ".md" and anchor not in slugs(other):
+                wrong.append(f"{page.relative_to(ROOT)}: {link}#{anchor}")
     assert not wrong, "\n".join(wrong)
 
 

@@ -227,13 +227,14 @@ def test_the_base_does_all_the_rest(panel_h5, folder, tmp_path):
 
 @pytest.mark.parametrize(
     ("hidden", "left_out"),
-    [(OPTIONAL, ("index", "train", "report")), ({"torch"}, ("train",))],
+    [(OPTIONAL, ("report",)), ({"torch"}, ())],
     ids=["all", "torch"],
 )
 def test_the_demo_leaves_out_what_it_cannot_do(hidden, left_out, tmp_path):
     ((code, out, err),) = without(hidden, ["demo", "-o", tmp_path / "demo"])
-    assert (code, err) == (0, "")
-    lines = {step: f"{step:10}left out: this step needs " for step in ("index", "train", "report")}
+    assert code == 0, err
+    assert not re.search("error|warning|Traceback", err, re.I)  # a slow machine shows progress
+    lines = {step: f"{step:10}left out: this step needs " for step in ("report",)}
     for step, start in lines.items():
         said = [line for line in out.splitlines() if line.startswith(start)]
         assert len(said) == (step in left_out), out
@@ -241,11 +242,9 @@ def test_the_demo_leaves_out_what_it_cannot_do(hidden, left_out, tmp_path):
             assert said[0].endswith(f"; pip install 'ragimpute[{step}]'")
     assert "Accuracy at untyped sites" in out
     made = {path.name for path in (tmp_path / "demo").iterdir()}
-    assert {"panel.h5", "imputed.vcf.gz", "imputed.vcf.gz.tbi"} <= made
-    assert ("panel.index" in made) == ("index" not in left_out)
+    assert made - {"report.html"} == {"panel.h5", "imputed.vcf.gz", "imputed.vcf.gz.tbi"}
     assert ("report.html" in made) == ("report" not in left_out)
     assert ("HTML report" in out) == ("report" not in left_out)
-    assert "model" not in made
 
 
 # --- what the code says of itself ----------------------------------------------------------------
@@ -265,6 +264,7 @@ ASKED_BEFORE = {
         "PairNetwork._in_context",
     ): "only for networks that of_folder or training made",
     ("training.tracking", "TensorBoardTracker.__init__"): "cli.train asks",
+    ("cli.watch", "Watch.epoch"): "cli.train asks",
 }
 
 

@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from ragimpute.config import MaskPart, RunConfig, load_config, preset_names
+from ragimpute.model.bert_rag import build
 from ragimpute.model.fusion import FUSIONS
 from ragimpute.training.data.masks import MASKS
 
@@ -94,6 +95,21 @@ def test_overrides_are_accepted(page):
     assert len(overrides) >= 4
     for override in overrides:
         load_config("default", overrides=[override])
+
+
+def test_configurations_load(page, tmp_path):
+    found = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert len(found) >= 2
+    for number, text in enumerate(found):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(text)
+        assert load_config(path).name == "mine"
+
+
+def test_the_number_of_parameters_is_that_of_the_preset(page):
+    sizes = {build(load_config(name).model).num_parameters() for name in ("default", "v10-small")}
+    on_page = set(re.findall(r"^ parameters +([\d,]+)$", page, re.MULTILINE))
+    assert on_page == {f"{size:,}" for size in sizes}
 
 
 def test_names_are_those_of_the_registries(page):

@@ -30,7 +30,7 @@ def demo(
     threads: ThreadsOption = 2,
     force: ForceOption = False,
 ) -> None:
-    """Run the whole pipeline on a real 1000 Genomes example that the package carries."""
+    """Prepare, impute and evaluate a real 1000 Genomes example that the package carries."""
     if out.exists() and not force and any(out.iterdir()):
         raise InputError(f"folder {out} is not empty", hint="choose another -o, or give --force")
     from ragimpute.cli.run_demo import run_demo

@@ -23,7 +23,7 @@ from ragimpute.cli.watch import RunOptions, watching
 from ragimpute.extras import require
 
 
-@command("ragimpute train panel.h5 --config v10-small --set train.epochs=2 -o model")
+@command("ragimpute train panel.h5 --init default -o model")
 def train(
     panels: Annotated[
         list[Path],

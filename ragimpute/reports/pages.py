@@ -86,20 +86,16 @@ def render_demo(
     *,
     evaluation: Evaluation,
     summary: ImputeSummary,
-    training: TrainResult | None,
-    model: str | Path,
     title: str = "ragimpute demo",
 ) -> None:
-    """Write one page about a whole pipeline.
+    """Write one page about a run and its accuracy.
 
     Parameters
     ----------
     path
         The page; an existing one is replaced.
-    evaluation, summary, training
-        The result of each step; training may be None, and then has no section.
-    model
-        The folder that training wrote: config.yaml and provenance.json are read from it.
+    evaluation, summary
+        The result of each step.
     """
     accuracy = evaluate_section(evaluation, name=summary.model, others={})
     accuracy.intro = (
@@ -107,11 +103,7 @@ def render_demo(
         + accuracy.intro
     )
     sections = [accuracy, impute_section(summary)]
-    steps = "prepare, impute and evaluate"
-    if training is not None:
-        sections.append(train_section(training.history, *_how_made(Path(model))))
-        steps = "prepare, index, train, impute and evaluate"
-    subtitle = f"{steps}: {summary.target} from {summary.panel}"
+    subtitle = f"prepare, impute and evaluate: {summary.target} from {summary.panel}"
     _write(path, title, subtitle, sections)
 
 
