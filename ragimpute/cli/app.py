@@ -136,7 +136,9 @@ def parse_region(text: str | None) -> Region | None:
     return None if text is None else Region.parse(text)
 
 
-def command_line(*, without: Sequence[str] = (), flags: Sequence[str] = ()) -> str:
+def command_line(
+    *, without: Sequence[str] = (), flags: Sequence[str] = (), keeps_all: bool = False
+) -> str:
     """The command as it was given, without the options that do not change the output.
 
     The output records it.
@@ -147,7 +149,11 @@ def command_line(*, without: Sequence[str] = (), flags: Sequence[str] = ()) -> s
         Names of further options to leave out that take a value, such as "--region" and "-r".
     flags
         Names of further options to leave out that take no value.
+    keeps_all
+        Leave out nothing, as a report wants it.
     """
+    if keeps_all:
+        return shlex.join(["ragimpute", *sys.argv[1:]])
     gone = ("--threads", "-t", *without)
     short = tuple(name for name in gone if not name.startswith("--"))
     kept: list[str] = []

@@ -206,6 +206,7 @@ def impute(
             target, panel, out, options, progress=progress,
             command=command_line(without=_BY_REGION, flags=("--resume",)),
         )  # fmt: skip
+    done.command = command_line(keeps_all=True)
     if reports:
         from ragimpute.reports.by_file_name import report_impute
 

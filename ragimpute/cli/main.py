@@ -19,6 +19,7 @@ from ragimpute.cli import (  # noqa: F401  # they register their commands
     phase,
     plan,
     prepare,
+    report,
     train,
 )
 from ragimpute.cli.app import app, command_name
@@ -66,6 +67,7 @@ ORDER = (
     "impute",
     "merge",
     "evaluate",
+    "report",
     "info",
     "demo",
 )

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ragimpute.accuracy.metrics import MAF_BINS
 from ragimpute.reports import plots
 from ragimpute.reports.figures import History
-from ragimpute.reports.sections import Section, Table, number, setting, words
+from ragimpute.reports.sections import Section, Table
+from ragimpute.reports.wording import flat, number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -93,13 +94,7 @@ def train_section(history: History, config_text: str, provenance: Mapping[str, A
         section.plot(figure, heading, caption, f"{heading} by epoch. {_alt(history, heading)}")
     if history:
         section.tables.append(_history_table(history))
-    rows = []
-    for key, value in sorted(provenance.items()):
-        if isinstance(value, Mapping):
-            rows += [(f"{words(key)}: {name}", setting(item)) for name, item in value.items()]
-        elif value not in ("", None):
-            rows.append((words(key), setting(value)))
-    section.pairs = [("How it was made", rows)]
+    section.pairs = [("How it was made", flat("", dict(sorted(provenance.items()))))]
     if config_text:
         section.texts = [("Configuration (config.yaml)", config_text)]
     return section

@@ -25,7 +25,8 @@ from ragimpute.model.bert_rag import build
 from ragimpute.model.checkpoint import save_model
 from ragimpute.token_model.build_index import build_index
 
-COMMANDS = ("prepare", "index", "train", "plan", "impute", "merge", "evaluate", "info", "demo")
+COMMANDS = ("prepare", "index", "train", "plan", "impute", "merge", "evaluate", "report",
+            "info", "demo")  # fmt: skip
 
 
 @pytest.fixture
