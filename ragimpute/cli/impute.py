@@ -97,6 +97,16 @@ def impute(
     fields: Annotated[
         str, typer.Option("--format", metavar="LIST", help="Of GT,DS,GP,HDS,AP.")
     ] = "GT,DS,GP",
+    digits: Annotated[
+        int,
+        typer.Option("--digits", min=2, max=4, help="Decimals of DS, GP, HDS and AP."),
+    ] = 3,
+    compression_level: Annotated[
+        int,
+        typer.Option(
+            "--compression-level", min=1, max=12, help="1 writes fast, 12 writes small files."
+        ),
+    ] = 1,
     typed_only: Annotated[
         bool, typer.Option("--typed-only", help="Write records that the panel lacks, too.")
     ] = False,
@@ -182,7 +192,7 @@ def impute(
             fasta,
         ),
         output_options=OutputOptions(
-            min_r2, typed_only, sites, empirical, join_multiallelics
+            min_r2, typed_only, sites, empirical, join_multiallelics, digits, compression_level
         ),
         phase_options=PhaseOptions(phased_only, with_targets),
     )  # fmt: skip

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ragimpute.arguments import check_fields_of, with_changes
+from ragimpute.io.vcf.bgzf import LEVEL
 from ragimpute.io.vcf.read.genotypes import Target
+from ragimpute.io.vcf.write.sample_text import DIGITS
 from ragimpute.phasing.phase_target import PhaseOptions
 from ragimpute.sites import Region
 from ragimpute.target.inputs import InputFiles, TargetOptions
@@ -39,7 +41,7 @@ _HOW = frozenset(("threads", "resume"))
 _NOT_FITTED = frozenset((
     "model", "cm_per_mb", "region", "fields", "window_cm", "buffer_cm", "device", "max_memory",
     "palindromes", "par", "gvcf_min_gq", "min_r2", "typed_only", "phased_only", "with_targets",
-    "join_multiallelics",
+    "join_multiallelics", "digits", "compression_level",
 ))  # fmt: skip
 
 
@@ -60,6 +62,11 @@ class OutputOptions:
     join_multiallelics
         Write the sites of one position and REF that exclude each other as one record with several
         ALTs; not in ``empirical``.
+    digits
+        Decimals of the probabilities in FORMAT fields, 2 to 4; ``benchmarks/output_size.py``
+        measures what they change of r2, and how large the files are.
+    compression_level
+        Of VCF.gz and BCF, 1 (fast) to 12 (small).
     """
 
     min_r2: float = 0.0
@@ -67,6 +74,8 @@ class OutputOptions:
     sites: Path | None = None
     empirical: Path | None = None
     join_multiallelics: bool = False
+    digits: int = DIGITS
+    compression_level: int = LEVEL
 
     def __post_init__(self) -> None:
         check_fields_of(self)

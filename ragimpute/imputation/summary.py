@@ -96,8 +96,9 @@ class ImputeSummary(TargetReport):
     def add_options(self, options: ImputeOptions) -> None:
         """Take up those options that a report shows."""
         self.settings.update(
-            fields=",".join(options.fields), window_cm=options.window_cm,
-            buffer_cm=options.buffer_cm, threads=options.threads, seed=options.seed,
+            fields=",".join(options.fields), digits=options.output_options.digits,
+            window_cm=options.window_cm, buffer_cm=options.buffer_cm, threads=options.threads,
+            seed=options.seed,
             region=str(options.region) if options.region else "all",
         )  # fmt: skip
 

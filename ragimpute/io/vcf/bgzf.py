@@ -18,19 +18,19 @@ BLOCK_BYTES = 65_280  # uncompressed, as htslib has it
 EOF_MARK = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _HEADER = struct.Struct("<4BI2BH2B2H")
 _FOOTER = struct.Struct("<II")
-_LEVEL = 1
+LEVEL = 1  # of compression, 1 (fast) to 12 (small)
 _AHEAD = 64  # blocks that wait, inflated or being inflated, when there are threads
 _GROUP = 8  # blocks that a thread compresses before it takes others
 
 
-def compress_block(data: bytes | memoryview) -> bytes:
+def compress_block(data: bytes | memoryview, level: int = LEVEL) -> bytes:
     """One BGZF block of at most ``BLOCK_BYTES`` bytes.
 
     References
     ----------
     SAM specification, section 4.1.
     """
-    body: bytes | bytearray = deflate.deflate_compress(data, _LEVEL)
+    body: bytes | bytearray = deflate.deflate_compress(data, level)
     if len(body) + 26 > 65_536:  # does not compress: a stored block
         size = len(data)
         body = struct.pack("<BHH", 1, size, size ^ 0xFFFF) + bytes(data)
@@ -38,9 +38,9 @@ def compress_block(data: bytes | memoryview) -> bytes:
     return head + body + _FOOTER.pack(deflate.crc32(data), len(data))
 
 
-def _compress_all(blocks: list[bytes | memoryview]) -> list[bytes]:
+def _compress_all(blocks: list[bytes | memoryview], level: int) -> list[bytes]:
     """Compress some blocks, one after the other."""
-    return [compress_block(block) for block in blocks]
+    return [compress_block(block, level) for block in blocks]
 
 
 def read_blocks(file: BinaryIO, start: int = 0) -> Iterator[tuple[int, bytes]]:
@@ -148,8 +148,8 @@ class BgzfWriter:
     The caller opens and closes the file.
     """
 
-    def __init__(self, file: BinaryIO, *, threads: int = 1) -> None:
-        self._file = file
+    def __init__(self, file: BinaryIO, *, threads: int = 1, level: int = LEVEL) -> None:
+        self._file, self._level = file, level
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         self._pending: deque[Future[list[bytes]]] = deque()
         self._max_pending = 4 * threads
@@ -256,7 +256,7 @@ class BgzfWriter:
     def _put(self, block: bytes | memoryview) -> None:
         """Compress a block, now or in a thread."""
         if self._pool is None:
-            self._emit_all([compress_block(block)])
+            self._emit_all([compress_block(block, self._level)])
             return
         self._group.append(block)
         if len(self._group) == _GROUP:
@@ -265,7 +265,7 @@ class BgzfWriter:
     def _submit(self) -> None:
         """Give a group of blocks to a thread, and write the groups that are done."""
         if self._pool is not None and self._group:
-            self._pending.append(self._pool.submit(_compress_all, self._group))
+            self._pending.append(self._pool.submit(_compress_all, self._group, self._level))
             self._group = []
         while self._pending and (self._pending[0].done() or len(self._pending) > self._max_pending):
             self._emit_all(self._pending.popleft().result())
