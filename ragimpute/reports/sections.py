@@ -242,7 +242,7 @@ def _comparison(every: Mapping[str, Evaluation]) -> Table:
 def _bin_table(evaluation: Evaluation, caption: str) -> Table:
     """The table of all figures of each bin."""
     head = ["MAF", "sites", "aggregate r²", "varying sites", "their mean r²", "their mean DR2",
-            "true r² where DR2 is", "correlation of DR2", "concordance"]  # fmt: skip
+            "true r² of sites with DR2", "correlation of DR2 with it", "concordance"]  # fmt: skip
     rows = []
     for row in [*evaluation.bins, evaluation.overall]:
         name = "all" if row.label == "all" else f"{row.maf_low:g} – {row.maf_high:g}"

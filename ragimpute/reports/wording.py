@@ -47,7 +47,11 @@ _UNITS = {"_cm": ", cM", "_mb": ", MiB", "_bp": ", bp", "_seconds": ", seconds"}
 
 
 def words(name: str) -> str:
-    """The name of a setting or figure with spaces; what it is measured in stands at its end."""
+    """The name of a setting or figure with spaces; what it is measured in stands at its end.
+
+    Names of counts lose the "num" that they begin with.
+    """
+    name = name.removeprefix("num_") or name
     for ending, unit in _UNITS.items():
         if name.endswith(ending):
             name = name.removesuffix(ending) + unit
@@ -114,6 +118,13 @@ def setting(value: object) -> str:
         separator = "; " if any(": " in part or ", " in part for part in parts) else ", "
         return separator.join(parts) or "none"
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def named_value(name: str, value: object) -> str:
+    """The value of a setting or figure of a name as text; counts have commas, as seeds have not."""
+    if name.startswith("num_") and isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return setting(value)
 
 
 def flat(key: str, value: object) -> list[tuple[str, str]]:

@@ -55,8 +55,8 @@ def test_trees_become_rows():
     tree = {"seed": 3, "panels": [{"name": "a", "num_sites": 2}, {"name": "b", "num_sites": 3}],
             "versions": {"torch": "2.4"}, "empty": "", "list": [1, 2]}  # fmt: skip
     assert flat("", tree) == [
-        ("seed", "3"), ("panels 1: name", "a"), ("panels 1: num sites", "2"),
-        ("panels 2: name", "b"), ("panels 2: num sites", "3"), ("versions: torch", "2.4"),
+        ("seed", "3"), ("panels 1: name", "a"), ("panels 1: sites", "2"),
+        ("panels 2: name", "b"), ("panels 2: sites", "3"), ("versions: torch", "2.4"),
         ("list", "1, 2"),
     ]  # fmt: skip
 
