@@ -18,7 +18,7 @@ from ragimpute.runtime.outputs import check_output
 def report(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN.json...", help="Reports that 'impute --report' wrote as JSON."),
+        typer.Argument(metavar="RUN.json", help="Reports that 'impute --report' wrote as JSON."),
     ],
     out: Annotated[
         list[Path],

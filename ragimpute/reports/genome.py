@@ -20,7 +20,7 @@ from ragimpute.sites import some_names
 #: Version of the tree of :func:`genome_figures`. Raise it if a key is removed or changes meaning.
 GENOME_FORMAT, GENOME_VERSION = "ragimpute-genome-report", 1
 
-_AGAIN = "write it by: ragimpute impute ... --report run.json"
+_AGAIN = "give what 'impute --report run.json' writes"
 _LETTERS = ("X", "Y", "XY", "MT")
 _COUNTS = ("num_samples", "num_haplotypes", "num_sites", "num_typed", "num_untyped")
 
