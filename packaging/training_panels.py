@@ -158,6 +158,8 @@ def recombination_map(
 class SimulatedMap:
     """A simulation's recombination map, in the place of a genetic map's file."""
 
+    name = "simulated"
+
     def __init__(self, rates: msprime.RateMap) -> None:
         self._rates = rates
 
@@ -168,6 +170,8 @@ class SimulatedMap:
 
 class StoredMap:
     """The genetic positions that a panel stores."""
+
+    name = "that of another panel"
 
     def __init__(self, panel: Panel) -> None:
         self._bp, self._cm = panel.sites.position_bp, panel.position_cm

@@ -12,6 +12,8 @@ from ragimpute.sites import Sites
 class FlatMap:
     """One cM for each Mb; stands in for a genetic map."""
 
+    name = "flat"
+
     def position_cm(self, position_bp: np.ndarray) -> np.ndarray:
         return np.asarray(position_bp, dtype=np.float64) * 1e-6
 

@@ -128,8 +128,8 @@ MUTATIONS = [
     ),
     _mutation(
         "dosage of the likelier alleles", "ragimpute/io/vcf/write/bcf.py",
-        "words[np.int64((p1 + p2) * SCALE + 0.5)]",
-        "words[np.int64((np.float64(p1 > 0.5) + np.float64(p2 > 0.5)) * SCALE + 0.5)]",
+        "words[np.int64((p1 + p2) * scale + 0.5)]",
+        "words[np.int64((np.float64(p1 > 0.5) + np.float64(p2 > 0.5)) * scale + 0.5)]",
         "io/vcf/write/bcf io/vcf/write/writer imputation/outputs",
     ),
     _mutation(

@@ -409,3 +409,39 @@ def test_thresholds_of_dr2_on_the_example(tmp_path):
         dr2_thresholds.compare(
             example.path("truth.bcf"), example.path("truth.bcf"), example.path("panel.bcf")
         )
+
+
+def test_output_size_tells_every_format_and_what_rounding_changes(tmp_path, capsys):
+    import output_size
+    from imputed_blocks import random_block
+
+    from ragimpute.io.vcf.header import Heading
+
+    block = random_block(1, 30, 4)
+    output_size.sizes([block], Heading([f"s{i}" for i in range(4)], [("20", None)]), tmp_path)
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[3:]]
+    assert len(rows) == 26
+    assert {row[0].strip("| ") for row in rows} == {"vcf.gz", "bcf"}
+    text = example.path("truth.bcf")
+    blocks = [
+        random_block(2, 1, 50)
+        for _ in range(3)  # at places of which the truth says nothing
+    ]
+    known = output_size.alleles_of(text)
+    keys = sorted(known)[:40]
+    rng = np.random.default_rng(1)
+    noisy = np.clip(np.stack([known[key] for key in keys])[..., None] / 2 + rng.normal(
+        0, 0.1, (40, 50, 2)), 0, 1)  # fmt: skip
+    from imputed_blocks import make_block
+
+    blocks.append(make_block(
+        noisy, position=[key[0] for key in keys], ref=[key[1] for key in keys],
+        alt=[key[2] for key in keys],
+    ))  # fmt: skip
+    output_size.r2_changes(blocks, text, example.path("panel.bcf"))
+    changes = {
+        line.split(" | ")[0]: float(line.split(" | ")[-1].strip("| "))
+        for line in capsys.readouterr().out.splitlines()
+        if "change by" in line
+    }
+    assert abs(changes["| change by 4 decimals"]) <= abs(changes["| change by 2 decimals"])

@@ -286,7 +286,9 @@ _HOW = ("--threads", "-t", "--log", "--log-level")
 _HOW_FLAGS = ("--quiet", "-q")
 
 
-def command_line(*, without: Sequence[str] = (), flags: Sequence[str] = ()) -> str:
+def command_line(
+    *, without: Sequence[str] = (), flags: Sequence[str] = (), keeps_all: bool = False
+) -> str:
     """The command as it was given, without the options that do not change the output.
 
     The output records it.
@@ -297,7 +299,11 @@ def command_line(*, without: Sequence[str] = (), flags: Sequence[str] = ()) -> s
         Names of further options to leave out that take a value, such as "--region" and "-r".
     flags
         Names of further options to leave out that take no value.
+    keeps_all
+        Leave out nothing, as a report wants it.
     """
+    if keeps_all:
+        return shlex.join(["ragimpute", *sys.argv[1:]])
     gone = (*_HOW, *without)
     short = tuple(name for name in gone if not name.startswith("--"))
     kept: list[str] = []

@@ -169,6 +169,7 @@ def _describe_panel(path: Path, panel: Any) -> Rows:
         ("windows", f"{len(panel.windows):,}"),
         ("made by", f"ragimpute {panel.provenance['ragimpute_version']}"),
         ("source", panel.provenance["source"]),
+        ("genetic map", panel.provenance["genetic_map"] or "not recorded"),
         ("checksum", panel.checksum),
         ("size", _size(path.stat().st_size)),
     ]

@@ -169,6 +169,29 @@ def impute(
             "genotype probabilities, HDS dosage of each haplotype, AP the same as AP1 and AP2.",
         ),
     ] = "GT,DS,GP",
+    digits: Annotated[
+        int,
+        typer.Option(
+            "--digits",
+            min=2,
+            max=4,
+            metavar="N",
+            rich_help_panel="Output",
+            help="Decimals of DS, GP, HDS and AP. Fewer make the file smaller; 2 change the "
+            "accuracy of rare variants a little.",
+        ),
+    ] = 3,
+    compression_level: Annotated[
+        int,
+        typer.Option(
+            "--compression-level",
+            min=1,
+            max=12,
+            metavar="N",
+            rich_help_panel="Output",
+            help="How hard to compress .vcf.gz and .bcf: 1 is fastest, 12 makes the smallest file.",
+        ),
+    ] = 1,
     typed_only: Annotated[
         bool,
         typer.Option(
@@ -290,6 +313,7 @@ def impute(
         output_options=OutputOptions(
             min_r2, typed_only, sites, empirical, join_multiallelics,
             None if output_type is None else output_type.value,
+            digits, compression_level,
         ),
         phase_options=PhaseOptions(phased_only, with_targets),
     )  # fmt: skip
@@ -317,6 +341,7 @@ def impute(
             target, panel, out, options, progress=watch.progress,
             command=command_line(without=_BY_REGION, flags=("--resume",)),
         )  # fmt: skip
+        done.command = command_line(keeps_all=True)
         if reports:
             from ragimpute.reports.by_file_name import report_impute
 

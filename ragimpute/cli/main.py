@@ -20,6 +20,7 @@ from ragimpute.cli import (  # noqa: F401  # they register their commands
     phase,
     plan,
     prepare,
+    report,
     train,
 )
 from ragimpute.cli.app import app, command_name
@@ -67,6 +68,7 @@ ORDER = (
     "impute",
     "merge",
     "evaluate",
+    "report",
     "info",
     "models",
     "demo",

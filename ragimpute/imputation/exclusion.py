@@ -90,17 +90,50 @@ def exclude_alleles(prob: np.ndarray, called: np.ndarray, loci: Loci) -> None:
             found = np.where(seen.any(axis=1)[:, None] & ~seen, np.float32(0), prob[rows])
             total = found.sum(axis=1, dtype=np.float64)  # (g, n)
             at, column = np.nonzero(total > 1 - size / (2 * SCALE))
-            found[at, :, column] = _rounded(found[at, :, column], total[at, column])
+            found[at, :, column] = _rounded(found[at, :, column], total[at, column], SCALE)
             prob[rows] = found
 
 
-def _rounded(prob: np.ndarray, total: np.ndarray) -> np.ndarray:
-    """Round rows (s, k) to thousandths that add up to their ``total`` (s,), or 1 if it is more."""
-    want = np.minimum(SCALE, np.rint(total * SCALE)).astype(np.int64)
-    exact = prob * (SCALE * np.minimum(1, 1 / total))[:, None]
+def round_loci(prob: np.ndarray, locus: np.ndarray, digits: int) -> np.ndarray:
+    """Round the P(ALT) of each locus together where each alone could come to more than 1 in all.
+
+    :func:`exclude_alleles` does so for the usual number of decimals; this is for fewer.
+
+    Parameters
+    ----------
+    prob
+        Shape (m, N, 2), float32, in [0, 1], as :func:`exclude_alleles` left it; NaN where a
+        haplotype does not exist.
+    locus
+        Shape (m,), int: rows of one number >= 0 exclude each other.
+    digits
+        Decimals that are written.
+
+    Returns
+    -------
+    A copy of ``prob``, or ``prob`` itself if there is no locus.
+    """
+    numbers = np.unique(locus[locus >= 0])
+    if not len(numbers):
+        return prob
+    scale, out = 10**digits, prob.copy()
+    for number in numbers.tolist():
+        rows = np.flatnonzero(locus == number)
+        found = out[rows].reshape(len(rows), -1)  # (k, 2 N)
+        total = found.sum(axis=0, dtype=np.float64)
+        at = np.flatnonzero(total > 1 - len(rows) / (2 * scale))
+        found[:, at] = _rounded(found[:, at].T, total[at], scale).T
+        out[rows] = found.reshape(len(rows), *out.shape[1:])
+    return out
+
+
+def _rounded(prob: np.ndarray, total: np.ndarray, scale: int) -> np.ndarray:
+    """Round rows (s, k) to 1 / scale; they add up to their ``total`` (s,), or 1 if it is more."""
+    want = np.minimum(scale, np.rint(total * scale)).astype(np.int64)
+    exact = prob * (scale * np.minimum(1, 1 / total))[:, None]
     whole = np.floor(exact + 1e-6).astype(np.int64)
     # What is left goes to the largest remainders.
     rank = np.argsort(np.argsort(whole - exact, axis=1, kind="stable"), axis=1)
     whole += rank < (want - whole.sum(axis=1))[:, None]
-    out: np.ndarray = (whole / SCALE).astype(np.float32)
+    out: np.ndarray = (whole / scale).astype(np.float32)
     return out

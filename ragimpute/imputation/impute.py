@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,12 @@ from ragimpute.imputation.imputer import Imputer, check_model, make_parts, open_
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.outputs import check_outputs, infos_written, open_outputs
 from ragimpute.imputation.resume import keep_run
-from ragimpute.imputation.summary import ImputeSummary, device_warning, result_warnings
+from ragimpute.imputation.summary import (
+    ImputeSummary,
+    device_warning,
+    name_of,
+    result_warnings,
+)
 from ragimpute.imputation.windows import (
     NothingKept,
     Window,
@@ -83,7 +89,8 @@ def impute(
     model = open_folder(options.model)
     require_packages(model)
     check_model(model, options)
-    summary = ImputeSummary(str(out), str(panel), str(target), str(options.model))
+    summary = ImputeSummary(str(out), str(panel), name_of(target), str(options.model))
+    summary.started = datetime.now().astimezone().isoformat(timespec="seconds")
     watch = Stopwatch(summary.seconds, summary.peak_mb)
     with ExitStack() as stack:
         report = stack.enter_context(reporting(progress))

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ragimpute.arguments import check_fields_of, with_changes
+from ragimpute.io.vcf.bgzf import LEVEL
 from ragimpute.io.vcf.read.genotypes import Target
+from ragimpute.io.vcf.write.sample_text import DIGITS
 from ragimpute.phasing.phase_target import PhaseOptions
 from ragimpute.sites import Region
 from ragimpute.target.inputs import InputFiles, TargetOptions
@@ -39,7 +41,7 @@ _HOW = frozenset(("threads", "resume"))
 _NOT_FITTED = frozenset((
     "model", "cm_per_mb", "region", "fields", "window_cm", "buffer_cm", "device", "max_memory",
     "palindromes", "par", "gvcf_min_gq", "min_r2", "typed_only", "phased_only", "with_targets",
-    "join_multiallelics", "output_type",
+    "join_multiallelics", "output_type", "digits", "compression_level",
 ))  # fmt: skip
 
 
@@ -63,6 +65,11 @@ class OutputOptions:
     output_type
         Format of the imputed output, a letter of
         :data:`ragimpute.io.vcf.write.writer.OUTPUT_TYPES`; None: as its suffix says.
+    digits
+        Decimals of the probabilities in FORMAT fields, 2 to 4; ``benchmarks/output_size.py``
+        measures what they change of r2, and how large the files are.
+    compression_level
+        Of VCF.gz and BCF, 1 (fast) to 12 (small).
     """
 
     min_r2: float = 0.0
@@ -71,6 +78,8 @@ class OutputOptions:
     empirical: Path | None = None
     join_multiallelics: bool = False
     output_type: str | None = None
+    digits: int = DIGITS
+    compression_level: int = LEVEL
 
     def __post_init__(self) -> None:
         check_fields_of(self)

@@ -19,10 +19,11 @@ from ragimpute.accuracy.dr2 import (
     Dr2Calibration,
 )
 from ragimpute.errors import InputError
-from ragimpute.imputation.exclusion import OtherCarriers
+from ragimpute.imputation.exclusion import OtherCarriers, round_loci
 from ragimpute.imputation.options import ImputeOptions, OutputOptions
 from ragimpute.io.vcf.header import FLAGS, IMPUTED, TYPED, TYPED_ONLY, Heading, check_choice
 from ragimpute.io.vcf.read.genotypes import Target
+from ragimpute.io.vcf.write.sample_text import DIGITS
 from ragimpute.io.vcf.write.writer import ImputedBlock, ImputedWriter, output_kind
 from ragimpute.runtime.outputs import check_output
 from ragimpute.sites import Region, Sites
@@ -133,6 +134,8 @@ class Outputs:
                         path,
                         said,
                         fields=fields,
+                        digits=options.digits,
+                        level=options.compression_level,
                         resumable=resumable,
                         restored=states_of(name, restored),
                     )
@@ -170,6 +173,9 @@ class Outputs:
             Shape (k, N, 2), float32: P(ALT) at the block's typed sites as if they were not typed,
             or None.
         """
+        if self._options.digits < DIGITS and block.locus is not None:
+            prob = round_loci(block.allele_prob, block.locus, self._options.digits)
+            block = replace(block, allele_prob=prob)
         if not self._options.join_multiallelics:
             block = replace(block, locus=None)
         typed = np.asarray(block.typed) == TYPED
@@ -332,12 +338,12 @@ def open_outputs(
     InputError
         If a file cannot be written.
     """
+    extra = options.output_options
     writer = ImputedWriter(
-        out, heading, fields=tuple(options.fields), threads=options.threads,
-        output_type=options.output_options.output_type, resumable=resumable,
+        out, heading, fields=tuple(options.fields), threads=options.threads, digits=extra.digits,
+        level=extra.compression_level, output_type=extra.output_type, resumable=resumable,
         restored=states_of("main", restored),
     )  # fmt: skip
-    extra = options.output_options
     lacked = None
     if extra.typed_only:
         lacked = TypedOnly.of(inputs.target, inputs.match, options.region)

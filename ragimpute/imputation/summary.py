@@ -18,6 +18,7 @@ from ragimpute.imputation.imputer import Imputer
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.outputs import Outputs
 from ragimpute.imputation.windows import Window, WindowResult
+from ragimpute.io.vcf.read.genotypes import Target
 from ragimpute.panel.reader import Panel
 from ragimpute.sites import some_names
 from ragimpute.target.inputs import Inputs
@@ -52,6 +53,15 @@ class ImputeSummary(TargetReport):
         Peak resident memory of the process, MiB.
     settings, versions
         What the run used: ne, err, windows, seed ...; package versions.
+    started, command
+        Local time of the start, ISO 8601 with its distance from UTC; the command as it was given,
+        "" if the run was started from Python.
+    contig
+        As the output spells it.
+    genetic_map, span_cm
+        The map's name as the panel has it ("" if unknown), and what the sites written span on it.
+    panel_checksum
+        Of the panel's content.
     """
 
     out: str
@@ -70,6 +80,12 @@ class ImputeSummary(TargetReport):
     peak_rss_mb: float = 0.0
     settings: dict[str, object] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    started: str = ""
+    command: str = ""
+    contig: str = ""
+    genetic_map: str = ""
+    span_cm: float = 0.0
+    panel_checksum: str = ""
 
     def warn(self, *lines: str) -> None:
         """Take up warnings, one line each, and log them."""
@@ -80,8 +96,9 @@ class ImputeSummary(TargetReport):
     def add_options(self, options: ImputeOptions) -> None:
         """Take up those options that a report shows."""
         self.settings.update(
-            fields=",".join(options.fields), window_cm=options.window_cm,
-            buffer_cm=options.buffer_cm, threads=options.threads, seed=options.seed,
+            fields=",".join(options.fields), digits=options.output_options.digits,
+            window_cm=options.window_cm, buffer_cm=options.buffer_cm, threads=options.threads,
+            seed=options.seed,
             region=str(options.region) if options.region else "all",
         )  # fmt: skip
 
@@ -90,6 +107,10 @@ class ImputeSummary(TargetReport):
         sites = slice(inputs.start, inputs.stop)
         self.num_sites = inputs.stop - inputs.start
         self.position_bp = inputs.panel.sites.position_bp[sites]
+        self.contig = inputs.contig
+        self.panel_checksum = inputs.panel.checksum
+        self.genetic_map = inputs.panel.provenance["genetic_map"]
+        self.span_cm = float(np.ptp(inputs.panel.position_cm[sites]))
         af = inputs.panel.af[sites]
         self.maf = np.minimum(af, 1 - af)
         self.dr2 = np.concatenate([result.dr2 for result in results])
@@ -162,6 +183,15 @@ class ImputeSummary(TargetReport):
             ("time", f"{self.wall_seconds:.1f} s"),
             ("peak memory", f"{self.peak_rss_mb:,.0f} MiB"),
         ]
+
+
+def name_of(target: str | Path | Target) -> str:
+    """What a report calls a target: its file, or what it is if it was given from Python."""
+    if not isinstance(target, Target):
+        return str(target)
+    if target.file is not None:
+        return str(target.file.path)
+    return f"genotypes of {len(target.samples):,} samples, given from Python"
 
 
 def device_warning(model: str | Path, device: str, *, uses_torch: bool) -> str | None:

@@ -74,7 +74,8 @@ class Panel(ABC):
         Shape (S,), int64: first site of each stretch of one ploidy; shape (S, H), bool: which
         haplotypes exist there. S is 1 unless a sample is haploid at some sites and not at others.
     provenance
-        ``ragimpute_version`` and ``source`` (a file name without folder), as written.
+        ``ragimpute_version``, ``source`` (a file name without folder) and ``genetic_map`` (a file
+        name, or a uniform rate; "" in panels made before this was kept), as written.
     """
 
     path: Path
@@ -238,6 +239,7 @@ class PanelFile(Panel):
         self.num_sites = int(attrs["num_sites"])
         self.num_haplotypes = int(attrs["num_haplotypes"])
         self.provenance = {key: _text(attrs[key]) for key in ("ragimpute_version", "source")}
+        self.provenance["genetic_map"] = _text(attrs.get("genetic_map", b""))
 
         extra = [name for name in PLOIDY_DATASETS if name in file]
         digests = {name: _text(file[name].attrs["digest"]) for name in (*DATASETS, *extra)}

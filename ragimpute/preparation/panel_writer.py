@@ -166,7 +166,8 @@ def write_panel(
                     writer.add(batch, genetic_map)
                 raw.check()
             with held():
-                summary = writer.finish(window_cm, contig_length, Path(source).name)
+                names = {"source": Path(source).name, "genetic_map": genetic_map.name}
+                summary = writer.finish(window_cm, contig_length, names)
         finally:
             if file is not None:
                 with held():
@@ -360,8 +361,13 @@ class _Writer:
         used = np.flatnonzero(np.diff(np.append(start, len(position))) > 0)  # those with a site
         return {"ploidy/start": start[used].astype("<i8"), "ploidy/present": present[used]}
 
-    def finish(self, window_cm: float, contig_length: int | None, source: str) -> PanelSummary:
-        """Refuse what is faulty; write windows, names and header."""
+    def finish(
+        self, window_cm: float, contig_length: int | None, provenance: Mapping[str, str]
+    ) -> PanelSummary:
+        """Refuse what is faulty; write windows, names and header.
+
+        ``provenance``: further attributes, see ``Panel.provenance``.
+        """
         summary = self.summary
         self.checks.raise_faults()
         summary.contig = self.checks.contig
@@ -415,7 +421,7 @@ class _Writer:
             "num_haplotypes": summary.num_haplotypes,
             "carrier_limit": carrier_limit(summary.num_haplotypes),
             "window_cm": window_cm,
-            "source": source,
+            **provenance,
         }
         for key, value in attributes.items():
             if isinstance(value, str):  # fixed length: HDF5 keeps no checksum of the other kind

@@ -21,8 +21,11 @@ History = Sequence[Mapping[str, float]]
 
 #: Version of the trees of this module. Raise it if a key is removed or changes its meaning.
 FORMAT_VERSION = 1
+#: Version of the tree of a run: 2 has what ``ragimpute report`` needs (``run``, ``num_dr2``).
+IMPUTE_FORMAT, IMPUTE_VERSION = "ragimpute-impute-report", 2
 
 DR2_BINS = 20
+DR2_LEAST = (0.3, 0.8)  # what a site's DR2 is often asked to reach
 DR2_CLASSES = ((0.0, 0.3), (0.3, 0.8), (0.8, 0.95), (0.95, 1.0))
 
 
@@ -49,8 +52,9 @@ def impute_figures(summary: ImputeSummary) -> dict[str, Any]:
     maf, dr2 = np.round(np.asarray(summary.maf, float), 6), np.asarray(summary.dr2, float)
     counts, edges = np.histogram(dr2[~typed], bins=DR2_BINS, range=(0, 1))
     tree: dict[str, Any] = {
-        "format": "ragimpute-impute-report",
-        "format_version": FORMAT_VERSION,
+        "format": IMPUTE_FORMAT,
+        "format_version": IMPUTE_VERSION,
+        "run": _run(summary),
         "files": {key: str(getattr(summary, key)) for key in ("target", "panel", "out")},
         "model": summary.model,
         "num_samples": summary.num_samples,
@@ -60,6 +64,7 @@ def impute_figures(summary: ImputeSummary) -> dict[str, Any]:
         "num_untyped": summary.num_sites - summary.num_typed,
         "mean_dr2": _mean(dr2[~typed]),
         "share_dr2_0.8": _mean(dr2[~typed] >= 0.8),
+        "num_dr2": {f"{least:g}": int((dr2[~typed] >= least).sum()) for least in DR2_LEAST},
         "counts": dict(summary.counts),
         "qc": None if summary.qc is None else asdict(summary.qc),
         "dr2_histogram": {"edges": edges.round(6).tolist(), "sites": counts.tolist()},
@@ -79,6 +84,22 @@ def impute_figures(summary: ImputeSummary) -> dict[str, Any]:
     }  # fmt: skip
     out: dict[str, Any] = plain(tree)
     return out
+
+
+def _run(summary: ImputeSummary) -> dict[str, Any]:
+    """When and how a run was started, and which part of which contig it is about."""
+    position = np.asarray(summary.position_bp)
+    return {
+        "started": summary.started,
+        "command": summary.command,
+        "contig": summary.contig,
+        "region": str(summary.settings.get("region", "all")),
+        "first_bp": int(position[0]) if len(position) else None,
+        "last_bp": int(position[-1]) if len(position) else None,
+        "genetic_map": summary.genetic_map,
+        "span_cm": summary.span_cm,
+        "panel_checksum": summary.panel_checksum,
+    }
 
 
 def train_figures(

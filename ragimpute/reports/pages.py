@@ -17,6 +17,7 @@ import jinja2
 from ragimpute import __version__
 from ragimpute.reports.figures import History, train_figures
 from ragimpute.reports.files import write_json, write_text, writing
+from ragimpute.reports.genome_section import genome_section
 from ragimpute.reports.plots import save_png
 from ragimpute.reports.sections import Section, evaluate_section, impute_section
 from ragimpute.reports.training_section import train_section, training_plots
@@ -57,6 +58,23 @@ def render_impute(
     """Write a page about a run: its input, estimated accuracy, time and settings."""
     subtitle = f"{summary.target} from {summary.panel}"
     _write(path, title, subtitle, [impute_section(summary)])
+
+
+def render_genome(
+    figures: Mapping[str, Any], path: str | Path, *, title: str = "Imputation of a genome"
+) -> None:
+    """Write a page about several runs: chromosomes side by side.
+
+    Parameters
+    ----------
+    figures
+        From :func:`ragimpute.reports.genome.genome_figures`.
+    path
+        The page; an existing one is replaced.
+    """
+    names = ", ".join(one["contig"] for one in figures["chromosomes"])
+    noun = "Chromosome" if len(figures["chromosomes"]) == 1 else "Chromosomes"
+    _write(path, title, f"{noun} {names}", [genome_section(figures)])
 
 
 def render_train(

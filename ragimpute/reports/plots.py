@@ -234,7 +234,10 @@ def quality_by_maf(estimated: Sequence[float], true: Sequence[float]) -> Figure:
 def bars(values: Mapping[str, float], *, x: str, texts: Sequence[str]) -> Figure:
     """Horizontal bars, the first on top, with a text at the end of each."""
     figure, (axes,) = _figure(0.75 + 0.33 * max(2, len(values)))
-    axes.barh(list(values), list(values.values()), color=SERIES[0], height=0.62)
+    height = 0.62 if len(values) > 1 else 0.3
+    axes.barh(list(values), list(values.values()), color=SERIES[0], height=height)
+    if len(values) == 1:
+        axes.set_ylim(-0.5, 0.5)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0, labelcolor=INK)

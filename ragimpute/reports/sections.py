@@ -12,6 +12,16 @@ import numpy as np
 from ragimpute.accuracy.metrics import MAF_BINS, maf_bin
 from ragimpute.reports import plots
 from ragimpute.reports.figures import DR2_BINS, DR2_CLASSES, dr2_classes
+from ragimpute.reports.wording import (
+    by_stage,
+    duration,
+    number,
+    package_name,
+    percent,
+    setting,
+    setting_name,
+    words,
+)
 from ragimpute.target.qc import NOT_RECORDS
 
 if TYPE_CHECKING:
@@ -54,6 +64,7 @@ _COUNTS = {
     "missing_dosage": "missing dosages",
     "out_of_range": "dosages outside [0, ploidy]",
 }
+_FILES = {"target": "target", "panel": "panel", "out": "output", "model": "model"}
 NAN = float("nan")
 _LOWEST_SAMPLES = 10
 
@@ -89,6 +100,8 @@ class Section:
         Anchor, heading and a sentence below it.
     tiles
         The figures at the top: each has "name", "value" and perhaps "note".
+    about
+        Names and values of what the section is about, shown first.
     notes
         Warnings.
     figures
@@ -103,6 +116,7 @@ class Section:
     heading: str
     intro: str = ""
     tiles: list[dict[str, str]] = field(default_factory=list)
+    about: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     figures: list[dict[str, Any]] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
@@ -232,7 +246,7 @@ def _comparison(every: Mapping[str, Evaluation]) -> Table:
 def _bin_table(evaluation: Evaluation, caption: str) -> Table:
     """The table of all figures of each bin."""
     head = ["MAF", "sites", "aggregate r²", "varying sites", "their mean r²", "their mean DR2",
-            "true r² where DR2 is", "correlation of DR2", "concordance"]  # fmt: skip
+            "true r² of sites with DR2", "correlation of DR2 with it", "concordance"]  # fmt: skip
     rows = []
     for row in [*evaluation.bins, evaluation.overall]:
         name = "all" if row.label == "all" else f"{row.maf_low:g} – {row.maf_high:g}"
@@ -260,8 +274,13 @@ def impute_section(summary: ImputeSummary) -> Section:
         for key, label in NOT_RECORDS.items()
         if key in summary.counts
     ]
-    files = [(key, str(getattr(summary, key))) for key in ("target", "panel", "out", "model")]
-    settings = [(words(key), setting(value)) for key, value in summary.settings.items()]
+    files = [(name, str(getattr(summary, key))) for key, name in _FILES.items()]
+    settings = [
+        (setting_name(key), setting(value))
+        for key, value in summary.settings.items()
+        if key not in ("region", "model")  # shown with the run and the files
+    ]
+    section.about = _run_rows(summary)
     section.pairs = [
         ("Files", files),
         (
@@ -276,9 +295,26 @@ def impute_section(summary: ImputeSummary) -> Section:
             ],
         ),
         ("Settings", settings),
-        ("Versions", list(summary.versions.items())),
+        ("Versions", [(package_name(name), text) for name, text in summary.versions.items()]),
     ]
     return section
+
+
+def _run_rows(summary: ImputeSummary) -> list[tuple[str, str]]:
+    """When and how the run was started, and what it is about."""
+    region = str(summary.settings.get("region", "all"))
+    position = summary.position_bp
+    place = f"the whole of the panel's contig {summary.contig}".rstrip()
+    rows = [
+        ("started", summary.started.replace("T", " ") or "not recorded"),
+        ("command", summary.command or "none: called from Python"),
+        ("region", place if region == "all" else region),
+    ]
+    if len(position):
+        rows.append(("sites from, to", f"{int(position[0]):,} – {int(position[-1]):,} bp"))
+        rows.append(("genetic map", summary.genetic_map or "not recorded in the panel"))
+        rows.append(("span on the map", f"{summary.span_cm:.4g} cM"))
+    return rows
 
 
 def _add_quality(section: Section, summary: ImputeSummary) -> None:
@@ -292,7 +328,7 @@ def _add_quality(section: Section, summary: ImputeSummary) -> None:
     section.tile("Sites written", f"{summary.num_sites:,}", f"{summary.num_typed:,} typed")
     section.tile("Samples", f"{summary.num_samples:,}")
     section.tile("Mean DR2", number(mean, 4), "all untyped sites")
-    section.tile("DR2 ≥ 0.8", "–" if math.isnan(good) else f"{good:.1%}", "of untyped sites")
+    section.tile("DR2 ≥ 0.8", percent(good), "of untyped sites")
     section.tile("Time", duration(summary.wall_seconds or sum(summary.seconds.values())))
     section.tile("Peak memory", f"{summary.peak_rss_mb:,.0f} MiB")
     if untyped.any():
@@ -356,7 +392,8 @@ def _add_fates(section: Section, named: Mapping[str, int]) -> None:
 
 def _add_costs(section: Section, summary: ImputeSummary) -> None:
     """Add plots of time and memory by stage."""
-    stages = {name: s for name, s in summary.seconds.items() if s > 0}
+    stages = by_stage({name: s for name, s in summary.seconds.items() if s > 0})
+    memory = by_stage(summary.peak_mb)
     section.plot(
         plots.bars(stages, x="seconds", texts=[duration(s) for s in stages.values()])
         if stages else None,
@@ -365,11 +402,11 @@ def _add_costs(section: Section, summary: ImputeSummary) -> None:
         "Bar plot of seconds: " + ", ".join(f"{name} {s:.1f}" for name, s in stages.items()) + ".",
     )  # fmt: skip
     section.plot(
-        plots.bars(summary.peak_mb, x="MiB", texts=[f"{n:,.0f}" for n in summary.peak_mb.values()])
-        if summary.peak_mb else None,
+        plots.bars(memory, x="MiB", texts=[f"{n:,.0f}" for n in memory.values()])
+        if memory else None,
         "Memory by stage",
         "Highest resident memory up to the end of each stage.",
-        "Bar plot of MiB: " + ", ".join(f"{k} {n:.0f}" for k, n in summary.peak_mb.items()) + ".",
+        "Bar plot of MiB: " + ", ".join(f"{k} {n:.0f}" for k, n in memory.items()) + ".",
     )  # fmt: skip
 
 
@@ -427,29 +464,3 @@ def _alt_curve(curve: np.ndarray) -> str:
     """The points of a calibration curve, as text for readers who do not see the plot."""
     points = [f"{x:.2f}: {y:.2f}" for x, y, n in curve.tolist() if n > 0]
     return "Given and observed: " + ", ".join(points) + "."
-
-
-def number(value: float, digits: int) -> str:
-    """A figure, or a dash where undefined."""
-    return "–" if math.isnan(value) else f"{value:.{digits}f}"
-
-
-def words(name: str) -> str:
-    """The name of a setting or figure with spaces."""
-    return name.replace("_", " ")
-
-
-def duration(seconds: float) -> str:
-    """A time in a unit that suits it."""
-    if seconds < 120:
-        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
-
-
-def setting(value: object) -> str:
-    """The value of a setting as text."""
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

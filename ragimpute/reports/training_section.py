@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ragimpute.accuracy.metrics import MAF_BINS
 from ragimpute.reports import plots
 from ragimpute.reports.figures import History
-from ragimpute.reports.sections import Section, Table, number, setting, words
+from ragimpute.reports.sections import Section, Table
+from ragimpute.reports.wording import flat, named_value, number, words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -93,16 +94,24 @@ def train_section(history: History, config_text: str, provenance: Mapping[str, A
         section.plot(figure, heading, caption, f"{heading} by epoch. {_alt(history, heading)}")
     if history:
         section.tables.append(_history_table(history))
-    rows = []
-    for key, value in sorted(provenance.items()):
-        if isinstance(value, Mapping):
-            rows += [(f"{words(key)}: {name}", setting(item)) for name, item in value.items()]
-        elif value not in ("", None):
-            rows.append((words(key), setting(value)))
-    section.pairs = [("How it was made", rows)]
+    made = dict(sorted(provenance.items()))
+    for key, value in provenance.items():
+        if isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
+            section.tables.append(_table_of(words(key).capitalize(), made.pop(key)))
+    section.pairs = [("How it was made", flat("", made))]
     if config_text:
         section.texts = [("Configuration (config.yaml)", config_text)]
     return section
+
+
+def _table_of(caption: str, entries: Sequence[Mapping[str, Any]]) -> Table:
+    """A table of entries that have names in common, a row for each; what one lacks is a dash."""
+    keys = list(dict.fromkeys(key for one in entries for key in one))
+    rows = [
+        [str(i + 1), *(named_value(key, one.get(key)) for key in keys)]
+        for i, one in enumerate(entries)
+    ]
+    return Table(caption, ["number", *map(words, keys)], rows)
 
 
 def _steps(row: Mapping[str, float]) -> str:

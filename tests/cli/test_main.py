@@ -25,8 +25,8 @@ from ragimpute.model.bert_rag import build
 from ragimpute.model.checkpoint import save_model
 from ragimpute.token_model.build_index import build_index
 
-COMMANDS = ("prepare", "index", "train", "plan", "phase", "impute", "merge", "evaluate", "info",
-            "models", "demo")  # fmt: skip
+COMMANDS = ("prepare", "index", "train", "plan", "phase", "impute", "merge", "evaluate", "report",
+            "info", "models", "demo")  # fmt: skip
 
 
 @pytest.fixture

@@ -140,6 +140,24 @@ def test_haploid_targets(panel, target, tmp_path):
         assert (row.sum(axis=0) <= 1000).all()
 
 
+@pytest.mark.parametrize("digits", [2, 4])
+@pytest.mark.parametrize("joined", [False, True])
+def test_alts_do_not_exceed_one_in_any_number_of_decimals(panel, target, tmp_path, digits, joined):
+    path = target.write(tmp_path / "t.vcf", target.joined())
+    options = OutputOptions(digits=digits, join_multiallelics=joined)
+    impute(path, panel, tmp_path / "o.vcf", fields=("GT", "HDS"), output_options=options)
+    scale = 10**digits
+    for row in rows_of((tmp_path / "o.vcf").read_text()):
+        alts = row[4].count(",") + 1
+        for cell in row[9:]:
+            each = np.rint(np.array(cell.split(":")[1].split(","), float) * scale)
+            assert (each.reshape(alts, 2).sum(axis=0) <= scale).all()
+    if not joined:
+        found = read_imputed(tmp_path / "o.vcf")
+        for values in by_record(found, np.rint(found.values["HDS"] * scale)).values():
+            assert (values.sum(axis=0) <= scale).all()
+
+
 @pytest.fixture(scope="module")
 def files(panel, target, tmp_path_factory):
     """The targets with a record that the panel lacks, and imputed split records."""

@@ -248,3 +248,37 @@ def test_dr2_of_one_sample_is_that_of_its_panel(panel_h5, tmp_path):
     both = found[1].keys() & found[50].keys()
     alone, together = (np.mean([found[n][key] for key in both]) for n in (1, 50))
     assert abs(alone - together) < 0.15
+
+
+@pytest.mark.parametrize("digits", [2, 4])
+def test_decimals_change_only_how_dosages_are_written(done, panel_h5, tmp_path, digits):
+    out, typed = tmp_path / "d.vcf.gz", tmp_path / "e.vcf.gz"
+    run(out, panel_h5, digits=digits, compression_level=6, empirical=typed)
+    assert columns(out, 0, 9) == columns(done / "x.vcf.gz", 0, 9)
+    usual, found = (read_imputed(path).values for path in (done / "x.vcf.gz", out))
+    for name in usual:
+        unit = 10.0 ** -min(3, digits)
+        np.testing.assert_allclose(found[name], usual[name], atol=unit, err_msg=name)
+    for path, field in ((out, 1), (typed, 1)):
+        numbers = {
+            number
+            for row in rows_of(view(path))
+            for cell in row[9:]
+            for number in cell.split(":")[field].split(",")
+        }
+        assert max(len(number.partition(".")[2]) for number in numbers) == digits
+        assert not any(n.endswith("0") and "." in n for n in numbers)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"digits": 1}, "digits"),
+        ({"digits": 5}, "digits"),
+        ({"compression_level": 0}, "compression_level"),
+        ({"compression_level": 13}, "compression_level"),
+    ],
+)
+def test_decimals_and_levels_out_of_range(options, told):
+    with pytest.raises(InputError, match=told):
+        OutputOptions(**options)

@@ -248,3 +248,20 @@ def test_contigs_that_one_file_lacks_are_not_dropped(tmp_path):
     with pytest.raises(InputError, match=r"has records on 20, 21, but .* on 20"):
         merge([first, second], tmp_path / "out.vcf")
     assert not (tmp_path / "out.vcf").exists()
+
+
+@pytest.mark.parametrize("digits", [2, 4])
+@pytest.mark.parametrize("kinds", [(".vcf.gz", ".bcf"), (".bcf", ".vcf.gz"), (".bcf", ".bcf")])
+def test_decimals_are_kept_and_do_not_change_the_sums(batches, panel_h5, tmp_path, digits, kinds):
+    kind, out = kinds
+    cuts = [SAMPLES[:7], SAMPLES[7:]]
+    for i, names in enumerate(cuts):
+        run(tmp_path / f"{i}{kind}", panel_h5, names, ALL, digits=digits)
+    whole = run(tmp_path / f"all{kind}", panel_h5, SAMPLES, ALL, digits=digits)
+    path = tmp_path / f"m{out}"
+    merge([tmp_path / f"{i}{kind}" for i in range(2)], path)
+    merged, expected = rows_of(view(path)), rows_of(view(whole))
+    assert [row[8:] for row in merged] == [row[8:] for row in expected]
+    found, usual = read_imputed(path), read_imputed(batches / "all.bcf")
+    np.testing.assert_allclose(found.info["DR2"], usual.info["DR2"], atol=1.01e-4)
+    np.testing.assert_allclose(found.info["AF"], usual.info["AF"], rtol=0, atol=2e-6)

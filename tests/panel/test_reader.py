@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -351,3 +352,16 @@ def test_values_that_lie_though_their_digests_fit(written, name, change, problem
 def test_what_is_no_path_is_named():
     with pytest.raises(TypeError, match=r"Panel\.open\(\) argument 'path': .*, found int: 5"):
         Panel.open(5)
+
+
+def test_the_name_of_the_map_is_kept_and_may_be_absent(panel_h5, tmp_path):
+    with Panel.open(panel_h5) as panel:
+        assert panel.provenance["genetic_map"] == "chr20.b37.gmap.gz"
+        checksum = panel.checksum
+    path = tmp_path / "old.h5"
+    shutil.copy(panel_h5, path)
+    with h5py.File(path, "r+") as file:
+        del file.attrs["genetic_map"]
+    with Panel.open(path) as panel:  # as made before the name was kept
+        assert panel.provenance["genetic_map"] == ""
+        assert panel.checksum == checksum

@@ -16,14 +16,11 @@ from ragimpute.reports.figures import DR2_BINS, dr2_classes
 from ragimpute.reports.sections import (
     Section,
     _dr2_table,
-    duration,
     evaluate_section,
     highest_bar,
     impute_section,
-    number,
-    setting,
-    words,
 )
+from ragimpute.reports.wording import duration, number, setting, words
 from ragimpute.target.match import FATES
 from ragimpute.target.qc import NOTED, QcSummary
 
@@ -41,7 +38,7 @@ def test_numbers_and_times_for_people():
         assert duration(seconds) == text
     assert setting(1e5) == "100000"
     assert setting(["GT", "DS"]) == "GT, DS"
-    assert setting(True) == "True"
+    assert setting(True) == "yes"
 
 
 def test_an_evaluation_beside_another():
@@ -80,8 +77,8 @@ def test_a_run():
     assert int(dr2.rows[-1][1].replace(",", "")) == untyped
     assert sum(int(row[1].replace(",", "")) for row in dr2.rows[:-1]) == untyped
     every = {name: value for _, pairs in section.pairs for name, value in pairs}
-    assert every["ne"] == "100000"
-    assert every["fields"] == "GT, DS"
+    assert every["effective population size (ne)"] == "100000"
+    assert every["FORMAT fields written"] == "GT, DS"
     text = " ".join(cell for table in section.tables for row in table.rows for cell in row)
     assert "matched, REF and ALT swapped" in text + str(section.pairs)
     assert len(section.figures) == 5

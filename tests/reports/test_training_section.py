@@ -74,3 +74,13 @@ def test_the_section_of_nothing():
     assert table.head == ["epoch", "training loss"]
     assert table.rows == [["1", "1.0000"]]
     assert len(section.figures) == 1
+
+
+def test_panels_are_a_table_and_not_a_list_of_python():
+    panels = [{"name": "a", "num_sites": 20_000}, {"name": "b", "num_train_samples": 5}]
+    section = train_section(history(), "", {"panels": panels, "seed": 3})
+    table = section.tables[-1]
+    assert table.caption == "Panels"
+    assert table.head == ["number", "name", "sites", "train samples"]
+    assert table.rows == [["1", "a", "20,000", "–"], ["2", "b", "–", "5"]]
+    assert section.pairs == [("How it was made", [("seed", "3")])]

@@ -18,12 +18,12 @@ BLOCK_BYTES = 65_280  # uncompressed, as htslib has it
 EOF_MARK = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _HEADER = struct.Struct("<4BI2BH2B2H")
 _FOOTER = struct.Struct("<II")
-_LEVEL = 1
+LEVEL = 1  # of compression, 1 (fast) to 12 (small)
 _AHEAD = 64  # blocks that wait, inflated or being inflated, when there are threads
 _GROUP = 8  # blocks that a thread compresses before it takes others
 
 
-def compress_block(data: bytes | memoryview, level: int = _LEVEL) -> bytes:
+def compress_block(data: bytes | memoryview, level: int = LEVEL) -> bytes:
     """One BGZF block of at most ``BLOCK_BYTES`` bytes; ``level`` 0 stores them as they are.
 
     References
@@ -148,7 +148,7 @@ class BgzfWriter:
     The caller opens and closes the file. ``level`` is that of deflate; 0 only stores.
     """
 
-    def __init__(self, file: BinaryIO, *, threads: int = 1, level: int = _LEVEL) -> None:
+    def __init__(self, file: BinaryIO, *, threads: int = 1, level: int = LEVEL) -> None:
         self._file, self._level = file, level
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         self._pending: deque[Future[list[bytes]]] = deque()

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
 
 from ragimpute.io.vcf.header import FLAGS, INFOS, Heading, dictionary
 from ragimpute.io.vcf.write.info_text import NumberColumn
-from ragimpute.io.vcf.write.sample_text import CODES, SCALE
+from ragimpute.io.vcf.write.sample_text import CODES, DIGITS, check_digits
 from ragimpute.kernels.compile import kernel
 from ragimpute.sites import Sites
 
@@ -25,8 +25,6 @@ INT8_END = 0x81
 _INT8, _INT32, _FLOAT, _CHAR = 1, 3, 5, 7
 _RECORD = struct.Struct("<IIiiiIHHI")  # lengths, CHROM, POS, rlen, QUAL, counts
 
-# The bits of 0, 0.001, ... 2 as float32.
-_WORDS = (np.arange(2 * SCALE + 1) / SCALE).astype("<f4").view("<u4")
 _NUMBERS = {"DS": 1, "GP": 3, "HDS": 2, "LDS": 2, "AP1": 1, "AP2": 1}
 
 
@@ -47,9 +45,15 @@ class BcfEncoder:
         FORMAT fields in order.
     num_samples
         N.
+    digits
+        Decimals of probabilities, 2 to 4.
     """
 
-    def __init__(self, heading: Heading, formats: Sequence[str], num_samples: int) -> None:
+    def __init__(
+        self, heading: Heading, formats: Sequence[str], num_samples: int, digits: int = DIGITS
+    ) -> None:
+        check_digits(digits)
+        self._digits = digits
         self._contig_number = {name: number for number, (name, _) in enumerate(heading.contigs)}
         self._formats = list(formats)
         self._num_samples = num_samples
@@ -173,11 +177,19 @@ class BcfEncoder:
                 made.append((name, genotypes))
             else:
                 words = np.empty((num_sites, num_samples, _NUMBERS[name]), "<u4")
-                good = _fill_field(prob, called, CODES[name], _WORDS, words)
+                good = _fill_field(prob, called, CODES[name], _words(self._digits), words)
                 made.append((name, words.view("<f4")))
             if not good:
                 raise ValueError("allele_prob must be in [0, 1], with NaN only in [..., 1]")
         return made
+
+
+@cache
+def _words(digits: int) -> np.ndarray:
+    """The bits of 0, 1 / s, ... 2 as float32, where s is 10^digits."""
+    scale = 10**digits
+    words: np.ndarray = (np.arange(2 * scale + 1) / scale).astype("<f4").view("<u4")
+    return words
 
 
 @kernel
@@ -201,6 +213,7 @@ def _fill_genotypes(prob, called, out):
 def _fill_field(prob: Any, called: Any, code: Any, words: Any, out: Any) -> Any:
     """Fill in another field, as bits of float32; returns whether probabilities are in [0, 1]."""
     end, missing = np.uint32(FLOAT_END), np.uint32(FLOAT_MISSING)
+    scale = np.int64(words.shape[0] // 2)
     good = True
     for i in range(prob.shape[0]):
         for j in range(prob.shape[1]):
@@ -213,19 +226,19 @@ def _fill_field(prob: Any, called: Any, code: Any, words: Any, out: Any) -> Any:
                 good = False
                 continue
             if code == 1:
-                out[i, j, 0] = words[np.int64((p1 + p2) * SCALE + 0.5)]
+                out[i, j, 0] = words[np.int64((p1 + p2) * scale + 0.5)]
                 continue
-            h1 = np.int64(p1 * SCALE + 0.5)
-            h2 = np.int64(p2 * SCALE + 0.5)
+            h1 = np.int64(p1 * scale + 0.5)
+            h2 = np.int64(p2 * scale + 0.5)
             if code == 2 and haploid:
-                out[i, j, 0] = words[SCALE - h1]
+                out[i, j, 0] = words[scale - h1]
                 out[i, j, 1] = words[h1]
                 out[i, j, 2] = end
             elif code == 2:
-                g0 = np.int64((1 - p1) * (1 - p2) * SCALE + 0.5)
-                g2 = np.int64(p1 * p2 * SCALE + 0.5)
+                g0 = np.int64((1 - p1) * (1 - p2) * scale + 0.5)
+                g2 = np.int64(p1 * p2 * scale + 0.5)
                 out[i, j, 0] = words[g0]
-                out[i, j, 1] = words[max(0, SCALE - g0 - g2)]
+                out[i, j, 1] = words[max(0, scale - g0 - g2)]
                 out[i, j, 2] = words[g2]
             elif code == 3:
                 out[i, j, 0] = words[h1]

@@ -14,15 +14,15 @@ import numpy as np
 from ragimpute.io.vcf.header import SINGLE_INFOS, TYPED
 from ragimpute.io.vcf.write.bcf import FLOAT_END, FLOAT_MISSING, INT8_END
 from ragimpute.io.vcf.write.info_text import NumberColumn
-from ragimpute.io.vcf.write.sample_text import SCALE
+from ragimpute.io.vcf.write.sample_text import number_texts
 from ragimpute.sites import Sites
 
 # GT of more ALTs does not fit into the bytes of a BCF; such loci are written as split records.
 MAX_ALTS = 62
-_MISSING, _END = -1, -2  # among thousandths
-_NUMBER = [f"{i / SCALE:.3f}".rstrip("0").rstrip(".") for i in range(2 * SCALE + 1)]
+_MISSING, _END = -1, -2  # among units of the last decimal
 
-# A field's name, and shape (N, numbers): thousandths, or alleles for GT; -1 missing, -2 no number.
+# A field's name, and shape (N, numbers): in units of the last decimal, or alleles for GT; -1
+# missing, -2 no number.
 Values = tuple[str, np.ndarray]
 
 
@@ -109,7 +109,9 @@ def _joined_column(name: str, column: NumberColumn, rows: np.ndarray) -> NumberC
     return NumberColumn(text, length, value)
 
 
-def sample_values(formats: Sequence[str], prob: np.ndarray, called: np.ndarray) -> list[Values]:
+def sample_values(
+    formats: Sequence[str], prob: np.ndarray, called: np.ndarray, digits: int
+) -> list[Values]:
     """The values of each FORMAT field of a record with k ALTs.
 
     Parameters
@@ -118,6 +120,8 @@ def sample_values(formats: Sequence[str], prob: np.ndarray, called: np.ndarray) 
         Names of fields.
     prob, called
         Shape (k, N, 2), as in ``ImputedBlock``.
+    digits
+        Decimals of probabilities.
 
     Raises
     ------
@@ -129,7 +133,8 @@ def sample_values(formats: Sequence[str], prob: np.ndarray, called: np.ndarray) 
     exact[:, haploid, 1] = 0
     if not ((exact >= 0) & (exact <= 1)).all():
         raise ValueError("allele_prob must be in [0, 1], with NaN only in [..., 1]")
-    each = np.floor(exact * SCALE + 0.5).astype(np.int64).transpose(1, 0, 2)  # (N, k, 2)
+    scale = 10**digits
+    each = np.floor(exact * scale + 0.5).astype(np.int64).transpose(1, 0, 2)  # (N, k, 2)
     second = np.where(haploid[:, None], _END, each[:, :, 1])
     made: list[Values] = []
     for name in formats:
@@ -139,9 +144,9 @@ def sample_values(formats: Sequence[str], prob: np.ndarray, called: np.ndarray) 
             allele[haploid, 1] = _END
             made.append((name, allele))
         elif name == "DS":
-            made.append((name, np.floor(exact.sum(axis=2) * SCALE + 0.5).astype(np.int64).T))
+            made.append((name, np.floor(exact.sum(axis=2) * scale + 0.5).astype(np.int64).T))
         elif name == "GP":
-            made.append((name, _genotype_probs(exact, haploid)))
+            made.append((name, _genotype_probs(exact, haploid, scale)))
         elif name == "HDS":
             both = np.stack([each[:, :, 0], second], axis=2)
             order = np.argsort(both.reshape(len(both), -1) == _END, axis=1, kind="stable")
@@ -157,8 +162,8 @@ def sample_values(formats: Sequence[str], prob: np.ndarray, called: np.ndarray) 
     return made
 
 
-def _genotype_probs(exact: np.ndarray, haploid: np.ndarray) -> np.ndarray:
-    """GP in thousandths that add up to 1, shape (N, G), of P(ALT) ``exact`` (k, N, 2)."""
+def _genotype_probs(exact: np.ndarray, haploid: np.ndarray, scale: int) -> np.ndarray:
+    """GP in units of 1 / scale that add up to 1, shape (N, G), of P(ALT) ``exact`` (k, N, 2)."""
     of = np.concatenate([np.maximum(1 - exact.sum(axis=0), 0)[None], exact])  # (k + 1, N, 2)
     num = len(of)
     columns = []
@@ -169,16 +174,17 @@ def _genotype_probs(exact: np.ndarray, haploid: np.ndarray) -> np.ndarray:
     prob = np.stack(columns, axis=1)
     prob[haploid] = 0
     prob[haploid, :num] = of[:, haploid, 0].T
-    prob *= SCALE / np.maximum(prob.sum(axis=1), 1e-9)[:, None]
+    prob *= scale / np.maximum(prob.sum(axis=1), 1e-9)[:, None]
     whole = np.floor(prob + 1e-6).astype(np.int64)
     rank = np.argsort(np.argsort(whole - prob, axis=1, kind="stable"), axis=1)
-    whole += rank < (SCALE - whole.sum(axis=1))[:, None]
+    whole += rank < (scale - whole.sum(axis=1))[:, None]
     whole[haploid, num:] = _END
     return whole
 
 
-def text_of(values: Sequence[Values]) -> bytes:
+def text_of(values: Sequence[Values], digits: int) -> bytes:
     """The cells of all samples, each with a tab before it."""
+    number = number_texts(digits)
     if not values:
         return b""
     every = np.concatenate([column for _, column in values], axis=1)
@@ -192,12 +198,12 @@ def text_of(values: Sequence[Values]) -> bytes:
             if name == "GT":
                 fields.append("|".join(map(str, shown)))
             else:
-                fields.append(",".join("." if x == _MISSING else _NUMBER[x] for x in shown))
+                fields.append(",".join("." if x == _MISSING else number[x] for x in shown))
         cells.append("\t" + ":".join(fields))
     return "".join([cells[i] for i in which.reshape(-1).tolist()]).encode()
 
 
-def bcf_values(values: Sequence[Values]) -> list[tuple[str, np.ndarray]]:
+def bcf_values(values: Sequence[Values], digits: int) -> list[tuple[str, np.ndarray]]:
     """The values as ``BcfEncoder.encode_values`` takes them, of one record."""
     made: list[tuple[str, np.ndarray]] = []
     for name, column in values:
@@ -206,7 +212,7 @@ def bcf_values(values: Sequence[Values]) -> list[tuple[str, np.ndarray]]:
             coded[:, 1:] |= 1  # phased
             coded[column == _END] = INT8_END
         else:
-            words = (np.maximum(column, 0) / SCALE).astype("<f4").view("<u4")
+            words = (np.maximum(column, 0) / 10**digits).astype("<f4").view("<u4")
             words[column == _END] = FLOAT_END
             words[column == _MISSING] = FLOAT_MISSING
             coded = words.view("<f4")

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
 from ragimpute.kernels.compile import inlined, kernel
 
-SCALE = 1000  # probabilities are written as multiples of 1 / SCALE
+DIGITS = 3  # decimals of probabilities, if nothing else is asked for
+DIGITS_RANGE = (2, 4)
+SCALE = 10**DIGITS  # probabilities are written as multiples of 1 / SCALE
 CODES = {"GT": 0, "DS": 1, "GP": 2, "HDS": 3, "AP1": 4, "AP2": 5, "LDS": 3}
-_MAX_BYTES = {"GT": 4, "DS": 6, "GP": 18, "HDS": 12, "AP1": 6, "AP2": 6, "LDS": 12}
-_WIDTH = 5  # of the longest number, "0.123"
-# If P(ALT) of both haplotypes is less than this, only zeros are written of them.
-_SMALL = np.float32(0.00025)
-_SMALL_BITS = _SMALL.view(np.uint32)
+_NUM_NUMBERS = {"GT": 0, "DS": 1, "GP": 3, "HDS": 2, "AP1": 1, "AP2": 1, "LDS": 2}
+_WIDTH = DIGITS_RANGE[1] + 2  # of the longest number, "0.1234"
 _TAB, _COLON, _COMMA, _BAR, _DOT, _NEWLINE, _ZERO = (ord(c) for c in "\t:,|.\n0")
 
 
@@ -47,32 +47,52 @@ class _CommonEntries(NamedTuple):
 
     row: np.ndarray  # (N * width,) uint8
     width: int  # bytes of an entry; 0 where there is no field
+    small: np.uint32  # bits of the P(ALT) below which, on both haplotypes, zeros are written
 
 
 class _Numbers(NamedTuple):
-    """Text of 0, 0.001, ... 2 without trailing zeros."""
+    """Text of 0, 1 / s, ... 2 without trailing zeros, where s is 10 to the number of digits."""
 
-    text: np.ndarray  # (2001, 5) uint8
-    length: np.ndarray  # (2001,) int64
+    text: np.ndarray  # (2 s + 1, 6) uint8
+    length: np.ndarray  # (2 s + 1,) int64
 
 
-def _make_numbers() -> _Numbers:
+def number_texts(digits: int) -> list[str]:
+    """The numbers 0, 1 / s, ... 2 as text without trailing zeros, where s is 10^digits."""
+    scale = 10**digits
+    return [f"{i / scale:.{digits}f}".rstrip("0").rstrip(".") for i in range(2 * scale + 1)]
+
+
+@cache
+def _make_numbers(digits: int) -> _Numbers:
     """The table of numbers as text."""
-    text = np.zeros((2 * SCALE + 1, _WIDTH), dtype=np.uint8)
-    length = np.zeros(2 * SCALE + 1, dtype=np.int64)
-    for i in range(2 * SCALE + 1):
-        number = f"{i / SCALE:.3f}".rstrip("0").rstrip(".").encode()
+    texts = number_texts(digits)
+    text = np.zeros((len(texts), _WIDTH), dtype=np.uint8)
+    length = np.zeros(len(texts), dtype=np.int64)
+    for i, number in enumerate(map(str.encode, texts)):
         text[i, : len(number)] = np.frombuffer(number, dtype=np.uint8)
         length[i] = len(number)
     return _Numbers(text, length)
 
 
-_NUMBERS = _make_numbers()
+def check_digits(digits: int) -> None:
+    """Refuse a number of decimals that cannot be written.
+
+    Raises
+    ------
+    ValueError
+        If it is not in ``DIGITS_RANGE``.
+    """
+    low, high = DIGITS_RANGE
+    if not low <= digits <= high:
+        raise ValueError(f"digits must be in [{low}, {high}], found {digits}")
 
 
-def max_row_bytes(formats: Sequence[str], num_samples: int) -> int:
+def max_row_bytes(formats: Sequence[str], num_samples: int, digits: int = DIGITS) -> int:
     """Room that the samples of a row need at most, with the slack that the kernel wants."""
-    return num_samples * (1 + sum(_MAX_BYTES[name] for name in formats)) + 1 + _WIDTH
+    # GT: "0|0:"; of a number: "0.123" and what follows it.
+    each = sum(4 if name == "GT" else (digits + 3) * _NUM_NUMBERS[name] for name in formats)
+    return num_samples * (1 + each) + 1 + _WIDTH
 
 
 class RowFormatter:
@@ -82,10 +102,15 @@ class RowFormatter:
     ----------
     formats
         FORMAT fields in order.
+    digits
+        Decimals of numbers, 2 to 4.
     """
 
-    def __init__(self, formats: Sequence[str]) -> None:
-        self._formats = list(formats)
+    def __init__(self, formats: Sequence[str], digits: int = DIGITS) -> None:
+        check_digits(digits)
+        self._formats, self._digits = list(formats), digits
+        # Twice this is half of what the last digit counts.
+        self._small = np.float32(0.25 / 10**digits).view(np.uint32)
         self._codes = np.array([CODES[name] for name in formats], dtype=np.int64)
         self._buffer = np.zeros(0, dtype=np.uint8)
         one = np.zeros((1, 1, 2), dtype=np.float32)
@@ -121,7 +146,11 @@ class RowFormatter:
             If a probability is not in [0, 1].
         """
         num_rows, num_samples, _ = allele_prob.shape
-        need = len(starts.text) + num_rows * max_row_bytes(self._formats, num_samples) + 64
+        need = (
+            len(starts.text)
+            + num_rows * max_row_bytes(self._formats, num_samples, self._digits)
+            + 64
+        )
         if len(self._buffer) < need:
             self._buffer = np.empty(need, dtype=np.uint8)
         if len(self._row_of_common) != num_samples * len(self._common):
@@ -133,7 +162,8 @@ class RowFormatter:
         called = np.ascontiguousarray(called, dtype=np.int8).reshape(flat)
         size = _format_rows(
             _Genotypes(prob, prob.view(np.uint32), called), starts, self._codes,
-            _CommonEntries(self._row_of_common, len(self._common)), _NUMBERS, self._buffer, ends,
+            _CommonEntries(self._row_of_common, len(self._common), self._small),
+            _make_numbers(self._digits), self._buffer, ends,
         )  # fmt: skip
         if size < 0:
             raise ValueError("allele_prob must be in [0, 1], with NaN only in [..., 1]")
@@ -142,7 +172,7 @@ class RowFormatter:
 
 @inlined
 def _put(out, at, number, numbers):
-    """Append a number of thousandths; returns the end."""
+    """Append a number of the table; returns the end."""
     here = out[at : at + _WIDTH]
     for k in range(_WIDTH):
         here[k] = numbers.text[number, k]
@@ -150,16 +180,16 @@ def _put(out, at, number, numbers):
 
 
 @inlined
-def _is_plain(bits, called):
+def _is_plain(bits, called, small):
     """Whether all entries of a row are the common one.
 
-    ``bits`` (2 N,) are of float32. Compared as integers, the bits of a negative number or of NaN
-    are larger than those of a small number.
+    ``bits`` (2 N,) are of float32; ``small`` is that of ``_CommonEntries``. Compared as
+    integers, the bits of a negative number or of NaN are larger than those of a small number.
     """
     largest = np.uint32(0)
     for k in range(bits.shape[0]):
         largest = max(largest, bits[k])
-    if largest >= _SMALL_BITS:
+    if largest >= small:
         return False
     most = np.uint8(0)
     for k in range(called.shape[0]):
@@ -168,9 +198,9 @@ def _is_plain(bits, called):
 
 
 @inlined
-def _is_common(bits, c1, c2):
+def _is_common(bits, c1, c2, small):
     """Whether an entry is the common one: diploid, and ALT next to impossible."""
-    unlikely = (bits[0] < _SMALL_BITS) & (bits[1] < _SMALL_BITS)
+    unlikely = (bits[0] < small) & (bits[1] < small)
     return unlikely & (c1 <= 0) & (np.uint8(c2 + np.int8(1)) <= np.uint8(1))
 
 
@@ -197,8 +227,9 @@ def _put_entry(out, at, codes, f1, f2, c1, c2, numbers):
         return -1
     out[at] = _TAB
     at += 1
-    h1 = np.int64(p1 * SCALE + 0.5)
-    h2 = np.int64(0) if haploid else np.int64(p2 * SCALE + 0.5)
+    scale = np.int64(numbers.text.shape[0] // 2)
+    h1 = np.int64(p1 * scale + 0.5)
+    h2 = np.int64(0) if haploid else np.int64(p2 * scale + 0.5)
     for n in range(len(codes)):
         code = codes[n]
         if n:
@@ -214,18 +245,18 @@ def _put_entry(out, at, codes, f1, f2, c1, c2, numbers):
                 out[at + 1] = _ZERO + a2
                 at += 2
         elif code == 1:
-            dosage = h1 if haploid else np.int64((p1 + p2) * SCALE + 0.5)
+            dosage = h1 if haploid else np.int64((p1 + p2) * scale + 0.5)
             at = _put(out, at, dosage, numbers)
         elif code == 2 and haploid:
-            at = _put(out, at, SCALE - h1, numbers)
+            at = _put(out, at, scale - h1, numbers)
             out[at] = _COMMA
             at = _put(out, at + 1, h1, numbers)
         elif code == 2:
-            g0 = np.int64((1 - p1) * (1 - p2) * SCALE + 0.5)
-            g2 = np.int64(p1 * p2 * SCALE + 0.5)
+            g0 = np.int64((1 - p1) * (1 - p2) * scale + 0.5)
+            g2 = np.int64(p1 * p2 * scale + 0.5)
             at = _put(out, at, g0, numbers)
             out[at] = _COMMA
-            at = _put(out, at + 1, max(0, SCALE - g0 - g2), numbers)
+            at = _put(out, at + 1, max(0, scale - g0 - g2), numbers)
             out[at] = _COMMA
             at = _put(out, at + 1, g2, numbers)
         elif code == 3:
@@ -252,12 +283,12 @@ def _format_rows(genotypes, starts, codes, common, numbers, out, ends):
     """
     prob, bits, called = genotypes
     num_rows, num_samples = prob.shape[0], prob.shape[1] // 2
-    width = common.width
+    width, small = common.width, common.small
     at = 0
     for i in range(num_rows):
         first, last = starts.offsets[i], starts.offsets[i + 1]
         at = _copy(starts.text[first:], last - first, out, at)
-        if width > 0 and _is_plain(bits[i], called[i]):
+        if width > 0 and _is_plain(bits[i], called[i], small):
             at = _copy(common.row, width * num_samples, out, at)
             out[at] = _NEWLINE
             at += 1
@@ -269,7 +300,9 @@ def _format_rows(genotypes, starts, codes, common, numbers, out, ends):
             while (
                 width > 0
                 and j < num_samples
-                and _is_common(bits[i, 2 * j : 2 * j + 2], called[i, 2 * j], called[i, 2 * j + 1])
+                and _is_common(
+                    bits[i, 2 * j : 2 * j + 2], called[i, 2 * j], called[i, 2 * j + 1], small
+                )
             ):
                 j += 1
             at = _copy(common.row, width * (j - first), out, at)

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 
 from ragimpute.errors import InputError
-from ragimpute.io.vcf.bgzf import BLOCK_BYTES, EOF_MARK, BgzfWriter, compress_block
+from ragimpute.io.vcf.bgzf import BLOCK_BYTES, EOF_MARK, LEVEL, BgzfWriter, compress_block
 from ragimpute.io.vcf.header import FLAGS, Heading, check_fields, header_text
 from ragimpute.io.vcf.index import TBI_MAX_BP, RecordPlaces, csi_index, tabix_index
 from ragimpute.io.vcf.write.bcf import BcfEncoder, bcf_header
@@ -31,7 +31,7 @@ from ragimpute.io.vcf.write.joined import (
     sample_values,
     text_of,
 )
-from ragimpute.io.vcf.write.sample_text import RowFormatter, max_row_bytes
+from ragimpute.io.vcf.write.sample_text import DIGITS, RowFormatter, max_row_bytes
 from ragimpute.runtime.outputs import NewFiles
 from ragimpute.sites import Sites
 
@@ -101,16 +101,25 @@ class RowMaker:
     threads
         How many blocks are formatted at once. For BCF it is always one, as the encoder is Python
         code, of which only one thread runs at a time.
+    digits
+        Decimals of probabilities; the encoder's are its own.
     """
 
     def __init__(
-        self, formats: Sequence[str], num_samples: int, encoder: BcfEncoder | None, *, threads: int
+        self,
+        formats: Sequence[str],
+        num_samples: int,
+        encoder: BcfEncoder | None,
+        *,
+        threads: int,
+        digits: int = DIGITS,
     ) -> None:
+        self._digits = digits
         self._formats, self._num_samples, self._encoder = formats, num_samples, encoder
         self._threads = threads if encoder is None else 1
         self._formatters: SimpleQueue[RowFormatter] = SimpleQueue()
         for _ in range(self._threads):
-            self._formatters.put(RowFormatter(formats))
+            self._formatters.put(RowFormatter(formats, digits))
         self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
         self._waiting: deque[Future[list[Rows]]] = deque()
 
@@ -146,7 +155,7 @@ class RowMaker:
             yield self._with_joined(block, block.locus)
             return
         info = info_columns(block.info, len(block.sites))
-        step = max(1, _SLICE_BYTES // max_row_bytes(self._formats, self._num_samples))
+        step = max(1, _SLICE_BYTES // max_row_bytes(self._formats, self._num_samples, self._digits))
         formatter = self._formatters.get()
         try:
             for start in range(0, len(block.sites), step):
@@ -191,19 +200,20 @@ class RowMaker:
     def _joined_records(self, rows: JoinedRows) -> list[bytes]:
         """Records with several ALTs, as text or BCF."""
         values = [
-            sample_values(self._formats, prob, called) if self._formats else []
+            sample_values(self._formats, prob, called, self._digits) if self._formats else []
             for prob, called in zip(rows.allele_prob, rows.called, strict=True)
         ]
         if self._encoder is None:
             text, offsets = row_starts(rows.sites, rows.typed, rows.info, self._formats)
             starts = [text[a:b].tobytes() for a, b in pairwise(offsets.tolist())]
-            return [a + text_of(b) + b"\n" for a, b in zip(starts, values, strict=True)]
+            ends = [text_of(given, self._digits) for given in values]
+            return [a + b + b"\n" for a, b in zip(starts, ends, strict=True)]
         made = []
         for i, given in enumerate(values):
             one = slice(i, i + 1)
             part = {name: column.take(one) for name, column in rows.info.items()}
             made += self._encoder.encode_values(
-                rows.sites.take(one), bcf_values(given), part, rows.typed[one]
+                rows.sites.take(one), bcf_values(given, self._digits), part, rows.typed[one]
             )
         return made
 
@@ -280,6 +290,8 @@ class ImputedWriter:
         fields: Sequence[str] = ("GT", "DS", "GP"),
         threads: int = 1,
         output_type: str | None = None,
+        digits: int = DIGITS,
+        level: int = LEVEL,
         resumable: bool = False,
         restored: Sequence[Mapping[str, np.ndarray]] = (),
     ) -> None:
@@ -298,6 +310,10 @@ class ImputedWriter:
             For formatting and compression, >= 1.
         output_type
             A letter of ``OUTPUT_TYPES``; None: as the suffix says, and VCF for "-".
+        digits
+            Decimals of the numbers in FORMAT fields, 2 to 4.
+        level
+            Of compression, 1 (fast) to 12 (small).
         resumable
             Write to :func:`part_path`, which stays if the ``with`` block ends in an exception, or
             the process is killed.
@@ -323,8 +339,10 @@ class ImputedWriter:
         self._num_samples = len(heading.samples) if self._formats else 0
         self._encoder: BcfEncoder | None = None
         if self._kind == "bcf":
-            self._encoder = BcfEncoder(heading, self._formats, self._num_samples)
-        self._rows = RowMaker(self._formats, self._num_samples, self._encoder, threads=threads)
+            self._encoder = BcfEncoder(heading, self._formats, self._num_samples, digits)
+        self._rows = RowMaker(
+            self._formats, self._num_samples, self._encoder, threads=threads, digits=digits
+        )
         self._places = RecordPlaces()
         self.seconds = {"format": 0.0, "compress": 0.0}
         self._resumable = resumable
@@ -338,8 +356,8 @@ class ImputedWriter:
             else:
                 self._file = self._open(goes_on=len(restored) > 0)
             if self._kind != "vcf":
-                plain = {"level": 0} if output_type == "u" else {}
-                self._bgzf = BgzfWriter(self._file, threads=threads, **plain)
+                plain = output_type == "u"
+                self._bgzf = BgzfWriter(self._file, threads=threads, level=0 if plain else level)
             if restored:
                 self._restore(restored)
                 return

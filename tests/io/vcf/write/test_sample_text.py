@@ -61,31 +61,32 @@ def test_exact_text(tmp_path):
     view(path)
 
 
-def number(thousandths):
-    """A number of thousandths as Python writes it."""
-    return f"{thousandths / 1000:g}"
+def number(count, scale=1000):
+    """A number of thousandths, or of another unit, as Python writes it."""
+    return f"{count / scale:g}"
 
 
-def entry(prob, called, names):
+def entry(prob, called, names, digits=3):
     """A sample's text, in plain Python."""
+    s = 10**digits
     p1, p2 = (float(p) for p in prob)
     haploid = np.isnan(p2) or called[1] == -2
-    h1, h2 = int(p1 * 1000 + 0.5), 0 if haploid else int(p2 * 1000 + 0.5)
+    h1, h2 = int(p1 * s + 0.5), 0 if haploid else int(p2 * s + 0.5)
     alleles = [str(c if c >= 0 else int(p > 0.5)) for c, p in zip(called, (p1, p2), strict=True)]
     if haploid:
-        genotypes = [1000 - h1, h1]
+        genotypes = [s - h1, h1]
         dosage, alleles, each = h1, alleles[:1], [h1]
     else:
-        low, high = int((1 - p1) * (1 - p2) * 1000 + 0.5), int(p1 * p2 * 1000 + 0.5)
-        genotypes = [low, max(0, 1000 - low - high), high]
-        dosage, each = int((p1 + p2) * 1000 + 0.5), [h1, h2]
+        low, high = int((1 - p1) * (1 - p2) * s + 0.5), int(p1 * p2 * s + 0.5)
+        genotypes = [low, max(0, s - low - high), high]
+        dosage, each = int((p1 + p2) * s + 0.5), [h1, h2]
     text = {
         "GT": "|".join(alleles),
-        "DS": number(dosage),
-        "GP": ",".join(map(number, genotypes)),
-        "HDS": ",".join(map(number, each)),
-        "AP1": number(h1),
-        "AP2": "." if haploid else number(h2),
+        "DS": number(dosage, s),
+        "GP": ",".join(number(x, s) for x in genotypes),
+        "HDS": ",".join(number(x, s) for x in each),
+        "AP1": number(h1, s),
+        "AP2": "." if haploid else number(h2, s),
     }
     return ":".join(text[name] for name in names)
 
@@ -101,26 +102,36 @@ def texts_of(starts):
     block=blocks(),
     fields=st.permutations(["GP", "DS", "AP2", "HDS", "AP1"]),
     count=st.integers(0, 5),
+    digits=st.integers(2, 4),
 )
-def test_rows_are_those_of_plain_python(block, fields, count):
+def test_rows_are_those_of_plain_python(block, fields, count, digits):
     names = ["GT", *fields[:count]]
     starts = texts_of([f"row {i}" for i in range(len(block.sites))])
-    data, ends = RowFormatter(names).format(block.allele_prob, block.called, starts)
+    data, ends = RowFormatter(names, digits).format(block.allele_prob, block.called, starts)
     expected = [
-        "\t".join([f"row {i}", *(entry(*pair, names) for pair in zip(*row, strict=True))]) + "\n"
+        "\t".join([f"row {i}", *(entry(*pair, names, digits) for pair in zip(*row, strict=True))])
+        + "\n"
         for i, row in enumerate(zip(block.allele_prob, block.called.tolist(), strict=True))
     ]
     assert bytes(data).decode() == "".join(expected)
     assert ends.tolist() == np.cumsum([len(row) for row in expected]).tolist()
 
 
-def test_every_number():
-    prob = np.zeros((2001, 1, 2), dtype=np.float32)
-    prob[:, 0, 0] = np.minimum(np.arange(2001), 1000) / 1000
-    prob[:, 0, 1] = np.maximum(np.arange(2001) - 1000, 0) / 1000
+@pytest.mark.parametrize("digits", [2, 3, 4])
+def test_every_number(digits):
+    s = 10**digits
+    prob = np.zeros((2 * s + 1, 1, 2), dtype=np.float32)
+    prob[:, 0, 0] = np.minimum(np.arange(2 * s + 1), s) / s
+    prob[:, 0, 1] = np.maximum(np.arange(2 * s + 1) - s, 0) / s
     called = np.full(prob.shape, -1, dtype=np.int8)
-    data, _ = RowFormatter(["DS"]).format(prob, called, texts_of([""] * 2001))
-    assert bytes(data).decode().split() == [number(i) for i in range(2001)]
+    data, _ = RowFormatter(["DS"], digits).format(prob, called, texts_of([""] * (2 * s + 1)))
+    assert bytes(data).decode().split() == [number(i, s) for i in range(2 * s + 1)]
+
+
+@pytest.mark.parametrize("digits", [1, 5, 0, -3])
+def test_digits_that_cannot_be_written(digits):
+    with pytest.raises(ValueError, match="digits must be in"):
+        RowFormatter(["GT", "DS"], digits)
 
 
 def test_the_buffer_is_used_again():

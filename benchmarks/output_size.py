@@ -1,0 +1,154 @@
+"""Where the bytes of imputed files go, and what fewer decimals change of r2 against the truth.
+
+Run: python benchmarks/output_size.py PANEL TARGET TRUTH [--map MAP] [--peer NAME=FILE ...]
+
+The target is imputed once. What came of it is written again for each number of decimals, level of
+compression, format and set of fields, and timed. The change of r2 is that of the rounded against
+the unrounded dosages, in each bin of MAF. A peer is another tool's file of the same targets, of
+which the size is shown. Without arguments, the packaged example is used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import cyvcf2
+import numpy as np
+
+from ragimpute import example, impute, prepare
+from ragimpute.accuracy.metrics import MAF_BINS, maf_bin
+from ragimpute.io.vcf.header import Heading
+from ragimpute.io.vcf.write.writer import ImputedBlock, ImputedWriter
+
+INFOS = {"all INFO": None, "AF, DR2": {"AF", "DR2"}}
+
+
+def impute_blocks(panel: Path, target: Path, folder: Path) -> tuple[list[ImputedBlock], Heading]:
+    """Impute, and keep what is handed to the writer of the output."""
+    blocks: list[ImputedBlock] = []
+    headings: list[Heading] = []
+    write, begin = ImputedWriter.write, ImputedWriter.__init__
+
+    def keep(self: ImputedWriter, block: ImputedBlock) -> None:
+        blocks.append(block)
+        write(self, block)
+
+    def keep_heading(self: ImputedWriter, path: Path, heading: Heading, **options: object) -> None:
+        headings.append(heading)
+        begin(self, path, heading, **options)  # type: ignore[arg-type]
+
+    ImputedWriter.write, ImputedWriter.__init__ = keep, keep_heading  # type: ignore[method-assign]
+    try:
+        started = time.perf_counter()
+        impute(target, panel, folder / "whole.vcf.gz")
+        print(f"the whole run takes {time.perf_counter() - started:.1f} s")
+    finally:
+        ImputedWriter.write, ImputedWriter.__init__ = write, begin  # type: ignore[method-assign]
+    return blocks, headings[0]
+
+
+def alleles_of(path: Path) -> dict[tuple[int, str, str], np.ndarray]:
+    """ALT counts of all samples by site."""
+    counts = {}
+    for record in cyvcf2.VCF(str(path)):
+        genotypes = record.genotype.array()[:, :-1]
+        for number, alt in enumerate(record.ALT, 1):
+            counts[record.POS, record.REF, alt] = (genotypes == number).sum(axis=1)
+    return counts
+
+
+def r2_changes(blocks: Sequence[ImputedBlock], truth: Path, panel_vcf: Path) -> None:
+    """Print how aggregate r2 changes in each MAF bin, and over all sites, times 1e5."""
+    known, panel = alleles_of(truth), alleles_of(panel_vcf)
+    dosage, true, af = [], [], []
+    for block in blocks:
+        untyped = np.flatnonzero((block.called < 0).all(axis=(1, 2)))
+        keys = list(block.sites.take(untyped).keys())
+        for i, key in zip(untyped.tolist(), keys, strict=True):
+            if key in known and key in panel:
+                dosage.append(np.nansum(block.allele_prob[i].astype(float), axis=1))
+                true.append(known[key])
+                af.append(panel[key].mean() / 2)
+    exact, truth_of, af_of = np.array(dosage), np.array(true, float), np.array(af)
+    flip = (af_of > 0.5)[:, None]
+    group = maf_bin(np.round(np.minimum(af_of, 1 - af_of), 6))
+    turned = np.where(flip, 2 - truth_of, truth_of)
+
+    def r2(values: np.ndarray, rows: np.ndarray) -> float:
+        minor = np.where(flip, 2 - values, values)
+        return float(np.corrcoef(minor[rows].ravel(), turned[rows].ravel())[0, 1] ** 2)
+
+    bins = [group == i for i in range(len(MAF_BINS) - 1)] + [group >= 0]
+    head = [f"≤ {high:g}" for high in MAF_BINS[1:]]
+    print("\n| r2 x 1e5 | " + " | ".join([*head, "all"]) + " |")
+    print("|---|" + "---|" * len(bins))
+    print("| unrounded | " + " | ".join(f"{1e5 * r2(exact, rows):.0f}" for rows in bins) + " |")
+    for digits in (2, 3, 4):
+        scale = 10**digits
+        rounded = np.floor(exact * scale + 0.5) / scale
+        changes = [1e5 * (r2(rounded, rows) - r2(exact, rows)) for rows in bins]
+        print(f"| change by {digits} decimals | " + " | ".join(f"{x:+.1f}" for x in changes) + " |")
+
+
+def sizes(blocks: Sequence[ImputedBlock], heading: Heading, folder: Path) -> None:
+    """Print size and time for each format, level, number of decimals and set of fields."""
+    print("\n| format | fields | INFO | level | 2 decimals | 3 decimals | 4 decimals |")
+    print("|---|---|---|---|---|---|---|")
+    for kind in ("vcf.gz", "bcf"):
+        for fields in (("GT", "DS", "GP"), ("GT", "DS"), ("GT", "HDS")):
+            for told, infos in INFOS.items():
+                for level in (1, 4, 6, 9):
+                    if infos is not None and (fields[-1] != "GP" or level != 6):
+                        continue
+                    cells = []
+                    for digits in (2, 3, 4):
+                        path = folder / f"out.{kind}"
+                        started = time.perf_counter()
+                        with ImputedWriter(
+                            path, heading, fields=fields, digits=digits, level=level
+                        ) as writer:
+                            for block in blocks:
+                                writer.write(_with_infos(block, infos))
+                        seconds = time.perf_counter() - started
+                        cells.append(f"{path.stat().st_size / 1e6:.2f} MB, {seconds:.2f} s")
+                    print(
+                        f"| {kind} | {':'.join(fields)} | {told} | {level} | "
+                        + " | ".join(cells)
+                        + " |"
+                    )
+
+
+def _with_infos(block: ImputedBlock, names: set[str] | None) -> ImputedBlock:
+    """A block with some of its INFO fields, or all."""
+    if names is None:
+        return block
+    kept = {name: column for name, column in block.info.items() if name in names}
+    return ImputedBlock(**{**vars(block), "info": kept})
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("panel", type=Path, nargs="?", default=example.path("panel.bcf"))
+    parser.add_argument("target", type=Path, nargs="?", default=example.path("target.vcf.gz"))
+    parser.add_argument("truth", type=Path, nargs="?", default=example.path("truth.bcf"))
+    parser.add_argument("--map", type=Path, default=example.path("chr20.b37.gmap.gz"))
+    parser.add_argument("--peer", action="append", default=[], metavar="NAME=FILE")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        prepare(options.panel, folder / "panel.h5", genetic_map=options.map)
+        blocks, heading = impute_blocks(folder / "panel.h5", options.target, folder)
+        for peer in options.peer:
+            told, _, path = peer.rpartition("=")
+            print(f"{told}: {Path(path).stat().st_size / 1e6:.2f} MB")
+        r2_changes(blocks, options.truth, options.panel)
+        sizes(blocks, heading, folder)
+
+
+if __name__ == "__main__":
+    main()
