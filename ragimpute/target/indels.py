@@ -41,7 +41,7 @@ def left_aligned(key: Key, base_at: Callable[[int], str]) -> Key:
         The base of the reference at a position; "" where it is not known, and there it ends.
     """
     position, ref, alt = key
-    if len(ref) == len(alt) or not (_BASES.issuperset(ref) and _BASES.issuperset(alt)):
+    if not is_indel(key):
         return trimmed(*key)
     while ref[-1] == alt[-1]:
         if len(ref) > 1 and len(alt) > 1:
@@ -57,6 +57,8 @@ def left_aligned(key: Key, base_at: Callable[[int], str]) -> Key:
 def is_indel(key: Key) -> bool:
     """Whether the alleles are of bases and of unlike lengths."""
     _, ref, alt = key
+    if not ref or not alt:  # a BCF can hold an empty allele
+        return False
     return len(ref) != len(alt) and _BASES.issuperset(ref) and _BASES.issuperset(alt)
 
 
@@ -123,8 +125,8 @@ def look_alikes(
 def _change(key: Key) -> tuple[int, str, int] | None:
     """1 or -1, what is inserted or deleted, and its first base's position; None if neither."""
     position, ref, alt = key
-    if len(ref) == 1 and alt[0] == ref and len(alt) > 1:
+    if len(ref) == 1 and alt[:1] == ref and len(alt) > 1:
         return 1, alt[1:], position + 1
-    if len(alt) == 1 and ref[0] == alt and len(ref) > 1:
+    if len(alt) == 1 and ref[:1] == alt and len(ref) > 1:
         return -1, ref[1:], position + 1
     return None

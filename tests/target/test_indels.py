@@ -43,6 +43,21 @@ def indels(draw):
     return genome, (at, ref + tail, ref[:1] + unit + ref[1:] + tail)
 
 
+@given(
+    st.integers(1, 9), st.text("ACGTN*<", max_size=4), st.text("ACGTN*<", max_size=4),
+    st.text("ACGT", min_size=9, max_size=9),
+)  # fmt: skip
+def test_alleles_of_any_form_are_aligned(position, ref, alt, reference):
+    """Empty ones too, which a BCF can hold."""
+    moved, one, other = left_aligned(
+        (position, ref, alt), lambda at: reference[max(0, at - 1) : at]
+    )
+    assert moved >= 0
+    assert len(one) - len(other) == len(ref) - len(alt)
+    indel = (position, ref, alt)
+    list(look_alikes(indel, [indel], np.array([position]), {}))
+
+
 @given(indels())
 @settings(max_examples=150)
 def test_all_spellings_become_the_leftmost(made):

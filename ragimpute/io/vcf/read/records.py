@@ -405,7 +405,7 @@ class RecordReader:
         except Exception as error:
             raise InputError(f"{self.path} cannot be read as VCF or BCF: {error}") from error
         if not header.is_bcf:
-            _declare(file, self.file.contigs, header.contigs)
+            _declare(file, self.path, self.file.contigs, header.contigs)
         try:
             records = file
             if self._index is not None and self.region is not None:
@@ -595,7 +595,7 @@ def genotype_array(variant: Any) -> np.ndarray:
 def named_alts(variant: Any) -> Sequence[int]:
     """The numbers of a record's ALTs, from 0, without ``<NON_REF>`` and the like."""
     alts = variant.ALT
-    if len(alts) == 1 and alts[0][0] != "<":
+    if len(alts) == 1 and not alts[0].startswith("<"):
         return (0,)
     return [i for i, alt in enumerate(alts) if alt not in _ANY_OTHER]
 
@@ -604,7 +604,7 @@ def is_reference_block(variant: Any) -> bool:
     """Whether a record of a gVCF says that its samples carry REF from POS to END."""
     alts = variant.ALT
     if alts:
-        return alts[0][0] == "<" and all(alt in _ANY_OTHER for alt in alts)
+        return alts[0].startswith("<") and all(alt in _ANY_OTHER for alt in alts)
     longer = reference_end(variant) > variant.POS + len(variant.REF) - 1
     return longer or not _OF_REFERENCE_CALLS.isdisjoint(variant.FORMAT)
 
@@ -618,14 +618,21 @@ def reference_end(variant: Any) -> int:
     return int(max(end, variant.POS + len(variant.REF) - 1))
 
 
-def _declare(file: Any, names: Iterable[str], declared: Container[str]) -> None:
+def _declare(file: Any, path: Path, names: Iterable[str], declared: Container[str]) -> None:
     """Declare the contigs that a file's header lacks.
 
     cyvcf2 crashes where a record of a contig that is not declared cannot be parsed.
     """
     for name in names:
         if name not in declared and _PLAIN_NAME.fullmatch(name):
-            file.add_to_header(f"##contig=<ID={name}>")
+            try:
+                file.add_to_header(f"##contig=<ID={name}>")
+            except Exception as error:  # htslib has no other way to say it
+                raise InputError(
+                    f"{path} has records on a contig named {name!r}, which is no name that a VCF "
+                    "may have",
+                    hint="a name begins with a letter, a digit or one of !#$%&+./:;?@^_|~-",
+                ) from error
 
 
 def _check_text(variant: Any) -> None:

@@ -208,6 +208,17 @@ def test_a_bcf_whose_gt_is_of_a_wrong_type(make_vcf, tmp_path, kind):
             read(path)
 
 
+@pytest.mark.parametrize("contig", ["[20:1[", "[x"])
+def test_contigs_of_names_that_no_vcf_may_have(tmp_path, contig):
+    path = tmp_path / "x.vcf"
+    path.write_text(vcf_text([(contig, 5, "A", "C", "0|1", "0|0")], contigs=()))
+    for read in (read_target, lambda path: list(PanelStream(path)), read_dosages):
+        with pytest.raises(InputError, match="which is no name that a VCF may have") as caught:
+            read(path)
+        assert str(path) in caught.value.message
+        assert contig in caught.value.message
+
+
 @pytest.mark.parametrize("contig", ["20", "HLA-A*01:01", "a=b", "NC_000020.11"])
 @pytest.mark.parametrize("cell", ["x", "\u202e", "0|1|", "0/y"])
 @pytest.mark.parametrize("row", [0, 1])
