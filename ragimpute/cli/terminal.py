@@ -133,7 +133,9 @@ def training_view(quiet: bool) -> Iterator[tuple[Progress, EpochReport]]:
     from rich.live import Live
 
     view = _TrainingTable()
-    live = Live(get_renderable=view.render, console=stderr, vertical_overflow="visible")
+    live = Live(
+        get_renderable=view.render, console=stderr, vertical_overflow="visible", transient=True
+    )
 
     # The view starts at the first call: of several processes only the first is ever called.
     def update(stage: str, done: int, total: int) -> None:
@@ -150,9 +152,12 @@ def training_view(quiet: bool) -> Iterator[tuple[Progress, EpochReport]]:
     try:
         yield update, add
     finally:
-        view.ended = True
         if live.is_started:
+            # The whole table may be taller than the screen. So it is printed only after what was
+            # drawn last, which is not, is taken back and the thread that draws it has ended.
             live.stop()
+            view.ended = True
+            stderr.print(view.render())
 
 
 class _TrainingTable:
