@@ -231,4 +231,7 @@ def print_table(rows: list[list[str]], title: str) -> None:
         table.add_column(escape(name), justify="left" if i == 0 else "right")
     for row in rows[1:]:
         table.add_row(*(escape(cell) for cell in row))
+    wanted = stdout.measure(table, options=stdout.options.update(max_width=1_000))
+    if wanted.maximum > stdout.width:  # by a little, as a rule: spare the frame
+        table.show_edge = table.pad_edge = False
     stdout.print(table)

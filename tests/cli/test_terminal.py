@@ -361,3 +361,15 @@ def test_places_names_and_paths_are_shown_as_they_are(guarded, capsys):
     terminal.print_rows([(odd, "y")], title=odd)
     terminal.print_table([[odd], [odd]], title=odd)
     assert capsys.readouterr().out.count(odd) == 5
+
+
+def test_a_table_that_is_a_little_too_wide_has_no_frame(capsys, monkeypatch):
+    from rich.console import Console
+
+    rows = [["MAF", *["abcdefgh"] * 6], ["0.002 - 0.005", *["1"] * 6]]
+    for width, framed in ((90, True), (80, False)):
+        monkeypatch.setattr(terminal, "stdout", Console(width=width))
+        terminal.print_table(rows, title="x")
+        lines = capsys.readouterr().out.splitlines()
+        assert ("└" in lines[-1]) == framed
+        assert sum("0.002 - 0.005" in line for line in lines) == 1  # not wrapped
