@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import gzip
+import json
 import os
 import re
 import shutil
@@ -39,6 +40,7 @@ MADE = {
     ("results", None): ["kept.bcf", "tested.vcf.gz", "weights.tsv"],
     ("results", "plink2"): ["gwas.height.glm.linear"],
     ("phasing", None): ["imputed.vcf.gz", "phased.vcf.gz"],
+    ("reports", None): ["run.html", "run.json", "run_mqc.json", "accuracy.html", "genome.html"],
     ("cluster", None): ["plan.tsv", "jobs.txt", "chromosome.vcf.gz"],
 }  # fmt: skip
 # How the lines begin that call the latter.
@@ -63,12 +65,20 @@ TAGGED = [
     "fusions",
     "benchmarks",
     "benchmarks-20mb",
+    "faq",
+    "file-formats",
+    "input-and-output",
+    "model",
+    "python",
+    "workflow/README",
+    "workflow/nextflow/README",
 ]
 
 
 def read(page):
     """The text of a page."""
-    return (ROOT / f"{page}.md" if page == "README" else DOCS / f"{page}.md").read_text()
+    of_root = page == "README" or "/" in page
+    return ((ROOT if of_root else DOCS) / f"{page}.md").read_text()
 
 
 def blocks_of(page):
@@ -217,7 +227,7 @@ def test_the_loop_of_the_readme_gives_all_chromosomes_and_goes_on(ran):
 @pytest.mark.parametrize("page", TAGGED)
 def test_blocks_name_a_language_and_are_of_it(page):
     for language, text in blocks_of(page):
-        assert language in {"bash", "bash not-run", "python", "yaml", "text"}, text
+        assert language in {"bash", "bash not-run", "python", "yaml", "json", "text"}, text
         if language.startswith("bash"):
             done = subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True,
                                   check=False)  # fmt: skip
@@ -225,6 +235,8 @@ def test_blocks_name_a_language_and_are_of_it(page):
             assert re.search(r"^ *(?:\S+=\S+ )?[\w#]", text, re.M), text
         elif language == "python":
             ast.parse(text)
+        elif language == "json":
+            json.loads(text)
         elif language == "yaml":
             assert isinstance(yaml.safe_load(text), dict)
     assert "bash" not in {language for language, _ in blocks_of(page)} or page in PAGES
