@@ -21,6 +21,9 @@ SECONDS_BETWEEN_LINES = 30.0
 #: Runs that take less than this write no line; longer ones tell of all their stages then.
 SECONDS_BEFORE_LINES = 10.0
 _BAR_WIDTH = 12
+# What a line of 80 columns has left beside the longest name, the bar, and a blank after each. The
+# rate is left out where it would take more.
+_MOST_TEXT = 80 - len("collect evidence") - 1 - _BAR_WIDTH - 1
 # Units for large numbers: one of the first size that a number reaches.
 _BASE_PAIRS = ((10**9, "Gb"), (10**6, "Mb"), (10**3, "kb"), (1, "bp"))
 _COUNTS = ((10**12, "T "), (10**9, "G "), (10**6, "M "), (1, ""))
@@ -63,14 +66,15 @@ class Running:
             return ", ".join(["done", *self._amount(), took])
         parts = [f"{100 * self.done // self.total:.0f}%"] if self.total > 1 else []
         parts += self._amount()
-        if self.done and seconds >= 1 and self.unit not in ("steps", "bp"):
-            parts.append(f"{_short(self.done / seconds)}/s")
         if self.done and self.total > 1:
-            left = seconds * (self.total - self.done) / self.done
-            parts.append(f"{duration(left)} left")
+            time = f"{duration(seconds * (self.total - self.done) / self.done)} left"
         else:
-            parts.append(duration(seconds))
-        return ", ".join(parts)
+            time = duration(seconds)
+        if self.done and seconds >= 1 and self.unit not in ("steps", "bp"):
+            with_rate = ", ".join([*parts, f"{_short(self.done / seconds)}/s", time])
+            if len(with_rate) <= _MOST_TEXT:
+                return with_rate
+        return ", ".join([*parts, time])
 
     def _amount(self) -> list[str]:
         """What is done, of what there is, in the unit; empty where only steps are counted."""

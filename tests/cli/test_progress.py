@@ -6,6 +6,7 @@ import re
 from io import StringIO
 
 import pytest
+from hypothesis import example as also
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
@@ -53,7 +54,9 @@ def test_words_of_a_stage(stage, text):
     assert stage.text(10.0) == text
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=300, deadline=None)
+@also("collect evidence", 10_000, 10_000, 1.0)
+@also("fit parameters", 1, 999_999, 0.2)
 @given(
     st.sampled_from(sorted(UNITS)), st.integers(0, 10**13), st.integers(0, 10**13),
     st.floats(0, 1e6),
