@@ -378,6 +378,18 @@ def test_compressed_files_are_decompressed_by_the_command(here, kind):
         assert read_target(out).sites.position_bp.tolist() == [10, 20, 35]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("suffix", [".vcf", ".vcf.gz"])
+def test_texts_of_editors_of_windows(here, encoding, suffix):
+    raw = vcf_text(ROWS).encode(encoding)
+    path = Path(f"x y{suffix}")
+    path.write_bytes(gzip.compress(raw) if suffix == ".vcf.gz" else raw)
+    for function in (read_target, PanelStream, opened):
+        out, _ = run(hint_of(function, path), begins="gzip ")
+        assert read_target(out).sites.position_bp.tolist() == [10, 20, 35]
+        Path(out).unlink()
+
+
 @pytest.mark.needs_program("zstd")
 @pytest.mark.parametrize("suffix", [".vcf", ".bcf"])
 def test_zstd_is_decompressed_by_the_command(here, suffix):

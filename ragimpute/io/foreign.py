@@ -15,6 +15,7 @@ MVCF = (b"##subfileformat=MVCF", b"##subfileformat=M3VCF")  # the first or secon
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _BREF3 = b"\x7a\x88\x74\xf4"
 _PLINK = b"\x6c\x1b"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def foreign_format(path: str | Path, start: bytes) -> InputError | None:
@@ -97,6 +98,22 @@ def _zip(path: Path) -> tuple[str, str]:
     return "a zip archive", f"take its file out: unzip -p {command_word(path)} > {out}"
 
 
+def _byte_order_mark(path: Path) -> tuple[str, str]:
+    out = shlex.quote(free_name(path, ".vcf"))
+    return (
+        "a text with a byte-order mark at its start, as editors of Windows write",
+        f"write it without: gzip -dcf {command_word(path)} | tail -c +4 > {out}",
+    )
+
+
+def _utf_16(path: Path) -> tuple[str, str]:
+    out = shlex.quote(free_name(path, ".vcf"))
+    return (
+        "a text of two bytes a letter (UTF-16), as editors of Windows write",
+        f"write it as UTF-8: gzip -dcf {command_word(path)} | iconv -f UTF-16 -t UTF-8 > {out}",
+    )
+
+
 def _bref3(path: Path) -> tuple[str, str]:
     out = shlex.quote(free_name(path, ".vcf"))
     return (
@@ -151,6 +168,8 @@ _FORMATS: list[tuple[Callable[[Path, bytes], bool], Callable[[Path], tuple[str, 
     (lambda _, start: start.startswith((M3VCF, *MVCF)), _m3vcf),
     (lambda path, start: start.startswith(_ZSTD) and path.suffix in (".msav", ".sav"), _msav),
     (lambda _, start: start.startswith(_ZSTD), _zstd),
+    (lambda _, start: start.startswith(b"\xef\xbb\xbf##"), _byte_order_mark),
+    (lambda _, start: start.startswith(_UTF_16) and start[2:4].strip(b"\0") == b"#", _utf_16),
     (lambda _, start: start.startswith(b"\xfd7zXZ\x00"), _xz),
     (lambda _, start: start.startswith(b"BZh"), _bzip2),
     (lambda _, start: start.startswith(b"PK\x03\x04"), _zip),
