@@ -66,6 +66,12 @@ def _logit(p: np.ndarray) -> np.ndarray:
     return out
 
 
+def logistic(x: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-x)), without overflow."""
+    out: np.ndarray = 0.5 * (1 + np.tanh(x / 2))
+    return out
+
+
 def terms(estimate: np.ndarray, minor: np.ndarray, num: np.ndarray) -> np.ndarray:
     """The terms of each site's sum.
 
@@ -87,7 +93,7 @@ def terms(estimate: np.ndarray, minor: np.ndarray, num: np.ndarray) -> np.ndarra
     """
     raw = np.clip(np.asarray(estimate, np.float64), 0, 1)
     e = np.maximum(np.asarray(minor, np.float64), _LEAST_ALLELES)
-    few = 1 / (1 + e)
+    few = few_of(minor)
     with np.errstate(divide="ignore"):
         given = np.exp((1 - few / 2) * np.log(raw) - few / 2 * np.log(e))
     many = np.log(np.clip(np.asarray(num, np.float64), *_NUM_RANGE) / _MANY)
@@ -200,7 +206,7 @@ class Dr2Calibration:
             return raw.astype(np.float32)
         x = terms(raw, minor, num) @ np.array(self.coefficients[: len(TARGET_TERMS)])
         x += few_of(minor) * adjustment
-        corrected = 0.5 * (1 + np.tanh(x / 2))
+        corrected = logistic(x)
         as_it_is = (raw == 0) | (np.asarray(num) < MIN_HAPLOTYPES)
         return np.where(as_it_is, raw, corrected).astype(np.float32)
 
@@ -384,7 +390,7 @@ def maximise(
 
     b, value = start.copy(), loss(start)
     for _ in range(_STEPS):
-        p = 0.5 * (1 + np.tanh(x @ b / 2))
+        p = logistic(x @ b)
         slope = (x.T @ (w * (y - p)) - ridge * (b - start))[free]
         curve = ((x * (w * p * (1 - p))[:, None]).T @ x)[np.ix_(free, free)]
         step = np.zeros_like(b)

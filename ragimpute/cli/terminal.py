@@ -156,15 +156,13 @@ def training_view(quiet: bool) -> Iterator[tuple[Progress, EpochReport]]:
             # The whole table may be taller than the screen. So it is printed only after what was
             # drawn last, which is not, is taken back and the thread that draws it has ended.
             live.stop()
-            view.ended = True
-            stderr.print(view.render())
+            stderr.print(view.table())
 
 
 class _TrainingTable:
     """The table of epochs above the bar of the current stage."""
 
     def __init__(self) -> None:
-        self.ended = False
         self._bars = make_bars(stderr)
         self._clock = StageClock(moved=self._move)
         self._rows: list[list[str]] = []
@@ -191,7 +189,15 @@ class _TrainingTable:
         self._rows.append([f"{row['epoch']:.0f}/{epochs}", *figures])
 
     def render(self) -> RenderableType:
-        """Draw the table; while the run goes on, only the last epochs that fit on the screen."""
+        """Draw the last epochs that fit on the screen, above the bar."""
+        from rich.console import Group
+
+        # Other than rows there are up to 8 lines: blank ones, header, rule, caption and bar.
+        first = max(0, len(self._rows) - max(1, stderr.height - 8))
+        return Group(self.table(first), self._bars)
+
+    def table(self, first: int = 0) -> RenderableType:
+        """The epochs from the row ``first`` on; nothing before there is one."""
         from rich.box import SIMPLE_HEAD
         from rich.console import Group
         from rich.table import Table
@@ -199,12 +205,9 @@ class _TrainingTable:
         table = Table(box=SIMPLE_HEAD, pad_edge=False, caption="bold: the best epoch so far")
         for name in ("epoch", *_COLUMNS):
             table.add_column(name, justify="right")
-        # Other than rows there are up to 8 lines: blank ones, header, rule, caption and bar.
-        first = 0 if self.ended else max(0, len(self._rows) - max(1, stderr.height - 8))
         for i, cells in enumerate(self._rows[first:], start=first):
             table.add_row(*cells, style="bold" if i == self._best else "")
-        shown = [table] if self._rows else []
-        return Group(*shown) if self.ended else Group(*shown, self._bars)
+        return Group(*([table] if self._rows else []))
 
 
 def print_rows(

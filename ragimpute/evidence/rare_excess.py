@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ragimpute.accuracy.dr2 import few_of, panel_terms, terms
+from ragimpute.accuracy.dr2 import few_of, logistic, panel_terms, terms
 
 # The logit of the r2 that left-out samples have after Li-Stephens copying, as a sum of the terms of
 # accuracy.dr2: those of the estimate, and those of the panel times w, of the haplotypes of the
@@ -62,6 +62,6 @@ class LeftOutR2:
         It is sum w (true - p) / (sum w p (1 - p) + prior), where p is the usual r2: one Newton step
         of the logistic regression of the true r2 on w; 0 without sites.
         """
-        p = 0.5 * (1 + np.tanh(self.terms() @ np.array(USUAL) / 2))
+        p = logistic(self.terms() @ np.array(USUAL))
         few = few_of(self.minor)
         return float(np.sum(few * (self.true - p)) / (np.sum(few * p * (1 - p)) + _PRIOR))

@@ -78,48 +78,14 @@ def _msav(path: Path) -> tuple[str, str]:
     )
 
 
-def _zstd(path: Path) -> tuple[str, str]:
-    out = shlex.quote(free_name(path, ".vcf"))
-    return "compressed by zstd", f"decompress it: zstd -d {command_word(path)} -o {out}"
+def _to_vcf(what: str, hint: str) -> Callable[[Path], tuple[str, str]]:
+    """What a format is, and how its content comes into a VCF: {file} to {out}."""
 
+    def make(path: Path) -> tuple[str, str]:
+        out = shlex.quote(free_name(path, ".vcf"))
+        return what, hint.format(file=command_word(path), out=out)
 
-def _xz(path: Path) -> tuple[str, str]:
-    out = shlex.quote(free_name(path, ".vcf"))
-    return "compressed by xz", f"decompress it: xz -dc {command_word(path)} > {out}"
-
-
-def _bzip2(path: Path) -> tuple[str, str]:
-    out = shlex.quote(free_name(path, ".vcf"))
-    return "compressed by bzip2", f"decompress it: bzip2 -dc {command_word(path)} > {out}"
-
-
-def _zip(path: Path) -> tuple[str, str]:
-    out = shlex.quote(free_name(path, ".vcf"))
-    return "a zip archive", f"take its file out: unzip -p {command_word(path)} > {out}"
-
-
-def _byte_order_mark(path: Path) -> tuple[str, str]:
-    out = shlex.quote(free_name(path, ".vcf"))
-    return (
-        "a text with a byte-order mark at its start, as editors of Windows write",
-        f"write it without: gzip -dcf {command_word(path)} | tail -c +4 > {out}",
-    )
-
-
-def _utf_16(path: Path) -> tuple[str, str]:
-    out = shlex.quote(free_name(path, ".vcf"))
-    return (
-        "a text of two bytes a letter (UTF-16), as editors of Windows write",
-        f"write it as UTF-8: gzip -dcf {command_word(path)} | iconv -f UTF-16 -t UTF-8 > {out}",
-    )
-
-
-def _bref3(path: Path) -> tuple[str, str]:
-    out = shlex.quote(free_name(path, ".vcf"))
-    return (
-        "a panel of Beagle (bref3)",
-        f"make a VCF of it: java -jar unbref3.jar {command_word(path)} > {out}",
-    )
+    return make
 
 
 def _imp5(path: Path) -> tuple[str, str]:
@@ -167,13 +133,42 @@ def xcf_error(path: Path) -> InputError:
 _FORMATS: list[tuple[Callable[[Path, bytes], bool], Callable[[Path], tuple[str, str]]]] = [
     (lambda _, start: start.startswith((M3VCF, *MVCF)), _m3vcf),
     (lambda path, start: start.startswith(_ZSTD) and path.suffix in (".msav", ".sav"), _msav),
-    (lambda _, start: start.startswith(_ZSTD), _zstd),
-    (lambda _, start: start.startswith(b"\xef\xbb\xbf##"), _byte_order_mark),
-    (lambda _, start: start.startswith(_UTF_16) and start[2:4].strip(b"\0") == b"#", _utf_16),
-    (lambda _, start: start.startswith(b"\xfd7zXZ\x00"), _xz),
-    (lambda _, start: start.startswith(b"BZh"), _bzip2),
-    (lambda _, start: start.startswith(b"PK\x03\x04"), _zip),
-    (lambda _, start: start.startswith(_BREF3), _bref3),
+    (
+        lambda _, start: start.startswith(_ZSTD),
+        _to_vcf("compressed by zstd", "decompress it: zstd -d {file} -o {out}"),
+    ),
+    (
+        lambda _, start: start.startswith(b"\xef\xbb\xbf##"),
+        _to_vcf(
+            "a text with a byte-order mark at its start, as editors of Windows write",
+            "write it without: gzip -dcf {file} | tail -c +4 > {out}",
+        ),
+    ),
+    (
+        lambda _, start: start.startswith(_UTF_16) and start[2:4].strip(b"\0") == b"#",
+        _to_vcf(
+            "a text of two bytes a letter (UTF-16), as editors of Windows write",
+            "write it as UTF-8: gzip -dcf {file} | iconv -f UTF-16 -t UTF-8 > {out}",
+        ),
+    ),
+    (
+        lambda _, start: start.startswith(b"\xfd7zXZ\x00"),
+        _to_vcf("compressed by xz", "decompress it: xz -dc {file} > {out}"),
+    ),
+    (
+        lambda _, start: start.startswith(b"BZh"),
+        _to_vcf("compressed by bzip2", "decompress it: bzip2 -dc {file} > {out}"),
+    ),
+    (
+        lambda _, start: start.startswith(b"PK\x03\x04"),
+        _to_vcf("a zip archive", "take its file out: unzip -p {file} > {out}"),
+    ),
+    (
+        lambda _, start: start.startswith(_BREF3),
+        _to_vcf(
+            "a panel of Beagle (bref3)", "make a VCF of it: java -jar unbref3.jar {file} > {out}"
+        ),
+    ),
     (lambda _, start: start.startswith(_PLINK) and start[2:3] == b"\x01", _bed),
     (lambda _, start: start.startswith(_PLINK), _pgen),
     (lambda _, start: start[16:20] == b"bgen", _bgen),
