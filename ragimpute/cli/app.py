@@ -131,13 +131,19 @@ FastaOption = Annotated[
         "before they are compared with the panel's.",
     ),
 ]  # fmt: skip
+
+
+def output_option(text: str, *, metavar: str = "FILE") -> Any:
+    """The option that names what a command writes; ``text`` is its help."""
+    return typer.Option(
+        "--output", "-o", "--out", metavar=metavar, rich_help_panel="Output", help=text
+    )
+
+
 OutputOption = Annotated[
-    str,
-    typer.Option(
-        "--output", "-o", "--out", metavar="FILE", rich_help_panel="Output",
-        help="The file to write, .vcf.gz, .bcf or .vcf. - is standard output.",
-    ),
-]  # fmt: skip
+    str, output_option("The file to write, .vcf.gz, .bcf or .vcf. - is standard output.")
+]
+OutputFolderOption = Annotated[Path, output_option("The folder to write.", metavar="DIR")]
 ForceOption = Annotated[
     bool,
     typer.Option("--force", rich_help_panel="Output", help="Replace the output if it exists."),

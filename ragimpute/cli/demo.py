@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
 from rich.markup import escape
 
-from ragimpute.cli.app import ForceOption, ThreadsOption, command
+from ragimpute.cli.app import ForceOption, OutputFolderOption, ThreadsOption, command
 from ragimpute.cli.terminal import print_table, stdout
 from ragimpute.cli.watch import RunOptions, watching
 from ragimpute.errors import InputError
@@ -16,17 +14,7 @@ from ragimpute.errors import InputError
 
 @command("ragimpute demo -o demo-output")
 def demo(
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--output",
-            "-o",
-            "--out",
-            metavar="DIR",
-            rich_help_panel="Output",
-            help="The folder to write.",
-        ),
-    ] = Path("demo-output"),
+    out: OutputFolderOption = Path("demo-output"),
     threads: ThreadsOption = 2,
     force: ForceOption = False,
 ) -> None:

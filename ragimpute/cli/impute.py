@@ -34,6 +34,7 @@ from ragimpute.cli.app import (
     WithTargetsOption,
     command,
     command_line,
+    output_option,
     parse_region,
 )
 from ragimpute.cli.watch import RunOptions, watching
@@ -72,14 +73,9 @@ def impute(
     panel: PanelOption,
     out: Annotated[
         str | None,
-        typer.Option(
-            "--output",
-            "-o",
-            "--out",
-            metavar="FILE",
-            rich_help_panel="Output",
-            help="The file to write, .vcf.gz, .bcf or .vcf. - is standard output. (required, "
-            "except with --qc-only)",
+        output_option(
+            "The file to write, .vcf.gz, .bcf or .vcf. - is standard output. (required, "
+            "except with --qc-only)"
         ),
     ] = None,
     genetic_map: MapOption = None,

@@ -13,6 +13,7 @@ from ragimpute.cli.app import (
     ForceOption,
     LogLevelOption,
     LogOption,
+    OutputFolderOption,
     QuietOption,
     TypedSitesOption,
     command,
@@ -39,17 +40,7 @@ def index(
             help="A panel.h5 that 'ragimpute prepare' made.",
         ),
     ],
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--output",
-            "-o",
-            "--out",
-            metavar="DIR",
-            rich_help_panel="Output",
-            help="The folder to write.",
-        ),
-    ],
+    out: OutputFolderOption,
     kind: Annotated[
         Kind,
         typer.Option(

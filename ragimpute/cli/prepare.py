@@ -17,6 +17,7 @@ from ragimpute.cli.app import (
     RegionOption,
     ThreadsOption,
     command,
+    output_option,
     parse_region,
 )
 from ragimpute.cli.watch import RunOptions, watching
@@ -35,14 +36,7 @@ def prepare(
     ],
     out: Annotated[
         Path,
-        typer.Option(
-            "--output",
-            "-o",
-            "--out",
-            metavar="PANEL.h5",
-            rich_help_panel="Output",
-            help="The file to write.",
-        ),
+        output_option("The file to write.", metavar="PANEL.h5"),
     ],
     genetic_map: Annotated[
         Path | None,

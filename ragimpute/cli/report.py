@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ragimpute.cli.app import command
+from ragimpute.cli.app import command, output_option
 from ragimpute.extras import require
 from ragimpute.runtime.outputs import check_output
 
@@ -25,14 +25,9 @@ def report(
     ],
     out: Annotated[
         list[Path],
-        typer.Option(
-            "--output",
-            "--out",
-            "-o",
-            metavar="FILE",
-            rich_help_panel="Output",
-            help="The file to write: .html for a page, .json for its figures. May be given "
-            "several times.",
+        output_option(
+            "The file to write: .html for a page, .json for its figures. May be given "
+            "several times."
         ),
     ],
 ) -> None:

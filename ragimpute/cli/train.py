@@ -17,6 +17,7 @@ from ragimpute.cli.app import (
     ThreadsOption,
     command,
     command_line,
+    output_option,
 )
 from ragimpute.cli.terminal import training_view
 from ragimpute.cli.watch import RunOptions, watching
@@ -36,14 +37,7 @@ def train(
     ],
     out: Annotated[
         Path,
-        typer.Option(
-            "--output",
-            "-o",
-            "--out",
-            metavar="DIR",
-            rich_help_panel="Output",
-            help="The model's folder, which is written.",
-        ),
+        output_option("The model's folder, which is written.", metavar="DIR"),
     ],
     config: Annotated[
         str,
