@@ -20,11 +20,12 @@ Where the names in FEATURES leave room, this is how they are read:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from slow_copying import SlowCopying
 
-from ragimpute.evidence.describe_kernel import LOGIT_LIMIT, MOST_ROOM_CM
-from ragimpute.evidence.features import NUM_TOP
+from ragimpute.evidence.describe_kernel import MOST_ROOM_CM
+from ragimpute.evidence.features import AGES, LOGIT_LIMIT, NUM_TOP
 from ragimpute.evidence.likely_states_kernel import TIE
 from ragimpute.kernels.bits import WORD
 
@@ -143,11 +144,56 @@ def describe(
     ahead = NUM_TOP if best is None else sum(joint[h] > best * (1 + TIE) for h in top)
     out["best_rank"] = math.log(1 + ahead)
     out["panel_size"] = math.log(len(here))
+    describe_shares(slow, out, joint, carriers, rest, t, cm)
     low, high = max(t - 5, 0), min(t + 6, last)
     out["density"] = math.log((high - low + 1) / (at[high] - at[low] + 1e-3))
     out["room_left"] = math.log(min(max(cm - at[0], 0.0), MOST_ROOM_CM) + 1e-3)
     out["room_right"] = math.log(min(max(at[last] - cm, 0.0), MOST_ROOM_CM) + 1e-3)
     return out, clear
+
+
+def describe_shares(
+    slow: SlowCopying,
+    out: dict[str, float],
+    joint: dict[int, float],
+    carriers: list[int],
+    rest: list[int],
+    t: int,
+    cm: float,
+) -> None:
+    """The shares of carriers under other weights, and those younger than an allele of each age.
+
+    ``younger`` has the weight of carriers whose match is likely to be younger, for each of AGES.
+    """
+    kin = kin_of(slow) if slow.shares_states else dict.fromkeys(joint, 1.0)
+    weight = {h: joint[h] + 1e-12 for h in joint}
+
+    def share(least: float, of: Callable[[int], float]) -> float:
+        one, other = (sum(map(of, group)) + least for group in (carriers, rest))
+        return logit(one / (one + other))
+
+    out["share_root"] = share(1e-3, lambda h: math.sqrt(weight[h]))
+    out["share_square"] = share(1e-6, lambda h: weight[h] ** 2)
+    out["share_kin"] = share(1e-4, lambda h: weight[h] * kin[h])
+    for k, age in enumerate(AGES):
+        younger = 0.0
+        for h in carriers:
+            left, right, *_ = lengths(slow, h, t, cm)
+            x = age * (left + right)
+            younger += joint[h] * x * x / (x * x + 2 * x + 2)
+        out[f"younger_{k}"] = younger / max(sum(weight[h] for h in carriers), 1e-30)
+
+
+def kin_of(slow: SlowCopying) -> dict[int, float]:
+    """How alike each state and the target are at the observed sites, as a weight."""
+    here = slow.states_at(0)
+    observed = [t for t in range(slow.num_typed) if slow.target[t] >= 0]
+    if len(here) < 2 or not observed:
+        return dict.fromkeys(here, 1.0)
+    equal = {h: sum(not slow.mismatch(t, h) for t in observed) / len(observed) for h in here}
+    mean = sum(equal.values()) / len(here)
+    deviation = max(math.sqrt(sum((x - mean) ** 2 for x in equal.values()) / len(here)), 1e-3)
+    return {h: math.exp(0.7 * min(4.0, max(-4.0, (equal[h] - mean) / deviation))) for h in here}
 
 
 def describe_tokens(

@@ -25,7 +25,7 @@ _CLIP = 1.0
 # The share of the way from the old weights to the trained ones that the weights are moved. Part of
 # the way is on average as good as all of it, and hardly ever worse than the old weights (Wortsman
 # et al. 2022).
-SHARE = 0.6
+SHARE = 0.8
 
 
 def loss_gradient(

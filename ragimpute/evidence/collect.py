@@ -16,8 +16,9 @@ from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.shared_states import SharedStates
 from ragimpute.copying.sliding_kernel import SlidingTargets, begin_walk, sliding_masses
 from ragimpute.copying.window import Flanks, Window, pack_words
+from ragimpute.evidence.allele_age import age_features
 from ragimpute.evidence.doubt import INTERVAL
-from ragimpute.evidence.features import COPYING, COPYING_FEATURES, MISSING_HETS
+from ragimpute.evidence.features import COPYING, MISSING_HETS, NUM_COPIED, YOUNGER
 from ragimpute.evidence.kernel_arrays import (
     Evidence,
     EvidencePanel,
@@ -25,6 +26,7 @@ from ragimpute.evidence.kernel_arrays import (
     empty_tokens,
     measuring_scratch,
 )
+from ragimpute.evidence.kinship import kin_weights
 from ragimpute.evidence.other_haplotype import homolog_features
 from ragimpute.evidence.shared_kernel import SharedEvidence, describe_shared
 from ragimpute.evidence.site_quality import SiteRows
@@ -79,7 +81,7 @@ def collect_evidence(
         tokens = empty_tokens(0, 2)
     elif len(tokens) != len(pairs):
         raise ValueError(f"tokens of {len(tokens)} pairs cannot be those of {len(pairs)}")
-    out = np.empty((len(pairs), len(COPYING_FEATURES)), dtype=np.float32)
+    out = np.empty((len(pairs), NUM_COPIED), dtype=np.float32)
     if homolog_prob is None:
         homolog_prob = np.full(len(pairs), np.nan, np.float32)
     if len(pairs):
@@ -99,14 +101,14 @@ def with_sites(
     homolog_prob: np.ndarray,
     quality: SiteRows,
 ) -> np.ndarray:
-    """Join the features of pairs: from copying, from the other haplotype, and of the site.
+    """Join the features of pairs: from copying, the other haplotype, the ages, and of the site.
 
     Parameters
     ----------
     window, pairs, homolog_prob, quality
         As for :func:`collect_evidence`.
     copied
-        Shape (pairs, len(COPYING_FEATURES)), float32.
+        Shape (pairs, NUM_COPIED), float32: what the kernels have written.
 
     Returns
     -------
@@ -116,7 +118,8 @@ def with_sites(
     of_site = quality[site]
     minor = np.where(window.haplotypes.alt_is_minor[site], homolog_prob, 1 - homolog_prob)
     beside = homolog_features(minor, copied[:, COPYING.maf], of_site[:, MISSING_HETS])
-    return np.concatenate([copied, beside, of_site], axis=1)
+    ages = age_features(copied, of_site)
+    return np.concatenate([copied[:, :YOUNGER], beside, ages, of_site], axis=1)
 
 
 def evidence_panel(window: Window, near: Flanks) -> EvidencePanel:
@@ -174,6 +177,9 @@ def _with_shared_states(given: _Given, shared: SharedStates, threads: int) -> No
     """Compute the features of targets that share their states, 16 targets at once."""
     slot_of = shared.slots(given.window.typed.num_haplotypes)
     blocks = shared.blocks(given.window, given.alleles, given.steps, threads)
+    kin = kin_weights(
+        given.window.typed.rows, shared.states, given.target, given.observed, shared.lists
+    )
 
     def run(part: range) -> None:
         masses = shared.masses(len(given.steps.rho))
@@ -187,7 +193,7 @@ def _with_shared_states(given: _Given, shared: SharedStates, threads: int) -> No
                 continue
             described = SharedEvidence(
                 shared.states[None], given.target[first:stop], given.observed[first:stop],
-                given.evidence(pairs, measuring, slot_of),
+                kin[first:stop], given.evidence(pairs, measuring, slot_of),
             )  # fmt: skip
             describe_shared(block.targets, masses, given.wanted(pairs), described)
 

@@ -15,14 +15,19 @@ import numpy as np
 
 from ragimpute.copying.shared_kernel import list_carriers
 from ragimpute.evidence.doubt import BEFORE, NEXT, PLACE, SITE
-from ragimpute.evidence.features import COPYING, COPYING_FEATURES, NUM_TOP
-from ragimpute.evidence.kernel_arrays import Interval
+from ragimpute.evidence.features import (
+    AGES,
+    COPYING,
+    COPYING_FEATURES,
+    LOGIT_LIMIT,
+    NUM_TOP,
+    YOUNGER,
+)
+from ragimpute.evidence.kernel_arrays import WEIGHTED, Interval
 from ragimpute.evidence.likely_states_kernel import TABLE, TIE, group_maxima, top_states
-from ragimpute.evidence.match_lengths_kernel import REACH, find_reach, list_at
+from ragimpute.evidence.match_lengths_kernel import REACH, find_reach, kin_of, list_at
 from ragimpute.evidence.state_set import fill_tokens, posterior_shares, rank_table
 from ragimpute.kernels.compile import inlined
-
-LOGIT_LIMIT = 9.0
 
 # "room_left" and "room_right" are the cM up to the window's first and last typed site, where all
 # matches end. Beyond this many cM, more room makes no difference.
@@ -56,23 +61,6 @@ CARRIERS = SideColumns(*(COPYING_FEATURES.index(f"carrier_{x}") for x in SideCol
 OTHERS = SideColumns(*(COPYING_FEATURES.index(f"other_{x}") for x in SideColumns._fields))
 
 
-class WeightedColumns(NamedTuple):
-    """The columns of ``Measuring.weighted``.
-
-    ``weight`` is the sum of the states' posterior weights; the others are sums, weighted by them,
-    of the logs of the lengths of matches to either side, in cM and in typed sites.
-    """
-
-    weight: int
-    left: int
-    right: int
-    sites_left: int
-    sites_right: int
-
-
-WEIGHTED = WeightedColumns(*range(len(WeightedColumns._fields)))
-
-
 @inlined
 def logit(p):
     """Logit of a probability, clipped to [-LOGIT_LIMIT, LOGIT_LIMIT]."""
@@ -100,6 +88,7 @@ def _describe_interval(t, stamp, masses, one, evidence):
         find_reach(s, t, one, reach)
         table[i, TABLE.log_left] = np.log(np.float32(1.0 + reach[REACH.sites_left]))
         table[i, TABLE.log_right] = np.log(np.float32(1.0 + reach[REACH.sites_right]))
+        table[i, TABLE.kin] = kin_of(s, one)
         measuring.stamp[s] = stamp + i
     low = max(t - 5, 0)
     high = min(t + 6, typed_cm.shape[0] - 1)
@@ -108,12 +97,13 @@ def _describe_interval(t, stamp, masses, one, evidence):
 
 
 @inlined
-def _add_match(reach, gaps, logs, mass, best, weighted):
+def _add_match(reach, gaps, logs, mass, kin, best, weighted):
     """Add one state's match with the target to the sums and maxima of the states of its allele.
 
     ``reach`` is measured from the typed sites beside; ``gaps`` are the distances from these to the
     site, and ``logs`` the ln(1 + typed sites) of the match to the left and to the right. ``best``
-    keeps the longest matches, ``weighted`` sums weighted by the state's posterior ``mass``.
+    keeps the longest matches, ``weighted`` sums weighted by the state's posterior ``mass``. ``kin``
+    is the weight of how alike state and target are.
     """
     left = max(reach[REACH.cm_left] + gaps[0], 0.0)
     right = max(reach[REACH.cm_right] + gaps[1], 0.0)
@@ -135,6 +125,23 @@ def _add_match(reach, gaps, logs, mass, best, weighted):
     weighted[WEIGHTED.right] += weight * np.log(np.float32(right + 1e-3))
     weighted[WEIGHTED.sites_left] += weight * logs[0]
     weighted[WEIGHTED.sites_right] += weight * logs[1]
+    weighted[WEIGHTED.root] += np.sqrt(np.float32(weight))
+    weighted[WEIGHTED.square] += weight * weight
+    weighted[WEIGHTED.kin] += weight * kin
+
+
+@inlined
+def _add_ages(reach, gaps, mass, weighted):
+    """Add a carrier's posterior to the sums ``younger``, for each age of an allele.
+
+    A match of m cM is younger than an allele whose age is e (per cM, as a rate) with a probability
+    of about x^2 / (x^2 + 2 x + 2), with x = e m: this is close to 1 - exp(-x) (1 + x), the chance
+    that the sum of two exponential lengths is shorter than the match, and takes no exponential.
+    """
+    length = max(reach[REACH.cm_left] + gaps[0], 0.0) + max(reach[REACH.cm_right] + gaps[1], 0.0)
+    for k in range(len(AGES)):
+        x = np.float32(AGES[k]) * np.float32(length)
+        weighted[WEIGHTED.younger + k] += mass * (x * x / (x * x + 2 * x + 2))
 
 
 @inlined
@@ -204,8 +211,10 @@ def _mark_carriers(u, t, masses, interval, one, evidence, num, gaps):
                     np.log(np.float32(1.0 + reach[REACH.sites_left])),
                     np.log(np.float32(1.0 + reach[REACH.sites_right])),
                 )
-                _add_match(reach, gaps, logs, masses.key[s] * masses.scales[0],
-                           measuring.best[0], measuring.weighted[0])  # fmt: skip
+                mass = masses.key[s] * masses.scales[0]
+                _add_match(reach, gaps, logs, mass, kin_of(s, one), measuring.best[0],
+                           measuring.weighted[0])  # fmt: skip
+                _add_ages(reach, gaps, mass, measuring.weighted[0])
         return
     here = one.states[list_at(t, one.states)]
     for i in range(interval.num_top):
@@ -232,7 +241,9 @@ def _describe_top(gaps, interval, measuring, out):
         top_sum += mass
         _add_match(table[i, TABLE.reach :], gaps,
                    (table[i, TABLE.log_left], table[i, TABLE.log_right]), mass,
-                   measuring.best[side], measuring.weighted[side])  # fmt: skip
+                   table[i, TABLE.kin], measuring.best[side], measuring.weighted[side])  # fmt: skip
+        if side == 0:
+            _add_ages(table[i, TABLE.reach :], gaps, mass, measuring.weighted[0])
     best_rank = NUM_TOP
     if num_carriers > 0:  # the order of equally probable states means nothing: they tie
         equal = best_mass * (1.0 + TIE)
@@ -270,6 +281,24 @@ def _write_side(best, weighted, columns, out):
 
 
 @inlined
+def _share(carriers, others, least):
+    """Logit of the carriers' share of a sum; ``least`` is added to both parts."""
+    return logit((carriers + least) / (carriers + others + 2.0 * least))
+
+
+@inlined
+def _write_shares(weighted, out):
+    """Fill the features that weigh states otherwise than by their posterior, and the ages."""
+    carriers, others = weighted[0], weighted[1]
+    out[COPYING.share_root] = _share(carriers[WEIGHTED.root], others[WEIGHTED.root], 1e-3)
+    out[COPYING.share_square] = _share(carriers[WEIGHTED.square], others[WEIGHTED.square], 1e-6)
+    out[COPYING.share_kin] = _share(carriers[WEIGHTED.kin], others[WEIGHTED.kin], 1e-4)
+    for k in range(len(AGES)):
+        share = carriers[WEIGHTED.younger + k] / max(carriers[WEIGHTED.weight], 1e-30)
+        out[YOUNGER + k] = share
+
+
+@inlined
 def _describe_site(u, t, masses, interval, one, evidence, num, carried, out):
     """Fill the features of one pair, of a site u in the interval after typed site t.
 
@@ -290,6 +319,7 @@ def _describe_site(u, t, masses, interval, one, evidence, num, carried, out):
     _describe_top(gaps, interval, measuring, out)
     _write_side(measuring.best[0], measuring.weighted[0], CARRIERS, out)
     _write_side(measuring.best[1], measuring.weighted[1], OTHERS, out)
+    _write_shares(measuring.weighted, out)
 
 
 @inlined

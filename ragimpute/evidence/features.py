@@ -67,6 +67,11 @@ class CopyingFeatures(NamedTuple):
     carrier_sites_right: int
     other_sites_left: int
     other_sites_right: int
+    # The same question asked with other weights: logits, within +-LOGIT_LIMIT, of the carriers'
+    # share if states count by another number than their posterior.
+    share_root: int  # by the square root of the posterior, as if the match were less certain
+    share_square: int  # by its square, as if it were more certain
+    share_kin: int  # by the posterior times how alike state and target are in the whole window
 
 
 COPYING_FEATURES = CopyingFeatures._fields
@@ -74,6 +79,16 @@ COPYING = CopyingFeatures(*range(len(COPYING_FEATURES)))
 
 #: How many of the most probable states are looked at.
 NUM_TOP = 24
+
+#: Features that are logits lie within +- this.
+LOGIT_LIMIT = 9.0
+
+#: Ages of alleles, as the rate per cM at which the stretches end that carriers share.
+AGES = (0.5, 4.0, 32.0, 256.0)
+#: After the copying features, kernels write one column for each of these ages: of the posterior of
+#: carriers, the share whose match with the target is likely to be younger than the allele.
+YOUNGER = len(COPYING_FEATURES)
+NUM_COPIED = YOUNGER + len(AGES)
 
 
 class TokenFeatures(NamedTuple):
@@ -108,6 +123,15 @@ class HomologFeatures(NamedTuple):
 HOMOLOG_FEATURES = HomologFeatures._fields
 HOMOLOG = HomologFeatures(*range(len(HOMOLOG_FEATURES)))
 
+class AgeFeatures(NamedTuple):
+    """The columns that compare the ages of a match and of the allele, see :func:`age_features`."""
+
+    age_posterior: int  # logit of the posterior of carriers whose match is younger than the allele
+    age_share: int  # of the carriers' posterior, the share that they have
+
+
+AGE_FEATURES = AgeFeatures._fields
+
 #: Meaning of the features of an untyped site that come from imputing left-out samples of the
 #: panel. All are about the dosage of the minor allele.
 QUALITY_FEATURES = (
@@ -123,8 +147,8 @@ QUALITY_FEATURES = (
 SITE_FEATURES = QUALITY_FEATURES + SHARING_FEATURES
 
 #: All features of a pair, which a network reads: from copying, from the other haplotype of the
-#: sample, and of the site.
-FEATURES = COPYING_FEATURES + HOMOLOG_FEATURES + SITE_FEATURES
+#: sample, from the ages of match and allele, and of the site.
+FEATURES = COPYING_FEATURES + HOMOLOG_FEATURES + AGE_FEATURES + SITE_FEATURES
 
 NUM_FEATURES = len(FEATURES)
 

@@ -11,10 +11,34 @@ import numpy as np
 
 from ragimpute.copying.carriers import SiteCarriers
 from ragimpute.copying.window import Flanks
-from ragimpute.evidence.features import MAX_TOKENS, NUM_TOP, TOKEN_FEATURES
+from ragimpute.evidence.features import AGES, MAX_TOKENS, NUM_TOP, TOKEN_FEATURES
 from ragimpute.evidence.likely_states_kernel import GROUPS, TABLE_WIDTH
 from ragimpute.evidence.match_lengths_kernel import REACH
 from ragimpute.kernels.simd_floats import LANES, rows_of_lanes
+
+
+class WeightedColumns(NamedTuple):
+    """The columns of ``Measuring.weighted``.
+
+    ``weight`` is the sum of the states' posterior weights; the others are sums, weighted by them,
+    of the logs of the lengths of matches to either side, in cM and in typed sites. ``root``,
+    ``square`` and ``kin`` are sums of other weights: see the features ``share_root`` to
+    ``share_kin``. ``younger`` is the first of sums for each age of :data:`ragimpute.evidence.features.AGES`.
+    """
+
+    weight: int
+    left: int
+    right: int
+    sites_left: int
+    sites_right: int
+    root: int
+    square: int
+    kin: int
+    younger: int
+
+
+WEIGHTED = WeightedColumns(*range(len(WeightedColumns._fields)))
+WEIGHTED_WIDTH = WEIGHTED.younger + len(AGES)
 
 
 class EvidencePanel(NamedTuple):
@@ -59,7 +83,8 @@ class Measuring(NamedTuple):
     table
         Shape (NUM_TOP, TABLE_WIDTH): the most probable states, in the order of ``top``.
     best, weighted
-        Shape (2, 8) and (2, 5): see ``describe_kernel``.
+        Shape (2, 8) and (2, WEIGHTED_WIDTH), for carriers and for other states: the columns of
+        ``describe_kernel.BEST`` and of ``WEIGHTED``.
     reach
         Shape (8,): how far one state reaches.
     stamp
@@ -75,6 +100,8 @@ class Measuring(NamedTuple):
         are for sorting.
     square
         Shape (16, 16): masses of 16 states of 16 lanes.
+    no_kin
+        Shape (1,), float32: 1, the weight of states that are not compared with the target.
     """
 
     keys: np.ndarray
@@ -91,6 +118,7 @@ class Measuring(NamedTuple):
     lanes: np.ndarray
     order: np.ndarray
     square: np.ndarray
+    no_kin: np.ndarray
 
 
 class Evidence(NamedTuple):
@@ -111,7 +139,7 @@ class Evidence(NamedTuple):
         Sums over carriers that copying has computed for the sites of the interval at hand, see
         SharedSites; empty if none were kept.
     out
-        Shape (rows, len(COPYING_FEATURES)), float32.
+        Shape (rows, NUM_COPIED), float32.
     tokens
         Shape (rows, S, len(TOKEN_FEATURES)), int16, or (0, S, ...) if none are wanted.
     """
@@ -187,7 +215,7 @@ def measuring_scratch(num_states: int, num_targets: int) -> Measuring:
         ranks=np.empty(num_states, np.int64),
         table=np.zeros((NUM_TOP, TABLE_WIDTH)),
         best=np.zeros((2, 8)),
-        weighted=np.zeros((2, 5)),
+        weighted=np.zeros((2, WEIGHTED_WIDTH)),
         reach=np.zeros(len(REACH)),
         stamp=np.empty(num_states, np.int64),
         listed=np.empty(num_states, np.int32),
@@ -195,6 +223,7 @@ def measuring_scratch(num_states: int, num_targets: int) -> Measuring:
         lanes=np.zeros(num_targets, np.int64),
         order=np.empty((3, NUM_TOP), np.int64),
         square=rows_of_lanes(LANES),
+        no_kin=np.ones(1, np.float32),
     )
 
 

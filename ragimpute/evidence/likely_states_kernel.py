@@ -26,6 +26,7 @@ class TableColumns(NamedTuple):
 
     ``mass``: posterior mass; ``carrier``: 1 if the state has the minor allele of the site at hand;
     ``log_left``, ``log_right``: ln(1 + typed sites) of the match to the left and to the right;
+    ``kin``: the weight of how alike it is to the target;
     ``reach``: the first of the columns of :class:`Reach`.
     """
 
@@ -33,6 +34,7 @@ class TableColumns(NamedTuple):
     carrier: int
     log_left: int
     log_right: int
+    kin: int
     reach: int
 
 

@@ -25,6 +25,9 @@ class Matched(NamedTuple):
         Shape (T,), float64: positions of the typed sites.
     ends
         Shape (K, 4), int32: where the match of each slot's state ends, see :func:`find_reach`.
+    kin
+        Shape (K,), float32: how alike each state is to the target in the window, as a weight; or
+        (1,), where all states have the same.
     """
 
     states: np.ndarray
@@ -33,6 +36,7 @@ class Matched(NamedTuple):
     rows: np.ndarray
     typed_cm: np.ndarray
     ends: np.ndarray
+    kin: np.ndarray
 
 
 class Reach(NamedTuple):
@@ -59,6 +63,12 @@ REACH = Reach(*range(len(Reach._fields)))
 def list_at(t, states):
     """Which of the lists of states holds in the interval that follows typed site t."""
     return max(t, 0) // WORD if states.shape[0] > 1 else 0
+
+
+@inlined
+def kin_of(s, one):
+    """The weight of how alike the state in slot ``s`` and the target are."""
+    return one.kin[s] if one.kin.shape[0] > 1 else one.kin[0]
 
 
 @inlined

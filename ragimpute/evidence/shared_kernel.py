@@ -36,6 +36,8 @@ class SharedEvidence(NamedTuple):
         Shape (1, K), int32: the states of all targets.
     target, observed
         Shape (n, W), uint32: alleles of the block's targets, and which of them were observed.
+    kin
+        Shape (n, K), float32: see :func:`ragimpute.evidence.kinship.kin_weights`.
     evidence
         See there.
     """
@@ -43,6 +45,7 @@ class SharedEvidence(NamedTuple):
     states: np.ndarray
     target: np.ndarray
     observed: np.ndarray
+    kin: np.ndarray
     evidence: Evidence
 
 
@@ -113,6 +116,7 @@ def _measure_lanes(t, num_pairs, f, targets, masses, described, first_site):
         one = Matched(
             described.states, described.target[lane], described.observed[lane],
             evidence.panel.rows, evidence.panel.typed_cm, measuring.ends[lane],
+            described.kin[lane],
         )  # fmt: skip
         stop = end_of_group(evidence.at[NEXT], num_pairs, pairs)
         measure(stop, t, mine, one, evidence, first_site)

@@ -33,7 +33,7 @@ from ragimpute.copying.states import BlockStates
 from ragimpute.copying.window import Window, pack_words
 from ragimpute.evidence.collect import collect_evidence, evidence_panel, with_sites
 from ragimpute.evidence.doubt import doubt_limits, in_doubt
-from ragimpute.evidence.features import COPYING_FEATURES
+from ragimpute.evidence.features import NUM_COPIED
 from ragimpute.evidence.kernel_arrays import (
     Doubt,
     Evidence,
@@ -41,6 +41,7 @@ from ragimpute.evidence.kernel_arrays import (
     empty_tokens,
     measuring_scratch,
 )
+from ragimpute.evidence.kinship import kin_weights
 from ragimpute.evidence.other_haplotype import homolog_probs
 from ragimpute.evidence.shared_kernel import (
     SharedCopying,
@@ -286,7 +287,7 @@ class _Room:
 
     def __init__(self, walk: _Walk, num_pairs: int) -> None:
         self.found = np.empty((num_pairs, 2), np.int64)
-        self.out = np.empty((num_pairs, len(COPYING_FEATURES)), np.float32)
+        self.out = np.empty((num_pairs, NUM_COPIED), np.float32)
         num_tokens = walk.wanted.num_tokens
         self.tokens = empty_tokens(num_pairs if num_tokens else 0, num_tokens or 2)
         self.pairs = np.empty((max(1, LANES * walk.most_sites), 4), np.int64)
@@ -340,6 +341,17 @@ class _Shared(_Walk):
         num_states = len(self._shared.states)
         return self._shared.masses(len(self.steps.rho)), measuring_scratch(num_states, LANES)
 
+    def _kin(self, block: range) -> np.ndarray:
+        """How alike states are to the targets of a block, if any pair is described by it."""
+        if self.wanted.doubt >= 0.5:
+            return np.ones((len(block), 1), np.float32)
+        here = slice(block.start, block.stop)
+        shared = self._shared
+        return kin_weights(
+            self.panel.rows, shared.states, self.target[here], self.observed[here],
+            shared.lists[here],
+        )  # fmt: skip
+
     def room_for_sums(self) -> np.ndarray:
         return rows_of_lanes(max(1, self.most_sites), 4)
 
@@ -355,6 +367,7 @@ class _Shared(_Walk):
         described = SharedEvidence(
             self._shared.states[None], self.target[block.start : block.stop],
             self.observed[block.start : block.stop],
+            self._kin(block),
             self.evidence(room, measuring, self._slot_of),
         )  # fmt: skip
         count = copy_and_describe_shared(
