@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -18,20 +19,34 @@ from safetensors.numpy import save_file
 
 from ragimpute import __version__
 from ragimpute.copying.parameters import CopyingParameters
+from ragimpute.copying_model.trust import EDGES, Trust
 from ragimpute.errors import InputError
 from ragimpute.evidence.features import SITE_FEATURES
 from ragimpute.evidence.site_quality import SiteQuality
 from ragimpute.model.folder import WEIGHTS, ModelFolder
 from ragimpute.runtime.outputs import replacing
 
-FORMAT_VERSION = "3"
+FORMAT_VERSION = "4"
 # The words in which error messages name the entries of :func:`made_for`.
 _NAMES = {
     "format": "format", "ragimpute": "version", "panel": "panel", "typed": "set of typed sites",
     "model": "model",
 }  # fmt: skip
 
-Layers = tuple[tuple[np.ndarray, np.ndarray], ...]
+
+class TunedNetwork(NamedTuple):
+    """What fitting has made of a network.
+
+    Attributes
+    ----------
+    layers
+        Weights (D, K) and biases (D,) of the layers that read each pair on its own.
+    trust
+        What residuals are multiplied by; None: they are taken as they are.
+    """
+
+    layers: tuple[tuple[np.ndarray, np.ndarray], ...]
+    trust: Trust | None
 
 
 def made_for(
@@ -131,8 +146,8 @@ class ArrayFit:
         found = self._get(key, "parameters", (2,))
         return None if found is None else CopyingParameters(float(found[0]), float(found[1]))
 
-    def layers(self, key: tuple[int, ...], shapes: list[tuple[int, ...]]) -> Layers | None:
-        """The fine-tuned layers of a stretch, or None if they are not known.
+    def network(self, key: tuple[int, ...], shapes: list[tuple[int, ...]]) -> TunedNetwork | None:
+        """The fine-tuned network of a stretch, or None if it is not known.
 
         ``shapes``: the shape (D, K) of each layer's weights.
         """
@@ -143,7 +158,8 @@ class ArrayFit:
             if weight is None or bias is None:
                 return None
             out.append((weight, bias))
-        return tuple(out)
+        share = self._get(key, "trust", (len(EDGES) + 1,))
+        return TunedNetwork(tuple(out), None if share is None else Trust(share))
 
     def quality(self, sites: tuple[int, int], num_typed: int) -> SiteQuality | None:
         """The quality of a window's sites, or None; ``num_typed``: how many of these are typed."""
@@ -155,13 +171,19 @@ class ArrayFit:
             return None
         return SiteQuality(mismatch, features, float(excess[0]))
 
-    def keep_fit(self, key: tuple[int, ...], parameters: CopyingParameters, layers: Layers) -> None:
-        """Store what :meth:`parameters` and :meth:`layers` return."""
+    def keep_fit(
+        self, key: tuple[int, ...], parameters: CopyingParameters, tuned: TunedNetwork | None
+    ) -> None:
+        """Store what :meth:`parameters` and :meth:`network` return."""
         numbers = np.array([parameters.switch_rate, parameters.mismatch_prob])
         self.tensors[self._name(key, "parameters")] = numbers
-        for i, (weight, bias) in enumerate(layers):
+        if tuned is None:
+            return
+        for i, (weight, bias) in enumerate(tuned.layers):
             self.tensors[self._name(key, f"weight{i}")] = np.ascontiguousarray(weight)
             self.tensors[self._name(key, f"bias{i}")] = np.ascontiguousarray(bias)
+        if tuned.trust is not None:
+            self.tensors[self._name(key, "trust")] = tuned.trust.share
 
     def keep_quality(self, sites: tuple[int, int], quality: SiteQuality) -> None:
         """Store what :meth:`quality` returns."""

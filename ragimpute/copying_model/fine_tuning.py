@@ -6,7 +6,9 @@ and the quality of sites counted their alleles, they would give the answers away
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,19 +18,58 @@ from ragimpute.copying.states import retriever_for, states_for
 from ragimpute.copying.window import Window
 from ragimpute.copying_model.correction import read_pairs
 from ragimpute.copying_model.pair_network import PairNetwork
+from ragimpute.copying_model.trust import Trust, fit_trust
 from ragimpute.evidence.doubt import in_doubt
+from ragimpute.evidence.features import COPYING
 from ragimpute.evidence.other_haplotype import homolog_probs, homologs_of
 from ragimpute.evidence.site_quality import SiteQuality, measure_sites
 from ragimpute.panel.haplotypes import draw_samples, haplotype_columns, keep_haplotypes
 from ragimpute.runtime.stages import Stage
 
 # In a panel with fewer samples, those left out would give too few pairs, and the rest of the panel
-# would be too small.
+# would be too small: the network is only checked there, by leaving each sample out once.
 MIN_SAMPLES = 40
 # With fewer pairs in doubt, training would move the network at random.
 MIN_PAIRS = 8_000
 _SHARE, _MAX_SAMPLES = 0.2, 100
-_MAX_PAIRS = 100_000
+_MAX_PAIRS = 110_000
+# Of the samples left out, this share is not learned from: it tells how far the network is trusted.
+_CHECKED_SHARE = 0.2
+# A small panel's samples are left out in so many groups.
+_GROUPS = 4
+
+
+class LeftOut(NamedTuple):
+    """Samples that were left out of the panel, and what is known of their pairs in doubt.
+
+    Attributes
+    ----------
+    evidence, tokens
+        Of N pairs, see :func:`ragimpute.copying_model.correction.read_pairs`.
+    y
+        Shape (N,), float32: whether the haplotype has the minor allele.
+    sample
+        Shape (N,), int64: which of the left-out samples each pair is of.
+    num_samples
+        How many samples were left out.
+    quality
+        The quality of the window's sites in the rest of the panel.
+    """
+
+    evidence: np.ndarray
+    tokens: np.ndarray | None
+    y: np.ndarray
+    sample: np.ndarray
+    num_samples: int
+    quality: SiteQuality
+
+    def rows(self, chosen: np.ndarray) -> LeftOut:
+        """The pairs that a mask of shape (N,) chooses."""
+        tokens = None if self.tokens is None else self.tokens[chosen]
+        return self._replace(
+            evidence=self.evidence[chosen], tokens=tokens, y=self.y[chosen],
+            sample=self.sample[chosen],
+        )  # fmt: skip
 
 
 def num_left_out(num_samples: int) -> int:
@@ -45,7 +86,7 @@ def adapt_network(
     seed: int = 1,
     threads: int = 1,
 ) -> tuple[PairNetwork, SiteQuality | None]:
-    """Train a network a little on the panel's own samples, at the target's typed sites.
+    """Train a network a little on the panel's own samples, and check how far it is to be trusted.
 
     Parameters
     ----------
@@ -65,19 +106,94 @@ def adapt_network(
 
     Returns
     -------
-    The network, and the quality of the window's sites in the rest of the panel. The network is
-    unchanged if the panel has fewer than ``MIN_SAMPLES`` samples, if fewer than ``MIN_PAIRS`` pairs
-    are in doubt, or if it cannot be tuned; the quality is None if it was not measured.
+    The network, and the quality of the window's sites in the rest of the panel, or None if it was
+    not measured. The network's weights are unchanged if the panel has fewer than ``MIN_SAMPLES``
+    samples, or fewer than ``MIN_PAIRS`` pairs are in doubt: then it is only checked. A network that
+    cannot be tuned, or a panel of fewer than three samples, is left as it is.
     """
     # Another seed: these must not be the samples by which the quality of sites is measured.
     samples = draw_samples(window.signature, haplotype_sample, seed + 1)
-    if len(samples) < MIN_SAMPLES or not network.can_be_tuned:
+    if not network.can_be_tuned or len(samples) < 3:
         return network, None
+    if len(samples) < MIN_SAMPLES:
+        return _checked(network, window, haplotype_sample, samples, parameters, seed, threads), None
     num = num_left_out(len(samples))
-    out = np.isin(haplotype_sample, samples[:num])
+    found = leave_out(
+        network, window, haplotype_sample, samples[:num], parameters, seed=seed, threads=threads
+    )
+    if len(found.y) < MIN_PAIRS:
+        return replace(network, trust=_trust(network, [found])), found.quality
+    is_checked = found.sample >= int((1 - _CHECKED_SHARE) * num)
+    learned, checked = found.rows(~is_checked), found.rows(is_checked)
+    tuned = network.tuned(learned.evidence, learned.tokens, learned.y, seed=seed)
+    return replace(tuned, trust=_trust(tuned, [checked])), found.quality
+
+
+def _checked(
+    network: PairNetwork,
+    window: Window,
+    haplotype_sample: np.ndarray,
+    samples: np.ndarray,
+    parameters: CopyingParameters,
+    seed: int,
+    threads: int,
+) -> PairNetwork:
+    """The network with its trust, found by leaving out each of a few samples once, in groups."""
+    parts = [
+        leave_out(
+            network, window, haplotype_sample, samples[i::_GROUPS], parameters,
+            seed=seed, threads=threads,
+        )
+        for i in range(min(_GROUPS, len(samples)))
+    ]  # fmt: skip
+    return replace(network, trust=_trust(network, parts))
+
+
+def _trust(network: PairNetwork, parts: Sequence[LeftOut]) -> Trust:
+    """How far a network is to be trusted, by left-out samples that it did not learn from."""
+    edges = np.cumsum([0, *(part.num_samples for part in parts)])
+    sample = np.concatenate(
+        [part.sample + first for part, first in zip(parts, edges[:-1], strict=True)]
+    )
+    residual = [network.residual_of(part.evidence, part.tokens) for part in parts]
+    evidence = np.concatenate(
+        [part.evidence[:, [COPYING.posterior, COPYING.maf]] for part in parts]
+    )
+    y = np.concatenate([part.y for part in parts])
+    return fit_trust(read[:, 0], np.concatenate(residual), y, read[:, 1], sample)
+
+
+def leave_out(
+    network: PairNetwork,
+    window: Window,
+    haplotype_sample: np.ndarray,
+    samples: np.ndarray,
+    parameters: CopyingParameters,
+    *,
+    seed: int = 1,
+    threads: int = 1,
+) -> LeftOut:
+    """Impute some of the panel's samples from the others, and describe their pairs in doubt.
+
+    Parameters
+    ----------
+    network, window, haplotype_sample, parameters, seed, threads
+        See :func:`adapt_network`.
+    samples
+        Shape (k,), int: the samples to leave out, not all of the panel.
+
+    Returns
+    -------
+    At most ``_MAX_PAIRS`` pairs, drawn at random if there are more.
+    """
+    out = np.isin(haplotype_sample, samples)
+    place = np.full(int(haplotype_sample.max()) + 1, -1)
+    place[samples] = np.arange(len(samples))
     left_out = np.flatnonzero(out).astype(np.int32)
     # The order of pairs decides what is learned, and it must not depend on the panel's order.
-    left_out = left_out[np.argsort(window.signature[left_out], kind="stable")]
+    sample = place[haplotype_sample[left_out]]
+    order = np.lexsort((window.signature[left_out], sample))
+    left_out, sample = left_out[order], sample[order]
     others = Window.build(
         keep_haplotypes(window.haplotypes, ~out), window.position_cm, window.typed_index
     )
@@ -93,8 +209,6 @@ def adapt_network(
     with Stage("collect evidence", 2 * len(left_out)):
         prob = copy_haplotypes(others, observed, parameters, states=states, threads=threads)
         pairs = in_doubt(others, observed, prob, doubt=network.config.model.copying.doubt)
-        if len(pairs) < MIN_PAIRS:
-            return network, quality
         if len(pairs) > _MAX_PAIRS:
             rng = np.random.default_rng(seed)
             pairs = pairs[np.sort(rng.choice(len(pairs), _MAX_PAIRS, replace=False))]
@@ -105,4 +219,4 @@ def adapt_network(
         )  # fmt: skip
     h, u = pairs[:, 0], pairs[:, 1]
     y = (alleles[u, h] == others.haplotypes.alt_is_minor[u]).astype(np.float32)
-    return network.tuned(evidence, tokens, y, seed=seed), quality
+    return LeftOut(evidence, tokens, y, sample[h], len(samples), quality)

@@ -14,6 +14,8 @@ import numpy as np
 from ragimpute.config import RunConfig
 from ragimpute.copying.window import Window
 from ragimpute.copying_model.site_net_tuning import fine_tune
+from ragimpute.copying_model.trust import Trust
+from ragimpute.evidence.features import COPYING
 from ragimpute.model.folder import WEIGHTS, ModelFolder, read_tensors
 from ragimpute.model.site_net import SiteNet
 
@@ -50,6 +52,8 @@ class PairNetwork:
     device, threads
         See :func:`ragimpute.model.devices.choose_device`. Batches are divided among the threads;
         the result does not depend on their number.
+    trust
+        What residuals are multiplied by on the panel at hand; None: they are taken as they are.
     """
 
     config: RunConfig
@@ -57,6 +61,7 @@ class PairNetwork:
     residual: CopyingResidual | None = None
     device: str = "cpu"
     threads: int = 1
+    trust: Trust | None = None
 
     @staticmethod
     def of_model(loaded: LoadedModel, *, device: str = "cpu", threads: int = 1) -> PairNetwork:
@@ -167,6 +172,11 @@ class PairNetwork:
         """
         if not self.can_be_tuned:
             return self._in_context(window, pairs, evidence, tokens)
+        out = self.residual_of(evidence, tokens)
+        return out if self.trust is None else out * self.trust.of(evidence[:, COPYING.maf])
+
+    def residual_of(self, evidence: np.ndarray, tokens: np.ndarray | None) -> np.ndarray:
+        """The residuals of pairs on their own, before ``trust``: shape (N,), float32."""
         return self.site.residual(self._read(evidence, tokens), threads=self.threads)
 
     def _read(self, evidence: np.ndarray, tokens: np.ndarray | None) -> np.ndarray:

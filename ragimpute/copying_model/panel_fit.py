@@ -11,8 +11,8 @@ import numpy as np
 from ragimpute.copying.choose_parameters import PanelFit, fit_panel, num_typed_to_fit
 from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.window import Window
-from ragimpute.copying_model.array_fit import ArrayFit
-from ragimpute.copying_model.fine_tuning import MIN_PAIRS, adapt_network, num_left_out
+from ragimpute.copying_model.array_fit import ArrayFit, TunedNetwork
+from ragimpute.copying_model.fine_tuning import adapt_network
 from ragimpute.copying_model.pair_network import PairNetwork, needs_torch
 from ragimpute.evidence.site_quality import SiteQuality
 from ragimpute.model.folder import ModelFolder
@@ -182,11 +182,10 @@ class StretchFits:
         """
         before = self._array_fit
         parameters = None if before is None else before.parameters(key)
-        in_doubt = None
         is_new = parameters is None
         if parameters is None:
             found = self._panel_fit(typed_index, window, retriever)
-            parameters, in_doubt = found.parameters, found.in_doubt
+            parameters = found.parameters
         watch.lap("fit")
         network, quality = None, None
         if self._network.trained:
@@ -194,12 +193,12 @@ class StretchFits:
                 network = self._network.ready()
             watch.lap("load")
         if network is not None and tunes:
-            layers = None
+            known = None
             if before is not None and not is_new:
-                layers = before.layers(key, [weight.shape for weight, _ in network.site.layers])
-            if layers is not None:
-                network = network.with_layers(layers)
-            elif in_doubt is None or self._num_pairs(in_doubt, typed_index) >= MIN_PAIRS:
+                known = before.network(key, [weight.shape for weight, _ in network.site.layers])
+            if known is not None:
+                network = replace(network.with_layers(known.layers), trust=known.trust)
+            else:
                 network, quality = adapt_network(
                     network, window or self._window_of(_to_tune(typed_index)),
                     self._panel.haplotype_sample, parameters,
@@ -207,17 +206,11 @@ class StretchFits:
                 )  # fmt: skip
             watch.lap("fine-tune")
         if before is not None and is_new:
-            tuned = network.site.layers if network is not None and tunes else ()
+            tuned = None
+            if network is not None and tunes:
+                tuned = TunedNetwork(network.site.layers, network.trust)
             before.keep_fit(key, parameters, tuned)
         return Fit(parameters, network, None if window is None else quality)
-
-    def _num_pairs(self, in_doubt: float, typed_index: np.ndarray) -> float:
-        """Estimate how many pairs in doubt there would be to tune the network on."""
-        tuned = _to_tune(typed_index)
-        num_untyped = int(tuned[-1]) + 1 - int(tuned[0]) - len(tuned)
-        num_samples = len(np.unique(self._panel.haplotype_sample))
-        each = self._panel.num_haplotypes / num_samples
-        return in_doubt * num_untyped * each * num_left_out(num_samples)
 
     def _panel_fit(
         self, typed_index: np.ndarray, window: Window | None, retriever: Retriever | None
