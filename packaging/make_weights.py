@@ -82,6 +82,23 @@ RECIPES = (
     Recipe("out_of_africa", 300, 1_500_000, 0.25, 174),
     Recipe("bottleneck", 800, 800_000, 0.08, 175),
     Recipe("out_of_africa", 1_000, 400_000, 0.05, 176),
+    # Other species: small and closed stocks, breeds, lines that have selfed, very large populations.
+    # All but the last are typed at the sites of an array.
+    Recipe("salmon", 100, 40_000_000, 1.0, 301, 60),
+    Recipe("salmon", 200, 30_000_000, 1.0, 302, 30),
+    Recipe("salmon", 40, 50_000_000, 1.3, 303, 80),
+    Recipe("stock", 100, 40_000_000, 0.5, 311, 100),
+    Recipe("stock", 200, 30_000_000, 0.6, 312, 200),
+    Recipe("stock", 30, 60_000_000, 0.5, 313, 60),
+    Recipe("livestock", 120, 60_000_000, 1.0, 321, 16),
+    Recipe("livestock", 300, 12_000_000, 1.0, 322, 60),
+    Recipe("livestock", 50, 25_000_000, 1.2, 323, 30),
+    Recipe("selfing", 180, 10_000_000, 4.0, 331, 150),
+    Recipe("selfing", 400, 5_000_000, 4.0, 332, 300),
+    Recipe("selfing", 80, 10_000_000, 3.0, 333, 80),
+    Recipe("insect", 200, 100_000, 1.5, 341),
+    Recipe("insect", 100, 150_000, 2.0, 342),
+    Recipe("insect", 500, 60_000, 1.5, 343),
 )
 # DR2 is also calibrated on panels of many populations, of which some are isolates.
 DR2_RECIPES = tuple(
@@ -104,7 +121,7 @@ COMMON = ("data.max_haplotypes=200", "data.max_validation_samples=16", "train.ba
 # The tokens of context are ten times as many numbers, of which fewer fit the memory and the time.
 OF_PRESET = {
     "default": (
-        "data.num_arrays=10", "data.short_arrays=7", "data.max_pairs=60000",
+        "data.num_arrays=6", "data.short_arrays=4", "data.max_pairs=40000",
         "data.epochs_per_draw=4", "train.epochs=4",
     ),
     "context": (

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msprime
 import numpy as np
+import tskit  # comes with msprime
 
 from ragimpute.io.vcf.read.genotypes import SiteBatch
 from ragimpute.panel.reader import Panel
@@ -21,6 +22,7 @@ ERROR_CLASSES = ((0.88, 3e-5), (0.085, 1e-3), (0.025, 1e-2), (0.01, 5e-2))
 SWITCHES_PER_MB = (0.15, 0.35, 0.7)  # phase switches of a sample, one of these for each panel
 RARE_COUNT, RARE_MISPHASED = 5, 0.12  # alleles this rare are often on the wrong haplotype
 ALT_IS_ANCESTRAL = 0.15
+ARRAY_HALF_MAF = 0.05  # at this MAF, a site is on an array half as often as a common one
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Recipe:
         Mean recombination rate; hotspots vary it 15 kb by 15 kb.
     seed
         Of everything drawn.
+    sites_per_mb
+        Sites of the panel, of which most are common, as if an array had typed it; None: all.
     """
 
     kind: str
@@ -46,6 +50,7 @@ class Recipe:
     length_bp: int
     cm_per_mb: float
     seed: int
+    sites_per_mb: float | None = None
 
     @property
     def name(self) -> str:
@@ -133,6 +138,32 @@ def _many_populations(rng: np.random.Generator) -> tuple[msprime.Demography, lis
     return d, names
 
 
+def _salmon(rng: np.random.Generator) -> tuple[msprime.Demography, list[str]]:
+    """One stock that has been small for some tens of generations, as in rivers and in farms."""
+    today = 500 * np.exp(rng.normal(0, 0.4))
+    return _one_population(today, 0.0, (rng.uniform(15, 40), 10_000), (5_000, 30_000))
+
+
+def _stock(rng: np.random.Generator) -> tuple[msprime.Demography, list[str]]:
+    """A closed stock of about a hundred, bred from eight haplotypes some tens of generations ago.
+
+    As mice of a heterogeneous stock, whose founders are inbred strains.
+    """
+    founded = rng.uniform(30, 70)
+    return _one_population(120, 0.0, (founded, 4), (founded + 2, 40_000))
+
+
+def _insect(rng: np.random.Generator) -> tuple[msprime.Demography, list[str]]:
+    """One very large population, in which little is linked."""
+    return _one_population(1_000_000 * np.exp(rng.normal(0, 0.4)), 0.0, (50_000, 300_000))
+
+
+#: Of these kinds, samples are lines that have selfed: both of their haplotypes are the same.
+INBRED = frozenset({"selfing"})
+
+#: Mutations per bp and generation of kinds that differ from humans.
+MUTATION_RATES = {"insect": 3.5e-9}
+
 #: Demographies by name.
 DEMOGRAPHIES = {
     "out_of_africa": _out_of_africa,
@@ -141,6 +172,10 @@ DEMOGRAPHIES = {
     "livestock": lambda rng: _one_population(150, 0.0, (50, 2_000), (500, 40_000)),
     "structured": _islands,
     "many_populations": _many_populations,
+    "salmon": _salmon,
+    "stock": _stock,
+    "selfing": _islands,
+    "insect": _insect,
 }
 
 
@@ -205,6 +240,17 @@ def _add_errors(alleles: np.ndarray, length_bp: int, rng: np.random.Generator) -
     alleles[rng.random(num_sites) < ALT_IS_ANCESTRAL] ^= 1
 
 
+def _typed_alone(
+    trees: tskit.TreeSequence, recipe: Recipe, rng: np.random.Generator
+) -> tskit.TreeSequence:
+    """The trees with the sites of an array alone: most of them common, spread evenly by chance."""
+    assert recipe.sites_per_mb is not None
+    maf = np.array([min(p := v.frequencies()[v.alleles[1]], 1 - p) for v in trees.variants()])
+    wanted = min(len(maf), round(recipe.sites_per_mb * recipe.length_bp * 1e-6))
+    key = np.log(maf / (maf + ARRAY_HALF_MAF) + 1e-12) + rng.gumbel(size=len(maf))
+    return trees.delete_sites(np.argsort(-key)[wanted:])
+
+
 def simulate_panel(recipe: Recipe, path: Path) -> None:
     """Simulate a panel with errors of genotype and phase, and write it as panel.h5."""
     rng = np.random.default_rng(recipe.seed)
@@ -212,14 +258,20 @@ def simulate_panel(recipe: Recipe, path: Path) -> None:
     demography, populations = DEMOGRAPHIES[recipe.kind](rng)
     share = rng.dirichlet(np.full(len(populations), 1.5))
     count = np.maximum(1, np.round(share * recipe.num_samples)).astype(int)
+    inbred = recipe.kind in INBRED
     trees = msprime.sim_ancestry(
-        dict(zip(populations, count.tolist(), strict=True)),
+        dict(zip(populations, count.tolist(), strict=True)), ploidy=1 if inbred else 2,
         demography=demography, recombination_rate=rates, random_seed=recipe.seed,
     )  # fmt: skip
     trees = msprime.sim_mutations(
-        trees, rate=MUTATION_RATE, random_seed=recipe.seed, model=msprime.BinaryMutationModel()
-    )
+        trees, rate=MUTATION_RATES.get(recipe.kind, MUTATION_RATE), random_seed=recipe.seed,
+        model=msprime.BinaryMutationModel(),
+    )  # fmt: skip
+    if recipe.sites_per_mb is not None:
+        trees = _typed_alone(trees, recipe, rng)
     alleles = trees.genotype_matrix().astype(np.int8)
+    if inbred:
+        alleles = np.repeat(alleles, 2, axis=1)
     position_bp = np.floor(trees.tables.sites.position).astype(np.int64) + 1
     _add_errors(alleles, recipe.length_bp, rng)
     ref, alt, name = (np.full(len(position_bp), text, dtype=object) for text in ("A", "C", "."))

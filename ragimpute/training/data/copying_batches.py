@@ -40,6 +40,8 @@ _MAX_SITES = 30_000
 _SHORT_SITES = 800, 10_000  # range of the number of sites of a short stretch
 _VALIDATION_ARRAYS = 2
 _MOMENTS_OF = 10  # mean and deviation of tokens are computed from every tenth pair
+# Arrays type at most and at least so large shares of a panel's sites.
+_MOST_TYPED, _LEAST_TYPED = 0.5, 0.025
 _LEFT_OUT_SHARE = 0.2  # largest share of training samples left out: the panel must stay alike
 
 
@@ -229,7 +231,7 @@ class EvidenceBatches:
     def _draw(self, draw: int) -> list[Examples]:
         """Draw the left-out haplotypes of an epoch, one entry for each array."""
         data = self.config.data
-        low, high = np.log(data.typed_per_mb)
+        low, high = self._densities()
         parts = []
         for array in range(data.num_arrays):
             rng = np.random.default_rng([self.seed, 1, draw, array])
@@ -240,10 +242,23 @@ class EvidenceBatches:
             parts.append(self._leave_out(group, density, rng, num_sites=num_sites))
         return parts
 
+    def _densities(self) -> tuple[float, float]:
+        """The range of the logarithm of arrays' densities, in typed sites per Mb.
+
+        In a panel that has few sites itself, as one that was typed by an array, arrays type at most
+        half of them, and as little as a fortieth.
+        """
+        low, high = self.config.data.typed_per_mb
+        at = self.panel.sites.position_bp
+        of_panel = len(at) / max(1e-6 * (int(at[-1]) - int(at[0]) + 1), 1e-6)
+        high = min(high, _MOST_TYPED * of_panel)
+        low = min(low, _LEAST_TYPED * of_panel, high)
+        return float(np.log(low)), float(np.log(high))
+
     def validation(self) -> list[Examples]:
         """Validation haplotypes, imputed with a few fixed arrays of different densities."""
         if self._validation is None:
-            low, high = np.log(self.config.data.typed_per_mb)
+            low, high = self._densities()
             self._validation = []
             for i in range(_VALIDATION_ARRAYS):
                 rng = np.random.default_rng([self.seed, 2, i])
