@@ -138,8 +138,8 @@ class Evaluation:
         """A header, a row for each MAF bin and one of all sites; "-" where undefined.
 
         r2 and concordance are over all sites; mean site r2 and mean DR2 over those where the truth
-        varies, whose number stands before them. The standard error of r2, "±", stands behind it, where
-        it was asked for.
+        varies, whose number stands before them. The standard error of r2, "±", stands behind it,
+        where it was asked for.
         """
         rows = [["MAF", "sites", "r2", "varying", "their r2", "their DR2", "concordance"]]
         errors = None if self.r2_without is None else standard_error(self.r2_without)
