@@ -471,12 +471,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def with_beagle_ne(sets: list[DataSet], told: dict[str, int]) -> list[DataSet]:
-    """The data sets with the ne of --beagle-ne, which goes before that of benchmark.toml.
+    """The data sets with the ne of --beagle-ne.
 
     Parameters
     ----------
     told
-        ne by the name of a data set; "" for all that are not named.
+        ne by the name of a data set, which goes before that of benchmark.toml; "" for all that
+        are not named and have none there.
 
     Raises
     ------
@@ -487,7 +488,7 @@ def with_beagle_ne(sets: list[DataSet], told: dict[str, int]) -> list[DataSet]:
     unknown = [name for name in told if name and name not in names]
     if unknown:
         raise InputError(f"--beagle-ne names {', '.join(unknown)}; the data are {', '.join(names)}")
-    known = [told.get(data.name, told.get("", data.beagle_ne)) for data in sets]
+    known = [told.get(data.name, data.beagle_ne or told.get("")) for data in sets]
     return [replace(data, beagle_ne=ne) for data, ne in zip(sets, known, strict=True)]
 
 

@@ -327,9 +327,9 @@ def test_a_folder_tells_the_ne_for_beagle(tmp_path):
         return [data.beagle_ne for data in compare.with_beagle_ne(sets, told)]
 
     assert ne({}) == [500, None]
-    assert ne({"": 7}) == [7, 7]
+    assert ne({"": 7}) == [500, 7]
     assert ne({"rice": 8}) == [500, 8]
-    assert ne({"rice": 8, "": 7}) == [7, 8]
+    assert ne({"fish": 9, "rice": 8, "": 7}) == [9, 8]
     with pytest.raises(InputError, match="--beagle-ne names mice; the data are fish, rice"):
         ne({"mice": 5})
 
