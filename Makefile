@@ -23,7 +23,7 @@ help:
 	@echo "make kernels  list the compiled kernels that ship: those that tests and runs have called"
 	@echo "make docs    write docs/cli.md from the commands"
 	@echo "make release  number, changelog section and citation of a release: VERSION=0.2.0 [URL=repository]"
-	@echo "make weights train the weights that ship: DATA=\"folder ...\""
+	@echo "make weights train the weights that ship: DATA=\"folder ...\" HOLD_OUT=all|each"
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11+ is needed")'
@@ -87,7 +87,7 @@ docs: $(READY)
 	$(BIN)/python packaging/make_cli_docs.py docs/cli.md
 
 weights: $(READY)
-	$(BIN)/python packaging/make_weights.py $(DATA)
+	$(BIN)/python packaging/make_weights.py $(DATA) $(if $(HOLD_OUT),--hold-out $(HOLD_OUT))
 
 release: $(READY)
 	$(BIN)/python packaging/release.py prepare $(VERSION) $(if $(URL),--url $(URL))
