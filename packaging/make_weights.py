@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -243,7 +244,7 @@ Row = tuple[str, str, str, Evaluation]  # data, density, weights
 def table(rows: list[Row]) -> str:
     """Figures as Markdown: data, density, weights, r2 of each bin and over all."""
     figures = [
-        [f"{row.r2:.4f}" for row in result.bins] + [f"{result.overall.r2:.5f}"]
+        [figure(row.r2, ".4f") for row in result.bins] + [figure(result.overall.r2, ".5f")]
         for *_, result in rows
     ]
     return markdown(rows, [*bin_names(), "all"], figures)
@@ -252,7 +253,7 @@ def table(rows: list[Row]) -> str:
 def dr2_table(rows: list[Row]) -> str:
     """Mean DR2 less mean true r2 of each bin, and over how many sites."""
     figures = [
-        [f"{row.mean_dr2 - row.true_r2:+.3f}" for row in [*result.bins, result.overall]]
+        [figure(row.mean_dr2 - row.true_r2, "+.3f") for row in [*result.bins, result.overall]]
         for *_, result in rows
     ]
     return markdown(rows, [*bin_names(), "all"], figures)
@@ -268,6 +269,9 @@ def reliability_table(rows: list[Row]) -> str:
     for *_, result in rows:
         count = result.calibration[:, 2] >= 1000
         known, error = result.calibration[count], result.calibration_standard_error[count]
+        if not len(known):  # few targets and sites
+            figures.append([f"{result.calibration_error:.5f}", "-", "-", "0 of 0", "0"])
+            continue
         off = abs(known[:, 1] - known[:, 0])
         worst = int(off.argmax())
         figures.append(
@@ -279,6 +283,11 @@ def reliability_table(rows: list[Row]) -> str:
     head = ["mean difference", "largest", "at probability", "intervals within .01",
             "off for sure"]  # fmt: skip
     return markdown(rows, head, figures)
+
+
+def figure(value: float, form: str) -> str:
+    """A figure as text, "-" where it is undefined: bins without sites."""
+    return "-" if math.isnan(value) else format(value, form)
 
 
 def bin_names() -> list[str]:

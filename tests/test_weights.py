@@ -8,6 +8,7 @@ from pathlib import Path
 import make_weights
 import numpy as np
 import pytest
+from vcf_tools import bcftools
 
 from ragimpute import example
 from ragimpute.accuracy.evaluate import evaluate
@@ -73,6 +74,18 @@ def test_the_tested_network_has_not_seen_the_data():
     assert apart["fish"][1] == [*panels["rice"], *neither]
     assert apart["rice"][1] == [*panels["fish"], *neither]
     assert make_weights.training_without(panels, [], "each") == {}
+
+
+def test_tables_of_few_targets_and_empty_bins(tmp_path):
+    truth, panel = example.path("truth.bcf"), example.path("panel.bcf")
+    few = tmp_path / "few.bcf"
+    bcftools("view", "-s", "HG00102", "-Ob", "-o", few, truth)
+    result = evaluate(few, few, panel, region="20:2000000-2010000")
+    rows = [("rice", "dense", "without it", result)]
+    for text in (make_weights.table(rows), make_weights.dr2_table(rows)):
+        assert "nan" not in text
+        assert " - |" in text
+    assert make_weights.reliability_table(rows).endswith(" | - | - | 0 of 0 | 0 |")
 
 
 @pytest.mark.parametrize(("hold_out", "said"), [("all", "one network"), ("each", "of its own for")])
