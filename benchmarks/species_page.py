@@ -32,31 +32,38 @@ _PEERS = ("Beagle", "Beagle, its ne", "Minimac4")
 def rows_of(data: dict) -> list[list[str]]:
     """A row for each density of a data set, as results.json holds it.
 
-    Columns: the data, the panel's haplotypes, the target, r2 of ragimpute and of the peers, bins
-    in which ragimpute is ahead of the best of the peers, and those in which it is behind.
+    Columns: the data, the target, the panel's haplotypes, r2 of ragimpute and of the peers, in how
+    many bins ragimpute is ahead of all of these, and the bins in which it is behind one of them.
     """
     rows = []
     for density in data["densities"]:
         entries = {entry["tool"]: entry["bins"] for entry in density["accuracy"]}
         own = next(name for name in entries if name.startswith("ragimpute"))
-        by = {_column(name): bins for name, bins in entries.items() if name != own}
-        behind = [
-            label
-            for i, label in enumerate(row["label"] for row in entries[own])
-            if any(is_certain(bins[i]) and bins[i]["lead"] < 0 for bins in by.values())
+        peers = {_column(name): bins for name, bins in entries.items() if name != own}
+        known = [
+            (row["label"].replace("<=", "≤ "), [bins[i] for bins in peers.values()])
+            for i, row in enumerate(entries[own])
+            if row["label"] != "all" and row["r2"] is not None
         ]
-        ahead = [
-            label
-            for i, label in enumerate(row["label"] for row in entries[own])
-            if by and all(is_certain(bins[i]) and bins[i]["lead"] > 0 for bins in by.values())
-        ]
-        told = [_r2(by[name][-1]) if name in by else "-" for name in _PEERS]
-        rows.append(
-            [data["name"].replace("_", " "), f"{data['num_haplotypes']:,}",
-             density["name"].replace("-", ", "), _r2(entries[own][-1], error=True), *told,
-             _named(ahead), _named(behind)]
-        )  # fmt: skip
+        ahead = [all(_is_ahead(row) for row in rivals) for _, rivals in known if rivals]
+        behind = [label for label, rivals in known if any(_is_behind(row) for row in rivals)]
+        rows.append([
+            data["name"].replace("_", " "), density["name"].replace("-", ", "),
+            f"{data['num_haplotypes']:,}", _r2(entries[own][-1], error=True),
+            *(_r2(peers[name][-1]) if name in peers else "-" for name in _PEERS),
+            f"{sum(ahead)} of {len(known)}", ", ".join(behind) or "none",
+        ])  # fmt: skip
     return rows
+
+
+def _is_ahead(row: dict) -> bool:
+    """Whether ragimpute is ahead of a peer in a bin, by more than chance."""
+    return is_certain(row) and row["lead"] > 0
+
+
+def _is_behind(row: dict) -> bool:
+    """Whether ragimpute is behind a peer in a bin, by more than chance."""
+    return is_certain(row) and row["lead"] < 0
 
 
 def _column(tool: str) -> str:
@@ -72,16 +79,10 @@ def _r2(row: dict, *, error: bool = False) -> str:
     return f"{text} ± {row['r2_error']:.4f}" if error and row["r2_error"] is not None else text
 
 
-def _named(labels: list[str]) -> str:
-    """Bins by their upper edges, "none" where there are none."""
-    short = [label.replace("<=", "≤ ") for label in labels if label != "all"]
-    return f"{len(short)}: {', '.join(short)}" if short else "none"
-
-
 def table(results: list[dict]) -> str:
     """What stands between the marks."""
-    rows = [["data", "panel haplotypes", "target", "ragimpute", *_PEERS, "MAF bins ahead of all",
-             "MAF bins behind one"]]  # fmt: skip
+    rows = [["data", "target", "panel haplotypes", "ragimpute", *_PEERS, "bins ahead",
+             "bins behind"]]  # fmt: skip
     sets = [data for result in results for data in result["data"]]
     rows += [row for data in sets for row in rows_of(data)]
     about = [
@@ -95,7 +96,7 @@ def table(results: list[dict]) -> str:
     )
     return "\n".join([
         f"{said}; no tool but *Beagle, its ne* is told anything of the species.", "",
-        markdown_table(rows), "", *about, *([""] if about else []),
+        markdown_table(rows, texts=2), "", *about, *([""] if about else []),
     ])  # fmt: skip
 
 

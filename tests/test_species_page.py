@@ -42,10 +42,10 @@ def results():
 
 def test_rows_tell_where_it_is_ahead_for_sure_and_where_behind(results):
     first, second = species_page.rows_of(results["data"][0])
-    assert first == ["a fish", "1,200", "dense", "0.9100 ± 0.0020", "0.5000", "0.9200", "0.9000",
-                     "none", "1: ≤ 0.1"]  # fmt: skip
-    assert second == ["a fish", "1,200", "dense, unphased", "0.9000 ± 0.0020", "-", "-", "-",
-                      "1: ≤ 0.1", "none"]  # fmt: skip
+    assert first == ["a fish", "dense", "1,200", "0.9100 ± 0.0020", "0.5000", "0.9200", "0.9000",
+                     "0 of 2", "≤ 0.1"]  # fmt: skip
+    assert second == ["a fish", "dense, unphased", "1,200", "0.9000 ± 0.0020", "-", "-", "-",
+                      "1 of 2", "none"]  # fmt: skip
 
 
 def test_the_table_replaces_what_stands_between_the_marks(results, tmp_path):
@@ -60,7 +60,7 @@ def test_the_table_replaces_what_stands_between_the_marks(results, tmp_path):
     assert text.endswith(f"{species_page.END}\n\nafter\n")
     assert "yesterday" not in text
     assert "- a fish: a stock" in text
-    assert "| a fish | 1,200 | dense | 0.9100 ± 0.0020 |" in text
+    assert "| a fish | dense | 1,200 | 0.9100 ± 0.0020 |" in text
     species_page.main(words)
     assert page.read_text() == text
 
