@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-all gpu-test check format bench phasing robustness fusions fuzz docs weights kernels release clean
+.PHONY: help demo test test-all gpu-test check format bench species phasing robustness fusions fuzz docs weights kernels release clean
 
 help:
 	@echo "make demo    install, then prepare, impute and evaluate a real example"
@@ -14,7 +14,8 @@ help:
 	@echo "make gpu-test  install, then run the tests that need a CUDA device"
 	@echo "make check   ruff, mypy and the test of import layers"
 	@echo "make format  format the code"
-	@echo "make bench   ragimpute beside Beagle and Minimac4: DATA=folder OUT=bench-output"
+	@echo "make bench   ragimpute beside Beagle and Minimac4: DATA=\"folder ...\" BEAGLE_NE=\"1000 or folder=1000 ...\" OUT=bench-output"
+	@echo "make species  the same on simulated organisms and on DATA=\"folder ...\", no times; writes its tables into docs/species.md"
 	@echo "make phasing errors of phase, beside Beagle, SHAPEIT4 and Eagle: DATA=folder OUT=phasing-output"
 	@echo "make robustness  small panels, few sites, missing genotypes: DATA=folder OUT=robustness-output"
 	@echo "make fusions train every fusion in a small form: DATA=folder, writes docs/fusions.md"
@@ -22,7 +23,7 @@ help:
 	@echo "make kernels  list the compiled kernels that ship: those that tests and runs have called"
 	@echo "make docs    write docs/cli.md from the commands"
 	@echo "make release  number, changelog section and citation of a release: VERSION=0.2.0 [URL=repository]"
-	@echo "make weights train the weights that ship: DATA=\"folder ...\""
+	@echo "make weights train the weights that ship: DATA=\"folder ...\" HOLD_OUT=all|each"
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11+ is needed")'
@@ -64,7 +65,11 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 bench: $(READY)
-	$(BIN)/python benchmarks/compare.py $(if $(DATA),$(DATA),--example) -o $(or $(OUT),bench-output)
+	$(BIN)/python benchmarks/compare.py $(if $(DATA),$(DATA),--example) -o $(or $(OUT),bench-output) $(BEAGLE_NE:%=--beagle-ne %)
+
+# Makes the organisms that are not there yet.
+species: $(READY)
+	$(BIN)/python benchmarks/species_page.py $(DATA) -o $(or $(OUT),species-output) $(BEAGLE_NE:%=--beagle-ne %) --markdown docs/species.md
 
 phasing: $(READY)
 	$(BIN)/python benchmarks/phasing.py $(or $(DATA),--example) -o $(or $(OUT),phasing-output)
@@ -82,10 +87,10 @@ docs: $(READY)
 	$(BIN)/python packaging/make_cli_docs.py docs/cli.md
 
 weights: $(READY)
-	$(BIN)/python packaging/make_weights.py $(DATA)
+	$(BIN)/python packaging/make_weights.py $(DATA) $(if $(HOLD_OUT),--hold-out $(HOLD_OUT))
 
 release: $(READY)
 	$(BIN)/python packaging/release.py prepare $(VERSION) $(if $(URL),--url $(URL))
 
 clean:
-	rm -rf $(VENV) demo-output bench-output phasing-output fusions-output weights-work
+	rm -rf $(VENV) demo-output bench-output species-output phasing-output fusions-output weights-work

@@ -5,12 +5,18 @@ Run: python benchmarks/compare.py DATA_FOLDER... -o bench-output [--markdown doc
 
 A data folder holds panel.bcf, truth.bcf, target.DENSITY.vcf.gz for each density, of all samples of
 the truth or of some, one *.map, and, where it likes, made_by.txt: the command that made it, which
-goes on the page;
---example takes the data that the package carries. Panels are prepared once for each tool, timed
-apart. Then each target is imputed --repeats times, the tools in turn, so that what else the
-machine does hits all alike; the medians count. Without --density the first target is imputed
-without its phase, too, and the errors of phase are counted. Figures go to results.json in the
-output folder, and on a page by --markdown. Peers that are not installed are named and left out.
+goes on the page, and benchmark.toml: "about", a line on the data, and "beagle_ne", the effective
+population size that somebody who knows the species would tell Beagle, which gets a second row
+then (--beagle-ne says it for folders that do not). --example takes the data that the package
+carries.
+
+Panels are prepared once for each tool, timed apart. Then each target is imputed --repeats times,
+the tools in turn, so that what else the machine does hits all alike; the medians count. --repeats
+0 times nothing. Without --density every phased target is imputed without its phase, too, and the
+errors of phase are counted. Standard errors of r2, and of how far the first ragimpute is ahead of
+each other tool, come from leaving out one target sample after the other (jackknife). Figures go
+to results.json in the output folder, and on a page by --markdown. Peers that are not installed
+are named and left out.
 """
 
 from __future__ import annotations
@@ -18,24 +24,27 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import shlex
 import sys
 import time
+import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from comparison_page import print_tables, write_page
 from cyvcf2 import VCF
 from measure import measure
-from peers import TOOLS, Tool, choose_tools
+from peers import TOOLS, Tool, choose_tools, told_ne
 from samples import write_samples
 from unphased import write_unphased
 
 from ragimpute import __version__, example
 from ragimpute.accuracy.evaluate import Evaluation, evaluate
+from ragimpute.accuracy.jackknife import standard_error
 from ragimpute.errors import InputError, RagimputeError
 from ragimpute.extras import installed_faiss
 from ragimpute.io.vcf.read.genotypes import contigs_of, read_target
@@ -58,6 +67,10 @@ class DataSet:
         In any layout that ragimpute reads.
     made_by
         The command that made them; empty if none is known.
+    about
+        One line on them; may be empty.
+    beagle_ne
+        The population size that Beagle is told in a row of its own; None for no such row.
     """
 
     name: str
@@ -66,6 +79,8 @@ class DataSet:
     genetic_map: Path
     targets: dict[str, Path]
     made_by: str = ""
+    about: str = ""
+    beagle_ne: int | None = None
 
 
 def open_folder(folder: Path, densities: list[str] | None = None) -> DataSet:
@@ -81,7 +96,7 @@ def open_folder(folder: Path, densities: list[str] | None = None) -> DataSet:
     Raises
     ------
     InputError
-        If a file is missing or the folder holds several maps; names it.
+        If a file is missing, the folder holds several maps, or benchmark.toml is wrong; names it.
     """
     found = {
         path.name.removeprefix("target.").removesuffix(".vcf.gz"): path
@@ -100,7 +115,38 @@ def open_folder(folder: Path, densities: list[str] | None = None) -> DataSet:
     targets = {name: found[name] for name in wanted}
     name, made_by = folder.resolve().name, folder / "made_by.txt"
     said = made_by.read_text(encoding="utf-8").strip() if made_by.is_file() else ""
-    return DataSet(name, folder / "panel.bcf", folder / "truth.bcf", maps[0], targets, said)
+    about, ne = read_note(folder / "benchmark.toml")
+    return DataSet(
+        name, folder / "panel.bcf", folder / "truth.bcf", maps[0], targets, said, about, ne
+    )
+
+
+def read_note(path: Path) -> tuple[str, int | None]:
+    """A line on the data and the ne for Beagle, as benchmark.toml has them; "" and None else.
+
+    Raises
+    ------
+    InputError
+        If the file is no TOML, has other keys, or a value is not of its type.
+    """
+    if not path.is_file():
+        return "", None
+    try:
+        known = tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is no TOML: {error}") from error
+    about, ne = known.pop("about", ""), known.pop("beagle_ne", None)
+    if known or not isinstance(about, str) or (ne is not None and not _is_size(ne)):
+        raise InputError(
+            f"{path} may hold about, a text, and beagle_ne, a whole number above 0",
+            hint=f"remove or correct {', '.join(known) or 'the values'}",
+        )
+    return about, ne
+
+
+def _is_size(value: object) -> bool:
+    """Whether a value is a whole number above 0."""
+    return type(value) is int and value > 0
 
 
 def open_example() -> DataSet:
@@ -144,11 +190,11 @@ class Comparison:
     threads
         Thread counts to time; accuracy is that of the first.
     repeats
-        Timed runs of each tool; >= 1.
+        Timed runs of each tool; >= 0.
     line
         Called with a line on each step.
     unphased
-        Impute the first target without its phase too, where the data have no target "unphased".
+        Impute every phased target without its phase too.
     """
 
     def __init__(
@@ -170,21 +216,33 @@ class Comparison:
         plink_map = folder / "genetic.map"
         write_plink_map(data, plink_map)
         prepared = self._prepare(data, folder, plink_map)
+        tools = told_ne(self.tools, data.beagle_ne)
         targets = dict(data.targets)
-        if self.unphased and "unphased" not in targets:
-            targets["unphased"] = folder / "target.unphased.vcf.gz"
-            write_unphased(next(iter(targets.values())), targets["unphased"])
+        if self.unphased:
+            targets |= self._without_phase(data, folder)
         densities = [
-            self._density(data, name, target, folder, plink_map) for name, target in targets.items()
+            self._density(data, tools, name, target, folder, plink_map)
+            for name, target in targets.items()
         ]
         about = describe_panel(data.panel)
-        about["made_by"] = data.made_by
+        about |= {"made_by": data.made_by, "about": data.about}
         return {"name": data.name, **about, "prepare": prepared, "densities": densities}
+
+    def _without_phase(self, data: DataSet, folder: Path) -> dict[str, Path]:
+        """The phased targets without their phase, but for those that the data have already."""
+        made = {}
+        for name, target in data.targets.items():
+            # A folder's target "unphased" is its first density without the phase.
+            first = name == next(iter(data.targets)) and "unphased" in data.targets
+            if not first and f"{name}-unphased" not in data.targets and is_phased(target):
+                made[f"{name}-unphased"] = folder / f"target.{name}-unphased.vcf.gz"
+                write_unphased(target, made[f"{name}-unphased"])
+        return made
 
     def _prepare(self, data: DataSet, folder: Path, plink_map: Path) -> list[dict]:
         """Prepare the panel once for each kind of tool, in turn."""
         rows: dict[str, dict] = {tool.kind: {"runs": []} for tool in self.tools}
-        for _ in range(self.repeats):
+        for _ in range(max(self.repeats, 1)):
             for kind, row in rows.items():
                 tool = next(tool for tool in self.tools if tool.kind == kind)
                 command, stdout = tool.prepare(data.panel, plink_map, folder)
@@ -196,14 +254,15 @@ class Comparison:
         return list(rows.values())
 
     def _density(
-        self, data: DataSet, density: str, target: Path, folder: Path, plink_map: Path
-    ) -> dict:
+        self, data: DataSet, tools: list[Tool], density: str, target: Path, folder: Path,
+        plink_map: Path,
+    ) -> dict:  # fmt: skip
         """Impute one target by every tool, again and again, and score what came out."""
         given = read_target(target)
         phased = bool(given.phased.all())
         truth = truth_of(given.samples, data.truth, folder / f"truth.{density}.bcf")
-        able = [tool for tool in self.tools if phased or tool.takes_unphased]
-        for tool in self.tools:
+        able = [tool for tool in tools if phased or tool.takes_unphased]
+        for tool in tools:
             if tool not in able:
                 self.notes.append(f"{data.name} {density}: {tool.name} needs a phased target")
         runs: dict[tuple[str, int], list[dict[str, float]]] = {}
@@ -213,6 +272,7 @@ class Comparison:
             command = tool.impute(target, plink_map, folder, out, threads)
             return measure(command, log=str(folder / f"{tool.slug}.{density}.log"))
 
+        own = [tool.name for tool in tools if tool.kind == "ragimpute"]
         scores: dict[str, Evaluation] = {}
         for tool in list(able):  # untimed: compiles ragimpute's kernels, and warms the disk's cache
             tool.array_fit(target, folder).unlink(missing_ok=True)
@@ -224,7 +284,7 @@ class Comparison:
                 able.remove(tool)
                 continue
             out = folder / f"{tool.slug}.{density}.vcf.gz"
-            scores[tool.name] = evaluate(truth, out, data.panel, typed=target)
+            scores[tool.name] = evaluate(truth, out, data.panel, typed=target, jackknife=True)
             self.line(f"{data.name} {density}: {tool.name} r2 {scores[tool.name].overall.r2:.5f}")
         for i in range(self.repeats):
             for threads in self.threads:
@@ -238,7 +298,10 @@ class Comparison:
             "phased": phased,
             "num_samples": len(given.samples),
             "num_typed": len(given.sites),
-            "accuracy": [describe_accuracy(name, score) for name, score in scores.items()],
+            "accuracy": [
+                describe_accuracy(name, score, ahead_of=_first_of(scores, own))
+                for name, score in scores.items()
+            ],
             "runs": [
                 {"tool": name, "threads": threads, "runs": used}
                 for (name, threads), used in runs.items()
@@ -246,17 +309,51 @@ class Comparison:
         }
 
 
-def describe_accuracy(tool: str, score: Evaluation) -> dict:
-    """What results.json holds of one imputed file; None where a figure is undefined."""
+def is_phased(target: Path) -> bool:
+    """Whether all genotypes of a target are phased."""
+    return bool(read_target(target).phased.all())
+
+
+def _first_of(scores: dict[str, Evaluation], names: list[str]) -> Evaluation | None:
+    """The first of these tools that has been scored."""
+    return next((scores[name] for name in names if name in scores), None)
+
+
+def describe_accuracy(tool: str, score: Evaluation, *, ahead_of: Evaluation | None = None) -> dict:
+    """What results.json holds of one imputed file; None where a figure is undefined.
+
+    Parameters
+    ----------
+    tool
+        Its name.
+    score
+        Of its file, with the jackknife.
+    ahead_of
+        Of the file that it is compared with: how far that is ahead, ``lead``, is told with its
+        standard error. None, or ``score`` itself, for no comparison.
+    """
     figures = score.as_dict()
     rows = [*figures["bins"], figures["overall"]]
     wanted = ("label", "num_sites", "r2", "mean_site_r2", "concordance")
-    return {
-        "tool": tool,
-        "absent": figures["counts"]["absent"],
-        "phase": figures["phase"],
-        "bins": [{name: row[name] for name in wanted} for row in rows],
-    }
+    bins = [{name: row[name] for name in wanted} for row in rows]
+    errors = figures.get("r2_standard_error", [None] * len(rows))
+    for row, error in zip(bins, errors, strict=True):
+        row["r2_error"] = error
+    if ahead_of is not None and ahead_of is not score:
+        other = [*ahead_of.bins, ahead_of.overall]
+        lead_errors = standard_error(ahead_of.r2_without - score.r2_without)
+        for row, mine, theirs, error in zip(
+            bins, [*score.bins, score.overall], other, lead_errors.tolist(), strict=True
+        ):
+            row["lead"] = _defined(theirs.r2 - mine.r2)
+            row["lead_error"] = _defined(error)
+    return {"tool": tool, "absent": figures["counts"]["absent"], "phase": figures["phase"],
+            "bins": bins}  # fmt: skip
+
+
+def _defined(value: float) -> float | None:
+    """The value, or None for NaN."""
+    return None if math.isnan(value) else value
 
 
 def describe_panel(path: Path) -> dict:
@@ -344,6 +441,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--markdown", type=Path, help="page to write, its plots in images/ beside")
     parser.add_argument("--threads", type=int, action="append", help="repeatable; default: 1 and 2")
     parser.add_argument("--repeats", type=int, default=3, help="timed runs of each tool; default 3")
+    parser.add_argument(
+        "--beagle-ne", action="append", default=[], metavar="[FOLDER=]N",
+        help="a row more: Beagle with this ne; repeatable, with the names of data folders",
+    )  # fmt: skip
     parser.add_argument("--density", action="append", help="repeatable; default: all there are")
     parser.add_argument(
         "--tools", nargs="+", choices=TOOLS, default=list(TOOLS), help="default: all of them"
@@ -360,9 +461,35 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         parser.error("give a data folder, or --example")
     options.threads = list(dict.fromkeys(options.threads or [1, 2]))
     options.model = list(dict.fromkeys(options.model or ["default"]))
-    if min(options.threads) < 1 or options.repeats < 1:
-        parser.error("--threads and --repeats must be at least 1")
+    if min(options.threads) < 1 or options.repeats < 0:
+        parser.error("--threads must be at least 1 and --repeats at least 0")
+    told = [text.rpartition("=") for text in options.beagle_ne]
+    if not all(number.isdecimal() and int(number) for *_, number in told):
+        parser.error("--beagle-ne takes whole numbers above 0: 1000, or FOLDER=1000")
+    options.beagle_ne = {name: int(number) for name, _, number in told}
     return options
+
+
+def with_beagle_ne(sets: list[DataSet], told: dict[str, int]) -> list[DataSet]:
+    """The data sets with the ne of --beagle-ne.
+
+    Parameters
+    ----------
+    told
+        ne by the name of a data set, which goes before that of benchmark.toml; "" for all that
+        are not named and have none there.
+
+    Raises
+    ------
+    InputError
+        If no data set has the name.
+    """
+    names = [data.name for data in sets]
+    unknown = [name for name in told if name and name not in names]
+    if unknown:
+        raise InputError(f"--beagle-ne names {', '.join(unknown)}; the data are {', '.join(names)}")
+    known = [told.get(data.name, data.beagle_ne or told.get("")) for data in sets]
+    return [replace(data, beagle_ne=ne) for data, ne in zip(sets, known, strict=True)]
 
 
 def main(arguments: list[str]) -> None:
@@ -374,6 +501,7 @@ def main(arguments: list[str]) -> None:
     names = [data.name for data in sets]
     if len(set(names)) < len(names):
         raise InputError(f"two data folders have one name: {', '.join(names)}")
+    sets = with_beagle_ne(sets, options.beagle_ne)
     tools, notes = choose_tools(options.tools, options.model, array_fit=options.array_fit)
     notes += describe_untrained(tools) + describe_load()
     for note in notes:

@@ -30,17 +30,19 @@ Alleles are counted in the allele that is minor there. No target sample is in a 
 get the same panel, target and genetic map, run at their defaults, and write GT, DS and GP to a
 .vcf.gz.
 
-Times and memory are medians of {repeats}. The tools ran in turn, after one untimed run of each,
-so that each found its files in the machine's cache. Wall and CPU time cover the whole process,
-from its start to the closed output. The peak is that of resident memory. Java sizes its heap by
-the machine's memory, so Beagle's peak says more about the machine than about the data. A ratio
-says how many times as long the tool takes as {reference} does, or how many times as much memory;
-a ratio above 1 is in favour of {reference}.
+{times}
 
 | | |
 |---|---|
 {about}
 """
+
+_TIMES = """Times and memory are medians of {repeats}. The tools ran in turn, after one untimed run
+of each, so that each found its files in the machine's cache. Wall and CPU time cover the whole
+process, from its start to the closed output. The peak is that of resident memory. Java sizes its
+heap by the machine's memory, so Beagle's peak says more about the machine than about the data. A
+ratio says how many times as long the tool takes as {reference} does, or how many times as much
+memory; a ratio above 1 is in favour of {reference}."""
 
 
 _SWITCHES = (
@@ -56,7 +58,8 @@ def median(entry: dict, measure: str) -> float:
 
 def reference_of(results: dict) -> str:
     """The tool that the others are compared with: the first ragimpute, else the first there is."""
-    names = [row["tool"] for data in results["data"] for row in data["densities"][0]["runs"]]
+    first = [data["densities"][0] for data in results["data"]]
+    names = [row["tool"] for density in first for row in density["runs"] or density["accuracy"]]
     return next((name for name in names if name.startswith("ragimpute")), names[0])
 
 
@@ -82,6 +85,44 @@ def accuracy_table(density: dict) -> list[list[str]]:
         found = [*figures, *rest, f"{entry['absent']:,}"]
         rows.append([entry["tool"], *found, *(errors if phase else [])])
     return rows
+
+
+def error_table(density: dict) -> list[list[str]]:
+    """A header, a row of standard errors for each tool, and how far the first is ahead of others.
+
+    Bins without sites are left out. A lead of more than two standard errors, either way, is set in
+    bold type. No rows at all for results of earlier versions, which tell no errors.
+    """
+    entries = [
+        (entry["tool"], [row for row in entry["bins"] if row["num_sites"]])
+        for entry in density["accuracy"]
+    ]
+    bins = entries[0][1]
+    if not bins or "r2_error" not in bins[0]:
+        return []
+    rows = [["MAF", *(row["label"].replace("<=", "≤ ") for row in bins)]]
+    for tool, bins in entries:
+        rows.append([f"standard error, {tool}", *(_figure(row["r2_error"], 4) for row in bins)])
+    for tool, bins in entries:
+        if "lead" in bins[0]:
+            rows.append([f"ahead of {tool}", *(_lead(row) for row in bins)])
+    return rows
+
+
+def is_certain(row: dict) -> bool:
+    """Whether a lead is more than two standard errors from 0."""
+    known = row["lead"] is not None and row["lead_error"] is not None
+    return known and abs(row["lead"]) > 2 * row["lead_error"]
+
+
+def _lead(row: dict) -> str:
+    """A lead and its standard error as text, "-" where it is undefined."""
+    if row["lead"] is None:
+        return "-"
+    text = f"{row['lead']:+.4f}"
+    if row["lead_error"] is not None:
+        text += f" ± {row['lead_error']:.4f}"
+    return f"**{text}**" if is_certain(row) else text
 
 
 def _share(errors: dict | None, name: str) -> str:
@@ -129,14 +170,18 @@ def markdown_table(rows: Sequence[Sequence[str]], *, texts: int = 1) -> str:
 
 def print_tables(results: dict) -> None:
     """Print every table of a comparison to standard output."""
-    console = Console(highlight=False, width=max(shutil.get_terminal_size().columns, 130))
+    console = Console(highlight=False, width=max(shutil.get_terminal_size().columns, 200))
     reference = reference_of(results)
     for data in results["data"]:
         _print(console, f"{data['name']}: panel, prepared once", prepare_table(data))
         for density in data["densities"]:
             name = f"{data['name']} {density['name']}"
             _print(console, f"{name}: aggregate r² at untyped sites", accuracy_table(density))
-            _print(console, f"{name}: time and memory", cost_table(density, reference))
+            if errors := error_table(density):
+                plain = [[cell.replace("**", "") for cell in row] for row in errors]
+                _print(console, f"{name}: chance, and how far {reference} is ahead", plain)
+            if density["runs"]:
+                _print(console, f"{name}: time and memory", cost_table(density, reference))
 
 
 def _print(console: Console, title: str, rows: list[list[str]]) -> None:
@@ -223,14 +268,17 @@ def write_page(results: dict, path: Path) -> None:
     """
     reference = reference_of(results)
     versions = results["versions"]
-    tools = [row["tool"] for row in results["data"][0]["densities"][0]["runs"]]
+    tools = [row["tool"] for row in results["data"][0]["densities"][0]["accuracy"]]
     # A tool in another way of use has no version of its own.
     names = [f"{name} {versions[name]}" for name in dict.fromkeys(tools) if name in versions]
     repeats = results["repeats"]
+    times = _TIMES.format(
+        repeats=f"{repeats} run{'s' if repeats > 1 else ''}", reference=reference
+    )  # fmt: skip
     parts = [
         _HEAD.format(
             tools=", ".join(names), date=results["date"], command=results["command"],
-            repeats=f"{repeats} run{'s' if repeats > 1 else ''}", reference=reference,
+            times=times if repeats else "Only accuracy was measured.",
             about=about_table(results["machine"], versions),
         )
     ]  # fmt: skip
@@ -247,8 +295,11 @@ def write_page(results: dict, path: Path) -> None:
         )
         if data.get("made_by"):  # results of earlier versions do not say
             parts.append(f"Made by `{data['made_by']}`.\n")
-        save_png(cost_plot(data), images / f"{name}-cost.png")
-        parts.append(f"![Wall time and peak memory, {name}](images/{name}-cost.png)\n")
+        if data.get("about"):
+            parts.append(f"These stand for {data['about']}.\n")
+        if any(density["runs"] for density in data["densities"]):
+            save_png(cost_plot(data), images / f"{name}-cost.png")
+            parts.append(f"![Wall time and peak memory, {name}](images/{name}-cost.png)\n")
         parts.append("The panel, prepared once:\n\n" + markdown_table(prepare_table(data)) + "\n")
         for density in data["densities"]:
             image = f"{name}-{density['name']}-r2.png"
@@ -261,7 +312,15 @@ def write_page(results: dict, path: Path) -> None:
                 "*site r²*: mean over the sites that vary; *carriers*: share of right best guesses "
                 "among those\nwho carry the minor allele, truly or as called; *absent*: sites that "
                 "the output lacks.\n" + _SWITCHES * (not density["phased"]),
-                f"![r² by MAF, {name} {density['name']}](images/{image})\n",
-                markdown_table(cost_table(density, reference), texts=2) + "\n",
             ]
+            if errors := error_table(density):
+                parts += [
+                    f"How far {reference} is ahead of the others, and the standard error of that, "
+                    "by leaving out one target\nsample after the other; in bold type where it is "
+                    "more than two standard errors.\n",
+                    markdown_table(errors) + "\n",
+                ]
+            parts.append(f"![r² by MAF, {name} {density['name']}](images/{image})\n")
+            if density["runs"]:
+                parts.append(markdown_table(cost_table(density, reference), texts=2) + "\n")
     write_text(path, "\n".join(parts))

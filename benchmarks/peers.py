@@ -11,7 +11,8 @@ import shlex
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ragimpute import __version__
@@ -32,7 +33,7 @@ class Tool:
     Attributes
     ----------
     name
-        As it is shown: "ragimpute", "ragimpute context", "Beagle", "Minimac4".
+        As it is shown: "ragimpute", "ragimpute context", "Beagle", "Beagle, ne 500", "Minimac4".
     kind
         One of ``TOOLS``.
     model
@@ -41,6 +42,8 @@ class Tool:
         Whether unphased targets are imputed, rather than taken for phased.
     keeps_fit
         Whether ragimpute keeps what the panel says of the target's array, for the next run.
+    ne
+        The effective population size that Beagle is told; None for its default.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Tool:
     model: str = ""
     takes_unphased: bool = True
     keeps_fit: bool = False
+    ne: int | None = None
 
     @property
     def slug(self) -> str:
@@ -93,6 +97,7 @@ class Tool:
         if self.kind == "beagle":
             prefix = str(out).removesuffix(".vcf.gz")
             inputs = [f"ref={panel}", f"gt={target}", f"map={genetic_map}"]
+            inputs += [] if self.ne is None else [f"ne={self.ne}"]
             return ["beagle", *inputs, f"out={prefix}", f"nthreads={threads}", "gp=true"]
         files = [str(panel), str(target), "--map", str(genetic_map), "-o", str(out)]
         return ["minimac4", *files, "-O", "vcf.gz", "-f", "GT,DS,GP", "-t", str(threads)]
@@ -113,6 +118,16 @@ class Tool:
         jar = re.search(r"beagle\.(\w+\.\w+)\.jar", text)
         number = found[1] if found else "unknown"
         return f"{number} ({jar[1]})" if jar else number
+
+
+def told_ne(tools: Sequence[Tool], ne: int | None) -> list[Tool]:
+    """The tools, and behind Beagle a row of runs that are told the species' population size."""
+    found = []
+    for tool in tools:
+        found.append(tool)
+        if tool.kind == "beagle" and ne is not None:
+            found.append(replace(tool, name=f"{tool.name}, ne {ne:,}", ne=ne))
+    return found
 
 
 _RAGIMPUTE = [sys.executable, "-m", "ragimpute"]

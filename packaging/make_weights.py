@@ -5,8 +5,9 @@ Each data folder holds panel.bcf and one genetic map (PLINK, SHAPEIT or Eagle co
 table of the model card truth.bcf and target.DENSITY.vcf.gz; fetch_training_data.py makes seven of
 the folders from public files. The network learns from every folder's
 panel, from subsets of its samples, and from simulated panels (msprime). Then it is trained again
-without any folder that has targets and tested on these, beside plain Li-Stephens copying and the
-weights that ship: the model card, models/NAME/README.md, holds that table.
+without any folder that has targets (--hold-out each: once for each of these, without that one
+alone) and tested on these, beside plain Li-Stephens copying and the weights that ship: the model
+card, models/NAME/README.md, holds that table.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -165,6 +167,33 @@ def build_panels(folders: list[Path], work: Path, threads: int) -> dict[str, lis
     return panels
 
 
+def training_without(
+    panels: dict[str, list[Path]], tested: list[str], hold_out: str
+) -> dict[str, tuple[str, list[Path]]]:
+    """The network that has not seen a data folder, for each folder that is tested.
+
+    Parameters
+    ----------
+    panels
+        By what they come from, as :func:`build_panels` gives them.
+    tested
+        Names of folders with targets.
+    hold_out
+        "all": one network, which has seen none of these folders. "each": one for each of them,
+        which has seen the others.
+
+    Returns
+    -------
+    By folder, the network's name and the panels to train it on.
+    """
+    found = {}
+    for name in tested:
+        hidden = tested if hold_out == "all" else [name]
+        seen = [path for source, paths in panels.items() if source not in hidden for path in paths]
+        found[name] = ("without" if hold_out == "all" else f"without_{name}", seen)
+    return found
+
+
 def train_on(
     panels: list[Path], for_dr2: list[Path], name: str, out: Path, seed: int, threads: int
 ) -> float:
@@ -232,7 +261,7 @@ Row = tuple[str, str, str, Evaluation]  # data, density, weights
 def table(rows: list[Row]) -> str:
     """Figures as Markdown: data, density, weights, r2 of each bin and over all."""
     figures = [
-        [f"{row.r2:.4f}" for row in result.bins] + [f"{result.overall.r2:.5f}"]
+        [figure(row.r2, ".4f") for row in result.bins] + [figure(result.overall.r2, ".5f")]
         for *_, result in rows
     ]
     return markdown(rows, [*bin_names(), "all"], figures)
@@ -241,7 +270,7 @@ def table(rows: list[Row]) -> str:
 def dr2_table(rows: list[Row]) -> str:
     """Mean DR2 less mean true r2 of each bin, and over how many sites."""
     figures = [
-        [f"{row.mean_dr2 - row.true_r2:+.3f}" for row in [*result.bins, result.overall]]
+        [figure(row.mean_dr2 - row.true_r2, "+.3f") for row in [*result.bins, result.overall]]
         for *_, result in rows
     ]
     return markdown(rows, [*bin_names(), "all"], figures)
@@ -257,6 +286,9 @@ def reliability_table(rows: list[Row]) -> str:
     for *_, result in rows:
         count = result.calibration[:, 2] >= 1000
         known, error = result.calibration[count], result.calibration_standard_error[count]
+        if not len(known):  # few targets and sites
+            figures.append([f"{result.calibration_error:.5f}", "-", "-", "0 of 0", "0"])
+            continue
         off = abs(known[:, 1] - known[:, 0])
         worst = int(off.argmax())
         figures.append(
@@ -268,6 +300,11 @@ def reliability_table(rows: list[Row]) -> str:
     head = ["mean difference", "largest", "at probability", "intervals within .01",
             "off for sure"]  # fmt: skip
     return markdown(rows, head, figures)
+
+
+def figure(value: float, form: str) -> str:
+    """A figure as text, "-" where it is undefined: bins without sites."""
+    return "-" if math.isnan(value) else format(value, form)
 
 
 def bin_names() -> list[str]:
@@ -292,6 +329,7 @@ def card(
     seconds: float,
     seed: int,
     rows: list[Row],
+    hold_out: str,
 ) -> str:
     """The model card, from model_card.md.j2."""
     provenance = json.loads((models_dir() / name / PROVENANCE).read_text())
@@ -310,6 +348,7 @@ def card(
         overrides=", ".join(overrides_of(name)),
         num_panels=len(provenance["panels"]),
         sources={source: len(paths) for source, paths in panels.items()},
+        hold_out=hold_out,
         table=table(rows),
         dr2_table=dr2_table(rows),
         has_plots=any(row[2] == "without it" for row in rows),
@@ -331,6 +370,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-test", action="store_true", help="train what ships and nothing else")
     parser.add_argument(
+        "--hold-out", default="all", choices=("all", "each"),
+        help="what the tested network has not seen: all folders with targets (default),\n"
+        "or each of them in turn, by a network of its own",
+    )  # fmt: skip
+    parser.add_argument(
         "--only-dr2", action="store_true", help="calibrate the DR2 of the weights that ship anew"
     )
     args = parser.parse_args()
@@ -341,13 +385,12 @@ def main() -> None:
     if args.only_dr2:
         calibrate([*everything, *for_dr2], models_dir() / args.name, args.seed, args.threads)
         return
-    shipped, without = args.work / "shipped", args.work / "without"
+    shipped = args.work / "shipped"
     tested = [] if args.no_test else [f for f in args.data if (f / "truth.bcf").is_file()]
     jobs = [(everything, for_dr2, args.name, shipped, args.seed, 1)]
-    if tested:
-        names = {folder.name for folder in tested}
-        others = [p for source, paths in panels.items() if source not in names for p in paths]
-        jobs.append((others, for_dr2, args.name, without, args.seed, 1))
+    without = training_without(panels, [folder.name for folder in tested], args.hold_out)
+    for name, seen in dict(without.values()).items():
+        jobs.append((seen, for_dr2, args.name, args.work / name, args.seed, 1))
     with ProcessPoolExecutor(args.threads) as pool:
         seconds, *_ = pool.map(train_on, *zip(*jobs, strict=True))
     rows: list[Row] = []
@@ -357,7 +400,8 @@ def main() -> None:
         shutil.copy(models_dir() / args.name / "config.yaml", plain / "config.yaml")
         for folder in tested:
             models = {
-                "Li–Stephens": plain, "without it": without, "shipped": shipped,
+                "Li–Stephens": plain, "without it": args.work / without[folder.name][0],
+                "shipped": shipped,
             }  # fmt: skip
             scores = {
                 label: score(folder, panels[folder.name][0], model, args.work, args.threads)
@@ -367,7 +411,7 @@ def main() -> None:
                 rows += [(folder.name, density, label, scores[label][density]) for label in scores]
     for file in (WEIGHTS, PROVENANCE, DR2):
         shutil.copy(shipped / file, models_dir() / args.name / file)
-    text = card(args.name, panels, seconds, args.seed, rows)
+    text = card(args.name, panels, seconds, args.seed, rows, args.hold_out)
     (models_dir() / args.name / "README.md").write_text(text, encoding="utf-8")
     print(table(rows))
     unseen = {f"{data} {density}": result for data, density, label, result in rows

@@ -108,6 +108,50 @@ def test_unphased_targets_show_errors_of_phase(results):
     assert {len(row) for row in rows} == {15}
 
 
+def with_errors(results):
+    """The same results, Beagle behind by 0.0123 ± 0.0050, or ± 0.0070 in the bin of 0.005."""
+    for entry in results["data"][0]["densities"][0]["accuracy"]:
+        for row in entry["bins"]:
+            row["r2_error"] = None if row["r2"] is None else 0.004
+            if entry["tool"] == "Beagle":
+                error = 0.007 if row["label"] == "<=0.005" else 0.005
+                row |= {"lead": 0.0123, "lead_error": error}
+    return results
+
+
+def test_errors_stand_beside_each_bin(results):
+    density = results["data"][0]["densities"][0]
+    assert comparison_page.error_table(density) == []  # results of earlier versions
+    header, *rows = comparison_page.error_table(with_errors(results)["data"][0]["densities"][0])
+    assert header == ["MAF", *(label.replace("<=", "≤ ") for label in LABELS[1:])]
+    assert rows == [
+        ["standard error, ragimpute", *["0.0040"] * 8],
+        ["standard error, Beagle", *["0.0040"] * 8],
+        ["ahead of Beagle", "+0.0123 ± 0.0070", *["**+0.0123 ± 0.0050**"] * 7],
+    ]
+    density["accuracy"][1]["bins"][1]["lead_error"] = None
+    density["accuracy"][1]["bins"][2]["lead"] = None
+    assert comparison_page.error_table(density)[-1][1:3] == ["+0.0123", "-"]
+
+
+def test_the_page_shows_errors_and_needs_no_times(results, tmp_path, capsys):
+    results["repeats"] = 0
+    results["data"][0] |= {"about": "a fish", "made_by": ""}
+    with_errors(results)["data"][0]["densities"][0]["runs"] = []
+    comparison_page.write_page(results, tmp_path / "page.md")
+    text = (tmp_path / "page.md").read_text()
+    assert "ahead of Beagle | +0.0123 ± 0.0070 | **+0.0123 ± 0.0050** |" in text
+    assert "ragimpute 9.8.7, Beagle 5.4" in text
+    assert "Only accuracy was measured." in text
+    assert "These stand for a fish." in text
+    assert "cost.png" not in text
+    assert "wall, s | range" not in text
+    comparison_page.print_tables(results)
+    printed = capsys.readouterr().out
+    assert "how far ragimpute is ahead" in printed
+    assert "**" not in printed
+
+
 def test_a_target_without_its_phase(tmp_path):
     out = tmp_path / "out.vcf.gz"
     unphased.write_unphased(example.path("target.vcf.gz"), out)
@@ -187,8 +231,14 @@ def test_options():
     assert options.tools == list(peers.TOOLS)
     options = compare.parse(["--example", "-o", "out", "--threads", "4", "--threads", "4"])
     assert options.threads == [4]
+    assert options.beagle_ne == {}
+    told = ["--beagle-ne", "1000", "--beagle-ne", "rice=20"]
+    assert compare.parse(["a", "-o", "x", *told]).beagle_ne == {"": 1000, "rice": 20}
+    assert compare.parse(["a", "-o", "x", "--repeats", "0"]).repeats == 0
     for wrong in ([], ["a"], ["-o", "x"], ["a", "-o", "x", "--threads", "0"],
-                  ["a", "-o", "x", "--tools", "impute5"]):  # fmt: skip
+                  ["a", "-o", "x", "--tools", "impute5"], ["a", "-o", "x", "--repeats", "-1"],
+                  ["a", "-o", "x", "--beagle-ne", "many"],
+                  ["a", "-o", "x", "--beagle-ne", "a=0"]):  # fmt: skip
         with pytest.raises(SystemExit):
             compare.parse(wrong)
 
@@ -257,6 +307,68 @@ def test_data_folders(tmp_path):
     assert compare.open_folder(tmp_path).made_by == "python benchmarks/simulate.py -o x"
     with pytest.raises(InputError, match="has no dense; it holds"):
         compare.open_folder(tmp_path, ["dense"])
+
+
+def folder_of(path):
+    """A data folder whose files are empty."""
+    path.mkdir()
+    for name in ("panel.bcf", "truth.bcf", "target.dense.vcf.gz", "x.map"):
+        (path / name).touch()
+    return path
+
+
+def test_a_folder_tells_the_ne_for_beagle(tmp_path):
+    fish, rice = folder_of(tmp_path / "fish"), folder_of(tmp_path / "rice")
+    (fish / "benchmark.toml").write_text('about = "a fish"\nbeagle_ne = 500\n')
+    sets = [compare.open_folder(folder) for folder in (fish, rice)]
+    assert [(data.about, data.beagle_ne) for data in sets] == [("a fish", 500), ("", None)]
+
+    def ne(told):
+        return [data.beagle_ne for data in compare.with_beagle_ne(sets, told)]
+
+    assert ne({}) == [500, None]
+    assert ne({"": 7}) == [500, 7]
+    assert ne({"rice": 8}) == [500, 8]
+    assert ne({"fish": 9, "rice": 8, "": 7}) == [9, 8]
+    with pytest.raises(InputError, match="--beagle-ne names mice; the data are fish, rice"):
+        ne({"mice": 5})
+
+
+@pytest.mark.parametrize(
+    "text", ["beagle_ne = 0", "beagle_ne = true", "beagle_ne = 1.5", "about = 3", "ne = 5", "x"]
+)
+def test_a_wrong_note_is_refused(text, tmp_path):
+    fish = folder_of(tmp_path / "fish")
+    (fish / "benchmark.toml").write_text(text + "\n")
+    with pytest.raises(InputError, match=r"benchmark\.toml"):
+        compare.open_folder(fish)
+
+
+def test_beagle_has_a_row_more_where_its_ne_is_told(tmp_path):
+    tools = [peers.Tool(kind.title(), kind) for kind in peers.TOOLS]
+    assert peers.told_ne(tools, None) == tools
+    found = peers.told_ne(tools, 1_500)
+    assert [tool.name for tool in found] == ["Ragimpute", "Beagle", "Beagle, ne 1,500", "Minimac4"]
+    assert len({tool.slug for tool in found}) == 4
+    commands = [
+        tool.impute(tmp_path / "t.vcf.gz", tmp_path / "m", tmp_path, tmp_path / "o.vcf.gz", 1)
+        for tool in found
+    ]
+    assert ["ne=1500" in command for command in commands] == [False, False, True, False]
+
+
+def test_how_far_a_tool_is_ahead(tmp_path):
+    truth, panel = example.path("truth.bcf"), example.path("panel.bcf")
+    whole = evaluate(truth, truth, panel, jackknife=True)
+    blurred = compare.evaluate(truth, example.path("target.vcf.gz"), panel, jackknife=True)
+    (*_, own), (*_, other) = (
+        compare.describe_accuracy("x", score, ahead_of=whole)["bins"] for score in (whole, blurred)
+    )
+    assert "lead" not in own
+    assert other["lead"] == pytest.approx(whole.overall.r2 - blurred.overall.r2)
+    plain = np.std(whole.r2_without[:, -1] - blurred.r2_without[:, -1]) * np.sqrt(49)
+    assert other["lead_error"] == pytest.approx(plain)
+    assert other["r2_error"] > 0
 
 
 def test_a_target_of_some_samples_has_its_own_truth(tmp_path):
@@ -355,7 +467,7 @@ def test_example_end_to_end(tmp_path, capsys):
     (data,) = results["data"]
     assert (data["num_haplotypes"], data["num_sites"]) == (500, 6_127)
     density, loose = data["densities"]
-    assert (loose["name"], loose["phased"]) == ("unphased", False)
+    assert (loose["name"], loose["phased"]) == ("omni-unphased", False)
     assert 0 < loose["accuracy"][0]["phase"]["switch_rate"] < 0.04
     assert loose["accuracy"][0]["bins"][-1]["r2"] > 0.93
     assert (density["num_samples"], density["num_typed"], density["phased"]) == (50, 689, True)
@@ -372,6 +484,7 @@ def test_example_end_to_end(tmp_path, capsys):
     assert figures["bins"][-1]["r2"] == direct.overall.r2
     assert 0.94 < direct.overall.r2 < 1
     assert figures["absent"] == 0
+    assert 0 < figures["bins"][-1]["r2_error"] < 0.01
     assert f"{direct.overall.r2:.5f}" in page.read_text()
     assert f"{direct.overall.r2:.5f}" in capsys.readouterr().out
     assert str(tmp_path) not in page.read_text()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import make_weights
 import numpy as np
 import pytest
+from vcf_tools import bcftools
 
 from ragimpute import example
 from ragimpute.accuracy.evaluate import evaluate
@@ -57,6 +59,41 @@ def test_weights_beat_plain_copying_on_the_example(name, panel_h5, plain_copying
     (plain, plain_rare), (shipped, shipped_rare) = r2.values()
     assert shipped > plain + 0.001
     assert shipped_rare > plain_rare
+
+
+def test_the_tested_network_has_not_seen_the_data():
+    panels = {
+        source: [Path(f"{source}.h5"), Path(f"{source}_50.h5")]
+        for source in ("fish", "rice", "untested", "simulated")
+    }
+    together = make_weights.training_without(panels, ["fish", "rice"], "all")
+    neither = [*panels["untested"], *panels["simulated"]]
+    assert together == {"fish": ("without", neither), "rice": ("without", neither)}
+    apart = make_weights.training_without(panels, ["fish", "rice"], "each")
+    assert {name for name, _ in apart.values()} == {"without_fish", "without_rice"}
+    assert apart["fish"][1] == [*panels["rice"], *neither]
+    assert apart["rice"][1] == [*panels["fish"], *neither]
+    assert make_weights.training_without(panels, [], "each") == {}
+
+
+def test_tables_of_few_targets_and_empty_bins(tmp_path):
+    truth, panel = example.path("truth.bcf"), example.path("panel.bcf")
+    few = tmp_path / "few.bcf"
+    bcftools("view", "-s", "HG00102", "-Ob", "-o", few, truth)
+    result = evaluate(few, few, panel, region="20:2000000-2010000")
+    rows = [("rice", "dense", "without it", result)]
+    for text in (make_weights.table(rows), make_weights.dr2_table(rows)):
+        assert "nan" not in text
+        assert " - |" in text
+    assert make_weights.reliability_table(rows).endswith(" | - | - | 0 of 0 | 0 |")
+
+
+@pytest.mark.parametrize(("hold_out", "said"), [("all", "one network"), ("each", "of its own for")])
+def test_the_card_says_what_the_tested_network_has_not_seen(hold_out, said):
+    card = make_weights.card("default", {"fish": [Path("fish.h5")]}, 1.0, 1, [], hold_out)
+    assert card.count('"without it" is ') == 1
+    assert said in card
+    assert '; "shipped" saw the panel' in card
 
 
 @pytest.mark.parametrize(

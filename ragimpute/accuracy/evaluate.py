@@ -46,6 +46,7 @@ def evaluate(
     typed: str | Path | None = None,
     region: Region | str | None = None,
     threads: int = 1,
+    jackknife: bool = False,
 ) -> Evaluation:
     """Compare imputed dosages with true genotypes at the panel's untyped sites.
 
@@ -67,6 +68,8 @@ def evaluate(
         Sites to score; needed where ``panel`` is no panel.h5 and holds several contigs.
     threads
         For decompression, >= 1.
+    jackknife
+        Whether r2 without each sample is computed too, which tells the standard errors.
 
     Raises
     ------
@@ -123,8 +126,8 @@ def evaluate(
         notes.append(_said_of_hard_calls(imputed, hard, len(given.samples) * int((~absent).sum())))
     with Stage("score"):
         scored = _score(
-            (str(truth), str(imputed), str(panel)), known, true, given, rows, column, sample_index,
-            counts, notes,
+            (str(truth), str(imputed), str(panel)), known, true, given,
+            _Pairing(rows, column, sample_index), counts, notes, jackknife=jackknife,
         )  # fmt: skip
     if typed_keys and all(file.has_genotypes for file in (true_file, given_file)):
         with Stage("compare phase"):
@@ -142,6 +145,25 @@ def _said_of_hard_calls(imputed: str | Path, hard: int, scored: int) -> str:
         f"{hard:,} of {scored:,} imputed dosages are hard calls: {imputed} has GT there, but no "
         "DS, HDS, AP1 and AP2 or GP; r2 of hard calls is not that of dosages"
     )
+
+
+@dataclass(frozen=True)
+class _Pairing:
+    """Which dosage belongs to which true genotype.
+
+    Attributes
+    ----------
+    rows
+        Scored rows of the truth, shape (m,), int64.
+    column
+        The row of each in the imputed file, shape (m,), int64; -1 where it is absent.
+    sample_index
+        The imputed file's column of each true sample, shape (N,), int64.
+    """
+
+    rows: np.ndarray
+    column: np.ndarray
+    sample_index: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -335,20 +357,22 @@ def _score(
     known: _KnownSites,
     true: Dosages,
     given: Dosages,
-    rows: np.ndarray,
-    column: np.ndarray,
-    sample_index: np.ndarray,
+    pairing: _Pairing,
     counts: dict[str, int],
     notes: list[str],
+    *,
+    jackknife: bool,
 ) -> Evaluation:
     """Add up all scored sites, block by block."""
+    rows, column, sample_index = pairing.rows, pairing.column, pairing.sample_index
     keys = true.sites.take(rows).keys()
     pairs = np.array([known.counts[key] for key in keys], dtype=np.int64)  # (m, 2)
     alt_count, total = pairs.T
     maf = np.minimum(alt_count, total - alt_count) / total
     alt_is_minor = 2 * alt_count <= total
-    highest = _highest_where_haploid(true, given, rows, column, sample_index)
-    sums, site, dr2 = Sums(), [], np.full(len(rows), np.nan)
+    highest = _highest_where_haploid(true, given, pairing)
+    sums = Sums(len(true.samples) if jackknife else None)
+    site, dr2 = [], np.full(len(rows), np.nan)
     dr2[column >= 0] = given.dr2[column[column >= 0]]
     counts |= {"missing_truth": 0, "missing_dosage": 0, "out_of_range": 0}
     step = max(1, _BLOCK_PAIRS // len(true.samples))
@@ -390,13 +414,13 @@ def _score(
         quality=quality_curve(dr2, true_r2),
         counts=counts,
         notes=notes,
+        r2_without=None if sums.by_sample is None else sums.by_sample.r2_without(),
     )
 
 
-def _highest_where_haploid(
-    true: Dosages, given: Dosages, rows: np.ndarray, column: np.ndarray, sample_index: np.ndarray
-) -> np.ndarray:
+def _highest_where_haploid(true: Dosages, given: Dosages, pairing: _Pairing) -> np.ndarray:
     """The highest dosage that each sample is given where it is truly haploid, shape (N,)."""
+    rows, column, sample_index = pairing.rows, pairing.column, pairing.sample_index
     highest = np.zeros(len(true.samples))
     step = max(1, _BLOCK_PAIRS // len(true.samples))
     for start in range(0, len(rows), step):

@@ -16,7 +16,7 @@ import numpy as np
 MAF_BINS = (0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 # A variance below this share of the mean square is nothing but rounding error of the sums.
 _CONSTANT = 1e-12
-_SUMS = 6
+NUM_SUMS = 6  # n, x, y, xx, yy, xy
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class R2Accumulator:
     def __init__(self, bins: Sequence[float] = MAF_BINS) -> None:
         self.edges = tuple(float(edge) for edge in bins)
         # One row more, the last, holds sites that are in no bin.
-        self._sums = np.zeros((len(self.edges), _SUMS))
+        self._sums = np.zeros((len(self.edges), NUM_SUMS))
         self._num_sites = np.zeros(len(self.edges), dtype=np.int64)
         self._site_r2_sum = 0.0
         self._site_r2_count = 0
@@ -134,12 +134,12 @@ class R2Accumulator:
         x, y = np.asarray(dosage, np.float64), np.asarray(truth, np.float64)
         if x.shape != y.shape or x.ndim != 2 or len(maf) != len(x):
             raise ValueError(f"shapes {x.shape}, {y.shape} and {np.shape(maf)} do not fit")
-        sums = _pair_sums(x, y, axis=1)  # (m, 6)
+        sums = pair_sums(x, y, axis=1)  # (m, 6)
         group = maf_bin(maf, bins=self.edges)
         np.add.at(self._sums, group, sums)
         np.add.at(self._num_sites, group, 1)
         varies = _varies(sums[:, 0], sums[:, 2], sums[:, 4])
-        site = np.nan_to_num(_r2(sums[varies]))
+        site = np.nan_to_num(r2_of_sums(sums[varies]))
         self._site_r2_sum += float(site.sum())
         self._site_r2_count += len(site)
 
@@ -178,10 +178,10 @@ class R2Accumulator:
         pairs = self._sums[:, 0].astype(np.int64)
         return BinnedR2(
             edges=self.edges,
-            r2=_r2(self._sums[:-1]),
+            r2=r2_of_sums(self._sums[:-1]),
             num_sites=self._num_sites[:-1].copy(),
             num_pairs=pairs[:-1],
-            all=float(_r2(self._sums.sum(axis=0))),
+            all=float(r2_of_sums(self._sums.sum(axis=0))),
             num_sites_all=int(self._num_sites.sum()),
             num_pairs_all=int(pairs.sum()),
         )
@@ -189,7 +189,7 @@ class R2Accumulator:
     def r2_up_to(self, maf: float) -> float:
         """Squared correlation over the bins whose upper edge is at most ``maf``; NaN if none."""
         within = np.asarray(self.edges[1:]) <= maf + 1e-9
-        return float(_r2(self._sums[:-1][within].sum(axis=0)))
+        return float(r2_of_sums(self._sums[:-1][within].sum(axis=0)))
 
     def site_mean_r2(self) -> float:
         """Mean r2 over sites whose truth varies; one that is imputed as constant counts 0."""
@@ -198,7 +198,7 @@ class R2Accumulator:
         return self._site_r2_sum / self._site_r2_count
 
 
-def _pair_sums(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
+def pair_sums(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
     """n, x, y, xx, yy, xy along ``axis``, without pairs that hold a NaN."""
     missing = np.isnan(x) | np.isnan(y)
     if missing.any():
@@ -214,7 +214,7 @@ def _varies(n: np.ndarray, total: np.ndarray, squares: np.ndarray) -> np.ndarray
     return out
 
 
-def _r2(sums: np.ndarray) -> np.ndarray:
+def r2_of_sums(sums: np.ndarray) -> np.ndarray:
     """Squared Pearson correlation from sums (..., 6); NaN where a side is constant."""
     n, x, y, xx, yy, xy = np.moveaxis(np.asarray(sums, np.float64), -1, 0)
     defined = _varies(n, x, xx) & _varies(n, y, yy)
@@ -260,8 +260,8 @@ def site_r2(dosage: np.ndarray, truth: np.ndarray) -> np.ndarray:
     -------
     Shape (M,), float64: NaN where the truth is constant, 0 where only the dosage is.
     """
-    sums = _pair_sums(np.asarray(dosage, np.float64), np.asarray(truth, np.float64), axis=1)
-    r2 = np.nan_to_num(_r2(sums))
+    sums = pair_sums(np.asarray(dosage, np.float64), np.asarray(truth, np.float64), axis=1)
+    r2 = np.nan_to_num(r2_of_sums(sums))
     return np.where(_varies(sums[:, 0], sums[:, 2], sums[:, 4]), r2, np.nan)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ragimpute.accuracy.calibration import CalibrationAccumulator, calibrate_quality
+from ragimpute.accuracy.jackknife import SampleSums, standard_error
 from ragimpute.accuracy.metrics import MAF_BINS, R2Accumulator, maf_bin, site_r2
 from ragimpute.accuracy.phase_errors import PhaseErrors
 
@@ -91,6 +92,9 @@ class Evaluation:
         What a reader should know before trusting the figures, one line each.
     phase
         How the phase of typed sites agrees, where both files have one.
+    r2_without
+        Shape (N, bins + 1), float64: r2 without each sample, by MAF bin and over all sites, in
+        the order of the truth's samples; None unless it was asked for.
     """
 
     truth: str
@@ -108,10 +112,18 @@ class Evaluation:
     counts: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     phase: PhaseErrors | None = None
+    r2_without: np.ndarray | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything as lists, numbers and text for JSON; None where a figure is undefined."""
-        out: dict[str, Any] = _plain({item.name: getattr(self, item.name) for item in fields(self)})
+        """Everything as lists, numbers and text for JSON; None where a figure is undefined.
+
+        Of the jackknife it has ``r2_standard_error``, where it was asked for.
+        """
+        figures = {item.name: getattr(self, item.name) for item in fields(self)}
+        del figures["r2_without"]
+        if self.r2_without is not None:
+            figures["r2_standard_error"] = standard_error(self.r2_without)
+        out: dict[str, Any] = _plain(figures)
         return out
 
     def record_row(self) -> tuple[str, str]:
@@ -126,24 +138,36 @@ class Evaluation:
         """A header, a row for each MAF bin and one of all sites; "-" where undefined.
 
         r2 and concordance are over all sites; mean site r2 and mean DR2 over those where the truth
-        varies, whose number stands before them.
+        varies, whose number stands before them. The standard error of r2, "±", stands behind it,
+        where it was asked for.
         """
         rows = [["MAF", "sites", "r2", "varying", "their r2", "their DR2", "concordance"]]
-        for row in [*self.bins, self.overall]:
+        errors = None if self.r2_without is None else standard_error(self.r2_without)
+        if errors is not None:
+            rows[0].insert(3, "±")
+        for i, row in enumerate([*self.bins, self.overall]):
             low = f"{row.maf_low:g} - " if row.label != "all" else ""
             name = "all" if row.label == "all" else f"{low}{row.maf_high:g}"
             digits = 5 if row.label == "all" else 4
             of_all = [f"{row.num_sites:,}", _text(row.r2, digits)]
+            of_all += [] if errors is None else [_text(float(errors[i]), digits)]
             varying = [f"{row.num_varying:,}", _text(row.mean_site_r2), _text(row.mean_dr2)]
             rows.append([name, *of_all, *varying, _text(row.concordance)])
         return rows
 
 
 class Sums:
-    """Everything that is added up over blocks of sites."""
+    """Everything that is added up over blocks of sites.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    by_sample
+        How many samples there are, if their sums are kept apart for the jackknife; else None.
+    """
+
+    def __init__(self, by_sample: int | None = None) -> None:
         self.r2 = R2Accumulator()
+        self.by_sample = None if by_sample is None else SampleSums(by_sample)
         self.calibration = CalibrationAccumulator()
         self.right = np.zeros(len(MAF_BINS))
         self.carriers = np.zeros(len(MAF_BINS))
@@ -153,6 +177,8 @@ class Sums:
     ) -> np.ndarray:
         """Add a block (m, N), counted in the minor allele; returns its site r2."""
         self.r2.update(dosage, truth, maf)
+        if self.by_sample is not None:
+            self.by_sample.update(dosage, truth, maf)
         group = maf_bin(maf)
         group = np.where(group < 0, len(MAF_BINS) - 1, group)
         best = np.rint(dosage)

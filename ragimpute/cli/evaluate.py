@@ -85,6 +85,15 @@ def evaluate(
             help="Also write a page with plots.",
         ),
     ] = None,
+    jackknife: Annotated[
+        bool,
+        typer.Option(
+            "--jackknife",
+            rich_help_panel="Output",
+            help="Also tell the standard error of each r2 (column ±), by leaving out one sample "
+            "after the other.",
+        ),
+    ] = False,
     threads: ThreadsOption = 1,
     log: LogOption = None,
     log_level: LogLevelOption = None,
@@ -114,8 +123,9 @@ def evaluate(
         for path in imputed:
             name = path.name if path.name not in done else str(path)
             done[name] = run(
-                truth, path, panel, typed=typed, region=parse_region(region), threads=threads
-            )
+                truth, path, panel, typed=typed, region=parse_region(region), threads=threads,
+                jackknife=jackknife,
+            )  # fmt: skip
         for result in done.values():
             for note in result.notes:
                 logger.warning(note)
