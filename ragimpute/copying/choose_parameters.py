@@ -138,8 +138,8 @@ def left_out_probs(
 def log_likelihood(hit: np.ndarray) -> float:
     """Sum of ln P over alleles whose probabilities are ``hit``.
 
-    Probabilities are clipped to [0.0001, 0.9999], so that no single unexpected allele at a rare site
-    dominates the sum.
+    Probabilities are clipped to [0.0001, 0.9999], so that no single unexpected allele at a rare
+    site dominates the sum.
     """
     return float(np.log(np.clip(hit, _FLOOR, 1 - _FLOOR), dtype=np.float64).sum())
 
