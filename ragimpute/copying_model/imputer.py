@@ -17,9 +17,9 @@ from ragimpute.copying_model.array_fit import ArrayFit
 from ragimpute.copying_model.correction import Output, copy_and_correct, wanted_by
 from ragimpute.copying_model.pair_network import needs_torch
 from ragimpute.copying_model.panel_fit import BackgroundNetwork, FitOptions, StretchFits
+from ragimpute.copying_model.twins import Imputed
 from ragimpute.evidence.expected_r2 import LeftOutSays, expected_r2
 from ragimpute.evidence.features import SITE_FEATURES
-from ragimpute.evidence.other_haplotype import homologs_of
 from ragimpute.evidence.site_quality import measure_sites
 from ragimpute.extras import require
 from ragimpute.kernels.simd_floats import LANES
@@ -102,6 +102,8 @@ class CopyingImputer:
     ) -> None:
         """See :meth:`ragimpute.imputation.imputer.Imputer.impute`."""
         left, right, core, typed_index, alleles, sample = target
+        imputed = Imputed.of(alleles, sample)
+        alleles, put = imputed.alleles, imputed.all_of(put)
         watch = Stopwatch(self.seconds)
         with Stage("read panel", right - left):
             window = Window.build(
@@ -178,7 +180,7 @@ class CopyingImputer:
             copy_and_correct(
                 network, window, alleles, parameters,
                 states=replace(states, find=find),
-                wanted=wanted_by(network, features, homologs_of(sample)),
+                wanted=wanted_by(network, features, imputed.homolog),
                 output=Output(put_and_count, times), threads=threads,
                 max_pairs=batch * (core[1] - core[0]),
             )  # fmt: skip

@@ -120,6 +120,7 @@ def impute(
             inputs, said = _phased(inputs, options, kept_run, report)
             summary.settings.update(said)
             watch.lap("phase")
+        summary.add_inbred(inputs)
         # 6. Plan the windows, and begin or go on with the outputs.
         memory = plan_memory(options.max_memory, uses_torch=uses_torch)
         heading = _heading(inputs, parts[0].imputer, model, options, command)

@@ -5,6 +5,7 @@ A run is cut into parts where the panel's ploidy changes; each has an imputer of
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +21,14 @@ from ragimpute.errors import InputError
 from ragimpute.evidence.expected_r2 import LeftOutSays
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.model.folder import ModelFolder, open_folder
+from ragimpute.panel.inbred import second_haplotypes
 from ragimpute.panel.reader import Panel
-from ragimpute.panel.views import PanelPart, parts_of
+from ragimpute.panel.views import PanelPart, PanelWithout, parts_of
 from ragimpute.retrieval.index_manifest import read_manifest_of, require_all_sites
 from ragimpute.target.inputs import Inputs
 from ragimpute.target.window import TargetWindow
+
+log = logging.getLogger("ragimpute")
 
 
 class Imputer(Protocol):
@@ -222,18 +226,41 @@ def make_parts(
     InputError, ModelError, ConfigError, PanelError, MissingPackageError
         See :func:`make_imputer`.
     """
-    return [
-        RunPart(
-            start, stop, panel,
-            make_imputer(
-                model, panel, _within(inputs.match.panel_index, panel), options,
-                array_fit=None if fit is None else fit.part(number),
-            ),
-        )
-        for number, (start, stop, panel) in enumerate(
-            parts_of(inputs.panel, inputs.start, inputs.stop)
-        )
-    ]  # fmt: skip
+    made = []
+    for number, (start, stop, whole) in enumerate(
+        parts_of(inputs.panel, inputs.start, inputs.stop)
+    ):
+        panel = _inbred_once(whole, start, stop, options.buffer_cm) if model.is_copying else whole
+        imputer = make_imputer(
+            model, panel, _within(inputs.match.panel_index, panel), options,
+            array_fit=None if fit is None else fit.part(number),
+        )  # fmt: skip
+        num_repeats = whole.num_haplotypes - panel.num_haplotypes
+        if num_repeats:
+            once = f"{num_repeats:,} inbred samples as one haplotype each"
+            imputer.settings["states"] = f"{imputer.settings['states']}, {once}"
+            log.info("panel: %s", once)
+        made.append(RunPart(start, stop, panel, imputer))
+    return made
+
+
+def _inbred_once(panel: Panel, start: int, stop: int, buffer_cm: float) -> Panel:
+    """A panel without the second haplotypes of inbred samples; the panel itself if it has none.
+
+    As states they would only repeat the first ones, and take as much time again. Looked at are the
+    sites [start, stop) with a buffer on each side.
+    """
+    cm = panel.position_cm
+    first = int(np.searchsorted(cm, cm[start] - buffer_cm))
+    last = int(np.searchsorted(cm, cm[stop - 1] + buffer_cm, side="right"))
+    if isinstance(panel, PanelPart):
+        first, last = max(first, panel.start), min(last, panel.stop)
+    repeated = second_haplotypes(panel, first, last)
+    if not repeated.any():
+        return panel
+    if isinstance(panel, PanelPart):
+        return panel.without(repeated)
+    return PanelWithout(panel, ~repeated)
 
 
 def _within(panel_index: np.ndarray, part: Panel) -> np.ndarray:

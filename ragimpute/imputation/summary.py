@@ -22,6 +22,7 @@ from ragimpute.io.vcf.read.genotypes import Target
 from ragimpute.panel.reader import Panel
 from ragimpute.sites import some_names
 from ragimpute.target.inputs import Inputs
+from ragimpute.target.ploidy import inbred_samples
 from ragimpute.target.qc import NOT_RECORDS, TargetReport
 
 log = logging.getLogger("ragimpute")
@@ -102,6 +103,15 @@ class ImputeSummary(TargetReport):
             region=str(options.region) if options.region else "all",
         )  # fmt: skip
 
+    def add_inbred(self, inputs: Inputs) -> None:
+        """Take up, and log, how many target samples are inbred, if there are any."""
+        panel, match = inputs.panel, inputs.match
+        num = int(inbred_samples(match.alleles, panel.af[match.panel_index]).sum())
+        if num:
+            said = f"{num:,} of {match.alleles.shape[1]:,}, imputed as one haplotype each"
+            self.settings["inbred samples"] = said
+            log.info("inbred samples: %s", said)
+
     def add_result(self, inputs: Inputs, results: Sequence[WindowResult]) -> None:
         """Take up what became of the panel's sites; ``results`` of all windows, in order."""
         sites = slice(inputs.start, inputs.stop)
@@ -165,7 +175,7 @@ class ImputeSummary(TargetReport):
         mean = "no untyped site"
         if untyped.any():
             mean = f"{self.dr2[untyped].mean():.4f}, over all {untyped.sum():,} sites"
-        chosen = ("phasing", "ne", "err", "states", "correction")
+        chosen = ("phasing", "inbred samples", "ne", "err", "states", "correction")
         return [
             ("output", self.out),
             ("samples", f"{self.num_samples:,}"),

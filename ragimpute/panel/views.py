@@ -127,6 +127,8 @@ class PanelPart(PanelWithout):
         The panel.
     stretch
         Index into its ``ploidy_start``.
+    kept
+        Shape (H,), bool: which of these haplotypes are wanted; None: all.
 
     Attributes
     ----------
@@ -134,10 +136,18 @@ class PanelPart(PanelWithout):
         The stretch: sites [start, stop).
     """
 
-    def __init__(self, whole: Panel, stretch: int) -> None:
-        super().__init__(whole, whole.ploidy_present[stretch])
+    def __init__(self, whole: Panel, stretch: int, kept: np.ndarray | None = None) -> None:
+        present = whole.ploidy_present[stretch]
+        super().__init__(whole, present if kept is None else present & kept)
         self.start = int(whole.ploidy_start[stretch])
         self.stop = int([*whole.ploidy_start, whole.num_sites][stretch + 1])
+        self._stretch = stretch
+
+    def without(self, left_out: np.ndarray) -> PanelPart:
+        """The same part without more of its haplotypes; ``left_out`` (H,), bool, says which."""
+        kept = self._kept.copy()
+        kept[self._kept] = ~left_out
+        return PanelPart(self._whole, self._stretch, kept)
 
 
 def require_one_ploidy(panel: Panel, what: str) -> None:

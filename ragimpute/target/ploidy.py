@@ -104,6 +104,27 @@ def _nearest(known: np.ndarray) -> np.ndarray:
     return np.where(source < 0, known.argmax(axis=0), source)
 
 
+def inbred_samples(alleles: np.ndarray, af: np.ndarray) -> np.ndarray:
+    """Which samples are diploid and homozygous wherever they have a genotype.
+
+    Parameters
+    ----------
+    alleles
+        Shape (T, N, 2), int8: 0, 1, -1 missing, -2 haploid fill.
+    af
+        Shape (T,), in [0, 1]: ALT frequency of the sites in the panel. Samples of which fewer than
+        20 heterozygous genotypes are expected are not called inbred.
+
+    Returns
+    -------
+    Shape (N,), bool.
+    """
+    hets, expected = _heterozygotes(alleles, af, np.ones(len(alleles), bool))
+    same: np.ndarray = (alleles[:, :, 0] == alleles[:, :, 1]).all(axis=0)
+    out: np.ndarray = same & (hets == 0) & (expected >= _LEAST_EXPECTED)
+    return out
+
+
 @dataclass(frozen=True)
 class Columns:
     """The haplotypes of a target in a window, one a column.

@@ -12,7 +12,9 @@ from ragimpute import example
 from ragimpute.copying import choose_parameters as likelihood
 from ragimpute.copying import states as panel_states
 from ragimpute.copying.choose_parameters import (
+    MISMATCH_PROBS,
     SWITCH_RATES,
+    clones,
     fit_panel,
     left_out_probs,
     log_likelihood,
@@ -49,7 +51,7 @@ def test_log_likelihood_by_hand():
         p = whole_chain(alleles, cm, typed_index, alleles[typed_index, h], 5, 0.01, states)
         for u in untyped:
             hit = p[u] if alleles[u, h] else 1 - p[u]
-            expected += np.log(min(max(hit, 1e-3), 1 - 1e-3))
+            expected += np.log(min(max(hit, 1e-4), 1 - 1e-4))
     hit = left_out_probs(
         window_of(alleles, cm, typed_index), alleles[:, left_out], CopyingParameters(5, 0.01),
         states=lambda i: pool[sample[pool] != sample[left_out[i]]].astype(np.int32)[None],
@@ -86,26 +88,86 @@ def test_fit_follows_the_panel():
     assert clean < dirty
 
 
-def test_fit_finds_the_best_of_the_grid():
-    window, sample = simulated(0.02), np.arange(60) // 2
+@pytest.mark.parametrize("switches", [0.0002, 0.02, 0.3])
+def test_fit_finds_the_best_of_a_fine_grid(switches):
+    window, sample = simulated(switches, num_sites=300), np.arange(60) // 2
     fitted = fit_parameters(window, sample, num_left_out=60, threads=2)
     assert fitted == fit_parameters(window, sample, num_left_out=60, threads=1)
     index = np.arange(window.typed_index[0], window.typed_index[-1] + 1)  # as the fit sees it
     small = Window.build(
         select_sites(window.haplotypes, index), window.position_cm[index], window.typed_index
     )
-    hits = [
-        left_out_probs(
+
+    def hits(rate):
+        return left_out_probs(
             small, small.haplotypes.alleles(), CopyingParameters(rate, fitted.mismatch_prob),
             states=lambda i: np.flatnonzero(sample != sample[i]).astype(np.int32)[None],
-        )
-        for rate in SWITCH_RATES
-    ]  # fmt: skip
-    grid = [log_likelihood(hit) for hit in hits]
-    best = SWITCH_RATES[int(np.argmax(grid))]
-    assert best / 2 <= fitted.switch_rate <= best * 2
-    open_share = [((hit > 0.01) & (hit < 0.99)).mean() for hit in hits]
-    assert min(open_share) <= fit_panel(window, sample, num_left_out=60).in_doubt <= max(open_share)
+        )  # fmt: skip
+
+    grid = [log_likelihood(hits(rate)) for rate in np.geomspace(*SWITCH_RATES, 30)]
+    # The prior takes off 8 units at most.
+    assert log_likelihood(hits(fitted.switch_rate)) > max(grid) - 8
+    near = [
+        ((h > 0.01) & (h < 0.99)).mean()
+        for h in map(hits, fitted.switch_rate * 2.0 ** np.arange(-1, 2))
+    ]
+    found = fit_panel(window, sample, num_left_out=60).in_doubt
+    assert 0.9 * min(near) <= found <= 1.1 * max(near)
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    seed=st.integers(0, 2**32 - 1), num_haplotypes=st.integers(3, 40),
+    typed=st.integers(2, 30), length_cm=st.sampled_from([1e-4, 0.1, 5.0, 60.0, 400.0]),
+    kind=st.sampled_from(["mosaics", "inbred", "all alike", "noise"]),
+)  # fmt: skip
+def test_any_panel_gets_parameters_within_the_ranges(seed, num_haplotypes, typed, length_cm, kind):
+    rng = np.random.default_rng(seed)
+    alleles = mosaic_panel(rng, 60, num_haplotypes)
+    if kind == "noise":
+        alleles = rng.integers(0, 2, alleles.shape).astype(np.int8)
+    if kind == "all alike":
+        alleles[:] = alleles[:, :1]
+    if kind == "inbred":
+        alleles = np.repeat(alleles, 4, axis=1)
+    sample = np.arange(alleles.shape[1]) // 2
+    typed_index = np.sort(rng.permutation(60)[:typed])
+    found = fit_panel(window_of(alleles, np.linspace(0, length_cm, 60), typed_index), sample)
+    if found.in_doubt is not None:
+        assert 0.999 * SWITCH_RATES[0] <= found.parameters.switch_rate <= 1.001 * SWITCH_RATES[1]
+        low, high = MISMATCH_PROBS
+        assert 0.999 * low <= found.parameters.mismatch_prob <= 1.001 * high
+        assert 0 <= found.in_doubt <= 1
+
+
+def long_window(lines, copies):
+    """Mosaics over 40 cM, each of which is the panel's so many times."""
+    rng = np.random.default_rng(8)
+    alleles = mosaic_panel(rng, 400, lines, num_founders=8, switches=0.05, mutations=0.002)
+    alleles = np.repeat(alleles, copies, axis=1)
+    return window_of(alleles, np.arange(400) * 0.1, np.arange(0, 400, 3))
+
+
+def test_lines_that_the_panel_has_twice_change_no_parameters():
+    once, twice = long_window(30, 2), long_window(30, 4)
+    one = fit_parameters(once, np.arange(60) // 2, num_left_out=60)
+    two = fit_parameters(twice, np.arange(120) // 2, num_left_out=120)
+    # Twice as many haplotypes of which each is as likely to be copied: the rate stays.
+    assert two.switch_rate == pytest.approx(one.switch_rate, rel=0.3)
+    assert two.mismatch_prob == pytest.approx(one.mismatch_prob, rel=0.5)
+    # If the twins were copied, nothing would be in doubt at any rate.
+    assert fit_panel(twice, np.arange(120) // 2, num_left_out=120).in_doubt > 0.05
+
+
+def test_clones_are_samples_with_the_same_alleles_over_a_long_window():
+    window, sample = long_window(30, 4), np.arange(120) // 2
+    found = clones(window, sample, np.array([0, 7, 7]))
+    assert [x.tolist() for x in found] == [[0, 1], [6, 7], [6, 7]]
+    near = Window.build(window.haplotypes, window.position_cm / 10, window.typed_index)
+    assert [x.tolist() for x in clones(near, sample, np.array([7]))] == [[7]]
+    # Two lines alone, many times: whoever is imputed has a clone there, too.
+    two = long_window(2, 20)
+    assert [x.tolist() for x in clones(two, np.arange(40) // 2, np.array([3]))] == [[3]]
 
 
 def test_rate_is_scaled_to_the_full_panel():
