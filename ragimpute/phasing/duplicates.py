@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 #: Two samples are duplicates if, of the sites where one of them is heterozygous, both are at this
-#: share, or at all but one. Full sibs have about half, and genotyping errors take off less than 5 %.
+#: share, or at all but one. Full sibs have about half; genotyping errors take off less than 5 %.
 SAME_SHARE = 0.95
 # So many sites tell duplicates apart from all others; fewer heterozygous ones than this do not.
 _MAX_SITES, _LEAST_HETEROZYGOUS = 8192, 8
