@@ -167,7 +167,8 @@ NeOption = Annotated[
     float | None,
     typer.Option(
         "--ne", metavar="NE", min=1.0, rich_help_panel="Model",
-        help="Effective population size. Default: chosen by imputing haplotypes of the panel.",
+        help="Effective population size, for imputing and for phasing. Default: chosen for each of "
+        "them, by how well haplotypes of the panel copy each other.",
     ),
 ]  # fmt: skip
 ErrOption = Annotated[
@@ -175,7 +176,7 @@ ErrOption = Annotated[
     typer.Option(
         "--err", metavar="P", min=1e-6, max=0.4, rich_help_panel="Model",
         help="Probability that a target's allele differs from the panel haplotype that it copies. "
-        "Default: chosen by imputing haplotypes of the panel.",
+        "Default: chosen as --ne is.",
     ),
 ]  # fmt: skip
 OutputTypeOption = Annotated[
@@ -197,7 +198,8 @@ WithTargetsOption = Annotated[
     bool | None,
     typer.Option(
         "--phase-with-targets/--phase-without-targets", rich_help_panel="Model",
-        help="Whether to use the other target samples as extra haplotypes when phasing. "
+        help="Whether to use the other target samples as extra haplotypes when phasing. No sample "
+        "copies one with the same heterozygous genotypes, as it may be the same individual. "
         "Default: only if the panel has at most 6,000 haplotypes.",
     ),
 ]  # fmt: skip

@@ -61,7 +61,8 @@ def phase(
             metavar="NE",
             min=1.0,
             rich_help_panel="Model",
-            help="Effective population size. Default: one that suits phasing.",
+            help="Effective population size. Default: chosen by the likelihood of the panel's "
+            "haplotypes, and of the other targets' if they are copied.",
         ),
     ] = None,
     err: Annotated[
@@ -73,7 +74,7 @@ def phase(
             max=0.4,
             rich_help_panel="Model",
             help="Probability that a target's allele differs from the panel haplotype that it "
-            "copies. Default: one that suits phasing.",
+            "copies. Default: chosen as --ne is.",
         ),
     ] = None,
     buffer_cm: BufferOption = 2.0,

@@ -317,8 +317,9 @@ class Imputer:
             log.warning(idle_device)
         if inputs.needs_phasing:
             match, _ = phase_match(
-                inputs, options.phase_options, seed=options.seed, threads=options.threads
-            )
+                inputs, options.phase_options, ne=options.ne, err=options.err, seed=options.seed,
+                threads=options.threads,
+            )  # fmt: skip
             inputs = replace(inputs, match=match)
         memory = self._memory(uses_torch=uses_torch)
         dr2, watch, stage = self._model.dr2, Stopwatch({}), Stage("impute", stop - start)

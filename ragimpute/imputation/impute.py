@@ -225,8 +225,9 @@ def _phased(
     if kept is not None:
         return replace(inputs, match=replace(inputs.match, alleles=kept[0])), kept[1]
     match, said = phase_match(
-        inputs, options.phase_options, seed=options.seed, threads=options.threads, progress=report
-    )
+        inputs, options.phase_options, ne=options.ne, err=options.err, seed=options.seed,
+        threads=options.threads, progress=report,
+    )  # fmt: skip
     kept_run.keep_phased(match.alleles, said)
     return replace(inputs, match=match), said
 

@@ -11,16 +11,16 @@ from ragimpute.copying.states import COPY_ALL_UP_TO
 from ragimpute.copying.window import TypedSites, pack_words
 from ragimpute.kernels.bits import WORD
 from ragimpute.panel.reader import Panel
+from ragimpute.phasing.choose_parameters import RATES, FitChoice, ParametersToFit
 from ragimpute.runtime.timing import Progress
 from ragimpute.target.inputs import Inputs
 from ragimpute.target.joint_calls import exclude_filled
 from ragimpute.target.match import Match
 
-# In a large panel, phasing is best with fewer switches of the copied haplotype than imputation is.
-# With this ne, panels of 600 and of 4,508 haplotypes of 1000 Genomes data are both phased as well
-# as with the best ne for each, within noise.
-PHASING_NE = 1.5e5
-PHASING_ERR = 1e-3
+# Where the search for the best parameters begins; what is used where they cannot be fitted. With
+# this ne, panels of 600 and of 4,508 haplotypes of 1000 Genomes data are both phased well.
+USUAL_NE = 1.5e5
+USUAL_ERR = 1e-3
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ def phase_match(
     options
         What to copy from.
     ne, err
-        Effective population size and mismatch probability; None: ``PHASING_NE`` and
-        ``PHASING_ERR``.
+        Effective population size and mismatch probability, > 0; None: fitted to the panel, and to
+        the targets if they are copied, see :mod:`ragimpute.phasing.choose_parameters`.
     fill_missing
         Replace missing alleles by the likelier one.
     seed, threads
@@ -82,7 +82,7 @@ def phase_match(
     with_targets = options.with_targets
     if with_targets is None:
         with_targets = num_samples > 1 and num_haplotypes <= COPY_ALL_UP_TO
-    parameters = CopyingParameters.from_ne(ne or PHASING_NE, err or PHASING_ERR, num_haplotypes)
+    parameters = _parameters(inputs.panel, ne, err)
     settings = PhasingSettings.for_panel(num_haplotypes + (2 * num_samples if with_targets else 0))
     alleles = phase_haplotypes(
         typed, Genotypes(match.alleles, match.phased, sets, match.ties), parameters,
@@ -94,8 +94,8 @@ def phase_match(
         "phasing": f"{match.num_unphased:,} genotypes against {source}",
         "phasing_passes": settings.passes,
         "phasing_states": 2 * settings.num_states,
-        "phasing_ne": f"{ne or PHASING_NE:.3g}",
-        "phasing_err": f"{err or PHASING_ERR:.2g}",
+        "phasing_ne": f"{parameters.parameters.ne(num_haplotypes):.3g}",
+        "phasing_err": f"{parameters.parameters.mismatch_prob:.2g}",
     }
     if sets is not None:
         said["phase_sets"] = (
@@ -106,6 +106,15 @@ def phase_match(
         count = inputs.panel.alt_count[match.panel_index]
         exclude_filled(alleles, match.alleles != -1, match.loci, count)
     return replace(match, alleles=alleles, phased=np.ones_like(match.phased)).settled(), said
+
+
+def _parameters(panel: Panel, ne: float | None, err: float | None) -> ParametersToFit:
+    """The parameters that are given, and where the search for the others begins."""
+    start = CopyingParameters.from_ne(ne or USUAL_NE, err or USUAL_ERR, panel.num_haplotypes)
+    if ne is None:
+        start = replace(start, switch_rate=float(np.clip(start.switch_rate, *RATES)))
+    choice = FitChoice(rate=ne is None, mismatch=err is None)
+    return ParametersToFit(start, panel.haplotype_sample, choice)
 
 
 def read_typed(

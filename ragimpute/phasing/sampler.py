@@ -29,7 +29,9 @@ from ragimpute.copying.states import all_states
 from ragimpute.copying.window import TypedSites, pack_words
 from ragimpute.kernels.bits import WORD
 from ragimpute.panel.loci import Loci
+from ragimpute.phasing.choose_parameters import ParametersToFit
 from ragimpute.phasing.constraints import FreePhase, Tied, free_phase, join_phase, tie_alleles
+from ragimpute.phasing.duplicates import find_duplicates, own_and_doubles
 from ragimpute.phasing.kernel import DRAWN, MISSING, Found, Pass, Sample, Scratch, scan_sample
 from ragimpute.retrieval.retriever import Retriever
 from ragimpute.runtime.stages import Stage, reporting
@@ -113,7 +115,7 @@ class PhasingSettings:
 def phase_haplotypes(
     typed: TypedSites,
     genotypes: Genotypes,
-    parameters: CopyingParameters,
+    parameters: CopyingParameters | ParametersToFit,
     *,
     with_targets: bool = False,
     fill_missing: bool = False,
@@ -134,9 +136,12 @@ def phase_haplotypes(
     genotypes
         The samples at these sites.
     parameters
-        For a panel of this size.
+        For a panel of this size. Parameters to fit are fitted to the panel at first, and with
+        ``with_targets`` again each time that states are retrieved; they are left as they were
+        at last.
     with_targets
-        Use the other samples of the batch as extra haplotypes to copy from.
+        Use the other samples of the batch as extra haplotypes to copy from, but no sample's
+        duplicates.
     fill_missing
         Replace missing alleles by the likelier one.
     settings
@@ -165,6 +170,8 @@ def phase_haplotypes(
             f"{phased.shape}"
         )
     out = alleles.copy()
+    if isinstance(parameters, ParametersToFit):
+        parameters.fit(typed.words, typed.position_cm, np.zeros(0, np.int64), seed=seed)
     # A retrieved state of each word, and 13 bytes a site: alleles, flags and sums.
     per_sample = len(typed.words) * (2 * settings.num_states * 4 + 13 * WORD)
     size = int(np.clip(settings.batch_bytes // per_sample, 16, _MAX_SAMPLES))
@@ -190,7 +197,7 @@ class _Batch:
         self,
         typed: TypedSites,
         genotypes: Genotypes,
-        parameters: CopyingParameters,
+        parameters: CopyingParameters | ParametersToFit,
         *,
         with_targets: bool,
         settings: PhasingSettings,
@@ -206,6 +213,8 @@ class _Batch:
         self._settings, self._seed, self._threads = settings, seed, threads
         num_typed, self.num_samples, _ = alleles.shape
         self._with_targets = with_targets and self.num_samples > 1
+        self._own: np.ndarray | None = None  # haplotypes that each sample must not copy
+        self._group = np.zeros(0, np.int64)  # for each sample the first of its duplicates
         self._tied: list[Tied] = []
         self._free: list[FreePhase] = []
         shown = alleles.copy()
@@ -234,8 +243,11 @@ class _Batch:
         for i, free in enumerate(self._free):
             self._wanted[i, free.het[free.moves > 0]] = DRAWN
         self._same = np.zeros((self.num_samples, 2, length), np.float32)
-        self._err = np.float32(parameters.mismatch_prob)
-        self._rate = parameters.switch_rate
+        self._parameters = parameters
+        if self._with_targets:
+            duplicates = find_duplicates(alleles)
+            self._own = own_and_doubles(duplicates, typed.num_haplotypes)
+            self._group = duplicates.argmax(axis=1)
         self._retriever: Retriever | None = None
         #: Called with 1 for each pass over a sample.
         self.advance: Callable[[int], None] = lambda amount: None
@@ -254,6 +266,7 @@ class _Batch:
         yield 0
         for number in range(1, settings.passes + 1):
             if (number - 1) % settings.refresh == 0:
+                self._fit_parameters()
                 states = self._find_states(panel)
             words = self._words_with_targets() if self._with_targets else panel
             fresh = number > 1 and (number - 1) % settings.fresh == 0
@@ -294,7 +307,8 @@ class _Batch:
         backwards = number > 0 and number % 2 == 0
         way = slice(None, None, -1) if backwards else slice(None)
         rho = self._switch_probs(words.shape[1], backwards)
-        shared = Pass(words, backwards, rho, self._err, fresh, number > 0)
+        err = np.float32(self._copying.mismatch_prob)
+        shared = Pass(words, backwards, rho, err, fresh, number > 0)
         length = self._wanted.shape[1]
         self._alt = np.zeros((self.num_samples, 2, length), np.float32)
 
@@ -359,15 +373,24 @@ class _Batch:
         packed = pack_words(np.ascontiguousarray(columns.T))[0]
         return np.ascontiguousarray(np.concatenate([self._typed.words, packed.T], axis=1))
 
+    @property
+    def _copying(self) -> CopyingParameters:
+        """The parameters of now."""
+        given = self._parameters
+        return given.parameters if isinstance(given, ParametersToFit) else given
+
+    def _fit_parameters(self) -> None:
+        """Fit the parameters anew to all that is copied, the targets as they are phased now."""
+        given = self._parameters
+        if self._with_targets and isinstance(given, ParametersToFit):
+            words = self._words_with_targets()
+            given.fit(words, self._typed.position_cm, self._group, seed=self._seed[0])
+
     def _find_states(self, panel: np.ndarray) -> Callable[[int], np.ndarray]:
         """Which haplotypes each sample may copy now."""
         settings = self._settings
-        num_panel = panel.shape[1]
-        own: np.ndarray | None = None
-        words = panel
-        if self._with_targets:
-            words = self._words_with_targets()
-            own = np.arange(num_panel, words.shape[1], dtype=np.int32).reshape(-1, 2)
+        own = self._own
+        words = self._words_with_targets() if self._with_targets else panel
         if words.shape[1] <= 2 * settings.num_states:
             return lambda i: all_states(words.shape[1], None if own is None else own[i])
         retriever = self._retriever
@@ -397,7 +420,7 @@ class _Batch:
     def _switch_probs(self, num_haplotypes: int, backwards: bool) -> np.ndarray:
         """Switch probability before each site on the way, shape (32 W + 1,), float32."""
         cm = self._typed.position_cm
-        rate = self._rate * self._typed.num_haplotypes / num_haplotypes
+        rate = self._copying.switch_rate * self._typed.num_haplotypes / num_haplotypes
         length = self._wanted.shape[1]
         rho = np.zeros(length + 1, np.float32)
         rho[: len(cm)] = switch_probs(cm, switch_rate=rate)
