@@ -90,6 +90,7 @@ class SlowCopying:
     def __init__(self, typed, typed_cm, target, states, rate, err) -> None:
         self.typed, self.typed_cm, self.target, self.states = typed, typed_cm, target, states
         self.num_typed, self.k, self.rate = len(typed), states.shape[1], rate
+        self.same_everywhere = len(states) == 1
         rho = [1.0, *np.maximum(-np.expm1(-rate * np.diff(typed_cm)), 1e-7)]
 
         def emit(t, h):

@@ -15,6 +15,8 @@ Where the names in FEATURES leave room, this is how they are read:
 - Typed sites of a match are those between the site and its end, and up to the second end all
   between, the first end included.
 - density counts the typed sites from five before to six after the interval's left one.
+- share_root, share_square and share_kin are sums over the same states as carrier_left and
+  other_left. A target whose states change along the chromosome has equal weights of kinship.
 """
 
 from __future__ import annotations
@@ -165,7 +167,7 @@ def describe_shares(
 
     ``younger`` has the weight of carriers whose match is likely to be younger, for each of AGES.
     """
-    kin = kin_of(slow) if slow.shares_states else dict.fromkeys(joint, 1.0)
+    kin = kin_of(slow) if slow.same_everywhere else dict.fromkeys(joint, 1.0)
     weight = {h: joint[h] + 1e-12 for h in joint}
 
     def share(least: float, of: Callable[[int], float]) -> float:
@@ -182,6 +184,20 @@ def describe_shares(
             x = age * (left + right)
             younger += joint[h] * x * x / (x * x + 2 * x + 2)
         out[f"younger_{k}"] = younger / max(sum(weight[h] for h in carriers), 1e-30)
+
+
+def describe_ages(copied: dict[str, float], sharing: float) -> dict[str, float]:
+    """The features of the ages of match and allele, of what :func:`describe` returns.
+
+    ``sharing`` is the site's: the mean ln of the cM that carriers share.
+    """
+    age = min(max(2 / math.exp(sharing), AGES[0]), AGES[-1])
+    above = next((k for k in range(1, len(AGES)) if age <= AGES[k]), len(AGES) - 1)
+    part = math.log(age / AGES[above - 1]) / math.log(AGES[above] / AGES[above - 1])
+    share = (1 - part) * copied[f"younger_{above - 1}"] + part * copied[f"younger_{above}"]
+    p = share / (1 + math.exp(-copied["posterior"]))
+    p = min(max(p, 1e-4), 1 - 1e-4)
+    return {"age_posterior": logit(p), "age_share": share}
 
 
 def kin_of(slow: SlowCopying) -> dict[int, float]:

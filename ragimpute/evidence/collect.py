@@ -177,9 +177,7 @@ def _with_shared_states(given: _Given, shared: SharedStates, threads: int) -> No
     """Compute the features of targets that share their states, 16 targets at once."""
     slot_of = shared.slots(given.window.typed.num_haplotypes)
     blocks = shared.blocks(given.window, given.alleles, given.steps, threads)
-    kin = kin_weights(
-        given.window.typed.rows, shared.states, given.target, given.observed, shared.lists
-    )
+    rows = given.window.typed.rows
 
     def run(part: range) -> None:
         masses = shared.masses(len(given.steps.rho))
@@ -191,9 +189,11 @@ def _with_shared_states(given: _Given, shared: SharedStates, threads: int) -> No
             pairs = given.of(first, stop)
             if len(pairs) == 0:
                 continue
+            target, observed = given.target[first:stop], given.observed[first:stop]
+            kin = kin_weights(rows, shared.states, target, observed, shared.lists[first:stop])
             described = SharedEvidence(
-                shared.states[None], given.target[first:stop], given.observed[first:stop],
-                kin[first:stop], given.evidence(pairs, measuring, slot_of),
+                shared.states[None], target, observed, kin,
+                given.evidence(pairs, measuring, slot_of),
             )  # fmt: skip
             describe_shared(block.targets, masses, given.wanted(pairs), described)
 
@@ -224,7 +224,12 @@ def _with_own_states(given: _Given, states: Callable[[int], np.ndarray], threads
             )  # fmt: skip
             begin_walk(targets, masses)
             lowest = max(0, int(pairs[-1, INTERVAL])) // WORD
-            evidence = given.evidence(pairs, measuring, slot_of)
+            kin = measuring.kin
+            if len(state) == 1:
+                kin = kin_weights(
+                    given.window.typed.rows, state[0], targets.target, targets.observed, [state[0]]
+                )[0]
+            evidence = given.evidence(pairs, measuring._replace(kin=kin), slot_of)
             describe_sliding(
                 targets, masses, (lowest, len(words)), given.wanted(pairs),
                 SlidingEvidence(evidence, np.full(2, -1)),

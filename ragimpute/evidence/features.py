@@ -123,6 +123,7 @@ class HomologFeatures(NamedTuple):
 HOMOLOG_FEATURES = HomologFeatures._fields
 HOMOLOG = HomologFeatures(*range(len(HOMOLOG_FEATURES)))
 
+
 class AgeFeatures(NamedTuple):
     """The columns that compare the ages of a match and of the allele, see :func:`age_features`."""
 

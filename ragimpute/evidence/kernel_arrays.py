@@ -23,7 +23,7 @@ class WeightedColumns(NamedTuple):
     ``weight`` is the sum of the states' posterior weights; the others are sums, weighted by them,
     of the logs of the lengths of matches to either side, in cM and in typed sites. ``root``,
     ``square`` and ``kin`` are sums of other weights: see the features ``share_root`` to
-    ``share_kin``. ``younger`` is the first of sums for each age of :data:`ragimpute.evidence.features.AGES`.
+    ``share_kin``. ``younger`` is the first of the sums for each age of ``features.AGES``.
     """
 
     weight: int
@@ -100,8 +100,9 @@ class Measuring(NamedTuple):
         are for sorting.
     square
         Shape (16, 16): masses of 16 states of 16 lanes.
-    no_kin
-        Shape (1,), float32: 1, the weight of states that are not compared with the target.
+    kin
+        Weights of states that only one target has, see ``Matched.kin``; (1,), 1, until they are
+        measured.
     """
 
     keys: np.ndarray
@@ -118,7 +119,7 @@ class Measuring(NamedTuple):
     lanes: np.ndarray
     order: np.ndarray
     square: np.ndarray
-    no_kin: np.ndarray
+    kin: np.ndarray
 
 
 class Evidence(NamedTuple):
@@ -223,7 +224,7 @@ def measuring_scratch(num_states: int, num_targets: int) -> Measuring:
         lanes=np.zeros(num_targets, np.int64),
         order=np.empty((3, NUM_TOP), np.int64),
         square=rows_of_lanes(LANES),
-        no_kin=np.ones(1, np.float32),
+        kin=np.ones(1, np.float32),
     )
 
 

@@ -51,7 +51,7 @@ def kin_weights(
     _count_equal(rows, states, target, observed, equal)
     num = np.bitwise_count(observed).sum(axis=1)
     share = equal / np.maximum(num, 1)[:, None].astype(np.float32)
-    out = np.ones_like(share)
+    out: np.ndarray = np.ones_like(share)
     for i, mine in enumerate(lists):
         if len(mine) < 2 or num[i] == 0:
             continue

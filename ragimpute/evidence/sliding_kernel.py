@@ -112,7 +112,7 @@ def _measure_slots(i, w, t, stop, targets, masses, described):
         key, f.reshape(-1, 1), b.reshape(-1, 1), 0, scales, right_sum, np.float32(num_states)
     )
     one = Matched(states, targets.target[i], targets.observed[i], panel.rows, panel.typed_cm,
-                  measuring.ends[i], measuring.no_kin)  # fmt: skip
+                  measuring.ends[i], measuring.kin)  # fmt: skip
     measure(stop, t, mine, one, evidence, 0)
 
 

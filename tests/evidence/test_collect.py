@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from slow_copying import SlowCopying, compact
-from slow_evidence import describe
+from slow_evidence import describe, describe_ages
 
 from ragimpute.copying.copy import copy_haplotypes
 from ragimpute.copying.parameters import CopyingParameters
@@ -14,6 +14,8 @@ from ragimpute.evidence.collect import collect_evidence
 from ragimpute.evidence.describe_kernel import MOST_ROOM_CM
 from ragimpute.evidence.doubt import pairs_in_doubt
 from ragimpute.evidence.features import (
+    AGE_FEATURES,
+    AGES,
     COPYING_FEATURES,
     FEATURES,
     HOMOLOG_FEATURES,
@@ -24,7 +26,8 @@ from ragimpute.evidence.other_haplotype import homolog_features
 from tests.copying.test_copy import case, sliding_states, window_of
 
 PARAMETERS = CopyingParameters(5, 3e-3)
-FIRST_OF_SITE = len(COPYING_FEATURES) + len(HOMOLOG_FEATURES)
+FIRST_OF_AGE = len(COPYING_FEATURES) + len(HOMOLOG_FEATURES)
+FIRST_OF_SITE = FIRST_OF_AGE + len(AGE_FEATURES)
 
 
 def quality_of(num_sites):
@@ -32,6 +35,8 @@ def quality_of(num_sites):
     columns = np.arange(len(SITE_FEATURES))
     out = (np.arange(num_sites)[:, None] + 1000 * columns).astype(np.float32)
     out[:, SITE_FEATURES.index("quality_hets")] = np.linspace(-0.9, 0.9, num_sites)
+    ages = np.geomspace(AGES[0] / 3, 3 * AGES[-1], 23)  # per cM, also beyond the first and last
+    out[:, SITE_FEATURES.index("sharing")] = np.log(2 / np.resize(ages, num_sites))
     return out
 
 
@@ -58,15 +63,21 @@ def compare(alleles, cm, typed_index, target, pairs, states):
         for i in range(target.shape[1])
     ]  # fmt: skip
     ordered = {"top_carriers", "best_rank", "top_share"}
-    ordered |= {name for name in COPYING_FEATURES if name.startswith(("carrier", "other"))}
+    weighed = ("carrier", "other", "share", "age")
+    names = COPYING_FEATURES + AGE_FEATURES
+    ordered |= {name for name in names if name.startswith(weighed)}
+    sharing = found[:, FEATURES.index("sharing")].tolist()
+    column = [FEATURES.index(name) for name in names]
     num_clear = 0
-    for row, (i, u) in zip(found, pairs.tolist(), strict=True):
+    for row, (i, u), shared in zip(found, pairs.tolist(), sharing, strict=True):
         expected, clear = describe(
             slow[i], minor[u].tolist(), haplotypes.row[u] < 0, interval[u], cm[u]
         )
-        assert set(expected) == set(COPYING_FEATURES)
+        ages = describe_ages(expected, shared)
+        expected = {k: v for k, v in expected.items() if not k.startswith("younger")} | ages
+        assert set(expected) == set(names)
         num_clear += clear > 1e-4
-        for name, value in zip(COPYING_FEATURES, row[: len(COPYING_FEATURES)], strict=True):
+        for name, value in zip(names, row[column], strict=True):
             if clear > 1e-4 or name not in ordered:
                 assert value == pytest.approx(expected[name], rel=2e-3, abs=2e-3), (name, i, u)
     return num_clear
@@ -160,7 +171,7 @@ def test_other_haplotypes_speak_in_columns_of_their_own():
                          quality=quality, homolog_prob=x)
         for x in (None, probs)
     )  # fmt: skip
-    theirs = slice(len(COPYING_FEATURES), FIRST_OF_SITE)
+    theirs = slice(len(COPYING_FEATURES), FIRST_OF_AGE)
     hets = quality[pairs[:, 1] + 20, SITE_FEATURES.index("quality_hets")]
     maf = together[:, COPYING_FEATURES.index("maf")]
     minor = np.where(window.haplotypes.alt_is_minor[pairs[:, 1] + 20], probs, 1 - probs)
