@@ -23,20 +23,31 @@ def leave_one_out(
     observed
         Shape (m, n), int8: 0, 1, or negative where nothing was observed, and ``prob`` stays.
     mismatch_prob
-        In (0, 0.5): of all sites, or of each, shape (m,).
+        In (0, 0.5): of all sites, or of each, shape (m,), or of each haplotype there, (m, n).
 
     Returns
     -------
     Shape (m, n), float32, in [0, 1].
     """
-    mismatch = np.broadcast_to(np.asarray(mismatch_prob, np.float64), len(prob))
+    mismatch = np.asarray(mismatch_prob, np.float64)
+    mismatch = np.broadcast_to(mismatch, prob.shape if mismatch.ndim == 2 else len(prob))
     if not ((mismatch > 0) & (mismatch < 0.5)).all():
         raise ValueError(f"mismatch_prob must be in (0, 0.5), found {mismatch_prob}")
+    if mismatch.ndim == 2:
+        return _divided(prob, observed, mismatch)
     out = np.empty(prob.shape, np.float32)
     _divide(
         np.ascontiguousarray(prob, np.float32), np.ascontiguousarray(observed, np.int8),
         np.ascontiguousarray(mismatch), out,
     )  # fmt: skip
+    return out
+
+
+def _divided(prob: np.ndarray, observed: np.ndarray, mismatch: np.ndarray) -> np.ndarray:
+    """As :func:`_divide`, for mismatch probabilities (m, n)."""
+    alt = prob.astype(np.float64) * np.where(observed == 1, mismatch, 1 - mismatch)
+    ref = (1 - prob.astype(np.float64)) * np.where(observed == 0, mismatch, 1 - mismatch)
+    out: np.ndarray = np.where(observed >= 0, alt / (alt + ref), prob).astype(np.float32)
     return out
 
 

@@ -15,12 +15,19 @@ from ragimpute.copying.states import block_states, is_copied_whole, retriever_fo
 from ragimpute.copying.window import Window
 from ragimpute.copying_model.array_fit import ArrayFit
 from ragimpute.copying_model.correction import Output, copy_and_correct, wanted_by
-from ragimpute.copying_model.pair_network import needs_torch
+from ragimpute.copying_model.pair_network import PairNetwork, needs_torch
 from ragimpute.copying_model.panel_fit import BackgroundNetwork, FitOptions, StretchFits
+from ragimpute.copying_model.target_mismatch import (
+    Group,
+    TypedProbs,
+    groups_of,
+    mismatch_factors,
+    with_factors,
+)
 from ragimpute.copying_model.twins import Imputed
 from ragimpute.evidence.expected_r2 import LeftOutSays, expected_r2
 from ragimpute.evidence.features import SITE_FEATURES
-from ragimpute.evidence.site_quality import measure_sites
+from ragimpute.evidence.site_quality import SiteRows, measure_sites
 from ragimpute.extras import require
 from ragimpute.kernels.simd_floats import LANES
 from ragimpute.model.folder import ModelFolder
@@ -72,6 +79,9 @@ class CopyingImputer:
         self._network = BackgroundNetwork(model, device=options.device, threads=options.threads)
         self._fits = StretchFits(panel, typed_index, self._network, options, array_fit)
         self._last: CopyingParameters | None = None
+        # By which factor the mismatch probabilities of each target of the window imputed last
+        # exceed those of the sites.
+        self._factor = np.ones(0)
         whole = is_copied_whole(panel.num_haplotypes)
         self.settings: dict[str, object] = {
             "model": model.name,
@@ -87,7 +97,9 @@ class CopyingImputer:
 
     def mismatch_probs(self, num_typed: int) -> np.ndarray | None:
         """See :meth:`ragimpute.imputation.imputer.Imputer.mismatch_probs`."""
-        return None if self._last is None else self._last.mismatch_probs(num_typed)
+        if self._last is None or (self._factor == 1).all():
+            return None if self._last is None else self._last.mismatch_probs(num_typed)
+        return with_factors(self._last, num_typed, self._factor)
 
     def left_out_says(self) -> LeftOutSays | None:
         """See :meth:`ragimpute.imputation.imputer.Imputer.left_out_says`."""
@@ -103,7 +115,7 @@ class CopyingImputer:
         """See :meth:`ragimpute.imputation.imputer.Imputer.impute`."""
         left, right, core, typed_index, alleles, sample = target
         imputed = Imputed.of(alleles, sample)
-        alleles, put = imputed.alleles, imputed.all_of(put)
+        put = imputed.all_of(put)
         watch = Stopwatch(self.seconds)
         with Stage("read panel", right - left):
             window = Window.build(
@@ -150,6 +162,39 @@ class CopyingImputer:
             of_core = slice(core[0] - left, core[1] - left)
             r2 = None if r2 is None else r2[of_core]
             self._said = LeftOutSays(r2, copies[of_core], quality.rare_excess, quality.left_out_r2)
+        enough = len(typed_index) >= _LEAST_TYPED
+        network = fit.network if quality is not None and enough else None
+        features = _no_quality(window) if quality is None else quality.features
+        num = len(imputed.copies)
+        typed = TypedProbs(window, num)
+        stage = Stage("copy", num * (core[1] - core[0]))
+
+        def put_first(first: int, site: int, prob: np.ndarray) -> None:
+            typed.keep(first, site, prob)
+            put(first, site, prob)
+            stage.advance(prob.size)
+
+        factor = np.ones(num)
+        with stage:
+            every = Group(imputed, parameters, put_first)
+            self._copy(every, window, retriever, network, features, batch)
+            if parameters.site_mismatch_prob is not None and enough:
+                factor = mismatch_factors(typed, imputed, parameters)
+            for group in groups_of(imputed, parameters, factor, put):
+                self._copy(group, window, retriever, network, features, batch)
+        self._factor = np.repeat(factor, imputed.copies)
+
+    def _copy(
+        self,
+        group: Group,
+        window: Window,
+        retriever: Retriever | None,
+        network: PairNetwork | None,
+        features: SiteRows,
+        batch: int,
+    ) -> None:
+        """Copy targets that have the same parameters, and correct what is in doubt."""
+        alleles, homolog, _ = group.imputed
         times = SharedTimes()
         states = block_states(retriever, self._panel.num_haplotypes, alleles)
 
@@ -159,7 +204,6 @@ class CopyingImputer:
                 times.lap("retrieve")
             return found
 
-        enough = len(typed_index) >= _LEAST_TYPED
         # If all targets share their states, a thread holds all sites of 16 targets in memory: the
         # number of threads is limited by how many targets may be in memory.
         threads = (
@@ -167,23 +211,14 @@ class CopyingImputer:
             if states.by_word
             else min(self._options.threads, max(2, batch // LANES))
         )
-        stage = Stage("copy", alleles.shape[1] * (core[1] - core[0]))
-
-        def put_and_count(first: int, site: int, prob: np.ndarray) -> None:
-            put(first, site, prob)
-            stage.advance(prob.size)
-
         start = time.perf_counter()
-        network = fit.network if quality is not None and enough else None
-        features = _no_quality(window) if quality is None else quality.features
-        with stage:
-            copy_and_correct(
-                network, window, alleles, parameters,
-                states=replace(states, find=find),
-                wanted=wanted_by(network, features, imputed.homolog),
-                output=Output(put_and_count, times), threads=threads,
-                max_pairs=batch * (core[1] - core[0]),
-            )  # fmt: skip
+        copy_and_correct(
+            network, window, alleles, group.parameters,
+            states=replace(states, find=find),
+            wanted=wanted_by(network, features, homolog),
+            output=Output(group.put, times), threads=threads,
+            max_pairs=batch * (window.core[1] - window.core[0]),
+        )  # fmt: skip
         for name, seconds in times.of(time.perf_counter() - start).items():
             self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 

@@ -62,6 +62,15 @@ class Imputed(NamedTuple):
         homolog = np.where(homolog >= 0, number[homolog], -1)[kept]
         return cls(np.ascontiguousarray(alleles[:, kept]), homolog, copies[kept])
 
+    def take(self, where: np.ndarray) -> Imputed:
+        """Those at the places ``where``, ascending, which have both haplotypes of a sample."""
+        number = np.full(len(self.copies), -1, np.int64)
+        number[where] = np.arange(len(where))
+        other = self.homolog[where]
+        homolog = np.where(other >= 0, number[other], -1)
+        alleles = np.ascontiguousarray(self.alleles[:, where])
+        return Imputed(alleles, homolog, self.copies[where])
+
     def all_of(self, put: Put) -> Put:
         """What takes the haplotypes that are imputed, and gives ``put`` all that they stand for.
 

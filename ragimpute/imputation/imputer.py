@@ -56,7 +56,9 @@ class Imputer(Protocol):
     expects_r2: bool
 
     def mismatch_probs(self, num_typed: int) -> np.ndarray | None:
-        """Mismatch probability at the typed sites of the window imputed last: (num_typed,).
+        """Mismatch probability at the typed sites of the window imputed last.
+
+        Shape (num_typed,), or (num_typed, n) if the n haplotypes differ.
 
         None where P(ALT) at typed sites is not a posterior from which what was observed there can
         be divided out (see :func:`ragimpute.accuracy.leave_one_out.leave_one_out`): not
@@ -89,7 +91,8 @@ class Imputer(Protocol):
         put
             Called as ``put(first, site, prob)`` with blocks of the result: the number of the first
             haplotype and of the first site, counted from the core's start, and P(ALT), shape
-            (b, m), float32. Several threads may call it at once. Each pair comes once.
+            (b, m), float32. Several threads may call it at once. A pair that comes again replaces
+            what came before.
         """
         ...
 

@@ -123,7 +123,8 @@ class Spool:
     def put(self, first: int, prob: np.ndarray, site: int = 0) -> None:
         """Store P(ALT) of some sites of the haplotypes from ``first`` on, shape (b, m), float32.
 
-        ``site`` is the first of the sites. Several threads may call this at once.
+        ``site`` is the first of the sites. Several threads may call this at once, with pairs of
+        their own. Pairs that were put by an earlier call are replaced.
 
         Raises
         ------
@@ -156,13 +157,19 @@ class Spool:
         if self._array is not None:
             return np.ascontiguousarray(self._array[:, start:stop].T)
         parts = self._parts.pop(start, [])
-        if sum(part.num * part.num_sites for part in parts) != self._num * (stop - start):
-            raise ValueError(f"haplotypes are missing at sites from {start}: not all were put")
         out = np.zeros((stop - start, self._num), np.float32)
+        known = np.zeros(out.shape, bool)
         for part in parts:
+            low, first = part.site - start, part.first
+            here = (slice(low, low + part.num_sites), slice(first, first + part.num))
+            if known[here].any():
+                out[here] = 0
+            known[here] = True
             masks, counts, values = self._views(part, self._read(part))
             at = np.empty(part.num, np.int64)
             unpack_rows(masks, counts, values, at, part.site - start, part.first, out)
+        if not known.all():
+            raise ValueError(f"haplotypes are missing at sites from {start}: not all were put")
         return out
 
     def _pack(self, start: int, first: int, site: int, prob: np.ndarray, columns: slice) -> None:

@@ -43,6 +43,8 @@ from ragimpute.target.window import TargetWindow
 _BYTES_PER_PAIR = 12
 # Copying takes haplotypes in groups of so many.
 _GROUP = 16
+# The mismatch probability of haplotypes of which nothing was observed: it has no effect.
+_ANY_MISMATCH = 1e-3
 _MIN_SITES = 1_000
 # A window's haplotypes are read ahead if they take at most one part in so many of the memory.
 _LIKELY_SHARE = 8
@@ -333,8 +335,9 @@ class WindowRun:
     ) -> tuple[np.ndarray | None, PanelExpectation | None]:
         """Put the probabilities of all haplotypes into the store.
 
-        Returns the mismatch probabilities (T,) of the typed sites, None where typed sites cannot be
-        imputed as if they were not typed; and what the panel lets one expect of the core's m sites.
+        Returns the mismatch probabilities of the typed sites, (T,) or (T, n), None where typed
+        sites cannot be imputed as if they were not typed; and what the panel lets one expect of the
+        core's m sites.
         """
         left, start, stop, right = window
         seen = columns.observed
@@ -355,7 +358,7 @@ class WindowRun:
             nonlocal put_so_far
             with lock:
                 put_so_far += prob.size
-                self.stage.reach(before + put_so_far // len(where))
+                self.stage.reach(before + min(put_so_far // len(where), stop - start))
 
         imputer = self.part.imputer
         target = TargetWindow(
@@ -363,7 +366,12 @@ class WindowRun:
         )
         imputer.impute(target, batch=self._batch(right - left), put=put)
         self.watch.lap("impute")
-        return imputer.mismatch_probs(len(typed_index)), self._expected(imputer.left_out_says())
+        mismatch = imputer.mismatch_probs(len(typed_index))
+        if mismatch is not None and mismatch.ndim == 2:
+            whole = np.full((len(mismatch), columns.num), _ANY_MISMATCH, np.float32)
+            whole[:, where] = mismatch
+            mismatch = whole
+        return mismatch, self._expected(imputer.left_out_says())
 
     def _expected(self, said: LeftOutSays | None) -> PanelExpectation | None:
         """What the panel lets one expect, by what its left-out samples say."""
@@ -469,7 +477,7 @@ class _TypedRows(NamedTuple):
     """Typed sites of a window's core, k of them, that have rows in the output.
 
     ``panel_index`` (k,) says where they are; ``observed`` (k, n) are the alleles; ``mismatch`` (k,)
-    are mismatch probabilities, or None where typed sites cannot be left out.
+    or (k, n) are mismatch probabilities, or None where typed sites cannot be left out.
     """
 
     panel_index: np.ndarray

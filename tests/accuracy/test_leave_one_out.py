@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from slow_copying import mosaic_panel, whole_chain, window_of
@@ -69,3 +69,18 @@ def test_peers_68_empirical_r2_never_exceeds_one(dosage, observed):
     assert (np.isnan(found) | (found**2 <= 1)).all()
     left_out = leave_one_out(dosage, observed, 1e-3)
     assert ((left_out >= 0) & (left_out <= 1)).all()
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(1, 6))
+def test_each_haplotype_may_have_its_mismatch_probability(seed, m, n):
+    rng = np.random.default_rng(seed)
+    prob = rng.random((m, n)).astype(np.float32)
+    observed = rng.integers(-1, 2, (m, n)).astype(np.int8)
+    mismatch = rng.uniform(0.001, 0.49, (m, n))
+    found = leave_one_out(prob, observed, mismatch)
+    for j in range(n):
+        alone = leave_one_out(prob[:, [j]], observed[:, [j]], mismatch[:, j])
+        np.testing.assert_allclose(found[:, [j]], alone, rtol=1e-6)
+    with pytest.raises(ValueError, match="must be in"):
+        leave_one_out(prob, observed, np.full((m, n), 0.5))

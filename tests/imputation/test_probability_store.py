@@ -38,6 +38,32 @@ def test_rows_come_back_as_columns(num, sites, batch, width, tile_bytes, on_disk
     np.testing.assert_array_equal(np.concatenate([part for _, _, part in tiles]), values.T)
 
 
+@settings(deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    pieces=st.lists(
+        st.tuples(st.integers(0, 5), st.integers(1, 6), st.integers(0, 19), st.integers(1, 20)),
+        max_size=6,
+    ),
+    on_disk=st.booleans(),
+)
+def test_what_is_put_again_replaces_what_was_there(seed, pieces, on_disk):
+    rng = np.random.default_rng(seed)
+
+    def draw(shape):  # with zeros and ones, which take no room in the file
+        return rng.choice([0.0, 0.25, 1.0], shape).astype(np.float32)
+
+    values = draw((6, 20))
+    with Spool(6, 20, max_bytes=0 if on_disk else 480, tile_bytes=100) as spool:
+        spool.put(0, values)
+        for first, num, site, width in pieces:
+            part = draw(values[first : first + num, site : site + width].shape)
+            spool.put(first, part, site)
+            values[first : first + num, site : site + width] = part
+        tiles = [spool.take(*tile) for tile in spool.tiles]
+    np.testing.assert_array_equal(np.concatenate(tiles), values.T)
+
+
 def test_the_file_has_no_name_and_is_gone_in_the_end(tmp_path):
     with Spool(10, 100, max_bytes=0, tile_bytes=400, folder=tmp_path) as spool:
         spool.put(0, np.zeros((10, 100), np.float32))
