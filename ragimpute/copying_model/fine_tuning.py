@@ -156,9 +156,8 @@ def _trust(network: PairNetwork, parts: Sequence[LeftOut]) -> Trust:
         [part.sample + first for part, first in zip(parts, edges[:-1], strict=True)]
     )
     residual = [network.residual_of(part.evidence, part.tokens) for part in parts]
-    evidence = np.concatenate(
-        [part.evidence[:, [COPYING.posterior, COPYING.maf]] for part in parts]
-    )
+    columns = [COPYING.posterior, COPYING.maf]
+    read = np.concatenate([part.evidence[:, columns] for part in parts])
     y = np.concatenate([part.y for part in parts])
     return fit_trust(read[:, 0], np.concatenate(residual), y, read[:, 1], sample)
 

@@ -15,6 +15,7 @@ from ragimpute.copying.states import block_states, is_copied_whole, retriever_fo
 from ragimpute.copying.window import Window
 from ragimpute.copying_model.array_fit import ArrayFit
 from ragimpute.copying_model.correction import Output, copy_and_correct, wanted_by
+from ragimpute.copying_model.mosaics import Mosaics, find_mosaics
 from ragimpute.copying_model.pair_network import PairNetwork, needs_torch
 from ragimpute.copying_model.panel_fit import BackgroundNetwork, FitOptions, StretchFits
 from ragimpute.copying_model.target_mismatch import (
@@ -82,6 +83,8 @@ class CopyingImputer:
         # By which factor the mismatch probabilities of each target of the window imputed last
         # exceed those of the sites.
         self._factor = np.ones(0)
+        # The mismatch probabilities of targets that are mosaics of the panel, NaN of others.
+        self._of_mosaics = np.ones(0, np.float32)
         whole = is_copied_whole(panel.num_haplotypes)
         self.settings: dict[str, object] = {
             "model": model.name,
@@ -97,9 +100,13 @@ class CopyingImputer:
 
     def mismatch_probs(self, num_typed: int) -> np.ndarray | None:
         """See :meth:`ragimpute.imputation.imputer.Imputer.mismatch_probs`."""
-        if self._last is None or (self._factor == 1).all():
-            return None if self._last is None else self._last.mismatch_probs(num_typed)
-        return with_factors(self._last, num_typed, self._factor)
+        if self._last is None:
+            return None
+        of_mosaics = self._of_mosaics
+        if (self._factor == 1).all() and np.isnan(of_mosaics).all():
+            return self._last.mismatch_probs(num_typed)
+        out = with_factors(self._last, num_typed, self._factor)
+        return np.where(np.isnan(of_mosaics), out, of_mosaics)
 
     def left_out_says(self) -> LeftOutSays | None:
         """See :meth:`ragimpute.imputation.imputer.Imputer.left_out_says`."""
@@ -180,9 +187,24 @@ class CopyingImputer:
             self._copy(every, window, retriever, network, features, batch)
             if parameters.site_mismatch_prob is not None and enough:
                 factor = mismatch_factors(typed, imputed, parameters)
+            mosaics = self._mosaics(window, imputed, fit.parameters)
+            factor[mosaics.number >= 0] = 1
             for group in groups_of(imputed, parameters, factor, put):
                 self._copy(group, window, retriever, network, features, batch)
+            for group in mosaics.groups(imputed, put):
+                # The network knows no samples that resemble the panel so much.
+                self._copy(group, window, retriever, None, features, batch)
         self._factor = np.repeat(factor, imputed.copies)
+        self._of_mosaics = np.repeat(mosaics.mismatch_probs(), imputed.copies)
+        if (mosaics.number >= 0).mean() > 0.5:
+            self._said = None  # left-out samples say nothing of such targets
+
+    def _mosaics(self, window: Window, imputed: Imputed, parameters: CopyingParameters) -> Mosaics:
+        """The targets that are mosaics of the panel, unless the user has set the parameters."""
+        if self._options.ne is not None or self._options.err is not None:
+            return Mosaics(np.full(len(imputed.copies), -1), ())
+        sample = self._panel.haplotype_sample
+        return find_mosaics(window, sample, imputed, parameters, seed=self._options.seed)
 
     def _copy(
         self,

@@ -169,11 +169,11 @@ def groups_of(
         mismatch = with_factors(parameters, num_typed, np.array([value]))[:, 0]
         yield Group(
             imputed.take(where), replace(parameters, site_mismatch_prob=mismatch),
-            _at_places(where, put),
+            at_places(where, put),
         )  # fmt: skip
 
 
-def _at_places(where: np.ndarray, put: Put) -> Put:
+def at_places(where: np.ndarray, put: Put) -> Put:
     """What takes the probabilities of targets ``where``, ascending, and puts them there."""
 
     def put_there(first: int, site: int, prob: np.ndarray) -> None:

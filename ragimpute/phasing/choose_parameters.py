@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ragimpute.copying.likelihood_kernel import log_likelihood
 from ragimpute.copying.line_search import climb
 from ragimpute.copying.parameters import CopyingParameters, switch_probs
 from ragimpute.kernels.bits import WORD
-from ragimpute.phasing.likelihood_kernel import log_likelihood
 
 #: Switch rates per cM among which the best is sought.
 RATES = (0.004, 100.0)

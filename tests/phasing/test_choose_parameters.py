@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from ragimpute.copying.likelihood_kernel import log_likelihood
 from ragimpute.copying.parameters import CopyingParameters, switch_probs
 from ragimpute.copying.window import TypedSites, pack_words
 from ragimpute.phasing.choose_parameters import (
@@ -18,7 +19,6 @@ from ragimpute.phasing.choose_parameters import (
     ParametersToFit,
     fit_copied,
 )
-from ragimpute.phasing.likelihood_kernel import log_likelihood
 from ragimpute.phasing.sampler import Genotypes, PhasingSettings, phase_haplotypes
 
 USUAL = CopyingParameters(10.0, 1e-3)
