@@ -84,7 +84,7 @@ RECIPES = (
     Recipe("out_of_africa", 300, 1_500_000, 0.25, 174),
     Recipe("bottleneck", 800, 800_000, 0.08, 175),
     Recipe("out_of_africa", 1_000, 400_000, 0.05, 176),
-    # Other species: small and closed stocks, breeds, lines that have selfed, very large populations.
+    # Other species: small closed stocks, breeds, lines that have selfed, very large populations.
     # All but the last are typed at the sites of an array.
     Recipe("salmon", 100, 40_000_000, 1.0, 301, 60),
     Recipe("salmon", 200, 30_000_000, 1.0, 302, 30),
