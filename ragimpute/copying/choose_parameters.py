@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ragimpute.copying.copy import copy_haplotypes
 from ragimpute.copying.line_search import climb
-from ragimpute.copying.parameters import DOUBT, CopyingParameters
+from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.states import is_copied_whole, retriever_for, states_without_own
 from ragimpute.copying.window import Window
 from ragimpute.panel.haplotypes import (
@@ -72,24 +71,6 @@ _USUAL_TRIALS = 9
 _CLONE_DIFFERENCES = 0.02
 _MOST_CLONES = 3
 _CLONE_CM = 10.0
-
-
-@dataclass(frozen=True)
-class PanelFit:
-    """The copying parameters that suit a panel best.
-
-    Attributes
-    ----------
-    parameters
-        The best ones.
-    in_doubt
-        Share of the left-out haplotypes' untyped alleles whose probability is between 1 and 99 %
-        with these parameters, and with the thinned panel if it was thinned. None: no haplotype
-        could be left out.
-    """
-
-    parameters: CopyingParameters
-    in_doubt: float | None = None
 
 
 def num_typed_to_fit(num_haplotypes: int) -> int:
@@ -204,7 +185,7 @@ def fit_panel(
     max_sites: int = 800,
     max_typed: int | None = None,
     threads: int = 1,
-) -> PanelFit:
+) -> CopyingParameters:
     """Find the switch rate and mismatch probability under which the panel imputes itself best.
 
     Randomly drawn panel haplotypes are imputed from the others. The search climbs over the rate,
@@ -223,9 +204,9 @@ def fit_panel(
 
     Returns
     -------
-    Parameters for the full panel, and how much they leave in doubt. If the panel has fewer than two
-    typed sites, no untyped site or only one sample, Beagle 5.4's defaults for imputation: ne 1e5,
-    and 1e-3 for the mismatch probability, as its data-dependent err is for such data.
+    Parameters for the full panel. If the panel has fewer than two typed sites, no untyped site or
+    only one sample, Beagle 5.4's defaults for imputation: ne 1e5, and 1e-3 for the mismatch
+    probability, as its data-dependent err is for such data.
     """
     num_panel = window.typed.num_haplotypes
     whole = is_copied_whole(num_panel)
@@ -237,7 +218,7 @@ def fit_panel(
     between = np.arange(typed_index[0], typed_index[-1] + 1) if not few else np.arange(0)
     untyped = np.setdiff1d(between, typed_index)
     if few or len(untyped) == 0:
-        return PanelFit(CopyingParameters.from_ne(1e5, 1e-3, num_panel))
+        return CopyingParameters.from_ne(1e5, 1e-3, num_panel)
     rng = np.random.default_rng(seed)
     untyped = np.sort(rng.permutation(untyped)[:max_sites])
     index = np.union1d(typed_index, untyped)
@@ -253,8 +234,7 @@ def fit_panel(
                      scale=1 if whole else to_panel, threads=threads)  # fmt: skip
     with Stage("fit parameters", _USUAL_TRIALS * alleles.shape[1]):
         log_rate, log_mismatch = _search(trials)
-    parameters = CopyingParameters(float(np.exp(log_rate)) * to_panel, float(np.exp(log_mismatch)))
-    return PanelFit(parameters, trials.in_doubt)
+    return CopyingParameters(float(np.exp(log_rate)) * to_panel, float(np.exp(log_mismatch)))
 
 
 class _Trials:
@@ -275,10 +255,7 @@ class _Trials:
     ) -> None:
         self._window, self._alleles, self._states = window, alleles, states
         self._scale, self._threads = scale, threads
-        self._best = -math.inf
         self.prior, self.num_haplotypes = prior, alleles.shape[1]
-        #: See :class:`PanelFit`; of the best parameters that were tried with all haplotypes.
-        self.in_doubt = 0.0
 
     def height(self, log_rate: float, log_mismatch: float, *, num: int | None = None) -> float:
         """Log likelihood and log prior; ``num``: from so many of the haplotypes, or all of them.
@@ -292,11 +269,7 @@ class _Trials:
         )
         doublings = (log_rate - math.log(self.prior.centre)) / math.log(2)
         found: float = log_likelihood(hit) * self.num_haplotypes / alleles.shape[1]
-        found -= self.prior.weight * doublings**2
-        if num is None and found > self._best:
-            self._best = found
-            self.in_doubt = float(((hit > DOUBT) & (hit < 1 - DOUBT)).mean())
-        return found
+        return found - self.prior.weight * doublings**2
 
 
 def _search(trials: _Trials) -> tuple[float, float]:

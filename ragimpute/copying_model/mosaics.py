@@ -117,7 +117,7 @@ def find_mosaics(
         gain[which] = targets.at(rate, err, which)[which] - of_targets[which]
         gain = np.where(both == 2, (gain + gain[other]) / 2, gain)
         usual = panel.at(rate, err) - of_panel
-        limit = float(usual.mean() + _DEVIATIONS * usual.std()) + _LEAST_GAIN
+        limit = max(0.0, float(usual.mean() + _DEVIATIONS * usual.std())) + _LEAST_GAIN
         return gain, gain - limit
 
     everything = np.arange(num)

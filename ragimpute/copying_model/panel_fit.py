@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ragimpute.copying.choose_parameters import PanelFit, fit_panel, num_typed_to_fit
+from ragimpute.copying.choose_parameters import fit_panel, num_typed_to_fit
 from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.window import Window
 from ragimpute.copying_model.array_fit import ArrayFit, TunedNetwork
@@ -184,8 +184,7 @@ class StretchFits:
         parameters = None if before is None else before.parameters(key)
         is_new = parameters is None
         if parameters is None:
-            found = self._panel_fit(typed_index, window, retriever)
-            parameters = found.parameters
+            parameters = self._panel_fit(typed_index, window, retriever)
         watch.lap("fit")
         network, quality = None, None
         if self._network.trained:
@@ -214,23 +213,22 @@ class StretchFits:
 
     def _panel_fit(
         self, typed_index: np.ndarray, window: Window | None, retriever: Retriever | None
-    ) -> PanelFit:
+    ) -> CopyingParameters:
         """Fit the copying parameters that the user has not given, on part of the typed sites."""
         num, ne, err = self._panel.num_haplotypes, self._options.ne, self._options.err
         if ne is not None and err is not None:
-            return PanelFit(CopyingParameters.from_ne(ne, err, num))
+            return CopyingParameters.from_ne(ne, err, num)
         if window is None or len(typed_index) > num_typed_to_fit(num):
             window, retriever = self._window_of(_centre(typed_index, num_typed_to_fit(num))), None
-        found = fit_panel(
+        fitted = fit_panel(
             window, self._panel.haplotype_sample, retriever=retriever,
             seed=self._options.seed, threads=self._options.threads,
         )  # fmt: skip
-        fitted = found.parameters
         if ne is not None:
             fitted = CopyingParameters.from_ne(ne, fitted.mismatch_prob, num)
         if err is not None:
             fitted = CopyingParameters(fitted.switch_rate, err)
-        return replace(found, parameters=fitted)
+        return fitted
 
     def _window_of(self, typed_index: np.ndarray) -> Window:
         """A window of the panel from the first to the last of the typed sites."""

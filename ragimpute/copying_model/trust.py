@@ -100,12 +100,26 @@ def _best_share(
     """
     if len(y) == 0:
         return usual
-    s = usual
-    slope = residual * (y - sigmoid(offset + s * residual))
     _, of = np.unique(sample, return_inverse=True)
+    best = _newton(offset, residual, y, 1 / _LEAST_DESIGN_EFFECT, usual, spread)
+    slope = residual * (y - sigmoid(offset + best * residual))
+    slope -= slope.mean()
     by_sample = np.bincount(of, slope)
     effect = float((by_sample**2).sum() / max(float((slope**2).sum()), 1e-12))
     weight = 1 / max(effect, _LEAST_DESIGN_EFFECT)
+    return _newton(offset, residual, y, weight, usual, spread)
+
+
+def _newton(
+    offset: np.ndarray,
+    residual: np.ndarray,
+    y: np.ndarray,
+    weight: float,
+    usual: float,
+    spread: float,
+) -> float:
+    """The best share if each pair counts ``weight``; see :func:`_best_share`."""
+    s = usual
     for _ in range(_STEPS):
         p = sigmoid(offset + s * residual)
         gradient = weight * float((residual * (y - p)).sum()) - (s - usual) / spread**2

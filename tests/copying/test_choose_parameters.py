@@ -60,10 +60,6 @@ def test_log_likelihood_by_hand():
     assert log_likelihood(hit) == pytest.approx(expected, rel=1e-4)
 
 
-def fit_parameters(*args, **options):
-    return fit_panel(*args, **options).parameters
-
-
 def simulated(switches, mutations=0.002, num_sites=500, num_haplotypes=60):
     """A window of mosaics that switch so often a site; sites .01 cM apart, every fourth typed."""
     rng = np.random.default_rng(5)
@@ -75,15 +71,13 @@ def simulated(switches, mutations=0.002, num_sites=500, num_haplotypes=60):
 def test_fit_follows_the_panel():
     sample = np.arange(60) // 2
     rates = [
-        fit_parameters(simulated(s), sample, num_left_out=30).switch_rate
-        for s in (0.004, 0.03, 0.2)
+        fit_panel(simulated(s), sample, num_left_out=30).switch_rate for s in (0.004, 0.03, 0.2)
     ]
     assert rates[0] < rates[1] < rates[2]
     # .03 a site is 3 a cM; copying errors and unseen switches move the best rate a little.
     assert 1 < rates[1] < 9
     clean, dirty = (
-        fit_parameters(simulated(0.01, m), sample, num_left_out=30).mismatch_prob
-        for m in (0.0002, 0.03)
+        fit_panel(simulated(0.01, m), sample, num_left_out=30).mismatch_prob for m in (0.0002, 0.03)
     )
     assert clean < dirty
 
@@ -91,8 +85,8 @@ def test_fit_follows_the_panel():
 @pytest.mark.parametrize("switches", [0.0002, 0.02, 0.3])
 def test_fit_finds_the_best_of_a_fine_grid(switches):
     window, sample = simulated(switches, num_sites=300), np.arange(60) // 2
-    fitted = fit_parameters(window, sample, num_left_out=60, threads=2)
-    assert fitted == fit_parameters(window, sample, num_left_out=60, threads=1)
+    fitted = fit_panel(window, sample, num_left_out=60, threads=2)
+    assert fitted == fit_panel(window, sample, num_left_out=60, threads=1)
     index = np.arange(window.typed_index[0], window.typed_index[-1] + 1)  # as the fit sees it
     small = Window.build(
         select_sites(window.haplotypes, index), window.position_cm[index], window.typed_index
@@ -107,12 +101,6 @@ def test_fit_finds_the_best_of_a_fine_grid(switches):
     grid = [log_likelihood(hits(rate)) for rate in np.geomspace(*SWITCH_RATES, 30)]
     # The prior takes off 8 units at most.
     assert log_likelihood(hits(fitted.switch_rate)) > max(grid) - 8
-    near = [
-        ((h > 0.01) & (h < 0.99)).mean()
-        for h in map(hits, fitted.switch_rate * 2.0 ** np.arange(-1, 2))
-    ]
-    found = fit_panel(window, sample, num_left_out=60).in_doubt
-    assert 0.9 * min(near) <= found <= 1.1 * max(near)
 
 
 @settings(deadline=None, max_examples=20)
@@ -133,11 +121,11 @@ def test_any_panel_gets_parameters_within_the_ranges(seed, num_haplotypes, typed
     sample = np.arange(alleles.shape[1]) // 2
     typed_index = np.sort(rng.permutation(60)[:typed])
     found = fit_panel(window_of(alleles, np.linspace(0, length_cm, 60), typed_index), sample)
-    if found.in_doubt is not None:
-        assert 0.999 * SWITCH_RATES[0] <= found.parameters.switch_rate <= 1.001 * SWITCH_RATES[1]
+    usual = CopyingParameters.from_ne(1e5, 1e-3, alleles.shape[1])
+    if found != usual:
+        assert 0.999 * SWITCH_RATES[0] <= found.switch_rate <= 1.001 * SWITCH_RATES[1]
         low, high = MISMATCH_PROBS
-        assert 0.999 * low <= found.parameters.mismatch_prob <= 1.001 * high
-        assert 0 <= found.in_doubt <= 1
+        assert 0.999 * low <= found.mismatch_prob <= 1.001 * high
 
 
 def long_window(lines, copies):
@@ -150,13 +138,11 @@ def long_window(lines, copies):
 
 def test_lines_that_the_panel_has_twice_change_no_parameters():
     once, twice = long_window(30, 2), long_window(30, 4)
-    one = fit_parameters(once, np.arange(60) // 2, num_left_out=60)
-    two = fit_parameters(twice, np.arange(120) // 2, num_left_out=120)
+    one = fit_panel(once, np.arange(60) // 2, num_left_out=60)
+    two = fit_panel(twice, np.arange(120) // 2, num_left_out=120)
     # Twice as many haplotypes of which each is as likely to be copied: the rate stays.
     assert two.switch_rate == pytest.approx(one.switch_rate, rel=0.3)
     assert two.mismatch_prob == pytest.approx(one.mismatch_prob, rel=0.5)
-    # If the twins were copied, nothing would be in doubt at any rate.
-    assert fit_panel(twice, np.arange(120) // 2, num_left_out=120).in_doubt > 0.05
 
 
 def test_clones_are_samples_with_the_same_alleles_over_a_long_window():
@@ -172,12 +158,12 @@ def test_clones_are_samples_with_the_same_alleles_over_a_long_window():
 
 def test_rate_is_scaled_to_the_full_panel():
     window, sample = simulated(0.02), np.arange(60) // 2
-    whole = fit_parameters(window, sample, num_left_out=30)
-    part = fit_parameters(window, sample, num_left_out=30, max_states=30)
+    whole = fit_panel(window, sample, num_left_out=30)
+    part = fit_panel(window, sample, num_left_out=30, max_states=30)
     # Half of the panel is fitted much as the whole is; its rate is halved for twice as many states.
     assert 0.4 < 2 * part.switch_rate / whole.switch_rate < 2.5
     assert part.switch_rate < 0.8 * whole.switch_rate
-    thin = fit_parameters(window, sample, num_left_out=30, max_sites=40, max_typed=40, seed=9)
+    thin = fit_panel(window, sample, num_left_out=30, max_sites=40, max_typed=40, seed=9)
     assert thin.switch_rate > 0
 
 
@@ -193,13 +179,13 @@ def test_large_panels_are_fitted_by_retrieved_states(monkeypatch):
         return plain(window, alleles, parameters, states=states, threads=threads)
 
     monkeypatch.setattr(likelihood, "copy_haplotypes", spy)
-    fitted = fit_parameters(window, sample, num_left_out=20)
+    fitted = fit_panel(window, sample, num_left_out=20)
     assert {s.shape for s in asked} == {(window.typed.words.shape[0], NUM_SLOTS)}
     own = np.sort(drawing_order(window.signature, 1)[:20]) // 2
     for i, states in enumerate(asked):
         assert not (states // 2 == own[i % 20]).any()
     assert min(rates) / 2 < fitted.switch_rate < max(rates) * 2
-    assert fitted == fit_parameters(window, sample, num_left_out=20, threads=2)
+    assert fitted == fit_panel(window, sample, num_left_out=20, threads=2)
     # A retriever that is at hand is not made again, but where only some of its sites are asked for.
     ready, made = likelihood.retriever_for(window.typed.words, seed=1), []
 
@@ -208,9 +194,9 @@ def test_large_panels_are_fitted_by_retrieved_states(monkeypatch):
         return panel_states.retriever_for(words, **options)
 
     monkeypatch.setattr(likelihood, "retriever_for", make)
-    assert fitted == fit_parameters(window, sample, num_left_out=20, retriever=ready)
+    assert fitted == fit_panel(window, sample, num_left_out=20, retriever=ready)
     assert not made
-    fit_parameters(window, sample, num_left_out=20, retriever=ready, max_typed=64)
+    fit_panel(window, sample, num_left_out=20, retriever=ready, max_typed=64)
     assert made == [(2, 400)]
 
 
@@ -219,7 +205,7 @@ def test_prior_decides_where_a_large_panel_says_nothing(monkeypatch):
     alleles = np.zeros((60, 400), np.int8)  # all alike, whatever the rate
     alleles[::7, ::2] = 1
     window = window_of(alleles, np.arange(60) * 1e-7, np.arange(0, 60, 4))
-    found = fit_parameters(window, np.arange(400) // 2, num_left_out=8)
+    found = fit_panel(window, np.arange(400) // 2, num_left_out=8)
     assert found.ne(400) == pytest.approx(3.2e5 * min(2000, 400) / 2000, rel=0.05)
 
 
@@ -233,7 +219,7 @@ def test_prior_decides_where_a_large_panel_says_nothing(monkeypatch):
 )
 def test_defaults_where_the_panel_cannot_say(typed_index, sample):
     alleles = mosaic_panel(np.random.default_rng(0), 50, 20)
-    found = fit_parameters(window_of(alleles, np.arange(50) * 0.01, typed_index), sample)
+    found = fit_panel(window_of(alleles, np.arange(50) * 0.01, typed_index), sample)
     assert found == CopyingParameters.from_ne(1e5, 1e-3, 20)
 
 
@@ -244,8 +230,8 @@ def test_real_panel(tmp_path):
         stop = min(panel.num_sites, 1200)
         typed_index = np.flatnonzero(np.minimum(panel.af, 1 - panel.af)[:stop] > 0.05)[::4]
         window = Window.build(panel.haplotypes(0, stop), panel.position_cm[:stop], typed_index)
-        found = fit_parameters(window, panel.haplotype_sample, num_left_out=24)
-        again = fit_parameters(window, panel.haplotype_sample, num_left_out=24)
+        found = fit_panel(window, panel.haplotype_sample, num_left_out=24)
+        again = fit_panel(window, panel.haplotype_sample, num_left_out=24)
     assert found == again
     # DESIGN: best ne 1e5 at some 600 haplotypes; within a factor of ten on a few hundred sites.
     assert 1e4 < found.ne(panel.num_haplotypes) < 1e6

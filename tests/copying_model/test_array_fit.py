@@ -23,7 +23,8 @@ from ragimpute.copying_model import (
 from ragimpute.copying_model import (
     panel_fit as stretch_fits,
 )
-from ragimpute.copying_model.array_fit import ArrayFit, made_for
+from ragimpute.copying_model.array_fit import ArrayFit, TunedNetwork, made_for
+from ragimpute.copying_model.trust import EDGES, Trust
 from ragimpute.errors import InputError
 from ragimpute.evidence.features import SITE_FEATURES
 from ragimpute.evidence.site_quality import SiteQuality
@@ -61,18 +62,23 @@ def layers_of(seed, sizes=((4, 7), (1, 4))):
 def test_what_is_kept_is_told(tmp_path_factory, rate, mismatch, key):
     path = tmp_path_factory.mktemp("fit") / "a.fit"
     parameters, layers = CopyingParameters(rate, mismatch), layers_of(1)
+    trust = Trust(np.linspace(0, 1.2, len(EDGES) + 1).astype(np.float32)) if key[0] > 3 else None
     made = ArrayFit.open(path, ABOUT)
     assert made.part(0).parameters(key) is None
     assert made.part(0).quality((3, 9), 2) is None
-    made.part(0).keep_fit(key, parameters, layers)
+    made.part(0).keep_fit(key, parameters, TunedNetwork(layers, trust))
     made.part(1).keep_quality((3, 9), quality_of(6, 2))
     made.save()
     again = ArrayFit.open(path, ABOUT)
     assert again.part(0).parameters(key) == parameters
     assert again.part(1).parameters(key) is None
-    for one, two in zip(again.part(0).layers(key, [(4, 7), (1, 4)]), layers, strict=True):
+    tuned = again.part(0).network(key, [(4, 7), (1, 4)])
+    for one, two in zip(tuned.layers, layers, strict=True):
         np.testing.assert_array_equal(one[0], two[0])
         np.testing.assert_array_equal(one[1], two[1])
+    assert (tuned.trust is None) == (trust is None)
+    if trust is not None:
+        np.testing.assert_array_equal(tuned.trust.share, trust.share)
     found = again.part(1).quality((3, 9), 2)
     np.testing.assert_array_equal(found.mismatch_prob, quality_of(6, 2).mismatch_prob)
     np.testing.assert_array_equal(found.features, quality_of(6, 2).features)

@@ -124,6 +124,7 @@ def test_those_who_are_left_out_are_not_seen(default, used):
     read = used["read_pairs"][0]
     assert read[1] is others
     assert len(np.unique(read[4][:, 0])) > 12
+    # A fifth of them checks what was learned from the others.
 
 
 def test_alleles_of_the_left_out_reach_the_labels_alone(default, used):
@@ -148,18 +149,53 @@ def test_alleles_of_the_left_out_reach_the_labels_alone(default, used):
     assert (flat(found) != flat(expected)).any()
 
 
-def test_few_people_leave_the_network_as_it_is(default):
+def test_few_people_leave_the_weights_as_they_are(default):
     options = {"num_sites": 1_200, "switches": 0.05}
     assert MIN_SAMPLES == 40
-    assert adapted(default, panel_of(39, **options)) is default
-    assert adapted(default, panel_of(40, **options)) is not default
+    few = adapted(default, panel_of(39, **options))
+    assert few.site is default.site
+    assert few.trust is not None
+    many = adapted(default, panel_of(40, **options))
+    assert many.site is not default.site
+    assert many.trust is not None
 
 
-def test_little_in_doubt_leaves_the_network_as_it_is(default, monkeypatch):
+def test_little_in_doubt_leaves_the_weights_as_they_are(default, monkeypatch):
     panel = panel_of(mutations=0.0, num_sites=80)
-    assert adapted(default, panel) is default
+    assert adapted(default, panel).site is default.site
     monkeypatch.setattr(adaptation, "MIN_PAIRS", 1)
-    assert adapted(default, panel) is not default
+    assert adapted(default, panel).site is not default.site
+
+
+@pytest.mark.parametrize("num_samples", [3, 7, 30])
+def test_each_sample_of_a_small_panel_checks_the_network_once(default, monkeypatch, num_samples):
+    left_out = []
+    function = adaptation.leave_out
+
+    def watched(*args, **options):
+        left_out.extend(args[3].tolist())
+        return function(*args, **options)
+
+    monkeypatch.setattr(adaptation, "leave_out", watched)
+    found = adapted(default, panel_of(num_samples))
+    assert sorted(left_out) == list(range(num_samples))
+    assert ((found.trust.share >= 0) & (found.trust.share <= 1.2)).all()
+
+
+def test_a_panel_of_two_samples_cannot_check_anything(default):
+    assert adapted(default, panel_of(2)) is default
+
+
+@pytest.mark.parametrize("num_samples", [20, 60])
+def test_a_network_that_makes_it_worse_is_not_trusted(default, num_samples, monkeypatch):
+    """Its residual is turned around: what is right becomes wrong."""
+    weight, bias = default.site.layers[-1]
+    layers = (*default.site.layers[:-1], (-4 * weight, -4 * bias))
+    monkeypatch.setattr(adaptation, "MIN_PAIRS", 10**9)  # it would be trained out of it
+    panel = panel_of(num_samples, num_sites=1_500)
+    bad = adapted(replace(default, site=replace(default.site, layers=layers)), panel)
+    good = adapted(default, panel)
+    assert bad.trust.share.mean() < 0.6 < good.trust.share.mean()
 
 
 def test_no_more_pairs_than_it_takes(default, used, monkeypatch):

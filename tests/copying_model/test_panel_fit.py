@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ragimpute.copying.choose_parameters import PanelFit
 from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.window import Window
 from ragimpute.copying_model import panel_fit as stretch_fits
@@ -42,15 +41,14 @@ def test_what_was_fitted_is_said_and_nothing_before(panel):
     assert fits.at(typed_index[20:], window, (300, 600), Stopwatch({})) is one
 
 
-@pytest.mark.parametrize("in_doubt", [0.0, 1.0, None])
-def test_a_network_is_fitted_where_enough_is_in_doubt(panel, monkeypatch, in_doubt):
+def test_a_network_is_fitted_to_the_panel(panel, monkeypatch):
     typed_index = np.arange(0, 600, 12)
     window = Window.build(panel.haplotypes(0, 600), panel.position_cm[:600], typed_index)
     retriever, asked = object(), []
 
     def fit_panel(given, sample, *, retriever, **_):
         asked.append((given, retriever))
-        return PanelFit(CopyingParameters(5, 1e-3), in_doubt)
+        return CopyingParameters(5, 1e-3)
 
     monkeypatch.setattr(stretch_fits, "fit_panel", fit_panel)
     monkeypatch.setattr(
@@ -63,7 +61,7 @@ def test_a_network_is_fitted_where_enough_is_in_doubt(panel, monkeypatch, in_dou
     # The run's only window, and its retriever, serve the fit as well.
     assert asked[0][0] is window
     assert asked[0][1] is retriever
-    assert ("tuned" in asked) == (in_doubt != 0)
+    assert asked[1:] == ["tuned"]
 
 
 def test_a_network_is_read_once(monkeypatch):

@@ -316,7 +316,7 @@ class EvidenceBatches:
         haplotypes, sample = window.haplotypes, panel.haplotype_sample[kept]
         retriever = retriever_for(window.typed.words, seed=self.seed)
         # ne and err are chosen as for imputation: the network is trained on what it will see.
-        parameters = fit_panel(window, sample, seed=self.seed, threads=self.threads).parameters
+        parameters = fit_panel(window, sample, seed=self.seed, threads=self.threads)
         quality = measure_sites(
             window, sample, parameters,
             retriever=retriever, seed=self.seed, threads=self.threads,

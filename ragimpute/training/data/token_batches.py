@@ -307,7 +307,7 @@ class TokenBatches:
             if parameters is None:
                 parameters = fit_panel(
                     window, self.panel.haplotype_sample, seed=self.seed, threads=threads
-                ).parameters
+                )
             alleles = haplotypes.alleles(typed)[:, pairs.ravel()]
             prob = copy_haplotypes(
                 window, alleles, parameters, states=lambda i: pool[None], threads=threads

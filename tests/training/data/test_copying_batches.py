@@ -413,7 +413,7 @@ def test_the_copying_and_the_quality_are_those_of_imputation(panel, data):
     """What the network sees is what it will see: each number is made as for an outside target."""
     (window, left_out, kept), part = data.seen[2], data.validation()[0]
     sample = panel.haplotype_sample[kept]
-    parameters = fit_panel(window, sample, seed=1).parameters
+    parameters = fit_panel(window, sample, seed=1)
     quality = measure_sites(window, sample, parameters, seed=1)
     parameters = replace(parameters, site_mismatch_prob=quality.mismatch_prob)
     typed = panel.haplotypes(0, panel.num_sites).alleles(window.typed_index)[:, left_out]
