@@ -83,7 +83,7 @@ def phase_match(
     if with_targets is None:
         with_targets = num_samples > 1 and num_haplotypes <= COPY_ALL_UP_TO
     parameters = _parameters(inputs.panel, ne, err)
-    settings = PhasingSettings.for_panel(num_haplotypes + (2 * num_samples if with_targets else 0))
+    settings = PhasingSettings.for_panel(num_haplotypes, 2 * num_samples if with_targets else 0)
     alleles = phase_haplotypes(
         typed, Genotypes(match.alleles, match.phased, sets, match.ties), parameters,
         with_targets=with_targets, fill_missing=fill_missing, settings=settings, seed=seed,

@@ -159,3 +159,20 @@ def test_the_rate_is_fitted_to_targets_where_the_panel_says_nothing():
     fitted_too = phased_errors(panel, cm, true, fit, with_targets=True)
     assert fit.parameters.switch_rate < alone / 3
     assert fitted_too <= by_panel
+
+
+def test_children_beside_a_tiny_panel_are_phased_by_each_other():
+    """Forty children of two parents; the panel has seven samples of their population."""
+    rng = np.random.default_rng(7)
+    cm = np.linspace(0, 50, 200)
+    everyone = mosaics(rng, 18, cm, 0.1)
+    panel, parents = everyone[:, :14], everyone[:, 14:].reshape(len(cm), 2, 2)
+    crossed = rng.random((len(cm), 40, 2)) < -np.expm1(-0.01 * cm[1])
+    side = (crossed.cumsum(axis=0) + rng.integers(2, size=(40, 2))) % 2
+    true = np.stack([parents[np.arange(len(cm))[:, None], i, side[:, :, i]] for i in range(2)], 2)
+    fit = ParametersToFit(USUAL, np.arange(14) // 2)
+    wrong = phased_errors(
+        panel, cm, true, fit, with_targets=True, settings=PhasingSettings.for_panel(14, 80)
+    )
+    num_heterozygous = int((true[:, :, 0] != true[:, :, 1]).sum())
+    assert wrong < 0.1 * num_heterozygous  # ne 150,000: 0.39

@@ -357,3 +357,28 @@ def _without_first(folder):
     path = folder / "others.txt"
     path.write_text("\n".join(phased().samples[1:]) + "\n")
     return path
+
+
+def test_ne_and_err_reach_phasing_in_impute_as_in_phase(tmp_path, panel, plain_model):
+    given = unphased(tmp_path / "a.vcf")
+    options = {"region": REGION, "ne": 2000.0, "err": 0.02}
+    said = impute(given, panel, tmp_path / "a.bcf", model=plain_model, **options).settings
+    by_phase = phase(given, panel, tmp_path / "b.vcf", **options).settings
+    assert said["phasing_ne"] == by_phase["phasing_ne"] == "2e+03"
+    assert said["phasing_err"] == by_phase["phasing_err"] == "0.02"
+    chosen = phase(given, panel, tmp_path / "c.vcf", region=REGION).settings
+    assert chosen["phasing_ne"] != "1.5e+05"  # fitted
+
+
+@pytest.mark.parametrize("with_targets", [True, False])
+def test_fitted_parameters_do_not_depend_on_threads(tmp_path, panel, with_targets):
+    given = unphased(tmp_path / "a.vcf")
+    done = [
+        phase(
+            given, panel, tmp_path / f"{n}.vcf", region=REGION, threads=n, with_targets=with_targets
+        )
+        for n in (1, 2)
+    ]
+    assert done[0].settings == done[1].settings
+    one, two = (rows_of((tmp_path / f"{n}.vcf").read_text()) for n in (1, 2))
+    assert one == two

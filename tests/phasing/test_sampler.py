@@ -205,3 +205,10 @@ def test_shapes_that_do_not_agree_are_refused(typed):
 @pytest.mark.parametrize(("num_haplotypes", "num_states"), [(2, 320), (3_200, 400), (20_000, 640)])
 def test_larger_panels_give_more_states(num_haplotypes, num_states):
     assert PhasingSettings.for_panel(num_haplotypes) == PhasingSettings(num_states=num_states)
+
+
+def test_more_targets_than_panel_haplotypes_take_more_passes():
+    many, few = PhasingSettings.for_panel(14, 200), PhasingSettings.for_panel(200, 14)
+    assert few == PhasingSettings.for_panel(214)
+    assert many.burn_in > few.burn_in
+    assert many.passes - many.burn_in >= few.passes // 2
