@@ -43,7 +43,7 @@ class TableColumns(NamedTuple):
 
 
 _NEXT = len(TableColumns._fields) - 1
-TABLE = TableColumns(*range(_NEXT), reach=_NEXT - 1 + len(AGES))
+TABLE = TableColumns._make([*range(_NEXT), _NEXT - 1 + len(AGES)])
 TABLE_WIDTH = TABLE.reach + len(REACH)
 
 
