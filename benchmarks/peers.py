@@ -32,7 +32,7 @@ class Tool:
     Attributes
     ----------
     name
-        As it is shown: "ragimpute", "ragimpute context", "Beagle", "Minimac4".
+        As it is shown: "ragimpute", "ragimpute v10", "Beagle", "Minimac4".
     kind
         One of ``TOOLS``.
     model
