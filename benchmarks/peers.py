@@ -33,7 +33,7 @@ class Tool:
     Attributes
     ----------
     name
-        As it is shown: "ragimpute", "ragimpute context", "Beagle", "Beagle, ne 500", "Minimac4".
+        As it is shown: "ragimpute", "ragimpute v10", "Beagle", "Beagle, ne 500", "Minimac4".
     kind
         One of ``TOOLS``.
     model

@@ -121,15 +121,10 @@ IMAGES = Path(__file__).parents[1] / "docs" / "images"
 COMMON = ("data.max_haplotypes=200", "data.max_validation_samples=16", "train.batch_size=128")
 # One draw of many arrays: were each epoch's drawn anew, the last ones, whose steps are small, would
 # see the last arrays alone. Most lie on short stretches, so that edges of the data are no surprise.
-# The tokens of context are ten times as many numbers, of which fewer fit the memory and the time.
 OF_PRESET = {
     "default": (
         "data.num_arrays=6", "data.short_arrays=4", "data.max_pairs=40000",
         "data.epochs_per_draw=4", "train.epochs=4",
-    ),
-    "context": (
-        "data.num_arrays=3", "data.short_arrays=2", "data.max_pairs=40000",
-        "data.epochs_per_draw=3", "train.epochs=3",
     ),
 }  # fmt: skip
 

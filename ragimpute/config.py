@@ -273,6 +273,10 @@ def models_dir() -> Path:
     return checkout if (package.parent / "pyproject.toml").is_file() else package / "models"
 
 
+#: Presets that are gone, and which to use instead.
+DROPPED = {"context": "default"}
+
+
 def preset_names() -> list[str]:
     """Names of the shipped presets."""
     return sorted(path.parent.name for path in models_dir().glob("*/config.yaml"))
@@ -354,6 +358,13 @@ def _find(name_or_path: str | Path) -> Path:
     preset = models_dir() / str(name_or_path) / "config.yaml"
     if "/" not in str(name_or_path) and preset.is_file():
         return preset
+    if str(name_or_path) in DROPPED:
+        instead = DROPPED[str(name_or_path)]
+        raise ConfigError(
+            f"there is no preset {name_or_path} any more; {instead} is as accurate, in half the "
+            "time",
+            hint=f"use {instead}",
+        )
     close = difflib.get_close_matches(str(name_or_path), preset_names(), 1)
     raise ConfigError(
         f"config {name_or_path} is neither a file nor a preset",

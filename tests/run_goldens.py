@@ -40,13 +40,18 @@ RUNS = {
     "searched.vcf.gz": "impute large/target.array.vcf.gz --panel large.h5 -o searched.vcf.gz",
     "unphased.vcf.gz": "impute unphased.vcf --panel example.h5 -t 2 -o unphased.vcf.gz",
     "x.vcf.gz": "impute x.target.vcf --panel x.h5 --format GT,DS,GP,HDS -o x.vcf.gz",
-    "context.vcf.gz": "impute {target.vcf.gz} --panel example.h5 --model context -o context.vcf.gz",
+    "states.vcf.gz": "impute {target.vcf.gz} --panel example.h5 --model states -o states.vcf.gz",
     "token.vcf.gz": "impute {target.vcf.gz} --panel example.h5 --model token -o token.vcf.gz",
     "phased.vcf.gz": "phase unphased.vcf --panel example.h5 -o phased.vcf.gz",
     "merged.vcf.gz": "merge one.vcf.gz two.vcf.gz -o merged.vcf.gz",
 }
 # What must be there before one of them.
 BEFORE = {
+    "states.vcf.gz": [
+        "train example.h5 --config default --set model.copying.num_set_tokens=16"
+        " --set train.epochs=1 --set data.num_arrays=1 --set data.short_arrays=0"
+        " --set data.max_haplotypes=40 --device cpu -o states",
+    ],
     "token.vcf.gz": [
         "train example.h5 --config v10-small --set train.epochs=1 --set data.windows_per_epoch=16"
         " --device cpu -o token",

@@ -146,7 +146,7 @@ def describe(
     ahead = NUM_TOP if best is None else sum(joint[h] > best * (1 + TIE) for h in top)
     out["best_rank"] = math.log(1 + ahead)
     out["panel_size"] = math.log(len(here))
-    describe_shares(slow, out, joint, carriers, rest, t, cm)
+    describe_shares(slow, out, joint, carriers, rest, t)
     low, high = max(t - 5, 0), min(t + 6, last)
     out["density"] = math.log((high - low + 1) / (at[high] - at[low] + 1e-3))
     out["room_left"] = math.log(min(max(cm - at[0], 0.0), MOST_ROOM_CM) + 1e-3)
@@ -161,11 +161,11 @@ def describe_shares(
     carriers: list[int],
     rest: list[int],
     t: int,
-    cm: float,
 ) -> None:
     """The shares of carriers under other weights, and those younger than an allele of each age.
 
-    ``younger`` has the weight of carriers whose match is likely to be younger, for each of AGES.
+    A match is as long as the typed sites are apart at which it ends. ``younger`` has the weight of
+    carriers whose match is likely to be younger, for each of AGES.
     """
     kin = kin_of(slow) if slow.same_everywhere else dict.fromkeys(joint, 1.0)
     weight = {h: joint[h] + 1e-12 for h in joint}
@@ -180,8 +180,8 @@ def describe_shares(
     for k, age in enumerate(AGES):
         younger = 0.0
         for h in carriers:
-            left, right, *_ = lengths(slow, h, t, cm)
-            x = age * (left + right)
+            ends = [match_ends(slow, h, t, step)[0] for step in (-1, +1)]
+            x = age * max(0.0, slow.typed_cm[ends[1]] - slow.typed_cm[ends[0]])
             younger += joint[h] * x * x / (x * x + 2 * x + 2)
         out[f"younger_{k}"] = younger / max(sum(weight[h] for h in carriers), 1e-30)
 

@@ -273,14 +273,14 @@ def test_a_row_of_runs_that_know_the_array(tmp_path):
 def test_commands_get_what_they_are_given(tmp_path):
     target, genetic_map = tmp_path / "t.vcf.gz", tmp_path / "x.map"
     for kind in peers.TOOLS:
-        tool = peers.Tool(kind, kind, "context" if kind == "ragimpute" else "")
+        tool = peers.Tool(kind, kind, "v10" if kind == "ragimpute" else "")
         command = tool.impute(target, genetic_map, tmp_path, tmp_path / "o.vcf.gz", 7)
         said = " ".join(command)
         assert str(target) in said
         assert str(tmp_path / tool.panel_name()) in said
         assert str(tmp_path / "o") in said
         assert re.search(r"(--threads |-t |nthreads=)7\b", said)
-        assert ("--model context" in said) == (kind == "ragimpute")
+        assert ("--model v10" in said) == (kind == "ragimpute")
         made, stdout = tool.prepare(tmp_path / "p.bcf", genetic_map, tmp_path)
         assert str(tmp_path / "p.bcf") in " ".join(made)
         assert str(tmp_path / tool.panel_name()) in [*made, stdout]

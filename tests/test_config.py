@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt
 from pydantic import BaseModel, ValidationError
 
 from ragimpute.config import (
+    DROPPED,
     FusionConfig,
     MaskPart,
     RunConfig,
@@ -20,7 +21,15 @@ from ragimpute.config import (
 )
 from ragimpute.errors import ConfigError
 
-NAMED_IN_DESIGN = {"default", "context", "v10", "v2", "v3", "v6", "v7", "v8", "embedding-rag"}
+NAMED_IN_DESIGN = {"default", "v10", "v2", "v3", "v6", "v7", "v8", "embedding-rag"}
+
+
+def test_a_dropped_preset_names_its_successor():
+    for name, instead in DROPPED.items():
+        with pytest.raises(ConfigError, match=f"no preset {name} any more") as caught:
+            load_config(name)
+        assert caught.value.hint == f"use {instead}"
+        load_config(instead)
 
 
 @pytest.fixture

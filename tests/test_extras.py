@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from ragimpute import example, extras
-from ragimpute.config import load_config, models_dir
+from ragimpute.config import models_dir
 from ragimpute.errors import MissingPackageError
 from ragimpute.extras import EXTRAS, explain_import, installed_faiss, one_faiss, require
 from ragimpute.io.vcf.header import read_header
@@ -24,6 +24,7 @@ from ragimpute.model.bert_rag import build
 from ragimpute.model.checkpoint import save_model
 from ragimpute.panel.reader import Panel
 from ragimpute.token_model.build_index import build_index
+from tests.model_configs import config_of
 from tests.test_layers import OWNERS, TREES, at_import, closure, everywhere, imported, own_modules
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -118,11 +119,12 @@ def without(hidden, *commands):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, panel_h5):
-    """An index, and a token model with the weights that it begins with."""
+    """An index, and models with the weights that they begin with, which need torch."""
     made = tmp_path_factory.mktemp("extras")
     build_index(panel_h5, made / "panel.index")
-    config = load_config("v10-small")
-    save_model(made / "tokens", build(config.model), config, {})
+    for folder_name, kind in (("tokens", "v10-small"), ("states", "states")):
+        config = config_of(kind)
+        save_model(made / folder_name, build(config.model), config, {})
     (made / "plain").mkdir()
     (made / "plain" / "config.yaml").write_text(
         (models_dir() / "default" / "config.yaml").read_text()
@@ -149,10 +151,10 @@ def refusals(panel_h5, folder):
             ("train", panel_h5, "-c", "default", "-o", folder / "t"), "ragimpute train", "train",
             set(EXTRAS["train"]),
         ),
-        "context": (  # before the panel is prepared, which would say so
+        "states": (  # before the panel is prepared, which would say so
             ("impute", example.path("target.vcf.gz"), "-p", example.path("panel.bcf"), "-o", out,
-             "-m", "context"),
-            "model context", "models", {"torch"},
+             "-m", folder / "states"),
+            f"model {folder / 'states'}", "models", {"torch"},
         ),
         "tokens": (
             impute_words(panel_h5, out, "-m", tokens), f"model {tokens}", "models",
@@ -209,7 +211,7 @@ def test_the_base_does_all_the_rest(panel_h5, folder, tmp_path):
         impute_words(panel_h5, tmp_path / "b.vcf.gz", "--exclude-samples", some),
         ["merge", tmp_path / "a.vcf.gz", tmp_path / "b.vcf.gz", "-o", tmp_path / "merged.vcf.gz"],
         ["plan", panel_h5, target],
-        ["info", panel_h5, folder / "panel.index", folder / "tokens", "default", "context", target],
+        ["info", panel_h5, folder / "panel.index", folder / "tokens", "default", target],
     ]  # fmt: skip
     for words_given, (code, _, err) in zip(commands, without(OPTIONAL, *commands), strict=True):
         assert code == 0, (words_given, err)

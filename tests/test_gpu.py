@@ -18,7 +18,6 @@ from safetensors.torch import load_file
 from vcf_fixtures import read_imputed
 
 from ragimpute import example
-from ragimpute.config import load_config
 from ragimpute.errors import ModelError
 from ragimpute.imputation.impute import impute
 from ragimpute.panel.reader import Panel
@@ -28,6 +27,7 @@ from ragimpute.retrieval.index import WindowIndex
 from ragimpute.sites import Region
 from ragimpute.training.state import STATE
 from ragimpute.training.trainer import train
+from tests.model_configs import config_of
 
 REGION = "20:2000000-2060000"
 #: Token models on little windows: six steps of two batches each in an epoch.
@@ -64,7 +64,7 @@ class Stop(Exception):
 
 def fit(panel, out, device, preset, settings, **options):
     """Train, and check what holds wherever it runs."""
-    config = load_config(preset, overrides=settings)
+    config = config_of(preset, settings)
     result = train([panel], config, out, device=device, calibrate=False, **options)
     assert json.loads((out / "provenance.json").read_text())["device"].startswith(device)
     for row in result.history:
@@ -88,7 +88,7 @@ def test_a_token_model_trains(panel_h5, tmp_path, device, precision):
     assert last["train_loss"] < first["train_loss"]
 
 
-@pytest.mark.parametrize("preset", ["default", "context"])
+@pytest.mark.parametrize("preset", ["default", "states"])
 def test_a_copying_model_trains(panel_h5, tmp_path, device, preset):
     result = fit(panel_h5, tmp_path / "m", device, preset, [*FEW, "train.precision=bf16"])
     assert result.steps >= 1
@@ -125,9 +125,12 @@ def token_model(panel_h5, tmp_path_factory):
     return out
 
 
-@pytest.mark.parametrize("name", ["tokens", "context"])
+@pytest.mark.parametrize("name", ["tokens", "states"])
 def test_imputation_is_that_of_the_cpu(panel_h5, token_model, tmp_path, device, name):
-    model = token_model if name == "tokens" else name
+    model = token_model
+    if name == "states":
+        model = tmp_path / "states"
+        fit(panel_h5, model, "cpu", "states", FEW)
     found = {}
     for where in ("cpu", device):
         out = tmp_path / f"{where}.vcf"

@@ -19,7 +19,7 @@ from ragimpute.panel.reader import Panel
 
 PACKAGING = Path(__file__).resolve().parent.parent / "packaging"
 MAX_BYTES = 5_000_000
-SHIPPED = ("default", "context")
+SHIPPED = ("default",)
 
 
 @pytest.fixture(scope="module")

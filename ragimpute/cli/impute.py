@@ -98,7 +98,7 @@ def impute(
             metavar="NAME|DIR",
             rich_help_panel="Model",
             autocompletion=complete.models,
-            help="The model: default or context, which ship with trained weights, or a folder that "
+            help="The model: default, which ships with trained weights, or a folder that "
             "'ragimpute train' wrote. 'ragimpute models' lists what ships.",
         ),
     ] = "default",

@@ -49,7 +49,7 @@ def age_features(copied: np.ndarray, of_site: np.ndarray) -> np.ndarray:
     rows = np.arange(len(copied))
     below, above = copied[rows, YOUNGER + low], copied[rows, YOUNGER + low + 1]
     share = below + (place - low) * (above - below)
-    posterior = 1 / (1 + np.exp(-copied[:, COPYING.posterior].astype(np.float64)))
+    posterior = 1 / (1 + np.exp(-copied[:, COPYING.posterior]))
     p = np.clip(posterior * share, _LEAST, 1 - _LEAST)
     out = np.empty((len(copied), len(AGE_FEATURES)), np.float32)
     out[:, 0] = np.clip(np.log(p / (1 - p)), -LOGIT_LIMIT, LOGIT_LIMIT)

@@ -33,6 +33,9 @@ from ragimpute.kernels.compile import inlined
 # matches end. Beyond this many cM, more room makes no difference.
 MOST_ROOM_CM = 2.0
 
+# Is added to each state's posterior, so that sums are not 0 where no carrier is probable.
+_LEAST_WEIGHT = 1e-12
+
 
 class SideColumns(NamedTuple):
     """The columns of features that there are both for carriers and for the other states.
@@ -69,6 +72,12 @@ def logit(p):
 
 
 @inlined
+def _root(mass):
+    """Square root of a state's weight."""
+    return np.sqrt(np.float32(mass + _LEAST_WEIGHT))
+
+
+@inlined
 def _describe_interval(t, stamp, masses, one, evidence):
     """Measure the most probable states between typed sites t and t + 1.
 
@@ -88,7 +97,9 @@ def _describe_interval(t, stamp, masses, one, evidence):
         find_reach(s, t, one, reach)
         table[i, TABLE.log_left] = np.log(np.float32(1.0 + reach[REACH.sites_left]))
         table[i, TABLE.log_right] = np.log(np.float32(1.0 + reach[REACH.sites_right]))
+        table[i, TABLE.root] = _root(table[i, TABLE.mass])
         table[i, TABLE.kin] = kin_of(s, one)
+        table[i, TABLE.younger] = -1.0
         measuring.stamp[s] = stamp + i
     low = max(t - 5, 0)
     high = min(t + 6, typed_cm.shape[0] - 1)
@@ -97,13 +108,13 @@ def _describe_interval(t, stamp, masses, one, evidence):
 
 
 @inlined
-def _add_match(reach, gaps, logs, mass, kin, best, weighted):
+def _add_match(reach, gaps, logs, weights, best, weighted):
     """Add one state's match with the target to the sums and maxima of the states of its allele.
 
     ``reach`` is measured from the typed sites beside; ``gaps`` are the distances from these to the
     site, and ``logs`` the ln(1 + typed sites) of the match to the left and to the right. ``best``
-    keeps the longest matches, ``weighted`` sums weighted by the state's posterior ``mass``. ``kin``
-    is the weight of how alike state and target are.
+    keeps the longest matches, ``weighted`` sums weighted by the state's posterior. ``weights``: the
+    posterior, its square root, and the weight of how alike state and target are.
     """
     left = max(reach[REACH.cm_left] + gaps[0], 0.0)
     right = max(reach[REACH.cm_right] + gaps[1], 0.0)
@@ -119,29 +130,32 @@ def _add_match(reach, gaps, logs, mass, kin, best, weighted):
     sites, on_right = reach[REACH.sites_left_1], reach[REACH.sites_right_1]
     best[BEST.sites_1] = max(best[BEST.sites_1], sites + on_right)
     best[BEST.sites_short_1] = max(best[BEST.sites_short_1], min(sites, on_right))
-    weight = mass + 1e-12
+    mass, root, kin = weights
+    weight = mass + _LEAST_WEIGHT
     weighted[WEIGHTED.weight] += weight
     weighted[WEIGHTED.left] += weight * np.log(np.float32(left + 1e-3))
     weighted[WEIGHTED.right] += weight * np.log(np.float32(right + 1e-3))
     weighted[WEIGHTED.sites_left] += weight * logs[0]
     weighted[WEIGHTED.sites_right] += weight * logs[1]
-    weighted[WEIGHTED.root] += np.sqrt(np.float32(weight))
+    weighted[WEIGHTED.root] += root
     weighted[WEIGHTED.square] += weight * weight
     weighted[WEIGHTED.kin] += weight * kin
 
 
 @inlined
-def _add_ages(reach, gaps, mass, weighted):
-    """Add a carrier's posterior to the sums ``younger``, for each age of an allele.
+def _add_ages(reach, between, mass, younger):
+    """Add the part of a state's posterior whose match is younger than an allele, for each age.
 
-    A match of m cM is younger than an allele whose age is e (per cM, as a rate) with a probability
-    of about x^2 / (x^2 + 2 x + 2), with x = e m: this is close to 1 - exp(-x) (1 + x), the chance
-    that the sum of two exponential lengths is shorter than the match, and takes no exponential.
+    ``between``: the cM between the typed sites beside; outside of all typed sites it is 0. A match
+    of m cM is younger than an allele whose age is e (per cM, as a rate) with a probability of about
+    x^2 / (x^2 + 2 x + 2), with x = e m: this is close to 1 - exp(-x) (1 + x), the chance that the
+    sum of two exponential lengths is shorter than the match, and takes no exponential.
     """
-    length = max(reach[REACH.cm_left] + gaps[0], 0.0) + max(reach[REACH.cm_right] + gaps[1], 0.0)
+    length = np.float32(reach[REACH.cm_left] + between + reach[REACH.cm_right])
     for k in range(len(AGES)):
-        x = np.float32(AGES[k]) * np.float32(length)
-        weighted[WEIGHTED.younger + k] += mass * (x * x / (x * x + 2 * x + 2))
+        x = np.float32(AGES[k]) * length
+        square = x * x
+        younger[k] += mass * (square / (square + x + x + np.float32(2.0)))
 
 
 @inlined
@@ -212,9 +226,9 @@ def _mark_carriers(u, t, masses, interval, one, evidence, num, gaps):
                     np.log(np.float32(1.0 + reach[REACH.sites_right])),
                 )
                 mass = masses.key[s] * masses.scales[0]
-                _add_match(reach, gaps, logs, mass, kin_of(s, one), measuring.best[0],
-                           measuring.weighted[0])  # fmt: skip
-                _add_ages(reach, gaps, mass, measuring.weighted[0])
+                weights = (mass, _root(mass), kin_of(s, one))
+                _add_match(reach, gaps, logs, weights, measuring.best[0], measuring.weighted[0])
+                _add_ages(reach, gaps[0] + gaps[1], mass, measuring.weighted[0, WEIGHTED.younger :])
         return
     here = one.states[list_at(t, one.states)]
     for i in range(interval.num_top):
@@ -240,10 +254,17 @@ def _describe_top(gaps, interval, measuring, out):
             best_mass = max(best_mass, mass)
         top_sum += mass
         _add_match(table[i, TABLE.reach :], gaps,
-                   (table[i, TABLE.log_left], table[i, TABLE.log_right]), mass,
-                   table[i, TABLE.kin], measuring.best[side], measuring.weighted[side])  # fmt: skip
+                   (table[i, TABLE.log_left], table[i, TABLE.log_right]),
+                   (mass, table[i, TABLE.root], table[i, TABLE.kin]),
+                   measuring.best[side], measuring.weighted[side])  # fmt: skip
         if side == 0:
-            _add_ages(table[i, TABLE.reach :], gaps, mass, measuring.weighted[0])
+            if table[i, TABLE.younger] < 0.0:  # it is the first site here of which it is a carrier
+                table[i, TABLE.younger : TABLE.reach] = 0.0
+                _add_ages(
+                    table[i, TABLE.reach :], gaps[0] + gaps[1], mass, table[i, TABLE.younger :]
+                )
+            for k in range(len(AGES)):
+                measuring.weighted[0, WEIGHTED.younger + k] += table[i, TABLE.younger + k]
     best_rank = NUM_TOP
     if num_carriers > 0:  # the order of equally probable states means nothing: they tie
         equal = best_mass * (1.0 + TIE)
@@ -293,9 +314,9 @@ def _write_shares(weighted, out):
     out[COPYING.share_root] = _share(carriers[WEIGHTED.root], others[WEIGHTED.root], 1e-3)
     out[COPYING.share_square] = _share(carriers[WEIGHTED.square], others[WEIGHTED.square], 1e-6)
     out[COPYING.share_kin] = _share(carriers[WEIGHTED.kin], others[WEIGHTED.kin], 1e-4)
+    scale = 1.0 / max(carriers[WEIGHTED.weight], 1e-30)
     for k in range(len(AGES)):
-        share = carriers[WEIGHTED.younger + k] / max(carriers[WEIGHTED.weight], 1e-30)
-        out[YOUNGER + k] = share
+        out[YOUNGER + k] = carriers[WEIGHTED.younger + k] * scale
 
 
 @inlined

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ragimpute.evidence.features import NUM_TOP
+from ragimpute.evidence.features import AGES, NUM_TOP
 from ragimpute.evidence.match_lengths_kernel import REACH
 from ragimpute.kernels.bits import trailing_zeros
 from ragimpute.kernels.compile import inlined
@@ -26,7 +26,9 @@ class TableColumns(NamedTuple):
 
     ``mass``: posterior mass; ``carrier``: 1 if the state has the minor allele of the site at hand;
     ``log_left``, ``log_right``: ln(1 + typed sites) of the match to the left and to the right;
-    ``kin``: the weight of how alike it is to the target;
+    ``root``: the square root of ``mass``; ``kin``: the weight of how alike it is to the target;
+    ``younger``: the first of the parts of ``mass`` whose match is younger than each of AGES, or -1
+    until they are needed;
     ``reach``: the first of the columns of :class:`Reach`.
     """
 
@@ -34,11 +36,14 @@ class TableColumns(NamedTuple):
     carrier: int
     log_left: int
     log_right: int
+    root: int
     kin: int
+    younger: int
     reach: int
 
 
-TABLE = TableColumns(*range(len(TableColumns._fields)))
+_NEXT = len(TableColumns._fields) - 1
+TABLE = TableColumns._make([*range(_NEXT), _NEXT - 1 + len(AGES)])
 TABLE_WIDTH = TABLE.reach + len(REACH)
 
 

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from ragimpute import __version__
 from ragimpute.accuracy.dr2 import Dr2Calibration
-from ragimpute.config import RunConfig, load_config, models_dir, preset_names
+from ragimpute.config import DROPPED, RunConfig, load_config, models_dir, preset_names
 from ragimpute.errors import ModelError
 
 FORMAT_VERSION = "1"
@@ -188,10 +188,17 @@ def _find(name_or_path: str | Path) -> Path:
     preset = models_dir() / str(name_or_path)
     if "/" not in str(name_or_path) and (preset / CONFIG).is_file():
         return preset
+    if str(name_or_path) in DROPPED:
+        instead = DROPPED[str(name_or_path)]
+        raise ModelError(
+            f"there is no model {name_or_path} any more; {instead} is as accurate in half the time",
+            hint=f"use --model {instead}, which ships",
+        )
+    names = _trained_names()
     raise ModelError(
         f"there is no model {name_or_path}",
-        hint=f"choose {' or '.join(_trained_names())}, which ship, or a folder that 'ragimpute "
-        "train' wrote; 'ragimpute models' lists what ships",
+        hint=f"choose {' or '.join(names)}, which {'ships' if len(names) == 1 else 'ship'}, or a "
+        "folder that 'ragimpute train' wrote; 'ragimpute models' lists what ships",
     )
 
 

@@ -139,7 +139,7 @@ def test_parts_of_a_model(model):
 @pytest.mark.parametrize("name", preset_names())
 def test_shipped_models(name):
     rows = dict(describe(name))
-    is_model = name in ("context", "default")
+    is_model = name == "default"
     assert rows["kind"] == ("model" if is_model else "preset: the configuration of a model")
     assert rows["weights"].startswith("none: nothing can be imputed") != is_model
     assert rows["name"] == name

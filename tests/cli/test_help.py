@@ -66,7 +66,7 @@ def test_the_layout_keeps_every_word_and_the_width(entries):
 def test_values_are_listed():
     shown = help_of("impute")
     for values in ("auto|cpu|cuda", "frequency|keep|drop", "v|z|b|u", "GT,DS,GP",
-                   "debug|info|warning|error", "default or context"):  # fmt: skip
+                   "debug|info|warning|error", "The model: default,"):  # fmt: skip
         assert values in re.sub(r"[│\s]+", " ", shown)
     assert "flat" in help_of("index")
     assert "tsv|json" in help_of("plan")
@@ -75,7 +75,7 @@ def test_values_are_listed():
 def test_values_are_completed(monkeypatch):
     trained = [name for name in preset_names() if (models_dir() / name / WEIGHTS).is_file()]
     assert complete.models_folder() == models_dir()
-    assert complete.trained_models() == complete.models("") == trained == ["context", "default"]
+    assert complete.trained_models() == complete.models("") == trained == ["default"]
     assert complete.presets() == complete.configs("") == preset_names()
     assert complete.configs("v10") == ["v10", "v10-small"]
     assert complete.devices("c") == ["cpu", "cuda"]
@@ -84,7 +84,7 @@ def test_values_are_completed(monkeypatch):
     assert complete.fields("") == list(complete.FORMATS)
     # The way that a shell asks.
     for words, offered in (
-        ("ragimpute impute --model ", {"default", "context"}),
+        ("ragimpute impute --model ", {"default"}),
         ("ragimpute impute --device c", {"cpu", "cuda"}),
         ("ragimpute impute --palindromes ", {"frequency", "keep", "drop"}),
         ("ragimpute impute -O ", {"v", "z", "b", "u"}),
@@ -101,9 +101,9 @@ def test_values_are_completed(monkeypatch):
 def test_models_are_told_from_presets():
     shown = CliRunner().invoke(cli.app, ["models"], env={"COLUMNS": "80"}).output
     ready, _, presets = shown.partition("Presets without weights")
-    assert re.findall(r"^ (\S+)", ready, re.MULTILINE) == ["context", "default"]
+    assert re.findall(r"^ (\S+)", ready, re.MULTILINE) == ["default"]
     listed = re.findall(r"^ (\S+)", presets, re.MULTILINE)
-    assert listed == [name for name in preset_names() if name not in ("context", "default")]
+    assert listed == [name for name in preset_names() if name != "default"]
 
 
 @pytest.fixture
@@ -176,10 +176,13 @@ def test_a_model_that_is_not_there_names_those_that_impute(command):
     words = ("impute", "t.vcf.gz", "-p", "p.h5", "-o", "x.vcf", "--model")
     code, _, err = command(*words, "nope")
     assert code == 1
-    assert "choose context or default, which ship" in err
+    assert "choose default, which ships, or a folder" in err
     assert "v10" not in err
-    for name in ("context", "default"):  # what the hint says works
-        assert command(*words, name, *AREA)[0] == 0
+    assert command(*words, "default", *AREA)[0] == 0  # what the hint says works
+    code, _, err = command(*words, "context")
+    assert code == 1
+    assert "there is no model context any more" in err
+    assert "hint: use --model default" in err  # as was run above
     assert command("models")[0] == 0
 
 

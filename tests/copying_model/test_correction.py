@@ -9,7 +9,6 @@ import pytest
 import torch
 from slow_copying import mosaic_panel, window_of
 
-from ragimpute.config import load_config
 from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.states import all_states
 from ragimpute.copying_model.correction import correct, read_pairs
@@ -19,11 +18,12 @@ from ragimpute.evidence.features import NUM_FEATURES, SITE_FEATURES, TOKEN_FEATU
 from ragimpute.evidence.kernel_arrays import empty_tokens
 from ragimpute.model.bert_rag import build
 from ragimpute.model.checkpoint import LoadedModel
+from tests.model_configs import config_of
 
 
 def model_of(name="default", seed=1, *, last=0.3, overrides=()):
     """A copying model whose residual is not zero, unless ``last`` is."""
-    config = load_config(name, overrides=overrides)
+    config = config_of(name, overrides)
     torch.manual_seed(seed)
     model = build(config.model).eval()
     if model.residual is not None:
@@ -39,7 +39,7 @@ def network_of(*args, **options):
 
 def in_context(name):
     """What makes the sites in doubt of a haplotype see each other."""
-    return ("model.copying.num_context_layers=1",) if name == "context" else ()
+    return ("model.copying.num_context_layers=1",) if name == "states" else ()
 
 
 def case(seed, num_sites=40, num_targets=5, core=None):
@@ -66,7 +66,7 @@ def logit(p):
     return np.log(p) - np.log1p(-p)
 
 
-@pytest.mark.parametrize("name", ["default", "context"])
+@pytest.mark.parametrize("name", ["default", "states"])
 def test_an_untrained_model_is_li_stephens_bit_for_bit(name):
     window, pairs, evidence, prob = case(1)
     after = prob.copy()
@@ -94,7 +94,7 @@ def test_a_residual_moves_the_logit_of_the_minor_allele():
         assert logit(np.float64(after[h, u])) == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["default", "context"])
+@pytest.mark.parametrize("name", ["default", "states"])
 def test_pairs_not_in_doubt_stay(name):
     window, pairs, evidence, prob = case(3)
     after = prob.copy()
@@ -124,7 +124,7 @@ def test_sites_are_those_of_the_core():
         assert up[h, u] == window.haplotypes.alt_is_minor[7 + u]
 
 
-@pytest.mark.parametrize("name", ["default", "context"])
+@pytest.mark.parametrize("name", ["default", "states"])
 def test_rows_at_once_do_not_matter(name, monkeypatch):
     loaded = model_of(name, overrides=in_context(name))
     window, pairs, evidence, prob = case(5)
@@ -140,7 +140,7 @@ def test_rows_at_once_do_not_matter(name, monkeypatch):
 @pytest.mark.parametrize("max_context", [2, 5, 64])
 def test_sites_in_doubt_of_one_haplotype_see_each_other(max_context):
     layers = ("model.copying.num_context_layers=2", f"model.copying.max_context={max_context}")
-    loaded = model_of("context", overrides=layers)
+    loaded = model_of("states", overrides=layers)
     window, pairs, evidence, prob = case(6)
     after = prob.copy()
     tokens = tokens_of(pairs)
@@ -181,7 +181,7 @@ def test_no_pair_in_doubt():
     window, _, _, prob = case(8)
     before = prob.copy()
     nothing = np.zeros((0, 2), np.int64), np.zeros((0, NUM_FEATURES), np.float32)
-    for name in ("default", "context"):
+    for name in ("default", "states"):
         correct(
             network_of(name, overrides=in_context(name)),
             window,
@@ -193,7 +193,7 @@ def test_no_pair_in_doubt():
 
 
 def test_states_that_are_read_count():
-    loaded = model_of("context")
+    loaded = model_of("states")
     window, pairs, evidence, prob = case(10)
     one, two = prob.copy(), prob.copy()
     correct(PairNetwork.of_model(loaded), window, pairs, evidence, one, tokens=tokens_of(pairs, 1))
@@ -231,7 +231,7 @@ def test_states_are_read_where_the_network_asks_for_them():
     }  # fmt: skip
     parameters = CopyingParameters(5, 3e-3)
     evidence, tokens = read_pairs(
-        network_of("context"), window, alleles, parameters, pairs, **options
+        network_of("states"), window, alleles, parameters, pairs, **options
     )
     assert tokens.shape == (len(pairs), 16, len(TOKEN_FEATURES))
     assert (tokens != 0).mean() > 0.1

@@ -45,8 +45,10 @@ def _few_are_enough(monkeypatch):
     monkeypatch.setattr(adaptation, "MIN_PAIRS", 2_000)
 
 
-@pytest.fixture(scope="module", params=["default", "context"])
+@pytest.fixture(scope="module", params=["default", "states"])
 def network(request):
+    if request.param == "states":
+        return network_of("states", last=0.03)
     return PairNetwork.of_folder(open_folder(request.param))
 
 
@@ -217,6 +219,6 @@ def test_no_more_people_than_a_hundred(default, used, monkeypatch):
 
 
 def test_sites_that_see_each_other_stay_as_they_are(used):
-    network = network_of("context", overrides=in_context("context"))
+    network = network_of("states", overrides=in_context("states"))
     assert adapted(network, panel_of()) is network
     assert used == {}

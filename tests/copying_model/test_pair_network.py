@@ -65,14 +65,15 @@ def test_torch_is_for_what_is_more_than_site_by_site(overrides, expected):
     assert needs_torch(load_config("default", overrides=overrides)) is expected
 
 
-@pytest.mark.parametrize("name", ["default", "context"])
-def test_a_folder_is_its_model(name):
-    one, two = PairNetwork.of_folder(open_folder(name)), PairNetwork.of_model(load_model(name))
+@pytest.mark.parametrize("name", ["default", "states"])
+def test_a_folder_is_its_model(name, tmp_path):
+    where = folder_of(name, tmp_path)
+    one, two = PairNetwork.of_folder(open_folder(where)), PairNetwork.of_model(load_model(where))
     assert_same(one, two)
     assert (one.residual is None) == (name == "default")
     window, pairs, evidence, _ = case(1)
     tokens = tokens_of(pairs) if one.num_tokens else None
-    assert one.num_tokens == (16 if name == "context" else 0)
+    assert one.num_tokens == (16 if name == "states" else 0)
     change = one.change(window, pairs, evidence, tokens)
     assert np.abs(change).mean() > 0.01
     np.testing.assert_array_equal(two.change(window, pairs, evidence, tokens), change)
@@ -89,10 +90,10 @@ def test_a_model_in_memory_is_copied():
     assert (PairNetwork.of_model(loaded).site.layers[0][0] == 0).all()
 
 
-@pytest.mark.parametrize("kind", ["default", "states", "context"])
+@pytest.mark.parametrize("kind", ["default", "states", "see each other"])
 def test_threads_and_batches_do_not_matter(kind, monkeypatch):
-    name = "default" if kind == "default" else "context"
-    network = network_of(name, overrides=in_context(kind))
+    name = "default" if kind == "default" else "states"
+    network = network_of(name, overrides=() if kind == "states" else in_context(name))
     window, pairs, evidence, _ = case(3)
     tokens = tokens_of(pairs) if network.num_tokens else None
     whole = network.change(window, pairs, evidence, tokens)
@@ -105,7 +106,7 @@ def test_threads_and_batches_do_not_matter(kind, monkeypatch):
     np.testing.assert_array_equal(shared, several)
 
 
-@pytest.mark.parametrize("name", ["default", "context"])
+@pytest.mark.parametrize("name", ["default", "states"])
 def test_tuning_moves_the_layers_of_sites_alone(name):
     network = network_of(name)
     window, pairs, evidence, _ = case(4)
@@ -123,8 +124,8 @@ def test_tuning_moves_the_layers_of_sites_alone(name):
 
 def test_sites_that_see_each_other_are_not_tuned():
     assert network_of().can_be_tuned
-    assert network_of("context").can_be_tuned
-    assert not network_of("context", overrides=in_context("context")).can_be_tuned
+    assert network_of("states").can_be_tuned
+    assert not network_of("states", overrides=in_context("states")).can_be_tuned
 
 
 def test_a_token_model_has_no_such_network():
@@ -132,13 +133,22 @@ def test_a_token_model_has_no_such_network():
         PairNetwork.of_model(model_of("v10-small"))
 
 
-@pytest.fixture(params=["default", "context"])
-def folder(request, tmp_path):
-    """A copy of a shipped model, one for each way to read it; to be damaged."""
-    for name in (CONFIG, WEIGHTS):
-        (tmp_path / "model").mkdir(exist_ok=True)
-        shutil.copy(models_dir() / request.param / name, tmp_path / "model" / name)
+def folder_of(name, tmp_path):
+    """A copy of the shipped model, or a folder of one that reads states."""
+    if name == "states":
+        loaded = model_of("states")
+        save_model(tmp_path / "model", loaded.model, loaded.config, {})
+    else:
+        (tmp_path / "model").mkdir()
+        for file in (CONFIG, WEIGHTS):
+            shutil.copy(models_dir() / name / file, tmp_path / "model" / file)
     return tmp_path / "model"
+
+
+@pytest.fixture(params=["default", "states"])
+def folder(request, tmp_path):
+    """A model's folder, one for each way to read it; to be damaged."""
+    return folder_of(request.param, tmp_path)
 
 
 def rewrite(folder, change):

@@ -11,6 +11,7 @@ from ragimpute.evidence.features import NUM_FEATURES
 from ragimpute.model.bert_rag import BERTWithRAG, build
 from ragimpute.model.embedding import MASK, PAD
 from ragimpute.model.fusion import FUSIONS
+from tests.model_configs import config_of
 
 B, K, L = 2, 3, 12
 LENGTH = 9  # sites of the second sample; the rest is padding
@@ -206,9 +207,9 @@ def copying_batch():
     return out
 
 
-@pytest.mark.parametrize("preset", ["default", "context"])
+@pytest.mark.parametrize("preset", ["default", "states"])
 def test_untrained_copying_is_li_stephens_bit_for_bit(preset):
-    model = build(load_config(preset).model)
+    model = build(config_of(preset).model)
     assert model.is_copying
     batch = copying_batch()
     out = model(batch)

@@ -22,13 +22,14 @@ from ragimpute.model.checkpoint import (
     write_text,
 )
 from ragimpute.model.folder import CONFIG, PROVENANCE, WEIGHTS, input_fingerprint
+from tests.model_configs import config_of
 
-NAMES = ["default", "context", "v10-small", "embedding-rag-small"]
+NAMES = ["default", "states", "v10-small", "embedding-rag-small"]
 
 
 def made(name="default", seed=1):
     """A config, and a model of it whose parameters are all random."""
-    config = load_config(name)
+    config = config_of(name)
     torch.manual_seed(seed)
     model = build(config.model)
     with torch.no_grad():
@@ -258,9 +259,9 @@ def test_what_is_not_a_model(folder, tmp_path):
 def test_fingerprints_tell_inputs_apart(monkeypatch):
     copying, tokens = (input_fingerprint(load_config(name)) for name in ("default", "v10"))
     assert tokens == "tokens-1"
-    reads_states = input_fingerprint(load_config("context"))
+    reads_states = input_fingerprint(config_of("states"))
     assert reads_states.startswith(f"evidence-{NUM_FEATURES + len(TOKEN_FEATURES)}-")
-    without = load_config("context", overrides=["model.copying.num_set_tokens=0"])
+    without = config_of("states", ["model.copying.num_set_tokens=0"])
     assert input_fingerprint(without) == copying != reads_states
     monkeypatch.setattr("ragimpute.evidence.features.FEATURES", ("posterior", "maf"))
     other = input_fingerprint(load_config("default"))

@@ -29,6 +29,7 @@ from ragimpute.training.losses import gamma_at
 from ragimpute.training.state import STATE
 from ragimpute.training.trainer import TrainOptions, train
 from ragimpute.training.validation import Scores, score_model
+from tests.model_configs import config_of
 
 SMALL = [name for name in preset_names() if name.endswith("-small")]
 #: The default model on few left-out haplotypes, all with arrays of one density.
@@ -69,7 +70,7 @@ def losses(monkeypatch):
 
 def run(panel, out, preset="default", base=FEW, overrides=(), **kwargs):
     """Train on a CPU with one thread."""
-    config = load_config(preset, overrides=[*base, *overrides])
+    config = config_of(preset, [*base, *overrides])
     return train([panel], config, out, device="cpu", **kwargs)
 
 
@@ -105,7 +106,7 @@ def test_every_small_preset_learns(panel_h5, tmp_path, losses, preset):
         assert moment.abs().max() > 0, name
 
 
-@pytest.mark.parametrize("preset", ["default", "context"])
+@pytest.mark.parametrize("preset", ["default", "states"])
 def test_copying_models_do_no_worse_than_li_stephens(panel_h5, tmp_path, monkeypatch, preset):
     gains = []  # by which each batch's loss is below that of Li-Stephens
     plain = trainer.compute_loss
@@ -341,8 +342,8 @@ def test_initial_weights_are_where_training_begins(panel_h5, trained, tmp_path, 
                  overrides=["optimizer.lr=1e-9", "train.epochs=1"])  # fmt: skip
     best = first.history[first.best_epoch - 1]
     assert result.history[0]["r2_all"] == pytest.approx(best["r2_all"], abs=1e-4)
-    with pytest.raises(ModelError, match="not of the shape that config context describes"):
-        run(panel_h5, tmp_path / "n", "context", init=folder)
+    with pytest.raises(ModelError, match="not of the shape that config default describes"):
+        run(panel_h5, tmp_path / "n", "states", init=folder)
 
 
 def test_folders_that_cannot_be_used(panel_h5, trained, tmp_path):

@@ -11,7 +11,6 @@ from panel_fixtures import FlatMap, make_batch, names
 from slow_copying import mosaic_panel
 
 from ragimpute import example
-from ragimpute.config import load_config
 from ragimpute.copying import states as panel_states
 from ragimpute.copying.choose_parameters import fit_panel
 from ragimpute.copying.copy import copy_haplotypes
@@ -26,6 +25,7 @@ from ragimpute.preparation.prepare import prepare
 from ragimpute.training.data import copying_batches as evidence_dataset
 from ragimpute.training.data.copying_batches import EvidenceBatches, PooledEvidenceBatches
 from ragimpute.training.losses import compute_loss
+from tests.model_configs import config_of
 
 NUM_LEFT_OUT = 12
 OVERRIDES = (
@@ -61,7 +61,7 @@ def make(panel, *, seed=1, preset="default", overrides=(), held_out=None, num_tr
     """Batches that train on all but the held-out samples."""
     held_out = np.arange(0, len(panel.samples), 25) if held_out is None else held_out
     train = np.setdiff1d(np.arange(len(panel.samples)), held_out)[:num_train]
-    config = load_config(preset, overrides=[*OVERRIDES, *overrides])
+    config = config_of(preset, [*OVERRIDES, *overrides])
     return Watched(panel, config, seed=seed, train_samples=train, validation_samples=held_out)
 
 
@@ -219,7 +219,7 @@ def rows_of(batches, num_features):
     return out[np.lexsort(out.T)]
 
 
-@pytest.mark.parametrize("preset", ["default", "context"])
+@pytest.mark.parametrize("preset", ["default", "states"])
 def test_batches_cover_all_pairs_once(panel, preset, data):
     if preset != "default":
         data = make(panel, preset=preset)
@@ -235,7 +235,7 @@ def test_batches_cover_all_pairs_once(panel, preset, data):
 
 
 def test_sequences_keep_the_order_of_sites(panel):
-    data = make(panel, preset="context")
+    data = make(panel, preset="states")
     for batch in data.train_batches(0):
         for h in ("h1", "h2"):
             pos, pad = batch[f"pos_{h}"], batch[f"pad_{h}"]
@@ -276,7 +276,7 @@ def test_evidence_keeps_three_digits_once_it_is_in_batches(panel):
     np.testing.assert_allclose(kept, exact, rtol=6e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("preset", ["default", "context"])
+@pytest.mark.parametrize("preset", ["default", "states"])
 def test_an_odd_sequence_makes_no_nan(panel, preset):
     data = make(panel, preset=preset, overrides=["data.num_arrays=1", "train.batch_size=1"])
     parts = data.examples(0)
