@@ -35,6 +35,8 @@ _SHARE, _MAX_SAMPLES = 0.2, 100
 _MAX_PAIRS = 110_000
 # Of the samples left out, this share is not learned from: it tells how far the network is trusted.
 _CHECKED_SHARE = 0.2
+# And so many of the pairs that are learned from tell it of the network as it was before, about.
+_MAX_CHECKED = 20_000
 # A small panel's samples are left out in so many groups.
 _GROUPS = 4
 
@@ -122,11 +124,15 @@ def adapt_network(
         network, window, haplotype_sample, samples[:num], parameters, seed=seed, threads=threads
     )
     if len(found.y) < MIN_PAIRS:
-        return replace(network, trust=_trust(network, [found])), found.quality
+        return replace(network, trust=_trust([(network, found)])), found.quality
     is_checked = found.sample >= int((1 - _CHECKED_SHARE) * num)
     learned, checked = found.rows(~is_checked), found.rows(is_checked)
     tuned = network.tuned(learned.evidence, learned.tokens, learned.y, seed=seed)
-    return replace(tuned, trust=_trust(tuned, [checked])), found.quality
+    # The network as it was has not learned from these pairs either, and is hardly ever better.
+    some = np.zeros(len(learned.y), bool)
+    some[:: max(1, len(some) // _MAX_CHECKED)] = True
+    trust = _trust([(tuned, checked), (network, learned.rows(some))])
+    return replace(tuned, trust=trust), found.quality
 
 
 def _checked(
@@ -146,20 +152,21 @@ def _checked(
         )
         for i in range(min(_GROUPS, len(samples)))
     ]  # fmt: skip
-    return replace(network, trust=_trust(network, parts))
+    return replace(network, trust=_trust([(network, part) for part in parts]))
 
 
-def _trust(network: PairNetwork, parts: Sequence[LeftOut]) -> Trust:
-    """How far a network is to be trusted, by left-out samples that it did not learn from."""
-    edges = np.cumsum([0, *(part.num_samples for part in parts)])
-    sample = np.concatenate(
-        [part.sample + first for part, first in zip(parts, edges[:-1], strict=True)]
-    )
-    residual = [network.residual_of(part.evidence, part.tokens) for part in parts]
+def _trust(parts: Sequence[tuple[PairNetwork, LeftOut]]) -> Trust:
+    """How far a network is to be trusted, by left-out samples that it did not learn from.
+
+    ``parts``: the network in the states in which it is checked, and the samples for each.
+    """
+    edges = np.cumsum([0, *(part.num_samples for _, part in parts)])
+    sample = [part.sample + first for (_, part), first in zip(parts, edges[:-1], strict=True)]
+    residual = [network.residual_of(part.evidence, part.tokens) for network, part in parts]
     columns = [COPYING.posterior, COPYING.maf]
-    read = np.concatenate([part.evidence[:, columns] for part in parts])
-    y = np.concatenate([part.y for part in parts])
-    return fit_trust(read[:, 0], np.concatenate(residual), y, read[:, 1], sample)
+    read = np.concatenate([part.evidence[:, columns] for _, part in parts])
+    y = np.concatenate([part.y for _, part in parts])
+    return fit_trust(read[:, 0], np.concatenate(residual), y, read[:, 1], np.concatenate(sample))
 
 
 def leave_out(

@@ -18,7 +18,7 @@ from ragimpute.model.site_net import sigmoid
 EDGES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 # How far the numbers of panels are from 1, and those of classes from the panel's: standard
 # deviations of the priors.
-_SPREAD, _SPREAD_OF_CLASS = 0.3, 0.2
+_SPREAD, _SPREAD_OF_CLASS = 0.2, 0.1
 _MOST = 1.2
 _STEPS = 25
 # The pairs of one sample are alike: together they count less than as many independent ones, by
