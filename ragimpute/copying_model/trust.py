@@ -24,6 +24,7 @@ _STEPS = 25
 # The pairs of one sample are alike: together they count less than as many independent ones, by
 # the design effect of a cluster sample, which few samples would show too small.
 _LEAST_DESIGN_EFFECT = 5.0
+_MOST_OF_SAMPLE = 100  # and a sample's pairs never count more than so many independent ones
 
 
 @dataclass(frozen=True)
@@ -103,10 +104,11 @@ def _best_share(
     _, of = np.unique(sample, return_inverse=True)
     best = _newton(offset, residual, y, 1 / _LEAST_DESIGN_EFFECT, usual, spread)
     slope = residual * (y - sigmoid(offset + best * residual))
-    slope -= slope.mean()
-    by_sample = np.bincount(of, slope)
+    by_sample = np.bincount(of, slope - slope.mean())
     effect = float((by_sample**2).sum() / max(float((slope**2).sum()), 1e-12))
-    weight = 1 / max(effect, _LEAST_DESIGN_EFFECT)
+    # A few samples cannot show how alike their pairs are.
+    effect = max(effect, _LEAST_DESIGN_EFFECT, len(y) / (_MOST_OF_SAMPLE * len(by_sample)))
+    weight = 1 / effect
     return _newton(offset, residual, y, weight, usual, spread)
 
 

@@ -44,8 +44,8 @@ def age_features(copied: np.ndarray, of_site: np.ndarray) -> np.ndarray:
     """
     age = np.log(2.0) - of_site[:, _SHARING]
     step = np.log(AGES[1] / AGES[0])
-    place = np.clip((age - np.log(AGES[0])) / step, 0, len(AGES) - 1 - 1e-3)
-    low = place.astype(np.int64)
+    place = np.clip((age - np.log(AGES[0])) / step, 0, len(AGES) - 1)
+    low = np.minimum(place.astype(np.int64), len(AGES) - 2)
     rows = np.arange(len(copied))
     below, above = copied[rows, YOUNGER + low], copied[rows, YOUNGER + low + 1]
     share = below + (place - low) * (above - below)

@@ -189,8 +189,10 @@ def test_models_that_cannot_be_used(panel, panel_h5, shared, tmp_path):
     with pytest.raises(InputError, match="there is no device 'abacus'"):
         make(device="abacus")
     if torch.cuda.device_count() == 0:
+        states = model_of("states")
+        save_model(tmp_path / "states", states.model, states.config, {})
         with pytest.raises(InputError, match="sees 0 CUDA devices"):
-            make("context", device="cuda")
+            make(tmp_path / "states", device="cuda")
     assert not make("default", device="cuda").uses_torch
     with pytest.raises(PanelError, match="does not exist"):
         make(index=tmp_path / "none")

@@ -103,7 +103,7 @@ def test_haploid_inbred_and_missing_targets():
     assert haploid.parameters == inbred.parameters
     assert haploid.number.tolist() == inbred.number.tolist() == [0]
     holes = one.copy()
-    holes[::8] = -1
+    holes[::40] = -1
     assert found(window, holes, sample=np.zeros(1, np.int64)).number.tolist() == [0]
     nothing = np.full_like(one, -1)
     assert found(window, nothing, sample=np.zeros(1, np.int64)).number.tolist() == [-1]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from ragimpute.copying_model.site_net_tuning import fine_tune, loss_gradient
+from ragimpute.copying_model.site_net_tuning import SHARE, fine_tune, loss_gradient
 from ragimpute.model.site_net import SiteNet, site_residual
 
 
@@ -114,7 +114,7 @@ def test_part_of_the_change_is_kept(monkeypatch):
     monkeypatch.setattr("ragimpute.copying_model.site_net_tuning.SHARE", 1.0)
     whole = flat(fine_tune(net, *pairs)) - flat(net)
     assert np.abs(whole).max() > 3e-4
-    np.testing.assert_allclose(part, 0.6 * whole, atol=1e-6)
+    np.testing.assert_allclose(part, SHARE * whole, atol=1e-6)
 
 
 @pytest.mark.parametrize("core", ["Haswell", "SkylakeX", "Nehalem"])

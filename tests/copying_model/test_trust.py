@@ -44,11 +44,11 @@ def test_a_few_pairs_say_little():
 
 
 def test_pairs_of_one_sample_count_less_than_those_of_many():
-    offset, residual, y, maf, _ = drawn(600, 0.0, num_samples=600)
-    residual = np.abs(residual)  # pairs of a sample that err together
+    offset, residual, y, maf, _ = drawn(6_000, 0.0, num_samples=600)
+    residual = 0.2 * np.abs(residual)  # pairs of a sample that err together
     y = np.zeros_like(y)
-    one = fit_trust(offset, residual, y, maf, np.zeros(600, np.int64)).share
-    many = fit_trust(offset, residual, y, maf, np.arange(600)).share
+    one = fit_trust(offset, residual, y, maf, np.zeros(6_000, np.int64)).share
+    many = fit_trust(offset, residual, y, maf, np.arange(6_000)).share
     assert (one > many).all()
 
 
@@ -58,7 +58,7 @@ def test_classes_have_their_own_shares():
     wrong = np.random.default_rng(1).random(len(y)) < sigmoid(offset - residual)
     found = fit_trust(offset, residual, np.where(rare, wrong, y).astype(np.float32), maf, sample)
     assert found.share[0] < 0.3
-    assert found.share[-1] > 0.9
+    assert found.share[-1] > 0.8
     np.testing.assert_array_equal(found.of(maf[:50]), found.share[classes_of(maf[:50])])
 
 

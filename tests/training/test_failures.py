@@ -65,7 +65,7 @@ def of_cuda():
         ("v10", ["train.batch_size=77"],
          {"train.batch_size=77", "data.num_retrieved=3", "data.max_sites=1020"}),
         ("default", [], {"train.batch_size=", "data.max_haplotypes=", "data.num_arrays="}),
-        ("context", ["model.copying.num_context_layers=1"],
+        ("default", ["model.copying.num_context_layers=1"],
          {"train.batch_size=", "model.copying.max_context="}),
     ],
 )  # fmt: skip
