@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from ragimpute.panel.haplotypes import haplotype_columns
 from ragimpute.panel.reader import Panel
 
-# The panel is read in blocks of so many sites. In most panels the first block tells.
+# The panel is read in blocks of so many sites. In most panels the first block tells, which has only
+# as many sites as it takes to expect enough heterozygotes.
 _SITES_AT_ONCE = 1024
 # Where fewer heterozygotes of a sample are expected, that there are none says nothing.
 _LEAST_EXPECTED = 20.0
@@ -41,8 +44,9 @@ def second_haplotypes(panel: Panel, start: int, stop: int) -> np.ndarray:
     if len(second) == 0 or len(expected) == 0 or expected[-1] < _LEAST_EXPECTED:
         return none
     hets = np.zeros(len(second), np.int64)
-    for first in range(start, stop, _SITES_AT_ONCE):
-        last = min(first + _SITES_AT_ONCE, stop)
+    begin = min(_SITES_AT_ONCE, 1 + int(np.searchsorted(expected, 2 * _LEAST_EXPECTED)))
+    edges = [start, *range(min(start + begin, stop), stop, _SITES_AT_ONCE), stop]
+    for first, last in pairwise(edges):
         alleles = haplotype_columns(panel.haplotypes(first, last), np.arange(len(of)))
         hets += (alleles[second] != alleles[second - 1]).sum(axis=1)
         so_far = max(_LEAST_EXPECTED, float(expected[last - start - 1]))
