@@ -73,7 +73,7 @@ def test_parts_are_joined_to_what_one_run_gives(folder, tmp_path):
     # is merged comes from sums of six digits, as workflow/README.md says.
     np.testing.assert_array_equal(joined.dosage, expected.dosage)
     moved = np.abs(joined.dr2 - expected.dr2)
-    assert 0 < np.count_nonzero(moved > 1e-6) <= 5
+    assert 0 < np.count_nonzero(moved > 1e-6) <= 10
     assert moved.max() < 1.01e-4
 
 

@@ -34,7 +34,7 @@ _MOST_MISMATCH = 0.4
 # (of a Poisson distribution) above what is expected. With one of them alone, rice lines with 100
 # typed sites in a window got factors by chance, which took .0007 off r2.
 _LEAST_FACTOR, _MOST_FACTOR = 2.0, 64.0
-_LEAST_DEVIATIONS = 3.0
+_LEAST_DEVIATIONS = 5.0
 
 
 class TypedProbs:
