@@ -35,6 +35,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import one_line
 from comparison_page import print_tables, write_page
 from cyvcf2 import VCF
 from measure import measure
@@ -45,7 +46,7 @@ from unphased import write_unphased
 from ragimpute import __version__, example
 from ragimpute.accuracy.evaluate import Evaluation, evaluate
 from ragimpute.accuracy.jackknife import standard_error
-from ragimpute.errors import InputError, RagimputeError
+from ragimpute.errors import InputError
 from ragimpute.extras import installed_faiss
 from ragimpute.io.vcf.read.genotypes import contigs_of, read_target
 from ragimpute.model.checkpoint import load_model, write_text
@@ -531,10 +532,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except RagimputeError as error:
-        hint = f"\n  hint: {error.hint}" if error.hint else ""
-        sys.exit(f"Error: {error.message}{hint}")
-    except RuntimeError as error:
-        sys.exit(f"Error: {error}")
+    one_line.run(main, RuntimeError)

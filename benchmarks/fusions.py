@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+import one_line
 from compare import describe_command, describe_load, describe_machine, describe_versions
 from comparison_page import markdown_table
 from fusions_page import fusion_table, reference_table, write_page
@@ -30,7 +31,7 @@ from train_once import RESULT
 
 from ragimpute import example
 from ragimpute.config import FusionName
-from ragimpute.errors import InputError, RagimputeError
+from ragimpute.errors import InputError
 from ragimpute.model.checkpoint import write_text
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.prepare import prepare
@@ -266,10 +267,4 @@ def main(arguments: list[str]) -> dict:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except RagimputeError as error:
-        hint = f"\n  hint: {error.hint}" if error.hint else ""
-        sys.exit(f"Error: {error.message}{hint}")
-    except RuntimeError as error:
-        sys.exit(f"Error: {error}")
+    one_line.run(main, RuntimeError)

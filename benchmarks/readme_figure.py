@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
+import one_line
 from comparison_page import median
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from ragimpute.errors import InputError, RagimputeError
+from ragimpute.errors import InputError
 from ragimpute.reports.plots import GRID, INK, MUTED, SERIES
 from ragimpute.runtime.outputs import replacing
 
@@ -118,8 +118,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except RagimputeError as error:
-        hint = f"\n  hint: {error.hint}" if error.hint else ""
-        sys.exit(f"Error: {error.message}{hint}")
+    one_line.run(main)

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import compare
+import one_line
 from comparison_page import is_certain, markdown_table
 from simulate_species import SPECIES, write_species
 
-from ragimpute.errors import InputError, RagimputeError
+from ragimpute.errors import InputError
 from ragimpute.model.checkpoint import write_text
 
 BEGIN, END = "<!-- species_page.py writes from here -->", "<!-- to here -->"
@@ -168,8 +168,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except RagimputeError as error:
-        hint = f"\n  hint: {error.hint}" if error.hint else ""
-        sys.exit(f"Error: {error.message}{hint}")
+    one_line.run(main)
