@@ -106,6 +106,15 @@ class HeadsConfig(_Group):
     reconstruction: bool = True
 
 
+class LiStephensConfig(_Group):
+    """What a token model takes from Li-Stephens copying."""
+
+    offset: bool = False  # its logit is where the network starts from: h_ori
+    # and the network corrects it where the less likely allele has more than this probability
+    doubt: float = Field(default=0.005, gt=0, lt=0.5)
+    features: bool = False  # posteriors and match lengths of what is retrieved by site
+
+
 class ModelConfig(_Group):
     """The parts of BERTWithRAG."""
 
@@ -114,14 +123,24 @@ class ModelConfig(_Group):
     reference: ReferenceConfig = ReferenceConfig()
     fusion: FusionConfig = FusionConfig()
     copying: CopyingNetConfig = CopyingNetConfig()
+    li_stephens: LiStephensConfig = LiStephensConfig()
     heads: HeadsConfig = HeadsConfig()
+
+
+#: Haplotypes that can be retrieved by site.
+MAX_BY_SITE = 32
 
 
 class DataConfig(_Group):
     """Training and validation examples."""
 
     max_sites: int = Field(default=1020, ge=8, le=1020)
+    # tokens: "window": the nearest haplotypes of a window; "site": the most probable of each site
+    retrieval: Literal["window", "site"] = "window"
     num_retrieved: int = Field(default=3, ge=1)
+    num_carriers: int = Field(default=0, ge=0)  # site: of these, for carriers of a rare allele
+    max_states: int = Field(default=2000, ge=2)  # site: haplotypes among which they are sought
+    buffer_cm: Positive = 1.0  # site: copying sees so far beyond an index window
     validation_share: float = Field(default=0.1, gt=0, lt=1)
     max_validation_samples: int = Field(default=64, ge=1)
     windows_per_epoch: int | None = Field(default=None, ge=1)  # None: every window for every sample
@@ -138,6 +157,16 @@ class DataConfig(_Group):
         low, high = self.typed_per_mb
         if low > high:
             raise ValueError(f"typed_per_mb {low}, {high} is not ascending")
+        if self.retrieval == "site" and self.num_retrieved > MAX_BY_SITE:
+            raise ValueError(
+                f"num_retrieved {self.num_retrieved} is more than the {MAX_BY_SITE} haplotypes "
+                "that are retrieved by site"
+            )
+        if self.num_carriers >= self.num_retrieved:
+            raise ValueError(
+                f"num_carriers {self.num_carriers} leaves none of num_retrieved "
+                f"{self.num_retrieved} for the most probable haplotypes"
+            )
         return self
 
 
@@ -264,6 +293,18 @@ class RunConfig(_Group):
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> RunConfig:
+        given = self.model.li_stephens
+        if given.features and self.data.retrieval != "site":
+            raise ValueError("model.li_stephens.features needs data.retrieval: site")
+        if given.offset and self.loss.kind == "focal" and self.loss.gamma > 0:
+            raise ValueError(
+                "model.li_stephens.offset needs loss.kind: cross_entropy, as the logits of copying "
+                "are those of probabilities"
+            )
+        return self
 
 
 def models_dir() -> Path:

@@ -9,6 +9,7 @@ it is in doubt. Both return the logit of an allele for each haplotype before ("o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -19,11 +20,13 @@ from ragimpute.model.copying_net import CopyingResidual
 from ragimpute.model.embedding import MASK, PAD, SiteEmbedding
 from ragimpute.model.encoder import Encoder, FrozenReferences, ReferenceEncoder
 from ragimpute.model.fusion import FUSIONS, Fusion
+from ragimpute.model.evidence import SiteEvidence, StateEvidence
 from ragimpute.model.heads import AlleleHead, GenotypeHead, HaplotypeAttention, ReconstructionHead
 from ragimpute.model.state_pool import StatePool
 
-#: Looks up reference embeddings: (window (B,), haplotype ids (B, K)) -> (B, K, L, D).
-ReferenceLookup = Callable[[Tensor, Tensor], Tensor]
+#: Looks up reference embeddings: (window (B,), haplotype ids (B, K)) -> (B, K, L, D); with a third
+#: argument, the site of each row, (B,), -> (B, K, D).
+ReferenceLookup = Callable[..., Tensor]
 
 
 class TokenPath(nn.Module):
@@ -40,6 +43,11 @@ class TokenPath(nn.Module):
     precomputed
         Whether references are encoded by a frozen copy of ``references`` (``frozen``), so that
         their embeddings can be made once and looked up.
+    features
+        Whether the model reads what copying says of each site and of each retrieved haplotype.
+    doubt
+        The network's output, 0 at first, is added to the logit of copying where the less likely
+        allele has more than this probability; None: the output is the logit itself.
     """
 
     def __init__(
@@ -53,17 +61,23 @@ class TokenPath(nn.Module):
         reconstruction: bool = True,
         haplotype_attention: bool = False,
         precomputed: bool = False,
+        features: bool = False,
+        doubt: float | None = None,
     ) -> None:
         super().__init__()
         dim = embedding.dim
+        self.offset = doubt is not None
+        self.sure_from = 0.0 if doubt is None else math.log((1 - doubt) / doubt)
+        self.site_evidence = SiteEvidence(dim=dim) if features else None
+        self.state_evidence = StateEvidence(dim=dim) if features else None
         self.embedding = embedding
         self.encoder = encoder
         self.references = references
         self.frozen = FrozenReferences(references) if precomputed else None
         self.fusion = fusion
         self.between = HaplotypeAttention(dim=dim) if haplotype_attention else None
-        self.allele_ori = AlleleHead(dim=dim)
-        self.allele_fused = AlleleHead(dim=dim)
+        self.allele_ori = None if self.offset else AlleleHead(dim=dim)
+        self.allele_fused = AlleleHead(dim=dim, starts_at_zero=self.offset)
         self.genotype = GenotypeHead(dim=dim) if genotype else None
         self.reconstruction = ReconstructionHead(dim=dim) if reconstruction else None
         self.table: ReferenceLookup | None = None
@@ -72,29 +86,83 @@ class TokenPath(nn.Module):
         """Encode one haplotype of each sample: (B, L, D)."""
         token = batch[f"hap_{which}"]
         x = self.embedding(token, batch["pos"], batch["af"], batch["af_p"])
+        if self.site_evidence is not None:
+            x = x + self.site_evidence(batch[f"site_h{which}"])
         out: Tensor = self.encoder(x, token == PAD)
         return out
 
-    def _retrieve(self, batch: dict[str, Tensor], which: str) -> tuple[Tensor, Tensor]:
-        """Encoded references (B, K, L, D), and which of them are padding (B, K)."""
-        token = batch[f"rag_seg_h{which}"]
-        ref_pad = (token == PAD).all(dim=2)
-        if self.table is not None:
-            return self.table(batch["window"], batch[f"rag_id_h{which}"]), ref_pad
+    def _encode_retrieved(self, batch: dict[str, Tensor], which: str) -> Tensor:
+        """Encode what a haplotype of each sample retrieved: (B, K, L, D)."""
         encode = self.references if self.frozen is None else self.frozen
-        return encode(token, batch["pos"], batch["af"], batch[f"rag_af_h{which}"]), ref_pad
+        out: Tensor = encode(
+            batch[f"rag_seg_h{which}"], batch["pos"], batch["af"], batch[f"rag_af_h{which}"]
+        )
+        return out
+
+    def _fuse_windows(self, batch: dict[str, Tensor], which: str, query: Tensor) -> Tensor:
+        """Fuse haplotypes that were retrieved for whole windows: (B, L, D) -> (B, L, D)."""
+        token, ids = batch[f"rag_seg_h{which}"], batch[f"rag_id_h{which}"]
+        if self.table is not None:
+            refs = self.table(batch["window"], ids)
+        else:
+            refs = self._encode_retrieved(batch, which)
+        pad = (token == PAD).all(dim=2)
+        out: Tensor = self.fusion(query, refs, batch["af"], batch[f"rag_af_h{which}"], pad)
+        return out
+
+    def _fuse_sites(
+        self, batch: dict[str, Tensor], which: str, query: Tensor, chosen: Tensor
+    ) -> Tensor:
+        """Fuse haplotypes that were retrieved by site at the sites (B, L) that are chosen.
+
+        The N chosen sites of all samples become those of one long window, as a fusion looks at
+        each site by itself. Elsewhere the query stays as it is.
+        """
+        b, site = chosen.nonzero(as_tuple=True)
+        ids = batch[f"rag_id_h{which}"].transpose(1, 2)[b, site]  # (N, K)
+        token = batch[f"rag_seg_h{which}"].transpose(1, 2)[b, site]
+        if self.table is not None:
+            refs = self.table(batch["window"][b], ids, site)  # (N, K, D)
+        else:
+            refs = self._encode_retrieved(batch, which).transpose(1, 2)[b, site]
+        if self.state_evidence is not None:
+            states = batch[f"state_h{which}"].transpose(1, 2)[b, site]  # (N, K, F)
+            refs = refs + self.state_evidence(states, token)
+        af_refs = batch[f"rag_af_h{which}"].transpose(1, 2)[b, site]
+        log_mass = batch[f"rag_log_mass_h{which}"].transpose(1, 2)[b, site]
+        fused = self.fusion(
+            query[b, site][None], refs.transpose(0, 1)[None], batch["af"][b, site][None],
+            af_refs.T[None], (token == PAD).T[None], log_mass.T[None],
+        )  # fmt: skip
+        return query.index_put((b, site), fused[0])
+
+    def _fuse(self, batch: dict[str, Tensor], which: str, query: Tensor) -> Tensor:
+        """Fuse the encoded sites (B, L, D) of a haplotype of each sample with what it retrieved."""
+        if batch[f"rag_id_h{which}"].dim() == 2:
+            return self._fuse_windows(batch, which, query)
+        return self._fuse_sites(batch, which, query, self._chosen(batch, which))
+
+    def _chosen(self, batch: dict[str, Tensor], which: str) -> Tensor:
+        """The sites (B, L) at which the network has a say: where copying is in doubt, if asked."""
+        known = batch[f"hap_{which}"] != PAD
+        if not self.offset:
+            return known
+        return known & (batch[f"ls_logit_h{which}"].abs() < self.sure_from)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         ori = [self._read(batch, which) for which in "12"]
-        fused = []
-        for which, query in zip("12", ori, strict=True):
-            refs, ref_pad = self._retrieve(batch, which)
-            af_refs = batch[f"rag_af_h{which}"]
-            fused.append(self.fusion(query, refs, batch["af"], af_refs, ref_pad))
+        fused = [self._fuse(batch, which, x) for which, x in zip("12", ori, strict=True)]
         if self.between is not None:
             fused = list(self.between(*fused))
-        out = {f"h{i + 1}_ori": self.allele_ori(x) for i, x in enumerate(ori)}
-        out |= {f"h{i + 1}_fused": self.allele_fused(x) for i, x in enumerate(fused)}
+        out = {}
+        for i, (h, x, y) in enumerate(zip(("h1", "h2"), ori, fused, strict=True)):
+            change = self.allele_fused(y)
+            if self.allele_ori is None:
+                logit = batch[f"ls_logit_h{i + 1}"]
+                change = change.masked_fill(~self._chosen(batch, str(i + 1)), 0.0)
+                out[f"{h}_ori"], out[f"{h}_fused"] = logit, logit + change
+            else:
+                out[f"{h}_ori"], out[f"{h}_fused"] = self.allele_ori(x), change
         if self.genotype is not None:
             out["genotype"] = self.genotype(*fused)
         if self.reconstruction is not None:
@@ -251,6 +319,8 @@ def build(config: ModelConfig) -> BERTWithRAG:
             reconstruction=config.heads.reconstruction,
             haplotype_attention=config.fusion.haplotype_attention,
             precomputed=config.reference.mode == "precomputed",
+            features=config.li_stephens.features,
+            doubt=config.li_stephens.doubt if config.li_stephens.offset else None,
         )
     )
 

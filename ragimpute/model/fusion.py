@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -31,10 +32,21 @@ def masked_softmax(score: Tensor, pad: Tensor, dim: int) -> Tensor:
     return weight.masked_fill(pad, 0.0)
 
 
-def masked_mean(x: Tensor, pad: Tensor) -> Tensor:
-    """Mean over K of x (B, K, L, D) without padded haplotypes, pad (B, K, 1, 1)."""
-    count = (~pad).sum(dim=1).clamp_min(1)
-    return x.masked_fill(pad, 0.0).sum(dim=1) / count
+def weighted_mean(x: Tensor, weight: Weight) -> Tensor:
+    """Mean over K of x (B, K, L, D), weighted; 0 where everything is padded."""
+    share = masked_softmax(weight.log_weight, weight.pad, dim=1)
+    return (share * x).sum(dim=1)
+
+
+class Weight(NamedTuple):
+    """How much each retrieved haplotype counts at each site, before a fusion says more.
+
+    ``log_weight`` (B, K, L or 1, 1) is the ln of its weight, up to a constant; ``pad``, of the same
+    shape, is True where there is no haplotype.
+    """
+
+    log_weight: Tensor
+    pad: Tensor
 
 
 class Fusion(nn.Module):
@@ -45,7 +57,13 @@ class Fusion(nn.Module):
         self.dim = dim
 
     def forward(
-        self, query: Tensor, refs: Tensor, af: Tensor, af_refs: Tensor, ref_pad: Tensor
+        self,
+        query: Tensor,
+        refs: Tensor,
+        af: Tensor,
+        af_refs: Tensor,
+        ref_pad: Tensor,
+        log_weight: Tensor | None = None,
     ) -> Tensor:
         """Fuse.
 
@@ -60,17 +78,27 @@ class Fusion(nn.Module):
         af_refs
             Shape (B, K, L), float: ALT frequency in each retrieved haplotype's population.
         ref_pad
-            Shape (B, K), bool: True where there is no haplotype.
+            Shape (B, K) or (B, K, L), bool: True where there is no haplotype.
+        log_weight
+            Shape (B, K, L): ln of each retrieved haplotype's posterior, which is added to the
+            scores of fusions that attend, and weighs the means of the others; None: all count
+            alike.
 
         Returns
         -------
         Shape (B, L, D).
         """
-        pad = ref_pad[:, :, None, None]  # (B, K, 1, 1)
-        return self.fuse(query, refs.masked_fill(pad, 0.0), af, af_refs, pad)
+        pad = ref_pad[..., None] if ref_pad.dim() == 3 else ref_pad[:, :, None, None]
+        zero = torch.zeros_like(pad, dtype=refs.dtype)
+        if log_weight is not None:
+            pad = pad.expand(*log_weight.shape, 1)
+            zero = log_weight[..., None].to(refs.dtype)
+        return self.fuse(query, refs.masked_fill(pad, 0.0), af, af_refs, Weight(zero, pad))
 
-    def fuse(self, query: Tensor, refs: Tensor, af: Tensor, af_refs: Tensor, pad: Tensor) -> Tensor:
-        """The fusion itself; ``pad`` has shape (B, K, 1, 1)."""
+    def fuse(
+        self, query: Tensor, refs: Tensor, af: Tensor, af_refs: Tensor, weight: Weight
+    ) -> Tensor:
+        """The fusion itself; what ``weight`` pads is 0 in ``refs``."""
         raise NotImplementedError
 
 
@@ -106,13 +134,16 @@ class EnhancedRareVariant(Fusion):
         """Weight of the correction: af (B, L) -> (B, L)."""
         return (1 / maf_of(af)).clamp_max(self.weight_max)
 
-    def fuse(self, query: Tensor, refs: Tensor, af: Tensor, af_refs: Tensor, pad: Tensor) -> Tensor:
+    def fuse(
+        self, query: Tensor, refs: Tensor, af: Tensor, af_refs: Tensor, weight: Weight
+    ) -> Tensor:
         both = af_features(af[:, None].expand_as(af_refs), af_refs)  # (B, K, L, 4)
         refs = refs + self.cross_af(both)  # (B, K, L, D)
         refs = refs * 2 * torch.sigmoid(self.adapter(af_features(af, af)))[:, None]
         score = (self.query(query)[:, None] * self.key(refs)).sum(-1, keepdim=True)
-        weight = masked_softmax(score / math.sqrt(self.dim), pad, dim=1)  # (B, K, L, 1)
-        pooled = (weight * self.value(refs)).sum(dim=1)  # (B, L, D)
+        score = score / math.sqrt(self.dim) + weight.log_weight
+        share = masked_softmax(score, weight.pad, dim=1)  # (B, K, L, 1)
+        pooled = (share * self.value(refs)).sum(dim=1)  # (B, L, D)
         change = self.mix(torch.cat([query, pooled], dim=-1))  # (B, L, D)
         out: Tensor = query + self.residual_scale * self.rare_weight(af)[..., None] * change
         return out
@@ -137,12 +168,14 @@ class RareVariantAware(Fusion):
         self.transform = nn.Linear(NUM_AF_FEATURES, dim)
         self.mix = _mlp(2 * dim, 2 * dim, dim)
 
-    def fuse(self, query: Tensor, refs: Tensor, af: Tensor, af_refs: Tensor, pad: Tensor) -> Tensor:
+    def fuse(
+        self, query: Tensor, refs: Tensor, af: Tensor, af_refs: Tensor, weight: Weight
+    ) -> Tensor:
         both = af_features(af[:, None].expand_as(af_refs), af_refs)  # (B, K, L, 4)
         refs = refs * (1 + torch.tanh(self.transform(both)))  # (B, K, L, D)
-        largest = refs.masked_fill(pad, float("-inf")).amax(dim=1)  # (B, L, D)
-        largest = largest.masked_fill(pad.all(dim=1), 0.0)
-        pooled = 0.7 * masked_mean(refs, pad) + 0.3 * largest
+        largest = refs.masked_fill(weight.pad, float("-inf")).amax(dim=1)  # (B, L, D)
+        largest = largest.masked_fill(weight.pad.all(dim=1), 0.0)
+        pooled = 0.7 * weighted_mean(refs, weight) + 0.3 * largest
         out: Tensor = query + self.mix(torch.cat([query, pooled], dim=-1))
         return out
 
@@ -158,10 +191,12 @@ class DynamicGate(Fusion):
         self.gate = nn.Linear(2 * dim + NUM_AF_FEATURES, dim)
         self.value = nn.Linear(dim, dim)
 
-    def fuse(self, query: Tensor, refs: Tensor, af: Tensor, af_refs: Tensor, pad: Tensor) -> Tensor:
-        pooled = masked_mean(refs, pad)  # (B, L, D)
+    def fuse(
+        self, query: Tensor, refs: Tensor, af: Tensor, af_refs: Tensor, weight: Weight
+    ) -> Tensor:
+        pooled = weighted_mean(refs, weight)  # (B, L, D)
         gate = torch.sigmoid(self.gate(torch.cat([query, pooled, af_features(af, af)], dim=-1)))
-        some = (~pad).any(dim=1)  # (B, 1, 1)
+        some = (~weight.pad).any(dim=1)  # (B, L or 1, 1)
         return torch.where(some, gate * query + (1 - gate) * self.value(pooled), query)
 
 
@@ -184,7 +219,9 @@ class CrossAttention(Fusion):
         self.bias = nn.Linear(NUM_AF_FEATURES, num_heads)
         self.out = nn.Linear(dim, dim)
 
-    def fuse(self, query: Tensor, refs: Tensor, af: Tensor, af_refs: Tensor, pad: Tensor) -> Tensor:
+    def fuse(
+        self, query: Tensor, refs: Tensor, af: Tensor, af_refs: Tensor, weight: Weight
+    ) -> Tensor:
         b, k, length, dim = refs.shape
         heads, each = self.num_heads, dim // self.num_heads
         q = self.query(query).view(b, 1, length, heads, each)  # (B, 1, L, A, D // A)
@@ -192,8 +229,8 @@ class CrossAttention(Fusion):
         value = self.value(refs).view(b, k, length, heads, each)
         both = af_features(af[:, None].expand_as(af_refs), af_refs)  # (B, K, L, 4)
         score = (q * key).sum(-1) / math.sqrt(each) + self.bias(both)  # (B, K, L, A)
-        weight = masked_softmax(score, pad, dim=1)
-        pooled = (weight[..., None] * value).sum(dim=1).reshape(b, length, dim)  # (B, L, D)
+        share = masked_softmax(score + weight.log_weight, weight.pad, dim=1)
+        pooled = (share[..., None] * value).sum(dim=1).reshape(b, length, dim)  # (B, L, D)
         out: Tensor = query + self.out(pooled)
         return out
 
@@ -207,8 +244,10 @@ class Concat(Fusion):
         super().__init__(dim=dim)
         self.mix = _mlp(2 * dim, 2 * dim, dim)
 
-    def fuse(self, query: Tensor, refs: Tensor, af: Tensor, af_refs: Tensor, pad: Tensor) -> Tensor:
-        out: Tensor = self.mix(torch.cat([query, masked_mean(refs, pad)], dim=-1))
+    def fuse(
+        self, query: Tensor, refs: Tensor, af: Tensor, af_refs: Tensor, weight: Weight
+    ) -> Tensor:
+        out: Tensor = self.mix(torch.cat([query, weighted_mean(refs, weight)], dim=-1))
         return out
 
 

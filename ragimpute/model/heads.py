@@ -7,11 +7,18 @@ from torch import Tensor, nn
 
 
 class AlleleHead(nn.Module):
-    """Logit of ALT at each site of a haplotype: (B, L, D) -> (B, L)."""
+    """Logit of ALT at each site of a haplotype: (B, L, D) -> (B, L).
 
-    def __init__(self, *, dim: int) -> None:
+    With ``starts_at_zero`` it is 0 before training.
+    """
+
+    def __init__(self, *, dim: int, starts_at_zero: bool = False) -> None:
         super().__init__()
-        self.net = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 1))
+        last = nn.Linear(dim, 1)
+        if starts_at_zero:
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+        self.net = nn.Sequential(nn.LayerNorm(dim), last)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.net(x).squeeze(-1)

@@ -16,6 +16,7 @@ from torch import Tensor
 from ragimpute.model.embedding import MASK, PAD
 from ragimpute.panel.haplotypes import Haplotypes, haplotype_columns
 from ragimpute.panel.reader import Panel
+from ragimpute.token_model.copying_evidence import CopyingEvidence
 
 # Allele frequency at padded sites: one that a site can have.
 _PAD_AF = 0.5
@@ -158,6 +159,7 @@ class TokenWindows:
         hidden: np.ndarray,
         found: np.ndarray,
         population: np.ndarray | None = None,
+        copying: CopyingEvidence | None = None,
     ) -> dict[str, Tensor]:
         """A batch of samples, each at the sites of one window.
 
@@ -171,10 +173,13 @@ class TokenWindows:
         hidden
             Shape (B, L), bool: masked sites.
         found
-            Shape (B, 2, K), int: the haplotypes that each haplotype retrieved, -1 padded.
+            Shape (B, 2, K), int: the haplotypes that each haplotype retrieved, -1 padded; or
+            (B, 2, K, L) if these are chosen by site.
         population
             Shape (B,), int: each sample's population; None: unknown, and ``af_p`` is the mean of
             the frequencies where the retrieved haplotypes come from.
+        copying
+            What copying says of the 2 B haplotypes, two after two, at L sites each; None: nothing.
 
         Returns
         -------
@@ -185,7 +190,9 @@ class TokenWindows:
         (tokens of its alleles) and ``label_h1`` or ``label_h2`` (its alleles, -1 where unknown),
         (B, L) int64; and for the K haplotypes that it retrieved ``rag_seg_h1`` (tokens, (B, K, L)
         int64), ``rag_af_h1`` (ALT frequency in the population of each, (B, K, L) float32) and
-        ``rag_id_h1`` (their numbers, -1 padded, (B, K) int64), and the same for h2.
+        ``rag_id_h1`` (their numbers, -1 padded, (B, K) or (B, K, L) int64), and the same for h2.
+        With ``copying`` each has ``ls_logit_h1`` (B, L), ``site_h1`` (B, L, 4), ``state_h1``
+        (B, K, L, F) and ``rag_log_mass_h1`` (B, K, L), see :class:`CopyingEvidence`.
         """
         num, _, length = alleles.shape
         size = (self.ranges[window, 1] - self.ranges[window, 0])[:, None]
@@ -207,18 +214,22 @@ class TokenWindows:
             site["pos"][rows, n:] = block.position_cm[-1]
             for i, name in enumerate(("ref", "het", "hom")):
                 site[name][rows, :n] = block.genotype_freq[:, i]
-            ids, inverse = np.unique(found[rows], return_inverse=True)
+            here = found[rows] if found.ndim == 3 else found[rows][..., :n]
+            ids, inverse = np.unique(here, return_inverse=True)
             some = ids >= 0
             tokens = np.full((len(ids), n), PAD, np.int64)
             own = np.repeat(block.af[None], len(ids), axis=0)
             tokens[some], own[some] = self.references(w, ids[some])
-            inverse = inverse.reshape(len(rows), *shape[1:3])
-            refs[rows, :, :, :n] = tokens[inverse]
-            ref_af[rows, :, :, :n] = own[inverse]
+            inverse = inverse.reshape(here.shape)
+            if found.ndim == 4:  # another haplotype at each site
+                tokens, own = (x[inverse, np.arange(n)] for x in (tokens, own))
+            else:
+                tokens, own = tokens[inverse], own[inverse]
+            refs[rows, :, :, :n], ref_af[rows, :, :, :n] = tokens, own
             if population is not None:
                 site["af_p"][rows, :n] = block.af_population[population[rows]]
             else:
-                site["af_p"][rows, :n] = own[inverse].mean(axis=(1, 2))
+                site["af_p"][rows, :n] = own.mean(axis=(1, 2))
         label = np.where(pad[:, None], -1, alleles).astype(np.int64)
         tokens = np.where((label < 0) | hidden[:, None], MASK, label)
         tokens[np.repeat(pad[:, None], 2, axis=1)] = PAD
@@ -232,4 +243,9 @@ class TokenWindows:
             batch[f"rag_seg_h{h}"] = torch.from_numpy(np.ascontiguousarray(refs[:, i]))
             batch[f"rag_af_h{h}"] = torch.from_numpy(np.ascontiguousarray(ref_af[:, i]))
             batch[f"rag_id_h{h}"] = torch.from_numpy(found[:, i].astype(np.int64))
+            if copying is not None:
+                batch[f"ls_logit_h{h}"] = torch.from_numpy(copying.logit[i::2].copy())
+                batch[f"site_h{h}"] = torch.from_numpy(copying.sites[i::2])
+                batch[f"state_h{h}"] = torch.from_numpy(copying.states[i::2])
+                batch[f"rag_log_mass_h{h}"] = torch.from_numpy(copying.log_mass[i::2].copy())
         return batch

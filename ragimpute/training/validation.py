@@ -211,7 +211,7 @@ def score_model(
                 continue
             batch = {name: value.to(device) for name, value in batch.items()}
             outputs = model(batch)
-            if copying:
+            if copying or "ls_logit_h1" in batch:
                 ls = {h: torch.sigmoid(outputs[f"{h}_ori"]).cpu().numpy() for h in ("h1", "h2")}
             else:
                 ls = data.ls_baseline(i)

@@ -8,6 +8,7 @@ those of its own sample are left out. Validation samples are neither trained on 
 from __future__ import annotations
 
 import multiprocessing
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,22 +20,26 @@ from torch.utils.data import DataLoader, Dataset
 from ragimpute.config import RunConfig
 from ragimpute.copying.choose_parameters import fit_panel
 from ragimpute.copying.copy import copy_haplotypes
+from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.window import Window
 from ragimpute.errors import PanelError
 from ragimpute.model.bert_rag import BERTWithRAG
 from ragimpute.panel.reader import Panel
 from ragimpute.retrieval.faiss_threads import search_with_one_thread
 from ragimpute.retrieval.index import WindowIndex
+from ragimpute.token_model.copying_evidence import CopyingEvidence, collect_copying
 from ragimpute.token_model.references import ReferenceTable
 from ragimpute.token_model.windows import TokenWindows, cut_windows_to
 from ragimpute.training.data.arrays import WindowSites, panel_sites
-from ragimpute.training.data.masks import MaskMixture, linkage_blocks
+from ragimpute.training.data.masks import MaskMixture, draw_mask, linkage_blocks
 
 _MIN_TRAIN = 2
 # Validation examples, at most, whatever the size of the panel; windows_per_epoch may lower it.
 _MAX_VALIDATION = 2048
 # Streams of random numbers: each draw has a generator seeded by (seed, stream, place).
-_ORDER, _TRAIN, _VALIDATION = 11, 12, 13
+_ORDER, _TRAIN, _VALIDATION, _BESIDE = 11, 12, 13, 14
+# Copying sees at most so many sites beside an index window, on either side.
+_MAX_BESIDE = 20_000
 
 
 def split_samples(
@@ -127,9 +132,12 @@ class TokenBatches:
         self.allowed = np.isin(panel.haplotype_sample, self.train_samples)
         self._pairs = _haplotype_pairs(panel)
         self._linkage: dict[int, np.ndarray] = {}
-        self._examples: tuple[int, np.ndarray] | None = None
+        self._examples: tuple[int, list[np.ndarray]] | None = None
         self._validation = self._validation_examples()
         self._baseline: dict[int, np.ndarray] | None = None
+        self._pool = np.flatnonzero(self.allowed).astype(np.int32)
+        self._signature: dict[int, np.ndarray] = {}
+        self._fitted: CopyingParameters | None = None
 
     def set_level(self, level: int) -> None:
         """Raise the masks' curriculum to a level."""
@@ -163,27 +171,57 @@ class TokenBatches:
 
     def train_batch(self, epoch: int, step: int) -> dict[str, Tensor]:
         """One training batch, see :meth:`ragimpute.token_model.windows.TokenWindows.batch`."""
-        size = self.config.train.batch_size
         if self._examples is None or self._examples[0] != epoch:
-            every = len(self.windows.ranges) * len(self.train_samples)
-            rng = np.random.default_rng([self.seed, _ORDER, epoch])
-            self._examples = epoch, rng.choice(every, self.num_examples(), replace=False)
-        chosen = self._examples[1][step * size : (step + 1) * size]
+            self._examples = epoch, self._draw_examples(epoch)
+        chosen = self._examples[1][step]
         window, sample = np.divmod(chosen, len(self.train_samples))
-        masks = [
-            self.masks.draw(
-                self._sites(w), np.random.default_rng([self.seed, _TRAIN, epoch, step * size + i])
-            )
-            for i, w in enumerate(self.search_window[window].tolist())
-        ]
+        search = self.search_window[window]
+        if self._copies:  # one mask in each index window, so that its samples are copied together
+            drawn = {
+                w: self.masks.draw(
+                    self._sites(w), np.random.default_rng([self.seed, _TRAIN, epoch, step, w])
+                )
+                for w in np.unique(search).tolist()
+            }
+            masks = [drawn[w] for w in search.tolist()]
+        else:
+            first = step * self.config.train.batch_size
+            masks = [
+                self.masks.draw(
+                    self._sites(w), np.random.default_rng([self.seed, _TRAIN, epoch, first + i])
+                )
+                for i, w in enumerate(search.tolist())
+            ]
         return self._collate(window, self.train_samples[sample], masks)
+
+    def _draw_examples(self, epoch: int) -> list[np.ndarray]:
+        """The examples of an epoch's batches: each ``window * train samples + sample``.
+
+        Where copying is asked, a batch keeps to one index window, or to few: what takes time then
+        is done once for all of them.
+        """
+        every = len(self.windows.ranges) * len(self.train_samples)
+        rng = np.random.default_rng([self.seed, _ORDER, epoch])
+        chosen = rng.choice(every, self.num_examples(), replace=False)
+        if self._copies:
+            search = self.search_window[chosen // len(self.train_samples)]
+            chosen = chosen[np.argsort(search, kind="stable")]
+        size = self.config.train.batch_size
+        batches = [chosen[i : i + size] for i in range(0, len(chosen), size)]
+        if self._copies:  # the short batch stays the last one
+            batches[: len(chosen) // size] = [
+                batches[i] for i in rng.permutation(len(chosen) // size)
+            ]
+        return batches
 
     def validation_batches(self) -> Iterator[dict[str, Tensor]]:
         """Held-out samples in windows spread over the panel, with a fixed mask for each window."""
         size = self.config.train.batch_size
         for start in range(0, len(self._validation), size):
             window, sample = self._validation[start : start + size].T
-            masks = [self._validation_mask(w) for w in self.search_window[window].tolist()]
+            search = self.search_window[window]
+            drawn = {w: self._validation_mask(w) for w in np.unique(search).tolist()}
+            masks = [drawn[w] for w in search.tolist()]
             yield self._collate(window, sample, masks)
 
     def ls_baseline(self, i: int) -> dict[str, np.ndarray]:
@@ -268,33 +306,124 @@ class TokenBatches:
         """Retrieve for samples in windows under masks of their index windows, and batch them."""
         num, k = len(window), self.config.data.num_retrieved
         search = self.search_window[window]
-        alleles = np.full((num, 2, self.windows.length), -1, np.int8)
-        hidden = np.zeros((num, self.windows.length), bool)
-        found = np.full((num, 2, k), -1, np.int32)
+        by_site = self.config.data.retrieval == "site"
+        length = self.windows.length
+        alleles = np.full((num, 2, length), -1, np.int8)
+        hidden = np.zeros((num, length), bool)
+        found = np.full((num, 2, k, length) if by_site else (num, 2, k), -1, np.int32)
+        copied = CopyingEvidence.empty(2 * num, k, length) if self._copies else None
         pairs = self._pairs[sample]  # (B, 2)
         for s in np.unique(search).tolist():
             rows = np.flatnonzero(search == s)
             start, stop = self.index.windows[s].tolist()
             ids, inverse = np.unique(pairs[rows], return_inverse=True)
             true = self.windows.alleles(start, stop, ids)[inverse.reshape(-1, 2)]  # (b, 2, n)
-            query = np.where(np.stack([masks[i] for i in rows])[:, None], -1, true).astype(np.int8)
-            found[rows] = self.index.search(
-                s, query.reshape(-1, stop - start), k,
-                exclude=np.repeat(pairs[rows], 2, axis=0), allowed=self.allowed,
-            ).reshape(-1, 2, k)  # fmt: skip
             for i, row in enumerate(rows.tolist()):
                 low, high = self.windows.ranges[window[row]] - start
                 alleles[row, :, : high - low] = true[i, :, low:high]
                 hidden[row, : high - low] = masks[row][low:high]
-        return self.windows.batch(window, alleles, hidden, found, self.panel.population[sample])
+            if copied is not None:
+                self._copy(copied, s, rows, true, [masks[i] for i in rows], window, pairs)
+            if not by_site:
+                query = np.where(np.stack([masks[i] for i in rows])[:, None], -1, true)
+                found[rows] = self.index.search(
+                    s, query.astype(np.int8).reshape(-1, stop - start), k,
+                    exclude=np.repeat(pairs[rows], 2, axis=0), allowed=self.allowed,
+                ).reshape(-1, 2, k)  # fmt: skip
+        if by_site:
+            assert copied is not None
+            found = copied.ids.reshape(found.shape)
+        population = self.panel.population[sample]
+        return self.windows.batch(window, alleles, hidden, found, population, copied)
+
+    @property
+    def _copies(self) -> bool:
+        """Whether the model reads what copying says."""
+        return self.config.data.retrieval == "site" or self.config.model.li_stephens.offset
+
+    def _copy(
+        self,
+        out: CopyingEvidence,
+        search: int,
+        rows: np.ndarray,
+        true: np.ndarray,
+        masks: list[np.ndarray],
+        window: np.ndarray,
+        pairs: np.ndarray,
+    ) -> None:
+        """Write into ``out`` what copying says of some rows of a batch, all in one index window.
+
+        ``true`` (b, 2, n): their alleles; ``masks`` (b of (n,)); ``window`` and ``pairs`` are those
+        of the whole batch. Rows under the same mask are copied together.
+        """
+        start = int(self.index.windows[search, 0])
+        same = np.unique([id(mask) for mask in masks], return_inverse=True)[1]
+        for group in range(int(same.max()) + 1):
+            members = np.flatnonzero(same == group)
+            mine = rows[members]
+            found = self._copy_together(search, masks[members[0]], pairs[mine])
+            for i, row in enumerate(mine.tolist()):
+                low, high = self.windows.ranges[window[row]] - start
+                for to, of in zip(out, found, strict=True):
+                    site_axis = 2 if to.ndim == 4 or to.dtype == np.int32 else 1
+                    here = (slice(2 * i, 2 * i + 2), *[slice(None)] * (site_axis - 1))
+                    there = (slice(2 * row, 2 * row + 2), *[slice(None)] * (site_axis - 1))
+                    to[(*there, slice(0, high - low))] = of[(*here, slice(low, high))]
+
+    def _copy_together(self, search: int, hidden: np.ndarray, pairs: np.ndarray) -> CopyingEvidence:
+        """What copying says of samples (b, 2) at an index window's n sites under a mask (n,)."""
+        start, stop = self.index.windows[search].tolist()
+        window, first = self._copying_window(search, hidden)
+        alleles = self.windows.block(first, first + window.num_sites).haplotypes.alleles(
+            window.typed_index
+        )[:, pairs.ravel()]
+        return collect_copying(
+            window, np.ascontiguousarray(alleles), self._parameters() if window.typed.num_typed else None,
+            self.config.data, allowed=self._pool, own=np.repeat(pairs, 2, axis=0),
+            af=self.panel.af[start:stop],
+        )  # fmt: skip
+
+    def _copying_window(self, search: int, hidden: np.ndarray) -> tuple[Window, int]:
+        """An index window with what lies beside it, under a mask (n,); and its first panel site.
+
+        In imputation, too, copying sees farther than the network. The sites beside are typed as an
+        array would be, and as densely as the window itself.
+        """
+        start, stop = self.index.windows[search].tolist()
+        cm, reach = self.panel.position_cm, self.config.data.buffer_cm
+        first = int(np.searchsorted(cm, cm[start] - reach))
+        last = int(np.searchsorted(cm, cm[stop - 1] + reach, side="right"))
+        first, last = max(first, start - _MAX_BESIDE), min(last, stop + _MAX_BESIDE)
+        rng = np.random.default_rng([self.seed, _BESIDE, search, zlib.crc32(hidden.tobytes())])
+        beside = [np.zeros(0, bool), np.zeros(0, bool)]
+        for i, (low, high) in enumerate(((first, start), (stop, last))):
+            if low < high:
+                sites = panel_sites(self.panel, low, high)
+                beside[i] = draw_mask("array_like", sites, float(hidden.mean()), rng)
+        typed = np.flatnonzero(~np.concatenate([beside[0], hidden, beside[1]]))
+        haplotypes = self.windows.block(first, last).haplotypes
+        window = Window.build(haplotypes, cm[first:last], typed, (start - first, stop - first))
+        if search not in self._signature:
+            self._signature[search] = window.signature
+        window.__dict__["signature"] = self._signature[search]  # the same under all masks
+        return window, first
+
+    def _parameters(self) -> CopyingParameters:
+        """Parameters of copying, fitted to the panel under the validation mask of one window."""
+        if self._fitted is None:
+            search = int(self.search_window[self._validation[0, 0]])
+            window, _ = self._copying_window(search, self._validation_mask(search))
+            self._fitted = fit_panel(
+                window, self.panel.haplotype_sample, seed=self.seed,
+                threads=torch.get_num_threads(),
+            )  # fmt: skip
+        return self._fitted
 
     def _copy_validation(self) -> dict[int, np.ndarray]:
         """P(ALT) of held-out samples, (samples, 2, n), in each index window that is validated."""
         out = {}
-        pool = np.flatnonzero(self.allowed).astype(np.int32)
         threads = torch.get_num_threads()
         pairs = self._pairs[self.validation_samples]  # (N, 2)
-        parameters = None
         for search in np.unique(self.search_window[self._validation[:, 0]]).tolist():
             start, stop = self.index.windows[search].tolist()
             haplotypes = self.windows.block(start, stop).haplotypes
@@ -304,14 +433,11 @@ class TokenBatches:
                 out[search] = np.broadcast_to(af, (*pairs.shape, stop - start))
                 continue
             window = Window.build(haplotypes, self.panel.position_cm[start:stop], typed)
-            if parameters is None:
-                parameters = fit_panel(
-                    window, self.panel.haplotype_sample, seed=self.seed, threads=threads
-                )
             alleles = haplotypes.alleles(typed)[:, pairs.ravel()]
             prob = copy_haplotypes(
-                window, alleles, parameters, states=lambda i: pool[None], threads=threads
-            )
+                window, alleles, self._parameters(), states=lambda i: self._pool[None],
+                threads=threads,
+            )  # fmt: skip
             out[search] = prob.reshape(*pairs.shape, -1)
         return out
 
