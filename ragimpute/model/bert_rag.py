@@ -90,7 +90,9 @@ class TokenPath(nn.Module):
         for which, query in zip("12", ori, strict=True):
             refs, ref_pad = self._retrieve(batch, which)
             af_refs = batch[f"rag_af_h{which}"]
-            fused.append(self.fusion(query, refs, batch["af"], af_refs, ref_pad))
+            fused.append(
+                self.fusion(query, refs, batch["af"], af_refs, ref_pad, af_p=batch["af_p"])
+            )
         if self.between is not None:
             fused = list(self.between(*fused))
         out = {f"h{i + 1}_ori": self.allele_ori(x) for i, x in enumerate(ori)}
@@ -239,8 +241,9 @@ def build(config: ModelConfig) -> BERTWithRAG:
         checkpointing=config.reference.checkpointing,
     )
     fusion = FUSIONS[config.fusion.name](
-        size.dim, size.num_heads, config.fusion.residual_scale, config.fusion.rare_weight_max
-    )
+        size.dim, size.num_heads, config.fusion.residual_scale, config.fusion.rare_weight_max,
+        size.dropout,
+    )  # fmt: skip
     return BERTWithRAG(
         tokens=TokenPath(
             embedding=embedding,

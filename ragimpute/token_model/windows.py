@@ -43,6 +43,34 @@ def cut_windows_to(windows: np.ndarray, max_sites: int) -> tuple[np.ndarray, np.
     return np.concatenate(parts), np.concatenate(of)
 
 
+def population_shares(found: np.ndarray, home: np.ndarray, num_populations: int) -> np.ndarray:
+    """To which populations each sample belongs, as far as its retrieved haplotypes tell.
+
+    Nobody says which population a target is of. So the haplotypes that its two haplotypes retrieved
+    in a window stand for it, in training as in imputation, where a panel sample never retrieves
+    itself: of a sample with ancestors from several populations they tell those of the window.
+
+    Parameters
+    ----------
+    found
+        Shape (B, ...), int: numbers of haplotypes, -1 padded.
+    home
+        Shape (H,), int: each haplotype's population.
+    num_populations
+        P.
+
+    Returns
+    -------
+    Shape (B, P), float32: shares of the haplotypes that were found; 0 for samples without any.
+    """
+    flat = found.reshape(len(found), -1)
+    row, place = np.nonzero(flat >= 0)
+    count = np.zeros((len(found), num_populations), np.float32)
+    np.add.at(count, (row, home[flat[row, place]]), 1)
+    out: np.ndarray = count / np.maximum(1, count.sum(axis=1, keepdims=True))
+    return out
+
+
 @dataclass(frozen=True)
 class SiteBlock:
     """Consecutive panel sites [start, stop), m of them.
@@ -157,7 +185,6 @@ class TokenWindows:
         alleles: np.ndarray,
         hidden: np.ndarray,
         found: np.ndarray,
-        population: np.ndarray | None = None,
     ) -> dict[str, Tensor]:
         """A batch of samples, each at the sites of one window.
 
@@ -172,15 +199,13 @@ class TokenWindows:
             Shape (B, L), bool: masked sites.
         found
             Shape (B, 2, K), int: the haplotypes that each haplotype retrieved, -1 padded.
-        population
-            Shape (B,), int: each sample's population; None: unknown, and ``af_p`` is the mean of
-            the frequencies where the retrieved haplotypes come from.
 
         Returns
         -------
         The fields, each with B rows; windows are padded to L sites. Each sample has, at L sites,
-        ``af`` and ``af_p`` (ALT frequency in the panel and in the population), ``pos`` (cM),
-        ``ref``, ``het`` and ``hom`` (shares of genotypes), float32; ``mask`` (hidden) and ``pad``,
+        ``af`` and ``af_p`` (ALT frequency in the panel and in the sample's own population, see
+        :func:`population_shares`), ``pos`` (cM), ``ref``, ``het`` and ``hom`` (shares of
+        genotypes), float32; ``mask`` (hidden) and ``pad``,
         bool; and the number of its ``window``, int64. Each haplotype has ``hap_1`` or ``hap_2``
         (tokens of its alleles) and ``label_h1`` or ``label_h2`` (its alleles, -1 where unknown),
         (B, L) int64; and for the K haplotypes that it retrieved ``rag_seg_h1`` (tokens, (B, K, L)
@@ -198,6 +223,8 @@ class TokenWindows:
             for name, fill in (("af", _PAD_AF), ("af_p", _PAD_AF), ("pos", 0.0),
                                ("ref", 0.0), ("het", 0.0), ("hom", 0.0))
         }  # fmt: skip
+        shares = population_shares(found, self.haplotype_population, len(self.panel.populations))
+        known = shares.sum(axis=1) > 0
         for w in np.unique(window).tolist():
             rows = np.flatnonzero(window == w)
             block = self.window(w)
@@ -215,10 +242,9 @@ class TokenWindows:
             inverse = inverse.reshape(len(rows), *shape[1:3])
             refs[rows, :, :, :n] = tokens[inverse]
             ref_af[rows, :, :, :n] = own[inverse]
-            if population is not None:
-                site["af_p"][rows, :n] = block.af_population[population[rows]]
-            else:
-                site["af_p"][rows, :n] = own[inverse].mean(axis=(1, 2))
+            # By population, as a product of matrices rounds by the number of its rows.
+            af_p = sum(shares[rows, p, None] * f for p, f in enumerate(block.af_population))
+            site["af_p"][rows, :n] = np.where(known[rows, None], af_p, block.af)
         label = np.where(pad[:, None], -1, alleles).astype(np.int64)
         tokens = np.where((label < 0) | hidden[:, None], MASK, label)
         tokens[np.repeat(pad[:, None], 2, axis=1)] = PAD

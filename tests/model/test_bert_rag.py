@@ -234,7 +234,7 @@ def test_presets_build(name):
     assert model.is_copying == (config.fusion.name == "copying")
     assert model.num_parameters() == sum(p.numel() for p in model.parameters())
     if not model.is_copying:
-        assert type(model.tokens.fusion) is type(FUSIONS[config.fusion.name](8, 2, 0.1, 10.0))
+        assert type(model.tokens.fusion) is type(FUSIONS[config.fusion.name](8, 2, 0.1, 10.0, 0.1))
         assert len(model.tokens.encoder.layers) == config.encoder.num_layers
         assert model.tokens.references.encoder is model.tokens.encoder
 

@@ -286,7 +286,7 @@ class TokenBatches:
                 low, high = self.windows.ranges[window[row]] - start
                 alleles[row, :, : high - low] = true[i, :, low:high]
                 hidden[row, : high - low] = masks[row][low:high]
-        return self.windows.batch(window, alleles, hidden, found, self.panel.population[sample])
+        return self.windows.batch(window, alleles, hidden, found)
 
     def _copy_validation(self) -> dict[int, np.ndarray]:
         """P(ALT) of held-out samples, (samples, 2, n), in each index window that is validated."""
