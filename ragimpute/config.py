@@ -103,7 +103,7 @@ class HeadsConfig(_Group):
     """Which outputs a token model has beside the haplotype alleles."""
 
     genotype: bool = True
-    reconstruction: bool = True
+    reconstruction: bool = True  # the vectors that the reconstruction loss compares
 
 
 class ModelConfig(_Group):
@@ -184,6 +184,7 @@ class MaskConfig(_Group):
 class LossConfig(_Group):
     """A weighted sum of losses over hidden sites."""
 
+    reduction: Literal["mean", "sum"] = "mean"  # over the sites of a batch
     kind: Literal["focal", "cross_entropy"] = "focal"
     gamma: float = Field(default=5.0, ge=0)
     gamma_schedule: tuple[NotNegative, ...] = ()  # a value for each epoch; the last one stays

@@ -19,7 +19,7 @@ from ragimpute.model.copying_net import CopyingResidual
 from ragimpute.model.embedding import MASK, PAD, SiteEmbedding
 from ragimpute.model.encoder import Encoder, FrozenReferences, ReferenceEncoder
 from ragimpute.model.fusion import FUSIONS, Fusion
-from ragimpute.model.heads import AlleleHead, GenotypeHead, HaplotypeAttention, ReconstructionHead
+from ragimpute.model.heads import AlleleHead, GenotypeHead, HaplotypeAttention
 from ragimpute.model.state_pool import StatePool
 
 #: Looks up reference embeddings: (window (B,), haplotype ids (B, K)) -> (B, K, L, D).
@@ -33,13 +33,18 @@ class TokenPath(nn.Module):
     ----------
     embedding, encoder, references, fusion
         The parts; ``references`` shares the embedding and the encoder.
-    genotype, reconstruction
-        Whether the model has these heads.
+    genotype
+        Whether the model has this head.
+    reconstruction
+        Whether the vectors before and after encoder and fusion are given, which the reconstruction
+        loss compares.
     haplotype_attention
         Whether the two haplotypes of a sample see each other after fusion.
     precomputed
         Whether references are encoded by a frozen copy of ``references`` (``frozen``), so that
         their embeddings can be made once and looked up.
+    dropout
+        Of the genotype head.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class TokenPath(nn.Module):
         reconstruction: bool = True,
         haplotype_attention: bool = False,
         precomputed: bool = False,
+        dropout: float = 0.1,
     ) -> None:
         super().__init__()
         dim = embedding.dim
@@ -64,16 +70,15 @@ class TokenPath(nn.Module):
         self.between = HaplotypeAttention(dim=dim) if haplotype_attention else None
         self.allele_ori = AlleleHead(dim=dim)
         self.allele_fused = AlleleHead(dim=dim)
-        self.genotype = GenotypeHead(dim=dim) if genotype else None
-        self.reconstruction = ReconstructionHead(dim=dim) if reconstruction else None
+        self.genotype = GenotypeHead(dropout=dropout) if genotype else None
+        self.reconstruction = reconstruction
         self.table: ReferenceLookup | None = None
 
-    def _read(self, batch: dict[str, Tensor], which: str) -> Tensor:
-        """Encode one haplotype of each sample: (B, L, D)."""
+    def _read(self, batch: dict[str, Tensor], which: str) -> tuple[Tensor, Tensor]:
+        """One haplotype of each sample, embedded and encoded: (B, L, D) each."""
         token = batch[f"hap_{which}"]
         x = self.embedding(token, batch["pos"], batch["af"], batch["af_p"])
-        out: Tensor = self.encoder(x, token == PAD)
-        return out
+        return x, self.encoder(x, token == PAD)
 
     def _retrieve(self, batch: dict[str, Tensor], which: str) -> tuple[Tensor, Tensor]:
         """Encoded references (B, K, L, D), and which of them are padding (B, K)."""
@@ -85,7 +90,7 @@ class TokenPath(nn.Module):
         return encode(token, batch["pos"], batch["af"], batch[f"rag_af_h{which}"]), ref_pad
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        ori = [self._read(batch, which) for which in "12"]
+        before, ori = zip(*(self._read(batch, which) for which in "12"), strict=True)
         fused = []
         for which, query in zip("12", ori, strict=True):
             refs, ref_pad = self._retrieve(batch, which)
@@ -98,10 +103,11 @@ class TokenPath(nn.Module):
         out = {f"h{i + 1}_ori": self.allele_ori(x) for i, x in enumerate(ori)}
         out |= {f"h{i + 1}_fused": self.allele_fused(x) for i, x in enumerate(fused)}
         if self.genotype is not None:
-            out["genotype"] = self.genotype(*fused)
-        if self.reconstruction is not None:
-            for i, x in enumerate(ori):
-                out[f"h{i + 1}_reconstruction"] = self.reconstruction(x)
+            shares = (batch[name] for name in ("ref", "het", "hom"))
+            out["genotype"] = self.genotype(out["h1_fused"], out["h2_fused"], *shares)
+        if self.reconstruction:
+            for i in range(2):
+                out |= {f"h{i + 1}_before": before[i], f"h{i + 1}_after": fused[i]}
         return out
 
 
@@ -146,8 +152,9 @@ class BERTWithRAG(nn.Module):
         Returns
         -------
         ``h1_fused, h2_fused, h1_ori, h2_ori``, each (B, L): logits of ALT (of the minor allele for
-        copying models). Token models may add ``genotype`` (B, L, 3) and ``h1_reconstruction``,
-        ``h2_reconstruction`` (B, L) in [0, 1].
+        copying models). Token models may add ``genotype`` (B, L, 3), and ``h1_before``,
+        ``h1_after``, ``h2_before`` and ``h2_after`` (B, L, D), a haplotype's vectors when they are
+        embedded and after fusion.
         """
         if self.tokens is not None:
             given: dict[str, Tensor] = self.tokens(batch)
@@ -254,6 +261,7 @@ def build(config: ModelConfig) -> BERTWithRAG:
             reconstruction=config.heads.reconstruction,
             haplotype_attention=config.fusion.haplotype_attention,
             precomputed=config.reference.mode == "precomputed",
+            dropout=size.dropout,
         )
     )
 

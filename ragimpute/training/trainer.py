@@ -283,6 +283,7 @@ class _Run:
                 loss, _ = compute_loss(
                     self.runner(batch), batch, self.config.loss, state.epoch,
                     mean_weight=self._mean_over_processes,
+                    num_processes=accelerator.num_processes,
                 )  # fmt: skip
             mean_loss = float(self._mean_over_processes(loss.detach()))
             check_loss(mean_loss, state, self.out)
