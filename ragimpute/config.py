@@ -211,6 +211,8 @@ class ScheduleConfig(_Group):
 
     name: Literal["inverse_sqrt", "cosine", "constant"] = "inverse_sqrt"
     warmup_steps: int = Field(default=20_000, ge=0)
+    # If set, the warm-up is this share of the run's steps, whatever warmup_steps says.
+    warmup_share: float | None = Field(default=None, ge=0, lt=1)
     min_factor: Share = 0.0
 
 
@@ -244,6 +246,7 @@ class TrainConfig(_Group):
     compile: bool = False
     log_every: int = Field(default=1000, ge=1)
     checkpoint_every: int = Field(default=500, ge=1)
+    keep_epochs: bool = False  # keep the weights of every epoch, beside the best and the last
     early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
     trackers: TrackerConfig = TrackerConfig()
 

@@ -131,9 +131,9 @@ class TokenBatches:
         self._validation = self._validation_examples()
         self._baseline: dict[int, np.ndarray] | None = None
 
-    def set_level(self, level: int) -> None:
-        """Raise the masks' curriculum to a level."""
-        self.masks.level = level
+    def add_level(self) -> None:
+        """Raise the masks' curriculum by one level."""
+        self.masks.add_level()
 
     def num_examples(self) -> int:
         """Training examples of an epoch."""
