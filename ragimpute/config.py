@@ -103,7 +103,7 @@ class HeadsConfig(_Group):
     """Which outputs a token model has beside the haplotype alleles."""
 
     genotype: bool = True
-    reconstruction: bool = True
+    reconstruction: bool = True  # the vectors that the reconstruction loss compares
 
 
 class LiStephensConfig(_Group):
@@ -213,6 +213,7 @@ class MaskConfig(_Group):
 class LossConfig(_Group):
     """A weighted sum of losses over hidden sites."""
 
+    reduction: Literal["mean", "sum"] = "mean"  # over the sites of a batch
     kind: Literal["focal", "cross_entropy"] = "focal"
     gamma: float = Field(default=5.0, ge=0)
     gamma_schedule: tuple[NotNegative, ...] = ()  # a value for each epoch; the last one stays
@@ -239,6 +240,8 @@ class ScheduleConfig(_Group):
 
     name: Literal["inverse_sqrt", "cosine", "constant"] = "inverse_sqrt"
     warmup_steps: int = Field(default=20_000, ge=0)
+    # If set, the warm-up is this share of the run's steps, whatever warmup_steps says.
+    warmup_share: float | None = Field(default=None, ge=0, lt=1)
     min_factor: Share = 0.0
 
 
@@ -272,6 +275,7 @@ class TrainConfig(_Group):
     compile: bool = False
     log_every: int = Field(default=1000, ge=1)
     checkpoint_every: int = Field(default=500, ge=1)
+    keep_epochs: bool = False  # keep the weights of every epoch, beside the best and the last
     early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
     trackers: TrackerConfig = TrackerConfig()
 

@@ -12,7 +12,7 @@ import numpy as np
 from ragimpute.copying.carriers import SiteCarriers
 from ragimpute.copying.forward_backward import backward_states, forward_site, mismatch_words
 from ragimpute.copying.window import Flanks
-from ragimpute.evidence.match_lengths_kernel import REACH, Matched, find_reach
+from ragimpute.evidence.match_lengths_kernel import REACH, find_reach
 from ragimpute.kernels.bits import WORD
 from ragimpute.kernels.compile import inlined, kernel
 

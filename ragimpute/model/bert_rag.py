@@ -19,9 +19,9 @@ from ragimpute.config import ModelConfig
 from ragimpute.model.copying_net import CopyingResidual
 from ragimpute.model.embedding import MASK, PAD, SiteEmbedding
 from ragimpute.model.encoder import Encoder, FrozenReferences, ReferenceEncoder
-from ragimpute.model.fusion import FUSIONS, Fusion
 from ragimpute.model.evidence import SiteEvidence, StateEvidence
-from ragimpute.model.heads import AlleleHead, GenotypeHead, HaplotypeAttention, ReconstructionHead
+from ragimpute.model.fusion import FUSIONS, Fusion
+from ragimpute.model.heads import AlleleHead, GenotypeHead, HaplotypeAttention, ResidualHead
 from ragimpute.model.state_pool import StatePool
 
 #: Looks up reference embeddings: (window (B,), haplotype ids (B, K)) -> (B, K, L, D); with a third
@@ -36,8 +36,11 @@ class TokenPath(nn.Module):
     ----------
     embedding, encoder, references, fusion
         The parts; ``references`` shares the embedding and the encoder.
-    genotype, reconstruction
-        Whether the model has these heads.
+    genotype
+        Whether the model has this head.
+    reconstruction
+        Whether the vectors before and after encoder and fusion are given, which the reconstruction
+        loss compares.
     haplotype_attention
         Whether the two haplotypes of a sample see each other after fusion.
     precomputed
@@ -48,6 +51,8 @@ class TokenPath(nn.Module):
     doubt
         The network's output, 0 at first, is added to the logit of copying where the less likely
         allele has more than this probability; None: the output is the logit itself.
+    dropout
+        Of the genotype head.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class TokenPath(nn.Module):
         precomputed: bool = False,
         features: bool = False,
         doubt: float | None = None,
+        dropout: float = 0.1,
     ) -> None:
         super().__init__()
         dim = embedding.dim
@@ -77,19 +83,18 @@ class TokenPath(nn.Module):
         self.fusion = fusion
         self.between = HaplotypeAttention(dim=dim) if haplotype_attention else None
         self.allele_ori = None if self.offset else AlleleHead(dim=dim)
-        self.allele_fused = AlleleHead(dim=dim, starts_at_zero=self.offset)
-        self.genotype = GenotypeHead(dim=dim) if genotype else None
-        self.reconstruction = ReconstructionHead(dim=dim) if reconstruction else None
+        self.allele_fused = ResidualHead(dim=dim) if self.offset else AlleleHead(dim=dim)
+        self.genotype = GenotypeHead(dropout=dropout) if genotype else None
+        self.reconstruction = reconstruction
         self.table: ReferenceLookup | None = None
 
-    def _read(self, batch: dict[str, Tensor], which: str) -> Tensor:
-        """Encode one haplotype of each sample: (B, L, D)."""
+    def _read(self, batch: dict[str, Tensor], which: str) -> tuple[Tensor, Tensor]:
+        """One haplotype of each sample, embedded and encoded: (B, L, D) each."""
         token = batch[f"hap_{which}"]
         x = self.embedding(token, batch["pos"], batch["af"], batch["af_p"])
         if self.site_evidence is not None:
             x = x + self.site_evidence(batch[f"site_h{which}"])
-        out: Tensor = self.encoder(x, token == PAD)
-        return out
+        return x, self.encoder(x, token == PAD)
 
     def _encode_retrieved(self, batch: dict[str, Tensor], which: str) -> Tensor:
         """Encode what a haplotype of each sample retrieved: (B, K, L, D)."""
@@ -107,7 +112,9 @@ class TokenPath(nn.Module):
         else:
             refs = self._encode_retrieved(batch, which)
         pad = (token == PAD).all(dim=2)
-        out: Tensor = self.fusion(query, refs, batch["af"], batch[f"rag_af_h{which}"], pad)
+        out: Tensor = self.fusion(
+            query, refs, batch["af"], batch[f"rag_af_h{which}"], pad, af_p=batch["af_p"]
+        )
         return out
 
     def _fuse_sites(
@@ -130,9 +137,10 @@ class TokenPath(nn.Module):
             refs = refs + self.state_evidence(states, token)
         af_refs = batch[f"rag_af_h{which}"].transpose(1, 2)[b, site]
         log_mass = batch[f"rag_log_mass_h{which}"].transpose(1, 2)[b, site]
+        af, af_p = (batch[name][b, site][None] for name in ("af", "af_p"))
         fused = self.fusion(
-            query[b, site][None], refs.transpose(0, 1)[None], batch["af"][b, site][None],
-            af_refs.T[None], (token == PAD).T[None], log_mass.T[None],
+            query[b, site][None], refs.transpose(0, 1)[None], af, af_refs.T[None],
+            (token == PAD).T[None], af_p=af_p, log_weight=log_mass.T[None],
         )  # fmt: skip
         return query.index_put((b, site), fused[0])
 
@@ -150,7 +158,7 @@ class TokenPath(nn.Module):
         return known & (batch[f"ls_logit_h{which}"].abs() < self.sure_from)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        ori = [self._read(batch, which) for which in "12"]
+        before, ori = zip(*(self._read(batch, which) for which in "12"), strict=True)
         fused = [self._fuse(batch, which, x) for which, x in zip("12", ori, strict=True)]
         if self.between is not None:
             fused = list(self.between(*fused))
@@ -164,10 +172,11 @@ class TokenPath(nn.Module):
             else:
                 out[f"{h}_ori"], out[f"{h}_fused"] = self.allele_ori(x), change
         if self.genotype is not None:
-            out["genotype"] = self.genotype(*fused)
-        if self.reconstruction is not None:
-            for i, x in enumerate(ori):
-                out[f"h{i + 1}_reconstruction"] = self.reconstruction(x)
+            shares = (batch[name] for name in ("ref", "het", "hom"))
+            out["genotype"] = self.genotype(out["h1_fused"], out["h2_fused"], *shares)
+        if self.reconstruction:
+            for i in range(2):
+                out |= {f"h{i + 1}_before": before[i], f"h{i + 1}_after": fused[i]}
         return out
 
 
@@ -212,8 +221,9 @@ class BERTWithRAG(nn.Module):
         Returns
         -------
         ``h1_fused, h2_fused, h1_ori, h2_ori``, each (B, L): logits of ALT (of the minor allele for
-        copying models). Token models may add ``genotype`` (B, L, 3) and ``h1_reconstruction``,
-        ``h2_reconstruction`` (B, L) in [0, 1].
+        copying models). Token models may add ``genotype`` (B, L, 3), and ``h1_before``,
+        ``h1_after``, ``h2_before`` and ``h2_after`` (B, L, D), a haplotype's vectors when they are
+        embedded and after fusion.
         """
         if self.tokens is not None:
             given: dict[str, Tensor] = self.tokens(batch)
@@ -307,8 +317,9 @@ def build(config: ModelConfig) -> BERTWithRAG:
         checkpointing=config.reference.checkpointing,
     )
     fusion = FUSIONS[config.fusion.name](
-        size.dim, size.num_heads, config.fusion.residual_scale, config.fusion.rare_weight_max
-    )
+        size.dim, size.num_heads, config.fusion.residual_scale, config.fusion.rare_weight_max,
+        size.dropout,
+    )  # fmt: skip
     return BERTWithRAG(
         tokens=TokenPath(
             embedding=embedding,
@@ -321,6 +332,7 @@ def build(config: ModelConfig) -> BERTWithRAG:
             precomputed=config.reference.mode == "precomputed",
             features=config.li_stephens.features,
             doubt=config.li_stephens.doubt if config.li_stephens.offset else None,
+            dropout=size.dropout,
         )
     )
 

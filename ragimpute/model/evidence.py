@@ -18,7 +18,10 @@ _STATE = ((-3.0, 3.0),) * 3 + ((-1.5, 2.0),) * 4
 
 
 class _Features(nn.Module):
-    """Features, scaled to about unit spread, through two linear layers with a GELU between."""
+    """Features, scaled to about unit spread, through two linear layers with a GELU between.
+
+    A layer norm makes the result as large as what it is added to.
+    """
 
     scale: Tensor
     centre: Tensor
@@ -28,7 +31,7 @@ class _Features(nn.Module):
         self.register_buffer("centre", torch.tensor([c for c, _ in scaling]), persistent=False)
         self.register_buffer("scale", torch.tensor([s for _, s in scaling]), persistent=False)
         self.net = nn.Sequential(
-            nn.Linear(len(scaling) + extra, dim), nn.GELU(), nn.Linear(dim, dim)
+            nn.Linear(len(scaling) + extra, dim), nn.GELU(), nn.Linear(dim, dim), nn.LayerNorm(dim)
         )
 
     def scaled(self, features: Tensor) -> Tensor:

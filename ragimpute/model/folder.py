@@ -65,7 +65,7 @@ def is_copying(config: RunConfig) -> bool:
 def input_fingerprint(config: RunConfig) -> str:
     """What a network reads, as a short text: the evidence's features, or the token vocabulary."""
     if not is_copying(config):
-        return "tokens-1"
+        return "tokens-2"
     from ragimpute.evidence.features import FEATURES, TOKEN_FEATURES
 
     names: tuple[str, ...] = FEATURES

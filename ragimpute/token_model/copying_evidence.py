@@ -46,9 +46,17 @@ class CopyingEvidence(NamedTuple):
             np.zeros((num, num_sites, len(SITE_FEATURES)), np.float32),
         )
 
-    def rows(self, chosen: slice) -> CopyingEvidence:
-        """That of some of the haplotypes."""
-        return CopyingEvidence(*(x[chosen] for x in self))
+    def part(self, rows: slice | np.ndarray, sites: slice = slice(None)) -> CopyingEvidence:
+        """That of some of the haplotypes, at some of the sites."""
+        return CopyingEvidence(
+            self.ids[rows][..., sites], self.states[rows][:, :, sites], self.sites[rows][:, sites]
+        )
+
+    def put(self, rows: slice, sites: slice, given: CopyingEvidence) -> None:
+        """Write what is given of some of the haplotypes, at some of the sites."""
+        self.ids[rows, :, sites] = given.ids
+        self.states[rows, :, sites] = given.states
+        self.sites[rows, sites] = given.sites
 
     @property
     def logit(self) -> np.ndarray:

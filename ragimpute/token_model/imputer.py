@@ -169,10 +169,8 @@ class TokenImputer:
         low, high = max(start, first), min(stop, first + copied.sites.shape[1])
         rows = pairs.ravel()
         out = CopyingEvidence.empty(len(rows), self._num_retrieved, stop - start)
-        to, of = slice(low - start, high - start), slice(low - first, high - first)
-        out.ids[..., to] = copied.ids[rows][..., of]
-        out.states[:, :, to] = copied.states[rows][:, :, of]
-        out.sites[:, to] = copied.sites[rows][:, of]
+        here = copied.part(rows, slice(low - first, high - first))
+        out.put(slice(None), slice(low - start, high - start), here)
         return out
 
     def _copying_window(self, target: TargetWindow) -> tuple[Window, CopyingParameters | None]:
@@ -201,11 +199,12 @@ class TokenImputer:
         watch = Stopwatch(self.seconds)
         assert self._copying is not None
         window, parameters = self._copying
-        low, high = window.core
+        low, high = self._left + window.core[0], self._left + window.core[1]
         everyone = np.arange(self._panel.num_haplotypes, dtype=np.int32)
         out = collect_copying(
             window, alleles, parameters, self._config.data, allowed=everyone,
-            own=np.full((alleles.shape[1], 1), -1), af=self._panel.af[low + self._left : high + self._left], threads=self._threads,
+            own=np.full((alleles.shape[1], 1), -1), af=self._panel.af[low:high],
+            threads=self._threads,
         )  # fmt: skip
         watch.lap("copy")
         return out
@@ -251,7 +250,7 @@ class TokenImputer:
                     alleles[rows],
                     np.zeros((num, num_sites), bool),
                     found[rows],
-                    copying=None if copied is None else copied.rows(slice(2 * at, 2 * (at + num))),
+                    copying=None if copied is None else copied.part(slice(2 * at, 2 * (at + num))),
                 )
                 batch = {name: value.to(self._device) for name, value in batch.items()}
                 with torch.inference_mode():

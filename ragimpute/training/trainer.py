@@ -6,6 +6,7 @@ models). ``state`` keeps on disk what a run resumes from; ``tracking`` records t
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
 import time
@@ -39,18 +40,28 @@ from ragimpute.training.dr2_fit import fit_dr2
 from ragimpute.training.failures import check_loss, memory_explained
 from ragimpute.training.losses import compute_loss
 from ragimpute.training.processes import make_accelerator, share_batch
-from ragimpute.training.schedule import rate_factor
+from ragimpute.training.schedule import rate_factor, warmup_steps
 from ragimpute.training.state import (
+    EPOCHS,
     LAST,
     METRICS,
     STATE,
     TrainingState,
     TrainResult,
     epoch_line,
+    save_epoch,
     write_metrics,
 )
 from ragimpute.training.tracking import Tracker, check_trackers, open_trackers
-from ragimpute.training.validation import figure_of, ls_figure_of, score_model
+from ragimpute.training.validation import (
+    about_kept,
+    against_li_stephens,
+    figure_of,
+    ls_figure_of,
+    score_model,
+)
+
+logger = logging.getLogger(__name__)
 
 #: Called as ``report_epoch(row, epochs, improved)`` at the end of an epoch: its row of metrics.csv,
 #: the epochs of the run, and whether it is the best one so far.
@@ -109,9 +120,10 @@ def train(
     config
         Everything that changes the result.
     out
-        Model folder: config.yaml, weights.safetensors (the best epoch's), last.safetensors,
-        provenance.json, metrics.csv, tensorboard/, and the state to resume from; for a copying
-        model dr2.json, which calibrates its DR2.
+        Model folder: config.yaml, weights.safetensors (the best epoch's), last.safetensors (with
+        ``train.keep_epochs`` those of every epoch, too), provenance.json, metrics.csv,
+        tensorboard/, and the state to resume from; for a copying model dr2.json, which calibrates
+        its DR2.
     options
         See :class:`TrainOptions`; None: the defaults.
     progress, report_line, report_epoch
@@ -221,7 +233,9 @@ class _Run:
         self.initial: dict[str, float] = {}  # figures of the weights that training starts from
         self.trackers: list[Tracker] = []
         self.tick: Progress = no_progress
-        self._factor = rate_factor(config.schedule, self._total_steps())
+        total = self._total_steps()
+        self._factor = rate_factor(config.schedule, total)
+        self._warmup = warmup_steps(config.schedule, total)
         self._recent: list[float] = []  # losses since the trackers were last told
 
     def _total_steps(self) -> int:
@@ -237,11 +251,23 @@ class _Run:
         self.wrapped, self.optimizer = accelerator.prepare(self.model, self.optimizer)
         self.runner = torch.compile(self.wrapped) if self.settings.compile else self.wrapped
         if accelerator.is_main_process:
+            self._warn_of_warmup()
             self.out.mkdir(parents=True, exist_ok=True)
             if not resume:
                 _forget(self.out)
             first_step = state.step + 1 if resume else 0
             self.trackers = open_trackers(self.out, self.config, first_step=first_step)
+
+    def _warn_of_warmup(self) -> None:
+        """Warn if the run ends before its warm-up does."""
+        total = self._total_steps()
+        if self._warmup >= total:
+            logger.warning(
+                "the warm-up of %s steps is not over when the run of %s steps ends, so the rate "
+                "of learning never reaches %g; set schedule.warmup_share=0.1, or "
+                "schedule.warmup_steps below %s, or train for longer",
+                f"{self._warmup:,}", f"{total:,}", self.config.optimizer.lr, f"{total:,}",
+            )  # fmt: skip
 
     def keep_initial_weights(self) -> None:
         """Validate the weights that training starts from, and keep them until some are better."""
@@ -250,6 +276,7 @@ class _Run:
         self.state.best = figure_of(self.initial, metric)
         if is_copying(self.config):  # a network that is worse than none at all is not kept either
             self.state.best = max(self.state.best, ls_figure_of(self.initial, metric))
+        self.provenance |= about_kept({**self.initial, "epoch": 0.0}, metric)
         if self.accelerator.is_main_process:
             save_model(self.out, self.model, self.config, self.provenance)
 
@@ -283,6 +310,7 @@ class _Run:
                 loss, _ = compute_loss(
                     self.runner(batch), batch, self.config.loss, state.epoch,
                     mean_weight=self._mean_over_processes,
+                    num_processes=accelerator.num_processes,
                 )  # fmt: skip
             mean_loss = float(self._mean_over_processes(loss.detach()))
             check_loss(mean_loss, state, self.out)
@@ -343,9 +371,12 @@ class _Run:
         improved = figure > state.best or state.best == -math.inf
         if improved:
             state.best, state.best_epoch = figure, state.epoch + 1
+            self.provenance |= about_kept(row, self.settings.early_stopping.metric)
         if self.accelerator.is_main_process:
             if improved:
                 save_model(self.out, self.model, self.config, self.provenance)
+            if self.settings.keep_epochs:
+                save_epoch(self.out, state.epoch + 1, self.model, self.config)
             write_metrics(self.out / METRICS, state.history)
             values = {f"validation/{k}": v for k, v in row.items() if math.isfinite(v)}
             for tracker in self.trackers:
@@ -356,7 +387,9 @@ class _Run:
         """Decide whether this epoch was the last one, and keep the state to resume from."""
         state, epoch = self.state, self.state.epoch
         patience = self.settings.early_stopping.patience
-        state.stopped_early = 0 < patience <= epoch + 1 - state.best_epoch
+        # An epoch of the warm-up says nothing about how far the run will come.
+        warming = sum(row["step"] < self._warmup for row in state.history)
+        state.stopped_early = 0 < patience <= epoch + 1 - max(state.best_epoch, warming)
         state.finished = state.stopped_early or self._has_all_steps()
         state.epoch, state.batch, state.loss_sum = epoch + 1, 0, 0.0
         self._save_state()
@@ -368,17 +401,21 @@ class _Run:
 
     def result(self, seconds: float) -> TrainResult:
         """What the run came to."""
+        metric = self.settings.early_stopping.metric
+        best = [row for row in self.state.history if row["epoch"] == self.state.best_epoch]
+        kept = best[0] if best else self.initial
         return TrainResult(
             self.out,
             history=self.state.history,
             best_epoch=self.state.best_epoch,
-            metric=self.settings.early_stopping.metric,
+            metric=metric,
             stopped_early=self.state.stopped_early,
             steps=self.state.step,
             seconds=seconds,
             num_parameters=self.model.num_parameters(),
             kept="trained" if self.state.best_epoch else "initial",
             initial=self.initial,
+            note=against_li_stephens(kept, metric),
             is_main=self.accelerator.is_main_process,
         )
 
@@ -421,7 +458,7 @@ def _check_folder(out: Path, *, resume: bool, force: bool) -> None:
 def _forget(out: Path) -> None:
     """Remove what an earlier run left to resume from, and its curves."""
     names = (STATE, LAST, METRICS, DR2, "report.html")
-    for path in (*(out / name for name in names), *out.glob("*.png")):
+    for path in (*(out / name for name in names), *out.glob("*.png"), *out.glob(EPOCHS)):
         path.unlink(missing_ok=True)
     shutil.rmtree(out / "tensorboard", ignore_errors=True)
 
@@ -488,7 +525,9 @@ def _prepare_epoch(
     """Set the level of the masks by the curriculum, and encode precomputed references anew."""
     if isinstance(data, TokenBatches):
         every = config.mask.curriculum.every_epochs
-        data.set_level(state.epoch // every if every else 0)
+        due = state.epoch // every if every else 0
+        while data.masks.level < due:  # a run that is resumed raises what it had raised before
+            data.add_level()
         if config.model.reference.mode == "precomputed":
             # A run that is resumed amid an epoch uses the weights that the epoch began with.
             data.refresh_references(

@@ -239,3 +239,36 @@ def ls_figure_of(row: Mapping[str, float], metric: str) -> float:
     """The same figure of plain Li-Stephens copying; -inf where there is none."""
     value = row.get(f"ls_{_COLUMN[metric]}", math.nan)
     return value if math.isfinite(value) else -math.inf
+
+
+def against_li_stephens(row: Mapping[str, float], metric: str) -> str:
+    """A sentence that says that a model is no better than Li-Stephens copying; "" if it is better.
+
+    They are compared by the r2 that chooses the best epoch, and by that over all sites if another
+    figure chooses it or that r2 is undefined.
+    """
+    for name, sites in (
+        (_COLUMN[metric], "sites with a MAF up to 0.01" if metric == "r2_rare" else "all sites"),
+        ("r2_all", "all sites"),
+    ):
+        ours, plain = row.get(name, math.nan), row.get(f"ls_{name}", math.nan)
+        if math.isfinite(ours) and math.isfinite(plain):
+            if ours > plain:
+                return ""
+            return (
+                "on the held-out samples this model is no better than plain Li-Stephens copying "
+                f"(r2 {ours:.4f} against {plain:.4f} over {sites}): for imputation, use the "
+                "default model, which needs no training"
+            )
+    return ""
+
+
+def about_kept(row: Mapping[str, float], metric: str) -> dict[str, object]:
+    """What provenance.json says of the epoch whose weights are kept (0: the initial weights)."""
+    names = ("r2_all", "ls_r2_all", "r2_rare", "ls_r2_rare", "f1", "val_loss")
+    figures = {name: row[name] for name in names if math.isfinite(row.get(name, math.nan))}
+    epoch = int(row.get("epoch", 0))
+    return {
+        "validation": {"epoch": epoch, "metric": metric, **figures},
+        "note": against_li_stephens(row, metric),
+    }

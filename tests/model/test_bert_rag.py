@@ -43,6 +43,7 @@ def batch():
         return torch.rand(*shape, generator=g)
 
     out = {"pos": rand(B, L).cumsum(1), "af": rand(B, L), "af_p": rand(B, L)}
+    out |= {name: rand(B, L) for name in ("ref", "het", "hom")}
     pad = torch.zeros(B, L, dtype=torch.bool)
     pad[1, LENGTH:] = True
     for h in "12":
@@ -70,10 +71,11 @@ def compare(found, expected):
 
 def test_outputs(batch):
     out = make()(batch)
-    assert set(out) == {"h1_ori", "h2_ori", "h1_fused", "h2_fused", "genotype",
-                        "h1_reconstruction", "h2_reconstruction"}  # fmt: skip
+    vectors = {f"{h}_{when}" for h in ("h1", "h2") for when in ("before", "after")}
+    assert set(out) == {"h1_ori", "h2_ori", "h1_fused", "h2_fused", "genotype", *vectors}
     for name, value in out.items():
-        assert value.shape == ((B, L, 3) if name == "genotype" else (B, L))
+        more = (3,) if name == "genotype" else (16,) if name in vectors else ()
+        assert value.shape == (B, L, *more)
         assert torch.isfinite(value).all()
     bare = make(heads={"genotype": False, "reconstruction": False})(batch)
     assert set(bare) == {"h1_ori", "h2_ori", "h1_fused", "h2_fused"}
@@ -139,9 +141,32 @@ def test_retrieval_matters_after_fusion_only(batch):
         batch["rag_seg_h1"] < 2, 1 - batch["rag_seg_h1"], batch["rag_seg_h1"]
     )
     one, two = model(batch), model(other)
-    for name in ("h1_ori", "h2_ori", "h1_reconstruction"):
+    for name in ("h1_ori", "h2_ori", "h1_before"):
         assert torch.equal(one[name], two[name])
-    assert (one["h1_fused"] - two["h1_fused"]).abs().max() > 1e-4
+    for name in ("h1_fused", "h1_after", "genotype"):
+        assert (one[name] - two[name]).abs().max() > 1e-4
+
+
+def test_shares_of_genotypes_reach_the_genotypes_only(batch):
+    model = make()
+    out = model(batch)
+    for share in ("ref", "het", "hom"):
+        other = model({**batch, share: batch[share] + 0.3})
+        assert (other["genotype"] - out["genotype"]).abs().max() > 1e-4
+        for name in out.keys() - {"genotype"}:
+            assert torch.equal(out[name], other[name])
+
+
+def test_vectors_before_are_the_embedding(batch):
+    model = make()
+    out = model(batch)
+    for h in "12":
+        embedded = model.tokens.embedding(
+            batch[f"hap_{h}"], batch["pos"], batch["af"], batch["af_p"]
+        )
+        assert torch.equal(out[f"h{h}_before"], embedded)
+        allele = model.tokens.allele_fused(out[f"h{h}_after"])
+        torch.testing.assert_close(allele, out[f"h{h}_fused"])
 
 
 @pytest.mark.parametrize("chunk", [1, 24, 10_000])
@@ -234,7 +259,7 @@ def test_presets_build(name):
     assert model.is_copying == (config.fusion.name == "copying")
     assert model.num_parameters() == sum(p.numel() for p in model.parameters())
     if not model.is_copying:
-        assert type(model.tokens.fusion) is type(FUSIONS[config.fusion.name](8, 2, 0.1, 10.0))
+        assert type(model.tokens.fusion) is type(FUSIONS[config.fusion.name](8, 2, 0.1, 10.0, 0.1))
         assert len(model.tokens.encoder.layers) == config.encoder.num_layers
         assert model.tokens.references.encoder is model.tokens.encoder
 

@@ -258,7 +258,7 @@ def test_what_is_not_a_model(folder, tmp_path):
 
 def test_fingerprints_tell_inputs_apart(monkeypatch):
     copying, tokens = (input_fingerprint(load_config(name)) for name in ("default", "v10"))
-    assert tokens == "tokens-1"
+    assert tokens == "tokens-2"
     reads_states = input_fingerprint(config_of("states"))
     assert reads_states.startswith(f"evidence-{NUM_FEATURES + len(TOKEN_FEATURES)}-")
     without = config_of("states", ["model.copying.num_set_tokens=0"])

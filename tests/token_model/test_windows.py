@@ -13,7 +13,7 @@ from ragimpute.model.embedding import MASK, PAD
 from ragimpute.panel.haplotypes import haplotype_columns
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.panel_writer import write_panel
-from ragimpute.token_model.windows import TokenWindows, cut_windows_to
+from ragimpute.token_model.windows import TokenWindows, cut_windows_to, population_shares
 
 NUM_SITES, NUM_SAMPLES = 90, 40
 RANGES = np.array([[0, 30], [30, 41], [20, 60], [60, 90]])
@@ -86,8 +86,8 @@ def test_every_field_by_loops(panel, alleles):
     windows = TokenWindows(panel, RANGES)
     assert windows.length == 40
     window, known, hidden, found = draw(0, RANGES, num, k, panel.num_haplotypes)
-    population = np.arange(num) % 2
-    batch = windows.batch(window, known, hidden, found, population)
+    found[3] = -1
+    batch = windows.batch(window, known, hidden, found)
     af_p = panel.af_population(0, NUM_SITES)
     genotypes = panel.genotype_freq(0, NUM_SITES)
     home = panel.population[panel.haplotype_sample]
@@ -101,7 +101,9 @@ def test_every_field_by_loops(panel, alleles):
             assert bool(batch["mask"][b, i]) == bool(inside and hidden[b, i])
             if inside:
                 assert batch["af"][b, i] == panel.af[site]
-                assert batch["af_p"][b, i] == af_p[population[b], site]
+                where = [home[j] for j in found[b].ravel() if j >= 0]
+                here = [af_p[p, site] for p in where] or [panel.af[site]]
+                assert float(batch["af_p"][b, i]) == pytest.approx(np.mean(here), abs=1e-6)
                 cm = panel.position_cm[site] - panel.position_cm[start]
                 assert float(batch["pos"][b, i]) == pytest.approx(cm, abs=1e-7)
                 shares = [float(batch[name][b, i]) for name in ("ref", "het", "hom")]
@@ -129,16 +131,18 @@ def test_every_field_by_loops(panel, alleles):
     assert not torch.isnan(torch.cat([v.float().ravel() for v in batch.values()])).any()
 
 
-def test_an_unknown_population_is_where_the_retrieved_come_from(panel):
-    windows = TokenWindows(panel, RANGES)
-    window, known, hidden, found = draw(1, RANGES, 6, 4, panel.num_haplotypes)
-    found = np.abs(found)
-    batch = windows.batch(window, known, hidden, found)
-    home = panel.population[panel.haplotype_sample]
-    for b in range(6):
-        start, stop = RANGES[window[b]]
-        expected = panel.af_population(start, stop)[home[found[b].ravel()]].mean(0)
-        np.testing.assert_allclose(batch["af_p"][b, : stop - start], expected, rtol=1e-5)
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 5), st.integers(1, 6), st.integers(0, 99))
+def test_population_shares_by_loops(num, k, num_populations, seed):
+    rng = np.random.default_rng(seed)
+    home = rng.integers(0, num_populations, 9)
+    found = rng.integers(-1, 9, (num, 2, k))
+    shares = population_shares(found, home, num_populations)
+    assert shares.shape == (num, num_populations)
+    for row, ids in zip(shares, found, strict=True):
+        there = [int(home[i]) for i in ids.ravel() if i >= 0]
+        expected = [there.count(p) / max(1, len(there)) for p in range(num_populations)]
+        np.testing.assert_allclose(row, expected, atol=1e-6)
 
 
 def test_rows_do_not_influence_each_other(panel):

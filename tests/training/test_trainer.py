@@ -15,6 +15,7 @@ from slow_copying import mosaic_panel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ragimpute import example
+from ragimpute.cli.describe import describe
 from ragimpute.config import dump_config, load_config, preset_names
 from ragimpute.errors import InputError, ModelError, PanelError
 from ragimpute.io.vcf.read.genotypes import PanelStream
@@ -22,9 +23,11 @@ from ragimpute.model.checkpoint import load_model, load_weights
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.panel_writer import write_panel
 from ragimpute.preparation.prepare import prepare
+from ragimpute.reports.training_section import train_section
 from ragimpute.sites import Region
 from ragimpute.training import trainer
 from ragimpute.training.data.batches import make_batches
+from ragimpute.training.data.masks import MaskMixture
 from ragimpute.training.losses import gamma_at
 from ragimpute.training.state import STATE
 from ragimpute.training.trainer import TrainOptions, train
@@ -99,8 +102,12 @@ def test_every_small_preset_learns(panel_h5, tmp_path, losses, preset):
     assert last["val_loss"] < first["val_loss"]
     # Gradients reach every parameter: Adam's first moments are those of all of them, and not zero.
     stored = load_file(tmp_path / "m" / STATE)
-    model = load_model(tmp_path / "m").model
-    for i, (name, parameter) in enumerate(model.named_parameters()):
+    loaded = load_model(tmp_path / "m")
+    unused = () if loaded.config.loss.haplotype_ori else ("tokens.allele_ori.",)
+    for i, (name, parameter) in enumerate(loaded.model.named_parameters()):
+        if name.startswith(unused):
+            assert f"optimizer.{i}.exp_avg" not in stored
+            continue
         moment = stored[f"optimizer.{i}.exp_avg"]
         assert moment.shape == parameter.shape
         assert moment.abs().max() > 0, name
@@ -430,6 +437,122 @@ def test_the_curriculum_follows_the_epochs(panel_h5, tmp_path, monkeypatch):
     means = [np.mean(shares[epoch]) for epoch in range(5)]
     np.testing.assert_allclose(means, [0.2, 0.2, 0.5, 0.5, 0.7], atol=0.06)
     assert gammas == {0: 2, 1: 3, 2: 3, 3: 3, 4: 3}
+
+
+def test_the_curriculum_is_raised_level_by_level_and_resumed(panel_h5, tmp_path, monkeypatch):
+    raised, levels = [], []
+    plain_raise, plain_loss = MaskMixture.add_level, trainer.compute_loss
+
+    def add_level(masks):
+        raised.append(masks.level)
+        plain_raise(masks)
+
+    def noting(outputs, batch, loss, epoch, **kwargs):
+        levels.append((epoch, float(batch["mask"].sum() / (~batch["pad"]).sum())))
+        if len(levels) == stop_at:
+            raise KeyboardInterrupt
+        return plain_loss(outputs, batch, loss, epoch, **kwargs)
+
+    monkeypatch.setattr(MaskMixture, "add_level", add_level)
+    monkeypatch.setattr(trainer, "compute_loss", noting)
+    monkeypatch.setattr(trainer, "_validate", lambda *args: figures(0.5))  # no loss of its own
+    few = ["data.windows_per_epoch=8", "train.epochs=4", "train.checkpoint_every=1",
+           "mask.parts=[{name: random, rate: 0.1}]", "train.early_stopping.patience=0",
+           "mask.curriculum={every_epochs: 1, step: 0.2, max_rate: 0.5}"]  # fmt: skip
+    stop_at = 0
+    run(panel_h5, tmp_path / "whole", "v10-small", TINY, few)
+    whole, levels[:] = list(levels), []
+    assert raised == [0, 1, 2]
+    assert [e for e, _ in whole] == [0, 0, 1, 1, 2, 2, 3, 3]
+    expected = np.repeat([0.1, 0.3, 0.5, 0.5], 2)
+    np.testing.assert_allclose([share for _, share in whole], expected, atol=0.09)
+    stop_at = 6  # amid the third epoch
+    with pytest.raises(KeyboardInterrupt):
+        run(panel_h5, tmp_path / "m", "v10-small", TINY, few)
+    stop_at = 0
+    raised.clear()
+    run(panel_h5, tmp_path / "m", "v10-small", TINY, few, resume=True)
+    assert raised == [0, 1, 2]
+    assert levels == [*whole[:6], *whole[5:]]
+    name = "last.safetensors"
+    assert tensors(tmp_path / "m" / name) == tensors(tmp_path / "whole" / name)
+
+
+def figures(r2, ls=0.9, epoch=0):
+    """What a validation pass would say."""
+    return {"val_loss": 1 - r2, "f1": r2, "precision": r2, "recall": r2, "r2_all": r2,
+            "ls_r2_all": ls, "r2_rare": r2 / 2, "ls_r2_rare": ls / 2}  # fmt: skip
+
+
+def test_epochs_of_the_warmup_do_not_stop_a_run(panel_h5, tmp_path, monkeypatch):
+    falling = iter(np.linspace(0.8, 0.1, 50))
+    monkeypatch.setattr(trainer, "_validate", lambda *args: figures(next(falling)))
+    two_steps = ["data.windows_per_epoch=8", "train.epochs=9"]  # in each epoch
+    for warmup, patience, epochs in ((0, 1, 2), (5, 1, 3), (5, 2, 4), (4, 1, 2), (8, 3, 6)):
+        result = run(panel_h5, tmp_path / f"{warmup}-{patience}", "v10-small", TINY,
+                     [*two_steps, f"schedule.warmup_steps={warmup}",
+                      f"train.early_stopping.patience={patience}"])  # fmt: skip
+        assert (len(result.history), result.best_epoch) == (epochs, 1)
+        assert result.stopped_early
+
+
+@pytest.mark.parametrize("setting", ["schedule.warmup_steps=300", "schedule.warmup_share=0.2"])
+def test_a_warmup_that_the_run_does_not_reach_is_told(panel_h5, tmp_path, monkeypatch, caplog,
+                                                      setting):  # fmt: skip
+    monkeypatch.setattr(trainer, "_validate", lambda *args: figures(0.5))
+    run(panel_h5, tmp_path / "m", "v10-small", TINY, ["train.max_steps=3", setting])
+    said = [record.getMessage() for record in caplog.records if "warm-up" in record.getMessage()]
+    if "share" in setting:
+        assert said == []
+        return
+    (line,) = said
+    assert line.startswith("the warm-up of 300 steps is not over when the run of 3 steps ends")
+    assert "schedule.warmup_share=0.1" in line
+    # What it says to set is a setting that helps.
+    caplog.clear()
+    run(panel_h5, tmp_path / "n", "v10-small", TINY,
+        ["train.max_steps=3", setting, "schedule.warmup_share=0.1"])  # fmt: skip
+    assert not any("warm-up" in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize("r2", [0.85, 0.9, 0.95])
+def test_a_run_that_is_no_better_than_li_stephens_says_so(panel_h5, tmp_path, monkeypatch, r2):
+    monkeypatch.setattr(trainer, "_validate", lambda *args: figures(r2))
+    result = run(panel_h5, tmp_path / "m", "v10-small", TINY,
+                 ["train.max_steps=1", "train.epochs=1"])  # fmt: skip
+    made = json.loads((tmp_path / "m" / "provenance.json").read_text())
+    assert made["validation"]["r2_all"] == r2
+    assert (made["validation"]["epoch"], made["validation"]["ls_r2_all"]) == (1, 0.9)
+    told = dict(result.rows()).get("note", "")
+    assert told == made["note"] == result.note
+    if r2 > 0.9:
+        assert told == ""
+    else:
+        assert "no better than plain Li-Stephens copying (r2" in told
+        assert f"{r2 / 2:.4f} against 0.4500 over sites with a MAF up to 0.01" in told
+        assert "default model" in told
+    (section,) = [train_section(result.history, "", made)]
+    assert section.notes == ([told[0].upper() + told[1:] + "."] if told else [])
+
+
+def test_weights_of_every_epoch(panel_h5, tmp_path, monkeypatch):
+    values = iter([0.5, 0.7, 0.6, 0.1, 0.1, 0.1])
+    monkeypatch.setattr(trainer, "_validate", lambda *args: figures(next(values)))
+    few = ["data.windows_per_epoch=8", "train.epochs=3", "train.keep_epochs=true"]
+    result = run(panel_h5, tmp_path / "m", "v10-small", TINY, few)
+    kept = [tensors(tmp_path / "m" / f"epoch-{i:02d}.safetensors") for i in (1, 2, 3)]
+    assert kept[1] == tensors(tmp_path / "m" / "weights.safetensors")
+    assert kept[2] == tensors(tmp_path / "m" / "last.safetensors")
+    assert kept[0] != kept[1] != kept[2]
+    assert result.best_epoch == 2
+    model = load_model(tmp_path / "m")
+    load_weights(tmp_path / "m" / "epoch-01.safetensors", model.model, model.config)
+    assert ("weights of epochs", "3, epoch-01.safetensors to epoch-03.safetensors") in describe(
+        tmp_path / "m"
+    )
+    # A run anew does not leave those of the earlier one; without the setting there are none.
+    run(panel_h5, tmp_path / "m", "v10-small", TINY, [*few[:1], "train.epochs=1"], force=True)
+    assert not list((tmp_path / "m").glob("epoch-*"))
 
 
 @pytest.mark.parametrize(("preset", "base"), [("default", FEW), ("v10-small", TINY)])

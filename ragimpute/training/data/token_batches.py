@@ -8,7 +8,6 @@ those of its own sample are left out. Validation samples are neither trained on 
 from __future__ import annotations
 
 import multiprocessing
-import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,26 +19,24 @@ from torch.utils.data import DataLoader, Dataset
 from ragimpute.config import RunConfig
 from ragimpute.copying.choose_parameters import fit_panel
 from ragimpute.copying.copy import copy_haplotypes
-from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.window import Window
 from ragimpute.errors import PanelError
 from ragimpute.model.bert_rag import BERTWithRAG
 from ragimpute.panel.reader import Panel
 from ragimpute.retrieval.faiss_threads import search_with_one_thread
 from ragimpute.retrieval.index import WindowIndex
-from ragimpute.token_model.copying_evidence import CopyingEvidence, collect_copying
+from ragimpute.token_model.copying_evidence import CopyingEvidence
 from ragimpute.token_model.references import ReferenceTable
 from ragimpute.token_model.windows import TokenWindows, cut_windows_to
 from ragimpute.training.data.arrays import WindowSites, panel_sites
-from ragimpute.training.data.masks import MaskMixture, draw_mask, linkage_blocks
+from ragimpute.training.data.copied_windows import CopiedWindows
+from ragimpute.training.data.masks import MaskMixture, linkage_blocks
 
 _MIN_TRAIN = 2
 # Validation examples, at most, whatever the size of the panel; windows_per_epoch may lower it.
 _MAX_VALIDATION = 2048
 # Streams of random numbers: each draw has a generator seeded by (seed, stream, place).
-_ORDER, _TRAIN, _VALIDATION, _BESIDE = 11, 12, 13, 14
-# Copying sees at most so many sites beside an index window, on either side.
-_MAX_BESIDE = 20_000
+_ORDER, _TRAIN, _VALIDATION = 11, 12, 13
 
 
 def split_samples(
@@ -135,13 +132,15 @@ class TokenBatches:
         self._examples: tuple[int, list[np.ndarray]] | None = None
         self._validation = self._validation_examples()
         self._baseline: dict[int, np.ndarray] | None = None
-        self._pool = np.flatnonzero(self.allowed).astype(np.int32)
-        self._signature: dict[int, np.ndarray] = {}
-        self._fitted: CopyingParameters | None = None
+        self._copied: CopiedWindows | None = None
+        if config.data.retrieval == "site" or config.model.li_stephens.offset:
+            self._copied = CopiedWindows(
+                self.windows, index.windows, config.data, seed=seed, allowed=self.allowed
+            )
 
-    def set_level(self, level: int) -> None:
-        """Raise the masks' curriculum to a level."""
-        self.masks.level = level
+    def add_level(self) -> None:
+        """Raise the masks' curriculum by one level."""
+        self.masks.add_level()
 
     def num_examples(self) -> int:
         """Training examples of an epoch."""
@@ -176,7 +175,9 @@ class TokenBatches:
         chosen = self._examples[1][step]
         window, sample = np.divmod(chosen, len(self.train_samples))
         search = self.search_window[window]
-        if self._copies:  # one mask in each index window, so that its samples are copied together
+        if (
+            self._copied is not None
+        ):  # one mask in each index window, so that its samples are copied together
             drawn = {
                 w: self.masks.draw(
                     self._sites(w), np.random.default_rng([self.seed, _TRAIN, epoch, step, w])
@@ -203,12 +204,12 @@ class TokenBatches:
         every = len(self.windows.ranges) * len(self.train_samples)
         rng = np.random.default_rng([self.seed, _ORDER, epoch])
         chosen = rng.choice(every, self.num_examples(), replace=False)
-        if self._copies:
+        if self._copied is not None:
             search = self.search_window[chosen // len(self.train_samples)]
             chosen = chosen[np.argsort(search, kind="stable")]
         size = self.config.train.batch_size
         batches = [chosen[i : i + size] for i in range(0, len(chosen), size)]
-        if self._copies:  # the short batch stays the last one
+        if self._copied is not None:  # the short batch stays the last one
             batches[: len(chosen) // size] = [
                 batches[i] for i in rng.permutation(len(chosen) // size)
             ]
@@ -311,7 +312,9 @@ class TokenBatches:
         alleles = np.full((num, 2, length), -1, np.int8)
         hidden = np.zeros((num, length), bool)
         found = np.full((num, 2, k, length) if by_site else (num, 2, k), -1, np.int32)
-        copied = CopyingEvidence.empty(2 * num, k, length) if self._copies else None
+        copied = None
+        if self._copied is not None:
+            copied = CopyingEvidence.empty(2 * num, k, length)
         pairs = self._pairs[sample]  # (B, 2)
         for s in np.unique(search).tolist():
             rows = np.flatnonzero(search == s)
@@ -323,7 +326,8 @@ class TokenBatches:
                 alleles[row, :, : high - low] = true[i, :, low:high]
                 hidden[row, : high - low] = masks[row][low:high]
             if copied is not None:
-                self._copy(copied, s, rows, true, [masks[i] for i in rows], window, pairs)
+                assert self._copied is not None
+                self._copied.fill(copied, s, rows, [masks[i] for i in rows], window, pairs)
             if not by_site:
                 query = np.where(np.stack([masks[i] for i in rows])[:, None], -1, true)
                 found[rows] = self.index.search(
@@ -333,97 +337,15 @@ class TokenBatches:
         if by_site:
             assert copied is not None
             found = copied.ids.reshape(found.shape)
-        population = self.panel.population[sample]
-        return self.windows.batch(window, alleles, hidden, found, population, copied)
-
-    @property
-    def _copies(self) -> bool:
-        """Whether the model reads what copying says."""
-        return self.config.data.retrieval == "site" or self.config.model.li_stephens.offset
-
-    def _copy(
-        self,
-        out: CopyingEvidence,
-        search: int,
-        rows: np.ndarray,
-        true: np.ndarray,
-        masks: list[np.ndarray],
-        window: np.ndarray,
-        pairs: np.ndarray,
-    ) -> None:
-        """Write into ``out`` what copying says of some rows of a batch, all in one index window.
-
-        ``true`` (b, 2, n): their alleles; ``masks`` (b of (n,)); ``window`` and ``pairs`` are those
-        of the whole batch. Rows under the same mask are copied together.
-        """
-        start = int(self.index.windows[search, 0])
-        same = np.unique([id(mask) for mask in masks], return_inverse=True)[1]
-        for group in range(int(same.max()) + 1):
-            members = np.flatnonzero(same == group)
-            mine = rows[members]
-            found = self._copy_together(search, masks[members[0]], pairs[mine])
-            for i, row in enumerate(mine.tolist()):
-                low, high = self.windows.ranges[window[row]] - start
-                for to, of in zip(out, found, strict=True):
-                    site_axis = 2 if to.ndim == 4 or to.dtype == np.int32 else 1
-                    here = (slice(2 * i, 2 * i + 2), *[slice(None)] * (site_axis - 1))
-                    there = (slice(2 * row, 2 * row + 2), *[slice(None)] * (site_axis - 1))
-                    to[(*there, slice(0, high - low))] = of[(*here, slice(low, high))]
-
-    def _copy_together(self, search: int, hidden: np.ndarray, pairs: np.ndarray) -> CopyingEvidence:
-        """What copying says of samples (b, 2) at an index window's n sites under a mask (n,)."""
-        start, stop = self.index.windows[search].tolist()
-        window, first = self._copying_window(search, hidden)
-        alleles = self.windows.block(first, first + window.num_sites).haplotypes.alleles(
-            window.typed_index
-        )[:, pairs.ravel()]
-        return collect_copying(
-            window, np.ascontiguousarray(alleles), self._parameters() if window.typed.num_typed else None,
-            self.config.data, allowed=self._pool, own=np.repeat(pairs, 2, axis=0),
-            af=self.panel.af[start:stop],
-        )  # fmt: skip
-
-    def _copying_window(self, search: int, hidden: np.ndarray) -> tuple[Window, int]:
-        """An index window with what lies beside it, under a mask (n,); and its first panel site.
-
-        In imputation, too, copying sees farther than the network. The sites beside are typed as an
-        array would be, and as densely as the window itself.
-        """
-        start, stop = self.index.windows[search].tolist()
-        cm, reach = self.panel.position_cm, self.config.data.buffer_cm
-        first = int(np.searchsorted(cm, cm[start] - reach))
-        last = int(np.searchsorted(cm, cm[stop - 1] + reach, side="right"))
-        first, last = max(first, start - _MAX_BESIDE), min(last, stop + _MAX_BESIDE)
-        rng = np.random.default_rng([self.seed, _BESIDE, search, zlib.crc32(hidden.tobytes())])
-        beside = [np.zeros(0, bool), np.zeros(0, bool)]
-        for i, (low, high) in enumerate(((first, start), (stop, last))):
-            if low < high:
-                sites = panel_sites(self.panel, low, high)
-                beside[i] = draw_mask("array_like", sites, float(hidden.mean()), rng)
-        typed = np.flatnonzero(~np.concatenate([beside[0], hidden, beside[1]]))
-        haplotypes = self.windows.block(first, last).haplotypes
-        window = Window.build(haplotypes, cm[first:last], typed, (start - first, stop - first))
-        if search not in self._signature:
-            self._signature[search] = window.signature
-        window.__dict__["signature"] = self._signature[search]  # the same under all masks
-        return window, first
-
-    def _parameters(self) -> CopyingParameters:
-        """Parameters of copying, fitted to the panel under the validation mask of one window."""
-        if self._fitted is None:
-            search = int(self.search_window[self._validation[0, 0]])
-            window, _ = self._copying_window(search, self._validation_mask(search))
-            self._fitted = fit_panel(
-                window, self.panel.haplotype_sample, seed=self.seed,
-                threads=torch.get_num_threads(),
-            )  # fmt: skip
-        return self._fitted
+        return self.windows.batch(window, alleles, hidden, found, copied, own=pairs)
 
     def _copy_validation(self) -> dict[int, np.ndarray]:
         """P(ALT) of held-out samples, (samples, 2, n), in each index window that is validated."""
         out = {}
+        pool = np.flatnonzero(self.allowed).astype(np.int32)
         threads = torch.get_num_threads()
         pairs = self._pairs[self.validation_samples]  # (N, 2)
+        parameters = None
         for search in np.unique(self.search_window[self._validation[:, 0]]).tolist():
             start, stop = self.index.windows[search].tolist()
             haplotypes = self.windows.block(start, stop).haplotypes
@@ -433,11 +355,14 @@ class TokenBatches:
                 out[search] = np.broadcast_to(af, (*pairs.shape, stop - start))
                 continue
             window = Window.build(haplotypes, self.panel.position_cm[start:stop], typed)
+            if parameters is None:
+                parameters = fit_panel(
+                    window, self.panel.haplotype_sample, seed=self.seed, threads=threads
+                )
             alleles = haplotypes.alleles(typed)[:, pairs.ravel()]
             prob = copy_haplotypes(
-                window, alleles, self._parameters(), states=lambda i: self._pool[None],
-                threads=threads,
-            )  # fmt: skip
+                window, alleles, parameters, states=lambda i: pool[None], threads=threads
+            )
             out[search] = prob.reshape(*pairs.shape, -1)
         return out
 

@@ -174,7 +174,8 @@ def test_validation_batches_are_of_held_out_samples(panel, index, alleles):
     for hidden in by_window.values():
         assert len(hidden) == len(data.validation_samples)
         assert len(set(hidden)) == 1
-    data.set_level(5)
+    for _ in range(5):
+        data.add_level()
     assert all(
         same(one, two)
         for one, two in zip(
@@ -234,8 +235,8 @@ def test_workers_make_the_same_batches_in_order(panel, index):
     # A search with several threads first: a fork after that must not hang.
     index.search(0, np.zeros((3000, int(np.diff(index.windows[0])[0])), np.int8), 1)
     shared = make(panel, index, "data.num_workers=2")
-    shared.set_level(2)
-    plain.set_level(2)
+    for data in (shared, plain, shared, plain):
+        data.add_level()
     got = list(shared.train_batches(0, first_step=2))
     expected = list(plain.train_batches(0, first_step=2))
     assert len(got) == len(expected) == 6
@@ -246,10 +247,10 @@ def test_the_curriculum_hides_more(panel, index):
     data = make(panel, index, "mask.parts=[{name: random, rate: 0.3}]",
                 "mask.curriculum={every_epochs: 1, step: 0.2, max_rate: 0.8}")  # fmt: skip
     shares = []
-    for level in range(4):
-        data.set_level(level)
+    for _ in range(4):
         batch = data.train_batch(0, 0)
         shares.append(float(batch["mask"].sum() / (~batch["pad"]).sum()))
+        data.add_level()
     np.testing.assert_allclose(shares, [0.3, 0.5, 0.7, 0.8], atol=0.05)
 
 
