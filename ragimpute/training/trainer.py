@@ -433,7 +433,7 @@ def _initialise(model: BERTWithRAG, config: RunConfig, data: Any, init: str | Pa
     """
     if init is not None:
         loaded = load_model(init)
-        if loaded.config.model != config.model:
+        if not loaded.config.model.has_shape_of(config.model):
             raise ModelError(
                 f"model {init} is not of the shape that config {config.name} describes",
                 hint="give --config the folder of the model that --init names",
