@@ -50,7 +50,7 @@ def sequence_bytes(encoder: Encoder, length: int, *, keeps: bool) -> int:
     return _BYTES * length * (numbers + encoder.num_heads * length)
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def chunk_bytes_of(device: torch.device) -> int:
     """Bytes that a chunk may take: a share of what is free on a GPU, and a fixed size elsewhere."""
     if device.type != "cuda":

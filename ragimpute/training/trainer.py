@@ -38,7 +38,7 @@ from ragimpute.training.data.token_batches import TokenBatches
 from ragimpute.training.dr2_fit import fit_dr2
 from ragimpute.training.failures import check_loss, memory_explained
 from ragimpute.training.losses import compute_loss
-from ragimpute.training.processes import make_accelerator, share_batch
+from ragimpute.training.processes import make_accelerator, share_of
 from ragimpute.training.schedule import rate_factor
 from ragimpute.training.state import (
     LAST,
@@ -148,7 +148,7 @@ def train(
         tick = progress if progress is not None and is_main else no_progress
         with Stage("prepare data", progress=tick):
             data = make_batches(
-                panels, config, options.index, options.threads, accelerator.num_processes,
+                panels, config, options.index, options.threads, share_of(accelerator),
                 device=str(accelerator.device), is_chosen=options.device != "auto",
             )  # fmt: skip
         is_trained = _initialise(model, config, data, options.init)
@@ -277,7 +277,7 @@ class _Run:
         begin = state.batch - state.batch % settings.accumulation
         group = min(settings.accumulation, self.data.num_train_batches(state.epoch) - begin)
         complete = state.batch + 1 == begin + group
-        batch = share_batch(batch, accelerator)
+        batch = {name: value.to(accelerator.device) for name, value in batch.items()}
         with nullcontext() if complete else accelerator.no_sync(self.wrapped):
             with accelerator.autocast():
                 loss, _ = compute_loss(
@@ -505,12 +505,8 @@ def _validate(
     tick: Progress,
 ) -> dict[str, float]:
     """The validation figures of an epoch; several processes share the batches."""
-    rank, world = accelerator.process_index, accelerator.num_processes
-    scores = score_model(
-        model, data, config.loss, epoch,
-        device=accelerator.device, rank=rank, world=world, progress=tick,
-    )  # fmt: skip
-    if world > 1:
+    scores = score_model(model, data, config.loss, epoch, device=accelerator.device, progress=tick)
+    if accelerator.num_processes > 1:
         total = torch.from_numpy(scores.state()).to(accelerator.device)
         scores.load_state(accelerator.reduce(total, reduction="sum").cpu().numpy())
     return scores.row()
