@@ -326,6 +326,27 @@ def command_line(
     return shlex.join(["ragimpute", *kept])
 
 
+def memory_hint() -> str:
+    """What to do if memory runs out in the command that was given: it names options that it has."""
+    program: Any = typer.main.get_command(app)
+    takes_value = {n for p in program.params if not getattr(p, "is_flag", False) for n in p.opts}
+    words, given = iter(sys.argv[1:]), None
+    for word in words:
+        if word in takes_value:
+            next(words, None)
+        elif not word.startswith("-"):
+            given = program.commands.get(word)
+            break
+    has = {name for option in getattr(given, "params", ()) for name in option.opts}
+    lower = [name for name in ("--max-memory", "--threads", "--chunk-cm") if name in has]
+    if not {"--threads", "-t"} & set(sys.argv) and "--threads" in lower:
+        lower.remove("--threads")  # one is the default
+    hints = [f"lower {' or '.join(lower)}"] if lower else []
+    if "--region" in has:
+        hints.append("give a smaller --region")
+    return ", ".join([*hints, "end other programs, or use a machine with more memory"])
+
+
 def command_name(command: CommandInfo) -> str:
     """A command's name as it is typed."""
     return str(command.name or getattr(command.callback, "__name__", ""))

@@ -30,13 +30,14 @@ from ragimpute.model.devices import choose_device
 from ragimpute.model.folder import PROVENANCE, is_copying, open_folder
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import require_one_ploidy
+from ragimpute.runtime.memory import memory_explained
 from ragimpute.runtime.stages import Stage
 from ragimpute.runtime.timing import Progress, no_progress
 from ragimpute.training.data.batches import describe_panel, make_batches, split_panel
 from ragimpute.training.data.copying_batches import EvidenceBatches
 from ragimpute.training.data.token_batches import TokenBatches
 from ragimpute.training.dr2_fit import fit_dr2
-from ragimpute.training.failures import check_loss, memory_explained
+from ragimpute.training.failures import check_loss, out_of_memory
 from ragimpute.training.losses import compute_loss
 from ragimpute.training.processes import make_accelerator, share_of
 from ragimpute.training.schedule import rate_factor
@@ -139,7 +140,7 @@ def train(
     check_trackers(config)
     _check_folder(out, resume=options.resume, force=options.force)
     with ExitStack() as stack:
-        stack.enter_context(memory_explained(config))
+        stack.enter_context(memory_explained(lambda on_gpu: out_of_memory(config)))
         # 2. Open the panels; make the model and the examples that it learns from.
         panels = [stack.enter_context(Panel.open(path)) for path in panel_paths]
         for panel in panels:
