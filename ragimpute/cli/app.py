@@ -92,6 +92,23 @@ ParOption = Annotated[
         "the length of X tells.",
     ),
 ]  # fmt: skip
+PopulationsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--populations", metavar="FILE", rich_help_panel="Panel",
+        help="Table of two columns, sample and population. Token models use the allele "
+        "frequencies of populations; the shipped models do not.",
+    ),
+]  # fmt: skip
+MapsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--maps", metavar="DIR", rich_help_panel="Panel",
+        help="Folder of maps of RAG-SNVBERT: the panel gets the populations' order of "
+        "pop_to_idx.bin and the windows of segments.csv. 'ragimpute info --export-maps' writes "
+        "such a folder.",
+    ),
+]  # fmt: skip
 RegionOption = Annotated[
     str | None,
     typer.Option(

@@ -6,12 +6,13 @@ models). ``state`` keeps on disk what a run resumes from; ``tracking`` records t
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from ragimpute.model.devices import choose_device
 from ragimpute.model.folder import PROVENANCE, is_copying, open_folder
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import require_one_ploidy
+from ragimpute.preparation.open_panel import open_for_training, refuse_unused
+from ragimpute.preparation.prepare import PrepareOptions
 from ragimpute.runtime.memory import memory_explained
 from ragimpute.runtime.stages import Stage
 from ragimpute.runtime.timing import Progress, no_progress
@@ -52,6 +55,8 @@ from ragimpute.training.state import (
 )
 from ragimpute.training.tracking import Tracker, check_trackers, open_trackers
 from ragimpute.training.validation import figure_of, ls_figure_of, score_model
+
+logger = logging.getLogger(__name__)
 
 #: Called as ``report_epoch(row, epochs, improved)`` at the end of an epoch: its row of metrics.csv,
 #: the epochs of the run, and whether it is the best one so far.
@@ -78,6 +83,8 @@ class TrainOptions:
         Replace a model that is in the folder already.
     calibrate
         Calibrate a copying model's DR2 by its validation samples when it is trained.
+    prepare_options
+        How panels that are no panel.h5 are prepared, for this run only.
     """
 
     index: str | Path | None = None
@@ -87,6 +94,7 @@ class TrainOptions:
     threads: int = 1
     force: bool = False
     calibrate: bool = True
+    prepare_options: PrepareOptions = field(default_factory=PrepareOptions)
 
 
 def train(
@@ -106,7 +114,8 @@ def train(
     Parameters
     ----------
     panel_paths
-        panel.h5 files, at least one; a token model learns from exactly one.
+        panel.h5 files, or what :func:`ragimpute.preparation.prepare.prepare` reads, which is then
+        prepared for this run; at least one. A token model learns from exactly one.
     config
         Everything that changes the result.
     out
@@ -126,7 +135,7 @@ def train(
 
     Raises
     ------
-    PanelError, ModelError, ConfigError
+    InputError, PanelError, ModelError, ConfigError
         If an input cannot be used, the loss is no longer finite, or memory runs out.
     TypeError
         If a change is not an option.
@@ -139,14 +148,20 @@ def train(
     is_main = accelerator.is_main_process
     check_trackers(config)
     _check_folder(out, resume=options.resume, force=options.force)
+    refuse_unused(panel_paths, options.prepare_options)
     with ExitStack() as stack:
         stack.enter_context(memory_explained(lambda on_gpu: out_of_memory(config)))
         # 2. Open the panels; make the model and the examples that it learns from.
-        panels = [stack.enter_context(Panel.open(path)) for path in panel_paths]
+        tick = progress if progress is not None and is_main else no_progress
+        warn = logger.warning if is_main else logger.debug
+        prepare_options = replace(options.prepare_options, threads=options.threads)
+        panels = [
+            open_for_training(path, stack, warn, options=prepare_options, progress=tick)
+            for path in panel_paths
+        ]
         for panel in panels:
             require_one_ploidy(panel, "training")
         model = build(config.model)
-        tick = progress if progress is not None and is_main else no_progress
         with Stage("prepare data", progress=tick):
             data = make_batches(
                 panels, config, options.index, options.threads, share_of(accelerator),
