@@ -72,7 +72,9 @@ class ReferenceConfig(_Group):
 
     mode: Literal["tokens", "precomputed"] = "tokens"
     refresh: Literal["epoch", "once"] = "epoch"  # when precomputed embeddings are made again
-    chunk: int = Field(default=512, ge=1)  # max(1, chunk // L) haplotypes are encoded at a time
+    # A number: max(1, chunk // L) haplotypes are encoded at a time; auto: as many as fit.
+    chunk: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    chunk_bytes: int | None = Field(default=None, ge=1)  # auto: what may be used; None: by device
     checkpointing: bool = True
 
 
@@ -125,6 +127,16 @@ class ModelConfig(_Group):
     copying: CopyingNetConfig = CopyingNetConfig()
     li_stephens: LiStephensConfig = LiStephensConfig()
     heads: HeadsConfig = HeadsConfig()
+
+    def has_shape_of(self, other: ModelConfig) -> bool:
+        """Whether two models have the same parts; what only bounds memory may differ."""
+        return self._in_plain() == other._in_plain()
+
+    def _in_plain(self) -> ModelConfig:
+        """The config with the default of every setting that bounds memory and nothing else."""
+        encoder = self.encoder.model_copy(update={"checkpointing": False})
+        reference = ReferenceConfig(mode=self.reference.mode, refresh=self.reference.refresh)
+        return self.model_copy(update={"encoder": encoder, "reference": reference})
 
 
 #: Haplotypes that can be retrieved by site.

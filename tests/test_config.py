@@ -295,3 +295,19 @@ def test_no_is_a_precision(write):
         assert config.train.precision == "no"
     with pytest.raises(ConfigError, match=r"train\.precision: Input should be"):
         load_config("v10", overrides=["train.precision=yes"])
+
+
+def test_what_bounds_memory_is_no_part_of_the_shape():
+    plain = load_config("v10").model
+    for same in ("reference.chunk=512", "reference.chunk_bytes=1000", "encoder.checkpointing=true",
+                 "reference.checkpointing=false"):  # fmt: skip
+        assert plain.has_shape_of(load_config("v10", overrides=[f"model.{same}"]).model)
+    for other in ("encoder.dim=64", "reference.mode=precomputed", "fusion.name=concat"):
+        assert not plain.has_shape_of(load_config("v10", overrides=[f"model.{other}"]).model)
+
+
+@pytest.mark.parametrize("value", ["0", "-3", "some", "1.5"])
+def test_a_chunk_is_auto_or_a_number(value):
+    with pytest.raises(ConfigError, match=r"model\.reference\.chunk"):
+        load_config("v10", overrides=[f"model.reference.chunk={value}"])
+    assert load_config("v10", overrides=["model.reference.chunk=7"]).model.reference.chunk == 7

@@ -159,7 +159,10 @@ def make_imputer(
     else:
         found = WindowIndex.open(index, panel, searcher=searcher)
         require_all_sites(index, panel, found.windows)
-    return TokenImputer(panel, load_model(folder), found, device=device, threads=threads)
+    return TokenImputer(
+        panel, load_model(folder), found, device=device, threads=threads,
+        max_bytes=options.max_memory,
+    )  # fmt: skip
 
 
 def check_model(model: ModelFolder, options: ImputeOptions) -> None:

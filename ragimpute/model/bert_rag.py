@@ -313,7 +313,8 @@ def build(config: ModelConfig) -> BERTWithRAG:
     references = ReferenceEncoder(
         embedding=embedding,
         encoder=encoder,
-        chunk=config.reference.chunk,
+        chunk=None if config.reference.chunk == "auto" else config.reference.chunk,
+        chunk_bytes=config.reference.chunk_bytes,
         checkpointing=config.reference.checkpointing,
     )
     fusion = FUSIONS[config.fusion.name](

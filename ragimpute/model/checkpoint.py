@@ -27,6 +27,7 @@ from ragimpute.model.folder import (
     input_fingerprint,
     open_folder,
     read_tensors,
+    sort_header,
 )
 from ragimpute.runtime.outputs import replacing
 
@@ -78,6 +79,7 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], about: dict[str,
     """Write a safetensors file as a whole; ``about`` becomes its header."""
     with replacing(path) as temporary:
         save_file(tensors, str(temporary), metadata=about)
+        sort_header(temporary)
 
 
 def save_weights(path: Path, model: BERTWithRAG, config: RunConfig) -> None:

@@ -168,6 +168,25 @@ def read_tensors(
     return tensors
 
 
+def sort_header(path: Path) -> None:
+    """Sort the header of a safetensors file by name, so that equal content makes equal bytes.
+
+    The library writes the header in an order that changes from run to run.
+    """
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        about = header.get("__metadata__", {})
+        if about:
+            header["__metadata__"] = dict(sorted(about.items()))
+        text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        octets = text.encode().ljust(size)  # blanks fill the last of its 8 bytes, as before
+        if len(octets) != size:
+            raise ValueError(f"the header of {path} has {size} bytes, sorted {len(octets)}")
+        file.seek(8)
+        file.write(octets)
+
+
 def unreadable(path: Path, error: Exception) -> ModelError:
     """The error for weights that are damaged or missing."""
     return ModelError(f"weights {path} cannot be read: {error}", hint="copy the model folder again")

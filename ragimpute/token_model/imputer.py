@@ -21,6 +21,7 @@ from ragimpute.copying.window import Window
 from ragimpute.evidence.expected_r2 import LeftOutSays
 from ragimpute.model.bert_rag import ReferenceLookup
 from ragimpute.model.checkpoint import LoadedModel
+from ragimpute.model.chunks import chunk_bytes_of, sequence_bytes
 from ragimpute.model.devices import choose_device, one_thread_each
 from ragimpute.panel.reader import Panel
 from ragimpute.retrieval.index import WindowIndex
@@ -30,8 +31,12 @@ from ragimpute.target.window import TargetWindow
 from ragimpute.token_model.copying_evidence import CopyingEvidence, collect_copying
 from ragimpute.token_model.windows import TokenWindows, cut_windows_to
 
-# Pairs of a haplotype and a site in a batch.
+# Pairs of a haplotype and a site in a batch, at most.
 _SITES_AT_ONCE = {"cpu": 1 << 12, "cuda": 1 << 19}
+# Bytes for the encoded references, at most. Where a run's memory is bounded, a batch takes at most
+# a quarter of it, and these take at most half.
+_REFERENCE_BYTES = 2**29
+_SHARE = 4
 
 
 class TokenImputer:
@@ -51,9 +56,12 @@ class TokenImputer:
         The panel's index; None: built in memory.
     device, threads
         See :class:`ragimpute.imputation.options.ImputeOptions`.
+    max_bytes
+        What a run may use; None: as much as the device has free.
     sites_at_once, reference_bytes
-        Pairs of a haplotype and a site in a batch (None: what suits the device), and bytes that
-        encoded references may take. As neither depends on the threads, the result does not.
+        Pairs of a haplotype and a site in a batch (None: what suits the device and the memory), and
+        bytes that encoded references may take. As neither depends on the threads, the result does
+        not.
     """
 
     def __init__(
@@ -64,14 +72,13 @@ class TokenImputer:
         *,
         device: str,
         threads: int,
+        max_bytes: int | None = None,
         sites_at_once: int | None = None,
-        reference_bytes: int = 2**29,
+        reference_bytes: int | None = None,
     ) -> None:
         self._panel = panel
         self._index = WindowIndex.build(panel) if index is None else index
         self._device = choose_device(device)
-        self._sites_at_once = sites_at_once or _SITES_AT_ONCE[self._device.type]
-        self._reference_bytes = reference_bytes
         self._model = loaded.model.to(self._device).eval()
         self._threads = threads
         self._config = loaded.config
@@ -83,6 +90,9 @@ class TokenImputer:
         self._left = 0  # the panel site that the copying window begins with
         ranges, self._search_window = cut_windows_to(self._index.windows, data.max_sites)
         self._windows = TokenWindows(panel, ranges)
+        fits = chunk_bytes_of(self._device) if max_bytes is None else max_bytes // _SHARE
+        self._sites_at_once = sites_at_once or self._sites_within(fits)
+        self._reference_bytes = reference_bytes or max(1, min(_REFERENCE_BYTES, 2 * fits))
         self.settings: dict[str, object] = {
             "model": loaded.name,
             "states": f"{data.num_retrieved} retrieved "
@@ -93,6 +103,14 @@ class TokenImputer:
         self.seconds: dict[str, float] = {}
         self.uses_torch = True
         self.leaves_out = self.expects_r2 = False
+
+    def _sites_within(self, num_bytes: int) -> int:
+        """Pairs of a haplotype and a site of which a batch may consist, >= 1."""
+        tokens = self._model.tokens
+        assert tokens is not None
+        length = self._windows.length
+        each = sequence_bytes(tokens.encoder, length, keeps=False) / length
+        return max(1, min(_SITES_AT_ONCE[self._device.type], int(num_bytes / each)))
 
     def mismatch_probs(self, num_typed: int) -> np.ndarray | None:
         """None: a token model does not impute typed sites."""

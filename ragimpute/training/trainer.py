@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +31,18 @@ from ragimpute.model.devices import choose_device
 from ragimpute.model.folder import PROVENANCE, is_copying, open_folder
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import require_one_ploidy
+from ragimpute.preparation.open_panel import open_for_training, refuse_unused
+from ragimpute.preparation.prepare import PrepareOptions
+from ragimpute.runtime.memory import memory_explained
 from ragimpute.runtime.stages import Stage
 from ragimpute.runtime.timing import Progress, no_progress
 from ragimpute.training.data.batches import describe_panel, make_batches, split_panel
 from ragimpute.training.data.copying_batches import EvidenceBatches
 from ragimpute.training.data.token_batches import TokenBatches
 from ragimpute.training.dr2_fit import fit_dr2
-from ragimpute.training.failures import check_loss, memory_explained
+from ragimpute.training.failures import check_loss, out_of_memory
 from ragimpute.training.losses import compute_loss
-from ragimpute.training.processes import make_accelerator, share_batch
+from ragimpute.training.processes import make_accelerator, share_of
 from ragimpute.training.schedule import rate_factor, warmup_steps
 from ragimpute.training.state import (
     EPOCHS,
@@ -88,6 +91,8 @@ class TrainOptions:
         Replace a model that is in the folder already.
     calibrate
         Calibrate a copying model's DR2 by its validation samples when it is trained.
+    prepare_options
+        How panels that are no panel.h5 are prepared, for this run only.
     """
 
     index: str | Path | None = None
@@ -97,6 +102,7 @@ class TrainOptions:
     threads: int = 1
     force: bool = False
     calibrate: bool = True
+    prepare_options: PrepareOptions = field(default_factory=PrepareOptions)
 
 
 def train(
@@ -116,7 +122,8 @@ def train(
     Parameters
     ----------
     panel_paths
-        panel.h5 files, at least one; a token model learns from exactly one.
+        panel.h5 files, or what :func:`ragimpute.preparation.prepare.prepare` reads, which is then
+        prepared for this run; at least one. A token model learns from exactly one.
     config
         Everything that changes the result.
     out
@@ -137,7 +144,7 @@ def train(
 
     Raises
     ------
-    PanelError, ModelError, ConfigError
+    InputError, PanelError, ModelError, ConfigError
         If an input cannot be used, the loss is no longer finite, or memory runs out.
     TypeError
         If a change is not an option.
@@ -150,17 +157,23 @@ def train(
     is_main = accelerator.is_main_process
     check_trackers(config)
     _check_folder(out, resume=options.resume, force=options.force)
+    refuse_unused(panel_paths, options.prepare_options)
     with ExitStack() as stack:
-        stack.enter_context(memory_explained(config))
+        stack.enter_context(memory_explained(lambda on_gpu: out_of_memory(config)))
         # 2. Open the panels; make the model and the examples that it learns from.
-        panels = [stack.enter_context(Panel.open(path)) for path in panel_paths]
+        tick = progress if progress is not None and is_main else no_progress
+        warn = logger.warning if is_main else logger.debug
+        prepare_options = replace(options.prepare_options, threads=options.threads)
+        panels = [
+            open_for_training(path, stack, warn, options=prepare_options, progress=tick)
+            for path in panel_paths
+        ]
         for panel in panels:
             require_one_ploidy(panel, "training")
         model = build(config.model)
-        tick = progress if progress is not None and is_main else no_progress
         with Stage("prepare data", progress=tick):
             data = make_batches(
-                panels, config, options.index, options.threads, accelerator.num_processes,
+                panels, config, options.index, options.threads, share_of(accelerator),
                 device=str(accelerator.device), is_chosen=options.device != "auto",
             )  # fmt: skip
         is_trained = _initialise(model, config, data, options.init)
@@ -304,7 +317,7 @@ class _Run:
         begin = state.batch - state.batch % settings.accumulation
         group = min(settings.accumulation, self.data.num_train_batches(state.epoch) - begin)
         complete = state.batch + 1 == begin + group
-        batch = share_batch(batch, accelerator)
+        batch = {name: value.to(accelerator.device) for name, value in batch.items()}
         with nullcontext() if complete else accelerator.no_sync(self.wrapped):
             with accelerator.autocast():
                 loss, _ = compute_loss(
@@ -470,7 +483,7 @@ def _initialise(model: BERTWithRAG, config: RunConfig, data: Any, init: str | Pa
     """
     if init is not None:
         loaded = load_model(init)
-        if loaded.config.model != config.model:
+        if not loaded.config.model.has_shape_of(config.model):
             raise ModelError(
                 f"model {init} is not of the shape that config {config.name} describes",
                 hint="give --config the folder of the model that --init names",
@@ -544,12 +557,8 @@ def _validate(
     tick: Progress,
 ) -> dict[str, float]:
     """The validation figures of an epoch; several processes share the batches."""
-    rank, world = accelerator.process_index, accelerator.num_processes
-    scores = score_model(
-        model, data, config.loss, epoch,
-        device=accelerator.device, rank=rank, world=world, progress=tick,
-    )  # fmt: skip
-    if world > 1:
+    scores = score_model(model, data, config.loss, epoch, device=accelerator.device, progress=tick)
+    if accelerator.num_processes > 1:
         total = torch.from_numpy(scores.state()).to(accelerator.device)
         scores.load_state(accelerator.reduce(total, reduction="sum").cpu().numpy())
     return scores.row()

@@ -178,8 +178,6 @@ def score_model(
     epoch: int,
     *,
     device: torch.device,
-    rank: int = 0,
-    world: int = 1,
     progress: Progress = no_progress,
 ) -> Scores:
     """Score a model on held-out samples.
@@ -190,11 +188,10 @@ def score_model(
         What is scored, and where it is; it is left in evaluation mode.
     data
         :class:`ragimpute.training.data.token_batches.TokenBatches` or
-        :class:`ragimpute.training.data.copying_batches.EvidenceBatches`.
+        :class:`ragimpute.training.data.copying_batches.EvidenceBatches`; it builds the batches of
+        this process alone.
     loss, epoch
         See :func:`ragimpute.training.losses.compute_loss`.
-    rank, world
-        This process takes every ``world``-th batch, from ``rank`` on.
     progress
         Called as ``progress(stage, done, total)``; a total of 0 is unknown.
 
@@ -206,9 +203,7 @@ def score_model(
     scores = Scores()
     copying = isinstance(data, EvidenceBatches)
     with Stage("validation", 0, progress=progress) as stage:
-        for i, batch in enumerate(data.validation_batches()):
-            if i % world != rank:
-                continue
+        for i, batch in data.validation_batches():
             batch = {name: value.to(device) for name, value in batch.items()}
             outputs = model(batch)
             if copying or "ls_logit_h1" in batch:
@@ -217,7 +212,7 @@ def score_model(
                 ls = data.ls_baseline(i)
             scores.add_batch(outputs, batch, ls, loss, epoch)
             stage.reach(i + 1)
-        if copying and rank == 0:
+        if copying and data.share.rank == 0:
             for prob, label, maf in data.validation_rest():
                 scores.add_pairs(prob, prob, label, maf)
     return scores

@@ -12,6 +12,7 @@ from ragimpute.config import RunConfig
 from ragimpute.errors import ModelError
 from ragimpute.panel.reader import Panel
 from ragimpute.training.data.copying_batches import EvidenceBatches, PooledEvidenceBatches
+from ragimpute.training.data.share import WHOLE, Share
 from ragimpute.training.data.token_batches import TokenBatches, split_samples
 
 
@@ -20,7 +21,7 @@ def make_batches(
     config: RunConfig,
     index: str | Path | None,
     threads: int,
-    num_processes: int = 1,
+    share: Share = WHOLE,
     *,
     device: str = "cpu",
     is_chosen: bool = False,
@@ -31,8 +32,8 @@ def make_batches(
     ----------
     panels, config, index, threads
         See :func:`ragimpute.training.trainer.train`.
-    num_processes
-        Processes that share each batch, >= 1.
+    share
+        This process's share of each batch, which is as large as those of all processes.
     device
         Where a token model's index is searched, see
         :func:`ragimpute.retrieval.faiss_device.choose_searcher`.
@@ -42,7 +43,7 @@ def make_batches(
     several = config.model_copy(
         update={
             "train": config.train.model_copy(
-                update={"batch_size": config.train.batch_size * num_processes}
+                update={"batch_size": config.train.batch_size * share.world}
             )
         }
     )
@@ -54,7 +55,7 @@ def make_batches(
             parts.append(
                 EvidenceBatches(
                     panel, several, seed=seed, threads=threads,
-                    train_samples=train_samples, validation_samples=held_out,
+                    train_samples=train_samples, validation_samples=held_out, share=share,
                 )
             )  # fmt: skip
         return parts[0] if len(parts) == 1 else PooledEvidenceBatches(parts)
@@ -74,8 +75,9 @@ def make_batches(
     else:
         found = WindowIndex.open(index, panel, searcher=searcher)
     return TokenBatches(
-        panel, found, several, seed=seed, train_samples=train_samples, validation_samples=held_out
-    )
+        panel, found, several, seed=seed, train_samples=train_samples,
+        validation_samples=held_out, share=share,
+    )  # fmt: skip
 
 
 def split_panel(panel: Panel, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:

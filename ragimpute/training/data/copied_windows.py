@@ -37,6 +37,8 @@ class CopiedWindows:
         Of every draw.
     allowed
         Shape (H,), bool: haplotypes that may be copied.
+    fit_at
+        An index window and a mask of it: the parameters of copying are fitted to the panel there.
     """
 
     def __init__(
@@ -47,11 +49,22 @@ class CopiedWindows:
         *,
         seed: int,
         allowed: np.ndarray,
+        fit_at: tuple[int, np.ndarray],
     ) -> None:
         self._windows, self._search, self._data, self._seed = windows, search, data, seed
         self._pool = np.flatnonzero(allowed).astype(np.int32)
         self._signature: dict[int, np.ndarray] = {}
-        self._parameters: CopyingParameters | None = None
+        self._fit_at = fit_at
+        self._fitted: CopyingParameters | None = None
+
+    def _parameters(self) -> CopyingParameters:
+        """Parameters that fit the panel; the same whatever is copied first."""
+        if self._fitted is None:
+            self._fitted = fit_panel(
+                self._window(*self._fit_at), self._windows.panel.haplotype_sample,
+                seed=self._seed, threads=torch.get_num_threads(),
+            )  # fmt: skip
+        return self._fitted
 
     def fill(
         self,
@@ -93,13 +106,8 @@ class CopiedWindows:
         start, stop = self._search[search].tolist()
         window = self._window(search, hidden)
         typed = window.haplotypes.alleles(window.typed_index)[:, pairs.ravel()]
-        if self._parameters is None and window.typed.num_typed:
-            self._parameters = fit_panel(
-                window, self._windows.panel.haplotype_sample, seed=self._seed,
-                threads=torch.get_num_threads(),
-            )  # fmt: skip
         return collect_copying(
-            window, np.ascontiguousarray(typed), self._parameters, self._data,
+            window, np.ascontiguousarray(typed), self._parameters(), self._data,
             allowed=self._pool, own=np.repeat(pairs, 2, axis=0),
             af=self._windows.panel.af[start:stop], threads=torch.get_num_threads(),
         )  # fmt: skip

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from ragimpute.config import RunConfig
 from ragimpute.copying.choose_parameters import fit_panel
 from ragimpute.copying.copy import copy_haplotypes
+from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.window import Window
 from ragimpute.errors import PanelError
 from ragimpute.model.bert_rag import BERTWithRAG
@@ -31,6 +32,7 @@ from ragimpute.token_model.windows import TokenWindows, cut_windows_to
 from ragimpute.training.data.arrays import WindowSites, panel_sites
 from ragimpute.training.data.copied_windows import CopiedWindows
 from ragimpute.training.data.masks import MaskMixture, linkage_blocks
+from ragimpute.training.data.share import WHOLE, Share
 
 _MIN_TRAIN = 2
 # Validation examples, at most, whatever the size of the panel; windows_per_epoch may lower it.
@@ -105,6 +107,8 @@ class TokenBatches:
         Of every draw.
     train_samples, validation_samples
         Shape (k,), int: panel samples.
+    share
+        The rows of each batch, and the validation batches, that this process builds.
     """
 
     def __init__(
@@ -116,11 +120,13 @@ class TokenBatches:
         seed: int,
         train_samples: np.ndarray,
         validation_samples: np.ndarray,
+        share: Share = WHOLE,
     ) -> None:
         self.panel = panel
         self.index = index
         self.config = config
         self.seed = seed
+        self.share = share
         self.train_samples = np.unique(train_samples)
         self.validation_samples = np.unique(validation_samples)
         self.masks = MaskMixture(config.mask)
@@ -131,12 +137,15 @@ class TokenBatches:
         self._linkage: dict[int, np.ndarray] = {}
         self._examples: tuple[int, list[np.ndarray]] | None = None
         self._validation = self._validation_examples()
-        self._baseline: dict[int, np.ndarray] | None = None
+        self._baseline: dict[int, np.ndarray] = {}
+        self._parameters: CopyingParameters | None = None
         self._copied: CopiedWindows | None = None
         if config.data.retrieval == "site" or config.model.li_stephens.offset:
+            at = int(self.search_window[self._validation[0, 0]])
             self._copied = CopiedWindows(
-                self.windows, index.windows, config.data, seed=seed, allowed=self.allowed
-            )
+                self.windows, index.windows, config.data, seed=seed, allowed=self.allowed,
+                fit_at=(at, self._validation_mask(at)),
+            )  # fmt: skip
 
     def add_level(self) -> None:
         """Raise the masks' curriculum by one level."""
@@ -169,31 +178,18 @@ class TokenBatches:
         )
 
     def train_batch(self, epoch: int, step: int) -> dict[str, Tensor]:
-        """One training batch, see :meth:`ragimpute.token_model.windows.TokenWindows.batch`."""
+        """This process's rows of a training batch.
+
+        See :meth:`ragimpute.token_model.windows.TokenWindows.batch`.
+        """
         if self._examples is None or self._examples[0] != epoch:
             self._examples = epoch, self._draw_examples(epoch)
         chosen = self._examples[1][step]
-        window, sample = np.divmod(chosen, len(self.train_samples))
-        search = self.search_window[window]
-        if (
-            self._copied is not None
-        ):  # one mask in each index window, so that its samples are copied together
-            drawn = {
-                w: self.masks.draw(
-                    self._sites(w), np.random.default_rng([self.seed, _TRAIN, epoch, step, w])
-                )
-                for w in np.unique(search).tolist()
-            }
-            masks = [drawn[w] for w in search.tolist()]
-        else:
-            first = step * self.config.train.batch_size
-            masks = [
-                self.masks.draw(
-                    self._sites(w), np.random.default_rng([self.seed, _TRAIN, epoch, first + i])
-                )
-                for i, w in enumerate(search.tolist())
-            ]
-        return self._collate(window, self.train_samples[sample], masks)
+        rows = self.share.rows(len(chosen))
+        window, sample = np.divmod(chosen[rows], len(self.train_samples))
+        masks = self._draw_masks(epoch, step, rows, self.search_window[window])
+        batch = self._collate(window, self.train_samples[sample], masks)
+        return self.share.counted(batch, len(chosen))
 
     def _draw_examples(self, epoch: int) -> list[np.ndarray]:
         """The examples of an epoch's batches: each ``window * train samples + sample``.
@@ -204,26 +200,48 @@ class TokenBatches:
         every = len(self.windows.ranges) * len(self.train_samples)
         rng = np.random.default_rng([self.seed, _ORDER, epoch])
         chosen = rng.choice(every, self.num_examples(), replace=False)
-        if self._copied is not None:
-            search = self.search_window[chosen // len(self.train_samples)]
-            chosen = chosen[np.argsort(search, kind="stable")]
         size = self.config.train.batch_size
+        if self._copied is None:
+            return [chosen[i : i + size] for i in range(0, len(chosen), size)]
+        search = self.search_window[chosen // len(self.train_samples)]
+        chosen = chosen[np.argsort(search, kind="stable")]
         batches = [chosen[i : i + size] for i in range(0, len(chosen), size)]
-        if self._copied is not None:  # the short batch stays the last one
-            batches[: len(chosen) // size] = [
-                batches[i] for i in rng.permutation(len(chosen) // size)
-            ]
-        return batches
+        full = len(chosen) // size  # the short batch stays the last one
+        return [batches[i] for i in rng.permutation(full)] + batches[full:]
 
-    def validation_batches(self) -> Iterator[dict[str, Tensor]]:
-        """Held-out samples in windows spread over the panel, with a fixed mask for each window."""
+    def _draw_masks(
+        self, epoch: int, step: int, rows: np.ndarray, search: np.ndarray
+    ) -> list[np.ndarray]:
+        """The mask of each row's index window: hidden, shape (n,), bool.
+
+        Where copying is asked, the rows in an index window share theirs, and are copied together.
+        """
+
+        def draw(window: int, place: list[int]) -> np.ndarray:
+            rng = np.random.default_rng([self.seed, _TRAIN, epoch, *place])
+            return self.masks.draw(self._sites(window), rng)
+
+        windows = search.tolist()
+        if self._copied is not None:
+            drawn = {w: draw(w, [step, w]) for w in sorted(set(windows))}
+            return [drawn[w] for w in windows]
+        first = step * self.config.train.batch_size
+        return [draw(w, [first + i]) for i, w in zip(rows.tolist(), windows, strict=True)]
+
+    def validation_batches(self) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        """This process's validation batches, each with its number.
+
+        They hold held-out samples in windows spread over the panel, with a fixed mask for each
+        window.
+        """
         size = self.config.train.batch_size
-        for start in range(0, len(self._validation), size):
-            window, sample = self._validation[start : start + size].T
-            search = self.search_window[window]
-            drawn = {w: self._validation_mask(w) for w in np.unique(search).tolist()}
-            masks = [drawn[w] for w in search.tolist()]
-            yield self._collate(window, sample, masks)
+        num = -(-len(self._validation) // size)
+        for i in range(num):
+            if self.share.owns(i, num):
+                window, sample = self._validation[i * size : (i + 1) * size].T
+                search = self.search_window[window].tolist()
+                drawn = {w: self._validation_mask(w) for w in sorted(set(search))}
+                yield i, self._collate(window, sample, [drawn[w] for w in search])
 
     def ls_baseline(self, i: int) -> dict[str, np.ndarray]:
         """Plain Li-Stephens for the ``i``-th validation batch.
@@ -233,13 +251,13 @@ class TokenBatches:
         "h1", "h2": shape (B, L), float32, P(ALT) of each haplotype by copying from all training
         haplotypes, from the same typed sites by which it retrieved; 0 at padded sites.
         """
-        if self._baseline is None:
-            self._baseline = self._copy_validation()
         size = self.config.train.batch_size
         chosen = self._validation[i * size : (i + 1) * size]
         out = np.zeros((2, len(chosen), self.windows.length), np.float32)
         for row, (window, sample) in enumerate(chosen.tolist()):
             search = int(self.search_window[window])
+            if search not in self._baseline:
+                self._baseline[search] = self._copy_validation(search)
             start, stop = self.windows.ranges[window] - self.index.windows[search, 0]
             place = np.searchsorted(self.validation_samples, sample)
             out[:, row, : stop - start] = self._baseline[search][place, :, start:stop]
@@ -339,32 +357,40 @@ class TokenBatches:
             found = copied.ids.reshape(found.shape)
         return self.windows.batch(window, alleles, hidden, found, copied, own=pairs)
 
-    def _copy_validation(self) -> dict[int, np.ndarray]:
-        """P(ALT) of held-out samples, (samples, 2, n), in each index window that is validated."""
-        out = {}
+    def _copy_validation(self, search: int) -> np.ndarray:
+        """P(ALT) of held-out samples in an index window, shape (samples, 2, n)."""
         pool = np.flatnonzero(self.allowed).astype(np.int32)
         threads = torch.get_num_threads()
         pairs = self._pairs[self.validation_samples]  # (N, 2)
-        parameters = None
-        for search in np.unique(self.search_window[self._validation[:, 0]]).tolist():
-            start, stop = self.index.windows[search].tolist()
-            haplotypes = self.windows.block(start, stop).haplotypes
-            typed = np.flatnonzero(~self._validation_mask(search))
-            if len(typed) == 0:  # no typed site to copy by
-                af = self.panel.af[start:stop]
-                out[search] = np.broadcast_to(af, (*pairs.shape, stop - start))
-                continue
-            window = Window.build(haplotypes, self.panel.position_cm[start:stop], typed)
-            if parameters is None:
-                parameters = fit_panel(
-                    window, self.panel.haplotype_sample, seed=self.seed, threads=threads
-                )
-            alleles = haplotypes.alleles(typed)[:, pairs.ravel()]
-            prob = copy_haplotypes(
-                window, alleles, parameters, states=lambda i: pool[None], threads=threads
-            )
-            out[search] = prob.reshape(*pairs.shape, -1)
-        return out
+        start, stop = self.index.windows[search].tolist()
+        window = self._typed_window(search)
+        if window is None:  # no typed site to copy by
+            return np.broadcast_to(self.panel.af[start:stop], (*pairs.shape, stop - start))
+        if self._parameters is None:
+            self._parameters = self._fit()
+        typed = np.flatnonzero(~self._validation_mask(search))
+        alleles = window.haplotypes.alleles(typed)[:, pairs.ravel()]
+        prob = copy_haplotypes(
+            window, alleles, self._parameters, states=lambda i: pool[None], threads=threads
+        )
+        return prob.reshape(*pairs.shape, -1)
+
+    def _fit(self) -> CopyingParameters:
+        """Parameters of copying, by the first validated window that has a typed site."""
+        searched = np.unique(self.search_window[self._validation[:, 0]]).tolist()
+        window = next(w for w in map(self._typed_window, searched) if w is not None)
+        return fit_panel(
+            window, self.panel.haplotype_sample, seed=self.seed, threads=torch.get_num_threads()
+        )
+
+    def _typed_window(self, search: int) -> Window | None:
+        """An index window with the sites that validation leaves typed; None if there are none."""
+        start, stop = self.index.windows[search].tolist()
+        typed = np.flatnonzero(~self._validation_mask(search))
+        if len(typed) == 0:
+            return None
+        haplotypes = self.windows.block(start, stop).haplotypes
+        return Window.build(haplotypes, self.panel.position_cm[start:stop], typed)
 
 
 def _haplotype_pairs(panel: Panel) -> np.ndarray:
