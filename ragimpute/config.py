@@ -330,6 +330,9 @@ def models_dir() -> Path:
     return checkout if (package.parent / "pyproject.toml").is_file() else package / "models"
 
 
+# A setting that is given later than another of its group, and so takes its place.
+_INSTEAD_OF = {"warmup_steps": "warmup_share"}
+
 #: Presets that are gone, and which to use instead.
 DROPPED = {"context": "default"}
 
@@ -432,7 +435,8 @@ def _find(name_or_path: str | Path) -> Path:
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """``above`` on top of ``below``, group by group."""
-    merged = dict(below)
+    replaced = {_INSTEAD_OF[key] for key in above if key in _INSTEAD_OF}
+    merged = {key: value for key, value in below.items() if key not in replaced}
     for key, value in above.items():
         old = merged.get(key)
         both = isinstance(old, dict) and isinstance(value, dict)
@@ -459,6 +463,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
             raise ConfigError(f"--set {override!r}: {group} is not a group of settings")
         tree = inner
     tree[last] = value
+    tree.pop(_INSTEAD_OF.get(last, ""), None)
 
 
 def _problem(item: Any) -> str:

@@ -207,6 +207,20 @@ def test_extends(write, monkeypatch, tmp_path):
     assert config == expected
 
 
+def test_steps_of_warmup_that_are_given_later_replace_a_share(write):
+    assert load_config("v10-tuned").schedule.warmup_share == 0.1
+    steps, share = "schedule.warmup_steps=5", "schedule.warmup_share=0.2"
+    for given, expected in (
+        ([steps], (5, None)), ([share], (20_000, 0.2)), ([steps, share], (5, 0.2)),
+        ([share, steps], (5, None)),
+    ):  # fmt: skip
+        schedule = load_config("v10-tuned", overrides=given).schedule
+        assert (schedule.warmup_steps, schedule.warmup_share) == expected
+    for text, expected in (("warmup_steps: 5", (5, None)), ("min_factor: 0.5", (20_000, 0.1))):
+        schedule = load_config(write(f"extends: v10-tuned\nschedule: {{{text}}}\n")).schedule
+        assert (schedule.warmup_steps, schedule.warmup_share) == expected
+
+
 @pytest.mark.parametrize("chain", [["a"], ["a", "b"], ["a", "b", "c"]])
 def test_cycles_end(write, chain):
     for here, base in zip(chain, chain[1:] + chain[:1], strict=True):

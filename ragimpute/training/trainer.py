@@ -276,8 +276,8 @@ class _Run:
         total = self._total_steps()
         if self._warmup >= total:
             logger.warning(
-                "the warm-up of %s steps is not over when the run of %s steps ends, so the rate "
-                "of learning never reaches %g; set schedule.warmup_share=0.1, or "
+                "the warm-up of %s steps is not over when the run of %s steps ends, so the "
+                "learning rate never reaches %g; set schedule.warmup_share=0.1, or "
                 "schedule.warmup_steps below %s, or train for longer",
                 f"{self._warmup:,}", f"{total:,}", self.config.optimizer.lr, f"{total:,}",
             )  # fmt: skip

@@ -261,7 +261,9 @@ def against_li_stephens(row: Mapping[str, float], metric: str) -> str:
 def about_kept(row: Mapping[str, float], metric: str) -> dict[str, object]:
     """What provenance.json says of the epoch whose weights are kept (0: the initial weights)."""
     names = ("r2_all", "ls_r2_all", "r2_rare", "ls_r2_rare", "f1", "val_loss")
-    figures = {name: row[name] for name in names if math.isfinite(row.get(name, math.nan))}
+    figures = {
+        name: float(f"{row[name]:.6g}") for name in names if math.isfinite(row.get(name, math.nan))
+    }
     epoch = int(row.get("epoch", 0))
     return {
         "validation": {"epoch": epoch, "metric": metric, **figures},

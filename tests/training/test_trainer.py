@@ -550,6 +550,25 @@ def test_weights_of_every_epoch(panel_h5, tmp_path, monkeypatch):
     assert ("weights of epochs", "3, epoch-01.safetensors to epoch-03.safetensors") in describe(
         tmp_path / "m"
     )
+    # A run that is killed amid its second epoch and resumed leaves the same.
+    plain, calls = trainer.compute_loss, []
+
+    def breaking(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return plain(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "_validate", lambda *args: figures(0.5))
+        patch.setattr(trainer, "compute_loss", breaking)
+        broken = [*few, "train.checkpoint_every=1"]
+        with pytest.raises(KeyboardInterrupt):
+            run(panel_h5, tmp_path / "n", "v10-small", TINY, broken)
+        assert [file.name for file in (tmp_path / "n").glob("epoch-*")] == ["epoch-01.safetensors"]
+        run(panel_h5, tmp_path / "n", "v10-small", TINY, broken, resume=True)
+    for i, expected in enumerate(kept, start=1):
+        assert tensors(tmp_path / "n" / f"epoch-{i:02d}.safetensors") == expected
     # A run anew does not leave those of the earlier one; without the setting there are none.
     run(panel_h5, tmp_path / "m", "v10-small", TINY, [*few[:1], "train.epochs=1"], force=True)
     assert not list((tmp_path / "m").glob("epoch-*"))
