@@ -29,12 +29,14 @@ def leave_one_out(
     -------
     Shape (m, n), float32, in [0, 1].
     """
-    mismatch = np.asarray(mismatch_prob, np.float64)
-    mismatch = np.broadcast_to(mismatch, prob.shape if mismatch.ndim == 2 else len(prob))
+    # A column for all haplotypes, or one for each.
+    mismatch = np.array(mismatch_prob, np.float64)
+    if mismatch.ndim < 2:
+        mismatch = np.full((len(prob), 1), mismatch.reshape(-1, 1))
     if not ((mismatch > 0) & (mismatch < 0.5)).all():
         raise ValueError(f"mismatch_prob must be in (0, 0.5), found {mismatch_prob}")
-    if mismatch.ndim == 2:
-        return _divided(prob, observed, mismatch)
+    if mismatch.shape not in ((len(prob), 1), prob.shape):
+        raise ValueError(f"mismatch_prob is {mismatch.shape}, prob {prob.shape}")
     out = np.empty(prob.shape, np.float32)
     _divide(
         np.ascontiguousarray(prob, np.float32), np.ascontiguousarray(observed, np.int8),
@@ -43,21 +45,14 @@ def leave_one_out(
     return out
 
 
-def _divided(prob: np.ndarray, observed: np.ndarray, mismatch: np.ndarray) -> np.ndarray:
-    """As :func:`_divide`, for mismatch probabilities (m, n)."""
-    alt = prob.astype(np.float64) * np.where(observed == 1, mismatch, 1 - mismatch)
-    ref = (1 - prob.astype(np.float64)) * np.where(observed == 0, mismatch, 1 - mismatch)
-    out: np.ndarray = np.where(observed >= 0, alt / (alt + ref), prob).astype(np.float32)
-    return out
-
-
 @kernel
 def _divide(prob, observed, mismatch, out):
-    """See :func:`leave_one_out`; ``mismatch`` (m,)."""
+    """See :func:`leave_one_out`; ``mismatch`` (m, n), or (m, 1) for all haplotypes."""
+    step = 1 if mismatch.shape[1] > 1 else 0
     for i in range(prob.shape[0]):
-        differ = mismatch[i]
-        agree = 1.0 - differ
         for j in range(prob.shape[1]):
+            differ = mismatch[i, j * step]
+            agree = 1.0 - differ
             seen = observed[i, j]
             # Each share is to be divided by its own factor. As only their ratio matters, each is
             # multiplied by the other's factor instead.

@@ -79,12 +79,8 @@ class CopyingImputer:
         self._panel, self._options, self._array_fit = panel, options, array_fit
         self._network = BackgroundNetwork(model, device=options.device, threads=options.threads)
         self._fits = StretchFits(panel, typed_index, self._network, options, array_fit)
-        self._last: CopyingParameters | None = None
-        # By which factor the mismatch probabilities of each target of the window imputed last
-        # exceed those of the sites.
-        self._factor = np.ones(0)
-        # The mismatch probabilities of targets that are mosaics of the panel, NaN of others.
-        self._of_mosaics = np.ones(0, np.float32)
+        # Those of the window imputed last, of each typed site (T,) or of each target there (T, n).
+        self._mismatch: np.ndarray | None = None
         whole = is_copied_whole(panel.num_haplotypes)
         self.settings: dict[str, object] = {
             "model": model.name,
@@ -100,13 +96,7 @@ class CopyingImputer:
 
     def mismatch_probs(self, num_typed: int) -> np.ndarray | None:
         """See :meth:`ragimpute.imputation.imputer.Imputer.mismatch_probs`."""
-        if self._last is None:
-            return None
-        of_mosaics = self._of_mosaics
-        if (self._factor == 1).all() and np.isnan(of_mosaics).all():
-            return self._last.mismatch_probs(num_typed)
-        out = with_factors(self._last, num_typed, self._factor)
-        return np.where(np.isnan(of_mosaics), out, of_mosaics)
+        return self._mismatch
 
     def left_out_says(self) -> LeftOutSays | None:
         """See :meth:`ragimpute.imputation.imputer.Imputer.left_out_says`."""
@@ -160,7 +150,6 @@ class CopyingImputer:
             parameters.mismatch_prob, f"states: {self.settings['states']}",
             "network" if fit.network is not None else "no network",
         )  # fmt: skip
-        self._last = parameters
         self._said = None
         if quality is not None:
             af = self._panel.af[left:right]
@@ -173,29 +162,34 @@ class CopyingImputer:
         network = fit.network if quality is not None and enough else None
         features = _no_quality(window) if quality is None else quality.features
         num = len(imputed.copies)
-        typed = TypedProbs(window, num)
         stage = Stage("copy", num * (core[1] - core[0]))
-
-        def put_first(first: int, site: int, prob: np.ndarray) -> None:
-            typed.keep(first, site, prob)
-            put(first, site, prob)
-            stage.advance(prob.size)
-
         factor = np.ones(num)
         with stage:
-            every = Group(imputed, parameters, put_first)
-            self._copy(every, window, retriever, network, features, batch)
-            if parameters.site_mismatch_prob is not None and enough:
-                factor = mismatch_factors(typed, imputed, parameters)
             mosaics = self._mosaics(window, imputed, fit.parameters)
-            factor[mosaics.number >= 0] = 1
-            for group in groups_of(imputed, parameters, factor, put):
-                self._copy(group, window, retriever, network, features, batch)
+            usual = mosaics.others(imputed, parameters, put)
+            typed = TypedProbs(window, len(usual.imputed.copies))
+
+            def keep_typed(first: int, site: int, prob: np.ndarray) -> None:
+                typed.keep(first, site, prob)
+                usual.put(first, site, prob)
+                stage.advance(prob.size)
+
+            if len(usual.imputed.copies):
+                first_time = usual._replace(put=keep_typed)
+                self._copy(first_time, window, retriever, network, features, batch)
+            if parameters.site_mismatch_prob is not None and enough:
+                found = mismatch_factors(typed, usual.imputed, parameters)
+                for group in groups_of(usual.imputed, parameters, found, usual.put):
+                    self._copy(group, window, retriever, network, features, batch)
+                factor[mosaics.number < 0] = found
             for group in mosaics.groups(imputed, put):
                 # The network knows no samples that resemble the panel so much.
                 self._copy(group, window, retriever, None, features, batch)
-        self._factor = np.repeat(factor, imputed.copies)
-        self._of_mosaics = np.repeat(mosaics.mismatch_probs(), imputed.copies)
+                stage.advance(len(group.imputed.copies) * (core[1] - core[0]))
+        mismatch = mosaics.with_own(with_factors(parameters, len(typed_index), factor))
+        self._mismatch = (
+            np.repeat(mismatch, imputed.copies, axis=1) if mismatch.ndim == 2 else mismatch
+        )
         if (mosaics.number >= 0).mean() > 0.5:
             self._said = None  # left-out samples say nothing of such targets
 

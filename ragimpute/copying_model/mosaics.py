@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ragimpute.copying.likelihood_kernel import log_likelihood
-from ragimpute.copying.parameters import CopyingParameters, switch_probs
+from ragimpute.copying.likelihood_kernel import TypedLikelihood
+from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.states import all_states
 from ragimpute.copying.window import Window, pack_words
 from ragimpute.copying_model.target_mismatch import Group, at_places
@@ -54,11 +54,31 @@ class Mosaics:
     number: np.ndarray
     parameters: tuple[CopyingParameters, ...]
 
-    def mismatch_probs(self) -> np.ndarray:
-        """Shape (k,), float32: of each target; NaN where those of the panel suit it."""
-        each = np.array([p.mismatch_prob for p in self.parameters] + [np.nan], np.float32)
-        out: np.ndarray = each[self.number]
+    def with_own(self, mismatch: np.ndarray) -> np.ndarray:
+        """Mismatch probabilities of typed sites, with those of mosaics in place of the panel's.
+
+        Parameters
+        ----------
+        mismatch
+            Shape (T,), of all targets, or (T, k), of each.
+
+        Returns
+        -------
+        Float32, of the shape of ``mismatch`` if no target is a mosaic, else (T, k).
+        """
+        if (self.number < 0).all():
+            return mismatch
+        own = np.array([p.mismatch_prob for p in self.parameters] + [0.0], np.float32)[self.number]
+        each = mismatch if mismatch.ndim == 2 else mismatch[:, None]
+        out: np.ndarray = np.where(self.number < 0, each, own)
         return out
+
+    def others(self, imputed: Imputed, parameters: CopyingParameters, put: Put) -> Group:
+        """The targets that are no mosaics, perhaps none; ``parameters`` are the panel's."""
+        where = np.flatnonzero(self.number < 0)
+        if len(where) == len(self.number):
+            return Group(imputed, parameters, put)
+        return Group(imputed.take(where), parameters, at_places(where, put))
 
     def groups(self, imputed: Imputed, put: Put) -> Iterator[Group]:
         """The targets that are mosaics, by their parameters; see ``target_mismatch.groups_of``."""
@@ -103,9 +123,9 @@ def find_mosaics(
     left_out = np.sort(drawing_order(window.signature, seed)[:_NUM_LEFT_OUT])
     alleles = haplotype_columns(window.haplotypes, left_out).T[window.typed_index]
     own = [np.flatnonzero(haplotype_sample == haplotype_sample[h]) for h in left_out]
-    panel = _Likelihood(window, alleles, [all_states(num_panel, x)[0] for x in own])
+    panel = _likelihood(window, alleles, [all_states(num_panel, x)[0] for x in own])
     everyone = all_states(num_panel)[0]
-    targets = _Likelihood(window, imputed.alleles, [everyone] * num)
+    targets = _likelihood(window, imputed.alleles, [everyone] * num)
     first = (parameters.switch_rate, parameters.mismatch_prob)
     of_panel, of_targets = panel.at(*first), targets.at(*first)
     other = np.where(imputed.homolog >= 0, imputed.homolog, np.arange(num))
@@ -144,27 +164,7 @@ def _rates(highest: float, factor: float) -> list[float]:
     return [highest / factor**i for i in range(num)]
 
 
-class _Likelihood:
-    """The logarithm of the probability of haplotypes' typed alleles, by Li-Stephens copying.
-
-    ``alleles`` (T, n), negative where not observed; ``states``: for each those that it may copy.
-    """
-
-    def __init__(self, window: Window, alleles: np.ndarray, states: list[np.ndarray]) -> None:
-        self._typed = window.typed
-        self._target, self._observed = pack_words(np.ascontiguousarray(alleles))
-        self._states = states
-
-    def at(self, rate: float, err: float, which: np.ndarray | None = None) -> np.ndarray:
-        """Shape (n,), float64; 0 for those that are not in ``which``."""
-        rho = switch_probs(self._typed.position_cm, switch_rate=rate)
-        out = np.zeros(len(self._target))
-        mass = np.empty(self._typed.num_haplotypes, np.float32)
-        mismatch = np.empty(self._typed.num_haplotypes, np.uint32)
-        for i in range(len(out)) if which is None else which.tolist():
-            k = len(self._states[i])
-            out[i] = log_likelihood(
-                self._typed.words, self._states[i], self._target[i], self._observed[i], rho,
-                np.float32(err), mass[:k], mismatch[:k],
-            )  # fmt: skip
-        return out
+def _likelihood(window: Window, alleles: np.ndarray, states: list[np.ndarray]) -> TypedLikelihood:
+    """That of haplotypes' typed alleles (T, n), negative where not observed."""
+    packed = pack_words(np.ascontiguousarray(alleles))
+    return TypedLikelihood(window.typed.words, window.typed.position_cm, *packed, states)

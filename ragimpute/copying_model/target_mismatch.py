@@ -153,10 +153,15 @@ class Group(NamedTuple):
 
 
 def with_factors(parameters: CopyingParameters, num_typed: int, factor: np.ndarray) -> np.ndarray:
-    """The mismatch probabilities of targets with these factors (k,): shape (T, k), float32."""
-    mismatch = parameters.mismatch_probs(num_typed)[:, None]
+    """The mismatch probabilities of targets with these factors (k,).
+
+    Shape (T,), float32, of all targets if every factor is 1, else (T, k).
+    """
+    mismatch = parameters.mismatch_probs(num_typed)
+    if (factor == 1).all():
+        return mismatch
     out: np.ndarray = np.where(
-        factor == 1, mismatch, np.minimum(mismatch * factor, _MOST_MISMATCH)
+        factor == 1, mismatch[:, None], np.minimum(mismatch[:, None] * factor, _MOST_MISMATCH)
     ).astype(np.float32)
     return out
 

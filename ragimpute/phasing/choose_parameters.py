@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ragimpute.copying.likelihood_kernel import log_likelihood
+from ragimpute.copying.likelihood_kernel import TypedLikelihood
 from ragimpute.copying.line_search import climb
-from ragimpute.copying.parameters import CopyingParameters, switch_probs
+from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.kernels.bits import WORD
 
 #: Switch rates per cM among which the best is sought.
@@ -138,19 +138,12 @@ def fit_copied(
     sample = haplotype_sample[pool]
     few = np.ascontiguousarray(words[first : first + _MAX_WORDS, pool])
     states = [np.flatnonzero(sample != haplotype_sample[h]).astype(np.int32) for h in drawn]
-    observed = np.full(len(few), 2**WORD - 1, np.uint32)
+    target = np.ascontiguousarray(few[:, : len(drawn)].T)
+    observed = np.full(target.shape, 2**WORD - 1, np.uint32)
+    copied = TypedLikelihood(few, cm, target, observed, states)
 
     def likelihood(rate: float, mismatch: float) -> float:
-        rho = switch_probs(cm, switch_rate=rate)
-        total = 0.0
-        for i, mine in enumerate(states):
-            if len(mine):
-                buffers = np.empty(len(mine), np.float32), np.empty(len(mine), np.uint32)
-                target = few[:, i].copy()
-                total += log_likelihood(
-                    few, mine, target, observed, rho, np.float32(mismatch), *buffers
-                )
-        return total
+        return float(sum(copied.at(rate, mismatch).tolist()))
 
     to_few = num_haplotypes / len(pool)
     times = TIMES_LIKELIEST if choice.rate else 1.0

@@ -164,10 +164,13 @@ def r2_by_maf(
 
 
 def _line(i: int) -> dict[str, Any]:
-    """Style of the i-th line: the first one is drawn on top; markers of the others are hollow."""
+    """Style of the i-th line: the first one is drawn on top; markers of the others are hollow.
+
+    Of 36 lines no two have the same colour and marker.
+    """
     style: dict[str, Any] = {
         "color": SERIES[i % 6],
-        "marker": _MARKERS[i % 6],
+        "marker": _MARKERS[(i + i // 6) % 6],
         "zorder": 4 - i / 10,
     }
     if i:

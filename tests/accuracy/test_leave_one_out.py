@@ -84,3 +84,5 @@ def test_each_haplotype_may_have_its_mismatch_probability(seed, m, n):
         np.testing.assert_allclose(found[:, [j]], alone, rtol=1e-6)
     with pytest.raises(ValueError, match="must be in"):
         leave_one_out(prob, observed, np.full((m, n), 0.5))
+    with pytest.raises(ValueError, match="mismatch_prob is"):
+        leave_one_out(prob, observed, np.full((m, n + 1), 0.1))

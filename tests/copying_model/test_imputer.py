@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from panel_fixtures import names
+from vcf_fixtures import write_genotypes
 
 from ragimpute import example
 from ragimpute.config import load_config
@@ -18,10 +20,12 @@ from ragimpute.imputation.imputer import make_imputer
 from ragimpute.io.vcf.read.genotypes import read_target
 from ragimpute.model.checkpoint import LoadedModel, load_model, save_model
 from ragimpute.panel.reader import Panel
+from ragimpute.preparation.prepare import prepare
 from ragimpute.target.match import match_sites
 from ragimpute.target.window import TargetWindow
 from ragimpute.token_model.build_index import build_index
 from tests.copying_model.test_correction import model_of
+from tests.copying_model.test_mosaics import NUM_SITES, crosses, founders
 
 FIXED = {"ne": 1e5, "err": 1e-3}
 FITTED = FIXED | {"fine_tune": True}
@@ -280,3 +284,44 @@ def test_quality_is_that_of_the_windows_own_sites(panel, shared, fine_tune):
     for window in bounds:
         by_itself = CopyingImputer(panel, typed, load_model("default"), options)
         np.testing.assert_array_equal(imputed(both, *window), imputed(by_itself, *window))
+
+
+def test_mosaics_and_others_are_each_imputed_once_and_as_on_their_own(tmp_path):
+    _, alleles = founders()
+    strangers, _ = founders(8, seed=9)
+    targets = np.concatenate(
+        [strangers.haplotypes.alleles()[:, :2], crosses(alleles, 4, 0.01)], axis=1
+    )
+    targets = np.concatenate([targets, strangers.haplotypes.alleles()[:, [3, 3]]], axis=1)
+    keys = [(1_000 * (i + 1), "A", "G") for i in range(NUM_SITES)]
+    write_genotypes(tmp_path / "p.vcf", keys, alleles.reshape(NUM_SITES, 8, 2), names(8))
+    prepare(tmp_path / "p.vcf", tmp_path / "p.h5", cm_per_mb=50)
+    typed = np.arange(0, NUM_SITES, 4)
+    sample = np.arange(8) // 2
+
+    def imputed(which):
+        """P(ALT) of some haplotypes, and the mismatch probabilities of their typed sites."""
+        out = np.full((len(which), NUM_SITES), np.nan, np.float32)
+        made = CopyingImputer(opened, typed, plain(), FitOptions(fine_tune=False, device="cpu"))
+        num_puts = np.zeros(len(which), np.int64)
+
+        def put(first, site, prob):
+            out[first : first + len(prob), site : site + prob.shape[1]] = prob
+            num_puts[first : first + len(prob)] += prob.shape[1]
+
+        observed = np.ascontiguousarray(targets[typed][:, which])
+        target = TargetWindow(0, NUM_SITES, (0, NUM_SITES), typed, observed, sample[which])
+        made.impute(target, batch=16, put=put)
+        mismatch = made.mismatch_probs(len(typed))
+        columns = mismatch[:, None] if mismatch.ndim == 1 else mismatch
+        return out, np.broadcast_to(columns, (len(typed), len(which))), num_puts
+
+    with Panel.open(tmp_path / "p.h5") as opened:
+        together, mismatch, num_puts = imputed(np.arange(8))
+        assert (num_puts[2:6] == NUM_SITES).all()  # the crosses, by one pass
+        for i in range(4):
+            mine = np.flatnonzero(sample == i)
+            alone, own, _ = imputed(mine)
+            np.testing.assert_array_equal(together[mine], alone)
+            np.testing.assert_array_equal(mismatch[:, mine], own)
+    assert (mismatch[:, 2:6] != mismatch[:, :1]).any(axis=0).all()

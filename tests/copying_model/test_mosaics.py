@@ -91,8 +91,11 @@ def test_targets_like_the_panel_are_none(seed):
     window = window_of(panel, np.linspace(0, 30, NUM_SITES), np.arange(0, NUM_SITES, 4))
     mosaics = found(window, targets, CopyingParameters(0.5, 0.01))
     assert (mosaics.number == -1).all()
-    assert np.isnan(mosaics.mismatch_probs()).all()
-    assert list(mosaics.groups(Imputed.of(targets, np.arange(12) // 2), lambda *_: None)) == []
+    usual = np.array([0.01, 0.02], np.float32)
+    assert mosaics.with_own(usual) is usual
+    imputed = Imputed.of(targets, np.arange(12) // 2)
+    assert list(mosaics.groups(imputed, lambda *_: None)) == []
+    assert mosaics.others(imputed, OF_FOUNDERS, lambda *_: None).imputed is imputed
 
 
 def test_haploid_inbred_and_missing_targets():
@@ -122,7 +125,16 @@ def test_groups_hand_on_to_the_places_of_their_targets():
     np.testing.assert_array_equal(group.imputed.alleles, imputed.alleles[:, 2:])
     group.put(0, 0, np.array([[0.25], [0.75]], np.float32))
     assert got == [(2, [[0.25], [0.75]])]
-    assert group.parameters.mismatch_prob == pytest.approx(mosaics.mismatch_probs()[2])
+    own = np.float32(group.parameters.mismatch_prob)
+    usual = np.array([0.01, 0.02], np.float32)
+    expected = np.column_stack([usual, usual, [own, own], [own, own]])
+    np.testing.assert_array_equal(mosaics.with_own(usual), expected)
+    each = np.arange(8, dtype=np.float32).reshape(2, 4) / 100
+    np.testing.assert_array_equal(mosaics.with_own(each)[:, :2], each[:, :2])
+    np.testing.assert_array_equal(mosaics.with_own(each)[:, 2:], own)
+    others = mosaics.others(imputed, OF_FOUNDERS, group.put)
+    np.testing.assert_array_equal(others.imputed.alleles, imputed.alleles[:, :2])
+    assert others.parameters is OF_FOUNDERS
 
 
 def test_large_panels_and_single_samples_have_none(monkeypatch):

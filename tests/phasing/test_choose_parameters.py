@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ragimpute.copying.likelihood_kernel import log_likelihood
+from ragimpute.copying.likelihood_kernel import TypedLikelihood, log_likelihood
 from ragimpute.copying.parameters import CopyingParameters, switch_probs
 from ragimpute.copying.window import TypedSites, pack_words
 from ragimpute.phasing.choose_parameters import (
@@ -73,6 +73,13 @@ def test_the_likelihood_is_that_of_a_plain_walk(num_sites, num_states, rate, err
         np.empty(num_states, np.float32), np.empty(num_states, np.uint32),
     )  # fmt: skip
     assert found == pytest.approx(plain, rel=1e-3, abs=1e-3)
+    everyone, nobody = np.arange(num_states, dtype=np.int32), np.zeros(0, np.int32)
+    three = TypedLikelihood(
+        words, cm, np.repeat(words_of(target).T, 3, axis=0),
+        np.full((3, len(words)), 2**32 - 1, np.uint32), [everyone, nobody, everyone],
+    )  # fmt: skip
+    assert three.at(rate, err).tolist() == [found, 0, found]
+    assert three.at(rate, err, np.array([2])).tolist() == [0, 0, found]
 
 
 @settings(max_examples=6, deadline=None)

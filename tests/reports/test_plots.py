@@ -65,6 +65,13 @@ def test_reliability_leaves_out_empty_bins():
     assert labels == ("given", "seen", "sites")
 
 
+def test_lines_of_a_reliability_plot_look_different():
+    curve = np.array([[0.2, 0.3, 5], [0.7, 0.6, 5]])
+    figure = reliability({f"data {i}": curve for i in range(14)}, x="x", y="y", count="n")
+    looks = [(line.get_color(), line.get_marker()) for line in figure.axes[0].get_lines()[1:]]
+    assert len(set(looks)) == len(looks) == 14
+
+
 def test_quality_by_maf_shows_both():
     (axes,) = quality_by_maf([0.5] * NUM_BINS, [0.6] * NUM_BINS).axes
     shown = lines_of(axes)
