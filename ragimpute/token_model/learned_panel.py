@@ -46,7 +46,7 @@ def require_contig(model: ModelFolder, panel: Panel, path: str | Path) -> str | 
     if is_same_contig:
         return (
             f"model {model.name} learned {learned}, but imputes from {here}: its accuracy is not "
-            "known there; 'ragimpute evaluate' measures it"
+            "known there"
         )
     words = ["ragimpute", "train", operand(path), "--config", str(model.path / CONFIG)]
     raise ModelError(
