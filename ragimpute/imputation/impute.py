@@ -43,6 +43,7 @@ from ragimpute.runtime.stages import Stage, reporting
 from ragimpute.runtime.timing import Progress, Stopwatch
 from ragimpute.target.inputs import Inputs, open_inputs
 from ragimpute.target.ploidy import TargetPloidy, ploidy_of
+from ragimpute.token_model.learned_panel import require_contig
 
 log = logging.getLogger("ragimpute")
 
@@ -106,6 +107,9 @@ def impute(
             phased_only=options.phase_options.phased_only,
             view=partial(_read_ahead, options=options, stack=stack),
         )  # fmt: skip
+        other = require_contig(model, inputs.panel, panel)
+        if other is not None:
+            summary.warn(other)
         ploidy = ploidy_of(inputs.target, inputs.panel, inputs.match, files.options.par)
         watch.lap("read")
         # 4. Fit the model to the panel.

@@ -55,7 +55,10 @@ def out_of_memory(config: RunConfig) -> ModelError:
             "data.num_retrieved": data.num_retrieved,
             "data.max_sites": data.max_sites,
         }
-        more = "" if model.encoder.checkpointing else ", or set model.encoder.checkpointing=true"
+        settings = [] if model.encoder.checkpointing else ["model.encoder.checkpointing=true"]
+        if model.reference.chunk == "auto":
+            settings.append("model.reference.chunk=512")
+        more = f", or set {' and '.join(settings)}" if settings else ""
     first, *rest = used
     return ModelError(
         f"out of memory with {', '.join(f'{name}={value}' for name, value in used.items())}",

@@ -36,6 +36,7 @@ from ragimpute.preparation.prepare import PrepareOptions
 from ragimpute.runtime.memory import memory_explained
 from ragimpute.runtime.stages import Stage
 from ragimpute.runtime.timing import Progress, no_progress
+from ragimpute.token_model.learned_panel import init_warning
 from ragimpute.training.data.batches import describe_panel, make_batches, split_panel
 from ragimpute.training.data.copying_batches import EvidenceBatches
 from ragimpute.training.data.token_batches import TokenBatches
@@ -177,9 +178,16 @@ def train(
                 device=str(accelerator.device), is_chosen=options.device != "auto",
             )  # fmt: skip
         is_trained = _initialise(model, config, data, options.init)
+        if options.init is not None and not is_copying(config):
+            other = init_warning(open_folder(options.init), panels[0], panel_paths[0])
+            if other is not None:
+                warn(other)
         # 3. Go on from the state of an earlier run, or begin a new one.
         run = _Run(out, config, accelerator, data, model, " ".join(p.checksum for p in panels))
-        run.provenance = _provenance(panels, config, options, accelerator, command)
+        run.provenance = _provenance(
+            [describe_panel(p, config, q) for p, q in zip(panels, panel_paths, strict=True)],
+            config, options, accelerator, command,
+        )  # fmt: skip
         run.tick = tick
         run.begin(resume=options.resume)
         for tracker in run.trackers:
@@ -434,7 +442,7 @@ class _Run:
 
 
 def _provenance(
-    panels: Sequence[Panel],
+    panels: Sequence[dict[str, Any]],
     config: RunConfig,
     options: TrainOptions,
     accelerator: Accelerator,
@@ -443,7 +451,7 @@ def _provenance(
     """What provenance.json says: from what, how and by which versions a model was made."""
     return {
         "command": command,
-        "panels": [describe_panel(panel, config) for panel in panels],
+        "panels": panels,
         "seed": config.train.seed,
         "init": str(options.init) if options.init else "",
         "device": str(accelerator.device),

@@ -87,6 +87,7 @@ def test_out_of_memory_names_what_the_model_has(allocate, preset, settings, name
     tokens = preset == "v10"
     assert ("data.num_retrieved" in caught.value.hint) == tokens
     assert ("model.encoder.checkpointing=true" in caught.value.hint) == tokens
+    assert ("model.reference.chunk=512" in caught.value.hint) == tokens
 
 
 def test_checkpointing_is_not_advised_where_it_is_on():
@@ -94,6 +95,10 @@ def test_checkpointing_is_not_advised_where_it_is_on():
     with pytest.raises(ModelError) as caught, explained(config):
         of_torch()
     assert "checkpointing" not in caught.value.hint
+    config = load_config("v10-small", overrides=["model.encoder.checkpointing=true"])
+    with pytest.raises(ModelError) as caught, explained(config):  # its chunk is a number
+        of_torch()
+    assert ", or set" not in caught.value.hint
 
 
 def test_other_errors_are_let_through():

@@ -11,6 +11,7 @@ import numpy as np
 from ragimpute.config import RunConfig
 from ragimpute.errors import ModelError
 from ragimpute.panel.reader import Panel
+from ragimpute.token_model.learned_panel import about_panel
 from ragimpute.training.data.copying_batches import EvidenceBatches, PooledEvidenceBatches
 from ragimpute.training.data.share import WHOLE, Share
 from ragimpute.training.data.token_batches import TokenBatches, split_samples
@@ -88,12 +89,10 @@ def split_panel(panel: Panel, config: RunConfig) -> tuple[np.ndarray, np.ndarray
     )
 
 
-def describe_panel(panel: Panel, config: RunConfig) -> dict[str, Any]:
-    """What provenance.json keeps of a panel."""
+def describe_panel(panel: Panel, config: RunConfig, path: str | Path) -> dict[str, Any]:
+    """What provenance.json keeps of a panel that was given as a path."""
     train_samples, held_out = split_panel(panel, config)
-    return {
-        "checksum": panel.checksum,
-        "contig": panel.contig,
+    return about_panel(panel, path) | {
         "num_haplotypes": panel.num_haplotypes,
         "num_sites": panel.num_sites,
         "num_train_samples": len(train_samples),
