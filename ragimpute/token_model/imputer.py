@@ -69,6 +69,8 @@ class TokenImputer:
         self._sites_at_once = sites_at_once or _SITES_AT_ONCE[self._device.type]
         self._reference_bytes = reference_bytes
         self._model = loaded.model.to(self._device).eval()
+        assert loaded.probabilities is not None
+        self._probabilities = loaded.probabilities
         self._threads = threads
         data = loaded.config.data
         self._num_retrieved = data.num_retrieved
@@ -172,7 +174,8 @@ class TokenImputer:
                 with torch.inference_mode():
                     logits = self._model(batch)
                     for i, h in enumerate(("h1", "h2")):
-                        out[rows, i] = torch.sigmoid(logits[f"{h}_fused"]).cpu().numpy()
+                        prob = self._probabilities.of(logits[f"{h}_fused"], batch["af"])
+                        out[rows, i] = prob.cpu().numpy()
 
             list(pool.map(run, range(first, min(first + step, len(pairs)), size)))
             watch.lap("network")

@@ -10,16 +10,10 @@ from torch.nn import functional as F
 
 from ragimpute.config import LossConfig
 from ragimpute.model.fusion import maf_of
+from ragimpute.model.probability import gamma_at
 
 #: Takes this process's sum of weights, a scalar; returns the mean of all processes' sums.
 MeanWeight = Callable[[Tensor], Tensor]
-
-
-def gamma_at(config: LossConfig, epoch: int) -> float:
-    """Gamma of the focal loss in an epoch; after the end of a schedule its last value stays."""
-    if not config.gamma_schedule:
-        return config.gamma
-    return config.gamma_schedule[min(epoch, len(config.gamma_schedule) - 1)]
 
 
 def focal_loss(logit: Tensor, label: Tensor, *, gamma: float) -> Tensor:
@@ -113,7 +107,7 @@ def compute_loss(
     The weighted sum, and its parts before weighting: "haplotype_fused", "haplotype_ori",
     "genotype", "reconstruction".
     """
-    gamma = gamma_at(config, epoch) if config.kind == "focal" else 0.0
+    gamma = gamma_at(config, epoch)
     parts: dict[str, Tensor] = {}
     keep = {h: scored_sites(batch, h) for h in ("h1", "h2")}
     label = {h: batch[f"label_{h}"].clamp_min(0) for h in ("h1", "h2")}

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from ragimpute.config import RunConfig
 from ragimpute.errors import ModelError
 from ragimpute.model.checkpoint import save_weights, write_tensors, write_text
+from ragimpute.model.probability import gamma_at
 
 STATE = "state.safetensors"
 LAST = "last.safetensors"
@@ -140,7 +141,8 @@ class TrainingState:
 
     def save_last(self, folder: Path, model: Any, config: RunConfig) -> None:
         """Write the last epoch's weights beside the best ones."""
-        save_weights(folder / LAST, model, config)
+        gamma = gamma_at(config.loss, max(0, self.epoch - 1))
+        save_weights(folder / LAST, model, config, gamma=gamma)
 
 
 def write_metrics(path: Path, history: list[dict[str, float]]) -> None:

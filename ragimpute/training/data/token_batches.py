@@ -186,6 +186,28 @@ class TokenBatches:
             masks = [self._validation_mask(w) for w in self.search_window[window].tolist()]
             yield self._collate(window, sample, masks)
 
+    def validation_samples_of(self, i: int) -> np.ndarray:
+        """The sample of each row of the ``i``-th validation batch, shape (B,), int64."""
+        size = self.config.train.batch_size
+        return self._validation[i * size : (i + 1) * size, 1]
+
+    def training_af(self, i: int) -> np.ndarray:
+        """ALT frequency without the held-out samples at the sites of the ``i``-th validation batch.
+
+        Shape (B, L), float32; 0 at padded sites.
+        """
+        size = self.config.train.batch_size
+        window = self._validation[i * size : (i + 1) * size, 0]
+        held_out = np.unique(self._pairs[self.validation_samples])
+        out = np.zeros((len(window), self.windows.length), np.float32)
+        for w in np.unique(window).tolist():
+            start, stop = self.windows.ranges[w].tolist()
+            count = self.windows.alleles(start, stop, held_out).sum(axis=0, dtype=np.int64)
+            left = self.panel.alt_count[start:stop] - count
+            num = self.panel.num_haplotypes - len(held_out)
+            out[window == w, : stop - start] = left / num
+        return out
+
     def ls_baseline(self, i: int) -> dict[str, np.ndarray]:
         """Plain Li-Stephens for the ``i``-th validation batch.
 
