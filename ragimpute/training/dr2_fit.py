@@ -21,6 +21,7 @@ from ragimpute.copying_model.imputer import CopyingImputer
 from ragimpute.copying_model.panel_fit import FitOptions
 from ragimpute.evidence.expected_r2 import LeftOutSays
 from ragimpute.evidence.rare_excess import LeftOutR2
+from ragimpute.io.vcf.write.sample_text import DIGITS
 from ragimpute.model.checkpoint import LoadedModel, load_model
 from ragimpute.model.folder import ModelFolder, is_copying
 from ragimpute.panel.reader import Panel
@@ -252,6 +253,9 @@ def leave_samples_out(
     said = imputer.left_out_says()
     excess = 0.0 if said is None else said.rare_excess
     left_out_r2 = None if said is None else said.left_out_r2
+    # A token model that has learned little gives a site nearly the same P(ALT) for all. What is
+    # left of it in a file is a constant, though its last bits may go with the truth.
+    digits = None if is_copying(model.config) else DIGITS
     untyped = np.setdiff1d(np.arange(start, stop), typed) - start
     found: list[list[ScoredSites]] = [[] for _ in choices]
     for first in range(0, len(untyped), _ROWS):
@@ -264,9 +268,8 @@ def leave_samples_out(
             by_panel = np.zeros_like(by_panel)
         maf = copies / rest.num_haplotypes
         for which, sites in zip(choices, found, strict=True):
-            sites.append(
-                _score(prob[which][:, rows].T, true[:, which], owner[which], maf, by_panel)
-            )
+            given = prob[which][:, rows].T, true[:, which], owner[which], maf, by_panel
+            sites.append(_score(*given, digits))
     names = ("estimate", "minor", "num", "panel", "true", "maf")
     scored = []
     for sites in found:
@@ -306,14 +309,26 @@ def _draw_group(panel: Panel, rng: np.random.Generator) -> np.ndarray:
 
 
 def _score(
-    prob: np.ndarray, true: np.ndarray, owner: np.ndarray, maf: np.ndarray, panel: np.ndarray
+    prob: np.ndarray,
+    true: np.ndarray,
+    owner: np.ndarray,
+    maf: np.ndarray,
+    panel: np.ndarray,
+    digits: int | None = None,
 ) -> ScoredSites:
-    """Compare P(ALT) with alleles, both of shape (m, n), of haplotypes of the samples ``owner``."""
+    """Compare P(ALT) with alleles, both of shape (m, n), of haplotypes of the samples ``owner``.
+
+    With ``digits`` dosages count as they are written, and one that then does not vary has r2 0.
+    """
     sums = DosageSums.of(prob)
     # A sample's haplotypes are neighbours.
     starts = np.flatnonzero(np.diff(owner, prepend=-1))
     dosage, count = (np.add.reduceat(x, starts, axis=1, dtype=np.float64) for x in (prob, true))
+    if digits is not None:
+        dosage = np.round(dosage, digits)
     r2 = site_r2(dosage, count)
+    if digits is not None:
+        r2[np.isnan(r2) & (np.ptp(count, axis=1) > 0)] = 0.0
     known = ~np.isnan(r2) & (maf > 0)
     return ScoredSites(
         sums.estimated_r2[known], (sums.maf * sums.num)[known], sums.num[known], panel[known],

@@ -155,6 +155,14 @@ def test_samples_of_one_and_two_haplotypes_are_scored_by_their_sums():
     assert found.maf.tolist() == [0.4]  # the other does not vary
 
 
+def test_dosages_that_are_constant_as_they_are_written_have_no_r2():
+    true = np.array([[0, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]])
+    prob = np.array([[0.1, 0.2, 0.1, 0.1], [0.1, 0.1 + 1e-5, 0.1, 0.1], [0.1, 0.2, 0.1, 0.1]])
+    given = np.arange(4), np.full(3, 0.1), np.zeros((3, 3))
+    assert _score(prob, true, *given).true == pytest.approx([1, 1])
+    assert _score(prob, true, *given, digits=3).true == pytest.approx([1, 0])
+
+
 def test_too_few_samples_keep_the_prior(panel, plain_copying):
     prior = Dr2Calibration((0.0, 0.5, 0.5, *[0.0] * 7))
     group = np.arange(MIN_HAPLOTYPES // 2 - 1)
