@@ -76,6 +76,9 @@ class ReferenceConfig(_Group):
     chunk: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     chunk_bytes: int | None = Field(default=None, ge=1)  # auto: what may be used; None: by device
     checkpointing: bool = True
+    # Looked-up embeddings serve all targets. With frequencies in them they tell a panel sample its
+    # own rare alleles in training, which they cannot tell a target.
+    af: bool = True
 
 
 class FusionConfig(_Group):

@@ -316,6 +316,7 @@ def build(config: ModelConfig) -> BERTWithRAG:
         chunk=None if config.reference.chunk == "auto" else config.reference.chunk,
         chunk_bytes=config.reference.chunk_bytes,
         checkpointing=config.reference.checkpointing,
+        use_af=config.reference.af,
     )
     fusion = FUSIONS[config.fusion.name](
         size.dim, size.num_heads, config.fusion.residual_scale, config.fusion.rare_weight_max,

@@ -121,6 +121,8 @@ class ReferenceEncoder(nn.Module):
         on the GPU when the first are encoded, and a fixed size on a CPU.
     checkpointing
         Recompute each chunk in the backward pass.
+    use_af
+        Whether haplotypes are encoded with allele frequencies; else all of these are taken as 0.5.
     """
 
     def __init__(
@@ -131,8 +133,10 @@ class ReferenceEncoder(nn.Module):
         chunk: int | None = None,
         chunk_bytes: int | None = None,
         checkpointing: bool = True,
+        use_af: bool = True,
     ) -> None:
         super().__init__()
+        self.use_af = use_af
         self.embedding = embedding
         self.encoder = encoder
         self.chunk = chunk
@@ -156,6 +160,8 @@ class ReferenceEncoder(nn.Module):
 
     def _encode(self, token: Tensor, position_cm: Tensor, af: Tensor, af_own: Tensor) -> Tensor:
         """One chunk: (n, L) each -> (n, L, D)."""
+        if not self.use_af:
+            af = af_own = torch.full_like(af, 0.5)
         x = self.embedding(token, position_cm, af, af_own)
         out: Tensor = self.encoder(x, token == PAD)
         return out

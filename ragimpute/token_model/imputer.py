@@ -80,6 +80,8 @@ class TokenImputer:
         self._index = WindowIndex.build(panel) if index is None else index
         self._device = choose_device(device)
         self._model = loaded.model.to(self._device).eval()
+        assert loaded.probabilities is not None
+        self._probabilities = loaded.probabilities
         self._threads = threads
         self._config = loaded.config
         data = loaded.config.data
@@ -274,7 +276,8 @@ class TokenImputer:
                 with torch.inference_mode():
                     logits = self._model(batch)
                     for i, h in enumerate(("h1", "h2")):
-                        out[rows, i] = torch.sigmoid(logits[f"{h}_fused"]).cpu().numpy()
+                        prob = self._probabilities.of(logits[f"{h}_fused"], batch["af"])
+                        out[rows, i] = prob.cpu().numpy()
 
             list(pool.map(run, range(first, min(first + step, len(pairs)), size)))
             watch.lap("network")

@@ -310,7 +310,8 @@ class TokenWindows:
         ids, inverse = np.unique(found, return_inverse=True)
         some = ids >= 0
         tokens = np.full((len(ids), n), PAD, np.int64)
-        tokens[some] = self.alleles(*self.ranges[window].tolist(), ids[some])
+        start, stop = self.ranges[window].tolist()
+        tokens[some] = self.alleles(start, stop, ids[some])
         inverse = inverse.reshape(found.shape)
         row = np.arange(len(found)).reshape(-1, *[1] * (found.ndim - 1))
         home, site = self.haplotype_population[found], np.arange(n)
@@ -344,5 +345,5 @@ def _less(
     freq: np.ndarray, size: int | np.ndarray, count: np.ndarray, num: int | np.ndarray
 ) -> np.ndarray:
     """A frequency among ``size`` without ``num`` of them, which have ``count``; float32."""
-    out = (freq * size - count) / np.maximum(size - num, 1)
-    return np.clip(out, 0, 1).astype(np.float32)
+    rest: np.ndarray = (freq * size - count) / np.maximum(size - num, 1)
+    return np.clip(rest, 0, 1).astype(np.float32)

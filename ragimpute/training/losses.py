@@ -10,16 +10,10 @@ from torch.nn import functional as F
 
 from ragimpute.config import LossConfig
 from ragimpute.model.fusion import maf_of
+from ragimpute.model.probability import gamma_at
 
 #: Takes this process's sum of weights, a scalar; returns the mean of all processes' sums.
 MeanWeight = Callable[[Tensor], Tensor]
-
-
-def gamma_at(config: LossConfig, epoch: int) -> float:
-    """Gamma of the focal loss in an epoch; after the end of a schedule its last value stays."""
-    if not config.gamma_schedule:
-        return config.gamma
-    return config.gamma_schedule[min(epoch, len(config.gamma_schedule) - 1)]
 
 
 def focal_loss(logit: Tensor, label: Tensor, *, gamma: float) -> Tensor:
@@ -120,7 +114,7 @@ def compute_loss(
     "genotype", means over the sites that count, or sums with ``reduction: sum``; and
     "reconstruction", a mean for each haplotype, both added.
     """
-    gamma = gamma_at(config, epoch) if config.kind == "focal" else 0.0
+    gamma = gamma_at(config, epoch)
     parts: dict[str, Tensor] = {}
     keep = {h: scored_sites(batch, h) for h in ("h1", "h2")}
     label = {h: batch[f"label_{h}"].clamp_min(0) for h in ("h1", "h2")}

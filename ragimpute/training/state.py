@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from ragimpute.config import RunConfig
 from ragimpute.errors import ModelError
 from ragimpute.model.checkpoint import save_weights, write_tensors, write_text
+from ragimpute.model.probability import gamma_at
 
 STATE = "state.safetensors"
 LAST = "last.safetensors"
@@ -141,12 +142,13 @@ class TrainingState:
 
     def save_last(self, folder: Path, model: Any, config: RunConfig) -> None:
         """Write the last epoch's weights beside the best ones."""
-        save_weights(folder / LAST, model, config)
+        gamma = gamma_at(config.loss, max(0, self.epoch - 1))
+        save_weights(folder / LAST, model, config, gamma=gamma)
 
 
-def save_epoch(folder: Path, epoch: int, model: Any, config: RunConfig) -> None:
+def save_epoch(folder: Path, epoch: int, model: Any, config: RunConfig, *, gamma: float) -> None:
     """Write an epoch's weights, counted from 1: epoch-01.safetensors and so on."""
-    save_weights(folder / EPOCHS.replace("*", f"{epoch:02d}"), model, config)
+    save_weights(folder / EPOCHS.replace("*", f"{epoch:02d}"), model, config, gamma=gamma)
 
 
 def write_metrics(path: Path, history: list[dict[str, float]]) -> None:

@@ -26,9 +26,18 @@ from ragimpute.arguments import with_changes
 from ragimpute.config import RunConfig, dump_config, models_dir
 from ragimpute.errors import ModelError
 from ragimpute.model.bert_rag import BERTWithRAG, build
-from ragimpute.model.checkpoint import load_model, load_weights, save_model, versions, write_text
+from ragimpute.model.checkpoint import (
+    LoadedModel,
+    load_model,
+    load_weights,
+    save_model,
+    versions,
+    write_text,
+)
 from ragimpute.model.devices import choose_device
 from ragimpute.model.folder import PROVENANCE, is_copying, open_folder
+from ragimpute.model.probability import FILE as PROBABILITIES
+from ragimpute.model.probability import Probabilities, gamma_at
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import require_one_ploidy
 from ragimpute.preparation.open_panel import open_for_training, refuse_unused
@@ -43,6 +52,7 @@ from ragimpute.training.data.token_batches import TokenBatches
 from ragimpute.training.dr2_fit import fit_dr2
 from ragimpute.training.failures import check_loss, out_of_memory
 from ragimpute.training.losses import compute_loss
+from ragimpute.training.probability_fit import fit_probabilities, hidden_alleles
 from ragimpute.training.processes import make_accelerator, share_of
 from ragimpute.training.schedule import rate_factor, warmup_steps
 from ragimpute.training.state import (
@@ -91,7 +101,8 @@ class TrainOptions:
     force
         Replace a model that is in the folder already.
     calibrate
-        Calibrate a copying model's DR2 by its validation samples when it is trained.
+        Calibrate the model by its validation samples when it is trained: a token model's
+        probabilities, and DR2.
     prepare_options
         How panels that are no panel.h5 are prepared, for this run only.
     """
@@ -130,8 +141,8 @@ def train(
     out
         Model folder: config.yaml, weights.safetensors (the best epoch's), last.safetensors (with
         ``train.keep_epochs`` those of every epoch, too), provenance.json, metrics.csv,
-        tensorboard/, and the state to resume from; for a copying model dr2.json, which calibrates
-        its DR2.
+        tensorboard/, and the state to resume from; dr2.json, which calibrates DR2; and for a token
+        model probabilities.json, which calibrates P(ALT) where the validation samples say how.
     options
         See :class:`TrainOptions`; None: the defaults.
     progress, report_line, report_epoch
@@ -177,7 +188,7 @@ def train(
                 panels, config, options.index, options.threads, share_of(accelerator),
                 device=str(accelerator.device), is_chosen=options.device != "auto",
             )  # fmt: skip
-        is_trained = _initialise(model, config, data, options.init)
+        initial = _initialise(model, config, data, options.init)
         if options.init is not None and not is_copying(config):
             other = init_warning(open_folder(options.init), panels[0], panel_paths[0])
             if other is not None:
@@ -192,8 +203,9 @@ def train(
         run.begin(resume=options.resume)
         for tracker in run.trackers:
             stack.callback(tracker.close)
-        if is_trained and run.state.step == 0:
-            run.keep_initial_weights()
+        if initial is not None and run.state.step == 0:
+            assert initial.probabilities is not None
+            run.keep_initial_weights(initial.probabilities.gamma)
         # 4. Learn epoch after epoch, and keep the weights of the best one.
         while run.state.epoch < config.train.epochs and not run.state.finished:
             run.begin_epoch()
@@ -206,11 +218,11 @@ def train(
             if is_main and report_epoch is not None:
                 report_epoch(row, config.train.epochs, improved)
             run.end_epoch()
-        # 5. Keep the last epoch's weights too, and calibrate DR2.
+        # 5. Keep the last epoch's weights too, and calibrate probabilities and DR2.
         if is_main:
             run.state.save_last(out, model, config)
-            if is_copying(config) and options.calibrate:
-                _calibrate(out, panels, config, options, str(accelerator.device), run.tick)
+            if options.calibrate:
+                _calibrate(out, panels, data, config, options, accelerator.device, run.tick)
     return run.result(time.perf_counter() - began)
 
 
@@ -274,6 +286,7 @@ class _Run:
         if accelerator.is_main_process:
             self._warn_of_warmup()
             self.out.mkdir(parents=True, exist_ok=True)
+            _forget_calibration(self.out)  # the weights change
             if not resume:
                 _forget(self.out)
             first_step = state.step + 1 if resume else 0
@@ -290,16 +303,22 @@ class _Run:
                 f"{self._warmup:,}", f"{total:,}", self.config.optimizer.lr, f"{total:,}",
             )  # fmt: skip
 
-    def keep_initial_weights(self) -> None:
-        """Validate the weights that training starts from, and keep them until some are better."""
+    def keep_initial_weights(self, gamma: float) -> None:
+        """Validate the weights that training starts from, and keep them until some are better.
+
+        ``gamma`` is that of the loss that they come from, which need not be this run's.
+        """
         metric = self.settings.early_stopping.metric
-        self.initial = _validate(self.model, self.data, self.config, 0, self.accelerator, self.tick)
+        self.initial = _validate(
+            self.model, self.data, self.config, 0, self.accelerator, self.tick,
+            Probabilities(gamma),
+        )  # fmt: skip
         self.state.best = figure_of(self.initial, metric)
         if is_copying(self.config):  # a network that is worse than none at all is not kept either
             self.state.best = max(self.state.best, ls_figure_of(self.initial, metric))
         self.provenance |= about_kept({**self.initial, "epoch": 0.0}, metric)
         if self.accelerator.is_main_process:
-            save_model(self.out, self.model, self.config, self.provenance)
+            save_model(self.out, self.model, self.config, self.provenance, gamma=gamma)
 
     def begin_epoch(self) -> None:
         """Make the examples and the model ready to learn."""
@@ -395,9 +414,11 @@ class _Run:
             self.provenance |= about_kept(row, self.settings.early_stopping.metric)
         if self.accelerator.is_main_process:
             if improved:
-                save_model(self.out, self.model, self.config, self.provenance)
+                gamma = gamma_at(self.config.loss, state.epoch)
+                save_model(self.out, self.model, self.config, self.provenance, gamma=gamma)
             if self.settings.keep_epochs:
-                save_epoch(self.out, state.epoch + 1, self.model, self.config)
+                gamma = gamma_at(self.config.loss, state.epoch)
+                save_epoch(self.out, state.epoch + 1, self.model, self.config, gamma=gamma)
             write_metrics(self.out / METRICS, state.history)
             values = {f"validation/{k}": v for k, v in row.items() if math.isfinite(v)}
             for tracker in self.trackers:
@@ -478,16 +499,24 @@ def _check_folder(out: Path, *, resume: bool, force: bool) -> None:
 
 def _forget(out: Path) -> None:
     """Remove what an earlier run left to resume from, and its curves."""
-    names = (STATE, LAST, METRICS, DR2, "report.html")
+    names = (STATE, LAST, METRICS, "report.html")
     for path in (*(out / name for name in names), *out.glob("*.png"), *out.glob(EPOCHS)):
         path.unlink(missing_ok=True)
     shutil.rmtree(out / "tensorboard", ignore_errors=True)
 
 
-def _initialise(model: BERTWithRAG, config: RunConfig, data: Any, init: str | Path | None) -> bool:
+def _forget_calibration(out: Path) -> None:
+    """Remove what an earlier run, or this one before it was resumed, said of its weights."""
+    for name in (DR2, PROBABILITIES):
+        (out / name).unlink(missing_ok=True)
+
+
+def _initialise(
+    model: BERTWithRAG, config: RunConfig, data: Any, init: str | Path | None
+) -> LoadedModel | None:
     """Start from the weights of a model, or standardise a copying model's features.
 
-    Returns whether the model starts from weights that are trained.
+    Returns the model that it starts from, if the weights of that are trained.
     """
     if init is not None:
         loaded = load_model(init)
@@ -498,22 +527,33 @@ def _initialise(model: BERTWithRAG, config: RunConfig, data: Any, init: str | Pa
             )
         model.load_state_dict(loaded.model.state_dict())
         if loaded.trained:
-            return True
+            return loaded
     if isinstance(data, EvidenceBatches):
         assert model.residual is not None
         model.residual.standardise(*data.standardisation())
-    return False
+    return None
 
 
 def _calibrate(
     out: Path,
     panels: Sequence[Panel],
+    data: Any,
     config: RunConfig,
     options: TrainOptions,
-    device: str,
+    device: torch.device,
     tick: Progress,
 ) -> None:
-    """Calibrate DR2 of the weights that were kept by the validation samples, and write dr2.json."""
+    """Calibrate the weights that were kept by the validation samples.
+
+    Writes probabilities.json of a token model, and then dr2.json, which rests on it.
+    """
+    if isinstance(data, TokenBatches):
+        loaded = load_model(out)
+        assert loaded.probabilities is not None
+        hidden = hidden_alleles(loaded.model, data, device=device, progress=tick)
+        kept = fit_probabilities(hidden, loaded.probabilities.gamma, seed=config.train.seed)
+        if kept.coefficients:
+            write_text(out / PROBABILITIES, kept.as_json())
     groups = [split_panel(panel, config)[1] for panel in panels]
     if options.init is not None:
         prior = open_folder(options.init).dr2
@@ -521,7 +561,7 @@ def _calibrate(
         prior = Dr2Calibration.read(models_dir() / "default")
     found = fit_dr2(
         panels, open_folder(out), groups=groups, prior=prior,
-        seed=config.train.seed, threads=options.threads, device=device, progress=tick,
+        seed=config.train.seed, threads=options.threads, device=str(device), progress=tick,
     )  # fmt: skip
     if found.coefficients:
         write_text(out / DR2, found.as_json())
@@ -563,9 +603,13 @@ def _validate(
     epoch: int,
     accelerator: Accelerator,
     tick: Progress,
+    probabilities: Probabilities | None = None,
 ) -> dict[str, float]:
     """The validation figures of an epoch; several processes share the batches."""
-    scores = score_model(model, data, config.loss, epoch, device=accelerator.device, progress=tick)
+    scores = score_model(
+        model, data, config.loss, epoch,
+        device=accelerator.device, progress=tick, probabilities=probabilities,
+    )  # fmt: skip
     if accelerator.num_processes > 1:
         total = torch.from_numpy(scores.state()).to(accelerator.device)
         scores.load_state(accelerator.reduce(total, reduction="sum").cpu().numpy())

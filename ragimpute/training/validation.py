@@ -19,6 +19,7 @@ from ragimpute.accuracy.metrics import (
     R2Accumulator,
 )
 from ragimpute.config import LossConfig
+from ragimpute.model.probability import Probabilities, gamma_at
 from ragimpute.runtime.stages import Stage
 from ragimpute.runtime.timing import Progress, no_progress
 from ragimpute.training.data.copying_batches import EvidenceBatches
@@ -81,6 +82,7 @@ class Scores:
         ls_prob: Mapping[str, np.ndarray],
         loss: LossConfig,
         epoch: int,
+        probabilities: Probabilities,
     ) -> None:
         """Add one batch.
 
@@ -92,6 +94,8 @@ class Scores:
             "h1" and "h2", shape (B, L): probability of the same allele by copying alone.
         loss, epoch
             See :func:`ragimpute.training.losses.compute_loss`.
+        probabilities
+            What makes P(ALT) of the outputs.
         """
         total, _ = compute_loss(outputs, batch, loss, epoch)
         self.loss += float(total)
@@ -99,9 +103,10 @@ class Scores:
         called, true, maf_of = {}, {}, {}
         for h in ("h1", "h2"):
             keep = scored_sites(batch, h).cpu().numpy()
-            af = batch_field(batch, "af", h).cpu().numpy().astype(np.float64)
+            given = batch_field(batch, "af", h)
+            prob = probabilities.of(outputs[f"{h}_fused"], given)
+            p, af = (x.cpu().numpy().astype(np.float64) for x in (prob, given))
             flip = af > 0.5
-            p = torch.sigmoid(outputs[f"{h}_fused"].float()).cpu().numpy().astype(np.float64)
             y = batch[f"label_{h}"].cpu().numpy()
             ls = np.asarray(ls_prob[h], np.float64)
             p, ls = np.where(flip, 1 - p, p), np.where(flip, 1 - ls, ls)
@@ -179,6 +184,7 @@ def score_model(
     *,
     device: torch.device,
     progress: Progress = no_progress,
+    probabilities: Probabilities | None = None,
 ) -> Scores:
     """Score a model on held-out samples.
 
@@ -194,6 +200,8 @@ def score_model(
         See :func:`ragimpute.training.losses.compute_loss`.
     progress
         Called as ``progress(stage, done, total)``; a total of 0 is unknown.
+    probabilities
+        What makes P(ALT) of the logits; None: for a token model, the gamma of the epoch.
 
     Returns
     -------
@@ -202,6 +210,8 @@ def score_model(
     model.eval()
     scores = Scores()
     copying = isinstance(data, EvidenceBatches)
+    if probabilities is None:
+        probabilities = Probabilities(0.0 if copying else gamma_at(loss, epoch))
     with Stage("validation", 0, progress=progress) as stage:
         for i, batch in data.validation_batches():
             batch = {name: value.to(device) for name, value in batch.items()}
@@ -210,7 +220,7 @@ def score_model(
                 ls = {h: torch.sigmoid(outputs[f"{h}_ori"]).cpu().numpy() for h in ("h1", "h2")}
             else:
                 ls = data.ls_baseline(i)
-            scores.add_batch(outputs, batch, ls, loss, epoch)
+            scores.add_batch(outputs, batch, ls, loss, epoch, probabilities)
             stage.reach(i + 1)
         if copying and data.share.rank == 0:
             for prob, label, maf in data.validation_rest():

@@ -12,6 +12,7 @@ from ragimpute import example
 from ragimpute.config import load_config
 from ragimpute.model.bert_rag import build
 from ragimpute.model.checkpoint import LoadedModel
+from ragimpute.model.probability import posterior_logit
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.prepare import prepare
 from ragimpute.retrieval.index import WindowIndex
@@ -115,7 +116,8 @@ def by_hand(panel, model, given, step=1):
             with torch.no_grad():
                 logits = model.model(batch)
             for i in (1, 0):
-                p = torch.sigmoid(logits[f"h{i + 1}_fused"][0, : stop - start])
+                logit = posterior_logit(logits[f"h{i + 1}_fused"], model.config.loss.gamma)
+                p = torch.sigmoid(logit[0, : stop - start])
                 out[columns[i], start:stop] = p.numpy()
     return out
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from ragimpute.config import LossConfig
-from ragimpute.training.losses import compute_loss, focal_loss, gamma_at, genotype_loss, rare_weight
+from ragimpute.model.probability import gamma_at
+from ragimpute.training.losses import compute_loss, focal_loss, genotype_loss, rare_weight
 
 B, L, D = 3, 7, 4
 

@@ -20,6 +20,7 @@ from ragimpute.config import dump_config, load_config, preset_names
 from ragimpute.errors import InputError, ModelError, PanelError
 from ragimpute.io.vcf.read.genotypes import PanelStream
 from ragimpute.model.checkpoint import load_model, load_weights
+from ragimpute.model.probability import Probabilities, gamma_at
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.panel_writer import write_panel
 from ragimpute.preparation.prepare import prepare
@@ -28,7 +29,6 @@ from ragimpute.sites import Region
 from ragimpute.training import trainer
 from ragimpute.training.data.batches import make_batches
 from ragimpute.training.data.masks import MaskMixture
-from ragimpute.training.losses import gamma_at
 from ragimpute.training.state import STATE
 from ragimpute.training.trainer import TrainOptions, train
 from ragimpute.training.validation import Scores, score_model
@@ -243,7 +243,7 @@ def test_a_panel_of_32_haplotypes_is_learned(tmp_path):
         for batch in data.train_batches(99):  # under masks that it has not seen
             outputs = model(batch)
             nothing = {h: np.zeros(batch["mask"].shape) for h in ("h1", "h2")}
-            scores.add_batch(outputs, batch, nothing, config.loss, 0)
+            scores.add_batch(outputs, batch, nothing, config.loss, 0, Probabilities())
     row = scores.row()
     assert scores.haplotypes.result().num_true[-1] > 200
     assert row["f1"] > 0.99

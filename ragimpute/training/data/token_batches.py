@@ -228,8 +228,8 @@ class TokenBatches:
         first = step * self.config.train.batch_size
         return [draw(w, [first + i]) for i, w in zip(rows.tolist(), windows, strict=True)]
 
-    def validation_batches(self) -> Iterator[tuple[int, dict[str, Tensor]]]:
-        """This process's validation batches, each with its number.
+    def validation_batches(self, *, every: bool = False) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        """This process's validation batches, or those of all processes, each with its number.
 
         They hold held-out samples in windows spread over the panel, with a fixed mask for each
         window.
@@ -237,11 +237,33 @@ class TokenBatches:
         size = self.config.train.batch_size
         num = -(-len(self._validation) // size)
         for i in range(num):
-            if self.share.owns(i, num):
+            if every or self.share.owns(i, num):
                 window, sample = self._validation[i * size : (i + 1) * size].T
                 search = self.search_window[window].tolist()
                 drawn = {w: self._validation_mask(w) for w in sorted(set(search))}
                 yield i, self._collate(window, sample, [drawn[w] for w in search])
+
+    def validation_samples_of(self, i: int) -> np.ndarray:
+        """The sample of each row of the ``i``-th validation batch, shape (B,), int64."""
+        size = self.config.train.batch_size
+        return self._validation[i * size : (i + 1) * size, 1]
+
+    def training_af(self, i: int) -> np.ndarray:
+        """ALT frequency without the held-out samples at the sites of the ``i``-th validation batch.
+
+        Shape (B, L), float32; 0 at padded sites.
+        """
+        size = self.config.train.batch_size
+        window = self._validation[i * size : (i + 1) * size, 0]
+        held_out = np.unique(self._pairs[self.validation_samples])
+        out = np.zeros((len(window), self.windows.length), np.float32)
+        for w in np.unique(window).tolist():
+            start, stop = self.windows.ranges[w].tolist()
+            count = self.windows.alleles(start, stop, held_out).sum(axis=0, dtype=np.int64)
+            left = self.panel.alt_count[start:stop] - count
+            num = self.panel.num_haplotypes - len(held_out)
+            out[window == w, : stop - start] = left / num
+        return out
 
     def ls_baseline(self, i: int) -> dict[str, np.ndarray]:
         """Plain Li-Stephens for the ``i``-th validation batch.
