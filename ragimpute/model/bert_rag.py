@@ -76,6 +76,8 @@ class TokenPath(nn.Module):
         self.sure_from = 0.0 if doubt is None else math.log((1 - doubt) / doubt)
         self.site_evidence = SiteEvidence(dim=dim) if features else None
         self.state_evidence = StateEvidence(dim=dim) if features else None
+        # What copying says comes first; how much tokens add to it is learned.
+        self.token_scale = nn.Parameter(torch.tensor(0.1)) if features else None
         self.embedding = embedding
         self.encoder = encoder
         self.references = references
@@ -92,9 +94,10 @@ class TokenPath(nn.Module):
         """One haplotype of each sample, embedded and encoded: (B, L, D) each."""
         token = batch[f"hap_{which}"]
         x = self.embedding(token, batch["pos"], batch["af"], batch["af_p"])
-        if self.site_evidence is not None:
-            x = x + self.site_evidence(batch[f"site_h{which}"])
-        return x, self.encoder(x, token == PAD)
+        if self.site_evidence is None or self.token_scale is None:
+            return x, self.encoder(x, token == PAD)
+        said: Tensor = self.site_evidence(batch[f"site_h{which}"], batch["af"], batch["af_p"])
+        return x, said + self.token_scale * self.encoder(x + said, token == PAD)
 
     def _encode_retrieved(self, batch: dict[str, Tensor], which: str) -> Tensor:
         """Encode what a haplotype of each sample retrieved: (B, K, L, D)."""
@@ -132,9 +135,9 @@ class TokenPath(nn.Module):
             refs = self.table(batch["window"][b], ids, site)  # (N, K, D)
         else:
             refs = self._encode_retrieved(batch, which).transpose(1, 2)[b, site]
-        if self.state_evidence is not None:
+        if self.state_evidence is not None and self.token_scale is not None:
             states = batch[f"state_h{which}"].transpose(1, 2)[b, site]  # (N, K, F)
-            refs = refs + self.state_evidence(states, token)
+            refs = self.state_evidence(states, token) + self.token_scale * refs
         af_refs = batch[f"rag_af_h{which}"].transpose(1, 2)[b, site]
         log_mass = batch[f"rag_log_mass_h{which}"].transpose(1, 2)[b, site]
         af, af_p = (batch[name][b, site][None] for name in ("af", "af_p"))

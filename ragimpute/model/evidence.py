@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ragimpute.evidence.site_states_kernel import STATE_FEATURES
-from ragimpute.model.embedding import ALT, PAD
+from ragimpute.model.embedding import ALT, NUM_AF_FEATURES, PAD, af_features
 
 #: What copying says of a site of one haplotype: the logit of ALT, within +-9; ln of cM to the typed
 #: sites on the left and on the right, + 1e-4; ln of the effective number of states.
@@ -40,13 +40,14 @@ class _Features(nn.Module):
 
 
 class SiteEvidence(_Features):
-    """A vector of what copying says of each site: (B, L, 4) -> (B, L, D)."""
+    """A vector of what copying says of each site, and of the site's frequencies."""
 
     def __init__(self, *, dim: int) -> None:
-        super().__init__(_SITE, 0, dim)
+        super().__init__(_SITE, NUM_AF_FEATURES, dim)
 
-    def forward(self, features: Tensor) -> Tensor:
-        out: Tensor = self.net(self.scaled(features))
+    def forward(self, features: Tensor, af: Tensor, af_p: Tensor) -> Tensor:
+        """Features (B, L, 4), and ALT frequencies (B, L) -> (B, L, D)."""
+        out: Tensor = self.net(torch.cat([self.scaled(features), af_features(af, af_p)], dim=-1))
         return out
 
 

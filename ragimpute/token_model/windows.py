@@ -345,5 +345,6 @@ def _less(
     freq: np.ndarray, size: int | np.ndarray, count: np.ndarray, num: int | np.ndarray
 ) -> np.ndarray:
     """A frequency among ``size`` without ``num`` of them, which have ``count``; float32."""
-    rest: np.ndarray = (freq * size - count) / np.maximum(size - num, 1)
-    return np.clip(rest, 0, 1).astype(np.float32)
+    rest = (freq * size - count) / np.maximum(size - num, 1)
+    out: np.ndarray = np.clip(rest, 0, 1).astype(np.float32)
+    return out
