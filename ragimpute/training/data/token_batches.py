@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -39,6 +39,9 @@ _MIN_TRAIN = 2
 _MAX_VALIDATION = 2048
 # Streams of random numbers: each draw has a generator seeded by (seed, stream, place).
 _ORDER, _TRAIN, _VALIDATION = 11, 12, 13
+# So many samples are copied together, which fills the lanes of a processor, and batches are mixed
+# from at least so many examples.
+_COPIED_TOGETHER, _MIXED = 8, 256
 
 
 def split_samples(
@@ -89,6 +92,18 @@ def split_samples(
     return np.sort(kept).astype(np.int64), np.sort(held_out).astype(np.int64)
 
 
+class _Examples(NamedTuple):
+    """The examples of an epoch in the order of its batches: (n,), int, each.
+
+    ``window``: the model's window; ``sample``: the panel sample; ``unit``: examples that share
+    theirs are under one mask.
+    """
+
+    window: np.ndarray
+    sample: np.ndarray
+    unit: np.ndarray
+
+
 class TokenBatches:
     """Batches of masked windows for training and validation of a token model.
 
@@ -135,7 +150,8 @@ class TokenBatches:
         self.allowed = np.isin(panel.haplotype_sample, self.train_samples)
         self._pairs = _haplotype_pairs(panel)
         self._linkage: dict[int, np.ndarray] = {}
-        self._examples: tuple[int, list[np.ndarray]] | None = None
+        self._examples: tuple[int, _Examples] | None = None
+        self._group: tuple[int, int, np.ndarray, CopyingEvidence] | None = None
         self._validation = self._validation_examples()
         self._baseline: dict[int, np.ndarray] = {}
         self._parameters: CopyingParameters | None = None
@@ -182,51 +198,94 @@ class TokenBatches:
 
         See :meth:`ragimpute.token_model.windows.TokenWindows.batch`.
         """
-        if self._examples is None or self._examples[0] != epoch:
-            self._examples = epoch, self._draw_examples(epoch)
-        chosen = self._examples[1][step]
-        rows = self.share.rows(len(chosen))
-        window, sample = np.divmod(chosen[rows], len(self.train_samples))
-        masks = self._draw_masks(epoch, step, rows, self.search_window[window])
-        batch = self._collate(window, self.train_samples[sample], masks)
-        return self.share.counted(batch, len(chosen))
+        examples = self._examples_of(epoch)
+        size = self.config.train.batch_size
+        num = min(size, len(examples.sample) - step * size)
+        places = step * size + self.share.rows(num)
+        copied = None
+        if self._copied is not None:
+            copied = self._copied_of_group(epoch, step, places)
+        window, sample = examples.window[places], examples.sample[places]
+        masks = self._draw_masks(epoch, examples, places)
+        return self.share.counted(self._collate(window, sample, masks, copied), num)
 
-    def _draw_examples(self, epoch: int) -> list[np.ndarray]:
-        """The examples of an epoch's batches: each ``window * train samples + sample``.
+    def _examples_of(self, epoch: int) -> _Examples:
+        """The examples of an epoch, in the order of its batches.
 
-        Where copying is asked, a batch keeps to one index window, or to few: what takes time then
-        is done once for all of them.
+        Where copying is asked, samples in one index window share a mask, and are copied together:
+        that takes much less time. Batches mix the examples of many such units, as a batch of few
+        sites would be a noisy sample of all.
         """
+        if self._examples is not None and self._examples[0] == epoch:
+            return self._examples[1]
         every = len(self.windows.ranges) * len(self.train_samples)
         rng = np.random.default_rng([self.seed, _ORDER, epoch])
         chosen = rng.choice(every, self.num_examples(), replace=False)
-        size = self.config.train.batch_size
-        if self._copied is None:
-            return [chosen[i : i + size] for i in range(0, len(chosen), size)]
-        search = self.search_window[chosen // len(self.train_samples)]
-        chosen = chosen[np.argsort(search, kind="stable")]
-        batches = [chosen[i : i + size] for i in range(0, len(chosen), size)]
-        full = len(chosen) // size  # the short batch stays the last one
-        return [batches[i] for i in rng.permutation(full)] + batches[full:]
-
-    def _draw_masks(
-        self, epoch: int, step: int, rows: np.ndarray, search: np.ndarray
-    ) -> list[np.ndarray]:
-        """The mask of each row's index window: hidden, shape (n,), bool.
-
-        Where copying is asked, the rows in an index window share theirs, and are copied together.
-        """
-
-        def draw(window: int, place: list[int]) -> np.ndarray:
-            rng = np.random.default_rng([self.seed, _TRAIN, epoch, *place])
-            return self.masks.draw(self._sites(window), rng)
-
-        windows = search.tolist()
+        unit = np.arange(len(chosen))
         if self._copied is not None:
-            drawn = {w: draw(w, [step, w]) for w in sorted(set(windows))}
-            return [drawn[w] for w in windows]
-        first = step * self.config.train.batch_size
-        return [draw(w, [first + i]) for i, w in zip(rows.tolist(), windows, strict=True)]
+            search = self.search_window[chosen // len(self.train_samples)]
+            chosen = chosen[np.argsort(search, kind="stable")]
+            unit = unit // _COPIED_TOGETHER
+            order = np.argsort(rng.permutation(int(unit[-1]) + 1)[unit], kind="stable")
+            for first in range(0, len(order), self._group_size):
+                rng.shuffle(order[first : first + self._group_size])
+            chosen, unit = chosen[order], unit[order]
+        window, sample = np.divmod(chosen, len(self.train_samples))
+        self._examples = epoch, _Examples(window, self.train_samples[sample], unit)
+        return self._examples[1]
+
+    @property
+    def _group_size(self) -> int:
+        """How many examples are copied at a time: those of some whole batches."""
+        size = self.config.train.batch_size
+        return size * -(-_MIXED // size)
+
+    def _draw_masks(self, epoch: int, examples: _Examples, places: np.ndarray) -> list[np.ndarray]:
+        """The mask of the index window of each example: hidden, shape (n,), bool.
+
+        Examples of one unit in one index window share it.
+        """
+        drawn: dict[tuple[int, int], np.ndarray] = {}
+        search = self.search_window[examples.window[places]]
+        keys = list(zip(examples.unit[places].tolist(), search.tolist(), strict=True))
+        for unit, window in keys:
+            if (unit, window) not in drawn:
+                place = [unit] if self._copied is None else [unit, window]
+                rng = np.random.default_rng([self.seed, _TRAIN, epoch, *place])
+                drawn[unit, window] = self.masks.draw(self._sites(window), rng)
+        return [drawn[key] for key in keys]
+
+    def _copied_of_group(self, epoch: int, step: int, places: np.ndarray) -> CopyingEvidence:
+        """What copying says of some examples of a batch; the group that it is of is kept."""
+        examples, size = self._examples_of(epoch), self.config.train.batch_size
+        group = step * size // self._group_size
+        if self._group is None or self._group[:2] != (epoch, group):
+            first = group * self._group_size
+            last = min(first + self._group_size, len(examples.sample))
+            mine = np.concatenate(
+                [i + self.share.rows(min(size, last - i)) for i in range(first, last, size)]
+            )
+            masks = self._draw_masks(epoch, examples, mine)
+            found = self._copy(examples.window[mine], examples.sample[mine], masks)
+            self._group = epoch, group, mine, found
+        _, _, mine, found = self._group
+        row = np.searchsorted(mine, places)
+        return found.part(np.stack([2 * row, 2 * row + 1], axis=1).ravel())
+
+    def _copy(
+        self, window: np.ndarray, sample: np.ndarray, masks: list[np.ndarray]
+    ) -> CopyingEvidence:
+        """What copying says of samples in windows under masks of their index windows."""
+        assert self._copied is not None
+        out = CopyingEvidence.empty(
+            2 * len(window), self.config.data.num_retrieved, self.windows.length
+        )
+        search = self.search_window[window]
+        for s in np.unique(search).tolist():
+            rows = np.flatnonzero(search == s)
+            here = [masks[i] for i in rows]
+            self._copied.fill(out, s, rows, here, window, self._pairs[sample])
+        return out
 
     def validation_batches(self, *, every: bool = False) -> Iterator[tuple[int, dict[str, Tensor]]]:
         """This process's validation batches, or those of all processes, each with its number.
@@ -342,9 +401,16 @@ class TokenBatches:
         return np.stack([np.repeat(window, len(samples)), np.tile(samples, len(window))], axis=1)
 
     def _collate(
-        self, window: np.ndarray, sample: np.ndarray, masks: list[np.ndarray]
+        self,
+        window: np.ndarray,
+        sample: np.ndarray,
+        masks: list[np.ndarray],
+        copied: CopyingEvidence | None = None,
     ) -> dict[str, Tensor]:
-        """Retrieve for samples in windows under masks of their index windows, and batch them."""
+        """Retrieve for samples in windows under masks of their index windows, and batch them.
+
+        ``copied``: what copying says of them, if that is known.
+        """
         num, k = len(window), self.config.data.num_retrieved
         search = self.search_window[window]
         by_site = self.config.data.retrieval == "site"
@@ -352,9 +418,8 @@ class TokenBatches:
         alleles = np.full((num, 2, length), -1, np.int8)
         hidden = np.zeros((num, length), bool)
         found = np.full((num, 2, k, length) if by_site else (num, 2, k), -1, np.int32)
-        copied = None
-        if self._copied is not None:
-            copied = CopyingEvidence.empty(2 * num, k, length)
+        if self._copied is not None and copied is None:
+            copied = self._copy(window, sample, masks)
         pairs = self._pairs[sample]  # (B, 2)
         for s in np.unique(search).tolist():
             rows = np.flatnonzero(search == s)
@@ -365,9 +430,6 @@ class TokenBatches:
                 low, high = self.windows.ranges[window[row]] - start
                 alleles[row, :, : high - low] = true[i, :, low:high]
                 hidden[row, : high - low] = masks[row][low:high]
-            if copied is not None:
-                assert self._copied is not None
-                self._copied.fill(copied, s, rows, [masks[i] for i in rows], window, pairs)
             if not by_site:
                 query = np.where(np.stack([masks[i] for i in rows])[:, None], -1, true)
                 found[rows] = self.index.search(
