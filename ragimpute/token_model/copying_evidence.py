@@ -49,7 +49,7 @@ class CopyingEvidence(NamedTuple):
     def part(self, rows: slice | np.ndarray, sites: slice = slice(None)) -> CopyingEvidence:
         """That of some of the haplotypes, at some of the sites."""
         return CopyingEvidence(
-            self.ids[rows][..., sites], self.states[rows][:, :, sites], self.sites[rows][:, sites]
+            self.ids[..., sites][rows], self.states[:, :, sites][rows], self.sites[:, sites][rows]
         )
 
     def put(self, rows: slice, sites: slice, given: CopyingEvidence) -> None:

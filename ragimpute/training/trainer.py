@@ -206,6 +206,9 @@ def train(
         if initial is not None and run.state.step == 0:
             assert initial.probabilities is not None
             run.keep_initial_weights(initial.probabilities.gamma)
+        elif config.model.li_stephens.offset and run.state.step == 0:
+            # A new network adds nothing to copying: it is what epochs must improve on.
+            run.keep_initial_weights(gamma_at(config.loss, 0))
         # 4. Learn epoch after epoch, and keep the weights of the best one.
         while run.state.epoch < config.train.epochs and not run.state.finished:
             run.begin_epoch()
