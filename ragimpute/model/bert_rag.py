@@ -76,8 +76,8 @@ class TokenPath(nn.Module):
         self.sure_from = 0.0 if doubt is None else math.log((1 - doubt) / doubt)
         self.site_evidence = SiteEvidence(dim=dim) if features else None
         self.state_evidence = StateEvidence(dim=dim) if features else None
-        # What copying says comes first; how much tokens add to it is learned.
-        self.token_scale = nn.Parameter(torch.tensor(0.1)) if features else None
+        # What copying says comes first; how much tokens add to it is learned, from nothing on.
+        self.token_scale = nn.Parameter(torch.tensor(0.0)) if features else None
         self.embedding = embedding
         self.encoder = encoder
         self.references = references
