@@ -216,8 +216,8 @@ def score_model(
         for i, batch in data.validation_batches():
             batch = {name: value.to(device) for name, value in batch.items()}
             outputs = model(batch)
-            if copying or "ls_logit_h1" in batch:
-                ls = {h: torch.sigmoid(outputs[f"{h}_ori"]).cpu().numpy() for h in ("h1", "h2")}
+            if "ls_logit_h1" in batch:
+                ls = {h: torch.sigmoid(batch[f"ls_logit_{h}"]).cpu().numpy() for h in ("h1", "h2")}
             else:
                 ls = data.ls_baseline(i)
             scores.add_batch(outputs, batch, ls, loss, epoch, probabilities)

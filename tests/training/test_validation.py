@@ -166,7 +166,7 @@ def test_the_gamma_schedule_follows_the_epoch():
 ])  # fmt: skip
 def test_probabilities_are_those_of_the_loss_of_the_epoch(loss, gammas):
     outputs, batch, ls = token_batch(8)
-    data = SimpleNamespace(validation_batches=lambda: iter([batch]), ls_baseline=lambda i: ls)
+    data = SimpleNamespace(validation_batches=lambda: iter([(0, batch)]), ls_baseline=lambda i: ls)
 
     class Model:
         def eval(self):
@@ -179,6 +179,26 @@ def test_probabilities_are_those_of_the_loss_of_the_epoch(loss, gammas):
         found = score_model(Model(), data, loss, epoch, device=torch.device("cpu")).row()
         expected = score([(outputs, batch, ls)], loss, epoch, Probabilities(gamma)).row()
         assert found == pytest.approx(expected, nan_ok=True)
+
+
+def test_copying_is_what_the_batch_says_of_it_and_not_a_head_of_the_network():
+    outputs, batch, ls = token_batch(9)
+    batch |= {
+        f"ls_logit_{h}": torch.logit(torch.from_numpy(p), eps=1e-6).float() for h, p in ls.items()
+    }
+    data = SimpleNamespace(validation_batches=lambda: iter([(0, batch)]))
+
+    class Model:  # retrieves by site, with an "ori" head of its own
+        def eval(self):
+            return self
+
+        def __call__(self, given):
+            return outputs
+
+    row = score_model(Model(), data, LOSS, 0, device=torch.device("cpu")).row()
+    expected = score([(outputs, batch, ls)], LOSS, 0).row()
+    assert row["ls_r2_all"] == pytest.approx(expected["ls_r2_all"], abs=1e-5)
+    assert row["ls_r2_all"] != pytest.approx(row["r2_all"], abs=1e-3)
 
 
 def test_pairs_that_the_network_leaves_count_too():
