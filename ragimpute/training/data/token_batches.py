@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,9 +23,8 @@ from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.window import Window
 from ragimpute.errors import PanelError
 from ragimpute.model.bert_rag import BERTWithRAG
+from ragimpute.model.folder import searches_index
 from ragimpute.panel.reader import Panel
-from ragimpute.retrieval.faiss_threads import search_with_one_thread
-from ragimpute.retrieval.index import WindowIndex
 from ragimpute.token_model.copying_evidence import CopyingEvidence
 from ragimpute.token_model.references import ReferenceTable
 from ragimpute.token_model.windows import TokenWindows, cut_windows_to
@@ -33,6 +32,9 @@ from ragimpute.training.data.arrays import WindowSites, panel_sites
 from ragimpute.training.data.copied_windows import CopiedWindows
 from ragimpute.training.data.masks import MaskMixture, linkage_blocks
 from ragimpute.training.data.share import WHOLE, Share
+
+if TYPE_CHECKING:  # FAISS is imported only where an index is searched
+    from ragimpute.retrieval.index import WindowIndex
 
 _MIN_TRAIN = 2
 # Validation examples, at most, whatever the size of the panel; windows_per_epoch may lower it.
@@ -100,7 +102,8 @@ class TokenBatches:
         The panel.
     index
         Its index; the sites of one of its windows that stay typed are what a haplotype retrieves
-        by, also where the model reads a part of the window only (``data.max_sites``).
+        by, also where the model reads a part of the window only (``data.max_sites``). None if
+        haplotypes are retrieved by site: then the panel's windows take the place of the index's.
     config
         Its ``data``, ``mask`` and ``train`` groups count.
     seed
@@ -114,7 +117,7 @@ class TokenBatches:
     def __init__(
         self,
         panel: Panel,
-        index: WindowIndex,
+        index: WindowIndex | None,
         config: RunConfig,
         *,
         seed: int,
@@ -123,14 +126,17 @@ class TokenBatches:
         share: Share = WHOLE,
     ) -> None:
         self.panel = panel
-        self.index = index
+        self.index = index if searches_index(config) else None
+        if self.index is None and searches_index(config):
+            raise ValueError("haplotypes retrieved by window need an index")
+        self.searched = panel.windows if self.index is None else self.index.windows
         self.config = config
         self.seed = seed
         self.share = share
         self.train_samples = np.unique(train_samples)
         self.validation_samples = np.unique(validation_samples)
         self.masks = MaskMixture(config.mask)
-        ranges, self.search_window = cut_windows_to(index.windows, config.data.max_sites)
+        ranges, self.search_window = cut_windows_to(self.searched, config.data.max_sites)
         self.windows = TokenWindows(panel, ranges)
         self.allowed = np.isin(panel.haplotype_sample, self.train_samples)
         self._pairs = _haplotype_pairs(panel)
@@ -143,7 +149,7 @@ class TokenBatches:
         if config.data.retrieval == "site" or config.model.li_stephens.offset:
             at = int(self.search_window[self._validation[0, 0]])
             self._copied = CopiedWindows(
-                self.windows, index.windows, config.data, seed=seed, allowed=self.allowed,
+                self.windows, self.searched, config.data, seed=seed, allowed=self.allowed,
                 fit_at=(at, self._validation_mask(at)),
             )  # fmt: skip
 
@@ -174,7 +180,7 @@ class TokenBatches:
             sampler=steps,
             num_workers=workers,
             multiprocessing_context=multiprocessing.get_context("fork"),
-            worker_init_fn=_start_worker,
+            worker_init_fn=None if self.index is None else _start_worker,
         )
 
     def train_batch(self, epoch: int, step: int) -> dict[str, Tensor]:
@@ -280,7 +286,7 @@ class TokenBatches:
             search = int(self.search_window[window])
             if search not in self._baseline:
                 self._baseline[search] = self._copy_validation(search)
-            start, stop = self.windows.ranges[window] - self.index.windows[search, 0]
+            start, stop = self.windows.ranges[window] - self.searched[search, 0]
             place = np.searchsorted(self.validation_samples, sample)
             out[:, row, : stop - start] = self._baseline[search][place, :, start:stop]
         return {"h1": out[0], "h2": out[1]}
@@ -320,7 +326,7 @@ class TokenBatches:
 
     def _sites(self, search: int) -> WindowSites:
         """The sites of an index window as masks see them."""
-        start, stop = self.index.windows[search].tolist()
+        start, stop = self.searched[search].tolist()
         if self.masks.needs_blocks and search not in self._linkage:
             alleles = self.windows.block(start, stop).haplotypes.alleles()[:, self.allowed]
             self._linkage[search] = linkage_blocks(alleles, self.config.mask.ld_r2)
@@ -358,7 +364,7 @@ class TokenBatches:
         pairs = self._pairs[sample]  # (B, 2)
         for s in np.unique(search).tolist():
             rows = np.flatnonzero(search == s)
-            start, stop = self.index.windows[s].tolist()
+            start, stop = self.searched[s].tolist()
             ids, inverse = np.unique(pairs[rows], return_inverse=True)
             true = self.windows.alleles(start, stop, ids)[inverse.reshape(-1, 2)]  # (b, 2, n)
             for i, row in enumerate(rows.tolist()):
@@ -368,7 +374,7 @@ class TokenBatches:
             if copied is not None:
                 assert self._copied is not None
                 self._copied.fill(copied, s, rows, [masks[i] for i in rows], window, pairs)
-            if not by_site:
+            if self.index is not None:
                 query = np.where(np.stack([masks[i] for i in rows])[:, None], -1, true)
                 found[rows] = self.index.search(
                     s, query.astype(np.int8).reshape(-1, stop - start), k,
@@ -384,7 +390,7 @@ class TokenBatches:
         pool = np.flatnonzero(self.allowed).astype(np.int32)
         threads = torch.get_num_threads()
         pairs = self._pairs[self.validation_samples]  # (N, 2)
-        start, stop = self.index.windows[search].tolist()
+        start, stop = self.searched[search].tolist()
         window = self._typed_window(search)
         if window is None:  # no typed site to copy by
             return np.broadcast_to(self.panel.af[start:stop], (*pairs.shape, stop - start))
@@ -407,7 +413,7 @@ class TokenBatches:
 
     def _typed_window(self, search: int) -> Window | None:
         """An index window with the sites that validation leaves typed; None if there are none."""
-        start, stop = self.index.windows[search].tolist()
+        start, stop = self.searched[search].tolist()
         typed = np.flatnonzero(~self._validation_mask(search))
         if len(typed) == 0:
             return None
@@ -426,6 +432,8 @@ def _haplotype_pairs(panel: Panel) -> np.ndarray:
 
 def _start_worker(worker: int) -> None:
     """Keep a forked worker to one thread; torch does so for itself."""
+    from ragimpute.retrieval.faiss_threads import search_with_one_thread
+
     search_with_one_thread()
 
 
