@@ -70,6 +70,11 @@ def is_copying(config: RunConfig) -> bool:
     return config.model.fusion.name == "copying"
 
 
+def searches_index(config: RunConfig) -> bool:
+    """Whether a model of a config searches the panel's index: tokens retrieved by window do."""
+    return not is_copying(config) and config.data.retrieval == "window"
+
+
 def input_fingerprint(config: RunConfig) -> str:
     """What a network reads, as a short text: the evidence's features, or the token vocabulary."""
     if not is_copying(config):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,13 +24,17 @@ from ragimpute.model.bert_rag import ReferenceLookup
 from ragimpute.model.checkpoint import LoadedModel
 from ragimpute.model.chunks import chunk_bytes_of, sequence_bytes
 from ragimpute.model.devices import choose_device, one_thread_each
+from ragimpute.model.folder import searches_index
 from ragimpute.panel.reader import Panel
-from ragimpute.retrieval.index import WindowIndex
+from ragimpute.panel.views import require_one_ploidy
 from ragimpute.runtime.stages import Stage
 from ragimpute.runtime.timing import Stopwatch
 from ragimpute.target.window import TargetWindow
 from ragimpute.token_model.copying_evidence import CopyingEvidence, collect_copying
 from ragimpute.token_model.windows import TokenWindows, cut_windows_to
+
+if TYPE_CHECKING:  # FAISS is imported only where an index is searched
+    from ragimpute.retrieval.index import WindowIndex
 
 # Pairs of a haplotype and a site in a batch, at most.
 _SITES_AT_ONCE = {"cpu": 1 << 12, "cuda": 1 << 19}
@@ -42,8 +47,9 @@ _SHARE = 4
 class TokenImputer:
     """The :class:`ragimpute.imputation.imputer.Imputer` of token models.
 
-    A haplotype retrieves by all sites that are typed in a window of the index, and the model reads
-    parts of at most ``data.max_sites`` sites of it, as in training. Sites that are untyped or
+    A haplotype retrieves by all sites that are typed in a window of the index, or of the panel if
+    it retrieves by site, and the model reads parts of at most ``data.max_sites`` sites of it, as in
+    training. Sites that are untyped or
     missing are masked. What is retrieved is encoded once for all haplotypes that retrieved it.
 
     Parameters
@@ -53,7 +59,7 @@ class TokenImputer:
     loaded
         A trained token model.
     index
-        The panel's index; None: built in memory.
+        The panel's index; None: built in memory. A model that retrieves by site uses none.
     device, threads
         See :class:`ragimpute.imputation.options.ImputeOptions`.
     max_bytes
@@ -77,7 +83,6 @@ class TokenImputer:
         reference_bytes: int | None = None,
     ) -> None:
         self._panel = panel
-        self._index = WindowIndex.build(panel) if index is None else index
         self._device = choose_device(device)
         self._model = loaded.model.to(self._device).eval()
         assert loaded.probabilities is not None
@@ -90,7 +95,14 @@ class TokenImputer:
         self._copies = self._by_site or loaded.config.model.li_stephens.offset
         self._copying: tuple[Window, CopyingParameters | None] | None = None
         self._left = 0  # the panel site that the copying window begins with
-        ranges, self._search_window = cut_windows_to(self._index.windows, data.max_sites)
+        self._index: WindowIndex | None = None
+        if searches_index(loaded.config):
+            self._index = _built(panel) if index is None else index
+            searched = self._index.windows
+        else:
+            require_one_ploidy(panel, "a token model")
+            searched = panel.windows
+        ranges, self._search_window = cut_windows_to(searched, data.max_sites)
         self._windows = TokenWindows(panel, ranges)
         fits = chunk_bytes_of(self._device) if max_bytes is None else max_bytes // _SHARE
         self._sites_at_once = sites_at_once or self._sites_within(fits)
@@ -286,6 +298,7 @@ class TokenImputer:
 
     def _retrieve(self, window: int, known: np.ndarray, left: int) -> np.ndarray:
         """The haplotypes nearest to each column in the index window of a window: (n, K)."""
+        assert self._index is not None
         search = int(self._search_window[window])
         start, stop = self._index.windows[search].tolist()
         query = _sites_of(known, left, start, stop)
@@ -320,6 +333,13 @@ class TokenImputer:
             return refs[place] if site is None else refs[place, site[:, None]]
 
         return look_up
+
+
+def _built(panel: Panel) -> WindowIndex:
+    """The panel's index, in memory."""
+    from ragimpute.retrieval.index import WindowIndex
+
+    return WindowIndex.build(panel)
 
 
 def _sites_of(known: np.ndarray, left: int, start: int, stop: int) -> np.ndarray:

@@ -23,11 +23,9 @@ from ragimpute.evidence.expected_r2 import LeftOutSays
 from ragimpute.evidence.rare_excess import LeftOutR2
 from ragimpute.io.vcf.write.sample_text import DIGITS
 from ragimpute.model.checkpoint import LoadedModel, load_model
-from ragimpute.model.folder import ModelFolder, is_copying
+from ragimpute.model.folder import ModelFolder, is_copying, searches_index
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelWithout
-from ragimpute.retrieval.faiss_device import choose_searcher
-from ragimpute.retrieval.index import WindowIndex
 from ragimpute.runtime.stages import Stage
 from ragimpute.runtime.timing import Progress
 from ragimpute.target.window import TargetWindow
@@ -295,9 +293,14 @@ def _imputer(
     if is_copying(model.config):
         return CopyingImputer(rest, typed, model, options)
     loaded = load_model(model) if isinstance(model, ModelFolder) else model
-    # Of the windows of a long panel, few lie in the stretch.
-    searcher = choose_searcher(options.device)
-    index = WindowIndex.build(rest, searcher=searcher, when_searched=True)
+    index = None
+    if searches_index(loaded.config):
+        from ragimpute.retrieval.faiss_device import choose_searcher
+        from ragimpute.retrieval.index import WindowIndex
+
+        # Of the windows of a long panel, few lie in the stretch.
+        searcher = choose_searcher(options.device)
+        index = WindowIndex.build(rest, searcher=searcher, when_searched=True)
     return TokenImputer(rest, loaded, index, device=options.device, threads=options.threads)
 
 

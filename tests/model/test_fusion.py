@@ -81,8 +81,17 @@ def slow_sigmoid(x: torch.Tensor) -> torch.Tensor:
     return torch.stack([1 / (1 + torch.exp(-v)) for v in x])
 
 
+def weighted(refs: list[torch.Tensor], log_weight: list[float]) -> torch.Tensor:
+    """The mean of a few vectors, weighted; 0 if there are none."""
+    total = sum(math.exp(w) for w in log_weight)
+    out = torch.zeros(D, dtype=torch.float64)
+    for r, w in zip(refs, log_weight, strict=True):
+        out = out + math.exp(w) / total * r
+    return out
+
+
 def slow_enhanced(name: str, m: Fusion, q: torch.Tensor, refs: list[torch.Tensor], af: float,
-                  af_p: float) -> torch.Tensor:  # fmt: skip
+                  af_p: float, log_weight: list[float]) -> torch.Tensor:  # fmt: skip
     """The four steps of the rare-variant fusion's description, at one site."""
     # 1. The fused AF of the panel's frequency and that of the target's population.
     both = torch.tensor([af, af_p], dtype=torch.float64)
@@ -97,7 +106,10 @@ def slow_enhanced(name: str, m: Fusion, q: torch.Tensor, refs: list[torch.Tensor
     weight = slow_sigmoid(linear(m.adapter[3], hidden))
     refs = [torch.stack([r[d] * weight[d] for d in range(D)]) for r in refs]
     # 3. One number of each weighted reference, and their mean by the softmax of these.
-    scores = [sum(m.score.weight[0, d] * r[d] for d in range(D)) for r in refs]
+    scores = [
+        sum(m.score.weight[0, d] * r[d] for d in range(D)) + w
+        for r, w in zip(refs, log_weight, strict=True)
+    ]
     pooled = torch.zeros(D, dtype=torch.float64)
     for share, r in zip(softmax(scores), refs, strict=True):
         pooled = pooled + share * r
@@ -110,18 +122,20 @@ def slow_enhanced(name: str, m: Fusion, q: torch.Tensor, refs: list[torch.Tensor
 
 
 def slow(name: str, m: Fusion, q: torch.Tensor, refs: list[torch.Tensor], af: float,
-         af_refs: list[float], af_p: float) -> torch.Tensor:  # fmt: skip
+         af_refs: list[float], af_p: float,
+         log_weight: list[float] | None = None) -> torch.Tensor:  # fmt: skip
     """What a fusion says about one site with the haplotypes that are there."""
     zero = torch.zeros(D, dtype=torch.float64)
-    mean = sum(refs, zero) / max(1, len(refs))
+    log_weight = [0.0] * len(refs) if log_weight is None else log_weight
+    mean = weighted(refs, log_weight)
     if name in ("enhanced_rare_variant", "log1p_maf"):
-        return slow_enhanced(name, m, q, refs, af, af_p)
+        return slow_enhanced(name, m, q, refs, af, af_p, log_weight)
     if name == "rare_variant_aware":
         refs = [
             r * (1 + torch.tanh(linear(m.transform, features(af, a))))
             for r, a in zip(refs, af_refs, strict=True)
         ]
-        mean = sum(refs, zero) / max(1, len(refs))
+        mean = weighted(refs, log_weight)
         top = torch.stack(refs).max(dim=0).values if refs else zero
         return q + mlp(m.mix, torch.cat([q, 0.7 * mean + 0.3 * top]))
     if name == "dynamic_gate":
@@ -137,7 +151,8 @@ def slow(name: str, m: Fusion, q: torch.Tensor, refs: list[torch.Tensor], af: fl
             scores = [
                 linear(m.query, q)[part] @ linear(m.key, r)[part] / math.sqrt(each)
                 + linear(m.bias, features(af, a))[head]
-                for r, a in zip(refs, af_refs, strict=True)
+                + x
+                for r, a, x in zip(refs, af_refs, log_weight, strict=True)
             ]
             for w, r in zip(softmax(scores), refs, strict=True):
                 out[part] += w * linear(m.value, r)[part]
@@ -163,6 +178,63 @@ def test_equals_the_slow_computation(name, inputs):
                     AF_P[b, site].item(),
                 )  # fmt: skip
                 torch.testing.assert_close(fused[b, site], expected, rtol=1e-9, atol=1e-9)
+
+
+def by_site(inputs, seed=3):
+    """Weights, and which haplotypes are there, by site: (B, K, L) each; nobody at one site."""
+    g = torch.Generator().manual_seed(seed)
+    log_weight = 3 * torch.randn(B, K, L, generator=g, dtype=torch.float64) - 5
+    pad = torch.rand(B, K, L, generator=g) < 0.3
+    pad[0, :, 2] = True
+    pad[1, :, 3] = False
+    return log_weight, pad
+
+
+@pytest.mark.parametrize("name", sorted(FUSIONS))
+def test_weights_and_padding_by_site_equal_the_slow_computation(name, inputs):
+    module = make(name)
+    query, refs, af, af_refs, _ = inputs
+    log_weight, pad = by_site(inputs)
+    with torch.no_grad():
+        fused = module(query, refs, af, af_refs, pad, af_p=AF_P, log_weight=log_weight)
+        for b in range(B):
+            for site in range(L):
+                there = [k for k in range(K) if not pad[b, k, site]]
+                expected = slow(
+                    name, module, query[b, site], [refs[b, k, site] for k in there],
+                    af[b, site].item(), [af_refs[b, k, site].item() for k in there],
+                    AF_P[b, site].item(), [log_weight[b, k, site].item() for k in there],
+                )  # fmt: skip
+                torch.testing.assert_close(fused[b, site], expected, rtol=1e-9, atol=1e-9)
+        # A constant is nothing, the differences are something; what is not there does not leak.
+        more = module(query, refs, af, af_refs, pad, af_p=AF_P, log_weight=log_weight + 2.0)
+        torch.testing.assert_close(more, fused, rtol=1e-9, atol=1e-9)
+        plain = module(query, refs, af, af_refs, pad, af_p=AF_P)
+        alike = module(
+            query, refs, af, af_refs, pad, af_p=AF_P, log_weight=torch.zeros_like(log_weight)
+        )
+        torch.testing.assert_close(plain, alike, rtol=1e-12, atol=1e-12)
+        assert (plain - fused).abs().max() > 1e-3
+        spoilt = [x.clone() for x in (refs, af_refs, log_weight)]
+        for x, value in zip(spoilt, (math.nan, 0.123, 1e6), strict=True):
+            x[pad] = value
+        other = module(query, spoilt[0], af, spoilt[1], pad, af_p=AF_P, log_weight=spoilt[2])
+        assert torch.equal(other, fused)
+
+
+@pytest.mark.parametrize("name", sorted(FUSIONS))
+def test_gradients_stay_finite_where_nobody_is(name, inputs):
+    module = make(name)
+    query, refs, af, af_refs, _ = inputs
+    log_weight, pad = by_site(inputs)
+    refs.requires_grad_()
+    out = module(query, refs, af, af_refs, pad, af_p=AF_P, log_weight=log_weight)
+    out.square().sum().backward()
+    assert torch.isfinite(refs.grad).all()
+    assert (refs.grad[pad] == 0).all()
+    assert refs.grad[~pad].abs().sum() > 0
+    for key, p in module.named_parameters():
+        assert torch.isfinite(p.grad).all(), key
 
 
 @pytest.mark.parametrize("name", sorted(FUSIONS))

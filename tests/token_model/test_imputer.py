@@ -14,6 +14,7 @@ from ragimpute.model.bert_rag import build
 from ragimpute.model.checkpoint import LoadedModel
 from ragimpute.model.probability import posterior_logit
 from ragimpute.panel.reader import Panel
+from ragimpute.panel.views import PanelView
 from ragimpute.preparation.prepare import prepare
 from ragimpute.retrieval.index import WindowIndex
 from ragimpute.sites import Region
@@ -155,7 +156,8 @@ def test_a_sample_has_the_same_af_p_in_training_and_in_imputation(panel, monkeyp
         masks.append(~np.isin(np.arange(start, stop), typed))
     in_training = data._collate(window, np.full(len(window), sample), masks)
 
-    # The target is that sample, typed at these sites, and the panel is what it may retrieve.
+    # The target is that sample, typed at these sites, and the panel is what it may retrieve; its
+    # frequencies are those without the target's alleles, as in training.
     seen = {}
     plain_search, plain_batch = WindowIndex.search, TokenWindows.batch
 
@@ -167,15 +169,30 @@ def test_a_sample_has_the_same_af_p_in_training_and_in_imputation(panel, monkeyp
         seen[int(window[0])] = out
         return out
 
+    others = np.flatnonzero(panel.haplotype_sample != sample)
+    every = panel.haplotypes(0, panel.num_sites).alleles()
+    af = np.float32(every[:, others].mean(axis=1))
+    af_p = np.array([
+        every[:, others[panel.population[panel.haplotype_sample[others]] == p]].mean(axis=1)
+        for p in range(len(panel.populations))
+    ])  # fmt: skip
+    pairs = every.reshape(len(every), -1, 2).sum(axis=2)[:, np.arange(len(panel.samples)) != sample]
+    shares = np.stack([(pairs == k).mean(axis=1) for k in range(3)], axis=1)
+    without = PanelView(panel)
+    without.af = af
+    monkeypatch.setattr(without, "af_population", lambda i, j: np.float32(af_p[:, i:j]))
+    monkeypatch.setattr(without, "genotype_freq", lambda i, j: np.float32(shares[i:j]))
     monkeypatch.setattr(WindowIndex, "search", search)
     monkeypatch.setattr(TokenWindows, "batch", batch)
-    alleles = panel.haplotypes(0, panel.num_sites).alleles()[typed][:, columns]
-    impute(panel, model, (typed, alleles, np.zeros(len(columns), np.int64)))
+    alleles = every[typed][:, columns]
+    impute(without, model, (typed, alleles, np.zeros(len(columns), np.int64)))
     assert sorted(seen) == window.tolist()
     for w, (start, stop) in enumerate(data.windows.ranges.tolist()):
         n = stop - start
-        for name in ("af_p", "af", "ref", "het", "hom", "pos"):
-            np.testing.assert_array_equal(seen[w][name][0, :n], in_training[name][w, :n], name)
+        for name in ("af_p", "af", "ref", "het", "hom", "pos", "rag_af_h1", "rag_af_h2"):
+            np.testing.assert_allclose(
+                seen[w][name][0, ..., :n], in_training[name][w, ..., :n], atol=1e-6, err_msg=name
+            )
         assert (seen[w]["af_p"] != seen[w]["af"])[0, :n].any()
 
 

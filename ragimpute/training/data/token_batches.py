@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,9 +23,8 @@ from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.window import Window
 from ragimpute.errors import PanelError
 from ragimpute.model.bert_rag import BERTWithRAG
+from ragimpute.model.folder import searches_index
 from ragimpute.panel.reader import Panel
-from ragimpute.retrieval.faiss_threads import search_with_one_thread
-from ragimpute.retrieval.index import WindowIndex
 from ragimpute.token_model.copying_evidence import CopyingEvidence
 from ragimpute.token_model.references import ReferenceTable
 from ragimpute.token_model.windows import TokenWindows, cut_windows_to
@@ -33,6 +32,9 @@ from ragimpute.training.data.arrays import WindowSites, panel_sites
 from ragimpute.training.data.copied_windows import CopiedWindows
 from ragimpute.training.data.masks import MaskMixture, linkage_blocks
 from ragimpute.training.data.share import WHOLE, Share
+
+if TYPE_CHECKING:  # FAISS is imported only where an index is searched
+    from ragimpute.retrieval.index import WindowIndex
 
 _MIN_TRAIN = 2
 # Validation examples, at most, whatever the size of the panel; windows_per_epoch may lower it.
@@ -115,7 +117,8 @@ class TokenBatches:
         The panel.
     index
         Its index; the sites of one of its windows that stay typed are what a haplotype retrieves
-        by, also where the model reads a part of the window only (``data.max_sites``).
+        by, also where the model reads a part of the window only (``data.max_sites``). None if
+        haplotypes are retrieved by site: then the panel's windows take the place of the index's.
     config
         Its ``data``, ``mask`` and ``train`` groups count.
     seed
@@ -129,7 +132,7 @@ class TokenBatches:
     def __init__(
         self,
         panel: Panel,
-        index: WindowIndex,
+        index: WindowIndex | None,
         config: RunConfig,
         *,
         seed: int,
@@ -138,14 +141,17 @@ class TokenBatches:
         share: Share = WHOLE,
     ) -> None:
         self.panel = panel
-        self.index = index
+        self.index = index if searches_index(config) else None
+        if self.index is None and searches_index(config):
+            raise ValueError("haplotypes retrieved by window need an index")
+        self.searched = panel.windows if self.index is None else self.index.windows
         self.config = config
         self.seed = seed
         self.share = share
         self.train_samples = np.unique(train_samples)
         self.validation_samples = np.unique(validation_samples)
         self.masks = MaskMixture(config.mask)
-        ranges, self.search_window = cut_windows_to(index.windows, config.data.max_sites)
+        ranges, self.search_window = cut_windows_to(self.searched, config.data.max_sites)
         self.windows = TokenWindows(panel, ranges)
         self.allowed = np.isin(panel.haplotype_sample, self.train_samples)
         self._pairs = _haplotype_pairs(panel)
@@ -159,7 +165,7 @@ class TokenBatches:
         if config.data.retrieval == "site" or config.model.li_stephens.offset:
             at = int(self.search_window[self._validation[0, 0]])
             self._copied = CopiedWindows(
-                self.windows, index.windows, config.data, seed=seed, allowed=self.allowed,
+                self.windows, self.searched, config.data, seed=seed, allowed=self.allowed,
                 fit_at=(at, self._validation_mask(at)),
             )  # fmt: skip
 
@@ -190,7 +196,7 @@ class TokenBatches:
             sampler=steps,
             num_workers=workers,
             multiprocessing_context=multiprocessing.get_context("fork"),
-            worker_init_fn=_start_worker,
+            worker_init_fn=None if self.index is None else _start_worker,
         )
 
     def train_batch(self, epoch: int, step: int) -> dict[str, Tensor]:
@@ -339,7 +345,7 @@ class TokenBatches:
             search = int(self.search_window[window])
             if search not in self._baseline:
                 self._baseline[search] = self._copy_validation(search)
-            start, stop = self.windows.ranges[window] - self.index.windows[search, 0]
+            start, stop = self.windows.ranges[window] - self.searched[search, 0]
             place = np.searchsorted(self.validation_samples, sample)
             out[:, row, : stop - start] = self._baseline[search][place, :, start:stop]
         return {"h1": out[0], "h2": out[1]}
@@ -379,7 +385,7 @@ class TokenBatches:
 
     def _sites(self, search: int) -> WindowSites:
         """The sites of an index window as masks see them."""
-        start, stop = self.index.windows[search].tolist()
+        start, stop = self.searched[search].tolist()
         if self.masks.needs_blocks and search not in self._linkage:
             alleles = self.windows.block(start, stop).haplotypes.alleles()[:, self.allowed]
             self._linkage[search] = linkage_blocks(alleles, self.config.mask.ld_r2)
@@ -423,14 +429,14 @@ class TokenBatches:
         pairs = self._pairs[sample]  # (B, 2)
         for s in np.unique(search).tolist():
             rows = np.flatnonzero(search == s)
-            start, stop = self.index.windows[s].tolist()
+            start, stop = self.searched[s].tolist()
             ids, inverse = np.unique(pairs[rows], return_inverse=True)
             true = self.windows.alleles(start, stop, ids)[inverse.reshape(-1, 2)]  # (b, 2, n)
             for i, row in enumerate(rows.tolist()):
                 low, high = self.windows.ranges[window[row]] - start
                 alleles[row, :, : high - low] = true[i, :, low:high]
                 hidden[row, : high - low] = masks[row][low:high]
-            if not by_site:
+            if self.index is not None:
                 query = np.where(np.stack([masks[i] for i in rows])[:, None], -1, true)
                 found[rows] = self.index.search(
                     s, query.astype(np.int8).reshape(-1, stop - start), k,
@@ -446,7 +452,7 @@ class TokenBatches:
         pool = np.flatnonzero(self.allowed).astype(np.int32)
         threads = torch.get_num_threads()
         pairs = self._pairs[self.validation_samples]  # (N, 2)
-        start, stop = self.index.windows[search].tolist()
+        start, stop = self.searched[search].tolist()
         window = self._typed_window(search)
         if window is None:  # no typed site to copy by
             return np.broadcast_to(self.panel.af[start:stop], (*pairs.shape, stop - start))
@@ -469,7 +475,7 @@ class TokenBatches:
 
     def _typed_window(self, search: int) -> Window | None:
         """An index window with the sites that validation leaves typed; None if there are none."""
-        start, stop = self.index.windows[search].tolist()
+        start, stop = self.searched[search].tolist()
         typed = np.flatnonzero(~self._validation_mask(search))
         if len(typed) == 0:
             return None
@@ -488,6 +494,8 @@ def _haplotype_pairs(panel: Panel) -> np.ndarray:
 
 def _start_worker(worker: int) -> None:
     """Keep a forked worker to one thread; torch does so for itself."""
+    from ragimpute.retrieval.faiss_threads import search_with_one_thread
+
     search_with_one_thread()
 
 
