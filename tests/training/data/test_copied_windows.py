@@ -130,8 +130,8 @@ def test_what_copying_says_is_plain_li_stephens(panel, alleles):
     pool = np.flatnonzero(data.allowed)
     for step in range(2):
         batch = data.train_batch(0, step)
-        rows = range(len(batch["window"]))
-        masks = data._draw_masks(0, step, np.array(rows), data.search_window[batch["window"]])
+        places = 6 * step + np.arange(len(batch["window"]))
+        masks = data._draw_masks(0, data._examples_of(0), places)
         for b, start, stop, fitting in samples_of(data, alleles, batch):
             (sample,) = fitting
             search = int(data.search_window[batch["window"][b]])
@@ -217,31 +217,43 @@ def test_validation_starts_from_the_baseline(tmp_path, alleles):
                 assert not np.isin(opened.haplotype_sample[ids], data.validation_samples).any()
 
 
-def test_an_epoch_keeps_batches_to_windows(panel):
+def test_an_epoch_mixes_units_that_are_copied_together(panel):
     data = make(panel, "data.windows_per_epoch=null")
-    drawn = data._draw_examples(3)
+    window, sample, unit = data._examples_of(3)
     every = len(data.windows.ranges) * 12
-    np.testing.assert_array_equal(np.sort(np.concatenate(drawn)), np.arange(every))
-    assert [len(x) for x in drawn] == [6] * (every // 6) + ([every % 6] if every % 6 else [])
-    searched = [np.unique(data.search_window[x // 12]) for x in drawn]
-    assert sum(map(len, searched)) <= len(drawn) + len(data.searched) - 1
-    assert [x[0] for x in searched] != sorted(x[0] for x in searched)
-    again = make(panel, "data.windows_per_epoch=null")._draw_examples(3)
-    assert all(np.array_equal(one, two) for one, two in zip(drawn, again, strict=True))
-    short = make(panel)._draw_examples(0)
-    assert [len(x) for x in short] == [6] * 8 + [2]
+    order = window * 12 + np.searchsorted(data.train_samples, sample)
+    np.testing.assert_array_equal(np.sort(order), np.arange(every))
+    assert np.bincount(unit).tolist() == [8] * (every // 8) + [every % 8] * (every % 8 > 0)
+    search = data.search_window[window]
+    several = sum(len(np.unique(search[unit == u])) > 1 for u in range(unit.max() + 1))
+    assert several < len(data.searched)  # only those at a border between two index windows
+    batches = np.split(unit, np.arange(6, every, 6))
+    assert np.mean([len(np.unique(x)) for x in batches]) > 3
+    again = make(panel, "data.windows_per_epoch=null")._examples_of(3)
+    assert all(
+        np.array_equal(one, two) for one, two in zip((window, sample, unit), again, strict=True)
+    )
+    other = data._examples_of(4)
+    assert not np.array_equal(other.window, window)
+    short = make(panel)
+    sizes = [len(short.train_batch(0, i)["window"]) for i in range(short.num_train_batches())]
+    assert sizes == [6] * 8 + [2]
 
 
 @pytest.mark.usefixtures("known")
-def test_rows_in_a_window_share_their_mask(panel):
+def test_rows_of_a_unit_share_their_mask(panel):
     data = make(panel)
-    masks = data._draw_masks(2, 1, np.arange(5), np.array([0, 1, 0, 1, 1]))
-    assert masks[0] is masks[2]
-    assert masks[1] is masks[3] is masks[4]
-    other = data._draw_masks(2, 2, np.arange(1), np.array([0]))[0]
-    assert (other != masks[0]).any()
+    examples = data._examples_of(2)
+    places = np.arange(len(examples.unit))
+    masks = data._draw_masks(2, examples, places)
+    search = data.search_window[examples.window]
+    for i in places:
+        for j in places:
+            same = examples.unit[i] == examples.unit[j] and search[i] == search[j]
+            assert (masks[i] is masks[j]) == same
     # Whatever else is in the batch, so that processes which build some of its rows agree.
-    np.testing.assert_array_equal(data._draw_masks(2, 1, np.array([3]), np.array([1]))[0], masks[1])
+    np.testing.assert_array_equal(data._draw_masks(2, examples, places[3:4])[0], masks[3])
+    assert len({mask.tobytes() for mask in masks}) > 1
 
 
 @pytest.mark.usefixtures("known")

@@ -211,8 +211,9 @@ def test_an_epoch_is_every_sample_in_every_window(panel, index):
         seen += np.bincount(data.train_batch(0, step)["window"], minlength=len(seen))
     assert data.num_examples() == len(seen) * len(data.train_samples)
     assert data.num_train_batches() == -(-data.num_examples() // 500)
-    data.train_batch(0, 0)
-    order = np.concatenate(data._examples[1])
+    examples = data._examples_of(0)
+    place = np.searchsorted(data.train_samples, examples.sample)
+    order = examples.window * len(data.train_samples) + place
     np.testing.assert_array_equal(np.sort(order), np.arange(data.num_examples()))
 
 
