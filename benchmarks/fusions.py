@@ -144,6 +144,7 @@ def describe_forms(settings: Iterable[str]) -> dict:
             "num_retrieved": data.num_retrieved,
             "num_carriers": data.num_carriers,
             "max_sites": data.max_sites,
+            "buffer_cm": data.buffer_cm,
             "dim": encoder.dim,
             "num_layers": encoder.num_layers,
             "gamma": config.loss.gamma,

@@ -12,6 +12,8 @@ from ragimpute.model.checkpoint import write_text
 
 #: The forms in which token fusions are trained, in the order of the columns.
 LETTERS = ("a", "b", "c")
+#: Decimals of the figures: a correction of Li-Stephens differs little from it over all sites.
+_DECIMALS = {"r2_all": 5, "ls_r2_all": 5}
 _COPYING = ""  # the letter of the copying model, which has a form of its own
 
 _HEAD = """# Fusions
@@ -61,8 +63,8 @@ D {a[dim]} and {a[num_layers]} layers in (a) and (b), D {c[dim]} and {c[num_laye
 Figures are those of the last epoch, on held-out samples of whom an array-like tenth of the sites is
 left. The samples, the sites and the masks are the same in the three forms. *LS* is plain
 Li–Stephens on them. There are two, because copying sees only the window in (a), but in (b) and (c)
-also what lies up to 1 cM beside it. *Rare* means a MAF of at most 1 %, and a dash that there is no
-such figure.
+also what lies up to {b[buffer_cm]:g} cM beside it. *Rare* means a MAF of at most 1 %, and a dash
+that there is no such figure.
 
 `copying` is the preset `default`. It is another family, which also corrects Li–Stephens, and so it
 stands under (c). It takes as many steps, but its batches are sites in doubt, and its arrays are as
@@ -154,9 +156,9 @@ def _about_form(rows: Sequence[dict], letter: str) -> str:
     num_ahead = sum(lead > 0 for lead in leads)
     best, worst = max(known, key=known.__getitem__), min(known, key=known.__getitem__)
     text = f"Under ({letter}), {num_ahead} of {len(rows)} token fusions pass Li–Stephens"
-    text += f", by up to {max(leads):.4f}" if num_ahead else ""
+    text += f", by up to {max(leads):.5f}" if num_ahead else ""
     return (
-        f"{text}. The highest r² is {known[best]:.4f} ({best}), the lowest {known[worst]:.4f} "
+        f"{text}. The highest r² is {known[best]:.5f} ({best}), the lowest {known[worst]:.5f} "
         f"({worst})."
     )
 
@@ -182,12 +184,12 @@ def _about_seeds(rows: Sequence[dict]) -> str:
     for letter in LETTERS if {"", "another seed"} <= set(by) else ():
         leads = [_lead(by[extra], letter, "r2_all") for extra in ("", "another seed")]
         if leads[0] is not None and leads[1] is not None:
-            told.append(f"{abs(leads[1] - leads[0]):.4f} under ({letter})")
+            told.append(f"{abs(leads[1] - leads[0]):.5f} under ({letter})")
     if not told:
         return ""
     return (
         "With another seed, the distance from `enhanced_rare_variant` to Li–Stephens changes by "
-        f"{', '.join(told)}: a smaller difference between two rows of a form says nothing."
+        f"{', '.join(told)}. Two rows of a form that differ by less need not really differ."
     )
 
 
@@ -243,7 +245,7 @@ def _known(row: dict, letter: str, name: str) -> float | None:
 def _figure(row: dict, letter: str, name: str) -> str:
     """A figure as text."""
     value = _known(row, letter, name)
-    return "-" if value is None else f"{value:.4f}"
+    return "-" if value is None else f"{value:.{_DECIMALS.get(name, 4)}f}"
 
 
 def _lead(row: dict, letter: str, name: str) -> float | None:
