@@ -166,7 +166,7 @@ def test_the_gamma_schedule_follows_the_epoch():
 ])  # fmt: skip
 def test_probabilities_are_those_of_the_loss_of_the_epoch(loss, gammas):
     outputs, batch, ls = token_batch(8)
-    data = SimpleNamespace(validation_batches=lambda: iter([batch]), ls_baseline=lambda i: ls)
+    data = SimpleNamespace(validation_batches=lambda: iter([(0, batch)]), ls_baseline=lambda i: ls)
 
     class Model:
         def eval(self):
