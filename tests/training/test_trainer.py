@@ -25,7 +25,9 @@ from ragimpute.panel.reader import Panel
 from ragimpute.preparation.panel_writer import write_panel
 from ragimpute.preparation.prepare import prepare
 from ragimpute.reports.training_section import train_section
+from ragimpute.retrieval.index import WindowIndex
 from ragimpute.sites import Region
+from ragimpute.token_model.build_index import build_index
 from ragimpute.training import trainer
 from ragimpute.training.data.batches import make_batches
 from ragimpute.training.data.masks import MaskMixture
@@ -34,7 +36,8 @@ from ragimpute.training.trainer import TrainOptions, train
 from ragimpute.training.validation import Scores, score_model
 from tests.model_configs import config_of
 
-SMALL = [name for name in preset_names() if name.endswith("-small")]
+SMALL = [name for name in preset_names() if name.endswith("-small") and "rag-" not in name]
+SMALL.append("embedding-rag-small")
 #: The default model on few left-out haplotypes, all with arrays of one density.
 FEW = (
     "data.num_arrays=2", "data.max_haplotypes=40", "data.typed_per_mb=[300, 300]",
@@ -111,6 +114,84 @@ def test_every_small_preset_learns(panel_h5, tmp_path, losses, preset):
         moment = stored[f"optimizer.{i}.exp_avg"]
         assert moment.shape == parameter.shape
         assert moment.abs().max() > 0, name
+
+
+#: A token model that starts from Li-Stephens, on little windows and few states.
+RAG = (*TINY, "data.num_retrieved=4", "data.max_states=60", "data.buffer_cm=0.05",
+       "train.early_stopping.patience=0", "optimizer.weight_decay=0")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def residual(panel_h5, tmp_path_factory):
+    """A residual on Li-Stephens, trained: the run's result, its folder, and gains of each batch.
+
+    A gain is by how much the loss is below that of Li-Stephens.
+    """
+    gains = []
+    plain = trainer.compute_loss
+
+    def noting(outputs, batch, *args, **kwargs):
+        out = plain(outputs, batch, *args, **kwargs)
+        if torch.is_grad_enabled():
+            ls = {f"{h}_fused": batch[f"ls_logit_{h}"] for h in ("h1", "h2")}
+            gains.append(float((plain(ls, batch, *args, **kwargs)[0] - out[0]).detach()))
+        return out
+
+    out = tmp_path_factory.mktemp("residual") / "m"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "compute_loss", noting)
+        result = run(panel_h5, out, "v10-rag-small", RAG)
+    return result, out, gains
+
+
+def test_a_residual_begins_as_li_stephens_and_learns(residual):
+    result, out, gains = residual
+    assert len(gains) == result.steps == 24
+    assert gains[0] == 0
+    assert any(gain != 0 for gain in gains[1:])
+    assert np.mean(gains[12:]) > np.mean(gains[:12])
+    stored = load_file(out / STATE)
+    for i, (name, parameter) in enumerate(load_model(out).model.named_parameters()):
+        moment = stored[f"optimizer.{i}.exp_avg"]
+        assert moment.shape == parameter.shape
+        assert moment.abs().max() > 0, name
+    for row in result.history:
+        assert row["r2_all"] == pytest.approx(row["ls_r2_all"], abs=0.1)
+
+
+@pytest.mark.parametrize("overrides", [[], ["data.num_workers=2"]], ids=["again", "workers"])
+def test_a_residual_is_learned_alike_again(panel_h5, residual, tmp_path, overrides):
+    """Equal runs give equal weights, whoever builds the batches."""
+    _, out, _ = residual
+    run(panel_h5, tmp_path / "m", "v10-rag-small", RAG, overrides)
+    for file in ("weights.safetensors", "last.safetensors"):
+        assert tensors(tmp_path / "m" / file) == tensors(out / file)
+
+
+def test_what_retrieves_by_site_learns_without_an_index(panel_h5, tmp_path, monkeypatch, caplog):
+    """None is built or searched; one that is given is checked, and a warning says so."""
+    index = tmp_path / "p.index"
+    build_index(panel_h5, index)
+
+    def fail(*args, **kwargs):
+        raise AssertionError("an index is built or searched")
+
+    for name in ("build", "open", "search"):
+        monkeypatch.setattr(WindowIndex, name, fail)
+    short = ["train.max_steps=2", "train.epochs=1"]
+    run(panel_h5, tmp_path / "m", "v10-rag-small", RAG, short, index=index)
+    said = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    unused = f"index {index} is not used: a model of config v10-rag-small searches none"
+    assert unused in said
+    run(panel_h5, tmp_path / "n", "v10-rag-small", RAG, short)
+    for file in ("weights.safetensors", "dr2.json"):
+        assert (tmp_path / "m" / file).exists() == (tmp_path / "n" / file).exists()
+    one, two = (tensors(tmp_path / m / "weights.safetensors") for m in "mn")
+    assert one == two
+    for preset in ("v10-rag-small", "default"):
+        (index / "manifest.json").write_text("{}")
+        with pytest.raises(PanelError, match="index"):
+            run(panel_h5, tmp_path / "o", preset, RAG if preset != "default" else FEW, index=index)
 
 
 @pytest.mark.parametrize("preset", ["default", "states"])
