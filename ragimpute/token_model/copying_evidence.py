@@ -46,6 +46,12 @@ class CopyingEvidence(NamedTuple):
             np.zeros((num, num_sites, len(SITE_FEATURES)), np.float32),
         )
 
+    @staticmethod
+    def bytes_of(num: int, num_retrieved: int, num_sites: int) -> int:
+        """What ``num`` haplotypes take in memory."""
+        of_state, of_site = 4 + 4 * len(STATE_FEATURES), 4 * len(SITE_FEATURES)
+        return num * num_sites * (num_retrieved * of_state + of_site)
+
     def part(self, rows: slice | np.ndarray, sites: slice = slice(None)) -> CopyingEvidence:
         """That of some of the haplotypes, at some of the sites."""
         return CopyingEvidence(

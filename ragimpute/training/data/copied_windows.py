@@ -95,11 +95,13 @@ class CopiedWindows:
         same = np.unique([id(mask) for mask in masks], return_inverse=True)[1]
         for group in range(int(same.max()) + 1):
             members = np.flatnonzero(same == group)
-            found = self._copy(search, masks[members[0]], pairs[rows[members]])
-            for i, row in enumerate(rows[members].tolist()):
+            mine = rows[members]
+            samples, of = np.unique(pairs[mine], axis=0, return_inverse=True)
+            found = self._copy(search, masks[members[0]], samples)
+            for i, row in zip(of.ravel().tolist(), mine.tolist(), strict=True):
                 low, high = (self._windows.ranges[window[row]] - first).tolist()
-                mine = found.part(slice(2 * i, 2 * i + 2), slice(low, high))
-                out.put(slice(2 * row, 2 * row + 2), slice(0, high - low), mine)
+                here = found.part(slice(2 * i, 2 * i + 2), slice(low, high))
+                out.put(slice(2 * row, 2 * row + 2), slice(0, high - low), here)
 
     def _copy(self, search: int, hidden: np.ndarray, pairs: np.ndarray) -> CopyingEvidence:
         """What copying says of samples (b, 2) at an index window's n sites under a mask (n,)."""

@@ -41,9 +41,9 @@ _MIN_TRAIN = 2
 _MAX_VALIDATION = 2048
 # Streams of random numbers: each draw has a generator seeded by (seed, stream, place).
 _ORDER, _TRAIN, _VALIDATION = 11, 12, 13
-# So many samples are copied together, which fills the lanes of a processor, and batches are mixed
-# from at least so many examples.
-_COPIED_TOGETHER, _MIXED = 8, 256
+# So many samples are copied together, which fills the lanes of a processor; and batches are mixed
+# from so many examples, if what copying says of them takes no more memory than this.
+_COPIED_TOGETHER, _MIXED, _MIXED_BYTES = 8, 4096, 2**28
 
 
 def split_samples(
@@ -157,7 +157,7 @@ class TokenBatches:
         self._pairs = _haplotype_pairs(panel)
         self._linkage: dict[int, np.ndarray] = {}
         self._examples: tuple[int, _Examples] | None = None
-        self._group: tuple[int, int, np.ndarray, CopyingEvidence] | None = None
+        self._group: tuple[int, int, np.ndarray, list[np.ndarray], CopyingEvidence] | None = None
         self._validation = self._validation_examples()
         self._baseline: dict[int, np.ndarray] = {}
         self._parameters: CopyingParameters | None = None
@@ -210,41 +210,60 @@ class TokenBatches:
         places = step * size + self.share.rows(num)
         copied = None
         if self._copied is not None:
-            copied = self._copied_of_group(epoch, step, places)
+            masks, copied = self._copied_of_group(epoch, step, places)
+        else:
+            masks = self._draw_masks(epoch, examples, places)
         window, sample = examples.window[places], examples.sample[places]
-        masks = self._draw_masks(epoch, examples, places)
         return self.share.counted(self._collate(window, sample, masks, copied), num)
 
     def _examples_of(self, epoch: int) -> _Examples:
         """The examples of an epoch, in the order of its batches.
 
-        Where copying is asked, samples in one index window share a mask, and are copied together:
-        that takes much less time. Batches mix the examples of many such units, as a batch of few
-        sites would be a noisy sample of all.
+        Where copying is asked, some samples in one index window share a mask, and are copied
+        together, for all windows of the model in it: that takes much less time. Batches mix the
+        examples of many such units, as a batch of few sites would be a noisy sample of all.
         """
         if self._examples is not None and self._examples[0] == epoch:
             return self._examples[1]
-        every = len(self.windows.ranges) * len(self.train_samples)
         rng = np.random.default_rng([self.seed, _ORDER, epoch])
-        chosen = rng.choice(every, self.num_examples(), replace=False)
-        unit = np.arange(len(chosen))
-        if self._copied is not None:
-            search = self.search_window[chosen // len(self.train_samples)]
-            chosen = chosen[np.argsort(search, kind="stable")]
-            unit = unit // _COPIED_TOGETHER
-            order = np.argsort(rng.permutation(int(unit[-1]) + 1)[unit], kind="stable")
-            for first in range(0, len(order), self._group_size):
-                rng.shuffle(order[first : first + self._group_size])
-            chosen, unit = chosen[order], unit[order]
-        window, sample = np.divmod(chosen, len(self.train_samples))
-        self._examples = epoch, _Examples(window, self.train_samples[sample], unit)
+        if self._copied is None:
+            every = len(self.windows.ranges) * len(self.train_samples)
+            chosen = rng.choice(every, self.num_examples(), replace=False)
+            window, place = np.divmod(chosen, len(self.train_samples))
+            unit = np.arange(len(chosen))
+        else:
+            window, place, unit = self._draw_units(rng)
+        self._examples = epoch, _Examples(window, self.train_samples[place], unit)
         return self._examples[1]
+
+    def _draw_units(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Examples that are copied in units: windows, places of samples, and units, (n,) each.
+
+        A unit is some samples in all windows of an index window.
+        """
+        parts = []
+        for search in range(len(self.searched)):
+            windows = np.flatnonzero(self.search_window == search)
+            samples = rng.permutation(len(self.train_samples))
+            for first in range(0, len(samples), _COPIED_TOGETHER):
+                here = samples[first : first + _COPIED_TOGETHER]
+                pairs = [np.repeat(windows, len(here)), np.tile(here, len(windows))]
+                parts.append(np.stack(pairs))
+        order = rng.permutation(len(parts))
+        unit = np.repeat(np.arange(len(parts)), [parts[i].shape[1] for i in order])
+        window, place = np.concatenate([parts[i] for i in order], axis=1)
+        num = self.num_examples()
+        mixed = np.arange(num)
+        for first in range(0, num, self._group_size):
+            rng.shuffle(mixed[first : first + self._group_size])
+        return window[mixed], place[mixed], unit[mixed]
 
     @property
     def _group_size(self) -> int:
         """How many examples are copied at a time: those of some whole batches."""
         size = self.config.train.batch_size
-        return size * -(-_MIXED // size)
+        each = CopyingEvidence.bytes_of(2, self.config.data.num_retrieved, self.windows.length)
+        return size * max(1, min(_MIXED, _MIXED_BYTES // each) // size)
 
     def _draw_masks(self, epoch: int, examples: _Examples, places: np.ndarray) -> list[np.ndarray]:
         """The mask of the index window of each example: hidden, shape (n,), bool.
@@ -261,8 +280,13 @@ class TokenBatches:
                 drawn[unit, window] = self.masks.draw(self._sites(window), rng)
         return [drawn[key] for key in keys]
 
-    def _copied_of_group(self, epoch: int, step: int, places: np.ndarray) -> CopyingEvidence:
-        """What copying says of some examples of a batch; the group that it is of is kept."""
+    def _copied_of_group(
+        self, epoch: int, step: int, places: np.ndarray
+    ) -> tuple[list[np.ndarray], CopyingEvidence]:
+        """The masks of some examples of a batch, and what copying says of them.
+
+        Those of the whole group that the batch is of are kept.
+        """
         examples, size = self._examples_of(epoch), self.config.train.batch_size
         group = step * size // self._group_size
         if self._group is None or self._group[:2] != (epoch, group):
@@ -273,10 +297,11 @@ class TokenBatches:
             )
             masks = self._draw_masks(epoch, examples, mine)
             found = self._copy(examples.window[mine], examples.sample[mine], masks)
-            self._group = epoch, group, mine, found
-        _, _, mine, found = self._group
+            self._group = epoch, group, mine, masks, found
+        _, _, mine, masks, found = self._group
         row = np.searchsorted(mine, places)
-        return found.part(np.stack([2 * row, 2 * row + 1], axis=1).ravel())
+        both = np.stack([2 * row, 2 * row + 1], axis=1).ravel()
+        return [masks[i] for i in row.tolist()], found.part(both)
 
     def _copy(
         self, window: np.ndarray, sample: np.ndarray, masks: list[np.ndarray]

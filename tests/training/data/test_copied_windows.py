@@ -223,10 +223,13 @@ def test_an_epoch_mixes_units_that_are_copied_together(panel):
     every = len(data.windows.ranges) * 12
     order = window * 12 + np.searchsorted(data.train_samples, sample)
     np.testing.assert_array_equal(np.sort(order), np.arange(every))
-    assert np.bincount(unit).tolist() == [8] * (every // 8) + [every % 8] * (every % 8 > 0)
-    search = data.search_window[window]
-    several = sum(len(np.unique(search[unit == u])) > 1 for u in range(unit.max() + 1))
-    assert several < len(data.searched)  # only those at a border between two index windows
+    for u in range(unit.max() + 1):  # some samples in all windows of one index window
+        here = unit == u
+        (search,) = np.unique(data.search_window[window[here]])
+        windows = np.flatnonzero(data.search_window == search)
+        samples = np.unique(sample[here])
+        assert len(samples) in (8, 12 % 8)
+        assert here.sum() == len(samples) * len(windows)
     batches = np.split(unit, np.arange(6, every, 6))
     assert np.mean([len(np.unique(x)) for x in batches]) > 3
     again = make(panel, "data.windows_per_epoch=null")._examples_of(3)
