@@ -401,6 +401,20 @@ def test_no_site_is_in_doubt_or_nothing_was_retrieved(batch):
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in model.parameters())
 
 
+@pytest.mark.parametrize("fusion", sorted(FUSIONS))
+@pytest.mark.parametrize("features", [True, False])
+def test_the_residual_in_mixed_precision(batch, fusion, features):
+    parts = {"li_stephens": {"offset": True, "features": features, "doubt": 0.01}}
+    given, model = by_site(batch), learned(fusion, **parts)
+    expected = model(given)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = model.train()(given)
+        found["h1_fused"].square().sum().backward()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name].float(), value, atol=0.2, rtol=0.05)
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in model.parameters())
+
+
 def test_swapping_the_haplotypes_swaps_the_residual(batch):
     given, model = by_site(batch), learned()
     swap = str.maketrans("12", "21")
