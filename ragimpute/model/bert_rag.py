@@ -145,7 +145,7 @@ class TokenPath(nn.Module):
             query[b, site][None], refs.transpose(0, 1)[None], af, af_refs.T[None],
             (token == PAD).T[None], af_p=af_p, log_weight=log_mass.T[None],
         )  # fmt: skip
-        return query.index_put((b, site), fused[0])
+        return query.index_put((b, site), fused[0].to(query.dtype))
 
     def _fuse(self, batch: dict[str, Tensor], which: str, query: Tensor) -> Tensor:
         """Fuse the encoded sites (B, L, D) of a haplotype of each sample with what it retrieved."""

@@ -110,7 +110,10 @@ class ReferenceTable:
             index = index[index >= 0]
             if len(index) == 0:
                 continue
-            refs = torch.stack(self.fill(w, index)).float()  # (u, n, D)
+            kept = self.fill(w, index)
+            # Mixed precision on a CPU stacks no float16.
+            with torch.autocast(self._device.type, enabled=False):
+                refs = torch.stack(kept).float()  # (u, n, D)
             b, k = np.nonzero(haplotypes[rows] >= 0)
             place = np.searchsorted(index, haplotypes[rows[b], k])
             if site is None:

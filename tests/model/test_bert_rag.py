@@ -234,7 +234,7 @@ def by_site(batch, seed=0):
     out = dict(batch)
     for h in "12":
         pad = batch[f"hap_{h}"] == PAD
-        logit = 2 * torch.randn(B, L, generator=g)
+        logit = 4 * torch.randn(B, L, generator=g)
         logit[:, SURE], logit[:, DOUBTED] = 7.0, -1.0
         out[f"ls_logit_h{h}"] = logit.masked_fill(pad, 0.0)
         out[f"site_h{h}"] = torch.randn(B, L, len(SITE_FEATURES), generator=g)
@@ -286,6 +286,8 @@ def test_the_residual_leaves_alone_what_is_sure(batch, fusion):
         assert not free[:, SURE].any()
         assert free[:, DOUBTED].all()
         assert free[0, NOBODY]
+    sure = [given[f"ls_logit_{h}"].abs() > 4.6 for h in ("h1", "h2")]
+    assert (sure[0] != sure[1]).any()
 
 
 def changed_sites(model, given, name, places, value=None):
@@ -309,6 +311,10 @@ def test_what_was_retrieved_counts_at_its_site_where_that_is_in_doubt(batch, fus
     found = changed_sites(model, given, "rag_seg_h1", (0, 1, DOUBTED), flipped)
     assert (0, DOUBTED) in found
     assert (0, SURE) not in found
+    # Retrieved haplotypes are encoded along the window: their alleles at other sites count, too.
+    flipped = 1 - given["rag_seg_h1"][0, 1, SURE]
+    found = changed_sites(model, given, "rag_seg_h1", (0, 1, SURE), flipped)
+    assert (0, DOUBTED) in found
     # What copying says of a sure site is read, and tells its neighbours something.
     found = changed_sites(model, given, "site_h1", (0, SURE))
     assert (0, DOUBTED) in found
@@ -398,6 +404,20 @@ def test_no_site_is_in_doubt_or_nothing_was_retrieved(batch):
     out = model(nobody)
     sum(x.square().sum() for x in out.values()).backward()
     assert all(torch.isfinite(x).all() for x in out.values())
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("fusion", sorted(FUSIONS))
+@pytest.mark.parametrize("features", [True, False])
+def test_the_residual_in_mixed_precision(batch, fusion, features):
+    parts = {"li_stephens": {"offset": True, "features": features, "doubt": 0.01}}
+    given, model = by_site(batch), learned(fusion, **parts)
+    expected = model(given)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = model.train()(given)
+        found["h1_fused"].square().sum().backward()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name].float(), value, atol=0.2, rtol=0.05)
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in model.parameters())
 
 

@@ -655,7 +655,10 @@ def test_weights_of_every_epoch(panel_h5, tmp_path, monkeypatch):
     assert not list((tmp_path / "m").glob("epoch-*"))
 
 
-@pytest.mark.parametrize(("preset", "base"), [("default", FEW), ("v10-small", TINY)])
+@pytest.mark.parametrize(
+    ("preset", "base"),
+    [("default", FEW), ("v10-small", TINY), ("embedding-rag-small", TINY), ("v10-rag-small", RAG)],
+)
 def test_half_precision_after_full(panel_h5, tmp_path, preset, base):
     """Two runs of one process may differ in precision."""
     found = {}
@@ -668,7 +671,12 @@ def test_half_precision_after_full(panel_h5, tmp_path, preset, base):
     assert found["bf16"] == pytest.approx(found["no"], rel=0.02)
 
 
-def test_a_compiled_model_learns_the_same(panel_h5, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("preset", "base", "more"),
+    [("embedding-rag-small", TINY, ["loss.reconstruction=0.1"]), ("v10-rag-small", RAG, [])],
+    ids=["window", "site"],
+)
+def test_a_compiled_model_learns_the_same(panel_h5, tmp_path, monkeypatch, preset, base, more):
     compiled = []
     plain = torch.compile
 
@@ -678,11 +686,11 @@ def test_a_compiled_model_learns_the_same(panel_h5, tmp_path, monkeypatch):
 
     monkeypatch.setattr(trainer.torch, "compile", without_a_compiler)
     # Its looked-up references are NumPy's work, which torch must leave alone.
-    few = ["train.epochs=1", "train.max_steps=3", "loss.reconstruction=0.1"]
-    (one,) = run(panel_h5, tmp_path / "a", "embedding-rag-small", TINY, few).history
+    few = ["train.epochs=1", "train.max_steps=3", *more]
+    (one,) = run(panel_h5, tmp_path / "a", preset, base, few).history
     assert not compiled
     more = [*few, "train.compile=true"]
-    (two,) = run(panel_h5, tmp_path / "b", "embedding-rag-small", TINY, more).history
+    (two,) = run(panel_h5, tmp_path / "b", preset, base, more).history
     assert len(compiled) == 1
     assert two["train_loss"] == pytest.approx(one["train_loss"], rel=1e-5)
     folders = (tmp_path / "a", tmp_path / "b")
