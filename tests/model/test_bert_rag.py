@@ -252,11 +252,13 @@ def by_site(batch, seed=0):
 
 
 def learned(fusion="enhanced_rare_variant", /, **parts):
-    """A model whose last layer is no longer 0."""
+    """A model whose last layer is no longer 0, and to which tokens say something."""
     model = make(fusion, **{**RESIDUAL, **parts})
     torch.manual_seed(1)
     for name, p in model.tokens.allele_fused.named_parameters():
         nn.init.normal_(p, std=0.3 if "weight" in name else 0.1)
+    if model.tokens.token_scale is not None:
+        nn.init.constant_(model.tokens.token_scale, 0.5)
     return model
 
 
