@@ -25,7 +25,7 @@ from ragimpute.io.vcf.write.sample_text import DIGITS
 from ragimpute.model.checkpoint import LoadedModel, load_model
 from ragimpute.model.folder import ModelFolder, is_copying, searches_index
 from ragimpute.panel.reader import Panel
-from ragimpute.panel.views import PanelWithout
+from ragimpute.panel.views import PanelLeftOut, PanelWithout
 from ragimpute.runtime.stages import Stage
 from ragimpute.runtime.timing import Progress
 from ragimpute.target.window import TargetWindow
@@ -240,6 +240,8 @@ def leave_samples_out(
     haplotypes = panel.haplotypes(start, stop)
     target = haplotypes.alleles(typed - start)[:, out]
     rest = PanelWithout(panel, ~out)
+    if not is_copying(model.config):  # token models read frequencies
+        rest = PanelLeftOut(panel, ~out, start, stop)
     imputer = _imputer(rest, typed, model, FitOptions(seed=seed, threads=threads, device=device))
     prob = np.empty((len(owner), stop - start), np.float32)
 

@@ -118,7 +118,7 @@ def test_every_small_preset_learns(panel_h5, tmp_path, losses, preset):
 
 #: A token model that starts from Li-Stephens, on little windows and few states.
 RAG = (*TINY, "data.num_retrieved=4", "data.max_states=60", "data.buffer_cm=0.05",
-       "train.early_stopping.patience=0", "optimizer.weight_decay=0")  # fmt: skip
+       "train.early_stopping.patience=0", "optimizer.weight_decay=0", "train.epochs=8")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -146,10 +146,11 @@ def residual(panel_h5, tmp_path_factory):
 
 def test_a_residual_begins_as_li_stephens_and_learns(residual):
     result, out, gains = residual
-    assert len(gains) == result.steps == 24
+    assert len(gains) == result.steps
     assert gains[0] == 0
     assert any(gain != 0 for gain in gains[1:])
-    assert np.mean(gains[12:]) > np.mean(gains[:12])
+    third = len(gains) // 3
+    assert np.mean(gains[-third:]) > max(0, np.mean(gains[:third]))
     stored = load_file(out / STATE)
     for i, (name, parameter) in enumerate(load_model(out).model.named_parameters()):
         moment = stored[f"optimizer.{i}.exp_avg"]
