@@ -18,7 +18,7 @@ help:
 	@echo "make species  the same on simulated organisms and on DATA=\"folder ...\", no times; writes its tables into docs/species.md"
 	@echo "make phasing errors of phase, beside Beagle, SHAPEIT4 and Eagle: DATA=folder OUT=phasing-output"
 	@echo "make robustness  small panels, few sites, missing genotypes: DATA=folder OUT=robustness-output"
-	@echo "make fusions train every fusion in a small form: DATA=folder, writes docs/fusions.md"
+	@echo "make fusions train every fusion in three small forms: DATA=folder, writes docs/fusions.md"
 	@echo "make fuzz    10,000 mutated inputs through every command: N=10000 SEED=1, writes docs/reliability.md"
 	@echo "make kernels  list the compiled kernels that ship: those that tests and runs have called"
 	@echo "make docs    write docs/cli.md from the commands"

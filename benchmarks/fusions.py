@@ -1,11 +1,11 @@
-"""Every fusion trained in one small form on one panel, and looked-up references beside read ones.
+"""Every fusion trained in three small forms on one panel; looked-up references beside read ones.
 
 Run: python benchmarks/fusions.py DATA_FOLDER -o fusions-output [--markdown docs/fusions.md]
      python benchmarks/fusions.py --example -o fusions-output
 
 A data folder holds panel.bcf and one *.map; --example takes the data that the package carries.
-Each model is trained by a program of its own on one CPU thread: the same encoder, masks, steps and
-seed, and another fusion. Figures go to results.json in the output folder, and on a page by
+Each model is trained by a program of its own on one CPU thread: the same masks, steps and seed, and
+another fusion or form. Figures go to results.json in the output folder, and on a page by
 --markdown. Times are CPU times, which other work on the machine changes least.
 """
 
@@ -25,12 +25,12 @@ from typing import get_args
 import one_line
 from compare import describe_command, describe_load, describe_machine, describe_versions
 from comparison_page import markdown_table
-from fusions_page import fusion_table, reference_table, write_page
+from fusions_page import fusion_table, reference_table, size_table, write_page
 from measure import measure
 from train_once import RESULT
 
 from ragimpute import example
-from ragimpute.config import FusionName
+from ragimpute.config import FusionName, load_config
 from ragimpute.errors import InputError
 from ragimpute.model.checkpoint import write_text
 from ragimpute.panel.reader import Panel
@@ -39,11 +39,28 @@ from ragimpute.sites import Region
 
 FORMAT = "ragimpute-fusions"
 HIDDEN = 0.9  # share of sites that validation hides, in all presets
-#: What all token models share, beside v10-small: windows of 128 sites and 3 epochs of 48 steps.
+#: What all models share: windows of 128 sites, and 3 epochs.
 SMALL = (
     "data.max_sites=128", "data.windows_per_epoch=384", "data.max_validation_samples=16",
-    "train.epochs=3", "train.early_stopping.patience=0",
+    "train.epochs=3", "train.early_stopping.patience=0", "train.seed=1",
 )  # fmt: skip
+#: What all token models share beside it: 48 steps an epoch, and a warm-up of 10.
+TOKENS = ("train.batch_size=8", "schedule.warmup_steps=10")
+#: How the token fusions are trained: a preset, and what differs from it.
+#: (a) the original's retrieval once a window, read as probabilities; (b) the same with retrieval by
+#: site; (c) with the Li-Stephens logit as where the network begins, and match lengths as features.
+FORMS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "a": ("v10-small", ()),
+    "b": ("v10-small", ("data.retrieval=site", "data.num_retrieved=8", "data.num_carriers=2")),
+    "c": ("v10-rag-small", ()),
+}
+#: Rows beside the plain fusions: what is changed in v10's, and in which forms.
+PARTS = {
+    "another seed": ("train.seed=2", "abc"),
+    "position CNN": ("model.embedding.position_cnn=true", "abc"),
+    "attention between haplotypes": ("model.fusion.haplotype_attention=true", "abc"),
+    "looked-up references": ("model.reference.mode=precomputed", "ab"),  # (c) has them already
+}
 #: (K, sites of a window) at which read and looked-up references are compared.
 GRID = ((1, 256), (3, 256), (8, 256), (3, 128), (3, 512))
 #: Sites of the panel that this comparison takes: a whole epoch then is half a minute.
@@ -56,8 +73,8 @@ GRID_FORM = (
 
 
 @dataclass(frozen=True)
-class Form:
-    """One row of the table of fusions: a preset and what is changed in it.
+class Training:
+    """A model to train: a cell of the table of fusions.
 
     Attributes
     ----------
@@ -65,16 +82,28 @@ class Form:
         As in ``model.fusion.name``.
     extra
         What the row adds to the plain fusion, in words; "" for the fusion itself.
+    form
+        A key of :data:`FORMS`; "" for the copying model, which has a form of its own.
+    preset, overrides
+        The preset, and what is changed in it.
     """
 
     fusion: str
     extra: str
+    form: str
     preset: str
     overrides: tuple[str, ...]
 
 
-def fusion_forms(typed_per_mb: float, settings: Iterable[str] = ()) -> list[Form]:
-    """A form for every fusion there is, then v10's with another seed and each optional part.
+def shared_masks() -> tuple[str, ...]:
+    """Overrides that give all forms the training masks of form (c)."""
+    parts = load_config(FORMS["c"][0]).mask.parts
+    text = json.dumps([part.model_dump() for part in parts])
+    return (f"mask.parts={text}", "mask.curriculum.every_epochs=0")
+
+
+def plan(typed_per_mb: float, settings: Iterable[str] = ()) -> list[Training]:
+    """What to train: every fusion there is, then v10's with another seed and each optional part.
 
     Parameters
     ----------
@@ -85,23 +114,43 @@ def fusion_forms(typed_per_mb: float, settings: Iterable[str] = ()) -> list[Form
     """
     settings = tuple(settings)
     array = f"data.typed_per_mb=[{typed_per_mb:.1f}, {typed_per_mb:.1f}]"
-    forms: list[Form] = []
-    for name in get_args(FusionName):
+
+    def in_form(form: str, name: str, extra: str, *changes: str) -> Training:
+        preset, differs = FORMS[form]
+        shared = (*SMALL, *TOKENS, *shared_masks())
+        overrides = (*shared, *differs, f"model.fusion.name={name}", *changes, *settings)
+        return Training(name, extra, form, preset, overrides)
+
+    names = get_args(FusionName)
+    trainings = []
+    for name in names:
         if name == "copying":
-            forms.append(Form(name, "", "default", (*SMALL, array, *settings)))
+            trainings.append(Training(name, "", "", "default", (*SMALL, array, *settings)))
         else:
-            changed = (*SMALL, f"model.fusion.name={name}", *settings)
-            forms.append(Form(name, "", "v10-small", changed))
-    parts = {
-        "another seed": ("v10-small", "train.seed=2"),
-        "position CNN": ("v10-small", "model.embedding.position_cnn=true"),
-        "attention between haplotypes": ("v10-small", "model.fusion.haplotype_attention=true"),
-        "looked-up references": ("embedding-rag-small", "model.reference.mode=precomputed"),
-    }
-    for extra, (preset, setting) in parts.items():
-        overrides = (*SMALL, setting, *settings)
-        forms.append(Form("enhanced_rare_variant", extra, preset, overrides))
-    return forms
+            trainings += [in_form(form, name, "") for form in FORMS]
+    for extra, (change, forms) in PARTS.items():
+        trainings += [in_form(form, names[0], extra, change) for form in forms]
+    return trainings
+
+
+def describe_forms(settings: Iterable[str]) -> dict:
+    """The numbers by which the page explains the forms, by the letter of each."""
+    plain = {training.form: training for training in reversed(plan(1.0, settings))}
+    out = {}
+    for form in FORMS:
+        config = load_config(plain[form].preset, overrides=plain[form].overrides)
+        data, encoder = config.data, config.model.encoder
+        out[form] = {
+            "num_retrieved": data.num_retrieved,
+            "num_carriers": data.num_carriers,
+            "max_sites": data.max_sites,
+            "buffer_cm": data.buffer_cm,
+            "dim": encoder.dim,
+            "num_layers": encoder.num_layers,
+            "gamma": config.loss.gamma,
+            "batch_size": config.train.batch_size,
+        }
+    return out
 
 
 def train_measured(panel: Path, preset: str, out: Path, overrides: Iterable[str]) -> dict:
@@ -153,22 +202,33 @@ def describe_h5(path: Path) -> dict:
 def compare_fusions(
     panel: Path, work: Path, settings: Iterable[str], line: Callable[[str], None]
 ) -> list[dict]:
-    """Train every form; a row each."""
+    """Train every fusion in every form.
+
+    Returns
+    -------
+    A row for each fusion, or fusion and part: ``fusion``; ``extra``; and ``forms``, what was found
+    of each form by its letter, "" for the copying model.
+    """
     about = describe_h5(panel)
     megabases = max(1, about["last_bp"] - about["first_bp"]) / 1e6
-    forms = fusion_forms((1 - HIDDEN) * about["num_sites"] / megabases, settings)
-    for preset in sorted({form.preset for form in forms}):  # untimed: compiles the kernels
+    trainings = plan((1 - HIDDEN) * about["num_sites"] / megabases, settings)
+    for preset in sorted({training.preset for training in trainings}):  # compiles the kernels
         short = ("train.max_steps=3", "data.max_validation_samples=2")
         train_measured(panel, preset, work / "first", [*SMALL, *settings, *short])
-    rows: list[dict] = []
-    for i, form in enumerate(forms):
-        overrides = list(form.overrides)
-        if form.fusion == "copying":  # as many steps as the others
-            overrides.append(f"train.max_steps={rows[0]['steps']}")
-        found = train_measured(panel, form.preset, work / f"form{i}", overrides)
-        rows.append({"fusion": form.fusion, "extra": form.extra} | found)
-        line(f"{form.fusion} {form.extra}: {found['cpu_s']:.0f} s")
-    return rows
+    rows: dict[tuple[str, str], dict] = {}
+    steps = None
+    for training in trainings:
+        overrides = list(training.overrides)
+        if training.fusion == "copying" and steps is not None:  # as many steps as the others
+            overrides.append(f"train.max_steps={steps}")
+        name = "-".join(part for part in ("fusion", training.fusion, training.form) if part)
+        found = train_measured(panel, training.preset, work / name, overrides)
+        steps = steps or found["steps"]
+        key = (training.fusion, training.extra)
+        row = rows.setdefault(key, {"fusion": key[0], "extra": key[1], "forms": {}})
+        row["forms"][training.form] = found
+        line(" ".join([*filter(None, (*key, training.form)), f"{found['cpu_s']:.0f} s"]))
+    return list(rows.values())
 
 
 def compare_references(
@@ -253,14 +313,14 @@ def main(arguments: list[str]) -> dict:
         "versions": describe_versions([]),
         "data": {"name": name} | describe_h5(work / "panel.h5"),
         "part": describe_h5(part),
+        "forms": describe_forms(options.settings),
         "fusions": compare_fusions(work / "panel.h5", work, options.settings, line),
         "references": compare_references(part, work, options.grid, options.settings, line),
         "notes": notes,
     }
     write_text(work / "results.json", json.dumps(results, indent=1) + "\n")
-    print(
-        markdown_table(fusion_table(results)), markdown_table(reference_table(results)), sep="\n\n"
-    )
+    tables = [make(results) for make in (fusion_table, size_table, reference_table)]
+    print(*map(markdown_table, tables), sep="\n\n")
     if options.markdown is not None:
         write_page(results, options.markdown)
     return results

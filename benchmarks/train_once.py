@@ -25,23 +25,37 @@ RESULT = "once.json"
 class StepClock:
     """Seconds that each training step took, from the progress calls of ``train``.
 
-    A step lies between two calls of the same epoch; the first of an epoch is left out, because
-    validation goes before it. CPU time (user and system, of all threads) is what counts: on a
-    machine with other work to do, wall time is mostly theirs.
+    A step lies between two calls. The first step of an epoch begins where the validation before it
+    ends, as a batch may be made together with those that follow; the first step of the run is left
+    out, because much is done once before it. CPU time (user and system, of all threads) is what
+    counts: on a machine with other work to do, wall time is mostly theirs.
+
+    Attributes
+    ----------
+    cpu_s
+        Of each epoch that had a step, by its stage: the seconds of its steps.
     """
 
     def __init__(self) -> None:
-        self.cpu_s: list[float] = []
-        self.wall_s: list[float] = []
-        self._last: tuple[str, float, float] | None = None
+        self.cpu_s: dict[str, list[float]] = {}
+        self._last: float | None = None
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        cpu, wall = time.process_time(), time.perf_counter()
+        cpu = time.process_time()
         if stage.startswith("epoch"):
-            if self._last is not None and self._last[0] == stage:
-                self.cpu_s.append(cpu - self._last[1])
-                self.wall_s.append(wall - self._last[2])
-            self._last = stage, cpu, wall
+            steps = self.cpu_s.setdefault(stage, [])
+            if self._last is not None:
+                steps.append(cpu - self._last)
+        if self.cpu_s:
+            self._last = cpu
+
+    def steps(self) -> list[float]:
+        """The steps of whole epochs: all but the first, whose first step is not known.
+
+        Those of the first epoch if there is no other.
+        """
+        first, *rest = self.cpu_s.values() or [[]]
+        return [step for epoch in rest for step in epoch] if rest else first
 
 
 def peak_mib() -> float:
@@ -54,29 +68,29 @@ def train_once(panel: Path, preset: str, out: Path, overrides: list[str]) -> dic
 
     Returns
     -------
-    ``parameters``; ``steps``; ``step_cpu_s`` and ``step_wall_s``, the median step;
-    ``mean_step_cpu_s``, which also counts the steps that encode references anew; ``start_mib``,
-    peak memory before training began, of the imported libraries; ``figures``, the last epoch's row
-    of metrics.csv.
+    ``parameters``; ``steps``; ``step_cpu_s``, the mean step, with its share of what is done for
+    many steps at once (to encode references, to copy); ``start_mib``, peak memory before training
+    began, of the imported libraries; ``figures``, the last epoch's row of metrics.csv.
 
     Raises
     ------
     RagimputeError
         If an input cannot be used.
     ValueError
-        If no epoch had two steps.
+        If there was only one step.
     """
     config = load_config(preset, overrides=overrides)
     before, clock = peak_mib(), StepClock()
-    result = train([panel], config, out, device="cpu", threads=1, force=True, progress=clock)
-    if not clock.cpu_s:
+    result = train(
+        [panel], config, out, device="cpu", threads=1, force=True, calibrate=False, progress=clock
+    )
+    steps = clock.steps()
+    if not steps:
         raise ValueError(f"{result.steps} steps in {config.train.epochs} epochs: nothing to time")
     return {
         "parameters": result.num_parameters,
         "steps": result.steps,
-        "step_cpu_s": statistics.median(clock.cpu_s),
-        "step_wall_s": statistics.median(clock.wall_s),
-        "mean_step_cpu_s": statistics.fmean(clock.cpu_s),
+        "step_cpu_s": statistics.fmean(steps),
         "start_mib": before,
         "figures": {k: v if v == v else None for k, v in result.history[-1].items()},
     }

@@ -72,8 +72,13 @@ class ReferenceConfig(_Group):
 
     mode: Literal["tokens", "precomputed"] = "tokens"
     refresh: Literal["epoch", "once"] = "epoch"  # when precomputed embeddings are made again
-    chunk: int = Field(default=512, ge=1)  # max(1, chunk // L) haplotypes are encoded at a time
+    # A number: max(1, chunk // L) haplotypes are encoded at a time; auto: as many as fit.
+    chunk: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    chunk_bytes: int | None = Field(default=None, ge=1)  # auto: what may be used; None: by device
     checkpointing: bool = True
+    # Looked-up embeddings serve all targets. With frequencies in them they tell a panel sample its
+    # own rare alleles in training, which they cannot tell a target.
+    af: bool = True
 
 
 class FusionConfig(_Group):
@@ -103,7 +108,16 @@ class HeadsConfig(_Group):
     """Which outputs a token model has beside the haplotype alleles."""
 
     genotype: bool = True
-    reconstruction: bool = True
+    reconstruction: bool = True  # the vectors that the reconstruction loss compares
+
+
+class LiStephensConfig(_Group):
+    """What a token model takes from Li-Stephens copying."""
+
+    offset: bool = False  # its logit is where the network starts from: h_ori
+    # and the network corrects it where the less likely allele has more than this probability
+    doubt: float = Field(default=0.005, gt=0, lt=0.5)
+    features: bool = False  # posteriors and match lengths of what is retrieved by site
 
 
 class ModelConfig(_Group):
@@ -114,14 +128,34 @@ class ModelConfig(_Group):
     reference: ReferenceConfig = ReferenceConfig()
     fusion: FusionConfig = FusionConfig()
     copying: CopyingNetConfig = CopyingNetConfig()
+    li_stephens: LiStephensConfig = LiStephensConfig()
     heads: HeadsConfig = HeadsConfig()
+
+    def has_shape_of(self, other: ModelConfig) -> bool:
+        """Whether two models have the same parts; what only bounds memory may differ."""
+        return self._in_plain() == other._in_plain()
+
+    def _in_plain(self) -> ModelConfig:
+        """The config with the default of every setting that bounds memory and nothing else."""
+        encoder = self.encoder.model_copy(update={"checkpointing": False})
+        reference = ReferenceConfig(mode=self.reference.mode, refresh=self.reference.refresh)
+        return self.model_copy(update={"encoder": encoder, "reference": reference})
+
+
+#: Haplotypes that can be retrieved by site.
+MAX_BY_SITE = 32
 
 
 class DataConfig(_Group):
     """Training and validation examples."""
 
     max_sites: int = Field(default=1020, ge=8, le=1020)
+    # tokens: "window": the nearest haplotypes of a window; "site": the most probable of each site
+    retrieval: Literal["window", "site"] = "window"
     num_retrieved: int = Field(default=3, ge=1)
+    num_carriers: int = Field(default=0, ge=0)  # site: of these, for carriers of a rare allele
+    max_states: int = Field(default=2000, ge=2)  # site: haplotypes among which they are sought
+    buffer_cm: Positive = 1.0  # site: copying sees so far beyond an index window
     validation_share: float = Field(default=0.1, gt=0, lt=1)
     max_validation_samples: int = Field(default=64, ge=1)
     windows_per_epoch: int | None = Field(default=None, ge=1)  # None: every window for every sample
@@ -138,6 +172,16 @@ class DataConfig(_Group):
         low, high = self.typed_per_mb
         if low > high:
             raise ValueError(f"typed_per_mb {low}, {high} is not ascending")
+        if self.retrieval == "site" and self.num_retrieved > MAX_BY_SITE:
+            raise ValueError(
+                f"num_retrieved {self.num_retrieved} is more than the {MAX_BY_SITE} haplotypes "
+                "that are retrieved by site"
+            )
+        if self.num_carriers >= self.num_retrieved:
+            raise ValueError(
+                f"num_carriers {self.num_carriers} leaves none of num_retrieved "
+                f"{self.num_retrieved} for the most probable haplotypes"
+            )
         return self
 
 
@@ -184,6 +228,7 @@ class MaskConfig(_Group):
 class LossConfig(_Group):
     """A weighted sum of losses over hidden sites."""
 
+    reduction: Literal["mean", "sum"] = "mean"  # over the sites of a batch
     kind: Literal["focal", "cross_entropy"] = "focal"
     gamma: float = Field(default=5.0, ge=0)
     gamma_schedule: tuple[NotNegative, ...] = ()  # a value for each epoch; the last one stays
@@ -210,6 +255,8 @@ class ScheduleConfig(_Group):
 
     name: Literal["inverse_sqrt", "cosine", "constant"] = "inverse_sqrt"
     warmup_steps: int = Field(default=20_000, ge=0)
+    # If set, the warm-up is this share of the run's steps, whatever warmup_steps says.
+    warmup_share: float | None = Field(default=None, ge=0, lt=1)
     min_factor: Share = 0.0
 
 
@@ -243,6 +290,7 @@ class TrainConfig(_Group):
     compile: bool = False
     log_every: int = Field(default=1000, ge=1)
     checkpoint_every: int = Field(default=500, ge=1)
+    keep_epochs: bool = False  # keep the weights of every epoch, beside the best and the last
     early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
     trackers: TrackerConfig = TrackerConfig()
 
@@ -265,6 +313,18 @@ class RunConfig(_Group):
     schedule: ScheduleConfig = ScheduleConfig()
     train: TrainConfig = TrainConfig()
 
+    @model_validator(mode="after")
+    def _parts_fit(self) -> RunConfig:
+        given = self.model.li_stephens
+        if given.features and self.data.retrieval != "site":
+            raise ValueError("model.li_stephens.features needs data.retrieval: site")
+        if given.offset and self.loss.kind == "focal" and self.loss.gamma > 0:
+            raise ValueError(
+                "model.li_stephens.offset needs loss.kind: cross_entropy, as the logits of copying "
+                "are those of probabilities"
+            )
+        return self
+
 
 def models_dir() -> Path:
     """The folder of shipped presets and weights, in a checkout or an installed wheel."""
@@ -272,6 +332,9 @@ def models_dir() -> Path:
     checkout = package.parent / "models"
     return checkout if (package.parent / "pyproject.toml").is_file() else package / "models"
 
+
+# A setting that is given later than another of its group, and so takes its place.
+_INSTEAD_OF = {"warmup_steps": "warmup_share"}
 
 #: Presets that are gone, and which to use instead.
 DROPPED = {"context": "default"}
@@ -375,7 +438,8 @@ def _find(name_or_path: str | Path) -> Path:
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """``above`` on top of ``below``, group by group."""
-    merged = dict(below)
+    replaced = {_INSTEAD_OF[key] for key in above if key in _INSTEAD_OF}
+    merged = {key: value for key, value in below.items() if key not in replaced}
     for key, value in above.items():
         old = merged.get(key)
         both = isinstance(old, dict) and isinstance(value, dict)
@@ -402,6 +466,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
             raise ConfigError(f"--set {override!r}: {group} is not a group of settings")
         tree = inner
     tree[last] = value
+    tree.pop(_INSTEAD_OF.get(last, ""), None)
 
 
 def _problem(item: Any) -> str:

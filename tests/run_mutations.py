@@ -183,9 +183,31 @@ MUTATIONS = [
     ),
     _mutation(
         "patience of one epoch more", "ragimpute/training/trainer.py",
-        "0 < patience <= epoch + 1 - state.best_epoch",
-        "0 < patience < epoch + 1 - state.best_epoch",
+        "0 < patience <= epoch + 1 - max(", "0 < patience < epoch + 1 - max(",
         "training/trainer trainer_settings",
+    ),
+    _mutation(
+        "epochs of the warm-up count", "ragimpute/training/trainer.py",
+        "max(state.best_epoch, warming)", "max(state.best_epoch, 0)", "training/trainer",
+    ),
+    _mutation(
+        "a curriculum that begins anew", "ragimpute/training/trainer.py",
+        "while data.masks.level < due:", "if data.masks.level < due:", "training/trainer",
+    ),
+    _mutation(
+        "the panel's frequency as the population's", "ragimpute/token_model/windows.py",
+        "np.where(known[rows, None], af_p, block.af)", "block.af",
+        "token_model/windows token_model/imputer",
+    ),
+    _mutation(
+        "pooling with equal weights", "ragimpute/model/fusion.py",
+        "score = self.score(refs)  # (B, K, L, 1)", "score = 0 * self.score(refs)",
+        "model/fusion model/bert_rag",
+    ),
+    _mutation(
+        "a sum that several processes share", "ragimpute/training/losses.py",
+        "return num_processes * (loss * weight * keep).sum()",
+        "return (loss * weight * keep).sum()", "training/losses trainer_processes",
     ),
     _mutation(
         "a resumed run starts its rate anew", "ragimpute/training/trainer.py",

@@ -20,8 +20,11 @@ from ragimpute.config import (
     preset_names,
 )
 from ragimpute.errors import ConfigError
+from ragimpute.training.data.masks import MaskMixture
 
-NAMED_IN_DESIGN = {"default", "v10", "v2", "v3", "v6", "v7", "v8", "embedding-rag"}
+NAMED_IN_DESIGN = {
+    "default", "original", "v10", "v10-tuned", "embedding-rag", *(f"v{i}" for i in range(2, 10)),
+}  # fmt: skip
 
 
 def test_a_dropped_preset_names_its_successor():
@@ -47,7 +50,7 @@ def write(tmp_path):
 
 def test_the_presets_are_there():
     assert set(preset_names()) >= NAMED_IN_DESIGN
-    small = {name for name in NAMED_IN_DESIGN if name.startswith(("v", "embedding"))}
+    small = NAMED_IN_DESIGN - {"default"}
     assert {f"{name}-small" for name in small} <= set(preset_names())
 
 
@@ -70,32 +73,72 @@ def test_every_preset_loads_and_comes_back(name, write):
         assert config.mask == full.mask
 
 
-@pytest.mark.parametrize(
-    ("name", "fusion", "masks", "levels"),
-    [
-        ("v2", "concat", ["random"], False),
-        ("v3", "rare_variant_aware", ["random"], False),
-        ("v6", "dynamic_gate", ["random"], False),
-        ("v7", "dynamic_gate", ["random", "maf_guided", "array_like"], True),
-        ("v8", "dynamic_gate", ["random", "ld_guided", "array_like"], True),
-        ("v10", "enhanced_rare_variant", ["random", "array_like"], True),
-        ("embedding-rag", "enhanced_rare_variant", ["random", "array_like"], True),
-    ],
-)
-def test_presets_have_the_original_numbers(name, fusion, masks, levels):
+# The runs of the original, as its scripts and its code of their days have them: fusion; width,
+# layers and heads; batch and epochs; and whether the reconstruction loss was on.
+SMALL, LARGE = (16, 4, 2), (128, 8, 4)
+ORIGINAL = {
+    "v2": ("concat", SMALL, (128, 10), False),
+    "v3": ("rare_variant_aware", SMALL, (32, 10), False),
+    "v4": ("rare_variant_aware", SMALL, (32, 10), False),
+    "v5": ("enhanced_rare_variant", SMALL, (32, 10), False),
+    "v6": ("dynamic_gate", SMALL, (64, 10), False),
+    "v7": ("dynamic_gate", SMALL, (64, 10), False),
+    "v8": ("dynamic_gate", SMALL, (32, 5), False),
+    "v9": ("enhanced_rare_variant", LARGE, (64, 5), False),
+    "v10": ("enhanced_rare_variant", LARGE, (64, 20), True),
+    "original": ("enhanced_rare_variant", LARGE, (64, 20), True),
+    "v10-tuned": ("enhanced_rare_variant", LARGE, (64, 20), True),
+    "embedding-rag": ("enhanced_rare_variant", LARGE, (64, 20), True),
+}
+MASKS = {name: ["random"] for name in ORIGINAL} | {
+    "v7": ["random", "maf_guided", "array_like"],
+    "v8": ["random", "ld_guided", "array_like"],
+} | {name: ["random", "array_like"] for name in ("v10", "v10-tuned", "embedding-rag")}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ORIGINAL)
+def test_presets_have_the_original_numbers(name):
+    fusion, size, (batch_size, epochs), reconstruction = ORIGINAL[name]
     c = load_config(name)
     e = c.model.encoder
-    assert (e.dim, e.num_layers, e.num_heads, c.data.num_retrieved) == (128, 8, 4, 3)
+    assert (e.dim, e.num_layers, e.num_heads, e.dropout) == (*size, 0.1)
     assert c.model.fusion == FusionConfig(name=fusion, residual_scale=0.1, rare_weight_max=10)
     assert c.model.reference.mode == ("precomputed" if name == "embedding-rag" else "tokens")
-    assert [part.name for part in c.mask.parts] == masks
-    assert (c.mask.curriculum.every_epochs > 0) == levels
-    assert (c.loss.kind, c.loss.gamma, c.loss.gamma_schedule) == ("focal", 5, ())
-    assert (c.optimizer.name, c.optimizer.lr, c.optimizer.weight_decay) == ("adam", 1e-5, 0.01)
+    assert (c.data.max_sites, c.data.num_retrieved) == (1020, 3)
+    assert [part.name for part in c.mask.parts] == MASKS[name]
+    assert (c.mask.curriculum.every_epochs, c.mask.curriculum.step) == (1, 0.1)
+    loss = c.loss
+    assert (loss.kind, loss.gamma, loss.gamma_schedule, loss.reduction) == ("focal", 5, (), "sum")
+    weights = (loss.haplotype_fused, loss.genotype, loss.reconstruction)
+    assert weights == ((0.2, 0.3, 0.15) if reconstruction else (1, 1, 0))
+    assert (c.optimizer.name, c.optimizer.weight_decay) == ("adam", 0.01)
     assert c.optimizer.betas == (0.9, 0.999)
-    assert (c.schedule.name, c.schedule.warmup_steps) == ("inverse_sqrt", 20_000)
-    assert (c.train.batch_size, c.train.epochs, c.train.log_every) == (64, 20, 1000)
-    assert (c.data.max_sites, c.train.clip) == (1020, 1.0)
+    assert c.schedule.name == "inverse_sqrt"
+    tuned = name == "v10-tuned"
+    assert c.optimizer.lr == (6.25e-4 if tuned else 1e-5)
+    if tuned:
+        assert c.schedule.warmup_share == 0.1
+    else:
+        assert (c.schedule.warmup_steps, c.schedule.warmup_share) == (20_000, None)
+    assert (c.train.batch_size, c.train.epochs) == (batch_size, epochs)
+    assert (c.train.accumulation, c.train.clip, c.train.log_every) == (1, 1.0, 1000)
+
+
+def test_the_original_differs_from_v10_where_v10_differs_from_it():
+    original, v10 = load_config("original"), load_config("v10")
+    assert original.model == v10.model
+    assert original.data == v10.data
+    masks = MaskMixture(original.mask)
+    rates = []
+    for _ in range(20):  # an epoch each
+        rates.append(masks.rate(original.mask.parts[0]))
+        masks.add_level()
+    assert rates == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, *[0.8] * 13])
+    assert original.loss.haplotype_ori == 0
+    assert original.train.precision == "fp16"
+    assert original.train.keep_epochs
+    assert original.train.early_stopping.patience == 0
+    assert not v10.train.keep_epochs
 
 
 def test_overrides():
@@ -162,6 +205,20 @@ def test_extends(write, monkeypatch, tmp_path):
     config = load_config(path)
     expected = load_config("v10", overrides=["name=b", "train.epochs=3", "train.seed=4"])
     assert config == expected
+
+
+def test_steps_of_warmup_that_are_given_later_replace_a_share(write):
+    assert load_config("v10-tuned").schedule.warmup_share == 0.1
+    steps, share = "schedule.warmup_steps=5", "schedule.warmup_share=0.2"
+    for given, expected in (
+        ([steps], (5, None)), ([share], (20_000, 0.2)), ([steps, share], (5, 0.2)),
+        ([share, steps], (5, None)),
+    ):  # fmt: skip
+        schedule = load_config("v10-tuned", overrides=given).schedule
+        assert (schedule.warmup_steps, schedule.warmup_share) == expected
+    for text, expected in (("warmup_steps: 5", (5, None)), ("min_factor: 0.5", (20_000, 0.1))):
+        schedule = load_config(write(f"extends: v10-tuned\nschedule: {{{text}}}\n")).schedule
+        assert (schedule.warmup_steps, schedule.warmup_share) == expected
 
 
 @pytest.mark.parametrize("chain", [["a"], ["a", "b"], ["a", "b", "c"]])
@@ -252,3 +309,19 @@ def test_no_is_a_precision(write):
         assert config.train.precision == "no"
     with pytest.raises(ConfigError, match=r"train\.precision: Input should be"):
         load_config("v10", overrides=["train.precision=yes"])
+
+
+def test_what_bounds_memory_is_no_part_of_the_shape():
+    plain = load_config("v10").model
+    for same in ("reference.chunk=512", "reference.chunk_bytes=1000", "encoder.checkpointing=true",
+                 "reference.checkpointing=false"):  # fmt: skip
+        assert plain.has_shape_of(load_config("v10", overrides=[f"model.{same}"]).model)
+    for other in ("encoder.dim=64", "reference.mode=precomputed", "fusion.name=concat"):
+        assert not plain.has_shape_of(load_config("v10", overrides=[f"model.{other}"]).model)
+
+
+@pytest.mark.parametrize("value", ["0", "-3", "some", "1.5"])
+def test_a_chunk_is_auto_or_a_number(value):
+    with pytest.raises(ConfigError, match=r"model\.reference\.chunk"):
+        load_config("v10", overrides=[f"model.reference.chunk={value}"])
+    assert load_config("v10", overrides=["model.reference.chunk=7"]).model.reference.chunk == 7

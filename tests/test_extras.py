@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -122,7 +123,8 @@ def folder(tmp_path_factory, panel_h5):
     """An index, and models with the weights that they begin with, which need torch."""
     made = tmp_path_factory.mktemp("extras")
     build_index(panel_h5, made / "panel.index")
-    for folder_name, kind in (("tokens", "v10-small"), ("states", "states")):
+    kinds = (("tokens", "v10-small"), ("by_site", "v10-rag-small"), ("states", "states"))
+    for folder_name, kind in kinds:
         config = config_of(kind)
         save_model(made / folder_name, build(config.model), config, {})
     (made / "plain").mkdir()
@@ -227,6 +229,28 @@ def test_the_base_does_all_the_rest(panel_h5, folder, tmp_path):
         assert one.checksum == other.checksum
 
 
+def test_what_retrieves_by_site_needs_no_faiss(panel_h5, folder, tmp_path):
+    """An index is checked, but not used, and a warning says so; a damaged one is refused."""
+    model = ["-m", folder / "by_site", "--device", "cpu"]
+    shutil.copytree(folder / "panel.index", tmp_path / "damaged")
+    (tmp_path / "damaged" / "manifest.json").write_text("{}")
+    commands = [
+        impute_words(panel_h5, tmp_path / "one.vcf", *model),
+        impute_words(panel_h5, tmp_path / "two.vcf", *model, "--index", folder / "panel.index"),
+        impute_words(panel_h5, tmp_path / "three.vcf", *model, "--index", tmp_path / "damaged"),
+    ]
+    plain, given, damaged = without({"faiss"}, *commands)
+    assert plain[0] == given[0] == 0, plain[2] + given[2]
+    unused = f"index {folder / 'panel.index'} is not used: model {folder / 'by_site'} searches none"
+    assert unused in given[2]
+    assert "is not used" not in plain[2]
+    one, two = ((tmp_path / f"{name}.vcf").read_text().splitlines() for name in ("one", "two"))
+    assert [x for x in one if x[0] != "#"] == [x for x in two if x[0] != "#"]
+    assert damaged[0] == 1
+    assert "Error: index" in damaged[2]
+    assert not (tmp_path / "three.vcf").exists()
+
+
 @pytest.mark.parametrize(
     ("hidden", "left_out"),
     [(OPTIONAL, ("report",)), ({"torch"}, ())],
@@ -265,6 +289,13 @@ ASKED_BEFORE = {
         "copying_model.pair_network",
         "PairNetwork._in_context",
     ): "only for networks that of_folder or training made",
+    ("model.probability", "posterior_logit"): "it is given what torch made",
+    ("model.probability", "calibration_terms"): "it is given what torch made",
+    ("model.probability", "Probabilities.of"): "it is given what torch made",
+    ("token_model.imputer", "_built"): "make_imputer asks before it takes such a model",
+    ("training.data.batches", "make_batches"): "cli.train asks",
+    ("training.data.token_batches", "_start_worker"): "cli.train asks",
+    ("training.dr2_fit", "_imputer"): "cli.train asks",
     ("training.tracking", "TensorBoardTracker.__init__"): "cli.train asks",
     ("cli.watch", "Watch.epoch"): "cli.train asks",
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
 from pathlib import Path
@@ -46,31 +48,66 @@ def number(text):
     return float(text.replace(",", ""))
 
 
+def configs_of(trainings):
+    """The config of each training by its fusion, part and form."""
+    return {
+        (one.fusion, one.extra, one.form): load_config(one.preset, overrides=one.overrides)
+        for one in trainings
+    }
+
+
 def test_every_fusion_is_trained_alike():
-    forms = fusions.fusion_forms(123.4)
-    assert [form.fusion for form in forms if not form.extra] == list(get_args(FusionName))
-    configs = [load_config(form.preset, overrides=form.overrides) for form in forms]
-    assert [c.model.fusion.name for c in configs] == [form.fusion for form in forms]
-    first = configs[0]
-    for form, config in zip(forms, configs, strict=True):
+    configs = configs_of(fusions.plan(123.4))
+    names = [name for name in get_args(FusionName) if name != "copying"]
+    assert {key[0] for key in configs if not key[1] and key[2] == "c"} == set(names)
+    assert all((name, "", form) in configs for name in names for form in "abc")
+    first = configs[names[0], "", "a"]
+    for (name, extra, form), config in configs.items():
+        assert config.model.fusion.name == name
         assert config.train.epochs == first.train.epochs
         assert config.train.early_stopping.patience == 0  # as many steps for all
-        if form.fusion == "copying":
+        if name == "copying":
             assert config.data.typed_per_mb == (123.4, 123.4)
             continue
-        same = ("mask", "loss", "optimizer", "schedule", "data")
-        assert all(getattr(config, name) == getattr(first, name) for name in same)
-        assert config.model.encoder == first.model.encoder
+        assert config.mask == first.mask
+        assert config.train.batch_size == first.train.batch_size
+        assert config.train.seed == (2 if extra == "another seed" else first.train.seed)
+        for group in ("loss", "optimizer", "schedule", "data"):  # differ by the form alone
+            assert getattr(config, group) == getattr(configs[names[0], "", form], group)
+        assert config.model.encoder == configs[names[0], "", form].model.encoder
         assert config.mask.validation.rate == fusions.HIDDEN
-    changed = {form.extra: c for form, c in zip(forms, configs, strict=True) if form.extra}
-    assert changed["another seed"].train.seed != first.train.seed
-    assert changed["position CNN"].model.embedding.position_cnn
-    assert changed["attention between haplotypes"].model.fusion.haplotype_attention
-    assert changed["looked-up references"].model.reference.mode == "precomputed"
+        assert {part.name for part in config.mask.parts} == {"array_like"}
+        sizes = ("max_sites", "windows_per_epoch", "max_validation_samples")
+        assert all(getattr(config.data, size) == getattr(first.data, size) for size in sizes)
+    assert configs[names[0], "position CNN", "b"].model.embedding.position_cnn
+    assert configs[names[0], "attention between haplotypes", "c"].model.fusion.haplotype_attention
+    assert configs[names[0], "looked-up references", "a"].model.reference.mode == "precomputed"
 
 
-def test_the_table_covers_every_fusion(tmp_path, monkeypatch, capsys):
-    """All of it on the packaged example, trained in this process to be quick."""
+def test_what_the_forms_are():
+    configs = configs_of(fusions.plan(1.0))
+    a, b, c = (configs["concat", "", form] for form in "abc")
+    assert a.data.retrieval == "window"
+    assert (a.loss, a.model) == (b.loss, b.model)  # retrieval alone
+    assert b.data.retrieval == "site"
+    assert b.data == c.data
+    assert not b.model.li_stephens.offset
+    assert not b.model.li_stephens.features
+    assert c.model.li_stephens.offset
+    assert c.model.li_stephens.features
+    assert (b.loss.kind, c.loss.kind) == ("focal", "cross_entropy")
+    assert (b.model.reference.mode, c.model.reference.mode) == ("tokens", "precomputed")
+    told = fusions.describe_forms(["data.max_sites=32"])
+    assert [told[form]["num_retrieved"] for form in "abc"] == [3, 8, 8]
+    assert {told[form]["max_sites"] for form in "abc"} == {32}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Everything made of the packaged example, trained in this process to be quick.
+
+    Results, the page's text, the panels that were trained on, and what was printed.
+    """
     panels = []
 
     def train_here(panel, preset, out, overrides):
@@ -78,58 +115,95 @@ def test_the_table_covers_every_fusion(tmp_path, monkeypatch, capsys):
         found = train_once.train_once(panel, preset, out, list(overrides))
         return found | {"wall_s": 1.0, "cpu_s": 1.0, "peak_mib": found["start_mib"] + 12.0}
 
-    monkeypatch.setattr(fusions, "train_measured", train_here)
-    page = tmp_path / "page.md"
+    folder = tmp_path_factory.mktemp("made")
+    page = folder / "page.md"
     settings = [word for setting in TINY for word in ("--set", setting)]
-    results = fusions.main(["--example", "-o", str(tmp_path / "out"), "--grid", "1x16 2x32",
-                            "--grid-sites", "64", "--markdown", str(page), *settings])  # fmt: skip
-    assert json.loads((tmp_path / "out" / "results.json").read_text()) == results
-    assert panels == ["panel.h5"] * 15 + ["part.h5"] * 4  # three of them untimed
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setattr(fusions, "train_measured", train_here)
+        results = fusions.main(["--example", "-o", str(folder / "out"), "--grid", "1x16 2x32",
+                                "--grid-sites", "64", "--markdown", str(page),
+                                *settings])  # fmt: skip
+    assert json.loads((folder / "out" / "results.json").read_text()) == results
     text = page.read_text()
-    assert str(tmp_path) not in text
+    assert str(folder) not in text
+    return results, text, panels, printed.getvalue()
+
+
+def tables(text):
+    """The page's last three tables."""
+    return re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)[-3:]
+
+
+def check_fusions(table):
+    """A table of fusions has every row, and figures that can be; its rows' figures by name."""
+    rows = cells(table)
+    names = [f"`{name}`" for name in get_args(FusionName)]
+    assert [row[0] for row in rows] == names + [f"{names[0]} + {part}" for part in fusions.PARTS]
+    out = {}
+    for row in rows:
+        assert len(row) == 14
+        figures = [None if cell == "-" else number(cell) for cell in row[1:]]
+        assert all(0 <= figure <= 1 for figure in figures[:10] if figure is not None)
+        assert all(0 < seconds < 60 for seconds in figures[10:] if seconds is not None)
+        trained = [x is not None for x in figures[10:]]
+        part = row[0].partition(" + ")[2]
+        forms = "c" if row[0] == "`copying`" else fusions.PARTS[part][1] if part else "abc"
+        assert trained == [form in forms for form in "abc"]
+        out[row[0]] = figures
+    same = [value for name, value in out.items() if name in names and name != "`copying`"]
+    for at in (3, 4, 8, 9):  # the same sites of the same samples
+        assert len({figures[at] for figures in same}) == 1
+    return out
+
+
+def test_the_table_covers_every_fusion(made):
+    results, text, panels, printed = made
+    trainings = 7 * 3 + 1 + 3 * 3 + 2
+    assert panels == ["panel.h5"] * (3 + trainings) + ["part.h5"] * 4  # three of them untimed
     assert "500 haplotypes, 6,127 sites in 20:" in text
-    every, looked_up = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)[-2:]
-    rows = cells(every)
-    plain = [re.fullmatch("`(.+)`", row[0]) for row in rows]
-    assert [m[1] for m in plain if m] == list(get_args(FusionName))
-    for row, found in zip(rows, results["fusions"], strict=True):
-        parameters, memory, seconds, *figures = map(number, row[1:])
-        assert parameters == found["parameters"] > 1_000
-        assert memory == 12
-        assert 0 < seconds < 60
-        assert seconds == pytest.approx(found["step_cpu_s"], abs=6e-4)
-        r2, ls, _, _, f1 = figures
-        assert figures == pytest.approx(
-            [found["figures"][k] for k in ("r2_all", "ls_r2_all", "r2_rare", "ls_r2_rare", "f1")],
-            abs=6e-5,
-        )
-        assert 0 <= r2 <= 1
-        assert 0.5 < ls <= 1
-        assert 0 <= f1 <= 1
-        assert found["steps"] == results["fusions"][0]["steps"] == 3
-    ls = {row[5] for row in rows if "copying" not in row[0] and "seed" not in row[0]}
-    assert len(ls) == 1  # the same sites of the same samples
+    every, sizes, looked_up = tables(text)
+    rows = check_fusions(every)
+    for found in results["fusions"]:
+        name = "`" + found["fusion"] + "`" + (f" + {found['extra']}" if found["extra"] else "")
+        for at, form in enumerate("abc"):
+            of = found["forms"].get(form) or (found["forms"].get("") if form == "c" else None)
+            if of is None:
+                assert [rows[name][i + at] for i in (0, 5, 10)] == [None] * 3
+                continue
+            figures = of["figures"]
+            assert rows[name][at] == pytest.approx(figures["r2_all"], abs=6e-6)
+            assert rows[name][5 + at] == pytest.approx(figures["r2_rare"], abs=6e-5)
+            assert rows[name][10 + at] == pytest.approx(of["step_cpu_s"], abs=6e-4)
+            ls = rows[name][3 if form == "a" else 4]
+            assert ls == pytest.approx(figures["ls_r2_all"], abs=6e-5)
+            assert 0.5 < ls <= 1
+            assert of["steps"] == 3
+    for row, found in zip(cells(sizes), results["fusions"], strict=True):
+        if {"a", "b", "c"} <= set(found["forms"]):
+            a, b, c = (found["forms"][form]["parameters"] for form in "abc")
+            assert a == b > 1_000
+            assert [number(cell) for cell in row[1:]] == [a, c, 12, 12, 12]
     rows = cells(looked_up)
     assert [row[:2] for row in rows] == [["1", "16"], ["2", "32"]]
     for row in rows:
         read, kept, ratio = map(number, row[2:5])
         assert ratio == pytest.approx(kept / read, rel=0.02)
         assert row[5:] == ["12", "12"]
-    assert every in capsys.readouterr().out
+    assert all(table in printed for table in (every, sizes, looked_up))
+
+
+def test_a_correction_of_copying_begins_where_copying_is(made):
+    """After three steps of a network that starts at 0, it has hardly moved."""
+    for found in made[0]["fusions"]:
+        if "c" in found["forms"]:
+            figures = found["forms"]["c"]["figures"]
+            assert figures["r2_all"] == pytest.approx(figures["ls_r2_all"], abs=0.03)
 
 
 def test_the_page_in_docs_covers_every_fusion():
-    text = PAGE.read_text(encoding="utf-8")
-    every, looked_up = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)[-2:]
-    rows = cells(every)
-    extras = [form.extra for form in fusions.fusion_forms(1.0) if form.extra]
-    names = [f"`{name}`" for name in get_args(FusionName)]
-    assert [row[0] for row in rows] == names + [f"{names[0]} + {extra}" for extra in extras]
-    for row in rows:
-        parameters, memory, seconds, *figures = map(number, row[1:])
-        assert min(parameters, memory, seconds) > 0
-        assert len(figures) == 5
-        assert all(0 <= figure <= 1 for figure in figures)
+    every, sizes, looked_up = tables(PAGE.read_text(encoding="utf-8"))
+    assert list(check_fusions(every)) == [row[0] for row in cells(sizes)]
     rows = cells(looked_up)
     assert [(int(row[0]), int(row[1])) for row in rows] == list(fusions.GRID)
     for row in rows:
@@ -137,12 +211,59 @@ def test_the_page_in_docs_covers_every_fusion():
         assert ratio == pytest.approx(kept / read, rel=0.02)
 
 
+def row_of(fusion="concat", extra="", **forms):
+    """A row of results: for each form r2, LS r2, rare r2 and LS rare r2."""
+    names = ("r2_all", "ls_r2_all", "r2_rare", "ls_r2_rare")
+    out = {"fusion": fusion, "extra": extra, "forms": {}}
+    for letter, values in forms.items():
+        out["forms"]["" if letter == "copying" else letter] = {
+            "parameters": 1234, "step_cpu_s": 0.5, "peak_mib": 500.0, "start_mib": 400.4,
+            "figures": dict(zip(names, values, strict=True)),
+        }  # fmt: skip
+    return out
+
+
 def test_undefined_figures_are_dashes():
-    figures = dict.fromkeys(("r2_all", "ls_r2_all", "r2_rare", "ls_r2_rare", "f1"))
-    row = {"fusion": "concat", "extra": "", "parameters": 1234, "step_cpu_s": 0.5,
-           "peak_mib": 500.0, "start_mib": 400.4, "figures": figures}  # fmt: skip
-    (_, cells) = fusions_page.fusion_table({"fusions": [row]})
-    assert cells == ["`concat`", "1,234", "100", "0.500", *["-"] * 5]
+    nothing = [None] * 4
+    results = {"fusions": [row_of(a=nothing, b=nothing, c=nothing),
+                           row_of("copying", copying=[0.5, 0.4, 0.3, 0.2])]}  # fmt: skip
+    header, none, copying = fusions_page.fusion_table(results)
+    assert none == ["`concat`", *["-"] * 10, *["0.500"] * 3]
+    told = dict(zip(header, copying, strict=True))
+    assert {name: value for name, value in told.items() if value != "-"} == {
+        "fusion": "`copying`", "r² (c)": "0.50000", "LS (b), (c)": "0.40000",
+        "rare r² (c)": "0.3000", "rare LS (b), (c)": "0.2000", "s / step (c)": "0.500",
+    }  # fmt: skip
+    assert fusions_page.size_table(results)[1:] == [
+        ["`concat`", "1,234", "1,234", "100", "100", "100"],
+        ["`copying`", "-", "1,234", "-", "-", "100"],
+    ]
+    assert fusions_page.findings(results) == []
+
+
+def test_what_the_page_says_of_the_table_is_in_the_table():
+    results = {"fusions": [
+        row_of("enhanced_rare_variant", a=[0.8, 0.9, 0.2, 0.5], b=[0.85, 0.92, 0.3, 0.4],
+               c=[0.93, 0.92, None, 0.4]),
+        row_of("concat", a=[0.7, 0.9, 0.1, 0.5], b=[0.84, 0.92, 0.4, 0.4],
+               c=[0.92, 0.92, None, 0.4]),
+        row_of("copying", copying=[0.99, 0.98, 0.9, 0.9]),
+        row_of("enhanced_rare_variant", "another seed", a=[0.7, 0.88, 0.1, 0.5]),
+    ]}  # fmt: skip
+    assert fusions_page.findings(results) == [
+        "- Under (a), 0 of 2 token fusions pass Li–Stephens. The highest r² is 0.80000 "
+        "(`enhanced_rare_variant`), the lowest 0.70000 (`concat`).",
+        "- Under (b), 0 of 2 token fusions pass Li–Stephens. The highest r² is 0.85000 "
+        "(`enhanced_rare_variant`), the lowest 0.84000 (`concat`).",
+        "- Under (c), 1 of 2 token fusions pass Li–Stephens, by up to 0.01000. The highest r² is "
+        "0.93000 (`enhanced_rare_variant`), the lowest 0.92000 (`concat`).",
+        "- Retrieval by site, (b) in place of (a), changes r² by +0.0950 on average (+0.0500 to "
+        "+0.1400) and rare r² by +0.2000 on average (+0.1000 to +0.3000) over the token fusions.",
+        "- The correction of Li–Stephens, (c) in place of (b), changes r² by +0.0800 on average "
+        "(+0.0800 to +0.0800) over the token fusions.",
+        "- With another seed, the distance from `enhanced_rare_variant` to Li–Stephens changes by "
+        "0.08000 under (a). Two rows of a form that differ by less need not really differ.",
+    ]
 
 
 def test_a_process_of_its_own(small_h5, tmp_path):
@@ -163,15 +284,22 @@ def test_one_step_cannot_be_timed(small_h5, tmp_path):
         train_once.train_once(small_h5, "v10-small", tmp_path, ["x=1"])
 
 
-def test_steps_are_timed_within_an_epoch(monkeypatch):
-    cpu = iter([1.0, 1.5, 3.0, 10.0, 10.25])
+def clocked(monkeypatch, calls):
+    """What a clock says of progress calls (CPU seconds, stage)."""
+    cpu = iter([seconds for seconds, _ in calls])
     monkeypatch.setattr(train_once.time, "process_time", lambda: next(cpu))
     clock = train_once.StepClock()
-    for stage, done in (("epoch 1/2", 1), ("epoch 1/2", 2), ("validation", 1), ("epoch 2/2", 1),
-                        ("epoch 2/2", 2)):  # fmt: skip
-        clock(stage, done, 2)
-    assert clock.cpu_s == [0.5, 0.25]
-    assert len(clock.wall_s) == 2
+    for _, stage in calls:
+        clock(stage, 1, 2)
+    return clock.steps()
+
+
+def test_the_steps_of_whole_epochs_are_timed(monkeypatch):
+    first = [(0.5, "prepare data"), (1.0, "epoch 1/2"), (1.5, "epoch 1/2"), (3.0, "validation")]
+    assert clocked(monkeypatch, first) == [0.5]  # what is done once before the first step is not
+    later = [(10.0, "validation"), (14.0, "epoch 2/2"), (14.25, "epoch 2/2"), (20.0, "validation")]
+    assert clocked(monkeypatch, first + later) == [4.0, 0.25]
+    assert clocked(monkeypatch, first[:1]) == clocked(monkeypatch, first[:2]) == []
 
 
 def test_data_folders(tmp_path):

@@ -35,6 +35,8 @@ TINY = ("data.max_sites=64", "data.windows_per_epoch=48", "data.max_validation_s
         "model.encoder.dim=16", "data.num_retrieved=2", "train.batch_size=4", "train.epochs=2",
         "train.accumulation=2", "optimizer.lr=5e-3", "schedule.warmup_steps=2",
         "train.checkpoint_every=1")  # fmt: skip
+#: Token models that retrieve by site, with few states.
+BY_SITE = (*TINY, "data.num_retrieved=4", "data.max_states=60", "data.buffer_cm=0.05")
 #: Copying models on few left-out haplotypes.
 FEW = ("data.num_arrays=1", "data.max_haplotypes=20", "data.typed_per_mb=[300, 300]",
        "data.max_validation_samples=4", "train.epochs=1", "train.batch_size=16",
@@ -88,6 +90,16 @@ def test_a_token_model_trains(panel_h5, tmp_path, device, precision):
     assert last["train_loss"] < first["train_loss"]
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_residual_on_li_stephens_trains(panel_h5, tmp_path, device, precision):
+    preset = {"cpu": "v10-rag-small", "cuda": "v10-rag"}[device]
+    settings = [*BY_SITE, f"train.precision={precision}"]
+    result = fit(panel_h5, tmp_path / "m", device, preset, settings)
+    assert result.steps == 12
+    for row in result.history:
+        assert row["r2_all"] == pytest.approx(row["ls_r2_all"], abs=0.1)
+
+
 @pytest.mark.parametrize("preset", ["default", "states"])
 def test_a_copying_model_trains(panel_h5, tmp_path, device, preset):
     result = fit(panel_h5, tmp_path / "m", device, preset, [*FEW, "train.precision=bf16"])
@@ -125,12 +137,15 @@ def token_model(panel_h5, tmp_path_factory):
     return out
 
 
-@pytest.mark.parametrize("name", ["tokens", "states"])
+@pytest.mark.parametrize("name", ["tokens", "by site", "states"])
 def test_imputation_is_that_of_the_cpu(panel_h5, token_model, tmp_path, device, name):
     model = token_model
     if name == "states":
         model = tmp_path / "states"
         fit(panel_h5, model, "cpu", "states", FEW)
+    elif name == "by site":
+        model = tmp_path / "by_site"
+        fit(panel_h5, model, "cpu", "v10-rag-small", BY_SITE)
     found = {}
     for where in ("cpu", device):
         out = tmp_path / f"{where}.vcf"

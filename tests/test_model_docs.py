@@ -8,6 +8,8 @@ from typing import get_args
 
 from ragimpute.config import FusionName, preset_names
 from ragimpute.evidence.features import FEATURES, TOKEN_FEATURES
+from ragimpute.evidence.site_states_kernel import STATE_FEATURES
+from ragimpute.model.evidence import SITE_FEATURES
 from ragimpute.model.fusion import FUSIONS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "model.md"
@@ -31,6 +33,11 @@ def test_every_feature_is_explained():
 
 def test_every_number_of_a_token_is_explained():
     assert first_columns("| number | meaning | unit |") == list(TOKEN_FEATURES)
+
+
+def test_everything_that_copying_says_to_token_models_is_explained():
+    assert first_columns("| state | meaning | unit |") == list(STATE_FEATURES)
+    assert first_columns("| site | meaning | unit |") == list(SITE_FEATURES)
 
 
 def test_every_fusion_is_explained():

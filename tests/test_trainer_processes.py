@@ -33,6 +33,9 @@ RUNS = {
     "embedding-rag-small": ["data.max_sites=64", "data.windows_per_epoch=24",
                             "model.encoder.dim=16", "data.max_validation_samples=3",
                             "train.batch_size=4"],
+    "v10-rag-small": ["data.max_sites=64", "data.windows_per_epoch=24", "data.max_states=100",
+                      "model.encoder.dim=16", "data.max_validation_samples=3",
+                      "data.num_retrieved=4", "data.buffer_cm=0.05", "train.batch_size=4"],
 }  # fmt: skip
 SHORT = ["train.epochs=3", "schedule.warmup_steps=2", "train.checkpoint_every=2",
          "train.log_every=1", "train.early_stopping.patience=0"]  # fmt: skip
@@ -98,6 +101,7 @@ def content(path):
         ("default", "trainer", "write_metrics", 2),  # an epoch's weights kept, its state not yet
         ("v10-small", "trainer", "compute_loss", 10),  # dropout and a curriculum
         ("embedding-rag-small", "trainer", "compute_loss", 10),  # references of an epoch's start
+        ("v10-rag-small", "trainer", "compute_loss", 10),  # and what copying says
     ],
 )  # fmt: skip
 def test_killed_and_resumed_is_as_unbroken(
@@ -152,6 +156,7 @@ def steps_of(out):
         ("default", "torchrun"),
         pytest.param("v10-small", "torchrun", marks=pytest.mark.slow),
         pytest.param("v10-small", "accelerate", marks=pytest.mark.slow),
+        pytest.param("v10-rag-small", "torchrun", marks=pytest.mark.slow),
     ],
 )
 def test_two_processes_are_one_with_twice_the_batch(panel_h5, tmp_path, preset, launcher):

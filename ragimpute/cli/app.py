@@ -92,6 +92,23 @@ ParOption = Annotated[
         "the length of X tells.",
     ),
 ]  # fmt: skip
+PopulationsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--populations", metavar="FILE", rich_help_panel="Panel",
+        help="Table of two columns, sample and population. Token models use the allele "
+        "frequencies of populations; the shipped models do not.",
+    ),
+]  # fmt: skip
+MapsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--maps", metavar="DIR", rich_help_panel="Panel",
+        help="Folder of maps of RAG-SNVBERT: the panel gets the populations' order of "
+        "pop_to_idx.bin and the windows of segments.csv. 'ragimpute info --export-maps' writes "
+        "such a folder.",
+    ),
+]  # fmt: skip
 RegionOption = Annotated[
     str | None,
     typer.Option(
@@ -324,6 +341,27 @@ def command_line(
         elif not (word.startswith(short) and not word.startswith("--")):
             kept.append(word)
     return shlex.join(["ragimpute", *kept])
+
+
+def memory_hint() -> str:
+    """What to do if memory runs out in the command that was given: it names options that it has."""
+    program: Any = typer.main.get_command(app)
+    takes_value = {n for p in program.params if not getattr(p, "is_flag", False) for n in p.opts}
+    words, given = iter(sys.argv[1:]), None
+    for word in words:
+        if word in takes_value:
+            next(words, None)
+        elif not word.startswith("-"):
+            given = program.commands.get(word)
+            break
+    has = {name for option in getattr(given, "params", ()) for name in option.opts}
+    lower = [name for name in ("--max-memory", "--threads", "--chunk-cm") if name in has]
+    if not {"--threads", "-t"} & set(sys.argv) and "--threads" in lower:
+        lower.remove("--threads")  # one is the default
+    hints = [f"lower {' or '.join(lower)}"] if lower else []
+    if "--region" in has:
+        hints.append("give a smaller --region")
+    return ", ".join([*hints, "end other programs, or use a machine with more memory"])
 
 
 def command_name(command: CommandInfo) -> str:

@@ -24,6 +24,7 @@ _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 # Records are counted only in files up to this size, as larger ones would take minutes.
 _MAX_COUNTED_BYTES = 2**28
 _SHOWN = 6
+_EPOCHS = "epoch-*.safetensors"  # training.state.EPOCHS; its module needs torch
 _KNOWN = (
     "known are: panel.h5, a scikit-allel HDF5, M3VCF, VCF/VCF.gz/BCF, a genetic map, the folders "
     "that 'ragimpute index' and 'ragimpute train' write, and the names of shipped models"
@@ -222,6 +223,8 @@ def _describe_model(path: Path) -> Rows:
         ]
     else:
         rows.append(("weights", "none: nothing can be imputed with it until it is trained"))
+    if epochs := sorted(path.glob(_EPOCHS), key=lambda file: (len(file.name), file.name)):
+        rows.append(("weights of epochs", f"{len(epochs)}, {epochs[0].name} to {epochs[-1].name}"))
     if provenance.is_file():
         rows += _provenance_rows(provenance)
     return rows

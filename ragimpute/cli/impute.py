@@ -86,8 +86,8 @@ def impute(
             "--index",
             metavar="DIR",
             rich_help_panel="Panel",
-            help="Index of the panel that 'ragimpute index' made. Token models search it; the "
-            "shipped models need none.",
+            help="Index of the panel that 'ragimpute index' made. Token models that retrieve by "
+            "window search it; the shipped models need none.",
         ),
     ] = None,
     model: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,17 @@ def info(
             "shipped model.",
         ),
     ] = None,
+    export_maps: Annotated[
+        Path | None,
+        typer.Option(
+            "--export-maps",
+            metavar="DIR",
+            rich_help_panel="Output",
+            help="Also write the maps that RAG-SNVBERT reads beside its data to this folder, for "
+            "one panel.h5: type_to_idx.bin, pop_to_idx.bin, pos_to_idx.bin, Freq.npy and "
+            "segments.csv.",
+        ),
+    ] = None,
     environment: Annotated[
         bool,
         typer.Option(
@@ -40,5 +52,19 @@ def info(
         from ragimpute.cli.environment import describe_environment
 
         print_rows(describe_environment(), title="environment")
+    if export_maps is not None and len(paths or []) != 1:
+        raise typer.BadParameter("--export-maps is for one panel.h5")
     for path in paths or []:
         print_rows(describe(path), title=str(path))
+        if export_maps is not None:
+            print_rows(_export(path, export_maps), title=str(export_maps))
+
+
+def _export(path: Path, folder: Path) -> list[tuple[str, str]]:
+    """Write a panel's maps; returns what was written, as rows."""
+    from ragimpute.panel.reader import Panel
+    from ragimpute.preparation.original_maps import export_maps
+
+    with Panel.open(path) as panel:
+        files = export_maps(panel, folder, logging.getLogger("ragimpute").warning)
+    return [(file.name, f"{file.stat().st_size:,} bytes") for file in files]

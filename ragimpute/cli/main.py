@@ -23,7 +23,7 @@ from ragimpute.cli import (  # noqa: F401  # they register their commands
     report,
     train,
 )
-from ragimpute.cli.app import app, command_name
+from ragimpute.cli.app import app, command_name, memory_hint
 from ragimpute.cli.terminal import guarded
 
 
@@ -38,7 +38,7 @@ def main() -> None:
     # Do not ask for huge pages: a virtual machine takes up to a sixth of a run to find them, and
     # reading is no faster, as arrays are filled once. numpy reads this when it is imported.
     os.environ.setdefault("NUMPY_MADVISE_HUGEPAGE", "0")
-    guarded(lambda: app(prog_name="ragimpute"))
+    guarded(lambda: app(prog_name="ragimpute"), memory_hint)
 
 
 def run() -> None:

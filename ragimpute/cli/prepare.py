@@ -11,7 +11,9 @@ from ragimpute.cli.app import (
     ForceOption,
     LogLevelOption,
     LogOption,
+    MapsOption,
     ParOption,
+    PopulationsOption,
     QuietOption,
     RateOption,
     RegionOption,
@@ -49,16 +51,8 @@ def prepare(
         ),
     ] = None,
     cm_per_mb: RateOption = None,
-    populations: Annotated[
-        Path | None,
-        typer.Option(
-            "--populations",
-            metavar="FILE",
-            rich_help_panel="Panel",
-            help="Table of two columns, sample and population. Token models use the allele "
-            "frequencies of populations; the shipped models do not.",
-        ),
-    ] = None,
+    populations: PopulationsOption = None,
+    maps: MapsOption = None,
     region: RegionOption = None,
     window_cm: Annotated[
         float,
@@ -85,7 +79,7 @@ def prepare(
 
         done = run(
             panel, out, genetic_map=genetic_map, cm_per_mb=cm_per_mb, populations=populations,
-            region=parse_region(region), window_cm=window_cm, progress=watch.progress,
+            maps=maps, region=parse_region(region), window_cm=window_cm, progress=watch.progress,
             threads=threads, force=force, par=par,
         )  # fmt: skip
         if watch.is_told:

@@ -18,6 +18,7 @@ from typing import Self
 from ragimpute import __version__
 from ragimpute.errors import InputError, RagimputeError
 from ragimpute.runtime.interrupts import Stopped
+from ragimpute.runtime.memory import is_out_of_memory
 from ragimpute.runtime.outputs import check_output
 
 #: A log begins with this; a file that begins otherwise is not written to.
@@ -110,7 +111,8 @@ class RunLog:
     ) -> None:
         log.removeHandler(self._handler)
         self._tell("end", f"{_ending(error)}, after {time.monotonic() - self._started:.1f} s")
-        if error is not None and not isinstance(error, _KNOWN_ENDS):  # a mistake of the program
+        known = error is None or isinstance(error, _KNOWN_ENDS) or is_out_of_memory(error)
+        if error is not None and not known:  # a mistake of the program
             self._say("".join(traceback.format_exception(error)).rstrip())
         self._handler.close()
 
@@ -134,7 +136,7 @@ class RunLog:
         self._handler.flush()
 
 
-_KNOWN_ENDS = (RagimputeError, Stopped, MemoryError, OSError, SystemExit)
+_KNOWN_ENDS = (RagimputeError, Stopped, OSError, SystemExit)
 
 
 def _format() -> logging.Formatter:
@@ -153,7 +155,7 @@ def _ending(error: BaseException | None) -> str:
         return f"failed: {error.message}{hint}"
     if isinstance(error, Stopped):
         return f"stopped by {error.signal.name}: {error.left}"
-    if isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         return "failed: out of memory"
     if isinstance(error, SystemExit):
         return "finished" if not error.code else f"ended with exit code {error.code}"

@@ -16,6 +16,7 @@ from ragimpute.cli.progress import Running, StageClock, make_bars, move_bar
 from ragimpute.errors import RagimputeError
 from ragimpute.extras import explain_import, is_optional
 from ragimpute.runtime.interrupts import Stopped, install, uninstall
+from ragimpute.runtime.memory import is_out_of_memory
 from ragimpute.runtime.timing import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -51,8 +52,12 @@ class ToStderr(logging.Handler):
             stderr.print(self.format(record), soft_wrap=True, markup=False)
 
 
-def guarded(run: Callable[[], None]) -> None:
+def guarded(
+    run: Callable[[], None], memory_hint: Callable[[], str] = lambda: "use fewer --threads"
+) -> None:
     """Run the command line, and print one clear line, not a traceback, for an error of the user.
+
+    ``memory_hint`` says what to do if memory runs out and the command itself does not say it.
 
     Exit codes are 0; 1 for an error; 2 for a wrong option, by typer; 128 and the signal's number.
     """
@@ -75,8 +80,10 @@ def guarded(run: Callable[[], None]) -> None:
         _complain(said.message, said.hint)
     except BrokenPipeError:  # the program that reads our output through a pipe has ended
         _leave(1)
-    except MemoryError:
-        _complain("out of memory", "use fewer --threads, a smaller --chunk-cm or --region")
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        _complain("out of memory", memory_hint())
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
         _complain(f"{error.strerror or error}{place}", "check the path, permissions and free space")

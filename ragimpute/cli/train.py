@@ -13,11 +13,16 @@ from ragimpute.cli.app import (
     ForceOption,
     LogLevelOption,
     LogOption,
+    MapOption,
+    MapsOption,
+    PopulationsOption,
     QuietOption,
-    ThreadsOption,
+    RateOption,
+    RegionOption,
     command,
     command_line,
     output_option,
+    parse_region,
 )
 from ragimpute.cli.terminal import training_view
 from ragimpute.cli.watch import RunOptions, watching
@@ -32,7 +37,8 @@ def train(
             metavar="PANEL",
             rich_help_panel="Panel",
             help="A panel.h5 that 'ragimpute prepare' made; for copying models there may be "
-            "several.",
+            "several. An HDF5 file of scikit-allel, a VCF, BCF or M3VCF works too, and is then "
+            "prepared for this run only.",
         ),
     ],
     out: Annotated[
@@ -71,6 +77,11 @@ def train(
             "run where the model needs one.",
         ),
     ] = None,
+    genetic_map: MapOption = None,
+    cm_per_mb: RateOption = None,
+    populations: PopulationsOption = None,
+    maps: MapsOption = None,
+    region: RegionOption = None,
     init: Annotated[
         str | None,
         typer.Option(
@@ -90,7 +101,19 @@ def train(
         ),
     ] = False,
     device: DeviceOption = "auto",
-    threads: ThreadsOption = 1,
+    threads: Annotated[
+        int,
+        typer.Option(
+            "--threads",
+            "-t",
+            metavar="N",
+            min=1,
+            rich_help_panel="Run",
+            help="Use so many CPU threads in each process, for copying and for the network where "
+            "it learns on the CPU. With another number, sums are rounded in another way, so that "
+            "weights may differ a little.",
+        ),
+    ] = 1,
     force: ForceOption = False,
     log: LogOption = None,
     log_level: LogLevelOption = None,
@@ -104,10 +127,14 @@ def train(
 
     loaded = load_config(config, overrides=settings or [])
     require("train", "ragimpute train")
+    from ragimpute.preparation.prepare import PrepareOptions
     from ragimpute.training.trainer import train as run
 
+    prepare_options = PrepareOptions(
+        genetic_map, cm_per_mb, populations, maps, parse_region(region)
+    )
     inputs: dict[str, str | Path | None] = {f"panel input {path}": path for path in panels}
-    inputs["index"] = index
+    inputs |= {"index": index, "map input": genetic_map, "populations input": populations}
     run_options = RunOptions(quiet, log, log_level)
     with watching(run_options, inputs=inputs, out=out, shown=False) as watch:
         with training_view(quiet) as (show, show_epoch):
@@ -123,7 +150,7 @@ def train(
             done = run(
                 panels, loaded, out, index=index, init=init, resume=resume, device=device,
                 threads=threads, force=force, progress=progress, report_epoch=report_epoch,
-                command=command_line(),
+                command=command_line(), prepare_options=prepare_options,
             )  # fmt: skip
         if not done.is_main:
             return

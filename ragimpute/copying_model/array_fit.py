@@ -23,7 +23,7 @@ from ragimpute.copying_model.trust import EDGES, Trust
 from ragimpute.errors import InputError
 from ragimpute.evidence.features import SITE_FEATURES
 from ragimpute.evidence.site_quality import SiteQuality
-from ragimpute.model.folder import WEIGHTS, ModelFolder
+from ragimpute.model.folder import WEIGHTS, ModelFolder, sort_header
 from ragimpute.runtime.outputs import replacing
 
 FORMAT_VERSION = "4"
@@ -204,6 +204,7 @@ class ArrayFit:
         try:
             with replacing(self.path) as temporary:
                 save_file(self.tensors, str(temporary), metadata=dict(self.about))
+                sort_header(temporary)
         except (SafetensorError, OSError) as error:
             raise InputError(
                 f"cannot write array fit {self.path}: {error}",

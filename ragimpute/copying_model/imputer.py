@@ -31,7 +31,7 @@ from ragimpute.evidence.features import SITE_FEATURES
 from ragimpute.evidence.site_quality import SiteRows, measure_sites
 from ragimpute.extras import require
 from ragimpute.kernels.simd_floats import LANES
-from ragimpute.model.folder import ModelFolder
+from ragimpute.model.folder import ModelFolder, searches_index
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.memory import give_back
 from ragimpute.runtime.stages import Stage
@@ -267,6 +267,6 @@ def require_packages(folder: ModelFolder) -> bool:
     """
     if folder.is_copying and not (folder.trained and needs_torch(folder.config)):
         return False
-    packages = ("torch",) if folder.is_copying else ("torch", "faiss")
+    packages = ("torch", "faiss") if searches_index(folder.config) else ("torch",)
     require("models", f"model {folder.name}", packages=packages)
     return True

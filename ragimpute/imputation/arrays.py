@@ -33,6 +33,7 @@ from ragimpute.sites import Region, Sites
 from ragimpute.target.inputs import Inputs, take_target
 from ragimpute.target.ploidy import ploidy_of
 from ragimpute.target.qc import TargetReport, warn_of_target
+from ragimpute.token_model.learned_panel import require_contig
 
 log = logging.getLogger("ragimpute")
 
@@ -205,6 +206,10 @@ class Imputer:
                     panel, stack, self._warnings.append, genetic_map=genetic_map, cm_per_mb=None,
                     region=None, par=None, threads=threads, progress=no_progress,
                 )  # fmt: skip
+            path = self._panel.path if isinstance(panel, Panel) else panel
+            other = require_contig(self._model, self._panel, path)
+            if other is not None:
+                self._warnings.append(other)
             self._opened = stack.pop_all()
         for line in self._warnings:
             log.warning(line)

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from ragimpute.copying_model.imputer import require_packages
+from ragimpute.errors import ModelError
 from ragimpute.imputation.imputer import Imputer, check_model, make_parts, open_array_fit
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.outputs import check_outputs, infos_written, open_outputs
@@ -36,12 +37,13 @@ from ragimpute.panel.loci import PanelLoci
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelAhead
 from ragimpute.phasing.phase_target import phase_match
-from ragimpute.runtime.memory import MemoryPlan, plan_memory
+from ragimpute.runtime.memory import MemoryPlan, memory_explained, plan_memory
 from ragimpute.runtime.outputs import check_space, output_bytes
 from ragimpute.runtime.stages import Stage, reporting
 from ragimpute.runtime.timing import Progress, Stopwatch
 from ragimpute.target.inputs import Inputs, open_inputs
 from ragimpute.target.ploidy import TargetPloidy, ploidy_of
+from ragimpute.token_model.learned_panel import require_contig
 
 log = logging.getLogger("ragimpute")
 
@@ -93,6 +95,7 @@ def impute(
     summary.started = datetime.now().astimezone().isoformat(timespec="seconds")
     watch = Stopwatch(summary.seconds, summary.peak_mb)
     with ExitStack() as stack:
+        stack.enter_context(memory_explained(partial(_out_of_memory, options)))
         report = stack.enter_context(reporting(progress))
         # 2. Find the windows that an earlier run finished, if this one may resume it.
         kept_run = NothingKept()
@@ -104,6 +107,9 @@ def impute(
             phased_only=options.phase_options.phased_only,
             view=partial(_read_ahead, options=options, stack=stack),
         )  # fmt: skip
+        other = require_contig(model, inputs.panel, panel)
+        if other is not None:
+            summary.warn(other)
         ploidy = ploidy_of(inputs.target, inputs.panel, inputs.match, files.options.par)
         watch.lap("read")
         # 4. Fit the model to the panel.
@@ -170,6 +176,25 @@ def impute(
     summary.add_result(inputs, results)
     summary.add_costs([part.imputer for part in parts], outputs.seconds)
     return summary
+
+
+def _out_of_memory(options: ImputeOptions, on_gpu: bool) -> ModelError:
+    """The error for a lack of memory: it names the options to lower."""
+    size = options.max_memory
+    used = "" if size is None else f"--max-memory {max(1, size >> 20)}M, "
+    lower = "give --max-memory, such as 600M" if size is None else "lower --max-memory"
+    if on_gpu:
+        return ModelError(
+            f"the GPU is out of memory with {used}--model {options.model}",
+            hint=f"{lower}, which bounds a batch on the GPU too, end other programs that use it "
+            "('nvidia-smi' lists them), or add --device cpu",
+        )
+    return ModelError(
+        f"out of memory with {used}--threads {options.threads}, --chunk-cm {options.window_cm:g}, "
+        f"--buffer-cm {options.buffer_cm:g}",
+        hint=f"{lower}, lower --threads, --chunk-cm or --buffer-cm, or impute region by region "
+        "with --region",
+    )
 
 
 def _heading(

@@ -20,7 +20,7 @@ from ragimpute.copying_model.panel_fit import FitOptions
 from ragimpute.errors import InputError
 from ragimpute.evidence.expected_r2 import LeftOutSays
 from ragimpute.imputation.options import ImputeOptions
-from ragimpute.model.folder import ModelFolder, open_folder
+from ragimpute.model.folder import ModelFolder, open_folder, searches_index
 from ragimpute.panel.inbred import second_haplotypes
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelPart, PanelWithout, parts_of
@@ -109,7 +109,8 @@ def make_imputer(
     """Load a model, check that it and the index fit the panel, and make its imputer.
 
     Torch and faiss are imported only if the model needs them. A copying model whose network numpy
-    can compute needs neither; an index, which only token models search, is then only checked.
+    can compute needs neither, and no model needs faiss that does not search an index, which is then
+    only checked.
 
     Parameters
     ----------
@@ -140,26 +141,33 @@ def make_imputer(
         from ragimpute.model.devices import choose_device
 
         choose_device(device)
+    searches = searches_index(folder.config)
+    if index is not None and not searches:
+        require_all_sites(index, panel, read_manifest_of(index, panel)["windows"])
     if folder.is_copying:
-        if index is not None:
-            require_all_sites(index, panel, read_manifest_of(index, panel)["windows"])
         fit = FitOptions(
             options.ne, options.err, options.fine_tune, options.seed, threads=threads,
             device=device,
         )  # fmt: skip
         return CopyingImputer(panel, typed_index, folder, fit, array_fit)
     from ragimpute.model.checkpoint import load_model
-    from ragimpute.retrieval.faiss_device import choose_searcher
-    from ragimpute.retrieval.index import WindowIndex
     from ragimpute.token_model.imputer import TokenImputer
 
-    searcher = choose_searcher(device)
-    if index is None:
-        found = WindowIndex.build(panel, searcher=searcher)
-    else:
-        found = WindowIndex.open(index, panel, searcher=searcher)
-        require_all_sites(index, panel, found.windows)
-    return TokenImputer(panel, load_model(folder), found, device=device, threads=threads)
+    found = None
+    if searches:
+        from ragimpute.retrieval.faiss_device import choose_searcher
+        from ragimpute.retrieval.index import WindowIndex
+
+        searcher = choose_searcher(device)
+        if index is None:
+            found = WindowIndex.build(panel, searcher=searcher)
+        else:
+            found = WindowIndex.open(index, panel, searcher=searcher)
+            require_all_sites(index, panel, found.windows)
+    return TokenImputer(
+        panel, load_model(folder), found, device=device, threads=threads,
+        max_bytes=options.max_memory,
+    )  # fmt: skip
 
 
 def check_model(model: ModelFolder, options: ImputeOptions) -> None:
@@ -230,6 +238,8 @@ def make_parts(
         See :func:`make_imputer`.
     """
     made = []
+    if options.index is not None and not searches_index(model.config):
+        log.warning("index %s is not used: model %s searches none", options.index, model.name)
     for number, (start, stop, whole) in enumerate(
         parts_of(inputs.panel, inputs.start, inputs.stop)
     ):

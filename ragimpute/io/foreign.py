@@ -47,6 +47,8 @@ def prepare_command(
     cm_per_mb: float | None = None,
     region: Region | None = None,
     par: str | None = None,
+    populations: str | Path | None = None,
+    maps: str | Path | None = None,
     out: str | Path | None = None,
     force: bool = False,
 ) -> str:
@@ -57,6 +59,10 @@ def prepare_command(
         words += ["--map", str(genetic_map)]
     if cm_per_mb is not None:
         words += ["--cm-per-mb", f"{cm_per_mb!r}"]
+    if populations is not None:
+        words += ["--populations", str(populations)]
+    if maps is not None:
+        words += ["--maps", str(maps)]
     if region is not None:
         words += ["--region", str(region)]
     if par is not None:

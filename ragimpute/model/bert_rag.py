@@ -9,6 +9,7 @@ it is in doubt. Both return the logit of an allele for each haplotype before ("o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -18,12 +19,14 @@ from ragimpute.config import ModelConfig
 from ragimpute.model.copying_net import CopyingResidual
 from ragimpute.model.embedding import MASK, PAD, SiteEmbedding
 from ragimpute.model.encoder import Encoder, FrozenReferences, ReferenceEncoder
+from ragimpute.model.evidence import SiteEvidence, StateEvidence
 from ragimpute.model.fusion import FUSIONS, Fusion
-from ragimpute.model.heads import AlleleHead, GenotypeHead, HaplotypeAttention, ReconstructionHead
+from ragimpute.model.heads import AlleleHead, GenotypeHead, HaplotypeAttention, ResidualHead
 from ragimpute.model.state_pool import StatePool
 
-#: Looks up reference embeddings: (window (B,), haplotype ids (B, K)) -> (B, K, L, D).
-ReferenceLookup = Callable[[Tensor, Tensor], Tensor]
+#: Looks up reference embeddings: (window (B,), haplotype ids (B, K)) -> (B, K, L, D); with a third
+#: argument, the site of each row, (B,), -> (B, K, D).
+ReferenceLookup = Callable[..., Tensor]
 
 
 class TokenPath(nn.Module):
@@ -33,13 +36,23 @@ class TokenPath(nn.Module):
     ----------
     embedding, encoder, references, fusion
         The parts; ``references`` shares the embedding and the encoder.
-    genotype, reconstruction
-        Whether the model has these heads.
+    genotype
+        Whether the model has this head.
+    reconstruction
+        Whether the vectors before and after encoder and fusion are given, which the reconstruction
+        loss compares.
     haplotype_attention
         Whether the two haplotypes of a sample see each other after fusion.
     precomputed
         Whether references are encoded by a frozen copy of ``references`` (``frozen``), so that
         their embeddings can be made once and looked up.
+    features
+        Whether the model reads what copying says of each site and of each retrieved haplotype.
+    doubt
+        The network's output, 0 at first, is added to the logit of copying where the less likely
+        allele has more than this probability; None: the output is the logit itself.
+    dropout
+        Of the genotype head.
     """
 
     def __init__(
@@ -53,53 +66,120 @@ class TokenPath(nn.Module):
         reconstruction: bool = True,
         haplotype_attention: bool = False,
         precomputed: bool = False,
+        features: bool = False,
+        doubt: float | None = None,
+        dropout: float = 0.1,
     ) -> None:
         super().__init__()
         dim = embedding.dim
+        self.offset = doubt is not None
+        self.sure_from = 0.0 if doubt is None else math.log((1 - doubt) / doubt)
+        self.site_evidence = SiteEvidence(dim=dim) if features else None
+        self.state_evidence = StateEvidence(dim=dim) if features else None
+        # What copying says comes first; how much tokens add to it is learned, from nothing on.
+        self.token_scale = nn.Parameter(torch.tensor(0.0)) if features else None
         self.embedding = embedding
         self.encoder = encoder
         self.references = references
         self.frozen = FrozenReferences(references) if precomputed else None
         self.fusion = fusion
         self.between = HaplotypeAttention(dim=dim) if haplotype_attention else None
-        self.allele_ori = AlleleHead(dim=dim)
-        self.allele_fused = AlleleHead(dim=dim)
-        self.genotype = GenotypeHead(dim=dim) if genotype else None
-        self.reconstruction = ReconstructionHead(dim=dim) if reconstruction else None
+        self.allele_ori = None if self.offset else AlleleHead(dim=dim)
+        self.allele_fused = ResidualHead(dim=dim) if self.offset else AlleleHead(dim=dim)
+        self.genotype = GenotypeHead(dropout=dropout) if genotype else None
+        self.reconstruction = reconstruction
         self.table: ReferenceLookup | None = None
 
-    def _read(self, batch: dict[str, Tensor], which: str) -> Tensor:
-        """Encode one haplotype of each sample: (B, L, D)."""
+    def _read(self, batch: dict[str, Tensor], which: str) -> tuple[Tensor, Tensor]:
+        """One haplotype of each sample, embedded and encoded: (B, L, D) each."""
         token = batch[f"hap_{which}"]
         x = self.embedding(token, batch["pos"], batch["af"], batch["af_p"])
-        out: Tensor = self.encoder(x, token == PAD)
+        if self.site_evidence is None or self.token_scale is None:
+            return x, self.encoder(x, token == PAD)
+        said: Tensor = self.site_evidence(batch[f"site_h{which}"], batch["af"], batch["af_p"])
+        return x, said + self.token_scale * self.encoder(x + said, token == PAD)
+
+    def _encode_retrieved(self, batch: dict[str, Tensor], which: str) -> Tensor:
+        """Encode what a haplotype of each sample retrieved: (B, K, L, D)."""
+        encode = self.references if self.frozen is None else self.frozen
+        out: Tensor = encode(
+            batch[f"rag_seg_h{which}"], batch["pos"], batch["af"], batch[f"rag_af_h{which}"]
+        )
         return out
 
-    def _retrieve(self, batch: dict[str, Tensor], which: str) -> tuple[Tensor, Tensor]:
-        """Encoded references (B, K, L, D), and which of them are padding (B, K)."""
-        token = batch[f"rag_seg_h{which}"]
-        ref_pad = (token == PAD).all(dim=2)
+    def _fuse_windows(self, batch: dict[str, Tensor], which: str, query: Tensor) -> Tensor:
+        """Fuse haplotypes that were retrieved for whole windows: (B, L, D) -> (B, L, D)."""
+        token, ids = batch[f"rag_seg_h{which}"], batch[f"rag_id_h{which}"]
         if self.table is not None:
-            return self.table(batch["window"], batch[f"rag_id_h{which}"]), ref_pad
-        encode = self.references if self.frozen is None else self.frozen
-        return encode(token, batch["pos"], batch["af"], batch[f"rag_af_h{which}"]), ref_pad
+            refs = self.table(batch["window"], ids)
+        else:
+            refs = self._encode_retrieved(batch, which)
+        pad = (token == PAD).all(dim=2)
+        out: Tensor = self.fusion(
+            query, refs, batch["af"], batch[f"rag_af_h{which}"], pad, af_p=batch["af_p"]
+        )
+        return out
+
+    def _fuse_sites(
+        self, batch: dict[str, Tensor], which: str, query: Tensor, chosen: Tensor
+    ) -> Tensor:
+        """Fuse haplotypes that were retrieved by site at the sites (B, L) that are chosen.
+
+        The N chosen sites of all samples become those of one long window, as a fusion looks at
+        each site by itself. Elsewhere the query stays as it is.
+        """
+        b, site = chosen.nonzero(as_tuple=True)
+        ids = batch[f"rag_id_h{which}"].transpose(1, 2)[b, site]  # (N, K)
+        token = batch[f"rag_seg_h{which}"].transpose(1, 2)[b, site]
+        if self.table is not None:
+            refs = self.table(batch["window"][b], ids, site)  # (N, K, D)
+        else:
+            refs = self._encode_retrieved(batch, which).transpose(1, 2)[b, site]
+        if self.state_evidence is not None and self.token_scale is not None:
+            states = batch[f"state_h{which}"].transpose(1, 2)[b, site]  # (N, K, F)
+            refs = self.state_evidence(states, token) + self.token_scale * refs
+        af_refs = batch[f"rag_af_h{which}"].transpose(1, 2)[b, site]
+        log_mass = batch[f"rag_log_mass_h{which}"].transpose(1, 2)[b, site]
+        af, af_p = (batch[name][b, site][None] for name in ("af", "af_p"))
+        fused = self.fusion(
+            query[b, site][None], refs.transpose(0, 1)[None], af, af_refs.T[None],
+            (token == PAD).T[None], af_p=af_p, log_weight=log_mass.T[None],
+        )  # fmt: skip
+        return query.index_put((b, site), fused[0].to(query.dtype))
+
+    def _fuse(self, batch: dict[str, Tensor], which: str, query: Tensor) -> Tensor:
+        """Fuse the encoded sites (B, L, D) of a haplotype of each sample with what it retrieved."""
+        if batch[f"rag_id_h{which}"].dim() == 2:
+            return self._fuse_windows(batch, which, query)
+        return self._fuse_sites(batch, which, query, self._chosen(batch, which))
+
+    def _chosen(self, batch: dict[str, Tensor], which: str) -> Tensor:
+        """The sites (B, L) at which the network has a say: where copying is in doubt, if asked."""
+        known = batch[f"hap_{which}"] != PAD
+        if not self.offset:
+            return known
+        return known & (batch[f"ls_logit_h{which}"].abs() < self.sure_from)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        ori = [self._read(batch, which) for which in "12"]
-        fused = []
-        for which, query in zip("12", ori, strict=True):
-            refs, ref_pad = self._retrieve(batch, which)
-            af_refs = batch[f"rag_af_h{which}"]
-            fused.append(self.fusion(query, refs, batch["af"], af_refs, ref_pad))
+        before, ori = zip(*(self._read(batch, which) for which in "12"), strict=True)
+        fused = [self._fuse(batch, which, x) for which, x in zip("12", ori, strict=True)]
         if self.between is not None:
             fused = list(self.between(*fused))
-        out = {f"h{i + 1}_ori": self.allele_ori(x) for i, x in enumerate(ori)}
-        out |= {f"h{i + 1}_fused": self.allele_fused(x) for i, x in enumerate(fused)}
+        out = {}
+        for i, (h, x, y) in enumerate(zip(("h1", "h2"), ori, fused, strict=True)):
+            change = self.allele_fused(y)
+            if self.allele_ori is None:
+                logit = batch[f"ls_logit_h{i + 1}"]
+                change = change.masked_fill(~self._chosen(batch, str(i + 1)), 0.0)
+                out[f"{h}_ori"], out[f"{h}_fused"] = logit, logit + change
+            else:
+                out[f"{h}_ori"], out[f"{h}_fused"] = self.allele_ori(x), change
         if self.genotype is not None:
-            out["genotype"] = self.genotype(*fused)
-        if self.reconstruction is not None:
-            for i, x in enumerate(ori):
-                out[f"h{i + 1}_reconstruction"] = self.reconstruction(x)
+            shares = (batch[name] for name in ("ref", "het", "hom"))
+            out["genotype"] = self.genotype(out["h1_fused"], out["h2_fused"], *shares)
+        if self.reconstruction:
+            for i in range(2):
+                out |= {f"h{i + 1}_before": before[i], f"h{i + 1}_after": fused[i]}
         return out
 
 
@@ -144,8 +224,9 @@ class BERTWithRAG(nn.Module):
         Returns
         -------
         ``h1_fused, h2_fused, h1_ori, h2_ori``, each (B, L): logits of ALT (of the minor allele for
-        copying models). Token models may add ``genotype`` (B, L, 3) and ``h1_reconstruction``,
-        ``h2_reconstruction`` (B, L) in [0, 1].
+        copying models). Token models may add ``genotype`` (B, L, 3), and ``h1_before``,
+        ``h1_after``, ``h2_before`` and ``h2_after`` (B, L, D), a haplotype's vectors when they are
+        embedded and after fusion.
         """
         if self.tokens is not None:
             given: dict[str, Tensor] = self.tokens(batch)
@@ -235,12 +316,15 @@ def build(config: ModelConfig) -> BERTWithRAG:
     references = ReferenceEncoder(
         embedding=embedding,
         encoder=encoder,
-        chunk=config.reference.chunk,
+        chunk=None if config.reference.chunk == "auto" else config.reference.chunk,
+        chunk_bytes=config.reference.chunk_bytes,
         checkpointing=config.reference.checkpointing,
+        use_af=config.reference.af,
     )
     fusion = FUSIONS[config.fusion.name](
-        size.dim, size.num_heads, config.fusion.residual_scale, config.fusion.rare_weight_max
-    )
+        size.dim, size.num_heads, config.fusion.residual_scale, config.fusion.rare_weight_max,
+        size.dropout,
+    )  # fmt: skip
     return BERTWithRAG(
         tokens=TokenPath(
             embedding=embedding,
@@ -251,6 +335,9 @@ def build(config: ModelConfig) -> BERTWithRAG:
             reconstruction=config.heads.reconstruction,
             haplotype_attention=config.fusion.haplotype_attention,
             precomputed=config.reference.mode == "precomputed",
+            features=config.li_stephens.features,
+            doubt=config.li_stephens.doubt if config.li_stephens.offset else None,
+            dropout=size.dropout,
         )
     )
 

@@ -21,13 +21,18 @@ from ragimpute.model.bert_rag import BERTWithRAG, build
 from ragimpute.model.folder import (
     CONFIG,
     FORMAT_VERSION,
+    GAMMA,
     PROVENANCE,
     WEIGHTS,
     ModelFolder,
     input_fingerprint,
+    is_copying,
+    last_gamma,
     open_folder,
     read_tensors,
+    sort_header,
 )
+from ragimpute.model.probability import Probabilities
 from ragimpute.runtime.outputs import replacing
 
 
@@ -47,6 +52,8 @@ class LoadedModel:
         Whether weights were found; an untrained copying model is Li-Stephens itself.
     provenance
         How it was made: command, seed, data checksums, versions; empty if unknown.
+    probabilities
+        How P(ALT) follows from the logits; None: as the last epoch of the config makes it.
     """
 
     name: str
@@ -54,6 +61,12 @@ class LoadedModel:
     model: BERTWithRAG
     trained: bool
     provenance: dict[str, Any] = field(default_factory=dict)
+    probabilities: Probabilities | None = None
+
+    def __post_init__(self) -> None:
+        if self.probabilities is None:
+            gamma = 0.0 if is_copying(self.config) else last_gamma(self.config)
+            self.probabilities = Probabilities(gamma)
 
 
 def versions() -> dict[str, str]:
@@ -78,17 +91,37 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], about: dict[str,
     """Write a safetensors file as a whole; ``about`` becomes its header."""
     with replacing(path) as temporary:
         save_file(tensors, str(temporary), metadata=about)
+        sort_header(temporary)
 
 
-def save_weights(path: Path, model: BERTWithRAG, config: RunConfig) -> None:
-    """Write a model's parameters and buffers."""
+def save_weights(
+    path: Path, model: BERTWithRAG, config: RunConfig, *, gamma: float | None = None
+) -> None:
+    """Write a model's parameters and buffers.
+
+    Parameters
+    ----------
+    path
+        To write.
+    model, config
+        The model, and what it was built from.
+    gamma
+        Of the loss that a token model's weights come from; None: that of the config's last epoch.
+    """
     tensors = {name: value.detach().cpu().contiguous() for name, value in _named(model).items()}
     about = {"format": FORMAT_VERSION, "ragimpute": __version__, "input": input_fingerprint(config)}
+    if not is_copying(config):
+        about[GAMMA] = repr(float(last_gamma(config) if gamma is None else gamma))
     write_tensors(path, tensors, about)
 
 
 def save_model(
-    folder: Path, model: BERTWithRAG, config: RunConfig, provenance: dict[str, Any]
+    folder: Path,
+    model: BERTWithRAG,
+    config: RunConfig,
+    provenance: dict[str, Any],
+    *,
+    gamma: float | None = None,
 ) -> None:
     """Write a model folder; an existing one is replaced file by file.
 
@@ -98,9 +131,11 @@ def save_model(
         Made if it does not exist.
     model, config, provenance
         What :func:`load_model` reads back.
+    gamma
+        See :func:`save_weights`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    save_weights(folder / WEIGHTS, model, config)
+    save_weights(folder / WEIGHTS, model, config, gamma=gamma)
     write_text(folder / CONFIG, dump_config(config))
     write_text(folder / PROVENANCE, json.dumps(provenance, indent=2, sort_keys=True) + "\n")
 
@@ -136,7 +171,10 @@ def load_model(model: str | Path | ModelFolder) -> LoadedModel:
     if folder.trained:
         load_weights(folder.path / WEIGHTS, network, folder.config)
     network.eval()
-    return LoadedModel(folder.name, folder.config, network, folder.trained, folder.provenance)
+    return LoadedModel(
+        folder.name, folder.config, network, folder.trained, folder.provenance,
+        folder.probabilities,
+    )  # fmt: skip
 
 
 def _named(model: BERTWithRAG) -> dict[str, torch.Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from ragimpute.model.chunks import chunk_bytes_of, sequence_bytes
 from ragimpute.model.embedding import PAD, SiteEmbedding
 
 
@@ -90,6 +91,7 @@ class Encoder(nn.Module):
             for _ in range(num_layers)
         )
         self.norm = nn.LayerNorm(dim)
+        self.dim, self.hidden, self.num_heads = dim, int(dim * mlp_ratio), num_heads
         self.checkpointing = checkpointing
 
     def forward(self, x: Tensor, pad: Tensor) -> Tensor:
@@ -112,10 +114,15 @@ class ReferenceEncoder(nn.Module):
     embedding, encoder
         Shared with the target's haplotypes.
     chunk
-        ``max(1, chunk // L)`` haplotypes are encoded at a time, so that memory does not grow with
-        K: K haplotypes of 1,020 sites are encoded one by one.
+        ``max(1, chunk // L)`` haplotypes are encoded at a time, >= 1; None: as many as fit into
+        ``chunk_bytes``. Without dropout the result does not depend on it.
+    chunk_bytes
+        Bytes that the haplotypes encoded at a time may take, >= 1; None: a share of what is free
+        on the GPU when the first are encoded, and a fixed size on a CPU.
     checkpointing
         Recompute each chunk in the backward pass.
+    use_af
+        Whether haplotypes are encoded with allele frequencies; else all of these are taken as 0.5.
     """
 
     def __init__(
@@ -123,17 +130,38 @@ class ReferenceEncoder(nn.Module):
         *,
         embedding: SiteEmbedding,
         encoder: Encoder,
-        chunk: int = 512,
+        chunk: int | None = None,
+        chunk_bytes: int | None = None,
         checkpointing: bool = True,
+        use_af: bool = True,
     ) -> None:
         super().__init__()
+        self.use_af = use_af
         self.embedding = embedding
         self.encoder = encoder
         self.chunk = chunk
+        self.chunk_bytes = chunk_bytes
         self.checkpointing = checkpointing
+        # What was free when the first were encoded, by whether gradients are needed: a run that
+        # looked again in each step would draw other dropout masks if its memory were shared.
+        self._free_bytes: dict[bool, int] = {}
+
+    def num_at_once(self, length: int, device: torch.device) -> int:
+        """How many haplotypes of so many sites are encoded at a time on a device, >= 1."""
+        if self.chunk is not None:
+            return max(1, self.chunk // length)
+        keeps = self.training and torch.is_grad_enabled()
+        size = self.chunk_bytes
+        if size is None:
+            if keeps not in self._free_bytes:
+                self._free_bytes[keeps] = chunk_bytes_of(device)
+            size = self._free_bytes[keeps]
+        return max(1, size // sequence_bytes(self.encoder, length, keeps=keeps))
 
     def _encode(self, token: Tensor, position_cm: Tensor, af: Tensor, af_own: Tensor) -> Tensor:
         """One chunk: (n, L) each -> (n, L, D)."""
+        if not self.use_af:
+            af = af_own = torch.full_like(af, 0.5)
         x = self.embedding(token, position_cm, af, af_own)
         out: Tensor = self.encoder(x, token == PAD)
         return out
@@ -159,7 +187,7 @@ class ReferenceEncoder(nn.Module):
         cm = position_cm.repeat_interleave(k, dim=0)  # (B K, L)
         af_all = af.repeat_interleave(k, dim=0)  # (B K, L)
         own = af_own.reshape(b * k, length)  # (B K, L)
-        size = max(1, self.chunk // length)
+        size = self.num_at_once(length, token.device)
         parts = []
         for start in range(0, b * k, size):
             piece = [x[start : start + size] for x in (flat, cm, af_all, own)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +21,12 @@ from ragimpute import __version__
 from ragimpute.accuracy.dr2 import Dr2Calibration
 from ragimpute.config import DROPPED, RunConfig, load_config, models_dir, preset_names
 from ragimpute.errors import ModelError
+from ragimpute.model.probability import Probabilities, gamma_at
 
 FORMAT_VERSION = "1"
 WEIGHTS, CONFIG, PROVENANCE = "weights.safetensors", "config.yaml", "provenance.json"
+#: The key in the header of a token model's weights that holds the gamma of their loss.
+GAMMA = "gamma"
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,9 @@ class ModelFolder:
         How it was made: command, seed, data checksums, versions; empty if unknown.
     dr2
         How DR2 is calibrated; without dr2.json in the folder it is not.
+    probabilities
+        How P(ALT) follows from the logits of a token model; without probabilities.json in the
+        folder it is not calibrated.
     """
 
     name: str
@@ -51,6 +58,7 @@ class ModelFolder:
     trained: bool
     provenance: dict[str, Any] = field(default_factory=dict)
     dr2: Dr2Calibration = field(default_factory=Dr2Calibration)
+    probabilities: Probabilities = field(default_factory=Probabilities)
 
     @property
     def is_copying(self) -> bool:
@@ -62,10 +70,15 @@ def is_copying(config: RunConfig) -> bool:
     return config.model.fusion.name == "copying"
 
 
+def searches_index(config: RunConfig) -> bool:
+    """Whether a model of a config searches the panel's index: tokens retrieved by window do."""
+    return not is_copying(config) and config.data.retrieval == "window"
+
+
 def input_fingerprint(config: RunConfig) -> str:
     """What a network reads, as a short text: the evidence's features, or the token vocabulary."""
     if not is_copying(config):
-        return "tokens-1"
+        return "tokens-2"
     from ragimpute.evidence.features import FEATURES, TOKEN_FEATURES
 
     names: tuple[str, ...] = FEATURES
@@ -94,8 +107,10 @@ def open_folder(name_or_path: str | Path) -> ModelFolder:
         except (OSError, ValueError) as error:
             raise ModelError(f"{folder / PROVENANCE} cannot be read: {error}") from error
     trained = (folder / WEIGHTS).is_file()
+    probabilities = Probabilities()
     if trained:
-        check_weights(folder / WEIGHTS, config)
+        about = check_weights(folder / WEIGHTS, config)
+        probabilities = read_probabilities(folder, config, about)
     elif not is_copying(config):
         raise ModelError(
             f"model {name_or_path} has no {WEIGHTS}, and without them a token model knows nothing",
@@ -103,11 +118,49 @@ def open_folder(name_or_path: str | Path) -> ModelFolder:
             f"{shlex.quote(str(folder / CONFIG))} -o MODEL",
         )
     calibration = Dr2Calibration.read(folder)
-    return ModelFolder(str(name_or_path), folder, config, trained, provenance, calibration)
+    return ModelFolder(
+        str(name_or_path), folder, config, trained, provenance, calibration, probabilities
+    )
 
 
-def check_weights(path: Path, config: RunConfig) -> None:
+def read_probabilities(folder: Path, config: RunConfig, about: dict[str, str]) -> Probabilities:
+    """How P(ALT) follows from the logits of a model's weights.
+
+    Parameters
+    ----------
+    folder, config
+        The model's.
+    about
+        The header of its weights. Headers of versions before 1.0 do not name the gamma of the
+        loss. Then it is that of the config, at the end of its schedule.
+
+    Raises
+    ------
+    ModelError
+        If gamma, or the calibration in the folder, cannot be read.
+    """
+    if is_copying(config):  # their logit is that of copying, which is a posterior
+        return Probabilities()
+    try:
+        gamma = float(about[GAMMA]) if GAMMA in about else last_gamma(config)
+        if not 0 <= gamma < math.inf:
+            raise ValueError(f"{gamma} is out of range")
+    except ValueError as error:
+        raise unreadable(folder / WEIGHTS, ValueError(f"gamma: {error}")) from error
+    return Probabilities(gamma).with_file(folder)
+
+
+def last_gamma(config: RunConfig) -> float:
+    """Gamma of the loss in the last epoch of a run."""
+    return gamma_at(config.loss, config.train.epochs - 1)
+
+
+def check_weights(path: Path, config: RunConfig) -> dict[str, str]:
     """Refuse weights that are damaged, of another format, or made to read other evidence.
+
+    Returns
+    -------
+    The header of the file.
 
     Raises
     ------
@@ -127,6 +180,7 @@ def check_weights(path: Path, config: RunConfig) -> None:
                 f"{key} {about.get(key)}; this is {__version__}, which needs {want}",
                 hint="train the model again with this version",
             )
+    return about
 
 
 def read_tensors(
@@ -166,6 +220,25 @@ def read_tensors(
     if bad:
         raise ModelError(f"weights {path} hold numbers that are not finite, in {bad[0]}")
     return tensors
+
+
+def sort_header(path: Path) -> None:
+    """Sort the header of a safetensors file by name, so that equal content makes equal bytes.
+
+    The library writes the header in an order that changes from run to run.
+    """
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        about = header.get("__metadata__", {})
+        if about:
+            header["__metadata__"] = dict(sorted(about.items()))
+        text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        octets = text.encode().ljust(size)  # blanks fill the last of its 8 bytes, as before
+        if len(octets) != size:
+            raise ValueError(f"the header of {path} has {size} bytes, sorted {len(octets)}")
+        file.seek(8)
+        file.write(octets)
 
 
 def unreadable(path: Path, error: Exception) -> ModelError:

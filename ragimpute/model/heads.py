@@ -1,4 +1,4 @@
-"""From encoded sites to alleles, genotypes and reconstructions."""
+"""From encoded sites to alleles and genotypes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from torch import Tensor, nn
 class AlleleHead(nn.Module):
     """Logit of ALT at each site of a haplotype: (B, L, D) -> (B, L)."""
 
+    net: nn.Module
+
     def __init__(self, *, dim: int) -> None:
         super().__init__()
         self.net = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 1))
@@ -18,33 +20,36 @@ class AlleleHead(nn.Module):
         return out
 
 
-class GenotypeHead(nn.Module):
-    """Logits of REF/REF, heterozygous and ALT/ALT from both haplotypes, whichever comes first.
+class ResidualHead(AlleleHead):
+    """What is added to the logit of copying, through one more layer: 0 before training."""
 
-    Sum and absolute difference of the two vectors do not depend on their order.
+    def __init__(self, *, dim: int) -> None:
+        nn.Module.__init__(self)
+        last = nn.Linear(2 * dim, 1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.net = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), last)
+
+
+class GenotypeHead(nn.Module):
+    """Logits of REF/REF, heterozygous and ALT/ALT of a sample, from its alleles and the panel.
+
+    It reads six numbers of a site: the probabilities of the three genotypes if both haplotypes are
+    what their logits say, whichever comes first, and the shares of the genotypes in the panel.
     """
 
-    def __init__(self, *, dim: int) -> None:
+    def __init__(self, *, hidden: int = 16, dropout: float = 0.1) -> None:
         super().__init__()
         self.net = nn.Sequential(
-            nn.LayerNorm(2 * dim), nn.Linear(2 * dim, dim), nn.GELU(), nn.Linear(dim, 3)
-        )
+            nn.Linear(6, hidden), nn.LeakyReLU(), nn.LayerNorm(hidden),
+            nn.Linear(hidden, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, 3),
+        )  # fmt: skip
 
-    def forward(self, h1: Tensor, h2: Tensor) -> Tensor:
-        """(B, L, D) twice -> (B, L, 3)."""
-        out: Tensor = self.net(torch.cat([h1 + h2, (h1 - h2).abs()], dim=-1))
-        return out
-
-
-class ReconstructionHead(nn.Module):
-    """The allele as a number in [0, 1], of a haplotype before fusion: (B, L, D) -> (B, L)."""
-
-    def __init__(self, *, dim: int) -> None:
-        super().__init__()
-        self.net = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 1), nn.Sigmoid())
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.net(x).squeeze(-1)
+    def forward(self, h1: Tensor, h2: Tensor, ref: Tensor, het: Tensor, hom: Tensor) -> Tensor:
+        """Logits of ALT on both haplotypes, and shares of genotypes, (B, L) each -> (B, L, 3)."""
+        p1, p2 = torch.sigmoid(h1), torch.sigmoid(h2)
+        both = [(1 - p1) * (1 - p2), p1 * (1 - p2) + p2 * (1 - p1), p1 * p2]
+        out: Tensor = self.net(torch.stack([*both, ref, het, hom], dim=-1))  # (B, L, 6)
         return out
 
 

@@ -116,6 +116,58 @@ class PanelWithout(PanelView):
         return keep_haplotypes(self._whole.haplotypes(start, stop), self._kept)
 
 
+class PanelLeftOut(PanelWithout):
+    """A panel without some of its samples, whose frequencies leave them out, too.
+
+    Models that read frequencies would else be told the alleles of samples that are imputed from
+    the rest. Beyond one stretch, frequencies are those of the whole panel.
+
+    Parameters
+    ----------
+    whole, kept
+        See :class:`PanelWithout`.
+    start, stop
+        The stretch: sites [start, stop).
+    """
+
+    def __init__(self, whole: Panel, kept: np.ndarray, start: int, stop: int) -> None:
+        super().__init__(whole, kept)
+        self._stretch = start, stop
+        alleles = self.haplotypes(start, stop).alleles()
+        self.af = whole.af.copy()
+        self.af[start:stop] = alleles.mean(axis=1)
+        home = whole.population[self.haplotype_sample]
+        self._of_population = super().af_population(start, stop)
+        for group in np.unique(home).tolist():
+            self._of_population[group] = alleles[:, home == group].mean(axis=1)
+        _, first, num = np.unique(self.haplotype_sample, return_index=True, return_counts=True)
+        dose = np.add.reduceat(alleles, first, axis=1, dtype=np.int64)  # (m, samples)
+        kinds = (dose == 0, (dose > 0) & (dose < num), dose == num)
+        self._of_genotype = np.stack([kind.mean(axis=1) for kind in kinds], axis=1)
+
+    def _place(self, start: int, stop: int) -> tuple[slice, slice]:
+        """Where sites [start, stop) and the stretch meet, counted from the start of either."""
+        low, high = max(start, self._stretch[0]), min(stop, self._stretch[1])
+        high = max(low, high)
+        return slice(low - start, high - start), slice(
+            low - self._stretch[0], high - self._stretch[0]
+        )
+
+    def af_population(self, start: int, stop: int) -> np.ndarray:
+        """See :meth:`Panel.af_population`."""
+        out = super().af_population(start, stop).copy()
+        to, of = self._place(start, stop)
+        out[:, to] = self._of_population[:, of]
+        return out
+
+    def genotype_freq(self, start: int, stop: int) -> np.ndarray:
+        """See :meth:`Panel.genotype_freq`."""
+        out = super().genotype_freq(start, stop).copy()
+        to, of = self._place(start, stop)
+        out[to] = self._of_genotype[of]
+        return out
+
+
 class PanelPart(PanelWithout):
     """A panel with only those haplotypes that exist in one stretch of its ploidy.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +48,18 @@ if TYPE_CHECKING:
     from ragimpute.io.vcf.read.genotypes import SiteBatch
     from ragimpute.panel.ploidy import Ploidy
     from ragimpute.preparation.genetic_map import GeneticMap
+
+
+#: Cuts sites into windows: positions in bp and in cM, (M,) each -> half-open ranges (W, 2).
+CutSites = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+class OrderedPopulations(dict[str, str]):
+    """Population of each sample, by name; ``order`` names all populations in their order."""
+
+    def __init__(self, population_of: Mapping[str, str], order: Sequence[str]) -> None:
+        super().__init__(population_of)
+        self.order = tuple(order)
 
 
 @dataclass
@@ -104,7 +116,7 @@ def write_panel(
     genetic_map: GeneticMap,
     population_of: Mapping[str, str] | None = None,
     contig_length: int | None = None,
-    window_cm: float = 1.0,
+    window_cm: float | CutSites = 1.0,
     source: str | Path = "",
     ploidy: Ploidy | None = None,
 ) -> PanelSummary:
@@ -124,11 +136,13 @@ def write_panel(
     genetic_map
         Gives each site its cM.
     population_of
-        Population of every sample, by name; None puts all in one, "all".
+        Population of every sample, by name; None puts all in one, "all". Populations are in the
+        order of an :class:`OrderedPopulations`, else in that of their names.
     contig_length
         Length of the contig, bp, or None if unknown.
     window_cm
-        Longest window, cM, > 0; see :func:`ragimpute.panel.format.cut_windows`.
+        Longest window, cM, > 0; see :func:`ragimpute.panel.format.cut_windows`. Or a function that
+        is given the sites' positions, bp and cM, and returns the windows.
     source
         The file that the batches come from, which messages name; its name is kept as provenance,
         without its folder.
@@ -151,7 +165,7 @@ def write_panel(
         If ``window_cm`` is not positive.
     """
     path = Path(path)
-    if not window_cm > 0:
+    if not callable(window_cm) and not window_cm > 0:
         raise ValueError(f"window_cm must be positive, not {window_cm}")
     samples = list(samples)
     populations, population = _number_populations(samples, population_of)
@@ -202,6 +216,8 @@ def _number_populations(
             hint="add them to the table of populations",
         )
     populations = sorted({population_of[name] for name in samples})
+    if isinstance(population_of, OrderedPopulations):
+        populations = [name for name in population_of.order if name in set(populations)]
     index = {name: i for i, name in enumerate(populations)}
     return populations, np.array([index[population_of[name]] for name in samples], dtype=np.int32)
 
@@ -362,7 +378,7 @@ class _Writer:
         return {"ploidy/start": start[used].astype("<i8"), "ploidy/present": present[used]}
 
     def finish(
-        self, window_cm: float, contig_length: int | None, provenance: Mapping[str, str]
+        self, window_cm: float | CutSites, contig_length: int | None, provenance: Mapping[str, str]
     ) -> PanelSummary:
         """Refuse what is faulty; write windows, names and header.
 
@@ -388,8 +404,13 @@ class _Writer:
                 f"the panel's sites span {span:,.0f} cM, expected at most {LONGEST_CM:,.0f}",
                 hint="check --cm-per-mb (about 1 in humans), or the units of the genetic map",
             )
+        if callable(window_cm):
+            windows = window_cm(self.file["sites/position_bp"][:], position_cm)
+            window_cm = float(np.ptp(position_cm[windows - [0, 1]], axis=1).max())
+        else:
+            windows = cut_windows(position_cm, window_cm)
         whole = {
-            "windows": cut_windows(position_cm, window_cm).astype("<i8"),
+            "windows": windows.astype("<i8"),
             "haplotypes/sample": self.haplotype_sample.astype("<i4"),
             "samples/population": self.population.astype("<i4"),
             "samples/id": encode_text(self.samples),

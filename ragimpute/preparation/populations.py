@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from ragimpute.errors import InputError
@@ -17,7 +17,11 @@ _POPULATION_NAMES = {"pop", "population", "population_code", "population code", 
 
 
 def read_populations(
-    path: str | Path, samples: Sequence[str], *, warn: Callable[[str], None] = logger.warning
+    path: str | Path,
+    samples: Sequence[str],
+    *,
+    known: Collection[str] | None = None,
+    warn: Callable[[str], None] = logger.warning,
 ) -> dict[str, str]:
     """Read a table of samples and their populations.
 
@@ -31,6 +35,8 @@ def read_populations(
         The table, plain text.
     samples
         The panel's samples.
+    known
+        Names that populations may have: the first column that holds nothing else is theirs.
     warn
         Called with one line if the table names samples that the panel lacks.
 
@@ -74,12 +80,14 @@ def read_populations(
     named = [i for i, cell in enumerate(header) if cell in _SAMPLE_NAMES]
     if named and not set(table[0][1]) & every:
         sample_column = named[0]
-        known = [i for i, cell in enumerate(header) if cell in _POPULATION_NAMES]
+        named_so = [i for i, cell in enumerate(header) if cell in _POPULATION_NAMES]
         rest = [i for i in range(len(header)) if i != sample_column]
-        if not known and not rest:
+        if not named_so and not rest:
             raise InputError(f"population table {path} has no column of populations")
-        population_column = (known or rest)[0]
+        population_column = (named_so or rest)[0]
         table = table[1:]
+    if known is not None:
+        population_column = _column_of(known, path, table, sample_column)
 
     population_of: dict[str, str] = {}
     for number, cells in table:
@@ -108,3 +116,17 @@ def read_populations(
             f"{some_names(unknown)}"
         )
     return {name: population_of[name] for name in samples}
+
+
+def _column_of(
+    known: Collection[str], path: Path, table: list[tuple[int, list[str]]], sample_column: int
+) -> int:
+    """The first column beside the samples' that holds names of populations only."""
+    width = min((len(cells) for _, cells in table), default=0)
+    for column in range(width):
+        if column != sample_column and all(cells[column] in known for _, cells in table):
+            return column
+    raise InputError(
+        f"population table {path} has no column that holds nothing but {some_names(sorted(known))}",
+        hint="give the table that the populations' numbers were made of",
+    )

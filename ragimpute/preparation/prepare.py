@@ -6,8 +6,11 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ragimpute.arguments import check_fields_of, with_changes
 from ragimpute.contigs import chromosome
@@ -24,6 +27,7 @@ from ragimpute.sites import STOP_BP, Region, some_names
 
 if TYPE_CHECKING:
     from ragimpute.io.vcf.read.genotypes import SiteBatch
+    from ragimpute.preparation.original_maps import OriginalMaps
     from ragimpute.preparation.panel_writer import PanelSummary
 
 logger = logging.getLogger(__name__)
@@ -86,10 +90,14 @@ class PrepareOptions:
     populations
         Table of samples and populations (see
         :func:`ragimpute.preparation.populations.read_populations`).
+    maps
+        A folder of maps as RAG-SNVBERT keeps them (see
+        :func:`ragimpute.preparation.original_maps.read_maps`): the populations get the order of
+        pop_to_idx, and the windows are those of segments.csv.
     region
         What to read of the source; needed where it holds several contigs.
     window_cm
-        Longest window, cM, > 0.
+        Longest window, cM, > 0; not used where ``maps`` has windows.
     threads
         For decompression, >= 1.
     force
@@ -102,6 +110,7 @@ class PrepareOptions:
     genetic_map: str | Path | GeneticMap | None = None
     cm_per_mb: float | None = None
     populations: str | Path | None = None
+    maps: str | Path | None = None
     region: Region | str | None = None
     window_cm: float = 1.0
     threads: int = 1
@@ -159,15 +168,14 @@ def prepare(
         logger.warning(message)
         warnings.append(message)
 
+    maps = _maps(options)
     kind, stream, contig, declared = open_source(source, region, options.threads, warn)
     contig_length = declared.get(contig)
     is_x = chromosome(contig, declared) == "X"
     if kind == "scikit-allel HDF5":
         warn(f"{source.name} has no phase flag: its genotypes are taken to be phased as they stand")
     map_used = _choose_map(options.genetic_map, options.cm_per_mb, contig, warn)
-    population_of = None
-    if options.populations is not None:
-        population_of = read_populations(options.populations, stream.samples, warn=warn)
+    population_of = _populations(options, maps, stream.samples, warn)
     par = par_regions(contig, contig_length, options.par)
     vcf = source if kind == "VCF/BCF" else None
     ploidy = None
@@ -186,7 +194,9 @@ def prepare(
             genetic_map=map_used,
             population_of=population_of,
             contig_length=contig_length,
-            window_cm=options.window_cm,
+            window_cm=options.window_cm
+            if maps is None
+            else partial(maps.cut, window_cm=options.window_cm),
             source=source,
             ploidy=ploidy,
         )
@@ -206,6 +216,8 @@ def prepare(
     if is_x and not par:
         _warn_of_copies(panel, warn)
     _warn_of_map(panel, map_used, warn)
+    if maps is not None:
+        _warn_of_maps(out, maps, warn)
     return PrepareSummary(
         panel, kind, map_used.name, warnings, stream.counts, time.monotonic() - started
     )
@@ -219,12 +231,70 @@ def _check_paths(source: Path, out: Path, options: PrepareOptions) -> None:
     files: dict[str, str | Path | None] = {
         "panel input": source,
         "populations input": options.populations,
+        "maps input": options.maps,
     }
     if not isinstance(genetic_map, GeneticMap):
         files["map input"] = genetic_map
     check_output(out, files)
     if out.exists() and not options.force:
         raise InputError(f"the output {out} exists", hint="add --force to replace it")
+
+
+def _maps(options: PrepareOptions) -> OriginalMaps | None:
+    """The maps of the original, if they were given."""
+    if options.maps is None:
+        return None
+    from ragimpute.preparation.original_maps import read_maps
+
+    return read_maps(options.maps)
+
+
+def _populations(
+    options: PrepareOptions,
+    maps: OriginalMaps | None,
+    samples: list[str],
+    warn: Callable[[str], None],
+) -> dict[str, str] | None:
+    """Population of each sample, in the order of the maps where these have one; None: no table."""
+    order = None if maps is None else maps.populations
+    if options.populations is None:
+        if order is not None and len(order) > 1:
+            raise InputError(
+                f"the maps of {options.maps} number {len(order)} populations, but nothing says "
+                "which sample is of which",
+                hint="add --populations with a table of samples and populations",
+            )
+        return None
+    found = read_populations(options.populations, samples, known=order, warn=warn)
+    if order is None:
+        return found
+    from ragimpute.preparation.panel_writer import OrderedPopulations
+
+    unused = [name for name in order if name not in set(found.values())]
+    if unused:
+        warn(
+            f"no sample is of {some_names(unused)}: the panel leaves these populations out, and "
+            "those after them move up"
+        )
+    return OrderedPopulations(found, order)
+
+
+def _warn_of_maps(out: Path, maps: OriginalMaps, warn: Callable[[str], None]) -> None:
+    """Say what of the maps does not fit the panel, or is not used."""
+    from ragimpute.panel.reader import Panel
+
+    with Panel.open(out) as panel:
+        at = panel.sites.position_bp
+        line = maps.compare(panel)
+    if maps.position_bp is not None:
+        unused = np.setdiff1d(maps.position_bp, at)
+        if len(unused):
+            warn(
+                f"{len(unused):,} positions of pos_to_idx of {maps.folder} are not in the panel, "
+                f"such as {unused[0]}"
+            )
+    if line is not None:
+        warn(line)
 
 
 def _choose_map(

@@ -79,6 +79,8 @@ def train_section(history: History, config_text: str, provenance: Mapping[str, A
     last = history[-1] if history else {}
     if not history:
         section.notes.append("No epoch was completed, so there are no curves.")
+    if note := provenance.get("note"):  # it is no better than Li-Stephens copying
+        section.notes.append(f"{note[0].upper()}{note[1:]}.")
     section.tile("Epochs", f"{len(history):,}", _steps(last))
     losses, best = plots.series(history, "val_loss")[1], _NAN
     if len(losses):
@@ -95,6 +97,7 @@ def train_section(history: History, config_text: str, provenance: Mapping[str, A
     if history:
         section.tables.append(_history_table(history))
     made = dict(sorted(provenance.items()))
+    made.pop("note", None)
     for key, value in provenance.items():
         if isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
             section.tables.append(_table_of(words(key).capitalize(), made.pop(key)))

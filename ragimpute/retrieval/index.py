@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,6 +126,7 @@ class WindowIndex:
         markers: np.ndarray | None = None,
         progress: Progress | None = None,
         searcher: GpuSearcher | None = None,
+        when_searched: bool = False,
     ) -> WindowIndex:
         """Index every window of a panel.
 
@@ -143,6 +145,8 @@ class WindowIndex:
         searcher
             Makes and searches exhaustive indexes on a GPU; None: this is done on the CPU. Lists are
             always made on the CPU: a GPU rounds sums differently and would make other lists.
+        when_searched
+            Index a window only when it is first searched; the recall is not measured then.
         """
         require_one_ploidy(panel, "an index")
         if kind not in ("auto", "flat", "ivf"):
@@ -154,12 +158,22 @@ class WindowIndex:
         markers = np.ones(panel.num_sites, bool) if markers is None else markers
         num_lists = max(1, min(int(np.sqrt(num)), num // 39)) if kind == "ivf" else 0
         num_probes = max(1, num_lists // 8)
+
+        def made(w: int) -> tuple[faiss.IndexBinary, float]:
+            start, stop = windows[w].tolist()
+            alleles = panel.haplotypes(start, stop).alleles(markers[start:stop])
+            codes = code_alleles(alleles.T)[tie_order(num, w)]
+            return build_window(codes, kind, num_lists, num_probes, searcher)
+
+        if when_searched:
+            about = IndexDescription(
+                panel.checksum, num, windows, markers, kind, num_lists, num_probes, math.nan
+            )
+            return cls(about, {}, load=lambda w: made(w)[0], searcher=searcher)
         built, recalls = {}, []
         with Stage("index", len(windows), progress=progress) as stage:
-            for w, (start, stop) in enumerate(windows.tolist()):
-                alleles = panel.haplotypes(start, stop).alleles(markers[start:stop])
-                codes = code_alleles(alleles.T)[tie_order(num, w)]
-                built[w], recall = build_window(codes, kind, num_lists, num_probes, searcher)
+            for w in range(len(windows)):
+                built[w], recall = made(w)
                 recalls.append(recall)
                 stage.advance(1)
         recall = float(np.mean(recalls)) if recalls else 1.0

@@ -12,10 +12,12 @@ import ctypes
 import os
 import re
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ragimpute.errors import InputError
+from ragimpute.errors import InputError, RagimputeError
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 # With more memory than this a run is no faster: larger windows and batches do not help.
@@ -35,6 +37,14 @@ _BYTES_PER_SITE = 96
 # words, transposed, and again in the indexes by which haplotypes are retrieved.
 _WINDOW_FACTOR = 2.0
 _TYPED_FACTOR = 4.0
+# Only numpy and Python raise MemoryError. torch raises a RuntimeError (a kind of its own on a GPU),
+# on a CPU "can't allocate memory: you tried to ..."; CUDA's libraries say that an allocation
+# failed, and faiss passes on what C++ or CUDA told it.
+_NO_MEMORY = re.compile(
+    r"out of memory|not enough memory|can'?t allocate memory|cannot allocate memory|bad_alloc"
+    r"|alloc[ _]fail|memory allocation",
+    re.IGNORECASE,
+)
 _LIMIT_FILES = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
@@ -82,6 +92,40 @@ def free_bytes() -> int:
     if not found:
         found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
     return max(0, min(found))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a CPU or a GPU; it may be of any library."""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error)))
+
+
+def is_of_gpu(error: BaseException) -> bool:
+    """Whether what ran out is a GPU's memory."""
+    return bool(re.search(r"\bcu(da|blas|dnn|sparse|solver)", str(error), re.IGNORECASE))
+
+
+@contextmanager
+def memory_explained(explain: Callable[[bool], RagimputeError]) -> Iterator[None]:
+    """If memory runs out in the ``with`` block, say which settings to lower.
+
+    Parameters
+    ----------
+    explain
+        Makes the error that replaces that of the library; it is told whether a GPU ran out.
+
+    Raises
+    ------
+    RagimputeError
+        If memory runs out.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise explain(is_of_gpu(error)) from error
 
 
 def give_back() -> None:

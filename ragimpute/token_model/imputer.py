@@ -10,31 +10,46 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ragimpute.copying.choose_parameters import fit_panel
+from ragimpute.copying.parameters import CopyingParameters
+from ragimpute.copying.window import Window
 from ragimpute.evidence.expected_r2 import LeftOutSays
 from ragimpute.model.bert_rag import ReferenceLookup
 from ragimpute.model.checkpoint import LoadedModel
+from ragimpute.model.chunks import chunk_bytes_of, sequence_bytes
 from ragimpute.model.devices import choose_device, one_thread_each
+from ragimpute.model.folder import searches_index
 from ragimpute.panel.reader import Panel
-from ragimpute.retrieval.index import WindowIndex
+from ragimpute.panel.views import require_one_ploidy
 from ragimpute.runtime.stages import Stage
 from ragimpute.runtime.timing import Stopwatch
 from ragimpute.target.window import TargetWindow
+from ragimpute.token_model.copying_evidence import CopyingEvidence, collect_copying
 from ragimpute.token_model.windows import TokenWindows, cut_windows_to
 
-# Pairs of a haplotype and a site in a batch.
+if TYPE_CHECKING:  # FAISS is imported only where an index is searched
+    from ragimpute.retrieval.index import WindowIndex
+
+# Pairs of a haplotype and a site in a batch, at most.
 _SITES_AT_ONCE = {"cpu": 1 << 12, "cuda": 1 << 19}
+# Bytes for the encoded references, at most. Where a run's memory is bounded, a batch takes at most
+# a quarter of it, and these take at most half.
+_REFERENCE_BYTES = 2**29
+_SHARE = 4
 
 
 class TokenImputer:
     """The :class:`ragimpute.imputation.imputer.Imputer` of token models.
 
-    A haplotype retrieves by all sites that are typed in a window of the index, and the model reads
-    parts of at most ``data.max_sites`` sites of it, as in training. Sites that are untyped or
+    A haplotype retrieves by all sites that are typed in a window of the index, or of the panel if
+    it retrieves by site, and the model reads parts of at most ``data.max_sites`` sites of it, as in
+    training. Sites that are untyped or
     missing are masked. What is retrieved is encoded once for all haplotypes that retrieved it.
 
     Parameters
@@ -44,12 +59,15 @@ class TokenImputer:
     loaded
         A trained token model.
     index
-        The panel's index; None: built in memory.
+        The panel's index; None: built in memory. A model that retrieves by site uses none.
     device, threads
         See :class:`ragimpute.imputation.options.ImputeOptions`.
+    max_bytes
+        What a run may use; None: as much as the device has free.
     sites_at_once, reference_bytes
-        Pairs of a haplotype and a site in a batch (None: what suits the device), and bytes that
-        encoded references may take. As neither depends on the threads, the result does not.
+        Pairs of a haplotype and a site in a batch (None: what suits the device and the memory), and
+        bytes that encoded references may take. As neither depends on the threads, the result does
+        not.
     """
 
     def __init__(
@@ -60,29 +78,53 @@ class TokenImputer:
         *,
         device: str,
         threads: int,
+        max_bytes: int | None = None,
         sites_at_once: int | None = None,
-        reference_bytes: int = 2**29,
+        reference_bytes: int | None = None,
     ) -> None:
         self._panel = panel
-        self._index = WindowIndex.build(panel) if index is None else index
         self._device = choose_device(device)
-        self._sites_at_once = sites_at_once or _SITES_AT_ONCE[self._device.type]
-        self._reference_bytes = reference_bytes
         self._model = loaded.model.to(self._device).eval()
+        assert loaded.probabilities is not None
+        self._probabilities = loaded.probabilities
         self._threads = threads
+        self._config = loaded.config
         data = loaded.config.data
         self._num_retrieved = data.num_retrieved
-        ranges, self._search_window = cut_windows_to(self._index.windows, data.max_sites)
+        self._by_site = data.retrieval == "site"
+        self._copies = self._by_site or loaded.config.model.li_stephens.offset
+        self._copying: tuple[Window, CopyingParameters | None] | None = None
+        self._left = 0  # the panel site that the copying window begins with
+        self._index: WindowIndex | None = None
+        if searches_index(loaded.config):
+            self._index = _built(panel) if index is None else index
+            searched = self._index.windows
+        else:
+            require_one_ploidy(panel, "a token model")
+            searched = panel.windows
+        ranges, self._search_window = cut_windows_to(searched, data.max_sites)
         self._windows = TokenWindows(panel, ranges)
+        fits = chunk_bytes_of(self._device) if max_bytes is None else max_bytes // _SHARE
+        self._sites_at_once = sites_at_once or self._sites_within(fits)
+        self._reference_bytes = reference_bytes or max(1, min(_REFERENCE_BYTES, 2 * fits))
         self.settings: dict[str, object] = {
             "model": loaded.name,
-            "states": f"{data.num_retrieved} retrieved in each window",
+            "states": f"{data.num_retrieved} retrieved "
+            + ("by copying at each site" if self._by_site else "in each window"),
             "windows": f"{len(ranges)} of at most {self._windows.length} sites",
             "device": str(self._device),
         }
         self.seconds: dict[str, float] = {}
         self.uses_torch = True
         self.leaves_out = self.expects_r2 = False
+
+    def _sites_within(self, num_bytes: int) -> int:
+        """Pairs of a haplotype and a site of which a batch may consist, >= 1."""
+        tokens = self._model.tokens
+        assert tokens is not None
+        length = self._windows.length
+        each = sequence_bytes(tokens.encoder, length, keeps=False) / length
+        return max(1, min(_SITES_AT_ONCE[self._device.type], int(num_bytes / each)))
 
     def mismatch_probs(self, num_typed: int) -> np.ndarray | None:
         """None: a token model does not impute typed sites."""
@@ -106,6 +148,10 @@ class TokenImputer:
         sample = target.sample
         edges = np.flatnonzero(np.diff(sample, prepend=-1, append=-1))
         first, (start, stop) = 0, target.core
+        if self._copies:
+            self._copying, self._left = self._copying_window(target), target.left
+            per_haplotype = 40 * self._num_retrieved * (target.right - target.left)
+            batch = min(batch, max(2, self._reference_bytes // per_haplotype))
         with Stage("network", len(sample) * (stop - start)) as stage:
             while first < len(sample):
                 fits = edges[(edges > first) & (edges <= first + batch)]
@@ -125,27 +171,94 @@ class TokenImputer:
         pairs = np.stack([first, last], axis=1)  # (S, 2); a haploid sample's one column twice
         known = np.full((right - left, alleles.shape[1]), -1, np.int8)
         known[typed_index - left] = alleles
+        copied = self._copy(alleles) if self._copies else None
         out = np.empty((alleles.shape[1], stop - start), np.float32)
         with one_thread_each(self._threads, self._device) as pool:
             ranges = self._windows.ranges
             for window in np.flatnonzero((ranges[:, 0] < stop) & (ranges[:, 1] > start)).tolist():
                 first_site = int(ranges[window, 0])
                 low, high = np.clip(ranges[window], start, stop).tolist()
-                prob = self._impute_window(window, known, left, pairs, pool)  # (S, 2, n)
+                here = None
+                if copied is not None:
+                    here = self._of_window(copied, window, left, pairs)
+                prob = self._impute_window(window, known, left, pairs, pool, here)  # (S, 2, n)
                 for i in (1, 0):
                     part = prob[:, i, low - first_site : high - first_site]
                     out[pairs[:, i], low - start : high - start] = part
                 stage.advance(len(sample) * (high - low))
         return out
 
+    def _of_window(
+        self, copied: CopyingEvidence, window: int, left: int, pairs: np.ndarray
+    ) -> CopyingEvidence:
+        """What copying says at a window's n sites, of the haplotypes of each pair in turn.
+
+        Sites beyond those that were read are never written: nothing is said of them.
+        """
+        assert self._copying is not None
+        first = left + self._copying[0].core[0]
+        start, stop = self._windows.ranges[window].tolist()
+        low, high = max(start, first), min(stop, first + copied.sites.shape[1])
+        rows = pairs.ravel()
+        out = CopyingEvidence.empty(len(rows), self._num_retrieved, stop - start)
+        here = copied.part(rows, slice(low - first, high - first))
+        out.put(slice(None), slice(low - start, high - start), here)
+        return out
+
+    def _copying_window(self, target: TargetWindow) -> tuple[Window, CopyingParameters | None]:
+        """A target's window as copying reads it, and the parameters that fit the panel there.
+
+        Its core has all sites of the model's windows that the target's core touches.
+        """
+        left, right, (start, stop), typed_index, _, _ = target
+        ranges = self._windows.ranges
+        touched = ranges[(ranges[:, 0] < stop) & (ranges[:, 1] > start)]
+        low, high = np.clip([touched[:, 0].min(), touched[:, 1].max()], left, right) - left
+        window = Window.build(
+            self._panel.haplotypes(left, right), self._panel.position_cm[left:right],
+            typed_index - left, (int(low), int(high)),
+        )  # fmt: skip
+        if len(typed_index) == 0:
+            return window, None
+        parameters = fit_panel(
+            window, self._panel.haplotype_sample, seed=self._config.train.seed,
+            threads=self._threads,
+        )  # fmt: skip
+        return window, parameters
+
+    def _copy(self, alleles: np.ndarray) -> CopyingEvidence:
+        """What copying says of target haplotypes (T, n) at the core of the copying window."""
+        watch = Stopwatch(self.seconds)
+        assert self._copying is not None
+        window, parameters = self._copying
+        low, high = self._left + window.core[0], self._left + window.core[1]
+        everyone = np.arange(self._panel.num_haplotypes, dtype=np.int32)
+        out = collect_copying(
+            window, alleles, parameters, self._config.data, allowed=everyone,
+            own=np.full((alleles.shape[1], 1), -1), af=self._panel.af[low:high],
+            threads=self._threads,
+        )  # fmt: skip
+        watch.lap("copy")
+        return out
+
     def _impute_window(
-        self, window: int, known: np.ndarray, left: int, pairs: np.ndarray, pool: ThreadPoolExecutor
+        self,
+        window: int,
+        known: np.ndarray,
+        left: int,
+        pairs: np.ndarray,
+        pool: ThreadPoolExecutor,
+        copied: CopyingEvidence | None,
     ) -> np.ndarray:
         """P(ALT) of both haplotypes of each pair at a window's sites, shape (S, 2, n)."""
         watch = Stopwatch(self.seconds)
         start, stop = self._windows.ranges[window].tolist()
         alleles = _sites_of(known, left, start, stop)[pairs]  # (S, 2, n)
-        found = self._retrieve(window, known, left)[pairs]  # (S, 2, K)
+        if self._by_site:
+            assert copied is not None
+            found = copied.ids.reshape(len(pairs), 2, *copied.ids.shape[1:])  # (S, 2, K, n)
+        else:
+            found = self._retrieve(window, known, left)[pairs]  # (S, 2, K)
         watch.lap("retrieve")
         out = np.empty(alleles.shape, np.float32)
         num_sites = stop - start
@@ -154,9 +267,11 @@ class TokenImputer:
         assert tokens is not None
         per_pair = 8 * self._num_retrieved * num_sites * tokens.embedding.dim
         step = size * max(1, self._reference_bytes // (per_pair * size))
+        looks_up = tokens.frozen is not None or not self._by_site
         for first in range(0, len(pairs), step):
             here = slice(first, first + step)
-            tokens.table = self._encode(window, found[here], 2 * size, pool)
+            if looks_up:
+                tokens.table = self._encode(window, found[here], 2 * size, pool)
             watch.lap("references")
 
             def run(at: int) -> None:
@@ -167,12 +282,14 @@ class TokenImputer:
                     alleles[rows],
                     np.zeros((num, num_sites), bool),
                     found[rows],
+                    copying=None if copied is None else copied.part(slice(2 * at, 2 * (at + num))),
                 )
                 batch = {name: value.to(self._device) for name, value in batch.items()}
                 with torch.inference_mode():
                     logits = self._model(batch)
                     for i, h in enumerate(("h1", "h2")):
-                        out[rows, i] = torch.sigmoid(logits[f"{h}_fused"]).cpu().numpy()
+                        prob = self._probabilities.of(logits[f"{h}_fused"], batch["af"])
+                        out[rows, i] = prob.cpu().numpy()
 
             list(pool.map(run, range(first, min(first + step, len(pairs)), size)))
             watch.lap("network")
@@ -181,6 +298,7 @@ class TokenImputer:
 
     def _retrieve(self, window: int, known: np.ndarray, left: int) -> np.ndarray:
         """The haplotypes nearest to each column in the index window of a window: (n, K)."""
+        assert self._index is not None
         search = int(self._search_window[window])
         start, stop = self._index.windows[search].tolist()
         query = _sites_of(known, left, start, stop)
@@ -209,7 +327,19 @@ class TokenImputer:
         place = np.full(self._panel.num_haplotypes + 1, len(index), np.int64)
         place[index] = np.arange(len(index))
         where = torch.from_numpy(place).to(self._device)
-        return lambda _, ids: refs[where[ids]]  # -1 is the last entry: none
+
+        def look_up(_: Tensor, ids: Tensor, site: Tensor | None = None) -> Tensor:
+            place = where[ids]  # -1 is the last entry: none
+            return refs[place] if site is None else refs[place, site[:, None]]
+
+        return look_up
+
+
+def _built(panel: Panel) -> WindowIndex:
+    """The panel's index, in memory."""
+    from ragimpute.retrieval.index import WindowIndex
+
+    return WindowIndex.build(panel)
 
 
 def _sites_of(known: np.ndarray, left: int, start: int, stop: int) -> np.ndarray:

@@ -82,7 +82,7 @@ class ReferenceTable:
             self._num_bytes -= self._kept.popitem(last=False)[1].nbytes
 
     @torch.no_grad()
-    def __call__(self, window: Tensor, ids: Tensor) -> Tensor:
+    def __call__(self, window: Tensor, ids: Tensor, site: Tensor | None = None) -> Tensor:
         """Look up embeddings.
 
         Parameters
@@ -91,15 +91,18 @@ class ReferenceTable:
             Shape (B,), int64.
         ids
             Shape (B, K), int64: haplotypes, -1 where there is none.
+        site
+            Shape (B,), int64: the site of the window that each row asks for; None: all L.
 
         Returns
         -------
-        Shape (B, K, L, D), float32, L being the sites of the longest of all windows; 0 at padded
-        sites and where there is no haplotype.
+        Shape (B, K, L, D), or (B, K, D) if sites are given, float32, L being the sites of the
+        longest of all windows; 0 at padded sites and where there is no haplotype.
         """
         windows, haplotypes = window.cpu().numpy(), ids.cpu().numpy()
         assert self._model.tokens is not None
-        size = (*ids.shape, self._windows.length, self._model.tokens.embedding.dim)
+        dim = self._model.tokens.embedding.dim
+        size = (*ids.shape, dim) if site is not None else (*ids.shape, self._windows.length, dim)
         out = torch.zeros(size, device=self._device)
         for w in np.unique(windows).tolist():
             rows = np.flatnonzero(windows == w)
@@ -107,9 +110,15 @@ class ReferenceTable:
             index = index[index >= 0]
             if len(index) == 0:
                 continue
-            refs = torch.stack(self.fill(w, index)).float()  # (u, n, D)
+            kept = self.fill(w, index)
+            # Mixed precision on a CPU stacks no float16.
+            with torch.autocast(self._device.type, enabled=False):
+                refs = torch.stack(kept).float()  # (u, n, D)
             b, k = np.nonzero(haplotypes[rows] >= 0)
             place = np.searchsorted(index, haplotypes[rows[b], k])
-            out[rows[b], k, : refs.shape[1]] = refs[place]
+            if site is None:
+                out[rows[b], k, : refs.shape[1]] = refs[place]
+            else:
+                out[rows[b], k] = refs[place, site.cpu().numpy()[rows[b]]]
         self._forget()
         return out

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from ragimpute.model.embedding import MASK, PAD
 from ragimpute.panel.haplotypes import Haplotypes, haplotype_columns
 from ragimpute.panel.reader import Panel
+from ragimpute.token_model.copying_evidence import CopyingEvidence
 
 # Allele frequency at padded sites: one that a site can have.
 _PAD_AF = 0.5
@@ -41,6 +43,34 @@ def cut_windows_to(windows: np.ndarray, max_sites: int) -> tuple[np.ndarray, np.
         parts.append(np.stack([edges[:-1], edges[1:]], axis=1))
         of.append(np.full(len(edges) - 1, w))
     return np.concatenate(parts), np.concatenate(of)
+
+
+def population_shares(found: np.ndarray, home: np.ndarray, num_populations: int) -> np.ndarray:
+    """To which populations each sample belongs, as far as its retrieved haplotypes tell.
+
+    Nobody says which population a target is of. So the haplotypes that its two haplotypes retrieved
+    in a window stand for it, in training as in imputation, where a panel sample never retrieves
+    itself: of a sample with ancestors from several populations they tell those of the window.
+
+    Parameters
+    ----------
+    found
+        Shape (B, ...), int: numbers of haplotypes, -1 padded.
+    home
+        Shape (H,), int: each haplotype's population.
+    num_populations
+        P.
+
+    Returns
+    -------
+    Shape (B, P), float32: shares of the haplotypes that were found; 0 for samples without any.
+    """
+    flat = found.reshape(len(found), -1)
+    row, place = np.nonzero(flat >= 0)
+    count = np.zeros((len(found), num_populations), np.float32)
+    np.add.at(count, (row, home[flat[row, place]]), 1)
+    out: np.ndarray = count / np.maximum(1, count.sum(axis=1, keepdims=True))
+    return out
 
 
 @dataclass(frozen=True)
@@ -71,6 +101,27 @@ class SiteBlock:
         """Approximate size in memory."""
         h = self.haplotypes
         return h.carriers.nbytes + h.bits.nbytes + self.af_population.nbytes + 48 * len(h)
+
+
+class Frequencies(NamedTuple):
+    """What b samples are told of the frequencies at n sites.
+
+    Attributes
+    ----------
+    af, population, genotype
+        ALT frequency in the panel, (b, n), and in each population, (b, P, n); shares of REF/REF,
+        heterozygous and ALT/ALT samples, (b, 3, n); float32.
+    """
+
+    af: np.ndarray
+    population: np.ndarray
+    genotype: np.ndarray
+
+    @classmethod
+    def of(cls, block: SiteBlock, num: int) -> Frequencies:
+        """The panel's, for ``num`` samples alike."""
+        parts = (block.af, block.af_population, block.genotype_freq.T)
+        return cls(*(np.broadcast_to(x, (num, *x.shape)) for x in parts))
 
 
 class TokenWindows:
@@ -157,7 +208,8 @@ class TokenWindows:
         alleles: np.ndarray,
         hidden: np.ndarray,
         found: np.ndarray,
-        population: np.ndarray | None = None,
+        copying: CopyingEvidence | None = None,
+        own: np.ndarray | None = None,
     ) -> dict[str, Tensor]:
         """A batch of samples, each at the sites of one window.
 
@@ -171,21 +223,29 @@ class TokenWindows:
         hidden
             Shape (B, L), bool: masked sites.
         found
-            Shape (B, 2, K), int: the haplotypes that each haplotype retrieved, -1 padded.
-        population
-            Shape (B,), int: each sample's population; None: unknown, and ``af_p`` is the mean of
-            the frequencies where the retrieved haplotypes come from.
+            Shape (B, 2, K), int: the haplotypes that each haplotype retrieved, -1 padded; or
+            (B, 2, K, L) if these are chosen by site.
+        copying
+            What copying says of the 2 B haplotypes, two after two, at L sites each; None: nothing.
+        own
+            Shape (B, 2), int: the panel haplotypes that the samples are, whose alleles are all
+            known; a haploid sample has one twice. Frequencies then leave the sample's own alleles
+            out: else a rare allele would be told by its frequency alone. None: targets, which the
+            panel does not hold.
 
         Returns
         -------
         The fields, each with B rows; windows are padded to L sites. Each sample has, at L sites,
-        ``af`` and ``af_p`` (ALT frequency in the panel and in the population), ``pos`` (cM),
-        ``ref``, ``het`` and ``hom`` (shares of genotypes), float32; ``mask`` (hidden) and ``pad``,
+        ``af`` and ``af_p`` (ALT frequency in the panel and in the sample's own population, see
+        :func:`population_shares`), ``pos`` (cM), ``ref``, ``het`` and ``hom`` (shares of
+        genotypes), float32; ``mask`` (hidden) and ``pad``,
         bool; and the number of its ``window``, int64. Each haplotype has ``hap_1`` or ``hap_2``
         (tokens of its alleles) and ``label_h1`` or ``label_h2`` (its alleles, -1 where unknown),
         (B, L) int64; and for the K haplotypes that it retrieved ``rag_seg_h1`` (tokens, (B, K, L)
         int64), ``rag_af_h1`` (ALT frequency in the population of each, (B, K, L) float32) and
-        ``rag_id_h1`` (their numbers, -1 padded, (B, K) int64), and the same for h2.
+        ``rag_id_h1`` (their numbers, -1 padded, (B, K) or (B, K, L) int64), and the same for h2.
+        With ``copying`` each has ``ls_logit_h1`` (B, L), ``site_h1`` (B, L, 4), ``state_h1``
+        (B, K, L, F) and ``rag_log_mass_h1`` (B, K, L), see :class:`CopyingEvidence`.
         """
         num, _, length = alleles.shape
         size = (self.ranges[window, 1] - self.ranges[window, 0])[:, None]
@@ -198,27 +258,27 @@ class TokenWindows:
             for name, fill in (("af", _PAD_AF), ("af_p", _PAD_AF), ("pos", 0.0),
                                ("ref", 0.0), ("het", 0.0), ("hom", 0.0))
         }  # fmt: skip
+        shares = population_shares(found, self.haplotype_population, len(self.panel.populations))
+        known = shares.sum(axis=1) > 0
         for w in np.unique(window).tolist():
             rows = np.flatnonzero(window == w)
             block = self.window(w)
             n = len(block.af)
-            site["af"][rows, :n] = block.af
+            freq = Frequencies.of(block, len(rows))
+            if own is not None:
+                freq = self._without_own(freq, own[rows], alleles[rows, :, :n])
+            site["af"][rows, :n] = freq.af
             site["pos"][rows, :n] = block.position_cm
             site["pos"][rows, n:] = block.position_cm[-1]
             for i, name in enumerate(("ref", "het", "hom")):
-                site[name][rows, :n] = block.genotype_freq[:, i]
-            ids, inverse = np.unique(found[rows], return_inverse=True)
-            some = ids >= 0
-            tokens = np.full((len(ids), n), PAD, np.int64)
-            own = np.repeat(block.af[None], len(ids), axis=0)
-            tokens[some], own[some] = self.references(w, ids[some])
-            inverse = inverse.reshape(len(rows), *shape[1:3])
-            refs[rows, :, :, :n] = tokens[inverse]
-            ref_af[rows, :, :, :n] = own[inverse]
-            if population is not None:
-                site["af_p"][rows, :n] = block.af_population[population[rows]]
-            else:
-                site["af_p"][rows, :n] = own[inverse].mean(axis=(1, 2))
+                site[name][rows, :n] = freq.genotype[:, i]
+            here = found[rows] if found.ndim == 3 else found[rows][..., :n]
+            refs[rows, :, :, :n], ref_af[rows, :, :, :n] = self._retrieved(w, here, freq)
+            # By population, as a product of matrices rounds by the number of its rows.
+            af_p = sum(
+                shares[rows, p, None] * freq.population[:, p] for p in range(shares.shape[1])
+            )
+            site["af_p"][rows, :n] = np.where(known[rows, None], af_p, freq.af)
         label = np.where(pad[:, None], -1, alleles).astype(np.int64)
         tokens = np.where((label < 0) | hidden[:, None], MASK, label)
         tokens[np.repeat(pad[:, None], 2, axis=1)] = PAD
@@ -232,4 +292,59 @@ class TokenWindows:
             batch[f"rag_seg_h{h}"] = torch.from_numpy(np.ascontiguousarray(refs[:, i]))
             batch[f"rag_af_h{h}"] = torch.from_numpy(np.ascontiguousarray(ref_af[:, i]))
             batch[f"rag_id_h{h}"] = torch.from_numpy(found[:, i].astype(np.int64))
+            if copying is not None:
+                batch[f"ls_logit_h{h}"] = torch.from_numpy(copying.logit[i::2].copy())
+                batch[f"site_h{h}"] = torch.from_numpy(copying.sites[i::2])
+                batch[f"state_h{h}"] = torch.from_numpy(copying.states[i::2])
+                batch[f"rag_log_mass_h{h}"] = torch.from_numpy(copying.log_mass[i::2].copy())
         return batch
+
+    def _retrieved(
+        self, window: int, found: np.ndarray, freq: Frequencies
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens of retrieved haplotypes, and ALT frequency in the population of each.
+
+        ``found`` (b, 2, K), or (b, 2, K, n) if they are chosen by site; both results (b, 2, K, n).
+        """
+        n = freq.af.shape[1]
+        ids, inverse = np.unique(found, return_inverse=True)
+        some = ids >= 0
+        tokens = np.full((len(ids), n), PAD, np.int64)
+        start, stop = self.ranges[window].tolist()
+        tokens[some] = self.alleles(start, stop, ids[some])
+        inverse = inverse.reshape(found.shape)
+        row = np.arange(len(found)).reshape(-1, *[1] * (found.ndim - 1))
+        home, site = self.haplotype_population[found], np.arange(n)
+        if found.ndim == 4:
+            of_site, own_af = tokens[inverse, site], freq.population[row, home, site]
+        else:
+            of_site, own_af = tokens[inverse], freq.population[row, home]
+            found = found[..., None]
+        return of_site, np.where(found >= 0, own_af, freq.af[:, None, None])
+
+    def _without_own(self, freq: Frequencies, own: np.ndarray, alleles: np.ndarray) -> Frequencies:
+        """Frequencies (b samples, n sites) without the alleles (b, 2, n) of the samples ``own``.
+
+        A population that has no other haplotype gets the frequency of the rest of the panel.
+        """
+        num_own = np.where(own[:, 0] == own[:, 1], 1, 2)[:, None]  # (b, 1)
+        dose = np.where(num_own == 1, alleles[:, 0], alleles.sum(axis=1)).astype(np.float32)
+        af = _less(freq.af, self.panel.num_haplotypes, dose, num_own)
+        rows, home = np.arange(len(own)), self.haplotype_population[own[:, 0]]
+        size = np.bincount(self.haplotype_population)[home][:, None]
+        population = freq.population.copy()
+        population[rows, home] = np.where(
+            size > num_own, _less(population[rows, home], size, dose, num_own), af
+        )
+        genotype = np.stack([dose == 0, (dose > 0) & (dose < num_own), dose == num_own], axis=1)
+        rest = _less(freq.genotype, len(self.panel.samples), genotype, 1)
+        return Frequencies(af, population, rest)
+
+
+def _less(
+    freq: np.ndarray, size: int | np.ndarray, count: np.ndarray, num: int | np.ndarray
+) -> np.ndarray:
+    """A frequency among ``size`` without ``num`` of them, which have ``count``; float32."""
+    rest = (freq * size - count) / np.maximum(size - num, 1)
+    out: np.ndarray = np.clip(rest, 0, 1).astype(np.float32)
+    return out

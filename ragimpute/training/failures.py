@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-
-import torch
 
 from ragimpute.config import RunConfig
 from ragimpute.errors import ModelError
@@ -41,27 +37,7 @@ def check_loss(loss: float, state: TrainingState, out: Path) -> None:
     )
 
 
-@contextmanager
-def memory_explained(config: RunConfig) -> Iterator[None]:
-    """If memory runs out, on a GPU or a CPU, say which settings to lower.
-
-    Raises
-    ------
-    ModelError
-        If memory runs out; it replaces the error of torch or numpy.
-    """
-    try:
-        yield
-    except (torch.cuda.OutOfMemoryError, MemoryError) as error:
-        raise _out_of_memory(config) from error
-    except RuntimeError as error:
-        # On a CPU torch raises a plain RuntimeError: "can't allocate memory: you tried to ...".
-        if "alloc" in str(error) and "memory" in str(error):
-            raise _out_of_memory(config) from error
-        raise
-
-
-def _out_of_memory(config: RunConfig) -> ModelError:
+def out_of_memory(config: RunConfig) -> ModelError:
     """The error for a lack of memory: it names the settings that this kind of model has."""
     data, model, train = config.data, config.model, config.train
     if model.fusion.name == "copying":
@@ -79,7 +55,10 @@ def _out_of_memory(config: RunConfig) -> ModelError:
             "data.num_retrieved": data.num_retrieved,
             "data.max_sites": data.max_sites,
         }
-        more = "" if model.encoder.checkpointing else ", or set model.encoder.checkpointing=true"
+        settings = [] if model.encoder.checkpointing else ["model.encoder.checkpointing=true"]
+        if model.reference.chunk == "auto":
+            settings.append("model.reference.chunk=512")
+        more = f", or set {' and '.join(settings)}" if settings else ""
     first, *rest = used
     return ModelError(
         f"out of memory with {', '.join(f'{name}={value}' for name, value in used.items())}",

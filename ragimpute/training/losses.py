@@ -10,16 +10,10 @@ from torch.nn import functional as F
 
 from ragimpute.config import LossConfig
 from ragimpute.model.fusion import maf_of
+from ragimpute.model.probability import gamma_at
 
 #: Takes this process's sum of weights, a scalar; returns the mean of all processes' sums.
 MeanWeight = Callable[[Tensor], Tensor]
-
-
-def gamma_at(config: LossConfig, epoch: int) -> float:
-    """Gamma of the focal loss in an epoch; after the end of a schedule its last value stays."""
-    if not config.gamma_schedule:
-        return config.gamma
-    return config.gamma_schedule[min(epoch, len(config.gamma_schedule) - 1)]
 
 
 def focal_loss(logit: Tensor, label: Tensor, *, gamma: float) -> Tensor:
@@ -53,6 +47,11 @@ def genotype_loss(logits: Tensor, genotype: Tensor, *, gamma: float) -> Tensor:
     if gamma == 0:
         return loss
     return loss * (1 - torch.exp(-loss)).clamp_min(1e-8) ** gamma
+
+
+def _change(before: Tensor, after: Tensor) -> Tensor:
+    """Mean squared difference of a site's vectors: (B, L, D) twice -> (B, L)."""
+    return (before.float() - after.float()).square().mean(dim=-1)
 
 
 def rare_weight(af: Tensor, config: LossConfig) -> Tensor:
@@ -92,6 +91,7 @@ def compute_loss(
     epoch: int,
     *,
     mean_weight: MeanWeight | None = None,
+    num_processes: int = 1,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The training loss of a batch.
 
@@ -103,29 +103,30 @@ def compute_loss(
         Kinds and weights; a part of weight 0 is left out.
     epoch
         Counted from 0; the gamma schedule follows it.
-    mean_weight
+    mean_weight, num_processes
         Needed if several processes share a batch, as their rows hold unequal numbers of scored
-        sites. With it the mean over processes of the losses, and of their gradients, is that of the
-        whole batch.
+        sites. With them the mean over processes of the losses, and of their gradients, is that of
+        the whole batch.
 
     Returns
     -------
-    The weighted sum, and its parts before weighting: "haplotype_fused", "haplotype_ori",
-    "genotype", "reconstruction".
+    The weighted sum, and its parts before weighting: "haplotype_fused", "haplotype_ori" and
+    "genotype", means over the sites that count, or sums with ``reduction: sum``; and
+    "reconstruction", a mean for each haplotype, both added.
     """
-    gamma = gamma_at(config, epoch) if config.kind == "focal" else 0.0
+    gamma = gamma_at(config, epoch)
     parts: dict[str, Tensor] = {}
     keep = {h: scored_sites(batch, h) for h in ("h1", "h2")}
     label = {h: batch[f"label_{h}"].clamp_min(0) for h in ("h1", "h2")}
     weight = {h: rare_weight(field(batch, "af", h), config) for h in ("h1", "h2")}
 
+    def reduced(loss: Tensor, weight: Tensor, keep: Tensor) -> Tensor:
+        if config.reduction == "sum":
+            return num_processes * (loss * weight * keep).sum()
+        return weighted_mean(loss, weight, keep, mean_weight)
+
     def over_haplotypes(loss: dict[str, Tensor]) -> Tensor:
-        return weighted_mean(
-            torch.cat([loss[h] for h in ("h1", "h2")]),
-            torch.cat([weight[h] for h in ("h1", "h2")]),
-            torch.cat([keep[h] for h in ("h1", "h2")]),
-            mean_weight,
-        )
+        return reduced(*(torch.cat([x["h1"], x["h2"]]) for x in (loss, weight, keep)))
 
     for part in ("fused", "ori"):
         if getattr(config, f"haplotype_{part}") > 0:
@@ -138,11 +139,13 @@ def compute_loss(
     if config.genotype > 0 and "genotype" in outputs:
         loss = genotype_loss(outputs["genotype"], label["h1"] + label["h2"], gamma=gamma)
         both = keep["h1"] & keep["h2"]
-        parts["genotype"] = weighted_mean(loss, weight["h1"], both, mean_weight)
-    if config.reconstruction > 0 and "h1_reconstruction" in outputs:
-        parts["reconstruction"] = over_haplotypes(
-            {h: (outputs[f"{h}_reconstruction"] - label[h].float()) ** 2 for h in ("h1", "h2")}
-        )
+        parts["genotype"] = reduced(loss, weight["h1"], both)
+    if config.reconstruction > 0 and "h1_before" in outputs:
+        change = {h: _change(outputs[f"{h}_before"], outputs[f"{h}_after"]) for h in keep}
+        parts["reconstruction"] = torch.stack(
+            [weighted_mean(change[h], torch.ones_like(weight[h]), keep[h], mean_weight)
+             for h in keep]
+        ).sum()  # fmt: skip
     if not parts:
         raise ValueError("every loss has weight 0, or the model lacks the heads for the others")
     total = sum((getattr(config, name) * loss for name, loss in parts.items()), torch.tensor(0.0))

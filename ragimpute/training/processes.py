@@ -1,4 +1,4 @@
-"""Training in one process or several: their start, and which rows of a batch each takes."""
+"""Training in one process or several: their start, and the share of each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
-from torch import Tensor
+
+from ragimpute.training.data.share import Share
 
 logger = logging.getLogger(__name__)
 
@@ -48,22 +49,6 @@ def _warn_if_alone(num_processes: int) -> None:
         )
 
 
-def share_batch(batch: dict[str, Tensor], accelerator: Accelerator) -> dict[str, Tensor]:
-    """This process's rows of a batch, on its device.
-
-    Parameters
-    ----------
-    batch
-        The rows of all processes, shape (B, ...) each; every ``num_processes``-th is this one's.
-    accelerator
-        Knows the processes.
-    """
-    world, rank = accelerator.num_processes, accelerator.process_index
-    if world > 1:
-        rows = len(next(iter(batch.values())))
-        mine = torch.arange(min(rank, rows - 1), rows, world)
-        batch = {name: value[mine] for name, value in batch.items()}
-        if rank >= rows:  # every process needs a row; this one does not count
-            for label in ("label_h1", "label_h2"):
-                batch[label] = torch.full_like(batch[label], -1)
-    return {name: value.to(accelerator.device) for name, value in batch.items()}
+def share_of(accelerator: Accelerator) -> Share:
+    """This process's share of every batch."""
+    return Share(accelerator.process_index, accelerator.num_processes)

@@ -8,6 +8,13 @@ from collections.abc import Callable
 from ragimpute.config import ScheduleConfig
 
 
+def warmup_steps(config: ScheduleConfig, total_steps: int) -> int:
+    """Steps of the warm-up: ``warmup_share`` of the whole run's if that is set."""
+    if config.warmup_share is None:
+        return config.warmup_steps
+    return round(config.warmup_share * total_steps)
+
+
 def rate_factor(config: ScheduleConfig, total_steps: int) -> Callable[[int], float]:
     """The factor of the base learning rate at a step, counted from 0.
 
@@ -30,7 +37,7 @@ def rate_factor(config: ScheduleConfig, total_steps: int) -> Callable[[int], flo
     """
     if total_steps <= 0:
         raise ValueError(f"total_steps {total_steps} is not positive")
-    warmup = config.warmup_steps
+    warmup = warmup_steps(config, total_steps)
 
     def factor(step: int) -> float:
         if step < warmup:

@@ -15,10 +15,12 @@ from safetensors import SafetensorError, safe_open
 from ragimpute.config import RunConfig
 from ragimpute.errors import ModelError
 from ragimpute.model.checkpoint import save_weights, write_tensors, write_text
+from ragimpute.model.probability import gamma_at
 
 STATE = "state.safetensors"
 LAST = "last.safetensors"
 METRICS = "metrics.csv"
+EPOCHS = "epoch-*.safetensors"  # the weights of each epoch, where they are kept
 _FORMAT = "2"
 _KEPT = ("epoch", "batch", "step", "loss_sum", "history", "best", "best_epoch", "finished",
          "stopped_early", "config_text", "panel_checksum", "num_processes")  # fmt: skip
@@ -140,7 +142,13 @@ class TrainingState:
 
     def save_last(self, folder: Path, model: Any, config: RunConfig) -> None:
         """Write the last epoch's weights beside the best ones."""
-        save_weights(folder / LAST, model, config)
+        gamma = gamma_at(config.loss, max(0, self.epoch - 1))
+        save_weights(folder / LAST, model, config, gamma=gamma)
+
+
+def save_epoch(folder: Path, epoch: int, model: Any, config: RunConfig, *, gamma: float) -> None:
+    """Write an epoch's weights, counted from 1: epoch-01.safetensors and so on."""
+    save_weights(folder / EPOCHS.replace("*", f"{epoch:02d}"), model, config, gamma=gamma)
 
 
 def write_metrics(path: Path, history: list[dict[str, float]]) -> None:
@@ -185,6 +193,8 @@ class TrainResult:
     initial
         Figures of the weights that training started from, as a row of ``history``; empty without
         any, and where the run was resumed.
+    note
+        A sentence if the weights that were kept are no better than plain Li-Stephens copying.
     is_main
         False in all but the first of several processes.
     """
@@ -199,6 +209,7 @@ class TrainResult:
     num_parameters: int = 0
     kept: str = "trained"
     initial: dict[str, float] = field(default_factory=dict)
+    note: str = ""
     is_main: bool = True
 
     def rows(self) -> list[tuple[str, str]]:
@@ -221,4 +232,6 @@ class TrainResult:
             rows.append(("kept", "the initial weights: training did not improve on them"))
         elif self.initial:
             rows.append(("kept", "the trained weights: they improved on the initial ones"))
+        if self.note:
+            rows.append(("note", self.note))
         return rows

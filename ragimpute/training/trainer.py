@@ -6,12 +6,13 @@ models). ``state`` keeps on disk what a run resumes from; ``tracking`` records t
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,32 +26,56 @@ from ragimpute.arguments import with_changes
 from ragimpute.config import RunConfig, dump_config, models_dir
 from ragimpute.errors import ModelError
 from ragimpute.model.bert_rag import BERTWithRAG, build
-from ragimpute.model.checkpoint import load_model, load_weights, save_model, versions, write_text
+from ragimpute.model.checkpoint import (
+    LoadedModel,
+    load_model,
+    load_weights,
+    save_model,
+    versions,
+    write_text,
+)
 from ragimpute.model.devices import choose_device
 from ragimpute.model.folder import PROVENANCE, is_copying, open_folder
+from ragimpute.model.probability import FILE as PROBABILITIES
+from ragimpute.model.probability import Probabilities, gamma_at
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import require_one_ploidy
+from ragimpute.preparation.open_panel import open_for_training, refuse_unused
+from ragimpute.preparation.prepare import PrepareOptions
+from ragimpute.runtime.memory import memory_explained
 from ragimpute.runtime.stages import Stage
 from ragimpute.runtime.timing import Progress, no_progress
+from ragimpute.token_model.learned_panel import init_warning
 from ragimpute.training.data.batches import describe_panel, make_batches, split_panel
 from ragimpute.training.data.copying_batches import EvidenceBatches
 from ragimpute.training.data.token_batches import TokenBatches
 from ragimpute.training.dr2_fit import fit_dr2
-from ragimpute.training.failures import check_loss, memory_explained
+from ragimpute.training.failures import check_loss, out_of_memory
 from ragimpute.training.losses import compute_loss
-from ragimpute.training.processes import make_accelerator, share_batch
-from ragimpute.training.schedule import rate_factor
+from ragimpute.training.probability_fit import fit_probabilities, hidden_alleles
+from ragimpute.training.processes import make_accelerator, share_of
+from ragimpute.training.schedule import rate_factor, warmup_steps
 from ragimpute.training.state import (
+    EPOCHS,
     LAST,
     METRICS,
     STATE,
     TrainingState,
     TrainResult,
     epoch_line,
+    save_epoch,
     write_metrics,
 )
 from ragimpute.training.tracking import Tracker, check_trackers, open_trackers
-from ragimpute.training.validation import figure_of, ls_figure_of, score_model
+from ragimpute.training.validation import (
+    about_kept,
+    against_li_stephens,
+    figure_of,
+    ls_figure_of,
+    score_model,
+)
+
+logger = logging.getLogger(__name__)
 
 #: Called as ``report_epoch(row, epochs, improved)`` at the end of an epoch: its row of metrics.csv,
 #: the epochs of the run, and whether it is the best one so far.
@@ -76,7 +101,10 @@ class TrainOptions:
     force
         Replace a model that is in the folder already.
     calibrate
-        Calibrate a copying model's DR2 by its validation samples when it is trained.
+        Calibrate the model by its validation samples when it is trained: a token model's
+        probabilities, and DR2.
+    prepare_options
+        How panels that are no panel.h5 are prepared, for this run only.
     """
 
     index: str | Path | None = None
@@ -86,6 +114,7 @@ class TrainOptions:
     threads: int = 1
     force: bool = False
     calibrate: bool = True
+    prepare_options: PrepareOptions = field(default_factory=PrepareOptions)
 
 
 def train(
@@ -105,13 +134,15 @@ def train(
     Parameters
     ----------
     panel_paths
-        panel.h5 files, at least one; a token model learns from exactly one.
+        panel.h5 files, or what :func:`ragimpute.preparation.prepare.prepare` reads, which is then
+        prepared for this run; at least one. A token model learns from exactly one.
     config
         Everything that changes the result.
     out
-        Model folder: config.yaml, weights.safetensors (the best epoch's), last.safetensors,
-        provenance.json, metrics.csv, tensorboard/, and the state to resume from; for a copying
-        model dr2.json, which calibrates its DR2.
+        Model folder: config.yaml, weights.safetensors (the best epoch's), last.safetensors (with
+        ``train.keep_epochs`` those of every epoch, too), provenance.json, metrics.csv,
+        tensorboard/, and the state to resume from; dr2.json, which calibrates DR2; and for a token
+        model probabilities.json, which calibrates P(ALT) where the validation samples say how.
     options
         See :class:`TrainOptions`; None: the defaults.
     progress, report_line, report_epoch
@@ -125,7 +156,7 @@ def train(
 
     Raises
     ------
-    PanelError, ModelError, ConfigError
+    InputError, PanelError, ModelError, ConfigError
         If an input cannot be used, the loss is no longer finite, or memory runs out.
     TypeError
         If a change is not an option.
@@ -138,29 +169,46 @@ def train(
     is_main = accelerator.is_main_process
     check_trackers(config)
     _check_folder(out, resume=options.resume, force=options.force)
+    refuse_unused(panel_paths, options.prepare_options)
     with ExitStack() as stack:
-        stack.enter_context(memory_explained(config))
+        stack.enter_context(memory_explained(lambda on_gpu: out_of_memory(config)))
         # 2. Open the panels; make the model and the examples that it learns from.
-        panels = [stack.enter_context(Panel.open(path)) for path in panel_paths]
+        tick = progress if progress is not None and is_main else no_progress
+        warn = logger.warning if is_main else logger.debug
+        prepare_options = replace(options.prepare_options, threads=options.threads)
+        panels = [
+            open_for_training(path, stack, warn, options=prepare_options, progress=tick)
+            for path in panel_paths
+        ]
         for panel in panels:
             require_one_ploidy(panel, "training")
         model = build(config.model)
-        tick = progress if progress is not None and is_main else no_progress
         with Stage("prepare data", progress=tick):
             data = make_batches(
-                panels, config, options.index, options.threads, accelerator.num_processes,
+                panels, config, options.index, options.threads, share_of(accelerator),
                 device=str(accelerator.device), is_chosen=options.device != "auto",
             )  # fmt: skip
-        is_trained = _initialise(model, config, data, options.init)
+        initial = _initialise(model, config, data, options.init)
+        if options.init is not None and not is_copying(config):
+            other = init_warning(open_folder(options.init), panels[0], panel_paths[0])
+            if other is not None:
+                warn(other)
         # 3. Go on from the state of an earlier run, or begin a new one.
         run = _Run(out, config, accelerator, data, model, " ".join(p.checksum for p in panels))
-        run.provenance = _provenance(panels, config, options, accelerator, command)
+        run.provenance = _provenance(
+            [describe_panel(p, config, q) for p, q in zip(panels, panel_paths, strict=True)],
+            config, options, accelerator, command,
+        )  # fmt: skip
         run.tick = tick
         run.begin(resume=options.resume)
         for tracker in run.trackers:
             stack.callback(tracker.close)
-        if is_trained and run.state.step == 0:
-            run.keep_initial_weights()
+        if initial is not None and run.state.step == 0:
+            assert initial.probabilities is not None
+            run.keep_initial_weights(initial.probabilities.gamma)
+        elif config.model.li_stephens.offset and run.state.step == 0:
+            # A new network adds nothing to copying: it is what epochs must improve on.
+            run.keep_initial_weights(gamma_at(config.loss, 0))
         # 4. Learn epoch after epoch, and keep the weights of the best one.
         while run.state.epoch < config.train.epochs and not run.state.finished:
             run.begin_epoch()
@@ -173,11 +221,11 @@ def train(
             if is_main and report_epoch is not None:
                 report_epoch(row, config.train.epochs, improved)
             run.end_epoch()
-        # 5. Keep the last epoch's weights too, and calibrate DR2.
+        # 5. Keep the last epoch's weights too, and calibrate probabilities and DR2.
         if is_main:
             run.state.save_last(out, model, config)
-            if is_copying(config) and options.calibrate:
-                _calibrate(out, panels, config, options, str(accelerator.device), run.tick)
+            if options.calibrate:
+                _calibrate(out, panels, data, config, options, accelerator.device, run.tick)
     return run.result(time.perf_counter() - began)
 
 
@@ -221,7 +269,9 @@ class _Run:
         self.initial: dict[str, float] = {}  # figures of the weights that training starts from
         self.trackers: list[Tracker] = []
         self.tick: Progress = no_progress
-        self._factor = rate_factor(config.schedule, self._total_steps())
+        total = self._total_steps()
+        self._factor = rate_factor(config.schedule, total)
+        self._warmup = warmup_steps(config.schedule, total)
         self._recent: list[float] = []  # losses since the trackers were last told
 
     def _total_steps(self) -> int:
@@ -237,21 +287,41 @@ class _Run:
         self.wrapped, self.optimizer = accelerator.prepare(self.model, self.optimizer)
         self.runner = torch.compile(self.wrapped) if self.settings.compile else self.wrapped
         if accelerator.is_main_process:
+            self._warn_of_warmup()
             self.out.mkdir(parents=True, exist_ok=True)
+            _forget_calibration(self.out)  # the weights change
             if not resume:
                 _forget(self.out)
             first_step = state.step + 1 if resume else 0
             self.trackers = open_trackers(self.out, self.config, first_step=first_step)
 
-    def keep_initial_weights(self) -> None:
-        """Validate the weights that training starts from, and keep them until some are better."""
+    def _warn_of_warmup(self) -> None:
+        """Warn if the run ends before its warm-up does."""
+        total = self._total_steps()
+        if self._warmup >= total:
+            logger.warning(
+                "the warm-up of %s steps is not over when the run of %s steps ends, so the "
+                "learning rate never reaches %g; set schedule.warmup_share=0.1, or "
+                "schedule.warmup_steps below %s, or train for longer",
+                f"{self._warmup:,}", f"{total:,}", self.config.optimizer.lr, f"{total:,}",
+            )  # fmt: skip
+
+    def keep_initial_weights(self, gamma: float) -> None:
+        """Validate the weights that training starts from, and keep them until some are better.
+
+        ``gamma`` is that of the loss that they come from, which need not be this run's.
+        """
         metric = self.settings.early_stopping.metric
-        self.initial = _validate(self.model, self.data, self.config, 0, self.accelerator, self.tick)
+        self.initial = _validate(
+            self.model, self.data, self.config, 0, self.accelerator, self.tick,
+            Probabilities(gamma),
+        )  # fmt: skip
         self.state.best = figure_of(self.initial, metric)
         if is_copying(self.config):  # a network that is worse than none at all is not kept either
             self.state.best = max(self.state.best, ls_figure_of(self.initial, metric))
+        self.provenance |= about_kept({**self.initial, "epoch": 0.0}, metric)
         if self.accelerator.is_main_process:
-            save_model(self.out, self.model, self.config, self.provenance)
+            save_model(self.out, self.model, self.config, self.provenance, gamma=gamma)
 
     def begin_epoch(self) -> None:
         """Make the examples and the model ready to learn."""
@@ -277,12 +347,13 @@ class _Run:
         begin = state.batch - state.batch % settings.accumulation
         group = min(settings.accumulation, self.data.num_train_batches(state.epoch) - begin)
         complete = state.batch + 1 == begin + group
-        batch = share_batch(batch, accelerator)
+        batch = {name: value.to(accelerator.device) for name, value in batch.items()}
         with nullcontext() if complete else accelerator.no_sync(self.wrapped):
             with accelerator.autocast():
                 loss, _ = compute_loss(
                     self.runner(batch), batch, self.config.loss, state.epoch,
                     mean_weight=self._mean_over_processes,
+                    num_processes=accelerator.num_processes,
                 )  # fmt: skip
             mean_loss = float(self._mean_over_processes(loss.detach()))
             check_loss(mean_loss, state, self.out)
@@ -343,9 +414,14 @@ class _Run:
         improved = figure > state.best or state.best == -math.inf
         if improved:
             state.best, state.best_epoch = figure, state.epoch + 1
+            self.provenance |= about_kept(row, self.settings.early_stopping.metric)
         if self.accelerator.is_main_process:
             if improved:
-                save_model(self.out, self.model, self.config, self.provenance)
+                gamma = gamma_at(self.config.loss, state.epoch)
+                save_model(self.out, self.model, self.config, self.provenance, gamma=gamma)
+            if self.settings.keep_epochs:
+                gamma = gamma_at(self.config.loss, state.epoch)
+                save_epoch(self.out, state.epoch + 1, self.model, self.config, gamma=gamma)
             write_metrics(self.out / METRICS, state.history)
             values = {f"validation/{k}": v for k, v in row.items() if math.isfinite(v)}
             for tracker in self.trackers:
@@ -356,7 +432,9 @@ class _Run:
         """Decide whether this epoch was the last one, and keep the state to resume from."""
         state, epoch = self.state, self.state.epoch
         patience = self.settings.early_stopping.patience
-        state.stopped_early = 0 < patience <= epoch + 1 - state.best_epoch
+        # An epoch of the warm-up says nothing about how far the run will come.
+        warming = sum(row["step"] < self._warmup for row in state.history)
+        state.stopped_early = 0 < patience <= epoch + 1 - max(state.best_epoch, warming)
         state.finished = state.stopped_early or self._has_all_steps()
         state.epoch, state.batch, state.loss_sum = epoch + 1, 0, 0.0
         self._save_state()
@@ -368,23 +446,27 @@ class _Run:
 
     def result(self, seconds: float) -> TrainResult:
         """What the run came to."""
+        metric = self.settings.early_stopping.metric
+        best = [row for row in self.state.history if row["epoch"] == self.state.best_epoch]
+        kept = best[0] if best else self.initial
         return TrainResult(
             self.out,
             history=self.state.history,
             best_epoch=self.state.best_epoch,
-            metric=self.settings.early_stopping.metric,
+            metric=metric,
             stopped_early=self.state.stopped_early,
             steps=self.state.step,
             seconds=seconds,
             num_parameters=self.model.num_parameters(),
             kept="trained" if self.state.best_epoch else "initial",
             initial=self.initial,
+            note=against_li_stephens(kept, metric),
             is_main=self.accelerator.is_main_process,
         )
 
 
 def _provenance(
-    panels: Sequence[Panel],
+    panels: Sequence[dict[str, Any]],
     config: RunConfig,
     options: TrainOptions,
     accelerator: Accelerator,
@@ -393,7 +475,7 @@ def _provenance(
     """What provenance.json says: from what, how and by which versions a model was made."""
     return {
         "command": command,
-        "panels": [describe_panel(panel, config) for panel in panels],
+        "panels": panels,
         "seed": config.train.seed,
         "init": str(options.init) if options.init else "",
         "device": str(accelerator.device),
@@ -420,42 +502,61 @@ def _check_folder(out: Path, *, resume: bool, force: bool) -> None:
 
 def _forget(out: Path) -> None:
     """Remove what an earlier run left to resume from, and its curves."""
-    names = (STATE, LAST, METRICS, DR2, "report.html")
-    for path in (*(out / name for name in names), *out.glob("*.png")):
+    names = (STATE, LAST, METRICS, "report.html")
+    for path in (*(out / name for name in names), *out.glob("*.png"), *out.glob(EPOCHS)):
         path.unlink(missing_ok=True)
     shutil.rmtree(out / "tensorboard", ignore_errors=True)
 
 
-def _initialise(model: BERTWithRAG, config: RunConfig, data: Any, init: str | Path | None) -> bool:
+def _forget_calibration(out: Path) -> None:
+    """Remove what an earlier run, or this one before it was resumed, said of its weights."""
+    for name in (DR2, PROBABILITIES):
+        (out / name).unlink(missing_ok=True)
+
+
+def _initialise(
+    model: BERTWithRAG, config: RunConfig, data: Any, init: str | Path | None
+) -> LoadedModel | None:
     """Start from the weights of a model, or standardise a copying model's features.
 
-    Returns whether the model starts from weights that are trained.
+    Returns the model that it starts from, if the weights of that are trained.
     """
     if init is not None:
         loaded = load_model(init)
-        if loaded.config.model != config.model:
+        if not loaded.config.model.has_shape_of(config.model):
             raise ModelError(
                 f"model {init} is not of the shape that config {config.name} describes",
                 hint="give --config the folder of the model that --init names",
             )
         model.load_state_dict(loaded.model.state_dict())
         if loaded.trained:
-            return True
+            return loaded
     if isinstance(data, EvidenceBatches):
         assert model.residual is not None
         model.residual.standardise(*data.standardisation())
-    return False
+    return None
 
 
 def _calibrate(
     out: Path,
     panels: Sequence[Panel],
+    data: Any,
     config: RunConfig,
     options: TrainOptions,
-    device: str,
+    device: torch.device,
     tick: Progress,
 ) -> None:
-    """Calibrate DR2 of the weights that were kept by the validation samples, and write dr2.json."""
+    """Calibrate the weights that were kept by the validation samples.
+
+    Writes probabilities.json of a token model, and then dr2.json, which rests on it.
+    """
+    if isinstance(data, TokenBatches):
+        loaded = load_model(out)
+        assert loaded.probabilities is not None
+        hidden = hidden_alleles(loaded.model, data, device=device, progress=tick)
+        kept = fit_probabilities(hidden, loaded.probabilities.gamma, seed=config.train.seed)
+        if kept.coefficients:
+            write_text(out / PROBABILITIES, kept.as_json())
     groups = [split_panel(panel, config)[1] for panel in panels]
     if options.init is not None:
         prior = open_folder(options.init).dr2
@@ -463,7 +564,7 @@ def _calibrate(
         prior = Dr2Calibration.read(models_dir() / "default")
     found = fit_dr2(
         panels, open_folder(out), groups=groups, prior=prior,
-        seed=config.train.seed, threads=options.threads, device=device, progress=tick,
+        seed=config.train.seed, threads=options.threads, device=str(device), progress=tick,
     )  # fmt: skip
     if found.coefficients:
         write_text(out / DR2, found.as_json())
@@ -488,7 +589,9 @@ def _prepare_epoch(
     """Set the level of the masks by the curriculum, and encode precomputed references anew."""
     if isinstance(data, TokenBatches):
         every = config.mask.curriculum.every_epochs
-        data.set_level(state.epoch // every if every else 0)
+        due = state.epoch // every if every else 0
+        while data.masks.level < due:  # a run that is resumed raises what it had raised before
+            data.add_level()
         if config.model.reference.mode == "precomputed":
             # A run that is resumed amid an epoch uses the weights that the epoch began with.
             data.refresh_references(
@@ -503,14 +606,14 @@ def _validate(
     epoch: int,
     accelerator: Accelerator,
     tick: Progress,
+    probabilities: Probabilities | None = None,
 ) -> dict[str, float]:
     """The validation figures of an epoch; several processes share the batches."""
-    rank, world = accelerator.process_index, accelerator.num_processes
     scores = score_model(
         model, data, config.loss, epoch,
-        device=accelerator.device, rank=rank, world=world, progress=tick,
+        device=accelerator.device, progress=tick, probabilities=probabilities,
     )  # fmt: skip
-    if world > 1:
+    if accelerator.num_processes > 1:
         total = torch.from_numpy(scores.state()).to(accelerator.device)
         scores.load_state(accelerator.reduce(total, reduction="sum").cpu().numpy())
     return scores.row()

@@ -19,6 +19,7 @@ from ragimpute.accuracy.metrics import (
     R2Accumulator,
 )
 from ragimpute.config import LossConfig
+from ragimpute.model.probability import Probabilities, gamma_at
 from ragimpute.runtime.stages import Stage
 from ragimpute.runtime.timing import Progress, no_progress
 from ragimpute.training.data.copying_batches import EvidenceBatches
@@ -81,6 +82,7 @@ class Scores:
         ls_prob: Mapping[str, np.ndarray],
         loss: LossConfig,
         epoch: int,
+        probabilities: Probabilities,
     ) -> None:
         """Add one batch.
 
@@ -92,6 +94,8 @@ class Scores:
             "h1" and "h2", shape (B, L): probability of the same allele by copying alone.
         loss, epoch
             See :func:`ragimpute.training.losses.compute_loss`.
+        probabilities
+            What makes P(ALT) of the outputs.
         """
         total, _ = compute_loss(outputs, batch, loss, epoch)
         self.loss += float(total)
@@ -99,9 +103,10 @@ class Scores:
         called, true, maf_of = {}, {}, {}
         for h in ("h1", "h2"):
             keep = scored_sites(batch, h).cpu().numpy()
-            af = batch_field(batch, "af", h).cpu().numpy().astype(np.float64)
+            given = batch_field(batch, "af", h)
+            prob = probabilities.of(outputs[f"{h}_fused"], given)
+            p, af = (x.cpu().numpy().astype(np.float64) for x in (prob, given))
             flip = af > 0.5
-            p = torch.sigmoid(outputs[f"{h}_fused"].float()).cpu().numpy().astype(np.float64)
             y = batch[f"label_{h}"].cpu().numpy()
             ls = np.asarray(ls_prob[h], np.float64)
             p, ls = np.where(flip, 1 - p, p), np.where(flip, 1 - ls, ls)
@@ -178,9 +183,8 @@ def score_model(
     epoch: int,
     *,
     device: torch.device,
-    rank: int = 0,
-    world: int = 1,
     progress: Progress = no_progress,
+    probabilities: Probabilities | None = None,
 ) -> Scores:
     """Score a model on held-out samples.
 
@@ -190,13 +194,14 @@ def score_model(
         What is scored, and where it is; it is left in evaluation mode.
     data
         :class:`ragimpute.training.data.token_batches.TokenBatches` or
-        :class:`ragimpute.training.data.copying_batches.EvidenceBatches`.
+        :class:`ragimpute.training.data.copying_batches.EvidenceBatches`; it builds the batches of
+        this process alone.
     loss, epoch
         See :func:`ragimpute.training.losses.compute_loss`.
-    rank, world
-        This process takes every ``world``-th batch, from ``rank`` on.
     progress
         Called as ``progress(stage, done, total)``; a total of 0 is unknown.
+    probabilities
+        What makes P(ALT) of the logits; None: for a token model, the gamma of the epoch.
 
     Returns
     -------
@@ -205,19 +210,19 @@ def score_model(
     model.eval()
     scores = Scores()
     copying = isinstance(data, EvidenceBatches)
+    if probabilities is None:
+        probabilities = Probabilities(0.0 if copying else gamma_at(loss, epoch))
     with Stage("validation", 0, progress=progress) as stage:
-        for i, batch in enumerate(data.validation_batches()):
-            if i % world != rank:
-                continue
+        for i, batch in data.validation_batches():
             batch = {name: value.to(device) for name, value in batch.items()}
             outputs = model(batch)
-            if copying:
-                ls = {h: torch.sigmoid(outputs[f"{h}_ori"]).cpu().numpy() for h in ("h1", "h2")}
+            if "ls_logit_h1" in batch:
+                ls = {h: torch.sigmoid(batch[f"ls_logit_{h}"]).cpu().numpy() for h in ("h1", "h2")}
             else:
                 ls = data.ls_baseline(i)
-            scores.add_batch(outputs, batch, ls, loss, epoch)
+            scores.add_batch(outputs, batch, ls, loss, epoch, probabilities)
             stage.reach(i + 1)
-        if copying and rank == 0:
+        if copying and data.share.rank == 0:
             for prob, label, maf in data.validation_rest():
                 scores.add_pairs(prob, prob, label, maf)
     return scores
@@ -239,3 +244,38 @@ def ls_figure_of(row: Mapping[str, float], metric: str) -> float:
     """The same figure of plain Li-Stephens copying; -inf where there is none."""
     value = row.get(f"ls_{_COLUMN[metric]}", math.nan)
     return value if math.isfinite(value) else -math.inf
+
+
+def against_li_stephens(row: Mapping[str, float], metric: str) -> str:
+    """A sentence that says that a model is no better than Li-Stephens copying; "" if it is better.
+
+    They are compared by the r2 that chooses the best epoch, and by that over all sites if another
+    figure chooses it or that r2 is undefined.
+    """
+    for name, sites in (
+        (_COLUMN[metric], "sites with a MAF up to 0.01" if metric == "r2_rare" else "all sites"),
+        ("r2_all", "all sites"),
+    ):
+        ours, plain = row.get(name, math.nan), row.get(f"ls_{name}", math.nan)
+        if math.isfinite(ours) and math.isfinite(plain):
+            if ours > plain:
+                return ""
+            return (
+                "on the held-out samples this model is no better than plain Li-Stephens copying "
+                f"(r2 {ours:.4f} against {plain:.4f} over {sites}): for imputation, use the "
+                "default model, which needs no training"
+            )
+    return ""
+
+
+def about_kept(row: Mapping[str, float], metric: str) -> dict[str, object]:
+    """What provenance.json says of the epoch whose weights are kept (0: the initial weights)."""
+    names = ("r2_all", "ls_r2_all", "r2_rare", "ls_r2_rare", "f1", "val_loss")
+    figures = {
+        name: float(f"{row[name]:.6g}") for name in names if math.isfinite(row.get(name, math.nan))
+    }
+    epoch = int(row.get("epoch", 0))
+    return {
+        "validation": {"epoch": epoch, "metric": metric, **figures},
+        "note": against_li_stephens(row, metric),
+    }

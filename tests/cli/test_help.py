@@ -77,7 +77,7 @@ def test_values_are_completed(monkeypatch):
     assert complete.models_folder() == models_dir()
     assert complete.trained_models() == complete.models("") == trained == ["default"]
     assert complete.presets() == complete.configs("") == preset_names()
-    assert complete.configs("v10") == ["v10", "v10-small"]
+    assert complete.configs("v10-r") == ["v10-rag", "v10-rag-small"]
     assert complete.devices("c") == ["cpu", "cuda"]
     assert complete.par_regions("b") == ["b37", "b38"]
     assert complete.fields("GT,D") == ["GT,DS"]

@@ -15,9 +15,12 @@ import termios
 import time
 
 import pytest
+import typer.main
 
 from ragimpute import __version__, example
 from ragimpute.cli import terminal
+from ragimpute.cli.app import memory_hint
+from ragimpute.cli.main import ORDER, app
 from ragimpute.errors import InputError
 
 PROGRAM = [sys.executable, "-m", "ragimpute"]
@@ -154,6 +157,10 @@ def guarded(monkeypatch):
         (InputError("without"), ["Error: without"]),
         (InputError("x" * 9000 + " odd", hint="h"), ["Error: " + "x" * 500 + " ... x", "  hint"]),
         (MemoryError(), ["Error: out of memory", "  hint: use fewer --threads"]),
+        (
+            RuntimeError("CUDA out of memory. Tried to allocate 1 GiB"),
+            ["Error: out of memory", "  hint: use fewer"],
+        ),
         (PermissionError(13, "Permission denied", "x"), ["Error: Permission denied (x)", "  hint"]),
         (OSError("odd"), ["Error: odd", "  hint: check the path"]),
         (BrokenPipeError(), []),
@@ -174,12 +181,30 @@ def test_errors_become_one_line(guarded, capsys, error, lines):
     assert len(printed.err) < 1100  # what a file holds is quoted in part
 
 
-def test_a_mistake_of_ours_is_not_hidden(guarded):
+@pytest.mark.parametrize("error", [ValueError("ours"), RuntimeError("ours")])
+def test_a_mistake_of_ours_is_not_hidden(guarded, error):
     def fail():
-        raise ValueError("ours")
+        raise error
 
-    with pytest.raises(ValueError, match="ours"):
+    with pytest.raises(type(error), match="ours"):
         guarded(fail)
+
+
+@pytest.mark.parametrize("command", [c for c in ORDER if c != "demo"])
+def test_a_lack_of_memory_is_answered_by_options_that_the_command_has(monkeypatch, command):
+    for words in ([command, "x"], ["--log-level", "info", command, "--threads", "4"]):
+        monkeypatch.setattr(sys, "argv", ["ragimpute", *words])
+        hint = memory_hint()
+        has = {
+            name
+            for option in typer.main.get_command(app).commands[command].params
+            for name in option.opts
+        }
+        named = set(re.findall(r"--[a-z-]+", hint))
+        assert named <= has
+        assert ("--region" in named) == ("--region" in has)
+        assert ("--threads" in named) == ("--threads" in has and "--threads" in words)
+        assert "more memory" in hint
 
 
 def test_positions_are_no_emoji_and_messages_are_not_cut(capsys, monkeypatch):

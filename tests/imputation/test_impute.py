@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -11,12 +12,17 @@ import pytest
 import torch
 from panel_fixtures import FlatMap, make_batch, names
 from slow_copying import mosaic_panel
+from typer.main import get_command
 from vcf_fixtures import bcftools, convert, join, read_imputed, rows_of, view, write_genotypes
 
 from ragimpute import example
+from ragimpute.cli.main import app
 from ragimpute.config import load_config, models_dir
-from ragimpute.errors import InputError, PanelError
-from ragimpute.imputation.impute import impute
+from ragimpute.copying_model.imputer import CopyingImputer
+from ragimpute.errors import InputError, ModelError, PanelError
+from ragimpute.imputation.impute import _out_of_memory, impute
+from ragimpute.imputation.imputer import make_imputer
+from ragimpute.imputation.options import ImputeOptions
 from ragimpute.io.vcf.read.genotypes import read_target
 from ragimpute.model.bert_rag import build
 from ragimpute.model.checkpoint import save_model
@@ -402,3 +408,66 @@ def test_inputs_that_do_not_belong_together(panel_h5, made, tmp_path):
     with pytest.raises(InputError, match="no device 'gpu'"):
         run(tmp_path / "x.vcf", panel=panel_h5, device="gpu")
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
+def _exhausted(kind):
+    """Raises what a library raises when memory runs out."""
+    if kind == "numpy":
+        np.empty(2**58, np.uint8)
+    if kind == "torch":
+        torch.empty(2**58, dtype=torch.uint8)
+    raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch", "cuda"])
+@pytest.mark.parametrize("more", [(), ("--max-memory", "900M", "--sites-output", "sites.vcf")])
+def test_a_run_without_enough_memory_says_what_to_lower(
+    panel_h5, tmp_path, command_line, monkeypatch, kind, more
+):
+    """In its second window, when it has written the first one: nothing is left of it."""
+    calls = []
+    plain = CopyingImputer.impute
+
+    def hungry(self, *args, **kwargs):
+        calls.append(0)
+        if len(calls) == 2:
+            _exhausted(kind)
+        return plain(self, *args, **kwargs)
+
+    monkeypatch.setattr(CopyingImputer, "impute", hungry)
+    monkeypatch.chdir(tmp_path)
+    words = ("-r", "20:2200000-2300000", "--chunk-cm", "0.05", "--no-fine-tune", "-q")
+    code, out, err = command_line("impute", TARGET, "-p", panel_h5, "-o", "x.vcf.gz", *words, *more)
+    assert (code, out, len(calls)) == (1, "", 2)
+    message, hint = err.splitlines()
+    where = "the GPU is out of memory" if kind == "cuda" else "out of memory"
+    assert message.startswith(f"Error: {where} with --")
+    assert ("--max-memory 900M" in message) == bool(more)
+    assert ("lower --max-memory" if more else "give --max-memory") in hint
+    assert ("--device cpu" in hint) == (kind == "cuda")
+    assert ("--chunk-cm 0.05" in message) == (kind != "cuda")
+    has = {name for option in get_command(app).commands["impute"].params for name in option.opts}
+    assert set(re.findall(r"--[a-z-]+", err)) <= has
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_token_model_keeps_to_the_memory(panel_h5, tmp_path):
+    """Its batches are as small as --max-memory wants them, and give the same but for rounding."""
+    config = load_config("v2-small", overrides=["model.encoder.dim=16"])
+    torch.manual_seed(3)
+    save_model(tmp_path / "model", build(config.model), config, {})
+    with Panel.open(panel_h5) as panel:
+        sizes = {
+            size: make_imputer(
+                tmp_path / "model", panel, np.arange(3), max_memory=size
+            )._sites_at_once
+            for size in (None, 2**30, 2**22, 2**18)
+        }
+    assert sizes[None] == sizes[2**30] > sizes[2**22] > sizes[2**18] >= 1
+
+
+def test_options_that_bound_memory_are_named_as_the_command_has_them():
+    assert "--max-memory" in _out_of_memory(ImputeOptions(), False).hint
+    given = _out_of_memory(ImputeOptions(threads=3, max_memory=2**20 * 700), True)
+    assert "--max-memory 700M" in given.message
+    assert isinstance(given, ModelError)

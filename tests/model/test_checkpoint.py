@@ -7,6 +7,9 @@ import os
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ragimpute import __version__
@@ -21,7 +24,7 @@ from ragimpute.model.checkpoint import (
     save_weights,
     write_text,
 )
-from ragimpute.model.folder import CONFIG, PROVENANCE, WEIGHTS, input_fingerprint
+from ragimpute.model.folder import CONFIG, PROVENANCE, WEIGHTS, input_fingerprint, sort_header
 from tests.model_configs import config_of
 
 NAMES = ["default", "states", "v10-small", "embedding-rag-small"]
@@ -258,7 +261,7 @@ def test_what_is_not_a_model(folder, tmp_path):
 
 def test_fingerprints_tell_inputs_apart(monkeypatch):
     copying, tokens = (input_fingerprint(load_config(name)) for name in ("default", "v10"))
-    assert tokens == "tokens-1"
+    assert tokens == "tokens-2"
     reads_states = input_fingerprint(config_of("states"))
     assert reads_states.startswith(f"evidence-{NUM_FEATURES + len(TOKEN_FEATURES)}-")
     without = config_of("states", ["model.copying.num_set_tokens=0"])
@@ -276,3 +279,36 @@ def test_provenance_is_sorted_json(folder):
     assert json.loads(text) == {"a": {"c": [1], "d": None}, "b": 1}
     assert text.index('"a"') < text.index('"b"')
     assert text.endswith("}\n")
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    about=st.dictionaries(st.text(max_size=6), st.text(max_size=9), max_size=8),
+    shapes=st.dictionaries(st.text(min_size=1, max_size=6), st.integers(0, 9), max_size=8),
+)
+def test_equal_content_makes_equal_bytes(tmp_path_factory, about, shapes):
+    """The library writes metadata in an order that changes from one file to the next."""
+    shapes.pop("__metadata__", None)
+    folder = tmp_path_factory.mktemp("equal")
+    tensors = {name: torch.arange(size) for name, size in shapes.items()}
+    content = set()
+    for i in range(4):
+        path = folder / f"{i}.safetensors"
+        save_file(tensors, str(path), metadata=about or None)
+        sort_header(path)
+        content.add(path.read_bytes())
+    assert len(content) == 1
+    with safe_open(str(path), framework="pt") as file:
+        assert (file.metadata() or {}) == about
+        assert {name: file.get_tensor(name).tolist() for name in file.keys()} == {
+            name: value.tolist() for name, value in tensors.items()
+        }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_equal_models_make_equal_folders(tmp_path, name):
+    config, model = made(name)
+    for i in range(3):
+        save_model(tmp_path / str(i), model, config, {"b": 1, "a": {"d": 2, "c": 3}})
+    for file in (WEIGHTS, CONFIG, PROVENANCE):
+        assert len({(tmp_path / str(i) / file).read_bytes() for i in range(3)}) == 1

@@ -6,8 +6,12 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
+from ragimpute.model import chunks
+from ragimpute.model.chunks import chunk_bytes_of, sequence_bytes
 from ragimpute.model.embedding import PAD, SiteEmbedding
 from ragimpute.model.encoder import (
     Encoder,
@@ -89,12 +93,13 @@ def test_checkpointing_gives_the_same_gradients():
         torch.testing.assert_close(one, two)
 
 
-def references(chunk, checkpointing):
+def references(chunk, checkpointing, chunk_bytes=None):
     torch.manual_seed(0)
     embedding = SiteEmbedding(dim=D, position_cnn=True).double()
     return ReferenceEncoder(
-        embedding=embedding, encoder=make_encoder(), chunk=chunk, checkpointing=checkpointing
-    )
+        embedding=embedding, encoder=make_encoder(), chunk=chunk, chunk_bytes=chunk_bytes,
+        checkpointing=checkpointing,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -146,6 +151,106 @@ def test_so_many_at_a_time(retrieved, chunk, sizes):
     module.encoder.register_forward_hook(lambda m, args, out: seen.append(len(args[0])))
     module(*retrieved)
     assert seen == sizes
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    data=st.data(),
+    num=st.integers(1, 4),
+    length=st.integers(1, 7),
+    share=st.floats(0.01, 30),
+    checkpointing=st.booleans(),
+)
+def test_bytes_change_nothing(data, num, length, share, checkpointing):
+    """What fits into any memory gives the outputs and gradients of one call."""
+    g = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
+    real = {"generator": g, "dtype": torch.float64}
+    inputs = (
+        torch.randint(0, 3, (2, num, length), generator=g),
+        torch.rand(2, length, **real).cumsum(1),
+        torch.rand(2, length, **real),
+        torch.rand(2, num, length, **real),
+    )
+    plain = references(10_000, False).train()
+    one = sequence_bytes(plain.encoder, length, keeps=True)
+    fitted = references(None, checkpointing, max(1, int(share * one))).train()
+    sizes = []
+    fitted.encoder.register_forward_hook(lambda m, args, out: sizes.append(len(args[0])))
+    out = []
+    for module in (plain, fitted):
+        y = module(*inputs)
+        y.square().sum().backward()
+        out.append((y, [p.grad for p in module.parameters()]))
+    assert max(sizes) == min(2 * num, max(1, int(share * one) // one))
+    torch.testing.assert_close(out[0][0], out[1][0])
+    for a, b in zip(out[0][1], out[1][1], strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_a_cpu_takes_as_many_on_any_machine(retrieved):
+    module = references(None, False)
+    assert chunk_bytes_of(torch.device("cpu")) == chunks._CPU_BYTES
+    expected = chunks._CPU_BYTES // sequence_bytes(module.encoder, 10, keeps=True)
+    assert module.train().num_at_once(10, torch.device("cpu")) == expected
+    assert module.num_at_once(10_000, torch.device("cpu")) >= 1
+
+
+def test_a_gpu_is_asked_for_its_free_memory_once(monkeypatch):
+    """A share of what is free, and of what torch holds but does not use."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (6 << 20, 80 << 20))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 5 << 20)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 3 << 20)
+    cuda = torch.device("cuda", 0)
+    assert chunk_bytes_of(cuda) == 2 << 20
+    module = references(None, False)
+    kept = module.train().num_at_once(10, cuda)
+    assert kept == (2 << 20) // sequence_bytes(module.encoder, 10, keeps=True)
+    assert module.eval().num_at_once(10, cuda) > kept  # nothing is kept for gradients
+    with torch.no_grad():
+        assert module.train().num_at_once(10, cuda) > kept
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 80 << 20))
+    assert module.num_at_once(10, cuda) == kept
+    assert module.num_at_once(5, cuda) > kept  # shorter ones
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_bytes_of_a_sequence_are_what_torch_holds(keeps):
+    """Within a factor of two of the tensors that autograd saves, or that a layer makes."""
+    encoder = Encoder(dim=32, num_layers=3, num_heads=4).train()
+    x = torch.randn(2, 40, 32)
+    saved = {}
+
+    def pack(tensor):
+        saved[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        encoder(x, torch.zeros(2, 40, dtype=torch.bool))
+    weights = sum(4 * p.numel() for p in encoder.parameters())
+    held = (sum(saved.values()) - weights) / 2
+    found = sequence_bytes(encoder, 40, keeps=keeps)
+    if keeps:
+        assert 0.5 * held < found < 2 * held
+    else:
+        assert found < sequence_bytes(encoder, 40, keeps=True)
+    assert sequence_bytes(encoder, 80, keeps=keeps) > 2 * found
+
+
+def test_a_v10_batch_is_a_few_calls_on_a_gpu(monkeypatch):
+    """Its 384 haplotypes of 1,020 sites were encoded one by one; 40 GB take all at once."""
+    from ragimpute.config import load_config
+    from ragimpute.model.bert_rag import build
+
+    monkeypatch.setattr("ragimpute.model.encoder.chunk_bytes_of", lambda device: 10 << 30)
+    cuda = torch.device("cuda")
+    for overrides, least, most in (
+        ([], 64, 400),
+        (["model.reference.chunk=512"], 1, 1),
+        (["model.reference.chunk_bytes=1000000000"], 5, 20),
+    ):
+        config = load_config("v10", overrides=overrides).model
+        module = build(config).tokens.references.train()
+        assert least <= module.num_at_once(1020, cuda) <= most
 
 
 def test_frozen_references_stay_as_they_were():

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 
-from ragimpute.model.heads import AlleleHead, GenotypeHead, HaplotypeAttention, ReconstructionHead
+from ragimpute.model.heads import AlleleHead, GenotypeHead, HaplotypeAttention
 
 D = 6
 
@@ -16,25 +17,35 @@ def pair():
     return torch.randn(2, 4, D), torch.randn(2, 4, D)
 
 
-def test_allele_and_reconstruction():
+def test_allele():
     x, _ = pair()
-    allele, rebuilt = AlleleHead(dim=D), ReconstructionHead(dim=D)
+    head = AlleleHead(dim=D)
     normed = (x - x.mean(-1, keepdim=True)) / (
         x.var(-1, unbiased=False, keepdim=True) + 1e-5
     ).sqrt()
-    for head, y in ((allele, allele(x)), (rebuilt, torch.logit(rebuilt(x)))):
-        linear = head.net[1]
-        torch.testing.assert_close(y, normed @ linear.weight[0] + linear.bias, atol=1e-5, rtol=1e-5)
-    assert allele(x).shape == (2, 4)
-    assert ((rebuilt(x) > 0) & (rebuilt(x) < 1)).all()
+    linear = head.net[1]
+    expected = normed @ linear.weight[0] + linear.bias
+    torch.testing.assert_close(head(x), expected, atol=1e-5, rtol=1e-5)
+    assert head(x).shape == (2, 4)
 
 
-def test_genotype_does_not_know_which_haplotype_is_first():
-    h1, h2 = pair()
-    head = GenotypeHead(dim=D)
-    assert head(h1, h2).shape == (2, 4, 3)
-    torch.testing.assert_close(head(h1, h2), head(h2, h1))
-    assert (head(h1, h2) - head(h1, h1)).abs().max() > 1e-3
+def test_genotype_reads_both_haplotypes_and_the_panels_shares():
+    torch.manual_seed(0)
+    h1, h2, shares = torch.randn(2, 4), torch.randn(2, 4), torch.rand(3, 2, 4)
+    head = GenotypeHead(dropout=0.5).eval()
+    out = head(h1, h2, *shares)
+    assert out.shape == (2, 4, 3)
+    torch.testing.assert_close(out, head(h2, h1, *shares))  # whichever comes first
+    assert (out - head(h1, h1, *shares)).abs().max() > 1e-3
+    for i in range(3):
+        other = shares.clone()
+        other[i] += 0.5
+        assert (out - head(h1, h2, *other)).abs().min() > 1e-5
+    # What it reads, at one site.
+    p, q = (1 / (1 + math.exp(-h[1, 2].item())) for h in (h1, h2))
+    read = [(1 - p) * (1 - q), p * (1 - q) + q * (1 - p), p * q, *shares[:, 1, 2].tolist()]
+    assert sum(read[:3]) == pytest.approx(1)
+    torch.testing.assert_close(out[1, 2], head.net(torch.tensor(read)))
 
 
 def test_haplotypes_see_each_other():

@@ -14,7 +14,14 @@ from ragimpute.errors import PanelError
 from ragimpute.panel.haplotypes import keep_haplotypes
 from ragimpute.panel.ploidy import Ploidy
 from ragimpute.panel.reader import Panel, PanelFile
-from ragimpute.panel.views import PanelAhead, PanelView, PanelWithout, parts_of, require_one_ploidy
+from ragimpute.panel.views import (
+    PanelAhead,
+    PanelLeftOut,
+    PanelView,
+    PanelWithout,
+    parts_of,
+    require_one_ploidy,
+)
 from ragimpute.preparation.panel_writer import write_panel
 from ragimpute.retrieval.index import WindowIndex
 
@@ -151,3 +158,46 @@ def test_views_can_be_copied_and_sent_to_another_process(example_panel):
         same(other.haplotypes(5, 40), expected)
         assert other.num_haplotypes == kept.sum()
         assert other.contig == example_panel.contig
+
+
+def test_samples_that_are_left_out_are_in_no_frequency(tmp_path):
+    alleles = random_alleles(np.random.default_rng(6), 60, 20)
+    alleles[:, 4, 1] = -2  # a haploid sample
+    slots = np.ones((1, 20, 2), bool)
+    slots[0, 4, 1] = False
+    populations = ["A"] * 12 + ["B"] * 8
+    write_panel(
+        tmp_path / "p.h5", [make_batch(alleles)], samples=names(20), genetic_map=FlatMap(),
+        ploidy=Ploidy(np.array([0]), slots),
+        population_of=dict(zip(names(20), populations, strict=True)),
+    )  # fmt: skip
+    with Panel.open(tmp_path / "p.h5") as panel:
+        out = np.isin(panel.haplotype_sample, [0, 7, 13, 19])
+        view = PanelLeftOut(panel, ~out, 10, 50)
+        stay = [i for i in range(20) if i not in (0, 7, 13, 19)]
+        for u in range(5, 55):
+            if not 10 <= u < 50:
+                assert view.af[u] == panel.af[u]
+                np.testing.assert_array_equal(
+                    view.af_population(u, u + 1), panel.af_population(u, u + 1)
+                )
+                np.testing.assert_array_equal(
+                    view.genotype_freq(u, u + 1), panel.genotype_freq(u, u + 1)
+                )
+                continue
+            rest = {i: [a for a in alleles[u, i] if a >= 0] for i in stay}
+            every = [a for i in stay for a in rest[i]]
+            assert view.af[u] == pytest.approx(np.mean(every), abs=1e-6)
+            for group, name in enumerate(panel.populations):
+                mine = [a for i in stay if populations[i] == name for a in rest[i]]
+                found = view.af_population(u, u + 1)[group, 0]
+                assert found == pytest.approx(np.mean(mine), abs=1e-6)
+            kinds = [0 if sum(x) == 0 else 2 if sum(x) == len(x) else 1 for x in rest.values()]
+            shares = [kinds.count(k) / len(stay) for k in range(3)]
+            np.testing.assert_allclose(view.genotype_freq(u, u + 1)[0], shares, atol=1e-6)
+        np.testing.assert_array_equal(
+            view.af_population(5, 55)[:, 7], view.af_population(12, 13)[:, 0]
+        )
+        np.testing.assert_array_equal(
+            view.haplotypes(0, 60).alleles(), panel.haplotypes(0, 60).alleles()[:, ~out]
+        )

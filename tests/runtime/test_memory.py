@@ -14,7 +14,15 @@ from vcf_fixtures import write_genotypes
 from ragimpute.errors import InputError
 from ragimpute.preparation.panel_writer import write_panel
 from ragimpute.runtime import memory
-from ragimpute.runtime.memory import free_bytes, parse_size, plan_memory, resident_bytes
+from ragimpute.runtime.memory import (
+    free_bytes,
+    is_of_gpu,
+    is_out_of_memory,
+    memory_explained,
+    parse_size,
+    plan_memory,
+    resident_bytes,
+)
 
 MIB = 2**20
 
@@ -115,3 +123,60 @@ def test_peers_9_13_42_46_the_ceiling_holds_and_targets_cost_no_memory(wide):
     # Their probabilities alone, of 500 samples at 32,000 sites, are 122 MiB.
     print(few, many, bounded)
     assert bounded < few + 60
+
+
+#: What libraries say, and whether a GPU's memory is meant.
+SAID = [
+    ("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of ...", True),
+    ("CUDA error: out of memory", True),
+    ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+    ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", True),
+    ("Error in void* faiss::gpu::StandardGpuResourcesImpl::allocMemory(...): Error: 'err == "
+     "cudaSuccess' failed: StandardGpuResources: alloc fail type FlatData dev 0", True),
+    ("[enforce fail at alloc_cpu.cpp:116] err == 0. DefaultCPUAllocator: can't allocate memory: "
+     "you tried to allocate 288230376151711744 bytes. Error code 12", False),
+    ("DefaultCPUAllocator: not enough memory: you tried to allocate 40 bytes.", False),
+    ("std::bad_alloc", False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "on_gpu"), SAID)
+def test_what_libraries_say_when_memory_runs_out(text, on_gpu):
+    error = RuntimeError(text)
+    assert is_out_of_memory(error)
+    assert is_of_gpu(error) == on_gpu
+    with (
+        pytest.raises(InputError, match=f"^{on_gpu}$") as caught,
+        memory_explained(lambda gpu: InputError(str(gpu))),
+    ):
+        raise error
+    assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize("allocate", ["torch", "numpy"])
+def test_libraries_say_so_indeed(allocate):
+    if allocate == "torch":
+        torch = pytest.importorskip("torch")
+        with pytest.raises(RuntimeError) as caught:
+            torch.empty(2**58, dtype=torch.uint8)
+    else:
+        with pytest.raises(MemoryError) as caught:
+            np.empty(2**58, np.uint8)
+    assert is_out_of_memory(caught.value)
+    assert not is_of_gpu(caught.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("shapes differ"),
+        RuntimeError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("mat1 and mat2 must be allocated on the same device"),
+        ValueError("out of memory"),
+        InputError("file out of memory"),
+    ],
+)
+def test_other_errors_are_let_through(error):
+    with pytest.raises(type(error)) as caught, memory_explained(lambda gpu: InputError("no")):
+        raise error
+    assert caught.value is error

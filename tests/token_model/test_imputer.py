@@ -12,7 +12,9 @@ from ragimpute import example
 from ragimpute.config import load_config
 from ragimpute.model.bert_rag import build
 from ragimpute.model.checkpoint import LoadedModel
+from ragimpute.model.probability import posterior_logit
 from ragimpute.panel.reader import Panel
+from ragimpute.panel.views import PanelView
 from ragimpute.preparation.prepare import prepare
 from ragimpute.retrieval.index import WindowIndex
 from ragimpute.sites import Region
@@ -29,10 +31,19 @@ SETTINGS = ("data.max_sites=90", "data.num_retrieved=4", "model.encoder.dim=16")
 
 @pytest.fixture(scope="module")
 def panel(tmp_path_factory):
-    """A tenth of the packaged 1000 Genomes panel, in several windows of the index."""
+    """A tenth of the packaged 1000 Genomes panel, in several windows of the index.
+
+    Its samples are said to be of three populations.
+    """
     path = tmp_path_factory.mktemp("imputer") / "panel.h5"
-    prepare(example.path("panel.bcf"), path, genetic_map=example.path("chr20.b37.gmap.gz"),
-            region=Region.parse("20:2000000-2100000"), window_cm=0.01)  # fmt: skip
+    about = {"genetic_map": example.path("chr20.b37.gmap.gz"), "window_cm": 0.01}
+    prepare(example.path("panel.bcf"), path, region=Region.parse("20:2000000-2001000"), **about)
+    with Panel.open(path) as opened:
+        table = [f"{name}\t{'abc'[i % 3]}\n" for i, name in enumerate(opened.samples)]
+    path.with_name("populations.tsv").write_text("".join(table))
+    path = path.with_name("populations.h5")
+    prepare(example.path("panel.bcf"), path, region=Region.parse("20:2000000-2100000"),
+            populations=path.with_suffix(".tsv"), **about)  # fmt: skip
     with Panel.open(path) as opened:
         yield opened
 
@@ -106,7 +117,8 @@ def by_hand(panel, model, given, step=1):
             with torch.no_grad():
                 logits = model.model(batch)
             for i in (1, 0):
-                p = torch.sigmoid(logits[f"h{i + 1}_fused"][0, : stop - start])
+                logit = posterior_logit(logits[f"h{i + 1}_fused"], model.config.loss.gamma)
+                p = torch.sigmoid(logit[0, : stop - start])
                 out[columns[i], start:stop] = p.numpy()
     return out
 
@@ -125,6 +137,63 @@ def test_as_the_model_answers_sample_by_sample(panel, given, preset):
     there = ~np.isnan(expected)
     assert there.any(axis=0).sum() > 100
     np.testing.assert_allclose(found[there], expected[there], atol=1e-5)
+
+
+def test_a_sample_has_the_same_af_p_in_training_and_in_imputation(panel, monkeypatch):
+    model = loaded("v10-small", "data.validation_share=0.2")
+    train_samples, held_out = split_samples(panel, 0.2, 5, seed=1)
+    data = TokenBatches(
+        panel, WindowIndex.build(panel), model.config, seed=1,
+        train_samples=train_samples, validation_samples=held_out,
+    )  # fmt: skip
+    sample = int(held_out[0])
+    columns = np.flatnonzero(panel.haplotype_sample == sample)
+    rng = np.random.default_rng(0)
+    typed = np.sort(rng.choice(panel.num_sites, panel.num_sites // 5, replace=False))
+    window = np.arange(len(data.windows.ranges))
+    masks = []
+    for start, stop in data.index.windows[data.search_window].tolist():
+        masks.append(~np.isin(np.arange(start, stop), typed))
+    in_training = data._collate(window, np.full(len(window), sample), masks)
+
+    # The target is that sample, typed at these sites, and the panel is what it may retrieve; its
+    # frequencies are those without the target's alleles, as in training.
+    seen = {}
+    plain_search, plain_batch = WindowIndex.search, TokenWindows.batch
+
+    def search(self, *args, **kwargs):
+        return plain_search(self, *args, **kwargs, allowed=data.allowed)
+
+    def batch(self, window, *args, **kwargs):
+        out = plain_batch(self, window, *args, **kwargs)
+        seen[int(window[0])] = out
+        return out
+
+    others = np.flatnonzero(panel.haplotype_sample != sample)
+    every = panel.haplotypes(0, panel.num_sites).alleles()
+    af = np.float32(every[:, others].mean(axis=1))
+    af_p = np.array([
+        every[:, others[panel.population[panel.haplotype_sample[others]] == p]].mean(axis=1)
+        for p in range(len(panel.populations))
+    ])  # fmt: skip
+    pairs = every.reshape(len(every), -1, 2).sum(axis=2)[:, np.arange(len(panel.samples)) != sample]
+    shares = np.stack([(pairs == k).mean(axis=1) for k in range(3)], axis=1)
+    without = PanelView(panel)
+    without.af = af
+    monkeypatch.setattr(without, "af_population", lambda i, j: np.float32(af_p[:, i:j]))
+    monkeypatch.setattr(without, "genotype_freq", lambda i, j: np.float32(shares[i:j]))
+    monkeypatch.setattr(WindowIndex, "search", search)
+    monkeypatch.setattr(TokenWindows, "batch", batch)
+    alleles = every[typed][:, columns]
+    impute(without, model, (typed, alleles, np.zeros(len(columns), np.int64)))
+    assert sorted(seen) == window.tolist()
+    for w, (start, stop) in enumerate(data.windows.ranges.tolist()):
+        n = stop - start
+        for name in ("af_p", "af", "ref", "het", "hom", "pos", "rag_af_h1", "rag_af_h2"):
+            np.testing.assert_allclose(
+                seen[w][name][0, ..., :n], in_training[name][w, ..., :n], atol=1e-6, err_msg=name
+            )
+        assert (seen[w]["af_p"] != seen[w]["af"])[0, :n].any()
 
 
 def test_threads_change_no_bit(panel, given, plain):

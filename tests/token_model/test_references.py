@@ -115,3 +115,41 @@ def test_memory_is_bounded(windows, model, batch):
         )
         assert sum(kept.nbytes for kept in table._kept.values()) <= limit
     assert 0 < len(table) < len(whole)
+
+
+def test_looked_up_by_site(windows, model):
+    """Each row asks for the haplotypes of one site: those of the whole window, there."""
+    model.eval()
+    rng = np.random.default_rng(5)
+    window = torch.tensor([1, 0, 2, 1, 0, 1])
+    ids = torch.from_numpy(rng.integers(-1, 24, (6, 3)))
+    ids[4] = -1
+    site = torch.tensor([29, 0, 9, 3, 19, 3])
+    table = ReferenceTable(model, windows, CPU, dtype=torch.float32)
+    found = table(window, ids, site)
+    whole = ReferenceTable(model, windows, CPU, dtype=torch.float32)(window, ids)
+    assert found.shape == (6, 3, D)
+    for row in range(6):
+        torch.testing.assert_close(found[row], whole[row, :, site[row]])
+    assert (found[ids < 0] == 0).all()
+    assert (found[ids >= 0].abs().sum(-1) > 0).all()
+
+
+def test_references_without_frequencies_are_those_at_a_half(windows):
+    """``reference.af: false``: what is looked up tells no frequency; the target's still counts."""
+    config = {
+        "encoder": {"dim": D, "num_layers": 1, "num_heads": 2, "dropout": 0.0},
+        "reference": {"af": False},
+    }
+    torch.manual_seed(0)
+    model = build(ModelConfig.model_validate(config)).eval()
+    token = torch.randint(0, 2, (4, 20))
+    cm, af = torch.linspace(0, 1, 20), torch.rand(20)
+    found = model.encode_references(token, cm, af, torch.rand(4, 20))
+    assert torch.equal(found, model.encode_references(token, cm, 1 - af, torch.rand(4, 20)))
+    config["reference"] = {"af": True}
+    other = build(ModelConfig.model_validate(config)).eval()
+    other.load_state_dict(model.state_dict())
+    half = torch.full((20,), 0.5)
+    torch.testing.assert_close(found, other.encode_references(token, cm, half, half.expand(4, 20)))
+    assert not torch.allclose(found, other.encode_references(token, cm, af, af.expand(4, 20)))

@@ -13,7 +13,8 @@ from ragimpute.model.embedding import MASK, PAD
 from ragimpute.panel.haplotypes import haplotype_columns
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.panel_writer import write_panel
-from ragimpute.token_model.windows import TokenWindows, cut_windows_to
+from ragimpute.token_model.copying_evidence import CopyingEvidence
+from ragimpute.token_model.windows import TokenWindows, cut_windows_to, population_shares
 
 NUM_SITES, NUM_SAMPLES = 90, 40
 RANGES = np.array([[0, 30], [30, 41], [20, 60], [60, 90]])
@@ -86,8 +87,8 @@ def test_every_field_by_loops(panel, alleles):
     windows = TokenWindows(panel, RANGES)
     assert windows.length == 40
     window, known, hidden, found = draw(0, RANGES, num, k, panel.num_haplotypes)
-    population = np.arange(num) % 2
-    batch = windows.batch(window, known, hidden, found, population)
+    found[3] = -1
+    batch = windows.batch(window, known, hidden, found)
     af_p = panel.af_population(0, NUM_SITES)
     genotypes = panel.genotype_freq(0, NUM_SITES)
     home = panel.population[panel.haplotype_sample]
@@ -101,7 +102,9 @@ def test_every_field_by_loops(panel, alleles):
             assert bool(batch["mask"][b, i]) == bool(inside and hidden[b, i])
             if inside:
                 assert batch["af"][b, i] == panel.af[site]
-                assert batch["af_p"][b, i] == af_p[population[b], site]
+                where = [home[j] for j in found[b].ravel() if j >= 0]
+                here = [af_p[p, site] for p in where] or [panel.af[site]]
+                assert float(batch["af_p"][b, i]) == pytest.approx(np.mean(here), abs=1e-6)
                 cm = panel.position_cm[site] - panel.position_cm[start]
                 assert float(batch["pos"][b, i]) == pytest.approx(cm, abs=1e-7)
                 shares = [float(batch[name][b, i]) for name in ("ref", "het", "hom")]
@@ -129,16 +132,18 @@ def test_every_field_by_loops(panel, alleles):
     assert not torch.isnan(torch.cat([v.float().ravel() for v in batch.values()])).any()
 
 
-def test_an_unknown_population_is_where_the_retrieved_come_from(panel):
-    windows = TokenWindows(panel, RANGES)
-    window, known, hidden, found = draw(1, RANGES, 6, 4, panel.num_haplotypes)
-    found = np.abs(found)
-    batch = windows.batch(window, known, hidden, found)
-    home = panel.population[panel.haplotype_sample]
-    for b in range(6):
-        start, stop = RANGES[window[b]]
-        expected = panel.af_population(start, stop)[home[found[b].ravel()]].mean(0)
-        np.testing.assert_allclose(batch["af_p"][b, : stop - start], expected, rtol=1e-5)
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 5), st.integers(1, 6), st.integers(0, 99))
+def test_population_shares_by_loops(num, k, num_populations, seed):
+    rng = np.random.default_rng(seed)
+    home = rng.integers(0, num_populations, 9)
+    found = rng.integers(-1, 9, (num, 2, k))
+    shares = population_shares(found, home, num_populations)
+    assert shares.shape == (num, num_populations)
+    for row, ids in zip(shares, found, strict=True):
+        there = [int(home[i]) for i in ids.ravel() if i >= 0]
+        expected = [there.count(p) / max(1, len(there)) for p in range(num_populations)]
+        np.testing.assert_allclose(row, expected, atol=1e-6)
 
 
 def test_rows_do_not_influence_each_other(panel):
@@ -164,3 +169,129 @@ def test_what_is_kept_is_bounded(panel):
         assert sum(b.num_bytes for b in small._blocks.values()) == small._num_bytes
         assert small._num_bytes <= cache_bytes
     assert small.window(2) is block
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory):
+    """Samples of a large population, and of two of one sample each, of which one is haploid."""
+    path = tmp_path_factory.mktemp("uneven") / "p.h5"
+    alleles = random_alleles(np.random.default_rng(1), NUM_SITES, 12)
+    alleles[:, [0, 5], 1] = -2
+    alleles[3] = np.where(alleles[3] == -2, -2, 0)
+    alleles[3, 2, 1] = 1  # the only ALT
+    samples = names(12)
+    home = {0: "one haploid", 7: "one diploid"}
+    write_panel(
+        path, [make_batch(alleles)], samples=samples, genetic_map=FlatMap(),
+        population_of={name: home.get(i, "many") for i, name in enumerate(samples)},
+    )  # fmt: skip
+    with Panel.open(path) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("by_site", [False, True])
+def test_frequencies_leave_the_own_alleles_out(uneven, by_site):
+    """Every frequency of a panel sample against a count over all others."""
+    panel, rng = uneven, np.random.default_rng(3)
+    ranges = np.array([[0, 30], [30, 41]])
+    windows = TokenWindows(panel, ranges)
+    every = panel.haplotypes(0, NUM_SITES).alleles()
+    sample_of = panel.haplotype_sample
+    own = np.array([np.resize(np.flatnonzero(sample_of == s), 2) for s in range(12)])
+    window = np.resize([0, 1], 12)
+    known = np.full((12, 2, 30), -1, np.int8)
+    for b in range(12):
+        start, stop = ranges[window[b]]
+        known[b, :, : stop - start] = every[start:stop, own[b]].T
+    shape = (12, 2, 3, 30) if by_site else (12, 2, 3)
+    found = rng.integers(-1, panel.num_haplotypes, shape).astype(np.int32)
+    found[1] = -1
+    if by_site:  # nothing is retrieved at padded sites
+        found[window == 1, ..., 11:] = -1
+    hidden = rng.random((12, 30)) < 0.5
+    batch = windows.batch(window, known, hidden, found, own=own)
+    plain = windows.batch(window, known, hidden, found)
+    changed = {"af", "af_p", "ref", "het", "hom", "rag_af_h1", "rag_af_h2"}
+    for name in batch:
+        assert torch.equal(batch[name], plain[name]) == (name not in changed), name
+    home = panel.population[sample_of]
+
+    def rest_of(b, population=None):
+        others = sample_of != sample_of[own[b, 0]]
+        return np.flatnonzero(others & ((home == population) if population is not None else True))
+
+    def frequency(b, site, population):
+        """In a population; in the rest of the panel if nobody else is of it."""
+        there = rest_of(b, population)
+        return every[site, there if len(there) else rest_of(b)].mean()
+
+    for b in range(12):
+        start, stop = ranges[window[b]].tolist()
+        for i in range(stop - start):
+            site = start + i
+            af = every[site, rest_of(b)].mean()
+            assert float(batch["af"][b, i]) == pytest.approx(af, abs=1e-6)
+            doses = [
+                every[site, sample_of == s].mean() for s in range(12) if s != sample_of[own[b, 0]]
+            ]
+            for name, dose in (("ref", 0), ("het", 0.5), ("hom", 1)):
+                assert float(batch[name][b, i]) == pytest.approx(
+                    np.mean(np.array(doses) == dose), abs=1e-6
+                )
+            retrieved = (
+                found[b].ravel() if found.ndim == 3 else found[b, ..., : stop - start].ravel()
+            )
+            where = [home[j] for j in retrieved if j >= 0]
+            mean = np.mean([frequency(b, site, p) for p in where]) if where else af
+            assert float(batch["af_p"][b, i]) == pytest.approx(mean, abs=1e-5)
+            for h in range(2):
+                for k in range(3):
+                    id_ = found[b, h, k, i] if by_site else found[b, h, k]
+                    expected = frequency(b, site, home[id_]) if id_ >= 0 else af
+                    assert float(batch[f"rag_af_h{h + 1}"][b, k, i]) == pytest.approx(
+                        expected, abs=1e-6
+                    )
+    # The only carrier is not told by the frequency.
+    assert float(batch["af"][2, 3]) == float(batch["het"][2, 3]) == 0
+    assert float(plain["af"][2, 3]) > 0
+
+
+def test_what_is_retrieved_by_site_by_loops(panel, alleles):
+    windows = TokenWindows(panel, RANGES)
+    rng = np.random.default_rng(4)
+    window, known, hidden, _ = draw(4, RANGES, 5, 3, panel.num_haplotypes)
+    found = rng.integers(-1, panel.num_haplotypes, (5, 2, 3, windows.length)).astype(np.int32)
+    found[2] = -1
+    n, k = 10, 3
+    copying = CopyingEvidence(
+        found.reshape(n, k, -1),
+        rng.normal(size=(n, k, windows.length, 7)).astype(np.float32),
+        rng.normal(size=(n, windows.length, 4)).astype(np.float32),
+    )
+    batch = windows.batch(window, known, hidden, found, copying)
+    plain = windows.batch(window, known, hidden, found)
+    af_p = panel.af_population(0, NUM_SITES)
+    home = panel.population[panel.haplotype_sample]
+    for b in range(5):
+        start, stop = RANGES[window[b]]
+        for h in range(2):
+            row = 2 * b + h
+            np.testing.assert_array_equal(batch[f"site_h{h + 1}"][b], copying.sites[row])
+            np.testing.assert_array_equal(batch[f"state_h{h + 1}"][b], copying.states[row])
+            logit, mass = copying.sites[row, :, 0], copying.states[row, ..., 0]
+            np.testing.assert_array_equal(batch[f"ls_logit_h{h + 1}"][b], logit)
+            np.testing.assert_array_equal(batch[f"rag_log_mass_h{h + 1}"][b], mass)
+            np.testing.assert_array_equal(batch[f"rag_id_h{h + 1}"][b], found[b, h])
+            for j in range(k):
+                for i in range(windows.length):
+                    id_, there = found[b, h, j, i], i < stop - start
+                    token = batch[f"rag_seg_h{h + 1}"][b, j, i]
+                    if not there or id_ < 0:
+                        assert token == PAD
+                        continue
+                    assert token == alleles[start + i, id_]
+                    own = batch[f"rag_af_h{h + 1}"][b, j, i]
+                    assert own == af_p[home[id_], start + i]
+    more = {f"{name}_h{h}" for name in ("ls_logit", "site", "state", "rag_log_mass") for h in "12"}
+    assert batch.keys() - plain.keys() == more
+    assert all(torch.equal(plain[name], batch[name]) for name in plain)

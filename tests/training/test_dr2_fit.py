@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from ragimpute import example
 from ragimpute.accuracy.dr2 import FILE, MIN_HAPLOTYPES, Dr2Calibration
 from ragimpute.accuracy.evaluate import evaluate
 from ragimpute.config import load_config
-from ragimpute.errors import ModelError
 from ragimpute.imputation.impute import impute
 from ragimpute.io.vcf.read.genotypes import read_dosages, read_target
 from ragimpute.jobs.merge import merge
+from ragimpute.model.bert_rag import build
+from ragimpute.model.checkpoint import LoadedModel
 from ragimpute.model.folder import open_folder
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelWithout
 from ragimpute.target.inputs import TargetOptions
+from ragimpute.token_model.imputer import TokenImputer
+from ragimpute.training import dr2_fit
 from ragimpute.training.dr2_fit import _score, fit_dr2, leave_samples_out
 
 TARGET, TRUTH = example.path("target.vcf.gz"), example.path("truth.bcf")
@@ -152,6 +155,14 @@ def test_samples_of_one_and_two_haplotypes_are_scored_by_their_sums():
     assert found.maf.tolist() == [0.4]  # the other does not vary
 
 
+def test_dosages_that_are_constant_as_they_are_written_have_no_r2():
+    true = np.array([[0, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]])
+    prob = np.array([[0.1, 0.2, 0.1, 0.1], [0.1, 0.1 + 1e-5, 0.1, 0.1], [0.1, 0.2, 0.1, 0.1]])
+    given = np.arange(4), np.full(3, 0.1), np.zeros((3, 3))
+    assert _score(prob, true, *given).true == pytest.approx([1, 1])
+    assert _score(prob, true, *given, digits=3).true == pytest.approx([1, 0])
+
+
 def test_too_few_samples_keep_the_prior(panel, plain_copying):
     prior = Dr2Calibration((0.0, 0.5, 0.5, *[0.0] * 7))
     group = np.arange(MIN_HAPLOTYPES // 2 - 1)
@@ -168,7 +179,40 @@ def test_it_is_the_same_for_any_threads_and_says_what_it_is_from(panel, plain_co
     assert about["num_sites"] > 1000
 
 
-def test_token_models_have_no_calibration(panel):
-    model = SimpleNamespace(name="v10-small", config=load_config("v10-small"))
-    with pytest.raises(ModelError, match="token model"):
-        fit_dr2([panel], model)
+@pytest.fixture(scope="module")
+def token_model():
+    """An untrained token model, which reads windows of 128 sites."""
+    config = load_config("v3-small", overrides=[
+        "data.max_sites=128", "model.encoder.dim=8", "model.encoder.num_layers=1",
+        "loss.kind=cross_entropy",
+    ])  # fmt: skip
+    torch.manual_seed(1)
+    return LoadedModel("token", config, build(config.model).eval(), True)
+
+
+def test_samples_are_left_out_of_what_token_models_retrieve(panel, token_model, monkeypatch):
+    seen = []
+
+    class Noting(TokenImputer):
+        def __init__(self, rest, loaded, index, **options):
+            super().__init__(rest, loaded, index, **options)
+            seen.append((rest, index))
+
+    monkeypatch.setattr(dr2_fit, "TokenImputer", Noting)
+    rng, samples = np.random.default_rng(5), np.arange(30, 54)
+    parts = leave_samples_out(panel, token_model, samples, rng, seed=1)
+    assert [set(part.num) for part in parts] == [{48}]  # a quarter of them is too few
+    ((rest, index),) = seen
+    assert rest.num_haplotypes == index.num_haplotypes == panel.num_haplotypes - 48
+    assert not np.isin(rest.haplotype_sample, samples).any()
+    assert not parts[0].panel.any()  # what left-out samples would add is not known
+    assert parts[0].left_out_r2 is None
+    assert ((parts[0].true >= 0) & (parts[0].true <= 1)).all()
+
+
+def test_token_models_are_calibrated(panel, token_model):
+    group = np.arange(0, 16)
+    found = fit_dr2([panel], token_model, groups=[group], num_draws=1, seed=3)
+    assert found == fit_dr2([panel], token_model, groups=[group], num_draws=1, seed=3, threads=2)
+    assert found.coefficients
+    assert found.provenance["num_groups"] == 1

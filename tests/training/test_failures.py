@@ -11,7 +11,8 @@ import torch
 
 from ragimpute.config import load_config
 from ragimpute.errors import ModelError
-from ragimpute.training.failures import check_loss, memory_explained
+from ragimpute.runtime.memory import memory_explained
+from ragimpute.training.failures import check_loss, out_of_memory
 from ragimpute.training.state import TrainingState
 
 
@@ -43,6 +44,11 @@ def test_a_loss_that_is_a_number(loss):
     check_loss(loss, state_of(), Path("m"))
 
 
+def explained(config):
+    """As the trainer does it."""
+    return memory_explained(lambda on_gpu: out_of_memory(config))
+
+
 def of_torch():
     """More than any machine has."""
     return torch.empty(2**58, dtype=torch.uint8)
@@ -71,7 +77,7 @@ def of_cuda():
 )  # fmt: skip
 def test_out_of_memory_names_what_the_model_has(allocate, preset, settings, named):
     config = load_config(preset, overrides=settings)
-    with pytest.raises(ModelError) as caught, memory_explained(config):
+    with pytest.raises(ModelError) as caught, explained(config):
         allocate()
     assert caught.value.message.startswith("out of memory with train.batch_size=")
     for setting in named:
@@ -81,18 +87,23 @@ def test_out_of_memory_names_what_the_model_has(allocate, preset, settings, name
     tokens = preset == "v10"
     assert ("data.num_retrieved" in caught.value.hint) == tokens
     assert ("model.encoder.checkpointing=true" in caught.value.hint) == tokens
+    assert ("model.reference.chunk=512" in caught.value.hint) == tokens
 
 
 def test_checkpointing_is_not_advised_where_it_is_on():
     config = load_config("v10", overrides=["model.encoder.checkpointing=true"])
-    with pytest.raises(ModelError) as caught, memory_explained(config):
+    with pytest.raises(ModelError) as caught, explained(config):
         of_torch()
     assert "checkpointing" not in caught.value.hint
+    config = load_config("v10-small", overrides=["model.encoder.checkpointing=true"])
+    with pytest.raises(ModelError) as caught, explained(config):  # its chunk is a number
+        of_torch()
+    assert ", or set" not in caught.value.hint
 
 
 def test_other_errors_are_let_through():
     config = load_config("default")
-    with pytest.raises(RuntimeError, match="shapes"), memory_explained(config):
+    with pytest.raises(RuntimeError, match="shapes"), explained(config):
         raise RuntimeError("shapes differ")
-    with pytest.raises(ModelError, match=r"^mine$"), memory_explained(config):
+    with pytest.raises(ModelError, match=r"^mine$"), explained(config):
         raise ModelError("mine")

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from ragimpute.config import LossConfig
-from ragimpute.training.losses import compute_loss, focal_loss, gamma_at, genotype_loss, rare_weight
+from ragimpute.model.probability import gamma_at
+from ragimpute.training.losses import compute_loss, focal_loss, genotype_loss, rare_weight
 
-B, L = 3, 7
+B, L, D = 3, 7, 4
 
 
 @pytest.fixture
@@ -31,7 +32,8 @@ def outputs():
     out = {f"{h}_{p}": 3 * torch.randn(B, L, generator=g) for h in ("h1", "h2")
            for p in ("fused", "ori")}  # fmt: skip
     out["genotype"] = 2 * torch.randn(B, L, 3, generator=g)
-    out |= {f"{h}_reconstruction": torch.rand(B, L, generator=g) for h in ("h1", "h2")}
+    out |= {f"{h}_{when}": torch.randn(B, L, D, generator=g) for h in ("h1", "h2")
+            for when in ("before", "after")}  # fmt: skip
     return out
 
 
@@ -70,19 +72,29 @@ def slow(outputs, batch, config, gamma):
                 for part in ("fused", "ori"):
                     p = prob(outputs[f"{h}_{part}"][b, site].item(), y)
                     add(f"haplotype_{part}", -((1 - p) ** gamma) * math.log(p), w)
-                add("reconstruction", (outputs[f"{h}_reconstruction"][b, site].item() - y) ** 2, w)
+                pairs = zip(
+                    outputs[f"{h}_before"][b, site].tolist(),
+                    outputs[f"{h}_after"][b, site].tolist(),
+                    strict=True,
+                )
+                add(f"reconstruction_{h}", sum((x - y) ** 2 for x, y in pairs) / D, 1.0)
             if min(label) >= 0:
                 e = [math.exp(x) for x in outputs["genotype"][b, site].tolist()]
                 p = e[sum(label)] / sum(e)
                 add("genotype", -((1 - p) ** gamma) * math.log(p), w)
-    return {name: total / weight for name, (total, weight) in sums.items()}
+    summed = config.reduction == "sum"
+    parts = {name: total if summed else total / weight for name, (total, weight) in sums.items()}
+    means = [sums[f"reconstruction_{h}"] for h in ("h1", "h2")]
+    parts = {name: value for name, value in parts.items() if not name.startswith("recon")}
+    return {**parts, "reconstruction": sum(total / weight for total, weight in means)}
 
 
 @pytest.mark.parametrize("rare", ["none", "inverse_maf", "log1p"])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize(("kind", "gamma"), [("cross_entropy", 0), ("focal", 0), ("focal", 5)])
-def test_equals_the_formulas(batch, outputs, kind, gamma, rare):
+def test_equals_the_formulas(batch, outputs, kind, gamma, rare, reduction):
     config = LossConfig(kind=kind, gamma=gamma, haplotype_fused=1, haplotype_ori=0.5, genotype=2,
-                        reconstruction=0.25, rare_weight=rare)  # fmt: skip
+                        reconstruction=0.25, rare_weight=rare, reduction=reduction)  # fmt: skip
     total, parts = compute_loss(outputs, batch, config, 0)
     expected = slow(outputs, batch, config, gamma)
     assert {k: v.item() for k, v in parts.items()} == pytest.approx(expected, rel=1e-4)
@@ -100,9 +112,10 @@ def test_what_does_not_count_has_no_gradient(batch, outputs):
     hidden = batch["mask"] & ~batch["pad"]
     for h in ("h1", "h2"):
         counts = hidden & (batch[f"label_{h}"] >= 0)
-        for part in ("fused", "ori", "reconstruction"):
+        for part in ("fused", "ori", "before", "after"):
             grad = outputs[f"{h}_{part}"].grad
-            assert ((grad != 0) == counts).all()
+            changes = grad != 0 if grad.ndim == 2 else (grad != 0).any(-1)
+            assert (changes == counts).all()
     both = hidden & (batch["label_h1"] >= 0) & (batch["label_h2"] >= 0)
     assert ((outputs["genotype"].grad != 0).any(-1) == both).all()
 
@@ -158,11 +171,13 @@ def test_extremes_stay_finite():
     torch.testing.assert_close(weights, torch.full((2,), math.log(10_001)))
 
 
-@pytest.mark.parametrize("rare", ["none", "inverse_maf"])
-def test_shares_of_a_batch_average_to_the_whole(batch, outputs, rare):
+@pytest.mark.parametrize(
+    ("rare", "reduction"), [("none", "mean"), ("inverse_maf", "mean"), ("log1p", "sum")]
+)
+def test_shares_of_a_batch_average_to_the_whole(batch, outputs, rare, reduction):
     for value in outputs.values():
         value.requires_grad_()
-    config = LossConfig(reconstruction=0.3, rare_weight=rare)
+    config = LossConfig(reconstruction=0.3, rare_weight=rare, reduction=reduction)
     whole, _ = compute_loss(outputs, batch, config, 0)
     whole.backward()
     expected = {name: value.grad.clone() for name, value in outputs.items()}
@@ -175,13 +190,18 @@ def test_shares_of_a_batch_average_to_the_whole(batch, outputs, rare):
     sums: list[list[torch.Tensor]] = []
     for share in shares:
         sums.append([])
-        compute_loss(*share, config, 0, mean_weight=lambda w: sums[-1].append(w) or w)
+        compute_loss(
+            *share, config, 0, mean_weight=lambda w: sums[-1].append(w) or w, num_processes=2
+        )
     assert sums[0] != sums[1]
     means = [torch.stack(pair).mean() for pair in zip(*sums, strict=True)]
     losses = []
     for share in shares:
         given = iter(means)
-        losses.append(compute_loss(*share, config, 0, mean_weight=lambda w, g=given: next(g))[0])
+        loss, _ = compute_loss(
+            *share, config, 0, mean_weight=lambda w, g=given: next(g), num_processes=2
+        )
+        losses.append(loss)
     mean = torch.stack(losses).mean()
     mean.backward()
     torch.testing.assert_close(mean, whole)

@@ -1,4 +1,4 @@
-"""One process or several: which rows are whose, and what is said of a launch that went wrong."""
+"""One process or several: the share of each, and what is said of a launch that went wrong."""
 
 from __future__ import annotations
 
@@ -8,43 +8,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ragimpute.training.processes import make_accelerator, share_batch
+from ragimpute.training.data.share import Share
+from ragimpute.training.processes import make_accelerator, share_of
 
 
-def shares(rows, world):
-    """What each of several processes takes of a batch."""
-    batch = {
-        "mask": torch.arange(rows * 3).reshape(rows, 3),
-        "label_h1": torch.ones(rows, 3, dtype=torch.int64),
-        "label_h2": torch.zeros(rows, 3, dtype=torch.int64),
-    }
-    return batch, [
-        share_batch(
-            dict(batch),
-            SimpleNamespace(num_processes=world, process_index=rank, device=torch.device("cpu")),
-        )
-        for rank in range(world)
-    ]
-
-
-@pytest.mark.parametrize(("rows", "world"), [(1, 1), (4, 2), (5, 2), (7, 3), (3, 3)])
-def test_each_row_is_one_processes(rows, world):
-    batch, parts = shares(rows, world)
-    taken = torch.cat([part["mask"][:, 0] for part in parts]) // 3
-    assert sorted(taken.tolist()) == list(range(rows))
-    for name in ("label_h1", "label_h2"):
-        total = sum(int((part[name] >= 0).sum()) for part in parts)
-        assert total == int((batch[name] >= 0).sum())
-
-
-def test_a_process_too_many_has_a_row_that_does_not_count():
-    batch, parts = shares(1, 3)
-    assert [len(part["mask"]) for part in parts] == [1, 1, 1]
-    assert torch.equal(parts[0]["label_h1"], batch["label_h1"])
-    for part in parts[1:]:
-        assert torch.equal(part["label_h1"], torch.full((1, 3), -1))
-        assert torch.equal(part["label_h2"], torch.full((1, 3), -1))
-    assert torch.equal(batch["label_h1"], torch.ones(1, 3, dtype=torch.int64))
+def test_the_share_of_a_process():
+    share = share_of(SimpleNamespace(num_processes=3, process_index=2))
+    assert share == Share(2, 3)
 
 
 def test_runs_of_one_process_may_differ():

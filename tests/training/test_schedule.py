@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragimpute.config import ScheduleConfig
-from ragimpute.training.schedule import rate_factor
+from ragimpute.config import ScheduleConfig, load_config
+from ragimpute.training.schedule import rate_factor, warmup_steps
 
 
 def test_inverse_square_root():
@@ -36,6 +36,29 @@ def test_constant_and_no_warmup():
     assert [factor(s) for s in range(5)] == [0.25, 0.5, 0.75, 1, 1]
     for name in ("inverse_sqrt", "cosine", "constant"):
         assert rate_factor(ScheduleConfig(name=name, warmup_steps=0), 10)(0) == 1
+
+
+@given(st.floats(0, 0.99), st.integers(1, 5000), st.sampled_from(["inverse_sqrt", "cosine"]))
+def test_a_share_of_the_run_replaces_the_steps(share, total, name):
+    config = ScheduleConfig(name=name, warmup_share=share, warmup_steps=20_000)
+    steps = warmup_steps(config, total)
+    assert abs(steps - share * total) <= 0.5
+    assert steps <= total
+    same = rate_factor(ScheduleConfig(name=name, warmup_steps=steps), total)
+    factor = rate_factor(config, total)
+    assert [factor(i) for i in range(0, total, 97)] == [same(i) for i in range(0, total, 97)]
+    assert warmup_steps(ScheduleConfig(), total) == 20_000
+
+
+def test_the_tuned_rate_is_that_of_the_noam_rule():
+    config = load_config("v10-tuned")
+    dim, lr, total, warmup = config.model.encoder.dim, config.optimizer.lr, 200_000, 20_000
+    assert lr == (dim * warmup) ** -0.5 == 6.25e-4
+    factor = rate_factor(config.schedule, total)
+    assert warmup_steps(config.schedule, total) == warmup  # a tenth
+    for step in (1, 100, 19_999, 20_000, 50_000, 199_999):
+        noam = dim**-0.5 * min(step**-0.5, step * warmup**-1.5)
+        assert lr * factor(step) == pytest.approx(noam, rel=0.01, abs=lr / warmup)
 
 
 @given(

@@ -15,23 +15,29 @@ from slow_copying import mosaic_panel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ragimpute import example
+from ragimpute.cli.describe import describe
 from ragimpute.config import dump_config, load_config, preset_names
 from ragimpute.errors import InputError, ModelError, PanelError
 from ragimpute.io.vcf.read.genotypes import PanelStream
 from ragimpute.model.checkpoint import load_model, load_weights
+from ragimpute.model.probability import Probabilities, gamma_at
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.panel_writer import write_panel
 from ragimpute.preparation.prepare import prepare
+from ragimpute.reports.training_section import train_section
+from ragimpute.retrieval.index import WindowIndex
 from ragimpute.sites import Region
+from ragimpute.token_model.build_index import build_index
 from ragimpute.training import trainer
 from ragimpute.training.data.batches import make_batches
-from ragimpute.training.losses import gamma_at
+from ragimpute.training.data.masks import MaskMixture
 from ragimpute.training.state import STATE
 from ragimpute.training.trainer import TrainOptions, train
 from ragimpute.training.validation import Scores, score_model
 from tests.model_configs import config_of
 
-SMALL = [name for name in preset_names() if name.endswith("-small")]
+SMALL = [name for name in preset_names() if name.endswith("-small") and "rag-" not in name]
+SMALL.append("embedding-rag-small")
 #: The default model on few left-out haplotypes, all with arrays of one density.
 FEW = (
     "data.num_arrays=2", "data.max_haplotypes=40", "data.typed_per_mb=[300, 300]",
@@ -99,11 +105,94 @@ def test_every_small_preset_learns(panel_h5, tmp_path, losses, preset):
     assert last["val_loss"] < first["val_loss"]
     # Gradients reach every parameter: Adam's first moments are those of all of them, and not zero.
     stored = load_file(tmp_path / "m" / STATE)
-    model = load_model(tmp_path / "m").model
-    for i, (name, parameter) in enumerate(model.named_parameters()):
+    loaded = load_model(tmp_path / "m")
+    unused = () if loaded.config.loss.haplotype_ori else ("tokens.allele_ori.",)
+    for i, (name, parameter) in enumerate(loaded.model.named_parameters()):
+        if name.startswith(unused):
+            assert f"optimizer.{i}.exp_avg" not in stored
+            continue
         moment = stored[f"optimizer.{i}.exp_avg"]
         assert moment.shape == parameter.shape
         assert moment.abs().max() > 0, name
+
+
+#: A token model that starts from Li-Stephens, on little windows and few states.
+RAG = (*TINY, "data.num_retrieved=4", "data.max_states=60", "data.buffer_cm=0.05",
+       "train.early_stopping.patience=0", "optimizer.weight_decay=0", "train.epochs=8")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def residual(panel_h5, tmp_path_factory):
+    """A residual on Li-Stephens, trained: the run's result, its folder, and gains of each batch.
+
+    A gain is by how much the loss is below that of Li-Stephens.
+    """
+    gains = []
+    plain = trainer.compute_loss
+
+    def noting(outputs, batch, *args, **kwargs):
+        out = plain(outputs, batch, *args, **kwargs)
+        if torch.is_grad_enabled():
+            ls = {f"{h}_fused": batch[f"ls_logit_{h}"] for h in ("h1", "h2")}
+            gains.append(float((plain(ls, batch, *args, **kwargs)[0] - out[0]).detach()))
+        return out
+
+    out = tmp_path_factory.mktemp("residual") / "m"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "compute_loss", noting)
+        result = run(panel_h5, out, "v10-rag-small", RAG)
+    return result, out, gains
+
+
+def test_a_residual_begins_as_li_stephens_and_learns(residual):
+    result, out, gains = residual
+    assert len(gains) == result.steps
+    assert gains[0] == 0
+    assert any(gain != 0 for gain in gains[1:])
+    third = len(gains) // 3
+    assert np.mean(gains[-third:]) > max(0, np.mean(gains[:third]))
+    stored = load_file(out / STATE)
+    for i, (name, parameter) in enumerate(load_model(out).model.named_parameters()):
+        moment = stored[f"optimizer.{i}.exp_avg"]
+        assert moment.shape == parameter.shape
+        assert moment.abs().max() > 0, name
+    for row in result.history:
+        assert row["r2_all"] == pytest.approx(row["ls_r2_all"], abs=0.1)
+
+
+@pytest.mark.parametrize("overrides", [[], ["data.num_workers=2"]], ids=["again", "workers"])
+def test_a_residual_is_learned_alike_again(panel_h5, residual, tmp_path, overrides):
+    """Equal runs give equal weights, whoever builds the batches."""
+    _, out, _ = residual
+    run(panel_h5, tmp_path / "m", "v10-rag-small", RAG, overrides)
+    for file in ("weights.safetensors", "last.safetensors"):
+        assert tensors(tmp_path / "m" / file) == tensors(out / file)
+
+
+def test_what_retrieves_by_site_learns_without_an_index(panel_h5, tmp_path, monkeypatch, caplog):
+    """None is built or searched; one that is given is checked, and a warning says so."""
+    index = tmp_path / "p.index"
+    build_index(panel_h5, index)
+
+    def fail(*args, **kwargs):
+        raise AssertionError("an index is built or searched")
+
+    for name in ("build", "open", "search"):
+        monkeypatch.setattr(WindowIndex, name, fail)
+    short = ["train.max_steps=2", "train.epochs=1"]
+    run(panel_h5, tmp_path / "m", "v10-rag-small", RAG, short, index=index)
+    said = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    unused = f"index {index} is not used: a model of config v10-rag-small searches none"
+    assert unused in said
+    run(panel_h5, tmp_path / "n", "v10-rag-small", RAG, short)
+    for file in ("weights.safetensors", "dr2.json"):
+        assert (tmp_path / "m" / file).exists() == (tmp_path / "n" / file).exists()
+    one, two = (tensors(tmp_path / m / "weights.safetensors") for m in "mn")
+    assert one == two
+    for preset in ("v10-rag-small", "default"):
+        (index / "manifest.json").write_text("{}")
+        with pytest.raises(PanelError, match="index"):
+            run(panel_h5, tmp_path / "o", preset, RAG if preset != "default" else FEW, index=index)
 
 
 @pytest.mark.parametrize("preset", ["default", "states"])
@@ -236,7 +325,7 @@ def test_a_panel_of_32_haplotypes_is_learned(tmp_path):
         for batch in data.train_batches(99):  # under masks that it has not seen
             outputs = model(batch)
             nothing = {h: np.zeros(batch["mask"].shape) for h in ("h1", "h2")}
-            scores.add_batch(outputs, batch, nothing, config.loss, 0)
+            scores.add_batch(outputs, batch, nothing, config.loss, 0, Probabilities())
     row = scores.row()
     assert scores.haplotypes.result().num_true[-1] > 200
     assert row["f1"] > 0.99
@@ -432,7 +521,145 @@ def test_the_curriculum_follows_the_epochs(panel_h5, tmp_path, monkeypatch):
     assert gammas == {0: 2, 1: 3, 2: 3, 3: 3, 4: 3}
 
 
-@pytest.mark.parametrize(("preset", "base"), [("default", FEW), ("v10-small", TINY)])
+def test_the_curriculum_is_raised_level_by_level_and_resumed(panel_h5, tmp_path, monkeypatch):
+    raised, levels = [], []
+    plain_raise, plain_loss = MaskMixture.add_level, trainer.compute_loss
+
+    def add_level(masks):
+        raised.append(masks.level)
+        plain_raise(masks)
+
+    def noting(outputs, batch, loss, epoch, **kwargs):
+        levels.append((epoch, float(batch["mask"].sum() / (~batch["pad"]).sum())))
+        if len(levels) == stop_at:
+            raise KeyboardInterrupt
+        return plain_loss(outputs, batch, loss, epoch, **kwargs)
+
+    monkeypatch.setattr(MaskMixture, "add_level", add_level)
+    monkeypatch.setattr(trainer, "compute_loss", noting)
+    monkeypatch.setattr(trainer, "_validate", lambda *args: figures(0.5))  # no loss of its own
+    few = ["data.windows_per_epoch=8", "train.epochs=4", "train.checkpoint_every=1",
+           "mask.parts=[{name: random, rate: 0.1}]", "train.early_stopping.patience=0",
+           "mask.curriculum={every_epochs: 1, step: 0.2, max_rate: 0.5}"]  # fmt: skip
+    stop_at = 0
+    run(panel_h5, tmp_path / "whole", "v10-small", TINY, few)
+    whole, levels[:] = list(levels), []
+    assert raised == [0, 1, 2]
+    assert [e for e, _ in whole] == [0, 0, 1, 1, 2, 2, 3, 3]
+    expected = np.repeat([0.1, 0.3, 0.5, 0.5], 2)
+    np.testing.assert_allclose([share for _, share in whole], expected, atol=0.09)
+    stop_at = 6  # amid the third epoch
+    with pytest.raises(KeyboardInterrupt):
+        run(panel_h5, tmp_path / "m", "v10-small", TINY, few)
+    stop_at = 0
+    raised.clear()
+    run(panel_h5, tmp_path / "m", "v10-small", TINY, few, resume=True)
+    assert raised == [0, 1, 2]
+    assert levels == [*whole[:6], *whole[5:]]
+    name = "last.safetensors"
+    assert tensors(tmp_path / "m" / name) == tensors(tmp_path / "whole" / name)
+
+
+def figures(r2, ls=0.9, epoch=0):
+    """What a validation pass would say."""
+    return {"val_loss": 1 - r2, "f1": r2, "precision": r2, "recall": r2, "r2_all": r2,
+            "ls_r2_all": ls, "r2_rare": r2 / 2, "ls_r2_rare": ls / 2}  # fmt: skip
+
+
+def test_epochs_of_the_warmup_do_not_stop_a_run(panel_h5, tmp_path, monkeypatch):
+    falling = iter(np.linspace(0.8, 0.1, 50))
+    monkeypatch.setattr(trainer, "_validate", lambda *args: figures(next(falling)))
+    two_steps = ["data.windows_per_epoch=8", "train.epochs=9"]  # in each epoch
+    for warmup, patience, epochs in ((0, 1, 2), (5, 1, 3), (5, 2, 4), (4, 1, 2), (8, 3, 6)):
+        result = run(panel_h5, tmp_path / f"{warmup}-{patience}", "v10-small", TINY,
+                     [*two_steps, f"schedule.warmup_steps={warmup}",
+                      f"train.early_stopping.patience={patience}"])  # fmt: skip
+        assert (len(result.history), result.best_epoch) == (epochs, 1)
+        assert result.stopped_early
+
+
+@pytest.mark.parametrize("setting", ["schedule.warmup_steps=300", "schedule.warmup_share=0.2"])
+def test_a_warmup_that_the_run_does_not_reach_is_told(panel_h5, tmp_path, monkeypatch, caplog,
+                                                      setting):  # fmt: skip
+    monkeypatch.setattr(trainer, "_validate", lambda *args: figures(0.5))
+    run(panel_h5, tmp_path / "m", "v10-small", TINY, ["train.max_steps=3", setting])
+    said = [record.getMessage() for record in caplog.records if "warm-up" in record.getMessage()]
+    if "share" in setting:
+        assert said == []
+        return
+    (line,) = said
+    assert line.startswith("the warm-up of 300 steps is not over when the run of 3 steps ends")
+    assert "schedule.warmup_share=0.1" in line
+    # What it says to set is a setting that helps.
+    caplog.clear()
+    run(panel_h5, tmp_path / "n", "v10-small", TINY,
+        ["train.max_steps=3", setting, "schedule.warmup_share=0.1"])  # fmt: skip
+    assert not any("warm-up" in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize("r2", [0.85, 0.9, 0.95])
+def test_a_run_that_is_no_better_than_li_stephens_says_so(panel_h5, tmp_path, monkeypatch, r2):
+    monkeypatch.setattr(trainer, "_validate", lambda *args: figures(r2))
+    result = run(panel_h5, tmp_path / "m", "v10-small", TINY,
+                 ["train.max_steps=1", "train.epochs=1"])  # fmt: skip
+    made = json.loads((tmp_path / "m" / "provenance.json").read_text())
+    assert made["validation"]["r2_all"] == r2
+    assert (made["validation"]["epoch"], made["validation"]["ls_r2_all"]) == (1, 0.9)
+    told = dict(result.rows()).get("note", "")
+    assert told == made["note"] == result.note
+    if r2 > 0.9:
+        assert told == ""
+    else:
+        assert "no better than plain Li-Stephens copying (r2" in told
+        assert f"{r2 / 2:.4f} against 0.4500 over sites with a MAF up to 0.01" in told
+        assert "default model" in told
+    (section,) = [train_section(result.history, "", made)]
+    assert section.notes == ([told[0].upper() + told[1:] + "."] if told else [])
+
+
+def test_weights_of_every_epoch(panel_h5, tmp_path, monkeypatch):
+    values = iter([0.5, 0.7, 0.6, 0.1, 0.1, 0.1])
+    monkeypatch.setattr(trainer, "_validate", lambda *args: figures(next(values)))
+    few = ["data.windows_per_epoch=8", "train.epochs=3", "train.keep_epochs=true"]
+    result = run(panel_h5, tmp_path / "m", "v10-small", TINY, few)
+    kept = [tensors(tmp_path / "m" / f"epoch-{i:02d}.safetensors") for i in (1, 2, 3)]
+    assert kept[1] == tensors(tmp_path / "m" / "weights.safetensors")
+    assert kept[2] == tensors(tmp_path / "m" / "last.safetensors")
+    assert kept[0] != kept[1] != kept[2]
+    assert result.best_epoch == 2
+    model = load_model(tmp_path / "m")
+    load_weights(tmp_path / "m" / "epoch-01.safetensors", model.model, model.config)
+    assert ("weights of epochs", "3, epoch-01.safetensors to epoch-03.safetensors") in describe(
+        tmp_path / "m"
+    )
+    # A run that is killed amid its second epoch and resumed leaves the same.
+    plain, calls = trainer.compute_loss, []
+
+    def breaking(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return plain(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "_validate", lambda *args: figures(0.5))
+        patch.setattr(trainer, "compute_loss", breaking)
+        broken = [*few, "train.checkpoint_every=1"]
+        with pytest.raises(KeyboardInterrupt):
+            run(panel_h5, tmp_path / "n", "v10-small", TINY, broken)
+        assert [file.name for file in (tmp_path / "n").glob("epoch-*")] == ["epoch-01.safetensors"]
+        run(panel_h5, tmp_path / "n", "v10-small", TINY, broken, resume=True)
+    for i, expected in enumerate(kept, start=1):
+        assert tensors(tmp_path / "n" / f"epoch-{i:02d}.safetensors") == expected
+    # A run anew does not leave those of the earlier one; without the setting there are none.
+    run(panel_h5, tmp_path / "m", "v10-small", TINY, [*few[:1], "train.epochs=1"], force=True)
+    assert not list((tmp_path / "m").glob("epoch-*"))
+
+
+@pytest.mark.parametrize(
+    ("preset", "base"),
+    [("default", FEW), ("v10-small", TINY), ("embedding-rag-small", TINY), ("v10-rag-small", RAG)],
+)
 def test_half_precision_after_full(panel_h5, tmp_path, preset, base):
     """Two runs of one process may differ in precision."""
     found = {}
@@ -445,7 +672,12 @@ def test_half_precision_after_full(panel_h5, tmp_path, preset, base):
     assert found["bf16"] == pytest.approx(found["no"], rel=0.02)
 
 
-def test_a_compiled_model_learns_the_same(panel_h5, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("preset", "base", "more"),
+    [("embedding-rag-small", TINY, ["loss.reconstruction=0.1"]), ("v10-rag-small", RAG, [])],
+    ids=["window", "site"],
+)
+def test_a_compiled_model_learns_the_same(panel_h5, tmp_path, monkeypatch, preset, base, more):
     compiled = []
     plain = torch.compile
 
@@ -455,11 +687,11 @@ def test_a_compiled_model_learns_the_same(panel_h5, tmp_path, monkeypatch):
 
     monkeypatch.setattr(trainer.torch, "compile", without_a_compiler)
     # Its looked-up references are NumPy's work, which torch must leave alone.
-    few = ["train.epochs=1", "train.max_steps=3", "loss.reconstruction=0.1"]
-    (one,) = run(panel_h5, tmp_path / "a", "embedding-rag-small", TINY, few).history
+    few = ["train.epochs=1", "train.max_steps=3", *more]
+    (one,) = run(panel_h5, tmp_path / "a", preset, base, few).history
     assert not compiled
     more = [*few, "train.compile=true"]
-    (two,) = run(panel_h5, tmp_path / "b", "embedding-rag-small", TINY, more).history
+    (two,) = run(panel_h5, tmp_path / "b", preset, base, more).history
     assert len(compiled) == 1
     assert two["train_loss"] == pytest.approx(one["train_loss"], rel=1e-5)
     folders = (tmp_path / "a", tmp_path / "b")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from hypothesis import strategies as st
 
 from ragimpute.accuracy.metrics import MAF_BINS
 from ragimpute.config import LossConfig
+from ragimpute.model.probability import Probabilities
 from ragimpute.training.losses import compute_loss
-from ragimpute.training.validation import RARE_MAF, Scores, figure_of, ls_figure_of
+from ragimpute.training.validation import RARE_MAF, Scores, figure_of, ls_figure_of, score_model
 
 LOSS = LossConfig(kind="focal", gamma=2.0, genotype=0.0)
+PLAIN = Probabilities()  # the sigmoid
 
 
 def token_batch(seed, rows=6, length=40):
@@ -80,11 +83,11 @@ def r2(x, y):
     return float(np.corrcoef(x, y)[0, 1] ** 2)
 
 
-def score(batches, loss=LOSS, epoch=0):
+def score(batches, loss=LOSS, epoch=0, probabilities=PLAIN):
     """Scores of some batches."""
     scores = Scores()
     for outputs, batch, ls in batches:
-        scores.add_batch(outputs, batch, ls, loss, epoch)
+        scores.add_batch(outputs, batch, ls, loss, epoch, probabilities)
     return scores
 
 
@@ -150,7 +153,52 @@ def test_the_gamma_schedule_follows_the_epoch():
     loss = LossConfig(gamma_schedule=(0.0, 5.0), genotype=0.0)
     early, late = (score([token_batch(1)], loss, epoch).row() for epoch in (0, 1))
     assert early["val_loss"] > late["val_loss"]
-    assert early["r2_all"] == late["r2_all"]
+    assert early["r2_all"] == late["r2_all"]  # of the same probabilities
+    row = score([token_batch(1)], loss, 1, Probabilities(5.0)).row()
+    assert row["val_loss"] == late["val_loss"]
+    assert row["r2_all"] != late["r2_all"]
+
+
+@pytest.mark.parametrize(("loss", "gammas"), [
+    (LossConfig(gamma_schedule=(1.0, 4.0), genotype=0.0), (1.0, 4.0)),
+    (LossConfig(gamma=3.0, genotype=0.0), (3.0, 3.0)),
+    (LossConfig(kind="cross_entropy", gamma=3.0, genotype=0.0), (0.0, 0.0)),
+])  # fmt: skip
+def test_probabilities_are_those_of_the_loss_of_the_epoch(loss, gammas):
+    outputs, batch, ls = token_batch(8)
+    data = SimpleNamespace(validation_batches=lambda: iter([(0, batch)]), ls_baseline=lambda i: ls)
+
+    class Model:
+        def eval(self):
+            return self
+
+        def __call__(self, given):
+            return outputs
+
+    for epoch, gamma in enumerate(gammas):
+        found = score_model(Model(), data, loss, epoch, device=torch.device("cpu")).row()
+        expected = score([(outputs, batch, ls)], loss, epoch, Probabilities(gamma)).row()
+        assert found == pytest.approx(expected, nan_ok=True)
+
+
+def test_copying_is_what_the_batch_says_of_it_and_not_a_head_of_the_network():
+    outputs, batch, ls = token_batch(9)
+    batch |= {
+        f"ls_logit_{h}": torch.logit(torch.from_numpy(p), eps=1e-6).float() for h, p in ls.items()
+    }
+    data = SimpleNamespace(validation_batches=lambda: iter([(0, batch)]))
+
+    class Model:  # retrieves by site, with an "ori" head of its own
+        def eval(self):
+            return self
+
+        def __call__(self, given):
+            return outputs
+
+    row = score_model(Model(), data, LOSS, 0, device=torch.device("cpu")).row()
+    expected = score([(outputs, batch, ls)], LOSS, 0).row()
+    assert row["ls_r2_all"] == pytest.approx(expected["ls_r2_all"], abs=1e-5)
+    assert row["ls_r2_all"] != pytest.approx(row["r2_all"], abs=1e-3)
 
 
 def test_pairs_that_the_network_leaves_count_too():
@@ -191,7 +239,7 @@ def test_state_comes_back():
     np.testing.assert_array_equal(other.state(), scores.state())
     assert (other.loss, other.num_batches) == (scores.loss, 2)
     outputs, batch, ls = token_batch(5)
-    other.add_batch(outputs, batch, ls, LOSS, 0)  # goes on where it stood
+    other.add_batch(outputs, batch, ls, LOSS, 0, PLAIN)  # goes on where it stood
     whole = score([token_batch(3), token_batch(4), token_batch(5)])
     np.testing.assert_array_equal(other.state(), whole.state())
 

@@ -33,6 +33,7 @@ from ragimpute.panel.haplotypes import Haplotypes, keep_haplotypes
 from ragimpute.panel.reader import Panel
 from ragimpute.training.data.arrays import draw_array, draw_length, draw_stretch
 from ragimpute.training.data.masks import MaskMixture
+from ragimpute.training.data.share import WHOLE, Share
 
 # An example window has at most so many sites: memory holds a row of them for each haplotype that is
 # left out.
@@ -100,11 +101,16 @@ class _Joined:
             rows[there] = part.sequences[there] + start
             first = stop
 
-    def batch(self, chosen: np.ndarray) -> dict[str, Tensor]:
-        """Make a batch of some sequences: the first half of them becomes h1, the others h2."""
-        half = -(-len(chosen) // 2)
+    def batch(self, chosen: np.ndarray, share: Share = WHOLE) -> dict[str, Tensor]:
+        """Make a share of a batch of sequences: its first half becomes h1, the others h2."""
+        num_rows = -(-len(chosen) // 2)
+        rows = share.rows(num_rows)
+        half = len(rows)
+        both = np.full(2 * num_rows, -1, np.int64)
+        both[: len(chosen)] = chosen
+        both = both.reshape(2, num_rows)[:, rows].ravel()  # (2 half,)
         index = np.full((2 * half, self.sequences.shape[1]), -1, np.int64)
-        index[: len(chosen)] = self.sequences[chosen]
+        index[both >= 0] = self.sequences[both[both >= 0]]
         index = index[:, : max(1, int((index >= 0).sum(axis=1).max()))]
         pad = index < 0
         at = np.where(pad, 0, index)
@@ -125,11 +131,12 @@ class _Joined:
         found["ls_logit"] = found["evidence"][..., 0].copy()
         if self.tokens is not None:
             found["tokens"] = numbers(self.tokens, 0)
-        return {
-            f"{name}_{h}": torch.from_numpy(of[rows])
+        batch = {
+            f"{name}_{h}": torch.from_numpy(of[part])
             for name, of in found.items()
-            for h, rows in (("h1", slice(half)), ("h2", slice(half, None)))
+            for h, part in (("h1", slice(half)), ("h2", slice(half, None)))
         }
+        return share.counted(batch, num_rows)
 
 
 def _join(
@@ -159,6 +166,8 @@ class EvidenceBatches:
         Shape (k,), int: panel samples.
     threads
         For the copying.
+    share
+        The rows of each batch, and the validation batches, that this process builds.
     """
 
     def __init__(
@@ -170,8 +179,10 @@ class EvidenceBatches:
         train_samples: np.ndarray,
         validation_samples: np.ndarray,
         threads: int = 1,
+        share: Share = WHOLE,
     ) -> None:
         self.panel = panel
+        self.share = share
         self.config = config
         self.seed = seed
         self.threads = threads
@@ -269,34 +280,36 @@ class EvidenceBatches:
         return self._validation
 
     def train_batches(self, epoch: int, first_step: int = 0) -> Iterator[dict[str, Tensor]]:
-        """The epoch's batches from ``first_step`` on, in an order that the seed fixes."""
+        """This process's rows of the epoch's batches from ``first_step`` on.
+
+        The seed fixes their order.
+        """
         parts = self.examples(epoch)
         if self._joined is None:
             self._joined = _Joined(parts)
         joined = self._joined
         order = np.random.default_rng([self.seed, 3, epoch]).permutation(len(joined.sequences))
-        yield from self._batches(joined, order, first_step)
+        size = 2 * self.config.train.batch_size  # two sequences to a row
+        for start in range(first_step * size, len(order), size):
+            yield joined.batch(order[start : start + size], self.share)
 
-    def validation_batches(self) -> Iterator[dict[str, Tensor]]:
-        """All held-out pairs in doubt."""
+    def validation_batches(self) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        """This process's batches of all held-out pairs in doubt, each with its number."""
         if self._joined_validation is None:
             self._joined_validation = _Joined(self.validation())
         joined = self._joined_validation
-        yield from self._batches(joined, np.arange(len(joined.sequences)), 0)
+        size = 2 * self.config.train.batch_size
+        num = -(-len(joined.sequences) // size)
+        for i in range(num):
+            if self.share.owns(i, num):
+                stop = min((i + 1) * size, len(joined.sequences))
+                yield i, joined.batch(np.arange(i * size, stop))
 
     def validation_rest(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Validation pairs not in doubt, which no network changes: P(minor), label, MAF."""
         for part in self.validation():
             if part.rest is not None:
                 yield part.rest
-
-    def _batches(
-        self, joined: _Joined, order: np.ndarray, first_step: int
-    ) -> Iterator[dict[str, Tensor]]:
-        """Sequences in order, two to a row of the batch."""
-        size = 2 * self.config.train.batch_size
-        for start in range(first_step * size, len(order), size):
-            yield joined.batch(order[start : start + size])
 
     def _leave_out(
         self,
@@ -414,6 +427,7 @@ class PooledEvidenceBatches(EvidenceBatches):
         self.parts = tuple(parts)
         self.config = parts[0].config
         self.seed = parts[0].seed
+        self.share = parts[0].share
         self._drawn = self._joined = self._joined_validation = None
 
     def _draw(self, draw: int) -> list[Examples]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,22 +19,31 @@ from torch.utils.data import DataLoader, Dataset
 from ragimpute.config import RunConfig
 from ragimpute.copying.choose_parameters import fit_panel
 from ragimpute.copying.copy import copy_haplotypes
+from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.window import Window
 from ragimpute.errors import PanelError
 from ragimpute.model.bert_rag import BERTWithRAG
+from ragimpute.model.folder import searches_index
 from ragimpute.panel.reader import Panel
-from ragimpute.retrieval.faiss_threads import search_with_one_thread
-from ragimpute.retrieval.index import WindowIndex
+from ragimpute.token_model.copying_evidence import CopyingEvidence
 from ragimpute.token_model.references import ReferenceTable
 from ragimpute.token_model.windows import TokenWindows, cut_windows_to
 from ragimpute.training.data.arrays import WindowSites, panel_sites
+from ragimpute.training.data.copied_windows import CopiedWindows
 from ragimpute.training.data.masks import MaskMixture, linkage_blocks
+from ragimpute.training.data.share import WHOLE, Share
+
+if TYPE_CHECKING:  # FAISS is imported only where an index is searched
+    from ragimpute.retrieval.index import WindowIndex
 
 _MIN_TRAIN = 2
 # Validation examples, at most, whatever the size of the panel; windows_per_epoch may lower it.
 _MAX_VALIDATION = 2048
 # Streams of random numbers: each draw has a generator seeded by (seed, stream, place).
 _ORDER, _TRAIN, _VALIDATION = 11, 12, 13
+# So many samples are copied together, which fills the lanes of a processor; and batches are mixed
+# from so many examples, if what copying says of them takes no more memory than this.
+_COPIED_TOGETHER, _MIXED, _MIXED_BYTES = 8, 4096, 2**28
 
 
 def split_samples(
@@ -85,6 +94,18 @@ def split_samples(
     return np.sort(kept).astype(np.int64), np.sort(held_out).astype(np.int64)
 
 
+class _Examples(NamedTuple):
+    """The examples of an epoch in the order of its batches: (n,), int, each.
+
+    ``window``: the model's window; ``sample``: the panel sample; ``unit``: examples that share
+    theirs are under one mask.
+    """
+
+    window: np.ndarray
+    sample: np.ndarray
+    unit: np.ndarray
+
+
 class TokenBatches:
     """Batches of masked windows for training and validation of a token model.
 
@@ -96,44 +117,61 @@ class TokenBatches:
         The panel.
     index
         Its index; the sites of one of its windows that stay typed are what a haplotype retrieves
-        by, also where the model reads a part of the window only (``data.max_sites``).
+        by, also where the model reads a part of the window only (``data.max_sites``). None if
+        haplotypes are retrieved by site: then the panel's windows take the place of the index's.
     config
         Its ``data``, ``mask`` and ``train`` groups count.
     seed
         Of every draw.
     train_samples, validation_samples
         Shape (k,), int: panel samples.
+    share
+        The rows of each batch, and the validation batches, that this process builds.
     """
 
     def __init__(
         self,
         panel: Panel,
-        index: WindowIndex,
+        index: WindowIndex | None,
         config: RunConfig,
         *,
         seed: int,
         train_samples: np.ndarray,
         validation_samples: np.ndarray,
+        share: Share = WHOLE,
     ) -> None:
         self.panel = panel
-        self.index = index
+        self.index = index if searches_index(config) else None
+        if self.index is None and searches_index(config):
+            raise ValueError("haplotypes retrieved by window need an index")
+        self.searched = panel.windows if self.index is None else self.index.windows
         self.config = config
         self.seed = seed
+        self.share = share
         self.train_samples = np.unique(train_samples)
         self.validation_samples = np.unique(validation_samples)
         self.masks = MaskMixture(config.mask)
-        ranges, self.search_window = cut_windows_to(index.windows, config.data.max_sites)
+        ranges, self.search_window = cut_windows_to(self.searched, config.data.max_sites)
         self.windows = TokenWindows(panel, ranges)
         self.allowed = np.isin(panel.haplotype_sample, self.train_samples)
         self._pairs = _haplotype_pairs(panel)
         self._linkage: dict[int, np.ndarray] = {}
-        self._examples: tuple[int, np.ndarray] | None = None
+        self._examples: tuple[int, _Examples] | None = None
+        self._group: tuple[int, int, np.ndarray, list[np.ndarray], CopyingEvidence] | None = None
         self._validation = self._validation_examples()
-        self._baseline: dict[int, np.ndarray] | None = None
+        self._baseline: dict[int, np.ndarray] = {}
+        self._parameters: CopyingParameters | None = None
+        self._copied: CopiedWindows | None = None
+        if config.data.retrieval == "site" or config.model.li_stephens.offset:
+            at = int(self.search_window[self._validation[0, 0]])
+            self._copied = CopiedWindows(
+                self.windows, self.searched, config.data, seed=seed, allowed=self.allowed,
+                fit_at=(at, self._validation_mask(at)),
+            )  # fmt: skip
 
-    def set_level(self, level: int) -> None:
-        """Raise the masks' curriculum to a level."""
-        self.masks.level = level
+    def add_level(self) -> None:
+        """Raise the masks' curriculum by one level."""
+        self.masks.add_level()
 
     def num_examples(self) -> int:
         """Training examples of an epoch."""
@@ -158,33 +196,164 @@ class TokenBatches:
             sampler=steps,
             num_workers=workers,
             multiprocessing_context=multiprocessing.get_context("fork"),
-            worker_init_fn=_start_worker,
+            worker_init_fn=None if self.index is None else _start_worker,
         )
 
     def train_batch(self, epoch: int, step: int) -> dict[str, Tensor]:
-        """One training batch, see :meth:`ragimpute.token_model.windows.TokenWindows.batch`."""
-        size = self.config.train.batch_size
-        if self._examples is None or self._examples[0] != epoch:
-            every = len(self.windows.ranges) * len(self.train_samples)
-            rng = np.random.default_rng([self.seed, _ORDER, epoch])
-            self._examples = epoch, rng.choice(every, self.num_examples(), replace=False)
-        chosen = self._examples[1][step * size : (step + 1) * size]
-        window, sample = np.divmod(chosen, len(self.train_samples))
-        masks = [
-            self.masks.draw(
-                self._sites(w), np.random.default_rng([self.seed, _TRAIN, epoch, step * size + i])
-            )
-            for i, w in enumerate(self.search_window[window].tolist())
-        ]
-        return self._collate(window, self.train_samples[sample], masks)
+        """This process's rows of a training batch.
 
-    def validation_batches(self) -> Iterator[dict[str, Tensor]]:
-        """Held-out samples in windows spread over the panel, with a fixed mask for each window."""
+        See :meth:`ragimpute.token_model.windows.TokenWindows.batch`.
+        """
+        examples = self._examples_of(epoch)
         size = self.config.train.batch_size
-        for start in range(0, len(self._validation), size):
-            window, sample = self._validation[start : start + size].T
-            masks = [self._validation_mask(w) for w in self.search_window[window].tolist()]
-            yield self._collate(window, sample, masks)
+        num = min(size, len(examples.sample) - step * size)
+        places = step * size + self.share.rows(num)
+        copied = None
+        if self._copied is not None:
+            masks, copied = self._copied_of_group(epoch, step, places)
+        else:
+            masks = self._draw_masks(epoch, examples, places)
+        window, sample = examples.window[places], examples.sample[places]
+        return self.share.counted(self._collate(window, sample, masks, copied), num)
+
+    def _examples_of(self, epoch: int) -> _Examples:
+        """The examples of an epoch, in the order of its batches.
+
+        Where copying is asked, some samples in one index window share a mask, and are copied
+        together, for all windows of the model in it: that takes much less time. Batches mix the
+        examples of many such units, as a batch of few sites would be a noisy sample of all.
+        """
+        if self._examples is not None and self._examples[0] == epoch:
+            return self._examples[1]
+        rng = np.random.default_rng([self.seed, _ORDER, epoch])
+        if self._copied is None:
+            every = len(self.windows.ranges) * len(self.train_samples)
+            chosen = rng.choice(every, self.num_examples(), replace=False)
+            window, place = np.divmod(chosen, len(self.train_samples))
+            unit = np.arange(len(chosen))
+        else:
+            window, place, unit = self._draw_units(rng)
+        self._examples = epoch, _Examples(window, self.train_samples[place], unit)
+        return self._examples[1]
+
+    def _draw_units(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Examples that are copied in units: windows, places of samples, and units, (n,) each.
+
+        A unit is some samples in all windows of an index window.
+        """
+        parts = []
+        for search in range(len(self.searched)):
+            windows = np.flatnonzero(self.search_window == search)
+            samples = rng.permutation(len(self.train_samples))
+            for first in range(0, len(samples), _COPIED_TOGETHER):
+                here = samples[first : first + _COPIED_TOGETHER]
+                pairs = [np.repeat(windows, len(here)), np.tile(here, len(windows))]
+                parts.append(np.stack(pairs))
+        order = rng.permutation(len(parts))
+        unit = np.repeat(np.arange(len(parts)), [parts[i].shape[1] for i in order])
+        window, place = np.concatenate([parts[i] for i in order], axis=1)
+        num = self.num_examples()
+        mixed = np.arange(num)
+        for first in range(0, num, self._group_size):
+            rng.shuffle(mixed[first : first + self._group_size])
+        return window[mixed], place[mixed], unit[mixed]
+
+    @property
+    def _group_size(self) -> int:
+        """How many examples are copied at a time: those of some whole batches."""
+        size = self.config.train.batch_size
+        each = CopyingEvidence.bytes_of(2, self.config.data.num_retrieved, self.windows.length)
+        return size * max(1, min(_MIXED, _MIXED_BYTES // each) // size)
+
+    def _draw_masks(self, epoch: int, examples: _Examples, places: np.ndarray) -> list[np.ndarray]:
+        """The mask of the index window of each example: hidden, shape (n,), bool.
+
+        Examples of one unit in one index window share it.
+        """
+        drawn: dict[tuple[int, int], np.ndarray] = {}
+        search = self.search_window[examples.window[places]]
+        keys = list(zip(examples.unit[places].tolist(), search.tolist(), strict=True))
+        for unit, window in keys:
+            if (unit, window) not in drawn:
+                place = [unit] if self._copied is None else [unit, window]
+                rng = np.random.default_rng([self.seed, _TRAIN, epoch, *place])
+                drawn[unit, window] = self.masks.draw(self._sites(window), rng)
+        return [drawn[key] for key in keys]
+
+    def _copied_of_group(
+        self, epoch: int, step: int, places: np.ndarray
+    ) -> tuple[list[np.ndarray], CopyingEvidence]:
+        """The masks of some examples of a batch, and what copying says of them.
+
+        Those of the whole group that the batch is of are kept.
+        """
+        examples, size = self._examples_of(epoch), self.config.train.batch_size
+        group = step * size // self._group_size
+        if self._group is None or self._group[:2] != (epoch, group):
+            first = group * self._group_size
+            last = min(first + self._group_size, len(examples.sample))
+            mine = np.concatenate(
+                [i + self.share.rows(min(size, last - i)) for i in range(first, last, size)]
+            )
+            masks = self._draw_masks(epoch, examples, mine)
+            found = self._copy(examples.window[mine], examples.sample[mine], masks)
+            self._group = epoch, group, mine, masks, found
+        _, _, mine, masks, found = self._group
+        row = np.searchsorted(mine, places)
+        both = np.stack([2 * row, 2 * row + 1], axis=1).ravel()
+        return [masks[i] for i in row.tolist()], found.part(both)
+
+    def _copy(
+        self, window: np.ndarray, sample: np.ndarray, masks: list[np.ndarray]
+    ) -> CopyingEvidence:
+        """What copying says of samples in windows under masks of their index windows."""
+        assert self._copied is not None
+        out = CopyingEvidence.empty(
+            2 * len(window), self.config.data.num_retrieved, self.windows.length
+        )
+        search = self.search_window[window]
+        for s in np.unique(search).tolist():
+            rows = np.flatnonzero(search == s)
+            here = [masks[i] for i in rows]
+            self._copied.fill(out, s, rows, here, window, self._pairs[sample])
+        return out
+
+    def validation_batches(self, *, every: bool = False) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        """This process's validation batches, or those of all processes, each with its number.
+
+        They hold held-out samples in windows spread over the panel, with a fixed mask for each
+        window.
+        """
+        size = self.config.train.batch_size
+        num = -(-len(self._validation) // size)
+        for i in range(num):
+            if every or self.share.owns(i, num):
+                window, sample = self._validation[i * size : (i + 1) * size].T
+                search = self.search_window[window].tolist()
+                drawn = {w: self._validation_mask(w) for w in sorted(set(search))}
+                yield i, self._collate(window, sample, [drawn[w] for w in search])
+
+    def validation_samples_of(self, i: int) -> np.ndarray:
+        """The sample of each row of the ``i``-th validation batch, shape (B,), int64."""
+        size = self.config.train.batch_size
+        return self._validation[i * size : (i + 1) * size, 1]
+
+    def training_af(self, i: int) -> np.ndarray:
+        """ALT frequency without the held-out samples at the sites of the ``i``-th validation batch.
+
+        Shape (B, L), float32; 0 at padded sites.
+        """
+        size = self.config.train.batch_size
+        window = self._validation[i * size : (i + 1) * size, 0]
+        held_out = np.unique(self._pairs[self.validation_samples])
+        out = np.zeros((len(window), self.windows.length), np.float32)
+        for w in np.unique(window).tolist():
+            start, stop = self.windows.ranges[w].tolist()
+            count = self.windows.alleles(start, stop, held_out).sum(axis=0, dtype=np.int64)
+            left = self.panel.alt_count[start:stop] - count
+            num = self.panel.num_haplotypes - len(held_out)
+            out[window == w, : stop - start] = left / num
+        return out
 
     def ls_baseline(self, i: int) -> dict[str, np.ndarray]:
         """Plain Li-Stephens for the ``i``-th validation batch.
@@ -194,14 +363,14 @@ class TokenBatches:
         "h1", "h2": shape (B, L), float32, P(ALT) of each haplotype by copying from all training
         haplotypes, from the same typed sites by which it retrieved; 0 at padded sites.
         """
-        if self._baseline is None:
-            self._baseline = self._copy_validation()
         size = self.config.train.batch_size
         chosen = self._validation[i * size : (i + 1) * size]
         out = np.zeros((2, len(chosen), self.windows.length), np.float32)
         for row, (window, sample) in enumerate(chosen.tolist()):
             search = int(self.search_window[window])
-            start, stop = self.windows.ranges[window] - self.index.windows[search, 0]
+            if search not in self._baseline:
+                self._baseline[search] = self._copy_validation(search)
+            start, stop = self.windows.ranges[window] - self.searched[search, 0]
             place = np.searchsorted(self.validation_samples, sample)
             out[:, row, : stop - start] = self._baseline[search][place, :, start:stop]
         return {"h1": out[0], "h2": out[1]}
@@ -241,7 +410,7 @@ class TokenBatches:
 
     def _sites(self, search: int) -> WindowSites:
         """The sites of an index window as masks see them."""
-        start, stop = self.index.windows[search].tolist()
+        start, stop = self.searched[search].tolist()
         if self.masks.needs_blocks and search not in self._linkage:
             alleles = self.windows.block(start, stop).haplotypes.alleles()[:, self.allowed]
             self._linkage[search] = linkage_blocks(alleles, self.config.mask.ld_r2)
@@ -263,57 +432,80 @@ class TokenBatches:
         return np.stack([np.repeat(window, len(samples)), np.tile(samples, len(window))], axis=1)
 
     def _collate(
-        self, window: np.ndarray, sample: np.ndarray, masks: list[np.ndarray]
+        self,
+        window: np.ndarray,
+        sample: np.ndarray,
+        masks: list[np.ndarray],
+        copied: CopyingEvidence | None = None,
     ) -> dict[str, Tensor]:
-        """Retrieve for samples in windows under masks of their index windows, and batch them."""
+        """Retrieve for samples in windows under masks of their index windows, and batch them.
+
+        ``copied``: what copying says of them, if that is known.
+        """
         num, k = len(window), self.config.data.num_retrieved
         search = self.search_window[window]
-        alleles = np.full((num, 2, self.windows.length), -1, np.int8)
-        hidden = np.zeros((num, self.windows.length), bool)
-        found = np.full((num, 2, k), -1, np.int32)
+        by_site = self.config.data.retrieval == "site"
+        length = self.windows.length
+        alleles = np.full((num, 2, length), -1, np.int8)
+        hidden = np.zeros((num, length), bool)
+        found = np.full((num, 2, k, length) if by_site else (num, 2, k), -1, np.int32)
+        if self._copied is not None and copied is None:
+            copied = self._copy(window, sample, masks)
         pairs = self._pairs[sample]  # (B, 2)
         for s in np.unique(search).tolist():
             rows = np.flatnonzero(search == s)
-            start, stop = self.index.windows[s].tolist()
+            start, stop = self.searched[s].tolist()
             ids, inverse = np.unique(pairs[rows], return_inverse=True)
             true = self.windows.alleles(start, stop, ids)[inverse.reshape(-1, 2)]  # (b, 2, n)
-            query = np.where(np.stack([masks[i] for i in rows])[:, None], -1, true).astype(np.int8)
-            found[rows] = self.index.search(
-                s, query.reshape(-1, stop - start), k,
-                exclude=np.repeat(pairs[rows], 2, axis=0), allowed=self.allowed,
-            ).reshape(-1, 2, k)  # fmt: skip
             for i, row in enumerate(rows.tolist()):
                 low, high = self.windows.ranges[window[row]] - start
                 alleles[row, :, : high - low] = true[i, :, low:high]
                 hidden[row, : high - low] = masks[row][low:high]
-        return self.windows.batch(window, alleles, hidden, found, self.panel.population[sample])
+            if self.index is not None:
+                query = np.where(np.stack([masks[i] for i in rows])[:, None], -1, true)
+                found[rows] = self.index.search(
+                    s, query.astype(np.int8).reshape(-1, stop - start), k,
+                    exclude=np.repeat(pairs[rows], 2, axis=0), allowed=self.allowed,
+                ).reshape(-1, 2, k)  # fmt: skip
+        if by_site:
+            assert copied is not None
+            found = copied.ids.reshape(found.shape)
+        return self.windows.batch(window, alleles, hidden, found, copied, own=pairs)
 
-    def _copy_validation(self) -> dict[int, np.ndarray]:
-        """P(ALT) of held-out samples, (samples, 2, n), in each index window that is validated."""
-        out = {}
+    def _copy_validation(self, search: int) -> np.ndarray:
+        """P(ALT) of held-out samples in an index window, shape (samples, 2, n)."""
         pool = np.flatnonzero(self.allowed).astype(np.int32)
         threads = torch.get_num_threads()
         pairs = self._pairs[self.validation_samples]  # (N, 2)
-        parameters = None
-        for search in np.unique(self.search_window[self._validation[:, 0]]).tolist():
-            start, stop = self.index.windows[search].tolist()
-            haplotypes = self.windows.block(start, stop).haplotypes
-            typed = np.flatnonzero(~self._validation_mask(search))
-            if len(typed) == 0:  # no typed site to copy by
-                af = self.panel.af[start:stop]
-                out[search] = np.broadcast_to(af, (*pairs.shape, stop - start))
-                continue
-            window = Window.build(haplotypes, self.panel.position_cm[start:stop], typed)
-            if parameters is None:
-                parameters = fit_panel(
-                    window, self.panel.haplotype_sample, seed=self.seed, threads=threads
-                )
-            alleles = haplotypes.alleles(typed)[:, pairs.ravel()]
-            prob = copy_haplotypes(
-                window, alleles, parameters, states=lambda i: pool[None], threads=threads
-            )
-            out[search] = prob.reshape(*pairs.shape, -1)
-        return out
+        start, stop = self.searched[search].tolist()
+        window = self._typed_window(search)
+        if window is None:  # no typed site to copy by
+            return np.broadcast_to(self.panel.af[start:stop], (*pairs.shape, stop - start))
+        if self._parameters is None:
+            self._parameters = self._fit()
+        typed = np.flatnonzero(~self._validation_mask(search))
+        alleles = window.haplotypes.alleles(typed)[:, pairs.ravel()]
+        prob = copy_haplotypes(
+            window, alleles, self._parameters, states=lambda i: pool[None], threads=threads
+        )
+        return prob.reshape(*pairs.shape, -1)
+
+    def _fit(self) -> CopyingParameters:
+        """Parameters of copying, by the first validated window that has a typed site."""
+        searched = np.unique(self.search_window[self._validation[:, 0]]).tolist()
+        window = next(w for w in map(self._typed_window, searched) if w is not None)
+        return fit_panel(
+            window, self.panel.haplotype_sample, seed=self.seed, threads=torch.get_num_threads()
+        )
+
+    def _typed_window(self, search: int) -> Window | None:
+        """An index window with the sites that validation leaves typed; None if there are none."""
+        start, stop = self.searched[search].tolist()
+        typed = np.flatnonzero(~self._validation_mask(search))
+        if len(typed) == 0:
+            return None
+        haplotypes = self.windows.block(start, stop).haplotypes
+        return Window.build(haplotypes, self.panel.position_cm[start:stop], typed)
 
 
 def _haplotype_pairs(panel: Panel) -> np.ndarray:
@@ -327,6 +519,8 @@ def _haplotype_pairs(panel: Panel) -> np.ndarray:
 
 def _start_worker(worker: int) -> None:
     """Keep a forked worker to one thread; torch does so for itself."""
+    from ragimpute.retrieval.faiss_threads import search_with_one_thread
+
     search_with_one_thread()
 
 

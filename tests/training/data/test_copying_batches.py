@@ -24,6 +24,7 @@ from ragimpute.preparation.panel_writer import write_panel
 from ragimpute.preparation.prepare import prepare
 from ragimpute.training.data import copying_batches as evidence_dataset
 from ragimpute.training.data.copying_batches import EvidenceBatches, PooledEvidenceBatches
+from ragimpute.training.data.share import Share
 from ragimpute.training.losses import compute_loss
 from tests.model_configs import config_of
 
@@ -225,7 +226,7 @@ def test_batches_cover_all_pairs_once(panel, preset, data):
         data = make(panel, preset=preset)
     for batches, parts in (
         (data.train_batches(0), data.examples(0)),
-        (data.validation_batches(), data.validation()),
+        ([b for _, b in data.validation_batches()], data.validation()),
     ):
         found = rows_of(batches, len(FEATURES))
         expected = np.concatenate([
@@ -243,6 +244,29 @@ def test_sequences_keep_the_order_of_sites(panel):
             inside = ~pad[:, 1:]
             assert (pos[:, 1:][inside] >= pos[:, :-1][inside]).all()
             assert (pad[:, 1:] >= pad[:, :-1]).all()  # padding comes last
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_a_process_builds_its_rows_alone(data, monkeypatch, world):
+    """The rows of all processes together are those of one; padding may be shorter."""
+    whole = list(data.train_batches(0)), list(data.validation_batches())
+    validated = []
+    for rank in range(world):
+        monkeypatch.setattr(data, "share", Share(rank, world))
+        for found, batch in zip(data.train_batches(0), whole[0], strict=True):
+            num = len(batch["mask_h1"])
+            rows = torch.arange(min(rank, num - 1), num, world)
+            for name, value in found.items():
+                assert len(value) == len(rows)
+                if value.dtype == torch.bool or (rank >= num and name.startswith("label")):
+                    continue
+                length = value.shape[1]
+                assert torch.equal(value, batch[name][rows, :length])
+                assert batch[f"pad_{name[-2:]}"][rows, length:].all()
+        validated += data.validation_batches()
+    for (i, found), (j, batch) in zip(validated, whole[1], strict=True):
+        assert i == j
+        assert all(torch.equal(found[name], batch[name]) for name in batch)
 
 
 def test_batches_resume_at_any_step(data):

@@ -22,8 +22,10 @@ from ragimpute.preparation.prepare import prepare
 from ragimpute.retrieval.index import WindowIndex
 from ragimpute.sites import Region
 from ragimpute.token_model.references import ReferenceTable
+from ragimpute.token_model.windows import TokenWindows
 from ragimpute.training.data import token_batches as dataset
 from ragimpute.training.data.masks import linkage_blocks
+from ragimpute.training.data.share import WHOLE, Share
 from ragimpute.training.data.token_batches import TokenBatches, split_samples
 
 SMALL = ("data.max_sites=100", "train.batch_size=7", "data.windows_per_epoch=50")
@@ -49,13 +51,14 @@ def index(panel):
     return WindowIndex.build(panel)
 
 
-def make(panel, index, *overrides, preset="v10-small", seed=1, max_validation=6):
+def make(panel, index, *overrides, preset="v10-small", seed=1, max_validation=6, share=WHOLE):
     """Batches of a preset."""
     config = load_config(preset, overrides=[*SMALL, *overrides])
     kept, held_out = split_samples(panel, 0.1, max_validation, seed)
     return TokenBatches(
-        panel, index, config, seed=seed, train_samples=kept, validation_samples=held_out
-    )
+        panel, index, config, seed=seed, train_samples=kept, validation_samples=held_out,
+        share=share,
+    )  # fmt: skip
 
 
 def same(one, two):
@@ -164,7 +167,7 @@ def test_training_batches_leave_their_own_out(panel, index, alleles):
 def test_validation_batches_are_of_held_out_samples(panel, index, alleles):
     data = make(panel, index, "data.windows_per_epoch=100")
     every = []
-    for batch in data.validation_batches():
+    for _, batch in data.validation_batches():
         check(data, alleles, batch, data.validation_samples, every)
     # All samples in each of some windows, with one mask.
     assert len(every) % len(data.validation_samples) == 0
@@ -174,10 +177,11 @@ def test_validation_batches_are_of_held_out_samples(panel, index, alleles):
     for hidden in by_window.values():
         assert len(hidden) == len(data.validation_samples)
         assert len(set(hidden)) == 1
-    data.set_level(5)
+    for _ in range(5):
+        data.add_level()
     assert all(
         same(one, two)
-        for one, two in zip(
+        for (_, one), (_, two) in zip(
             data.validation_batches(),
             make(panel, index, "data.windows_per_epoch=100").validation_batches(),
             strict=True,
@@ -207,8 +211,9 @@ def test_an_epoch_is_every_sample_in_every_window(panel, index):
         seen += np.bincount(data.train_batch(0, step)["window"], minlength=len(seen))
     assert data.num_examples() == len(seen) * len(data.train_samples)
     assert data.num_train_batches() == -(-data.num_examples() // 500)
-    data.train_batch(0, 0)
-    order = data._examples[1]
+    examples = data._examples_of(0)
+    place = np.searchsorted(data.train_samples, examples.sample)
+    order = examples.window * len(data.train_samples) + place
     np.testing.assert_array_equal(np.sort(order), np.arange(data.num_examples()))
 
 
@@ -234,8 +239,8 @@ def test_workers_make_the_same_batches_in_order(panel, index):
     # A search with several threads first: a fork after that must not hang.
     index.search(0, np.zeros((3000, int(np.diff(index.windows[0])[0])), np.int8), 1)
     shared = make(panel, index, "data.num_workers=2")
-    shared.set_level(2)
-    plain.set_level(2)
+    for data in (shared, plain, shared, plain):
+        data.add_level()
     got = list(shared.train_batches(0, first_step=2))
     expected = list(plain.train_batches(0, first_step=2))
     assert len(got) == len(expected) == 6
@@ -246,10 +251,10 @@ def test_the_curriculum_hides_more(panel, index):
     data = make(panel, index, "mask.parts=[{name: random, rate: 0.3}]",
                 "mask.curriculum={every_epochs: 1, step: 0.2, max_rate: 0.8}")  # fmt: skip
     shares = []
-    for level in range(4):
-        data.set_level(level)
+    for _ in range(4):
         batch = data.train_batch(0, 0)
         shares.append(float(batch["mask"].sum() / (~batch["pad"]).sum()))
+        data.add_level()
     np.testing.assert_allclose(shares, [0.3, 0.5, 0.7, 0.8], atol=0.05)
 
 
@@ -266,7 +271,7 @@ def test_linked_sites_are_hidden_together(panel, index, alleles):
 def test_li_stephens_at_the_same_sites(panel, index):
     data = make(panel, index, "data.windows_per_epoch=100")
     dosage, truth, af = [], [], []
-    for i, batch in enumerate(data.validation_batches()):
+    for i, batch in data.validation_batches():
         ls = data.ls_baseline(i)
         for h in ("h1", "h2"):
             assert ls[h].shape == batch["mask"].shape
@@ -300,11 +305,62 @@ def test_li_stephens_is_computed_once(panel, index, monkeypatch):
     assert len(calls) == len(searched)
 
 
+@pytest.mark.parametrize("world", [2, 3, 5])
+def test_a_process_builds_its_rows_alone(panel, index, world, monkeypatch):
+    """The rows of all processes together are those of one, also those of the last, short batch."""
+    whole = make(panel, index, "data.windows_per_epoch=10", "train.batch_size=4")
+    built = []
+    plain = TokenBatches._collate
+    monkeypatch.setattr(
+        TokenBatches, "_collate",
+        lambda self, window, *rest: (built.append(len(window)), plain(self, window, *rest))[1],
+    )  # fmt: skip
+    parts = [
+        make(panel, index, "data.windows_per_epoch=10", "train.batch_size=4", share=Share(r, world))
+        for r in range(world)
+    ]
+    for step, batch in enumerate(whole.train_batches(1)):
+        num = len(batch["window"])
+        built.clear()
+        own = [part.train_batch(1, step) for part in parts]
+        assert built == [max(1, len(range(r, num, world))) for r in range(world)]
+        for r, found in enumerate(own):
+            rows = torch.arange(min(r, num - 1), num, world)
+            if r < num:
+                assert same(found, {name: value[rows] for name, value in batch.items()})
+            else:
+                assert (found["label_h1"] == -1).all()
+                assert (found["label_h2"] == -1).all()
+
+
+def test_a_process_validates_its_batches_alone(panel, index, monkeypatch):
+    one = make(panel, index)
+    expected = [(i, batch, one.ls_baseline(i)) for i, batch in one.validation_batches()]
+    copied = []
+    plain = dataset.copy_haplotypes
+    monkeypatch.setattr(
+        dataset, "copy_haplotypes", lambda *a, **k: (copied.append(0), plain(*a, **k))[1]
+    )
+    found, searched = [], 0
+    for rank in range(2):
+        data = make(panel, index, share=Share(rank, 2))
+        own = [(i, batch, data.ls_baseline(i)) for i, batch in data.validation_batches()]
+        assert 0 < len(own) < len(expected)
+        searched += len({int(data.search_window[w]) for _, b, _ in own for w in b["window"]})
+        found += own
+    assert len(copied) == searched
+    for (i, batch, ls), (j, other, ls_other) in zip(found, expected, strict=True):
+        assert i == j
+        assert same(batch, other)
+        for h in ("h1", "h2"):
+            np.testing.assert_array_equal(ls[h], ls_other[h])
+
+
 def test_validation_stays_small(panel, index, monkeypatch):
     monkeypatch.setattr(dataset, "_MAX_VALIDATION", 40)
     data = make(panel, index, "data.windows_per_epoch=null", max_validation=3)
     parts = np.bincount(data.search_window).max()
-    assert 3 <= sum(len(b["window"]) for b in data.validation_batches()) <= 40 + 3 * parts
+    assert 3 <= sum(len(b["window"]) for _, b in data.validation_batches()) <= 40 + 3 * parts
 
 
 def test_haploid_samples_are_paired_with_themselves(tmp_path):
@@ -323,12 +379,14 @@ def test_windows_without_a_typed_site(tmp_path):
     write_small(tmp_path / "p.h5", [6])
     with Panel.open(tmp_path / "p.h5") as panel:
         data = make(panel, WindowIndex.build(panel), "mask.validation={name: random, rate: 1.0}")
-        batch = next(data.validation_batches())
+        _, batch = next(data.validation_batches())
         assert bool((batch["mask"] | batch["pad"]).all())
         np.testing.assert_allclose(data.ls_baseline(0)["h1"][0], panel.af, atol=1e-6)
 
 
-def test_references_are_refreshed_as_the_config_says(panel, index):
+def test_references_are_refreshed_as_the_config_says(panel, index, monkeypatch):
+    # What is looked up serves all samples, and so is encoded with the panel's frequencies.
+    monkeypatch.setattr(TokenWindows, "_without_own", lambda self, freq, own, alleles: freq)
     for refresh, expected in (("epoch", [True, True]), ("once", [True, False])):
         data = make(
             panel, index, f"model.reference.refresh={refresh}", preset="embedding-rag-small"
