@@ -107,7 +107,8 @@ def test_configurations_load(page, tmp_path):
 
 
 def test_the_number_of_parameters_is_that_of_the_preset(page):
-    sizes = {build(load_config(name).model).num_parameters() for name in ("default", "v10-small")}
+    presets = ("default", "v10-small", "v10-rag-small")
+    sizes = {build(load_config(name).model).num_parameters() for name in presets}
     on_page = set(re.findall(r"^ parameters +([\d,]+)$", page, re.MULTILINE))
     assert on_page == {f"{size:,}" for size in sizes}
 
