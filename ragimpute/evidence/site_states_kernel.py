@@ -13,6 +13,7 @@ from ragimpute.copying.carriers import SiteCarriers
 from ragimpute.copying.forward_backward import backward_states, forward_site, mismatch_words
 from ragimpute.copying.window import Flanks
 from ragimpute.evidence.match_lengths_kernel import REACH, find_reach
+from ragimpute.evidence.state_set import insert_state
 from ragimpute.kernels.bits import WORD
 from ragimpute.kernels.compile import inlined, kernel
 
@@ -129,24 +130,6 @@ def _rank_of(s, key, states, signature):
 
 
 @inlined
-def _keep_best(rank, s, size, ranks, top):
-    """Insert state s into the list that is sorted by falling rank; returns the list's size."""
-    limit = ranks.shape[0]
-    if size == limit:
-        if rank <= ranks[size - 1]:
-            return size
-        size -= 1
-    at = size
-    while at > 0 and ranks[at - 1] < rank:
-        ranks[at] = ranks[at - 1]
-        top[at] = top[at - 1]
-        at -= 1
-    ranks[at] = rank
-    top[at] = s
-    return size + 1
-
-
-@inlined
 def _weigh(t, rho, total, buffers):
     """Write each state's posterior in the middle of the interval after typed site t into ``key``.
 
@@ -243,7 +226,7 @@ def _carriers_of(t, u, panel, states, buffers, best_ranks, best):
         s = buffers.slot_of[minor.carriers[i]]
         if s >= 0 and buffers.stamp[s] != t:
             rank = _rank_of(s, buffers.key, states, panel.signature)
-            size = _keep_best(rank, s, size, best_ranks, best)
+            size = insert_state(rank, s, size, best.shape[0], best_ranks, best)
     return size
 
 
@@ -260,7 +243,8 @@ def _name_interval(t, total, one, panel, buffers, best_ranks, best, out):
     least = np.float32(-1.0)
     for s in range(key.shape[0]):
         if key[s] >= least:
-            size = _keep_best(_rank_of(s, key, states, panel.signature), s, size, ranks, top)
+            rank = _rank_of(s, key, states, panel.signature)
+            size = insert_state(rank, s, size, num, ranks, top)
             if size == num:
                 # Ranks leave out the last ten bits.
                 least = key[top[num - 1]] * np.float32(1.0 - 2e-4)

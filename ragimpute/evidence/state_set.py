@@ -18,7 +18,7 @@ from ragimpute.kernels.compile import inlined
 
 
 @inlined
-def _insert(rank, slot, size, limit, ranks, slots):
+def insert_state(rank, slot, size, limit, ranks, slots):
     """Insert a state into a sorted list of up to ``limit`` states; returns the list's new size.
 
     The list is sorted by falling rank. If it is full, the state of lowest rank drops out.
@@ -42,7 +42,7 @@ def rank_table(ranks, num_top, order):
     """Write into row 0 of ``order`` the table's row numbers, the most probable state first."""
     size = 0
     for i in range(num_top):
-        size = _insert(ranks[i], i, size, NUM_TOP, order[1], order[0])
+        size = insert_state(ranks[i], i, size, NUM_TOP, order[1], order[0])
 
 
 @inlined
@@ -139,7 +139,7 @@ def fill_tokens(u, t, masses, interval, one, evidence, num, out):
         if measuring.stamp[s] >= interval.stamp or masses.f[s, masses.lane] <= np.float32(0.0):
             continue
         rank = (np.int64(mass[s] >> 10) << 42) | np.int64(panel.signature[here[s]] >> np.uint64(22))
-        size = _insert(rank, s, size, half - carriers, order[1], order[2])
+        size = insert_state(rank, s, size, half - carriers, order[1], order[2])
     for i in range(size):
         s = order[2, i]
         find_reach(s, t, one, measuring.reach)
