@@ -154,7 +154,7 @@ class DataConfig(_Group):
     retrieval: Literal["window", "site"] = "window"
     num_retrieved: int = Field(default=3, ge=1)
     num_carriers: int = Field(default=0, ge=0)  # site: of these, for carriers of a rare allele
-    max_states: int = Field(default=2000, ge=2)  # site: haplotypes among which they are sought
+    max_states: int = Field(default=6000, ge=2)  # site: haplotypes among which they are sought
     buffer_cm: Positive = 1.0  # site: copying sees so far beyond an index window
     validation_share: float = Field(default=0.1, gt=0, lt=1)
     max_validation_samples: int = Field(default=64, ge=1)
