@@ -420,7 +420,7 @@ def _exhausted(kind):
 
 
 @pytest.mark.parametrize("kind", ["numpy", "torch", "cuda"])
-@pytest.mark.parametrize("more", [(), ("--max-memory", "900M", "--sites-output", "sites.vcf")])
+@pytest.mark.parametrize("more", [(), ("--max-memory", "4096M", "--sites-output", "sites.vcf")])
 def test_a_run_without_enough_memory_says_what_to_lower(
     panel_h5, tmp_path, command_line, monkeypatch, kind, more
 ):
@@ -442,7 +442,7 @@ def test_a_run_without_enough_memory_says_what_to_lower(
     message, hint = err.splitlines()
     where = "the GPU is out of memory" if kind == "cuda" else "out of memory"
     assert message.startswith(f"Error: {where} with --")
-    assert ("--max-memory 900M" in message) == bool(more)
+    assert ("--max-memory 4096M" in message) == bool(more)
     assert ("lower --max-memory" if more else "give --max-memory") in hint
     assert ("--device cpu" in hint) == (kind == "cuda")
     assert ("--chunk-cm 0.05" in message) == (kind != "cuda")
