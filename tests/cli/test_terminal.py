@@ -272,7 +272,7 @@ def screen_of(shown):
 
 
 TRAINING = ("train.epochs=3", "data.num_arrays=1", "data.max_haplotypes=40", "train.batch_size=8",
-            "data.max_validation_samples=6")  # fmt: skip
+            "data.max_validation_samples=6", "schedule.warmup_steps=10")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
