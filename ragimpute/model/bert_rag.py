@@ -147,11 +147,11 @@ class TokenPath(nn.Module):
         )  # fmt: skip
         return query.index_put((b, site), fused[0].to(query.dtype))
 
-    def _fuse(self, batch: dict[str, Tensor], which: str, query: Tensor) -> Tensor:
+    def _fuse(self, batch: dict[str, Tensor], which: str, query: Tensor, chosen: Tensor) -> Tensor:
         """Fuse the encoded sites (B, L, D) of a haplotype of each sample with what it retrieved."""
         if batch[f"rag_id_h{which}"].dim() == 2:
             return self._fuse_windows(batch, which, query)
-        return self._fuse_sites(batch, which, query, self._chosen(batch, which))
+        return self._fuse_sites(batch, which, query, chosen)
 
     def _chosen(self, batch: dict[str, Tensor], which: str) -> Tensor:
         """The sites (B, L) at which the network has a say: where copying is in doubt, if asked."""
@@ -162,7 +162,11 @@ class TokenPath(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         before, ori = zip(*(self._read(batch, which) for which in "12"), strict=True)
-        fused = [self._fuse(batch, which, x) for which, x in zip("12", ori, strict=True)]
+        chosen = [self._chosen(batch, which) for which in "12"]
+        fused = [
+            self._fuse(batch, which, x, sites)
+            for which, x, sites in zip("12", ori, chosen, strict=True)
+        ]
         if self.between is not None:
             fused = list(self.between(*fused))
         out = {}
@@ -170,7 +174,7 @@ class TokenPath(nn.Module):
             change = self.allele_fused(y)
             if self.allele_ori is None:
                 logit = batch[f"ls_logit_h{i + 1}"]
-                change = change.masked_fill(~self._chosen(batch, str(i + 1)), 0.0)
+                change = change.masked_fill(~chosen[i], 0.0)
                 out[f"{h}_ori"], out[f"{h}_fused"] = logit, logit + change
             else:
                 out[f"{h}_ori"], out[f"{h}_fused"] = self.allele_ori(x), change

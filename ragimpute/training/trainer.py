@@ -416,11 +416,10 @@ class _Run:
             state.best, state.best_epoch = figure, state.epoch + 1
             self.provenance |= about_kept(row, self.settings.early_stopping.metric)
         if self.accelerator.is_main_process:
+            gamma = gamma_at(self.config.loss, state.epoch)
             if improved:
-                gamma = gamma_at(self.config.loss, state.epoch)
                 save_model(self.out, self.model, self.config, self.provenance, gamma=gamma)
             if self.settings.keep_epochs:
-                gamma = gamma_at(self.config.loss, state.epoch)
                 save_epoch(self.out, state.epoch + 1, self.model, self.config, gamma=gamma)
             write_metrics(self.out / METRICS, state.history)
             values = {f"validation/{k}": v for k, v in row.items() if math.isfinite(v)}

@@ -483,8 +483,7 @@ class TokenBatches:
             return np.broadcast_to(self.panel.af[start:stop], (*pairs.shape, stop - start))
         if self._parameters is None:
             self._parameters = self._fit()
-        typed = np.flatnonzero(~self._validation_mask(search))
-        alleles = window.haplotypes.alleles(typed)[:, pairs.ravel()]
+        alleles = window.haplotypes.alleles(window.typed_index)[:, pairs.ravel()]
         prob = copy_haplotypes(
             window, alleles, self._parameters, states=lambda i: pool[None], threads=threads
         )
