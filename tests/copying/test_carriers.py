@@ -49,7 +49,9 @@ def test_each_minor_allele_stands_once(num_typed, num_haplotypes, core):
     np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize(("num_typed", "num_haplotypes"), [(0, 5), (1, 64), (32, 3), (77, 150)])
+@pytest.mark.parametrize(
+    ("num_typed", "num_haplotypes"), [(0, 5), (1, 64), (32, 3), (77, 150), (130, 600)]
+)
 def test_typed_sites_are_packed_as_their_alleles(num_typed, num_haplotypes):
     rng = np.random.default_rng(num_typed)
     alleles = mosaic_panel(rng, 200, num_haplotypes)
