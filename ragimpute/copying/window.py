@@ -16,7 +16,7 @@ from ragimpute.copying.parameters import CopyingParameters, switch_probs
 from ragimpute.kernels.bit_transpose import SQUARE, turn_squares
 from ragimpute.kernels.bits import WORD
 from ragimpute.kernels.compile import kernel
-from ragimpute.panel.haplotypes import Haplotypes, signatures_of
+from ragimpute.panel.haplotypes import Haplotypes, keep_haplotypes, signatures_of
 
 # Squares of bits that are transposed side by side: 64 haplotypes each.
 _SQUARES_AT_ONCE = 8
@@ -145,6 +145,17 @@ class Window:
             return self
         out = replace(self, core=core)
         out.__dict__.update({k: v for k, v in self.__dict__.items() if k in _OF_ALL_SITES})
+        return out
+
+    def keeping(self, kept: np.ndarray) -> Window:
+        """The same window of some of the haplotypes, numbered anew: ``kept`` (H,), bool.
+
+        Which allele is called minor does not change, so neither do the haplotypes' signatures.
+        """
+        typed = replace(self.typed, words=np.ascontiguousarray(self.typed.words[:, kept]))
+        out = replace(self, typed=typed, haplotypes=keep_haplotypes(self.haplotypes, kept))
+        if "signature" in self.__dict__:
+            out.__dict__["signature"] = self.signature[kept]
         return out
 
     @property

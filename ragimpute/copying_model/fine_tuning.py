@@ -23,7 +23,7 @@ from ragimpute.evidence.doubt import in_doubt
 from ragimpute.evidence.features import COPYING
 from ragimpute.evidence.other_haplotype import homolog_probs, homologs_of
 from ragimpute.evidence.site_quality import SiteQuality, measure_sites
-from ragimpute.panel.haplotypes import draw_samples, haplotype_columns, keep_haplotypes
+from ragimpute.panel.haplotypes import draw_samples, haplotype_columns
 from ragimpute.runtime.stages import Stage
 
 # In a panel with fewer samples, those left out would give too few pairs, and the rest of the panel
@@ -247,9 +247,7 @@ def leave_out(
     sample = place[haplotype_sample[left_out]]
     order = np.lexsort((window.signature[left_out], sample))
     left_out, sample = left_out[order], sample[order]
-    others = Window.build(
-        keep_haplotypes(window.haplotypes, ~out), window.position_cm, window.typed_index
-    )
+    others = window.with_core((0, window.num_sites)).keeping(~out)
     retriever = retriever_for(others.typed.words, seed=seed, threads=threads)
     quality = measure_sites(
         others, haplotype_sample[~out], parameters,
