@@ -10,17 +10,14 @@ Torch is imported where it is used, so that folders can be checked without it.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from ragimpute.accuracy.coefficients import Coefficients, read_coefficients
 from ragimpute.config import LossConfig
-from ragimpute.errors import ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -163,12 +160,7 @@ class Probabilities:
 
     def as_json(self) -> str:
         """What :meth:`with_file` reads: the calibration. Gamma is in the header of the weights."""
-        about = {
-            "version": _VERSION,
-            "coefficients": dict(zip(TERMS, self.coefficients, strict=True)),
-            "provenance": dict(self.provenance),
-        }
-        return json.dumps(about, indent=2) + "\n"
+        return Coefficients(self.coefficients, self.provenance).as_json(_VERSION, TERMS)
 
     def with_file(self, folder: Path) -> Probabilities:
         """The same gamma with the calibration of a model's folder, or none if that has none.
@@ -178,21 +170,8 @@ class Probabilities:
         ModelError
             If the file is damaged, of another version, or would turn probabilities around.
         """
-        path = folder / FILE
-        if not path.is_file():
-            return Probabilities(self.gamma)
-        try:
-            about = json.loads(path.read_text(encoding="utf-8"))
-            if about["version"] != _VERSION or set(about["coefficients"]) != set(TERMS):
-                raise ValueError(f"it is of version {about['version']}, not {_VERSION}")
-            values = tuple(float(about["coefficients"][name]) for name in TERMS)
-            if not np.isfinite(values).all() or not is_increasing(values):
-                raise ValueError("its coefficients are amiss")
-            return Probabilities(self.gamma, values, about.get("provenance", {}))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ModelError(
-                f"{path} cannot be read: {error}", hint="copy the model folder again"
-            ) from error
+        found = read_coefficients(folder / FILE, _VERSION, TERMS, is_increasing)
+        return Probabilities(self.gamma, *(found or ()))
 
 
 def is_increasing(coefficients: tuple[float, ...]) -> bool:
