@@ -364,14 +364,14 @@ class WindowRun:
         target = TargetWindow(
             left, right, (start, stop), typed_index, columns.alleles[:, seen], columns.sample[seen]
         )
-        imputer.impute(target, batch=self._batch(right - left), put=put)
+        said = imputer.prepare(target).impute(batch=self._batch(right - left), put=put)
         self.watch.lap("impute")
-        mismatch = imputer.mismatch_probs(len(typed_index))
+        mismatch = said.mismatch_prob
         if mismatch is not None and mismatch.ndim == 2:
             whole = np.full((len(mismatch), columns.num), _ANY_MISMATCH, np.float32)
             whole[:, where] = mismatch
             mismatch = whole
-        return mismatch, self._expected(imputer.left_out_says())
+        return mismatch, self._expected(said.left_out)
 
     def _expected(self, said: LeftOutSays | None) -> PanelExpectation | None:
         """What the panel lets one expect, by what its left-out samples say."""
