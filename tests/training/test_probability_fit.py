@@ -176,7 +176,7 @@ def left_out(panel, model):
 
     whole, seen = (0, panel.num_sites), np.ascontiguousarray(true[typed])
     target = TargetWindow(*whole, whole, typed, seen, panel.haplotype_sample[out])
-    imputer.impute(target, batch=len(prob), put=put)
+    imputer.prepare(target).impute(batch=len(prob), put=put)
     untyped = np.setdiff1d(np.arange(panel.num_sites), typed)
     flip = panel.af[untyped] > 0.5
     prob, true = prob[:, untyped], true.T[:, untyped]
