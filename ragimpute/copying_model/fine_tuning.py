@@ -18,11 +18,11 @@ from ragimpute.copying.states import retriever_for, states_for
 from ragimpute.copying.window import Window
 from ragimpute.copying_model.correction import read_pairs
 from ragimpute.copying_model.pair_network import PairNetwork
-from ragimpute.copying_model.trust import Trust, fit_trust
 from ragimpute.evidence.doubt import in_doubt
 from ragimpute.evidence.features import COPYING
 from ragimpute.evidence.other_haplotype import homolog_probs, homologs_of
 from ragimpute.evidence.site_quality import SiteQuality, measure_sites
+from ragimpute.model.trust import Trust, fit_trust
 from ragimpute.panel.haplotypes import draw_samples, haplotype_columns
 from ragimpute.runtime.stages import Stage
 
