@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -26,13 +26,16 @@ from ragimpute.copying_model.target_mismatch import (
     with_factors,
 )
 from ragimpute.copying_model.twins import Imputed
+from ragimpute.copying_model.wide_panel import Part, WideWindow
 from ragimpute.evidence.expected_r2 import LeftOutSays, expected_r2
 from ragimpute.evidence.features import SITE_FEATURES
 from ragimpute.evidence.site_quality import SiteRows, measure_sites
 from ragimpute.extras import require
 from ragimpute.kernels.simd_floats import LANES
 from ragimpute.model.folder import ModelFolder, searches_index
+from ragimpute.panel.compact import COMPACT_ABOVE
 from ragimpute.panel.reader import Panel
+from ragimpute.panel.views import PanelDraw, draw_panel
 from ragimpute.runtime.memory import give_back
 from ragimpute.runtime.stages import Stage
 from ragimpute.runtime.timing import SharedTimes, Stopwatch
@@ -78,7 +81,11 @@ class CopyingImputer:
     ) -> None:
         self._panel, self._options, self._array_fit = panel, options, array_fit
         self._network = BackgroundNetwork(model, device=options.device, threads=options.threads)
-        self._fits = StretchFits(panel, typed_index, self._network, options, array_fit)
+        # A very large panel is fitted to some of its haplotypes only.
+        self._fitted = draw_panel(panel, COMPACT_ABOVE, options.seed)
+        self._fits = StretchFits(self._fitted, typed_index, self._network, options, array_fit)
+        # The window of a very large panel that was read last.
+        self._wide: WideWindow | None = None
         # Those of the window imputed last, of each typed site (T,) or of each target there (T, n).
         self._mismatch: np.ndarray | None = None
         whole = is_copied_whole(panel.num_haplotypes)
@@ -90,6 +97,7 @@ class CopyingImputer:
         self.seconds: dict[str, float] = {}
         self.uses_torch = self._network.uses_torch
         self.leaves_out = True
+        self.is_wide = self._fitted is not panel
         # Sites are measured where their mismatch probabilities, or the network, need it.
         self.expects_r2 = options.err is None or model.trained
         self._said: LeftOutSays | None = None
@@ -115,12 +123,7 @@ class CopyingImputer:
         put = imputed.all_of(put)
         watch = Stopwatch(self.seconds)
         with Stage("read panel", right - left):
-            window = Window.build(
-                self._panel.haplotypes(left, right),
-                self._panel.position_cm[left:right],
-                typed_index - left,
-                (core[0] - left, core[1] - left),
-            )
+            window = self._read(target)
         watch.lap("read")
         self._network.start()
         retriever = self._retriever_of(window)
@@ -129,31 +132,32 @@ class CopyingImputer:
         fit = self._fits.at(typed_index, window, (left, right), watch, retriever)
         give_back()
         self.settings |= self._fits.settings()
-        parameters = fit.parameters
         quality = fit.quality
         known = self._array_fit
         if quality is None and known is not None:
             quality = known.quality((left, right), len(typed_index))
         if quality is None and (self._options.err is None or self._network.trained):
             quality = measure_sites(
-                window, self._panel.haplotype_sample, parameters,
+                window, self._fitted.haplotype_sample, fit.parameters,
                 retriever=retriever, seed=self._options.seed, threads=self._options.threads,
             )  # fmt: skip
             give_back()
             watch.lap("quality")
         if known is not None and quality is not None:
             known.keep_quality((left, right), quality)
+        num_panel = self._panel.num_haplotypes
+        parameters = fit.parameters.scaled(self._fitted.num_haplotypes, num_panel)
         if self._options.err is None and quality is not None:
             parameters = replace(parameters, site_mismatch_prob=quality.mismatch_prob)
         log.debug(
-            "ne %.3g, err %.2g, %s, %s", parameters.ne(self._panel.num_haplotypes),
+            "ne %.3g, err %.2g, %s, %s", parameters.ne(num_panel),
             parameters.mismatch_prob, f"states: {self.settings['states']}",
             "network" if fit.network is not None else "no network",
         )  # fmt: skip
         self._said = None
         if quality is not None:
             af = self._panel.af[left:right]
-            copies = np.rint(np.minimum(af, 1 - af) * self._panel.num_haplotypes)
+            copies = np.rint(np.minimum(af, 1 - af) * num_panel)
             r2 = expected_r2(quality.measured, copies, window.typed_index)
             of_core = slice(core[0] - left, core[1] - left)
             r2 = None if r2 is None else r2[of_core]
@@ -161,6 +165,7 @@ class CopyingImputer:
         enough = len(typed_index) >= _LEAST_TYPED
         network = fit.network if quality is not None and enough else None
         features = _no_quality(window) if quality is None else quality.features
+        source = self._wide or _Source(window, retriever, num_panel)
         num = len(imputed.copies)
         stage = Stage("copy", num * (core[1] - core[0]))
         factor = np.ones(num)
@@ -176,15 +181,15 @@ class CopyingImputer:
 
             if len(usual.imputed.copies):
                 first_time = usual._replace(put=keep_typed)
-                self._copy(first_time, window, retriever, network, features, batch)
+                self._copy(first_time, source, network, features, batch)
             if parameters.site_mismatch_prob is not None and enough:
                 found = mismatch_factors(typed, usual.imputed, parameters)
                 for group in groups_of(usual.imputed, parameters, found, usual.put):
-                    self._copy(group, window, retriever, network, features, batch)
+                    self._copy(group, source, network, features, batch)
                 factor[mosaics.number < 0] = found
             for group in mosaics.groups(imputed, put):
                 # The network knows no samples that resemble the panel so much.
-                self._copy(group, window, retriever, None, features, batch)
+                self._copy(group, source, None, features, batch)
                 stage.advance(len(group.imputed.copies) * (core[1] - core[0]))
         mismatch = mosaics.with_own(with_factors(parameters, len(typed_index), factor))
         self._mismatch = (
@@ -197,22 +202,45 @@ class CopyingImputer:
         """The targets that are mosaics of the panel, unless the user has set the parameters."""
         if self._options.ne is not None or self._options.err is not None:
             return Mosaics(np.full(len(imputed.copies), -1), ())
-        sample = self._panel.haplotype_sample
+        sample = self._fitted.haplotype_sample
         return find_mosaics(window, sample, imputed, parameters, seed=self._options.seed)
+
+    def _read(self, target: TargetWindow) -> Window:
+        """Read a window: of all haplotypes, or of those that a very large panel is fitted to."""
+        left, right, core, typed_index = target[:4]
+        if isinstance(self._fitted, PanelDraw):
+            self._wide = WideWindow.read(
+                self._panel, self._fitted.drawn, target, self._wide,
+                seed=self._options.seed, threads=self._options.threads,
+            )  # fmt: skip
+            return self._wide.drawn
+        return Window.build(
+            self._panel.haplotypes(left, right), self._panel.position_cm[left:right],
+            typed_index - left, (core[0] - left, core[1] - left),
+        )  # fmt: skip
 
     def _copy(
         self,
         group: Group,
-        window: Window,
-        retriever: Retriever | None,
+        source: _Source | WideWindow,
         network: PairNetwork | None,
         features: SiteRows,
         batch: int,
     ) -> None:
         """Copy targets that have the same parameters, and correct what is in doubt."""
-        alleles, homolog, _ = group.imputed
+        watch = Stopwatch(self.seconds)
+        for part in source.parts(group, self._options.max_memory):
+            if self.is_wide:
+                watch.lap("retrieve")
+            self._copy_part(part, network, features, batch)
+            watch = Stopwatch(self.seconds)
+
+    def _copy_part(
+        self, part: Part, network: PairNetwork | None, features: SiteRows, batch: int
+    ) -> None:
+        """Copy targets that fit into memory together, see :meth:`_copy`."""
+        (imputed, parameters, put), window, states = part
         times = SharedTimes()
-        states = block_states(retriever, self._panel.num_haplotypes, alleles)
 
         def find(block: range, room: np.ndarray | None) -> np.ndarray:
             found = states.find(block, room)
@@ -229,10 +257,10 @@ class CopyingImputer:
         )
         start = time.perf_counter()
         copy_and_correct(
-            network, window, alleles, group.parameters,
+            network, window, imputed.alleles, parameters,
             states=replace(states, find=find),
-            wanted=wanted_by(network, features, homolog),
-            output=Output(group.put, times), threads=threads,
+            wanted=wanted_by(network, features, imputed.homolog),
+            output=Output(put, times), threads=threads,
             max_pairs=batch * (window.core[1] - window.core[0]),
         )  # fmt: skip
         for name, seconds in times.of(time.perf_counter() - start).items():
@@ -247,9 +275,22 @@ class CopyingImputer:
         found = retriever_for(
             window.typed.words, seed=self._options.seed, threads=self._options.threads
         )
-        if found is not None:
+        if found is not None and self._wide is None:
             window.minor_alleles  # noqa: B018
         return found
+
+
+class _Source(NamedTuple):
+    """A window that has all haplotypes of its panel, and what finds states in it."""
+
+    window: Window
+    retriever: Retriever | None
+    num_haplotypes: int
+
+    def parts(self, group: Group, max_memory: int | None) -> Iterator[Part]:
+        """All targets at once, see :meth:`ragimpute.copying_model.wide_panel.WideWindow.parts`."""
+        states = block_states(self.retriever, self.num_haplotypes, group.imputed.alleles)
+        yield Part(group, self.window, states)
 
 
 def _no_quality(window: Window) -> np.ndarray:

@@ -47,6 +47,8 @@ class Imputer(Protocol):
     expects_r2
         Whether samples of the panel are left out, which say what r2 to expect
         (:meth:`left_out_says`).
+    is_wide
+        Whether only typed sites are read of all haplotypes of the panel, as it is very large.
     """
 
     settings: dict[str, object]
@@ -54,6 +56,7 @@ class Imputer(Protocol):
     uses_torch: bool
     leaves_out: bool
     expects_r2: bool
+    is_wide: bool
 
     def mismatch_probs(self, num_typed: int) -> np.ndarray | None:
         """Mismatch probability at the typed sites of the window imputed last.
@@ -147,7 +150,7 @@ def make_imputer(
     if folder.is_copying:
         fit = FitOptions(
             options.ne, options.err, options.fine_tune, options.seed, threads=threads,
-            device=device,
+            device=device, max_memory=options.max_memory,
         )  # fmt: skip
         return CopyingImputer(panel, typed_index, folder, fit, array_fit)
     from ragimpute.model.checkpoint import load_model
