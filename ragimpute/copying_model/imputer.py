@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -27,9 +27,9 @@ from ragimpute.copying_model.target_mismatch import (
 )
 from ragimpute.copying_model.twins import Imputed
 from ragimpute.copying_model.wide_panel import Part, WideWindow
-from ragimpute.evidence.expected_r2 import LeftOutSays, expected_r2
+from ragimpute.evidence.expected_r2 import LeftOutSays, WindowSays, expected_r2
 from ragimpute.evidence.features import SITE_FEATURES
-from ragimpute.evidence.site_quality import SiteRows, measure_sites
+from ragimpute.evidence.site_quality import SiteQuality, SiteRows, measure_sites
 from ragimpute.extras import require
 from ragimpute.kernels.simd_floats import LANES
 from ragimpute.model.folder import ModelFolder, searches_index
@@ -86,8 +86,6 @@ class CopyingImputer:
         self._fits = StretchFits(self._fitted, typed_index, self._network, options, array_fit)
         # The window of a very large panel that was read last.
         self._wide: WideWindow | None = None
-        # Those of the window imputed last, of each typed site (T,) or of each target there (T, n).
-        self._mismatch: np.ndarray | None = None
         whole = is_copied_whole(panel.num_haplotypes)
         self.settings: dict[str, object] = {
             "model": model.name,
@@ -100,27 +98,10 @@ class CopyingImputer:
         self.is_wide = self._fitted is not panel
         # Sites are measured where their mismatch probabilities, or the network, need it.
         self.expects_r2 = options.err is None or model.trained
-        self._said: LeftOutSays | None = None
 
-    def mismatch_probs(self, num_typed: int) -> np.ndarray | None:
-        """See :meth:`ragimpute.imputation.imputer.Imputer.mismatch_probs`."""
-        return self._mismatch
-
-    def left_out_says(self) -> LeftOutSays | None:
-        """See :meth:`ragimpute.imputation.imputer.Imputer.left_out_says`."""
-        return self._said
-
-    def impute(
-        self,
-        target: TargetWindow,
-        *,
-        batch: int,
-        put: Callable[[int, int, np.ndarray], None],
-    ) -> None:
-        """See :meth:`ragimpute.imputation.imputer.Imputer.impute`."""
-        left, right, core, typed_index, alleles, sample = target
-        imputed = Imputed.of(alleles, sample)
-        put = imputed.all_of(put)
+    def prepare(self, target: TargetWindow) -> PreparedCopying:
+        """See :meth:`ragimpute.imputation.imputer.Imputer.prepare`."""
+        left, right, _, typed_index, _, _ = target
         watch = Stopwatch(self.seconds)
         with Stage("read panel", right - left):
             window = self._read(target)
@@ -154,23 +135,42 @@ class CopyingImputer:
             parameters.mismatch_prob, f"states: {self.settings['states']}",
             "network" if fit.network is not None else "no network",
         )  # fmt: skip
-        self._said = None
-        if quality is not None:
-            af = self._panel.af[left:right]
-            copies = np.rint(np.minimum(af, 1 - af) * num_panel)
-            r2 = expected_r2(quality.measured, copies, window.typed_index)
-            of_core = slice(core[0] - left, core[1] - left)
-            r2 = None if r2 is None else r2[of_core]
-            self._said = LeftOutSays(r2, copies[of_core], quality.rare_excess, quality.left_out_r2)
         enough = len(typed_index) >= _LEAST_TYPED
-        network = fit.network if quality is not None and enough else None
-        features = _no_quality(window) if quality is None else quality.features
-        source = self._wide or _Source(window, retriever, num_panel)
+        return PreparedCopying(
+            self, target, window, self._wide or _Source(window, retriever, num_panel),
+            fit.parameters, parameters,
+            network=fit.network if quality is not None and enough else None,
+            features=_no_quality(window) if quality is None else quality.features,
+            says=None if quality is None else self._left_out_says(window, left, quality),
+        )  # fmt: skip
+
+    def _left_out_says(self, window: Window, left: int, quality: SiteQuality) -> LeftOutSays:
+        """What left-out samples say of the core sites of a window that begins at site ``left``."""
+        af = self._panel.af[left : left + window.num_sites]
+        copies = np.rint(np.minimum(af, 1 - af) * self._panel.num_haplotypes)
+        r2 = expected_r2(quality.measured, copies, window.typed_index)
+        of_core = slice(*window.core)
+        r2 = None if r2 is None else r2[of_core]
+        return LeftOutSays(r2, copies[of_core], quality.rare_excess, quality.left_out_r2)
+
+    def impute(
+        self,
+        ready: PreparedCopying,
+        *,
+        batch: int,
+        put: Callable[[int, int, np.ndarray], None],
+    ) -> WindowSays:
+        """Impute a window that :meth:`prepare` made ready."""
+        _, _, core, typed_index, alleles, sample = ready.target
+        imputed = Imputed.of(alleles, sample)
+        put = imputed.all_of(put)
+        window, parameters = ready.window, ready.parameters
+        network, features = ready.network, ready.features
         num = len(imputed.copies)
         stage = Stage("copy", num * (core[1] - core[0]))
         factor = np.ones(num)
         with stage:
-            mosaics = self._mosaics(window, imputed, fit.parameters)
+            mosaics = self._mosaics(window, imputed, ready.of_panel)
             usual = mosaics.others(imputed, parameters, put)
             typed = TypedProbs(window, len(usual.imputed.copies))
 
@@ -181,22 +181,22 @@ class CopyingImputer:
 
             if len(usual.imputed.copies):
                 first_time = usual._replace(put=keep_typed)
-                self._copy(first_time, source, network, features, batch)
-            if parameters.site_mismatch_prob is not None and enough:
+                self._copy(first_time, ready.source, network, features, batch)
+            if parameters.site_mismatch_prob is not None and len(typed_index) >= _LEAST_TYPED:
                 found = mismatch_factors(typed, usual.imputed, parameters)
                 for group in groups_of(usual.imputed, parameters, found, usual.put):
-                    self._copy(group, source, network, features, batch)
+                    self._copy(group, ready.source, network, features, batch)
                 factor[mosaics.number < 0] = found
             for group in mosaics.groups(imputed, put):
                 # The network knows no samples that resemble the panel so much.
-                self._copy(group, source, None, features, batch)
+                self._copy(group, ready.source, None, features, batch)
                 stage.advance(len(group.imputed.copies) * (core[1] - core[0]))
         mismatch = mosaics.with_own(with_factors(parameters, len(typed_index), factor))
-        self._mismatch = (
-            np.repeat(mismatch, imputed.copies, axis=1) if mismatch.ndim == 2 else mismatch
-        )
-        if (mosaics.number >= 0).mean() > 0.5:
-            self._said = None  # left-out samples say nothing of such targets
+        if mismatch.ndim == 2:
+            mismatch = np.repeat(mismatch, imputed.copies, axis=1)
+        # Left-out samples say nothing of targets that are mosaics of the panel.
+        says = None if (mosaics.number >= 0).mean() > 0.5 else ready.says
+        return WindowSays(mismatch, says)
 
     def _mosaics(self, window: Window, imputed: Imputed, parameters: CopyingParameters) -> Mosaics:
         """The targets that are mosaics of the panel, unless the user has set the parameters."""
@@ -291,6 +291,41 @@ class _Source(NamedTuple):
         """All targets at once, see :meth:`ragimpute.copying_model.wide_panel.WideWindow.parts`."""
         states = block_states(self.retriever, self.num_haplotypes, group.imputed.alleles)
         yield Part(group, self.window, states)
+@dataclass(frozen=True)
+class PreparedCopying:
+    """The :class:`ragimpute.imputation.imputer.PreparedWindow` of copying models.
+
+    Attributes
+    ----------
+    imputer, target
+        What imputes, and the window.
+    window
+        The panel there, or the draw of a very large one that it is fitted to.
+    source
+        Gives the targets their states.
+    of_panel, parameters
+        Copying parameters as they were fitted to the panel, and with the mismatch probability of
+        each site.
+    network, features
+        What corrects the pairs in doubt (None: nothing does), and the features of sites that it
+        reads.
+    says
+        What left-out samples say of the core sites; None: none were left out.
+    """
+
+    imputer: CopyingImputer
+    target: TargetWindow
+    window: Window
+    source: _Source | WideWindow
+    of_panel: CopyingParameters
+    parameters: CopyingParameters
+    network: PairNetwork | None
+    features: SiteRows
+    says: LeftOutSays | None
+
+    def impute(self, *, batch: int, put: Callable[[int, int, np.ndarray], None]) -> WindowSays:
+        """See :meth:`ragimpute.imputation.imputer.PreparedWindow.impute`."""
+        return self.imputer.impute(self, batch=batch, put=put)
 
 
 def _no_quality(window: Window) -> np.ndarray:

@@ -6,7 +6,7 @@ differently, so that it can be used wherever a panel can.
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -16,6 +16,8 @@ from ragimpute.errors import PanelError
 from ragimpute.panel.compact import CompactHaplotypes, join_sites
 from ragimpute.panel.haplotypes import Haplotypes, drawing_order, keep_haplotypes
 from ragimpute.panel.reader import Panel
+from ragimpute.runtime.threads import Task
+from ragimpute.runtime.threads import start as begin
 
 # A panel of which some haplotypes are drawn is read in pieces that would take so many bytes.
 _COMPACT_BYTES = 1 << 28
@@ -80,10 +82,10 @@ def _signatures(names: list[str]) -> np.ndarray:
 
 
 class PanelAhead(PanelView):
-    """A panel of which one stretch is read in advance, in a thread that starts at once.
+    """A panel of which one stretch is read in advance, by a thread that has nothing else to do.
 
-    The first call of :meth:`haplotypes` waits for that thread. The first call that asks for the
-    same sites returns what the thread read, or raises the error that the thread met.
+    The first call of :meth:`haplotypes` waits until that is over. The first call that asks for the
+    same sites returns what was read, or raises the error that was met.
 
     Parameters
     ----------
@@ -95,21 +97,23 @@ class PanelAhead(PanelView):
 
     def __init__(self, whole: Panel, start: int, stop: int) -> None:
         super().__init__(whole)
-        pool = ThreadPoolExecutor(1, thread_name_prefix="panel")
-        self._ahead: dict[tuple[int, int], Future[Haplotypes]] = {
-            (start, stop): pool.submit(whole.haplotypes, start, stop)
-        }
-        pool.shutdown(wait=False)
+        self._ahead: tuple[tuple[int, int], Task[Haplotypes]] | None = (
+            (start, stop), begin(partial(whole.haplotypes, start, stop), is_long=True),
+        )  # fmt: skip
 
     def haplotypes(self, start: int, stop: int) -> Haplotypes:
         """See :meth:`Panel.haplotypes`."""
-        self.finish()
-        found = self._ahead.pop((start, stop), None)
-        return self._whole.haplotypes(start, stop) if found is None else found.result()
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead[0] == (start, stop):
+            return ahead[1].result()
+        if ahead is not None:
+            ahead[1].drop()
+        return self._whole.haplotypes(start, stop)
 
     def finish(self) -> None:
-        """Wait until the thread has ended; the panel's file may be closed after that."""
-        wait(self._ahead.values())
+        """Wait until nothing is read any more; the panel's file may be closed after that."""
+        if self._ahead is not None:
+            self._ahead[1].drop()
 
 
 class PanelWithout(PanelView):

@@ -85,7 +85,7 @@ def test_what_is_fitted_comes_from_the_draw(panel, monkeypatch):
     again, other = imputed(opened, alleles, threads=2, **options)
     np.testing.assert_array_equal(found, other)
     assert made.settings == again.settings
-    assert made.left_out_says() is not None
+    assert made.expects_r2
     untyped = np.setdiff1d(np.arange(100, 500), np.arange(2, 600, 5))
     true = alleles[untyped].T
     assert np.corrcoef(found[:, untyped - 100].ravel(), true.ravel())[0, 1] ** 2 > 0.85
