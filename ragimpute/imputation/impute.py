@@ -134,7 +134,8 @@ def impute(
             watch.lap("phase")
         summary.add_inbred(inputs)
         # 6. Plan the windows, and begin or go on with the outputs.
-        memory = plan_memory(options.max_memory, uses_torch=uses_torch)
+        wide = any(part.imputer.is_wide for part in parts)
+        memory = plan_memory(options.max_memory, uses_torch=uses_torch, wide=wide)
         heading = _heading(inputs, parts[0].imputer, model, options, command)
         outputs = stack.enter_context(
             open_outputs(
