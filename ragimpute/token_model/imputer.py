@@ -286,7 +286,9 @@ class TokenImputer:
                 with torch.inference_mode():
                     logits = self._model(batch)
                     for i, h in enumerate(("h1", "h2")):
-                        prob = self._probabilities.of(logits[f"{h}_fused"], batch["af"])
+                        prob = self._probabilities.of(
+                            logits[f"{h}_fused"], batch["af"], batch.get(f"ls_logit_{h}")
+                        )
                         out[rows, i] = prob.cpu().numpy()
 
             list(pool.map(run, range(first, min(first + step, len(pairs)), size)))
