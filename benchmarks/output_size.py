@@ -21,8 +21,9 @@ import numpy as np
 
 from ragimpute import example, impute, prepare
 from ragimpute.accuracy.metrics import MAF_BINS, maf_bin
+from ragimpute.io.imputed import ImputedBlock
 from ragimpute.io.vcf.header import Heading
-from ragimpute.io.vcf.write.writer import ImputedBlock, ImputedWriter
+from ragimpute.io.vcf.write.writer import VcfWriter
 
 INFOS = {"all INFO": None, "AF, DR2": {"AF", "DR2"}}
 
@@ -31,23 +32,23 @@ def impute_blocks(panel: Path, target: Path, folder: Path) -> tuple[list[Imputed
     """Impute, and keep what is handed to the writer of the output."""
     blocks: list[ImputedBlock] = []
     headings: list[Heading] = []
-    write, begin = ImputedWriter.write, ImputedWriter.__init__
+    write, begin = VcfWriter.write, VcfWriter.__init__
 
-    def keep(self: ImputedWriter, block: ImputedBlock) -> None:
+    def keep(self: VcfWriter, block: ImputedBlock) -> None:
         blocks.append(block)
         write(self, block)
 
-    def keep_heading(self: ImputedWriter, path: Path, heading: Heading, **options: object) -> None:
+    def keep_heading(self: VcfWriter, path: Path, heading: Heading, **options: object) -> None:
         headings.append(heading)
         begin(self, path, heading, **options)  # type: ignore[arg-type]
 
-    ImputedWriter.write, ImputedWriter.__init__ = keep, keep_heading  # type: ignore[method-assign]
+    VcfWriter.write, VcfWriter.__init__ = keep, keep_heading  # type: ignore[method-assign]
     try:
         started = time.perf_counter()
         impute(target, panel, folder / "whole.vcf.gz")
         print(f"the whole run takes {time.perf_counter() - started:.1f} s")
     finally:
-        ImputedWriter.write, ImputedWriter.__init__ = write, begin  # type: ignore[method-assign]
+        VcfWriter.write, VcfWriter.__init__ = write, begin  # type: ignore[method-assign]
     return blocks, headings[0]
 
 
@@ -108,7 +109,7 @@ def sizes(blocks: Sequence[ImputedBlock], heading: Heading, folder: Path) -> Non
                     for digits in (2, 3, 4):
                         path = folder / f"out.{kind}"
                         started = time.perf_counter()
-                        with ImputedWriter(
+                        with VcfWriter(
                             path, heading, fields=fields, digits=digits, level=level
                         ) as writer:
                             for block in blocks:

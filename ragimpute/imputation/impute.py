@@ -30,8 +30,8 @@ from ragimpute.imputation.windows import (
     plan_run,
     waiting_bytes,
 )
+from ragimpute.io.imputed import output_kind
 from ragimpute.io.vcf.header import Heading
-from ragimpute.io.vcf.write.writer import output_kind
 from ragimpute.model.folder import ModelFolder, open_folder
 from ragimpute.panel.loci import PanelLoci
 from ragimpute.panel.reader import Panel

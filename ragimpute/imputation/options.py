@@ -64,7 +64,7 @@ class OutputOptions:
         ALTs; not in ``empirical``.
     output_type
         Format of the imputed output, a letter of
-        :data:`ragimpute.io.vcf.write.writer.OUTPUT_TYPES`; None: as its suffix says.
+        :data:`ragimpute.io.imputed.OUTPUT_TYPES`; None: as its suffix says.
     digits
         Decimals of the probabilities in FORMAT fields, 2 to 4; ``benchmarks/output_size.py``
         measures what they change of r2, and how large the files are.

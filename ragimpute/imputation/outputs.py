@@ -21,10 +21,11 @@ from ragimpute.accuracy.dr2 import (
 from ragimpute.errors import InputError
 from ragimpute.imputation.exclusion import OtherCarriers, round_loci
 from ragimpute.imputation.options import ImputeOptions, OutputOptions
+from ragimpute.io.imputed import ImputedBlock, ImputedWriter, output_kind
 from ragimpute.io.vcf.header import FLAGS, IMPUTED, TYPED, TYPED_ONLY, Heading, check_choice
 from ragimpute.io.vcf.read.genotypes import Target
 from ragimpute.io.vcf.write.sample_text import DIGITS
-from ragimpute.io.vcf.write.writer import ImputedBlock, ImputedWriter, output_kind
+from ragimpute.io.vcf.write.writer import VcfWriter
 from ragimpute.runtime.outputs import check_output
 from ragimpute.sites import Region, Sites
 from ragimpute.target.inputs import InputFiles, Inputs
@@ -130,7 +131,7 @@ class Outputs:
             )
             made = {
                 name: stack.enter_context(
-                    ImputedWriter(
+                    VcfWriter(
                         path,
                         said,
                         fields=fields,
@@ -339,7 +340,7 @@ def open_outputs(
         If a file cannot be written.
     """
     extra = options.output_options
-    writer = ImputedWriter(
+    writer = VcfWriter(
         out, heading, fields=tuple(options.fields), threads=options.threads, digits=extra.digits,
         level=extra.compression_level, output_type=extra.output_type, resumable=resumable,
         restored=states_of("main", restored),

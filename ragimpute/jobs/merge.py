@@ -21,11 +21,12 @@ from ragimpute.accuracy.dr2 import (
 )
 from ragimpute.arguments import check_ranges
 from ragimpute.errors import InputError
+from ragimpute.io.imputed import output_kind
 from ragimpute.io.vcf.header import FLAGS, FORMATS, IMPUTED, TYPED, Heading
 from ragimpute.io.vcf.read.genotypes import VcfFile
 from ragimpute.io.vcf.read.records import RecordReader, genotype_array, site_table
 from ragimpute.io.vcf.write.bcf import FLOAT_END, INT8_END
-from ragimpute.io.vcf.write.writer import ImputedWriter, output_kind
+from ragimpute.io.vcf.write.writer import VcfWriter
 from ragimpute.runtime.outputs import check_output
 from ragimpute.runtime.stages import Stage, reporting
 from ragimpute.runtime.timing import Progress
@@ -99,7 +100,7 @@ def merge(
     threads
         For compression, >= 1.
     output_type
-        A letter of :data:`ragimpute.io.vcf.write.writer.OUTPUT_TYPES`; None: as the suffix says.
+        A letter of :data:`ragimpute.io.imputed.OUTPUT_TYPES`; None: as the suffix says.
     progress
         Called as ``progress("merge", done, total)``, in bp along the contigs; a total of 0 is
         unknown. None: as :func:`ragimpute.runtime.stages.reporting` says.
@@ -150,7 +151,7 @@ def merge(
     heading = Heading(
         samples, list(lengths.items()), command, calibration.header_lines, infos=infos
     )
-    writer = ImputedWriter(out, heading, fields=formats, threads=threads, output_type=output_type)
+    writer = VcfWriter(out, heading, fields=formats, threads=threads, output_type=output_type)
     with writer:
         with reporting(progress), Stage("merge", sum(n or 0 for n in lengths.values())) as stage:
             before = 0
@@ -294,7 +295,7 @@ def _shown(variant: Any) -> str:
 def _write(
     rows: list[list[Any]],
     batches: Sequence[_Batch],
-    writer: ImputedWriter,
+    writer: VcfWriter,
     min_r2: float,
     summary: MergeSummary,
     joined: Callable[[list[list[Any]], list[str]], list[Any]],

@@ -91,7 +91,7 @@ def output_bytes(kind: str, fields: Sequence[str], num_sites: int, num_samples: 
     Parameters
     ----------
     kind, fields
-        See :func:`ragimpute.io.vcf.write.writer.output_kind`; of GT, DS, GP, HDS, AP.
+        See :func:`ragimpute.io.imputed.output_kind`; of GT, DS, GP, HDS, AP.
     num_sites, num_samples
         To be written, >= 0.
     """
