@@ -14,7 +14,12 @@ from ragimpute.copying_model.imputer import require_packages
 from ragimpute.errors import ModelError
 from ragimpute.imputation.imputer import Imputer, check_model, make_parts, open_array_fit
 from ragimpute.imputation.options import ImputeOptions
-from ragimpute.imputation.outputs import check_outputs, infos_written, open_outputs
+from ragimpute.imputation.outputs import (
+    check_outputs,
+    check_samples,
+    infos_written,
+    open_outputs,
+)
 from ragimpute.imputation.resume import keep_run
 from ragimpute.imputation.summary import (
     ImputeSummary,
@@ -107,6 +112,7 @@ def impute(
             phased_only=options.phase_options.phased_only,
             view=partial(_read_ahead, options=options, stack=stack),
         )  # fmt: skip
+        check_samples(out, inputs, options)
         other = require_contig(model, inputs.panel, panel)
         if other is not None:
             summary.warn(other)

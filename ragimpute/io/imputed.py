@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,20 @@ from typing import Protocol, Self
 
 import numpy as np
 
+from ragimpute.commands import command_word, operand
 from ragimpute.errors import InputError
 from ragimpute.sites import Sites
 
 #: Formats by the letters that bcftools gives them; "u" is BCF that is not compressed.
-OUTPUT_TYPES = {"v": "vcf", "z": "vcf.gz", "b": "bcf", "u": "bcf"}
-_SUFFIXES = {".vcf": "vcf", ".vcf.gz": "vcf.gz", ".vcf.bgz": "vcf.gz", ".bcf": "bcf"}
+OUTPUT_TYPES = {
+    "v": "vcf", "z": "vcf.gz", "b": "bcf", "u": "bcf", "bgen": "bgen", "pgen": "pgen",
+}  # fmt: skip
+_SUFFIXES = {
+    ".vcf": "vcf", ".vcf.gz": "vcf.gz", ".vcf.bgz": "vcf.gz", ".bcf": "bcf", ".bgen": "bgen",
+    ".pgen": "pgen",
+}  # fmt: skip
+#: Formats that are sets of files, whose names are made of that of the main one.
+FILE_SETS = ("bgen", "pgen")
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,7 @@ class ImputedWriter(Protocol):
 
     The file is written under a temporary name in its folder, renamed by :meth:`close` and removed
     if the ``with`` block ends in an exception. The bytes are the same for any number of threads.
-    ``io/vcf/write/writer.py`` has the writer of VCF and BCF.
+    There are three: of VCF and BCF, of BGEN, and of PGEN.
 
     Attributes
     ----------
@@ -100,19 +109,20 @@ class ImputedWriter(Protocol):
 
 
 def output_kind(path: str | Path, output_type: str | None = None) -> str:
-    """The format of an output: "vcf", "vcf.gz" or "bcf".
+    """The format of an output: "vcf", "vcf.gz", "bcf", "bgen" or "pgen".
 
     Parameters
     ----------
     path
         Its suffix says the format; "-", standard output, is "vcf".
     output_type
-        A letter of ``OUTPUT_TYPES``, for a path without such a suffix; None: none was given.
+        A key of ``OUTPUT_TYPES``, for a path without such a suffix; None: none was given.
 
     Raises
     ------
     InputError
-        If the suffix is unknown and no type was given, the type is unknown, or they disagree.
+        If the suffix is unknown and no type was given, the type is unknown, or they disagree; or
+        files that go by their suffix have another one.
     """
     name = Path(path).name
     found = [kind for suffix, kind in _SUFFIXES.items() if name.endswith(suffix) and name != suffix]
@@ -120,7 +130,8 @@ def output_kind(path: str | Path, output_type: str | None = None) -> str:
         if output_type not in OUTPUT_TYPES:
             raise InputError(
                 f"output type {output_type!r} is not known",
-                hint="choose v (VCF), z (compressed VCF), b (BCF) or u (uncompressed BCF)",
+                hint="choose v (VCF), z (compressed VCF), b (BCF), u (uncompressed BCF), bgen or "
+                "pgen",
             )
         wanted = OUTPUT_TYPES[output_type]
         if found and found[0] != wanted:
@@ -129,6 +140,13 @@ def output_kind(path: str | Path, output_type: str | None = None) -> str:
                 f"{found[0]}",
                 hint="change one of them, or leave out --output-type",
             )
+        if wanted in FILE_SETS and not found:
+            shown = "standard output" if str(path) == "-" else str(path)
+            raise InputError(
+                f"{wanted.upper()} cannot be written to {shown}: it is a set of files beside one "
+                "another, which tools find by their names",
+                hint=f"end the output in .{wanted}",
+            )
         return wanted
     if str(path) == "-":
         return "vcf"
@@ -136,8 +154,44 @@ def output_kind(path: str | Path, output_type: str | None = None) -> str:
         return found[0]
     raise InputError(
         f"the output {path} has no suffix that is known",
-        hint="end it in .vcf.gz, .bcf or .vcf, name its format by -O, or write - for standard "
-        "output",
+        hint="end it in .vcf.gz, .bcf, .vcf, .bgen or .pgen, name its format by -O, or write - for "
+        "standard output",
+    )
+
+
+def vcf_kind(
+    path: str | Path, output_type: str | None = None, *, written: str, imported: str | None = None
+) -> str:
+    """The format of an output that must be a VCF or BCF: "vcf", "vcf.gz" or "bcf".
+
+    Parameters
+    ----------
+    path, output_type
+        See :func:`output_kind`.
+    written
+        What the file holds, for a message: "phased genotypes".
+    imported
+        What plink2 must be told to read of the VCF in place of GT, such as "dosage=DS", for the
+        hint; None: the hint does not name plink2.
+
+    Raises
+    ------
+    InputError
+        As :func:`output_kind`; and if the format is another one.
+    """
+    kind = output_kind(path, output_type)
+    if kind not in FILE_SETS:
+        return kind
+    vcf = Path(path).with_suffix(".vcf.gz")
+    hint = f"write {command_word(vcf)}"
+    if imported is not None:
+        stem = shlex.quote(operand(vcf.with_name(vcf.name.removesuffix(".vcf.gz"))))
+        export = "--make-pgen vzs" if kind == "pgen" else "--export bgen-1.2 ref-first bits=8"
+        read = f"--vcf {command_word(vcf)} {imported}".rstrip()
+        hint += f", and make the other of it: plink2 {read} {export} --out {stem}"
+    raise InputError(
+        f"{written} are written as VCF or BCF, but the output {path} has the suffix of {kind}",
+        hint=hint,
     )
 
 

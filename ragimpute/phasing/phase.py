@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ragimpute.arguments import check_fields_of, with_changes
-from ragimpute.io.imputed import ImputedBlock, output_kind
+from ragimpute.io.imputed import ImputedBlock, vcf_kind
 from ragimpute.io.vcf.header import FLAGS, TYPED, Heading
 from ragimpute.io.vcf.write.joined import MAX_ALTS
 from ragimpute.io.vcf.write.writer import VcfWriter
@@ -164,7 +164,7 @@ def phase(
         If a change is not an option.
     """
     options = with_changes(options or PhaseRunOptions(), changes, "phase")
-    output_kind(out, options.output_type)
+    vcf_kind(out, options.output_type, written="phased genotypes", imported="")
     files = options.input_files(target, panel)
     if str(out) != "-":
         check_output(out, files.named())
