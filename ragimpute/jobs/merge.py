@@ -184,13 +184,16 @@ def _refuse_file_set(path: str | Path, paths: Sequence[str | Path]) -> None:
         out = shlex.quote(free_name(path, ".joined.bgen"))
         regions = f"cat-bgen -g {files} -og {out}"
     else:
-        stems = [operand(Path(one).with_suffix("")) for one in paths]
+        # plink2 takes a blank for the end of a name.
+        stems = ["_".join(operand(Path(one).with_suffix("")).split()) for one in paths]
         listed, out = free_name(path, ".list.txt"), free_name(path, ".joined")
         regions = (
             f"printf '%s\\n' {' '.join(map(shlex.quote, stems))} > {shlex.quote(listed)} && "
             f"plink2 --pmerge-list {shlex.quote(listed)} {_pfile(path)} --make-pgen vzs --out "
             f"{shlex.quote(out)}"
         )
+        if any(str(one).split() != [str(one)] for one in paths):
+            regions = f"(after giving the files names without blanks) {regions}"
     raise InputError(
         f"{path} is a {kind.upper()}, which merge does not read: it joins batches of samples, and "
         "needs INFO and the probabilities of a VCF or BCF for AF and DR2 of all of them",
