@@ -27,7 +27,7 @@ PGEN = OutputOptions(pvar="plain")
 FIXED = {"ne": 3e3, "err": 1e-3, "fine_tune": False}
 OUTSIDE = slice(80, 240)  # of the pseudo-autosomal region, on X
 # A BGEN of 8 bits holds each probability to 1/255, a PGEN each dosage to 1/16384, a VCF to .001.
-UNITS = {"bgen": 1.4 / 255, "pgen": 0.0012}
+UNITS = {"bgen": 1.4 / 255, "pgen": 0.0001}
 
 
 def make_target(folder, name, alleles, *, contig="20", length=63_025_520, first=1_000_000):
@@ -90,9 +90,10 @@ def read_bgen(path):
         samples = list(reader.samples)
     dosage, ploidy = [], []
     for *_, prob, phased in rows:
-        haploid = np.isnan(prob[:, 2])
+        none = prob.shape[1] == 2  # of the samples is diploid
+        haploid = np.ones(len(prob), bool) if none else np.isnan(prob[:, 2])
         weights = [0, 1, 0, 1] if phased else [0, 1, 2]
-        dosage.append(np.nansum(prob * weights, axis=1))
+        dosage.append(np.nansum(prob * weights[: prob.shape[1]], axis=1))
         ploidy.append(np.where(haploid, 1, 2))
     return samples, [row[1:4] for row in rows], np.array(ploidy), np.array(dosage)
 
@@ -170,6 +171,32 @@ def test_males_are_haploid_on_x(run, tmp_path):
     assert sexes(tmp_path / "x.psam") == told
 
 
+def test_haploids_of_another_contig_are_told(made, plain_copying, tmp_path):
+    pytest.importorskip("pgenlib")
+    alleles = mosaic_panel(np.random.default_rng(8), NUM_SITES, 40, num_founders=8, switches=0.01)
+    alleles = alleles.reshape(NUM_SITES, 40, 1).astype(np.int8)
+    alleles = np.concatenate([alleles, np.full_like(alleles, -2)], axis=2)
+    panel = make_target(tmp_path, "panel.vcf", alleles[:, :30], contig="chrIV", length=2_000_000)
+    target = make_target(tmp_path, "h.vcf", alleles[:, 30:], contig="chrIV", length=2_000_000)
+    said = {}
+    for out in ("x.vcf", "x.bgen", "x.pgen"):
+        extra = PGEN if out == "x.pgen" else OutputOptions()
+        done = impute(target, panel, tmp_path / out, model=plain_copying, cm_per_mb=1,
+                      output_options=extra, **FIXED)  # fmt: skip
+        said[out] = [line for line in done.warnings if "a PGEN holds twice" in line]
+    assert not said["x.vcf"] + said["x.bgen"]
+    assert said["x.pgen"] == [
+        "10 samples are haploid on chrIV: a PGEN holds twice their dosage, from 0 to 2, as it does "
+        "for homozygous diploids"
+    ]
+    vcf = read_imputed(tmp_path / "x.vcf")
+    _, _, ploidy, dosage = read_bgen(tmp_path / "x.bgen")
+    assert (ploidy == 1).all()
+    np.testing.assert_allclose(dosage, vcf.dosage, atol=UNITS["bgen"])
+    found = read_pgen(tmp_path / "x.pgen", NUM_SITES, 10)
+    np.testing.assert_allclose(found, 2 * vcf.dosage, atol=UNITS["pgen"])
+
+
 def test_sex_is_not_told_by_an_autosome(run, tmp_path):
     run("x.bgen")
     assert set(sexes(tmp_path / "x.sample")) == {"0"}
@@ -231,8 +258,7 @@ def test_the_type_may_be_named(run, tmp_path):
     [
         ("x.bgen", "--format GT,DS", "--format names fields of a VCF"),
         ("x.pgen", "--format GT,DS,GP,HDS", "--format names fields of a VCF"),
-        ("x.bgen", "--digits 2", "--digits counts the decimals of a VCF"),
-        ("x.pgen", "--digits 4", "--digits counts the decimals of a VCF"),
+        ("x.bgen", "--digits 2", "--digits counts decimals, which the output"),
         ("x.bgen", "--join-multiallelics", "has a variant for each ALT"),
         ("x.pgen", "--join-multiallelics", "has a variant for each ALT"),
         ("x.vcf", "--bgen-bits 16", "--bgen-bits says how a BGEN is written"),

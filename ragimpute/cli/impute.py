@@ -189,8 +189,8 @@ def impute(
             max=4,
             metavar="N",
             rich_help_panel="Output",
-            help="Decimals of DS, GP, HDS and AP. Fewer make the file smaller; 2 change the "
-            "accuracy of rare variants a little.",
+            help="Decimals of DS, GP, HDS and AP, and of dosages in a .pgen. Fewer make the "
+            "file smaller; 2 change the accuracy of rare variants a little.",
         ),
     ] = 3,
     compression_level: Annotated[
@@ -222,8 +222,8 @@ def impute(
         typer.Option(
             "--bgen-compression",
             rich_help_panel="Output",
-            help="How a .bgen is compressed. zlib is read by all tools; zstd makes a smaller file, "
-            "which SAIGE and BOLT-LMM do not read.",
+            help="How a .bgen is compressed. zlib is read by all tools; zstd is faster to "
+            "write and read, but not for SAIGE and BOLT-LMM, which do not know it.",
         ),
     ] = BgenCompression.ZLIB,
     bgen_phased: Annotated[

@@ -112,10 +112,12 @@ def impute(
             phased_only=options.phase_options.phased_only,
             view=partial(_read_ahead, options=options, stack=stack),
         )  # fmt: skip
-        check_samples(out, inputs, options)
-        other = require_contig(model, inputs.panel, panel)
-        if other is not None:
-            summary.warn(other)
+        for line in (
+            check_samples(out, inputs, options),
+            require_contig(model, inputs.panel, panel),
+        ):
+            if line is not None:
+                summary.warn(line)
         ploidy = ploidy_of(inputs.target, inputs.panel, inputs.match, files.options.par)
         watch.lap("read")
         # 4. Fit the model to the panel.

@@ -67,8 +67,8 @@ class OutputOptions:
         Format of the imputed output, a key of
         :data:`ragimpute.io.imputed.OUTPUT_TYPES`; None: as its suffix says.
     digits
-        Decimals of the probabilities in FORMAT fields, 2 to 4; ``benchmarks/output_size.py``
-        measures what they change of r2, and how large the files are.
+        Decimals of the probabilities in FORMAT fields and of dosages in a PGEN, 2 to 4;
+        ``benchmarks/output_size.py`` measures what they change of r2, and how large the files are.
     compression_level
         Of VCF.gz, BCF and BGEN, and of the table of sites beside a PGEN, 1 (fast) to 12 (small).
     bgen_bits, bgen_compression, bgen_phased

@@ -19,6 +19,7 @@ from ragimpute.accuracy.dr2 import (
     Dr2Calibration,
 )
 from ragimpute.commands import rename_samples_command
+from ragimpute.contigs import chromosome
 from ragimpute.errors import InputError
 from ragimpute.extras import require
 from ragimpute.imputation.exclusion import OtherCarriers, round_loci
@@ -35,6 +36,7 @@ from ragimpute.target.inputs import InputFiles, Inputs
 from ragimpute.target.match import FATES, Match
 from ragimpute.target.ploidy import sexes_of
 
+_KNOWN_HAPLOID = ("X", "Y", "MT")  # plink2 knows where these are haploid
 _NOT_OF_TYPED = {FLAGS[IMPUTED].name, FLAGS[TYPED_ONLY].name}
 _LACKED = [FATES.index(fate) for fate in ("not_in_panel", "allele_mismatch")]
 
@@ -352,20 +354,18 @@ def _check_format(out: str | Path, kind: str, options: ImputeOptions) -> None:
     if kind not in FILE_SETS:
         return
     holds = "probabilities of genotypes or, with --bgen-phased, of haplotypes"
-    precision = "--bgen-bits says how exact they are"
     if kind == "pgen":
         holds = "dosages, and genotypes where these are within 0.1 of a whole number"
-        precision = "they are multiples of 1/16384"
     if tuple(options.fields) != default.fields:
         raise InputError(
             f"--format names fields of a VCF, but the output {out} is a {kind.upper()}, which "
             f"holds {holds}",
             hint="leave --format out, or write a VCF",
         )
-    if given["digits"]:
+    if given["digits"] and kind == "bgen":
         raise InputError(
-            f"--digits counts the decimals of a VCF, but the output {out} is a {kind.upper()}",
-            hint=f"leave it out: {precision}",
+            f"--digits counts decimals, which the output {out}, a BGEN, does not have",
+            hint="leave it out: --bgen-bits says how exact probabilities are",
         )
     if extra.join_multiallelics:
         raise InputError(
@@ -392,18 +392,29 @@ def _check_choices(options: OutputOptions) -> None:
             raise InputError(f"{name} is {found!r}", hint=f"choose one of {', '.join(known)}")
 
 
-def check_samples(out: str | Path, inputs: Inputs, options: ImputeOptions) -> None:
+def check_samples(out: str | Path, inputs: Inputs, options: ImputeOptions) -> str | None:
     """Refuse names of samples that the files beside a BGEN or PGEN cannot hold.
+
+    Returns
+    -------
+    A warning, if samples are haploid where no reader of a PGEN expects it; else None.
 
     Raises
     ------
     InputError
-        If there is one.
+        If there is such a name.
     """
     kind = output_kind(out, options.output_options.output_type)
     found = unfit_name(inputs.target.samples) if kind in FILE_SETS else None
     if found is None:
-        return
+        name = chromosome(inputs.contig, {inputs.contig: inputs.panel.contig_length})
+        haploid = (inputs.match.alleles[:, :, 1] == -2).any(axis=0)
+        if kind != "pgen" or name in _KNOWN_HAPLOID or not haploid.any():
+            return None
+        return (
+            f"{int(haploid.sum()):,} samples are haploid on {inputs.contig}: a PGEN holds twice "
+            "their dosage, from 0 to 2, as it does for homozygous diploids"
+        )
     name, why = found
     beside = ".sample" if kind == "bgen" else ".psam"
     target, hint = inputs.files.target, "write a VCF or BCF, or rename the sample"
@@ -476,9 +487,10 @@ def _open_main(
     if kind == "pgen":
         from ragimpute.io.pgen.writer import PgenOptions, PgenWriter
 
+        in_pgen = PgenOptions(extra.pvar, extra.compression_level, extra.digits)
         return PgenWriter(
-            out, heading, PgenOptions(extra.pvar, extra.compression_level), sexes=sexes,
-            threads=options.threads, resumable=resumable, restored=restored,
+            out, heading, in_pgen, sexes=sexes, threads=options.threads, resumable=resumable,
+            restored=restored,
         )  # fmt: skip
     from ragimpute.io.bgen.writer import BgenOptions, BgenWriter
 

@@ -304,6 +304,11 @@ def made_name(contig: str, position_bp: int, ref: str, alt: str) -> str:
     return f"{contig}:{position_bp}:{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
+def zstd_level(level: int) -> int:
+    """The level of zstd for one of 1 (fast) to 12 (small): below 3 it saves no time."""
+    return max(3, level)
+
+
 def unfit_name(samples: Sequence[str]) -> tuple[str, str] | None:
     """The first sample whose name .sample and .psam files cannot hold, and why; None if all fit.
 

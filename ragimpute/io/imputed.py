@@ -187,8 +187,8 @@ def vcf_kind(
     if imported is not None:
         stem = shlex.quote(operand(vcf.with_name(vcf.name.removesuffix(".vcf.gz"))))
         export = "--make-pgen vzs" if kind == "pgen" else "--export bgen-1.2 ref-first bits=8"
-        read = f"--vcf {command_word(vcf)} {imported}".rstrip()
-        hint += f", and make the other of it: plink2 {read} {export} --out {stem}"
+        read = f"{command_word(vcf)} {imported}".rstrip()
+        hint += f", and make the other of it: plink2 --vcf {read} {export} --out {stem}"
     raise InputError(
         f"{written} are written as VCF or BCF, but the output {path} has the suffix of {kind}",
         hint=hint,

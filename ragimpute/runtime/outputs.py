@@ -25,8 +25,8 @@ _BYTES = {
     "vcf": {"site": 112, "GT": 4.0, "DS": 3.0, "GP": 8.0, "HDS": 5.2, "AP": 5.3},
     "vcf.gz": {"site": 28, "GT": 0.4, "DS": 0.7, "GP": 0.8, "HDS": 0.7, "AP": 0.7},
     "bcf": {"site": 26, "GT": 0.4, "DS": 0.8, "GP": 1.5, "HDS": 1.0, "AP": 1.1},
-    "bgen": {"site": 160, "all": 0.5},
-    "pgen": {"site": 60, "all": 1.1},
+    "bgen": {"site": 135, "all": 0.3},
+    "pgen": {"site": 40, "all": 0.55},
 }
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from ragimpute.extras import require
 from ragimpute.io.bgen.encode import encode_rows, max_row_bytes
 from ragimpute.io.bgen.index import write_index
-from ragimpute.io.file_set import FileSetWriter, Records, made_name, site_names
+from ragimpute.io.file_set import FileSetWriter, Records, made_name, site_names, zstd_level
 from ragimpute.io.imputed import ImputedBlock
 from ragimpute.io.vcf.header import Heading
 
@@ -150,7 +150,7 @@ class BgenWriter(FileSetWriter):
         else:
             from zstandard import ZstdCompressor  # an optional package
 
-            squeeze = ZstdCompressor(level=level).compress
+            squeeze = ZstdCompressor(level=zstd_level(level)).compress
 
         def compressed(row: memoryview) -> bytes:
             data = squeeze(row)

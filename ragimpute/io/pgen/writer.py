@@ -15,10 +15,11 @@ import numpy as np
 
 from ragimpute.errors import InputError
 from ragimpute.extras import require
-from ragimpute.io.file_set import FileSetWriter, Records, site_names
+from ragimpute.io.file_set import FileSetWriter, Records, site_names, zstd_level
 from ragimpute.io.imputed import ImputedBlock
 from ragimpute.io.vcf.header import Heading, header_text
 from ragimpute.io.vcf.write.info_text import info_columns, row_starts
+from ragimpute.io.vcf.write.sample_text import DIGITS
 
 #: A PGEN holds dosages as multiples of 1 / 16384.
 UNIT = 1 / 16384
@@ -39,10 +40,14 @@ class PgenOptions:
         One of :data:`PVAR_SUFFIXES`: compressed, or plain as regenie needs it.
     level
         Of its compression, 1 (fast) to 12 (small).
+    digits
+        Decimals to which dosages are rounded, 2 to 4, as those of a VCF are. A dosage that becomes
+        a whole number takes no room beside its genotype.
     """
 
     pvar: str = "zst"
     level: int = 1
+    digits: int = DIGITS
 
 
 def side_files(path: str | Path, pvar: str) -> dict[str, Path]:
@@ -58,8 +63,8 @@ class PgenWriter(FileSetWriter):
     """A PGEN that is being written, see :class:`ragimpute.io.file_set.FileSetWriter`.
 
     Its genotypes are those of dosages within 0.1 of a whole number, as plink2 imports them, and
-    missing elsewhere; every dosage that is no whole number is stored beside them. A haploid sample
-    has the dosage of a homozygous diploid, as PLINK 2 has it for males on X.
+    missing elsewhere; every dosage that, rounded, is no whole number is stored beside them. A
+    haploid sample has the dosage of a homozygous diploid, as PLINK 2 has it for males on X.
 
     The package pgenlib wants to know the number of sites before the first one. So dosages wait in a
     file of their own, compressed, until all have come, and so a run can be resumed.
@@ -99,7 +104,7 @@ class PgenWriter(FileSetWriter):
             If a package is not installed.
         """
         require("pgen", "an output of type .pgen", packages=needed(options))
-        self._pvar, self._level = options.pvar, options.level
+        self._pvar, self._level, self._digits = options.pvar, options.level, options.digits
         self._sexes = np.zeros(len(heading.samples), int) if sexes is None else sexes
         super().__init__(path, heading, threads=threads, resumable=resumable, restored=restored)
 
@@ -111,7 +116,7 @@ class PgenWriter(FileSetWriter):
         columns = info_columns(block.info, len(sites))
         text, ends = row_starts(replace(sites, id=names), block.typed, columns, [])
         starts = ends.tolist()
-        rows = _dosages(block.allele_prob)
+        rows = _dosages(block.allele_prob, self._digits)
         parts: list[bytes | bytearray] = []
         for i, row in enumerate(rows):
             line = text[starts[i] : starts[i + 1]].tobytes()
@@ -156,7 +161,7 @@ class PgenWriter(FileSetWriter):
             return path.open("wb")
         from zstandard import ZstdCompressor  # an optional package
 
-        return ZstdCompressor(level=self._level).stream_writer(path.open("wb"))
+        return ZstdCompressor(level=zstd_level(self._level)).stream_writer(path.open("wb"))
 
     def _outdated(self) -> list[Path]:
         """The table of sites that an earlier run wrote in another form, or as plink2 packs it."""
@@ -179,8 +184,8 @@ def psam_text(samples: Sequence[str], sexes: np.ndarray) -> str:
     return "\n".join(["#FID\tIID\tSEX", *rows]) + "\n"
 
 
-def _dosages(prob: np.ndarray) -> np.ndarray:
-    """Dosages of m sites as a PGEN counts them, 0 to 32,768: shape (m, N), uint16.
+def _dosages(prob: np.ndarray, digits: int) -> np.ndarray:
+    """Rounded dosages of m sites as a PGEN counts them, 0 to 32,768: shape (m, N), uint16.
 
     Raises
     ------
@@ -188,11 +193,15 @@ def _dosages(prob: np.ndarray) -> np.ndarray:
         If a probability is not in [0, 1].
     """
     first, second = prob[:, :, 0], prob[:, :, 1]
-    total = first + np.where(np.isnan(second), first, second)
+    haploid = np.isnan(second)
+    total = first.astype(np.float64) + np.where(haploid, 0, second)
+    total = np.floor(total * 10**digits + 0.5) / 10**digits
+    total[haploid] *= 2
     low, high = np.fmin(first, second), np.fmax(first, second)
     if not ((low >= 0) & (high <= 1)).all() or np.isnan(first).any():
         raise ValueError("a probability is not in [0, 1]")
-    return np.rint(total / np.float32(UNIT)).astype("<u2")
+    counts: np.ndarray = np.rint(total / UNIT).astype("<u2")
+    return counts
 
 
 def _batches(

@@ -42,10 +42,11 @@ def read(path, num_sites, num_samples):
     return dosages, genotypes
 
 
-def doubled(block):
-    """Dosages, those of haploid samples doubled."""
+def doubled(block, digits=3):
+    """Rounded dosages, those of haploid samples doubled."""
     a, b = np.moveaxis(block.allele_prob.astype(float), 2, 0)
-    return a + np.where(np.isnan(b), a, b)
+    rounded = np.floor((a + np.nan_to_num(b)) * 10**digits + 0.5) / 10**digits
+    return np.where(np.isnan(b), 2, 1) * rounded
 
 
 def table(path):
@@ -84,6 +85,9 @@ def test_any_dosage_is_kept(tmp_path_factory, block):
     folder = tmp_path_factory.mktemp("pgen")
     path = write(folder / "x.pgen", block, options=PgenOptions("plain"))
     dosages, _ = read(path, *block.called.shape[:2])
+    exact = np.nansum(block.allele_prob.astype(float), axis=2)
+    exact *= np.where(np.isnan(block.allele_prob[:, :, 1]), 2, 1)
+    assert np.abs(dosages - exact).max() < 0.00104
     np.testing.assert_allclose(dosages, doubled(block), atol=0.51 * UNIT)
     rows = [line for line in table(folder / "x.pvar").splitlines() if line[0] != "#"]
     assert len(rows) == len(block.sites)
@@ -110,6 +114,14 @@ def test_regenie_593_the_table_of_sites_may_be_plain(tmp_path):
     assert table(tmp_path / "x.pvar") == packed
     write(tmp_path / "x.pgen", block)
     assert sorted(os.listdir(tmp_path)) == ["x.pgen", "x.psam", "x.pvar.zst"]
+
+
+@pytest.mark.parametrize("digits", [2, 3, 4])
+def test_decimals_are_those_of_a_vcf(tmp_path, digits):
+    block = random_block(9, 100, 6, haploid=(1,))
+    path = write(tmp_path / "x.pgen", block, options=PgenOptions("plain", 1, digits))
+    dosages, _ = read(path, 100, 6)
+    np.testing.assert_allclose(dosages, doubled(block, digits), atol=0.51 * UNIT)
 
 
 def test_the_table_of_samples_is_one_that_regenie_reads(tmp_path):
