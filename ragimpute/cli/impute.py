@@ -232,7 +232,7 @@ def impute(
             "--bgen-phased",
             rich_help_panel="Output",
             help="Write the probabilities of each haplotype to a .bgen, in place of those of "
-            "genotypes, which regenie, SAIGE and BOLT-LMM need.",
+            "genotypes, which regenie and most association tools need.",
         ),
     ] = False,
     pvar: Annotated[

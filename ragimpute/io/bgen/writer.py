@@ -43,8 +43,7 @@ class BgenOptions:
     level
         Of compression, 1 (fast) to 12 (small).
     phased
-        Write probabilities of haplotypes in place of those of genotypes; regenie, SAIGE and
-        BOLT-LMM refuse these.
+        Write probabilities of haplotypes in place of those of genotypes; regenie refuses these.
     """
 
     bits: int = 8
