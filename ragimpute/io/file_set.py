@@ -10,8 +10,8 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, NamedTuple, Self
@@ -22,6 +22,7 @@ from ragimpute.errors import InputError
 from ragimpute.io.imputed import ImputedBlock, part_path
 from ragimpute.io.vcf.header import FLAGS, Heading
 from ragimpute.runtime.outputs import NewFiles
+from ragimpute.runtime.threads import Task, crew_of
 from ragimpute.sites import Sites
 
 _LONGEST_NAME = 1_000  # of a site; plink2 refuses names of more than 16,000 characters
@@ -91,8 +92,9 @@ class FileSetWriter:
         self._file: BinaryIO | None = None
         self._part: Path | None = None
         self._threads = threads
-        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
-        self._waiting: deque[Future[Records]] = deque()
+        self._stack = ExitStack()
+        self._crew = self._stack.enter_context(crew_of(threads)) if threads > 1 else None
+        self._waiting: deque[Task[Records]] = deque()
         with self._writing():
             self._file = self._open(restored)
 
@@ -128,10 +130,10 @@ class FileSetWriter:
             if len(block.sites) == 0:
                 return
             started = time.perf_counter()
-            if self._pool is None:
+            if self._crew is None:
                 self._append(self._records(block), started)
                 return
-            self._waiting.append(self._pool.submit(self._records, block))
+            self._waiting.append(self._crew.start(partial(self._records, block)))
             self._drain(self._threads)
 
     def checkpoint(self) -> dict[str, np.ndarray]:
@@ -158,8 +160,7 @@ class FileSetWriter:
         assert self._part is not None
         with self._writing():
             self._drain(0)
-            if self._pool:
-                self._pool.shutdown()
+            self._leave()
             self._finish(self._file, self._part)
             self._file.close()
             self._file = None
@@ -171,9 +172,7 @@ class FileSetWriter:
 
     def abort(self) -> None:
         """Remove what was written, except for a file that can be resumed."""
-        self._waiting.clear()
-        if self._pool:
-            self._pool.shutdown(cancel_futures=True)
+        self._leave()
         if self._file is not None:
             with suppress(OSError):
                 self._file.close()
@@ -227,6 +226,13 @@ class FileSetWriter:
         file.truncate()
         self._num_records = int(restored[-1]["num_records"])
         return file
+
+    def _leave(self) -> None:
+        """Forget the blocks that are being made ready, and begin no others."""
+        for task in self._waiting:
+            task.drop()
+        self._waiting.clear()
+        self._stack.close()
 
     def _drain(self, most: int) -> None:
         """Append what is ready, until at most ``most`` blocks wait."""
