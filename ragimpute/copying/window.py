@@ -101,6 +101,17 @@ class Steps(NamedTuple):
     near: Flanks
 
 
+class PanelCounts(NamedTuple):
+    """What a window of some haplotypes knows of the whole panel.
+
+    ``num_haplotypes``: of the panel; ``num_minor`` (M,), int64: carriers of each site's minor
+    allele among them.
+    """
+
+    num_haplotypes: int
+    num_minor: np.ndarray
+
+
 @dataclass(frozen=True)
 class Window:
     """The panel of one window, ready to be copied from.
@@ -118,6 +129,9 @@ class Window:
     core
         Half-open range of the sites that are imputed; those outside it are buffer, where only
         typed sites count.
+    whole
+        Counts of the whole panel, if the window has only those of its haplotypes that are copied;
+        None: it has all.
     """
 
     typed: TypedSites
@@ -125,6 +139,7 @@ class Window:
     haplotypes: Haplotypes
     position_cm: np.ndarray
     core: tuple[int, int]
+    whole: PanelCounts | None = None
 
     @classmethod
     def build(
@@ -161,6 +176,11 @@ class Window:
     @property
     def num_sites(self) -> int:
         return len(self.position_cm)
+
+    @property
+    def num_haplotypes(self) -> int:
+        """Haplotypes of the whole panel."""
+        return self.typed.num_haplotypes if self.whole is None else self.whole.num_haplotypes
 
     def bounds(self) -> np.ndarray:
         """Shape (T + 2,), int64: core sites [bounds[t + 1], bounds[t + 2]) follow typed site t."""
@@ -213,6 +233,8 @@ class Window:
     @cached_property
     def num_minor(self) -> np.ndarray:
         """Minor-allele carriers of each site among all panel haplotypes, int64, shape (M,)."""
+        if self.whole is not None:
+            return self.whole.num_minor
         h = self.haplotypes
         rare = np.diff(h.offsets)
         row = np.bitwise_count(h.bits).sum(axis=1, dtype=np.int64)

@@ -26,7 +26,7 @@ from ragimpute.model.folder import WEIGHTS, ModelFolder, sort_header
 from ragimpute.model.trust import EDGES, Trust
 from ragimpute.runtime.outputs import replacing
 
-FORMAT_VERSION = "4"
+FORMAT_VERSION = "5"
 # The words in which error messages name the entries of :func:`made_for`.
 _NAMES = {
     "format": "format", "ragimpute": "version", "panel": "panel", "typed": "set of typed sites",

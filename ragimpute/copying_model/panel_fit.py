@@ -97,7 +97,7 @@ class FitOptions:
     fine_tune
         Whether the network is fitted to the panel, if it has weights; see
         :mod:`ragimpute.copying_model.fine_tuning`.
-    seed, threads, device
+    seed, threads, device, max_memory
         See :class:`ragimpute.imputation.options.ImputeOptions`.
     """
 
@@ -107,6 +107,7 @@ class FitOptions:
     seed: int = 1
     threads: int = 1
     device: str = "auto"
+    max_memory: int | None = None
 
 
 class StretchFits:

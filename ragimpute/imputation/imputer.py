@@ -48,6 +48,8 @@ class Imputer(Protocol):
     expects_r2
         Whether samples of the panel are left out, which say what r2 to expect
         (:attr:`ragimpute.evidence.expected_r2.WindowSays.left_out`).
+    is_wide
+        Whether only typed sites are read of all haplotypes of the panel, as it is very large.
     """
 
     settings: dict[str, object]
@@ -55,6 +57,7 @@ class Imputer(Protocol):
     uses_torch: bool
     leaves_out: bool
     expects_r2: bool
+    is_wide: bool
 
     def prepare(self, target: TargetWindow) -> PreparedWindow:
         """Do what comes before the targets of a window are imputed: read and fit the panel there.
@@ -139,7 +142,7 @@ def make_imputer(
     if folder.is_copying:
         fit = FitOptions(
             options.ne, options.err, options.fine_tune, options.seed, threads=threads,
-            device=device,
+            device=device, max_memory=options.max_memory,
         )  # fmt: skip
         return CopyingImputer(panel, typed_index, folder, fit, array_fit)
     from ragimpute.model.checkpoint import load_model

@@ -25,12 +25,13 @@ from ragimpute.imputation.imputer import PreparedWindow, RunPart
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.outputs import Outputs
 from ragimpute.imputation.probability_store import ITEM_BYTES, Spool
+from ragimpute.io.imputed import ImputedBlock
 from ragimpute.io.vcf.write.joined import MAX_ALTS
-from ragimpute.io.vcf.write.writer import ImputedBlock
+from ragimpute.panel.compact import COMPACT_ABOVE
 from ragimpute.panel.loci import Loci, PanelLoci
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelPart
-from ragimpute.runtime.memory import ENOUGH_BYTES, MemoryPlan, window_site_bytes
+from ragimpute.runtime.memory import ENOUGH_BYTES, MemoryPlan, wide_window_sites, window_site_bytes
 from ragimpute.runtime.stages import Stage
 from ragimpute.runtime.threads import Task, crew_of
 from ragimpute.runtime.timing import Stopwatch
@@ -115,7 +116,9 @@ def plan_run(
 
     A window's buffers end where its part of the panel does.
     """
-    max_sites = max_window_sites(inputs.panel, memory, len(inputs.match.panel_index))
+    max_sites = max_window_sites(
+        inputs.panel, memory, len(inputs.match.panel_index), buffer_cm=options.buffer_cm
+    )
     planned = []
     for number, part in enumerate(parts):
         windows = plan_windows(
@@ -137,11 +140,23 @@ def _clipped(windows: list[Window], part: Panel) -> list[Window]:
     ]
 
 
-def max_window_sites(panel: Panel, memory: MemoryPlan, num_typed: int) -> int:
+def max_window_sites(
+    panel: Panel, memory: MemoryPlan, num_typed: int, *, buffer_cm: float = 0.0
+) -> int:
     """How many sites of a window fit into memory, at the panel's mean density of carriers.
 
-    ``num_typed`` of the panel's sites are typed.
+    ``num_typed`` of the panel's sites are typed; a window has a buffer of ``buffer_cm`` on each
+    side.
     """
+    if memory.wide:
+        length_cm = max(1e-6, float(np.ptp(panel.position_cm)))
+        buffers = 2 * buffer_cm * panel.num_sites / length_cm
+        fit = wide_window_sites(
+            memory.window_bytes, num_haplotypes=panel.num_haplotypes, num_typed=num_typed,
+            num_sites=panel.num_sites, site_bytes=panel.bytes_per_site(compact=True),
+            buffer_sites=buffers,
+        )  # fmt: skip
+        return max(_MIN_SITES, fit)
     return max(_MIN_SITES, int(memory.window_bytes / _site_bytes(panel, num_typed)))
 
 
@@ -165,6 +180,8 @@ def likely_window(
         max_sites=panel.num_sites,
     )  # fmt: skip
     left, right = windows[0][0], windows[0][3]
+    if panel.num_haplotypes > COMPACT_ABOVE:
+        return None  # it is not read whole
     held = panel.bytes_per_site() * (right - left)
     if len(windows) > 1 or held > (options.max_memory or ENOUGH_BYTES) // _LIKELY_SHARE:
         return None

@@ -117,7 +117,7 @@ class TokenImputer:
         }
         self.seconds: dict[str, float] = {}
         self.uses_torch = True
-        self.leaves_out = self.expects_r2 = False
+        self.leaves_out = self.expects_r2 = self.is_wide = False
 
     def _sites_within(self, num_bytes: int) -> int:
         """Pairs of a haplotype and a site of which a batch may consist, >= 1."""
