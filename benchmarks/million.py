@@ -63,6 +63,8 @@ with the time that it takes to get genotypes from the trees.
 
 {data}
 
+| about | |
+| --- | --- |
 {about}
 """
 

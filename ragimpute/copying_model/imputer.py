@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -38,6 +39,7 @@ from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelDraw, draw_panel
 from ragimpute.runtime.memory import give_back
 from ragimpute.runtime.stages import Stage
+from ragimpute.runtime.threads import start
 from ragimpute.runtime.timing import SharedTimes, Stopwatch
 from ragimpute.target.window import TargetWindow
 
@@ -107,23 +109,32 @@ class CopyingImputer:
             window = self._read(target)
         watch.lap("read")
         self._network.start()
-        retriever = self._retriever_of(window)
-        if retriever is not None:
+        # What finds states is made beside what is fitted to the panel, and the network is fitted
+        # beside the quality of sites.
+        tables = start(partial(self._retriever_of, window), is_long=True)
+        fit = self._fits.at(typed_index, window, (left, right), self.seconds, tables.result)
+        retriever = tables.result()
+        if retriever is not None and self._wide is None:
+            watch = Stopwatch(self.seconds)
+            window.minor_alleles  # noqa: B018  copying reads them: later several threads would ask
             watch.lap("retrieve")
-        fit = self._fits.at(typed_index, window, (left, right), watch, retriever)
         give_back()
         self.settings |= self._fits.settings()
-        quality = fit.quality
         known = self._array_fit
+        quality = None
+        if self._fits.is_tuned_on(typed_index, window):
+            quality = fit.tuned.result()[1]
         if quality is None and known is not None:
             quality = known.quality((left, right), len(typed_index))
         if quality is None and (self._options.err is None or self._network.trained):
+            watch = Stopwatch(self.seconds)
             quality = measure_sites(
                 window, self._fitted.haplotype_sample, fit.parameters,
                 retriever=retriever, seed=self._options.seed, threads=self._options.threads,
             )  # fmt: skip
             give_back()
             watch.lap("quality")
+        network = fit.tuned.result()[0]
         if known is not None and quality is not None:
             known.keep_quality((left, right), quality)
         num_panel = self._panel.num_haplotypes
@@ -133,13 +144,13 @@ class CopyingImputer:
         log.debug(
             "ne %.3g, err %.2g, %s, %s", parameters.ne(num_panel),
             parameters.mismatch_prob, f"states: {self.settings['states']}",
-            "network" if fit.network is not None else "no network",
+            "network" if network is not None else "no network",
         )  # fmt: skip
         enough = len(typed_index) >= _LEAST_TYPED
         return PreparedCopying(
             self, target, window, self._wide or _Source(window, retriever, num_panel),
             fit.parameters, parameters,
-            network=fit.network if quality is not None and enough else None,
+            network=network if quality is not None and enough else None,
             features=_no_quality(window) if quality is None else quality.features,
             says=None if quality is None else self._left_out_says(window, left, quality),
         )  # fmt: skip
@@ -267,16 +278,13 @@ class CopyingImputer:
             self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
     def _retriever_of(self, window: Window) -> Retriever | None:
-        """Make the retriever for a window, or return None if the panel is copied whole.
-
-        It also computes the window's minor alleles by haplotype, which copying from retrieved
-        states reads: later this would happen in several threads.
-        """
+        """Make the retriever for a window, or return None if the panel is copied whole."""
+        watch = Stopwatch(self.seconds)
         found = retriever_for(
             window.typed.words, seed=self._options.seed, threads=self._options.threads
         )
-        if found is not None and self._wide is None:
-            window.minor_alleles  # noqa: B018
+        if found is not None:
+            watch.lap("retrieve")
         return found
 
 

@@ -25,8 +25,8 @@ from ragimpute.imputation.imputer import PreparedWindow, RunPart
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.outputs import Outputs
 from ragimpute.imputation.probability_store import ITEM_BYTES, Spool
+from ragimpute.io.imputed import ImputedBlock
 from ragimpute.io.vcf.write.joined import MAX_ALTS
-from ragimpute.io.vcf.write.writer import ImputedBlock
 from ragimpute.panel.compact import COMPACT_ABOVE
 from ragimpute.panel.loci import Loci, PanelLoci
 from ragimpute.panel.reader import Panel
@@ -473,7 +473,8 @@ class WindowRun:
         """
         (_, start, _, _), spool, columns, typed, loci, expected = copied
 
-        def ready(low: int, high: int, prob: np.ndarray) -> Tile:
+        def ready(low: int, high: int) -> Tile:
+            prob = spool.take(low, high)
             here = typed.between(start + low, start + high)
             rows = None if expected is None else expected.rows(slice(low, high))
             of = loci.between(start + low, start + high)
@@ -481,12 +482,12 @@ class WindowRun:
 
         if self.threads == 1:
             for tile in spool.tiles:
-                yield ready(*tile, spool.take(*tile))
+                yield ready(*tile)
             return
         with crew_of(self.threads) as crew:
             waiting: deque[Task[Tile]] = deque()
             for tile in spool.tiles:
-                waiting.append(crew.start(partial(ready, *tile, spool.take(*tile))))
+                waiting.append(crew.start(partial(ready, *tile)))
                 if len(waiting) > self.threads:
                     yield waiting.popleft().result()
             while waiting:

@@ -84,8 +84,8 @@ def _signatures(names: list[str]) -> np.ndarray:
 class PanelAhead(PanelView):
     """A panel of which one stretch is read in advance, by a thread that has nothing else to do.
 
-    The first call of :meth:`haplotypes` waits until that is over. The first call that asks for the
-    same sites returns what was read, or raises the error that was met.
+    The first call of :meth:`haplotypes` that asks for the same sites returns what was read, or
+    raises the error that was met. Other stretches are read when they are asked for.
 
     Parameters
     ----------
@@ -103,12 +103,11 @@ class PanelAhead(PanelView):
 
     def haplotypes(self, start: int, stop: int) -> Haplotypes:
         """See :meth:`Panel.haplotypes`."""
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None and ahead[0] == (start, stop):
-            return ahead[1].result()
-        if ahead is not None:
-            ahead[1].drop()
-        return self._whole.haplotypes(start, stop)
+        ahead = self._ahead
+        if ahead is None or ahead[0] != (start, stop):
+            return self._whole.haplotypes(start, stop)
+        self._ahead = None
+        return ahead[1].result()
 
     def finish(self) -> None:
         """Wait until nothing is read any more; the panel's file may be closed after that."""

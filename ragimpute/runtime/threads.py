@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar, copy_context
+from contextvars import Context, ContextVar, copy_context
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -24,6 +24,13 @@ _Made = TypeVar("_Made")
 
 class Abandoned(BaseException):
     """The run is over, so that work that nobody waits for any more ends."""
+
+
+def _nothing(_: Any) -> None:
+    """What is left of work that is over."""
+
+
+_NO_CONTEXT = Context()
 
 
 class _Job:
@@ -46,20 +53,20 @@ class _Job:
     ) -> None:
         self.make, self.items, self.most, self.is_long = make, items, most, is_long
         self.made: list[Any] = [None] * len(items)
+        self.num = len(items)
         self.next = self.helpers = 0
         self.error: BaseException | None = None
         self.context = copy_context()
-        self._over: threading.Lock | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether a helper may take an item."""
-        return self.error is None and self.next < len(self.items) and self.helpers < self.most
+        return self.error is None and self.next < self.num and self.helpers < self.most
 
     @property
     def is_over(self) -> bool:
         """Whether no helper is at work, and none will be."""
-        return not self.helpers and (self.error is not None or self.next == len(self.items))
+        return not self.helpers and (self.error is not None or self.next == self.num)
 
     def take(self) -> int:
         """The number of the next item."""
@@ -69,6 +76,10 @@ class _Job:
     def fail(self, error: BaseException) -> None:
         """Begin no further item, because of an error."""
         self.error = self.error or error
+
+    def forget(self) -> None:
+        """Keep nothing alive but what was made."""
+        self.make, self.items, self.context = _nothing, (), _NO_CONTEXT
 
 
 class Task(Generic[_Made]):
@@ -91,6 +102,7 @@ class Task(Generic[_Made]):
             self._crew.finish(self._job)
         elif not self._job.is_over:
             _do(self._job, self._job.take())
+            self._job.forget()
         if self._job.error is not None:
             raise self._job.error
         made: _Made = self._job.made[0]
@@ -247,6 +259,7 @@ class Crew:
                     if job.is_over:
                         if job in self._jobs:
                             self._jobs.remove(job)
+                        job.forget()
                         self._wake()
         return True
 
