@@ -6,15 +6,17 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ragimpute.copying.parameters import CopyingParameters
-from ragimpute.copying.states import block_states, is_copied_whole, retriever_for
+from ragimpute.copying.states import is_copied_whole, retriever_for
 from ragimpute.copying.window import Window
 from ragimpute.copying_model.array_fit import ArrayFit
 from ragimpute.copying_model.correction import Output, copy_and_correct, wanted_by
+from ragimpute.copying_model.engine import copies_by_torch, engine_of
 from ragimpute.copying_model.mosaics import Mosaics, find_mosaics
 from ragimpute.copying_model.pair_network import PairNetwork, needs_torch
 from ragimpute.copying_model.panel_fit import BackgroundNetwork, FitOptions, StretchFits
@@ -88,7 +90,10 @@ class CopyingImputer:
             "states": "all panel haplotypes" if whole else "retrieved",
         }
         self.seconds: dict[str, float] = {}
-        self.uses_torch = self._network.uses_torch
+        self._engine = engine_of(options.device)
+        self.uses_torch = self._network.uses_torch or self._engine.uses_torch
+        if self._engine.uses_torch:
+            self.settings["copying"] = f"torch on {self._engine.device}"
         self.leaves_out = True
         # Sites are measured where their mismatch probabilities, or the network, need it.
         self.expects_r2 = options.err is None or model.trained
@@ -212,7 +217,7 @@ class CopyingImputer:
         """Copy targets that have the same parameters, and correct what is in doubt."""
         alleles, homolog, _ = group.imputed
         times = SharedTimes()
-        states = block_states(retriever, self._panel.num_haplotypes, alleles)
+        states = self._engine.states(retriever, self._panel.num_haplotypes, alleles)
 
         def find(block: range, room: np.ndarray | None) -> np.ndarray:
             found = states.find(block, room)
@@ -232,8 +237,11 @@ class CopyingImputer:
             network, window, alleles, group.parameters,
             states=replace(states, find=find),
             wanted=wanted_by(network, features, homolog),
-            output=Output(group.put, times), threads=threads,
-            max_pairs=batch * (window.core[1] - window.core[0]),
+            output=Output(group.put, times),
+            copy=partial(
+                self._engine.copy, threads=threads,
+                max_pairs=batch * (window.core[1] - window.core[0]),
+            ),
         )  # fmt: skip
         for name, seconds in times.of(time.perf_counter() - start).items():
             self.seconds[name] = self.seconds.get(name, 0.0) + seconds
@@ -257,8 +265,10 @@ def _no_quality(window: Window) -> np.ndarray:
     return np.zeros((window.num_sites, len(SITE_FEATURES)), np.float32)
 
 
-def require_packages(folder: ModelFolder) -> bool:
+def require_packages(folder: ModelFolder, device: str) -> bool:
     """Check that the packages that a model needs are installed; return whether it needs torch.
+
+    ``device``: where it runs. On a GPU every model needs torch.
 
     Raises
     ------
@@ -266,6 +276,9 @@ def require_packages(folder: ModelFolder) -> bool:
         If a package is not installed.
     """
     if folder.is_copying and not (folder.trained and needs_torch(folder.config)):
+        if copies_by_torch(device):
+            require("models", f"--device {device}", packages=("torch",))
+            return True
         return False
     packages = ("torch", "faiss") if searches_index(folder.config) else ("torch",)
     require("models", f"model {folder.name}", packages=packages)
