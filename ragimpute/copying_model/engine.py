@@ -62,12 +62,14 @@ class TorchEngine:
     ----------
     device
         The device as torch calls it; it must exist.
+    threads
+        Threads that will use it at the same time, and share its memory.
     """
 
     uses_torch = True
 
-    def __init__(self, device: str) -> None:
-        self.device = device
+    def __init__(self, device: str, threads: int = 1) -> None:
+        self.device, self._threads = device, threads
 
     def states(
         self, retriever: Retriever | None, num_haplotypes: int, alleles: np.ndarray
@@ -77,7 +79,7 @@ class TorchEngine:
             return block_states(None, num_haplotypes, alleles)
         from ragimpute.retrieval.torch_nearest import TorchNearest
 
-        search = TorchNearest(retriever.nearest, self.device)
+        search = TorchNearest(retriever.nearest, self.device, searches=self._threads)
         return block_states(retriever, num_haplotypes, alleles, search)
 
     def copy(
@@ -87,11 +89,13 @@ class TorchEngine:
     ) -> None:  # fmt: skip
         """See :class:`Engine`."""
         from ragimpute.evidence.on_device import copy_on_device
+        from ragimpute.model.devices import choose_device, one_thread_each
 
-        copy_on_device(
-            window, alleles, parameters, states=states, wanted=wanted, take=take,
-            device=self.device, threads=threads, max_pairs=max_pairs, all_sites=all_sites,
-        )  # fmt: skip
+        with one_thread_each(threads, choose_device(self.device)):
+            copy_on_device(
+                window, alleles, parameters, states=states, wanted=wanted, take=take,
+                device=self.device, threads=threads, max_pairs=max_pairs, all_sites=all_sites,
+            )  # fmt: skip
 
 
 def copies_by_torch(device: str) -> bool:
@@ -99,7 +103,7 @@ def copies_by_torch(device: str) -> bool:
     return device == TORCH_ON_CPU or parse_device(device)[0] == "cuda"
 
 
-def engine_of(device: str) -> Engine:
+def engine_of(device: str, threads: int = 1) -> Engine:
     """The engine for what ``--device`` names: torch for a GPU that was asked for, else kernels.
 
     "auto" stands for the kernels, whether or not there is a GPU. No GPU was measured to be faster.
@@ -114,4 +118,4 @@ def engine_of(device: str) -> Engine:
         return KernelEngine()
     from ragimpute.model.devices import choose_device
 
-    return TorchEngine(str(choose_device(device)))
+    return TorchEngine(str(choose_device(device)), threads)

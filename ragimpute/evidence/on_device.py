@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 # with a few hundred a GPU is busy.
 _STATE_BYTES = 256 * 2**20
 _MOST_AT_ONCE = 1024
+# A block may have so many times the targets whose probabilities fit into memory, as those of a part
+# of the sites are held at a time. So less memory for a run means less on the device, too.
+_BLOCKS_OF_PAIRS = 4
 # A part of a block has room for the pairs in doubt if no more than one in so many is.
 _ONE_IN = 8
 
@@ -111,8 +114,8 @@ class _OnDevice(Walk):
             ),
             _STATE_BYTES // (4 * threads * states.num_states * (num_words + 4)),
         )
-        if all_sites:
-            at_once = min(at_once, max_pairs // (max(1, size) * threads))
+        fits = max_pairs // (max(1, size) * threads)
+        at_once = min(at_once, fits if all_sites else _BLOCKS_OF_PAIRS * fits)
         # At least the two haplotypes of a sample.
         edges = block_edges(alleles.shape[1], threads, max(2, at_once), self.homolog)
         self.blocks = [range(first, stop) for first, stop in pairwise(edges)]

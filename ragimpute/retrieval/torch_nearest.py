@@ -59,6 +59,8 @@ class TorchNearest:
         window is searched.
     device
         Where torch counts and sorts, as torch calls it: "cuda:0".
+    searches
+        How many threads may search at the same time, >= 1; they share the device's memory.
 
     Attributes
     ----------
@@ -66,11 +68,13 @@ class TorchNearest:
         The most targets that a search may be given: as many as fit into the device's memory.
     """
 
-    def __init__(self, nearest: NearestRows, device: str) -> None:
+    def __init__(self, nearest: NearestRows, device: str, *, searches: int = 1) -> None:
         self._nearest, self._device = nearest, torch.device(device)
         most = int(nearest.panel.windows[:, NUM_ROWS].max())
         each = most * (_KEY_BYTES + 6 * len(nearest.ranges))
-        fits = min(work_bytes(self._device) // each, _HITS_BYTES // (12 * nearest.num_hits))
+        fits = min(
+            work_bytes(self._device) // (each * searches), _HITS_BYTES // (12 * nearest.num_hits)
+        )
         self.at_once = int(np.clip(fits, 1, _MOST_AT_ONCE))
 
     def search(self, target: np.ndarray, hits: np.ndarray) -> None:

@@ -178,7 +178,9 @@ def plan_memory(max_memory: int | None, *, uses_torch: bool) -> MemoryPlan:
     held = resident_bytes()
     if uses_torch and "torch" not in sys.modules:
         held += _TORCH_BYTES
-    total = min(ENOUGH_BYTES, held + free_bytes()) if max_memory is None else max_memory
+    # torch's libraries for a GPU may alone hold as much as is enough for all else.
+    enough = max(ENOUGH_BYTES, held + ENOUGH_BYTES // 2) if uses_torch else ENOUGH_BYTES
+    total = min(enough, held + free_bytes()) if max_memory is None else max_memory
     work = total - held
     if max_memory is None:
         work = max(work, _LEAST_BYTES)

@@ -180,3 +180,13 @@ def test_other_errors_are_let_through(error):
     with pytest.raises(type(error)) as caught, memory_explained(lambda gpu: InputError("no")):
         raise error
     assert caught.value is error
+
+
+def test_what_torch_holds_leaves_room_for_windows(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", sys)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 8192 * MIB)
+    for held, total in ((400, 1024), (512, 1024), (1500, 2012)):
+        monkeypatch.setattr(memory, "resident_bytes", lambda held=held: held * MIB)
+        plan = plan_memory(None, uses_torch=True)
+        assert plan.max_bytes == total * MIB
+        assert plan.window_bytes == (total - held) * MIB // 2
