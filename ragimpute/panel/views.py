@@ -6,7 +6,7 @@ differently, so that it can be used wherever a panel can.
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ import numpy as np
 from ragimpute.errors import PanelError
 from ragimpute.panel.haplotypes import Haplotypes, keep_haplotypes
 from ragimpute.panel.reader import Panel
+from ragimpute.runtime.threads import Task
+from ragimpute.runtime.threads import start as begin
 
 
 class PanelView(Panel):
@@ -60,10 +62,10 @@ class PanelView(Panel):
 
 
 class PanelAhead(PanelView):
-    """A panel of which one stretch is read in advance, in a thread that starts at once.
+    """A panel of which one stretch is read in advance, by a thread that has nothing else to do.
 
-    The first call of :meth:`haplotypes` waits for that thread. The first call that asks for the
-    same sites returns what the thread read, or raises the error that the thread met.
+    The first call of :meth:`haplotypes` that asks for the same sites returns what was read, or
+    raises the error that was met. Other stretches are read when they are asked for.
 
     Parameters
     ----------
@@ -75,21 +77,22 @@ class PanelAhead(PanelView):
 
     def __init__(self, whole: Panel, start: int, stop: int) -> None:
         super().__init__(whole)
-        pool = ThreadPoolExecutor(1, thread_name_prefix="panel")
-        self._ahead: dict[tuple[int, int], Future[Haplotypes]] = {
-            (start, stop): pool.submit(whole.haplotypes, start, stop)
-        }
-        pool.shutdown(wait=False)
+        self._ahead: tuple[tuple[int, int], Task[Haplotypes]] | None = (
+            (start, stop), begin(partial(whole.haplotypes, start, stop), is_long=True),
+        )  # fmt: skip
 
     def haplotypes(self, start: int, stop: int) -> Haplotypes:
         """See :meth:`Panel.haplotypes`."""
-        self.finish()
-        found = self._ahead.pop((start, stop), None)
-        return self._whole.haplotypes(start, stop) if found is None else found.result()
+        ahead = self._ahead
+        if ahead is None or ahead[0] != (start, stop):
+            return self._whole.haplotypes(start, stop)
+        self._ahead = None
+        return ahead[1].result()
 
     def finish(self) -> None:
-        """Wait until the thread has ended; the panel's file may be closed after that."""
-        wait(self._ahead.values())
+        """Wait until nothing is read any more; the panel's file may be closed after that."""
+        if self._ahead is not None:
+            self._ahead[1].drop()
 
 
 class PanelWithout(PanelView):
