@@ -280,6 +280,7 @@ def test_the_demo_leaves_out_what_it_cannot_do(hidden, left_out, tmp_path):
 #: Functions that import optional packages without asking, and what has asked before they run.
 ASKED_BEFORE = {
     ("copying_model.engine", "TorchEngine.states"): "require_packages asks if a device needs it",
+    ("copying_model.engine", "TorchEngine.copy"): "require_packages asks if a device needs it",
     ("copying_model.engine", "engine_of"): "require_packages asks if a device needs it",
     ("evidence.on_device", "_OnDevice.__init__"): "only TorchEngine calls it",
     ("evidence.on_device", "_OnDevice.copied"): "only TorchEngine calls it",
