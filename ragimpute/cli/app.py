@@ -252,7 +252,7 @@ DeviceOption = Annotated[
         "--device", metavar="auto|cpu|cuda", rich_help_panel="Run",
         autocompletion=complete.devices,
         help="Where networks run and indexes are searched. auto takes a GPU if there is one; "
-        "cuda:1 is the second GPU.",
+        "cuda:1 is the second GPU. impute copies haplotypes on a GPU only if cuda is given.",
     ),
 ]  # fmt: skip
 ThreadsOption = Annotated[

@@ -24,7 +24,6 @@ from ragimpute.imputation.pipeline import run_windows
 from ragimpute.imputation.resume import keep_run
 from ragimpute.imputation.summary import (
     ImputeSummary,
-    device_warning,
     name_of,
     result_warnings,
 )
@@ -99,7 +98,7 @@ def impute(
     files = options.input_files(target, panel)
     check_outputs(out, files, options)
     model = open_folder(options.model)
-    require_packages(model)
+    require_packages(model, options.device)
     check_model(model, options)
     summary = ImputeSummary(str(out), str(panel), name_of(target), str(options.model))
     summary.started = datetime.now().astimezone().isoformat(timespec="seconds")
@@ -130,9 +129,6 @@ def impute(
         fit = open_array_fit(inputs, model, options)
         parts = make_parts(inputs, model, options, fit)
         uses_torch = parts[0].imputer.uses_torch
-        idle_device = device_warning(options.model, options.device, uses_torch=uses_torch)
-        if idle_device is not None:
-            summary.warn(idle_device)
         summary.add_options(options)
         watch.lap("model")
         # 5. Phase what is not phased.

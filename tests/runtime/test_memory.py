@@ -212,3 +212,13 @@ def test_jobs_with_a_very_large_panel_ask_for_more():
     assert 20_000 < size < 30_000  # 12 bytes for 32 typed sites of a haplotype, and the site itself
     assert memory.job_memory_mb(size * 36_000, wide=True) > memory.job_memory_mb(size * 36_000)
     assert memory.job_memory_mb(10**12, wide=True) == 2_304
+
+
+def test_what_torch_holds_leaves_room_for_windows(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", sys)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 8192 * MIB)
+    for held, total in ((400, 1024), (512, 1024), (1500, 2012)):
+        monkeypatch.setattr(memory, "resident_bytes", lambda held=held: held * MIB)
+        plan = plan_memory(None, uses_torch=True)
+        assert plan.max_bytes == total * MIB
+        assert plan.window_bytes == (total - held) * MIB // 2
