@@ -67,7 +67,8 @@ def impute(
         typer.Argument(
             metavar="TARGET",
             rich_help_panel="Input",
-            help="VCF or BCF of the samples to impute. Unphased genotypes are phased first.",
+            help="The samples to impute: VCF, BCF, or the files of PLINK (name the .bed or .pgen, "
+            "or their prefix). Unphased genotypes are phased first.",
         ),
     ],
     panel: PanelOption,

@@ -41,7 +41,10 @@ def phase(
     target: Annotated[
         Path,
         typer.Argument(
-            metavar="TARGET", rich_help_panel="Input", help="VCF or BCF of the samples to phase."
+            metavar="TARGET",
+            rich_help_panel="Input",
+            help="The samples to phase: VCF, BCF, or the files of PLINK (name the .bed or .pgen, "
+            "or their prefix).",
         ),
     ],
     panel: PanelOption,

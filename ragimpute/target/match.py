@@ -15,6 +15,7 @@ from ragimpute.commands import absence_hint
 from ragimpute.contigs import human_build, same_contig
 from ragimpute.errors import InputError
 from ragimpute.io.fasta import Fasta
+from ragimpute.io.target_file import TargetFile, open_target
 from ragimpute.io.vcf.read.genotypes import Target, VcfFile, read_target
 from ragimpute.panel.loci import Loci, loci_of, sites_of_one_ref
 from ragimpute.panel.reader import Panel
@@ -562,7 +563,7 @@ def marker_mask(path: str | Path, panel: Panel) -> np.ndarray:
     return mask
 
 
-def target_region(path: str | Path | VcfFile, panel: Panel, region: Region | None) -> Region:
+def target_region(source: str | Path | TargetFile, panel: Panel, region: Region | None) -> Region:
     """The panel's part of a target file, in the target's own spelling of the contig.
 
     "20", "chr20" and "NC_000020.11" are taken for the same contig, and so are 23 and X in files
@@ -573,24 +574,21 @@ def target_region(path: str | Path | VcfFile, panel: Panel, region: Region | Non
     InputError
         If the target holds no records on the panel's contig.
     """
-    file = VcfFile.of(path)
-    contigs, declared = file.contigs, file.header.declared
+    file = open_target(source) if isinstance(source, str | Path) else source
+    contigs, declared = file.contigs, file.declared
     panel_of = {panel.contig: panel.contig_length}
     name = same_contig(panel.contig, contigs, declared=declared, wanted_of=panel_of)
     if name is None:
+        otherwise = "use the panel of the same chromosome, with positions of the same build"
         shown = ", ".join(list(contigs)[:5]) + (", ..." if len(contigs) > 5 else "")
         raise InputError(
-            f"target {path} has no records on the panel's contig {panel.contig}; it holds "
+            f"target {file} has no records on the panel's contig {panel.contig}; it holds "
             f"{shown or 'none'}",
             hint=absence_hint(
-                panel.contig,
-                contigs,
-                "use the panel of the same chromosome, with positions of the same build",
-                file=file.path,
-                declared=declared,
+                panel.contig, contigs, otherwise, file=file.path, declared=declared,
                 wanted_of=panel_of,
-            ),
-        )
+            ) if isinstance(file, VcfFile) else otherwise,
+        )  # fmt: skip
     if region is None:
         return Region(name)
     return Region(name, region.start_bp, region.stop_bp)

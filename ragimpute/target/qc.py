@@ -102,6 +102,9 @@ class QcSummary:
         Share of each sample's haplotypes that were observed, by name.
     blocks
         The reference blocks of a gVCF.
+    source
+        What a file that is no VCF says of itself, by what a table calls it: its format and build,
+        the samples' sex, and what was met while it was read.
     """
 
     num_records: int
@@ -114,6 +117,7 @@ class QcSummary:
     contradicting: int = 0
     num_further_alts: int = 0
     blocks: BlockCounts = field(default_factory=BlockCounts)
+    source: dict[str, str] = field(default_factory=dict)
 
     @property
     def num_alts(self) -> int:
@@ -130,6 +134,7 @@ class QcSummary:
         found = self.palindromes
         noted = self.noted
         return [
+            *((f"target {name}", told) for name, told in self.source.items()),
             ("records", f"{self.num_records:,}"),
             *([("further ALTs of these records", f"{self.num_further_alts:,}")]
               if self.num_further_alts else []),
@@ -208,6 +213,7 @@ def summarise(target: Target, panel: Panel, match: Match) -> QcSummary:
         contradicting=match.num_contradicting,
         num_further_alts=target.num_further_alts,
         blocks=target.blocks,
+        source={} if target.facts is None else dict(target.facts.rows()),
     )
 
 
@@ -311,6 +317,7 @@ class TargetReport:
         blocks, more = self.qc.blocks, self.qc.num_further_alts
         whole = f"{self.qc.num_records:,}" + (f" with {more:,} further ALTs" if more else "")
         rows = [("target records", f"{whole}: {', '.join(told)}" if told else whole)]
+        rows = [*((f"target {name}", text) for name, text in self.qc.source.items()), *rows]
         if blocks.num_blocks:
             low = f"; {blocks.num_low:,} are of too low quality" if blocks.num_low else ""
             other = f"; {blocks.num_other_ref:,} have another REF" if blocks.num_other_ref else ""
@@ -345,7 +352,7 @@ def warn_of_target(
             f"the target has {what} in the region and its buffer, which has {stop - start} "
             "panel sites: every sample is given the panel's frequencies, and DR2 is 0"
         )
-    if counts["swapped"]:
+    if counts["swapped"] and (target.facts is None or target.facts.ordered):
         warn(
             f"{counts['swapped']} target records have REF and ALT swapped against the panel; "
             "their alleles were recoded"
