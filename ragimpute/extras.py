@@ -16,9 +16,10 @@ _REPORT = {"matplotlib": "matplotlib", "jinja2": "Jinja2"}
 _INDEX = {"faiss": "faiss-cpu"}
 _MODELS = {"torch": "torch", **_INDEX}
 
-#: By extra: each package as an import statement and as pip calls it. ``all`` and ``gpu`` bring
-#: ``pgen`` and ``train``, which brings the others'.
+#: By extra: each package as an import statement and as pip calls it. ``all`` and ``gpu`` bring the
+#: same as all of them; ``train`` brings the others' but those of ``pgen``.
 EXTRAS: dict[str, dict[str, str]] = {
+    "pgen": {"pgenlib": "Pgenlib", "zstandard": "zstandard"},
     "report": _REPORT,
     "index": _INDEX,
     "models": _MODELS,
@@ -26,7 +27,6 @@ EXTRAS: dict[str, dict[str, str]] = {
         **_MODELS, **_REPORT, "accelerate": "accelerate", "tensorboard": "tensorboard",
         "scipy": "scipy",
     },
-    "pgen": {"pgenlib": "Pgenlib", "zstandard": "zstandard"},
 }  # fmt: skip
 
 #: Distributions that all install the package ``faiss``.

@@ -42,6 +42,7 @@ from ragimpute.runtime.outputs import check_space, output_bytes
 from ragimpute.runtime.stages import Stage, reporting
 from ragimpute.runtime.timing import Progress, Stopwatch
 from ragimpute.target.inputs import Inputs, open_inputs
+from ragimpute.target.named_alleles import require_ref
 from ragimpute.target.ploidy import TargetPloidy, ploidy_of
 from ragimpute.token_model.learned_panel import require_contig
 
@@ -107,6 +108,8 @@ def impute(
             phased_only=options.phase_options.phased_only,
             view=partial(_read_ahead, options=options, stack=stack),
         )  # fmt: skip
+        if options.output_options.typed_only:
+            require_ref(inputs.target)
         other = require_contig(model, inputs.panel, panel)
         if other is not None:
             summary.warn(other)

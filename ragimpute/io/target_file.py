@@ -6,9 +6,10 @@ from pathlib import Path
 
 from ragimpute.errors import InputError
 from ragimpute.io.plink.file_set import PlinkFile, plink_file
+from ragimpute.io.raw_text.raw_text import RawTextFile, is_raw_text
 from ragimpute.io.vcf.read.records import VcfFile
 
-TargetFile = VcfFile | PlinkFile
+TargetFile = VcfFile | PlinkFile | RawTextFile
 _PARTS = {".bim": ".bed", ".fam": ".bed", ".pvar": ".pgen", ".psam": ".pgen"}
 
 
@@ -30,7 +31,7 @@ def open_target(path: str | Path) -> TargetFile:
             f"{path} is a part of a file set of PLINK, without the genotypes",
             hint=f"name {main}, beside which it is read",
         )
-    return VcfFile(path)
+    return RawTextFile(path) if is_raw_text(path) else VcfFile(path)
 
 
 def files_of(path: str | Path) -> dict[str, Path]:
@@ -40,7 +41,7 @@ def files_of(path: str | Path) -> dict[str, Path]:
     """
     try:
         file = open_target(path)
-        if isinstance(file, VcfFile):
+        if not isinstance(file, PlinkFile):
             return {"target input": Path(path)}
         variants, samples = file.parts
     except InputError:

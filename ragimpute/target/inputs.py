@@ -25,6 +25,7 @@ from ragimpute.runtime.timing import Progress
 from ragimpute.sites import Region, some_names
 from ragimpute.target.joint_calls import Calls, complete_half_calls
 from ragimpute.target.match import Match, match_sites, no_match, require_overlap, target_region
+from ragimpute.target.named_alleles import with_panel_alleles
 from ragimpute.target.qc import TargetReport, summarise, warn_of_target, write_excluded
 from ragimpute.target.sex import settle_ploidy
 
@@ -343,6 +344,7 @@ def _read(
             target = file.read(
                 wide, samples=samples, reached=lambda position: stage.reach(position - first)
             )
+            target = with_panel_alleles(target, panel)
             target = settle_ploidy(target, panel, options.par)
     _drop_half_calls(target)
     return target

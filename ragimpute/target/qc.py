@@ -51,6 +51,8 @@ _FIXES = {
     "star": "no mending: the allele * belongs to a deletion that starts before",
     "no_alt": "write the ALT that the array can see",
     "position_0": "no mending: a contig begins at position 1",
+    "vague_indel": "write bases for I and D: the panel has no indel at this position, or several",
+    "no_call": "no mending: the vendor called no genotype",
     "repeated": "no mending: its carriers count as carriers of the same allele before it",
 }
 _LABELS = {
@@ -69,6 +71,8 @@ _LABELS = {
     "star": "alleles *",
     "no_alt": "no ALT",
     "position_0": "at position 0",
+    "vague_indel": "I and D without an indel of the panel that they must be",
+    "no_call": "no-calls where the panel has no SNP",
     "repeated": "ALT repeated in its record",
 }
 _LOW_OVERLAP = 0.5

@@ -8,6 +8,7 @@ import cyvcf2
 import numpy as np
 import pytest
 from plink_fixtures import write_bed, write_pgen
+from raw_text_fixtures import HEADS, pack, raw_text
 from vcf_fixtures import vcf_text
 
 from ragimpute import example
@@ -40,6 +41,12 @@ def write(kind, folder, people, *, turned=()):
         ]
         (folder / "t.vcf").write_text(vcf_text(rows, names))
         return folder / "t.vcf"
+    if kind in HEADS:  # of one person
+        rows = [
+            (f"v{i}", "20", key[0], "".join(key[1 + code] for code in row[0]))
+            for i, (key, row) in enumerate(zip(keys, alleles.tolist(), strict=True))
+        ]
+        return pack(folder / f"{names[0]}.txt", raw_text(kind, rows), "zip")
     make = write_bed if kind == "bed" else write_pgen
     return make(folder / kind, variants, alleles, names)
 
@@ -70,6 +77,31 @@ def test_the_output_is_that_of_a_vcf(
         assert "swapped" not in err
     assert body(outs[0]) == body(outs[1])
     assert len(list(cyvcf2.VCF(str(outs[1])))) > 10
+
+
+@pytest.mark.parametrize("vendor", list(HEADS))
+def test_the_output_of_a_raw_text_is_that_of_a_vcf(
+    vendor, people, panel_h5, tmp_path, command_line
+):
+    one = (people[0], people[1][:, :1], people[2][:1])
+    outs = []
+    for kind in ("vcf", vendor):
+        outs.append(tmp_path / f"{kind}.out.vcf")
+        target = write(kind, tmp_path, one)
+        code, _, err = command_line("impute", target, "-p", panel_h5, "-r", REGION, "-o", outs[-1])
+        assert code == 0, err
+        assert "swapped" not in err
+        assert "strand" not in err
+    assert body(outs[0]) == body(outs[1])
+    code, out, err = command_line("impute", target, "-p", panel_h5, "--qc-only")
+    assert f"raw text of {vendor}" in out
+    assert "uncertain: 0 diploid genotypes on X" in out
+    code, _, err = command_line(
+        "impute", target, "-p", panel_h5, "--all-typed-sites", "-o", tmp_path / "o.vcf"
+    )
+    assert code == 1
+    assert "does not say which of two alleles is REF" in err
+    assert not (tmp_path / "o.vcf").exists()
 
 
 @pytest.mark.parametrize("kind", ["bed", "pgen"])
