@@ -172,7 +172,7 @@ def impute(
         watch.lap("write")
     # 9. Say what was done.
     shown = list(zip((window for _, window in windows), results, strict=True))
-    summary.warn(*result_warnings(inputs.panel, shown))
+    summary.warn(*result_warnings(inputs.panel, shown, len(inputs.target.samples)))
     summary.add_outputs(
         outputs, min_r2=options.output_options.min_r2, expects_r2=parts[0].imputer.expects_r2
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import platform
 import resource
 from collections import Counter
@@ -30,6 +31,8 @@ log = logging.getLogger("ragimpute")
 # If a common site is left out and its dosages correlate so negatively with what was observed there,
 # its alleles are taken to be wrong.
 _REVERSED, _COMMON = -0.3, 0.05
+# ... and so many standard deviations below 0, as that of one sample is -1 as often as 1.
+_DEVIATIONS = 3.3
 
 
 @dataclass
@@ -211,7 +214,9 @@ def device_warning(model: str | Path, device: str, *, uses_torch: bool) -> str |
     return f"--device {device} does nothing with model {model}, which numpy computes on the CPU"
 
 
-def result_warnings(panel: Panel, windows: Sequence[tuple[Window, WindowResult]]) -> list[str]:
+def result_warnings(
+    panel: Panel, windows: Sequence[tuple[Window, WindowResult]], num_samples: int
+) -> list[str]:
     """The warnings for what the finished windows of a run, in order, show of its input."""
     lines = []
     position, contig = panel.sites.position_bp, panel.contig
@@ -222,10 +227,11 @@ def result_warnings(panel: Panel, windows: Sequence[tuple[Window, WindowResult]]
             f"{len(bare)} windows have no typed site ({shown}): they are given the panel's "
             "frequencies, and DR2 is 0"
         )
+    bound = min(_REVERSED, -_DEVIATIONS / math.sqrt(2 * num_samples))
     against = [
         window[1] + int(i)
         for window, result in windows
-        for i in np.flatnonzero(result.correlation < _REVERSED)
+        for i in np.flatnonzero(result.correlation < bound)
     ]
     against = [i for i in against if _COMMON < panel.af[i] < 1 - _COMMON]
     if against:

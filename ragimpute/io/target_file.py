@@ -34,7 +34,7 @@ def open_target(path: str | Path) -> TargetFile:
     return RawTextFile(path) if is_raw_text(path) else VcfFile(path)
 
 
-def files_of(path: str | Path) -> dict[str, Path]:
+def files_of(path: str | Path) -> dict[str, str | Path]:
     """The files that are read of a target, by what messages call them.
 
     Files that are missing are left out: opening the target says so.
@@ -42,10 +42,10 @@ def files_of(path: str | Path) -> dict[str, Path]:
     try:
         file = open_target(path)
         if not isinstance(file, PlinkFile):
-            return {"target input": Path(path)}
+            return {"target input": path}
         variants, samples = file.parts
     except InputError:
-        return {"target input": Path(path)}
+        return {"target input": path}
     return {
         "target input": file.path,
         "target's variants": variants,

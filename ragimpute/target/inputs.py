@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ragimpute.commands import spellings_warning
+from ragimpute.commands import command_word, free_name, spellings_warning
 from ragimpute.contigs import same_contig
 from ragimpute.errors import InputError
+from ragimpute.io.chain import ChainFile
 from ragimpute.io.fasta import Fasta
 from ragimpute.io.target_file import TargetFile, files_of, open_target
 from ragimpute.io.vcf.read.genotypes import ReferenceBlocks, Target, VcfFile, read_target
@@ -24,6 +25,7 @@ from ragimpute.runtime.stages import Stage, reporting
 from ragimpute.runtime.timing import Progress
 from ragimpute.sites import Region, some_names
 from ragimpute.target.joint_calls import Calls, complete_half_calls
+from ragimpute.target.lift import lift
 from ragimpute.target.match import Match, match_sites, no_match, require_overlap, target_region
 from ragimpute.target.named_alleles import with_panel_alleles
 from ragimpute.target.qc import TargetReport, summarise, warn_of_target, write_excluded
@@ -60,6 +62,9 @@ class TargetOptions:
     fasta
         The reference genome, by which insertions and deletions are aligned before they are matched;
         or None.
+    chain
+        A chain file from the target's genome build to the panel's, by which records are lifted
+        before they are matched (:func:`ragimpute.target.lift.lift`); or None.
     """
 
     samples: Path | None = None
@@ -69,6 +74,7 @@ class TargetOptions:
     par: str | None = None
     gvcf_min_gq: float = MIN_GQ
     fasta: Path | None = None
+    chain: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,7 @@ class InputFiles:
             "list of samples": self.options.samples,
             "excluded samples": self.options.exclude_samples,
             "FASTA input": self.options.fasta,
+            "chain input": self.options.chain,
         }
 
 
@@ -311,7 +318,7 @@ def _require_reference(target: Target, panel: Panel) -> None:
             f"the target is a gVCF of another reference than the panel: {wrong} of the "
             f"{found.num_compared} reference blocks that begin at a site of the panel, "
             f"{panel.contig}, have another REF base there",
-            hint="lift one over to the build of the other",
+            hint="give a gVCF of the panel's genome build",
         )
 
 
@@ -328,26 +335,43 @@ def _read(
     samples = chosen_samples(file, options.samples, options.exclude_samples)
     # A region may have no typed site, such as a piece of a contig that a workflow imputes alone.
     wide = target_region(file, panel, _around(region, panel, buffer_cm))
+    if options.chain is not None:  # before the region is cut, which is of the panel's build
+        wide = Region(wide.contig)
     at = panel.sites.position_bp
-    first, last = int(at[0]), int(at[-1])
-    if wide is not None:
-        first, last = max(first, wide.start_bp), min(last, wide.stop_bp - 1)
+    first, last = max(int(at[0]), wide.start_bp), min(int(at[-1]), wide.stop_bp - 1)
     with Stage("read target", max(1, last - first + 1)) as stage:
         if isinstance(file, VcfFile):
             target = read_target(
                 file, region=wide, threads=threads, may_be_empty=region is not None,
                 samples=samples, keep_monomorphic=True,
-                blocks=ReferenceBlocks(panel.sites, options.gvcf_min_gq),
+                blocks=None if options.chain is not None
+                else ReferenceBlocks(panel.sites, options.gvcf_min_gq),
                 reached=lambda position: stage.reach(position - first),
             )  # fmt: skip
         else:
             target = file.read(
                 wide, samples=samples, reached=lambda position: stage.reach(position - first)
             )
-            target = with_panel_alleles(target, panel)
-            target = settle_ploidy(target, panel, options.par)
+    if options.chain is not None:
+        _require_records(file, target)
+        target = lift(target, panel, ChainFile(options.chain))
+    if not isinstance(file, VcfFile):
+        target = settle_ploidy(with_panel_alleles(target, panel), panel, options.par)
+    if options.chain is not None:
+        return _cut(target, panel, region, buffer_cm)
     _drop_half_calls(target)
     return target
+
+
+def _require_records(file: TargetFile, target: Target) -> None:
+    """Refuse to lift a gVCF: a block may reach over what is elsewhere in the other build."""
+    if target.skipped.get("reference_blocks"):
+        out = command_word(free_name(file.path, ".records.vcf.gz"))
+        raise InputError(
+            f"target {file} is a gVCF, whose reference blocks cannot be lifted by --chain",
+            hint="write a record for each base of a block first: bcftools convert --gvcf2vcf -f "
+            f"REF.fa {command_word(file.path)} -Oz -o {out}",
+        )
 
 
 def _around(region: Region | None, panel: Panel, buffer_cm: float) -> Region | None:

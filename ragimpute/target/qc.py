@@ -51,6 +51,11 @@ _FIXES = {
     "star": "no mending: the allele * belongs to a deletion that starts before",
     "no_alt": "write the ALT that the array can see",
     "position_0": "no mending: a contig begins at position 1",
+    "lift_unmapped": "no mending: the panel's genome build lacks this base",
+    "lift_several": "no mending: the panel's genome build has this base at several places",
+    "lift_other_contig": "impute that contig, from a target that has it there",
+    "lift_broken": "no mending: REF is not in one piece in the panel's genome build",
+    "lift_inverted_indel": "lift it over by bcftools +liftover, which needs both genomes",
     "vague_indel": "write bases for I and D: the panel has no indel at this position, or several",
     "no_call": "no mending: the vendor called no genotype",
     "repeated": "no mending: its carriers count as carriers of the same allele before it",
@@ -71,6 +76,11 @@ _LABELS = {
     "star": "alleles *",
     "no_alt": "no ALT",
     "position_0": "at position 0",
+    "lift_unmapped": "not in the panel's build",
+    "lift_several": "at several places of the panel's build",
+    "lift_other_contig": "on another contig in the panel's build",
+    "lift_broken": "REF in pieces in the panel's build",
+    "lift_inverted_indel": "indels on the other strand of the panel's build",
     "vague_indel": "I and D without an indel of the panel that they must be",
     "no_call": "no-calls where the panel has no SNP",
     "repeated": "ALT repeated in its record",
@@ -241,7 +251,8 @@ def excluded_rows(target: Target, panel: Panel, match: Match) -> Iterator[list[s
     for position, ref, alt in panel.sites.take(near).keys():
         known.setdefault(position, []).append(f"{ref}>{alt}")
     for position, ref, alt, id_, reason, fix in sorted(rows, key=lambda row: row[0]):
-        here = ",".join(known.get(position, ["."]))
+        lost = reason.startswith("lift_")  # its position is of another build
+        here = "." if lost else ",".join(known.get(position, ["."]))
         yield [target.sites.contig, str(position), id_, ref, alt, reason, here, fix]
 
 
