@@ -19,14 +19,14 @@ from safetensors.numpy import save_file
 
 from ragimpute import __version__
 from ragimpute.copying.parameters import CopyingParameters
-from ragimpute.copying_model.trust import EDGES, Trust
 from ragimpute.errors import InputError
 from ragimpute.evidence.features import SITE_FEATURES
 from ragimpute.evidence.site_quality import SiteQuality
 from ragimpute.model.folder import WEIGHTS, ModelFolder, sort_header
+from ragimpute.model.trust import EDGES, Trust
 from ragimpute.runtime.outputs import replacing
 
-FORMAT_VERSION = "4"
+FORMAT_VERSION = "5"
 # The words in which error messages name the entries of :func:`made_for`.
 _NAMES = {
     "format": "format", "ragimpute": "version", "panel": "panel", "typed": "set of typed sites",

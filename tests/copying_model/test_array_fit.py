@@ -24,13 +24,13 @@ from ragimpute.copying_model import (
     panel_fit as stretch_fits,
 )
 from ragimpute.copying_model.array_fit import ArrayFit, TunedNetwork, made_for
-from ragimpute.copying_model.trust import EDGES, Trust
 from ragimpute.errors import InputError
 from ragimpute.evidence.features import SITE_FEATURES
 from ragimpute.evidence.site_quality import SiteQuality
 from ragimpute.imputation.impute import impute
 from ragimpute.model.checkpoint import save_model
 from ragimpute.model.folder import open_folder
+from ragimpute.model.trust import EDGES, Trust
 from ragimpute.sites import Region
 from ragimpute.target.inputs import TargetOptions
 from tests.copying_model.test_correction import model_of
