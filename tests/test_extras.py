@@ -365,16 +365,9 @@ def test_modules_of_the_base_import_nothing_optional():
 
 def test_the_recipe_of_the_base_holds_what_owners_are_not_optional():
     base = {
-        "cyvcf2",
-        "h5py",
-        "numba",
-        "pydantic",
-        "yaml",
-        "typer",
-        "rich",
-        "safetensors",
-        "deflate",
-    }
+        "cyvcf2", "h5py", "numba", "pydantic", "yaml", "typer", "rich", "safetensors", "deflate",
+        "pyliftover",
+    }  # fmt: skip
     assert base <= set(OWNERS)
     assert set(OWNERS) - base - {"llvmlite", "wandb", "mlflow"} <= OPTIONAL
 

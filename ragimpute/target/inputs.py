@@ -353,7 +353,7 @@ def _read(
                 wide, samples=samples, reached=lambda position: stage.reach(position - first)
             )
     if options.chain is not None:
-        _require_records(file, target)
+        require_records(file, target)
         target = lift(target, panel, ChainFile(options.chain))
     if not isinstance(file, VcfFile):
         target = settle_ploidy(with_panel_alleles(target, panel), panel, options.par)
@@ -363,14 +363,15 @@ def _read(
     return target
 
 
-def _require_records(file: TargetFile, target: Target) -> None:
+def require_records(file: TargetFile, target: Target) -> None:
     """Refuse to lift a gVCF: a block may reach over what is elsewhere in the other build."""
     if target.skipped.get("reference_blocks"):
         out = command_word(free_name(file.path, ".records.vcf.gz"))
         raise InputError(
             f"target {file} is a gVCF, whose reference blocks cannot be lifted by --chain",
             hint="write a record for each base of a block first: bcftools convert --gvcf2vcf -f "
-            f"REF.fa {command_word(file.path)} -Oz -o {out}",
+            f"REF.fa {command_word(file.path)} -Ou | bcftools view -a -Ou | "
+            f"bcftools annotate -x INFO,^FORMAT/GT -Oz -o {out}",
         )
 
 

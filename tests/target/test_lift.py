@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,10 +20,13 @@ from vcf_fixtures import vcf_text
 
 from ragimpute import example
 from ragimpute.contigs import HUMAN_LENGTHS
+from ragimpute.errors import InputError
 from ragimpute.io.chain import ChainFile
 from ragimpute.io.source import SourceFacts
 from ragimpute.io.vcf.read.genotypes import Target, read_target
+from ragimpute.io.vcf.read.records import VcfFile
 from ragimpute.target.builds import lift_hint, moved_ids, target_build
+from ragimpute.target.inputs import require_records
 from ragimpute.target.lift import REASONS, lift
 
 PANEL = SimpleNamespace(contig="20", contig_length=None)
@@ -289,6 +293,26 @@ def test_a_gvcf_is_not_lifted(panel_h5, tmp_path, command_line):
     )
     assert code == 1
     assert "cannot be lifted by --chain" in err
+
+
+@pytest.mark.needs_program("bcftools")
+def test_a_gvcf_is_lifted_after_the_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("REF.fa").write_text(">20\n" + "ACGTACGTAC" * 3 + "\n")
+    infos = '##INFO=<ID=END,Number=1,Type=Integer,Description="x">\n'
+    rows = [(1, "A", "<NON_REF>", "0/0"), (9, "A", "C,<NON_REF>", "0/1")]
+    text = vcf_text(rows, ["a"], infos=infos).replace("\t.\tGT\t0/0", "\tEND=8\tGT\t0/0")
+    Path("my x.vcf").write_text(text)
+    Path("x.chain").write_text(chain_text([(0, 30, "20", 50, "+")], source="20"))
+    chain = ChainFile("x.chain")
+    with pytest.raises(InputError) as caught:
+        require_records(VcfFile("my x.vcf"), read_target("my x.vcf", keep_monomorphic=True))
+    command = caught.value.hint.split(": ", 1)[1]
+    subprocess.run(["bash", "-c", command], check=True, capture_output=True)
+    out = command.split("-o ")[1].strip("'")
+    target = read_target(out, keep_monomorphic=True)
+    require_records(VcfFile(out), target)
+    assert lift(target, PANEL, chain).sites.position_bp.tolist() == list(range(51, 60))
 
 
 def test_rsids_at_other_positions_tell_another_build(

@@ -141,6 +141,12 @@ class PlinkFile:
         """How many variants each of ``contigs`` has; those of XY and PAR are not counted."""
         return {name: len(self.variants.rows[name]) for name in self.contigs}
 
+    def about(self) -> list[tuple[str, str]]:
+        """The other files of the set, and the samples' sex, as names and values."""
+        rows = [("variants", self.parts[0].name), ("samples in", self.parts[1].name)]
+        told = _told_sex(self.sample_table.sex)
+        return [*rows, ("sex", told)] if told else rows
+
     def _parts_of_x(self, names: Sequence[str]) -> list[str]:
         """The names that mean a part of X, if X has a name of its own, too."""
         if is_human({**dict.fromkeys(names), **self.declared}) is False:
@@ -254,13 +260,7 @@ class PlinkFile:
 
     def _facts(self, sex: np.ndarray, taken: _Taken) -> SourceFacts:
         """What the files say of themselves."""
-        told = ", ".join(
-            f"{int(np.count_nonzero(sex == code)):,} {name}"
-            for code, name in ((1, "male"), (2, "female"), (0, "unknown"))
-            if (sex == code).any()
-        )
-        if not sex.any():
-            told = ""
+        told = _told_sex(sex)
         counts = {"variants at no position (0 or less)": taken.num_unplaced}
         warnings: list[str] = []
         dosages = taken.dosages
@@ -275,6 +275,17 @@ class PlinkFile:
             self.kind, sex=told, counts=counts, warnings=tuple(warnings), sexes=sex,
             ordered=self.kind == KIND_2,
         )  # fmt: skip
+
+
+def _told_sex(sex: np.ndarray) -> str:
+    """How many samples are of each sex; "" if the file tells none."""
+    if not sex.any():
+        return ""
+    return ", ".join(
+        f"{int(np.count_nonzero(sex == code)):,} {name}"
+        for code, name in ((1, "male"), (2, "female"), (0, "unknown"))
+        if (sex == code).any()
+    )
 
 
 @dataclass

@@ -64,6 +64,15 @@ class RawTextFile:
         return found
 
     @property
+    def kind(self) -> str:
+        """What it is, for a report."""
+        return f"raw text of {self.layout.vendor}"
+
+    def about(self) -> list[tuple[str, str]]:
+        """Its genome build and the sex of the person, as names and values."""
+        return [("build", self.layout.build or "not named"), ("sex", self.sex[1])]
+
+    @property
     def samples(self) -> list[str]:
         """One name: that of the file, without suffixes such as .txt.gz."""
         return [_SUFFIX.sub("", self.path.name) or self.path.name]
@@ -252,7 +261,7 @@ class RawTextFile:
         """What the file says of itself."""
         sex, told = self.sex
         return SourceFacts(
-            f"raw text of {self.layout.vendor}", build=self.layout.build, sex=told,
+            self.kind, build=self.layout.build, sex=told,
             sexes=np.array([sex], np.int8), names_alleles=True, ordered=False,
             counts={
                 "no-calls": taken.num_no_calls,

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from plink_fixtures import write_bed, write_pgen
 
+from ragimpute.cli.describe import describe
 from ragimpute.errors import InputError
 from ragimpute.io.plink.file_set import PlinkFile, plink_file
 from ragimpute.io.target_file import files_of, open_target
@@ -220,6 +221,15 @@ def spoil_bim(change):
         path.write_bytes(change(path.read_bytes()))
 
     return spoil
+
+
+def test_info_describes_a_set(tmp_path):
+    path = write_bed(tmp_path / "x", VARIANTS, ALLELES, SAMPLES, sex=[1, 0])
+    rows = dict(describe(path))
+    assert rows["kind"] == "PLINK 1 (bed, bim, fam)"
+    assert rows["samples"] == "2 (a, b)"
+    assert rows["contig 20"] == "2 records"
+    assert rows["sex"] == "1 male, 1 unknown"
 
 
 FAULTS = {

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from raw_text_fixtures import HEADS, pack, raw_text
 
+from ragimpute.cli.describe import describe
 from ragimpute.contigs import HUMAN_LENGTHS
 from ragimpute.errors import InputError
 from ragimpute.io.raw_text.raw_text import RawTextFile
@@ -111,6 +112,13 @@ def test_sex_by_the_x(tmp_path, share, single, sex):
     assert facts.sexes.tolist() == [sex]
     assert facts.rows()[0] == ("file", "raw text of 23andMe, GRCh37 by its header")
     assert {1: "male", 2: "female", 0: "uncertain"}[sex] in dict(facts.rows())["sex"]
+
+
+def test_info_describes_a_raw_text(tmp_path):
+    rows = dict(describe(pack(tmp_path / "me.txt", raw_text("AncestryDNA", ROWS), "gz")))
+    assert rows["kind"] == "raw text of AncestryDNA"
+    assert (rows["samples"], rows["build"]) == ("1 (me)", "GRCh37")
+    assert rows["contig 1"] == "4 records"
 
 
 @pytest.mark.parametrize(
