@@ -174,12 +174,22 @@ def refusals(panel_h5, folder):
             impute_words(panel_h5, out, "--report", folder / "r.html"),
             f"--report {folder / 'r.html'}", "report", {"matplotlib", "jinja2"},
         ),
+        "pgen": (
+            impute_words(panel_h5, folder / "x.pgen"), f"the output {folder / 'x.pgen'}", "pgen",
+            {"pgenlib", "zstandard"},
+        ),
+        "bgen": (
+            impute_words(panel_h5, folder / "x.bgen", "--bgen-compression", "zstd"),
+            "--bgen-compression zstd", "pgen", {"zstandard"},
+        ),
         "html": (
             (*truth, "--imputed", example.path("truth.bcf"), "--html", folder / "e.html"),
             f"--html {folder / 'e.html'}", "report", {"matplotlib", "jinja2"},
         ),
-        "pgen": (("impute", pgen, "-p", panel_h5, "-o", out), str(pgen), "pgen", {"pgenlib"}),
-        "pvar": (
+        "pgen as target": (
+            ("impute", pgen, "-p", panel_h5, "-o", out), str(pgen), "pgen", {"pgenlib"},
+        ),
+        "pvar.zst as target": (
             ("impute", folder / "packed", "-p", panel_h5, "-o", out), str(packed), "pgen",
             {"zstandard"},
         ),
@@ -218,6 +228,7 @@ def test_the_base_does_all_the_rest(panel_h5, folder, tmp_path):
         impute_words(panel_h5, part, "--index", folder / "panel.index", "--device", "cpu",
                      "--report", tmp_path / "r.json", "--report", tmp_path / "r_mqc.json"),
         impute_words(panel_h5, tmp_path / "plain.vcf", "-m", folder / "plain"),
+        impute_words(panel_h5, tmp_path / "x.bgen"),
         ["impute", target, "-p", panel_h5, "--qc-only"],
         ["phase", target, "-p", panel_h5, "-r", REGION, "-o", tmp_path / "phased.vcf.gz"],
         ["evaluate", "--truth", truth, "--imputed", here, "--panel", panel_h5,
@@ -302,6 +313,9 @@ ASKED_BEFORE = {
         "copying_model.pair_network",
         "PairNetwork._in_context",
     ): "only for networks that of_folder or training made",
+    ("io.bgen.writer", "BgenWriter._compressor"): "its __init__ asks",
+    ("io.pgen.writer", "PgenWriter._finish"): "its __init__ asks",
+    ("io.pgen.writer", "PgenWriter._opened"): "its __init__ asks",
     ("model.probability", "posterior_logit"): "it is given what torch made",
     ("model.probability", "calibration_terms"): "it is given what torch made",
     ("model.probability", "Probabilities.of"): "it is given what torch made",

@@ -14,7 +14,12 @@ from ragimpute.copying_model.imputer import require_packages
 from ragimpute.errors import ModelError
 from ragimpute.imputation.imputer import Imputer, check_model, make_parts, open_array_fit
 from ragimpute.imputation.options import ImputeOptions
-from ragimpute.imputation.outputs import check_outputs, infos_written, open_outputs
+from ragimpute.imputation.outputs import (
+    check_outputs,
+    check_samples,
+    infos_written,
+    open_outputs,
+)
 from ragimpute.imputation.pipeline import run_windows
 from ragimpute.imputation.resume import keep_run
 from ragimpute.imputation.summary import (
@@ -34,8 +39,8 @@ from ragimpute.imputation.windows import (
     plan_run,
     waiting_bytes,
 )
+from ragimpute.io.imputed import output_kind
 from ragimpute.io.vcf.header import Heading
-from ragimpute.io.vcf.write.writer import output_kind
 from ragimpute.model.folder import ModelFolder, open_folder
 from ragimpute.panel.loci import PanelLoci
 from ragimpute.panel.reader import Panel
@@ -116,9 +121,12 @@ def impute(
         )  # fmt: skip
         if options.output_options.typed_only:
             require_ref(inputs.target)
-        other = require_contig(model, inputs.panel, panel)
-        if other is not None:
-            summary.warn(other)
+        for line in (
+            check_samples(out, inputs, options),
+            require_contig(model, inputs.panel, panel),
+        ):
+            if line is not None:
+                summary.warn(line)
         ploidy = ploidy_of(inputs.target, inputs.panel, inputs.match, files.options.par)
         watch.lap("read")
         # 4. Fit the model to the panel.
