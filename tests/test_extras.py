@@ -14,6 +14,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import zstandard
+from plink_fixtures import write_pgen
 
 from ragimpute import example, extras
 from ragimpute.config import models_dir
@@ -126,6 +128,11 @@ def folder(tmp_path_factory, panel_h5):
     for folder_name, kind in kinds:
         config = config_of(kind)
         save_model(made / folder_name, build(config.model), config, {})
+    for name in ("plain", "packed"):
+        write_pgen(made / name, [("20", 2_000_000, ".", "A", "C")], [[[0, 1]]], ["a"])
+    pvar = made / "packed.pvar"
+    (made / "packed.pvar.zst").write_bytes(zstandard.compress(pvar.read_bytes()))
+    pvar.unlink()
     (made / "plain").mkdir()
     (made / "plain" / "config.yaml").write_text(
         (models_dir() / "default" / "config.yaml").read_text()
@@ -142,6 +149,7 @@ def impute_words(panel_h5, out, *more):
 def refusals(panel_h5, folder):
     """Commands that need an extra: the words, what is named, the extra, packages that it needs."""
     out = folder / "refused.vcf"
+    pgen, packed = folder / "plain.pgen", folder / "packed.pvar.zst"
     truth = ("evaluate", "--truth", example.path("truth.bcf"), "--panel", panel_h5)
     tokens = folder / "tokens"
     return {
@@ -179,6 +187,13 @@ def refusals(panel_h5, folder):
         "html": (
             (*truth, "--imputed", example.path("truth.bcf"), "--html", folder / "e.html"),
             f"--html {folder / 'e.html'}", "report", {"matplotlib", "jinja2"},
+        ),
+        "pgen as target": (
+            ("impute", pgen, "-p", panel_h5, "-o", out), str(pgen), "pgen", {"pgenlib"},
+        ),
+        "pvar.zst as target": (
+            ("impute", folder / "packed", "-p", panel_h5, "-o", out), str(packed), "pgen",
+            {"zstandard"},
         ),
     }  # fmt: skip
 
@@ -372,16 +387,9 @@ def test_modules_of_the_base_import_nothing_optional():
 
 def test_the_recipe_of_the_base_holds_what_owners_are_not_optional():
     base = {
-        "cyvcf2",
-        "h5py",
-        "numba",
-        "pydantic",
-        "yaml",
-        "typer",
-        "rich",
-        "safetensors",
-        "deflate",
-    }
+        "cyvcf2", "h5py", "numba", "pydantic", "yaml", "typer", "rich", "safetensors", "deflate",
+        "pyliftover",
+    }  # fmt: skip
     assert base <= set(OWNERS)
     assert set(OWNERS) - base - {"llvmlite", "wandb", "mlflow"} <= OPTIONAL
 

@@ -160,6 +160,15 @@ FastaOption = Annotated[
     ),
 ]  # fmt: skip
 
+ChainOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--chain", metavar="FILE", rich_help_panel="Input",
+        help="Chain file from the target's genome build to the panel's, such as "
+        "hg19ToHg38.over.chain.gz of UCSC. The target's records are lifted over by it first.",
+    ),
+]  # fmt: skip
+
 
 def output_option(text: str, *, metavar: str = "FILE") -> Any:
     """The option that names what a command writes; ``text`` is its help."""

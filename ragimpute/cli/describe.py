@@ -10,7 +10,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,11 +26,16 @@ _MAX_COUNTED_BYTES = 2**28
 _SHOWN = 6
 _EPOCHS = "epoch-*.safetensors"  # training.state.EPOCHS; its module needs torch
 _KNOWN = (
-    "known are: panel.h5, a scikit-allel HDF5, M3VCF, VCF/VCF.gz/BCF, a genetic map, the folders "
+    "known are: panel.h5, a scikit-allel HDF5, M3VCF, VCF/VCF.gz/BCF, PLINK's bed and pgen, raw "
+    "text of 23andMe and other vendors, a genetic map, the folders "
     "that 'ragimpute index' and 'ragimpute train' write, and the names of shipped models"
 )
 _MODEL_FILES = ("config.yaml", "weights.safetensors", "provenance.json")
 _INDEX_FILE = "manifest.json"
+
+if TYPE_CHECKING:
+    from ragimpute.io.plink.file_set import PlinkFile
+    from ragimpute.io.raw_text.raw_text import RawTextFile
 
 Rows = list[tuple[str, str]]
 
@@ -42,7 +47,8 @@ def describe(path: str | Path) -> Rows:
     ----------
     path
         A panel (panel.h5, scikit-allel HDF5, M3VCF, VCF/BCF), an index folder, a model folder or a
-        shipped model's name, a VCF/BCF, or a genetic map. The content decides, not the name.
+        shipped model's name, a target (VCF/BCF, PLINK, raw text), or a genetic map. The content
+        decides, not the name.
 
     Returns
     -------
@@ -75,10 +81,26 @@ def describe(path: str | Path) -> Rows:
 
     if is_m3vcf(path):
         return _describe_m3vcf(path)
+    from ragimpute.io.target_file import open_target
+    from ragimpute.io.vcf.read.records import VcfFile
+
+    file = open_target(path)
+    if not isinstance(file, VcfFile):
+        return _describe_target(file)
     foreign = foreign_format(path, start)
     if foreign is not None:
         raise foreign
     return _describe_map(path)
+
+
+def _describe_target(file: PlinkFile | RawTextFile) -> Rows:
+    """Describe a file that only targets come in."""
+    counts = file.num_records
+    rows = [("kind", file.kind), ("samples", _names(file.samples))]
+    rows += [(f"contig {name}", f"{counts[name]:,} records") for name in list(counts)[:_SHOWN]]
+    if len(counts) > _SHOWN:
+        rows.append(("more contigs", _names(list(counts)[_SHOWN:])))
+    return [*rows, *file.about(), ("size", _size(file.path.stat().st_size))]
 
 
 def _first_bytes(path: Path) -> bytes:

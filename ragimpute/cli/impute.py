@@ -12,6 +12,7 @@ import typer
 from ragimpute.cli import complete
 from ragimpute.cli.app import (
     BufferOption,
+    ChainOption,
     DeviceOption,
     ErrOption,
     ExcludedSitesOption,
@@ -82,7 +83,9 @@ def impute(
         typer.Argument(
             metavar="TARGET",
             rich_help_panel="Input",
-            help="VCF or BCF of the samples to impute. Unphased genotypes are phased first.",
+            help="The samples to impute: VCF, BCF, the files of PLINK (name the .bed or .pgen, or "
+            "their prefix), or raw text of 23andMe, AncestryDNA, MyHeritage or FTDNA. Unphased "
+            "genotypes are phased first.",
         ),
     ],
     panel: PanelOption,
@@ -169,6 +172,7 @@ def impute(
     excluded_sites: ExcludedSitesOption = None,
     gvcf_min_gq: GvcfMinGqOption = 20.0,
     fasta: FastaOption = None,
+    chain: ChainOption = None,
     output_type: ImputedTypeOption = None,
     fields: Annotated[
         str,
@@ -361,7 +365,7 @@ def impute(
         max_memory=None if max_memory is None else parse_size(max_memory), resume=resume,
         target_options=TargetOptions(
             samples_file, exclude_samples, palindromes.value, excluded_sites, par, gvcf_min_gq,
-            fasta,
+            fasta, chain,
         ),
         output_options=OutputOptions(
             min_r2, typed_only, sites, empirical, join_multiallelics,

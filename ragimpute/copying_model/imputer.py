@@ -307,6 +307,8 @@ class _Source(NamedTuple):
         """All targets at once, see :meth:`ragimpute.copying_model.wide_panel.WideWindow.parts`."""
         states = self.engine.states(self.retriever, self.num_haplotypes, group.imputed.alleles)
         yield Part(group, self.window, states)
+
+
 @dataclass(frozen=True)
 class PreparedCopying:
     """The :class:`ragimpute.imputation.imputer.PreparedWindow` of copying models.

@@ -138,7 +138,7 @@ class _Work:
                         ),
                     )  # fmt: skip
             results.append((window, result))
-        for line in result_warnings(self.inputs.panel, results):
+        for line in result_warnings(self.inputs.panel, results, len(self.inputs.target.samples)):
             self.warnings.append(line)
             log.warning(line)
 

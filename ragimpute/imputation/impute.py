@@ -51,6 +51,7 @@ from ragimpute.runtime.stages import Stage, reporting
 from ragimpute.runtime.threads import Crew
 from ragimpute.runtime.timing import Progress, Stopwatch
 from ragimpute.target.inputs import Inputs, open_inputs
+from ragimpute.target.named_alleles import require_ref
 from ragimpute.target.ploidy import TargetPloidy, ploidy_of
 from ragimpute.token_model.learned_panel import require_contig
 
@@ -117,6 +118,8 @@ def impute(
             phased_only=options.phase_options.phased_only,
             view=partial(_read_ahead, options=options, stack=stack),
         )  # fmt: skip
+        if options.output_options.typed_only:
+            require_ref(inputs.target)
         for line in (
             check_samples(out, inputs, options),
             require_contig(model, inputs.panel, panel),
@@ -193,7 +196,7 @@ def impute(
         watch.lap("write")
     # 9. Say what was done.
     shown = list(zip((window for _, window in windows), results, strict=True))
-    summary.warn(*result_warnings(inputs.panel, shown))
+    summary.warn(*result_warnings(inputs.panel, shown, len(inputs.target.samples)))
     summary.add_outputs(
         outputs, min_r2=options.output_options.min_r2, expects_r2=parts[0].imputer.expects_r2
     )

@@ -25,6 +25,7 @@ _READ = {
     "samples": "list of samples",
     "exclude_samples": "excluded samples",
     "fasta": "FASTA input",
+    "chain": "chain input",
     "index": "index",
 }
 # Files that a run writes (an array fit is read too, where it exists, and changes no dosage).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import platform
 import resource
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,8 @@ log = logging.getLogger("ragimpute")
 # If a common site is left out and its dosages correlate so negatively with what was observed there,
 # its alleles are taken to be wrong.
 _REVERSED, _COMMON = -0.3, 0.05
+# ... and so many standard deviations below 0, as that of one sample is -1 as often as 1.
+_DEVIATIONS = 3.3
 
 
 @dataclass
@@ -212,7 +215,9 @@ def name_of(target: str | Path | Target) -> str:
     return f"genotypes of {len(target.samples):,} samples, given from Python"
 
 
-def result_warnings(panel: Panel, windows: Sequence[tuple[Window, WindowResult]]) -> list[str]:
+def result_warnings(
+    panel: Panel, windows: Sequence[tuple[Window, WindowResult]], num_samples: int
+) -> list[str]:
     """The warnings for what the finished windows of a run, in order, show of its input."""
     lines = []
     position, contig = panel.sites.position_bp, panel.contig
@@ -223,10 +228,11 @@ def result_warnings(panel: Panel, windows: Sequence[tuple[Window, WindowResult]]
             f"{len(bare)} windows have no typed site ({shown}): they are given the panel's "
             "frequencies, and DR2 is 0"
         )
+    bound = min(_REVERSED, -_DEVIATIONS / math.sqrt(2 * num_samples))
     against = [
         window[1] + int(i)
         for window, result in windows
-        for i in np.flatnonzero(result.correlation < _REVERSED)
+        for i in np.flatnonzero(result.correlation < bound)
     ]
     against = [i for i in against if _COMMON < panel.af[i] < 1 - _COMMON]
     if against:

@@ -37,6 +37,9 @@ def foreign_format(path: str | Path, start: bytes) -> InputError | None:
     if found is None:
         return None
     what, hint = found(path)
+    if start.startswith(_PLINK):
+        what += ", which impute and phase read as a target"
+        return InputError(f"{path} is {what}; here it is not read", hint=hint)
     return InputError(f"{path} is {what}, which is not read", hint=hint)
 
 

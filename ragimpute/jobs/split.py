@@ -25,7 +25,7 @@ from ragimpute.runtime.memory import job_memory_mb, window_site_bytes
 from ragimpute.sites import Region
 
 if TYPE_CHECKING:
-    from ragimpute.io.vcf.header import VcfHeader
+    from ragimpute.io.target_file import TargetFile
 
 #: Length of the longest region if none is asked for, cM.
 CHUNK_CM = 20.0
@@ -220,8 +220,8 @@ def make_plan(
     panel
         panel.h5
     target
-        VCF/BCF whose samples are batched, and whose index says how many sites may be typed, on
-        which the memory depends; None: no batches.
+        A target as impute takes it, whose samples are batched. How many sites it may type, on which
+        the memory depends, the index of a VCF/BCF tells, or the file itself. None: no batches.
     chunk_cm, chunk_mb
         See :func:`plan_regions`.
     samples_per_batch
@@ -237,15 +237,15 @@ def make_plan(
     """
     check_ranges(chunk_cm=chunk_cm, chunk_mb=chunk_mb)
     if samples_per_batch is not None and target is None:
-        raise InputError("--samples-per-batch needs a target", hint="name its VCF/BCF")
+        raise InputError("--samples-per-batch needs a target", hint="name its file")
     with Panel.open(panel) as source:
         start, stop = source.site_range(region)
         if start == stop:
             where = f" in {region}" if region is not None else ""
             raise InputError(f"panel {panel} has no site{where}", hint="check --region")
         at, cm = source.sites.position_bp[start:stop], source.position_cm[start:stop]
-        header = None if target is None else _read_header(target)
-        typed_share = _TYPED_SHARE if header is None else _typed_share(header, source)
+        file = None if target is None else _opened(target)
+        typed_share = _TYPED_SHARE if file is None else _typed_share(file, source)
         wide = source.num_haplotypes > COMPACT_ABOVE
         site_bytes = window_site_bytes(
             source.bytes_per_site(compact=wide), num_haplotypes=source.num_haplotypes,
@@ -257,30 +257,28 @@ def make_plan(
         )  # fmt: skip
         checksum = source.checksum
     batches = None
-    if header is not None:
-        samples = header.samples
+    if file is not None:
+        samples = file.samples
         batches = plan_batches(samples, samples_per_batch or len(samples))
     return Plan(Path(panel).name, checksum, regions, batches)
 
 
-def _read_header(target: str | Path) -> VcfHeader:
-    """The header of a target; what reads it is imported only where there is one."""
-    from ragimpute.io.vcf.header import read_header
+def _opened(target: str | Path) -> TargetFile:
+    """A target's file; what reads it is imported only where there is one."""
+    from ragimpute.io.target_file import open_target
 
-    return read_header(target)
+    return open_target(target)
 
 
-def _typed_share(header: VcfHeader, panel: Panel) -> float:
+def _typed_share(file: TargetFile, panel: Panel) -> float:
     """The part of the panel's sites that may be typed in a target, in [0, 1]."""
-    from ragimpute.io.vcf.index import read_index
-
-    index = read_index(header)
-    if index is None:
+    counts = file.num_records
+    if counts is None:
         return _TYPED_SHARE
-    name = same_contig(panel.contig, index.num_records, declared=header.contigs)
+    name = same_contig(panel.contig, counts, declared=file.declared)
     if name is None:
         return _TYPED_SHARE
-    return min(1.0, index.num_records[name] / max(1, panel.num_sites))
+    return min(1.0, counts[name] / max(1, panel.num_sites))
 
 
 def write_batches(plan: Plan, folder: Path, *, force: bool = False) -> None:

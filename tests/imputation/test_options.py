@@ -37,7 +37,7 @@ OTHER = {
     "buffer_cm": 0.5, "device": "cpu", "max_memory": 2**30, "resume": True,
     "samples": Path("s.txt"), "exclude_samples": Path("e.txt"), "palindromes": "keep",
     "excluded_sites": Path("x.tsv"), "par": "X:1-5", "gvcf_min_gq": 9.0,
-    "fasta": Path("r.fa"), "min_r2": 0.5,
+    "fasta": Path("r.fa"), "chain": Path("c.chain"), "min_r2": 0.5,
     "typed_only": True, "sites": Path("s.bcf"), "empirical": Path("e.bcf"),
     "phased_only": True, "with_targets": False, "join_multiallelics": True, "output_type": "b",
     "digits": 2, "compression_level": 6, "bgen_bits": 16, "bgen_compression": "zstd",
@@ -83,7 +83,8 @@ def test_each_option_is_read_by_those_that_must_know_of_it(name):
     found = {key for key, value in changed.items() if value}
     expected = {
         **{
-            key: {"read"} for key in ("genetic_map", "samples", "exclude_samples", "index", "fasta")
+            key: {"read"}
+            for key in ("genetic_map", "samples", "exclude_samples", "index", "fasta", "chain")
         },
         **{key: {"written"} for key in ("array_fit", "excluded_sites", "sites", "empirical")},
         **{key: set() for key in ("threads", "resume")},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,7 +27,6 @@ from ragimpute.target.match import (
     Overlap,
     compare_positions,
     expected_by_chance,
-    human_build,
     likely_cause,
     marker_mask,
     match_sites,
@@ -515,7 +515,7 @@ def dense_panel(tmp_path):
 
 def target_of(sites: Sites, length=None):
     """What the functions read of a target."""
-    return SimpleNamespace(sites=sites, contig_length=length)
+    return SimpleNamespace(sites=sites, contig_length=length, file=None, facts=None)
 
 
 def moved(sites: Sites, by: int) -> Sites:
@@ -523,7 +523,9 @@ def moved(sites: Sites, by: int) -> Sites:
     return Sites(sites.contig, sites.position_bp + by, sites.ref, sites.alt, sites.id)
 
 
-def cause(sites, dense_panel, length=None):
+def cause(sites, dense_panel, length=None, *, with_ids=False):
+    if not with_ids:
+        sites = replace(sites, id=np.full(len(sites), ".", object))
     target = target_of(sites, length)
     return likely_cause(
         target, dense_panel, compare_positions(target, dense_panel, 0, dense_panel.num_sites)
@@ -536,6 +538,9 @@ def test_peers_1_another_build_by_the_headers(dense_panel):
     assert "target is of GRCh37 and the panel of GRCh38" in said
     assert "build" in cause(sites, dense_panel)
     assert "both files are of GRCh38" in cause(sites, dense_panel, 64_444_167)
+    said = cause(sites, dense_panel, 64_444_167, with_ids=True)
+    assert "2,000 of 2,000 rsIDs that both files have are at other positions" in said
+    assert "though both headers say GRCh38" in said
 
 
 def test_another_build_by_the_bases(dense_panel):
@@ -695,11 +700,3 @@ def test_the_error_names_both_ranges(dense_panel):
     assert "GRCh37" in error.hint
     error = no_overlap(target_of(dense_panel.sites.take(slice(0))), dense_panel, 0, 2000)
     assert "no record on" in error.message
-
-
-def test_builds_by_length():
-    assert human_build("chr20", 64_444_167) == "GRCh38"
-    assert human_build("23", 155_270_560) == "GRCh37"
-    assert human_build("20", 155_270_560) is None
-    assert human_build("20", None) is None
-    assert human_build("Chr31", 6_153_034) is None

@@ -110,10 +110,25 @@ class VcfFile:
         """
         return read_header(self.path)
 
+    @property
+    def samples(self) -> list[str]:
+        """Names, in file order."""
+        return self.header.samples
+
+    @property
+    def declared(self) -> dict[str, int | None]:
+        """Contigs that the header declares, with their lengths in bp or None."""
+        return self.header.declared
+
     @cached_property
     def index(self) -> VcfIndex | None:
         """The index; None if there is none, or it is older than the file or damaged."""
         return read_index(self.header)
+
+    @property
+    def num_records(self) -> dict[str, int] | None:
+        """How many records each contig has, as the index says; None without one."""
+        return None if self.index is None else self.index.num_records
 
     @cached_property
     def has_genotypes(self) -> bool:
