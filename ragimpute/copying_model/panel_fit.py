@@ -11,7 +11,7 @@ import numpy as np
 from ragimpute.copying.choose_parameters import fit_panel, num_typed_to_fit
 from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.window import Window
-from ragimpute.copying_model.array_fit import ArrayFit, TunedNetwork
+from ragimpute.copying_model.array_index import ArrayPart, TunedNetwork
 from ragimpute.copying_model.fine_tuning import adapt_network
 from ragimpute.copying_model.pair_network import PairNetwork, needs_torch
 from ragimpute.evidence.site_quality import SiteQuality
@@ -107,7 +107,7 @@ class StretchFits:
 
     Parameters
     ----------
-    panel, typed_index, options, array_fit
+    panel, typed_index, options, array
         See :class:`ragimpute.copying_model.imputer.CopyingImputer`.
     network
         The model's network.
@@ -119,10 +119,10 @@ class StretchFits:
         typed_index: np.ndarray,
         network: BackgroundNetwork,
         options: FitOptions,
-        array_fit: ArrayFit | None = None,
+        array: ArrayPart | None = None,
     ) -> None:
         self._panel, self._typed_index, self._network = panel, typed_index, network
-        self._options, self._array_fit = options, array_fit
+        self._options, self._array = options, array
         self._fits: dict[tuple[int, int, int], Fit] = {}
 
     def settings(self) -> dict[str, str]:
@@ -141,11 +141,14 @@ class StretchFits:
         sites: tuple[int, int],
         watch: Stopwatch,
         retriever: Retriever | None = None,
+        *,
+        is_known: bool = False,
     ) -> Fit:
         """Parameters and network for a window, fitted once for each stretch of the typed sites.
 
         ``sites``: the window's first panel site, and the one after its last. ``retriever`` finds
-        states by the window's typed sites; None: one is made if it is needed.
+        states by the window's typed sites; None: one is made if it is needed. ``is_known``: the
+        quality of the window's sites is in the index.
         """
         every = self._typed_index
         cm = self._panel.position_cm[every]
@@ -161,8 +164,11 @@ class StretchFits:
         key = (stretch, *(sites if alone else (-1, -1)))
         if key not in self._fits:
             inside = every[(cm >= edges[stretch]) & (cm <= edges[stretch + 1])]
+            # Where fitting measures the quality of the window's sites on the way, an index is of
+            # use only if it has both.
+            array = self._array if is_known or not alone else None
             self._fits[key] = self._fit(
-                key, inside, window if alone else None, retriever, tunes, watch
+                key, inside, window if alone else None, retriever, tunes, watch, array
             )
         return self._fits[key]
 
@@ -174,15 +180,17 @@ class StretchFits:
         retriever: Retriever | None,
         tunes: bool,
         watch: Stopwatch,
+        array: ArrayPart | None,
     ) -> Fit:
-        """Fit parameters and network for a stretch of typed sites, or take those of an earlier run.
+        """Fit parameters and network for a stretch of typed sites, or take those of the index.
 
         ``window``: the window to tune the network on, if it has all typed sites of the run; None: a
-        window is cut out of the panel. ``retriever`` finds states in ``window``.
+        window is cut out of the panel. ``retriever`` finds states in ``window``. ``array``: what
+        the index holds.
         """
-        before = self._array_fit
-        parameters = None if before is None else before.parameters(key)
-        is_new = parameters is None
+        cm = float(self._panel.position_cm[typed_index[len(typed_index) // 2]])
+        known = None if array is None else array.fit(key, cm)
+        parameters = None if known is None else known[0]
         if parameters is None:
             parameters = self._panel_fit(typed_index, window, retriever)
         watch.lap("fit")
@@ -192,11 +200,10 @@ class StretchFits:
                 network = self._network.ready()
             watch.lap("load")
         if network is not None and tunes:
-            known = None
-            if before is not None and not is_new:
-                known = before.network(key, [weight.shape for weight, _ in network.site.layers])
-            if known is not None:
-                network = replace(network.with_layers(known.layers), trust=known.trust)
+            tuned = None if known is None else known[1]
+            if array is not None and tuned is not None:
+                tuned = array.checked(tuned, [weight.shape for weight, _ in network.site.layers])
+                network = replace(network.with_layers(tuned.layers), trust=tuned.trust)
             else:
                 network, quality = adapt_network(
                     network, window or self._window_of(_to_tune(typed_index)),
@@ -204,11 +211,11 @@ class StretchFits:
                     seed=self._options.seed, threads=self._options.threads,
                 )  # fmt: skip
             watch.lap("fine-tune")
-        if before is not None and is_new:
-            tuned = None
+        if self._array is not None and known is None:
+            made = None
             if network is not None and tunes:
-                tuned = TunedNetwork(network.site.layers, network.trust)
-            before.keep_fit(key, parameters, tuned)
+                made = TunedNetwork(network.site.layers, network.trust)
+            self._array.keep_fit(key, cm, parameters, made)
         return Fit(parameters, network, None if window is None else quality)
 
     def _panel_fit(

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ragimpute.copying_model.imputer import require_packages
 from ragimpute.errors import ModelError
-from ragimpute.imputation.imputer import Imputer, check_model, make_parts, open_array_fit
+from ragimpute.imputation.array_choice import ArrayChoice, choose_array, other_windows
+from ragimpute.imputation.imputer import Imputer, Stretch, check_model, make_parts
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.outputs import check_outputs, infos_written, open_outputs
 from ragimpute.imputation.resume import keep_run
@@ -113,8 +114,9 @@ def impute(
         ploidy = ploidy_of(inputs.target, inputs.panel, inputs.match, files.options.par)
         watch.lap("read")
         # 4. Fit the model to the panel.
-        fit = open_array_fit(inputs, model, options)
-        parts = make_parts(inputs, model, options, fit)
+        choice = choose_array(inputs, model, options) if model.is_copying else ArrayChoice(None)
+        parts = make_parts(Stretch.of(inputs), model, options, choice.array)
+        summary.add_index(choice.used, choice.unused)
         uses_torch = parts[0].imputer.uses_torch
         idle_device = device_warning(options.model, options.device, uses_torch=uses_torch)
         if idle_device is not None:
@@ -135,7 +137,8 @@ def impute(
                 out, inputs, heading, options, resumable=kept_run.resumable, restored=kept_run.done
             )
         )
-        windows = kept_run.plan(plan_run(parts, inputs, options, memory))
+        windows = kept_run.plan(plan_run(parts, Stretch.of(inputs), options, memory))
+        summary.add_index("", other_windows(choice, parts, windows))
         results = kept_run.results
         if kept_run.resumable:
             kept = f"{len(results)} of {len(windows)} windows were kept"
@@ -163,9 +166,6 @@ def impute(
         # 8. Finish the files.
         with Stage("finish output"):
             outputs.close()
-        watch.lap("write")
-    if fit is not None:
-        fit.save()
         watch.lap("write")
     # 9. Say what was done.
     shown = list(zip((window for _, window in windows), results, strict=True))

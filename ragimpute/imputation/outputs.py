@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from ragimpute.accuracy.dr2 import (
     DosageSums,
     Dr2Calibration,
 )
+from ragimpute.commands import free_name, operand
 from ragimpute.errors import InputError
 from ragimpute.imputation.exclusion import OtherCarriers, round_loci
 from ragimpute.imputation.options import ImputeOptions, OutputOptions
@@ -25,6 +27,7 @@ from ragimpute.io.vcf.header import FLAGS, IMPUTED, TYPED, TYPED_ONLY, Heading, 
 from ragimpute.io.vcf.read.genotypes import Target
 from ragimpute.io.vcf.write.sample_text import DIGITS
 from ragimpute.io.vcf.write.writer import ImputedBlock, ImputedWriter, output_kind
+from ragimpute.retrieval.index_manifest import read_manifest
 from ragimpute.runtime.outputs import check_output
 from ragimpute.sites import Region, Sites
 from ragimpute.target.inputs import InputFiles, Inputs
@@ -300,13 +303,39 @@ def check_outputs(out: str | Path, files: InputFiles, options: ImputeOptions) ->
         known["imputed output"] = out
     for name, path in options.files_written().items():
         if path is not None:
+            if name == "array fit" and Path(path).is_dir():
+                read_manifest(path)  # an index, which grows
+                continue
             check_output(path, known)
+            if name == "array fit":
+                check_folder(Path(path), files.target, files.panel)
             known[f"{name} output"] = path
     for path in (options.output_options.sites, options.output_options.empirical):
         if path is not None:
             output_kind(path)
     if options.resume and str(out) == "-":
         raise InputError("standard output cannot be resumed", hint="name a file, or no --resume")
+
+
+def check_folder(path: Path, target: object, panel: str | Path) -> None:
+    """Refuse a file in place of the index folder of ``--array-fit``.
+
+    Raises
+    ------
+    InputError
+        If it is one. The hint makes an index of the target's sites and the panel.
+    """
+    if not path.exists() or path.is_dir():
+        return
+    typed = str(target) if isinstance(target, str | Path) else "TARGET.vcf.gz"
+    words = [
+        "ragimpute", "index", operand(panel), f"--typed={typed}", "-o", free_name(path, ".index"),
+    ]  # fmt: skip
+    raise InputError(
+        f"--array-fit {path} is a file, as older versions of ragimpute made it; it is now an index "
+        "folder",
+        hint=f"make one, and give its name: {shlex.join(words)}",
+    )
 
 
 def open_outputs(

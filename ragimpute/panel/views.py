@@ -7,13 +7,16 @@ differently, so that it can be used wherever a panel can.
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ragimpute.errors import PanelError
 from ragimpute.panel.haplotypes import Haplotypes, keep_haplotypes
 from ragimpute.panel.reader import Panel
+
+if TYPE_CHECKING:
+    from ragimpute.panel.loci import Loci
 
 
 class PanelView(Panel):
@@ -41,6 +44,14 @@ class PanelView(Panel):
     def haplotypes(self, start: int, stop: int) -> Haplotypes:
         """See :meth:`Panel.haplotypes`."""
         return self._whole.haplotypes(start, stop)
+
+    def loci_between(self, start: int, stop: int) -> Loci:
+        """See :meth:`Panel.loci_between`: those of all of the panel's haplotypes."""
+        return self._whole.loci_between(start, stop)
+
+    def know_loci(self, start: int, stop: int, loci: Loci) -> None:
+        """See :meth:`Panel.know_loci`."""
+        self._whole.know_loci(start, stop, loci)
 
     def bytes_per_site(self) -> float:
         """See :meth:`Panel.bytes_per_site`: those of the whole panel, which are read at first."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ragimpute.commands import free_name, operand
 from ragimpute.errors import PanelError
+from ragimpute.runtime.outputs import new_folder
 
 if TYPE_CHECKING:
     from ragimpute.panel.reader import Panel
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 FORMAT = "ragimpute-index"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+#: The folder of what was made for arrays, see ``ragimpute.copying_model.array_index``.
+ARRAYS = "arrays"
+#: The kind of an index whose haplotypes cannot be searched: it has no FAISS windows.
+NO_SEARCH = "none"
 
 
 def read_manifest(path: str | Path) -> dict[str, Any]:
@@ -102,12 +107,13 @@ def read_manifest_of(path: str | Path, panel: Panel) -> dict[str, Any]:
         )
     size = (manifest["num_haplotypes"], manifest["num_sites"])
     last = max((stop for _, stop in manifest["windows"]), default=0)
-    if size != (panel.num_haplotypes, panel.num_sites) or last > size[1]:
+    num_haplotypes = panel.ploidy_present.shape[1]  # those of the file, also of a part of the panel
+    if size != (num_haplotypes, panel.num_sites) or last > size[1]:
         raise damaged(
             path,
             panel,
             f"it is of {size[0]} haplotypes and {size[1]} sites, its panel of "
-            f"{panel.num_haplotypes} and {panel.num_sites}",
+            f"{num_haplotypes} and {panel.num_sites}",
         )
     return manifest
 
@@ -146,6 +152,38 @@ def damaged(path: str | Path, panel: Panel, what: str) -> PanelError:
         f"index {path} is damaged: {what}",
         hint=f"make it again: {index_command(panel, path)}",
     )
+
+
+def write_manifest(path: Path, entries: dict[str, Any]) -> None:
+    """Write the manifest of an index folder: its format, the entries, and their checksum."""
+    manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, **entries}
+    manifest["manifest_sha256"] = manifest_digest(manifest)
+    (path / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def make_folder(path: Path, panel: Panel) -> None:
+    """Make an index folder without FAISS windows, unless it is there already.
+
+    Of several processes that make it at the same time, the first one does.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made.
+    """
+    if (path / MANIFEST).is_file():
+        return
+    with new_folder(path) as temporary:
+        temporary.mkdir()
+        write_manifest(
+            temporary,
+            {
+                "panel_checksum": panel.checksum, "num_haplotypes": panel.num_haplotypes,
+                "num_sites": panel.num_sites, "num_markers": panel.num_sites, "markers_hex": "",
+                "metric": "hamming, two bits a site", "kind": NO_SEARCH, "num_lists": 0,
+                "num_probes": 0, "recall_at_10": 0.0, "windows": [], "files": [],
+            },
+        )  # fmt: skip
 
 
 def manifest_digest(manifest: dict[str, Any]) -> str:

@@ -1,0 +1,419 @@
+"""What an index folder holds of an array: all that depends on the panel and on the typed sites.
+
+The copying parameters, the fine-tuned network, the quality of the panel's sites, the tables of the
+retriever and the panel in the form that copying reads depend on the panel and on which of its sites
+are typed, but not on the target's genotypes. Imputing a single sample spends most of its time on
+them.
+
+Each array has a folder of its own in ``arrays/`` of the index folder, which is named after a digest
+of all that its content depends on. ``array.safetensors`` in it has the typed sites, and there is a
+file for each stretch that parameters were fitted to and one for each window. Every file is written
+whole and then renamed, and equal names mean equal content: so jobs may add to an index, and read
+it, at the same time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ragimpute import __version__
+from ragimpute.copying.parameters import CopyingParameters
+from ragimpute.copying.states import is_copied_whole
+from ragimpute.copying.window import Window
+from ragimpute.copying_model.trust import EDGES, Trust
+from ragimpute.errors import InputError, PanelError
+from ragimpute.evidence.features import QUALITY_FEATURES, SITE_FEATURES
+from ragimpute.evidence.site_quality import SiteQuality
+from ragimpute.model.folder import WEIGHTS, ModelFolder
+from ragimpute.panel.loci import Loci
+from ragimpute.panel.reader import Panel
+from ragimpute.panel.views import PanelPart
+from ragimpute.retrieval.index_manifest import ARRAYS, damaged, make_folder
+from ragimpute.retrieval.mapped_arrays import MappedArrays, write_arrays
+from ragimpute.retrieval.retriever import Retriever
+
+FORMAT_VERSION = "1"
+_SITES = "array.safetensors"
+# The words in which messages name the entries of :func:`made_for`.
+_NAMES = {
+    "format": "format", "ragimpute": "version of ragimpute", "typed": "set of typed sites",
+    "model": "model",
+}  # fmt: skip
+# A stretch of the typed sites to which parameters were fitted, see ``StretchFits``.
+Stretch = tuple[int, int, int]
+# A window's panel sites: buffer start, start, stop, buffer stop.
+Bounds = tuple[int, int, int, int]
+
+
+class TunedNetwork(NamedTuple):
+    """What fitting has made of a network.
+
+    Attributes
+    ----------
+    layers
+        Weights (D, K) and biases (D,) of the layers that read each pair on its own.
+    trust
+        What residuals are multiplied by; None: they are taken as they are.
+    """
+
+    layers: tuple[tuple[np.ndarray, np.ndarray], ...]
+    trust: Trust | None
+
+
+def made_for(
+    typed_index: np.ndarray, model: ModelFolder, options: Mapping[str, object]
+) -> dict[str, str]:
+    """Describe what an array's content depends on beside the panel.
+
+    Parameters
+    ----------
+    typed_index
+        Shape (T,), int: all panel sites that are typed in the run.
+    model
+        The model, identified by its weights.
+    options
+        The options of the run that change what is fitted, by name, see
+        ``ragimpute.imputation.options``.
+    """
+    weights = (model.path / WEIGHTS).read_bytes() if model.trained else b""
+    typed = np.ascontiguousarray(typed_index, np.int64).tobytes()
+    return {
+        "format": FORMAT_VERSION,
+        "ragimpute": __version__,
+        "typed": hashlib.sha256(typed).hexdigest(),
+        "model": hashlib.sha256(weights).hexdigest(),
+        **{name: str(value) for name, value in options.items()},
+    }
+
+
+def differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+    """What differs between two results of :func:`made_for`, as a user calls it."""
+    return [
+        _NAMES.get(key) or f"--{key.replace('_', '-')}"
+        for key in one
+        if one[key] != other.get(key)
+    ]
+
+
+def array_folder(index: Path, about: Mapping[str, str]) -> Path:
+    """The folder within an index of what was made for ``about``."""
+    text = json.dumps(dict(sorted(about.items())))
+    return index / ARRAYS / hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class ArrayIndex:
+    """What an index holds of one array, and of one panel.
+
+    Attributes
+    ----------
+    folder
+        Its folder; it may not exist yet.
+    panel
+        The panel that the index is of.
+    about
+        See :func:`made_for`.
+    name
+        What a user calls the array: the name of the file of its sites.
+    typed_index
+        Shape (T,), int64, ascending: the panel sites that it types.
+    fits_only
+        Whether only parameters and networks are used, of the nearest stretch there is, as other
+        sites are typed in the run.
+    grows
+        Whether what a run makes anew is added.
+    """
+
+    folder: Path
+    panel: Panel
+    about: Mapping[str, str]
+    name: str
+    typed_index: np.ndarray
+    fits_only: bool = False
+    grows: bool = False
+
+    @classmethod
+    def open(cls, folder: Path, panel: Panel) -> ArrayIndex:
+        """Read which sites an array types.
+
+        Raises
+        ------
+        PanelError
+            If its file is missing or damaged.
+        """
+        index = folder.parent.parent
+        file = MappedArrays(folder / _SITES, lambda what: damaged(index, panel, what))
+        typed = file.get("typed_index", np.int64, (None,), checked=True)
+        inside = len(typed) == 0 or (typed[0] >= 0 and typed[-1] < panel.num_sites)
+        if not inside or (np.diff(typed) <= 0).any():
+            raise damaged(index, panel, f"{file.path.name} has sites that the panel lacks")
+        about = {key: value for key, value in file.about.items() if key not in _OF_FILE}
+        return cls(folder, panel, about, file.about.get("name", ""), typed.copy())
+
+    def as_fits(self) -> ArrayIndex:
+        """The same of which only parameters and networks are used."""
+        return replace(self, fits_only=True)
+
+    def part(self, panel: Panel) -> ArrayPart:
+        """What it holds of a part of the panel, see :func:`ragimpute.panel.views.parts_of`."""
+        return ArrayPart(self, panel)
+
+    def create(self) -> None:
+        """Make its folder with the file of its sites, if it is not there.
+
+        Raises
+        ------
+        InputError
+            If it cannot be written.
+        """
+        if (self.folder / _SITES).is_file():
+            return
+        index = self.folder.parent.parent
+        about = {**self.about, "name": self.name}
+        with _writing(index):
+            make_folder(index, self.panel)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_arrays(self.folder / _SITES, {"typed_index": self.typed_index}, about)
+
+
+# Entries of the header of a file that are not of what its content depends on.
+_OF_FILE = ("name", "sums", "sha256")
+
+
+@contextmanager
+def _writing(index: Path) -> Iterator[None]:
+    """Turn errors of the system into an InputError that says what could not be written."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"cannot write index {index}: {error.strerror or error}",
+            hint="check that its folder may be written to and has space left",
+        ) from error
+
+
+class ArrayPart:
+    """What an index holds of an array in a part of the panel with the same haplotypes throughout.
+
+    Parameters
+    ----------
+    whole
+        The array.
+    panel
+        The part of the panel that is copied from.
+    """
+
+    def __init__(self, whole: ArrayIndex, panel: Panel) -> None:
+        self._whole, self._panel = whole, panel
+        self._index = whole.folder.parent.parent
+        first = 0
+        #: The typed sites in this part.
+        self.typed_index = whole.typed_index
+        if isinstance(panel, PanelPart):
+            typed, first = whole.typed_index, panel.start
+            self.typed_index = typed[(typed >= panel.start) & (typed < panel.stop)]
+        # Which haplotypes are copied is part of the name: inbred samples may count as one.
+        kept = np.ascontiguousarray(panel.haplotype_sample, np.int64).tobytes()
+        self._prefix = f"{first}-{hashlib.sha256(kept).hexdigest()[:8]}"
+        self._has_common = not is_copied_whole(panel.num_haplotypes)
+
+    @property
+    def fits_only(self) -> bool:
+        """Whether only parameters and networks are used."""
+        return self._whole.fits_only
+
+    def has_window(self, bounds: Bounds) -> bool:
+        """Whether there is a file of a window."""
+        return not self.fits_only and self._file("window", bounds).is_file()
+
+    def fit(
+        self, key: Stretch, cm: float
+    ) -> tuple[CopyingParameters, TunedNetwork | None] | None:
+        """The copying parameters and the fine-tuned network of a stretch, or None if not known.
+
+        Parameters
+        ----------
+        key
+            The stretch.
+        cm
+            Its middle. Where the array's own stretches differ from those of the run
+            (``fits_only``), that of the array is taken whose middle is nearest.
+
+        Raises
+        ------
+        PanelError
+            If its file is damaged.
+        """
+        file = self._file("fit", key)
+        if self.fits_only:
+            others = [self._open(path) for path in sorted(self._whole.folder.glob(
+                f"fit_{self._prefix}_*.safetensors"
+            ))]  # fmt: skip
+            if not others:
+                return None
+            found = min(others, key=lambda one: abs(_middle_of(one) - cm))
+        elif not file.is_file():
+            return None
+        else:
+            found = self._open(file)
+        rate, mismatch = found.get("parameters", np.float64, (2,), checked=True).tolist()
+        if not (0 < rate < np.inf and 0 < mismatch < 0.5):
+            raise self._damaged(f"parameters of {found.path.name} are out of range")
+        parameters = CopyingParameters(rate, mismatch)
+        if "bias0" not in found.names:
+            return parameters, None
+        layers: list[tuple[np.ndarray, np.ndarray]] = []
+        while f"weight{len(layers)}" in found.names:
+            weight = self._numbers(found, f"weight{len(layers)}", (None, None))
+            layers.append((weight, self._numbers(found, f"bias{len(layers)}", weight.shape[:1])))
+        trust = None
+        if "trust" in found.names:
+            trust = Trust(self._numbers(found, "trust", (len(EDGES) + 1,)))
+        return parameters, TunedNetwork(tuple(layers), trust)
+
+    def checked(self, tuned: TunedNetwork, shapes: list[tuple[int, ...]]) -> TunedNetwork:
+        """A network that :meth:`fit` returned, if its layers' weights have these shapes (D, K).
+
+        Raises
+        ------
+        PanelError
+            If they do not.
+        """
+        found = [weight.shape for weight, _ in tuned.layers]
+        if found != shapes:
+            raise self._damaged(f"its network has layers {found}, not {shapes}")
+        return tuned
+
+    def keep_fit(
+        self, key: Stretch, cm: float, parameters: CopyingParameters, tuned: TunedNetwork | None
+    ) -> None:
+        """Add what :meth:`fit` returns, if the index grows."""
+        if not self._whole.grows or self.fits_only:
+            return
+        numbers = np.array([parameters.switch_rate, parameters.mismatch_prob])
+        arrays = {"parameters": numbers, "middle_cm": np.array([cm])}
+        if tuned is not None:
+            for i, (weight, bias) in enumerate(tuned.layers):
+                arrays[f"weight{i}"], arrays[f"bias{i}"] = weight, bias
+            if tuned.trust is not None:
+                arrays["trust"] = tuned.trust.share
+        self._write(self._file("fit", key), arrays)
+
+    def window(
+        self, bounds: Bounds, typed_index: np.ndarray
+    ) -> tuple[Window, Retriever | None, SiteQuality | None] | None:
+        """A window of the panel, its retriever and the quality of its sites; None if not known.
+
+        The retriever is None if the panel is copied whole, the quality if it was not measured.
+
+        Raises
+        ------
+        PanelError
+            If its file is damaged.
+        """
+        if not self.has_window(bounds):
+            return None
+        left, start, stop, right = bounds
+        panel, file = self._panel, self._open(self._file("window", bounds))
+        num_typed, num_sites = len(typed_index), right - left
+        window = Window.of_arrays(
+            file.get, panel.alt_is_minor[left:right], panel.position_cm[left:right],
+            typed_index - left, (start - left, stop - left),
+            num_haplotypes=panel.num_haplotypes, by_haplotype=self._has_common,
+        )  # fmt: skip
+        site = file.get("loci_site", np.int64, (None,), checked=True)
+        offsets = file.get("loci_offsets", np.int64, (None,), checked=True)
+        panel.know_loci(start, stop, Loci(site, offsets))
+        retriever = None
+        if self._has_common:
+            retriever = Retriever.of_arrays(
+                file.get, len(window.typed.words), panel.num_haplotypes
+            )
+        if "mismatch_prob" not in file.names:
+            return window, retriever, None
+        untyped = None
+        if "as_untyped" in file.names:
+            untyped = self._numbers(file, "as_untyped", (num_typed, len(QUALITY_FEATURES)))
+        quality = SiteQuality(
+            self._numbers(file, "mismatch_prob", (num_typed,)),
+            self._numbers(file, "features", (num_sites, len(SITE_FEATURES))),
+            float(self._numbers(file, "rare_excess", (1,), np.float64)[0]),
+            as_untyped=None if untyped is None else lambda: untyped,
+        )
+        return window, retriever, quality
+
+    def keep_window(
+        self, bounds: Bounds, window: Window, retriever: Retriever | None,
+        quality: SiteQuality | None,
+    ) -> None:  # fmt: skip
+        """Add what :meth:`window` returns, if the index grows."""
+        if not self._whole.grows or self.fits_only:
+            return
+        arrays = window.arrays() | ({} if retriever is None else retriever.arrays())
+        loci = self._panel.loci_between(bounds[1], bounds[2])
+        arrays |= {"loci_site": loci.site, "loci_offsets": loci.offsets}
+        if quality is not None:
+            arrays["mismatch_prob"] = quality.mismatch_prob
+            arrays["features"] = np.asarray(quality.features)
+            arrays["rare_excess"] = np.array([quality.rare_excess])
+            if quality.as_untyped is not None:
+                arrays["as_untyped"] = quality.as_untyped()
+        self._write(self._file("window", bounds), arrays)
+
+    def _file(self, kind: str, key: tuple[int, ...]) -> Path:
+        """The file of a stretch or window."""
+        numbers = "_".join(map(str, key))
+        return self._whole.folder / f"{kind}_{self._prefix}_{numbers}.safetensors"
+
+    def _open(self, path: Path) -> MappedArrays:
+        """Open a file of this array, and check that it is."""
+        file = MappedArrays(path, self._damaged)
+        about = {key: value for key, value in file.about.items() if key not in _OF_FILE}
+        if about != {**self._whole.about, "file": path.name}:
+            raise self._damaged(f"{path.name} is of something else")
+        return file
+
+    def _write(self, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write a file of this array, which then is complete."""
+        self._whole.create()
+        with _writing(self._index):
+            write_arrays(path, arrays, {**self._whole.about, "file": path.name})
+
+    def _numbers(
+        self, file: MappedArrays, name: str, shape: tuple[int | None, ...],
+        dtype: type = np.float32,
+    ) -> np.ndarray:  # fmt: skip
+        """An array of finite numbers."""
+        found = file.get(name, dtype, shape, checked=True)
+        if not np.isfinite(found).all():
+            raise self._damaged(f"{name} of {file.path.name} has numbers that are not finite")
+        return found
+
+    def _damaged(self, what: str) -> PanelError:
+        return damaged(self._index, self._whole.panel, what)
+
+
+def _middle_of(file: MappedArrays) -> float:
+    """Where the stretch of a fit is, cM."""
+    return float(file.get("middle_cm", np.float64, (1,), checked=True)[0])
+
+
+def arrays_of(index: Path, panel: Panel) -> Iterator[ArrayIndex]:
+    """The arrays that an index folder holds, in the order of their names.
+
+    Raises
+    ------
+    PanelError
+        If one of them is damaged.
+    """
+    for folder in sorted(folder for folder in (index / ARRAYS).glob("*") if folder.is_dir()):
+        if (folder / _SITES).is_file():
+            yield ArrayIndex.open(folder, panel)
