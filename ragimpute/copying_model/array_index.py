@@ -19,6 +19,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,7 +37,7 @@ from ragimpute.model.folder import WEIGHTS, ModelFolder
 from ragimpute.panel.loci import Loci
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelPart
-from ragimpute.retrieval.index_manifest import ARRAYS, damaged, make_folder
+from ragimpute.retrieval.index_manifest import ARRAYS, damaged, damaged_folder, make_folder
 from ragimpute.retrieval.mapped_arrays import MappedArrays, write_arrays
 from ragimpute.retrieval.retriever import Retriever
 
@@ -121,8 +122,8 @@ class ArrayIndex:
         The panel that the index is of.
     about
         See :func:`made_for`.
-    name
-        What a user calls the array: the name of the file of its sites.
+    source, model_name
+        The file of its sites and the model, as a user named them.
     typed_index
         Shape (T,), int64, ascending: the panel sites that it types.
     fits_only
@@ -135,8 +136,9 @@ class ArrayIndex:
     folder: Path
     panel: Panel
     about: Mapping[str, str]
-    name: str
+    source: str
     typed_index: np.ndarray
+    model_name: str = ""
     fits_only: bool = False
     grows: bool = False
 
@@ -150,13 +152,20 @@ class ArrayIndex:
             If its file is missing or damaged.
         """
         index = folder.parent.parent
-        file = MappedArrays(folder / _SITES, lambda what: damaged(index, panel, what))
+        # The file that has the name of the array's source may be the one that is damaged.
+        refuse = partial(damaged, index, panel, typed="TARGET.vcf.gz")
+        file = MappedArrays(folder / _SITES, refuse)
         typed = file.get("typed_index", np.int64, (None,), checked=True)
         inside = len(typed) == 0 or (typed[0] >= 0 and typed[-1] < panel.num_sites)
         if not inside or (np.diff(typed) <= 0).any():
-            raise damaged(index, panel, f"{file.path.name} has sites that the panel lacks")
+            raise refuse(f"{file.path.name} has sites that the panel lacks")
         about = {key: value for key, value in file.about.items() if key not in _OF_FILE}
-        return cls(folder, panel, about, file.about.get("name", ""), typed.copy())
+        return cls(folder, panel, about, file.about.get(_SOURCE, ""), typed.copy())
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return Path(self.source).name
 
     def as_fits(self) -> ArrayIndex:
         """The same of which only parameters and networks are used."""
@@ -177,7 +186,7 @@ class ArrayIndex:
         if (self.folder / _SITES).is_file():
             return
         index = self.folder.parent.parent
-        about = {**self.about, "name": self.name}
+        about = {**self.about, _SOURCE: self.source, _MODEL: self.model_name}
         with _writing(index):
             make_folder(index, self.panel)
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -185,7 +194,8 @@ class ArrayIndex:
 
 
 # Entries of the header of a file that are not of what its content depends on.
-_OF_FILE = ("name", "sums", "sha256")
+_SOURCE, _MODEL = "source", "model_name"
+_OF_FILE = (_SOURCE, _MODEL, "sums", "sha256")
 
 
 @contextmanager
@@ -398,7 +408,8 @@ class ArrayPart:
         return found
 
     def _damaged(self, what: str) -> PanelError:
-        return damaged(self._index, self._whole.panel, what)
+        whole = self._whole
+        return damaged(self._index, whole.panel, what, typed=whole.source or "TARGET.vcf.gz")
 
 
 def _middle_of(file: MappedArrays) -> float:
@@ -417,3 +428,48 @@ def arrays_of(index: Path, panel: Panel) -> Iterator[ArrayIndex]:
     for folder in sorted(folder for folder in (index / ARRAYS).glob("*") if folder.is_dir()):
         if (folder / _SITES).is_file():
             yield ArrayIndex.open(folder, panel)
+
+
+class HeldArray(NamedTuple):
+    """An array of an index, as it is described without its panel.
+
+    Attributes
+    ----------
+    source, model_name
+        The file of its sites and the model, as a user named them.
+    about
+        See :func:`made_for`.
+    num_typed, num_windows, num_bytes
+        Typed sites, windows that were made, and the size of all files.
+    files
+        Its files.
+    """
+
+    source: str
+    model_name: str
+    about: dict[str, str]
+    num_typed: int
+    num_windows: int
+    num_bytes: int
+    files: list[MappedArrays]
+
+
+def held_arrays(index: Path) -> Iterator[HeldArray]:
+    """The arrays that an index folder holds; only headers are read.
+
+    Raises
+    ------
+    PanelError
+        If a file is damaged.
+    """
+    refuse = partial(damaged_folder, index, typed="TARGET.vcf.gz")
+    for folder in sorted(file.parent for file in (index / ARRAYS).glob(f"*/{_SITES}")):
+        files = [MappedArrays(path, refuse) for path in sorted(folder.glob("*.safetensors"))]
+        sites = next(file for file in files if file.path.name == _SITES)
+        yield HeldArray(
+            sites.about.get(_SOURCE, ""), sites.about.get(_MODEL, ""),
+            {key: value for key, value in sites.about.items() if key not in _OF_FILE},
+            len(sites.get("typed_index", np.int64, (None,))),
+            sum(file.path.name.startswith("window_") for file in files),
+            sum(file.num_bytes for file in files), files,
+        )  # fmt: skip

@@ -166,7 +166,9 @@ class StretchFits:
             inside = every[(cm >= edges[stretch]) & (cm <= edges[stretch + 1])]
             # Where fitting measures the quality of the window's sites on the way, an index is of
             # use only if it has both.
-            array = self._array if is_known or not alone else None
+            array = self._array
+            if alone and not is_known and array is not None and not array.fits_only:
+                array = None
             self._fits[key] = self._fit(
                 key, inside, window if alone else None, retriever, tunes, watch, array
             )

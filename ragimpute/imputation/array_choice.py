@@ -62,18 +62,20 @@ def choose_array(inputs: Inputs, model: ModelFolder, options: ImputeOptions) -> 
     """
     typed_index = inputs.match.panel_index
     about = made_for(typed_index, model, options.of_fit())
-    panel = inputs.panel
+    panel, source = inputs.panel, _source_of(inputs)
     if options.array_fit is not None:
         path = Path(options.array_fit)
         if path.exists():
-            read_manifest_of(path, panel)
+            read_manifest_of(path, panel, typed=source)
         folder = array_folder(path, about)
-        array = ArrayIndex(folder, panel, about, _name_of(inputs), typed_index, grows=True)
+        array = ArrayIndex(
+            folder, panel, about, source, typed_index, str(options.model), grows=True
+        )
         return ArrayChoice(array, "of this array and panel")
     if options.index is None:
         return ArrayChoice(None)
     path = Path(options.index)
-    read_manifest_of(path, panel)
+    read_manifest_of(path, panel, typed=source)
     folder = array_folder(path, about)
     if folder.is_dir():
         array = ArrayIndex.open(folder, panel)
@@ -81,10 +83,10 @@ def choose_array(inputs: Inputs, model: ModelFolder, options: ImputeOptions) -> 
     return _nearest(path, inputs, about, _reached(inputs, options.buffer_cm))
 
 
-def _name_of(inputs: Inputs) -> str:
-    """The name of the target's file, by which its array is called."""
+def _source_of(inputs: Inputs) -> str:
+    """The target's file, by which its array is called."""
     target = inputs.files.target
-    return Path(target).name if isinstance(target, str | Path) else "target"
+    return str(target) if isinstance(target, str | Path) else "TARGET.vcf.gz"
 
 
 def _reached(inputs: Inputs, buffer_cm: float) -> tuple[int, int]:

@@ -110,7 +110,7 @@ def index_arrays(
         panel = PanelLoci(stack.enter_context(Panel.open(panel_path)))
         summary = ArraysSummary(out, panel.num_haplotypes)
         if is_index and not force:
-            read_manifest_of(out, panel)
+            read_manifest_of(out, panel, typed=typed[0])
             folder = out
         else:
             folder = stack.enter_context(replacing(out))
@@ -124,8 +124,8 @@ def index_arrays(
                 )  # fmt: skip
             about = made_for(sites.panel_index, model, options.of_fit())
             array = ArrayIndex(
-                array_folder(folder, about), panel, about, Path(path).name, sites.panel_index,
-                grows=True,
+                array_folder(folder, about), panel, about, str(path), sites.panel_index,
+                str(options.model), grows=True,
             )  # fmt: skip
             array.create()
             stretch = Stretch(panel, start, stop, sites.panel_index)
