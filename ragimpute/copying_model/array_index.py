@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,6 +34,7 @@ from ragimpute.errors import InputError, PanelError
 from ragimpute.evidence.features import QUALITY_FEATURES, SITE_FEATURES
 from ragimpute.evidence.site_quality import SiteQuality
 from ragimpute.model.folder import WEIGHTS, ModelFolder
+from ragimpute.panel.inbred import second_haplotypes
 from ragimpute.panel.loci import Loci
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelPart
@@ -170,6 +171,31 @@ class ArrayIndex:
     def as_fits(self) -> ArrayIndex:
         """The same of which only parameters and networks are used."""
         return replace(self, fits_only=True)
+
+    def repeated(self, panel: Panel, start: int, stop: int) -> np.ndarray:
+        """Which haplotypes only repeat another one: see ``ragimpute.panel.inbred``, shape (H,).
+
+        Parameters
+        ----------
+        panel
+            The panel, or a part of it.
+        start, stop
+            The sites [start, stop) that will be read.
+        """
+        first = panel.start if isinstance(panel, PanelPart) else 0
+        path = self.folder / f"repeated_{first}_{start}_{stop}.safetensors"
+        about = {**self.about, "file": path.name}
+        if path.is_file():
+            index = self.folder.parent.parent
+            refuse = partial(damaged, index, self.panel, typed=self.source or "TARGET.vcf.gz")
+            file = _opened(path, about, refuse)
+            return file.get("repeated", bool, (panel.num_haplotypes,), checked=True)
+        found = second_haplotypes(panel, start, stop)
+        if self.grows:
+            self.create()
+            with _writing(self.folder.parent.parent):
+                write_arrays(path, {"repeated": found}, about)
+        return found
 
     def part(self, panel: Panel) -> ArrayPart:
         """What it holds of a part of the panel, see :func:`ragimpute.panel.views.parts_of`."""
@@ -385,11 +411,7 @@ class ArrayPart:
 
     def _open(self, path: Path) -> MappedArrays:
         """Open a file of this array, and check that it is."""
-        file = MappedArrays(path, self._damaged)
-        about = {key: value for key, value in file.about.items() if key not in _OF_FILE}
-        if about != {**self._whole.about, "file": path.name}:
-            raise self._damaged(f"{path.name} is of something else")
-        return file
+        return _opened(path, {**self._whole.about, "file": path.name}, self._damaged)
 
     def _write(self, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         """Write a file of this array, which then is complete."""
@@ -410,6 +432,22 @@ class ArrayPart:
     def _damaged(self, what: str) -> PanelError:
         whole = self._whole
         return damaged(self._index, whole.panel, what, typed=whole.source or "TARGET.vcf.gz")
+
+
+def _opened(
+    path: Path, about: Mapping[str, str], refuse: Callable[[str], PanelError]
+) -> MappedArrays:
+    """Open a file that was made for ``about``.
+
+    Raises
+    ------
+    PanelError
+        If it is damaged, or was made for something else: as ``refuse`` makes it.
+    """
+    file = MappedArrays(path, refuse)
+    if {key: value for key, value in file.about.items() if key not in _OF_FILE} != about:
+        raise refuse(f"{path.name} is of something else")
+    return file
 
 
 def _middle_of(file: MappedArrays) -> float:

@@ -23,7 +23,9 @@ from ragimpute.retrieval.index_manifest import read_manifest_of
 from ragimpute.target.inputs import Inputs
 
 # Up to this share of an array's sites may be missing from a target for all of the array to be used.
-MOST_LACKING = 0.1
+# On chr20 of Europeans with a fourth of them missing, r2 is .9710 with the index and .9709 without
+# (dense array), .9398 and .9397 (sparse array).
+MOST_LACKING = 0.25
 # Parameters and network of an array are used where so many of all sites are typed by both.
 LEAST_SHARED = 0.8
 

@@ -260,7 +260,9 @@ def make_parts(
     """
     made = []
     for start, stop, whole in parts_of(stretch.panel, stretch.start, stretch.stop):
-        panel = _inbred_once(whole, start, stop, options.buffer_cm) if model.is_copying else whole
+        panel = whole
+        if model.is_copying:
+            panel = _inbred_once(whole, start, stop, options.buffer_cm, array)
         imputer = make_imputer(
             model, panel, _within(stretch.typed_index, panel), options, array=array
         )
@@ -273,18 +275,23 @@ def make_parts(
     return made
 
 
-def _inbred_once(panel: Panel, start: int, stop: int, buffer_cm: float) -> Panel:
+def _inbred_once(
+    panel: Panel, start: int, stop: int, buffer_cm: float, array: ArrayIndex | None
+) -> Panel:
     """A panel without the second haplotypes of inbred samples; the panel itself if it has none.
 
     As states they would only repeat the first ones, and take as much time again. Looked at are the
-    sites [start, stop) with a buffer on each side.
+    sites [start, stop) with a buffer on each side, unless an index tells.
     """
     cm = panel.position_cm
     first = int(np.searchsorted(cm, cm[start] - buffer_cm))
     last = int(np.searchsorted(cm, cm[stop - 1] + buffer_cm, side="right"))
     if isinstance(panel, PanelPart):
         first, last = max(first, panel.start), min(last, panel.stop)
-    repeated = second_haplotypes(panel, first, last)
+    if array is None or array.fits_only:
+        repeated = second_haplotypes(panel, first, last)
+    else:
+        repeated = array.repeated(panel, first, last)
     if not repeated.any():
         return panel
     if isinstance(panel, PanelPart):

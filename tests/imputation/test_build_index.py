@@ -138,10 +138,10 @@ def test_what_is_indexed_is_not_made_again(made, indexes, tmp_path, monkeypatch)
         read.append(stop - start) or of(self, start, stop),
     )  # fmt: skip
     run(made[0], tmp_path / "x.vcf", "t.vcf", index=index)
-    assert sum(read) < NUM_SITES  # to see that no sample is inbred takes a few sites
+    assert read == []
 
 
-@pytest.mark.parametrize("share", [0.03, 0.09, 0.12, 0.3])
+@pytest.mark.parametrize("share", [0.03, 0.24, 0.3])
 @pytest.mark.parametrize("few", [False, True])
 def test_sites_that_the_target_lacks_are_imputed(made, indexes, tmp_path, monkeypatch, share, few):
     folder, target = made
@@ -162,8 +162,6 @@ def test_sites_that_the_target_lacks_are_imputed(made, indexes, tmp_path, monkey
     if share < array_choice.MOST_LACKING:
         assert summary.settings["index"].endswith(f"the target lacks {len(lost)}")
         assert "they are imputed" in said[0]
-    elif share < 1 - array_choice.LEAST_SHARED:
-        assert summary.settings["index"] == "ne, err and network of array t.vcf"
     else:
         assert "index" not in summary.settings
         assert "is not used" in said[0]
