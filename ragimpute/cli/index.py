@@ -44,7 +44,7 @@ class Kind(StrEnum):
     IVF = "ivf"
 
 
-@command("ragimpute index panel.h5 --typed target.vcf.gz -o panel.index")
+@command("ragimpute index panel.h5 --typed-sites target.vcf.gz -o panel.index")
 def index(
     panel: Annotated[
         Path,
@@ -58,9 +58,9 @@ def index(
     typed: Annotated[
         list[Path] | None,
         typer.Option(
-            "--typed",
             "--typed-sites",
             "--sites",
+            "--typed",
             metavar="FILE",
             rich_help_panel="Input",
             help="A file of the sites that an array types: a VCF or BCF, such as a target, a .bim, "
@@ -105,8 +105,9 @@ def index(
 ) -> None:
     """Make all that imputing needs of a panel and an array once, for 'impute --index'.
 
-    Give --typed, and the options that the runs will have. An index that exists gets the arrays that
-    it lacks. Without --typed, or for a token model, haplotypes are indexed by FAISS.
+    Give --typed-sites, and the options that the runs will have. An index that exists gets the
+    arrays that it lacks. Without --typed-sites, or for a token model, haplotypes are indexed by
+    FAISS.
     """
     run_options = RunOptions(quiet, log, log_level)
     sites = {f"typed sites input {path}": path for path in typed or []}
@@ -128,7 +129,7 @@ def index(
     from ragimpute.token_model.build_index import build_index
 
     if len(typed or []) > 1:
-        raise typer.BadParameter("a token model is searched by one file of --typed sites")
+        raise typer.BadParameter("a token model is searched by one file of --typed-sites sites")
     with watching(run_options, inputs=inputs, out=out) as watch:
         done = build_index(
             panel, out, kind=kind.value, sites=typed[0] if typed else None,
@@ -158,9 +159,7 @@ def _rows_of(made: ArraysSummary) -> list[tuple[str, str]]:
     rows = [("index", str(made.path)), ("haplotypes", f"{made.num_haplotypes:,}")]
     for array in made.arrays:
         gone = [
-            f"{num:,} {name.replace('_', ' ')}"
-            for name, num in array.sites.left_out.items()
-            if num
+            f"{num:,} {name.replace('_', ' ')}" for name, num in array.sites.left_out.items() if num
         ]
         what = f"{len(array.sites.panel_index):,} of {array.sites.num_records:,} sites"
         there = array.num_windows - array.num_made

@@ -99,9 +99,7 @@ def made_for(
 def differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
     """What differs between two results of :func:`made_for`, as a user calls it."""
     return [
-        _NAMES.get(key) or f"--{key.replace('_', '-')}"
-        for key in one
-        if one[key] != other.get(key)
+        _NAMES.get(key) or f"--{key.replace('_', '-')}" for key in one if one[key] != other.get(key)
     ]
 
 
@@ -270,9 +268,7 @@ class ArrayPart:
         """Whether there is a file of a window."""
         return not self.fits_only and self._file("window", bounds).is_file()
 
-    def fit(
-        self, key: Stretch, cm: float
-    ) -> tuple[CopyingParameters, TunedNetwork | None] | None:
+    def fit(self, key: Stretch, cm: float) -> tuple[CopyingParameters, TunedNetwork | None] | None:
         """The copying parameters and the fine-tuned network of a stretch, or None if not known.
 
         Parameters
@@ -370,9 +366,7 @@ class ArrayPart:
         panel.know_loci(start, stop, Loci(site, offsets))
         retriever = None
         if self._has_common:
-            retriever = Retriever.of_arrays(
-                file.get, len(window.typed.words), panel.num_haplotypes
-            )
+            retriever = Retriever.of_arrays(file.get, len(window.typed.words), panel.num_haplotypes)
         if "mismatch_prob" not in file.names:
             return window, retriever, None
         untyped = None

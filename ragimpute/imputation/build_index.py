@@ -1,4 +1,4 @@
-"""``ragimpute index --typed``: make all that imputing needs of a panel and an array, once."""
+"""``ragimpute index --typed-sites``: make all that imputing needs of a panel and an array, once."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ArraySummary:
 
 @dataclass
 class ArraysSummary:
-    """What ``ragimpute index --typed`` made: the folder, what it now weighs, and its arrays."""
+    """What ``ragimpute index --typed-sites`` made: the folder, its size now, and its arrays."""
 
     path: Path
     num_haplotypes: int
@@ -131,9 +131,7 @@ def index_arrays(
             stretch = Stretch(panel, start, stop, sites.panel_index)
             done = _fill(array, stretch, panel, options)
             summary.arrays.append(ArraySummary(Path(path).name, sites, *done))
-        summary.num_bytes = sum(
-            file.stat().st_size for file in folder.rglob("*") if file.is_file()
-        )
+        summary.num_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return summary
 
 

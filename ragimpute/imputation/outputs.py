@@ -329,7 +329,8 @@ def check_folder(path: Path, target: object, panel: str | Path) -> None:
         return
     typed = str(target) if isinstance(target, str | Path) else "TARGET.vcf.gz"
     words = [
-        "ragimpute", "index", operand(panel), f"--typed={typed}", "-o", free_name(path, ".index"),
+        "ragimpute", "index", operand(panel), f"--typed-sites={typed}",
+        "-o", free_name(path, ".index"),
     ]  # fmt: skip
     raise InputError(
         f"--array-fit {path} is a file, as older versions of ragimpute made it; it is now an index "

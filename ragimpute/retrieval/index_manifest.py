@@ -161,7 +161,7 @@ def _index_command(
     """The command that makes an index in a folder."""
     words = ["ragimpute", "index", panel]
     if typed is not None:
-        words.append(f"--typed={typed}")
+        words.append(f"--typed-sites={typed}")
     words += ["-o", operand(path)]
     return shlex.join([*words, "--force"] if force else words)
 
