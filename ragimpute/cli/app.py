@@ -214,7 +214,8 @@ MaxMemoryOption = Annotated[
     str | None,
     typer.Option(
         "--max-memory", metavar="SIZE", rich_help_panel="Run",
-        help="Use at most so much memory, such as 4G or 800M. Default: what is free, up to 1G.",
+        help="Use at most so much memory, such as 4G or 800M. Default: what is free, up to 1G, "
+        "or 1.75G with a panel of more than 20,000 haplotypes.",
     ),
 ]  # fmt: skip
 OutputTypeOption = Annotated[

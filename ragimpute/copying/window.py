@@ -13,13 +13,16 @@ import numpy as np
 
 from ragimpute.copying.carriers import MinorAlleles, SiteCarriers
 from ragimpute.copying.parameters import CopyingParameters, switch_probs
-from ragimpute.kernels.bits import WORD, trailing_zeros
+from ragimpute.kernels.bit_transpose import SQUARE, turn_squares
+from ragimpute.kernels.bits import WORD
 from ragimpute.kernels.compile import kernel
-from ragimpute.panel.haplotypes import Haplotypes, signatures_of
+from ragimpute.panel.haplotypes import Haplotypes, keep_haplotypes, signatures_of
 
 if TYPE_CHECKING:
     from ragimpute.retrieval.mapped_arrays import Getter
 
+# Squares of bits that are transposed side by side: 64 haplotypes each.
+_SQUARES_AT_ONCE = 8
 # Names of cached properties that do not depend on the window's core.
 _OF_ALL_SITES = ("signature", "num_minor", "_flanks")
 
@@ -101,6 +104,17 @@ class Steps(NamedTuple):
     near: Flanks
 
 
+class PanelCounts(NamedTuple):
+    """What a window of some haplotypes knows of the whole panel.
+
+    ``num_haplotypes``: of the panel; ``num_minor`` (M,), int64: carriers of each site's minor
+    allele among them.
+    """
+
+    num_haplotypes: int
+    num_minor: np.ndarray
+
+
 @dataclass(frozen=True)
 class Window:
     """The panel of one window, ready to be copied from.
@@ -118,6 +132,9 @@ class Window:
     core
         Half-open range of the sites that are imputed; those outside it are buffer, where only
         typed sites count.
+    whole
+        Counts of the whole panel, if the window has only those of its haplotypes that are copied;
+        None: it has all.
     """
 
     typed: TypedSites
@@ -125,6 +142,7 @@ class Window:
     haplotypes: Haplotypes
     position_cm: np.ndarray
     core: tuple[int, int]
+    whole: PanelCounts | None = None
 
     @classmethod
     def build(
@@ -204,9 +222,25 @@ class Window:
         out.__dict__.update({k: v for k, v in self.__dict__.items() if k in _OF_ALL_SITES})
         return out
 
+    def keeping(self, kept: np.ndarray) -> Window:
+        """The same window of some of the haplotypes, numbered anew: ``kept`` (H,), bool.
+
+        Which allele is called minor does not change, so neither do the haplotypes' signatures.
+        """
+        typed = replace(self.typed, words=np.ascontiguousarray(self.typed.words[:, kept]))
+        out = replace(self, typed=typed, haplotypes=keep_haplotypes(self.haplotypes, kept))
+        if "signature" in self.__dict__:
+            out.__dict__["signature"] = self.signature[kept]
+        return out
+
     @property
     def num_sites(self) -> int:
         return len(self.position_cm)
+
+    @property
+    def num_haplotypes(self) -> int:
+        """Haplotypes of the whole panel."""
+        return self.typed.num_haplotypes if self.whole is None else self.whole.num_haplotypes
 
     def bounds(self) -> np.ndarray:
         """Shape (T + 2,), int64: core sites [bounds[t + 1], bounds[t + 2]) follow typed site t."""
@@ -259,6 +293,8 @@ class Window:
     @cached_property
     def num_minor(self) -> np.ndarray:
         """Minor-allele carriers of each site among all panel haplotypes, int64, shape (M,)."""
+        if self.whole is not None:
+            return self.whole.num_minor
         h = self.haplotypes
         rare = np.diff(h.offsets)
         row = np.bitwise_count(h.bits).sum(axis=1, dtype=np.int64)
@@ -281,24 +317,46 @@ def pack_typed(haplotypes: Haplotypes, typed_index: np.ndarray) -> np.ndarray:
     flips[: len(typed_index)] = ~haplotypes.alt_is_minor[typed_index]
     flipped = np.packbits(flips, bitorder="little").view(np.uint32)
     out = np.repeat(flipped[:, None], haplotypes.num_haplotypes, axis=1)
-    _turn_typed(typed_index, SiteCarriers.of(haplotypes), out)
+    squares = np.zeros((SQUARE, _SQUARES_AT_ONCE), np.uint64)
+    _turn_typed(typed_index, SiteCarriers.of(haplotypes), squares, out)
     return out
 
 
 @kernel
-def _turn_typed(typed_index, minor, out):
-    """Flip the bit of each minor allele in ``out`` (W, H); ``minor``: SiteCarriers."""
+def _turn_typed(typed_index, minor, squares, out):
+    """Flip the bit of each minor allele in ``out`` (W, H); ``minor``: SiteCarriers.
+
+    Of common sites, 64 at a time are transposed from bits by site to bits by haplotype, in
+    ``squares`` (64, G), a buffer for G squares of 64 x 64 bits: the bits of two words.
+    """
     offsets, carriers, row, bits = minor
-    for t in range(typed_index.shape[0]):
-        u = typed_index[t]
-        w = t // WORD
-        bit = np.uint32(1) << np.uint32(t % WORD)
-        if row[u] < 0:
+    num_typed, width = typed_index.shape[0], squares.shape[1]
+    num_words, num_haplotypes = out.shape
+    for first in range(0, num_typed, SQUARE):
+        w = first // WORD
+        stop = min(num_typed, first + SQUARE)
+        any_common = False
+        for t in range(first, stop):
+            u = typed_index[t]
+            if row[u] >= 0:
+                any_common = True
+                continue
+            bit = np.uint32(1) << np.uint32(t % WORD)
             for i in range(offsets[u], offsets[u + 1]):
-                out[w, carriers[i]] ^= bit
-        else:
-            for g in range(bits.shape[1]):
-                word = bits[row[u], g]
-                while word != np.uint64(0):
-                    out[w, g * 64 + np.int64(trailing_zeros(word))] ^= bit
-                    word &= word - np.uint64(1)
+                out[t // WORD, carriers[i]] ^= bit
+        if not any_common:
+            continue
+        for begin in range(0, bits.shape[1], width):
+            num = min(width, bits.shape[1] - begin)
+            for i in range(SQUARE):
+                r = row[typed_index[first + i]] if first + i < stop else -1
+                for g in range(num):
+                    squares[i, g] = bits[r, begin + g] if r >= 0 else np.uint64(0)
+            turn_squares(squares.reshape(-1), width)
+            for g in range(num):
+                h = (begin + g) * SQUARE
+                for i in range(min(SQUARE, num_haplotypes - h)):
+                    both = squares[i, g]
+                    out[w, h + i] ^= np.uint32(both)
+                    if w + 1 < num_words:
+                        out[w + 1, h + i] ^= np.uint32(both >> np.uint64(WORD))

@@ -29,11 +29,11 @@ from ragimpute import __version__
 from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.states import is_copied_whole
 from ragimpute.copying.window import Window
-from ragimpute.copying_model.trust import EDGES, Trust
 from ragimpute.errors import InputError, PanelError
 from ragimpute.evidence.features import QUALITY_FEATURES, SITE_FEATURES
 from ragimpute.evidence.site_quality import SiteQuality
 from ragimpute.model.folder import WEIGHTS, ModelFolder
+from ragimpute.model.trust import EDGES, Trust
 from ragimpute.panel.inbred import second_haplotypes
 from ragimpute.panel.loci import Loci
 from ragimpute.panel.reader import Panel
@@ -234,6 +234,24 @@ def _writing(index: Path) -> Iterator[None]:
         ) from error
 
 
+class KeptWindow(NamedTuple):
+    """What an index holds of a window of the panel.
+
+    Attributes
+    ----------
+    window
+        The panel; None if it is wide: more than an index would hold.
+    retriever
+        Finds states; None if the panel is copied whole, or wide.
+    quality
+        That of the sites; None if it was not measured.
+    """
+
+    window: Window | None
+    retriever: Retriever | None
+    quality: SiteQuality | None
+
+
 class ArrayPart:
     """What an index holds of an array in a part of the panel with the same haplotypes throughout.
 
@@ -340,11 +358,11 @@ class ArrayPart:
         self._write(self._file("fit", key), arrays)
 
     def window(
-        self, bounds: Bounds, typed_index: np.ndarray
-    ) -> tuple[Window, Retriever | None, SiteQuality | None] | None:
-        """A window of the panel, its retriever and the quality of its sites; None if not known.
+        self, bounds: Bounds, typed_index: np.ndarray, *, is_wide: bool = False
+    ) -> KeptWindow | None:
+        """What is held of a window; None if it is not known.
 
-        The retriever is None if the panel is copied whole, the quality if it was not measured.
+        ``is_wide``: the panel is so large that only the quality of sites is held.
 
         Raises
         ------
@@ -355,7 +373,8 @@ class ArrayPart:
             return None
         left, start, stop, right = bounds
         panel, file = self._panel, self._open(self._file("window", bounds))
-        num_typed, num_sites = len(typed_index), right - left
+        if is_wide:
+            return KeptWindow(None, None, self._quality(file, len(typed_index), right - left))
         window = Window.of_arrays(
             file.get, panel.alt_is_minor[left:right], panel.position_cm[left:right],
             typed_index - left, (start - left, stop - left),
@@ -367,29 +386,35 @@ class ArrayPart:
         retriever = None
         if self._has_common:
             retriever = Retriever.of_arrays(file.get, len(window.typed.words), panel.num_haplotypes)
+        quality = self._quality(file, len(typed_index), right - left)
+        return KeptWindow(window, retriever, quality)
+
+    def _quality(self, file: MappedArrays, num_typed: int, num_sites: int) -> SiteQuality | None:
+        """The quality of a window's sites, if it was measured."""
         if "mismatch_prob" not in file.names:
-            return window, retriever, None
+            return None
         untyped = None
         if "as_untyped" in file.names:
             untyped = self._numbers(file, "as_untyped", (num_typed, len(QUALITY_FEATURES)))
-        quality = SiteQuality(
+        return SiteQuality(
             self._numbers(file, "mismatch_prob", (num_typed,)),
             self._numbers(file, "features", (num_sites, len(SITE_FEATURES))),
             float(self._numbers(file, "rare_excess", (1,), np.float64)[0]),
             as_untyped=None if untyped is None else lambda: untyped,
         )
-        return window, retriever, quality
 
     def keep_window(
-        self, bounds: Bounds, window: Window, retriever: Retriever | None,
+        self, bounds: Bounds, window: Window | None, retriever: Retriever | None,
         quality: SiteQuality | None,
     ) -> None:  # fmt: skip
-        """Add what :meth:`window` returns, if the index grows."""
+        """Add what :meth:`window` returns, if the index grows; ``window`` None: it is wide."""
         if not self._whole.grows or self.fits_only:
             return
-        arrays = window.arrays() | ({} if retriever is None else retriever.arrays())
-        loci = self._panel.loci_between(bounds[1], bounds[2])
-        arrays |= {"loci_site": loci.site, "loci_offsets": loci.offsets}
+        arrays: dict[str, np.ndarray] = {}
+        if window is not None:
+            arrays = window.arrays() | ({} if retriever is None else retriever.arrays())
+            loci = self._panel.loci_between(bounds[1], bounds[2])
+            arrays |= {"loci_site": loci.site, "loci_offsets": loci.offsets}
         if quality is not None:
             arrays["mismatch_prob"] = quality.mismatch_prob
             arrays["features"] = np.asarray(quality.features)

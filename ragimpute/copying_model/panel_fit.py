@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +20,7 @@ from ragimpute.evidence.site_quality import SiteQuality
 from ragimpute.model.folder import ModelFolder
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.stages import Stage
+from ragimpute.runtime.threads import Task, start
 from ragimpute.runtime.timing import Stopwatch
 
 if TYPE_CHECKING:
@@ -67,15 +70,19 @@ class BackgroundNetwork:
 
 @dataclass(frozen=True)
 class Fit:
-    """Parameters and network that were fitted for a stretch of the typed sites.
+    """Parameters that were fitted for a stretch of the typed sites, and a network that is.
 
-    ``quality``: the quality of the window's sites, if the window has all typed sites of the run and
-    fitting has already measured it; else None.
+    Attributes
+    ----------
+    parameters
+        Copying parameters.
+    tuned
+        Gives the network (None: the model has none), and the quality of the window's sites, if the
+        window has all typed sites of the run and fitting has measured it; else None.
     """
 
     parameters: CopyingParameters
-    network: PairNetwork | None
-    quality: SiteQuality | None = None
+    tuned: Task[tuple[PairNetwork | None, SiteQuality | None]]
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,7 @@ class FitOptions:
     fine_tune
         Whether the network is fitted to the panel, if it has weights; see
         :mod:`ragimpute.copying_model.fine_tuning`.
-    seed, threads, device
+    seed, threads, device, max_memory
         See :class:`ragimpute.imputation.options.ImputeOptions`.
     """
 
@@ -100,6 +107,7 @@ class FitOptions:
     seed: int = 1
     threads: int = 1
     device: str = "auto"
+    max_memory: int | None = None
 
 
 class StretchFits:
@@ -134,21 +142,26 @@ class StretchFits:
             "err": ", ".join(f"{p.mismatch_prob:.2g}" for p in known),
         }
 
+    def is_tuned_on(self, typed_index: np.ndarray, window: Window) -> bool:
+        """Whether the network is tuned on a window itself, which has all typed sites of the run."""
+        num = len(self._typed_index)
+        return len(typed_index) == num <= _TUNE_TYPED and window.num_sites <= _TUNE_SITES
+
     def at(
         self,
         typed_index: np.ndarray,
         window: Window,
         sites: tuple[int, int],
-        watch: Stopwatch,
-        retriever: Retriever | None = None,
+        seconds: dict[str, float],
+        retriever: Callable[[], Retriever | None] = lambda: None,
         *,
         is_known: bool = False,
     ) -> Fit:
         """Parameters and network for a window, fitted once for each stretch of the typed sites.
 
-        ``sites``: the window's first panel site, and the one after its last. ``retriever`` finds
-        states by the window's typed sites; None: one is made if it is needed. ``is_known``: the
-        quality of the window's sites is in the index.
+        ``sites``: the window's first panel site, and the one after its last. ``seconds`` takes the
+        times. ``retriever`` gives what finds states by the window's typed sites; None: it is made
+        if it is needed. ``is_known``: the quality of the window's sites is in the index.
         """
         every = self._typed_index
         cm = self._panel.position_cm[every]
@@ -160,7 +173,7 @@ class StretchFits:
         # and the quality of its sites, measured on the way, serves imputing too. Several windows
         # may have all typed sites: each gets a fit of its own, so that their order has no effect.
         tunes = self._network.trained and self._options.fine_tune
-        alone = len(typed_index) == len(every) <= _TUNE_TYPED and window.num_sites <= _TUNE_SITES
+        alone = self.is_tuned_on(typed_index, window)
         key = (stretch, *(sites if alone else (-1, -1)))
         if key not in self._fits:
             inside = every[(cm >= edges[stretch]) & (cm <= edges[stretch + 1])]
@@ -170,8 +183,9 @@ class StretchFits:
             if alone and not is_known and array is not None and not array.fits_only:
                 array = None
             self._fits[key] = self._fit(
-                key, inside, window if alone else None, retriever, tunes, watch, array
-            )
+                key, inside, window if alone else None, retriever if alone else lambda: None, tunes,
+                seconds, array,
+            )  # fmt: skip
         return self._fits[key]
 
     def _fit(
@@ -179,9 +193,9 @@ class StretchFits:
         key: tuple[int, int, int],
         typed_index: np.ndarray,
         window: Window | None,
-        retriever: Retriever | None,
+        retriever: Callable[[], Retriever | None],
         tunes: bool,
-        watch: Stopwatch,
+        seconds: dict[str, float],
         array: ArrayPart | None,
     ) -> Fit:
         """Fit parameters and network for a stretch of typed sites, or take those of the index.
@@ -190,12 +204,35 @@ class StretchFits:
         window is cut out of the panel. ``retriever`` finds states in ``window``. ``array``: what
         the index holds.
         """
-        cm = float(self._panel.position_cm[typed_index[len(typed_index) // 2]])
-        known = None if array is None else array.fit(key, cm)
+        known = None if array is None else array.fit(key, self._middle(typed_index))
         parameters = None if known is None else known[0]
         if parameters is None:
-            parameters = self._panel_fit(typed_index, window, retriever)
-        watch.lap("fit")
+            finds = retriever()
+            watch = Stopwatch(seconds)
+            parameters = self._panel_fit(typed_index, window, finds)
+            watch.lap("fit")
+        tune = partial(
+            self._tuned, key, typed_index, window, parameters,
+            tunes=tunes, known=known, seconds=seconds,
+        )  # fmt: skip
+        return Fit(parameters, start(tune, is_long=True))
+
+    def _tuned(
+        self,
+        key: tuple[int, int, int],
+        typed_index: np.ndarray,
+        window: Window | None,
+        parameters: CopyingParameters,
+        *,
+        tunes: bool,
+        known: tuple[CopyingParameters, TunedNetwork | None] | None,
+        seconds: dict[str, float],
+    ) -> tuple[PairNetwork | None, SiteQuality | None]:
+        """Fit the network for a stretch of typed sites; see :attr:`Fit.tuned`.
+
+        ``known``: parameters and network of the index; None: it has none.
+        """
+        array, watch = self._array, Stopwatch(seconds)
         network, quality = None, None
         if self._network.trained:
             with Stage("load network"):
@@ -213,12 +250,16 @@ class StretchFits:
                     seed=self._options.seed, threads=self._options.threads,
                 )  # fmt: skip
             watch.lap("fine-tune")
-        if self._array is not None and known is None:
+        if array is not None and known is None:
             made = None
             if network is not None and tunes:
                 made = TunedNetwork(network.site.layers, network.trust)
-            self._array.keep_fit(key, cm, parameters, made)
-        return Fit(parameters, network, None if window is None else quality)
+            array.keep_fit(key, self._middle(typed_index), parameters, made)
+        return network, None if window is None else quality
+
+    def _middle(self, typed_index: np.ndarray) -> float:
+        """Where the middle of a stretch of typed sites is, cM."""
+        return float(self._panel.position_cm[typed_index[len(typed_index) // 2]])
 
     def _panel_fit(
         self, typed_index: np.ndarray, window: Window | None, retriever: Retriever | None

@@ -414,7 +414,7 @@ class _OwnStates(_Walk):
             masses=sliding_masses(len(words), k, most),
             sites=sliding_sites(self.window, self.steps, k, np.empty((0, 0), np.float32)),
             measuring=measuring_scratch(k, most),
-            slot_of=np.full(words.shape[1], k, np.int32),
+            slot_of=np.full(self.window.num_haplotypes, k, np.int32),
             placed=np.full(2, -1),
         )
 

@@ -29,7 +29,7 @@ from ragimpute.preparation.open_panel import open_panel, sites_in
 from ragimpute.runtime.memory import ENOUGH_BYTES, MemoryPlan, free_bytes, plan_memory
 from ragimpute.runtime.memory import resident_bytes as held_bytes
 from ragimpute.runtime.stages import Stage
-from ragimpute.runtime.timing import Stopwatch, no_progress
+from ragimpute.runtime.timing import no_progress
 from ragimpute.sites import Region, Sites
 from ragimpute.target.inputs import Inputs, take_target
 from ragimpute.target.ploidy import ploidy_of
@@ -126,16 +126,18 @@ class _Work:
         for run, window in self.runs:
             result = run.empty_result(window)
             at = window[1] - self.inputs.start
-            for tile in run.tiles(window):
-                result.take(tile)
-                block = tile.block
-                yield (
-                    slice(at + tile.sites.start, at + tile.sites.stop),
-                    ImputedArrays(
-                        self.inputs.target.samples, block.sites, block.allele_prob,
-                        block.info["DR2"], block.info["AF"], block.typed, self.warnings,
-                    ),
-                )  # fmt: skip
+            copied = run.copy(run.prepare(window))
+            with copied.spool:
+                for tile in run.tiles(copied):
+                    result.take(tile)
+                    block = tile.block
+                    yield (
+                        slice(at + tile.sites.start, at + tile.sites.stop),
+                        ImputedArrays(
+                            self.inputs.target.samples, block.sites, block.allele_prob,
+                            block.info["DR2"], block.info["AF"], block.typed, self.warnings,
+                        ),
+                    )  # fmt: skip
             results.append((window, result))
         for line in result_warnings(self.inputs.panel, results):
             self.warnings.append(line)
@@ -330,9 +332,9 @@ class Imputer:
             )  # fmt: skip
             inputs = replace(inputs, match=match)
         memory = self._memory(uses_torch=uses_torch)
-        dr2, watch, stage = self._model.dr2, Stopwatch({}), Stage("impute", stop - start)
+        dr2, stage = self._model.dr2, Stage("impute", stop - start)
         runs = [
-            WindowRun(part, inputs, ploidy, dr2, memory, None, watch, stage, options.threads)
+            WindowRun(part, inputs, ploidy, dr2, memory, None, {}, stage, options.threads)
             for part in parts
         ]
         planned = plan_run(parts, Stretch.of(inputs), options, memory)

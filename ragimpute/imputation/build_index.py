@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ragimpute.copying_model.array_index import ArrayIndex, array_folder, made_for
-from ragimpute.copying_model.imputer import CopyingImputer, require_packages
+from ragimpute.copying_model.imputer import require_packages
 from ragimpute.errors import InputError, PanelError
 from ragimpute.imputation.imputer import Stretch, make_parts
 from ragimpute.imputation.options import ImputeOptions
@@ -23,8 +23,10 @@ from ragimpute.retrieval.index_manifest import MANIFEST, make_folder, read_manif
 from ragimpute.runtime.memory import plan_memory
 from ragimpute.runtime.outputs import replacing
 from ragimpute.runtime.stages import Stage, reporting
-from ragimpute.runtime.timing import Progress, Stopwatch
+from ragimpute.runtime.threads import Crew
+from ragimpute.runtime.timing import Progress
 from ragimpute.target.site_list import TypedSites, typed_sites
+from ragimpute.target.window import TargetWindow
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ def index_arrays(
         )
     with ExitStack() as stack:
         stack.enter_context(reporting(progress))
+        stack.enter_context(Crew(options.threads))
         panel = PanelLoci(stack.enter_context(Panel.open(panel_path)))
         summary = ArraysSummary(out, panel.num_haplotypes)
         if is_index and not force:
@@ -143,7 +146,9 @@ def _fill(
     Returns how many windows have typed sites, and how many were made.
     """
     parts = make_parts(stretch, open_folder(options.model), options, array)
-    memory = plan_memory(options.max_memory, uses_torch=parts[0].imputer.uses_torch)
+    wide = any(part.imputer.is_wide for part in parts)
+    uses_torch = parts[0].imputer.uses_torch
+    memory = plan_memory(options.max_memory, uses_torch=uses_torch, wide=wide)
     num_windows = num_made = 0
     with Stage("index", stretch.stop - stretch.start) as stage:
         for number, bounds in plan_run(parts, stretch, options, memory):
@@ -153,9 +158,12 @@ def _fill(
             if first < last:
                 num_windows += 1
                 if not array.part(part.panel).has_window(bounds):
-                    assert isinstance(part.imputer, CopyingImputer)
                     panel.want(start, stop)
-                    part.imputer.ready(bounds, Stopwatch({}))
+                    nobody = np.zeros((last - first, 0), np.int8), np.zeros(0, np.int64)
+                    typed_index = stretch.typed_index[first:last]
+                    part.imputer.prepare(
+                        TargetWindow(left, right, (start, stop), typed_index, *nobody)
+                    )
                     num_made += 1
             stage.reach(stop - stretch.start)
     return num_windows, num_made

@@ -16,6 +16,7 @@ from ragimpute.imputation.array_choice import ArrayChoice, choose_array, other_w
 from ragimpute.imputation.imputer import Imputer, Stretch, check_model, make_parts
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.outputs import check_outputs, infos_written, open_outputs
+from ragimpute.imputation.pipeline import run_windows
 from ragimpute.imputation.resume import keep_run
 from ragimpute.imputation.summary import (
     ImputeSummary,
@@ -24,10 +25,13 @@ from ragimpute.imputation.summary import (
     result_warnings,
 )
 from ragimpute.imputation.windows import (
+    CopiedWindow,
     NothingKept,
     Window,
+    WindowResult,
     WindowRun,
     likely_window,
+    plan_flow,
     plan_run,
     waiting_bytes,
 )
@@ -38,9 +42,11 @@ from ragimpute.panel.loci import PanelLoci
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelAhead
 from ragimpute.phasing.phase_target import phase_match
+from ragimpute.retrieval.index_manifest import ARRAYS
 from ragimpute.runtime.memory import MemoryPlan, memory_explained, plan_memory
 from ragimpute.runtime.outputs import check_space, output_bytes
 from ragimpute.runtime.stages import Stage, reporting
+from ragimpute.runtime.threads import Crew
 from ragimpute.runtime.timing import Progress, Stopwatch
 from ragimpute.target.inputs import Inputs, open_inputs
 from ragimpute.target.ploidy import TargetPloidy, ploidy_of
@@ -98,6 +104,7 @@ def impute(
     with ExitStack() as stack:
         stack.enter_context(memory_explained(partial(_out_of_memory, options)))
         report = stack.enter_context(reporting(progress))
+        stack.enter_context(Crew(options.threads))
         # 2. Find the windows that an earlier run finished, if this one may resume it.
         kept_run = NothingKept()
         if options.resume:
@@ -130,7 +137,8 @@ def impute(
             watch.lap("phase")
         summary.add_inbred(inputs)
         # 6. Plan the windows, and begin or go on with the outputs.
-        memory = plan_memory(options.max_memory, uses_torch=uses_torch)
+        wide = any(part.imputer.is_wide for part in parts)
+        memory = plan_memory(options.max_memory, uses_torch=uses_torch, wide=wide)
         heading = _heading(inputs, parts[0].imputer, model, options, command)
         outputs = stack.enter_context(
             open_outputs(
@@ -146,23 +154,36 @@ def impute(
         left = windows[len(results) :]
         folder = None if str(out) == "-" else Path(out).absolute().parent
         _check_space(summary, folder, [window for _, window in left], options, ploidy, memory)
-        # 7. Impute and write window after window.
+        # 7. Prepare, impute and write window after window.
         others = outputs.other_carriers(inputs.panel.sites)
+        of_rows: dict[str, float] = {}
+        flow, memory = plan_flow(
+            [window for _, window in left], inputs, ploidy, memory, threads=options.threads
+        )
         with Stage("impute", inputs.stop - inputs.start) as stage:
             runs = [
                 WindowRun(
-                    part, inputs, ploidy, model.dr2, memory, folder, watch, stage,
+                    part, inputs, ploidy, model.dr2, memory, folder, of_rows, stage,
                     options.threads, others,
                 )
                 for part in parts
             ]  # fmt: skip
-            for number, window in left:
+
+            def begin(number: int) -> None:
+                part, window = left[number]
                 stage.reach(window[1] - inputs.start)
-                _log_window(inputs, number, window)
-                result = runs[number].run(window, outputs)
-                results.append(result)
+                _log_window(inputs, part, window)
+
+            def write(run: WindowRun, copied: CopiedWindow) -> WindowResult:
+                result = run.write(copied, outputs)
                 kept_run.keep(result, outputs)
-                watch.lap("write")
+                return result
+
+            results += run_windows(
+                [(runs[part], window) for part, window in left], flow,
+                begin=begin, write=write, threads=options.threads,
+            )  # fmt: skip
+            watch.lap("impute")
         # 8. Finish the files.
         with Stage("finish output"):
             outputs.close()
@@ -174,7 +195,7 @@ def impute(
         outputs, min_r2=options.output_options.min_r2, expects_r2=parts[0].imputer.expects_r2
     )
     summary.add_result(inputs, results)
-    summary.add_costs([part.imputer for part in parts], outputs.seconds)
+    summary.add_costs([part.imputer for part in parts], of_rows, outputs.seconds)
     return summary
 
 
@@ -225,6 +246,12 @@ def _log_window(inputs: Inputs, part: int, window: Window) -> None:
     )  # fmt: skip
 
 
+def _has_arrays(options: ImputeOptions) -> bool:
+    """Whether a run has an index with arrays, which have the panel's haplotypes, too."""
+    index = options.index or options.array_fit
+    return index is not None and (Path(index) / ARRAYS).is_dir()
+
+
 def _read_ahead(
     panel: Panel, start: int, stop: int, *, options: ImputeOptions, stack: ExitStack
 ) -> Panel:
@@ -233,7 +260,7 @@ def _read_ahead(
     The loci of the panel are found in what is read.
     """
     window = None
-    if options.threads > 1:
+    if options.threads > 1 and not _has_arrays(options):
         window = likely_window(panel, start, stop, options)
     if window is None:
         return PanelLoci(panel)

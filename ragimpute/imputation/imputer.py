@@ -18,7 +18,7 @@ from ragimpute.copying_model.array_index import ArrayIndex
 from ragimpute.copying_model.imputer import CopyingImputer, require_packages
 from ragimpute.copying_model.panel_fit import FitOptions
 from ragimpute.errors import InputError
-from ragimpute.evidence.expected_r2 import LeftOutSays
+from ragimpute.evidence.expected_r2 import WindowSays
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.model.folder import ModelFolder, open_folder, searches_index
 from ragimpute.panel.inbred import second_haplotypes
@@ -43,10 +43,13 @@ class Imputer(Protocol):
     uses_torch
         Whether torch will be imported.
     leaves_out
-        Whether typed sites can be imputed as if they were not typed (:meth:`mismatch_probs`).
+        Whether typed sites can be imputed as if they were not typed
+        (:attr:`ragimpute.evidence.expected_r2.WindowSays.mismatch_prob`).
     expects_r2
         Whether samples of the panel are left out, which say what r2 to expect
-        (:meth:`left_out_says`).
+        (:attr:`ragimpute.evidence.expected_r2.WindowSays.left_out`).
+    is_wide
+        Whether only typed sites are read of all haplotypes of the panel, as it is very large.
     """
 
     settings: dict[str, object]
@@ -54,38 +57,30 @@ class Imputer(Protocol):
     uses_torch: bool
     leaves_out: bool
     expects_r2: bool
+    is_wide: bool
 
-    def mismatch_probs(self, num_typed: int) -> np.ndarray | None:
-        """Mismatch probability at the typed sites of the window imputed last.
+    def prepare(self, target: TargetWindow) -> PreparedWindow:
+        """Do what comes before the targets of a window are imputed: read and fit the panel there.
 
-        Shape (num_typed,), or (num_typed, n) if the n haplotypes differ.
-
-        None where P(ALT) at typed sites is not a posterior from which what was observed there can
-        be divided out (see :func:`ragimpute.accuracy.leave_one_out.leave_one_out`): not
-        ``leaves_out``.
-        """
-        ...
-
-    def left_out_says(self) -> LeftOutSays | None:
-        """What left-out samples of the panel say of the core sites of the window imputed last.
-
-        None where none were left out.
-        """
-        ...
-
-    def impute(
-        self,
-        target: TargetWindow,
-        *,
-        batch: int,
-        put: Callable[[int, int, np.ndarray], None],
-    ) -> None:
-        """Impute the core of a window from its typed sites, some haplotypes at a time.
+        Windows are prepared one after another, in order, but perhaps in another thread than the one
+        that imputes, and while the window before is imputed.
 
         Parameters
         ----------
         target
             The window, and what was observed of n haplotypes in it.
+        """
+        ...
+
+
+class PreparedWindow(Protocol):
+    """A window of the panel that is ready: its targets can be imputed."""
+
+    def impute(self, *, batch: int, put: Callable[[int, int, np.ndarray], None]) -> WindowSays:
+        """Impute the core of the window from its typed sites, some haplotypes at a time.
+
+        Parameters
+        ----------
         batch
             About how many haplotypes are imputed at a time, >= 1; the result does not depend on it.
         put
@@ -151,7 +146,7 @@ def make_imputer(
     if folder.is_copying:
         fit = FitOptions(
             options.ne, options.err, options.fine_tune, options.seed, threads=threads,
-            device=device,
+            device=device, max_memory=options.max_memory,
         )  # fmt: skip
         part = None if array is None else array.part(panel)
         return CopyingImputer(panel, typed_index, folder, fit, part)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import platform
 import resource
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,12 +154,21 @@ class ImputeSummary(TargetReport):
                 "written in the order of the file: there is nothing to phase them by"
             )
 
-    def add_costs(self, imputers: Sequence[Imputer], writer: Mapping[str, float]) -> None:
-        """Take up what imputers used, and the time that they and the ``writer`` took by stage."""
+    def add_costs(
+        self,
+        imputers: Sequence[Imputer],
+        of_rows: Mapping[str, float],
+        writer: Mapping[str, float],
+    ) -> None:
+        """Take up what imputers used, and the time of each stage.
+
+        ``of_rows``: the time in which rows were made ("dosages") and written ("write"); ``writer``:
+        what the latter is made of.
+        """
         self.wall_seconds = sum(self.seconds.values())
         for imputer in imputers:
             self.settings = imputer.settings | self.settings
-        _divide(self.seconds, [imputer.seconds for imputer in imputers], writer)
+        _divide(self.seconds, [*(imputer.seconds for imputer in imputers), of_rows], writer)
         self.peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         self.versions = {
             "ragimpute": __version__,
@@ -248,15 +256,20 @@ def result_warnings(panel: Panel, windows: Sequence[tuple[Window, WindowResult]]
 def _divide(
     seconds: dict[str, float], imputers: Sequence[Mapping[str, float]], writer: Mapping[str, float]
 ) -> None:
-    """Replace "impute" and "write" by the stages of imputer and writer, and what is left."""
-    imputer: Counter[str] = Counter()
+    """Replace "impute" and "write" by the stages of imputers and writer, and what is left.
+
+    Stages of several windows may have been at work at the same time: the wall time is then divided
+    among the stages in proportion to the time that each took.
+    """
+    parts: dict[str, float] = {}
     for one in imputers:
-        imputer.update(one)
-    rest: dict[str, tuple[str, Mapping[str, float]]] = {
-        "dosages": ("impute", dict(imputer)),
-        "format": ("write", writer),
-    }
-    for stage, (whole, parts) in rest.items():
-        left = seconds.pop(whole, 0.0) - sum(parts.values())
-        for name, time in (*parts.items(), (stage, max(0.0, left))):
-            seconds[name] = seconds.get(name, 0.0) + time
+        for name, time in one.items():
+            parts[name] = parts.get(name, 0.0) + time
+    left = max(0.0, parts.pop("write", 0.0) - sum(writer.values()))
+    parts |= writer
+    parts["format"] += left
+    whole = seconds.pop("impute", 0.0) + seconds.pop("write", 0.0)
+    total = sum(parts.values())
+    shrink = min(1.0, whole / total) if total else 1.0
+    for name, time in (*parts.items(), ("dosages", max(0.0, whole - total))):
+        seconds[name] = seconds.get(name, 0.0) + time * shrink

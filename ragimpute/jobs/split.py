@@ -19,6 +19,7 @@ import numpy as np
 from ragimpute.arguments import check_ranges
 from ragimpute.contigs import same_contig
 from ragimpute.errors import InputError
+from ragimpute.panel.compact import COMPACT_ABOVE
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.memory import job_memory_mb, window_site_bytes
 from ragimpute.sites import Region
@@ -66,6 +67,7 @@ def plan_regions(
     chunk_cm: float | None = None,
     chunk_mb: float | None = None,
     site_bytes: float = 0,
+    wide: bool = False,
 ) -> list[PlannedRegion]:
     """Cut a contig into regions of about equal length, so that each site is in exactly one.
 
@@ -81,6 +83,8 @@ def plan_regions(
     site_bytes
         Bytes of memory that a site takes, >= 0
         (:func:`ragimpute.runtime.memory.window_site_bytes`).
+    wide
+        Whether the panel is so large that it is read in compact form.
 
     Returns
     -------
@@ -118,7 +122,7 @@ def plan_regions(
                 stop - start,
                 round(float(position_cm[start]), 4),
                 round(float(position_cm[stop - 1]), 4),
-                job_memory_mb(site_bytes * int(ends[number] - buffered[number])),
+                job_memory_mb(site_bytes * int(ends[number] - buffered[number]), wide=wide),
             )
         )
     return regions
@@ -242,12 +246,15 @@ def make_plan(
         at, cm = source.sites.position_bp[start:stop], source.position_cm[start:stop]
         header = None if target is None else _read_header(target)
         typed_share = _TYPED_SHARE if header is None else _typed_share(header, source)
+        wide = source.num_haplotypes > COMPACT_ABOVE
         site_bytes = window_site_bytes(
-            source.bytes_per_site(), num_haplotypes=source.num_haplotypes, typed_share=typed_share
-        )
+            source.bytes_per_site(compact=wide), num_haplotypes=source.num_haplotypes,
+            typed_share=typed_share, wide=wide,
+        )  # fmt: skip
         regions = plan_regions(
-            source.contig, at, cm, chunk_cm=chunk_cm, chunk_mb=chunk_mb, site_bytes=site_bytes
-        )
+            source.contig, at, cm, chunk_cm=chunk_cm, chunk_mb=chunk_mb, site_bytes=site_bytes,
+            wide=wide,
+        )  # fmt: skip
         checksum = source.checksum
     batches = None
     if header is not None:

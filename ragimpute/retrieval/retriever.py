@@ -228,9 +228,10 @@ def _fill_slots(hits, windows, background, filler, exclude, seen, buffers, out):
         width = max(width, num_hits[c])
         beside = max(beside, num_hits[c] if c >= num_near // 2 else 0)
     always = num_words  # later than any word: as if it were chosen already
+    seen[:] = -1
     for i in range(out.shape[0]):
         mine = hits[i]
-        seen[:] = -1
+        num_fillers = 0
         for h in exclude[i]:
             if h >= 0:
                 seen[h, 0] = always
@@ -258,9 +259,11 @@ def _fill_slots(hits, windows, background, filler, exclude, seen, buffers, out):
                     size += new
                     if size == num_slots:
                         break
-            for h in filler:
+            for k in range(filler.shape[0]):
                 if size == num_slots:
                     break
+                h = filler[k]
+                num_fillers = max(num_fillers, k + 1)
                 num_fresh, new = _choose(np.uint32(h), w, seen, kept, fresh, num_fresh)
                 size += new
             here = out[i, w]
@@ -277,3 +280,14 @@ def _fill_slots(hits, windows, background, filler, exclude, seen, buffers, out):
                 s = left[k] if w > 0 else fixed + k
                 here[s] = fresh[k]
                 seen[fresh[k], 1] = s
+        # Only what was touched is cleared: in large panels that is a small part of all haplotypes.
+        for h in exclude[i]:
+            if h >= 0:
+                seen[h] = -1
+        for h in background:
+            seen[h] = -1
+        for h in mine:
+            if h >= 0:
+                seen[h] = -1
+        for h in filler[:num_fillers]:
+            seen[h] = -1

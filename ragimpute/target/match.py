@@ -32,6 +32,8 @@ _NO_ROWS = np.zeros(0, np.int64)
 _TURNED = ("swapped", "flipped_swapped")  # REF of the target is ALT of the panel
 # Of a palindrome: what the record is on the panel's strand, and what it is on the other strand.
 _OTHER_STRAND = {"matched": "flipped_swapped", "swapped": "flipped"}
+# SNPs, REF and ALT, that read differently on the two strands.
+_SURE_SNPS = {"AC", "AG", "CA", "CT", "GA", "GT", "TC", "TG"}
 # Allele frequencies of target and panel are taken to differ as between populations of this FST.
 _FST = 0.05
 _SURE = 0.95
@@ -212,8 +214,11 @@ def match_sites(
     """
     if palindromes not in PALINDROME_POLICIES:
         raise ValueError(f"palindromes {palindromes!r} is not one of {PALINDROME_POLICIES}")
-    finder = _Finder(target, panel, start, stop, fasta)
-    found = [finder.find(i) for i in range(len(target.sites))]
+    snp = _sure_snps(target, panel, start, stop)
+    finder = _Finder(target, panel, start, stop, fasta, np.flatnonzero(snp < 0))
+    found = [
+        finder.find(i) if site < 0 else (site, "matched", "") for i, site in enumerate(snp.tolist())
+    ]
     sure = Counter(fate for site, fate, doubt in found if site >= 0 and not doubt)
     del sure["reference"]
     usual = sure["swapped"] + sure["flipped_swapped"] > _SWAPS_ARE_USUAL * sure.total()
@@ -321,25 +326,59 @@ def _with_records(loci: Loci, record: np.ndarray) -> Loci:
     return Loci.of([list(group) for group in dict.fromkeys(groups)])
 
 
+def _sure_snps(target: Target, panel: Panel, start: int, stop: int) -> np.ndarray:
+    """The panel sites of SNPs that are spelled as the panel does: shape (R,), int64; -1 for others.
+
+    Most rows of most targets are such SNPs. They are found all at once here: at their place the
+    panel has one site alone, neither they nor that site is spelled in another way, and their bases
+    differ on the two strands.
+    """
+    sites, at = target.sites, panel.sites.position_bp[start:stop]
+    place = np.searchsorted(at, sites.position_bp)
+    last = np.searchsorted(at, sites.position_bp, side="right")
+    single = (last - place == 1) & ~target.reference
+    # A longer spelling of a SNP has alleles of one length.
+    longer = start + np.flatnonzero(panel.site_type[start:stop] != panel.site_types.index("SNP"))
+    keys = panel.sites.take(longer).keys()
+    spelled = [trimmed(p, ref, alt)[0] for p, ref, alt in keys if len(ref) == len(alt)]
+    if spelled:
+        single &= ~np.isin(sites.position_bp, np.array(spelled))
+    rows = np.flatnonzero(single)
+    index = start + place[rows]
+    ref, alt = sites.ref[rows], sites.alt[rows]
+    same = (ref == panel.sites.ref[index]) & (alt == panel.sites.alt[index])
+    sure = [bases in _SURE_SNPS for bases in (ref + alt).tolist()]
+    out = np.full(len(sites), -1, np.int64)
+    kept = same.astype(bool) & np.array(sure, bool)
+    out[rows[kept]] = index[kept]
+    return out
+
+
 class _Finder:
-    """Finds target records among panel sites."""
+    """Finds those of the target's records among the panel's sites that are in ``rows``."""
 
     def __init__(
-        self, target: Target, panel: Panel, start: int, stop: int, fasta: Fasta | None
+        self,
+        target: Target,
+        panel: Panel,
+        start: int,
+        stop: int,
+        fasta: Fasta | None,
+        rows: np.ndarray,
     ) -> None:
-        sites = target.sites
+        sites = target.sites.take(rows)
         upper = zip(sites.position_bp.tolist(), sites.ref, sites.alt, strict=True)
-        self._keys = [trimmed(p, ref.upper(), alt.upper()) for p, ref, alt in upper]
+        keys = [trimmed(p, ref.upper(), alt.upper()) for p, ref, alt in upper]
         self._fasta = fasta
         self._known: dict[int, str] = {}
-        places = np.unique([key[0] for key in self._keys if is_indel(key)]).astype(np.int64)
+        places = np.unique([key[0] for key in keys if is_indel(key)]).astype(np.int64)
         if fasta is None:
             self._known = known_bases(panel.sites.take(slice(start, stop)), places)
-        self._keys = [self._aligned(key) for key in self._keys]
+        self._keys = dict(zip(rows.tolist(), map(self._aligned, keys), strict=True))
         self._multiallelic = (target.record >= 0).tolist()
         self._reference = target.reference.tolist()
         position = panel.sites.position_bp[start:stop]
-        wanted = np.array([key[0] for key in self._keys], dtype=np.int64)
+        wanted = np.array([key[0] for key in self._keys.values()], dtype=np.int64)
         is_snp = panel.site_type[start:stop] == panel.site_types.index("SNP")
         near = np.isin(position, wanted) | np.isin(position, sites.position_bp)
         near |= ~is_snp  # these may be spelled with bases that both alleles share

@@ -23,13 +23,13 @@ from ragimpute.copying_model.array_index import (
     differences,
     made_for,
 )
-from ragimpute.copying_model.trust import EDGES, Trust
 from ragimpute.errors import InputError, PanelError
 from ragimpute.evidence.features import QUALITY_FEATURES, SITE_FEATURES
 from ragimpute.evidence.site_quality import SiteQuality
 from ragimpute.imputation.impute import impute
 from ragimpute.model.checkpoint import save_model
 from ragimpute.model.folder import open_folder
+from ragimpute.model.trust import EDGES, Trust
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.panel_writer import write_panel
 from ragimpute.retrieval.retriever import Retriever
@@ -144,6 +144,7 @@ def test_a_window_is_told(panel, tmp_path, monkeypatch, whole):
     assert again.has_window(BOUNDS)
     assert not again.has_window((10, 20, 151, 160))
     found, finder, told = again.window(BOUNDS, TYPED)
+    assert again.window(BOUNDS, TYPED, is_wide=True)[:2] == (None, None)
     assert found.core == window.core
     for name, value in window.arrays().items():
         np.testing.assert_array_equal(found.arrays()[name], value, err_msg=name)

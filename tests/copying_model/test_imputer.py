@@ -53,7 +53,7 @@ def gathered(imputer, left, right, core, typed, alleles, sample, batch=5):
         here[:] = prob
 
     target = TargetWindow(left, right, core, typed, alleles, sample)
-    imputer.impute(target, batch=batch, put=put)
+    imputer.prepare(target).impute(batch=batch, put=put)
     assert not np.isnan(out).any()
     return out
 
@@ -311,8 +311,7 @@ def test_mosaics_and_others_are_each_imputed_once_and_as_on_their_own(tmp_path):
 
         observed = np.ascontiguousarray(targets[typed][:, which])
         target = TargetWindow(0, NUM_SITES, (0, NUM_SITES), typed, observed, sample[which])
-        made.impute(target, batch=16, put=put)
-        mismatch = made.mismatch_probs(len(typed))
+        mismatch = made.prepare(target).impute(batch=16, put=put).mismatch_prob
         columns = mismatch[:, None] if mismatch.ndim == 1 else mismatch
         return out, np.broadcast_to(columns, (len(typed), len(which))), num_puts
 

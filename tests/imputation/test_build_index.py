@@ -93,7 +93,7 @@ def indexes(made, tmp_path_factory):
         {}, {"window_cm": 1.7, "buffer_cm": 0.4}, {"ne": 1e4, "err": 1e-3}, {"fine_tune": False},
         {"region": Region.parse("20:90001-330000"), "buffer_cm": 0.5}, {"seed": 5},
     ]),
-    own=st.sampled_from([{}, {"threads": 2}, {"max_memory": 200 * 2**20}]),
+    own=st.sampled_from([{}, {"threads": 2}, {"max_memory": 700 * 2**20}]),
 )  # fmt: skip
 def test_an_index_changes_no_byte(made, indexes, tmp_path_factory, target, panel, few, shared, own):
     """``few``: the panel counts as one that is too large to be copied whole."""

@@ -70,16 +70,16 @@ def assert_same(found, expected):
 
 def break_off(monkeypatch, number, error):
     """Raise in the window of that number."""
-    whole = windows.WindowRun.run
+    whole = windows.WindowRun.write
     seen = []
 
-    def broken(self, window, outputs):
-        seen.append(window)
+    def broken(self, copied, outputs):
+        seen.append(copied.window)
         if len(seen) > number:
             raise error
-        return whole(self, window, outputs)
+        return whole(self, copied, outputs)
 
-    monkeypatch.setattr(windows.WindowRun, "run", broken)
+    monkeypatch.setattr(windows.WindowRun, "write", broken)
     return seen
 
 

@@ -15,10 +15,12 @@ from ragimpute import example
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.read.genotypes import read_target
 from ragimpute.io.vcf.read.records import site_table
+from ragimpute.panel.format import SITE_TYPES, site_type
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.panel_writer import write_panel
 from ragimpute.preparation.prepare import prepare
 from ragimpute.sites import Region, Sites
+from ragimpute.target import match
 from ragimpute.target.match import (
     FATES,
     Overlap,
@@ -371,6 +373,60 @@ def test_peers_37_palindromes_by_an_explicit_policy(palindromes, tmp_path, polic
         assert len(found.panel_index) >= 80
         if not how or how == "S":
             assert (len(found.panel_index), tally["left_out"]) == (100, 0)
+
+
+@st.composite
+def _sites(draw):
+    """Sites near each other: SNPs, longer spellings of SNPs, indels and others, in any case."""
+    alleles = st.sampled_from(
+        ["A", "C", "G", "T", "AC", "AT", "CT", "ACG", "a", "N", "TA"],
+    )
+    rows = draw(st.lists(st.tuples(st.integers(10, 18), alleles, alleles), min_size=1, max_size=12))
+    return sorted(((p, ref, alt) for p, ref, alt in rows if ref != alt), key=lambda row: row[0])
+
+
+@settings(deadline=None, max_examples=150)
+@given(panel=_sites(), records=_sites())
+def test_sure_snps_are_found_as_all_others_are(panel, records):
+    """The short way and the long way give the same match."""
+    if not panel or not records:
+        return
+
+    def table(rows):
+        return site_table("20", *(list(x) for x in zip(*rows, strict=True)), ["."] * len(rows))
+
+    types = [site_type(ref, alt) for _, ref, alt in panel]
+    whole = SimpleNamespace(
+        sites=table(panel), site_types=list(SITE_TYPES), site_type=np.array(types, np.uint8)
+    )
+    num = len(records)
+    target = SimpleNamespace(
+        sites=table(records), reference=np.zeros(num, bool), record=np.full(num, -1)
+    )
+    snp = match._sure_snps(target, whole, 0, len(panel))
+    finder = match._Finder(target, whole, 0, len(panel), None, np.arange(num))
+    for i in np.flatnonzero(snp >= 0).tolist():
+        assert finder.find(i) == (snp[i], "matched", "")
+    # What is left is found as if all were.
+    rest = np.flatnonzero(snp < 0)
+    fewer = match._Finder(target, whole, 0, len(panel), None, rest)
+    places = [p for p, ref, alt in records if len(ref) != len(alt)]
+    for i in rest.tolist():
+        assert fewer.find(i) == finder.find(i), (places, records[i])
+
+
+def test_most_snps_are_found_the_short_way(dense_panel):
+    sites = dense_panel.sites
+    target = SimpleNamespace(
+        sites=sites, reference=np.zeros(len(sites), bool), record=np.full(len(sites), -1)
+    )
+    snp = match._sure_snps(target, dense_panel, 0, dense_panel.num_sites)
+    palindrome = np.isin((sites.ref + sites.alt).astype(str), ["AT", "TA", "CG", "GC"])
+    np.testing.assert_array_equal(snp >= 0, ~palindrome)
+    assert (snp[~palindrome] == np.flatnonzero(~palindrome)).all()
+    # Outside the range that is asked for there is none.
+    part = match._sure_snps(target, dense_panel, 500, 700)
+    assert (np.flatnonzero(part >= 0) == 500 + np.flatnonzero(~palindrome[500:700])).all()
 
 
 def test_an_unknown_policy(panel, read):

@@ -7,9 +7,9 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from queue import SimpleQueue
@@ -33,6 +33,7 @@ from ragimpute.io.vcf.write.joined import (
 )
 from ragimpute.io.vcf.write.sample_text import DIGITS, RowFormatter, max_row_bytes
 from ragimpute.runtime.outputs import NewFiles
+from ragimpute.runtime.threads import Task, crew_of
 from ragimpute.sites import Sites
 
 _SLICE_BYTES = 2**22  # of text that is formatted at once
@@ -120,8 +121,9 @@ class RowMaker:
         self._formatters: SimpleQueue[RowFormatter] = SimpleQueue()
         for _ in range(self._threads):
             self._formatters.put(RowFormatter(formats, digits))
-        self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
-        self._waiting: deque[Future[list[Rows]]] = deque()
+        self._stack = ExitStack()
+        self._crew = self._stack.enter_context(crew_of(threads)) if self._threads > 1 else None
+        self._waiting: deque[Task[list[Rows]]] = deque()
 
     def of(self, block: ImputedBlock) -> Iterator[Rows]:
         """Format a block, and yield rows that are ready.
@@ -129,20 +131,21 @@ class RowMaker:
         With threads, the rows are those of earlier blocks, in order; :meth:`rest` yields the last.
         What is yielded is valid until the next is asked for.
         """
-        if self._pool is None:
+        if self._crew is None:
             return self._made(block)
-        self._waiting.append(self._pool.submit(self._all_made, block))
+        self._waiting.append(self._crew.start(partial(self._all_made, block)))
         return self._next(self._threads)
 
     def rest(self) -> Iterator[Rows]:
         """Wait for all blocks that are being formatted, and yield their rows."""
         return self._next(0)
 
-    def abort(self) -> None:
-        """Forget the blocks that are being formatted, and stop the threads."""
+    def leave(self) -> None:
+        """Forget the blocks that are being formatted, and begin no others."""
+        for task in self._waiting:
+            task.drop()
         self._waiting.clear()
-        if self._pool:
-            self._pool.shutdown(cancel_futures=True)
+        self._stack.close()
 
     def _next(self, most: int) -> Iterator[Rows]:
         """Yield the rows of the oldest blocks, until at most ``most`` blocks are left."""
@@ -481,6 +484,7 @@ class ImputedWriter:
             return
         with self._writing():
             self._append(self._rows.rest())
+            self._rows.leave()
             if self._bgzf:
                 self._bgzf.finish()
             self._file.flush()
@@ -491,7 +495,7 @@ class ImputedWriter:
 
     def abort(self) -> None:
         """Remove what was written, except for a file that can be resumed."""
-        self._rows.abort()
+        self._rows.leave()
         if self._bgzf:
             self._bgzf.abort()
         if self._file is not None and not self._to_stdout:
