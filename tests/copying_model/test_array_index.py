@@ -285,7 +285,7 @@ def refuse(*args, **options):
 def forbid(monkeypatch):
     """Let nothing be fitted or measured any more."""
     for module, name in (
-        (panel_fit, "fit_panel"), (imputer, "measure_sites"), (imputer, "retriever_for"),
+        (panel_fit, "fit_panel"), (imputer, "measure_sites"),
         (panel_fit, "adapt_network"), (fine_tuning, "measure_sites"),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, refuse)
