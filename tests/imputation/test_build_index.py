@@ -294,3 +294,22 @@ def test_one_sample_of_the_array_is_enough(made, indexes, tmp_path):
         folder, tmp_path / "y.vcf", "t.vcf", target_options=chosen, index=indexes("p.h5", False)
     )
     assert found == plain
+
+
+@pytest.mark.parametrize("target", ["t.vcf", "missing.vcf"])
+def test_of_a_wide_panel_fits_and_quality_are_kept(made, tmp_path, monkeypatch, target):
+    """Such a panel is fitted to a draw of its samples, and only typed sites are read of all."""
+    from ragimpute.copying_model import imputer, panel_fit
+
+    folder, _ = made
+    monkeypatch.setattr(states, "COPY_ALL_UP_TO", 10)
+    monkeypatch.setattr(imputer, "COMPACT_ABOVE", 60)
+    index = tmp_path / "i.index"
+    index_arrays(folder / "p.h5", index, [folder / "t.vcf"])
+    plain, _ = run(folder, tmp_path / "x.vcf", target)
+    for module, name in (
+        (panel_fit, "fit_panel"), (imputer, "measure_sites"), (panel_fit, "adapt_network"),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, nothing)
+    found, _ = run(folder, tmp_path / "y.vcf", target, index=index)
+    assert found == plain
