@@ -562,6 +562,13 @@ def test_output_size_tells_every_format_and_what_rounding_changes(tmp_path, caps
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[3:]]
     assert len(rows) == 26
     assert {row[0].strip("| ") for row in rows} == {"vcf.gz", "bcf"}
+    for package in ("bgen", "pgenlib", "zstandard"):
+        pytest.importorskip(package)
+    many = random_block(1, 600, 40)
+    output_size.formats([many], Heading([f"s{i}" for i in range(40)], [("20", None)]), tmp_path)
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[3:]]
+    assert len(rows) >= 11
+    assert all(float(row[1]) > 0 for row in rows)
     text = example.path("truth.bcf")
     blocks = [
         random_block(2, 1, 50)

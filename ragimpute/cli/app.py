@@ -53,6 +53,17 @@ class OutputType(StrEnum):
     U = "u"
 
 
+class ImputedType(StrEnum):
+    """Formats of an imputed output: those of :class:`OutputType`, and sets of files."""
+
+    V = "v"
+    Z = "z"
+    B = "b"
+    U = "u"
+    BGEN = "bgen"
+    PGEN = "pgen"
+
+
 def command(example: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Add a command; ``example`` is shown below its options."""
     return app.command(cls=Command, epilog=f"Example:  {example}")
@@ -226,6 +237,14 @@ OutputTypeOption = Annotated[
         "as the suffix of the output says, and v for standard output.",
     ),
 ]  # fmt: skip
+ImputedTypeOption = Annotated[
+    ImputedType | None,
+    typer.Option(
+        "--output-type", "-O", rich_help_panel="Output",
+        help="Format of the output: v VCF, z compressed VCF, b BCF, u uncompressed BCF, bgen BGEN, "
+        "pgen PGEN. Default: as the suffix of the output says, and v for standard output.",
+    ),
+]  # fmt: skip
 TypedSitesOption = Annotated[
     Path | None,
     typer.Option(
@@ -255,7 +274,7 @@ DeviceOption = Annotated[
         "--device", metavar="auto|cpu|cuda", rich_help_panel="Run",
         autocompletion=complete.devices,
         help="Where networks run and indexes are searched. auto takes a GPU if there is one; "
-        "cuda:1 is the second GPU.",
+        "cuda:1 is the second GPU. impute copies haplotypes on a GPU only if cuda is given.",
     ),
 ]  # fmt: skip
 ThreadsOption = Annotated[

@@ -19,6 +19,7 @@ from ragimpute.cli.app import (
     FastaOption,
     FineTuneOption,
     GvcfMinGqOption,
+    ImputedTypeOption,
     JoinOption,
     LogLevelOption,
     LogOption,
@@ -26,7 +27,6 @@ from ragimpute.cli.app import (
     MaxMemoryOption,
     MinR2Option,
     NeOption,
-    OutputTypeOption,
     PanelOption,
     ParOption,
     QuietOption,
@@ -63,6 +63,21 @@ class Palindromes(StrEnum):
     DROP = "drop"
 
 
+class BgenCompression(StrEnum):
+    """How the genotypes of each variant of a BGEN are compressed."""
+
+    ZLIB = "zlib"
+    ZSTD = "zstd"
+    NONE = "none"
+
+
+class PvarForm(StrEnum):
+    """How the table of sites beside a PGEN is written."""
+
+    ZST = "zst"
+    PLAIN = "plain"
+
+
 @command("ragimpute impute target.vcf.gz --panel panel.h5 -o imputed.vcf.gz -t 4")
 def impute(
     target: Annotated[
@@ -77,8 +92,9 @@ def impute(
     out: Annotated[
         str | None,
         output_option(
-            "The file to write, .vcf.gz, .bcf or .vcf. - is standard output. (required, "
-            "except with --qc-only)"
+            "The file to write: .vcf.gz, .bcf or .vcf; .bgen, with its index and .sample; or "
+            ".pgen, with .pvar.zst and .psam. - is standard output. (required, except with "
+            "--qc-only)"
         ),
     ] = None,
     genetic_map: MapOption = None,
@@ -157,7 +173,7 @@ def impute(
     excluded_sites: ExcludedSitesOption = None,
     gvcf_min_gq: GvcfMinGqOption = 20.0,
     fasta: FastaOption = None,
-    output_type: OutputTypeOption = None,
+    output_type: ImputedTypeOption = None,
     fields: Annotated[
         str,
         typer.Option(
@@ -177,8 +193,8 @@ def impute(
             max=4,
             metavar="N",
             rich_help_panel="Output",
-            help="Decimals of DS, GP, HDS and AP. Fewer make the file smaller; 2 change the "
-            "accuracy of rare variants a little.",
+            help="Decimals of DS, GP, HDS and AP, and of dosages in a .pgen. Fewer make the "
+            "file smaller; 2 change the accuracy of rare variants a little.",
         ),
     ] = 3,
     compression_level: Annotated[
@@ -189,9 +205,49 @@ def impute(
             max=12,
             metavar="N",
             rich_help_panel="Output",
-            help="How hard to compress .vcf.gz and .bcf: 1 is fastest, 12 makes the smallest file.",
+            help="How hard to compress .vcf.gz, .bcf, .bgen and .pvar.zst: 1 is fastest, 12 makes "
+            "the smallest file.",
         ),
     ] = 1,
+    bgen_bits: Annotated[
+        int,
+        typer.Option(
+            "--bgen-bits",
+            min=1,
+            max=32,
+            metavar="N",
+            rich_help_panel="Output",
+            help="Bits of each probability in a .bgen. regenie, SAIGE and BOLT-LMM are made for 8; "
+            "16 keep all decimals of a VCF.",
+        ),
+    ] = 8,
+    bgen_compression: Annotated[
+        BgenCompression,
+        typer.Option(
+            "--bgen-compression",
+            rich_help_panel="Output",
+            help="How a .bgen is compressed. zlib is read by all tools; zstd is faster to "
+            "write and read, but not for SAIGE and BOLT-LMM, which do not know it.",
+        ),
+    ] = BgenCompression.ZLIB,
+    bgen_phased: Annotated[
+        bool,
+        typer.Option(
+            "--bgen-phased",
+            rich_help_panel="Output",
+            help="Write the probabilities of each haplotype to a .bgen, in place of those of "
+            "genotypes, which regenie and most association tools need.",
+        ),
+    ] = False,
+    pvar: Annotated[
+        PvarForm,
+        typer.Option(
+            "--pvar",
+            rich_help_panel="Output",
+            help="The table of sites beside a .pgen: zst for .pvar.zst, which plink2 reads with "
+            "the word vzs; plain for .pvar, which regenie needs.",
+        ),
+    ] = PvarForm.ZST,
     typed_only: Annotated[
         bool,
         typer.Option(
@@ -289,7 +345,7 @@ def impute(
         output_options=OutputOptions(
             min_r2, typed_only, sites, empirical, join_multiallelics,
             None if output_type is None else output_type.value,
-            digits, compression_level,
+            digits, compression_level, bgen_bits, bgen_compression.value, bgen_phased, pvar.value,
         ),
         phase_options=PhaseOptions(phased_only, with_targets),
     )  # fmt: skip

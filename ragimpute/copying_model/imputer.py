@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ragimpute.copying.parameters import CopyingParameters
-from ragimpute.copying.states import block_states, is_copied_whole, retriever_for
+from ragimpute.copying.states import is_copied_whole, retriever_for
 from ragimpute.copying.window import Window
 from ragimpute.copying_model.array_index import ArrayPart
 from ragimpute.copying_model.correction import Output, copy_and_correct, wanted_by
+from ragimpute.copying_model.engine import Engine, copies_by_torch, engine_of
 from ragimpute.copying_model.mosaics import Mosaics, find_mosaics
 from ragimpute.copying_model.pair_network import PairNetwork, needs_torch
 from ragimpute.copying_model.panel_fit import BackgroundNetwork, FitOptions, StretchFits
@@ -98,7 +99,10 @@ class CopyingImputer:
             "states": "all panel haplotypes" if whole else "retrieved",
         }
         self.seconds: dict[str, float] = {}
-        self.uses_torch = self._network.uses_torch
+        self._engine = engine_of(options.device, options.threads)
+        self.uses_torch = self._network.uses_torch or self._engine.uses_torch
+        if self._engine.uses_torch:
+            self.settings["copying"] = f"torch on {self._engine.device}"
         self.leaves_out = True
         self.is_wide = self._fitted is not panel
         # Sites are measured where their mismatch probabilities, or the network, need it.
@@ -162,7 +166,7 @@ class CopyingImputer:
         )  # fmt: skip
         enough = len(rows) >= _LEAST_TYPED
         return PreparedCopying(
-            self, target, window, self._wide or _Source(window, retriever, num_panel),
+            self, target, window, self._wide or _Source(window, retriever, num_panel, self._engine),
             fit.parameters, parameters,
             network=network if quality is not None and enough else None,
             features=_no_quality(window) if quality is None else quality.features,
@@ -306,8 +310,11 @@ class CopyingImputer:
             network, window, imputed.alleles, parameters,
             states=replace(states, find=find),
             wanted=wanted_by(network, features, imputed.homolog),
-            output=Output(put, times), threads=threads,
-            max_pairs=batch * (window.core[1] - window.core[0]),
+            output=Output(put, times),
+            copy=partial(
+                self._engine.copy, threads=threads,
+                max_pairs=batch * (window.core[1] - window.core[0]),
+            ),
         )  # fmt: skip
         for name, seconds in times.of(time.perf_counter() - start).items():
             self.seconds[name] = self.seconds.get(name, 0.0) + seconds
@@ -331,10 +338,11 @@ class _Source(NamedTuple):
     window: Window
     retriever: Retriever | None
     num_haplotypes: int
+    engine: Engine
 
     def parts(self, group: Group, max_memory: int | None) -> Iterator[Part]:
         """All targets at once, see :meth:`ragimpute.copying_model.wide_panel.WideWindow.parts`."""
-        states = block_states(self.retriever, self.num_haplotypes, group.imputed.alleles)
+        states = self.engine.states(self.retriever, self.num_haplotypes, group.imputed.alleles)
         yield Part(group, self.window, states)
 
 
@@ -398,8 +406,10 @@ def _no_quality(window: Window) -> np.ndarray:
     return np.zeros((window.num_sites, len(SITE_FEATURES)), np.float32)
 
 
-def require_packages(folder: ModelFolder) -> bool:
+def require_packages(folder: ModelFolder, device: str) -> bool:
     """Check that the packages that a model needs are installed; return whether it needs torch.
+
+    ``device``: where it runs. On a GPU every model needs torch.
 
     Raises
     ------
@@ -407,6 +417,9 @@ def require_packages(folder: ModelFolder) -> bool:
         If a package is not installed.
     """
     if folder.is_copying and not (folder.trained and needs_torch(folder.config)):
+        if copies_by_torch(device):
+            require("models", f"--device {device}", packages=("torch",))
+            return True
         return False
     packages = ("torch", "faiss") if searches_index(folder.config) else ("torch",)
     require("models", f"model {folder.name}", packages=packages)

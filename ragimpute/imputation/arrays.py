@@ -19,7 +19,7 @@ from ragimpute.errors import InputError
 from ragimpute.imputation.array_choice import ArrayChoice, choose_array, other_windows
 from ragimpute.imputation.imputer import Stretch, make_parts
 from ragimpute.imputation.options import ImputeOptions
-from ragimpute.imputation.summary import device_warning, result_warnings
+from ragimpute.imputation.summary import result_warnings
 from ragimpute.imputation.windows import Window, WindowResult, WindowRun, plan_run
 from ragimpute.io.vcf.read.genotypes import Target
 from ragimpute.model.folder import open_folder
@@ -164,7 +164,7 @@ class Imputer:
     threads, seed
         Numbers do not depend on ``threads``, >= 1.
     device
-        "auto", "cpu" or "cuda": where a network runs.
+        "auto", "cpu" or "cuda": where a network runs. With "cuda" copying models copy there, too.
     max_memory
         Bytes that the process may use while it imputes; None: what is free, and no more than pays.
         The arrays that :meth:`impute` returns are not counted.
@@ -199,7 +199,7 @@ class Imputer:
             model=model, index=index, genetic_map=genetic_map, threads=threads, seed=seed,
             device=device, max_memory=max_memory,
         )  # fmt: skip
-        require_packages(self._model)  # before a panel is prepared, which may take an hour
+        require_packages(self._model, device)  # before a panel is prepared, which may take an hour
         self._warnings: list[str] = []  # of the panel
         with ExitStack() as stack:
             if isinstance(panel, Panel):
@@ -321,10 +321,6 @@ class Imputer:
         parts = make_parts(Stretch.of(inputs), self._model, options, choice.array)
         uses_torch = parts[0].imputer.uses_torch
         warnings = [*self._warnings, *report.warnings]
-        idle_device = device_warning(options.model, options.device, uses_torch=uses_torch)
-        if idle_device is not None:
-            warnings.append(idle_device)
-            log.warning(idle_device)
         if inputs.needs_phasing:
             match, _ = phase_match(
                 inputs, options.phase_options, ne=options.ne, err=options.err, seed=options.seed,

@@ -101,7 +101,7 @@ def index_arrays(
             f"{out} exists already", hint="choose another -o; only an index is added to or replaced"
         )
     model = open_folder(options.model)
-    require_packages(model)
+    require_packages(model, options.device)
     if not model.is_copying:
         raise InputError(
             f"model {options.model} is a token model, of which nothing depends on the array alone",

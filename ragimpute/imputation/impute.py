@@ -15,12 +15,16 @@ from ragimpute.errors import ModelError
 from ragimpute.imputation.array_choice import ArrayChoice, choose_array, other_windows
 from ragimpute.imputation.imputer import Imputer, Stretch, check_model, make_parts
 from ragimpute.imputation.options import ImputeOptions
-from ragimpute.imputation.outputs import check_outputs, infos_written, open_outputs
+from ragimpute.imputation.outputs import (
+    check_outputs,
+    check_samples,
+    infos_written,
+    open_outputs,
+)
 from ragimpute.imputation.pipeline import run_windows
 from ragimpute.imputation.resume import keep_run
 from ragimpute.imputation.summary import (
     ImputeSummary,
-    device_warning,
     name_of,
     result_warnings,
 )
@@ -35,8 +39,8 @@ from ragimpute.imputation.windows import (
     plan_run,
     waiting_bytes,
 )
+from ragimpute.io.imputed import output_kind
 from ragimpute.io.vcf.header import Heading
-from ragimpute.io.vcf.write.writer import output_kind
 from ragimpute.model.folder import ModelFolder, open_folder
 from ragimpute.panel.loci import PanelLoci
 from ragimpute.panel.reader import Panel
@@ -96,7 +100,7 @@ def impute(
     files = options.input_files(target, panel)
     check_outputs(out, files, options)
     model = open_folder(options.model)
-    require_packages(model)
+    require_packages(model, options.device)
     check_model(model, options)
     summary = ImputeSummary(str(out), str(panel), name_of(target), str(options.model))
     summary.started = datetime.now().astimezone().isoformat(timespec="seconds")
@@ -115,9 +119,12 @@ def impute(
             phased_only=options.phase_options.phased_only,
             view=partial(_read_ahead, options=options, stack=stack),
         )  # fmt: skip
-        other = require_contig(model, inputs.panel, panel)
-        if other is not None:
-            summary.warn(other)
+        for line in (
+            check_samples(out, inputs, options),
+            require_contig(model, inputs.panel, panel),
+        ):
+            if line is not None:
+                summary.warn(line)
         ploidy = ploidy_of(inputs.target, inputs.panel, inputs.match, files.options.par)
         watch.lap("read")
         # 4. Fit the model to the panel.
@@ -125,9 +132,6 @@ def impute(
         parts = make_parts(Stretch.of(inputs), model, options, choice.array)
         summary.add_index(choice.used, choice.unused)
         uses_torch = parts[0].imputer.uses_torch
-        idle_device = device_warning(options.model, options.device, uses_torch=uses_torch)
-        if idle_device is not None:
-            summary.warn(idle_device)
         summary.add_options(options)
         watch.lap("model")
         # 5. Phase what is not phased.

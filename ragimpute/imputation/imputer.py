@@ -132,7 +132,7 @@ def make_imputer(
     options = ImputeOptions.of(options, **changes)
     index, device, threads = options.index, options.device, options.threads
     kind, _ = parse_device(device)
-    if require_packages(folder) and kind == "cuda":
+    if require_packages(folder, device) and kind == "cuda":
         from ragimpute.model.devices import choose_device
 
         choose_device(device)

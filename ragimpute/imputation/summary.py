@@ -191,7 +191,7 @@ class ImputeSummary(TargetReport):
         mean = "no untyped site"
         if untyped.any():
             mean = f"{self.dr2[untyped].mean():.4f}, over all {untyped.sum():,} sites"
-        chosen = ("phasing", "inbred samples", "ne", "err", "states", "correction")
+        chosen = ("phasing", "inbred samples", "ne", "err", "states", "copying", "correction")
         return [
             ("output", self.out),
             ("samples", f"{self.num_samples:,}"),
@@ -218,13 +218,6 @@ def name_of(target: str | Path | Target) -> str:
     if target.file is not None:
         return str(target.file.path)
     return f"genotypes of {len(target.samples):,} samples, given from Python"
-
-
-def device_warning(model: str | Path, device: str, *, uses_torch: bool) -> str | None:
-    """The warning for a GPU that is asked for where the model has nothing that could run there."""
-    if uses_torch or not device.startswith("cuda"):
-        return None
-    return f"--device {device} does nothing with model {model}, which numpy computes on the CPU"
 
 
 def result_warnings(panel: Panel, windows: Sequence[tuple[Window, WindowResult]]) -> list[str]:

@@ -25,8 +25,8 @@ from ragimpute.imputation.imputer import PreparedWindow, RunPart, Stretch
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.outputs import Outputs
 from ragimpute.imputation.probability_store import ITEM_BYTES, Spool
+from ragimpute.io.imputed import ImputedBlock
 from ragimpute.io.vcf.write.joined import MAX_ALTS
-from ragimpute.io.vcf.write.writer import ImputedBlock
 from ragimpute.panel.compact import COMPACT_ABOVE
 from ragimpute.panel.loci import Loci, PanelLoci
 from ragimpute.panel.reader import Panel

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -43,6 +43,22 @@ from ragimpute.runtime.threads import share
 
 # Targets that are compared at once.
 AT_ONCE = COUNTS
+
+
+class Search(Protocol):
+    """Finds the nearest haplotypes of targets: kernels do (:class:`NearestRows`), or a device.
+
+    Attributes
+    ----------
+    at_once
+        The most targets that a search may be given.
+    """
+
+    at_once: int
+
+    def search(self, target: np.ndarray, hits: np.ndarray) -> None:
+        """See :meth:`NearestRows.search`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -110,7 +126,11 @@ class NearestRows:
     ----------
     num_hits
         Number of hits of all windows together.
+    at_once
+        Targets that are best searched for at once.
     """
+
+    at_once = AT_ONCE
 
     def __init__(
         self, words: np.ndarray, order: np.ndarray, scales: Sequence[tuple[int, int]], *,
@@ -165,6 +185,16 @@ class NearestRows:
     def tables(self) -> SearchTables:
         """What was made of the panel."""
         return SearchTables(self._panel, self._num_tables)
+
+    @property
+    def panel(self) -> WindowRows:
+        """The distinct rows of all windows, as kernels read them."""
+        return self._panel
+
+    @property
+    def num_words(self) -> int:
+        """Words of the panel, W."""
+        return self._num_words
 
     @property
     def first_hits(self) -> np.ndarray:

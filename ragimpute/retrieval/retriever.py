@@ -19,7 +19,7 @@ import numpy as np
 
 from ragimpute.kernels.compile import inlined, kernel
 from ragimpute.retrieval.mapped_arrays import Getter
-from ragimpute.retrieval.nearest import AT_ONCE, NearestRows, SearchTables, member_type
+from ragimpute.retrieval.nearest import NearestRows, Search, SearchTables, member_type
 from ragimpute.retrieval.nearest_kernel import NUM_COLUMNS, WindowRows
 from ragimpute.runtime.threads import share
 
@@ -116,6 +116,11 @@ class Retriever:
         made._nearest = NearestRows.of_tables(num_words, SCALES, SearchTables(rows, num_tables))
         return made
 
+    @property
+    def nearest(self) -> NearestRows:
+        """The windows that are searched."""
+        return self._nearest
+
     def states(
         self,
         target: np.ndarray,
@@ -123,6 +128,7 @@ class Retriever:
         *,
         threads: int = 1,
         room: np.ndarray | None = None,
+        search: Search | None = None,
     ) -> np.ndarray:
         """States of target haplotypes at every word.
 
@@ -130,13 +136,15 @@ class Retriever:
         ----------
         target
             Shape (n, W), uint32: the targets' ALT bits at the same words (unobserved: 0). As many
-            as :data:`ragimpute.retrieval.nearest.AT_ONCE` take little longer than one.
+            as the search takes at once take little longer than one.
         exclude
             Shape (n, e), int32: haplotypes that target i must not copy, padded with -1; or None.
         threads
             Number of threads that targets are divided among; the result does not depend on it.
         room
             Shape (>= n, W, K), int32: an array to put the states into, or None.
+        search
+            What searches :attr:`nearest`. None: its kernels.
 
         Returns
         -------
@@ -159,14 +167,16 @@ class Retriever:
         of_over = np.tile(self._nearest.hits_of, 2).astype(np.int64)
         windows = _NearWindows(first, np.concatenate([of_over, np.minimum(of_over, NUM_BESIDE)]))
 
+        chosen = self._nearest if search is None else search
+
         def find(few: range) -> None:
-            hits = np.empty((min(len(few), AT_ONCE), self._nearest.num_hits), np.int32)
+            hits = np.empty((min(len(few), chosen.at_once), self._nearest.num_hits), np.int32)
             seen = np.empty((self.num_haplotypes, 2), np.int32)
             buffers = np.empty((3, num_slots + 1), np.int32)
-            for start in range(few.start, few.stop, AT_ONCE):
-                some = slice(start, min(start + AT_ONCE, few.stop))
+            for start in range(few.start, few.stop, chosen.at_once):
+                some = slice(start, min(start + chosen.at_once, few.stop))
                 here = hits[: some.stop - start]
-                self._nearest.search(target[some], here)
+                chosen.search(target[some], here)
                 _fill_slots(
                     here, windows, self.background, self._shuffle, none[some], seen, buffers,
                     out[some],

@@ -190,6 +190,8 @@ def plan_memory(max_memory: int | None, *, uses_torch: bool, wide: bool = False)
     if uses_torch and "torch" not in sys.modules:
         held += _TORCH_BYTES
     enough = ENOUGH_WIDE_BYTES if wide else ENOUGH_BYTES
+    if uses_torch:  # its libraries for a GPU may alone hold as much as is enough for all else
+        enough = max(enough, held + ENOUGH_BYTES // 2)
     total = min(enough, held + free_bytes()) if max_memory is None else max_memory
     work = total - held
     if max_memory is None:

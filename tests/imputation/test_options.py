@@ -40,7 +40,8 @@ OTHER = {
     "fasta": Path("r.fa"), "min_r2": 0.5,
     "typed_only": True, "sites": Path("s.bcf"), "empirical": Path("e.bcf"),
     "phased_only": True, "with_targets": False, "join_multiallelics": True, "output_type": "b",
-    "digits": 2, "compression_level": 6,
+    "digits": 2, "compression_level": 6, "bgen_bits": 16, "bgen_compression": "zstd",
+    "bgen_phased": True, "pvar": "plain",
 }  # fmt: skip
 
 

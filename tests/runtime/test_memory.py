@@ -205,3 +205,20 @@ def test_typed_sites_of_a_very_large_panel_come_first():
     # Where the buffers reach the ends of the panel, its typed sites are all there is.
     assert sites(10**9, num_sites=36_000, num_typed=1_600) == 36_000
     assert 0 < sites(650 * 2**20, num_sites=36_000, num_typed=1_600) < 36_000
+
+
+def test_jobs_with_a_very_large_panel_ask_for_more():
+    size = memory.window_site_bytes(5_000, num_haplotypes=1_000_000, typed_share=0.05, wide=True)
+    assert 20_000 < size < 30_000  # 12 bytes for 32 typed sites of a haplotype, and the site itself
+    assert memory.job_memory_mb(size * 36_000, wide=True) > memory.job_memory_mb(size * 36_000)
+    assert memory.job_memory_mb(10**12, wide=True) == 2_304
+
+
+def test_what_torch_holds_leaves_room_for_windows(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", sys)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 8192 * MIB)
+    for held, total in ((400, 1024), (512, 1024), (1500, 2012)):
+        monkeypatch.setattr(memory, "resident_bytes", lambda held=held: held * MIB)
+        plan = plan_memory(None, uses_torch=True)
+        assert plan.max_bytes == total * MIB
+        assert plan.window_bytes == (total - held) * MIB // 2

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 
 from ragimpute.errors import InputError
+from ragimpute.io.imputed import ImputedBlock, output_kind, part_path
 from ragimpute.io.vcf.bgzf import BLOCK_BYTES, EOF_MARK, LEVEL, BgzfWriter, compress_block
 from ragimpute.io.vcf.header import FLAGS, Heading, check_fields, header_text
 from ragimpute.io.vcf.index import TBI_MAX_BP, RecordPlaces, csi_index, tabix_index
@@ -38,56 +39,8 @@ from ragimpute.sites import Sites
 
 _SLICE_BYTES = 2**22  # of text that is formatted at once
 
-#: Formats by the letters that bcftools gives them; "u" is BCF that is not compressed.
-OUTPUT_TYPES = {"v": "vcf", "z": "vcf.gz", "b": "bcf", "u": "bcf"}
-_SUFFIXES = {".vcf": "vcf", ".vcf.gz": "vcf.gz", ".vcf.bgz": "vcf.gz", ".bcf": "bcf"}
-
 # Sites, the bytes of their rows, and where each row ends in these bytes.
 Rows = tuple[Sites, bytes | memoryview, np.ndarray]
-
-
-@dataclass(frozen=True)
-class ImputedBlock:
-    """Imputed genotypes at consecutive sites of one contig.
-
-    Attributes
-    ----------
-    sites
-        m sites, sorted by position, none before those of the last block.
-    allele_prob
-        Shape (m, N, 2), float32, P(ALT) of each haplotype in [0, 1]; NaN in [..., 1] where the
-        sample is haploid.
-    called
-        Shape (m, N, 2), int8: observed alleles, 0 or 1, which stay as GT; -1 where there is none;
-        -2 in [..., 1] where the sample is haploid.
-    info
-        For each INFO field (of ``INFOS`` in ``io/vcf/header``) to be written, shape (m,), float32;
-        NaN where it is to be left out.
-    typed
-        Shape (m,): bool, True where the site is flagged TYPED, else IMP; or integers, the number of
-        the site's flag in ``FLAGS`` of ``io/vcf/header``.
-    locus
-        Shape (m,), int: sites with the same number >= 0, of one position and REF, are written as
-        one record with several ALTs; -1: alone. None: all alone.
-    """
-
-    sites: Sites
-    allele_prob: np.ndarray
-    called: np.ndarray
-    info: dict[str, np.ndarray]
-    typed: np.ndarray
-    locus: np.ndarray | None = None
-
-    def take(self, rows: np.ndarray) -> ImputedBlock:
-        """Some of the sites: shape (m,), bool, or their numbers."""
-        return ImputedBlock(
-            self.sites.take(rows),
-            self.allele_prob[rows],
-            self.called[rows],
-            {name: values[rows] for name, values in self.info.items()},
-            np.asarray(self.typed)[rows],
-            None if self.locus is None else self.locus[rows],
-        )
 
 
 class RowMaker:
@@ -225,54 +178,7 @@ class RowMaker:
         return [(sites, bytes(data), ends) for sites, data, ends in self._made(block)]
 
 
-def output_kind(path: str | Path, output_type: str | None = None) -> str:
-    """The format of an output: "vcf", "vcf.gz" or "bcf".
-
-    Parameters
-    ----------
-    path
-        Its suffix says the format; "-", standard output, is "vcf".
-    output_type
-        A letter of ``OUTPUT_TYPES``, for a path without such a suffix; None: none was given.
-
-    Raises
-    ------
-    InputError
-        If the suffix is unknown and no type was given, the type is unknown, or they disagree.
-    """
-    name = Path(path).name
-    found = [kind for suffix, kind in _SUFFIXES.items() if name.endswith(suffix) and name != suffix]
-    if output_type is not None:
-        if output_type not in OUTPUT_TYPES:
-            raise InputError(
-                f"output type {output_type!r} is not known",
-                hint="choose v (VCF), z (compressed VCF), b (BCF) or u (uncompressed BCF)",
-            )
-        wanted = OUTPUT_TYPES[output_type]
-        if found and found[0] != wanted:
-            raise InputError(
-                f"--output-type {output_type} is {wanted}, but the output {path} has the suffix of "
-                f"{found[0]}",
-                hint="change one of them, or leave out --output-type",
-            )
-        return wanted
-    if str(path) == "-":
-        return "vcf"
-    if found:
-        return found[0]
-    raise InputError(
-        f"the output {path} has no suffix that is known",
-        hint="end it in .vcf.gz, .bcf or .vcf, name its format by -O, or write - for standard "
-        "output",
-    )
-
-
-def part_path(path: str | Path) -> Path:
-    """Where a resumable output is until it is complete: beside it."""
-    return Path(path).with_name(f".{Path(path).name}.part")
-
-
-class ImputedWriter:
+class VcfWriter:
     """A VCF or BCF that is being written; a context manager.
 
     It is written under a temporary name in its folder, renamed by :meth:`close` and removed if the
