@@ -116,7 +116,21 @@ class CopyingImputer:
         # What finds states is made beside what is fitted to the panel, and the network is fitted
         # beside the quality of sites.
         tables = start(partial(self._retriever_of, window), is_long=True)
-        fit = self._fits.at(typed_index, window, (left, right), self.seconds, tables.result)
+
+        def measured(given: CopyingParameters, words: tuple[int, int] | None = None) -> SiteQuality:
+            watch = Stopwatch(self.seconds)
+            found = measure_sites(
+                window, self._fitted.haplotype_sample, given, retriever=tables.result(),
+                kept_words=words, seed=self._options.seed, threads=self._options.threads,
+            )  # fmt: skip
+            watch.lap("quality")
+            return found
+
+        whole = is_copied_whole(self._fitted.num_haplotypes)
+        fit = self._fits.at(
+            typed_index, window, (left, right), self.seconds, tables.result,
+            measure=None if whole else measured,
+        )  # fmt: skip
         retriever = tables.result()
         if retriever is not None and self._wide is None:
             watch = Stopwatch(self.seconds)
@@ -126,18 +140,13 @@ class CopyingImputer:
         self.settings |= self._fits.settings()
         known = self._array_fit
         quality = None
-        if self._fits.is_tuned_on(typed_index, window):
+        if fit.sites == (left, right):
             quality = fit.tuned.result()[1]
         if quality is None and known is not None:
             quality = known.quality((left, right), len(typed_index))
         if quality is None and (self._options.err is None or self._network.trained):
-            watch = Stopwatch(self.seconds)
-            quality = measure_sites(
-                window, self._fitted.haplotype_sample, fit.parameters,
-                retriever=retriever, seed=self._options.seed, threads=self._options.threads,
-            )  # fmt: skip
+            quality = measured(fit.parameters)
             give_back()
-            watch.lap("quality")
         network = fit.tuned.result()[0]
         if known is not None and quality is not None:
             known.keep_quality((left, right), quality)
