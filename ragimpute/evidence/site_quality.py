@@ -9,7 +9,7 @@ high.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -113,6 +113,39 @@ class LeftOutCopies(NamedTuple):
     prob: np.ndarray
     sums: _Sums
 
+    @classmethod
+    def room(
+        cls,
+        window: Window,
+        words: tuple[int, int],
+        left_out: np.ndarray,
+        retriever: Retriever,
+        sums: _Sums,
+    ) -> LeftOutCopies:
+        """Make room for what copying will give for the haplotypes ``left_out``."""
+        typed = window.typed_index[words[0] * WORD : words[1] * WORD]
+        sites = int(typed[0]), int(typed[-1]) + 1
+        n, num_sites = len(left_out), sites[1] - sites[0]
+        num_slots = min(retriever.num_slots, retriever.num_haplotypes - n)
+        return cls(
+            words, sites, left_out,
+            alleles=np.empty((n, num_sites), np.int8).T,
+            states=np.empty((n, words[1] - words[0], num_slots), np.int32),
+            prob=np.empty((n, num_sites), np.float32), sums=sums,
+        )  # fmt: skip
+
+    def put_haplotypes(self, rows: slice, alleles: np.ndarray, states: np.ndarray) -> None:
+        """Keep alleles (M, n) and states (n, W, K) of some of the haplotypes, in all the window."""
+        self.alleles[:, rows] = alleles[slice(*self.sites)]
+        self.states[rows] = states[:, slice(*self.words)]
+
+    def put(self, rows: slice, site: int, prob: np.ndarray) -> None:
+        """Keep P(ALT) of some of the haplotypes at the sites from ``site`` on, shape (sites, n)."""
+        low, high = max(self.sites[0], site), min(self.sites[1], site + len(prob))
+        if low < high:
+            here = slice(low - self.sites[0], high - self.sites[0])
+            self.prob[rows, here] = prob[low - site : high - site].T
+
     def features_without_own(self, pairs: np.ndarray, homolog: np.ndarray) -> np.ndarray:
         """Quality of the sites of pairs, measured on the samples other than the pair's own.
 
@@ -162,6 +195,9 @@ class SiteQuality:
         :class:`ragimpute.evidence.rare_excess.LeftOutR2`.
     left_out_r2
         What it was computed from; None if it was read from a file.
+    as_untyped
+        Computes the ``QUALITY_FEATURES`` that each typed site would have if it alone were not
+        typed: shape (T, len(QUALITY_FEATURES)), float32. None if that is not known.
     copies
         What copying gave for the left-out samples, if it was to be kept.
     """
@@ -170,6 +206,7 @@ class SiteQuality:
     features: SiteRows
     rare_excess: float = 0.0
     left_out_r2: LeftOutR2 | None = None
+    as_untyped: Callable[[], np.ndarray] | None = None
     copies: LeftOutCopies | None = field(default=None, repr=False)
 
     @property
@@ -196,6 +233,9 @@ def measure_sites(
 ) -> SiteQuality:
     """Impute some of the panel's samples from the others, and compare with their true alleles.
 
+    If there is a ``retriever``, and the panel is eight times as large as what is left out, all
+    these samples are left out together; otherwise each may be copied by the others.
+
     Parameters
     ----------
     window
@@ -212,10 +252,8 @@ def measure_sites(
         Samples to leave out, >= 1; if the panel has fewer, all are. None: 100, or 32 if there is a
         ``retriever``.
     kept_words
-        If there is a ``retriever``, and the panel is eight times as large as what is left out: all
-        samples are left out together, and what copying gives for them in this range of the words
-        of typed sites is kept in ``copies``. None: nothing is kept, and each sample may be copied
-        by the others.
+        If the samples are left out together, what copying gives for them in this range of the words
+        of typed sites is kept in ``copies``. None: nothing is kept.
     seed
         Seed for drawing the samples.
     threads
@@ -243,25 +281,32 @@ def measure_sites(
         step = int(np.clip(_STATE_BYTES // (each * threads), 1, max(1, most)))
         # Cached properties, computed here once before several threads need them.
         window.minor_alleles, window.flank_switch_probs(parameters.switch_rate)
-    sums = _Sums(window)
+    minor = window.haplotypes.alt_is_minor
+    sums = _Sums(minor)
+    together = _TIMES_LEFT_OUT * len(left_out) <= len(haplotype_sample)
     kept = None
-    is_few = 0 < _TIMES_LEFT_OUT * len(left_out) <= len(haplotype_sample)
-    if retriever is not None and kept_words is not None and is_few:
-        kept = _room_for(window, kept_words, left_out, retriever, sums)
+    if retriever is not None and together and kept_words is not None and len(left_out):
+        kept = LeftOutCopies.room(window, kept_words, left_out, retriever, sums)
 
-    def measure(first: int) -> np.ndarray:
+    def measure(first: int) -> _TypedLeftOut:
         here = edges[first : first + step + 1]
         columns = left_out[here[0] : here[-1]]
         alleles = haplotype_columns(window.haplotypes, columns).T
         observed = np.ascontiguousarray(alleles[window.typed_index])
         hit = np.empty(observed.shape, np.float32)
-        if kept is None or retriever is None:
-            parts = _without_own(
-                window, haplotype_sample, columns, observed, parameters, retriever, threads
-            )
-        else:
-            parts = _and_keep(window, observed, parameters, retriever, kept, alleles, here)
-        for site, prob in parts:
+        rows, states = slice(int(here[0]), int(here[-1])), None
+        if retriever is not None:
+            states = (
+                found_without(retriever, observed, left_out) if together
+                else found_without_own(retriever, haplotype_sample, columns, observed)
+            )  # fmt: skip
+        if kept is not None and states is not None:
+            kept.put_haplotypes(rows, alleles, states)
+        for site, prob in _without_own(
+            window, haplotype_sample, columns, observed, parameters, states, threads
+        ):
+            if kept is not None:
+                kept.put(rows, site, prob)
             low, high = np.searchsorted(window.typed_index, [site, site + len(prob)])
             known = observed[low:high]
             without = leave_one_out(
@@ -270,64 +315,46 @@ def measure_sites(
             hit[low:high] = np.where(known == 1, without, 1 - without)
             sums.add(prob, alleles[site : site + len(prob)], here[:-1] - here[0], site)
             stage.advance(prob.size)
-        return hit
+        return _TypedLeftOut(hit, observed, here[:-1] - here[0])
 
     # If the panel is copied whole, copy_haplotypes divides the targets among threads; otherwise the
     # groups of left-out samples are divided here.
     with Stage("measure sites", len(left_out) * window.num_sites) as stage:
-        hits = share(measure, range(0, len(starts), step), threads if retriever is not None else 1)
-    hit = np.concatenate([np.ones((len(window.typed_index), 0), np.float32), *hits], axis=1)
+        found = share(measure, range(0, len(starts), step), threads if retriever is not None else 1)
+    none = np.ones((len(window.typed_index), 0), np.float32)
+    hit = np.concatenate([none, *(group.hit for group in found)], axis=1)
     features = SiteFeatures(sums.features(), AlleleSharing(window, threads=threads))
     left_out_r2 = sums.left_out_r2(window)
     mismatch_prob = fit_mismatch(hit, parameters.mismatch_prob)
-    return SiteQuality(mismatch_prob, features, left_out_r2.rare_excess, left_out_r2, kept)
-
-
-def _room_for(
-    window: Window,
-    words: tuple[int, int],
-    left_out: np.ndarray,
-    retriever: Retriever,
-    sums: _Sums,
-) -> LeftOutCopies:
-    """Make room for what copying will give in a range of words, see :class:`LeftOutCopies`."""
-    typed = window.typed_index[words[0] * WORD : words[1] * WORD]
-    sites = int(typed[0]), int(typed[-1]) + 1
-    n, num_sites = len(left_out), sites[1] - sites[0]
-    num_slots = min(retriever.num_slots, retriever.num_haplotypes - n)
-    return LeftOutCopies(
-        words, sites, left_out,
-        alleles=np.empty((n, num_sites), np.int8).T,
-        states=np.empty((n, words[1] - words[0], num_slots), np.int32),
-        prob=np.empty((n, num_sites), np.float32), sums=sums,
+    return SiteQuality(
+        mismatch_prob, features, left_out_r2.rare_excess, left_out_r2,
+        lambda: _as_untyped(minor[window.typed_index], found), kept,
     )  # fmt: skip
 
 
-def _and_keep(
-    window: Window,
-    observed: np.ndarray,
-    parameters: CopyingParameters,
-    retriever: Retriever,
-    kept: LeftOutCopies,
-    alleles: np.ndarray,
-    edges: np.ndarray,
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Impute some of the left-out haplotypes from the rest of the panel, and keep a part of it.
+class _TypedLeftOut(NamedTuple):
+    """Some left-out samples at the typed sites.
 
-    ``edges``: where their samples begin among all left-out haplotypes. Yields what
-    :func:`_without_own` does.
+    ``hit`` (T, n): the probability of each haplotype's allele, computed from all other typed sites;
+    ``alleles`` (T, n); ``starts``: the column of each sample's first haplotype.
     """
-    rows = slice(int(edges[0]), int(edges[-1]))
-    states = found_without(retriever, observed, kept.haplotypes)
-    kept.states[rows] = states[:, slice(*kept.words)]
-    low, high = kept.sites
-    kept.alleles[:, rows] = alleles[low:high]
-    max_sites = max(1, _PART_BYTES // (4 * len(states)))
-    for site, prob in copy_in_parts(window, observed, parameters, states, max_sites=max_sites):
-        first, stop = max(low, site), min(high, site + prob.shape[1])
-        if first < stop:
-            kept.prob[rows, first - low : stop - low] = prob[:, first - site : stop - site]
-        yield site, prob.T
+
+    hit: np.ndarray
+    alleles: np.ndarray
+    starts: np.ndarray
+
+
+def _as_untyped(minor: np.ndarray, left_out: Sequence[_TypedLeftOut]) -> np.ndarray:
+    """Features of the typed sites, each from what the others say of it: see ``SiteQuality``.
+
+    ``minor`` (T,): whether ALT is the minor allele.
+    """
+    sums = _Sums(minor)
+    for hit, alleles, starts in left_out:
+        prob = np.where(alleles == 1, hit, 1 - hit)
+        # By haplotype, as copying gives them.
+        sums.add(np.ascontiguousarray(prob.T).T, np.ascontiguousarray(alleles.T).T, starts, 0)
+    return sums.features()
 
 
 def _without_own(
@@ -336,33 +363,33 @@ def _without_own(
     left_out: np.ndarray,
     observed: np.ndarray,
     parameters: CopyingParameters,
-    retriever: Retriever | None,
+    states: np.ndarray | None,
     threads: int,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Impute left-out haplotypes from states that are not of their own samples.
 
-    Yields parts of the window: the first site, and P(ALT), shape (sites, n).
+    ``states`` (n, W, K): those of each; None: all other haplotypes. Yields parts of the window: the
+    first site, and P(ALT), shape (sites, n).
     """
-    if retriever is None:
-        states = states_without_own(None, haplotype_sample, left_out, observed)
-        yield 0, copy_haplotypes(window, observed, parameters, states=states, threads=threads).T
+    if states is None:
+        others = states_without_own(None, haplotype_sample, left_out, observed)
+        yield 0, copy_haplotypes(window, observed, parameters, states=others, threads=threads).T
         return
-    together = found_without_own(retriever, haplotype_sample, left_out, observed)
     max_sites = max(1, _PART_BYTES // (4 * len(left_out)))
-    for site, prob in copy_in_parts(window, observed, parameters, together, max_sites=max_sites):
+    for site, prob in copy_in_parts(window, observed, parameters, states, max_sites=max_sites):
         yield site, prob.T
 
 
 class _Sums:
     """Sums over the left-out samples at each site, from which the features are computed."""
 
-    def __init__(self, window: Window) -> None:
-        self.minor = window.haplotypes.alt_is_minor
+    def __init__(self, minor: np.ndarray) -> None:
+        self.minor = minor
         self._num_samples = 0
         self._num_haplotypes = 0
         # Rows: imputed dosage, true dosage, their squares, their product, the variance that the
         # posteriors claim, the expected and the true number of heterozygous samples.
-        self._sums = np.zeros((8, window.num_sites), np.int64)
+        self._sums = np.zeros((8, len(minor)), np.int64)
         self._lock = Lock()
 
     def add(self, prob: np.ndarray, alleles: np.ndarray, starts: np.ndarray, site: int) -> None:
