@@ -155,9 +155,14 @@ class _Around(NamedTuple):
         return (first // WORD, last // WORD + 1) if inside else None
 
     def part(self, words: tuple[int, int]) -> Window:
-        """The stretch of the window from the first to the last typed site of a range of words."""
+        """The stretch of the window from the first to the last typed site of a range of words.
+
+        Haplotypes have the signatures of the whole window.
+        """
         typed = self.window.typed_index[words[0] * WORD : words[1] * WORD]
-        return self.between(int(typed[0]), int(typed[-1]) + 1, typed)
+        out = self.between(int(typed[0]), int(typed[-1]) + 1, typed)
+        vars(out)["signature"] = self.window.signature
+        return out
 
     def between(self, low: int, high: int, typed: np.ndarray) -> Window:
         """The sites [low, high) of the window, of which ``typed`` are typed."""
