@@ -649,6 +649,7 @@ NOT_RUN = {
     "sav export": "no package has savvy; its output was compared with the panel's VCF by hand",
     "xcftools view": "no package has it; options as in xcftools' viewer_parameters.cpp",
     "bcftools of samtools 0.1.19": "no longer packaged",
+    "bcftools +liftover": "no package has the plugin, which needs both genomes",
 }
 
 
