@@ -12,6 +12,7 @@ from slow_copying import mosaic_panel
 
 from ragimpute.copying.window import TypedSites
 from ragimpute.likelihoods.fit import (
+    DEPTHS,
     FittedPanel,
     fit_mismatch,
     nearest_depth,
@@ -226,7 +227,7 @@ def test_young_alleles_mismatch_more(alleles):
 
 def test_nearest_depth_counts_sites_without_reads():
     rng = np.random.default_rng(1)
-    for depth in (1 / 16, 1 / 4, 1.0, 4.0):
+    for depth in DEPTHS:
         reads = normalise(simulate_reads(np.zeros((4000, 1), int), depth, rng)[:, 0])
         assert nearest_depth(reads) == depth
 
