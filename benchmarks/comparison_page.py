@@ -42,7 +42,8 @@ of each, so that each found its files in the machine's cache. Wall and CPU time 
 process, from its start to the closed output. The peak is that of resident memory. Java sizes its
 heap by the machine's memory, so Beagle's peak says more about the machine than about the data. A
 ratio says how many times as long the tool takes as {reference} does, or how many times as much
-memory; a ratio above 1 is in favour of {reference}."""
+memory; a ratio above 1 is in favour of {reference}. Ratios are those of runs that were made one
+after the other: their median, and their smallest and largest value in brackets."""
 
 
 _SWITCHES = (
@@ -63,9 +64,26 @@ def reference_of(results: dict) -> str:
     return next((name for name in names if name.startswith("ragimpute")), names[0])
 
 
-def ratio(value: float, reference: float | None) -> str:
-    """How many times the reference a value is, as text; "-" where there is none."""
-    return f"{value / reference:.2f}" if reference else "-"
+def ratios(entry: dict, reference: dict | None, measure: str) -> list[float]:
+    """How many times the reference's figure each run's is, one for each pair of runs.
+
+    A pair is the runs of the same repeat, which were made one after the other. Empty without a
+    reference.
+    """
+    if reference is None:
+        return []
+    pairs = zip(entry["runs"], reference["runs"], strict=True)
+    return [one[measure] / other[measure] for one, other in pairs if other[measure]]
+
+
+def ratio_text(found: Sequence[float], *, full: bool = True) -> str:
+    """The median of ratios, and in brackets their range if it is one; "-" without any."""
+    if not found:
+        return "-"
+    text = f"{statistics.median(found):.2f}"
+    if not full or len(found) == 1:
+        return text
+    return f"{text} ({min(found):.2f} – {max(found):.2f})"
 
 
 def accuracy_table(density: dict) -> list[list[str]]:
@@ -139,12 +157,50 @@ def cost_table(density: dict, reference: str) -> list[list[str]]:
         base = by.get((threads, reference))
         wall = [run["wall_s"] for run in row["runs"]]
         values = {name: median(row, name) for name in _MEASURES}
-        known = {name: median(base, name) if base else None for name in _MEASURES}
-        ratios = [ratio(values[name], known[name]) for name in _MEASURES]
+        compared = [ratio_text(ratios(row, base, name)) for name in _MEASURES]
         texts = [f"{values['wall_s']:.2f}", f"{min(wall):.2f} – {max(wall):.2f}"]
         texts += [f"{values['cpu_s']:.2f}", f"{values['peak_mib']:.0f}"]
-        rows.append([str(threads), tool, *texts, *ratios])
+        rows.append([str(threads), tool, *texts, *compared])
     return rows
+
+
+def summary_table(results: dict) -> list[list[str]]:
+    """The whole comparison at first sight: a header, and a row for each target and tool.
+
+    Accuracy over all sites and over the rare ones; wall time at each number of threads, and how
+    many times the reference's it is; the peak of memory over these.
+    """
+    reference = reference_of(results)
+    every = [density for data in results["data"] for density in data["densities"]]
+    counts = sorted({n for density in every for n in _threads(density)})
+    timed = [f"wall, s, {n} thread{'s' * (n > 1)}" for n in counts]
+    rows = [["target", "tool", "r², all", "r², MAF ≤ 0.01", *timed, *(["peak, MiB"] * bool(timed))]]
+    for data in results["data"]:
+        for density in data["densities"]:
+            by = {(row["threads"], row["tool"]): row for row in density["runs"]}
+            for entry in density["accuracy"]:
+                figures = [_figure(entry["bins"][-1]["r2"], 5), _figure(_rare(entry["bins"]), 4)]
+                tool = entry["tool"]
+                for n in counts:
+                    row, base = by.get((n, tool)), by.get((n, reference))
+                    text = "-" if row is None else f"{median(row, 'wall_s'):.2f}"
+                    if row is not None and tool != reference:
+                        text += f" (× {ratio_text(ratios(row, base, 'wall_s'), full=False)})"
+                    figures.append(text)
+                if counts:
+                    runs = [by[n, tool] for n in counts if (n, tool) in by]
+                    peaks = [median(row, "peak_mib") for row in runs]
+                    figures.append(f"{max(peaks):.0f}" if peaks else "-")
+                rows.append([f"{data['name']}, {density['name']}", tool, *figures])
+    return rows
+
+
+def _rare(bins: Sequence[dict]) -> float | None:
+    """Mean r² over the bins up to a MAF of .01, weighted by their sites; None if undefined."""
+    rare = [row for row in bins if row["label"] in ("<=0.002", "<=0.005", "<=0.01")]
+    known = [(row["r2"], row["num_sites"]) for row in rare if row["r2"] is not None]
+    num = sum(sites for _, sites in known)
+    return sum(r2 * sites for r2, sites in known) / num if num else None
 
 
 def prepare_table(data: dict) -> list[list[str]]:
@@ -284,6 +340,11 @@ def write_page(results: dict, path: Path) -> None:
     ]  # fmt: skip
     if results["notes"]:
         parts.append("\n".join(f"- {note}" for note in results["notes"]) + "\n")
+    parts.append(
+        "## At first sight\n\n" + markdown_table(summary_table(results), texts=2) + "\n\n"
+        "*r², MAF ≤ 0.01*: the mean of the bins up to there, weighted by their sites. In brackets: "
+        f"how many times\nas long as {reference}.\n"
+    )
     images = path.parent / "images"
     images.mkdir(parents=True, exist_ok=True)
     for data in results["data"]:

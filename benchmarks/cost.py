@@ -48,8 +48,10 @@ its first samples. A run has two parts. One depends on the panel alone: its hapl
 and indexed, and some of them are left out to choose ne and err and to measure its sites. The
 other is for each target. Both parts were fitted to the runs of each panel, by least relative
 squares, and carried over to a genome of {genome} Mb in {regions} regions of 20 cM, each of which
-starts the program once. Nothing was run with {largest} haplotypes: there each part was
-extrapolated as the power of the panel's size that the last two panels show. Panels of up to 6,000
+starts the program once. Nothing was run with {largest} haplotypes here: each part was extrapolated
+as the power of the panel's size that the last two panels show;
+[a million haplotypes](benchmarks-million.md)
+has runs of one region. Panels of up to 6,000
 haplotypes are copied whole, and the network is fitted to them. That is more accurate there, and
 slower than searching a panel of 20,000.
 

@@ -2,8 +2,9 @@
 
 Run: python benchmarks/output_size.py PANEL TARGET TRUTH [--map MAP] [--peer NAME=FILE ...]
 
-The target is imputed once. What came of it is written again for each number of decimals, level of
-compression, format and set of fields, and timed. The change of r2 is that of the rounded against
+The target is imputed once. What came of it is written again in each format, and for each number of
+decimals, level of compression and set of fields, and timed; beside them stand the package bgen and
+plink2, which makes the same of the VCF. The change of r2 is that of the rounded against
 the unrounded dosages, in each bin of MAF. A peer is another tool's file of the same targets, of
 which the size is shown. Without arguments, the packaged example is used.
 """
@@ -11,9 +12,13 @@ which the size is shown. Without arguments, the packaged example is used.
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
+import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import cyvcf2
@@ -21,9 +26,13 @@ import numpy as np
 
 from ragimpute import example, impute, prepare
 from ragimpute.accuracy.metrics import MAF_BINS, maf_bin
+from ragimpute.io.bgen.writer import BgenOptions, BgenWriter
+from ragimpute.io.imputed import ImputedBlock, ImputedWriter
+from ragimpute.io.pgen.writer import PgenOptions, PgenWriter
 from ragimpute.io.vcf.header import Heading
-from ragimpute.io.vcf.write.writer import ImputedBlock, ImputedWriter
+from ragimpute.io.vcf.write.writer import VcfWriter
 
+REPEATS = 3
 INFOS = {"all INFO": None, "AF, DR2": {"AF", "DR2"}}
 
 
@@ -31,23 +40,23 @@ def impute_blocks(panel: Path, target: Path, folder: Path) -> tuple[list[Imputed
     """Impute, and keep what is handed to the writer of the output."""
     blocks: list[ImputedBlock] = []
     headings: list[Heading] = []
-    write, begin = ImputedWriter.write, ImputedWriter.__init__
+    write, begin = VcfWriter.write, VcfWriter.__init__
 
-    def keep(self: ImputedWriter, block: ImputedBlock) -> None:
+    def keep(self: VcfWriter, block: ImputedBlock) -> None:
         blocks.append(block)
         write(self, block)
 
-    def keep_heading(self: ImputedWriter, path: Path, heading: Heading, **options: object) -> None:
+    def keep_heading(self: VcfWriter, path: Path, heading: Heading, **options: object) -> None:
         headings.append(heading)
         begin(self, path, heading, **options)  # type: ignore[arg-type]
 
-    ImputedWriter.write, ImputedWriter.__init__ = keep, keep_heading  # type: ignore[method-assign]
+    VcfWriter.write, VcfWriter.__init__ = keep, keep_heading  # type: ignore[method-assign]
     try:
         started = time.perf_counter()
         impute(target, panel, folder / "whole.vcf.gz")
         print(f"the whole run takes {time.perf_counter() - started:.1f} s")
     finally:
-        ImputedWriter.write, ImputedWriter.__init__ = write, begin  # type: ignore[method-assign]
+        VcfWriter.write, VcfWriter.__init__ = write, begin  # type: ignore[method-assign]
     return blocks, headings[0]
 
 
@@ -108,7 +117,7 @@ def sizes(blocks: Sequence[ImputedBlock], heading: Heading, folder: Path) -> Non
                     for digits in (2, 3, 4):
                         path = folder / f"out.{kind}"
                         started = time.perf_counter()
-                        with ImputedWriter(
+                        with VcfWriter(
                             path, heading, fields=fields, digits=digits, level=level
                         ) as writer:
                             for block in blocks:
@@ -120,6 +129,86 @@ def sizes(blocks: Sequence[ImputedBlock], heading: Heading, folder: Path) -> Non
                         + " | ".join(cells)
                         + " |"
                     )
+
+
+def formats(blocks: Sequence[ImputedBlock], heading: Heading, folder: Path) -> None:
+    """Print size and time of each format, the least of some runs, with all files of a set."""
+    made: dict[str, Callable[[Path], ImputedWriter]] = {
+        "a.vcf.gz": lambda path: VcfWriter(path, heading),
+        "b.vcf.gz": lambda path: VcfWriter(path, heading, fields=("GT", "DS")),
+        "c.bcf": lambda path: VcfWriter(path, heading),
+        "d.bgen": lambda path: BgenWriter(path, heading, BgenOptions()),
+        "e.bgen": lambda path: BgenWriter(path, heading, BgenOptions(level=6)),
+        "f.bgen": lambda path: BgenWriter(path, heading, BgenOptions(compression="zstd")),
+        "g.bgen": lambda path: BgenWriter(path, heading, BgenOptions(bits=16)),
+        "h.bgen": lambda path: BgenWriter(path, heading, BgenOptions(phased=True)),
+        "i.pgen": lambda path: PgenWriter(path, heading, PgenOptions()),
+        "j.pgen": lambda path: PgenWriter(path, heading, PgenOptions("plain")),
+    }
+    told = (
+        "vcf.gz, GT:DS:GP", "vcf.gz, GT:DS", "bcf, GT:DS:GP", "bgen, 8 bits, zlib",
+        "bgen, 8 bits, zlib at level 6", "bgen, 8 bits, zstd", "bgen, 16 bits, zlib",
+        "bgen, 8 bits, zlib, phased", "pgen, .pvar.zst", "pgen, .pvar",
+    )  # fmt: skip
+    print("\n| written | MB | of these beside the main file | CPU seconds |")
+    print("|---|---|---|---|")
+    for (name, make), title in zip(made.items(), told, strict=True):
+        place = folder / name.replace(".", "-")
+        place.mkdir()
+
+        def ours(path: Path = place / name, make: Callable[[Path], ImputedWriter] = make) -> None:
+            with make(path) as writer:
+                for block in blocks:
+                    writer.write(block)
+
+        _row(title, ours, place, name)
+    place = folder / "package"
+    place.mkdir()
+    _row("bgen, 8 bits, zlib, by the package bgen", lambda: _by_package(blocks, heading, place),
+         place, "x.bgen")  # fmt: skip
+    if shutil.which("plink2") is None:
+        return
+    for title, words, name in (
+        ("vcf.gz to pgen by plink2", ["--make-pgen", "vzs"], "x.pgen"),
+        ("vcf.gz to bgen by plink2", ["--export", "bgen-1.2", "bits=8", "ref-first"], "x.bgen"),
+    ):
+        place = folder / f"plink2-{words[0].strip('-')}"
+        place.mkdir()
+        command = ["plink2", "--threads", "1", "--vcf", folder / "a-vcf-gz" / "a.vcf.gz",
+                   "dosage=DS", *words, "--out", place / "x"]  # fmt: skip
+        _row(title, partial(subprocess.run, command, check=True, capture_output=True), place, name)
+
+
+def _row(title: str, make: Callable[[], object], place: Path, name: str) -> None:
+    """Print a row of the table of formats; ``make`` writes the files of ``place``."""
+    seconds = []
+    for _ in range(REPEATS):
+        before = os.times()
+        make()
+        after = os.times()
+        seconds.append(sum(after[:4]) - sum(before[:4]))
+    main = (place / name).stat().st_size
+    beside = sum(p.stat().st_size for p in place.iterdir() if p.suffix != ".log") - main
+    print(f"| {title} | {(main + beside) / 1e6:.2f} | {beside / 1e6:.2f} | {min(seconds):.2f} |")
+
+
+def _by_package(blocks: Sequence[ImputedBlock], heading: Heading, folder: Path) -> None:
+    """Write a BGEN by the package bgen, a variant at a time."""
+    from bgen import BgenWriter as Package
+
+    samples = list(heading.samples)
+    writer = Package(folder / "x.bgen", len(samples), samples, compression="zlib")
+    for block in blocks:
+        one, two = np.moveaxis(block.allele_prob.astype(np.float64), 2, 0)
+        both, none = one * two, (1 - one) * (1 - two)
+        prob = np.stack([none, 1 - none - both, both], axis=2)
+        sites = block.sites
+        for i, (position, ref, alt) in enumerate(sites.keys()):
+            writer.add_variant(
+                f"{sites.contig}:{position}:{ref}:{alt}", sites.id[i], sites.contig, position,
+                [ref, alt], prob[i],
+            )  # fmt: skip
+    writer.close()
 
 
 def _with_infos(block: ImputedBlock, names: set[str] | None) -> ImputedBlock:
@@ -147,6 +236,7 @@ def main() -> None:
             told, _, path = peer.rpartition("=")
             print(f"{told}: {Path(path).stat().st_size / 1e6:.2f} MB")
         r2_changes(blocks, options.truth, options.panel)
+        formats(blocks, heading, folder)
         sizes(blocks, heading, folder)
 
 

@@ -1,4 +1,4 @@
-"""Time ImputedWriter on an imputed chromosome's worth of sites, and cyvcf2's Writer on a part.
+"""Time VcfWriter on an imputed chromosome's worth of sites, and cyvcf2's Writer on a part.
 
 Run: python benchmarks/output_speed.py [--sites 217000] [--samples 200] [--threads 1]
 """
@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ragimpute.io.imputed import ImputedBlock
 from ragimpute.io.vcf.header import Heading
-from ragimpute.io.vcf.write.writer import ImputedBlock, ImputedWriter
+from ragimpute.io.vcf.write.writer import VcfWriter
 from ragimpute.sites import Sites
 
 BLOCK_SITES = 4_000
@@ -45,10 +46,10 @@ def time_writer(
     threads: int,
     fields: tuple[str, ...] = ("GT", "DS", "GP"),
 ) -> float:
-    """Seconds that ImputedWriter takes."""
+    """Seconds that VcfWriter takes."""
     samples = [f"s{i}" for i in range(blocks[0].called.shape[1])]
     started = time.perf_counter()
-    with ImputedWriter(
+    with VcfWriter(
         path, Heading(samples, [("20", None)]), threads=threads, fields=fields
     ) as writer:
         for block in blocks:
@@ -95,9 +96,7 @@ def main() -> None:
         blocks = list(make_blocks(min(options.sites, 5 * BLOCK_SITES), options.samples))
         time_writer(blocks[:1], path, options.threads)  # compiles the kernel
         samples = [f"s{i}" for i in range(options.samples)]
-        with ImputedWriter(
-            path, Heading(samples, [("20", None)]), threads=options.threads
-        ) as writer:
+        with VcfWriter(path, Heading(samples, [("20", None)]), threads=options.threads) as writer:
             while written < options.sites:
                 block = blocks[int(written // BLOCK_SITES) % len(blocks)]
                 shift = int(10_000 + 280 * written) - int(block.sites.position_bp[0])
@@ -117,7 +116,7 @@ def main() -> None:
             ours += time.perf_counter() - started
         num_bytes = path.stat().st_size
         print(
-            f"ImputedWriter {options.kind}: {written:,.0f} sites x {options.samples} samples, "
+            f"VcfWriter {options.kind}: {written:,.0f} sites x {options.samples} samples, "
             f"{options.threads} threads: {ours:.2f} s, {num_bytes / 1e6:.1f} MB"
         )
         template = Path(folder) / "template.vcf"

@@ -33,8 +33,12 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "buffer_cm": (0, 1e4, "the longest chromosomes have some hundred cM"),
     "min_r2": (0, 1, "DR2 lies between 0 and 1"),
     "digits": (2, 4, "2 decimals make the smallest file, 3 lose less than r2 can show"),
+    "bgen_bits": (1, 32, "association tools are made for 8 bits, and some read no other number"),
     "compression_level": (1, 12, "1 is the fastest, 6 what bgzip does, 12 the smallest"),
 }
+
+# The device that makes copying models copy by torch on the CPU: for tests, as nobody gains by it.
+TORCH_ON_CPU = "torch-cpu"
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -179,7 +183,7 @@ def parse_device(name: str) -> tuple[str, int | None]:
     ----------
     name
         "auto", "cpu", "cuda", or "cuda:1" for the second GPU; "cpu:0", as torch calls the CPU of a
-        process among several, is "cpu".
+        process among several, is "cpu", and so is :data:`TORCH_ON_CPU`.
 
     Returns
     -------
@@ -190,6 +194,8 @@ def parse_device(name: str) -> tuple[str, int | None]:
     InputError
         If the name is another one.
     """
+    if name == TORCH_ON_CPU:
+        return "cpu", None
     found = re.fullmatch(r"(auto)|(cpu)(?::\d+)?|(cuda)(?::(\d{1,4}))?", name)
     if found is None:
         raise InputError(f"there is no device {name!r}", hint="choose auto, cpu or cuda")

@@ -186,11 +186,24 @@ class DataConfig(_Group):
 
 
 class MaskPart(_Group):
-    """One kind of mask, how often it is drawn, and the share of sites that it hides."""
+    """One kind of mask, how often it is drawn, and how many sites it hides.
+
+    ``typed_per_mb`` takes the place of ``rate``: a range of numbers of sites in a Mb that stay
+    typed, as those of arrays, whatever share of the panel's sites they are.
+    """
 
     name: MaskName = "random"
     weight: Positive = 1.0
     rate: Share = 0.5
+    typed_per_mb: tuple[Positive, Positive] | None = None
+
+    @model_validator(mode="after")
+    def _ascending(self) -> MaskPart:
+        if self.typed_per_mb is not None:
+            low, high = self.typed_per_mb
+            if low > high:
+                raise ValueError(f"typed_per_mb {low}, {high} is not ascending")
+        return self
 
 
 class CurriculumConfig(_Group):

@@ -17,8 +17,9 @@ _INDEX = {"faiss": "faiss-cpu"}
 _MODELS = {"torch": "torch", **_INDEX}
 
 #: By extra: each package as an import statement and as pip calls it. ``all`` and ``gpu`` bring the
-#: same as ``train``, which brings the others'.
+#: same as all of them; ``train`` brings the others' but those of ``pgen``.
 EXTRAS: dict[str, dict[str, str]] = {
+    "pgen": {"pgenlib": "Pgenlib", "zstandard": "zstandard"},
     "report": _REPORT,
     "index": _INDEX,
     "models": _MODELS,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
+from ragimpute.io.imputed import ImputedBlock
 from ragimpute.io.vcf.header import INFOS, Heading
-from ragimpute.io.vcf.write.writer import ImputedBlock, ImputedWriter
+from ragimpute.io.vcf.write.writer import VcfWriter
 from ragimpute.sites import Sites
 
 ALL = ("GT", "DS", "GP", "HDS", "AP")
@@ -56,7 +57,7 @@ def write(path, *blocks, contigs=(("20", 63_025_520),), samples=None, **options)
     if samples is None:
         samples = [f"s{i}" for i in range(blocks[0].called.shape[1])]
     said = {name: options.pop(name) for name in ("command", "header_lines") if name in options}
-    with ImputedWriter(path, Heading(samples, contigs, **said), **options) as writer:
+    with VcfWriter(path, Heading(samples, contigs, **said), **options) as writer:
         for block in blocks:
             writer.write(block)
     return path

@@ -15,7 +15,8 @@ import pytest
 MAY_NOT_SKIP = "RAGIMPUTE_TESTS_MAY_NOT_SKIP"
 # The Debian package of each program; None for those that Debian has not.
 PACKAGES = {"bcftools": "bcftools", "plink2": "plink2", "zstd": "zstd", "xz": "xz-utils",
-            "bzip2": "bzip2", "unzip": "unzip", "nextflow": None}  # fmt: skip
+            "bzip2": "bzip2", "unzip": "unzip", "nextflow": None,
+            "bgenix": None, "cat-bgen": None}  # fmt: skip
 
 
 def require_program(name, environment=os.environ):

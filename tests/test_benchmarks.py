@@ -77,9 +77,34 @@ def test_costs_are_medians_and_ratios_to_ragimpute(results):
     slow = by["1", "Beagle"]
     assert (slow["wall, s"], slow["CPU, s"], slow["peak, MiB"]) == ("4.00", "8.00", "400")
     assert slow["range"] == "3.00 – 5.00"
-    assert [slow[f"{name} ratio"] for name in ("wall", "CPU", "memory")] == ["2.00"] * 3
-    assert by["4", "Beagle"]["wall ratio"] == "0.50"  # against the same number of threads
-    assert by["4", "ragimpute"]["wall ratio"] == "1.00"
+    # Of the pairs 5 / 2, 4 / 1 and 3 / 9.
+    found = [slow[f"{name} ratio"] for name in ("wall", "CPU", "memory")]
+    assert found == ["2.50 (0.33 – 4.00)"] * 3
+    against_as_many_threads = by["4", "Beagle"]["wall ratio"]
+    assert against_as_many_threads == "0.50 (0.50 – 0.50)"
+    assert by["4", "ragimpute"]["wall ratio"] == "1.00 (1.00 – 1.00)"
+
+
+def test_a_single_pair_has_no_range(results):
+    density = results["data"][0]["densities"][0]
+    for row in density["runs"]:
+        del row["runs"][1:]
+    rows = comparison_page.cost_table(density, "ragimpute")
+    assert [row[-3] for row in rows] == ["wall ratio", "1.00", "2.50", "1.00", "0.50"]
+
+
+def test_the_summary_has_accuracy_and_time_of_all(results):
+    header, *rows = comparison_page.summary_table(results)
+    assert header == [
+        "target", "tool", "r², all", "r², MAF ≤ 0.01", "wall, s, 1 thread", "wall, s, 4 threads",
+        "peak, MiB",
+    ]  # fmt: skip
+    assert rows == [
+        ["some, dense", "ragimpute", "0.91234", "0.9123", "2.00", "1.00", "200"],
+        ["some, dense", "Beagle", "0.90000", "0.9000", "4.00 (× 2.50)", "0.50 (× 0.50)", "400"],
+    ]
+    results["data"][0]["densities"][0]["runs"] = []
+    assert [len(row) for row in comparison_page.summary_table(results)] == [4, 4, 4]
 
 
 def test_ratios_without_a_reference(results):
@@ -169,7 +194,9 @@ def test_page(results, tmp_path):
     assert "ragimpute 9.8.7, Beagle 5.4, on 2025-01-02" in text
     assert "A <fast> one, 3 cores, 7.5 GiB" in text
     assert "- Minimac4 is left out" in text
-    assert "| 1 | Beagle | 4.00 | 3.00 – 5.00 | 8.00 | 400 | 2.00 | 2.00 | 2.00 |" in text
+    three = " | ".join(["2.50 (0.33 – 4.00)"] * 3)
+    assert f"| 1 | Beagle | 4.00 | 3.00 – 5.00 | 8.00 | 400 | {three} |" in text
+    assert text.index("## At first sight") < text.index("## some")
     images = re.findall(r"!\[.+?\]\((.+?)\)", text)
     assert images == ["images/some-cost.png", "images/some-dense-r2.png"]
     for image in images:
@@ -535,6 +562,13 @@ def test_output_size_tells_every_format_and_what_rounding_changes(tmp_path, caps
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[3:]]
     assert len(rows) == 26
     assert {row[0].strip("| ") for row in rows} == {"vcf.gz", "bcf"}
+    for package in ("bgen", "pgenlib", "zstandard"):
+        pytest.importorskip(package)
+    many = random_block(1, 600, 40)
+    output_size.formats([many], Heading([f"s{i}" for i in range(40)], [("20", None)]), tmp_path)
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[3:]]
+    assert len(rows) >= 11
+    assert all(float(row[1]) > 0 for row in rows)
     text = example.path("truth.bcf")
     blocks = [
         random_block(2, 1, 50)

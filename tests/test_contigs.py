@@ -100,6 +100,9 @@ def test_x_is_told_from_chromosome_23():
 
 def test_builds_by_length_and_accession():
     assert human_build("20", 63025520) == human_build("NC_000020.10", None) == "GRCh37"
+    assert human_build("Chr31", 6_153_034) is human_build("20", None) is None
+    assert human_build("23", 155_270_560) == "GRCh37"
+    assert human_build("20", 155_270_560) is None
     assert human_build("chr20", 64444167) == human_build("CM000682.2", None) == "GRCh38"
     assert human_build("NC_000009.10", None) == "NCBI36"
     assert human_build("CP068258.2", None) == human_build("20", 66210255) == "T2T-CHM13"

@@ -13,8 +13,9 @@ import sys
 import tomllib
 from pathlib import Path
 
-import numpy as np
 import pytest
+import zstandard
+from plink_fixtures import write_pgen
 
 from ragimpute import example, extras
 from ragimpute.config import models_dir
@@ -127,6 +128,11 @@ def folder(tmp_path_factory, panel_h5):
     for folder_name, kind in kinds:
         config = config_of(kind)
         save_model(made / folder_name, build(config.model), config, {})
+    for name in ("plain", "packed"):
+        write_pgen(made / name, [("20", 2_000_000, ".", "A", "C")], [[[0, 1]]], ["a"])
+    pvar = made / "packed.pvar"
+    (made / "packed.pvar.zst").write_bytes(zstandard.compress(pvar.read_bytes()))
+    pvar.unlink()
     (made / "plain").mkdir()
     (made / "plain" / "config.yaml").write_text(
         (models_dir() / "default" / "config.yaml").read_text()
@@ -143,6 +149,7 @@ def impute_words(panel_h5, out, *more):
 def refusals(panel_h5, folder):
     """Commands that need an extra: the words, what is named, the extra, packages that it needs."""
     out = folder / "refused.vcf"
+    pgen, packed = folder / "plain.pgen", folder / "packed.pvar.zst"
     truth = ("evaluate", "--truth", example.path("truth.bcf"), "--panel", panel_h5)
     tokens = folder / "tokens"
     return {
@@ -158,6 +165,9 @@ def refusals(panel_h5, folder):
              "-m", folder / "states"),
             f"model {folder / 'states'}", "models", {"torch"},
         ),
+        "device": (
+            impute_words(panel_h5, out, "--device", "cuda"), "--device cuda", "models", {"torch"},
+        ),
         "tokens": (
             impute_words(panel_h5, out, "-m", tokens), f"model {tokens}", "models",
             {"torch", "faiss"},
@@ -166,9 +176,24 @@ def refusals(panel_h5, folder):
             impute_words(panel_h5, out, "--report", folder / "r.html"),
             f"--report {folder / 'r.html'}", "report", {"matplotlib", "jinja2"},
         ),
+        "pgen": (
+            impute_words(panel_h5, folder / "x.pgen"), f"the output {folder / 'x.pgen'}", "pgen",
+            {"pgenlib", "zstandard"},
+        ),
+        "bgen": (
+            impute_words(panel_h5, folder / "x.bgen", "--bgen-compression", "zstd"),
+            "--bgen-compression zstd", "pgen", {"zstandard"},
+        ),
         "html": (
             (*truth, "--imputed", example.path("truth.bcf"), "--html", folder / "e.html"),
             f"--html {folder / 'e.html'}", "report", {"matplotlib", "jinja2"},
+        ),
+        "pgen as target": (
+            ("impute", pgen, "-p", panel_h5, "-o", out), str(pgen), "pgen", {"pgenlib"},
+        ),
+        "pvar.zst as target": (
+            ("impute", folder / "packed", "-p", panel_h5, "-o", out), str(packed), "pgen",
+            {"zstandard"},
         ),
     }  # fmt: skip
 
@@ -205,6 +230,7 @@ def test_the_base_does_all_the_rest(panel_h5, folder, tmp_path):
         impute_words(panel_h5, part, "--index", folder / "panel.index", "--device", "cpu",
                      "--report", tmp_path / "r.json", "--report", tmp_path / "r_mqc.json"),
         impute_words(panel_h5, tmp_path / "plain.vcf", "-m", folder / "plain"),
+        impute_words(panel_h5, tmp_path / "x.bgen"),
         ["impute", target, "-p", panel_h5, "--qc-only"],
         ["phase", target, "-p", panel_h5, "-r", REGION, "-o", tmp_path / "phased.vcf.gz"],
         ["evaluate", "--truth", truth, "--imputed", here, "--panel", panel_h5,
@@ -277,6 +303,11 @@ def test_the_demo_leaves_out_what_it_cannot_do(hidden, left_out, tmp_path):
 
 #: Functions that import optional packages without asking, and what has asked before they run.
 ASKED_BEFORE = {
+    ("copying_model.engine", "TorchEngine.states"): "require_packages asks if a device needs it",
+    ("copying_model.engine", "TorchEngine.copy"): "require_packages asks if a device needs it",
+    ("copying_model.engine", "engine_of"): "require_packages asks if a device needs it",
+    ("evidence.on_device", "_OnDevice.__init__"): "only TorchEngine calls it",
+    ("evidence.on_device", "_OnDevice.copied"): "only TorchEngine calls it",
     (
         "copying_model.pair_network",
         "PairNetwork.of_folder",
@@ -289,9 +320,13 @@ ASKED_BEFORE = {
         "copying_model.pair_network",
         "PairNetwork._in_context",
     ): "only for networks that of_folder or training made",
+    ("io.bgen.writer", "BgenWriter._compressor"): "its __init__ asks",
+    ("io.pgen.writer", "PgenWriter._finish"): "its __init__ asks",
+    ("io.pgen.writer", "PgenWriter._opened"): "its __init__ asks",
     ("model.probability", "posterior_logit"): "it is given what torch made",
     ("model.probability", "calibration_terms"): "it is given what torch made",
     ("model.probability", "Probabilities.of"): "it is given what torch made",
+    ("model.probability", "Probabilities._share"): "it is given what torch made",
     ("token_model.imputer", "_built"): "make_imputer asks before it takes such a model",
     ("training.data.batches", "make_batches"): "cli.train asks",
     ("training.data.token_batches", "_start_worker"): "cli.train asks",
@@ -352,16 +387,9 @@ def test_modules_of_the_base_import_nothing_optional():
 
 def test_the_recipe_of_the_base_holds_what_owners_are_not_optional():
     base = {
-        "cyvcf2",
-        "h5py",
-        "numba",
-        "pydantic",
-        "yaml",
-        "typer",
-        "rich",
-        "safetensors",
-        "deflate",
-    }
+        "cyvcf2", "h5py", "numba", "pydantic", "yaml", "typer", "rich", "safetensors", "deflate",
+        "pyliftover",
+    }  # fmt: skip
     assert base <= set(OWNERS)
     assert set(OWNERS) - base - {"llvmlite", "wandb", "mlflow"} <= OPTIONAL
 
@@ -428,25 +456,15 @@ def test_one_faiss():
 
 
 @pytest.mark.parametrize("model", ["default", "plain"])
-def test_a_gpu_for_a_model_of_numpy(model, panel_h5, folder, tmp_path, command_line):
-    """One line says that the option does nothing; the output is that without it."""
-    name = model if model == "default" else folder / model
-    lines = {}
-    for device in ("cpu", "cuda:3"):
-        out = tmp_path / f"{device.replace(':', '')}.vcf"
-        words = impute_words(panel_h5, out, "-m", name, "--device", device)
-        code, _, err = command_line(*words)
-        assert code == 0, err
-        lines[device] = err
-        if device != "cpu":
-            assert err == (
-                f"WARNING: --device {device} does nothing with model {name}, which numpy computes "
-                "on the CPU\n"
-            )
-    assert lines["cpu"] == ""
-    rows = [
-        [line for line in path.read_text().splitlines() if not line.startswith("##")]
-        for path in sorted(tmp_path.glob("*.vcf"))
-    ]
-    assert len(rows) == 2
-    np.testing.assert_array_equal(rows[0], rows[1])
+def test_a_gpu_that_is_not_there(model, panel_h5, folder, tmp_path, command_line):
+    """Every model copies or computes on it, so that none goes on without it; the hint does."""
+    name, out = model if model == "default" else folder / model, tmp_path / "out.vcf"
+    words = impute_words(panel_h5, out, "-m", name, "--device", "cuda:99")
+    code, _, err = command_line(*words)
+    assert code == 1
+    first, hint = err.splitlines()
+    assert first.startswith("Error: device cuda:99 was asked for, but torch ")
+    assert hint.startswith("  hint: use --device cpu")
+    assert not out.exists()
+    code, _, err = command_line(*words[:-1], "cpu")
+    assert (code, err) == (0, "")

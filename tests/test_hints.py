@@ -34,6 +34,7 @@ from ragimpute.io.vcf.read.genotypes import PanelStream, read_dosages, read_targ
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.open_panel import open_panel
 from ragimpute.preparation.prepare import prepare
+from tests import test_impute_file_sets as file_sets
 from tests.preparation.test_allel_hdf5 import GENOTYPES, write_call_set
 from tests.test_contigs import test_the_command_that_renames_contigs_does_so as renaming
 
@@ -591,7 +592,7 @@ def commands_in(tree):
             first = [word.value for word in node.elts[:2] if isinstance(word, ast.Constant)]
             text = " ".join(word for word in first if isinstance(word, str))
         found = re.search(
-            r"\b(bcftools |plink2 -|xcftools |zstd -d|xz -d|bzip2 -d|unzip -"
+            r"\b(bcftools |plink2 -|cat-bgen -|xcftools |zstd -d|xz -d|bzip2 -d|unzip -"
             r"|java -jar|sav export|minimac4 -|sed |iconv -|gzip -d"
             r"|ragimpute (prepare|index|train|impute|phase|merge|plan|evaluate))",
             text,
@@ -621,6 +622,9 @@ RUN = {
     "bcftools +fixploidy": test_a_panel_whose_ploidy_changes_is_made_diploid,
     "plink2 --pfile": test_plink_files_become_panels_by_the_command,
     "plink2 --bgen": test_plink_files_become_panels_by_the_command,
+    "plink2 --vcf": file_sets.test_merged_batches_become_a_set_by_plink2,
+    "plink2 --pmerge-list": file_sets.test_regions_of_pgen_are_joined_by_the_command,
+    "cat-bgen": file_sets.test_regions_of_bgen_are_joined_by_the_command,
     "plink2 --bfile": test_a_bed_becomes_a_target_by_the_command,
     "xz -d": test_compressed_files_are_decompressed_by_the_command,
     "bzip2 -d": test_compressed_files_are_decompressed_by_the_command,

@@ -12,7 +12,6 @@ what the panel lets one expect of rare alleles. DR2 never decreases where the es
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ragimpute.errors import ModelError
+from ragimpute.accuracy.coefficients import Coefficients, read_coefficients
 from ragimpute.kernels.compile import inlined_reordered, kernel
 
 #: The terms of the sum that targets give, and those that the panel gives; see :func:`terms` and
@@ -229,12 +228,7 @@ class Dr2Calibration:
 
     def as_json(self) -> str:
         """What :meth:`read` reads."""
-        about = {
-            "version": _VERSION,
-            "coefficients": dict(zip(TERMS, self.coefficients, strict=True)),
-            "provenance": dict(self.provenance),
-        }
-        return json.dumps(about, indent=2) + "\n"
+        return Coefficients(self.coefficients, self.provenance).as_json(_VERSION, TERMS)
 
     @classmethod
     def read(cls, folder: Path) -> Dr2Calibration:
@@ -245,21 +239,10 @@ class Dr2Calibration:
         ModelError
             If the file is damaged, or of another version.
         """
-        path = folder / FILE
-        if not path.is_file():
-            return cls()
-        try:
-            about = json.loads(path.read_text(encoding="utf-8"))
-            if about["version"] != _VERSION or set(about["coefficients"]) != set(TERMS):
-                raise ValueError(f"it is of version {about['version']}, not {_VERSION}")
-            values = tuple(float(about["coefficients"][name]) for name in TERMS)
-            if not np.isfinite(values).all() or min(values[i] for i in _GROWING) < 0:
-                raise ValueError("its coefficients are amiss")
-            return cls(values, about.get("provenance", {}))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ModelError(
-                f"{path} cannot be read: {error}", hint="copy the model folder again"
-            ) from error
+        found = read_coefficients(
+            folder / FILE, _VERSION, TERMS, lambda values: min(values[i] for i in _GROWING) >= 0
+        )
+        return cls() if found is None else cls(*found)
 
 
 def few_samples_warning(num_samples: int, *, expects_r2: bool) -> str | None:

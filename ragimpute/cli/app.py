@@ -53,6 +53,17 @@ class OutputType(StrEnum):
     U = "u"
 
 
+class ImputedType(StrEnum):
+    """Formats of an imputed output: those of :class:`OutputType`, and sets of files."""
+
+    V = "v"
+    Z = "z"
+    B = "b"
+    U = "u"
+    BGEN = "bgen"
+    PGEN = "pgen"
+
+
 def command(example: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Add a command; ``example`` is shown below its options."""
     return app.command(cls=Command, epilog=f"Example:  {example}")
@@ -149,6 +160,15 @@ FastaOption = Annotated[
     ),
 ]  # fmt: skip
 
+ChainOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--chain", metavar="FILE", rich_help_panel="Input",
+        help="Chain file from the target's genome build to the panel's, such as "
+        "hg19ToHg38.over.chain.gz of UCSC. The target's records are lifted over by it first.",
+    ),
+]  # fmt: skip
+
 
 def output_option(text: str, *, metavar: str = "FILE") -> Any:
     """The option that names what a command writes; ``text`` is its help."""
@@ -196,12 +216,42 @@ ErrOption = Annotated[
         "Default: chosen as --ne is.",
     ),
 ]  # fmt: skip
+FineTuneOption = Annotated[
+    bool,
+    typer.Option(
+        "--fine-tune/--no-fine-tune", rich_help_panel="Model",
+        help="Whether to fit the model's network to the panel first.",
+    ),
+]  # fmt: skip
+ChunkOption = Annotated[
+    float,
+    typer.Option(
+        "--chunk-cm", metavar="CM", min=0.01, rich_help_panel="Region",
+        help="Impute windows of at most this length, in cM, one after the other.",
+    ),
+]  # fmt: skip
+MaxMemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory", metavar="SIZE", rich_help_panel="Run",
+        help="Use at most so much memory, such as 4G or 800M. Default: what is free, up to 1G, "
+        "or 1.75G with a panel of more than 20,000 haplotypes.",
+    ),
+]  # fmt: skip
 OutputTypeOption = Annotated[
     OutputType | None,
     typer.Option(
         "--output-type", "-O", rich_help_panel="Output",
         help="Format of the output: v VCF, z compressed VCF, b BCF, u uncompressed BCF. Default: "
         "as the suffix of the output says, and v for standard output.",
+    ),
+]  # fmt: skip
+ImputedTypeOption = Annotated[
+    ImputedType | None,
+    typer.Option(
+        "--output-type", "-O", rich_help_panel="Output",
+        help="Format of the output: v VCF, z compressed VCF, b BCF, u uncompressed BCF, bgen BGEN, "
+        "pgen PGEN. Default: as the suffix of the output says, and v for standard output.",
     ),
 ]  # fmt: skip
 TypedSitesOption = Annotated[
@@ -233,7 +283,7 @@ DeviceOption = Annotated[
         "--device", metavar="auto|cpu|cuda", rich_help_panel="Run",
         autocompletion=complete.devices,
         help="Where networks run and indexes are searched. auto takes a GPU if there is one; "
-        "cuda:1 is the second GPU.",
+        "cuda:1 is the second GPU. impute copies haplotypes on a GPU only if cuda is given.",
     ),
 ]  # fmt: skip
 ThreadsOption = Annotated[

@@ -10,7 +10,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,11 +26,16 @@ _MAX_COUNTED_BYTES = 2**28
 _SHOWN = 6
 _EPOCHS = "epoch-*.safetensors"  # training.state.EPOCHS; its module needs torch
 _KNOWN = (
-    "known are: panel.h5, a scikit-allel HDF5, M3VCF, VCF/VCF.gz/BCF, a genetic map, the folders "
+    "known are: panel.h5, a scikit-allel HDF5, M3VCF, VCF/VCF.gz/BCF, PLINK's bed and pgen, raw "
+    "text of 23andMe and other vendors, a genetic map, the folders "
     "that 'ragimpute index' and 'ragimpute train' write, and the names of shipped models"
 )
 _MODEL_FILES = ("config.yaml", "weights.safetensors", "provenance.json")
 _INDEX_FILE = "manifest.json"
+
+if TYPE_CHECKING:
+    from ragimpute.io.plink.file_set import PlinkFile
+    from ragimpute.io.raw_text.raw_text import RawTextFile
 
 Rows = list[tuple[str, str]]
 
@@ -42,7 +47,8 @@ def describe(path: str | Path) -> Rows:
     ----------
     path
         A panel (panel.h5, scikit-allel HDF5, M3VCF, VCF/BCF), an index folder, a model folder or a
-        shipped model's name, a VCF/BCF, or a genetic map. The content decides, not the name.
+        shipped model's name, a target (VCF/BCF, PLINK, raw text), or a genetic map. The content
+        decides, not the name.
 
     Returns
     -------
@@ -75,10 +81,26 @@ def describe(path: str | Path) -> Rows:
 
     if is_m3vcf(path):
         return _describe_m3vcf(path)
+    from ragimpute.io.target_file import open_target
+    from ragimpute.io.vcf.read.records import VcfFile
+
+    file = open_target(path)
+    if not isinstance(file, VcfFile):
+        return _describe_target(file)
     foreign = foreign_format(path, start)
     if foreign is not None:
         raise foreign
     return _describe_map(path)
+
+
+def _describe_target(file: PlinkFile | RawTextFile) -> Rows:
+    """Describe a file that only targets come in."""
+    counts = file.num_records
+    rows = [("kind", file.kind), ("samples", _names(file.samples))]
+    rows += [(f"contig {name}", f"{counts[name]:,} records") for name in list(counts)[:_SHOWN]]
+    if len(counts) > _SHOWN:
+        rows.append(("more contigs", _names(list(counts)[_SHOWN:])))
+    return [*rows, *file.about(), ("size", _size(file.path.stat().st_size))]
 
 
 def _first_bytes(path: Path) -> bytes:
@@ -178,28 +200,79 @@ def _describe_panel(path: Path, panel: Any) -> Rows:
 
 def _describe_index(path: Path) -> Rows:
     """Describe an index folder."""
+    from ragimpute.copying_model.array_index import held_arrays
     from ragimpute.retrieval.index_manifest import read_manifest
 
     manifest = read_manifest(path)
-    files = [path / entry["file"] for entry in manifest["files"]]
-    absent = [file.name for file in files if not file.is_file()]
-    kind = manifest["kind"]
-    if kind == "ivf":
-        kind += f", {manifest['num_lists']:,} lists, {manifest['num_probes']:,} probed"
-    rows = [
+    rows: Rows = [
         ("kind", "index of a panel"),
-        ("search", kind),
-        ("recall at 10", f"{manifest['recall_at_10']:.3f}"),
-        ("windows", f"{len(manifest['windows']):,}"),
         ("haplotypes", f"{manifest['num_haplotypes']:,}"),
         ("sites", f"{manifest['num_sites']:,}"),
     ]
+    rows += _search_rows(path, manifest)
+    for array in held_arrays(path):
+        settings = [
+            f"{name} {value}" for name, value in array.about.items()
+            if name not in ("format", "ragimpute", "typed", "model") and value not in ("None", "")
+        ]  # fmt: skip
+        told = [
+            f"{array.num_typed:,} typed sites", f"{array.num_windows:,} windows",
+            f"model {array.model_name or array.about.get('model', '')[:12]}", *settings,
+            _size(array.num_bytes),
+        ]  # fmt: skip
+        rows.append((f"array {Path(array.source).name}", ", ".join(told)))
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return [*rows, ("panel checksum", manifest["panel_checksum"]), ("size", _size(size))]
+
+
+def _search_rows(path: Path, manifest: dict[str, Any]) -> Rows:
+    """How the haplotypes of an index are searched, if it has FAISS windows."""
+    from ragimpute.retrieval.index_manifest import NO_SEARCH
+
+    kind = manifest["kind"]
+    if kind == NO_SEARCH:
+        return [("search", "no FAISS windows")]
+    if kind == "ivf":
+        kind += f", {manifest['num_lists']:,} lists, {manifest['num_probes']:,} probed"
+    rows = [
+        ("search", kind),
+        ("recall at 10", f"{manifest['recall_at_10']:.3f}"),
+        ("windows", f"{len(manifest['windows']):,}"),
+    ]
     if isinstance(manifest.get("num_markers"), int):
         rows.append(("sites searched", f"{manifest['num_markers']:,}"))
+    files = [path / entry["file"] for entry in manifest["files"]]
+    absent = [file.name for file in files if not file.is_file()]
     if absent:
         rows.append(("absent files", _names(absent)))
-    size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
-    return [*rows, ("panel checksum", manifest["panel_checksum"]), ("size", _size(size))]
+    return rows
+
+
+def verify(path: Path) -> None:
+    """Read all of a panel.h5 or an index, and compare it with its checksums.
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+    PanelError
+        If it is damaged.
+    """
+    if path.is_dir() and (path / _INDEX_FILE).is_file():
+        from ragimpute.copying_model.array_index import held_arrays
+        from ragimpute.retrieval.index_manifest import verify_files
+
+        verify_files(path)
+        for array in held_arrays(path):
+            for file in array.files:
+                file.verify()
+        return
+    if not path.is_file() or not _first_bytes(path).startswith(_HDF5_MAGIC):
+        raise InputError(f"{path} has no checksums", hint="--verify is for a panel.h5 or an index")
+    from ragimpute.panel.reader import Panel
+
+    with Panel.open(path) as panel:
+        panel.verify()
 
 
 def _describe_model(path: Path) -> Rows:

@@ -12,18 +12,22 @@ import typer
 from ragimpute.cli import complete
 from ragimpute.cli.app import (
     BufferOption,
+    ChainOption,
+    ChunkOption,
     DeviceOption,
     ErrOption,
     ExcludedSitesOption,
     FastaOption,
+    FineTuneOption,
     GvcfMinGqOption,
+    ImputedTypeOption,
     JoinOption,
     LogLevelOption,
     LogOption,
     MapOption,
+    MaxMemoryOption,
     MinR2Option,
     NeOption,
-    OutputTypeOption,
     PanelOption,
     ParOption,
     QuietOption,
@@ -46,7 +50,7 @@ from ragimpute.runtime.outputs import check_output, check_report_name
 # the same header.
 _BY_REGION = (
     "--region", "-r", "--output", "-o", "--out", "--sites-output", "--sites", "--empirical",
-    "--excluded-sites", "--report", "--max-memory", "--array-fit",
+    "--excluded-sites", "--report", "--max-memory", "--array-fit", "--index",
 )  # fmt: skip
 
 _OBJECTS_BEFORE_GARBAGE = 500_000
@@ -60,6 +64,21 @@ class Palindromes(StrEnum):
     DROP = "drop"
 
 
+class BgenCompression(StrEnum):
+    """How the genotypes of each variant of a BGEN are compressed."""
+
+    ZLIB = "zlib"
+    ZSTD = "zstd"
+    NONE = "none"
+
+
+class PvarForm(StrEnum):
+    """How the table of sites beside a PGEN is written."""
+
+    ZST = "zst"
+    PLAIN = "plain"
+
+
 @command("ragimpute impute target.vcf.gz --panel panel.h5 -o imputed.vcf.gz -t 4")
 def impute(
     target: Annotated[
@@ -67,15 +86,18 @@ def impute(
         typer.Argument(
             metavar="TARGET",
             rich_help_panel="Input",
-            help="VCF or BCF of the samples to impute. Unphased genotypes are phased first.",
+            help="The samples to impute: VCF, BCF, the files of PLINK (name the .bed or .pgen, or "
+            "their prefix), or raw text of 23andMe, AncestryDNA, MyHeritage or FTDNA. Unphased "
+            "genotypes are phased first.",
         ),
     ],
     panel: PanelOption,
     out: Annotated[
         str | None,
         output_option(
-            "The file to write, .vcf.gz, .bcf or .vcf. - is standard output. (required, "
-            "except with --qc-only)"
+            "The file to write: .vcf.gz, .bcf or .vcf; .bgen, with its index and .sample; or "
+            ".pgen, with .pvar.zst and .psam. - is standard output. (required, except with "
+            "--qc-only)"
         ),
     ] = None,
     genetic_map: MapOption = None,
@@ -86,8 +108,9 @@ def impute(
             "--index",
             metavar="DIR",
             rich_help_panel="Panel",
-            help="Index of the panel that 'ragimpute index' made. Token models that retrieve by "
-            "window search it; the shipped models need none.",
+            help="Index that 'ragimpute index' made of the panel and the target's array. A run "
+            "takes from it all that does not depend on the genotypes, so that it takes less time; "
+            "the output is the same.",
         ),
     ] = None,
     model: Annotated[
@@ -153,7 +176,8 @@ def impute(
     excluded_sites: ExcludedSitesOption = None,
     gvcf_min_gq: GvcfMinGqOption = 20.0,
     fasta: FastaOption = None,
-    output_type: OutputTypeOption = None,
+    chain: ChainOption = None,
+    output_type: ImputedTypeOption = None,
     fields: Annotated[
         str,
         typer.Option(
@@ -173,8 +197,8 @@ def impute(
             max=4,
             metavar="N",
             rich_help_panel="Output",
-            help="Decimals of DS, GP, HDS and AP. Fewer make the file smaller; 2 change the "
-            "accuracy of rare variants a little.",
+            help="Decimals of DS, GP, HDS and AP, and of dosages in a .pgen. Fewer make the "
+            "file smaller; 2 change the accuracy of rare variants a little.",
         ),
     ] = 3,
     compression_level: Annotated[
@@ -185,9 +209,49 @@ def impute(
             max=12,
             metavar="N",
             rich_help_panel="Output",
-            help="How hard to compress .vcf.gz and .bcf: 1 is fastest, 12 makes the smallest file.",
+            help="How hard to compress .vcf.gz, .bcf, .bgen and .pvar.zst: 1 is fastest, 12 makes "
+            "the smallest file.",
         ),
     ] = 1,
+    bgen_bits: Annotated[
+        int,
+        typer.Option(
+            "--bgen-bits",
+            min=1,
+            max=32,
+            metavar="N",
+            rich_help_panel="Output",
+            help="Bits of each probability in a .bgen. regenie, SAIGE and BOLT-LMM are made for 8; "
+            "16 keep all decimals of a VCF.",
+        ),
+    ] = 8,
+    bgen_compression: Annotated[
+        BgenCompression,
+        typer.Option(
+            "--bgen-compression",
+            rich_help_panel="Output",
+            help="How a .bgen is compressed. zlib is read by all tools; zstd is faster to "
+            "write and read, but not for SAIGE and BOLT-LMM, which do not know it.",
+        ),
+    ] = BgenCompression.ZLIB,
+    bgen_phased: Annotated[
+        bool,
+        typer.Option(
+            "--bgen-phased",
+            rich_help_panel="Output",
+            help="Write the probabilities of each haplotype to a .bgen, in place of those of "
+            "genotypes, which regenie and most association tools need.",
+        ),
+    ] = False,
+    pvar: Annotated[
+        PvarForm,
+        typer.Option(
+            "--pvar",
+            rich_help_panel="Output",
+            help="The table of sites beside a .pgen: zst for .pvar.zst, which plink2 reads with "
+            "the word vzs; plain for .pvar, which regenie needs.",
+        ),
+    ] = PvarForm.ZST,
     typed_only: Annotated[
         bool,
         typer.Option(
@@ -222,34 +286,18 @@ def impute(
     ] = None,
     ne: NeOption = None,
     err: ErrOption = None,
-    fine_tune: Annotated[
-        bool,
-        typer.Option(
-            "--fine-tune/--no-fine-tune",
-            rich_help_panel="Model",
-            help="Whether to fit the model's network to the panel first.",
-        ),
-    ] = True,
+    fine_tune: FineTuneOption = True,
     array_fit: Annotated[
         Path | None,
         typer.Option(
             "--array-fit",
-            metavar="FILE",
+            metavar="DIR",
             rich_help_panel="Model",
-            help="File that stores what was fitted to this panel and array. It is read if it "
-            "exists and written otherwise, so that only the first of many runs fits.",
+            help="An index as of --index, to which a run adds what it lacks of the target's array. "
+            "It is made if it does not exist, so that only the first of many runs fits.",
         ),
     ] = None,
-    chunk_cm: Annotated[
-        float,
-        typer.Option(
-            "--chunk-cm",
-            metavar="CM",
-            min=0.01,
-            rich_help_panel="Region",
-            help="Impute windows of at most this length, in cM, one after the other.",
-        ),
-    ] = 40.0,
+    chunk_cm: ChunkOption = 40.0,
     buffer_cm: BufferOption = 2.0,
     reports: Annotated[
         list[Path] | None,
@@ -273,15 +321,7 @@ def impute(
     seed: SeedOption = 1,
     device: DeviceOption = "auto",
     threads: ThreadsOption = 1,
-    max_memory: Annotated[
-        str | None,
-        typer.Option(
-            "--max-memory",
-            metavar="SIZE",
-            rich_help_panel="Run",
-            help="Use at most so much memory, such as 4G or 800M. Default: what is free, up to 1G.",
-        ),
-    ] = None,
+    max_memory: MaxMemoryOption = None,
     log: LogOption = None,
     log_level: LogLevelOption = None,
     quiet: QuietOption = False,
@@ -304,12 +344,12 @@ def impute(
         max_memory=None if max_memory is None else parse_size(max_memory), resume=resume,
         target_options=TargetOptions(
             samples_file, exclude_samples, palindromes.value, excluded_sites, par, gvcf_min_gq,
-            fasta,
+            fasta, chain,
         ),
         output_options=OutputOptions(
             min_r2, typed_only, sites, empirical, join_multiallelics,
             None if output_type is None else output_type.value,
-            digits, compression_level,
+            digits, compression_level, bgen_bits, bgen_compression.value, bgen_phased, pvar.value,
         ),
         phase_options=PhaseOptions(phased_only, with_targets),
     )  # fmt: skip

@@ -9,6 +9,7 @@ import typer
 
 from ragimpute.cli.app import (
     BufferOption,
+    ChainOption,
     ExcludedSitesOption,
     FastaOption,
     GvcfMinGqOption,
@@ -41,7 +42,10 @@ def phase(
     target: Annotated[
         Path,
         typer.Argument(
-            metavar="TARGET", rich_help_panel="Input", help="VCF or BCF of the samples to phase."
+            metavar="TARGET",
+            rich_help_panel="Input",
+            help="The samples to phase: VCF, BCF, the files of PLINK (name the .bed or .pgen, or "
+            "their prefix), or raw text of 23andMe, AncestryDNA, MyHeritage or FTDNA.",
         ),
     ],
     panel: PanelOption,
@@ -53,6 +57,7 @@ def phase(
     excluded_sites: ExcludedSitesOption = None,
     gvcf_min_gq: GvcfMinGqOption = 20.0,
     fasta: FastaOption = None,
+    chain: ChainOption = None,
     with_targets: WithTargetsOption = None,
     ne: Annotated[
         float | None,
@@ -91,7 +96,7 @@ def phase(
     from ragimpute.target.inputs import TargetOptions
 
     inputs = {"target input": target, "panel input": panel, "map input": genetic_map}
-    inputs["FASTA input"] = fasta
+    inputs |= {"FASTA input": fasta, "chain input": chain}
     with watching(
         RunOptions(quiet, log, log_level),
         inputs=inputs,
@@ -104,7 +109,8 @@ def phase(
             buffer_cm=buffer_cm, seed=seed, threads=threads, progress=watch.progress,
             command=command_line(without=_BY_REGION),
             target_options=TargetOptions(
-                par=par, excluded_sites=excluded_sites, gvcf_min_gq=gvcf_min_gq, fasta=fasta
+                par=par, excluded_sites=excluded_sites, gvcf_min_gq=gvcf_min_gq, fasta=fasta,
+                chain=chain,
             ),
             join_multiallelics=join_multiallelics,
             output_type=None if output_type is None else output_type.value,

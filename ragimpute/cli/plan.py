@@ -34,7 +34,8 @@ def plan(
         typer.Argument(
             metavar="TARGET",
             rich_help_panel="Input",
-            help="VCF or BCF whose samples are put into batches; needed for batches only.",
+            help="Target, as impute takes it, whose samples are put into batches; needed for "
+            "batches only.",
         ),
     ] = None,
     chunk_cm: Annotated[

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -49,6 +49,12 @@ class CopyingParameters:
         if each.shape != (num_typed,):
             raise ValueError(f"{len(each)} mismatch probabilities for {num_typed} typed sites")
         return np.ascontiguousarray(each, np.float32)
+
+    def scaled(self, fitted: int, num_haplotypes: int) -> CopyingParameters:
+        """The same ne in a larger panel, if these parameters are for ``fitted`` haplotypes."""
+        if fitted == num_haplotypes:
+            return self
+        return replace(self, switch_rate=self.switch_rate * fitted / num_haplotypes)
 
     def ne(self, num_haplotypes: int) -> float:
         """The effective population size that this switch rate stands for."""

@@ -16,6 +16,7 @@ from ragimpute.copying.window import pack_words
 from ragimpute.runtime.stages import Stage
 
 if TYPE_CHECKING:
+    from ragimpute.retrieval.nearest import Search
     from ragimpute.retrieval.retriever import Retriever
 
 # Panels up to this size are copied whole: retrieval would cost more accuracy than it saves time.
@@ -149,7 +150,10 @@ class BlockStates:
 
 
 def block_states(
-    retriever: Retriever | None, num_haplotypes: int, alleles: np.ndarray
+    retriever: Retriever | None,
+    num_haplotypes: int,
+    alleles: np.ndarray,
+    search: Search | None = None,
 ) -> BlockStates:
     """Make what finds the states of targets that are not in the panel.
 
@@ -157,6 +161,8 @@ def block_states(
     ----------
     retriever, num_haplotypes, alleles
         As for :func:`states_for`.
+    search
+        See :meth:`ragimpute.retrieval.retriever.Retriever.states`.
     """
     if retriever is None:
         everyone = all_states(num_haplotypes)
@@ -165,7 +171,9 @@ def block_states(
     return BlockStates(
         retriever.num_slots,
         True,
-        lambda block, room: retriever.states(words[block.start : block.stop], room=room),
+        lambda block, room: retriever.states(
+            words[block.start : block.stop], room=room, search=search
+        ),
     )
 
 

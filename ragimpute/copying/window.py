@@ -7,16 +7,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ragimpute.copying.carriers import MinorAlleles, SiteCarriers
 from ragimpute.copying.parameters import CopyingParameters, switch_probs
-from ragimpute.kernels.bits import WORD, trailing_zeros
+from ragimpute.kernels.bit_transpose import SQUARE, turn_squares
+from ragimpute.kernels.bits import WORD
 from ragimpute.kernels.compile import kernel
-from ragimpute.panel.haplotypes import Haplotypes, signatures_of
+from ragimpute.panel.haplotypes import Haplotypes, keep_haplotypes, signatures_of
 
+if TYPE_CHECKING:
+    from ragimpute.retrieval.mapped_arrays import Getter
+
+# Squares of bits that are transposed side by side: 64 haplotypes each.
+_SQUARES_AT_ONCE = 8
 # Names of cached properties that do not depend on the window's core.
 _OF_ALL_SITES = ("signature", "num_minor", "_flanks")
 
@@ -98,6 +104,17 @@ class Steps(NamedTuple):
     near: Flanks
 
 
+class PanelCounts(NamedTuple):
+    """What a window of some haplotypes knows of the whole panel.
+
+    ``num_haplotypes``: of the panel; ``num_minor`` (M,), int64: carriers of each site's minor
+    allele among them.
+    """
+
+    num_haplotypes: int
+    num_minor: np.ndarray
+
+
 @dataclass(frozen=True)
 class Window:
     """The panel of one window, ready to be copied from.
@@ -115,6 +132,9 @@ class Window:
     core
         Half-open range of the sites that are imputed; those outside it are buffer, where only
         typed sites count.
+    whole
+        Counts of the whole panel, if the window has only those of its haplotypes that are copied;
+        None: it has all.
     """
 
     typed: TypedSites
@@ -122,6 +142,7 @@ class Window:
     haplotypes: Haplotypes
     position_cm: np.ndarray
     core: tuple[int, int]
+    whole: PanelCounts | None = None
 
     @classmethod
     def build(
@@ -136,6 +157,63 @@ class Window:
         typed = TypedSites(pack_typed(haplotypes, typed_index), position_cm[typed_index])
         return cls(typed, typed_index, haplotypes, position_cm, core or (0, len(position_cm)))
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that is made of the panel, by name: what :meth:`of_arrays` takes.
+
+        Who has the minor alleles by haplotype is among them if it was asked for before.
+        """
+        h = self.haplotypes
+        out = {
+            "words": self.typed.words, "rows": self.typed.rows, "signature": self.signature,
+            "num_minor": self.num_minor, "offsets": h.offsets, "carriers": h.carriers,
+            "row": h.row, "bits": h.bits,
+        }  # fmt: skip
+        return out | (self.minor_alleles.arrays() if "minor_alleles" in self.__dict__ else {})
+
+    @classmethod
+    def of_arrays(
+        cls,
+        get: Getter,
+        alt_is_minor: np.ndarray,
+        position_cm: np.ndarray,
+        typed_index: np.ndarray,
+        core: tuple[int, int],
+        *,
+        num_haplotypes: int,
+        by_haplotype: bool,
+    ) -> Window:
+        """Make the window of its :meth:`arrays`.
+
+        Parameters
+        ----------
+        get
+            Returns an array by its name.
+        alt_is_minor, position_cm, typed_index, core, num_haplotypes
+            Of the panel in this window.
+        by_haplotype
+            Whether the arrays have the minor alleles by haplotype.
+        """
+        num_sites, num_words = len(position_cm), -(-len(typed_index) // WORD)
+        row = get("row", np.int32, (num_sites,), checked=True)
+        haplotypes = Haplotypes(
+            num_haplotypes, alt_is_minor,
+            get("offsets", np.int64, (num_sites + 1,), checked=True),
+            get("carriers", np.int32, (None,), checked=True), row,
+            get("bits", np.uint64, (int((row >= 0).sum()), -(-num_haplotypes // 64))),
+        )  # fmt: skip
+        typed = TypedSites(
+            get("words", np.uint32, (num_words, num_haplotypes)), position_cm[typed_index]
+        )
+        out = cls(typed, np.asarray(typed_index, np.int64), haplotypes, position_cm, core)
+        # What would be computed when it is first asked for is there.
+        typed.__dict__["rows"] = get("rows", np.uint32, (num_haplotypes, num_words))
+        out.__dict__["signature"] = get("signature", np.uint64, (num_haplotypes,), checked=True)
+        out.__dict__["num_minor"] = get("num_minor", np.int64, (num_sites,), checked=True)
+        if by_haplotype:
+            found = MinorAlleles.of_arrays(get, num_words, num_haplotypes)
+            out.__dict__["minor_alleles"] = found
+        return out
+
     def with_core(self, core: tuple[int, int]) -> Window:
         """The same window with another core; cached properties that still hold are kept."""
         if core == self.core:
@@ -144,9 +222,25 @@ class Window:
         out.__dict__.update({k: v for k, v in self.__dict__.items() if k in _OF_ALL_SITES})
         return out
 
+    def keeping(self, kept: np.ndarray) -> Window:
+        """The same window of some of the haplotypes, numbered anew: ``kept`` (H,), bool.
+
+        Which allele is called minor does not change, so neither do the haplotypes' signatures.
+        """
+        typed = replace(self.typed, words=np.ascontiguousarray(self.typed.words[:, kept]))
+        out = replace(self, typed=typed, haplotypes=keep_haplotypes(self.haplotypes, kept))
+        if "signature" in self.__dict__:
+            out.__dict__["signature"] = self.signature[kept]
+        return out
+
     @property
     def num_sites(self) -> int:
         return len(self.position_cm)
+
+    @property
+    def num_haplotypes(self) -> int:
+        """Haplotypes of the whole panel."""
+        return self.typed.num_haplotypes if self.whole is None else self.whole.num_haplotypes
 
     def bounds(self) -> np.ndarray:
         """Shape (T + 2,), int64: core sites [bounds[t + 1], bounds[t + 2]) follow typed site t."""
@@ -199,6 +293,8 @@ class Window:
     @cached_property
     def num_minor(self) -> np.ndarray:
         """Minor-allele carriers of each site among all panel haplotypes, int64, shape (M,)."""
+        if self.whole is not None:
+            return self.whole.num_minor
         h = self.haplotypes
         rare = np.diff(h.offsets)
         row = np.bitwise_count(h.bits).sum(axis=1, dtype=np.int64)
@@ -221,24 +317,46 @@ def pack_typed(haplotypes: Haplotypes, typed_index: np.ndarray) -> np.ndarray:
     flips[: len(typed_index)] = ~haplotypes.alt_is_minor[typed_index]
     flipped = np.packbits(flips, bitorder="little").view(np.uint32)
     out = np.repeat(flipped[:, None], haplotypes.num_haplotypes, axis=1)
-    _turn_typed(typed_index, SiteCarriers.of(haplotypes), out)
+    squares = np.zeros((SQUARE, _SQUARES_AT_ONCE), np.uint64)
+    _turn_typed(typed_index, SiteCarriers.of(haplotypes), squares, out)
     return out
 
 
 @kernel
-def _turn_typed(typed_index, minor, out):
-    """Flip the bit of each minor allele in ``out`` (W, H); ``minor``: SiteCarriers."""
+def _turn_typed(typed_index, minor, squares, out):
+    """Flip the bit of each minor allele in ``out`` (W, H); ``minor``: SiteCarriers.
+
+    Of common sites, 64 at a time are transposed from bits by site to bits by haplotype, in
+    ``squares`` (64, G), a buffer for G squares of 64 x 64 bits: the bits of two words.
+    """
     offsets, carriers, row, bits = minor
-    for t in range(typed_index.shape[0]):
-        u = typed_index[t]
-        w = t // WORD
-        bit = np.uint32(1) << np.uint32(t % WORD)
-        if row[u] < 0:
+    num_typed, width = typed_index.shape[0], squares.shape[1]
+    num_words, num_haplotypes = out.shape
+    for first in range(0, num_typed, SQUARE):
+        w = first // WORD
+        stop = min(num_typed, first + SQUARE)
+        any_common = False
+        for t in range(first, stop):
+            u = typed_index[t]
+            if row[u] >= 0:
+                any_common = True
+                continue
+            bit = np.uint32(1) << np.uint32(t % WORD)
             for i in range(offsets[u], offsets[u + 1]):
-                out[w, carriers[i]] ^= bit
-        else:
-            for g in range(bits.shape[1]):
-                word = bits[row[u], g]
-                while word != np.uint64(0):
-                    out[w, g * 64 + np.int64(trailing_zeros(word))] ^= bit
-                    word &= word - np.uint64(1)
+                out[t // WORD, carriers[i]] ^= bit
+        if not any_common:
+            continue
+        for begin in range(0, bits.shape[1], width):
+            num = min(width, bits.shape[1] - begin)
+            for i in range(SQUARE):
+                r = row[typed_index[first + i]] if first + i < stop else -1
+                for g in range(num):
+                    squares[i, g] = bits[r, begin + g] if r >= 0 else np.uint64(0)
+            turn_squares(squares.reshape(-1), width)
+            for g in range(num):
+                h = (begin + g) * SQUARE
+                for i in range(min(SQUARE, num_haplotypes - h)):
+                    both = squares[i, g]
+                    out[w, h + i] ^= np.uint32(both)
+                    if w + 1 < num_words:
+                        out[w + 1, h + i] ^= np.uint32(both >> np.uint64(WORD))

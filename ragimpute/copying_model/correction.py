@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from threading import Lock
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -85,6 +85,18 @@ def correct(
     prob[h, u] = np.where(change == 0, prob[h, u], moved.astype(np.float32))
 
 
+class Copy(Protocol):
+    """Copies targets as an engine does that was told its threads and memory."""
+
+    def __call__(
+        self, window: Window, alleles: np.ndarray, parameters: CopyingParameters, *,
+        states: BlockStates, wanted: Wanted, take: Callable[[Iterator[Described]], None],
+        all_sites: bool,
+    ) -> None:  # fmt: skip
+        """See :meth:`ragimpute.copying_model.engine.Engine.copy`."""
+        ...
+
+
 class Output(NamedTuple):
     """Where probabilities go, and how long all that takes.
 
@@ -120,8 +132,7 @@ def copy_and_correct(
     states: BlockStates,
     wanted: Wanted,
     output: Output,
-    threads: int = 1,
-    max_pairs: int = 1 << 24,
+    copy: Copy = copy_with_evidence,
 ) -> None:
     """Copy targets that are not in the panel, and let the network correct the pairs in doubt.
 
@@ -129,12 +140,14 @@ def copy_and_correct(
     ----------
     network
         The network of a copying model. None: probabilities stay as copying gives them.
-    window, alleles, parameters, states, threads, max_pairs
+    window, alleles, parameters, states
         See :func:`ragimpute.evidence.while_copying.copy_with_evidence`.
     wanted
         What :func:`wanted_by` says of the network.
     output
         Gets the probabilities.
+    copy
+        What copies, with its threads and the memory that it may take.
     """
     put, times = output
     # A network in which sites in doubt see each other must get all sites of a target at once: how
@@ -157,7 +170,4 @@ def copy_and_correct(
             put(part.target, part.site, part.prob)
             times.lap("dosages")
 
-    copy_with_evidence(
-        window, alleles, parameters, states=states, wanted=wanted, take=take, threads=threads,
-        max_pairs=max_pairs, all_sites=all_sites,
-    )  # fmt: skip
+    copy(window, alleles, parameters, states=states, wanted=wanted, take=take, all_sites=all_sites)

@@ -14,10 +14,10 @@ import numpy as np
 from ragimpute.config import RunConfig
 from ragimpute.copying.window import Window
 from ragimpute.copying_model.site_net_tuning import fine_tune
-from ragimpute.copying_model.trust import Trust
 from ragimpute.evidence.features import COPYING
 from ragimpute.model.folder import WEIGHTS, ModelFolder, read_tensors
 from ragimpute.model.site_net import SiteNet
+from ragimpute.model.trust import Trust
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,13 +13,14 @@ import numpy as np
 from ragimpute.copying.choose_parameters import fit_panel, num_typed_to_fit
 from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.window import Window
-from ragimpute.copying_model.array_fit import ArrayFit, TunedNetwork
+from ragimpute.copying_model.array_index import ArrayPart, TunedNetwork
 from ragimpute.copying_model.fine_tuning import adapt_network
 from ragimpute.copying_model.pair_network import PairNetwork, needs_torch
 from ragimpute.evidence.site_quality import SiteQuality
 from ragimpute.model.folder import ModelFolder
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.stages import Stage
+from ragimpute.runtime.threads import Task, start
 from ragimpute.runtime.timing import Stopwatch
 
 if TYPE_CHECKING:
@@ -67,15 +70,19 @@ class BackgroundNetwork:
 
 @dataclass(frozen=True)
 class Fit:
-    """Parameters and network that were fitted for a stretch of the typed sites.
+    """Parameters that were fitted for a stretch of the typed sites, and a network that is.
 
-    ``quality``: the quality of the window's sites, if the window has all typed sites of the run and
-    fitting has already measured it; else None.
+    Attributes
+    ----------
+    parameters
+        Copying parameters.
+    tuned
+        Gives the network (None: the model has none), and the quality of the window's sites, if the
+        window has all typed sites of the run and fitting has measured it; else None.
     """
 
     parameters: CopyingParameters
-    network: PairNetwork | None
-    quality: SiteQuality | None = None
+    tuned: Task[tuple[PairNetwork | None, SiteQuality | None]]
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,7 @@ class FitOptions:
     fine_tune
         Whether the network is fitted to the panel, if it has weights; see
         :mod:`ragimpute.copying_model.fine_tuning`.
-    seed, threads, device
+    seed, threads, device, max_memory
         See :class:`ragimpute.imputation.options.ImputeOptions`.
     """
 
@@ -100,6 +107,7 @@ class FitOptions:
     seed: int = 1
     threads: int = 1
     device: str = "auto"
+    max_memory: int | None = None
 
 
 class StretchFits:
@@ -107,7 +115,7 @@ class StretchFits:
 
     Parameters
     ----------
-    panel, typed_index, options, array_fit
+    panel, typed_index, options, array
         See :class:`ragimpute.copying_model.imputer.CopyingImputer`.
     network
         The model's network.
@@ -119,10 +127,10 @@ class StretchFits:
         typed_index: np.ndarray,
         network: BackgroundNetwork,
         options: FitOptions,
-        array_fit: ArrayFit | None = None,
+        array: ArrayPart | None = None,
     ) -> None:
         self._panel, self._typed_index, self._network = panel, typed_index, network
-        self._options, self._array_fit = options, array_fit
+        self._options, self._array = options, array
         self._fits: dict[tuple[int, int, int], Fit] = {}
 
     def settings(self) -> dict[str, str]:
@@ -134,18 +142,26 @@ class StretchFits:
             "err": ", ".join(f"{p.mismatch_prob:.2g}" for p in known),
         }
 
+    def is_tuned_on(self, typed_index: np.ndarray, window: Window) -> bool:
+        """Whether the network is tuned on a window itself, which has all typed sites of the run."""
+        num = len(self._typed_index)
+        return len(typed_index) == num <= _TUNE_TYPED and window.num_sites <= _TUNE_SITES
+
     def at(
         self,
         typed_index: np.ndarray,
         window: Window,
         sites: tuple[int, int],
-        watch: Stopwatch,
-        retriever: Retriever | None = None,
+        seconds: dict[str, float],
+        retriever: Callable[[], Retriever | None] = lambda: None,
+        *,
+        is_known: bool = False,
     ) -> Fit:
         """Parameters and network for a window, fitted once for each stretch of the typed sites.
 
-        ``sites``: the window's first panel site, and the one after its last. ``retriever`` finds
-        states by the window's typed sites; None: one is made if it is needed.
+        ``sites``: the window's first panel site, and the one after its last. ``seconds`` takes the
+        times. ``retriever`` gives what finds states by the window's typed sites; None: it is made
+        if it is needed. ``is_known``: the quality of the window's sites is in the index.
         """
         every = self._typed_index
         cm = self._panel.position_cm[every]
@@ -157,13 +173,19 @@ class StretchFits:
         # and the quality of its sites, measured on the way, serves imputing too. Several windows
         # may have all typed sites: each gets a fit of its own, so that their order has no effect.
         tunes = self._network.trained and self._options.fine_tune
-        alone = len(typed_index) == len(every) <= _TUNE_TYPED and window.num_sites <= _TUNE_SITES
+        alone = self.is_tuned_on(typed_index, window)
         key = (stretch, *(sites if alone else (-1, -1)))
         if key not in self._fits:
             inside = every[(cm >= edges[stretch]) & (cm <= edges[stretch + 1])]
+            # Where fitting measures the quality of the window's sites on the way, an index is of
+            # use only if it has both.
+            array = self._array
+            if alone and not is_known and array is not None and not array.fits_only:
+                array = None
             self._fits[key] = self._fit(
-                key, inside, window if alone else None, retriever, tunes, watch
-            )
+                key, inside, window if alone else None, retriever if alone else lambda: None, tunes,
+                seconds, array,
+            )  # fmt: skip
         return self._fits[key]
 
     def _fit(
@@ -171,32 +193,56 @@ class StretchFits:
         key: tuple[int, int, int],
         typed_index: np.ndarray,
         window: Window | None,
-        retriever: Retriever | None,
+        retriever: Callable[[], Retriever | None],
         tunes: bool,
-        watch: Stopwatch,
+        seconds: dict[str, float],
+        array: ArrayPart | None,
     ) -> Fit:
-        """Fit parameters and network for a stretch of typed sites, or take those of an earlier run.
+        """Fit parameters and network for a stretch of typed sites, or take those of the index.
 
         ``window``: the window to tune the network on, if it has all typed sites of the run; None: a
-        window is cut out of the panel. ``retriever`` finds states in ``window``.
+        window is cut out of the panel. ``retriever`` finds states in ``window``. ``array``: what
+        the index holds.
         """
-        before = self._array_fit
-        parameters = None if before is None else before.parameters(key)
-        is_new = parameters is None
+        known = None if array is None else array.fit(key, self._middle(typed_index))
+        parameters = None if known is None else known[0]
         if parameters is None:
-            parameters = self._panel_fit(typed_index, window, retriever)
-        watch.lap("fit")
+            finds = retriever()
+            watch = Stopwatch(seconds)
+            parameters = self._panel_fit(typed_index, window, finds)
+            watch.lap("fit")
+        tune = partial(
+            self._tuned, key, typed_index, window, parameters,
+            tunes=tunes, known=known, seconds=seconds,
+        )  # fmt: skip
+        return Fit(parameters, start(tune, is_long=True))
+
+    def _tuned(
+        self,
+        key: tuple[int, int, int],
+        typed_index: np.ndarray,
+        window: Window | None,
+        parameters: CopyingParameters,
+        *,
+        tunes: bool,
+        known: tuple[CopyingParameters, TunedNetwork | None] | None,
+        seconds: dict[str, float],
+    ) -> tuple[PairNetwork | None, SiteQuality | None]:
+        """Fit the network for a stretch of typed sites; see :attr:`Fit.tuned`.
+
+        ``known``: parameters and network of the index; None: it has none.
+        """
+        array, watch = self._array, Stopwatch(seconds)
         network, quality = None, None
         if self._network.trained:
             with Stage("load network"):
                 network = self._network.ready()
             watch.lap("load")
         if network is not None and tunes:
-            known = None
-            if before is not None and not is_new:
-                known = before.network(key, [weight.shape for weight, _ in network.site.layers])
-            if known is not None:
-                network = replace(network.with_layers(known.layers), trust=known.trust)
+            tuned = None if known is None else known[1]
+            if array is not None and tuned is not None:
+                tuned = array.checked(tuned, [weight.shape for weight, _ in network.site.layers])
+                network = replace(network.with_layers(tuned.layers), trust=tuned.trust)
             else:
                 network, quality = adapt_network(
                     network, window or self._window_of(_to_tune(typed_index)),
@@ -204,12 +250,16 @@ class StretchFits:
                     seed=self._options.seed, threads=self._options.threads,
                 )  # fmt: skip
             watch.lap("fine-tune")
-        if before is not None and is_new:
-            tuned = None
+        if array is not None and known is None:
+            made = None
             if network is not None and tunes:
-                tuned = TunedNetwork(network.site.layers, network.trust)
-            before.keep_fit(key, parameters, tuned)
-        return Fit(parameters, network, None if window is None else quality)
+                made = TunedNetwork(network.site.layers, network.trust)
+            array.keep_fit(key, self._middle(typed_index), parameters, made)
+        return network, None if window is None else quality
+
+    def _middle(self, typed_index: np.ndarray) -> float:
+        """Where the middle of a stretch of typed sites is, cM."""
+        return float(self._panel.position_cm[typed_index[len(typed_index) // 2]])
 
     def _panel_fit(
         self, typed_index: np.ndarray, window: Window | None, retriever: Retriever | None

@@ -216,7 +216,7 @@ def _with_own_states(given: _Given, states: Callable[[int], np.ndarray], threads
                 k = state.shape[1]
                 masses = sliding_masses(len(words), k)
                 measuring = measuring_scratch(k, 1)
-                slot_of = np.full(words.shape[1], k, dtype=np.int32)
+                slot_of = np.full(given.window.num_haplotypes, k, dtype=np.int32)
             one = slice(i, i + 1)
             targets = SlidingTargets(
                 words, state[None], given.target[one], given.observed[one], given.steps.rho,

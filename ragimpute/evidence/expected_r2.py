@@ -45,6 +45,24 @@ class LeftOutSays(NamedTuple):
     left_out_r2: LeftOutR2 | None
 
 
+class WindowSays(NamedTuple):
+    """What imputing a window tells about its results.
+
+    Attributes
+    ----------
+    mismatch_prob
+        Mismatch probability at the T typed sites of the window: shape (T,), or (T, n) if the n
+        haplotypes differ. None where P(ALT) at typed sites is not a posterior from which what was
+        observed there can be divided out (see
+        :func:`ragimpute.accuracy.leave_one_out.leave_one_out`).
+    left_out
+        What left-out samples of the panel say of the core sites; None where none were left out.
+    """
+
+    mismatch_prob: np.ndarray | None = None
+    left_out: LeftOutSays | None = None
+
+
 def expected_r2(
     measured: np.ndarray, minor_count: np.ndarray, typed_index: np.ndarray
 ) -> np.ndarray | None:

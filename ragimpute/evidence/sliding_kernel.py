@@ -66,7 +66,7 @@ def _multiply(num_states, f, b, key):
 
 
 @inlined
-def _forget_moved(after, here, num_typed, ends):
+def forget_moved(after, here, num_typed, ends):
     """Forget the ends of matches of slots whose state differs between two neighbouring words."""
     for s in range(here.shape[0]):
         if after[s] != here[s]:
@@ -91,7 +91,7 @@ def _begin_word(i, w, is_wanted, targets, described):
     states = targets.states[i]
     if states.shape[0] > 1 and w < states.shape[0] - 1:
         ends = described.evidence.measuring.ends[i]
-        _forget_moved(states[w + 1], states[w], targets.rho.shape[0], ends)
+        forget_moved(states[w + 1], states[w], targets.rho.shape[0], ends)
 
 
 @inlined

@@ -59,7 +59,7 @@ from ragimpute.runtime.threads import share
 
 # Room for the pairs of one block of targets: their evidence takes 30 MB. If a block has more pairs,
 # its targets are walked again, one at a time, each with just the room that it needs.
-_PAIRS_AT_ONCE = 1 << 18
+PAIRS_AT_ONCE = 1 << 18
 # If targets have states of their own: the largest number of targets in a block, and the bytes that
 # the masses and states of all blocks at work may take. With 16 targets in a block, each takes a
 # third more time than with 128.
@@ -165,7 +165,7 @@ def copy_with_evidence(
     if window.typed.num_typed == 0:
         raise ValueError("a window without typed sites has nothing to copy by")
     window.num_minor, window.signature, window.typed.rows  # noqa: B018  before threads ask
-    walk: _Walk
+    walk: Walk
     if states.by_word:
         walk = _OwnStates(
             window, alleles, parameters, states, wanted, threads,
@@ -173,10 +173,15 @@ def copy_with_evidence(
         )  # fmt: skip
     else:
         walk = _Shared(window, alleles, parameters, states, wanted, threads)
+    run_walk(walk, take, threads)
+
+
+def run_walk(walk: Walk, take: Callable[[Iterator[Described]], None], threads: int) -> None:
+    """Copy and describe all blocks of a walk; see :func:`copy_with_evidence`."""
     workers = max(1, min(threads, len(walk.blocks)))
-    rooms: SimpleQueue[_Room] = SimpleQueue()
+    rooms: SimpleQueue[Room] = SimpleQueue()
     for _ in range(workers):
-        rooms.put(_Room(walk, max(1, _PAIRS_AT_ONCE // workers)))
+        rooms.put(Room(walk, max(1, PAIRS_AT_ONCE // workers)))
 
     def run(block: range) -> None:
         room = rooms.get()
@@ -188,7 +193,7 @@ def copy_with_evidence(
     share(run, walk.blocks, workers)
 
 
-class _Walk(ABC):
+class Walk(ABC):
     """The arrays that all blocks of targets read, and how one block is copied and described."""
 
     blocks: list[range]
@@ -215,7 +220,7 @@ class _Walk(ABC):
         """Allocate the kernels' buffers for one thread."""
 
     @abstractmethod
-    def copied(self, block: range, room: _Room) -> Iterator[tuple[int, np.ndarray, int]]:
+    def copied(self, block: range, room: Room) -> Iterator[tuple[int, np.ndarray, int]]:
         """Copy a block of targets, part by part.
 
         Yields for each part its first core site, P(ALT), and the number of its pairs in doubt. The
@@ -226,18 +231,18 @@ class _Walk(ABC):
     def room_for_sums(self) -> np.ndarray:
         """Allocate what keeps the sums over the carriers of an interval's sites, if any is kept."""
 
-    def evidence(self, room: _Room, measuring: Measuring, slot_of: np.ndarray) -> Evidence:
+    def evidence(self, room: Room, measuring: Measuring, slot_of: np.ndarray) -> Evidence:
         """What the pairs of a block are described by, and where their features go."""
         return Evidence(
             panel=self.panel, measuring=measuring, slot_of=slot_of, pairs=room.pairs, at=room.at,
             kept=room.kept, out=room.out, tokens=room.tokens,
         )  # fmt: skip
 
-    def doubt(self, room: _Room) -> Doubt:
+    def doubt(self, room: Room) -> Doubt:
         """How the pairs of a block are found, and where they go."""
         return Doubt(doubt_limits(self.wanted.doubt), self.window.typed_index, room.found)
 
-    def described(self, block: range, room: _Room) -> Iterator[Described]:
+    def described(self, block: range, room: Room) -> Iterator[Described]:
         """Copy a block of targets and describe its pairs in doubt, part by part."""
         homolog = self.homolog[block.start : block.stop]
         homolog = np.where(homolog >= 0, homolog - block.start, -1)
@@ -282,10 +287,10 @@ class _Walk(ABC):
         return Described(target, site, prob, pairs, evidence, tokens)
 
 
-class _Room:
+class Room:
     """The memory of one thread: pairs in doubt, their features and tokens, kernels' buffers."""
 
-    def __init__(self, walk: _Walk, num_pairs: int) -> None:
+    def __init__(self, walk: Walk, num_pairs: int) -> None:
         self.found = np.empty((num_pairs, 2), np.int64)
         self.out = np.empty((num_pairs, NUM_COPIED), np.float32)
         num_tokens = walk.wanted.num_tokens
@@ -313,7 +318,7 @@ class _Room:
         return self.found[order], self.out[order], tokens
 
 
-class _Shared(_Walk):
+class _Shared(Walk):
     """Targets that all copy the same states: a block is up to 16 targets, one for each lane."""
 
     def __init__(
@@ -355,7 +360,7 @@ class _Shared(_Walk):
     def room_for_sums(self) -> np.ndarray:
         return rows_of_lanes(max(1, self.most_sites), 4)
 
-    def copied(self, block: range, room: _Room) -> Iterator[tuple[int, np.ndarray, int]]:
+    def copied(self, block: range, room: Room) -> Iterator[tuple[int, np.ndarray, int]]:
         core, window = self.window.core, self.window
         masses, measuring = room.scratch
         out = room.prob(core[1] - core[0], len(block))
@@ -377,7 +382,7 @@ class _Shared(_Walk):
         yield 0, out.T, count
 
 
-class _OwnStates(_Walk):
+class _OwnStates(Walk):
     """Targets of which each copies states of its own, which change from word to word."""
 
     def __init__(
@@ -414,14 +419,14 @@ class _OwnStates(_Walk):
             masses=sliding_masses(len(words), k, most),
             sites=sliding_sites(self.window, self.steps, k, np.empty((0, 0), np.float32)),
             measuring=measuring_scratch(k, most),
-            slot_of=np.full(words.shape[1], k, np.int32),
+            slot_of=np.full(self.window.num_haplotypes, k, np.int32),
             placed=np.full(2, -1),
         )
 
     def room_for_sums(self) -> np.ndarray:
         return rows_of_lanes(0, 4)
 
-    def copied(self, block: range, room: _Room) -> Iterator[tuple[int, np.ndarray, int]]:
+    def copied(self, block: range, room: Room) -> Iterator[tuple[int, np.ndarray, int]]:
         scratch, edges = room.scratch, self.window.minor_alleles.edges
         here = slice(block.start, block.stop)
         targets = SlidingTargets(

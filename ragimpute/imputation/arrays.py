@@ -16,9 +16,10 @@ import numpy as np
 from ragimpute.arguments import checked
 from ragimpute.copying_model.imputer import require_packages
 from ragimpute.errors import InputError
-from ragimpute.imputation.imputer import make_parts
+from ragimpute.imputation.array_choice import ArrayChoice, choose_array, other_windows
+from ragimpute.imputation.imputer import Stretch, make_parts
 from ragimpute.imputation.options import ImputeOptions
-from ragimpute.imputation.summary import device_warning, result_warnings
+from ragimpute.imputation.summary import result_warnings
 from ragimpute.imputation.windows import Window, WindowResult, WindowRun, plan_run
 from ragimpute.io.vcf.read.genotypes import Target
 from ragimpute.model.folder import open_folder
@@ -28,7 +29,7 @@ from ragimpute.preparation.open_panel import open_panel, sites_in
 from ragimpute.runtime.memory import ENOUGH_BYTES, MemoryPlan, free_bytes, plan_memory
 from ragimpute.runtime.memory import resident_bytes as held_bytes
 from ragimpute.runtime.stages import Stage
-from ragimpute.runtime.timing import Stopwatch, no_progress
+from ragimpute.runtime.timing import no_progress
 from ragimpute.sites import Region, Sites
 from ragimpute.target.inputs import Inputs, take_target
 from ragimpute.target.ploidy import ploidy_of
@@ -125,18 +126,20 @@ class _Work:
         for run, window in self.runs:
             result = run.empty_result(window)
             at = window[1] - self.inputs.start
-            for tile in run.tiles(window):
-                result.take(tile)
-                block = tile.block
-                yield (
-                    slice(at + tile.sites.start, at + tile.sites.stop),
-                    ImputedArrays(
-                        self.inputs.target.samples, block.sites, block.allele_prob,
-                        block.info["DR2"], block.info["AF"], block.typed, self.warnings,
-                    ),
-                )  # fmt: skip
+            copied = run.copy(run.prepare(window))
+            with copied.spool:
+                for tile in run.tiles(copied):
+                    result.take(tile)
+                    block = tile.block
+                    yield (
+                        slice(at + tile.sites.start, at + tile.sites.stop),
+                        ImputedArrays(
+                            self.inputs.target.samples, block.sites, block.allele_prob,
+                            block.info["DR2"], block.info["AF"], block.typed, self.warnings,
+                        ),
+                    )  # fmt: skip
             results.append((window, result))
-        for line in result_warnings(self.inputs.panel, results):
+        for line in result_warnings(self.inputs.panel, results, len(self.inputs.target.samples)):
             self.warnings.append(line)
             log.warning(line)
 
@@ -161,7 +164,7 @@ class Imputer:
     threads, seed
         Numbers do not depend on ``threads``, >= 1.
     device
-        "auto", "cpu" or "cuda": where a network runs.
+        "auto", "cpu" or "cuda": where a network runs. With "cuda" copying models copy there, too.
     max_memory
         Bytes that the process may use while it imputes; None: what is free, and no more than pays.
         The arrays that :meth:`impute` returns are not counted.
@@ -196,7 +199,7 @@ class Imputer:
             model=model, index=index, genetic_map=genetic_map, threads=threads, seed=seed,
             device=device, max_memory=max_memory,
         )  # fmt: skip
-        require_packages(self._model)  # before a panel is prepared, which may take an hour
+        require_packages(self._model, device)  # before a panel is prepared, which may take an hour
         self._warnings: list[str] = []  # of the panel
         with ExitStack() as stack:
             if isinstance(panel, Panel):
@@ -313,13 +316,11 @@ class Imputer:
         warn_of_target(report, given, panel, match, start, stop, files.options.par)
         inputs = Inputs(files, panel, start, stop, given, match)
         ploidy = ploidy_of(given, panel, match, files.options.par)
-        parts = make_parts(inputs, self._model, options, None)
+        copies = self._model.is_copying
+        choice = choose_array(inputs, self._model, options) if copies else ArrayChoice(None)
+        parts = make_parts(Stretch.of(inputs), self._model, options, choice.array)
         uses_torch = parts[0].imputer.uses_torch
         warnings = [*self._warnings, *report.warnings]
-        idle_device = device_warning(options.model, options.device, uses_torch=uses_torch)
-        if idle_device is not None:
-            warnings.append(idle_device)
-            log.warning(idle_device)
         if inputs.needs_phasing:
             match, _ = phase_match(
                 inputs, options.phase_options, ne=options.ne, err=options.err, seed=options.seed,
@@ -327,12 +328,15 @@ class Imputer:
             )  # fmt: skip
             inputs = replace(inputs, match=match)
         memory = self._memory(uses_torch=uses_torch)
-        dr2, watch, stage = self._model.dr2, Stopwatch({}), Stage("impute", stop - start)
+        dr2, stage = self._model.dr2, Stage("impute", stop - start)
         runs = [
-            WindowRun(part, inputs, ploidy, dr2, memory, None, watch, stage, options.threads)
+            WindowRun(part, inputs, ploidy, dr2, memory, None, {}, stage, options.threads)
             for part in parts
         ]
-        planned = plan_run(parts, inputs, options, memory)
+        planned = plan_run(parts, Stretch.of(inputs), options, memory)
+        for line in filter(None, (choice.unused, other_windows(choice, parts, planned))):
+            warnings.append(line)
+            log.warning(line)
         return _Work(inputs, [(runs[number], window) for number, window in planned], warnings)
 
     def _memory(self, *, uses_torch: bool) -> MemoryPlan:

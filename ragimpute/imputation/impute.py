@@ -12,36 +12,48 @@ from pathlib import Path
 
 from ragimpute.copying_model.imputer import require_packages
 from ragimpute.errors import ModelError
-from ragimpute.imputation.imputer import Imputer, check_model, make_parts, open_array_fit
+from ragimpute.imputation.array_choice import ArrayChoice, choose_array, other_windows
+from ragimpute.imputation.imputer import Imputer, Stretch, check_model, make_parts
 from ragimpute.imputation.options import ImputeOptions
-from ragimpute.imputation.outputs import check_outputs, infos_written, open_outputs
+from ragimpute.imputation.outputs import (
+    check_outputs,
+    check_samples,
+    infos_written,
+    open_outputs,
+)
+from ragimpute.imputation.pipeline import run_windows
 from ragimpute.imputation.resume import keep_run
 from ragimpute.imputation.summary import (
     ImputeSummary,
-    device_warning,
     name_of,
     result_warnings,
 )
 from ragimpute.imputation.windows import (
+    CopiedWindow,
     NothingKept,
     Window,
+    WindowResult,
     WindowRun,
     likely_window,
+    plan_flow,
     plan_run,
     waiting_bytes,
 )
+from ragimpute.io.imputed import output_kind
 from ragimpute.io.vcf.header import Heading
-from ragimpute.io.vcf.write.writer import output_kind
 from ragimpute.model.folder import ModelFolder, open_folder
 from ragimpute.panel.loci import PanelLoci
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelAhead
 from ragimpute.phasing.phase_target import phase_match
+from ragimpute.retrieval.index_manifest import ARRAYS
 from ragimpute.runtime.memory import MemoryPlan, memory_explained, plan_memory
 from ragimpute.runtime.outputs import check_space, output_bytes
 from ragimpute.runtime.stages import Stage, reporting
+from ragimpute.runtime.threads import Crew
 from ragimpute.runtime.timing import Progress, Stopwatch
 from ragimpute.target.inputs import Inputs, open_inputs
+from ragimpute.target.named_alleles import require_ref
 from ragimpute.target.ploidy import TargetPloidy, ploidy_of
 from ragimpute.token_model.learned_panel import require_contig
 
@@ -89,7 +101,7 @@ def impute(
     files = options.input_files(target, panel)
     check_outputs(out, files, options)
     model = open_folder(options.model)
-    require_packages(model)
+    require_packages(model, options.device)
     check_model(model, options)
     summary = ImputeSummary(str(out), str(panel), name_of(target), str(options.model))
     summary.started = datetime.now().astimezone().isoformat(timespec="seconds")
@@ -97,6 +109,7 @@ def impute(
     with ExitStack() as stack:
         stack.enter_context(memory_explained(partial(_out_of_memory, options)))
         report = stack.enter_context(reporting(progress))
+        stack.enter_context(Crew(options.threads))
         # 2. Find the windows that an earlier run finished, if this one may resume it.
         kept_run = NothingKept()
         if options.resume:
@@ -107,18 +120,21 @@ def impute(
             phased_only=options.phase_options.phased_only,
             view=partial(_read_ahead, options=options, stack=stack),
         )  # fmt: skip
-        other = require_contig(model, inputs.panel, panel)
-        if other is not None:
-            summary.warn(other)
+        if options.output_options.typed_only:
+            require_ref(inputs.target)
+        for line in (
+            check_samples(out, inputs, options),
+            require_contig(model, inputs.panel, panel),
+        ):
+            if line is not None:
+                summary.warn(line)
         ploidy = ploidy_of(inputs.target, inputs.panel, inputs.match, files.options.par)
         watch.lap("read")
         # 4. Fit the model to the panel.
-        fit = open_array_fit(inputs, model, options)
-        parts = make_parts(inputs, model, options, fit)
+        choice = choose_array(inputs, model, options) if model.is_copying else ArrayChoice(None)
+        parts = make_parts(Stretch.of(inputs), model, options, choice.array)
+        summary.add_index(choice.used, choice.unused)
         uses_torch = parts[0].imputer.uses_torch
-        idle_device = device_warning(options.model, options.device, uses_torch=uses_torch)
-        if idle_device is not None:
-            summary.warn(idle_device)
         summary.add_options(options)
         watch.lap("model")
         # 5. Phase what is not phased.
@@ -128,14 +144,16 @@ def impute(
             watch.lap("phase")
         summary.add_inbred(inputs)
         # 6. Plan the windows, and begin or go on with the outputs.
-        memory = plan_memory(options.max_memory, uses_torch=uses_torch)
+        wide = any(part.imputer.is_wide for part in parts)
+        memory = plan_memory(options.max_memory, uses_torch=uses_torch, wide=wide)
         heading = _heading(inputs, parts[0].imputer, model, options, command)
         outputs = stack.enter_context(
             open_outputs(
                 out, inputs, heading, options, resumable=kept_run.resumable, restored=kept_run.done
             )
         )
-        windows = kept_run.plan(plan_run(parts, inputs, options, memory))
+        windows = kept_run.plan(plan_run(parts, Stretch.of(inputs), options, memory))
+        summary.add_index("", other_windows(choice, parts, windows))
         results = kept_run.results
         if kept_run.resumable:
             kept = f"{len(results)} of {len(windows)} windows were kept"
@@ -143,38 +161,48 @@ def impute(
         left = windows[len(results) :]
         folder = None if str(out) == "-" else Path(out).absolute().parent
         _check_space(summary, folder, [window for _, window in left], options, ploidy, memory)
-        # 7. Impute and write window after window.
+        # 7. Prepare, impute and write window after window.
         others = outputs.other_carriers(inputs.panel.sites)
+        of_rows: dict[str, float] = {}
+        flow, memory = plan_flow(
+            [window for _, window in left], inputs, ploidy, memory, threads=options.threads
+        )
         with Stage("impute", inputs.stop - inputs.start) as stage:
             runs = [
                 WindowRun(
-                    part, inputs, ploidy, model.dr2, memory, folder, watch, stage,
+                    part, inputs, ploidy, model.dr2, memory, folder, of_rows, stage,
                     options.threads, others,
                 )
                 for part in parts
             ]  # fmt: skip
-            for number, window in left:
+
+            def begin(number: int) -> None:
+                part, window = left[number]
                 stage.reach(window[1] - inputs.start)
-                _log_window(inputs, number, window)
-                result = runs[number].run(window, outputs)
-                results.append(result)
+                _log_window(inputs, part, window)
+
+            def write(run: WindowRun, copied: CopiedWindow) -> WindowResult:
+                result = run.write(copied, outputs)
                 kept_run.keep(result, outputs)
-                watch.lap("write")
+                return result
+
+            results += run_windows(
+                [(runs[part], window) for part, window in left], flow,
+                begin=begin, write=write, threads=options.threads,
+            )  # fmt: skip
+            watch.lap("impute")
         # 8. Finish the files.
         with Stage("finish output"):
             outputs.close()
         watch.lap("write")
-    if fit is not None:
-        fit.save()
-        watch.lap("write")
     # 9. Say what was done.
     shown = list(zip((window for _, window in windows), results, strict=True))
-    summary.warn(*result_warnings(inputs.panel, shown))
+    summary.warn(*result_warnings(inputs.panel, shown, len(inputs.target.samples)))
     summary.add_outputs(
         outputs, min_r2=options.output_options.min_r2, expects_r2=parts[0].imputer.expects_r2
     )
     summary.add_result(inputs, results)
-    summary.add_costs([part.imputer for part in parts], outputs.seconds)
+    summary.add_costs([part.imputer for part in parts], of_rows, outputs.seconds)
     return summary
 
 
@@ -225,6 +253,12 @@ def _log_window(inputs: Inputs, part: int, window: Window) -> None:
     )  # fmt: skip
 
 
+def _has_arrays(options: ImputeOptions) -> bool:
+    """Whether a run has an index with arrays, which have the panel's haplotypes, too."""
+    index = options.index or options.array_fit
+    return index is not None and (Path(index) / ARRAYS).is_dir()
+
+
 def _read_ahead(
     panel: Panel, start: int, stop: int, *, options: ImputeOptions, stack: ExitStack
 ) -> Panel:
@@ -233,7 +267,7 @@ def _read_ahead(
     The loci of the panel are found in what is read.
     """
     window = None
-    if options.threads > 1:
+    if options.threads > 1 and not _has_arrays(options):
         window = likely_window(panel, start, stop, options)
     if window is None:
         return PanelLoci(panel)

@@ -25,6 +25,7 @@ _READ = {
     "samples": "list of samples",
     "exclude_samples": "excluded samples",
     "fasta": "FASTA input",
+    "chain": "chain input",
     "index": "index",
 }
 # Files that a run writes (an array fit is read too, where it exists, and changes no dosage).
@@ -41,7 +42,8 @@ _HOW = frozenset(("threads", "resume"))
 _NOT_FITTED = frozenset((
     "model", "cm_per_mb", "region", "fields", "window_cm", "buffer_cm", "device", "max_memory",
     "palindromes", "par", "gvcf_min_gq", "min_r2", "typed_only", "phased_only", "with_targets",
-    "join_multiallelics", "output_type", "digits", "compression_level",
+    "join_multiallelics", "output_type", "digits", "compression_level", "bgen_bits",
+    "bgen_compression", "bgen_phased", "pvar",
 ))  # fmt: skip
 
 
@@ -63,13 +65,17 @@ class OutputOptions:
         Write the sites of one position and REF that exclude each other as one record with several
         ALTs; not in ``empirical``.
     output_type
-        Format of the imputed output, a letter of
-        :data:`ragimpute.io.vcf.write.writer.OUTPUT_TYPES`; None: as its suffix says.
+        Format of the imputed output, a key of
+        :data:`ragimpute.io.imputed.OUTPUT_TYPES`; None: as its suffix says.
     digits
-        Decimals of the probabilities in FORMAT fields, 2 to 4; ``benchmarks/output_size.py``
-        measures what they change of r2, and how large the files are.
+        Decimals of the probabilities in FORMAT fields and of dosages in a PGEN, 2 to 4;
+        ``benchmarks/output_size.py`` measures what they change of r2, and how large the files are.
     compression_level
-        Of VCF.gz and BCF, 1 (fast) to 12 (small).
+        Of VCF.gz, BCF and BGEN, and of the table of sites beside a PGEN, 1 (fast) to 12 (small).
+    bgen_bits, bgen_compression, bgen_phased
+        Of a BGEN, see :class:`ragimpute.io.bgen.writer.BgenOptions`.
+    pvar
+        Of a PGEN, see :class:`ragimpute.io.pgen.writer.PgenOptions`.
     """
 
     min_r2: float = 0.0
@@ -80,6 +86,10 @@ class OutputOptions:
     output_type: str | None = None
     digits: int = DIGITS
     compression_level: int = LEVEL
+    bgen_bits: int = 8
+    bgen_compression: str = "zlib"
+    bgen_phased: bool = False
+    pvar: str = "zst"
 
     def __post_init__(self) -> None:
         check_fields_of(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -18,18 +19,26 @@ from ragimpute.accuracy.dr2 import (
     DosageSums,
     Dr2Calibration,
 )
+from ragimpute.commands import free_name, operand, rename_samples_command
+from ragimpute.contigs import chromosome
 from ragimpute.errors import InputError
+from ragimpute.extras import require
 from ragimpute.imputation.exclusion import OtherCarriers, round_loci
 from ragimpute.imputation.options import ImputeOptions, OutputOptions
+from ragimpute.io.file_set import unfit_name
+from ragimpute.io.imputed import FILE_SETS, ImputedBlock, ImputedWriter, output_kind, vcf_kind
 from ragimpute.io.vcf.header import FLAGS, IMPUTED, TYPED, TYPED_ONLY, Heading, check_choice
 from ragimpute.io.vcf.read.genotypes import Target
 from ragimpute.io.vcf.write.sample_text import DIGITS
-from ragimpute.io.vcf.write.writer import ImputedBlock, ImputedWriter, output_kind
+from ragimpute.io.vcf.write.writer import VcfWriter
+from ragimpute.retrieval.index_manifest import read_manifest
 from ragimpute.runtime.outputs import check_output
 from ragimpute.sites import Region, Sites
 from ragimpute.target.inputs import InputFiles, Inputs
 from ragimpute.target.match import FATES, Match
+from ragimpute.target.ploidy import sexes_of
 
+_KNOWN_HAPLOID = ("X", "Y", "MT")  # plink2 knows where these are haploid
 _NOT_OF_TYPED = {FLAGS[IMPUTED].name, FLAGS[TYPED_ONLY].name}
 _LACKED = [FATES.index(fate) for fate in ("not_in_panel", "allele_mismatch")]
 
@@ -130,7 +139,7 @@ class Outputs:
             )
             made = {
                 name: stack.enter_context(
-                    ImputedWriter(
+                    VcfWriter(
                         path,
                         said,
                         fields=fields,
@@ -292,21 +301,158 @@ def check_outputs(out: str | Path, files: InputFiles, options: ImputeOptions) ->
         If ``out`` or a file beside it is one of these; a FORMAT field or a suffix is not known; or
         standard output is to be resumed.
     """
-    output_kind(out, options.output_options.output_type)
+    kind = output_kind(out, options.output_options.output_type)
     check_choice(options.fields)
+    _check_format(out, kind, options)
     known = files.named()
     if str(out) != "-":
         check_output(out, known)
         known["imputed output"] = out
+    for name, beside in _side_files(out, kind, options.output_options).items():
+        check_output(beside, known | options.files_read())
+        known[f"{name} of {out}"] = beside
     for name, path in options.files_written().items():
         if path is not None:
+            if name == "array fit" and Path(path).is_dir():
+                read_manifest(path)  # an index, which grows
+                continue
             check_output(path, known)
+            if name == "array fit":
+                check_folder(Path(path), files.target, files.panel)
             known[f"{name} output"] = path
-    for path in (options.output_options.sites, options.output_options.empirical):
-        if path is not None:
-            output_kind(path)
+    if options.output_options.sites is not None:
+        vcf_kind(options.output_options.sites, written="sites without samples")
+    if options.output_options.empirical is not None:
+        vcf_kind(options.output_options.empirical, written="typed sites as if they were not typed")
     if options.resume and str(out) == "-":
         raise InputError("standard output cannot be resumed", hint="name a file, or no --resume")
+
+
+def _side_files(out: str | Path, kind: str, options: OutputOptions) -> dict[str, Path]:
+    """The files that an output has beside it and that are found by its name."""
+    if kind == "bgen":
+        from ragimpute.io.bgen.writer import side_files
+
+        return side_files(out)
+    if kind == "pgen":
+        from ragimpute.io.pgen.writer import side_files as pgen_files
+
+        return pgen_files(out, options.pvar)
+    return {}
+
+
+def _check_format(out: str | Path, kind: str, options: ImputeOptions) -> None:
+    """Refuse options that say nothing of the format of the output, and packages that lack."""
+    default, extra = ImputeOptions(), options.output_options
+    given = {
+        name: getattr(extra, name) != getattr(default.output_options, name)
+        for name in ("bgen_bits", "bgen_compression", "bgen_phased", "pvar", "digits")
+    }
+    for name, of in (
+        ("bgen_bits", "bgen"), ("bgen_compression", "bgen"), ("bgen_phased", "bgen"),
+        ("pvar", "pgen"),
+    ):  # fmt: skip
+        if given[name] and kind != of:
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(
+                f"{option} says how a {of.upper()} is written, but the output {out} is {kind}",
+                hint=f"leave it out, or end the output in .{of}",
+            )
+    if kind not in FILE_SETS:
+        return
+    holds = "probabilities of genotypes or, with --bgen-phased, of haplotypes"
+    if kind == "pgen":
+        holds = "dosages, and genotypes where these are within 0.1 of a whole number"
+    if tuple(options.fields) != default.fields:
+        raise InputError(
+            f"--format names fields of a VCF, but the output {out} is a {kind.upper()}, which "
+            f"holds {holds}",
+            hint="leave --format out, or write a VCF",
+        )
+    if given["digits"] and kind == "bgen":
+        raise InputError(
+            f"--digits counts decimals, which the output {out}, a BGEN, does not have",
+            hint="leave it out: --bgen-bits says how exact probabilities are",
+        )
+    if extra.join_multiallelics:
+        raise InputError(
+            f"--join-multiallelics makes records with several ALTs, and {out}, a {kind.upper()}, "
+            "has a variant for each ALT: most association tools read no others",
+            hint="leave it out, or write a VCF",
+        )
+    _check_choices(extra)
+    if kind == "pgen":
+        from ragimpute.io.pgen.writer import PgenOptions, needed
+
+        require("pgen", f"the output {out}", packages=needed(PgenOptions(extra.pvar)))
+    elif extra.bgen_compression == "zstd":
+        require("pgen", "--bgen-compression zstd", packages=["zstandard"])
+
+
+def _check_choices(options: OutputOptions) -> None:
+    """Refuse words that are no choice of an option; the command line does so itself."""
+    for name, known in (
+        ("bgen_compression", ("zlib", "zstd", "none")), ("pvar", ("zst", "plain")),
+    ):  # fmt: skip
+        found = getattr(options, name)
+        if found not in known:
+            raise InputError(f"{name} is {found!r}", hint=f"choose one of {', '.join(known)}")
+
+
+def check_samples(out: str | Path, inputs: Inputs, options: ImputeOptions) -> str | None:
+    """Refuse names of samples that the files beside a BGEN or PGEN cannot hold.
+
+    Returns
+    -------
+    A warning, if samples are haploid where no reader of a PGEN expects it; else None.
+
+    Raises
+    ------
+    InputError
+        If there is such a name.
+    """
+    kind = output_kind(out, options.output_options.output_type)
+    found = unfit_name(inputs.target.samples) if kind in FILE_SETS else None
+    if found is None:
+        name = chromosome(inputs.contig, {inputs.contig: inputs.panel.contig_length})
+        haploid = (inputs.match.alleles[:, :, 1] == -2).any(axis=0)
+        if kind != "pgen" or name in _KNOWN_HAPLOID or not haploid.any():
+            return None
+        return (
+            f"{int(haploid.sum()):,} samples are haploid on {inputs.contig}: a PGEN holds twice "
+            "their dosage, from 0 to 2, as it does for homozygous diploids"
+        )
+    name, why = found
+    beside = ".sample" if kind == "bgen" else ".psam"
+    target, hint = inputs.files.target, "write a VCF or BCF, or rename the sample"
+    if not isinstance(target, Target):
+        suffix = next((end for end in (".bcf", ".vcf") if str(target).endswith(end)), ".vcf.gz")
+        hint = f"write a VCF or BCF; or {rename_samples_command(target, suffix=suffix)}"
+    raise InputError(
+        f"the name of sample {name!r} {why}, which {beside}, beside {out}, cannot hold", hint=hint
+    )
+
+
+def check_folder(path: Path, target: object, panel: str | Path) -> None:
+    """Refuse a file in place of the index folder of ``--array-fit``.
+
+    Raises
+    ------
+    InputError
+        If it is one. The hint makes an index of the target's sites and the panel.
+    """
+    if not path.exists() or path.is_dir():
+        return
+    typed = str(target) if isinstance(target, str | Path) else "TARGET.vcf.gz"
+    words = [
+        "ragimpute", "index", operand(panel), f"--typed-sites={typed}",
+        "-o", free_name(path, ".index"),
+    ]  # fmt: skip
+    raise InputError(
+        f"--array-fit {path} is a file, as older versions of ragimpute made it; it is now an index "
+        "folder",
+        hint=f"make one, and give its name: {shlex.join(words)}",
+    )
 
 
 def open_outputs(
@@ -339,15 +485,51 @@ def open_outputs(
         If a file cannot be written.
     """
     extra = options.output_options
-    writer = ImputedWriter(
-        out, heading, fields=tuple(options.fields), threads=options.threads, digits=extra.digits,
-        level=extra.compression_level, output_type=extra.output_type, resumable=resumable,
-        restored=states_of("main", restored),
-    )  # fmt: skip
+    writer = _open_main(
+        out, inputs, heading, options, resumable=resumable, restored=states_of("main", restored)
+    )
     lacked = None
     if extra.typed_only:
         lacked = TypedOnly.of(inputs.target, inputs.match, options.region)
     return Outputs(writer, heading, extra, lacked, resumable=resumable, restored=restored)
+
+
+def _open_main(
+    out: str | Path,
+    inputs: Inputs,
+    heading: Heading,
+    options: ImputeOptions,
+    *,
+    resumable: bool,
+    restored: Sequence[Mapping[str, np.ndarray]],
+) -> ImputedWriter:
+    """What writes the imputed sites, by the format of the output."""
+    extra = options.output_options
+    kind = output_kind(out, extra.output_type)
+    if kind not in FILE_SETS:
+        return VcfWriter(
+            out, heading, fields=tuple(options.fields), threads=options.threads,
+            digits=extra.digits, level=extra.compression_level, output_type=extra.output_type,
+            resumable=resumable, restored=restored,
+        )  # fmt: skip
+    sexes = sexes_of(inputs.target, inputs.panel, inputs.match, options.target_options.par)
+    if kind == "pgen":
+        from ragimpute.io.pgen.writer import PgenOptions, PgenWriter
+
+        in_pgen = PgenOptions(extra.pvar, extra.compression_level, extra.digits)
+        return PgenWriter(
+            out, heading, in_pgen, sexes=sexes, threads=options.threads, resumable=resumable,
+            restored=restored,
+        )  # fmt: skip
+    from ragimpute.io.bgen.writer import BgenOptions, BgenWriter
+
+    how = BgenOptions(
+        extra.bgen_bits, extra.bgen_compression, extra.compression_level, extra.bgen_phased
+    )
+    return BgenWriter(
+        out, heading, how, sexes=sexes, threads=options.threads, resumable=resumable,
+        restored=restored,
+    )  # fmt: skip
 
 
 def states_of(

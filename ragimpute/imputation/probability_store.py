@@ -116,6 +116,10 @@ class Spool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Forget all."""
         self._array = None
         if self._file is not None:
             self._file.close()

@@ -30,7 +30,7 @@ from ragimpute.errors import InputError
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.outputs import Outputs, states_of
 from ragimpute.imputation.windows import NothingKept, PlannedWindow, WindowResult
-from ragimpute.io.vcf.write.writer import part_path
+from ragimpute.io.imputed import part_path
 from ragimpute.model.folder import ModelFolder
 from ragimpute.runtime.interrupts import Stopped
 from ragimpute.runtime.outputs import replacing

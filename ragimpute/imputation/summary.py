@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import platform
 import resource
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,8 @@ log = logging.getLogger("ragimpute")
 # If a common site is left out and its dosages correlate so negatively with what was observed there,
 # its alleles are taken to be wrong.
 _REVERSED, _COMMON = -0.3, 0.05
+# ... and so many standard deviations below 0, as that of one sample is -1 as often as 1.
+_DEVIATIONS = 3.3
 
 
 @dataclass
@@ -103,6 +105,14 @@ class ImputeSummary(TargetReport):
             region=str(options.region) if options.region else "all",
         )  # fmt: skip
 
+    def add_index(self, used: str, unused: str) -> None:
+        """Take up what is used of an index, and warn of what is not; "": nothing to be said."""
+        if used:
+            self.settings["index"] = used
+            log.info("index: %s", used)
+        if unused:
+            self.warn(unused)
+
     def add_inbred(self, inputs: Inputs) -> None:
         """Take up, and log, how many target samples are inbred, if there are any."""
         panel, match = inputs.panel, inputs.match
@@ -147,12 +157,21 @@ class ImputeSummary(TargetReport):
                 "written in the order of the file: there is nothing to phase them by"
             )
 
-    def add_costs(self, imputers: Sequence[Imputer], writer: Mapping[str, float]) -> None:
-        """Take up what imputers used, and the time that they and the ``writer`` took by stage."""
+    def add_costs(
+        self,
+        imputers: Sequence[Imputer],
+        of_rows: Mapping[str, float],
+        writer: Mapping[str, float],
+    ) -> None:
+        """Take up what imputers used, and the time of each stage.
+
+        ``of_rows``: the time in which rows were made ("dosages") and written ("write"); ``writer``:
+        what the latter is made of.
+        """
         self.wall_seconds = sum(self.seconds.values())
         for imputer in imputers:
             self.settings = imputer.settings | self.settings
-        _divide(self.seconds, [imputer.seconds for imputer in imputers], writer)
+        _divide(self.seconds, [*(imputer.seconds for imputer in imputers), of_rows], writer)
         self.peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         self.versions = {
             "ragimpute": __version__,
@@ -175,7 +194,7 @@ class ImputeSummary(TargetReport):
         mean = "no untyped site"
         if untyped.any():
             mean = f"{self.dr2[untyped].mean():.4f}, over all {untyped.sum():,} sites"
-        chosen = ("phasing", "inbred samples", "ne", "err", "states", "correction")
+        chosen = ("phasing", "inbred samples", "ne", "err", "states", "copying", "correction")
         return [
             ("output", self.out),
             ("samples", f"{self.num_samples:,}"),
@@ -204,14 +223,9 @@ def name_of(target: str | Path | Target) -> str:
     return f"genotypes of {len(target.samples):,} samples, given from Python"
 
 
-def device_warning(model: str | Path, device: str, *, uses_torch: bool) -> str | None:
-    """The warning for a GPU that is asked for where the model has nothing that could run there."""
-    if uses_torch or not device.startswith("cuda"):
-        return None
-    return f"--device {device} does nothing with model {model}, which numpy computes on the CPU"
-
-
-def result_warnings(panel: Panel, windows: Sequence[tuple[Window, WindowResult]]) -> list[str]:
+def result_warnings(
+    panel: Panel, windows: Sequence[tuple[Window, WindowResult]], num_samples: int
+) -> list[str]:
     """The warnings for what the finished windows of a run, in order, show of its input."""
     lines = []
     position, contig = panel.sites.position_bp, panel.contig
@@ -222,10 +236,11 @@ def result_warnings(panel: Panel, windows: Sequence[tuple[Window, WindowResult]]
             f"{len(bare)} windows have no typed site ({shown}): they are given the panel's "
             "frequencies, and DR2 is 0"
         )
+    bound = min(_REVERSED, -_DEVIATIONS / math.sqrt(2 * num_samples))
     against = [
         window[1] + int(i)
         for window, result in windows
-        for i in np.flatnonzero(result.correlation < _REVERSED)
+        for i in np.flatnonzero(result.correlation < bound)
     ]
     against = [i for i in against if _COMMON < panel.af[i] < 1 - _COMMON]
     if against:
@@ -240,15 +255,20 @@ def result_warnings(panel: Panel, windows: Sequence[tuple[Window, WindowResult]]
 def _divide(
     seconds: dict[str, float], imputers: Sequence[Mapping[str, float]], writer: Mapping[str, float]
 ) -> None:
-    """Replace "impute" and "write" by the stages of imputer and writer, and what is left."""
-    imputer: Counter[str] = Counter()
+    """Replace "impute" and "write" by the stages of imputers and writer, and what is left.
+
+    Stages of several windows may have been at work at the same time: the wall time is then divided
+    among the stages in proportion to the time that each took.
+    """
+    parts: dict[str, float] = {}
     for one in imputers:
-        imputer.update(one)
-    rest: dict[str, tuple[str, Mapping[str, float]]] = {
-        "dosages": ("impute", dict(imputer)),
-        "format": ("write", writer),
-    }
-    for stage, (whole, parts) in rest.items():
-        left = seconds.pop(whole, 0.0) - sum(parts.values())
-        for name, time in (*parts.items(), (stage, max(0.0, left))):
-            seconds[name] = seconds.get(name, 0.0) + time
+        for name, time in one.items():
+            parts[name] = parts.get(name, 0.0) + time
+    left = max(0.0, parts.pop("write", 0.0) - sum(writer.values()))
+    parts |= writer
+    parts["format"] += left
+    whole = seconds.pop("impute", 0.0) + seconds.pop("write", 0.0)
+    total = sum(parts.values())
+    shrink = min(1.0, whole / total) if total else 1.0
+    for name, time in (*parts.items(), ("dosages", max(0.0, whole - total))):
+        seconds[name] = seconds.get(name, 0.0) + time * shrink

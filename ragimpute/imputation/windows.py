@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -22,17 +21,19 @@ from ragimpute.accuracy.dr2 import DosageSums, Dr2Calibration, PanelExpectation
 from ragimpute.accuracy.leave_one_out import correlation, leave_one_out
 from ragimpute.evidence.expected_r2 import LeftOutSays
 from ragimpute.imputation.exclusion import OtherCarriers, exclude_alleles
-from ragimpute.imputation.imputer import RunPart
+from ragimpute.imputation.imputer import PreparedWindow, RunPart, Stretch
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.outputs import Outputs
 from ragimpute.imputation.probability_store import ITEM_BYTES, Spool
+from ragimpute.io.imputed import ImputedBlock
 from ragimpute.io.vcf.write.joined import MAX_ALTS
-from ragimpute.io.vcf.write.writer import ImputedBlock
+from ragimpute.panel.compact import COMPACT_ABOVE
 from ragimpute.panel.loci import Loci, PanelLoci
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelPart
-from ragimpute.runtime.memory import ENOUGH_BYTES, MemoryPlan, window_site_bytes
+from ragimpute.runtime.memory import ENOUGH_BYTES, MemoryPlan, wide_window_sites, window_site_bytes
 from ragimpute.runtime.stages import Stage
+from ragimpute.runtime.threads import Task, crew_of
 from ragimpute.runtime.timing import Stopwatch
 from ragimpute.target.inputs import Inputs
 from ragimpute.target.ploidy import Columns, TargetPloidy
@@ -109,19 +110,21 @@ def plan_windows(
 
 
 def plan_run(
-    parts: Sequence[RunPart], inputs: Inputs, options: ImputeOptions, memory: MemoryPlan
+    parts: Sequence[RunPart], stretch: Stretch, options: ImputeOptions, memory: MemoryPlan
 ) -> list[PlannedWindow]:
     """Cut a run into windows: the number of the part in which each lies, and its bounds.
 
     A window's buffers end where its part of the panel does.
     """
-    max_sites = max_window_sites(inputs.panel, memory, len(inputs.match.panel_index))
+    max_sites = max_window_sites(
+        stretch.panel, memory, len(stretch.typed_index), buffer_cm=options.buffer_cm
+    )
     planned = []
     for number, part in enumerate(parts):
         windows = plan_windows(
-            inputs.panel.position_cm, part.start, part.stop, window_cm=options.window_cm,
+            stretch.panel.position_cm, part.start, part.stop, window_cm=options.window_cm,
             buffer_cm=options.buffer_cm, max_sites=max_sites,
-            position_bp=inputs.panel.sites.position_bp,
+            position_bp=stretch.panel.sites.position_bp,
         )  # fmt: skip
         planned += [(number, window) for window in _clipped(windows, part.panel)]
     return planned
@@ -137,16 +140,32 @@ def _clipped(windows: list[Window], part: Panel) -> list[Window]:
     ]
 
 
-def max_window_sites(panel: Panel, memory: MemoryPlan, num_typed: int) -> int:
+def max_window_sites(
+    panel: Panel, memory: MemoryPlan, num_typed: int, *, buffer_cm: float = 0.0
+) -> int:
     """How many sites of a window fit into memory, at the panel's mean density of carriers.
 
-    ``num_typed`` of the panel's sites are typed.
+    ``num_typed`` of the panel's sites are typed; a window has a buffer of ``buffer_cm`` on each
+    side.
     """
-    per_site = window_site_bytes(
+    if memory.wide:
+        length_cm = max(1e-6, float(np.ptp(panel.position_cm)))
+        buffers = 2 * buffer_cm * panel.num_sites / length_cm
+        fit = wide_window_sites(
+            memory.window_bytes, num_haplotypes=panel.num_haplotypes, num_typed=num_typed,
+            num_sites=panel.num_sites, site_bytes=panel.bytes_per_site(compact=True),
+            buffer_sites=buffers,
+        )  # fmt: skip
+        return max(_MIN_SITES, fit)
+    return max(_MIN_SITES, int(memory.window_bytes / _site_bytes(panel, num_typed)))
+
+
+def _site_bytes(panel: Panel, num_typed: int) -> float:
+    """Bytes that a site of a window takes on average; ``num_typed`` of the panel's are typed."""
+    return window_site_bytes(
         panel.bytes_per_site(), num_haplotypes=panel.num_haplotypes,
         typed_share=num_typed / max(1, panel.num_sites),
     )  # fmt: skip
-    return max(_MIN_SITES, int(memory.window_bytes / per_site))
 
 
 def likely_window(
@@ -161,10 +180,65 @@ def likely_window(
         max_sites=panel.num_sites,
     )  # fmt: skip
     left, right = windows[0][0], windows[0][3]
+    if panel.num_haplotypes > COMPACT_ABOVE:
+        return None  # it is not read whole
     held = panel.bytes_per_site() * (right - left)
     if len(windows) > 1 or held > (options.max_memory or ENOUGH_BYTES) // _LIKELY_SHARE:
         return None
     return left, right
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Which stages of different windows may be at work at the same time.
+
+    Attributes
+    ----------
+    beside
+        The windows that may be prepared while the window before them is copied, by number.
+    writes_beside
+        Whether a window may be written while the next is copied: the probabilities of two windows
+        are then held in memory.
+    """
+
+    beside: frozenset[int]
+    writes_beside: bool
+
+    def prepares_beside(self, number: int) -> bool:
+        """Whether a window may be prepared while the one before it is copied."""
+        return number in self.beside
+
+
+def plan_flow(
+    windows: Sequence[Window],
+    inputs: Inputs,
+    ploidy: TargetPloidy,
+    memory: MemoryPlan,
+    *,
+    threads: int,
+) -> tuple[Flow, MemoryPlan]:
+    """Decide which stages of different windows are at work at the same time.
+
+    The windows themselves do not depend on it, as the output must not depend on the threads: two
+    of them are at work at the same time where both fit into the memory that one may take.
+
+    Returns
+    -------
+    The plan, and the bounds that hold for each window then.
+    """
+    flow, each = Flow(frozenset(), False), memory
+    if threads == 1 or len(windows) < 2:
+        return flow, each
+    per_site = _site_bytes(inputs.panel, len(inputs.match.panel_index))
+    size = [per_site * (right - left) for left, _, _, right in windows]
+    beside = frozenset(
+        number for number in range(1, len(size))
+        if size[number - 1] + size[number] <= memory.window_bytes
+    )  # fmt: skip
+    halved = replace(memory, spool_bytes=memory.spool_bytes // 2)
+    if waiting_bytes(windows, ploidy, halved) == 0:
+        return Flow(beside, True), halved
+    return Flow(beside, False), memory
 
 
 def waiting_bytes(windows: Sequence[Window], ploidy: TargetPloidy, memory: MemoryPlan) -> int:
@@ -244,8 +318,8 @@ class WindowRun:
         Bounds of what is held at once.
     folder
         Where probabilities wait for which there is no memory.
-    watch
-        Takes the times by stage.
+    seconds
+        Takes the times of "dosages" and "write".
     stage
         The stage of the run that counts the sites that were imputed.
     threads
@@ -260,24 +334,22 @@ class WindowRun:
     calibration: Dr2Calibration
     memory: MemoryPlan
     folder: Path | None
-    watch: Stopwatch
+    seconds: dict[str, float]
     stage: Stage
     threads: int = 1
     others: OtherCarriers | None = None
 
-    def run(self, window: Window, outputs: Outputs) -> WindowResult:
-        """Impute a window and write its rows."""
-        result = self.empty_result(window)
-        with ExitStack() as stack:
-            written: Stage | None = None
-            for tile in self.tiles(window):
-                if written is None:
-                    written = stack.enter_context(Stage("write", window[2] - window[1]))
-                self.watch.lap("dosages")
+    def write(self, copied: CopiedWindow, outputs: Outputs) -> WindowResult:
+        """Write the rows of a window that was imputed."""
+        watch = Stopwatch(self.seconds)
+        result = self.empty_result(copied.window)
+        with Stage("write", copied.window[2] - copied.window[1]) as written:
+            for tile in self.tiles(copied):
+                watch.lap("dosages")
                 result.take(tile)
                 outputs.write(tile.block, tile.left_out)
                 written.advance(tile.sites.stop - tile.sites.start)
-                self.watch.lap("write")
+                watch.lap("write")
         return result
 
     def empty_result(self, window: Window) -> WindowResult:
@@ -290,30 +362,45 @@ class WindowRun:
             len(self._typed(left, right)[0]) > 0,
         )
 
-    def tiles(self, window: Window) -> Iterator[Tile]:
-        """Impute a window, and give its rows some sites at a time, in order."""
+    def prepare(self, window: Window) -> ReadyWindow:
+        """Read a window of the panel, and fit the model to it."""
         left, start, stop, right = window
         typed_index, alleles = self._typed(left, right)
         columns = Columns.of(alleles, self.ploidy.haploid(start, stop))
-        inside = (typed_index >= start) & (typed_index < stop)
-        self.watch.lap("impute")
-        with Spool(
-            columns.num, stop - start, folder=self.folder,
+        panel = self.inputs.panel
+        if not isinstance(panel, PanelLoci):
+            panel = PanelLoci(panel)
+        panel.want(start, stop)
+        seen, prepared = columns.observed, None
+        if seen.any():
+            prepared = self.part.imputer.prepare(
+                TargetWindow(
+                    left, right, (start, stop), typed_index, columns.alleles[:, seen],
+                    columns.sample[seen],
+                )
+            )  # fmt: skip
+        return ReadyWindow(window, typed_index, columns, prepared, panel.wanted())
+
+    def copy(self, ready: ReadyWindow) -> CopiedWindow:
+        """Impute the targets of a window that is ready; close the result."""
+        _, start, stop, _ = ready.window
+        spool = Spool(
+            ready.columns.num, stop - start, folder=self.folder,
             max_bytes=self.memory.spool_bytes, tile_bytes=self.memory.tile_bytes,
             joined=self._joined(start, stop),
-        ) as spool:  # fmt: skip
-            panel = self.inputs.panel
-            if not isinstance(panel, PanelLoci):
-                panel = PanelLoci(panel)
-            panel.want(start, stop)
-            mismatch, expected = self._impute(window, typed_index, columns, spool)
-            loci = panel.wanted()
-            rows = _TypedRows(
-                typed_index[inside],
-                columns.alleles[inside],
-                None if mismatch is None else mismatch[inside],
-            )
-            yield from self._tiles(spool, start, columns, rows, loci, expected)
+        )  # fmt: skip
+        try:
+            mismatch, expected = self._impute(ready, spool)
+        except BaseException:
+            spool.close()
+            raise
+        inside = (ready.typed_index >= start) & (ready.typed_index < stop)
+        rows = _TypedRows(
+            ready.typed_index[inside],
+            ready.columns.alleles[inside],
+            None if mismatch is None else mismatch[inside],
+        )
+        return CopiedWindow(ready.window, spool, ready.columns, rows, ready.loci, expected)
 
     def _joined(self, start: int, stop: int) -> np.ndarray:
         """Which of the sites [start, stop) have the position of the site before, shape (m,)."""
@@ -327,11 +414,7 @@ class WindowRun:
         return match.panel_index[first:last], match.alleles[first:last]
 
     def _impute(
-        self,
-        window: Window,
-        typed_index: np.ndarray,
-        columns: Columns,
-        spool: Spool,
+        self, ready: ReadyWindow, spool: Spool
     ) -> tuple[np.ndarray | None, PanelExpectation | None]:
         """Put the probabilities of all haplotypes into the store.
 
@@ -339,13 +422,13 @@ class WindowRun:
         sites cannot be imputed as if they were not typed; and what the panel lets one expect of the
         core's m sites.
         """
-        left, start, stop, right = window
+        (left, start, stop, right), columns = ready.window, ready.columns
         seen = columns.observed
         # A haplotype of which nothing was observed is given the panel's frequencies.
         af = self.part.panel.af[None, start:stop]
         for column in np.flatnonzero(~seen).tolist():
             spool.put(column, af)
-        if not seen.any():
+        if ready.prepared is None:
             return None, None
         where = np.flatnonzero(seen)
         before, lock, put_so_far = self.stage.done, Lock(), 0
@@ -360,18 +443,13 @@ class WindowRun:
                 put_so_far += prob.size
                 self.stage.reach(before + min(put_so_far // len(where), stop - start))
 
-        imputer = self.part.imputer
-        target = TargetWindow(
-            left, right, (start, stop), typed_index, columns.alleles[:, seen], columns.sample[seen]
-        )
-        imputer.impute(target, batch=self._batch(right - left), put=put)
-        self.watch.lap("impute")
-        mismatch = imputer.mismatch_probs(len(typed_index))
+        said = ready.prepared.impute(batch=self._batch(right - left), put=put)
+        mismatch = said.mismatch_prob
         if mismatch is not None and mismatch.ndim == 2:
             whole = np.full((len(mismatch), columns.num), _ANY_MISMATCH, np.float32)
             whole[:, where] = mismatch
             mismatch = whole
-        return mismatch, self._expected(imputer.left_out_says())
+        return mismatch, self._expected(said.left_out)
 
     def _expected(self, said: LeftOutSays | None) -> PanelExpectation | None:
         """What the panel lets one expect, by what its left-out samples say."""
@@ -388,21 +466,15 @@ class WindowRun:
         most = self.memory.batch_bytes // (_BYTES_PER_PAIR * num_sites)
         return max(_GROUP, most // _GROUP * _GROUP)
 
-    def _tiles(
-        self,
-        spool: Spool,
-        start: int,
-        columns: Columns,
-        typed: _TypedRows,
-        loci: Loci,
-        expected: PanelExpectation | None,
-    ) -> Iterator[Tile]:
-        """The rows of the window that begins at panel site ``start``, a tile at a time.
+    def tiles(self, copied: CopiedWindow) -> Iterator[Tile]:
+        """The rows of a window that was imputed, some sites at a time, in order.
 
         Threads make the next tiles ready while the caller uses the one before them.
         """
+        (_, start, _, _), spool, columns, typed, loci, expected = copied
 
-        def ready(low: int, high: int, prob: np.ndarray) -> Tile:
+        def ready(low: int, high: int) -> Tile:
+            prob = spool.take(low, high)
             here = typed.between(start + low, start + high)
             rows = None if expected is None else expected.rows(slice(low, high))
             of = loci.between(start + low, start + high)
@@ -410,12 +482,12 @@ class WindowRun:
 
         if self.threads == 1:
             for tile in spool.tiles:
-                yield ready(*tile, spool.take(*tile))
+                yield ready(*tile)
             return
-        with ThreadPoolExecutor(self.threads) as pool:
-            waiting: deque[Future[Tile]] = deque()
+        with crew_of(self.threads) as crew:
+            waiting: deque[Task[Tile]] = deque()
             for tile in spool.tiles:
-                waiting.append(pool.submit(ready, *tile, spool.take(*tile)))
+                waiting.append(crew.start(partial(ready, *tile)))
                 if len(waiting) > self.threads:
                     yield waiting.popleft().result()
             while waiting:
@@ -471,6 +543,57 @@ class WindowRun:
             of_typed = replace(columns, haploid=columns.haploid[tile][rows])
             left_out = of_typed.restore(left_out, slice(None), np.nan)
         return Tile(tile, block, left_out, er2)
+
+
+class ReadyWindow(NamedTuple):
+    """A window whose panel was read, and to which the model was fitted.
+
+    Attributes
+    ----------
+    window
+        Its panel sites.
+    typed_index
+        Shape (T,): the typed sites.
+    columns
+        The target's haplotypes.
+    prepared
+        What imputes those of which anything was observed; None: there are none.
+    loci
+        The core's sites whose ALTs exclude each other.
+    """
+
+    window: Window
+    typed_index: np.ndarray
+    columns: Columns
+    prepared: PreparedWindow | None
+    loci: Loci
+
+
+class CopiedWindow(NamedTuple):
+    """A window whose targets were imputed, and whose rows can be made.
+
+    Attributes
+    ----------
+    window
+        Its panel sites.
+    spool
+        P(ALT).
+    columns
+        The target's haplotypes.
+    typed
+        What was observed at the core's typed sites.
+    loci
+        The core's sites whose ALTs exclude each other.
+    expected
+        What the panel lets one expect of the core's sites, or None.
+    """
+
+    window: Window
+    spool: Spool
+    columns: Columns
+    typed: _TypedRows
+    loci: Loci
+    expected: PanelExpectation | None
 
 
 class _TypedRows(NamedTuple):

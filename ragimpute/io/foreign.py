@@ -37,7 +37,30 @@ def foreign_format(path: str | Path, start: bytes) -> InputError | None:
     if found is None:
         return None
     what, hint = found(path)
+    if start.startswith(_PLINK):
+        what += ", which impute and phase read as a target"
+        return InputError(f"{path} is {what}; here it is not read", hint=hint)
     return InputError(f"{path} is {what}, which is not read", hint=hint)
+
+
+def file_set_kind(path: str | Path) -> str | None:
+    """Whether a file is a "bgen" or a "pgen", by its first bytes; None if it is neither."""
+    try:
+        with Path(path).open("rb") as file:
+            start = file.read(20)
+    except OSError:  # the code that reads it raises the error
+        return None
+    if _is_bgen(start):
+        return "bgen"
+    return "pgen" if _is_pgen(start) else None
+
+
+def _is_bgen(start: bytes) -> bool:
+    return start[16:20] == b"bgen"
+
+
+def _is_pgen(start: bytes) -> bool:
+    return start.startswith(_PLINK) and start[2:3] != b"\x01"
 
 
 def prepare_command(
@@ -176,7 +199,7 @@ _FORMATS: list[tuple[Callable[[Path, bytes], bool], Callable[[Path], tuple[str, 
         ),
     ),
     (lambda _, start: start.startswith(_PLINK) and start[2:3] == b"\x01", _bed),
-    (lambda _, start: start.startswith(_PLINK), _pgen),
-    (lambda _, start: start[16:20] == b"bgen", _bgen),
+    (lambda _, start: _is_pgen(start), _pgen),
+    (lambda _, start: _is_bgen(start), _bgen),
     (lambda path, start: path.name.endswith(".imp5") and start[:3] != b"BCF", _imp5),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +21,15 @@ from ragimpute.accuracy.dr2 import (
     few_samples_warning,
 )
 from ragimpute.arguments import check_ranges
+from ragimpute.commands import command_word, free_name, operand
 from ragimpute.errors import InputError
+from ragimpute.io.foreign import file_set_kind
+from ragimpute.io.imputed import vcf_kind
 from ragimpute.io.vcf.header import FLAGS, FORMATS, IMPUTED, TYPED, Heading
 from ragimpute.io.vcf.read.genotypes import VcfFile
 from ragimpute.io.vcf.read.records import RecordReader, genotype_array, site_table
 from ragimpute.io.vcf.write.bcf import FLOAT_END, INT8_END
-from ragimpute.io.vcf.write.writer import ImputedWriter, output_kind
+from ragimpute.io.vcf.write.writer import VcfWriter
 from ragimpute.runtime.outputs import check_output
 from ragimpute.runtime.stages import Stage, reporting
 from ragimpute.runtime.timing import Progress
@@ -99,7 +103,7 @@ def merge(
     threads
         For compression, >= 1.
     output_type
-        A letter of :data:`ragimpute.io.vcf.write.writer.OUTPUT_TYPES`; None: as the suffix says.
+        A letter of :data:`ragimpute.io.imputed.OUTPUT_TYPES`; None: as the suffix says.
     progress
         Called as ``progress("merge", done, total)``, in bp along the contigs; a total of 0 is
         unknown. None: as :func:`ragimpute.runtime.stages.reporting` says.
@@ -115,7 +119,9 @@ def merge(
     check_ranges(min_r2=min_r2)
     if len(paths) < 2:
         raise InputError("merge needs two files or more", hint="name the batches' files")
-    kind = output_kind(out, output_type)
+    for path in paths:
+        _refuse_file_set(path, paths)
+    kind = vcf_kind(out, output_type, written="merged batches", imported="dosage=DS")
     if str(out) != "-":
         check_output(out, {f"input {path}": path for path in paths})
     files = [VcfFile(path) for path in paths]
@@ -150,7 +156,7 @@ def merge(
     heading = Heading(
         samples, list(lengths.items()), command, calibration.header_lines, infos=infos
     )
-    writer = ImputedWriter(out, heading, fields=formats, threads=threads, output_type=output_type)
+    writer = VcfWriter(out, heading, fields=formats, threads=threads, output_type=output_type)
     with writer:
         with reporting(progress), Stage("merge", sum(n or 0 for n in lengths.values())) as stage:
             before = 0
@@ -166,6 +172,39 @@ def merge(
     for line in summary.warnings:
         log.warning(line)
     return summary
+
+
+def _refuse_file_set(path: str | Path, paths: Sequence[str | Path]) -> None:
+    """Refuse a BGEN or PGEN, with the way to join such files."""
+    kind = file_set_kind(path)
+    if kind is None:
+        return
+    if kind == "bgen":
+        files = " ".join(command_word(one) for one in paths)
+        out = shlex.quote(free_name(path, ".joined.bgen"))
+        regions = f"cat-bgen -g {files} -og {out}"
+    else:
+        # plink2 takes a blank for the end of a name.
+        stems = ["_".join(operand(Path(one).with_suffix("")).split()) for one in paths]
+        listed, out = free_name(path, ".list.txt"), free_name(path, ".joined")
+        regions = (
+            f"printf '%s\\n' {' '.join(map(shlex.quote, stems))} > {shlex.quote(listed)} && "
+            f"plink2 --pmerge-list {shlex.quote(listed)} {_pfile(path)} --make-pgen vzs --out "
+            f"{shlex.quote(out)}"
+        )
+        if any(str(one).split() != [str(one)] for one in paths):
+            regions = f"(after giving the files names without blanks) {regions}"
+    raise InputError(
+        f"{path} is a {kind.upper()}, which merge does not read: it joins batches of samples, and "
+        "needs INFO and the probabilities of a VCF or BCF for AF and DR2 of all of them",
+        hint="impute batches of samples as .bcf, merge these, and let plink2 make the rest; "
+        f"regions that follow one another are joined by: {regions}",
+    )
+
+
+def _pfile(path: str | Path) -> str:
+    """What plink2 --pmerge-list is told of the tables of sites: that they are compressed."""
+    return "pfile-vzs" if Path(path).with_suffix(".pvar.zst").exists() else "pfile"
 
 
 class _Batch:
@@ -294,7 +333,7 @@ def _shown(variant: Any) -> str:
 def _write(
     rows: list[list[Any]],
     batches: Sequence[_Batch],
-    writer: ImputedWriter,
+    writer: VcfWriter,
     min_r2: float,
     summary: MergeSummary,
     joined: Callable[[list[list[Any]], list[str]], list[Any]],

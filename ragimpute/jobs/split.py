@@ -19,12 +19,13 @@ import numpy as np
 from ragimpute.arguments import check_ranges
 from ragimpute.contigs import same_contig
 from ragimpute.errors import InputError
+from ragimpute.panel.compact import COMPACT_ABOVE
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.memory import job_memory_mb, window_site_bytes
 from ragimpute.sites import Region
 
 if TYPE_CHECKING:
-    from ragimpute.io.vcf.header import VcfHeader
+    from ragimpute.io.target_file import TargetFile
 
 #: Length of the longest region if none is asked for, cM.
 CHUNK_CM = 20.0
@@ -66,6 +67,7 @@ def plan_regions(
     chunk_cm: float | None = None,
     chunk_mb: float | None = None,
     site_bytes: float = 0,
+    wide: bool = False,
 ) -> list[PlannedRegion]:
     """Cut a contig into regions of about equal length, so that each site is in exactly one.
 
@@ -81,6 +83,8 @@ def plan_regions(
     site_bytes
         Bytes of memory that a site takes, >= 0
         (:func:`ragimpute.runtime.memory.window_site_bytes`).
+    wide
+        Whether the panel is so large that it is read in compact form.
 
     Returns
     -------
@@ -118,7 +122,7 @@ def plan_regions(
                 stop - start,
                 round(float(position_cm[start]), 4),
                 round(float(position_cm[stop - 1]), 4),
-                job_memory_mb(site_bytes * int(ends[number] - buffered[number])),
+                job_memory_mb(site_bytes * int(ends[number] - buffered[number]), wide=wide),
             )
         )
     return regions
@@ -216,8 +220,8 @@ def make_plan(
     panel
         panel.h5
     target
-        VCF/BCF whose samples are batched, and whose index says how many sites may be typed, on
-        which the memory depends; None: no batches.
+        A target as impute takes it, whose samples are batched. How many sites it may type, on which
+        the memory depends, the index of a VCF/BCF tells, or the file itself. None: no batches.
     chunk_cm, chunk_mb
         See :func:`plan_regions`.
     samples_per_batch
@@ -233,47 +237,48 @@ def make_plan(
     """
     check_ranges(chunk_cm=chunk_cm, chunk_mb=chunk_mb)
     if samples_per_batch is not None and target is None:
-        raise InputError("--samples-per-batch needs a target", hint="name its VCF/BCF")
+        raise InputError("--samples-per-batch needs a target", hint="name its file")
     with Panel.open(panel) as source:
         start, stop = source.site_range(region)
         if start == stop:
             where = f" in {region}" if region is not None else ""
             raise InputError(f"panel {panel} has no site{where}", hint="check --region")
         at, cm = source.sites.position_bp[start:stop], source.position_cm[start:stop]
-        header = None if target is None else _read_header(target)
-        typed_share = _TYPED_SHARE if header is None else _typed_share(header, source)
+        file = None if target is None else _opened(target)
+        typed_share = _TYPED_SHARE if file is None else _typed_share(file, source)
+        wide = source.num_haplotypes > COMPACT_ABOVE
         site_bytes = window_site_bytes(
-            source.bytes_per_site(), num_haplotypes=source.num_haplotypes, typed_share=typed_share
-        )
+            source.bytes_per_site(compact=wide), num_haplotypes=source.num_haplotypes,
+            typed_share=typed_share, wide=wide,
+        )  # fmt: skip
         regions = plan_regions(
-            source.contig, at, cm, chunk_cm=chunk_cm, chunk_mb=chunk_mb, site_bytes=site_bytes
-        )
+            source.contig, at, cm, chunk_cm=chunk_cm, chunk_mb=chunk_mb, site_bytes=site_bytes,
+            wide=wide,
+        )  # fmt: skip
         checksum = source.checksum
     batches = None
-    if header is not None:
-        samples = header.samples
+    if file is not None:
+        samples = file.samples
         batches = plan_batches(samples, samples_per_batch or len(samples))
     return Plan(Path(panel).name, checksum, regions, batches)
 
 
-def _read_header(target: str | Path) -> VcfHeader:
-    """The header of a target; what reads it is imported only where there is one."""
-    from ragimpute.io.vcf.header import read_header
+def _opened(target: str | Path) -> TargetFile:
+    """A target's file; what reads it is imported only where there is one."""
+    from ragimpute.io.target_file import open_target
 
-    return read_header(target)
+    return open_target(target)
 
 
-def _typed_share(header: VcfHeader, panel: Panel) -> float:
+def _typed_share(file: TargetFile, panel: Panel) -> float:
     """The part of the panel's sites that may be typed in a target, in [0, 1]."""
-    from ragimpute.io.vcf.index import read_index
-
-    index = read_index(header)
-    if index is None:
+    counts = file.num_records
+    if counts is None:
         return _TYPED_SHARE
-    name = same_contig(panel.contig, index.num_records, declared=header.contigs)
+    name = same_contig(panel.contig, counts, declared=file.declared)
     if name is None:
         return _TYPED_SHARE
-    return min(1.0, index.num_records[name] / max(1, panel.num_sites))
+    return min(1.0, counts[name] / max(1, panel.num_sites))
 
 
 def write_batches(plan: Plan, folder: Path, *, force: bool = False) -> None:

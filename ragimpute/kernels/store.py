@@ -25,7 +25,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+from llvmlite.binding import parse_bitcode
 from numba.core.caching import _Cache
+from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
@@ -121,7 +123,7 @@ class KernelStore(_Cache):
             payload = read_kernel(folder / name.file_name())
             if payload is not None:
                 with suppress(Exception):  # damaged in a way that its digest does not tell
-                    return CompileResult._rebuild(target_context, *pickle.loads(payload))
+                    return _rebuilt(target_context, payload)
         _announce(Entry(name.kernel, signature_text(sig)))
         return None
 
@@ -143,6 +145,48 @@ class KernelStore(_Cache):
 
     def flush(self) -> None:
         """Nothing: a file that matches is right."""
+
+
+class _StoredLibrary(JITCodeLibrary):
+    """A kernel's library from disk, whose bitcode is not parsed before another library asks for it.
+
+    numba parses it at once, which takes half of the time to load a kernel. It is only needed where
+    another kernel that calls this one is compiled.
+    """
+
+    _bitcode = b""
+
+    @classmethod
+    def _unserialize(cls, codegen: Any, state: Any) -> Any:
+        name, kind, data = state
+        assert kind == "object", kind
+        library: Any = cls(codegen, name)
+        library.enable_object_caching()
+        library._set_compiled_object(data[0])
+        library._bitcode = data[1]
+        library._finalize_final_module()
+        return library
+
+    def _get_module_for_linking(self) -> Any:
+        if self._bitcode and self._shared_module is None:
+            self._shared_module = parse_bitcode(self._bitcode)
+        of_numba: Any = super()
+        return of_numba._get_module_for_linking()
+
+
+def _rebuilt(target_context: Any, payload: bytes) -> Any:
+    """A kernel as numba needs it, from what :func:`read_kernel` gives."""
+    parts = pickle.loads(payload)
+    about, codegen = parts[1], target_context.codegen()
+    # numba would find these names in the bitcode.
+    codegen._engine._defined_symbols |= {
+        about.llvm_func_name, about.llvm_cpython_wrapper_name, about.llvm_cfunc_wrapper_name,
+    }  # fmt: skip
+    codegen._library_class = _StoredLibrary
+    try:
+        return CompileResult._rebuild(target_context, *parts)
+    finally:
+        del codegen._library_class  # that of numba's class holds again
 
 
 #: Kernels that this process has compiled, by name.

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ragimpute.runtime.device_memory import idle_bytes
+
 if TYPE_CHECKING:
     from ragimpute.model.encoder import Encoder
 
@@ -50,11 +52,8 @@ def sequence_bytes(encoder: Encoder, length: int, *, keeps: bool) -> int:
     return _BYTES * length * (numbers + encoder.num_heads * length)
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def chunk_bytes_of(device: torch.device) -> int:
     """Bytes that a chunk may take: a share of what is free on a GPU, and a fixed size elsewhere."""
     if device.type != "cuda":
         return _CPU_BYTES
-    free, _ = torch.cuda.mem_get_info(device)
-    idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return int((free + idle) * _FREE_SHARE)
+    return int(idle_bytes(device) * _FREE_SHARE)

@@ -147,7 +147,7 @@ def read_probabilities(folder: Path, config: RunConfig, about: dict[str, str]) -
             raise ValueError(f"{gamma} is out of range")
     except ValueError as error:
         raise unreadable(folder / WEIGHTS, ValueError(f"gamma: {error}")) from error
-    return Probabilities(gamma).with_file(folder)
+    return Probabilities(gamma).with_files(folder)
 
 
 def last_gamma(config: RunConfig) -> float:

@@ -2,33 +2,34 @@
 
 The sigmoid of a logit is a probability only if the cross-entropy taught it. The focal loss pulls
 logits toward 0, the more so the larger its gamma is. :func:`posterior_logit` undoes this exactly,
-and :class:`Probabilities` is all that it takes to read a model: the gamma of its weights, and a
-few coefficients that ``training/probability_fit`` found on samples that were held out.
+and :class:`Probabilities` is all that it takes to read a model: the gamma of its weights, and what
+``training/probability_fit`` found on samples that were held out: by how much to multiply what the
+model adds to the logit of copying, and a few coefficients.
 
 Torch is imported where it is used, so that folders can be checked without it.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from ragimpute.accuracy.coefficients import Coefficients, read_coefficients
 from ragimpute.config import LossConfig
-from ragimpute.errors import ModelError
+from ragimpute.model.trust import EDGES
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FILE = "probabilities.json"
+FILE, TRUST_FILE = "probabilities.json", "trust.json"
 #: The terms of the calibrated logit; see :func:`calibration_terms`.
 TERMS = ("logit", "logit_rare", "frequency")
 _VERSION = "1"
+#: The classes of minor allele frequency in ``trust.json``, see :mod:`ragimpute.model.trust`.
+CLASSES = (*(f"MAF <= {edge:g}" for edge in EDGES), f"MAF > {EDGES[-1]:g}")
 # The calibration takes larger logits for this one: beyond it hardly a held-out allele is wrong.
 _MOST_LOGIT = 12.0
 # Allele frequencies beyond these are taken for them. Of MAF 1e-4, ``rarity`` is 1.
@@ -125,14 +126,18 @@ class Probabilities:
     coefficients
         One for each of ``TERMS``, or none: not calibrated.
     provenance
-        What the coefficients were fitted on.
+        What the coefficients, and the trust, were fitted on.
+    trust
+        For each of ``CLASSES`` what the model's difference from the logit of copying is multiplied
+        by, >= 0; or none: it is taken as it is.
     """
 
     gamma: float = 0.0
     coefficients: tuple[float, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    trust: tuple[float, ...] = ()
 
-    def logit(self, logit: Tensor, af: Tensor) -> Tensor:
+    def logit(self, logit: Tensor, af: Tensor, offset: Tensor | None = None) -> Tensor:
         """The logit of P(ALT).
 
         Parameters
@@ -141,12 +146,16 @@ class Probabilities:
             Of the model, any shape.
         af
             ALT frequency in the panel, of a shape that broadcasts to that of ``logit``.
+        offset
+            The logit of copying, of the shape of ``logit``, if the model starts from it.
 
         Returns
         -------
         The shape of ``logit``, float32 or float64, not decreasing with it.
         """
         z = posterior_logit(logit, self.gamma)
+        if self.trust and offset is not None:
+            z = offset + self._share(af) * (z - offset)
         if not self.coefficients:
             return z
         terms = calibration_terms(z, af)
@@ -155,44 +164,47 @@ class Probabilities:
             out = out + value * term
         return out
 
-    def of(self, logit: Tensor, af: Tensor) -> Tensor:
+    def of(self, logit: Tensor, af: Tensor, offset: Tensor | None = None) -> Tensor:
         """P(ALT), in [0, 1]; see :meth:`logit`."""
         import torch
 
-        return torch.sigmoid(self.logit(logit, af))
+        return torch.sigmoid(self.logit(logit, af, offset))
 
-    def as_json(self) -> str:
-        """What :meth:`with_file` reads: the calibration. Gamma is in the header of the weights."""
-        about = {
-            "version": _VERSION,
-            "coefficients": dict(zip(TERMS, self.coefficients, strict=True)),
-            "provenance": dict(self.provenance),
+    def _share(self, af: Tensor) -> Tensor:
+        """What differences from copying are multiplied by at sites of these ALT frequencies."""
+        import torch
+
+        maf = torch.minimum(af, 1 - af)
+        edges, share = (torch.tensor(x, dtype=af.dtype, device=af.device)
+                        for x in (EDGES, self.trust))  # fmt: skip
+        return share[torch.bucketize(maf, edges)]
+
+    def files(self) -> dict[str, str]:
+        """The names and texts of the files that :meth:`with_files` reads, where there is a need.
+
+        Gamma is in the header of the weights.
+        """
+        parts = ((FILE, self.coefficients, TERMS), (TRUST_FILE, self.trust, CLASSES))
+        return {
+            name: Coefficients(values, self.provenance).as_json(_VERSION, terms)
+            for name, values, terms in parts
+            if values
         }
-        return json.dumps(about, indent=2) + "\n"
 
-    def with_file(self, folder: Path) -> Probabilities:
-        """The same gamma with the calibration of a model's folder, or none if that has none.
+    def with_files(self, folder: Path) -> Probabilities:
+        """The same gamma with the calibration and trust of a model's folder, as far as it has them.
 
         Raises
         ------
         ModelError
-            If the file is damaged, of another version, or would turn probabilities around.
+            If a file is damaged, of another version, or would turn probabilities around.
         """
-        path = folder / FILE
-        if not path.is_file():
-            return Probabilities(self.gamma)
-        try:
-            about = json.loads(path.read_text(encoding="utf-8"))
-            if about["version"] != _VERSION or set(about["coefficients"]) != set(TERMS):
-                raise ValueError(f"it is of version {about['version']}, not {_VERSION}")
-            values = tuple(float(about["coefficients"][name]) for name in TERMS)
-            if not np.isfinite(values).all() or not is_increasing(values):
-                raise ValueError("its coefficients are amiss")
-            return Probabilities(self.gamma, values, about.get("provenance", {}))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ModelError(
-                f"{path} cannot be read: {error}", hint="copy the model folder again"
-            ) from error
+        found = read_coefficients(folder / FILE, _VERSION, TERMS, is_increasing)
+        trust = read_coefficients(
+            folder / TRUST_FILE, _VERSION, CLASSES, lambda values: min(values) >= 0
+        )
+        coefficients, about = found or ((), {} if trust is None else trust.provenance)
+        return Probabilities(self.gamma, coefficients, about, () if trust is None else trust.values)
 
 
 def is_increasing(coefficients: tuple[float, ...]) -> bool:

@@ -6,15 +6,17 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
 from ragimpute.arguments import checked
 from ragimpute.errors import InputError
+from ragimpute.panel.compact import CompactHaplotypes, PatternBlock
 from ragimpute.panel.format import (
     BULK_DATASETS,
     DATASETS,
@@ -36,6 +38,9 @@ from ragimpute.panel.format import (
 from ragimpute.panel.haplotypes import Haplotypes
 from ragimpute.panel.packing import BLOCK_ROWS, gaps_to_carriers, minor_counts, patterns_to_rows
 from ragimpute.sites import STOP_BP, Region, Sites, located
+
+if TYPE_CHECKING:
+    from ragimpute.panel.loci import Loci
 
 _READ_BYTES = 2**24
 
@@ -181,9 +186,31 @@ class Panel(ABC):
             If this part of the file is damaged.
         """
 
+    def loci_between(self, start: int, stop: int) -> Loci:
+        """The loci among the sites [start, stop): see :mod:`ragimpute.panel.loci`."""
+        from ragimpute.panel.loci import loci_of, sites_of_one_ref
+
+        return loci_of(self, sites_of_one_ref(self.sites, np.arange(start, stop)))
+
+    def know_loci(self, start: int, stop: int, loci: Loci) -> None:  # noqa: B027
+        """Be told the result of :meth:`loci_between`; most panels do not keep it."""
+
     @abstractmethod
-    def bytes_per_site(self) -> float:
-        """Mean number of bytes that :meth:`haplotypes` holds in memory for a site."""
+    def compact(self, start: int, stop: int) -> CompactHaplotypes:
+        """Read what :meth:`haplotypes` does in a form that takes less memory in large panels.
+
+        Raises
+        ------
+        PanelError
+            If this part of the file is damaged.
+        """
+
+    @abstractmethod
+    def bytes_per_site(self, *, compact: bool = False) -> float:
+        """Mean number of bytes that :meth:`haplotypes` holds in memory for a site.
+
+        ``compact``: that :meth:`compact` holds, of panels of few patterns.
+        """
 
     @abstractmethod
     def af_population(self, start: int, stop: int) -> np.ndarray:
@@ -336,9 +363,9 @@ class PanelFile(Panel):
             self._expect(found == self.checksum, "it changed since it was opened")
         return self._file
 
-    def bytes_per_site(self) -> float:
+    def bytes_per_site(self, *, compact: bool = False) -> float:
         """See :meth:`Panel.bytes_per_site`."""
-        bits = 8 * -(-self.num_haplotypes // 64) * int(self._row_of[-1])
+        bits = (2 if compact else 8) * -(-self.num_haplotypes // 64) * int(self._row_of[-1])
         return (bits + 4 * int(self._offsets[-1])) / max(1, self.num_sites)
 
     def _check_range(self, start: int, stop: int) -> None:
@@ -367,27 +394,62 @@ class PanelFile(Panel):
         """See :meth:`Panel.haplotypes`."""
         self._check_range(start, stop)
         rows = self._row_of[start : stop + 1]
-        offsets = self._offsets[start : stop + 1]
+        low, high = int(rows[0]), int(rows[-1])
+        bits = np.empty((high - low, -(-self.num_haplotypes // 64)), dtype=np.uint64)
         with reading(self.path):
-            file = self._handle()
-            bits = self._read_rows(file, int(rows[0]), int(rows[-1]))
-            gaps = file["haplotypes/carriers"][offsets[0] : offsets[-1]]
-        offsets = offsets - offsets[0]
-        carriers = gaps_to_carriers(gaps, offsets)
+            for block, (patterns, index) in self._read_blocks(low, high):
+                whole = patterns_to_rows(patterns, index)
+                at = block * BLOCK_ROWS
+                first, last = max(low, at), min(high, at + BLOCK_ROWS)
+                bits[first - low : last - low] = whole[first - at : last - at]
+        row = np.where(rows[1:] > rows[:-1], rows[:-1] - rows[0], -1).astype(np.int32)
+        return Haplotypes(
+            self.num_haplotypes, self.alt_is_minor[start:stop], *self._read_carriers(start, stop),
+            row, bits,
+        )  # fmt: skip
+
+    def compact(self, start: int, stop: int) -> CompactHaplotypes:
+        """See :meth:`Panel.compact`."""
+        self._check_range(start, stop)
+        rows = self._row_of[start : stop + 1]
+        low, high = int(rows[0]), int(rows[-1])
+        with reading(self.path):
+            blocks = [PatternBlock.of(*block) for _, block in self._read_blocks(low, high)]
+        first = low // BLOCK_ROWS * BLOCK_ROWS
+        row = np.where(rows[1:] > rows[:-1], rows[:-1] - first, -1).astype(np.int32)
+        return CompactHaplotypes(
+            self.num_haplotypes, self.alt_is_minor[start:stop], *self._read_carriers(start, stop),
+            row, blocks,
+        )  # fmt: skip
+
+    def _read_carriers(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """Offsets and carriers of the sites [start, stop), see Haplotypes."""
+        offsets = self._offsets[start : stop + 1]
+        carriers = np.empty(offsets[-1] - offsets[0], np.int32)
+        # By pieces of whole sites: what is read is held twice.
+        step = max(1, _READ_BYTES // 4)
+        edges = np.searchsorted(offsets, np.arange(offsets[0], offsets[-1], step))
+        edges = np.unique([0, *edges, stop - start])
+        with reading(self.path):
+            dataset = self._handle()["haplotypes/carriers"]
+            for low, high in pairwise(edges.tolist()):
+                part = offsets[low : high + 1]
+                found = gaps_to_carriers(dataset[part[0] : part[-1]], part - part[0])
+                carriers[part[0] - offsets[0] : part[-1] - offsets[0]] = found
         in_range = len(carriers) == 0 or (
             carriers.min() >= 0 and carriers.max() < self.num_haplotypes
         )
         self._expect(in_range, f"carriers at sites [{start}, {stop}) are not haplotypes")
-        row = np.where(rows[1:] > rows[:-1], rows[:-1] - rows[0], -1).astype(np.int32)
-        alt_is_minor = self.alt_is_minor[start:stop]
-        return Haplotypes(self.num_haplotypes, alt_is_minor, offsets, carriers, row, bits)
+        return offsets - offsets[0], carriers
 
-    def _read_rows(self, file: h5py.File, start: int, stop: int) -> np.ndarray:
-        """Rows of bits [start, stop): shape (stop - start, ceil(H / 64)), uint64."""
-        bits = np.empty((stop - start, -(-self.num_haplotypes // 64)), dtype=np.uint64)
+    def _read_blocks(
+        self, start: int, stop: int
+    ) -> Iterator[tuple[int, tuple[np.ndarray, np.ndarray]]]:
+        """The blocks of the rows [start, stop): number, patterns and index of each."""
         first, last = start // BLOCK_ROWS, -(-stop // BLOCK_ROWS)
         if start == stop:
-            return bits
+            return
+        file = self._handle()
         offsets = self._pattern_offsets[first : last + 1]
         patterns = file["haplotypes/patterns"][offsets[0] : offsets[-1]]
         dataset = file["haplotypes/pattern_index"]
@@ -401,11 +463,7 @@ class PanelFile(Panel):
                 index.dtype.kind == "u" and index.max() < own.stop - own.start,
                 f"patterns of block {block} are out of range",
             )
-            rows = patterns_to_rows(patterns[own], index)
-            at = block * BLOCK_ROWS
-            low, high = max(start, at), min(stop, at + BLOCK_ROWS)
-            bits[low - start : high - start] = rows[low - at : high - at]
-        return bits
+            yield block, (patterns[own], index)
 
     def verify(self) -> None:
         """See :meth:`Panel.verify`."""

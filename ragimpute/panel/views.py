@@ -6,14 +6,24 @@ differently, so that it can be used wherever a panel can.
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any
+from functools import partial
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ragimpute.errors import PanelError
-from ragimpute.panel.haplotypes import Haplotypes, keep_haplotypes
+from ragimpute.panel.compact import CompactHaplotypes, join_sites
+from ragimpute.panel.haplotypes import Haplotypes, drawing_order, keep_haplotypes
 from ragimpute.panel.reader import Panel
+from ragimpute.runtime.threads import Task
+from ragimpute.runtime.threads import start as begin
+
+if TYPE_CHECKING:
+    from ragimpute.panel.loci import Loci
+
+# A panel of which some haplotypes are drawn is read in pieces that would take so many bytes.
+_COMPACT_BYTES = 1 << 28
 
 
 class PanelView(Panel):
@@ -42,9 +52,21 @@ class PanelView(Panel):
         """See :meth:`Panel.haplotypes`."""
         return self._whole.haplotypes(start, stop)
 
-    def bytes_per_site(self) -> float:
+    def compact(self, start: int, stop: int) -> CompactHaplotypes:
+        """See :meth:`Panel.compact`."""
+        return self._whole.compact(start, stop)
+
+    def loci_between(self, start: int, stop: int) -> Loci:
+        """See :meth:`Panel.loci_between`: those of all of the panel's haplotypes."""
+        return self._whole.loci_between(start, stop)
+
+    def know_loci(self, start: int, stop: int, loci: Loci) -> None:
+        """See :meth:`Panel.know_loci`."""
+        self._whole.know_loci(start, stop, loci)
+
+    def bytes_per_site(self, *, compact: bool = False) -> float:
         """See :meth:`Panel.bytes_per_site`: those of the whole panel, which are read at first."""
-        return self._whole.bytes_per_site()
+        return self._whole.bytes_per_site(compact=compact)
 
     def af_population(self, start: int, stop: int) -> np.ndarray:
         """See :meth:`Panel.af_population`: that of all of the panel's haplotypes."""
@@ -59,11 +81,22 @@ class PanelView(Panel):
         self._whole.verify()
 
 
-class PanelAhead(PanelView):
-    """A panel of which one stretch is read in advance, in a thread that starts at once.
+def _signatures(names: list[str]) -> np.ndarray:
+    """A number for each name: shape (n,), uint64."""
+    data = "\n".join(names).encode() + b"\n"
+    octets = np.frombuffer(data, np.uint8)
+    start = np.concatenate([[0], np.flatnonzero(octets == ord("\n"))[:-1] + 1])
+    place = np.arange(len(octets)) - np.repeat(start, np.diff(start, append=len(octets)))
+    factors = np.random.default_rng(0).integers(1, 2**63, int(place.max()) + 1, dtype=np.uint64)
+    out: np.ndarray = np.add.reduceat(octets * factors[place], start)
+    return out
 
-    The first call of :meth:`haplotypes` waits for that thread. The first call that asks for the
-    same sites returns what the thread read, or raises the error that the thread met.
+
+class PanelAhead(PanelView):
+    """A panel of which one stretch is read in advance, by a thread that has nothing else to do.
+
+    The first call of :meth:`haplotypes` that asks for the same sites returns what was read, or
+    raises the error that was met. Other stretches are read when they are asked for.
 
     Parameters
     ----------
@@ -75,21 +108,22 @@ class PanelAhead(PanelView):
 
     def __init__(self, whole: Panel, start: int, stop: int) -> None:
         super().__init__(whole)
-        pool = ThreadPoolExecutor(1, thread_name_prefix="panel")
-        self._ahead: dict[tuple[int, int], Future[Haplotypes]] = {
-            (start, stop): pool.submit(whole.haplotypes, start, stop)
-        }
-        pool.shutdown(wait=False)
+        self._ahead: tuple[tuple[int, int], Task[Haplotypes]] | None = (
+            (start, stop), begin(partial(whole.haplotypes, start, stop), is_long=True),
+        )  # fmt: skip
 
     def haplotypes(self, start: int, stop: int) -> Haplotypes:
         """See :meth:`Panel.haplotypes`."""
-        self.finish()
-        found = self._ahead.pop((start, stop), None)
-        return self._whole.haplotypes(start, stop) if found is None else found.result()
+        ahead = self._ahead
+        if ahead is None or ahead[0] != (start, stop):
+            return self._whole.haplotypes(start, stop)
+        self._ahead = None
+        return ahead[1].result()
 
     def finish(self) -> None:
-        """Wait until the thread has ended; the panel's file may be closed after that."""
-        wait(self._ahead.values())
+        """Wait until nothing is read any more; the panel's file may be closed after that."""
+        if self._ahead is not None:
+            self._ahead[1].drop()
 
 
 class PanelWithout(PanelView):
@@ -114,6 +148,59 @@ class PanelWithout(PanelView):
     def haplotypes(self, start: int, stop: int) -> Haplotypes:
         """See :meth:`Panel.haplotypes`."""
         return keep_haplotypes(self._whole.haplotypes(start, stop), self._kept)
+
+    def compact(self, start: int, stop: int) -> CompactHaplotypes:
+        """See :meth:`Panel.compact`."""
+        return self._whole.compact(start, stop).without(self._kept)
+
+
+class PanelDraw(PanelWithout):
+    """Some of a large panel's haplotypes, read without unpacking the others.
+
+    Parameters
+    ----------
+    whole, kept
+        See :class:`PanelWithout`.
+
+    Attributes
+    ----------
+    drawn
+        Shape (k,), int64, ascending: which haplotypes of the whole panel they are.
+    """
+
+    def __init__(self, whole: Panel, kept: np.ndarray) -> None:
+        super().__init__(whole, kept)
+        self.drawn = np.flatnonzero(kept)
+
+    def haplotypes(self, start: int, stop: int) -> Haplotypes:
+        """See :meth:`Panel.haplotypes`."""
+        kept = self.drawn
+        step = max(1, int(_COMPACT_BYTES / max(1.0, self._whole.bytes_per_site())))
+        edges = [*range(start, stop, step), stop]
+        parts = [self._whole.compact(first, last).select(kept) for first, last in pairwise(edges)]
+        return join_sites(parts) if parts else self._whole.compact(start, stop).select(kept)
+
+
+def draw_panel(whole: Panel, most: int, seed: int) -> Panel:
+    """A view of some of a panel's samples, or the panel itself if it is not larger.
+
+    Parameters
+    ----------
+    whole
+        The panel.
+    most
+        Haplotypes of the samples that are drawn, at most.
+    seed
+        Of the draw, which depends on the names of the samples but not on their order.
+    """
+    of = whole.haplotype_sample
+    if len(of) <= most:
+        return whole
+    size = np.bincount(of, minlength=len(whole.samples))
+    order = drawing_order(_signatures(whole.samples), seed)
+    drawn = np.zeros(len(size), bool)
+    drawn[order[np.cumsum(size[order]) <= most]] = True
+    return PanelDraw(whole, drawn[of])
 
 
 class PanelLeftOut(PanelWithout):

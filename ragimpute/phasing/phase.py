@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from ragimpute.arguments import check_fields_of, with_changes
+from ragimpute.io.imputed import ImputedBlock, vcf_kind
 from ragimpute.io.vcf.header import FLAGS, TYPED, Heading
 from ragimpute.io.vcf.write.joined import MAX_ALTS
-from ragimpute.io.vcf.write.writer import ImputedBlock, ImputedWriter, output_kind
+from ragimpute.io.vcf.write.writer import VcfWriter
 from ragimpute.phasing.phase_target import PhaseOptions, phase_match
 from ragimpute.runtime.outputs import check_output
 from ragimpute.runtime.stages import Stage, reporting
@@ -163,7 +164,7 @@ def phase(
         If a change is not an option.
     """
     options = with_changes(options or PhaseRunOptions(), changes, "phase")
-    output_kind(out, options.output_type)
+    vcf_kind(out, options.output_type, written="phased genotypes", imported="")
     files = options.input_files(target, panel)
     if str(out) != "-":
         check_output(out, files.named())
@@ -194,7 +195,7 @@ def phase(
             joined=options.join_multiallelics,
         )  # fmt: skip
         writer = stack.enter_context(
-            ImputedWriter(
+            VcfWriter(
                 out,
                 heading,
                 fields=("GT",),

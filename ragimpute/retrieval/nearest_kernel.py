@@ -299,6 +299,29 @@ def search_windows(queries, width, panel, buffers, out):
             )  # fmt: skip
 
 
+@kernel
+def list_hits(queries, rows, panel, out):
+    """Write the haplotypes that have the nearest rows of n targets in all windows to ``out``.
+
+    ``queries`` (n, W), uint32: the targets' words. ``rows`` (n, hits), int32: for each window its
+    nearest rows, nearest first, padded with -1. ``out`` (n, hits) has -1 where nothing is written.
+    """
+    for k in range(panel.windows.shape[0]):
+        window = panel.windows[k]
+        first, number = window[FIRST_ROW] + window[NUMBER], window[NUMBER]
+        low, high = window[FIRST_HIT], window[FIRST_HIT] + window[NUM_HITS]
+        offsets = panel.offsets[first : first + window[NUM_ROWS] + 1]
+        for i in range(rows.shape[0]):
+            here = rows[i, low:high]
+            size = 0
+            while size < here.shape[0] and here[size] >= 0:
+                size += 1
+            _list_haplotypes(
+                here[:size], offsets, panel.members[number],
+                _mix_alleles(queries[i, window[LOW] : window[HIGH]]), out[i, low:high],
+            )  # fmt: skip
+
+
 def make_buffers(num_tables: int, most: int, longest: int) -> SearchBuffers:
     """Allocate what :func:`search_windows` works with.
 

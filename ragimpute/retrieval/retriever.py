@@ -18,7 +18,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ragimpute.kernels.compile import inlined, kernel
-from ragimpute.retrieval.nearest import AT_ONCE, NearestRows
+from ragimpute.retrieval.mapped_arrays import Getter
+from ragimpute.retrieval.nearest import NearestRows, Search, SearchTables, member_type
+from ragimpute.retrieval.nearest_kernel import NUM_COLUMNS, WindowRows
 from ragimpute.runtime.threads import share
 
 # (typed sites in a window, hits taken from it). With 20,000 haplotypes the two longest scales raise
@@ -71,6 +73,54 @@ class Retriever:
         self._shuffle = rng.permutation(self.num_haplotypes).astype(np.int32)
         self._nearest = NearestRows(words, self._shuffle, SCALES, threads=threads)
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that was made of the panel, by name: what :meth:`of_arrays` takes."""
+        rows, num_tables = self._nearest.tables
+        return {
+            "background": self.background, "shuffle": self._shuffle, "windows": rows.windows,
+            "halves": rows.halves, "row_words": rows.words, "members_of_rows": rows.offsets,
+            "members": rows.members, "num_tables": np.array([num_tables], np.int64),
+        }  # fmt: skip
+
+    @classmethod
+    def of_arrays(
+        cls, get: Getter, num_words: int, num_haplotypes: int, *, num_slots: int = NUM_SLOTS
+    ) -> Retriever:
+        """Make it of the :meth:`arrays` of another one.
+
+        Parameters
+        ----------
+        get
+            Returns an array, by its name, type and shape. The numbers that are used as places are
+            asked for ``checked``.
+        num_words, num_haplotypes
+            W and H of the words that the other one was made of.
+        num_slots
+            Number of states at each word.
+        """
+        made = cls.__new__(cls)
+        made.num_words, made.num_haplotypes = num_words, num_haplotypes
+        made.num_slots = min(num_slots, num_haplotypes)
+        made.background = get("background", np.int32, (None,), checked=True)
+        made._shuffle = get("shuffle", np.int32, (num_haplotypes,), checked=True)
+        windows = get("windows", np.int64, (None, NUM_COLUMNS), checked=True)
+        rows = WindowRows(
+            windows,
+            get("halves", np.int32, (None, 2), checked=True),
+            get("row_words", np.uint32, (None,)),
+            get("members_of_rows", np.int32, (None,), checked=True),
+            get("members", member_type(num_haplotypes), (len(windows), num_haplotypes),
+                checked=True),
+        )  # fmt: skip
+        num_tables = int(get("num_tables", np.int64, (1,), checked=True)[0])
+        made._nearest = NearestRows.of_tables(num_words, SCALES, SearchTables(rows, num_tables))
+        return made
+
+    @property
+    def nearest(self) -> NearestRows:
+        """The windows that are searched."""
+        return self._nearest
+
     def states(
         self,
         target: np.ndarray,
@@ -78,6 +128,7 @@ class Retriever:
         *,
         threads: int = 1,
         room: np.ndarray | None = None,
+        search: Search | None = None,
     ) -> np.ndarray:
         """States of target haplotypes at every word.
 
@@ -85,13 +136,15 @@ class Retriever:
         ----------
         target
             Shape (n, W), uint32: the targets' ALT bits at the same words (unobserved: 0). As many
-            as :data:`ragimpute.retrieval.nearest.AT_ONCE` take little longer than one.
+            as the search takes at once take little longer than one.
         exclude
             Shape (n, e), int32: haplotypes that target i must not copy, padded with -1; or None.
         threads
             Number of threads that targets are divided among; the result does not depend on it.
         room
             Shape (>= n, W, K), int32: an array to put the states into, or None.
+        search
+            What searches :attr:`nearest`. None: its kernels.
 
         Returns
         -------
@@ -114,14 +167,16 @@ class Retriever:
         of_over = np.tile(self._nearest.hits_of, 2).astype(np.int64)
         windows = _NearWindows(first, np.concatenate([of_over, np.minimum(of_over, NUM_BESIDE)]))
 
+        chosen = self._nearest if search is None else search
+
         def find(few: range) -> None:
-            hits = np.empty((min(len(few), AT_ONCE), self._nearest.num_hits), np.int32)
+            hits = np.empty((min(len(few), chosen.at_once), self._nearest.num_hits), np.int32)
             seen = np.empty((self.num_haplotypes, 2), np.int32)
             buffers = np.empty((3, num_slots + 1), np.int32)
-            for start in range(few.start, few.stop, AT_ONCE):
-                some = slice(start, min(start + AT_ONCE, few.stop))
+            for start in range(few.start, few.stop, chosen.at_once):
+                some = slice(start, min(start + chosen.at_once, few.stop))
                 here = hits[: some.stop - start]
-                self._nearest.search(target[some], here)
+                chosen.search(target[some], here)
                 _fill_slots(
                     here, windows, self.background, self._shuffle, none[some], seen, buffers,
                     out[some],
@@ -183,9 +238,10 @@ def _fill_slots(hits, windows, background, filler, exclude, seen, buffers, out):
         width = max(width, num_hits[c])
         beside = max(beside, num_hits[c] if c >= num_near // 2 else 0)
     always = num_words  # later than any word: as if it were chosen already
+    seen[:] = -1
     for i in range(out.shape[0]):
         mine = hits[i]
-        seen[:] = -1
+        num_fillers = 0
         for h in exclude[i]:
             if h >= 0:
                 seen[h, 0] = always
@@ -213,9 +269,11 @@ def _fill_slots(hits, windows, background, filler, exclude, seen, buffers, out):
                     size += new
                     if size == num_slots:
                         break
-            for h in filler:
+            for k in range(filler.shape[0]):
                 if size == num_slots:
                     break
+                h = filler[k]
+                num_fillers = max(num_fillers, k + 1)
                 num_fresh, new = _choose(np.uint32(h), w, seen, kept, fresh, num_fresh)
                 size += new
             here = out[i, w]
@@ -232,3 +290,14 @@ def _fill_slots(hits, windows, background, filler, exclude, seen, buffers, out):
                 s = left[k] if w > 0 else fixed + k
                 here[s] = fresh[k]
                 seen[fresh[k], 1] = s
+        # Only what was touched is cleared: in large panels that is a small part of all haplotypes.
+        for h in exclude[i]:
+            if h >= 0:
+                seen[h] = -1
+        for h in background:
+            seen[h] = -1
+        for h in mine:
+            if h >= 0:
+                seen[h] = -1
+        for h in filler[:num_fillers]:
+            seen[h] = -1

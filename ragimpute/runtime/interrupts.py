@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from types import FrameType, TracebackType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -92,11 +93,13 @@ def _is_called_back(frame: FrameType | None) -> bool:
 class held:
     """A context in which no signal unwinds the run; a signal that came is raised at its end.
 
-    It is for libraries such as HDF5, which call Python functions and lose what these raise.
+    It is for libraries such as HDF5, which call Python functions and lose what these raise, and for
+    what must be done whole. Only the main thread is ever unwound: in others it does nothing.
     """
 
     def __enter__(self) -> None:
-        _State.num_held += 1
+        self._is_main = threading.current_thread() is threading.main_thread()
+        _State.num_held += self._is_main
 
     def __exit__(
         self,
@@ -104,6 +107,8 @@ class held:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if not self._is_main:
+            return
         _State.num_held -= 1
         if _State.num_held == 0 and _State.pending is not None:
             number, _State.pending = _State.pending, None

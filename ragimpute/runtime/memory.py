@@ -22,6 +22,9 @@ from ragimpute.errors import InputError, RagimputeError
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 # With more memory than this a run is no faster: larger windows and batches do not help.
 ENOUGH_BYTES = 2**30
+# Of a panel that is too large to be held at all sites, a window's typed sites are held for all
+# haplotypes, those of its buffers too: shorter windows would need nearly as much.
+ENOUGH_WIDE_BYTES = 7 * 2**28
 _TORCH_BYTES = 250 * 2**20
 _LEAST_BYTES = 48 * 2**20
 # What the program and its libraries hold, the unit in which memory is asked for, and how much more
@@ -37,6 +40,9 @@ _BYTES_PER_SITE = 96
 # words, transposed, and again in the indexes by which haplotypes are retrieved.
 _WINDOW_FACTOR = 2.0
 _TYPED_FACTOR = 4.0
+# A typed site of a haplotype takes a bit as it is, and, in the lists by which haplotypes are
+# retrieved, two numbers of 32 bits for each 32 typed sites.
+_WIDE_TYPED_BYTES = 12 / 32
 # Only numpy and Python raise MemoryError. torch raises a RuntimeError (a kind of its own on a GPU),
 # on a CPU "can't allocate memory: you tried to ..."; CUDA's libraries say that an allocation
 # failed, and faiss passes on what C++ or CUDA told it.
@@ -151,6 +157,8 @@ class MemoryPlan:
         For probabilities that wait for their rows; those that do not fit wait on disk.
     tile_bytes
         For the rows that are formatted at once.
+    wide
+        Whether windows hold only the typed sites of all haplotypes, see :func:`wide_window_sites`.
     """
 
     max_bytes: int
@@ -158,9 +166,10 @@ class MemoryPlan:
     batch_bytes: int
     spool_bytes: int
     tile_bytes: int
+    wide: bool = False
 
 
-def plan_memory(max_memory: int | None, *, uses_torch: bool) -> MemoryPlan:
+def plan_memory(max_memory: int | None, *, uses_torch: bool, wide: bool = False) -> MemoryPlan:
     """Share out what a run may use.
 
     Parameters
@@ -169,6 +178,8 @@ def plan_memory(max_memory: int | None, *, uses_torch: bool) -> MemoryPlan:
         Bytes that the process may use; None: the free ones.
     uses_torch
         Whether torch will be imported, so that memory must be kept for it.
+    wide
+        See :class:`MemoryPlan`.
 
     Raises
     ------
@@ -178,7 +189,10 @@ def plan_memory(max_memory: int | None, *, uses_torch: bool) -> MemoryPlan:
     held = resident_bytes()
     if uses_torch and "torch" not in sys.modules:
         held += _TORCH_BYTES
-    total = min(ENOUGH_BYTES, held + free_bytes()) if max_memory is None else max_memory
+    enough = ENOUGH_WIDE_BYTES if wide else ENOUGH_BYTES
+    if uses_torch:  # its libraries for a GPU may alone hold as much as is enough for all else
+        enough = max(enough, held + ENOUGH_BYTES // 2)
+    total = min(enough, held + free_bytes()) if max_memory is None else max_memory
     work = total - held
     if max_memory is None:
         work = max(work, _LEAST_BYTES)
@@ -189,10 +203,13 @@ def plan_memory(max_memory: int | None, *, uses_torch: bool) -> MemoryPlan:
             f"alone need {held // 2**20}M",
             hint=f"give it {need}M or more",
         )
-    return MemoryPlan(total, work // 2, work // 8, work // 16, min(16 * 2**20, work // 32))
+    window = work // 4 * 3 if wide else work // 2
+    return MemoryPlan(total, window, work // 8, work // 16, min(16 * 2**20, work // 32), wide)
 
 
-def window_site_bytes(haplotype_bytes: float, *, num_haplotypes: int, typed_share: float) -> float:
+def window_site_bytes(
+    haplotype_bytes: float, *, num_haplotypes: int, typed_share: float, wide: bool = False
+) -> float:
     """Bytes that a site of a window takes on average, without what the targets take.
 
     Parameters
@@ -204,12 +221,54 @@ def window_site_bytes(haplotype_bytes: float, *, num_haplotypes: int, typed_shar
         Of the panel, >= 1.
     typed_share
         The part of the panel's sites that are typed, in [0, 1].
+    wide
+        See :class:`MemoryPlan`; ``haplotype_bytes`` are then those of the compact form.
     """
+    if wide:
+        typed = typed_share * num_haplotypes * _WIDE_TYPED_BYTES
+        return _BYTES_PER_SITE + haplotype_bytes + typed
     typed = typed_share * num_haplotypes / 8
     return _BYTES_PER_SITE + _WINDOW_FACTOR * haplotype_bytes + _TYPED_FACTOR * typed
 
 
-def job_memory_mb(window_bytes: float) -> int:
+def wide_window_sites(
+    window_bytes: int,
+    *,
+    num_haplotypes: int,
+    num_typed: int,
+    num_sites: int,
+    site_bytes: float,
+    buffer_sites: float,
+) -> int:
+    """How many sites the core of a window may have of which all haplotypes' typed sites are held.
+
+    Parameters
+    ----------
+    window_bytes
+        See :class:`MemoryPlan`.
+    num_haplotypes, num_typed, num_sites
+        H, T and M of the panel.
+    site_bytes
+        What a site of the core takes in compact form.
+    buffer_sites
+        Sites of both buffers together.
+
+    Returns
+    -------
+    Sites, perhaps fewer than 1, or ``num_sites`` if the whole panel fits.
+    """
+    typed_bytes = _WIDE_TYPED_BYTES * num_haplotypes
+    share = num_typed / max(1, num_sites)
+    if num_typed * typed_bytes + num_sites * site_bytes <= window_bytes:
+        return num_sites
+    # Either the buffers reach the ends of what is typed, or they do not.
+    all_typed = (window_bytes - num_typed * typed_bytes) / site_bytes
+    each = share * typed_bytes
+    some_typed = (window_bytes - buffer_sites * each) / (each + site_bytes)
+    return int(max(all_typed, some_typed))
+
+
+def job_memory_mb(window_bytes: float, *, wide: bool = False) -> int:
     """Memory that a scheduler should give a run whose only window takes ``window_bytes``.
 
     :func:`plan_memory` gives a window half of what a run may use beyond the program itself, and no
@@ -219,10 +278,13 @@ def job_memory_mb(window_bytes: float) -> int:
     ----------
     window_bytes
         Bytes of the window with its buffers, >= 0.
+    wide
+        See :class:`MemoryPlan`.
 
     Returns
     -------
-    MiB, a multiple of 128, between 512 and 1,280.
+    MiB, a multiple of 128, between 512 and 1,280, or 2,304 if the panel is wide.
     """
-    bound = min(ENOUGH_BYTES, _PROGRAM_BYTES + 2 * window_bytes)
+    enough, factor = (ENOUGH_WIDE_BYTES, 4 / 3) if wide else (ENOUGH_BYTES, 2.0)
+    bound = min(enough, _PROGRAM_BYTES + factor * window_bytes)
     return _UNIT_MB * int(-(-bound * _ABOVE_BOUND // (_UNIT_MB * 2**20)))

@@ -25,6 +25,8 @@ _BYTES = {
     "vcf": {"site": 112, "GT": 4.0, "DS": 3.0, "GP": 8.0, "HDS": 5.2, "AP": 5.3},
     "vcf.gz": {"site": 28, "GT": 0.4, "DS": 0.7, "GP": 0.8, "HDS": 0.7, "AP": 0.7},
     "bcf": {"site": 26, "GT": 0.4, "DS": 0.8, "GP": 1.5, "HDS": 1.0, "AP": 1.1},
+    "bgen": {"site": 135, "all": 0.3},
+    "pgen": {"site": 40, "all": 0.55},
 }
 
 
@@ -91,12 +93,14 @@ def output_bytes(kind: str, fields: Sequence[str], num_sites: int, num_samples: 
     Parameters
     ----------
     kind, fields
-        See :func:`ragimpute.io.vcf.write.writer.output_kind`; of GT, DS, GP, HDS, AP.
+        See :func:`ragimpute.io.imputed.output_kind`; of GT, DS, GP, HDS, AP, which BGEN and PGEN
+        do not have.
     num_sites, num_samples
         To be written, >= 0.
     """
     cost = _BYTES[kind]
-    return int(num_sites * (cost["site"] + num_samples * sum(cost[name] for name in fields)))
+    of_sample = cost["all"] if "all" in cost else sum(cost[name] for name in fields)
+    return int(num_sites * (cost["site"] + num_samples * of_sample))
 
 
 def check_space(folder: str | Path, *, output: int, temporary: int) -> str | None:
@@ -212,5 +216,30 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield files.name(path)
         files.finish()
+    finally:
+        files.drop()
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path`` for a folder, which the ``with`` block makes.
+
+    At the end of the block it is renamed to ``path``, unless another process has made a folder
+    there that is not empty: then that one stays, and this one is removed.
+
+    Raises
+    ------
+    OSError
+        If it cannot be renamed.
+    """
+    files = NewFiles()
+    temporary = files.name(path)
+    try:
+        yield temporary
+        try:
+            temporary.rename(path)
+        except OSError:
+            if not path.is_dir():
+                raise
     finally:
         files.drop()

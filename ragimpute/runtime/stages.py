@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from threading import Lock
+from contextvars import ContextVar
+from threading import RLock
 from types import TracebackType
 from typing import ClassVar, Self, TypeVar
 
@@ -42,10 +43,16 @@ UNITS = {
 
 
 class _Told:
-    """Who is told of stages now, and the stages that are open, the innermost last."""
+    """Who is told of stages now, and the stages of each name that are open or ended beside one."""
 
     progress: Progress = no_progress
-    stages: ClassVar[list[Stage]] = []
+    of_name: ClassVar[dict[tuple[Progress, str], list[Stage]]] = {}
+    lock = RLock()
+
+
+# The stages within which this thread's work is done, the innermost last. Work that is handed to
+# another thread takes them along (:mod:`ragimpute.runtime.threads`).
+_OPEN: ContextVar[tuple[Stage, ...]] = ContextVar("stages", default=())
 
 
 @contextmanager
@@ -78,17 +85,27 @@ class Stage:
     Notes
     -----
     ``progress(name, done, total)`` is called where the stage begins, with done = 0; after each
-    advance; and where it ends, with done = total. It is not called again after an error.
+    advance; and where it ends, with done = total. It is not called again after an error. Stages of
+    one name may be open at the same time, as two windows may be at work: they are told as one, of
+    which as much is done, and as much is to be done, as of all of them together.
     """
 
     def __init__(self, name: str, total: int = 1, *, progress: Progress | None = None) -> None:
         self.name, self.total, self.done = name, total, 0
-        self._lock = Lock()
+        self.is_open = False
         self._progress = _Told.progress if progress is None else progress
 
+    @property
+    def _beside(self) -> list[Stage]:
+        """This stage, and others that are told together with it."""
+        return _Told.of_name.setdefault((self._progress, self.name), [])
+
     def __enter__(self) -> Self:
-        self._progress(self.name, 0, self.total)
-        _Told.stages.append(self)
+        with _Told.lock:
+            self.is_open = True
+            self._beside.append(self)
+            self._tell()
+        _OPEN.set((*_OPEN.get(), self))
         return self
 
     def __exit__(
@@ -97,31 +114,41 @@ class Stage:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        _Told.stages.remove(self)
-        if kind is None:
-            self.finish()
+        _OPEN.set(tuple(stage for stage in _OPEN.get() if stage is not self))
+        with _Told.lock:
+            self.is_open = False
+            beside = self._beside
+            if kind is not None:
+                beside.remove(self)
+            is_last = not any(stage.is_open for stage in beside)
+            if kind is None:
+                self.done = self.total = self.total or max(1, self.done)
+                if is_last:
+                    total = sum(stage.total for stage in beside)
+                    self._progress(self.name, total, total)
+                else:
+                    self._tell()
+            if is_last:
+                del _Told.of_name[self._progress, self.name]
 
     def advance(self, amount: int) -> None:
         """So much more is done."""
-        with self._lock:
+        with _Told.lock:
             self.done += amount
             self._tell()
 
     def reach(self, done: int) -> None:
         """So much is done in all; less than before changes nothing."""
-        with self._lock:
+        with _Told.lock:
             self.done = max(self.done, done)
             self._tell()
 
-    def finish(self) -> None:
-        """All is done."""
-        total = self.total or max(1, self.done)
-        self._progress(self.name, total, total)
-
     def _tell(self) -> None:
-        """Report what is done; the end is reported by :meth:`finish` alone."""
-        self._progress(self.name, min(self.done, self.total - 1) if self.total else self.done,
-                       self.total)  # fmt: skip
+        """Report what is done; the end is reported where the last stage of the name ends."""
+        beside = self._beside or [self]
+        done = sum(stage.done for stage in beside)
+        total = sum(stage.total for stage in beside) if all(s.total for s in beside) else 0
+        self._progress(self.name, min(done, total - 1) if total else done, total)
 
 
 def count(unit: str, amount: int) -> None:
@@ -129,8 +156,9 @@ def count(unit: str, amount: int) -> None:
 
     For work that is a part of several stages, of which each counts something else.
     """
-    if _Told.stages and UNITS.get(_Told.stages[-1].name) == unit:
-        _Told.stages[-1].advance(amount)
+    stages = _OPEN.get()
+    if stages and UNITS.get(stages[-1].name) == unit:
+        stages[-1].advance(amount)
 
 
 def tracked(name: str, items: Sequence[_Item]) -> Iterator[_Item]:

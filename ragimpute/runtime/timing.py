@@ -11,6 +11,9 @@ from threading import Lock, local
 Progress = Callable[[str, int, int], None]
 
 
+_LOCK = Lock()
+
+
 class SharedTimes:
     """Adds up the time of several threads by stage; ``clock`` gives the time in seconds."""
 
@@ -58,7 +61,8 @@ class Stopwatch:
     def lap(self, stage: str) -> None:
         """Count the time since the last lap to ``stage``."""
         now = self._clock()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._start
+        with _LOCK:  # another thread's stopwatch may add to the same times
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._start
         self._peak_mb[stage] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         self._start = now
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ragimpute.commands import spellings_warning
+from ragimpute.commands import command_word, free_name, spellings_warning
 from ragimpute.contigs import same_contig
 from ragimpute.errors import InputError
+from ragimpute.io.chain import ChainFile
 from ragimpute.io.fasta import Fasta
+from ragimpute.io.target_file import TargetFile, files_of, open_target
 from ragimpute.io.vcf.read.genotypes import ReferenceBlocks, Target, VcfFile, read_target
 from ragimpute.io.vcf.read.phase_sets import in_pieces
 from ragimpute.io.vcf.read.reference_blocks import MIN_GQ
@@ -23,8 +25,11 @@ from ragimpute.runtime.stages import Stage, reporting
 from ragimpute.runtime.timing import Progress
 from ragimpute.sites import Region, some_names
 from ragimpute.target.joint_calls import Calls, complete_half_calls
+from ragimpute.target.lift import lift
 from ragimpute.target.match import Match, match_sites, no_match, require_overlap, target_region
+from ragimpute.target.named_alleles import with_panel_alleles
 from ragimpute.target.qc import TargetReport, summarise, warn_of_target, write_excluded
+from ragimpute.target.sex import settle_ploidy
 
 # A region with fewer records than this may well share none with the panel, which is no error then.
 # For a whole file it always is.
@@ -57,6 +62,9 @@ class TargetOptions:
     fasta
         The reference genome, by which insertions and deletions are aligned before they are matched;
         or None.
+    chain
+        A chain file from the target's genome build to the panel's, by which records are lifted
+        before they are matched (:func:`ragimpute.target.lift.lift`); or None.
     """
 
     samples: Path | None = None
@@ -66,6 +74,7 @@ class TargetOptions:
     par: str | None = None
     gvcf_min_gq: float = MIN_GQ
     fasta: Path | None = None
+    chain: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,8 @@ class InputFiles:
     Attributes
     ----------
     target, panel
-        The target, a VCF/BCF, or what was read of one already; and the panel, a panel.h5, or a
+        The target, a file as :func:`ragimpute.io.target_file.open_target` takes it, or what was
+        read of one already; and the panel, a panel.h5, or a
         phased VCF/BCF, which is prepared for the run.
     genetic_map, cm_per_mb
         Only for a panel VCF/BCF: a genetic map, or a uniform rate.
@@ -97,13 +107,15 @@ class InputFiles:
 
     def named(self) -> dict[str, str | Path | None]:
         """The files that are read, by the names that messages give them; None if not given."""
+        own = {"target input": None} if isinstance(self.target, Target) else files_of(self.target)
         return {
-            "target input": None if isinstance(self.target, Target) else self.target,
+            **own,
             "panel input": self.panel,
             "map input": self.genetic_map,
             "list of samples": self.options.samples,
             "excluded samples": self.options.exclude_samples,
             "FASTA input": self.options.fasta,
+            "chain input": self.options.chain,
         }
 
 
@@ -229,8 +241,8 @@ def take_target(
 ) -> tuple[Target, Match]:
     """Read a target around the region, and find its records among the panel's sites.
 
-    ``source`` is a VCF/BCF, or what was read of one already, which is not changed. ``report`` gets
-    the counts, and the table of the records that are not used is written; only then
+    ``source`` is a file, or what was read of one already, which is not changed. ``report`` gets the
+    counts, and the table of the records that are not used is written; only then
     is a target refused that does not fit the panel.
 
     Raises
@@ -252,6 +264,8 @@ def take_target(
         match = no_match(target)
     report.qc = summarise(target, panel, match)
     _warn_of_names(report, target)
+    if target.facts is not None:
+        report.warnings += target.facts.warnings
     if target.blocks.num_blocks:
         report.counts["reference_blocks"] = target.blocks.num_blocks
     report.counts.update(report.qc.fates)
@@ -304,7 +318,7 @@ def _require_reference(target: Target, panel: Panel) -> None:
             f"the target is a gVCF of another reference than the panel: {wrong} of the "
             f"{found.num_compared} reference blocks that begin at a site of the panel, "
             f"{panel.contig}, have another REF base there",
-            hint="lift one over to the build of the other",
+            hint="give a gVCF of the panel's genome build",
         )
 
 
@@ -317,22 +331,48 @@ def _read(
     threads: int,
 ) -> Target:
     """Read a target's chosen samples around the region."""
-    file = VcfFile(path)
+    file = open_target(path)
     samples = chosen_samples(file, options.samples, options.exclude_samples)
     # A region may have no typed site, such as a piece of a contig that a workflow imputes alone.
     wide = target_region(file, panel, _around(region, panel, buffer_cm))
+    if options.chain is not None:  # before the region is cut, which is of the panel's build
+        wide = Region(wide.contig)
     at = panel.sites.position_bp
-    first, last = int(at[0]), int(at[-1])
-    if wide is not None:
-        first, last = max(first, wide.start_bp), min(last, wide.stop_bp - 1)
+    first, last = max(int(at[0]), wide.start_bp), min(int(at[-1]), wide.stop_bp - 1)
     with Stage("read target", max(1, last - first + 1)) as stage:
-        target = read_target(
-            file, region=wide, threads=threads, may_be_empty=region is not None, samples=samples,
-            keep_monomorphic=True, blocks=ReferenceBlocks(panel.sites, options.gvcf_min_gq),
-            reached=lambda position: stage.reach(position - first),
-        )  # fmt: skip
+        if isinstance(file, VcfFile):
+            target = read_target(
+                file, region=wide, threads=threads, may_be_empty=region is not None,
+                samples=samples, keep_monomorphic=True,
+                blocks=None if options.chain is not None
+                else ReferenceBlocks(panel.sites, options.gvcf_min_gq),
+                reached=lambda position: stage.reach(position - first),
+            )  # fmt: skip
+        else:
+            target = file.read(
+                wide, samples=samples, reached=lambda position: stage.reach(position - first)
+            )
+    if options.chain is not None:
+        require_records(file, target)
+        target = lift(target, panel, ChainFile(options.chain))
+    if not isinstance(file, VcfFile):
+        target = settle_ploidy(with_panel_alleles(target, panel), panel, options.par)
+    if options.chain is not None:
+        return _cut(target, panel, region, buffer_cm)
     _drop_half_calls(target)
     return target
+
+
+def require_records(file: TargetFile, target: Target) -> None:
+    """Refuse to lift a gVCF: a block may reach over what is elsewhere in the other build."""
+    if target.skipped.get("reference_blocks"):
+        out = command_word(free_name(file.path, ".records.vcf.gz"))
+        raise InputError(
+            f"target {file} is a gVCF, whose reference blocks cannot be lifted by --chain",
+            hint="write a record for each base of a block first: bcftools convert --gvcf2vcf -f "
+            f"REF.fa {command_word(file.path)} -Ou | bcftools view -a -Ou | "
+            f"bcftools annotate -x INFO,^FORMAT/GT -Oz -o {out}",
+        )
 
 
 def _around(region: Region | None, panel: Panel, buffer_cm: float) -> Region | None:
@@ -379,16 +419,18 @@ def _warn_of_names(report: TargetReport, target: Target) -> None:
     """Say which contigs of the target may be the same chromosome under another name."""
     if target.file is None:
         return
-    contig, header = target.sites.contig, target.file.header
-    warning = spellings_warning("target", header.path, contig, target.file.contigs, header.declared)
+    contig, file = target.sites.contig, target.file
+    if not isinstance(file, VcfFile):
+        return
+    warning = spellings_warning("target", file.path, contig, file.contigs, file.declared)
     if warning is not None:
         report.warnings.append(warning)
 
 
 def chosen_samples(
-    file: VcfFile, samples: Path | None, exclude_samples: Path | None
+    file: TargetFile, samples: Path | None, exclude_samples: Path | None
 ) -> list[str] | None:
-    """The samples of a VCF/BCF that two lists choose, or None for all.
+    """The samples of a file that two lists choose, or None for all.
 
     Raises
     ------
@@ -397,7 +439,7 @@ def chosen_samples(
     """
     if samples is None and exclude_samples is None:
         return None
-    known = file.header.samples
+    known = file.samples
     kept = _listed(samples, known, file) if samples is not None else set(known)
     if exclude_samples is not None:
         kept -= _listed(exclude_samples, known, file)
@@ -406,7 +448,7 @@ def chosen_samples(
     return [name for name in known if name in kept]
 
 
-def _listed(path: Path, known: Sequence[str], target: VcfFile) -> set[str]:
+def _listed(path: Path, known: Sequence[str], target: TargetFile) -> set[str]:
     """The names in a list: each line, or its first column where a tab ends that."""
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")

@@ -12,13 +12,15 @@ from typing import NamedTuple
 import numpy as np
 
 from ragimpute.commands import absence_hint
-from ragimpute.contigs import human_build, same_contig
+from ragimpute.contigs import same_contig
 from ragimpute.errors import InputError
 from ragimpute.io.fasta import Fasta
+from ragimpute.io.target_file import TargetFile, open_target
 from ragimpute.io.vcf.read.genotypes import Target, VcfFile, read_target
 from ragimpute.panel.loci import Loci, loci_of, sites_of_one_ref
 from ragimpute.panel.reader import Panel
 from ragimpute.sites import Key, Region, other_strand
+from ragimpute.target.builds import lift_hint, moved_ids, panel_build, target_build
 from ragimpute.target.indels import is_indel, known_bases, left_aligned, look_alikes, trimmed
 from ragimpute.target.joint_calls import Calls, merge_calls, settle_loci
 
@@ -32,6 +34,8 @@ _NO_ROWS = np.zeros(0, np.int64)
 _TURNED = ("swapped", "flipped_swapped")  # REF of the target is ALT of the panel
 # Of a palindrome: what the record is on the panel's strand, and what it is on the other strand.
 _OTHER_STRAND = {"matched": "flipped_swapped", "swapped": "flipped"}
+# SNPs, REF and ALT, that read differently on the two strands.
+_SURE_SNPS = {"AC", "AG", "CA", "CT", "GA", "GT", "TC", "TG"}
 # Allele frequencies of target and panel are taken to differ as between populations of this FST.
 _FST = 0.05
 _SURE = 0.95
@@ -42,6 +46,7 @@ _SWAPS_ARE_USUAL = 0.05
 # By chance alone, about half of the panel's REF bases are among a record's two alleles; of the same
 # build, nearly all are.
 _SAME_BUILD, _OTHER_BUILD = 0.9, 0.75
+_MOVED = 0.5  # share of rsIDs at other positions, above which the builds differ
 _FEW = 20  # with fewer shared positions than this, their REF bases say nothing of the build
 _MANY = 50  # fewer records than this are too few to tell chance matches from others
 # Records of another build meet panel sites by chance. How often, the same records show a few bp to
@@ -212,8 +217,11 @@ def match_sites(
     """
     if palindromes not in PALINDROME_POLICIES:
         raise ValueError(f"palindromes {palindromes!r} is not one of {PALINDROME_POLICIES}")
-    finder = _Finder(target, panel, start, stop, fasta)
-    found = [finder.find(i) for i in range(len(target.sites))]
+    snp = _sure_snps(target, panel, start, stop)
+    finder = _Finder(target, panel, start, stop, fasta, np.flatnonzero(snp < 0))
+    found = [
+        finder.find(i) if site < 0 else (site, "matched", "") for i, site in enumerate(snp.tolist())
+    ]
     sure = Counter(fate for site, fate, doubt in found if site >= 0 and not doubt)
     del sure["reference"]
     usual = sure["swapped"] + sure["flipped_swapped"] > _SWAPS_ARE_USUAL * sure.total()
@@ -321,25 +329,59 @@ def _with_records(loci: Loci, record: np.ndarray) -> Loci:
     return Loci.of([list(group) for group in dict.fromkeys(groups)])
 
 
+def _sure_snps(target: Target, panel: Panel, start: int, stop: int) -> np.ndarray:
+    """The panel sites of SNPs that are spelled as the panel does: shape (R,), int64; -1 for others.
+
+    Most rows of most targets are such SNPs. They are found all at once here: at their place the
+    panel has one site alone, neither they nor that site is spelled in another way, and their bases
+    differ on the two strands.
+    """
+    sites, at = target.sites, panel.sites.position_bp[start:stop]
+    place = np.searchsorted(at, sites.position_bp)
+    last = np.searchsorted(at, sites.position_bp, side="right")
+    single = (last - place == 1) & ~target.reference
+    # A longer spelling of a SNP has alleles of one length.
+    longer = start + np.flatnonzero(panel.site_type[start:stop] != panel.site_types.index("SNP"))
+    keys = panel.sites.take(longer).keys()
+    spelled = [trimmed(p, ref, alt)[0] for p, ref, alt in keys if len(ref) == len(alt)]
+    if spelled:
+        single &= ~np.isin(sites.position_bp, np.array(spelled))
+    rows = np.flatnonzero(single)
+    index = start + place[rows]
+    ref, alt = sites.ref[rows], sites.alt[rows]
+    same = (ref == panel.sites.ref[index]) & (alt == panel.sites.alt[index])
+    sure = [bases in _SURE_SNPS for bases in (ref + alt).tolist()]
+    out = np.full(len(sites), -1, np.int64)
+    kept = same.astype(bool) & np.array(sure, bool)
+    out[rows[kept]] = index[kept]
+    return out
+
+
 class _Finder:
-    """Finds target records among panel sites."""
+    """Finds those of the target's records among the panel's sites that are in ``rows``."""
 
     def __init__(
-        self, target: Target, panel: Panel, start: int, stop: int, fasta: Fasta | None
+        self,
+        target: Target,
+        panel: Panel,
+        start: int,
+        stop: int,
+        fasta: Fasta | None,
+        rows: np.ndarray,
     ) -> None:
-        sites = target.sites
+        sites = target.sites.take(rows)
         upper = zip(sites.position_bp.tolist(), sites.ref, sites.alt, strict=True)
-        self._keys = [trimmed(p, ref.upper(), alt.upper()) for p, ref, alt in upper]
+        keys = [trimmed(p, ref.upper(), alt.upper()) for p, ref, alt in upper]
         self._fasta = fasta
         self._known: dict[int, str] = {}
-        places = np.unique([key[0] for key in self._keys if is_indel(key)]).astype(np.int64)
+        places = np.unique([key[0] for key in keys if is_indel(key)]).astype(np.int64)
         if fasta is None:
             self._known = known_bases(panel.sites.take(slice(start, stop)), places)
-        self._keys = [self._aligned(key) for key in self._keys]
+        self._keys = dict(zip(rows.tolist(), map(self._aligned, keys), strict=True))
         self._multiallelic = (target.record >= 0).tolist()
         self._reference = target.reference.tolist()
         position = panel.sites.position_bp[start:stop]
-        wanted = np.array([key[0] for key in self._keys], dtype=np.int64)
+        wanted = np.array([key[0] for key in self._keys.values()], dtype=np.int64)
         is_snp = panel.site_type[start:stop] == panel.site_types.index("SNP")
         near = np.isin(position, wanted) | np.isin(position, sites.position_bp)
         near |= ~is_snp  # these may be spelled with bases that both alleles share
@@ -537,14 +579,6 @@ def expected_by_chance(position_bp: np.ndarray, panel_bp: np.ndarray) -> float:
     return _SAME_ALLELES * met / (2 * len(_SHIFTS))
 
 
-def _builds(target: Target, panel: Panel) -> tuple[str | None, str | None]:
-    """The human builds of target and panel by contig lengths and accessions, each None if none."""
-    return (
-        human_build(target.sites.contig, target.contig_length),
-        human_build(panel.contig, panel.contig_length),
-    )
-
-
 def marker_mask(path: str | Path, panel: Panel) -> np.ndarray:
     """Which panel sites are typed by the array whose sites a VCF/BCF holds, shape (M,), bool.
 
@@ -562,7 +596,7 @@ def marker_mask(path: str | Path, panel: Panel) -> np.ndarray:
     return mask
 
 
-def target_region(path: str | Path | VcfFile, panel: Panel, region: Region | None) -> Region:
+def target_region(source: str | Path | TargetFile, panel: Panel, region: Region | None) -> Region:
     """The panel's part of a target file, in the target's own spelling of the contig.
 
     "20", "chr20" and "NC_000020.11" are taken for the same contig, and so are 23 and X in files
@@ -573,24 +607,21 @@ def target_region(path: str | Path | VcfFile, panel: Panel, region: Region | Non
     InputError
         If the target holds no records on the panel's contig.
     """
-    file = VcfFile.of(path)
-    contigs, declared = file.contigs, file.header.declared
+    file = open_target(source) if isinstance(source, str | Path) else source
+    contigs, declared = file.contigs, file.declared
     panel_of = {panel.contig: panel.contig_length}
     name = same_contig(panel.contig, contigs, declared=declared, wanted_of=panel_of)
     if name is None:
+        otherwise = "use the panel of the same chromosome, with positions of the same build"
         shown = ", ".join(list(contigs)[:5]) + (", ..." if len(contigs) > 5 else "")
         raise InputError(
-            f"target {path} has no records on the panel's contig {panel.contig}; it holds "
+            f"target {file} has no records on the panel's contig {panel.contig}; it holds "
             f"{shown or 'none'}",
             hint=absence_hint(
-                panel.contig,
-                contigs,
-                "use the panel of the same chromosome, with positions of the same build",
-                file=file.path,
-                declared=declared,
+                panel.contig, contigs, otherwise, file=file.path, declared=declared,
                 wanted_of=panel_of,
-            ),
-        )
+            ) if isinstance(file, VcfFile) else otherwise,
+        )  # fmt: skip
     if region is None:
         return Region(name)
     return Region(name, region.start_bp, region.stop_bp)
@@ -653,11 +684,18 @@ def compare_positions(target: Target, panel: Panel, start: int, stop: int) -> Ov
 
 def likely_cause(target: Target, panel: Panel, found: Overlap) -> str:
     """Why few records are panel sites, and what to do about it."""
-    builds = _builds(target, panel)
+    builds = (target_build(target), panel_build(panel))
     if all(builds) and builds[0] != builds[1]:
         return (
-            f"by its header the target is of {builds[0]} and the panel of {builds[1]}: lift one "
-            "over to the build of the other"
+            f"by its header the target is of {builds[0]} and the panel of {builds[1]}: "
+            + lift_hint(*builds)
+        )
+    shared, moved = moved_ids(target, panel)
+    if moved > _MOVED * shared:
+        but = f", though both headers say {builds[0]}" if all(builds) else ""
+        return (
+            f"{moved:,} of {shared:,} rsIDs that both files have are at other positions in the "
+            f"panel, so they are of different genome builds{but}: {lift_hint(*builds)}"
         )
     if found.few_positions:
         if found.num_comparable >= _FEW and found.agree >= _SAME_BUILD:
@@ -673,7 +711,10 @@ def likely_cause(target: Target, panel: Panel, found: Overlap) -> str:
         if len(target.sites) < _MANY:
             return "the records are too few to tell why: check that both files are of one build"
         if found.num_comparable < _FEW or found.agree <= _OTHER_BUILD:
-            return "few positions agree: the files are probably of different genome builds"
+            return (
+                "few positions agree: the files are probably of different genome builds; "
+                + lift_hint(*builds)
+            )
         return "few positions agree: check that both files are of one genome build"
     if found.num_other_strand >= 0.5 * found.num_comparable > 0:
         return (

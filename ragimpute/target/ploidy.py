@@ -205,6 +205,45 @@ def ploidy_of(target: Target, panel: Panel, match: Match, par: str | None) -> Ta
     return TargetPloidy(match.panel_index, match.alleles, sorted(set(borders)))
 
 
+def sexes_of(target: Target, panel: Panel, match: Match, par: str | None) -> np.ndarray:
+    """The sexes that genotypes on X and Y tell, for files that have a column for them.
+
+    On X outside the pseudo-autosomal regions males are haploid, and females have about as many
+    heterozygotes as the panel lets one expect. Of others, such as males that are written as
+    diploid, nothing is said.
+
+    Parameters
+    ----------
+    target, panel, match, par
+        As for :func:`ploidy_warnings`.
+
+    Returns
+    -------
+    Shape (N,), int64: 1 male, 2 female, 0 not known.
+    """
+    contig, length = panel.contig, target.contig_length or panel.contig_length
+    sex = np.zeros(match.alleles.shape[1], np.int64)
+    name = chromosome(contig, {contig: length})
+    if name not in ("X", "Y"):
+        return sex
+    calls = _Calls.of(match.alleles)
+    if name == "Y":
+        sex[calls.haploid.any(axis=0)] = 1
+        return sex
+    regions = par_regions(contig, length, par)
+    position = panel.sites.position_bp[match.panel_index]
+    if not regions and par is None:
+        regions = _fitting_regions(contig, position, calls)
+    rows = outside(position, regions)
+    haploid, mixed = calls.haploid[rows].any(axis=0), calls.mixed(rows)
+    if mixed.any() and not regions:
+        mixed &= ~calls.in_long_runs()
+    sex[haploid & ~mixed] = 1
+    hets, expected = _heterozygotes(match.alleles, panel.af[match.panel_index], rows)
+    sex[~haploid & (expected >= _LEAST_EXPECTED) & (hets >= expected / 2)] = 2
+    return sex
+
+
 def ploidy_warnings(target: Target, panel: Panel, match: Match, par: str | None) -> list[str]:
     """Lines about samples whose ploidy is not what the contig lets one expect.
 

@@ -51,6 +51,13 @@ _FIXES = {
     "star": "no mending: the allele * belongs to a deletion that starts before",
     "no_alt": "write the ALT that the array can see",
     "position_0": "no mending: a contig begins at position 1",
+    "lift_unmapped": "no mending: the panel's genome build lacks this base",
+    "lift_several": "no mending: the panel's genome build has this base at several places",
+    "lift_other_contig": "impute that contig, from a target that has it there",
+    "lift_broken": "no mending: REF is not in one piece in the panel's genome build",
+    "lift_inverted_indel": "lift it over by bcftools +liftover, which needs both genomes",
+    "vague_indel": "write bases for I and D: the panel has no indel at this position, or several",
+    "no_call": "no mending: the vendor called no genotype",
     "repeated": "no mending: its carriers count as carriers of the same allele before it",
 }
 _LABELS = {
@@ -69,6 +76,13 @@ _LABELS = {
     "star": "alleles *",
     "no_alt": "no ALT",
     "position_0": "at position 0",
+    "lift_unmapped": "not in the panel's build",
+    "lift_several": "at several places of the panel's build",
+    "lift_other_contig": "on another contig in the panel's build",
+    "lift_broken": "REF in pieces in the panel's build",
+    "lift_inverted_indel": "indels on the other strand of the panel's build",
+    "vague_indel": "I and D without an indel of the panel that they must be",
+    "no_call": "no-calls where the panel has no SNP",
     "repeated": "ALT repeated in its record",
 }
 _LOW_OVERLAP = 0.5
@@ -102,6 +116,9 @@ class QcSummary:
         Share of each sample's haplotypes that were observed, by name.
     blocks
         The reference blocks of a gVCF.
+    source
+        What a file that is no VCF says of itself, by what a table calls it: its format and build,
+        the samples' sex, and what was met while it was read.
     """
 
     num_records: int
@@ -114,6 +131,7 @@ class QcSummary:
     contradicting: int = 0
     num_further_alts: int = 0
     blocks: BlockCounts = field(default_factory=BlockCounts)
+    source: dict[str, str] = field(default_factory=dict)
 
     @property
     def num_alts(self) -> int:
@@ -130,6 +148,7 @@ class QcSummary:
         found = self.palindromes
         noted = self.noted
         return [
+            *((f"target {name}", told) for name, told in self.source.items()),
             ("records", f"{self.num_records:,}"),
             *([("further ALTs of these records", f"{self.num_further_alts:,}")]
               if self.num_further_alts else []),
@@ -208,6 +227,7 @@ def summarise(target: Target, panel: Panel, match: Match) -> QcSummary:
         contradicting=match.num_contradicting,
         num_further_alts=target.num_further_alts,
         blocks=target.blocks,
+        source={} if target.facts is None else dict(target.facts.rows()),
     )
 
 
@@ -231,7 +251,8 @@ def excluded_rows(target: Target, panel: Panel, match: Match) -> Iterator[list[s
     for position, ref, alt in panel.sites.take(near).keys():
         known.setdefault(position, []).append(f"{ref}>{alt}")
     for position, ref, alt, id_, reason, fix in sorted(rows, key=lambda row: row[0]):
-        here = ",".join(known.get(position, ["."]))
+        lost = reason.startswith("lift_")  # its position is of another build
+        here = "." if lost else ",".join(known.get(position, ["."]))
         yield [target.sites.contig, str(position), id_, ref, alt, reason, here, fix]
 
 
@@ -311,6 +332,7 @@ class TargetReport:
         blocks, more = self.qc.blocks, self.qc.num_further_alts
         whole = f"{self.qc.num_records:,}" + (f" with {more:,} further ALTs" if more else "")
         rows = [("target records", f"{whole}: {', '.join(told)}" if told else whole)]
+        rows = [*((f"target {name}", text) for name, text in self.qc.source.items()), *rows]
         if blocks.num_blocks:
             low = f"; {blocks.num_low:,} are of too low quality" if blocks.num_low else ""
             other = f"; {blocks.num_other_ref:,} have another REF" if blocks.num_other_ref else ""
@@ -345,7 +367,7 @@ def warn_of_target(
             f"the target has {what} in the region and its buffer, which has {stop - start} "
             "panel sites: every sample is given the panel's frequencies, and DR2 is 0"
         )
-    if counts["swapped"]:
+    if counts["swapped"] and (target.facts is None or target.facts.ordered):
         warn(
             f"{counts['swapped']} target records have REF and ALT swapped against the panel; "
             "their alleles were recoded"

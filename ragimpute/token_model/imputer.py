@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ from torch import Tensor
 from ragimpute.copying.choose_parameters import fit_panel
 from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.window import Window
-from ragimpute.evidence.expected_r2 import LeftOutSays
+from ragimpute.evidence.expected_r2 import WindowSays
 from ragimpute.model.bert_rag import ReferenceLookup
 from ragimpute.model.checkpoint import LoadedModel
 from ragimpute.model.chunks import chunk_bytes_of, sequence_bytes
@@ -116,7 +117,7 @@ class TokenImputer:
         }
         self.seconds: dict[str, float] = {}
         self.uses_torch = True
-        self.leaves_out = self.expects_r2 = False
+        self.leaves_out = self.expects_r2 = self.is_wide = False
 
     def _sites_within(self, num_bytes: int) -> int:
         """Pairs of a haplotype and a site of which a batch may consist, >= 1."""
@@ -126,30 +127,27 @@ class TokenImputer:
         each = sequence_bytes(tokens.encoder, length, keeps=False) / length
         return max(1, min(_SITES_AT_ONCE[self._device.type], int(num_bytes / each)))
 
-    def mismatch_probs(self, num_typed: int) -> np.ndarray | None:
-        """None: a token model does not impute typed sites."""
-        return None
-
-    def left_out_says(self) -> LeftOutSays | None:
-        """None: a token model leaves out no sample of the panel."""
-        return None
+    def prepare(self, target: TargetWindow) -> PreparedTokens:
+        """See :meth:`ragimpute.imputation.imputer.Imputer.prepare`."""
+        return PreparedTokens(self, target, self._copying_window(target) if self._copies else None)
 
     def impute(
         self,
         target: TargetWindow,
+        copying: tuple[Window, CopyingParameters | None] | None,
         *,
         batch: int,
         put: Callable[[int, int, np.ndarray], None],
     ) -> None:
-        """See :meth:`ragimpute.imputation.imputer.Imputer.impute`.
+        """Impute a window; ``copying``: its form that is copied from, and the parameters.
 
         Both haplotypes of a sample are imputed in the same batch.
         """
         sample = target.sample
         edges = np.flatnonzero(np.diff(sample, prepend=-1, append=-1))
         first, (start, stop) = 0, target.core
-        if self._copies:
-            self._copying, self._left = self._copying_window(target), target.left
+        if copying is not None:
+            self._copying, self._left = copying, target.left
             per_haplotype = 40 * self._num_retrieved * (target.right - target.left)
             batch = min(batch, max(2, self._reference_bytes // per_haplotype))
         with Stage("network", len(sample) * (stop - start)) as stage:
@@ -288,7 +286,9 @@ class TokenImputer:
                 with torch.inference_mode():
                     logits = self._model(batch)
                     for i, h in enumerate(("h1", "h2")):
-                        prob = self._probabilities.of(logits[f"{h}_fused"], batch["af"])
+                        prob = self._probabilities.of(
+                            logits[f"{h}_fused"], batch["af"], batch.get(f"ls_logit_{h}")
+                        )
                         out[rows, i] = prob.cpu().numpy()
 
             list(pool.map(run, range(first, min(first + step, len(pairs)), size)))
@@ -333,6 +333,32 @@ class TokenImputer:
             return refs[place] if site is None else refs[place, site[:, None]]
 
         return look_up
+
+
+@dataclass(frozen=True)
+class PreparedTokens:
+    """The :class:`ragimpute.imputation.imputer.PreparedWindow` of token models.
+
+    Attributes
+    ----------
+    imputer, target
+        What imputes, and the window.
+    copying
+        The window in the form that is copied from, and the parameters; None: the model does not
+        ask what copying says.
+    """
+
+    imputer: TokenImputer
+    target: TargetWindow
+    copying: tuple[Window, CopyingParameters | None] | None
+
+    def impute(self, *, batch: int, put: Callable[[int, int, np.ndarray], None]) -> WindowSays:
+        """See :meth:`ragimpute.imputation.imputer.PreparedWindow.impute`.
+
+        A token model does not impute typed sites, and leaves out no sample of the panel.
+        """
+        self.imputer.impute(self.target, self.copying, batch=batch, put=put)
+        return WindowSays()
 
 
 def _built(panel: Panel) -> WindowIndex:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -19,7 +18,6 @@ from ragimpute.accuracy.dr2 import (
 from ragimpute.accuracy.metrics import MAF_BINS, maf_bin, site_r2
 from ragimpute.copying_model.imputer import CopyingImputer
 from ragimpute.copying_model.panel_fit import FitOptions
-from ragimpute.evidence.expected_r2 import LeftOutSays
 from ragimpute.evidence.rare_excess import LeftOutR2
 from ragimpute.io.vcf.write.sample_text import DIGITS
 from ragimpute.model.checkpoint import LoadedModel, load_model
@@ -249,8 +247,7 @@ def leave_samples_out(
         prob[first : first + part.shape[0], site : site + part.shape[1]] = part
 
     window = TargetWindow(start, stop, (start, stop), typed, np.ascontiguousarray(target), owner)
-    imputer.impute(window, batch=len(owner), put=put)
-    said = imputer.left_out_says()
+    said = imputer.prepare(window).impute(batch=len(owner), put=put).left_out
     excess = 0.0 if said is None else said.rare_excess
     left_out_r2 = None if said is None else said.left_out_r2
     # A token model that has learned little gives a site nearly the same P(ALT) for all. What is
@@ -278,19 +275,9 @@ def leave_samples_out(
     return scored
 
 
-class _Imputer(Protocol):
-    """What is asked of both families of models."""
-
-    def impute(
-        self, target: TargetWindow, *, batch: int, put: Callable[[int, int, np.ndarray], None]
-    ) -> None: ...
-
-    def left_out_says(self) -> LeftOutSays | None: ...
-
-
 def _imputer(
     rest: PanelWithout, typed: np.ndarray, model: ModelFolder | LoadedModel, options: FitOptions
-) -> _Imputer:
+) -> CopyingImputer | TokenImputer:
     """What imputes from a panel without the samples that are left out."""
     if is_copying(model.config):
         return CopyingImputer(rest, typed, model, options)

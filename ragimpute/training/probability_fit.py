@@ -4,12 +4,16 @@ A network may be sure of itself where it should not be, or leave rare alleles to
 coefficients mend that: those of :data:`ragimpute.model.probability.TERMS`. They are fitted by
 logistic regression on the held-out samples' hidden alleles. As many of them are kept as lower the
 log loss of samples to which they were not fitted; often that is none.
+
+A model that starts from copying may also be wrong to leave it, most of all at rare alleles, of
+which it saw few. The held-out samples say by how much its differences from copying are to be
+multiplied.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,8 +25,8 @@ from ragimpute.model.probability import (
     Probabilities,
     calibration_terms,
     is_increasing,
-    posterior_logit,
 )
+from ragimpute.model.trust import fit_trust
 from ragimpute.runtime.stages import Stage
 from ragimpute.runtime.timing import Progress, no_progress
 from ragimpute.training.data.token_batches import TokenBatches
@@ -50,12 +54,15 @@ class HiddenAlleles:
         Shape (n,), float32: 1 for ALT, else 0.
     sample
         Shape (n,), int: whose allele it is.
+    offset
+        Shape (n,), float32: the logit of copying, from which the model starts; or None.
     """
 
     logit: np.ndarray
     af: np.ndarray
     label: np.ndarray
     sample: np.ndarray
+    offset: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.label)
@@ -65,7 +72,10 @@ class HiddenAlleles:
         if len(self) <= most:
             return self
         rows = np.sort(rng.choice(len(self), most, replace=False))
-        return HiddenAlleles(self.logit[rows], self.af[rows], self.label[rows], self.sample[rows])
+        return HiddenAlleles(
+            self.logit[rows], self.af[rows], self.label[rows], self.sample[rows],
+            None if self.offset is None else self.offset[rows],
+        )  # fmt: skip
 
 
 @torch.no_grad()
@@ -96,11 +106,11 @@ def hidden_alleles(
             sample, af = data.validation_samples_of(i), data.training_af(i)
             for h in ("h1", "h2"):
                 keep = scored_sites(batch, h).cpu().numpy() & (af > 0) & (af < 1)
-                logit, label = (
-                    x.float().cpu().numpy()[keep]
-                    for x in (outputs[f"{h}_fused"], batch[f"label_{h}"])
-                )
-                columns.append([logit, af[keep], label, sample[np.nonzero(keep)[0]]])
+                told = [outputs[f"{h}_fused"], batch[f"label_{h}"]]
+                if f"ls_logit_{h}" in batch:
+                    told.append(batch[f"ls_logit_{h}"])
+                logit, label, *offset = (x.float().cpu().numpy()[keep] for x in told)
+                columns.append([logit, af[keep], label, sample[np.nonzero(keep)[0]], *offset])
             stage.reach(i + 1)
     return HiddenAlleles(*(np.concatenate(column) for column in zip(*columns, strict=True)))
 
@@ -119,16 +129,23 @@ def fit_probabilities(hidden: HiddenAlleles, gamma: float, *, seed: int = 1) -> 
 
     Returns
     -------
-    Coefficients, or none where those lower the log loss of other samples by no more than its
-    standard error over samples, or where there are fewer than ``_FOLDS`` samples.
+    If the model starts from copying, how far it is to be trusted beyond it. Coefficients, fitted to
+    the logits that follow from this; or none where those lower the log loss of other samples by no
+    more than its standard error over samples, or where there are fewer than ``_FOLDS`` samples.
     """
     rng = np.random.default_rng([seed, 5])
     hidden = hidden.some(_MOST_PAIRS, rng)
     samples, owner = np.unique(hidden.sample, return_inverse=True)
     if len(samples) < _FOLDS:
         return Probabilities(gamma)
-    logit = posterior_logit(torch.from_numpy(hidden.logit).double(), gamma)
-    terms = calibration_terms(logit, torch.from_numpy(hidden.af))
+    trusted = replace(Probabilities(gamma), trust=fit_residual_trust(hidden))
+    logit, af, *offset = (
+        torch.from_numpy(x).double()
+        for x in (hidden.logit, hidden.af, hidden.offset)
+        if x is not None
+    )
+    logit = trusted.logit(logit, af, *offset)
+    terms = calibration_terms(logit, af)
     x, y = torch.stack(terms, dim=1).numpy(), hidden.label.astype(np.float64)
     fold = rng.permutation(len(samples))[owner] % _FOLDS
     count = np.bincount(owner)
@@ -147,20 +164,43 @@ def fit_probabilities(hidden: HiddenAlleles, gamma: float, *, seed: int = 1) -> 
         error = gain.std(ddof=1) / np.sqrt(len(gain))
         if gain.mean() > error and (best is None or gain.mean() > best[0]):
             best = float(gain.mean()), form, gain
+    provenance: dict[str, object] = {
+        "num_samples": len(samples), "num_alleles": len(y), "seed": seed,
+    }  # fmt: skip
+    trusted = replace(trusted, provenance=provenance)
     if best is None:
-        return Probabilities(gamma)
+        return trusted
     found = tuple(_fit(x, y, best[1]).tolist())
     if not is_increasing(found):
-        return Probabilities(gamma)
-    provenance = {
-        "num_samples": len(samples),
-        "num_alleles": len(y),
+        return trusted
+    told = {
         "fitted": list(best[1]),
         "log_loss": float(before.mean()),
         "log_loss_calibrated": float(before.mean() - best[0]),
-        "seed": seed,
     }
-    return Probabilities(gamma, found, provenance)
+    return replace(trusted, coefficients=found, provenance=provenance | told)
+
+
+def fit_residual_trust(hidden: HiddenAlleles) -> tuple[float, ...]:
+    """How far a model is to be trusted where it differs from copying.
+
+    Returns
+    -------
+    A number for each class of minor allele frequency, see :mod:`ragimpute.model.trust`; none if
+    the model does not start from copying.
+    """
+    if hidden.offset is None:
+        return ()
+    turn = np.where(hidden.af > 0.5, np.float32(-1), np.float32(1))
+    y = np.where(hidden.af > 0.5, 1 - hidden.label, hidden.label)
+    maf = np.minimum(hidden.af, 1 - hidden.af)
+    offset, residual = turn * hidden.offset, turn * (hidden.logit - hidden.offset)
+    moved = residual != 0  # the others say nothing
+    found = fit_trust(
+        offset[moved], residual[moved], y[moved],
+        np.log(maf[moved] / (1 - maf[moved])), hidden.sample[moved],
+    )  # fmt: skip
+    return tuple(float(x) for x in found.share)
 
 
 def _fit(x: np.ndarray, y: np.ndarray, form: Sequence[str]) -> np.ndarray:

@@ -37,7 +37,7 @@ from ragimpute.model.checkpoint import (
 from ragimpute.model.devices import choose_device
 from ragimpute.model.folder import PROVENANCE, is_copying, open_folder
 from ragimpute.model.probability import FILE as PROBABILITIES
-from ragimpute.model.probability import Probabilities, gamma_at
+from ragimpute.model.probability import TRUST_FILE, Probabilities, gamma_at
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import require_one_ploidy
 from ragimpute.preparation.open_panel import open_for_training, refuse_unused
@@ -509,7 +509,7 @@ def _forget(out: Path) -> None:
 
 def _forget_calibration(out: Path) -> None:
     """Remove what an earlier run, or this one before it was resumed, said of its weights."""
-    for name in (DR2, PROBABILITIES):
+    for name in (DR2, PROBABILITIES, TRUST_FILE):
         (out / name).unlink(missing_ok=True)
 
 
@@ -547,15 +547,16 @@ def _calibrate(
 ) -> None:
     """Calibrate the weights that were kept by the validation samples.
 
-    Writes probabilities.json of a token model, and then dr2.json, which rests on it.
+    Writes probabilities.json and trust.json of a token model, and then dr2.json, which rests on
+    them.
     """
     if isinstance(data, TokenBatches):
         loaded = load_model(out)
         assert loaded.probabilities is not None
         hidden = hidden_alleles(loaded.model, data, device=device, progress=tick)
         kept = fit_probabilities(hidden, loaded.probabilities.gamma, seed=config.train.seed)
-        if kept.coefficients:
-            write_text(out / PROBABILITIES, kept.as_json())
+        for name, text in kept.files().items():
+            write_text(out / name, text)
     groups = [split_panel(panel, config)[1] for panel in panels]
     if options.init is not None:
         prior = open_folder(options.init).dr2

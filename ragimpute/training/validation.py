@@ -104,7 +104,7 @@ class Scores:
         for h in ("h1", "h2"):
             keep = scored_sites(batch, h).cpu().numpy()
             given = batch_field(batch, "af", h)
-            prob = probabilities.of(outputs[f"{h}_fused"], given)
+            prob = probabilities.of(outputs[f"{h}_fused"], given, batch.get(f"ls_logit_{h}"))
             p, af = (x.cpu().numpy().astype(np.float64) for x in (prob, given))
             flip = af > 0.5
             y = batch[f"label_{h}"].cpu().numpy()

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from slow_copying import mosaic_panel, window_of
 
 from ragimpute.copying.carriers import MinorAlleles
-from ragimpute.copying.window import pack_typed, pack_words
+from ragimpute.copying.window import Window, pack_typed, pack_words
+from ragimpute.panel.haplotypes import keep_haplotypes
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,9 @@ def test_each_minor_allele_stands_once(num_typed, num_haplotypes, core):
     np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize(("num_typed", "num_haplotypes"), [(0, 5), (1, 64), (32, 3), (77, 150)])
+@pytest.mark.parametrize(
+    ("num_typed", "num_haplotypes"), [(0, 5), (1, 64), (32, 3), (77, 150), (130, 600)]
+)
 def test_typed_sites_are_packed_as_their_alleles(num_typed, num_haplotypes):
     rng = np.random.default_rng(num_typed)
     alleles = mosaic_panel(rng, 200, num_haplotypes)
@@ -57,6 +60,21 @@ def test_typed_sites_are_packed_as_their_alleles(num_typed, num_haplotypes):
     window = window_of(alleles, np.arange(200.0), typed_index, as_row=rng.random(200) < 0.5)
     expected, _ = pack_words(alleles[typed_index])
     np.testing.assert_array_equal(pack_typed(window.haplotypes, typed_index), expected.T)
+
+
+def test_a_window_of_some_haplotypes_is_that_of_their_panel():
+    rng = np.random.default_rng(1)
+    alleles = mosaic_panel(rng, 100, 70)
+    typed_index, cm = np.arange(3, 100, 2), np.arange(100.0)
+    window = window_of(alleles, cm, typed_index, (5, 90), as_row=rng.random(100) < 0.5)
+    kept = rng.random(70) < 0.8
+    window.signature  # noqa: B018  one that is known is not computed anew
+    found = window.keeping(kept)
+    expected = Window.build(keep_haplotypes(window.haplotypes, kept), cm, typed_index, (5, 90))
+    np.testing.assert_array_equal(found.haplotypes.alleles(), alleles[:, kept])
+    np.testing.assert_array_equal(found.typed.words, expected.typed.words)
+    np.testing.assert_array_equal(found.signature, expected.signature)
+    assert found.core == expected.core
 
 
 @settings(max_examples=60, deadline=None)

@@ -210,6 +210,28 @@ def test_prior_decides_where_a_large_panel_says_nothing(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("slope", "expected"),
+    [(0.05, 1e-3), (-0.05, 1e-3), (50.0, MISMATCH_PROBS[1]), (-50.0, MISMATCH_PROBS[0])],
+)
+def test_a_large_panel_must_tell_of_mismatches(monkeypatch, slope, expected):
+    """A likelihood that hardly depends on them is not followed to the end of the range."""
+    monkeypatch.setattr(panel_states, "COPY_ALL_UP_TO", 300)
+    tried = []
+
+    def probs(window, alleles, parameters, **options):
+        tried.append(parameters.mismatch_prob)
+        return np.array([parameters.mismatch_prob])
+
+    monkeypatch.setattr(likelihood, "left_out_probs", probs)
+    monkeypatch.setattr(likelihood, "log_likelihood", lambda hit: slope * np.log10(hit[0]))
+    window, sample = simulated(0.02, num_haplotypes=400), np.arange(400) // 2
+    found = fit_panel(window, sample, num_left_out=8)
+    assert found.mismatch_prob == pytest.approx(expected, rel=0.2)
+    if abs(slope) < 1:
+        assert len(set(tried)) == 3
+
+
+@pytest.mark.parametrize(
     ("typed_index", "sample"),
     [
         ([10], np.arange(20) // 2),  # one typed site

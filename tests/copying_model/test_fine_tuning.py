@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from slow_copying import mosaic_panel, window_of
 
+from ragimpute.copying import states as copying_states
 from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying_model import fine_tuning as adaptation
 from ragimpute.copying_model.fine_tuning import MIN_SAMPLES, adapt_network
@@ -198,6 +199,40 @@ def test_a_network_that_makes_it_worse_is_not_trusted(default, num_samples, monk
     bad = adapted(replace(default, site=replace(default.site, layers=layers)), panel)
     good = adapted(default, panel)
     assert bad.trust.share.mean() < 0.6 < good.trust.share.mean()
+
+
+@pytest.fixture
+def retrieving(monkeypatch):
+    """Panels of any size are copied from retrieved states."""
+    monkeypatch.setattr(copying_states, "COPY_ALL_UP_TO", 50)
+
+
+def test_the_first_people_tell_that_too_little_is_in_doubt(default, used, retrieving, monkeypatch):
+    monkeypatch.setattr(adaptation, "_FIRST_SAMPLES", 4)
+    panel = panel_of(mutations=0.0, num_sites=80)
+    found = adapted(default, panel)
+    first = used["read_pairs"][0]
+    assert used["copy_haplotypes"][0][1].shape[1] == first[2].shape[1] == 8  # of 12 left-out people
+    assert found.site is default.site
+    # Their pairs are those that they have if all are imputed.
+    monkeypatch.setattr(adaptation, "_FIRST_SAMPLES", 32)
+    adapted(default, panel)
+    whole = used["read_pairs"][0]
+    assert whole[2].shape[1] == 24
+    np.testing.assert_array_equal(first[4], whole[4][whole[4][:, 0] < 8])
+
+
+def test_who_is_imputed_first_is_nothing_where_all_are(default, used, retrieving, monkeypatch):
+    panel = panel_of()
+    expected = adapted(default, panel)
+    pairs, evidence = used["read_pairs"][0][4], used["read_pairs"][2][0]
+    monkeypatch.setattr(adaptation, "_FIRST_SAMPLES", 5)
+    found = adapted(default, panel)
+    np.testing.assert_array_equal(used["read_pairs"][0][4], pairs)
+    np.testing.assert_array_equal(used["read_pairs"][2][0], evidence)
+    np.testing.assert_array_equal(flat(found), flat(expected))
+    np.testing.assert_array_equal(found.trust.share, expected.trust.share)
+    assert found.site is not default.site
 
 
 def test_no_more_pairs_than_it_takes(default, used, monkeypatch):

@@ -53,7 +53,7 @@ def gathered(imputer, left, right, core, typed, alleles, sample, batch=5):
         here[:] = prob
 
     target = TargetWindow(left, right, core, typed, alleles, sample)
-    imputer.impute(target, batch=batch, put=put)
+    imputer.prepare(target).impute(batch=batch, put=put)
     assert not np.isnan(out).any()
     return out
 
@@ -140,7 +140,7 @@ def test_the_network_moves_only_what_is_in_doubt(panel, shared, untrained, monke
     assert not moved[:, typed].any()
     assert ((found >= 0) & (found <= 1)).all()
     assert {"copy", "network"} <= set(made.seconds)
-    monkeypatch.setattr(evidence_copying, "_PAIRS_AT_ONCE", 500)
+    monkeypatch.setattr(evidence_copying, "PAIRS_AT_ONCE", 500)
     _, again = imputer_of(panel, shared, model_of(last=0.3))
     np.testing.assert_allclose(again, found, atol=1e-5)
 
@@ -197,7 +197,10 @@ def test_models_that_cannot_be_used(panel, panel_h5, shared, tmp_path):
         save_model(tmp_path / "states", states.model, states.config, {})
         with pytest.raises(InputError, match="sees 0 CUDA devices"):
             make(tmp_path / "states", device="cuda")
-    assert not make("default", device="cuda").uses_torch
+        with pytest.raises(InputError, match="sees 0 CUDA devices"):
+            make("default", device="cuda")
+    assert not make("default", device="auto").uses_torch
+    assert make("default", device="torch-cpu").uses_torch
     with pytest.raises(PanelError, match="does not exist"):
         make(index=tmp_path / "none")
     build_index(panel_h5, tmp_path / "index")
@@ -311,8 +314,7 @@ def test_mosaics_and_others_are_each_imputed_once_and_as_on_their_own(tmp_path):
 
         observed = np.ascontiguousarray(targets[typed][:, which])
         target = TargetWindow(0, NUM_SITES, (0, NUM_SITES), typed, observed, sample[which])
-        made.impute(target, batch=16, put=put)
-        mismatch = made.mismatch_probs(len(typed))
+        mismatch = made.prepare(target).impute(batch=16, put=put).mismatch_prob
         columns = mismatch[:, None] if mismatch.ndim == 1 else mismatch
         return out, np.broadcast_to(columns, (len(typed), len(which))), num_puts
 

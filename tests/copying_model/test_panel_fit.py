@@ -11,7 +11,6 @@ from ragimpute.copying_model import panel_fit as stretch_fits
 from ragimpute.copying_model.panel_fit import BackgroundNetwork, FitOptions, StretchFits
 from ragimpute.model.folder import open_folder
 from ragimpute.panel.reader import Panel
-from ragimpute.runtime.timing import Stopwatch
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +31,13 @@ def test_what_was_fitted_is_said_and_nothing_before(panel):
     fits = fits_of(panel, typed_index)
     assert fits.settings() == {"ne": "", "err": ""}
     window = Window.build(panel.haplotypes(0, 600), panel.position_cm[:600], typed_index)
-    one = fits.at(typed_index[:30], window, (0, 400), Stopwatch({}))
+    one = fits.at(typed_index[:30], window, (0, 400), {})
     assert fits.settings() == {"ne": "1e+05", "err": "0.001"}
     assert one.parameters.ne(panel.num_haplotypes) == pytest.approx(1e5)
-    assert one.quality is None
-    assert one.network is not None
+    assert one.tuned.result()[1] is None
+    assert one.tuned.result()[0] is not None
     # Another window of the same stretch is given the same.
-    assert fits.at(typed_index[20:], window, (300, 600), Stopwatch({})) is one
+    assert fits.at(typed_index[20:], window, (300, 600), {}) is one
 
 
 def test_a_network_is_fitted_to_the_panel(panel, monkeypatch):
@@ -57,7 +56,7 @@ def test_a_network_is_fitted_to_the_panel(panel, monkeypatch):
         lambda network, *_, **__: asked.append("tuned") or (network, None),
     )
     fits = fits_of(panel, typed_index, ne=None, err=None, fine_tune=True)
-    fits.at(typed_index, window, (0, 600), Stopwatch({}), retriever)
+    fits.at(typed_index, window, (0, 600), {}, lambda: retriever).tuned.result()
     # The run's only window, and its retriever, serve the fit as well.
     assert asked[0][0] is window
     assert asked[0][1] is retriever

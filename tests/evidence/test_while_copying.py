@@ -114,7 +114,7 @@ def test_neither_buffers_nor_threads_matter(kind):
 @pytest.mark.parametrize("kind", ["all", "own"])
 def test_where_there_is_no_room_pairs_are_described_afterwards(kind, monkeypatch):
     window, target, states = some_case()
-    monkeypatch.setattr(evidence_copying, "_PAIRS_AT_ONCE", 300)
+    monkeypatch.setattr(evidence_copying, "PAIRS_AT_ONCE", 300)
     check(*both(window, target, states[kind], num_tokens=8))
 
 

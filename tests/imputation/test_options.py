@@ -37,10 +37,11 @@ OTHER = {
     "buffer_cm": 0.5, "device": "cpu", "max_memory": 2**30, "resume": True,
     "samples": Path("s.txt"), "exclude_samples": Path("e.txt"), "palindromes": "keep",
     "excluded_sites": Path("x.tsv"), "par": "X:1-5", "gvcf_min_gq": 9.0,
-    "fasta": Path("r.fa"), "min_r2": 0.5,
+    "fasta": Path("r.fa"), "chain": Path("c.chain"), "min_r2": 0.5,
     "typed_only": True, "sites": Path("s.bcf"), "empirical": Path("e.bcf"),
     "phased_only": True, "with_targets": False, "join_multiallelics": True, "output_type": "b",
-    "digits": 2, "compression_level": 6,
+    "digits": 2, "compression_level": 6, "bgen_bits": 16, "bgen_compression": "zstd",
+    "bgen_phased": True, "pvar": "plain",
 }  # fmt: skip
 
 
@@ -82,7 +83,8 @@ def test_each_option_is_read_by_those_that_must_know_of_it(name):
     found = {key for key, value in changed.items() if value}
     expected = {
         **{
-            key: {"read"} for key in ("genetic_map", "samples", "exclude_samples", "index", "fasta")
+            key: {"read"}
+            for key in ("genetic_map", "samples", "exclude_samples", "index", "fasta", "chain")
         },
         **{key: {"written"} for key in ("array_fit", "excluded_sites", "sites", "empirical")},
         **{key: set() for key in ("threads", "resume")},
@@ -154,7 +156,7 @@ def test_a_token_model_is_refused_before_anything_is_read(tmp_path, monkeypatch,
     run = sys.modules["ragimpute.imputation.impute"]
     model = SimpleNamespace(is_copying=False, path=tmp_path)
     monkeypatch.setattr(run, "open_folder", lambda name: model)
-    monkeypatch.setattr(run, "require_packages", lambda folder: True)
+    monkeypatch.setattr(run, "require_packages", lambda folder, device: True)
     with pytest.raises(InputError, match=f"{flag} needs a copying model, but tokens is a token"):
         impute("no.vcf", "no.h5", "x.vcf", model="tokens", **options)
     with pytest.raises(PanelError, match=r"no\.h5"):

@@ -47,7 +47,9 @@ def files(tmp_path_factory):
 
 def run(files, folder, suffix=".vcf.gz", *, target=TARGET, **options):
     """Impute into a folder: all sites, sites alone, typed sites."""
-    out, sites, typed = (folder / f"{name}{suffix}" for name in NAMES)
+    out = folder / f"out{suffix}"
+    beside = ".vcf.gz" if suffix.endswith("gen") else suffix
+    sites, typed = (folder / f"{name}{beside}" for name in NAMES[1:])
     extra = OutputOptions(0.3, typed_only=True, sites=sites, empirical=typed)
     return impute(
         target, files / "panel.h5", out, model=files / "ls", output_options=extra,
@@ -70,21 +72,24 @@ def assert_same(found, expected):
 
 def break_off(monkeypatch, number, error):
     """Raise in the window of that number."""
-    whole = windows.WindowRun.run
+    whole = windows.WindowRun.write
     seen = []
 
-    def broken(self, window, outputs):
-        seen.append(window)
+    def broken(self, copied, outputs):
+        seen.append(copied.window)
         if len(seen) > number:
             raise error
-        return whole(self, window, outputs)
+        return whole(self, copied, outputs)
 
-    monkeypatch.setattr(windows.WindowRun, "run", broken)
+    monkeypatch.setattr(windows.WindowRun, "write", broken)
     return seen
 
 
-@pytest.mark.parametrize("suffix", [".vcf.gz", ".bcf", ".vcf"])
+@pytest.mark.parametrize("suffix", [".vcf.gz", ".bcf", ".vcf", ".bgen", ".pgen"])
 def test_goes_on_to_the_same_bytes(files, tmp_path, monkeypatch, suffix):
+    if suffix == ".pgen":
+        pytest.importorskip("pgenlib")
+        pytest.importorskip("zstandard")
     plain, kept = tmp_path / "plain", tmp_path / "kept"
     plain.mkdir()
     kept.mkdir()

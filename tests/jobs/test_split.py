@@ -17,6 +17,7 @@ from vcf_fixtures import bcftools, join, read_imputed
 from ragimpute import example
 from ragimpute.errors import InputError
 from ragimpute.imputation.impute import impute
+from ragimpute.io.target_file import open_target
 from ragimpute.io.vcf.header import read_header
 from ragimpute.jobs.split import _typed_share, make_plan, plan_batches, plan_regions
 from ragimpute.panel.reader import Panel
@@ -108,7 +109,7 @@ def test_the_targets_index_says_how_much_is_typed(panel_h5, tmp_path, name, num_
     if num_typed is None:
         shutil.copy(TARGET, path)
     with Panel.open(panel_h5) as panel:
-        share = _typed_share(read_header(path), panel)
+        share = _typed_share(open_target(path), panel)
     assert share == (0.15 if num_typed is None else pytest.approx(num_typed / 6127))
 
 
@@ -120,7 +121,7 @@ def test_records_of_other_contigs_do_not_count(panel_h5, tmp_path, contig, share
     bcftools("annotate", "--rename-chrs", names, "-Ob", "-o", path, example.path("truth.bcf"))
     bcftools("index", path)
     with Panel.open(panel_h5) as panel:
-        assert _typed_share(read_header(path), panel) == share
+        assert _typed_share(open_target(path), panel) == share
 
 
 def test_a_region_is_given_what_a_run_of_it_uses(panel_h5, tmp_path):

@@ -49,6 +49,18 @@ RUN = (
 )
 
 
+# Another function that calls a kernel, and is compiled when that has come from disk.
+CALLER = (
+    "import numba\n"
+    "import numpy as np\n"
+    "from ragimpute.kernels import store as kernel_store\n"
+    "from counted import double\n"
+    "double(np.full(2, 4.0))\n"
+    "caller = numba.njit(nogil=True, _nrt=False)(lambda x: double(x) + 1)\n"
+    "print(caller(np.full(2, 5.0)), len(kernel_store.compiled_here))\n"
+)
+
+
 @pytest.fixture
 def toys(tmp_path):
     """A folder of two small modules with kernels, and a function that runs them."""
@@ -57,13 +69,13 @@ def toys(tmp_path):
     (folder / "tools.py").write_text(TOOLS)
     (folder / "counted.py").write_text(COUNTED)
 
-    def run(folder=folder, cache=tmp_path / "cache", **environment):
+    def run(folder=folder, cache=tmp_path / "cache", *, program=RUN, **environment):
         path = os.pathsep.join([str(folder), *filter(None, sys.path)])
         # Python would run the bytecode that it has kept of a file which changes within a second and
         # keeps its size, as a test changes "tools.py".
         environment = {"PYTHONPATH": path, "NUMBA_CACHE_DIR": str(cache), **environment,
                        "PYTHONDONTWRITEBYTECODE": "1"}  # fmt: skip
-        command = [sys.executable, "-c", RUN]
+        command = [sys.executable, "-c", program]
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
         assert done.returncode == 0, done.stderr
         return done.stdout.split()
@@ -80,6 +92,11 @@ def kernels_in(folder: Path) -> set[str]:
 def test_a_kernel_is_compiled_once_and_found_without_what_compiling_needs(toys):
     assert toys() == ["3", "8.0", "2", "True"]
     assert toys() == ["3", "8.0", "0", "False"]
+
+
+def test_a_kernel_from_disk_becomes_part_of_one_that_is_compiled(toys):
+    toys()
+    assert toys(program=CALLER) == ["11.0", "0"]
 
 
 def test_a_change_in_another_file_is_seen_and_what_was_kept_is_removed(toys):

@@ -21,8 +21,10 @@ from ragimpute.model.bert_rag import build
 from ragimpute.model.checkpoint import LoadedModel, load_model, save_model
 from ragimpute.model.folder import WEIGHTS, open_folder
 from ragimpute.model.probability import (
+    CLASSES,
     FILE,
     TERMS,
+    TRUST_FILE,
     Probabilities,
     calibration_terms,
     gamma_at,
@@ -163,12 +165,18 @@ def test_models_of_cross_entropy_and_copying_models_have_no_gamma(tmp_path):
 
 
 def test_a_calibration_comes_back(folder):
-    how = Probabilities(2.5, (0.9, 0.2, -0.05), {"num_samples": 7})
-    (folder / FILE).write_text(how.as_json())
-    found = open_folder(folder).probabilities
-    assert found == how
-    assert found.provenance == {"num_samples": 7}
-    assert load_model(folder).probabilities == how
+    calibrated, trust = (0.9, 0.2, -0.05), (0.1, 0.9, 1.0, 1.1, 0.0, 0.5, 0.7)
+    for coefficients, share in ((calibrated, ()), ((), trust), (calibrated, trust)):
+        how = Probabilities(2.5, coefficients, {"num_samples": 7}, share)
+        for name in (FILE, TRUST_FILE):
+            (folder / name).unlink(missing_ok=True)
+        for name, text in how.files().items():
+            (folder / name).write_text(text)
+        found = open_folder(folder).probabilities
+        assert found == how
+        assert found.provenance == {"num_samples": 7}
+        assert load_model(folder).probabilities == how
+    assert Probabilities(2.5).files() == {}
 
 
 @pytest.mark.parametrize("spoil", [
@@ -182,8 +190,31 @@ def test_a_calibration_comes_back(folder):
     lambda text: json.dumps({"version": "1"}),
 ])  # fmt: skip
 def test_damaged_calibrations_are_refused(folder, spoil):
-    text = Probabilities(2.5, (0.9, 0.2, -0.05)).as_json()
+    text = Probabilities(2.5, (0.9, 0.2, -0.05)).files()[FILE]
     assert all(name in text for name in TERMS)
     (folder / FILE).write_text(spoil(text))
     with pytest.raises(ModelError, match=re.escape(FILE)):
         open_folder(folder)
+
+
+@pytest.mark.parametrize("spoil", [("0.25", "-0.1"), ("0.25", "NaN"), ("MAF > 0.2", "MAF > 0.3")])
+def test_damaged_trust_is_refused(folder, spoil):
+    text = Probabilities(0.0, trust=(0.25, *[1.0] * 6)).files()[TRUST_FILE]
+    assert spoil[0] in text
+    (folder / TRUST_FILE).write_text(text.replace(*spoil))
+    with pytest.raises(ModelError, match=re.escape(TRUST_FILE)):
+        open_folder(folder)
+
+
+def test_trust_goes_by_the_class_that_a_frequency_ends():
+    share = tuple(float(i) for i in range(len(CLASSES)))
+    how = Probabilities(trust=share)
+    maf = torch.tensor([0.001, 0.005, 0.0051, 0.01, 0.02, 0.05, 0.1, 0.2, 0.21, 0.5])
+    expected = torch.tensor([0.0, 0, 1, 1, 2, 3, 4, 5, 6, 6])
+    for af in (maf, 1 - maf):
+        if af[0] > 0.5:  # 1 - 0.005 is not exact
+            keep = torch.isin(maf, torch.tensor([0.001, 0.0051, 0.21, 0.5]))
+        else:
+            keep = torch.ones(len(maf), dtype=torch.bool)
+        told = how.logit(torch.full_like(maf, 3.0), af, torch.full_like(maf, 2.0))
+        assert torch.equal(told[keep], 2 + expected[keep])

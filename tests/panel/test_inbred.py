@@ -57,3 +57,24 @@ def test_few_sites_haploid_samples_and_late_heterozygotes(tmp_path, monkeypatch,
         ]
         assert not second_haplotypes(panel, 0, 12).any()  # too few sites to tell
         assert not second_haplotypes(panel, 5, 5).any()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.9])
+def test_large_panels_are_told_by_a_few_samples(tmp_path, monkeypatch, share):
+    alleles = mosaic_panel(np.random.default_rng(8), 300, 80, num_founders=8, switches=0.05)
+    alleles = alleles.reshape(300, 40, 2).astype(np.int8)
+    lines = np.arange(40) < share * 40
+    alleles[:, lines, 1] = alleles[:, lines, 0]
+    with panel_of(tmp_path, alleles) as panel:
+        usual = second_haplotypes(panel, 0, 300)
+        monkeypatch.setattr(inbred, "_MANY_SAMPLES", 30)
+        monkeypatch.setattr(inbred, "_FEW_SAMPLES", 12)
+        monkeypatch.setattr(inbred, "_ALLELES_AT_ONCE", 700)  # a few samples at a time
+        asked = []
+        read = type(panel).haplotypes
+        monkeypatch.setattr(
+            type(panel), "haplotypes", lambda *args: asked.append(args) or read(*args)
+        )
+        np.testing.assert_array_equal(second_haplotypes(panel, 0, 300), usual)
+    assert usual.any() == (share > 0)
+    assert bool(asked) == (share > 0)  # of a panel without lines only the few samples are read

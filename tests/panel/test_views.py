@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from ragimpute.panel.views import (
 )
 from ragimpute.preparation.panel_writer import write_panel
 from ragimpute.retrieval.index import WindowIndex
+from ragimpute.runtime.threads import Crew
 
 
 @pytest.fixture
@@ -116,12 +118,16 @@ def test_a_stretch_is_read_once_and_beside_what_is_done(example_panel, monkeypat
         return read(start, stop)
 
     monkeypatch.setattr(PanelFile, "haplotypes", slowly)
-    ahead = PanelAhead(example_panel, 3, 40)
-    go.set()
-    same(ahead.haplotypes(3, 40), read(3, 40))
-    assert asked == [(3, 40, False)]
+    with Crew(2):
+        ahead = PanelAhead(example_panel, 3, 40)
+        while not asked:
+            time.sleep(0.001)
+        go.set()
+        same(ahead.haplotypes(5, 9), read(5, 9))  # which leaves what is read ahead
+        same(ahead.haplotypes(3, 40), read(3, 40))
+    assert asked == [(3, 40, False), (5, 9, True)]
     ahead.haplotypes(3, 40)
-    assert asked[1:] == [(3, 40, True)]
+    assert asked[2:] == [(3, 40, True)]
 
 
 def test_what_goes_wrong_is_told_where_haplotypes_are_asked_for(example_panel, monkeypatch):

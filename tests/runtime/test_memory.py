@@ -180,3 +180,45 @@ def test_other_errors_are_let_through(error):
     with pytest.raises(type(error)) as caught, memory_explained(lambda gpu: InputError("no")):
         raise error
     assert caught.value is error
+
+
+def test_a_very_large_panel_may_use_more(monkeypatch):
+    monkeypatch.setattr(memory, "resident_bytes", lambda: 100 * MIB)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 10**15)
+    usual, wide = (plan_memory(None, uses_torch=False, wide=wide) for wide in (False, True))
+    assert usual.max_bytes < wide.max_bytes < 2**31
+    assert usual.window_bytes < wide.window_bytes
+    assert plan_memory(600 * MIB, uses_torch=False, wide=True).max_bytes == 600 * MIB
+
+
+def test_typed_sites_of_a_very_large_panel_come_first():
+    def sites(window_bytes, buffer_sites=72_000, num_sites=360_000, num_typed=16_000):
+        return memory.wide_window_sites(
+            window_bytes, num_haplotypes=1_000_000, num_typed=num_typed, num_sites=num_sites,
+            site_bytes=5_000, buffer_sites=buffer_sites,
+        )  # fmt: skip
+
+    assert sites(10**11) == 360_000  # all
+    found = [sites(size) for size in (2 * 10**9, 3 * 10**9, 5 * 10**9)]
+    assert 0 < found[0] < found[1] < found[2] < 360_000
+    assert sites(10**9) < 1  # the buffers' typed sites take more
+    # Where the buffers reach the ends of the panel, its typed sites are all there is.
+    assert sites(10**9, num_sites=36_000, num_typed=1_600) == 36_000
+    assert 0 < sites(650 * 2**20, num_sites=36_000, num_typed=1_600) < 36_000
+
+
+def test_jobs_with_a_very_large_panel_ask_for_more():
+    size = memory.window_site_bytes(5_000, num_haplotypes=1_000_000, typed_share=0.05, wide=True)
+    assert 20_000 < size < 30_000  # 12 bytes for 32 typed sites of a haplotype, and the site itself
+    assert memory.job_memory_mb(size * 36_000, wide=True) > memory.job_memory_mb(size * 36_000)
+    assert memory.job_memory_mb(10**12, wide=True) == 2_304
+
+
+def test_what_torch_holds_leaves_room_for_windows(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", sys)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 8192 * MIB)
+    for held, total in ((400, 1024), (512, 1024), (1500, 2012)):
+        monkeypatch.setattr(memory, "resident_bytes", lambda held=held: held * MIB)
+        plan = plan_memory(None, uses_torch=True)
+        assert plan.max_bytes == total * MIB
+        assert plan.window_bytes == (total - held) * MIB // 2

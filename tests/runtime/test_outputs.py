@@ -156,6 +156,16 @@ def test_estimates_are_near_what_is_written(panel_h5, plain_copying, tmp_path, k
     assert 0.6 < estimate / out.stat().st_size < 1.6
 
 
+@pytest.mark.parametrize("kind", ["bgen", "pgen"])
+def test_estimates_of_sets_count_all_files(panel_h5, plain_copying, tmp_path, kind):
+    if kind == "pgen":
+        pytest.importorskip("pgenlib")
+        pytest.importorskip("zstandard")
+    done = impute(TARGET, panel_h5, tmp_path / f"x.{kind}", model=plain_copying, ne=1e5, err=1e-3)
+    estimate = output_bytes(kind, (), done.num_sites, done.num_samples)
+    assert 0.6 < estimate / sum(path.stat().st_size for path in tmp_path.iterdir()) < 1.6
+
+
 def test_what_fits_is_not_warned_of(free, tmp_path):
     free(1_000)
     assert check_space(tmp_path, output=400, temporary=600) is None

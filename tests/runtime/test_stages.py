@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragimpute.runtime.stages import Stage, count, reporting, tracked
+from ragimpute.runtime.threads import Crew, share, start
 
 
 def told(run):
@@ -100,3 +102,37 @@ def test_the_innermost_listener_is_told_and_none_leaves_the_outer_one():
         pass
     assert {name for name, _, _ in outer} == {"a", "c"}
     assert {name for name, _, _ in inner} == {"b"}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.randoms(use_true_random=False))
+def test_stages_of_one_name_that_are_open_together_are_told_as_one(totals, random):
+    def run():
+        stages = [Stage("measure sites", total) for total in totals]
+        left = {id(stage): total for stage, total in zip(stages, totals, strict=True)}
+        with ExitStack() as stack:
+            for stage in stages:
+                stack.enter_context(stage)
+            while any(left.values()):
+                stage = random.choice([s for s in stages if left[id(s)]])
+                stage.advance(1)
+                left[id(stage)] -= 1
+
+    calls = told(run)
+    whole = sum(totals)
+    assert calls[-1] == ("measure sites", whole, whole)
+    counts = [done for _, done, _ in calls]
+    assert counts == sorted(counts)
+    assert all(done < total for _, done, total in calls[:-1])  # it ends once
+
+
+def test_work_in_another_thread_counts_for_the_stage_that_wanted_it():
+    def run():
+        with Crew(3), Stage("collect evidence", 40):
+            beside = start(lambda: share(lambda _: count("haplotypes", 1), range(20), 3))
+            with Stage("write", 5):
+                share(lambda _: count("haplotypes", 1), range(9), 3)  # not what is counted here
+            beside.result()
+
+    done = [done for name, done, _ in told(run) if name == "collect evidence"]
+    assert done == [*range(21), 40]

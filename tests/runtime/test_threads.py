@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import subprocess
+import sys
 import threading
+import time
+import weakref
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ragimpute.runtime.threads import run_parts, share
+from ragimpute.runtime.threads import Abandoned, Crew, run_parts, share, start
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -46,3 +53,139 @@ def test_parts_are_every_number_once(num, threads):
 def test_an_error_in_a_part_is_passed_on():
     with pytest.raises(ZeroDivisionError):
         run_parts(lambda part: 1 // (part.start - 1), 4, 2)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.recursive(st.just(0), lambda inner: st.lists(inner, max_size=5)), st.integers(1, 5))
+def test_work_within_work_never_takes_more_threads_than_there_are(tree, threads):
+    lock, at_work, most = threading.Lock(), 0, 0
+
+    def add(branch):
+        nonlocal at_work, most
+        if branch == 0:
+            with lock:
+                at_work += 1
+                most = max(most, at_work)
+            time.sleep(0.0005)
+            with lock:
+                at_work -= 1
+            return 1
+        beside = start(lambda: sum(share(add, branch, threads)), is_long=len(branch) > 2)
+        return sum(share(add, branch, threads)) + beside.result()
+
+    def expected(branch):
+        return 1 if branch == 0 else 2 * sum(map(expected, branch))
+
+    with Crew(threads):
+        assert add(tree) == expected(tree)
+    assert most <= threads
+
+
+def test_a_thread_that_is_done_with_one_piece_of_work_helps_with_another():
+    both = threading.Barrier(2, timeout=20)
+    with Crew(2):
+        beside = start(lambda: share(lambda _: both.wait(), range(2), 2), is_long=True)
+        beside.result()  # whoever waits takes one of the two items
+        done = start(lambda: 5)
+        assert done.result() == done.result() == 5
+        assert done.is_done
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_error_of_work_that_was_begun_comes_where_its_result_is_asked_for(threads):
+    def fail():
+        raise KeyError("x")
+
+    with Crew(threads):
+        task, other = start(fail), start(lambda: 3)
+        assert other.result() == 3
+        for _ in range(2):
+            with pytest.raises(KeyError, match="x"):
+                task.result()
+
+
+def test_without_a_crew_work_is_done_when_it_is_asked_for():
+    done = []
+    task = start(lambda: done.append(1))
+    assert done == []
+    task.result()
+    task.result()
+    assert done == [1]
+
+
+def test_work_that_nobody_waits_for_ends_with_the_run():
+    begun, done = threading.Event(), []
+
+    def long():
+        begun.set()
+        for i in range(10_000):
+            share(lambda _: time.sleep(0.001), range(3), 2)
+            done.append(i)
+
+    before = threading.active_count()
+    with Crew(2) as crew:
+        start(long, is_long=True)
+        never = start(lambda: done.append("never"), is_long=True)
+        assert begun.wait(20)
+        crew.leave()
+    assert threading.active_count() == before
+    assert len(done) < 10_000
+    assert "never" not in done
+    with pytest.raises(Abandoned):
+        never.result()
+
+
+def test_what_is_dropped_is_not_begun_or_waited_for():
+    begun, go, seen = threading.Event(), threading.Event(), []
+
+    def slow():
+        begun.set()
+        assert go.wait(20)
+        seen.append("slow")
+
+    with Crew(2):
+        first = start(slow, is_long=True)
+        assert begun.wait(20)
+        second = start(lambda: seen.append("second"))
+        second.drop()
+        go.set()
+        first.drop()
+        assert seen == ["slow"]
+
+
+def test_a_result_outlives_what_made_it_which_is_forgotten():
+    class Large:
+        pass
+
+    large = Large()
+    known = weakref.ref(large)
+    with Crew(2):
+        task = start(lambda of=large: str(type(of)))
+        assert "Large" in task.result()
+        del large
+        gc.collect()
+        assert known() is None
+        assert "Large" in task.result()
+
+
+def test_a_signal_waits_for_threads_at_work_and_ends_the_rest():
+    code = """
+import os, signal, threading, time
+from ragimpute.runtime import interrupts
+from ragimpute.runtime.threads import Crew, share, start
+interrupts.install()
+begun = []
+def work(i):
+    begun.append(i)
+    if len(begun) == 4:
+        os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.02)
+try:
+    with Crew(3):
+        start(lambda: share(work, range(500), 3), is_long=True)
+        share(work, range(500), 3)
+except interrupts.Stopped as error:
+    print(error.signal.name, len(begun) < 400, threading.active_count())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "SIGINT True 1\n", done.stderr

@@ -116,7 +116,7 @@ def test_files_have_the_names_that_messages_give_them():
     files = InputFiles("t", "p", genetic_map="m", options=options)
     assert files.named() == {
         "target input": "t", "panel input": "p", "map input": "m", "list of samples": Path("s"),
-        "excluded samples": Path("e"), "FASTA input": None,
+        "excluded samples": Path("e"), "FASTA input": None, "chain input": None,
     }  # fmt: skip
 
 
@@ -256,6 +256,16 @@ def test_peers_31_typed_sites_that_run_against_their_neighbours(given, run, tmp_
     clean, summary = run(TARGET)
     assert not warned(summary, "run against")
     assert clean.samples == found.samples
+
+
+def test_one_sample_alone_tells_nothing_of_its_neighbours(given, run, tmp_path):
+    """Over two haplotypes a correlation is 1 or -1."""
+    for i in range(3):
+        alleles = given.alleles[:, i : i + 1]
+        target = write_genotypes(
+            tmp_path / "t.vcf", given.sites.keys(), alleles, given.samples[i : i + 1]
+        )
+        assert not warned(run(target)[1], "run against")
 
 
 def test_peers_32_swaps_and_flips_change_nothing(given, run, tmp_path):

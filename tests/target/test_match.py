@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,16 +16,17 @@ from ragimpute import example
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.read.genotypes import read_target
 from ragimpute.io.vcf.read.records import site_table
+from ragimpute.panel.format import SITE_TYPES, site_type
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.panel_writer import write_panel
 from ragimpute.preparation.prepare import prepare
 from ragimpute.sites import Region, Sites
+from ragimpute.target import match
 from ragimpute.target.match import (
     FATES,
     Overlap,
     compare_positions,
     expected_by_chance,
-    human_build,
     likely_cause,
     marker_mask,
     match_sites,
@@ -373,6 +375,60 @@ def test_peers_37_palindromes_by_an_explicit_policy(palindromes, tmp_path, polic
             assert (len(found.panel_index), tally["left_out"]) == (100, 0)
 
 
+@st.composite
+def _sites(draw):
+    """Sites near each other: SNPs, longer spellings of SNPs, indels and others, in any case."""
+    alleles = st.sampled_from(
+        ["A", "C", "G", "T", "AC", "AT", "CT", "ACG", "a", "N", "TA"],
+    )
+    rows = draw(st.lists(st.tuples(st.integers(10, 18), alleles, alleles), min_size=1, max_size=12))
+    return sorted(((p, ref, alt) for p, ref, alt in rows if ref != alt), key=lambda row: row[0])
+
+
+@settings(deadline=None, max_examples=150)
+@given(panel=_sites(), records=_sites())
+def test_sure_snps_are_found_as_all_others_are(panel, records):
+    """The short way and the long way give the same match."""
+    if not panel or not records:
+        return
+
+    def table(rows):
+        return site_table("20", *(list(x) for x in zip(*rows, strict=True)), ["."] * len(rows))
+
+    types = [site_type(ref, alt) for _, ref, alt in panel]
+    whole = SimpleNamespace(
+        sites=table(panel), site_types=list(SITE_TYPES), site_type=np.array(types, np.uint8)
+    )
+    num = len(records)
+    target = SimpleNamespace(
+        sites=table(records), reference=np.zeros(num, bool), record=np.full(num, -1)
+    )
+    snp = match._sure_snps(target, whole, 0, len(panel))
+    finder = match._Finder(target, whole, 0, len(panel), None, np.arange(num))
+    for i in np.flatnonzero(snp >= 0).tolist():
+        assert finder.find(i) == (snp[i], "matched", "")
+    # What is left is found as if all were.
+    rest = np.flatnonzero(snp < 0)
+    fewer = match._Finder(target, whole, 0, len(panel), None, rest)
+    places = [p for p, ref, alt in records if len(ref) != len(alt)]
+    for i in rest.tolist():
+        assert fewer.find(i) == finder.find(i), (places, records[i])
+
+
+def test_most_snps_are_found_the_short_way(dense_panel):
+    sites = dense_panel.sites
+    target = SimpleNamespace(
+        sites=sites, reference=np.zeros(len(sites), bool), record=np.full(len(sites), -1)
+    )
+    snp = match._sure_snps(target, dense_panel, 0, dense_panel.num_sites)
+    palindrome = np.isin((sites.ref + sites.alt).astype(str), ["AT", "TA", "CG", "GC"])
+    np.testing.assert_array_equal(snp >= 0, ~palindrome)
+    assert (snp[~palindrome] == np.flatnonzero(~palindrome)).all()
+    # Outside the range that is asked for there is none.
+    part = match._sure_snps(target, dense_panel, 500, 700)
+    assert (np.flatnonzero(part >= 0) == 500 + np.flatnonzero(~palindrome[500:700])).all()
+
+
 def test_an_unknown_policy(panel, read):
     with pytest.raises(ValueError, match="'maybe' is not one of"):
         match_sites(read([(100, "A", "G", "0|1", "0|0")]), panel, 0, 7, palindromes="maybe")
@@ -459,7 +515,7 @@ def dense_panel(tmp_path):
 
 def target_of(sites: Sites, length=None):
     """What the functions read of a target."""
-    return SimpleNamespace(sites=sites, contig_length=length)
+    return SimpleNamespace(sites=sites, contig_length=length, file=None, facts=None)
 
 
 def moved(sites: Sites, by: int) -> Sites:
@@ -467,7 +523,9 @@ def moved(sites: Sites, by: int) -> Sites:
     return Sites(sites.contig, sites.position_bp + by, sites.ref, sites.alt, sites.id)
 
 
-def cause(sites, dense_panel, length=None):
+def cause(sites, dense_panel, length=None, *, with_ids=False):
+    if not with_ids:
+        sites = replace(sites, id=np.full(len(sites), ".", object))
     target = target_of(sites, length)
     return likely_cause(
         target, dense_panel, compare_positions(target, dense_panel, 0, dense_panel.num_sites)
@@ -480,6 +538,9 @@ def test_peers_1_another_build_by_the_headers(dense_panel):
     assert "target is of GRCh37 and the panel of GRCh38" in said
     assert "build" in cause(sites, dense_panel)
     assert "both files are of GRCh38" in cause(sites, dense_panel, 64_444_167)
+    said = cause(sites, dense_panel, 64_444_167, with_ids=True)
+    assert "2,000 of 2,000 rsIDs that both files have are at other positions" in said
+    assert "though both headers say GRCh38" in said
 
 
 def test_another_build_by_the_bases(dense_panel):
@@ -639,11 +700,3 @@ def test_the_error_names_both_ranges(dense_panel):
     assert "GRCh37" in error.hint
     error = no_overlap(target_of(dense_panel.sites.take(slice(0))), dense_panel, 0, 2000)
     assert "no record on" in error.message
-
-
-def test_builds_by_length():
-    assert human_build("chr20", 64_444_167) == "GRCh38"
-    assert human_build("23", 155_270_560) == "GRCh37"
-    assert human_build("20", 155_270_560) is None
-    assert human_build("20", None) is None
-    assert human_build("Chr31", 6_153_034) is None

@@ -80,7 +80,7 @@ def impute(
     target = TargetWindow(
         left, right, core or (left, right), typed[inside], alleles[inside], sample
     )
-    imputer.impute(target, batch=batch, put=lambda *part: parts.append(part))
+    imputer.prepare(target).impute(batch=batch, put=lambda *part: parts.append(part))
     firsts = np.cumsum([0, *(len(prob) for _, _, prob in parts)])
     assert [part[:2] for part in parts] == [(first, 0) for first in firsts[:-1].tolist()]
     return np.concatenate([prob for _, _, prob in parts])
@@ -270,7 +270,7 @@ def test_what_is_reported(panel, given):
     imputer = TokenImputer(panel, loaded(), None, device="cpu", threads=1)
     few = typed < 100
     target = TargetWindow(0, 100, (10, 90), typed[few], alleles[few], sample)
-    imputer.impute(target, batch=9, put=lambda *part: None)
+    imputer.prepare(target).impute(batch=9, put=lambda *part: None)
     assert imputer.settings["model"] == "test"
     assert imputer.settings["states"] == "4 retrieved in each window"
     assert imputer.settings["device"] == "cpu"

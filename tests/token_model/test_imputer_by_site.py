@@ -106,7 +106,7 @@ def impute(
     target = TargetWindow(
         left, right, core or (left, right), typed[inside], alleles[inside], sample
     )
-    imputer.impute(target, batch=batch, put=lambda *part: parts.append(part))
+    imputer.prepare(target).impute(batch=batch, put=lambda *part: parts.append(part))
     firsts = np.cumsum([0, *(len(prob) for _, _, prob in parts)])
     assert [part[:2] for part in parts] == [(first, 0) for first in firsts[:-1].tolist()]
     return np.concatenate([prob for _, _, prob in parts])
@@ -274,7 +274,7 @@ def test_what_is_reported(panel, given):
     typed, alleles, sample = given
     imputer = TokenImputer(panel, loaded(), None, device="cpu", threads=1)
     target = TargetWindow(0, NUM_SITES, (10, 90), typed, alleles, sample)
-    imputer.impute(target, batch=9, put=lambda *part: None)
+    imputer.prepare(target).impute(batch=9, put=lambda *part: None)
     assert imputer.settings["states"] == "4 retrieved by copying at each site"
     assert set(imputer.seconds) == {"copy", "retrieve", "references", "network"}
 

@@ -19,7 +19,7 @@ from ragimpute.imputation.impute import impute
 from ragimpute.io.vcf.read.genotypes import read_dosages
 from ragimpute.model.checkpoint import LoadedModel, load_model
 from ragimpute.model.folder import PROVENANCE, open_folder
-from ragimpute.model.probability import FILE, Probabilities
+from ragimpute.model.probability import CLASSES, FILE, TRUST_FILE, Probabilities
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelWithout
 from ragimpute.preparation.prepare import prepare
@@ -90,6 +90,49 @@ def test_few_samples_say_nothing():
     assert fit_probabilities(nothing, 0.0) == Probabilities()
 
 
+def corrected_copying(rng, num_samples, *, common, rare, each=400):
+    """As :func:`alleles_of`, of a model that starts from copying.
+
+    The true logit is that of copying and ``common``, or at alleles below .005 ``rare``, times what
+    the model adds.
+    """
+    af = rng.beta(0.3, 1.2, (num_samples, each)).clip(1e-3, 1 - 1e-3).astype(np.float32)
+    offset = rng.normal(0, 2, af.shape)
+    residual = rng.normal(0, 1, af.shape) * (rng.random(af.shape) < 0.9)
+    share = np.where(np.minimum(af, 1 - af) <= 0.005, rare, common)
+    label = rng.random(af.shape) < 1 / (1 + np.exp(-(offset + share * residual)))
+    owner = np.repeat(np.arange(num_samples), each)
+    logit, label, offset = (x.astype(np.float32).ravel()
+                            for x in (offset + residual, label, offset))  # fmt: skip
+    return HiddenAlleles(logit, af.ravel(), label, owner, offset)
+
+
+@pytest.mark.parametrize(("common", "rare"), [(1.0, 0.0), (0.0, 1.0), (0.0, 0.0), (1.0, 1.0)])
+def test_a_model_is_trusted_where_it_is_right_to_leave_copying(common, rare):
+    rng = np.random.default_rng(int(2 * common + rare))
+    hidden = corrected_copying(rng, 40, common=common, rare=rare)
+    found = fit_probabilities(hidden, 0.0)
+    assert len(found.trust) == len(CLASSES)
+    assert found.trust[0] == pytest.approx(rare, abs=0.2)
+    assert np.mean(found.trust[1:]) == pytest.approx(common, abs=0.12)
+    # It lies between copying and what the model says, at every site.
+    plain, offset, af = (torch.from_numpy(x) for x in (hidden.logit, hidden.offset, hidden.af))
+    trusted = Probabilities(trust=tuple(min(x, 1.0) for x in found.trust))
+    told = trusted.logit(plain, af, offset)
+    assert bool(((told - offset).abs() <= (plain - offset).abs() + 1e-5).all())
+    # In the reading of a model that does not start from copying, trust has no place.
+    assert torch.equal(trusted.logit(plain, af), plain)
+
+
+def test_ref_and_alt_are_trusted_alike():
+    hidden = corrected_copying(np.random.default_rng(3), 20, common=0.5, rare=0.5)
+    turned = HiddenAlleles(-hidden.logit, 1 - hidden.af, 1 - hidden.label, hidden.sample,
+                           -hidden.offset)  # fmt: skip
+    assert fit_probabilities(hidden, 0.0).trust == pytest.approx(
+        fit_probabilities(turned, 0.0).trust, abs=1e-3
+    )
+
+
 @pytest.fixture(scope="module")
 def panel_h5(tmp_path_factory):
     """A sixth of the packaged 1000 Genomes panel."""
@@ -133,7 +176,7 @@ def left_out(panel, model):
 
     whole, seen = (0, panel.num_sites), np.ascontiguousarray(true[typed])
     target = TargetWindow(*whole, whole, typed, seen, panel.haplotype_sample[out])
-    imputer.impute(target, batch=len(prob), put=put)
+    imputer.prepare(target).impute(batch=len(prob), put=put)
     untyped = np.setdiff1d(np.arange(panel.num_sites), typed)
     flip = panel.af[untyped] > 0.5
     prob, true = prob[:, untyped], true.T[:, untyped]
@@ -204,7 +247,7 @@ def test_a_trained_folder_has_what_calibrates_it(panel_h5, trained, tmp_path):
     assert fit_probabilities(hidden, 5.0, seed=folder.config.train.seed) == folder.probabilities
     # Trained anew over it, or resumed, nothing of an earlier run is left.
     shutil.copytree(folder.path, tmp_path / "m")
-    for name in (FILE, DR2):
+    for name in (FILE, TRUST_FILE, DR2):
         (tmp_path / "m" / name).write_text("of an earlier run")
     train([panel_h5], folder.config, tmp_path / "m", device="cpu", resume=True)
     assert open_folder(tmp_path / "m").probabilities == folder.probabilities
@@ -212,6 +255,7 @@ def test_a_trained_folder_has_what_calibrates_it(panel_h5, trained, tmp_path):
     few = load_config("v3-small", overrides=[*FORM, "data.max_validation_samples=2"])
     train([panel_h5], few, tmp_path / "m", device="cpu", force=True)
     assert not (tmp_path / "m" / FILE).exists()
+    assert not (tmp_path / "m" / TRUST_FILE).exists()
     assert open_folder(tmp_path / "m").dr2 == open_folder("default").dr2  # nothing was measured
     assert open_folder(tmp_path / "m").probabilities == Probabilities(2.0)
     assert (tmp_path / "m" / PROVENANCE).is_file()

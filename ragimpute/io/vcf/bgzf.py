@@ -8,11 +8,14 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 from typing import BinaryIO
 
 import deflate
 import numpy as np
+
+from ragimpute.runtime.threads import Crew, Task, crew_of
 
 BLOCK_BYTES = 65_280  # uncompressed, as htslib has it
 EOF_MARK = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
@@ -86,7 +89,7 @@ def inflate(body: bytes) -> bytes:
 
 
 def inflate_from(
-    file: BinaryIO, offset: int, *, piece_bytes: int, pool: Executor | None = None
+    file: BinaryIO, offset: int, *, piece_bytes: int, crew: Crew | None = None
 ) -> Iterator[bytes]:
     """Decompress a BGZF file from a place on, in pieces.
 
@@ -98,21 +101,21 @@ def inflate_from(
         A virtual offset: the byte where a block begins times 65,536, plus a place in the block.
     piece_bytes
         Each piece but the last has at least so many bytes.
-    pool
+    crew
         Inflates blocks before they are needed; None: they are inflated in this thread.
     """
     skip = offset & 0xFFFF
     blocks = (body for _, body in read_blocks(file, offset >> 16))
-    pending: deque[Future[bytes]] = deque()
+    pending: deque[Task[bytes]] = deque()
     parts: list[bytes] = []
     size = 0
 
     def inflated() -> Iterator[bytes]:
-        if pool is None:
+        if crew is None:
             yield from map(inflate, blocks)
             return
         for body in blocks:
-            pending.append(pool.submit(inflate, body))
+            pending.append(crew.start(partial(inflate, body)))
             if len(pending) > _AHEAD:
                 yield pending.popleft().result()
         while pending:
@@ -150,8 +153,9 @@ class BgzfWriter:
 
     def __init__(self, file: BinaryIO, *, threads: int = 1, level: int = LEVEL) -> None:
         self._file, self._level = file, level
-        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
-        self._pending: deque[Future[list[bytes]]] = deque()
+        self._stack = ExitStack()
+        self._crew = self._stack.enter_context(crew_of(threads)) if threads > 1 else None
+        self._pending: deque[Task[list[bytes]]] = deque()
         self._max_pending = 4 * threads
         self._group: list[bytes | memoryview] = []  # blocks that are compressed by one call
         self._rest = bytearray()
@@ -172,7 +176,7 @@ class BgzfWriter:
             self._rest.clear()
         # An object of type bytes never changes. Any other buffer is copied where threads compress,
         # as the caller may overwrite it before a thread comes to it.
-        kept = self._pool is None or isinstance(data, bytes)
+        kept = self._crew is None or isinstance(data, bytes)
         while at + BLOCK_BYTES <= len(view):
             block = view[at : at + BLOCK_BYTES]
             self._put(block if kept else bytes(block))
@@ -188,15 +192,15 @@ class BgzfWriter:
         """Write all blocks that are left, and the end mark."""
         self._flush()
         self._file.write(EOF_MARK)
-        if self._pool:
-            self._pool.shutdown()
+        self._stack.close()
 
     def abort(self) -> None:
-        """Stop the threads; nothing more is written."""
+        """Compress and write nothing more."""
+        for task in self._pending:
+            task.drop()
         self._pending.clear()
         self._group = []
-        if self._pool:
-            self._pool.shutdown(cancel_futures=True)
+        self._stack.close()
 
     def checkpoint(self) -> dict[str, np.ndarray]:
         """Write all full blocks, so that a later process can go on from there.
@@ -255,7 +259,7 @@ class BgzfWriter:
 
     def _put(self, block: bytes | memoryview) -> None:
         """Compress a block, now or in a thread."""
-        if self._pool is None:
+        if self._crew is None:
             self._emit_all([compress_block(block, self._level)])
             return
         self._group.append(block)
@@ -264,10 +268,13 @@ class BgzfWriter:
 
     def _submit(self) -> None:
         """Give a group of blocks to a thread, and write the groups that are done."""
-        if self._pool is not None and self._group:
-            self._pending.append(self._pool.submit(_compress_all, self._group, self._level))
+        if self._crew is not None and self._group:
+            compress = partial(_compress_all, self._group, self._level)
+            self._pending.append(self._crew.start(compress))
             self._group = []
-        while self._pending and (self._pending[0].done() or len(self._pending) > self._max_pending):
+        while self._pending and (
+            self._pending[0].is_done or len(self._pending) > self._max_pending
+        ):
             self._emit_all(self._pending.popleft().result())
 
     def _emit_all(self, blocks: list[bytes]) -> None:

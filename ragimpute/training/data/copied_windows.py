@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 
 from ragimpute.config import DataConfig
 from ragimpute.copying.choose_parameters import fit_panel
+from ragimpute.copying.copy import copy_haplotypes
 from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.window import Window
 from ragimpute.token_model.copying_evidence import CopyingEvidence, collect_copying
@@ -38,7 +41,8 @@ class CopiedWindows:
     allowed
         Shape (H,), bool: haplotypes that may be copied.
     fit_at
-        An index window and a mask of it: the parameters of copying are fitted to the panel there.
+        Index windows and a mask of each: the parameters of copying are fitted to the panel in the
+        first of them that has a typed site.
     """
 
     def __init__(
@@ -49,7 +53,7 @@ class CopiedWindows:
         *,
         seed: int,
         allowed: np.ndarray,
-        fit_at: tuple[int, np.ndarray],
+        fit_at: Iterable[tuple[int, np.ndarray]],
     ) -> None:
         self._windows, self._search, self._data, self._seed = windows, search, data, seed
         self._pool = np.flatnonzero(allowed).astype(np.int32)
@@ -57,13 +61,20 @@ class CopiedWindows:
         self._fit_at = fit_at
         self._fitted: CopyingParameters | None = None
 
-    def _parameters(self) -> CopyingParameters:
-        """Parameters that fit the panel; the same whatever is copied first."""
+    def _parameters(self, window: Window) -> CopyingParameters | None:
+        """Parameters that fit the panel, whatever ``window`` is copied first.
+
+        It only takes the place of the windows to fit to if none of them has a typed site; None if
+        it has none either.
+        """
         if self._fitted is None:
-            self._fitted = fit_panel(
-                self._window(*self._fit_at), self._windows.panel.haplotype_sample,
-                seed=self._seed, threads=torch.get_num_threads(),
-            )  # fmt: skip
+            windows = itertools.chain(itertools.starmap(self._window, self._fit_at), [window])
+            typed = next((w for w in windows if w.typed.num_typed), None)
+            if typed is not None:
+                self._fitted = fit_panel(
+                    typed, self._windows.panel.haplotype_sample,
+                    seed=self._seed, threads=torch.get_num_threads(),
+                )  # fmt: skip
         return self._fitted
 
     def fill(
@@ -106,13 +117,45 @@ class CopiedWindows:
     def _copy(self, search: int, hidden: np.ndarray, pairs: np.ndarray) -> CopyingEvidence:
         """What copying says of samples (b, 2) at an index window's n sites under a mask (n,)."""
         start, stop = self._search[search].tolist()
-        window = self._window(search, hidden)
-        typed = window.haplotypes.alleles(window.typed_index)[:, pairs.ravel()]
+        window, typed = self._typed(search, hidden, pairs)
         return collect_copying(
-            window, np.ascontiguousarray(typed), self._parameters(), self._data,
+            window, typed, self._parameters(window), self._data,
             allowed=self._pool, own=np.repeat(pairs, 2, axis=0),
             af=self._windows.panel.af[start:stop], threads=torch.get_num_threads(),
         )  # fmt: skip
+
+    def probs(self, search: int, hidden: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+        """P(ALT) by plain Li-Stephens from all haplotypes that may be copied.
+
+        Parameters
+        ----------
+        search, hidden
+            Number of an index window, and its mask, shape (n,), bool.
+        pairs
+            Shape (b, 2), int: the haplotypes of b samples, none of which may be copied.
+
+        Returns
+        -------
+        Shape (b, 2, n), float32, in [0, 1]; the panel's frequency if no site is typed.
+        """
+        window, typed = self._typed(search, hidden, pairs)
+        parameters = self._parameters(window)
+        if window.typed.num_typed == 0 or parameters is None:
+            start, stop = self._search[search].tolist()
+            return np.broadcast_to(self._windows.panel.af[start:stop], (*pairs.shape, stop - start))
+        prob = copy_haplotypes(
+            window, typed, parameters, states=lambda i: self._pool[None],
+            threads=torch.get_num_threads(),
+        )  # fmt: skip
+        return prob.reshape(*pairs.shape, -1)
+
+    def _typed(
+        self, search: int, hidden: np.ndarray, pairs: np.ndarray
+    ) -> tuple[Window, np.ndarray]:
+        """An index window under a mask (n,), and the typed alleles (T, 2 b) of samples (b, 2)."""
+        window = self._window(search, hidden)
+        typed = window.haplotypes.alleles(window.typed_index)[:, pairs.ravel()]
+        return window, np.ascontiguousarray(typed)
 
     def _window(self, search: int, hidden: np.ndarray) -> Window:
         """An index window with what lies beside it, under a mask (n,).

@@ -14,7 +14,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from ragimpute.config import MaskConfig, MaskPart
-from ragimpute.training.data.arrays import WindowSites, _array_sites, _largest
+from ragimpute.training.data.arrays import _MIN_TYPED, WindowSites, _array_sites, _largest
 
 # Blocks are found from at most so many haplotypes, which takes about a second for 1,020 sites.
 _MAX_HAPLOTYPES = 20_000
@@ -96,7 +96,7 @@ class MaskMixture:
         self.level += 1
 
     def rate(self, part: MaskPart) -> float:
-        """The share of sites that a part hides at this level; never below its own."""
+        """The share of sites that a part hides at this level; never below its own ``rate``."""
         curriculum = self.config.curriculum
         raised = min(curriculum.max_rate, part.rate + self.level * curriculum.step)
         return max(part.rate, raised)
@@ -104,7 +104,8 @@ class MaskMixture:
     def draw(self, sites: WindowSites, rng: np.random.Generator) -> np.ndarray:
         """Draw a training mask: shape (L,), bool, True where hidden; at least one site is."""
         part = self.draw_part(rng)
-        return draw_mask(part.name, sites, self.rate(part), rng)
+        rate = self.rate(part) if part.typed_per_mb is None else _rate_of(part, sites, rng)
+        return draw_mask(part.name, sites, rate, rng)
 
     def draw_part(self, rng: np.random.Generator) -> MaskPart:
         """One of the parts, by weight."""
@@ -113,7 +114,8 @@ class MaskMixture:
     def draw_validation(self, sites: WindowSites, rng: np.random.Generator) -> np.ndarray:
         """Draw a validation mask: shape (L,), bool; the curriculum does not change it."""
         part = self.config.validation
-        return draw_mask(part.name, sites, part.rate, rng)
+        rate = part.rate if part.typed_per_mb is None else _rate_of(part, sites, rng)
+        return draw_mask(part.name, sites, rate, rng)
 
 
 def draw_mask(name: str, sites: WindowSites, rate: float, rng: np.random.Generator) -> np.ndarray:
@@ -137,6 +139,18 @@ def draw_mask(name: str, sites: WindowSites, rate: float, rng: np.random.Generat
     """
     num_hidden = min(len(sites), max(1, round(rate * len(sites))))
     return MASKS[name](sites, num_hidden, rng)
+
+
+def _rate_of(part: MaskPart, sites: WindowSites, rng: np.random.Generator) -> float:
+    """The share to hide so that a number of sites in a Mb stays typed, drawn from the part's range.
+
+    The number is uniform on a logarithmic scale. Two sites stay, and half of them at most.
+    """
+    assert part.typed_per_mb is not None
+    density = float(np.exp(rng.uniform(*np.log(part.typed_per_mb))))
+    span_mb = (int(sites.position_bp[-1]) - int(sites.position_bp[0]) + 1) * 1e-6
+    num = len(sites)
+    return 1 - min(max(density * span_mb, _MIN_TYPED), num / 2) / num
 
 
 def linkage_blocks(alleles: np.ndarray, r2: float) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,10 +17,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ragimpute.config import RunConfig
-from ragimpute.copying.choose_parameters import fit_panel
-from ragimpute.copying.copy import copy_haplotypes
-from ragimpute.copying.parameters import CopyingParameters
-from ragimpute.copying.window import Window
 from ragimpute.errors import PanelError
 from ragimpute.model.bert_rag import BERTWithRAG
 from ragimpute.model.folder import searches_index
@@ -32,6 +28,7 @@ from ragimpute.training.data.arrays import WindowSites, panel_sites
 from ragimpute.training.data.copied_windows import CopiedWindows
 from ragimpute.training.data.masks import MaskMixture, linkage_blocks
 from ragimpute.training.data.share import WHOLE, Share
+from ragimpute.training.data.token_examples import Examples, draw_alone, draw_in_units
 
 if TYPE_CHECKING:  # FAISS is imported only where an index is searched
     from ragimpute.retrieval.index import WindowIndex
@@ -41,9 +38,9 @@ _MIN_TRAIN = 2
 _MAX_VALIDATION = 2048
 # Streams of random numbers: each draw has a generator seeded by (seed, stream, place).
 _ORDER, _TRAIN, _VALIDATION = 11, 12, 13
-# So many samples are copied together, which fills the lanes of a processor; and batches are mixed
-# from so many examples, if what copying says of them takes no more memory than this.
-_COPIED_TOGETHER, _MIXED, _MIXED_BYTES = 8, 4096, 2**28
+# Batches are mixed from so many examples, if what copying says of them takes no more memory than
+# this.
+_MIXED, _MIXED_BYTES = 4096, 2**28
 
 
 def split_samples(
@@ -92,18 +89,6 @@ def split_samples(
     order = np.argsort(place, kind="stable")
     held_out, kept = samples[order[:count]], samples[order[count:]]
     return np.sort(kept).astype(np.int64), np.sort(held_out).astype(np.int64)
-
-
-class _Examples(NamedTuple):
-    """The examples of an epoch in the order of its batches: (n,), int, each.
-
-    ``window``: the model's window; ``sample``: the panel sample; ``unit``: examples that share
-    theirs are under one mask.
-    """
-
-    window: np.ndarray
-    sample: np.ndarray
-    unit: np.ndarray
 
 
 class TokenBatches:
@@ -156,18 +141,16 @@ class TokenBatches:
         self.allowed = np.isin(panel.haplotype_sample, self.train_samples)
         self._pairs = _haplotype_pairs(panel)
         self._linkage: dict[int, np.ndarray] = {}
-        self._examples: tuple[int, _Examples] | None = None
+        self._examples: tuple[int, Examples] | None = None
         self._group: tuple[int, int, np.ndarray, list[np.ndarray], CopyingEvidence] | None = None
         self._validation = self._validation_examples()
         self._baseline: dict[int, np.ndarray] = {}
-        self._parameters: CopyingParameters | None = None
-        self._copied: CopiedWindows | None = None
-        if config.data.retrieval == "site" or config.model.li_stephens.offset:
-            at = int(self.search_window[self._validation[0, 0]])
-            self._copied = CopiedWindows(
-                self.windows, self.searched, config.data, seed=seed, allowed=self.allowed,
-                fit_at=(at, self._validation_mask(at)),
-            )  # fmt: skip
+        searched = np.unique(self.search_window[self._validation[:, 0]]).tolist()
+        self._copied = CopiedWindows(
+            self.windows, self.searched, config.data, seed=seed, allowed=self.allowed,
+            fit_at=((w, self._validation_mask(w)) for w in searched),
+        )  # fmt: skip
+        self._reads_copying = config.data.retrieval == "site" or config.model.li_stephens.offset
 
     def add_level(self) -> None:
         """Raise the masks' curriculum by one level."""
@@ -209,54 +192,25 @@ class TokenBatches:
         num = min(size, len(examples.sample) - step * size)
         places = step * size + self.share.rows(num)
         copied = None
-        if self._copied is not None:
+        if self._reads_copying:
             masks, copied = self._copied_of_group(epoch, step, places)
         else:
             masks = self._draw_masks(epoch, examples, places)
         window, sample = examples.window[places], examples.sample[places]
         return self.share.counted(self._collate(window, sample, masks, copied), num)
 
-    def _examples_of(self, epoch: int) -> _Examples:
-        """The examples of an epoch, in the order of its batches.
-
-        Where copying is asked, some samples in one index window share a mask, and are copied
-        together, for all windows of the model in it: that takes much less time. Batches mix the
-        examples of many such units, as a batch of few sites would be a noisy sample of all.
-        """
+    def _examples_of(self, epoch: int) -> Examples:
+        """The examples of an epoch, in the order of its batches."""
         if self._examples is not None and self._examples[0] == epoch:
             return self._examples[1]
         rng = np.random.default_rng([self.seed, _ORDER, epoch])
-        if self._copied is None:
-            every = len(self.windows.ranges) * len(self.train_samples)
-            chosen = rng.choice(every, self.num_examples(), replace=False)
-            window, place = np.divmod(chosen, len(self.train_samples))
-            unit = np.arange(len(chosen))
+        samples, num = self.train_samples, self.num_examples()
+        if self._reads_copying:
+            drawn = draw_in_units(self.search_window, samples, num, self._group_size, rng)
         else:
-            window, place, unit = self._draw_units(rng)
-        self._examples = epoch, _Examples(window, self.train_samples[place], unit)
-        return self._examples[1]
-
-    def _draw_units(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Examples that are copied in units: windows, places of samples, and units, (n,) each.
-
-        A unit is some samples in all windows of an index window.
-        """
-        parts = []
-        for search in range(len(self.searched)):
-            windows = np.flatnonzero(self.search_window == search)
-            samples = rng.permutation(len(self.train_samples))
-            for first in range(0, len(samples), _COPIED_TOGETHER):
-                here = samples[first : first + _COPIED_TOGETHER]
-                pairs = [np.repeat(windows, len(here)), np.tile(here, len(windows))]
-                parts.append(np.stack(pairs))
-        order = rng.permutation(len(parts))
-        unit = np.repeat(np.arange(len(parts)), [parts[i].shape[1] for i in order])
-        window, place = np.concatenate([parts[i] for i in order], axis=1)
-        num = self.num_examples()
-        mixed = np.arange(num)
-        for first in range(0, num, self._group_size):
-            rng.shuffle(mixed[first : first + self._group_size])
-        return window[mixed], place[mixed], unit[mixed]
+            drawn = draw_alone(len(self.windows.ranges), samples, num, rng)
+        self._examples = epoch, drawn
+        return drawn
 
     @property
     def _group_size(self) -> int:
@@ -265,7 +219,7 @@ class TokenBatches:
         each = CopyingEvidence.bytes_of(2, self.config.data.num_retrieved, self.windows.length)
         return size * max(1, min(_MIXED, _MIXED_BYTES // each) // size)
 
-    def _draw_masks(self, epoch: int, examples: _Examples, places: np.ndarray) -> list[np.ndarray]:
+    def _draw_masks(self, epoch: int, examples: Examples, places: np.ndarray) -> list[np.ndarray]:
         """The mask of the index window of each example: hidden, shape (n,), bool.
 
         Examples of one unit in one index window share it.
@@ -275,7 +229,7 @@ class TokenBatches:
         keys = list(zip(examples.unit[places].tolist(), search.tolist(), strict=True))
         for unit, window in keys:
             if (unit, window) not in drawn:
-                place = [unit] if self._copied is None else [unit, window]
+                place = [unit, window] if self._reads_copying else [unit]
                 rng = np.random.default_rng([self.seed, _TRAIN, epoch, *place])
                 drawn[unit, window] = self.masks.draw(self._sites(window), rng)
         return [drawn[key] for key in keys]
@@ -307,7 +261,6 @@ class TokenBatches:
         self, window: np.ndarray, sample: np.ndarray, masks: list[np.ndarray]
     ) -> CopyingEvidence:
         """What copying says of samples in windows under masks of their index windows."""
-        assert self._copied is not None
         out = CopyingEvidence.empty(
             2 * len(window), self.config.data.num_retrieved, self.windows.length
         )
@@ -369,7 +322,9 @@ class TokenBatches:
         for row, (window, sample) in enumerate(chosen.tolist()):
             search = int(self.search_window[window])
             if search not in self._baseline:
-                self._baseline[search] = self._copy_validation(search)
+                pairs = self._pairs[self.validation_samples]
+                mask = self._validation_mask(search)
+                self._baseline[search] = self._copied.probs(search, mask, pairs)
             start, stop = self.windows.ranges[window] - self.searched[search, 0]
             place = np.searchsorted(self.validation_samples, sample)
             out[:, row, : stop - start] = self._baseline[search][place, :, start:stop]
@@ -449,7 +404,7 @@ class TokenBatches:
         alleles = np.full((num, 2, length), -1, np.int8)
         hidden = np.zeros((num, length), bool)
         found = np.full((num, 2, k, length) if by_site else (num, 2, k), -1, np.int32)
-        if self._copied is not None and copied is None:
+        if self._reads_copying and copied is None:
             copied = self._copy(window, sample, masks)
         pairs = self._pairs[sample]  # (B, 2)
         for s in np.unique(search).tolist():
@@ -471,40 +426,6 @@ class TokenBatches:
             assert copied is not None
             found = copied.ids.reshape(found.shape)
         return self.windows.batch(window, alleles, hidden, found, copied, own=pairs)
-
-    def _copy_validation(self, search: int) -> np.ndarray:
-        """P(ALT) of held-out samples in an index window, shape (samples, 2, n)."""
-        pool = np.flatnonzero(self.allowed).astype(np.int32)
-        threads = torch.get_num_threads()
-        pairs = self._pairs[self.validation_samples]  # (N, 2)
-        start, stop = self.searched[search].tolist()
-        window = self._typed_window(search)
-        if window is None:  # no typed site to copy by
-            return np.broadcast_to(self.panel.af[start:stop], (*pairs.shape, stop - start))
-        if self._parameters is None:
-            self._parameters = self._fit()
-        alleles = window.haplotypes.alleles(window.typed_index)[:, pairs.ravel()]
-        prob = copy_haplotypes(
-            window, alleles, self._parameters, states=lambda i: pool[None], threads=threads
-        )
-        return prob.reshape(*pairs.shape, -1)
-
-    def _fit(self) -> CopyingParameters:
-        """Parameters of copying, by the first validated window that has a typed site."""
-        searched = np.unique(self.search_window[self._validation[:, 0]]).tolist()
-        window = next(w for w in map(self._typed_window, searched) if w is not None)
-        return fit_panel(
-            window, self.panel.haplotype_sample, seed=self.seed, threads=torch.get_num_threads()
-        )
-
-    def _typed_window(self, search: int) -> Window | None:
-        """An index window with the sites that validation leaves typed; None if there are none."""
-        start, stop = self.searched[search].tolist()
-        typed = np.flatnonzero(~self._validation_mask(search))
-        if len(typed) == 0:
-            return None
-        haplotypes = self.windows.block(start, stop).haplotypes
-        return Window.build(haplotypes, self.panel.position_cm[start:stop], typed)
 
 
 def _haplotype_pairs(panel: Panel) -> np.ndarray:

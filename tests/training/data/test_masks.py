@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from panel_fixtures import FlatMap, make_batch, names, random_alleles
+from pydantic import ValidationError
 
 from ragimpute import example
 from ragimpute.config import CurriculumConfig, MaskConfig, MaskPart
@@ -68,6 +69,30 @@ def test_masks_hide_as_much_as_asked(name, num_sites, rate, seed):
         assert hidden.sum() == want
     again = draw_mask(name, sites, rate, np.random.default_rng(seed))
     np.testing.assert_array_equal(hidden, again)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    num_sites=st.integers(4, 300),
+    low=st.floats(10, 5000),
+    factor=st.floats(1, 10),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_as_many_sites_of_a_mb_stay_typed_as_asked(num_sites, low, factor, seed):
+    sites = some_sites(seed, num_sites)
+    part = MaskPart(name="array_like", rate=0.1, typed_per_mb=(low, low * factor))
+    mixture = MaskMixture(MaskConfig(parts=(part,), validation=part))
+    mixture.add_level()  # of no effect
+    mb = (sites.position_bp[-1] - sites.position_bp[0] + 1) * 1e-6
+    for draw in (mixture.draw, mixture.draw_validation):
+        typed = num_sites - draw(sites, np.random.default_rng(seed)).sum()
+        least, most = (min(max(density * mb, 2), num_sites / 2) for density in part.typed_per_mb)
+        assert least - 0.51 <= typed <= most + 0.51
+
+
+def test_a_range_of_densities_ascends():
+    with pytest.raises(ValidationError, match=r"9\.0, 3\.0 is not ascending"):
+        MaskPart(typed_per_mb=(9, 3))
 
 
 @pytest.mark.parametrize("name", sorted(MASKS))

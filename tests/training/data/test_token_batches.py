@@ -23,6 +23,7 @@ from ragimpute.retrieval.index import WindowIndex
 from ragimpute.sites import Region
 from ragimpute.token_model.references import ReferenceTable
 from ragimpute.token_model.windows import TokenWindows
+from ragimpute.training.data import copied_windows
 from ragimpute.training.data import token_batches as dataset
 from ragimpute.training.data.masks import linkage_blocks
 from ragimpute.training.data.share import WHOLE, Share
@@ -295,9 +296,9 @@ def test_li_stephens_at_the_same_sites(panel, index):
 def test_li_stephens_is_computed_once(panel, index, monkeypatch):
     data = make(panel, index)
     calls = []
-    plain = dataset.copy_haplotypes
+    plain = copied_windows.copy_haplotypes
     monkeypatch.setattr(
-        dataset, "copy_haplotypes", lambda *a, **k: (calls.append(0), plain(*a, **k))[1]
+        copied_windows, "copy_haplotypes", lambda *a, **k: (calls.append(0), plain(*a, **k))[1]
     )
     for i in range(3):
         data.ls_baseline(i)
@@ -337,9 +338,9 @@ def test_a_process_validates_its_batches_alone(panel, index, monkeypatch):
     one = make(panel, index)
     expected = [(i, batch, one.ls_baseline(i)) for i, batch in one.validation_batches()]
     copied = []
-    plain = dataset.copy_haplotypes
+    plain = copied_windows.copy_haplotypes
     monkeypatch.setattr(
-        dataset, "copy_haplotypes", lambda *a, **k: (copied.append(0), plain(*a, **k))[1]
+        copied_windows, "copy_haplotypes", lambda *a, **k: (copied.append(0), plain(*a, **k))[1]
     )
     found, searched = [], 0
     for rank in range(2):

@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,6 +22,7 @@ import numpy as np
 
 from ragimpute.io.vcf.bgzf import inflate, inflate_from, read_blocks
 from ragimpute.kernels.compile import kernel
+from ragimpute.runtime.threads import crew_of
 
 _HEAD = struct.Struct("<IIiiiIII")
 _WIDTHS = {1: 1, 2: 2, 3: 4}  # bytes of the integer types
@@ -180,14 +180,14 @@ class BcfReader:
         """
         with ExitStack() as stack:
             file = stack.enter_context(self._path.open("rb"))
-            pool = None
+            crew = None
             if self._threads > 1:
-                pool = stack.enter_context(ThreadPoolExecutor(self._threads))
+                crew = stack.enter_context(crew_of(self._threads))
             rest = b""
             try:
                 keys, first = _read_header(file)
                 offset = first if start is None else start
-                for piece in inflate_from(file, offset, piece_bytes=_PIECE_BYTES, pool=pool):
+                for piece in inflate_from(file, offset, piece_bytes=_PIECE_BYTES, crew=crew):
                     rest = yield from self._parse(rest + piece, keys)
             except ValueError as error:
                 raise BcfError(str(error)) from error

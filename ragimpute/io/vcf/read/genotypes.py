@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ragimpute.io.counts import RecordCounts
+from ragimpute.io.source import SourceFacts, SourceFile
 from ragimpute.io.vcf.read.dosages import Dosages, read_dosages
 from ragimpute.io.vcf.read.phase_sets import NO_SET, PhaseSetReader, settle
 from ragimpute.io.vcf.read.records import (
@@ -104,6 +105,11 @@ class Target:
         Length of the contig, bp, as the header declares it, or None.
     file
         The file, for what else is to be read of it; None if the target is of none.
+    facts
+        What a file that is no VCF says of itself; None of a VCF.
+    in_par
+        Shape (T,), bool: the file says that the row is of a pseudo-autosomal region, where males
+        are diploid, too; None if it says so of no row.
     reference
         Shape (T,), bool: the row is a panel site within a reference block of a gVCF. None is, if it
         is not given.
@@ -125,7 +131,9 @@ class Target:
     num_further_alts: int = 0
     blocks: BlockCounts = field(default_factory=BlockCounts)
     contig_length: int | None = None
-    file: VcfFile | None = None
+    file: SourceFile | None = None
+    facts: SourceFacts | None = None
+    in_par: np.ndarray | None = None
     phase_set: np.ndarray | None = None
     reference: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
 
@@ -140,6 +148,7 @@ class Target:
             phased=self.phased[rows].copy(), record=self.record[rows],
             reference=self.reference[rows],
             phase_set=None if self.phase_set is None else self.phase_set[rows],
+            in_par=None if self.in_par is None else self.in_par[rows],
         )  # fmt: skip
 
     def of_records(self) -> Target:

@@ -110,10 +110,25 @@ class VcfFile:
         """
         return read_header(self.path)
 
+    @property
+    def samples(self) -> list[str]:
+        """Names, in file order."""
+        return self.header.samples
+
+    @property
+    def declared(self) -> dict[str, int | None]:
+        """Contigs that the header declares, with their lengths in bp or None."""
+        return self.header.declared
+
     @cached_property
     def index(self) -> VcfIndex | None:
         """The index; None if there is none, or it is older than the file or damaged."""
         return read_index(self.header)
+
+    @property
+    def num_records(self) -> dict[str, int] | None:
+        """How many records each contig has, as the index says; None without one."""
+        return None if self.index is None else self.index.num_records
 
     @cached_property
     def has_genotypes(self) -> bool:
@@ -616,6 +631,26 @@ def reference_end(variant: Any) -> int:
         with suppress(KeyError, TypeError, ValueError):  # a text where the header declares no END
             end = max(end, int(variant.INFO.get("END")))
     return int(max(end, variant.POS + len(variant.REF) - 1))
+
+
+def sites_alone(path: str | Path) -> Iterator[tuple[str, int, str, list[str]]]:
+    """Contig, position, REF and ALTs of the records of a VCF or BCF, with samples or without.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged.
+    """
+    _quiet_htslib()
+    last = "its header"
+    try:
+        for variant in cyvcf2.VCF(str(path)):
+            last = f"{variant.CHROM}:{variant.POS}"
+            yield variant.CHROM, variant.POS, variant.REF, variant.ALT
+    except Exception as error:  # cyvcf2 raises plain Exception
+        raise InputError(
+            f"{path} cannot be read after {last}: {error}", hint="copy the file again"
+        ) from error
 
 
 def _declare(file: Any, path: Path, names: Iterable[str], declared: Container[str]) -> None:

@@ -7,9 +7,9 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from queue import SimpleQueue
@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 
 from ragimpute.errors import InputError
+from ragimpute.io.imputed import ImputedBlock, output_kind, part_path
 from ragimpute.io.vcf.bgzf import BLOCK_BYTES, EOF_MARK, LEVEL, BgzfWriter, compress_block
 from ragimpute.io.vcf.header import FLAGS, Heading, check_fields, header_text
 from ragimpute.io.vcf.index import TBI_MAX_BP, RecordPlaces, csi_index, tabix_index
@@ -33,60 +34,13 @@ from ragimpute.io.vcf.write.joined import (
 )
 from ragimpute.io.vcf.write.sample_text import DIGITS, RowFormatter, max_row_bytes
 from ragimpute.runtime.outputs import NewFiles
+from ragimpute.runtime.threads import Task, crew_of
 from ragimpute.sites import Sites
 
 _SLICE_BYTES = 2**22  # of text that is formatted at once
 
-#: Formats by the letters that bcftools gives them; "u" is BCF that is not compressed.
-OUTPUT_TYPES = {"v": "vcf", "z": "vcf.gz", "b": "bcf", "u": "bcf"}
-_SUFFIXES = {".vcf": "vcf", ".vcf.gz": "vcf.gz", ".vcf.bgz": "vcf.gz", ".bcf": "bcf"}
-
 # Sites, the bytes of their rows, and where each row ends in these bytes.
 Rows = tuple[Sites, bytes | memoryview, np.ndarray]
-
-
-@dataclass(frozen=True)
-class ImputedBlock:
-    """Imputed genotypes at consecutive sites of one contig.
-
-    Attributes
-    ----------
-    sites
-        m sites, sorted by position, none before those of the last block.
-    allele_prob
-        Shape (m, N, 2), float32, P(ALT) of each haplotype in [0, 1]; NaN in [..., 1] where the
-        sample is haploid.
-    called
-        Shape (m, N, 2), int8: observed alleles, 0 or 1, which stay as GT; -1 where there is none;
-        -2 in [..., 1] where the sample is haploid.
-    info
-        For each INFO field (of ``INFOS`` in ``io/vcf/header``) to be written, shape (m,), float32;
-        NaN where it is to be left out.
-    typed
-        Shape (m,): bool, True where the site is flagged TYPED, else IMP; or integers, the number of
-        the site's flag in ``FLAGS`` of ``io/vcf/header``.
-    locus
-        Shape (m,), int: sites with the same number >= 0, of one position and REF, are written as
-        one record with several ALTs; -1: alone. None: all alone.
-    """
-
-    sites: Sites
-    allele_prob: np.ndarray
-    called: np.ndarray
-    info: dict[str, np.ndarray]
-    typed: np.ndarray
-    locus: np.ndarray | None = None
-
-    def take(self, rows: np.ndarray) -> ImputedBlock:
-        """Some of the sites: shape (m,), bool, or their numbers."""
-        return ImputedBlock(
-            self.sites.take(rows),
-            self.allele_prob[rows],
-            self.called[rows],
-            {name: values[rows] for name, values in self.info.items()},
-            np.asarray(self.typed)[rows],
-            None if self.locus is None else self.locus[rows],
-        )
 
 
 class RowMaker:
@@ -120,8 +74,9 @@ class RowMaker:
         self._formatters: SimpleQueue[RowFormatter] = SimpleQueue()
         for _ in range(self._threads):
             self._formatters.put(RowFormatter(formats, digits))
-        self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
-        self._waiting: deque[Future[list[Rows]]] = deque()
+        self._stack = ExitStack()
+        self._crew = self._stack.enter_context(crew_of(threads)) if self._threads > 1 else None
+        self._waiting: deque[Task[list[Rows]]] = deque()
 
     def of(self, block: ImputedBlock) -> Iterator[Rows]:
         """Format a block, and yield rows that are ready.
@@ -129,20 +84,21 @@ class RowMaker:
         With threads, the rows are those of earlier blocks, in order; :meth:`rest` yields the last.
         What is yielded is valid until the next is asked for.
         """
-        if self._pool is None:
+        if self._crew is None:
             return self._made(block)
-        self._waiting.append(self._pool.submit(self._all_made, block))
+        self._waiting.append(self._crew.start(partial(self._all_made, block)))
         return self._next(self._threads)
 
     def rest(self) -> Iterator[Rows]:
         """Wait for all blocks that are being formatted, and yield their rows."""
         return self._next(0)
 
-    def abort(self) -> None:
-        """Forget the blocks that are being formatted, and stop the threads."""
+    def leave(self) -> None:
+        """Forget the blocks that are being formatted, and begin no others."""
+        for task in self._waiting:
+            task.drop()
         self._waiting.clear()
-        if self._pool:
-            self._pool.shutdown(cancel_futures=True)
+        self._stack.close()
 
     def _next(self, most: int) -> Iterator[Rows]:
         """Yield the rows of the oldest blocks, until at most ``most`` blocks are left."""
@@ -222,54 +178,7 @@ class RowMaker:
         return [(sites, bytes(data), ends) for sites, data, ends in self._made(block)]
 
 
-def output_kind(path: str | Path, output_type: str | None = None) -> str:
-    """The format of an output: "vcf", "vcf.gz" or "bcf".
-
-    Parameters
-    ----------
-    path
-        Its suffix says the format; "-", standard output, is "vcf".
-    output_type
-        A letter of ``OUTPUT_TYPES``, for a path without such a suffix; None: none was given.
-
-    Raises
-    ------
-    InputError
-        If the suffix is unknown and no type was given, the type is unknown, or they disagree.
-    """
-    name = Path(path).name
-    found = [kind for suffix, kind in _SUFFIXES.items() if name.endswith(suffix) and name != suffix]
-    if output_type is not None:
-        if output_type not in OUTPUT_TYPES:
-            raise InputError(
-                f"output type {output_type!r} is not known",
-                hint="choose v (VCF), z (compressed VCF), b (BCF) or u (uncompressed BCF)",
-            )
-        wanted = OUTPUT_TYPES[output_type]
-        if found and found[0] != wanted:
-            raise InputError(
-                f"--output-type {output_type} is {wanted}, but the output {path} has the suffix of "
-                f"{found[0]}",
-                hint="change one of them, or leave out --output-type",
-            )
-        return wanted
-    if str(path) == "-":
-        return "vcf"
-    if found:
-        return found[0]
-    raise InputError(
-        f"the output {path} has no suffix that is known",
-        hint="end it in .vcf.gz, .bcf or .vcf, name its format by -O, or write - for standard "
-        "output",
-    )
-
-
-def part_path(path: str | Path) -> Path:
-    """Where a resumable output is until it is complete: beside it."""
-    return Path(path).with_name(f".{Path(path).name}.part")
-
-
-class ImputedWriter:
+class VcfWriter:
     """A VCF or BCF that is being written; a context manager.
 
     It is written under a temporary name in its folder, renamed by :meth:`close` and removed if the
@@ -481,6 +390,7 @@ class ImputedWriter:
             return
         with self._writing():
             self._append(self._rows.rest())
+            self._rows.leave()
             if self._bgzf:
                 self._bgzf.finish()
             self._file.flush()
@@ -491,7 +401,7 @@ class ImputedWriter:
 
     def abort(self) -> None:
         """Remove what was written, except for a file that can be resumed."""
-        self._rows.abort()
+        self._rows.leave()
         if self._bgzf:
             self._bgzf.abort()
         if self._file is not None and not self._to_stdout:

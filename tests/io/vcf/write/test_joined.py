@@ -12,9 +12,10 @@ from vcf_fixtures import rows_of, view
 
 from ragimpute.errors import InputError
 from ragimpute.imputation.exclusion import exclude_alleles
+from ragimpute.io.imputed import ImputedBlock
 from ragimpute.io.vcf.header import Heading
 from ragimpute.io.vcf.read.dosages import read_dosages
-from ragimpute.io.vcf.write.writer import ImputedBlock, ImputedWriter
+from ragimpute.io.vcf.write.writer import VcfWriter
 from ragimpute.jobs.merge import merge
 from ragimpute.panel.loci import Loci
 
@@ -27,7 +28,7 @@ def write(path, block, *, joined, fields=FIELDS, threads=1):
     heading = Heading(shown, [("20", 63_025_520)], joined=joined)
     if not joined:
         block = ImputedBlock(**{**vars(block), "locus": None})
-    with ImputedWriter(path, heading, fields=fields, threads=threads) as writer:
+    with VcfWriter(path, heading, fields=fields, threads=threads) as writer:
         writer.write(block)
     return path
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragimpute.copying_model.trust import EDGES, Trust, classes_of, fit_trust
 from ragimpute.model.site_net import sigmoid
+from ragimpute.model.trust import EDGES, Trust, classes_of, fit_trust
 
 
 def drawn(num, share, seed=0, num_samples=50):

@@ -1,0 +1,1 @@
+"""PLINK 2's PGEN, PVAR and PSAM: dosages, sites and samples."""

@@ -1,0 +1,1 @@
+"""Raw text of 23andMe, AncestryDNA, MyHeritage and FTDNA, read as targets."""
