@@ -35,7 +35,7 @@ class PairSettings:
         States are chosen for stretches of about this length, with a flank on each side, in cM.
     """
 
-    mass: float = 0.002
+    mass: float = 0.005
     least: int = 96
     most: int = 608
     pair_steps: float = 1e9
