@@ -41,9 +41,9 @@ _HOW = frozenset(("threads", "resume"))
 # keeps checksums, as of the model's weights.
 _NOT_FITTED = frozenset((
     "model", "cm_per_mb", "region", "fields", "window_cm", "buffer_cm", "device", "max_memory",
-    "palindromes", "par", "gvcf_min_gq", "min_r2", "typed_only", "phased_only", "with_targets",
-    "join_multiallelics", "output_type", "digits", "compression_level", "bgen_bits",
-    "bgen_compression", "bgen_phased", "pvar",
+    "palindromes", "par", "gvcf_min_gq", "likelihoods", "use_indel_likelihoods", "min_r2",
+    "typed_only", "phased_only", "with_targets", "join_multiallelics", "output_type", "digits",
+    "compression_level", "bgen_bits", "bgen_compression", "bgen_phased", "pvar",
 ))  # fmt: skip
 
 
