@@ -286,6 +286,18 @@ def impute(
     ] = False,
     join_multiallelics: JoinOption = False,
     min_r2: MinR2Option = 0.0,
+    min_gp: Annotated[
+        float,
+        typer.Option(
+            "--min-gp",
+            metavar="P",
+            min=0.0,
+            max=1.0,
+            rich_help_panel="Output",
+            help="Write a genotype (GT) as missing if its probability (the largest GP) is below "
+            "this; DS and GP stay as they are. 0.9 is usual for low-coverage sequencing.",
+        ),
+    ] = 0.0,
     sites: Annotated[
         Path | None,
         typer.Option(
@@ -398,6 +410,7 @@ def impute(
             min_r2, typed_only, sites, empirical, join_multiallelics,
             None if output_type is None else output_type.value,
             digits, compression_level, bgen_bits, bgen_compression.value, bgen_phased, pvar.value,
+            min_gp,
         ),
         phase_options=PhaseOptions(phased_only, with_targets),
     )  # fmt: skip

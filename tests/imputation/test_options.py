@@ -42,7 +42,7 @@ OTHER = {
     "typed_only": True, "sites": Path("s.bcf"), "empirical": Path("e.bcf"),
     "phased_only": True, "with_targets": False, "join_multiallelics": True, "output_type": "b",
     "digits": 2, "compression_level": 6, "bgen_bits": 16, "bgen_compression": "zstd",
-    "bgen_phased": True, "pvar": "plain",
+    "bgen_phased": True, "pvar": "plain", "min_gp": 0.9,
 }  # fmt: skip
 
 
@@ -157,7 +157,7 @@ def test_a_token_model_is_refused_before_anything_is_read(tmp_path, monkeypatch,
     run = sys.modules["ragimpute.imputation.impute"]
     model = SimpleNamespace(is_copying=False, path=tmp_path)
     monkeypatch.setattr(run, "open_folder", lambda name: model)
-    monkeypatch.setattr(run, "require_packages", lambda folder: True)
+    monkeypatch.setattr(run, "require_packages", lambda folder, device: True)
     with pytest.raises(InputError, match=f"{flag} needs a copying model, but tokens is a token"):
         impute("no.vcf", "no.h5", "x.vcf", model="tokens", **options)
     with pytest.raises(PanelError, match=r"no\.h5"):
