@@ -98,7 +98,7 @@ def impute(
     """
     # 1. Refuse what cannot work before a panel is prepared, which may take an hour.
     options = ImputeOptions.of(options, **changes)
-    files = options.input_files(target, panel)
+    files = options.input_files(target, panel).of_genotypes()
     check_outputs(out, files, options)
     model = open_folder(options.model)
     require_packages(model, options.device)
