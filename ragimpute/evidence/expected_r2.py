@@ -57,10 +57,15 @@ class WindowSays(NamedTuple):
         :func:`ragimpute.accuracy.leave_one_out.leave_one_out`).
     left_out
         What left-out samples of the panel say of the core sites; None where none were left out.
+    phase
+        Shape (k, N), int8: how the haplotypes of each sample differ at the last k sites of the
+        window with its buffer, by which the next window's are put in order; None where the
+        target's own phase does that.
     """
 
     mismatch_prob: np.ndarray | None = None
     left_out: LeftOutSays | None = None
+    phase: np.ndarray | None = None
 
 
 def expected_r2(

@@ -15,12 +15,19 @@ from ragimpute.copying_model.array_index import (
     differences,
     made_for,
 )
-from ragimpute.imputation.imputer import RunPart
+from ragimpute.imputation.imputer import (
+    RunPart,
+    Stretch,
+    check_likelihoods,
+    likelihood_parts,
+    make_parts,
+)
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.windows import PlannedWindow
 from ragimpute.model.folder import ModelFolder
 from ragimpute.retrieval.index_manifest import read_manifest_of
 from ragimpute.target.inputs import Inputs
+from ragimpute.target.ploidy import TargetPloidy
 
 # Up to this share of an array's sites may be missing from a target for all of the array to be used.
 # On chr20 of Europeans with a fourth of them missing, r2 is .9710 with the index and .9709 without
@@ -47,6 +54,28 @@ class ArrayChoice:
     array: ArrayIndex | None
     used: str = ""
     unused: str = ""
+
+
+def fitted_parts(
+    inputs: Inputs, ploidy: TargetPloidy, model: ModelFolder, options: ImputeOptions
+) -> tuple[ArrayChoice, list[RunPart], list[str]]:
+    """What imputes each part of a run: by likelihoods where the target has them, else a model.
+
+    Returns
+    -------
+    What is used of an index, the parts, and one line for each option that changes nothing.
+
+    Raises
+    ------
+    InputError, ModelError, ConfigError, PanelError, MissingPackageError
+        See :func:`ragimpute.imputation.imputer.check_likelihoods`, :func:`choose_array` and
+        :func:`ragimpute.imputation.imputer.make_parts`.
+    """
+    if inputs.has_likelihoods:
+        unused = check_likelihoods(model, options)
+        return ArrayChoice(None), likelihood_parts(inputs, ploidy, options), unused
+    choice = choose_array(inputs, model, options) if model.is_copying else ArrayChoice(None)
+    return choice, make_parts(Stretch.of(inputs), model, options, choice.array), []
 
 
 def choose_array(inputs: Inputs, model: ModelFolder, options: ImputeOptions) -> ArrayChoice:

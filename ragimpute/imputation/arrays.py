@@ -16,12 +16,13 @@ import numpy as np
 from ragimpute.arguments import checked
 from ragimpute.copying_model.imputer import require_packages
 from ragimpute.errors import InputError
-from ragimpute.imputation.array_choice import ArrayChoice, choose_array, other_windows
-from ragimpute.imputation.imputer import Stretch, make_parts
+from ragimpute.imputation.array_choice import fitted_parts, other_windows
+from ragimpute.imputation.imputer import Stretch
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.summary import result_warnings
 from ragimpute.imputation.windows import Window, WindowResult, WindowRun, plan_run
 from ragimpute.io.vcf.read.genotypes import Target
+from ragimpute.likelihoods.joint import genotype_probs
 from ragimpute.model.folder import open_folder
 from ragimpute.panel.reader import Panel
 from ragimpute.phasing.phase_target import phase_match
@@ -70,6 +71,9 @@ class ImputedArrays:
         What a user should know of the target and the result: the lines that ``ragimpute impute``
         warns of. All pieces of one :meth:`Imputer.windows` share one list. What only the whole
         result shows is added to it after the last piece.
+    both
+        Shape (m, N), float32, in [0, 1]: P(both haplotypes have ALT), 0 where the sample is
+        haploid; None, unless the target has likelihoods: the product of the two.
     """
 
     samples: list[str]
@@ -79,6 +83,7 @@ class ImputedArrays:
     af: np.ndarray
     typed: np.ndarray
     warnings: list[str] = field(default_factory=list)
+    both: np.ndarray | None = None
 
     @cached_property
     def dosages(self) -> np.ndarray:
@@ -96,9 +101,13 @@ class ImputedArrays:
         haploid = np.isnan(second)
         known = np.nan_to_num(second)
         out = np.empty((*first.shape, 3), np.float32)
-        out[..., 0] = (1 - first) * (1 - known)
-        out[..., 1] = first * (1 - known) + known * (1 - first)
-        out[..., 2] = np.where(haploid, np.float32(np.nan), first * known)
+        if self.both is None:
+            out[..., 0] = (1 - first) * (1 - known)
+            out[..., 1] = first * (1 - known) + known * (1 - first)
+            out[..., 2] = first * known
+        else:
+            out[:] = genotype_probs(self.allele_probs, self.both)
+        out[..., 2][haploid] = np.nan
         return out
 
 
@@ -136,6 +145,7 @@ class _Work:
                         ImputedArrays(
                             self.inputs.target.samples, block.sites, block.allele_prob,
                             block.info["DR2"], block.info["AF"], block.typed, self.warnings,
+                            block.both,
                         ),
                     )  # fmt: skip
             results.append((window, result))
@@ -271,11 +281,14 @@ class Imputer:
             inputs.target.samples, replace(sites, contig=inputs.contig),
             np.empty((*shape, 2), np.float32), np.empty(shape[0], np.float32),
             np.empty(shape[0], np.float32), np.empty(shape[0], bool), work.warnings,
+            np.empty(shape, np.float32) if inputs.has_likelihoods else None,
         )  # fmt: skip
         for rows, piece in work.pieces():
             whole.allele_probs[rows] = piece.allele_probs
             whole.dr2[rows], whole.af[rows] = piece.dr2, piece.af
             whole.typed[rows] = piece.typed
+            if whole.both is not None and piece.both is not None:
+                whole.both[rows] = piece.both
         return whole
 
     @checked
@@ -307,7 +320,7 @@ class Imputer:
     def _begin(self, target: str | Path | Target, region: Region | str | None) -> _Work:
         """Read, match and phase a target, and plan its windows."""
         panel, options = self._panel, replace(self._options, region=Region.of(region))
-        files = options.input_files(target, panel.path).of_genotypes()
+        files = options.input_files(target, panel.path)
         report = TargetReport()
         start, stop = sites_in(panel, files.region, panel.path)
         given, match = take_target(
@@ -317,12 +330,13 @@ class Imputer:
         warn_of_target(report, given, panel, match, start, stop, files.options.par)
         inputs = Inputs(files, panel, start, stop, given, match)
         ploidy = ploidy_of(given, panel, match, files.options.par)
-        copies = self._model.is_copying
-        choice = choose_array(inputs, self._model, options) if copies else ArrayChoice(None)
-        parts = make_parts(Stretch.of(inputs), self._model, options, choice.array)
+        choice, parts, unused = fitted_parts(inputs, ploidy, self._model, options)
         uses_torch = parts[0].imputer.uses_torch
         warnings = [*self._warnings, *report.warnings]
-        if inputs.needs_phasing:
+        for line in unused:
+            warnings.append(line)
+            log.warning(line)
+        if inputs.needs_phasing and not inputs.has_likelihoods:
             match, _ = phase_match(
                 inputs, options.phase_options, ne=options.ne, err=options.err, seed=options.seed,
                 threads=options.threads,

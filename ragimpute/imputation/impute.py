@@ -12,8 +12,8 @@ from pathlib import Path
 
 from ragimpute.copying_model.imputer import require_packages
 from ragimpute.errors import ModelError
-from ragimpute.imputation.array_choice import ArrayChoice, choose_array, other_windows
-from ragimpute.imputation.imputer import Imputer, Stretch, check_model, make_parts
+from ragimpute.imputation.array_choice import fitted_parts, other_windows
+from ragimpute.imputation.imputer import Imputer, Stretch, check_model
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.outputs import (
     check_outputs,
@@ -34,6 +34,7 @@ from ragimpute.imputation.windows import (
     Window,
     WindowResult,
     WindowRun,
+    go_on,
     likely_window,
     plan_flow,
     plan_run,
@@ -98,7 +99,7 @@ def impute(
     """
     # 1. Refuse what cannot work before a panel is prepared, which may take an hour.
     options = ImputeOptions.of(options, **changes)
-    files = options.input_files(target, panel).of_genotypes()
+    files = options.input_files(target, panel)
     check_outputs(out, files, options)
     model = open_folder(options.model)
     require_packages(model, options.device)
@@ -131,18 +132,19 @@ def impute(
         ploidy = ploidy_of(inputs.target, inputs.panel, inputs.match, files.options.par)
         watch.lap("read")
         # 4. Fit the model to the panel.
-        choice = choose_array(inputs, model, options) if model.is_copying else ArrayChoice(None)
-        parts = make_parts(Stretch.of(inputs), model, options, choice.array)
+        choice, parts, unused = fitted_parts(inputs, ploidy, model, options)
+        summary.warn(*unused)
         summary.add_index(choice.used, choice.unused)
         uses_torch = parts[0].imputer.uses_torch
         summary.add_options(options)
         watch.lap("model")
         # 5. Phase what is not phased.
-        if inputs.needs_phasing:
+        if inputs.needs_phasing and not inputs.has_likelihoods:
             inputs, said = _phased(inputs, options, kept_run, report)
             summary.settings.update(said)
             watch.lap("phase")
-        summary.add_inbred(inputs)
+        if not inputs.has_likelihoods:
+            summary.add_inbred(inputs)
         # 6. Plan the windows, and begin or go on with the outputs.
         wide = any(part.imputer.is_wide for part in parts)
         memory = plan_memory(options.max_memory, uses_torch=uses_torch, wide=wide)
@@ -155,6 +157,7 @@ def impute(
         windows = kept_run.plan(plan_run(parts, Stretch.of(inputs), options, memory))
         summary.add_index("", other_windows(choice, parts, windows))
         results = kept_run.results
+        go_on(parts, windows, results)
         if kept_run.resumable:
             kept = f"{len(results)} of {len(windows)} windows were kept"
             summary.settings["resumed"] = kept

@@ -20,12 +20,14 @@ from ragimpute.copying_model.panel_fit import FitOptions
 from ragimpute.errors import InputError
 from ragimpute.evidence.expected_r2 import WindowSays
 from ragimpute.imputation.options import ImputeOptions
+from ragimpute.likelihoods.imputer import CopyOptions, LikelihoodImputer
 from ragimpute.model.folder import ModelFolder, open_folder, searches_index
 from ragimpute.panel.inbred import second_haplotypes
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelPart, PanelWithout, parts_of
 from ragimpute.retrieval.index_manifest import NO_SEARCH, read_manifest_of, require_all_sites
 from ragimpute.target.inputs import Inputs
+from ragimpute.target.ploidy import TargetPloidy
 from ragimpute.target.window import TargetWindow
 
 log = logging.getLogger("ragimpute")
@@ -219,8 +221,11 @@ class Stretch(NamedTuple):
 
     @classmethod
     def of(cls, inputs: Inputs) -> Stretch:
-        """That of a run with a target."""
-        return cls(inputs.panel, inputs.start, inputs.stop, inputs.match.panel_index)
+        """That of a run with a target; one with likelihoods may have reads at any site."""
+        typed_index = inputs.match.panel_index
+        if inputs.has_likelihoods:
+            typed_index = np.arange(inputs.panel.num_sites)
+        return cls(inputs.panel, inputs.start, inputs.stop, typed_index)
 
 
 @dataclass(frozen=True)
@@ -268,6 +273,60 @@ def make_parts(
             log.info("panel: %s", once)
         made.append(RunPart(start, stop, panel, imputer))
     return made
+
+
+def likelihood_parts(inputs: Inputs, ploidy: TargetPloidy, options: ImputeOptions) -> list[RunPart]:
+    """Cut a run of a target with likelihoods as :func:`make_parts` does others.
+
+    ``ploidy`` says where the samples are haploid.
+    """
+    copy = CopyOptions(options.ne, options.err, options.seed, options.threads)
+    return [
+        RunPart(start, stop, panel, LikelihoodImputer(panel, inputs.match, ploidy, copy))
+        for start, stop, panel in parts_of(inputs.panel, inputs.start, inputs.stop)
+    ]
+
+
+def check_likelihoods(model: ModelFolder, options: ImputeOptions) -> list[str]:
+    """Refuse what cannot be had of a target with likelihoods, and say what does not change it.
+
+    Returns
+    -------
+    One line for each option that changes nothing.
+
+    Raises
+    ------
+    InputError
+        If --array-fit, --empirical or a token model is asked for.
+    """
+    found = "the target has likelihoods of genotypes"
+    never = "add --likelihoods never to use its genotypes (GT) alone"
+    if not model.is_copying:
+        raise InputError(
+            f"{options.model} is a token model, which needs called genotypes, but {found}",
+            hint=f"choose another --model, such as default, or {never}",
+        )
+    if options.array_fit is not None:
+        raise InputError(
+            f"--array-fit {options.array_fit} is for the sites of an array, but {found}",
+            hint=f"leave out --array-fit, or {never}",
+        )
+    if options.output_options.empirical is not None:
+        raise InputError(
+            f"--empirical {options.output_options.empirical} is for typed sites, but {found}, and "
+            "then all sites are imputed",
+            hint=f"leave out --empirical, or {never}",
+        )
+    unused = []
+    if options.index is not None:
+        unused.append(f"--index {options.index}")
+    if options.phase_options.with_targets is not None:
+        unused.append("the option to phase with or without the other targets")
+    if not options.fine_tune:
+        unused.append("--no-fine-tune")
+    if str(options.model) != ImputeOptions.model:
+        unused.append(f"--model {options.model}")
+    return [f"{name} changes nothing: {found}" for name in unused]
 
 
 def _inbred_once(

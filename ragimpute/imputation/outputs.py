@@ -201,7 +201,7 @@ class Outputs:
         typed = np.asarray(block.typed) == TYPED
         if self._empirical is not None and left_out is not None:
             rows = block.take(typed)
-            self._empirical.write(replace(rows, allele_prob=left_out, locus=None))
+            self._empirical.write(replace(rows, allele_prob=left_out, locus=None, both=None))
         if self._options.min_r2 > 0:
             keep = typed | (block.info["DR2"] >= self._options.min_r2)
             if block.locus is not None:  # a record stays whole
@@ -270,6 +270,9 @@ class Outputs:
             None
             if block.locus is None
             else np.concatenate([block.locus, np.full(len(more.sites), -1)])[order],
+            None
+            if block.both is None
+            else np.concatenate([block.both, np.nan_to_num(more.allele_prob).prod(axis=2)])[order],
         )
 
     def _put(self, block: ImputedBlock) -> None:
@@ -282,7 +285,12 @@ class Outputs:
         self._main.write(block)
         if self._sites is not None:
             self._sites.write(
-                replace(block, allele_prob=block.allele_prob[:, :0], called=block.called[:, :0])
+                replace(
+                    block,
+                    allele_prob=block.allele_prob[:, :0],
+                    called=block.called[:, :0],
+                    both=None,
+                )
             )
 
 
@@ -310,7 +318,11 @@ def without_calls(block: ImputedBlock, min_gp: float, digits: int) -> tuple[Impu
     haploid = np.isnan(second)
     second = np.where(haploid, 0, second)
     none = np.floor((1 - first) * (1 - second) * scale + 0.5).astype(np.int64)
-    both = np.floor(first * second * scale + 0.5).astype(np.int64)
+    both = first * second
+    if block.both is not None:
+        both = block.both.astype(np.float64)
+        none = np.floor(np.clip(1 - first - second + both, 0, 1) * scale + 0.5).astype(np.int64)
+    both = np.floor(both * scale + 0.5).astype(np.int64)
     one = np.floor(first * scale + 0.5).astype(np.int64)
     none = np.where(haploid, scale - one, none)
     largest = np.maximum(np.maximum(none, both), np.where(haploid, one, scale - none - both))
@@ -318,9 +330,13 @@ def without_calls(block: ImputedBlock, min_gp: float, digits: int) -> tuple[Impu
     if block.locus is not None:
         for number in np.unique(block.locus[block.locus >= 0]).tolist():
             rows = np.flatnonzero(block.locus == number)
-            largest[rows] = best_genotype(block.allele_prob[rows], digits)
+            largest[rows] = best_genotype(
+                block.allele_prob[rows], digits, None if block.both is None else block.both[rows]
+            )
             counted[rows[1:]] = False
     observed = (block.called[..., 0] >= 0) & (haploid | (block.called[..., 1] >= 0))
+    if block.both is not None:  # these are called by GP, but for records that the panel lacks
+        observed &= (np.asarray(block.typed) == TYPED_ONLY)[:, None]
     low = (largest < least) & ~observed
     called = block.called.copy()
     called[low, 0] = NO_CALL

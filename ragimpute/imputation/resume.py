@@ -41,7 +41,7 @@ log = logging.getLogger("ragimpute")
 FORMAT = 1
 # Changes of files up to this size are found by a checksum, of larger ones by size and time.
 _HASHED_BYTES = 64 * 2**20
-_RESULT = ("dr2", "typed", "correlation", "has_typed")
+_RESULT = ("dr2", "typed", "correlation", "has_typed", "phase")
 _UNREADABLE = (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from ragimpute.accuracy.dr2 import DosageSums, Dr2Calibration, PanelExpectation
 from ragimpute.accuracy.leave_one_out import correlation, leave_one_out
-from ragimpute.evidence.expected_r2 import LeftOutSays
+from ragimpute.evidence.expected_r2 import LeftOutSays, WindowSays
 from ragimpute.imputation.exclusion import OtherCarriers, exclude_alleles
 from ragimpute.imputation.imputer import PreparedWindow, RunPart, Stretch
 from ragimpute.imputation.options import ImputeOptions
@@ -27,6 +27,8 @@ from ragimpute.imputation.outputs import Outputs
 from ragimpute.imputation.probability_store import ITEM_BYTES, Spool
 from ragimpute.io.imputed import ImputedBlock
 from ragimpute.io.vcf.write.joined import MAX_ALTS
+from ragimpute.likelihoods.imputer import LikelihoodImputer
+from ragimpute.likelihoods.joint import as_independent, likeliest, settled_both
 from ragimpute.panel.compact import COMPACT_ABOVE
 from ragimpute.panel.loci import Loci, PanelLoci
 from ragimpute.panel.reader import Panel
@@ -168,6 +170,18 @@ def _site_bytes(panel: Panel, num_typed: int) -> float:
     )  # fmt: skip
 
 
+def go_on(
+    parts: Sequence[RunPart], windows: Sequence[PlannedWindow], results: Sequence[WindowResult]
+) -> None:
+    """Tell the imputer of the next window how an earlier run left the haplotypes of the last."""
+    if not results:
+        return
+    part, window = windows[len(results) - 1]
+    imputer = parts[part].imputer
+    if isinstance(imputer, LikelihoodImputer):
+        imputer.keep(window[3], results[-1].phase)
+
+
 def likely_window(
     panel: Panel, start: int, stop: int, options: ImputeOptions
 ) -> tuple[int, int] | None:
@@ -265,12 +279,15 @@ class WindowResult:
         with what was observed there; NaN at untyped sites.
     has_typed
         Whether a site of the window or its buffer is typed.
+    phase
+        See :class:`ragimpute.evidence.expected_r2.WindowSays`; shape (0, 0) where it has None.
     """
 
     dr2: np.ndarray
     typed: np.ndarray
     correlation: np.ndarray
     has_typed: bool
+    phase: np.ndarray
 
     def take(self, tile: Tile) -> None:
         """Take the figures of some of the sites."""
@@ -343,6 +360,8 @@ class WindowRun:
         """Write the rows of a window that was imputed."""
         watch = Stopwatch(self.seconds)
         result = self.empty_result(copied.window)
+        if copied.phase is not None:
+            result = replace(result, phase=copied.phase)
         with Stage("write", copied.window[2] - copied.window[1]) as written:
             for tile in self.tiles(copied):
                 watch.lap("dosages")
@@ -360,6 +379,7 @@ class WindowRun:
             np.zeros(stop - start, bool),
             np.full(stop - start, np.nan, np.float32),
             len(self._typed(left, right)[0]) > 0,
+            np.zeros((0, 0), np.int8),
         )
 
     def prepare(self, window: Window) -> ReadyWindow:
@@ -371,7 +391,7 @@ class WindowRun:
         if not isinstance(panel, PanelLoci):
             panel = PanelLoci(panel)
         panel.want(start, stop)
-        seen, prepared = columns.observed, None
+        seen, prepared = self._seen(columns), None
         if seen.any():
             prepared = self.part.imputer.prepare(
                 TargetWindow(
@@ -384,23 +404,35 @@ class WindowRun:
     def copy(self, ready: ReadyWindow) -> CopiedWindow:
         """Impute the targets of a window that is ready; close the result."""
         _, start, stop, _ = ready.window
+        num_rows = ready.columns.num
+        if self.inputs.has_likelihoods:
+            num_rows += len(ready.columns.present)
         spool = Spool(
-            ready.columns.num, stop - start, folder=self.folder,
+            num_rows, stop - start, folder=self.folder,
             max_bytes=self.memory.spool_bytes, tile_bytes=self.memory.tile_bytes,
             joined=self._joined(start, stop),
         )  # fmt: skip
         try:
-            mismatch, expected = self._impute(ready, spool)
+            mismatch, said = self._impute(ready, spool)
         except BaseException:
             spool.close()
             raise
         inside = (ready.typed_index >= start) & (ready.typed_index < stop)
+        inside &= not self.inputs.has_likelihoods  # all sites are imputed then
         rows = _TypedRows(
             ready.typed_index[inside],
             ready.columns.alleles[inside],
             None if mismatch is None else mismatch[inside],
         )
-        return CopiedWindow(ready.window, spool, ready.columns, rows, ready.loci, expected)
+        return CopiedWindow(
+            ready.window, spool, ready.columns, rows, ready.loci, self._expected(said.left_out),
+            said.phase,
+        )  # fmt: skip
+
+    def _seen(self, columns: Columns) -> np.ndarray:
+        """Which haplotypes the imputer is given, shape (n,), bool."""
+        seen = columns.observed
+        return np.ones_like(seen) if self.inputs.has_likelihoods else seen
 
     def _joined(self, start: int, stop: int) -> np.ndarray:
         """Which of the sites [start, stop) have the position of the site before, shape (m,)."""
@@ -413,24 +445,23 @@ class WindowRun:
         first, last = np.searchsorted(match.panel_index, [left, right])
         return match.panel_index[first:last], match.alleles[first:last]
 
-    def _impute(
-        self, ready: ReadyWindow, spool: Spool
-    ) -> tuple[np.ndarray | None, PanelExpectation | None]:
+    def _impute(self, ready: ReadyWindow, spool: Spool) -> tuple[np.ndarray | None, WindowSays]:
         """Put the probabilities of all haplotypes into the store.
 
         Returns the mismatch probabilities of the typed sites, (T,) or (T, n), None where typed
-        sites cannot be imputed as if they were not typed; and what the panel lets one expect of the
-        core's m sites.
+        sites cannot be imputed as if they were not typed; and what else imputing told.
         """
         (left, start, stop, right), columns = ready.window, ready.columns
-        seen = columns.observed
+        seen = self._seen(columns)
         # A haplotype of which nothing was observed is given the panel's frequencies.
         af = self.part.panel.af[None, start:stop]
         for column in np.flatnonzero(~seen).tolist():
             spool.put(column, af)
         if ready.prepared is None:
-            return None, None
+            return None, WindowSays()
         where = np.flatnonzero(seen)
+        if self.inputs.has_likelihoods:  # all are seen; the rows of P(both have ALT) follow
+            where = np.arange(columns.num + len(columns.present))
         before, lock, put_so_far = self.stage.done, Lock(), 0
 
         def put(at: int, site: int, prob: np.ndarray) -> None:
@@ -449,7 +480,7 @@ class WindowRun:
             whole = np.full((len(mismatch), columns.num), _ANY_MISMATCH, np.float32)
             whole[:, where] = mismatch
             mismatch = whole
-        return mismatch, self._expected(said.left_out)
+        return mismatch, said
 
     def _expected(self, said: LeftOutSays | None) -> PanelExpectation | None:
         """What the panel lets one expect, by what its left-out samples say."""
@@ -471,7 +502,7 @@ class WindowRun:
 
         Threads make the next tiles ready while the caller uses the one before them.
         """
-        (_, start, _, _), spool, columns, typed, loci, expected = copied
+        (_, start, _, _), spool, columns, typed, loci, expected, _ = copied
 
         def ready(low: int, high: int) -> Tile:
             prob = spool.take(low, high)
@@ -505,10 +536,14 @@ class WindowRun:
     ) -> Tile:
         """The rows ``tile`` of the window that begins at panel site ``start``.
 
-        ``prob`` (m, n) is changed; ``of`` has the typed sites among the rows; ``loci`` are those
+        ``prob`` (m, n) is changed; if the target has likelihoods, N columns of P(both have ALT)
+        follow; ``of`` has the typed sites among the rows; ``loci`` are those
         among the rows, whose ALTs exclude each other; ``expected`` is what the panel lets one
         expect of them, or None.
         """
+        both = None
+        if self.inputs.has_likelihoods:
+            prob, both = np.split(prob, [columns.num], axis=1)
         rows, observed = of.panel_index - start - tile.start, of.observed
         absent = columns.absent(tile)
         if absent is not None:
@@ -527,17 +562,24 @@ class WindowRun:
         exclude_alleles(prob, called, loci)
         typed = np.zeros(len(prob), bool)
         typed[rows] = True
+        allele_prob = columns.restore(prob, tile, np.nan)
+        calls = columns.restore(called, tile, -2)
+        if both is not None:
+            both = settled_both(allele_prob, both)
+            calls = likeliest(allele_prob, both)
+            prob = as_independent(allele_prob, both).reshape(len(prob), -1)
         info = DosageSums.of(prob).info(self.calibration, typed, expected)
         if self.part.imputer.leaves_out:
             info["ER2"] = er2**2
         sites = self.part.panel.sites.take(slice(start + tile.start, start + tile.stop))
         block = ImputedBlock(
             sites=replace(sites, contig=self.inputs.contig),
-            allele_prob=columns.restore(prob, tile, np.nan),
-            called=columns.restore(called, tile, -2),
+            allele_prob=allele_prob,
+            called=calls,
             info=info,
             typed=typed,
             locus=loci.numbers(len(prob), most=MAX_ALTS) if len(loci) else None,
+            both=both,
         )
         if left_out is not None:
             of_typed = replace(columns, haploid=columns.haploid[tile][rows])
@@ -586,6 +628,8 @@ class CopiedWindow(NamedTuple):
         The core's sites whose ALTs exclude each other.
     expected
         What the panel lets one expect of the core's sites, or None.
+    phase
+        See :class:`ragimpute.evidence.expected_r2.WindowSays`.
     """
 
     window: Window
@@ -594,6 +638,7 @@ class CopiedWindow(NamedTuple):
     typed: _TypedRows
     loci: Loci
     expected: PanelExpectation | None
+    phase: np.ndarray | None
 
 
 class _TypedRows(NamedTuple):
@@ -647,7 +692,13 @@ class NothingKept:
     def results(self) -> list[WindowResult]:
         """The results of the finished windows, in order."""
         return [
-            WindowResult(told["dr2"], told["typed"], told["correlation"], bool(told["has_typed"]))
+            WindowResult(
+                told["dr2"],
+                told["typed"],
+                told["correlation"],
+                bool(told["has_typed"]),
+                told["phase"],
+            )
             for told in self.done
         ]
 

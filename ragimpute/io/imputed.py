@@ -53,6 +53,9 @@ class ImputedBlock:
     locus
         Shape (m,), int: sites with the same number >= 0, of one position and REF, are written as
         one record with several ALTs; -1: alone. None: all alone.
+    both
+        Shape (m, N), float32: P(both haplotypes have ALT), 0 where the sample is haploid. None: the
+        product of the two P(ALT).
     """
 
     sites: Sites
@@ -61,6 +64,7 @@ class ImputedBlock:
     info: dict[str, np.ndarray]
     typed: np.ndarray
     locus: np.ndarray | None = None
+    both: np.ndarray | None = None
 
     def take(self, rows: np.ndarray) -> ImputedBlock:
         """Some of the sites: shape (m,), bool, or their numbers."""
@@ -71,6 +75,7 @@ class ImputedBlock:
             {name: values[rows] for name, values in self.info.items()},
             np.asarray(self.typed)[rows],
             None if self.locus is None else self.locus[rows],
+            None if self.both is None else self.both[rows],
         )
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from ragimpute.copying.line_search import climb
-from ragimpute.copying.parameters import switch_probs
+from ragimpute.copying.parameters import CopyingParameters, switch_probs
 from ragimpute.copying.window import TypedSites
 from ragimpute.kernels.bits import WORD
 from ragimpute.likelihoods.haploid_kernel import Steps, haploid_posterior
@@ -77,6 +77,8 @@ class FittedPanel:
         How samples are imputed.
     seed, threads
         For drawing haplotypes and reads; the result does not depend on ``threads``.
+    ne, err
+        Effective population size and mismatch probability, > 0; None: found on the panel.
     """
 
     def __init__(
@@ -87,15 +89,24 @@ class FittedPanel:
         settings: PairSettings = PairSettings(),
         seed: int = 1,
         threads: int = 1,
+        ne: float | None = None,
+        err: float | None = None,
     ) -> None:
         self._typed, self._sample, self._settings = typed, haplotype_sample, settings
         self._seed, self._threads = seed, threads
         self._num_alt = num_alt_of(typed)
         self._rates: dict[float, float] = {}
+        self._err = err
+        if ne is not None:
+            rate = CopyingParameters.from_ne(ne, float(_USUAL), typed.num_haplotypes).switch_rate
+            self._rates = dict.fromkeys(DEPTHS, rate)
 
     @cached_property
     def mismatch(self) -> SiteMismatch:
         """Mismatch probabilities of all sites."""
+        if self._err is not None:
+            each = np.full(self._typed.num_typed, self._err, np.float32)
+            return SiteMismatch(each, each)
         return fit_mismatch(self._typed, self._num_alt, self._sample, seed=self._seed)
 
     def at(self, depth: float) -> LikelihoodPanel:

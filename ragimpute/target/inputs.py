@@ -120,21 +120,6 @@ class InputFiles:
     buffer_cm: float = 2.0
     options: TargetOptions = field(default_factory=TargetOptions)
 
-    def of_genotypes(self) -> InputFiles:
-        """The same files, of which called genotypes alone are read.
-
-        Raises
-        ------
-        InputError
-            If likelihoods are asked for, which no imputer copies from yet.
-        """
-        if self.options.likelihoods == "always":
-            raise InputError(
-                "impute uses called genotypes only; --likelihoods always is for --qc-only",
-                hint="leave out --likelihoods, or add --qc-only",
-            )
-        return replace(self, options=replace(self.options, likelihoods="never"))
-
     def named(self) -> dict[str, str | Path | None]:
         """The files that are read, by the names that messages give them; None if not given."""
         own = {"target input": None} if isinstance(self.target, Target) else files_of(self.target)

@@ -11,7 +11,6 @@ from vcf_fixtures import convert, vcf_text
 
 from ragimpute.errors import InputError
 from ragimpute.imputation.compare import compare
-from ragimpute.imputation.impute import impute
 from ragimpute.io.vcf.read.genotypes import read_target
 from ragimpute.io.vcf.read.likelihoods import LikelihoodOptions
 from ragimpute.panel.reader import Panel
@@ -234,16 +233,6 @@ def test_a_target_in_memory_keeps_or_loses_its_likelihoods(panel, read):
 def test_a_wrong_word_is_refused():
     with pytest.raises(ValueError, match="auto, always, never, found 'often'"):
         TargetOptions(likelihoods="often")
-
-
-def test_impute_says_that_it_needs_genotypes(panel, tmp_path):
-    path = tmp_path / "t.vcf"
-    rows = [(100, "A", "G", "0/1:0,3,30:1", "1/1:60,6,0:2")]
-    path.write_text(vcf_text(rows, formats=FORMATS, keys="GT:PL:DP"))
-    with pytest.raises(InputError, match="called genotypes only") as caught:
-        impute(path, panel.path, tmp_path / "o.vcf", target_options=USED.options)
-    assert "--qc-only" in caught.value.hint
-    assert not (tmp_path / "o.vcf").exists()
 
 
 def test_the_hint_of_wrong_likelihoods_works(panel, tmp_path):

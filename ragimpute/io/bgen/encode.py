@@ -23,7 +23,9 @@ def max_row_bytes(num_samples: int, bits: int) -> int:
     return _HEAD + num_samples + -(-2 * bits * num_samples // 8)
 
 
-def encode_rows(prob: np.ndarray, *, bits: int, phased: bool) -> tuple[np.ndarray, np.ndarray]:
+def encode_rows(
+    prob: np.ndarray, *, bits: int, phased: bool, both: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Code the probabilities of m sites; the rows are not compressed.
 
     REF is the first allele. Probabilities are multiples of 1 / (2^bits - 1) that sum to 1: they are
@@ -38,6 +40,8 @@ def encode_rows(prob: np.ndarray, *, bits: int, phased: bool) -> tuple[np.ndarra
         Of each probability, 1 to 32.
     phased
         Store P(REF) of each haplotype in place of those of the genotypes REF/REF and REF/ALT.
+    both
+        Shape (m, N), float32: P(both haplotypes have ALT); None: the product of the two.
 
     Returns
     -------
@@ -53,7 +57,9 @@ def encode_rows(prob: np.ndarray, *, bits: int, phased: bool) -> tuple[np.ndarra
     num_sites, num_samples, _ = prob.shape
     rows = np.empty((num_sites, max_row_bytes(num_samples, bits)), np.uint8)
     length = np.empty(num_sites, np.int64)
-    _encode(np.ascontiguousarray(prob, dtype=np.float32), bits, phased, rows, length)
+    joint = np.zeros((num_sites, 0), np.float32) if both is None else both
+    joint = np.ascontiguousarray(joint, dtype=np.float32)
+    _encode(np.ascontiguousarray(prob, dtype=np.float32), bits, phased, rows, length, joint)
     if (length < 0).any():
         raise ValueError(f"a probability of site {int(np.argmin(length))} is not in [0, 1]")
     return rows, length
@@ -79,11 +85,18 @@ def _of_two(first, top):
 
 
 @inlined
-def _of_three(alt, other, top):
-    """Probabilities of REF/REF and REF/ALT as whole numbers that, with ALT/ALT, sum to ``top``."""
+def _of_three(alt, other, top, joint):
+    """Probabilities of REF/REF and REF/ALT as whole numbers that, with ALT/ALT, sum to ``top``.
+
+    ``joint``: P(both haplotypes have ALT), or a negative number for the product.
+    """
     none = (1.0 - alt) * (1.0 - other) * top
     both = alt * other * top
     one = (alt * (1.0 - other) + other * (1.0 - alt)) * top
+    if joint >= 0:
+        both = min(joint, 1.0) * top
+        one = min(max(0.0, alt + other - 2 * joint) * top, top - both)
+        none = top - one - both
     low_none, low_one, low_both = np.floor(none), np.floor(one), np.floor(both)
     left = top - low_none - low_one - low_both
     none -= low_none
@@ -97,10 +110,11 @@ def _of_three(alt, other, top):
 
 
 @kernel
-def _encode(prob: Any, bits: Any, phased: Any, rows: Any, length: Any) -> None:
+def _encode(prob: Any, bits: Any, phased: Any, rows: Any, length: Any, both: Any) -> None:
     """Fill rows and their lengths; a length of -1 marks a probability that is none."""
     num_sites, num_samples, _ = prob.shape
     top = 2.0**bits - 1.0
+    is_joint = both.shape[1] > 0
     for i in range(num_sites):
         row = rows[i]
         for k in range(4):
@@ -132,7 +146,9 @@ def _encode(prob: Any, bits: Any, phased: Any, rows: Any, length: Any) -> None:
                 if phased:
                     first, second = _of_two(1.0 - alt, top), _of_two(1.0 - other, top)
                 else:
-                    first, second = _of_three(alt, other, top)
+                    first, second = _of_three(
+                        alt, other, top, np.float64(both[i, j]) if is_joint else -1.0
+                    )
                 at, held, num_held = _put(row, at, held, num_held, first, bits)
                 at, held, num_held = _put(row, at, held, num_held, second, bits)
         if not fits:

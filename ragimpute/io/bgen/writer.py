@@ -132,7 +132,8 @@ class BgenWriter(FileSetWriter):
         step = max(1, _SLICE_BYTES // max_row_bytes(len(self._heading.samples), bits))
         for start in range(0, len(sites), step):
             here = slice(start, start + step)
-            rows, length = encode_rows(block.allele_prob[here], bits=bits, phased=phased)
+            both = None if block.both is None else block.both[here]
+            rows, length = encode_rows(block.allele_prob[here], bits=bits, phased=phased, both=both)
             for head, row, size in zip(heads[here], rows, length.tolist(), strict=True):
                 parts += (head, compress(row[:size].data))
         return Records(b"".join(parts), len(sites))

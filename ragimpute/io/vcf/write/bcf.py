@@ -72,6 +72,7 @@ class BcfEncoder:
         called: np.ndarray,
         info: dict[str, NumberColumn],
         typed: np.ndarray,
+        both: np.ndarray | None = None,
     ) -> list[bytes]:
         """Make a record of each site.
 
@@ -85,13 +86,15 @@ class BcfEncoder:
             A column of m numbers for each INFO field to be written.
         typed
             Shape (m,): index into ``FLAGS`` of ``io/vcf/header``, or bool.
+        both
+            Shape (m, N), float32, as for ``RowFormatter.format``.
 
         Raises
         ------
         ValueError
             If a probability is not in [0, 1].
         """
-        values = self._values(allele_prob, called)
+        values = self._values(allele_prob, called, both)
         return self.encode_values(sites, values, info, typed)
 
     def encode_values(
@@ -165,11 +168,15 @@ class BcfEncoder:
             parts.append(np.ascontiguousarray(column).reshape(num_sites, -1).view(np.uint8))
         return np.concatenate(parts, axis=1)
 
-    def _values(self, allele_prob: np.ndarray, called: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    def _values(
+        self, allele_prob: np.ndarray, called: np.ndarray, both: np.ndarray | None
+    ) -> list[tuple[str, np.ndarray]]:
         """The values of each FORMAT field, as :meth:`encode_values` takes them."""
         num_sites, num_samples, _ = allele_prob.shape
         prob = np.ascontiguousarray(allele_prob, np.float32)
         called = np.ascontiguousarray(called, np.int8)
+        joint = np.zeros((num_sites, 0), np.float32) if both is None else both
+        joint = np.ascontiguousarray(joint, np.float32)
         made = []
         for name in self._formats:
             if name == "GT":
@@ -178,7 +185,7 @@ class BcfEncoder:
                 made.append((name, genotypes))
             else:
                 words = np.empty((num_sites, num_samples, _NUMBERS[name]), "<u4")
-                good = _fill_field(prob, called, CODES[name], _words(self._digits), words)
+                good = _fill_field(prob, called, CODES[name], _words(self._digits), words, joint)
                 made.append((name, words.view("<f4")))
             if not good:
                 raise ValueError("allele_prob must be in [0, 1], with NaN only in [..., 1]")
@@ -215,8 +222,9 @@ def _fill_genotypes(prob, called, out):
 
 
 @kernel
-def _fill_field(prob: Any, called: Any, code: Any, words: Any, out: Any) -> Any:
+def _fill_field(prob: Any, called: Any, code: Any, words: Any, out: Any, both: Any) -> Any:
     """Fill in another field, as bits of float32; returns whether probabilities are in [0, 1]."""
+    is_joint = both.shape[1] > 0
     end, missing = np.uint32(FLOAT_END), np.uint32(FLOAT_MISSING)
     scale = np.int64(words.shape[0] // 2)
     good = True
@@ -242,6 +250,11 @@ def _fill_field(prob: Any, called: Any, code: Any, words: Any, out: Any) -> Any:
             elif code == 2:
                 g0 = np.int64((1 - p1) * (1 - p2) * scale + 0.5)
                 g2 = np.int64(p1 * p2 * scale + 0.5)
+                if is_joint:
+                    together: Any = np.float64(both[i, j])
+                    g2 = np.int64(min(together, 1.0) * scale + 0.5)
+                    g0 = np.int64(max(0.0, 1 - p1 - p2 + together) * scale + 0.5)
+                    g0 = min(g0, scale - g2)
                 out[i, j, 0] = words[g0]
                 out[i, j, 1] = words[max(0, scale - g0 - g2)]
                 out[i, j, 2] = words[g2]

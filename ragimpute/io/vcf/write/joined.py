@@ -42,6 +42,8 @@ class JoinedRows(NamedTuple):
         The INFO numbers, with k for each record.
     typed
         Shape (g,): the number of each record's flag.
+    both
+        Shape (g, k, N), as in ``ImputedBlock``, or None.
     """
 
     leader: np.ndarray
@@ -50,12 +52,13 @@ class JoinedRows(NamedTuple):
     called: np.ndarray
     info: dict[str, NumberColumn]
     typed: np.ndarray
+    both: np.ndarray | None
 
 
 def joined_rows(
     locus: np.ndarray,
     sites: Sites,
-    arrays: tuple[np.ndarray, np.ndarray],
+    arrays: tuple[np.ndarray, np.ndarray, np.ndarray | None],
     info: dict[str, NumberColumn],
     typed: np.ndarray,
 ) -> Iterator[JoinedRows]:
@@ -68,7 +71,7 @@ def joined_rows(
     sites, info, typed
         Of the m rows.
     arrays
-        P(ALT) and observed alleles, shape (m, N, 2) each.
+        P(ALT) and observed alleles, shape (m, N, 2) each, and P(both have ALT), (m, N), or None.
     """
     order = np.argsort(locus, kind="stable")
     order = order[locus[order] >= 0]
@@ -89,6 +92,7 @@ def joined_rows(
             arrays[0][rows], arrays[1][rows],
             {name: _joined_column(name, column, rows) for name, column in info.items()},
             np.where((flags == TYPED).any(axis=1), TYPED, flags[:, 0]),
+            None if arrays[2] is None else arrays[2][rows],
         )  # fmt: skip
 
 
@@ -111,7 +115,11 @@ def _joined_column(name: str, column: NumberColumn, rows: np.ndarray) -> NumberC
 
 
 def sample_values(
-    formats: Sequence[str], prob: np.ndarray, called: np.ndarray, digits: int
+    formats: Sequence[str],
+    prob: np.ndarray,
+    called: np.ndarray,
+    digits: int,
+    both: np.ndarray | None = None,
 ) -> list[Values]:
     """The values of each FORMAT field of a record with k ALTs.
 
@@ -123,6 +131,8 @@ def sample_values(
         Shape (k, N, 2), as in ``ImputedBlock``.
     digits
         Decimals of probabilities.
+    both
+        Shape (k, N), as in ``ImputedBlock``, or None.
 
     Raises
     ------
@@ -148,7 +158,7 @@ def sample_values(
         elif name == "DS":
             made.append((name, np.floor(exact.sum(axis=2) * scale + 0.5).astype(np.int64).T))
         elif name == "GP":
-            made.append((name, _genotype_probs(exact, haploid, scale)))
+            made.append((name, _genotype_probs(exact, haploid, scale, both)))
         elif name == "HDS":
             both = np.stack([each[:, :, 0], second], axis=2)
             order = np.argsort(both.reshape(len(both), -1) == _END, axis=1, kind="stable")
@@ -164,8 +174,14 @@ def sample_values(
     return made
 
 
-def _genotype_probs(exact: np.ndarray, haploid: np.ndarray, scale: int) -> np.ndarray:
-    """GP in units of 1 / scale that add up to 1, shape (N, G), of P(ALT) ``exact`` (k, N, 2)."""
+def _genotype_probs(
+    exact: np.ndarray, haploid: np.ndarray, scale: int, both: np.ndarray | None
+) -> np.ndarray:
+    """GP in units of 1 / scale that add up to 1, shape (N, G), of P(ALT) ``exact`` (k, N, 2).
+
+    ``both`` (k, N): P(both haplotypes have an ALT), of which that of REF with it and of REF twice
+    take account, too; None: haplotypes are independent.
+    """
     of = np.concatenate([np.maximum(1 - exact.sum(axis=0), 0)[None], exact])  # (k + 1, N, 2)
     num = len(of)
     columns = []
@@ -174,6 +190,14 @@ def _genotype_probs(exact: np.ndarray, haploid: np.ndarray, scale: int) -> np.nd
             other = of[j, :, 0] * of[i, :, 1] if i < j else 0
             columns.append(of[i, :, 0] * of[j, :, 1] + other)
     prob = np.stack(columns, axis=1)
+    if both is not None:
+        more = both - exact[:, :, 0] * exact[:, :, 1]  # (k, N)
+        for j in range(1, num):
+            first = j * (j + 1) // 2  # of the genotypes 0/j ... j/j
+            prob[:, 0] += more[j - 1]
+            prob[:, first] -= 2 * more[j - 1]
+            prob[:, first + j] += more[j - 1]
+        np.maximum(prob, 0, out=prob)
     prob[haploid] = 0
     prob[haploid, :num] = of[:, haploid, 0].T
     prob *= scale / np.maximum(prob.sum(axis=1), 1e-9)[:, None]
@@ -184,7 +208,7 @@ def _genotype_probs(exact: np.ndarray, haploid: np.ndarray, scale: int) -> np.nd
     return whole
 
 
-def best_genotype(prob: np.ndarray, digits: int) -> np.ndarray:
+def best_genotype(prob: np.ndarray, digits: int, both: np.ndarray | None = None) -> np.ndarray:
     """The largest GP of each sample as it is written, in units of the last decimal.
 
     Parameters
@@ -193,6 +217,8 @@ def best_genotype(prob: np.ndarray, digits: int) -> np.ndarray:
         Shape (k, N, 2), P(ALT) of the k ALTs of a record; NaN in [..., 1] where haploid.
     digits
         Decimals of GP.
+    both
+        Shape (k, N), as in ``ImputedBlock``, or None.
 
     Returns
     -------
@@ -201,7 +227,7 @@ def best_genotype(prob: np.ndarray, digits: int) -> np.ndarray:
     haploid = np.isnan(prob[0, :, 1])
     exact = prob.astype(np.float64)
     exact[:, haploid, 1] = 0
-    out: np.ndarray = _genotype_probs(exact, haploid, 10**digits).max(axis=1)
+    out: np.ndarray = _genotype_probs(exact, haploid, 10**digits, both).max(axis=1)
     return out
 
 

@@ -41,6 +41,7 @@ class _Genotypes(NamedTuple):
     prob: np.ndarray  # (m, 2 N) float32
     bits: np.ndarray  # (m, 2 N) uint32: the bits of ``prob``
     called: np.ndarray  # (m, 2 N) int8
+    both: np.ndarray  # (m, N) float32; (m, 0): the product of the two
 
 
 class _CommonEntries(NamedTuple):
@@ -124,7 +125,11 @@ class RowFormatter:
             self._common = np.frombuffer(bytes(row)[:-1], dtype=np.uint8).copy()
 
     def format(
-        self, allele_prob: np.ndarray, called: np.ndarray, starts: RowStarts
+        self,
+        allele_prob: np.ndarray,
+        called: np.ndarray,
+        starts: RowStarts,
+        both: np.ndarray | None = None,
     ) -> tuple[memoryview, np.ndarray]:
         """Rows as text.
 
@@ -137,6 +142,9 @@ class RowFormatter:
             ``NO_CALL`` of :mod:`ragimpute.io.imputed` where GT is missing.
         starts
             The first nine columns of each of the m rows.
+        both
+            Shape (m, N), float32: P(both haplotypes have ALT), at most the lesser ``allele_prob``;
+            None: their product.
 
         Returns
         -------
@@ -162,8 +170,10 @@ class RowFormatter:
         flat = (num_rows, 2 * num_samples)
         prob = np.ascontiguousarray(allele_prob, dtype=np.float32).reshape(flat)
         called = np.ascontiguousarray(called, dtype=np.int8).reshape(flat)
+        joint = np.zeros((num_rows, 0), np.float32) if both is None else both
+        joint = np.ascontiguousarray(joint, dtype=np.float32)
         size = _format_rows(
-            _Genotypes(prob, prob.view(np.uint32), called), starts, self._codes,
+            _Genotypes(prob, prob.view(np.uint32), called, joint), starts, self._codes,
             _CommonEntries(self._row_of_common, len(self._common), self._small),
             _make_numbers(self._digits), self._buffer, ends,
         )  # fmt: skip
@@ -216,10 +226,11 @@ def _copy(part, size, out, at):
 
 
 @inlined
-def _put_entry(out, at, codes, f1, f2, c1, c2, numbers):
+def _put_entry(out, at, codes, f1, f2, c1, c2, numbers, both):
     """Append the fields of one sample; returns the end, or -1 for a wrong probability.
 
-    ``f1``, ``f2``: P(ALT) of both haplotypes; ``c1``, ``c2``: their observed alleles.
+    ``f1``, ``f2``: P(ALT) of both haplotypes; ``c1``, ``c2``: their observed alleles; ``both``:
+    P(both have ALT), or a negative number for the product.
     """
     p1, p2 = np.float64(f1), np.float64(f2)
     haploid = np.isnan(p2) or c2 == -2
@@ -261,8 +272,13 @@ def _put_entry(out, at, codes, f1, f2, c1, c2, numbers):
             out[at] = _COMMA
             at = _put(out, at + 1, h1, numbers)
         elif code == 2:
-            g0 = np.int64((1 - p1) * (1 - p2) * scale + 0.5)
-            g2 = np.int64(p1 * p2 * scale + 0.5)
+            if both < 0:
+                g0 = np.int64((1 - p1) * (1 - p2) * scale + 0.5)
+                g2 = np.int64(p1 * p2 * scale + 0.5)
+            else:
+                g2 = np.int64(min(both, 1.0) * scale + 0.5)
+                g0 = np.int64(max(0.0, 1 - p1 - p2 + both) * scale + 0.5)
+                g0 = min(g0, scale - g2)
             at = _put(out, at, g0, numbers)
             out[at] = _COMMA
             at = _put(out, at + 1, max(0, scale - g0 - g2), numbers)
@@ -290,7 +306,8 @@ def _format_rows(genotypes, starts, codes, common, numbers, out, ends):
     ``ends`` (m,): where each row ends in ``out``. The arguments before are a ``_Genotypes``, a
     ``RowStarts``, the codes of the FORMAT fields, a ``_CommonEntries`` and a ``_Numbers``.
     """
-    prob, bits, called = genotypes
+    prob, bits, called, both = genotypes
+    is_joint = both.shape[1] > 0
     num_rows, num_samples = prob.shape[0], prob.shape[1] // 2
     width, small = common.width, common.small
     at = 0
@@ -319,9 +336,11 @@ def _format_rows(genotypes, starts, codes, common, numbers, out, ends):
                 break
             k = 2 * j
             j += 1
+            together = np.float64(both[i, j - 1]) if is_joint else -1.0
             at = _put_entry(
-                out, at, codes, prob[i, k], prob[i, k + 1], called[i, k], called[i, k + 1], numbers
-            )
+                out, at, codes, prob[i, k], prob[i, k + 1], called[i, k], called[i, k + 1], numbers,
+                together,
+            )  # fmt: skip
             if at < 0:
                 return -1
         out[at] = _NEWLINE

@@ -119,20 +119,21 @@ class RowMaker:
                 part = {name: column.take(rows) for name, column in info.items()}
                 sites, typed = block.sites.take(rows), block.typed[rows]
                 prob, called = block.allele_prob[rows], block.called[rows]
+                both = None if block.both is None else block.both[rows]
                 if self._encoder is not None:
-                    records = self._encoder.encode(sites, prob, called, part, typed)
+                    records = self._encoder.encode(sites, prob, called, part, typed, both)
                     ends = np.cumsum([len(record) for record in records])
                     yield sites, b"".join(records), ends
                 else:
                     starts = row_starts(sites, typed, part, self._formats)
-                    yield sites, *formatter.format(prob, called, starts)
+                    yield sites, *formatter.format(prob, called, starts, both)
         finally:
             self._formatters.put(formatter)
 
     def _with_joined(self, block: ImputedBlock, locus: np.ndarray) -> Rows:
         """A block's rows, some of which are joined to records with several ALTs."""
         info = info_columns(block.info, len(block.sites))
-        arrays = (block.allele_prob, block.called)
+        arrays = (block.allele_prob, block.called, block.both)
         alone = np.flatnonzero(locus < 0)
         made: list[tuple[int, bytes]] = []
         tables: list[Sites] = []
@@ -156,8 +157,16 @@ class RowMaker:
     def _joined_records(self, rows: JoinedRows) -> list[bytes]:
         """Records with several ALTs, as text or BCF."""
         values = [
-            sample_values(self._formats, prob, called, self._digits) if self._formats else []
-            for prob, called in zip(rows.allele_prob, rows.called, strict=True)
+            sample_values(
+                self._formats,
+                rows.allele_prob[i],
+                rows.called[i],
+                self._digits,
+                None if rows.both is None else rows.both[i],
+            )
+            if self._formats
+            else []
+            for i in range(len(rows.leader))
         ]
         if self._encoder is None:
             text, offsets = row_starts(rows.sites, rows.typed, rows.info, self._formats)
