@@ -132,6 +132,13 @@ def test_certain_likelihoods_give_the_genotypes(panel, truth, tmp_path):
     np.testing.assert_allclose(dosages(found)[::2], truth.sum(axis=2)[::2], atol=0.15)
 
 
+def test_genotypes_that_are_declared_but_absent_are_no_genotypes(panel, truth, tmp_path):
+    """Deep reads are sure; without GT there is nothing else to use."""
+    deep = phred(simulate_reads(truth.sum(axis=2), 30.0, np.random.default_rng(6)))
+    found = run(write_reads(tmp_path / "t.vcf", deep, SAMPLES), panel, tmp_path / "o.vcf")
+    assert np.corrcoef(dosages(found).ravel(), truth.sum(axis=2).ravel())[0, 1] ** 2 > 0.98
+
+
 def test_a_sample_without_reads_gets_the_frequencies(reads, panel, tmp_path):
     silent = reads.copy()
     silent[:, 2] = 0
@@ -219,6 +226,26 @@ def test_haploid_samples(reads, truth, panel, tmp_path):
         assert dosage.max() <= 1
         assert np.corrcoef(dosage, truth[:, i, 0])[0, 1] ** 2 > 0.8
     assert all("|" in row[2] for row in cells)
+
+
+def test_bgen_has_the_genotype_probabilities(target, panel, tmp_path, monkeypatch):
+    from ragimpute.io.bgen import writer
+
+    found = run(target, panel, tmp_path / "o.vcf")
+    rows = []
+    encode = writer.encode_rows
+
+    def told(prob, **options):
+        rows.append(encode(prob, **options | {"bits": 16}))
+        return encode(prob, **options)
+
+    monkeypatch.setattr(writer, "encode_rows", told)
+    impute(target, panel, tmp_path / "o.bgen")
+    data = np.concatenate([part for part, _ in rows])
+    coded = data[:, 10 + NUM : 10 + NUM + 4 * NUM].copy().view("<u2") / 65535  # 0/0, 0/1
+    np.testing.assert_allclose(
+        coded.reshape(NUM_SITES, NUM, 2), found.values["GP"][..., :2], atol=1.1e-3
+    )
 
 
 def test_bcf_is_as_the_text(target, panel, tmp_path):

@@ -377,11 +377,12 @@ def _are_unsure(file: VcfFile, region: Region | None) -> bool:
     num_samples = len(reader.samples)
     alleles = np.empty((num_samples, 2), np.int8)
     phased = np.empty(num_samples, bool)
-    num = num_unsure = num_het = num_loose = 0
+    num = num_unsure = num_het = num_loose = num_called = 0
     for variant in islice(reader.records(sort_check=False), _FIRST_RECORDS):
         if not variant.ALT or variant.ALT[0].startswith("<"):
             continue
         called = "GT" in variant.FORMAT
+        num_called += called
         if called:
             reader.genotypes(variant, alleles, phased)
         else:
@@ -395,6 +396,8 @@ def _are_unsure(file: VcfFile, region: Region | None) -> bool:
         num_unsure += int((told & ~(behind >= _UNSURE)).sum())
         het = told & (alleles >= 0).all(axis=1) & (alleles[:, 0] != alleles[:, 1])
         num_het, num_loose = num_het + int(het.sum()), num_loose + int((het & ~phased).sum())
+    if num and not num_called:  # the header declares GT, but the records have none
+        return True
     if num_het and not num_loose:
         return False
     return num_unsure > _SHARE * num
