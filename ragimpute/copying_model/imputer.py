@@ -136,9 +136,9 @@ class CopyingImputer:
                 window, self._fitted.haplotype_sample, fit.parameters,
                 retriever=retriever, seed=self._options.seed, threads=self._options.threads,
             )  # fmt: skip
-            give_back()
             watch.lap("quality")
         network = fit.tuned.result()[0]
+        give_back()  # what measuring and fitting held
         if known is not None and quality is not None:
             known.keep_quality((left, right), quality)
         num_panel = self._panel.num_haplotypes
@@ -231,7 +231,7 @@ class CopyingImputer:
             return self._wide.drawn
         return Window.build(
             self._panel.haplotypes(left, right), self._panel.position_cm[left:right],
-            typed_index - left, (core[0] - left, core[1] - left),
+            typed_index - left, (core[0] - left, core[1] - left), threads=self._options.threads,
         )  # fmt: skip
 
     def _copy(

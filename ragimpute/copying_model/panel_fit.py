@@ -273,8 +273,9 @@ class StretchFits:
         """A window of the panel from the first to the last of the typed sites."""
         low, high = int(typed_index[0]), int(typed_index[-1]) + 1
         return Window.build(
-            self._panel.haplotypes(low, high), self._panel.position_cm[low:high], typed_index - low
-        )
+            self._panel.haplotypes(low, high), self._panel.position_cm[low:high], typed_index - low,
+            threads=self._options.threads,
+        )  # fmt: skip
 
 
 def _centre(typed_index: np.ndarray, most: int) -> np.ndarray:

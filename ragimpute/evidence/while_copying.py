@@ -61,12 +61,10 @@ from ragimpute.runtime.threads import share
 # its targets are walked again, one at a time, each with just the room that it needs.
 PAIRS_AT_ONCE = 1 << 18
 # If targets have states of their own: the largest number of targets in a block, and the bytes that
-# the masses and states of all blocks at work may take: so many for each pair that may be held in
-# memory, and at least and at most so many. With 16 targets in a block, each takes a third more time
-# than with 128; with 64, two threads take a sixth more time for 200 targets than with 100.
+# the masses and states of all blocks at work may take. With 16 targets in a block, each takes a
+# third more time than with 128, with 50 it takes 3 % more than with 100.
 _MOST_AT_ONCE = 128
-_STATE_BYTES_PER_PAIR = 36
-_STATE_BYTES = 128 * 2**20, 256 * 2**20
+_STATE_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True)
@@ -402,9 +400,7 @@ class _OwnStates(Walk):
         super().__init__(window, alleles, parameters, states, wanted)
         size = window.core[1] - window.core[0]
         # For each word and state of a target there are a mass and a state number, of 4 bytes each.
-        least, most = _STATE_BYTES
-        state_bytes = min(most, max(least, _STATE_BYTES_PER_PAIR * max_pairs))
-        fits = state_bytes // (8 * states.num_states * len(window.typed.words) * threads)
+        fits = _STATE_BYTES // (8 * states.num_states * len(window.typed.words) * threads)
         if all_sites:
             fits = min(fits, max_pairs // (max(1, size) * threads))
         at_once = min(_MOST_AT_ONCE, max(LANES, fits // LANES * LANES))
