@@ -13,16 +13,19 @@ from ragimpute.cli import complete
 from ragimpute.cli.app import (
     BufferOption,
     ChainOption,
+    ChunkOption,
     DeviceOption,
     ErrOption,
     ExcludedSitesOption,
     FastaOption,
+    FineTuneOption,
     GvcfMinGqOption,
     ImputedTypeOption,
     JoinOption,
     LogLevelOption,
     LogOption,
     MapOption,
+    MaxMemoryOption,
     MinR2Option,
     NeOption,
     PanelOption,
@@ -47,7 +50,7 @@ from ragimpute.runtime.outputs import check_output, check_report_name
 # the same header.
 _BY_REGION = (
     "--region", "-r", "--output", "-o", "--out", "--sites-output", "--sites", "--empirical",
-    "--excluded-sites", "--report", "--max-memory", "--array-fit",
+    "--excluded-sites", "--report", "--max-memory", "--array-fit", "--index",
 )  # fmt: skip
 
 _OBJECTS_BEFORE_GARBAGE = 500_000
@@ -59,6 +62,14 @@ class Palindromes(StrEnum):
     FREQUENCY = "frequency"
     KEEP = "keep"
     DROP = "drop"
+
+
+class Likelihoods(StrEnum):
+    """Whether the likelihoods of genotypes are used."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
 
 
 class BgenCompression(StrEnum):
@@ -105,8 +116,9 @@ def impute(
             "--index",
             metavar="DIR",
             rich_help_panel="Panel",
-            help="Index of the panel that 'ragimpute index' made. Token models that retrieve by "
-            "window search it; the shipped models need none.",
+            help="Index that 'ragimpute index' made of the panel and the target's array. A run "
+            "takes from it all that does not depend on the genotypes, so that it takes less time; "
+            "the output is the same.",
         ),
     ] = None,
     model: Annotated[
@@ -150,6 +162,25 @@ def impute(
             "others out; keep: take them as they are; drop: leave all out.",
         ),
     ] = Palindromes.FREQUENCY,
+    likelihoods: Annotated[
+        Likelihoods,
+        typer.Option(
+            "--likelihoods",
+            rich_help_panel="Input",
+            help="Whether the target's genotype likelihoods are used in place of its genotypes. "
+            "auto: PL or GL where the file has no genotypes, or more than 10 % of those in the "
+            "contig's first 2,000 records are unsure; always: PL, GL or else GP; never.",
+        ),
+    ] = Likelihoods.AUTO,
+    use_indel_likelihoods: Annotated[
+        bool,
+        typer.Option(
+            "--use-indel-likelihoods",
+            rich_help_panel="Input",
+            help="Use the likelihoods of insertions and deletions, too, which pile-ups of reads "
+            "often get wrong.",
+        ),
+    ] = False,
     par: ParOption = None,
     phased_only: Annotated[
         bool,
@@ -259,6 +290,18 @@ def impute(
     ] = False,
     join_multiallelics: JoinOption = False,
     min_r2: MinR2Option = 0.0,
+    min_gp: Annotated[
+        float,
+        typer.Option(
+            "--min-gp",
+            metavar="P",
+            min=0.0,
+            max=1.0,
+            rich_help_panel="Output",
+            help="Write a genotype (GT) as missing if its probability (the largest GP) is below "
+            "this; DS and GP stay as they are. 0.9 is usual for low-coverage sequencing.",
+        ),
+    ] = 0.0,
     sites: Annotated[
         Path | None,
         typer.Option(
@@ -282,34 +325,18 @@ def impute(
     ] = None,
     ne: NeOption = None,
     err: ErrOption = None,
-    fine_tune: Annotated[
-        bool,
-        typer.Option(
-            "--fine-tune/--no-fine-tune",
-            rich_help_panel="Model",
-            help="Whether to fit the model's network to the panel first.",
-        ),
-    ] = True,
+    fine_tune: FineTuneOption = True,
     array_fit: Annotated[
         Path | None,
         typer.Option(
             "--array-fit",
-            metavar="FILE",
+            metavar="DIR",
             rich_help_panel="Model",
-            help="File that stores what was fitted to this panel and array. It is read if it "
-            "exists and written otherwise, so that only the first of many runs fits.",
+            help="An index as of --index, to which a run adds what it lacks of the target's array. "
+            "It is made if it does not exist, so that only the first of many runs fits.",
         ),
     ] = None,
-    chunk_cm: Annotated[
-        float,
-        typer.Option(
-            "--chunk-cm",
-            metavar="CM",
-            min=0.01,
-            rich_help_panel="Region",
-            help="Impute windows of at most this length, in cM, one after the other.",
-        ),
-    ] = 40.0,
+    chunk_cm: ChunkOption = 40.0,
     buffer_cm: BufferOption = 2.0,
     reports: Annotated[
         list[Path] | None,
@@ -333,16 +360,7 @@ def impute(
     seed: SeedOption = 1,
     device: DeviceOption = "auto",
     threads: ThreadsOption = 1,
-    max_memory: Annotated[
-        str | None,
-        typer.Option(
-            "--max-memory",
-            metavar="SIZE",
-            rich_help_panel="Run",
-            help="Use at most so much memory, such as 4G or 800M. Default: what is free, up to 1G, "
-            "or 1.75G with a panel of more than 20,000 haplotypes.",
-        ),
-    ] = None,
+    max_memory: MaxMemoryOption = None,
     log: LogOption = None,
     log_level: LogLevelOption = None,
     quiet: QuietOption = False,
@@ -365,12 +383,13 @@ def impute(
         max_memory=None if max_memory is None else parse_size(max_memory), resume=resume,
         target_options=TargetOptions(
             samples_file, exclude_samples, palindromes.value, excluded_sites, par, gvcf_min_gq,
-            fasta, chain,
+            fasta, chain, likelihoods.value, use_indel_likelihoods,
         ),
         output_options=OutputOptions(
             min_r2, typed_only, sites, empirical, join_multiallelics,
             None if output_type is None else output_type.value,
             digits, compression_level, bgen_bits, bgen_compression.value, bgen_phased, pvar.value,
+            min_gp,
         ),
         phase_options=PhaseOptions(phased_only, with_targets),
     )  # fmt: skip

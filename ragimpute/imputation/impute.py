@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ragimpute.copying_model.imputer import require_packages
 from ragimpute.errors import ModelError
-from ragimpute.imputation.imputer import Imputer, check_model, make_parts, open_array_fit
+from ragimpute.imputation.array_choice import ArrayChoice, choose_array, other_windows
+from ragimpute.imputation.imputer import Imputer, Stretch, check_model, make_parts
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.outputs import (
     check_outputs,
@@ -45,6 +46,7 @@ from ragimpute.panel.loci import PanelLoci
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelAhead
 from ragimpute.phasing.phase_target import phase_match
+from ragimpute.retrieval.index_manifest import ARRAYS
 from ragimpute.runtime.memory import MemoryPlan, memory_explained, plan_memory
 from ragimpute.runtime.outputs import check_space, output_bytes
 from ragimpute.runtime.stages import Stage, reporting
@@ -96,7 +98,7 @@ def impute(
     """
     # 1. Refuse what cannot work before a panel is prepared, which may take an hour.
     options = ImputeOptions.of(options, **changes)
-    files = options.input_files(target, panel)
+    files = options.input_files(target, panel).of_genotypes()
     check_outputs(out, files, options)
     model = open_folder(options.model)
     require_packages(model, options.device)
@@ -129,8 +131,9 @@ def impute(
         ploidy = ploidy_of(inputs.target, inputs.panel, inputs.match, files.options.par)
         watch.lap("read")
         # 4. Fit the model to the panel.
-        fit = open_array_fit(inputs, model, options)
-        parts = make_parts(inputs, model, options, fit)
+        choice = choose_array(inputs, model, options) if model.is_copying else ArrayChoice(None)
+        parts = make_parts(Stretch.of(inputs), model, options, choice.array)
+        summary.add_index(choice.used, choice.unused)
         uses_torch = parts[0].imputer.uses_torch
         summary.add_options(options)
         watch.lap("model")
@@ -149,7 +152,8 @@ def impute(
                 out, inputs, heading, options, resumable=kept_run.resumable, restored=kept_run.done
             )
         )
-        windows = kept_run.plan(plan_run(parts, inputs, options, memory))
+        windows = kept_run.plan(plan_run(parts, Stretch.of(inputs), options, memory))
+        summary.add_index("", other_windows(choice, parts, windows))
         results = kept_run.results
         if kept_run.resumable:
             kept = f"{len(results)} of {len(windows)} windows were kept"
@@ -190,9 +194,6 @@ def impute(
         # 8. Finish the files.
         with Stage("finish output"):
             outputs.close()
-        watch.lap("write")
-    if fit is not None:
-        fit.save()
         watch.lap("write")
     # 9. Say what was done.
     shown = list(zip((window for _, window in windows), results, strict=True))
@@ -252,6 +253,12 @@ def _log_window(inputs: Inputs, part: int, window: Window) -> None:
     )  # fmt: skip
 
 
+def _has_arrays(options: ImputeOptions) -> bool:
+    """Whether a run has an index with arrays, which have the panel's haplotypes, too."""
+    index = options.index or options.array_fit
+    return index is not None and (Path(index) / ARRAYS).is_dir()
+
+
 def _read_ahead(
     panel: Panel, start: int, stop: int, *, options: ImputeOptions, stack: ExitStack
 ) -> Panel:
@@ -260,7 +267,7 @@ def _read_ahead(
     The loci of the panel are found in what is read.
     """
     window = None
-    if options.threads > 1:
+    if options.threads > 1 and not _has_arrays(options):
         window = likely_window(panel, start, stop, options)
     if window is None:
         return PanelLoci(panel)

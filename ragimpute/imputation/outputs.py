@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -18,18 +19,27 @@ from ragimpute.accuracy.dr2 import (
     DosageSums,
     Dr2Calibration,
 )
-from ragimpute.commands import rename_samples_command
+from ragimpute.commands import free_name, operand, rename_samples_command
 from ragimpute.contigs import chromosome
 from ragimpute.errors import InputError
 from ragimpute.extras import require
 from ragimpute.imputation.exclusion import OtherCarriers, round_loci
 from ragimpute.imputation.options import ImputeOptions, OutputOptions
 from ragimpute.io.file_set import unfit_name
-from ragimpute.io.imputed import FILE_SETS, ImputedBlock, ImputedWriter, output_kind, vcf_kind
+from ragimpute.io.imputed import (
+    FILE_SETS,
+    NO_CALL,
+    ImputedBlock,
+    ImputedWriter,
+    output_kind,
+    vcf_kind,
+)
 from ragimpute.io.vcf.header import FLAGS, IMPUTED, TYPED, TYPED_ONLY, Heading, check_choice
 from ragimpute.io.vcf.read.genotypes import Target
+from ragimpute.io.vcf.write.joined import best_genotype
 from ragimpute.io.vcf.write.sample_text import DIGITS
 from ragimpute.io.vcf.write.writer import VcfWriter
+from ragimpute.retrieval.index_manifest import read_manifest
 from ragimpute.runtime.outputs import check_output
 from ragimpute.sites import Region, Sites
 from ragimpute.target.inputs import InputFiles, Inputs
@@ -110,6 +120,8 @@ class Outputs:
         Records that are put among the imputed sites, or None.
     num_low_r2
         Untyped sites that were left out for their DR2.
+    num_no_calls
+        Genotypes that were written as missing for their GP.
     """
 
     def __init__(
@@ -125,9 +137,10 @@ class Outputs:
         self._main, self._options, self.typed_only = main, options, typed_only
         self._infos = heading.infos
         self._next = 0  # the typed-only record that is written next
-        self.num_low_r2 = 0
+        self.num_low_r2 = self.num_no_calls = 0
         if restored:
-            self._next, self.num_low_r2 = (int(number) for number in restored[-1]["counts"])
+            counts = [int(number) for number in restored[-1]["counts"]]
+            self._next, self.num_low_r2, self.num_no_calls = counts
         with ExitStack() as stack:
             stack.enter_context(main)
             typed = replace(heading, infos=set(heading.infos) - _NOT_OF_TYPED)
@@ -206,7 +219,7 @@ class Outputs:
 
     def checkpoint(self) -> dict[str, np.ndarray]:
         """Flush all files to the disk; returns what is needed to resume them, by file and name."""
-        told = {"counts": np.array([self._next, self.num_low_r2])}
+        told = {"counts": np.array([self._next, self.num_low_r2, self.num_no_calls])}
         files = {"main": self._main, "sites": self._sites, "empirical": self._empirical}
         for name, writer in files.items():
             if writer is not None:
@@ -263,11 +276,56 @@ class Outputs:
         """Append sites as they are."""
         if len(block.sites) == 0:
             return
+        if self._options.min_gp > 0:
+            block, num = without_calls(block, self._options.min_gp, self._options.digits)
+            self.num_no_calls += num
         self._main.write(block)
         if self._sites is not None:
             self._sites.write(
                 replace(block, allele_prob=block.allele_prob[:, :0], called=block.called[:, :0])
             )
+
+
+def without_calls(block: ImputedBlock, min_gp: float, digits: int) -> tuple[ImputedBlock, int]:
+    """A block whose genotypes are missing where the largest GP, as it is written, is below a limit.
+
+    Observed genotypes stay.
+
+    Parameters
+    ----------
+    block
+        The sites. Of those that are joined to one record, GP is of all genotypes of the record.
+    min_gp
+        In (0, 1].
+    digits
+        Decimals of GP.
+
+    Returns
+    -------
+    The block, and how many genotypes of its records are missing.
+    """
+    scale = 10**digits
+    least = int(np.ceil(min_gp * scale - 1e-6))
+    first, second = (block.allele_prob[..., side].astype(np.float64) for side in (0, 1))
+    haploid = np.isnan(second)
+    second = np.where(haploid, 0, second)
+    none = np.floor((1 - first) * (1 - second) * scale + 0.5).astype(np.int64)
+    both = np.floor(first * second * scale + 0.5).astype(np.int64)
+    one = np.floor(first * scale + 0.5).astype(np.int64)
+    none = np.where(haploid, scale - one, none)
+    largest = np.maximum(np.maximum(none, both), np.where(haploid, one, scale - none - both))
+    counted = np.ones(len(block.sites), bool)
+    if block.locus is not None:
+        for number in np.unique(block.locus[block.locus >= 0]).tolist():
+            rows = np.flatnonzero(block.locus == number)
+            largest[rows] = best_genotype(block.allele_prob[rows], digits)
+            counted[rows[1:]] = False
+    observed = (block.called[..., 0] >= 0) & (haploid | (block.called[..., 1] >= 0))
+    low = (largest < least) & ~observed
+    called = block.called.copy()
+    called[low, 0] = NO_CALL
+    called[..., 1][low & ~haploid & (called[..., 1] != -2)] = NO_CALL
+    return replace(block, called=called), int(low[counted].sum())
 
 
 def infos_written(*, er2: bool, pr2: bool, typed_only: bool) -> list[str]:
@@ -301,6 +359,7 @@ def check_outputs(out: str | Path, files: InputFiles, options: ImputeOptions) ->
     """
     kind = output_kind(out, options.output_options.output_type)
     check_choice(options.fields)
+    _check_min_gp(out, kind, options)
     _check_format(out, kind, options)
     known = files.named()
     if str(out) != "-":
@@ -311,7 +370,12 @@ def check_outputs(out: str | Path, files: InputFiles, options: ImputeOptions) ->
         known[f"{name} of {out}"] = beside
     for name, path in options.files_written().items():
         if path is not None:
+            if name == "array fit" and Path(path).is_dir():
+                read_manifest(path)  # an index, which grows
+                continue
             check_output(path, known)
+            if name == "array fit":
+                check_folder(Path(path), files.target, files.panel)
             known[f"{name} output"] = path
     if options.output_options.sites is not None:
         vcf_kind(options.output_options.sites, written="sites without samples")
@@ -319,6 +383,23 @@ def check_outputs(out: str | Path, files: InputFiles, options: ImputeOptions) ->
         vcf_kind(options.output_options.empirical, written="typed sites as if they were not typed")
     if options.resume and str(out) == "-":
         raise InputError("standard output cannot be resumed", hint="name a file, or no --resume")
+
+
+def _check_min_gp(out: str | Path, kind: str, options: ImputeOptions) -> None:
+    """Refuse a least GP where no GT is written."""
+    if not options.output_options.min_gp > 0:
+        return
+    if kind in FILE_SETS:
+        raise InputError(
+            f"--min-gp makes genotypes (GT) missing, and {out}, a {kind.upper()}, holds "
+            + ("probabilities" if kind == "bgen" else "dosages"),
+            hint="leave it out, or write a VCF or BCF",
+        )
+    if "GT" not in options.fields:
+        raise InputError(
+            "--min-gp makes genotypes (GT) missing, which --format leaves out",
+            hint="add GT to --format, or leave --min-gp out",
+        )
 
 
 def _side_files(out: str | Path, kind: str, options: OutputOptions) -> dict[str, Path]:
@@ -423,6 +504,28 @@ def check_samples(out: str | Path, inputs: Inputs, options: ImputeOptions) -> st
         hint = f"write a VCF or BCF; or {rename_samples_command(target, suffix=suffix)}"
     raise InputError(
         f"the name of sample {name!r} {why}, which {beside}, beside {out}, cannot hold", hint=hint
+    )
+
+
+def check_folder(path: Path, target: object, panel: str | Path) -> None:
+    """Refuse a file in place of the index folder of ``--array-fit``.
+
+    Raises
+    ------
+    InputError
+        If it is one. The hint makes an index of the target's sites and the panel.
+    """
+    if not path.exists() or path.is_dir():
+        return
+    typed = str(target) if isinstance(target, str | Path) else "TARGET.vcf.gz"
+    words = [
+        "ragimpute", "index", operand(panel), f"--typed-sites={typed}",
+        "-o", free_name(path, ".index"),
+    ]  # fmt: skip
+    raise InputError(
+        f"--array-fit {path} is a file, as older versions of ragimpute made it; it is now an index "
+        "folder",
+        hint=f"make one, and give its name: {shlex.join(words)}",
     )
 
 

@@ -105,6 +105,14 @@ class ImputeSummary(TargetReport):
             region=str(options.region) if options.region else "all",
         )  # fmt: skip
 
+    def add_index(self, used: str, unused: str) -> None:
+        """Take up what is used of an index, and warn of what is not; "": nothing to be said."""
+        if used:
+            self.settings["index"] = used
+            log.info("index: %s", used)
+        if unused:
+            self.warn(unused)
+
     def add_inbred(self, inputs: Inputs) -> None:
         """Take up, and log, how many target samples are inbred, if there are any."""
         panel, match = inputs.panel, inputs.match
@@ -136,6 +144,8 @@ class ImputeSummary(TargetReport):
         """
         if outputs.num_low_r2:
             self.counts["below_min_r2"] = outputs.num_low_r2
+        if outputs.num_no_calls:
+            self.counts["below_min_gp"] = outputs.num_no_calls
         few = few_samples_warning(self.num_samples, expects_r2=expects_r2)
         if min_r2 > 0 and few is not None:
             self.warn(few)
@@ -196,7 +206,7 @@ class ImputeSummary(TargetReport):
             *self.record_rows(),
             *(
                 (NOT_RECORDS[key], f"{self.counts[key]:,}")
-                for key in ("discordant_calls", "contradicting_calls")
+                for key in ("discordant_calls", "contradicting_calls", "below_min_gp")
                 if self.counts.get(key)
             ),
             ("mean DR2, untyped", mean),

@@ -37,11 +37,12 @@ OTHER = {
     "buffer_cm": 0.5, "device": "cpu", "max_memory": 2**30, "resume": True,
     "samples": Path("s.txt"), "exclude_samples": Path("e.txt"), "palindromes": "keep",
     "excluded_sites": Path("x.tsv"), "par": "X:1-5", "gvcf_min_gq": 9.0,
-    "fasta": Path("r.fa"), "chain": Path("c.chain"), "min_r2": 0.5,
+    "fasta": Path("r.fa"), "chain": Path("c.chain"), "likelihoods": "never",
+    "use_indel_likelihoods": True, "min_r2": 0.5,
     "typed_only": True, "sites": Path("s.bcf"), "empirical": Path("e.bcf"),
     "phased_only": True, "with_targets": False, "join_multiallelics": True, "output_type": "b",
     "digits": 2, "compression_level": 6, "bgen_bits": 16, "bgen_compression": "zstd",
-    "bgen_phased": True, "pvar": "plain",
+    "bgen_phased": True, "pvar": "plain", "min_gp": 0.9,
 }  # fmt: skip
 
 
@@ -156,7 +157,7 @@ def test_a_token_model_is_refused_before_anything_is_read(tmp_path, monkeypatch,
     run = sys.modules["ragimpute.imputation.impute"]
     model = SimpleNamespace(is_copying=False, path=tmp_path)
     monkeypatch.setattr(run, "open_folder", lambda name: model)
-    monkeypatch.setattr(run, "require_packages", lambda folder: True)
+    monkeypatch.setattr(run, "require_packages", lambda folder, device: True)
     with pytest.raises(InputError, match=f"{flag} needs a copying model, but tokens is a token"):
         impute("no.vcf", "no.h5", "x.vcf", model="tokens", **options)
     with pytest.raises(PanelError, match=r"no\.h5"):
