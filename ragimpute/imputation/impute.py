@@ -165,8 +165,9 @@ def impute(
         others = outputs.other_carriers(inputs.panel.sites)
         of_rows: dict[str, float] = {}
         flow, memory = plan_flow(
-            [window for _, window in left], inputs, ploidy, memory, threads=options.threads
-        )
+            [window for _, window in left], inputs, ploidy, memory, threads=options.threads,
+            is_bounded=options.max_memory is not None,
+        )  # fmt: skip
         with Stage("impute", inputs.stop - inputs.start) as stage:
             runs = [
                 WindowRun(

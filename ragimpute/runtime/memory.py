@@ -22,6 +22,8 @@ from ragimpute.errors import InputError, RagimputeError
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 # With more memory than this a run is no faster: larger windows and batches do not help.
 ENOUGH_BYTES = 2**30
+# The states of all blocks of targets, or of left-out samples, that are copied at the same time.
+STATE_BYTES = 128 * 2**20
 # Of a panel that is too large to be held at all sites, a window's typed sites are held for all
 # haplotypes, those of its buffers too: shorter windows would need nearly as much.
 ENOUGH_WIDE_BYTES = 7 * 2**28
