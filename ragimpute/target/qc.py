@@ -33,6 +33,7 @@ NOT_RECORDS = {
     "contradicting_calls": "calls made missing, as two ALTs are on one haplotype",
     "reference": "sites typed as REF by a gVCF's blocks",
     "typed_only": "records written that the panel lacks",
+    "not_listed": "sites left out that --sites-file does not name",
     "below_min_r2": "untyped sites left out for their DR2",
 }
 LOW_SITE_CALL_RATE, LOW_SAMPLE_CALL_RATE = 0.9, 0.5
