@@ -28,6 +28,7 @@ import math
 import os
 import platform
 import shlex
+import shutil
 import sys
 import time
 import tomllib
@@ -276,7 +277,7 @@ class Comparison:
         own = [tool.name for tool in tools if tool.kind == "ragimpute"]
         scores: dict[str, Evaluation] = {}
         for tool in list(able):  # untimed: compiles ragimpute's kernels, and warms the disk's cache
-            tool.array_fit(target, folder).unlink(missing_ok=True)
+            shutil.rmtree(tool.array_fit(target, folder), ignore_errors=True)
             try:
                 impute(tool, self.threads[0])
             except RuntimeError as error:

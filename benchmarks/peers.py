@@ -103,8 +103,8 @@ class Tool:
         return ["minimac4", *files, "-O", "vcf.gz", "-f", "GT,DS,GP", "-t", str(threads)]
 
     def array_fit(self, target: Path, folder: Path) -> Path:
-        """The file of what the panel says of the target's array."""
-        return folder / f"{self.slug}.{target.name}.fit"
+        """The index of the target's array."""
+        return folder / f"{self.slug}.{target.name}.index"
 
     def version(self) -> str:
         """The tool's version."""

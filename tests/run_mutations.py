@@ -81,7 +81,7 @@ MUTATIONS = [
     _mutation(
         "likelihood of the wrong allele", "ragimpute/copying/choose_parameters.py",
         "np.where(true == 1, prob, 1 - prob)", "np.where(true == 1, 1 - prob, prob)",
-        "copying/choose_parameters copying_model/array_fit",
+        "copying/choose_parameters copying_model/array_index",
     ),
     _mutation(
         "missing alleles by the unlikelier", "ragimpute/phasing/sampler.py",

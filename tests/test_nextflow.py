@@ -142,7 +142,14 @@ def test_prepare(panel):
 
 
 def test_index_and_impute(panel, tmp_path):
-    (index,) = run("index", "script", tmp_path / "index", {"panel": panel, "sites": ""})["index"]
+    inputs = {
+        "panel": panel,
+        "sites": example.path("target.vcf.gz"),
+        "sites_index": example.path("target.vcf.gz.tbi"),
+        "region": "20:2000001-2300000",
+    }
+    (index,) = run("index", "script", tmp_path / "index", inputs)["index"]
+    assert len(list(index.glob("arrays/*/window_*"))) == 1
     assert (index / "manifest.json").is_file()
     samples = tmp_path / "samples.txt"
     samples.write_text("NA20821\nHG00102\n")

@@ -65,6 +65,9 @@ def test_parts_are_joined_to_what_one_run_gives(folder, tmp_path):
     joined, expected = read_dosages(folder / "my results/20.vcf.gz"), read_dosages(whole)
     plan = json.loads((folder / "my results/20/plan.json").read_text())
     assert len(plan["regions"]) == 2
+    assert len(list((folder / "my results/20/index").glob("*.index/arrays/*/window_*"))) == 2
+    for page in (folder / "my results/20/parts").rglob("batch-*.json"):
+        assert '"index": "array target.vcf.gz, ' in page.read_text()
     assert [len(batch["samples"]) for batch in plan["batches"]] == [25, 25]
     assert joined.samples == expected.samples
     assert joined.sites.keys() == expected.sites.keys()

@@ -216,6 +216,28 @@ ErrOption = Annotated[
         "Default: chosen as --ne is.",
     ),
 ]  # fmt: skip
+FineTuneOption = Annotated[
+    bool,
+    typer.Option(
+        "--fine-tune/--no-fine-tune", rich_help_panel="Model",
+        help="Whether to fit the model's network to the panel first.",
+    ),
+]  # fmt: skip
+ChunkOption = Annotated[
+    float,
+    typer.Option(
+        "--chunk-cm", metavar="CM", min=0.01, rich_help_panel="Region",
+        help="Impute windows of at most this length, in cM, one after the other.",
+    ),
+]  # fmt: skip
+MaxMemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory", metavar="SIZE", rich_help_panel="Run",
+        help="Use at most so much memory, such as 4G or 800M. Default: what is free, up to 1G, "
+        "or 1.75G with a panel of more than 20,000 haplotypes.",
+    ),
+]  # fmt: skip
 OutputTypeOption = Annotated[
     OutputType | None,
     typer.Option(

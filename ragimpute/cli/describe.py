@@ -200,28 +200,79 @@ def _describe_panel(path: Path, panel: Any) -> Rows:
 
 def _describe_index(path: Path) -> Rows:
     """Describe an index folder."""
+    from ragimpute.copying_model.array_index import held_arrays
     from ragimpute.retrieval.index_manifest import read_manifest
 
     manifest = read_manifest(path)
-    files = [path / entry["file"] for entry in manifest["files"]]
-    absent = [file.name for file in files if not file.is_file()]
-    kind = manifest["kind"]
-    if kind == "ivf":
-        kind += f", {manifest['num_lists']:,} lists, {manifest['num_probes']:,} probed"
-    rows = [
+    rows: Rows = [
         ("kind", "index of a panel"),
-        ("search", kind),
-        ("recall at 10", f"{manifest['recall_at_10']:.3f}"),
-        ("windows", f"{len(manifest['windows']):,}"),
         ("haplotypes", f"{manifest['num_haplotypes']:,}"),
         ("sites", f"{manifest['num_sites']:,}"),
     ]
+    rows += _search_rows(path, manifest)
+    for array in held_arrays(path):
+        settings = [
+            f"{name} {value}" for name, value in array.about.items()
+            if name not in ("format", "ragimpute", "typed", "model") and value not in ("None", "")
+        ]  # fmt: skip
+        told = [
+            f"{array.num_typed:,} typed sites", f"{array.num_windows:,} windows",
+            f"model {array.model_name or array.about.get('model', '')[:12]}", *settings,
+            _size(array.num_bytes),
+        ]  # fmt: skip
+        rows.append((f"array {Path(array.source).name}", ", ".join(told)))
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return [*rows, ("panel checksum", manifest["panel_checksum"]), ("size", _size(size))]
+
+
+def _search_rows(path: Path, manifest: dict[str, Any]) -> Rows:
+    """How the haplotypes of an index are searched, if it has FAISS windows."""
+    from ragimpute.retrieval.index_manifest import NO_SEARCH
+
+    kind = manifest["kind"]
+    if kind == NO_SEARCH:
+        return [("search", "no FAISS windows")]
+    if kind == "ivf":
+        kind += f", {manifest['num_lists']:,} lists, {manifest['num_probes']:,} probed"
+    rows = [
+        ("search", kind),
+        ("recall at 10", f"{manifest['recall_at_10']:.3f}"),
+        ("windows", f"{len(manifest['windows']):,}"),
+    ]
     if isinstance(manifest.get("num_markers"), int):
         rows.append(("sites searched", f"{manifest['num_markers']:,}"))
+    files = [path / entry["file"] for entry in manifest["files"]]
+    absent = [file.name for file in files if not file.is_file()]
     if absent:
         rows.append(("absent files", _names(absent)))
-    size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
-    return [*rows, ("panel checksum", manifest["panel_checksum"]), ("size", _size(size))]
+    return rows
+
+
+def verify(path: Path) -> None:
+    """Read all of a panel.h5 or an index, and compare it with its checksums.
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+    PanelError
+        If it is damaged.
+    """
+    if path.is_dir() and (path / _INDEX_FILE).is_file():
+        from ragimpute.copying_model.array_index import held_arrays
+        from ragimpute.retrieval.index_manifest import verify_files
+
+        verify_files(path)
+        for array in held_arrays(path):
+            for file in array.files:
+                file.verify()
+        return
+    if not path.is_file() or not _first_bytes(path).startswith(_HDF5_MAGIC):
+        raise InputError(f"{path} has no checksums", hint="--verify is for a panel.h5 or an index")
+    from ragimpute.panel.reader import Panel
+
+    with Panel.open(path) as panel:
+        panel.verify()
 
 
 def _describe_model(path: Path) -> Rows:

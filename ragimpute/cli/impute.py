@@ -13,16 +13,19 @@ from ragimpute.cli import complete
 from ragimpute.cli.app import (
     BufferOption,
     ChainOption,
+    ChunkOption,
     DeviceOption,
     ErrOption,
     ExcludedSitesOption,
     FastaOption,
+    FineTuneOption,
     GvcfMinGqOption,
     ImputedTypeOption,
     JoinOption,
     LogLevelOption,
     LogOption,
     MapOption,
+    MaxMemoryOption,
     MinR2Option,
     NeOption,
     PanelOption,
@@ -47,7 +50,7 @@ from ragimpute.runtime.outputs import check_output, check_report_name
 # the same header.
 _BY_REGION = (
     "--region", "-r", "--output", "-o", "--out", "--sites-output", "--sites", "--empirical",
-    "--excluded-sites", "--sites-status", "--report", "--max-memory", "--array-fit",
+    "--excluded-sites", "--sites-status", "--report", "--max-memory", "--array-fit", "--index",
 )  # fmt: skip
 
 _OBJECTS_BEFORE_GARBAGE = 500_000
@@ -105,8 +108,9 @@ def impute(
             "--index",
             metavar="DIR",
             rich_help_panel="Panel",
-            help="Index of the panel that 'ragimpute index' made. Token models that retrieve by "
-            "window search it; the shipped models need none.",
+            help="Index that 'ragimpute index' made of the panel and the target's array. A run "
+            "takes from it all that does not depend on the genotypes, so that it takes less time; "
+            "the output is the same.",
         ),
     ] = None,
     model: Annotated[
@@ -303,34 +307,18 @@ def impute(
     ] = None,
     ne: NeOption = None,
     err: ErrOption = None,
-    fine_tune: Annotated[
-        bool,
-        typer.Option(
-            "--fine-tune/--no-fine-tune",
-            rich_help_panel="Model",
-            help="Whether to fit the model's network to the panel first.",
-        ),
-    ] = True,
+    fine_tune: FineTuneOption = True,
     array_fit: Annotated[
         Path | None,
         typer.Option(
             "--array-fit",
-            metavar="FILE",
+            metavar="DIR",
             rich_help_panel="Model",
-            help="File that stores what was fitted to this panel and array. It is read if it "
-            "exists and written otherwise, so that only the first of many runs fits.",
+            help="An index as of --index, to which a run adds what it lacks of the target's array. "
+            "It is made if it does not exist, so that only the first of many runs fits.",
         ),
     ] = None,
-    chunk_cm: Annotated[
-        float,
-        typer.Option(
-            "--chunk-cm",
-            metavar="CM",
-            min=0.01,
-            rich_help_panel="Region",
-            help="Impute windows of at most this length, in cM, one after the other.",
-        ),
-    ] = 40.0,
+    chunk_cm: ChunkOption = 40.0,
     buffer_cm: BufferOption = 2.0,
     reports: Annotated[
         list[Path] | None,
@@ -354,16 +342,7 @@ def impute(
     seed: SeedOption = 1,
     device: DeviceOption = "auto",
     threads: ThreadsOption = 1,
-    max_memory: Annotated[
-        str | None,
-        typer.Option(
-            "--max-memory",
-            metavar="SIZE",
-            rich_help_panel="Run",
-            help="Use at most so much memory, such as 4G or 800M. Default: what is free, up to 1G, "
-            "or 1.75G with a panel of more than 20,000 haplotypes.",
-        ),
-    ] = None,
+    max_memory: MaxMemoryOption = None,
     log: LogOption = None,
     log_level: LogLevelOption = None,
     quiet: QuietOption = False,

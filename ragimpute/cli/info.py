@@ -34,6 +34,14 @@ def info(
             "segments.csv.",
         ),
     ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            rich_help_panel="Input",
+            help="Also read all of a panel.h5 or an index, and compare it with its checksums.",
+        ),
+    ] = False,
     environment: Annotated[
         bool,
         typer.Option(
@@ -45,6 +53,7 @@ def info(
 ) -> None:
     """Say what a file or folder is, or what this install is."""
     from ragimpute.cli.describe import describe
+    from ragimpute.cli.describe import verify as check
 
     if not paths and not environment:
         raise typer.BadParameter("give a file or folder, or --environment")
@@ -55,7 +64,11 @@ def info(
     if export_maps is not None and len(paths or []) != 1:
         raise typer.BadParameter("--export-maps is for one panel.h5")
     for path in paths or []:
-        print_rows(describe(path), title=str(path))
+        rows = describe(path)
+        if verify:
+            check(path)
+            rows.append(("verified", "all of it matches its checksums"))
+        print_rows(rows, title=str(path))
         if export_maps is not None:
             print_rows(_export(path, export_maps), title=str(export_maps))
 

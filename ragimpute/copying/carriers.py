@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from ragimpute.kernels.bit_transpose import SQUARE, turn_squares
 from ragimpute.kernels.bits import WORD
 from ragimpute.kernels.compile import kernel
 from ragimpute.panel.haplotypes import Haplotypes
+
+if TYPE_CHECKING:
+    from ragimpute.retrieval.mapped_arrays import Getter
 
 
 class SiteCarriers(NamedTuple):
@@ -111,6 +114,30 @@ class MinorAlleles:
         return cls(
             edges, offsets[:-1], sites, common, np.searchsorted(common, edges), bits, longest,
             int(np.diff(edges).max(initial=0)),
+        )  # fmt: skip
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All fields by name: what :meth:`of_arrays` takes."""
+        return {
+            "edges": self.edges, "site_offsets": self.offsets, "sites": self.sites,
+            "common": self.common, "common_edges": self.common_edges, "common_bits": self.bits,
+            "most": np.array([self.longest, self.most_sites], np.int64),
+        }  # fmt: skip
+
+    @classmethod
+    def of_arrays(cls, get: Getter, num_words: int, num_haplotypes: int) -> MinorAlleles:
+        """Make them of their :meth:`arrays`, of W words and H haplotypes."""
+        sites = get("sites", np.int32, (None,), checked=True)
+        common = get("common", np.int32, (None,), checked=True)
+        kind = np.int32 if len(sites) < 2**31 else np.int64
+        longest, most_sites = get("most", np.int64, (2,), checked=True).tolist()
+        return cls(
+            get("edges", np.int64, (num_words + 1,), checked=True),
+            get("site_offsets", kind, (num_words * num_haplotypes + 1,), checked=True),
+            sites, common,
+            get("common_edges", np.int64, (num_words + 1,), checked=True),
+            get("common_bits", np.uint64, (-(-len(common) // 64), num_haplotypes)),
+            longest, most_sites,
         )  # fmt: skip
 
     def for_kernels(self) -> HaplotypeSites:

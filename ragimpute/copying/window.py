@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from ragimpute.kernels.bit_transpose import SQUARE, turn_squares
 from ragimpute.kernels.bits import WORD
 from ragimpute.kernels.compile import kernel
 from ragimpute.panel.haplotypes import Haplotypes, keep_haplotypes, signatures_of
+
+if TYPE_CHECKING:
+    from ragimpute.retrieval.mapped_arrays import Getter
 
 # Squares of bits that are transposed side by side: 64 haplotypes each.
 _SQUARES_AT_ONCE = 8
@@ -153,6 +156,63 @@ class Window:
         typed_index = np.asarray(typed_index, np.int64)
         typed = TypedSites(pack_typed(haplotypes, typed_index), position_cm[typed_index])
         return cls(typed, typed_index, haplotypes, position_cm, core or (0, len(position_cm)))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that is made of the panel, by name: what :meth:`of_arrays` takes.
+
+        Who has the minor alleles by haplotype is among them if it was asked for before.
+        """
+        h = self.haplotypes
+        out = {
+            "words": self.typed.words, "rows": self.typed.rows, "signature": self.signature,
+            "num_minor": self.num_minor, "offsets": h.offsets, "carriers": h.carriers,
+            "row": h.row, "bits": h.bits,
+        }  # fmt: skip
+        return out | (self.minor_alleles.arrays() if "minor_alleles" in self.__dict__ else {})
+
+    @classmethod
+    def of_arrays(
+        cls,
+        get: Getter,
+        alt_is_minor: np.ndarray,
+        position_cm: np.ndarray,
+        typed_index: np.ndarray,
+        core: tuple[int, int],
+        *,
+        num_haplotypes: int,
+        by_haplotype: bool,
+    ) -> Window:
+        """Make the window of its :meth:`arrays`.
+
+        Parameters
+        ----------
+        get
+            Returns an array by its name.
+        alt_is_minor, position_cm, typed_index, core, num_haplotypes
+            Of the panel in this window.
+        by_haplotype
+            Whether the arrays have the minor alleles by haplotype.
+        """
+        num_sites, num_words = len(position_cm), -(-len(typed_index) // WORD)
+        row = get("row", np.int32, (num_sites,), checked=True)
+        haplotypes = Haplotypes(
+            num_haplotypes, alt_is_minor,
+            get("offsets", np.int64, (num_sites + 1,), checked=True),
+            get("carriers", np.int32, (None,), checked=True), row,
+            get("bits", np.uint64, (int((row >= 0).sum()), -(-num_haplotypes // 64))),
+        )  # fmt: skip
+        typed = TypedSites(
+            get("words", np.uint32, (num_words, num_haplotypes)), position_cm[typed_index]
+        )
+        out = cls(typed, np.asarray(typed_index, np.int64), haplotypes, position_cm, core)
+        # What would be computed when it is first asked for is there.
+        typed.__dict__["rows"] = get("rows", np.uint32, (num_haplotypes, num_words))
+        out.__dict__["signature"] = get("signature", np.uint64, (num_haplotypes,), checked=True)
+        out.__dict__["num_minor"] = get("num_minor", np.int64, (num_sites,), checked=True)
+        if by_haplotype:
+            found = MinorAlleles.of_arrays(get, num_words, num_haplotypes)
+            out.__dict__["minor_alleles"] = found
+        return out
 
     def with_core(self, core: tuple[int, int]) -> Window:
         """The same window with another core; cached properties that still hold are kept."""

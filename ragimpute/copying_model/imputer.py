@@ -14,7 +14,7 @@ import numpy as np
 from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.states import is_copied_whole, retriever_for
 from ragimpute.copying.window import Window
-from ragimpute.copying_model.array_fit import ArrayFit
+from ragimpute.copying_model.array_index import ArrayPart
 from ragimpute.copying_model.correction import Output, copy_and_correct, wanted_by
 from ragimpute.copying_model.engine import Engine, copies_by_torch, engine_of
 from ragimpute.copying_model.mosaics import Mosaics, find_mosaics
@@ -69,9 +69,10 @@ class CopyingImputer:
         not change what copying gives.
     options
         How it is fitted to the panel.
-    array_fit
-        What earlier runs have fitted to this panel and these typed sites. It is used, and what this
-        run fits is added. None: everything is fitted anew.
+    array
+        What an index holds of this panel and an array. If the array types other sites than the
+        target (``fits_only``), parameters and network are taken; otherwise all of it, and at sites
+        of the array that the target lacks nothing was observed. None: everything is made anew.
     """
 
     def __init__(
@@ -80,13 +81,15 @@ class CopyingImputer:
         typed_index: np.ndarray,
         model: ModelFolder | LoadedModel,
         options: FitOptions,
-        array_fit: ArrayFit | None = None,
+        array: ArrayPart | None = None,
     ) -> None:
-        self._panel, self._options, self._array_fit = panel, options, array_fit
+        self._panel, self._options, self._array = panel, options, array
+        if array is not None and not array.fits_only:
+            typed_index = array.typed_index
         self._network = BackgroundNetwork(model, device=options.device, threads=options.threads)
         # A very large panel is fitted to some of its haplotypes only.
         self._fitted = draw_panel(panel, COMPACT_ABOVE, options.seed)
-        self._fits = StretchFits(self._fitted, typed_index, self._network, options, array_fit)
+        self._fits = StretchFits(self._fitted, typed_index, self._network, options, array)
         # The window of a very large panel that was read last.
         self._wide: WideWindow | None = None
         whole = is_copied_whole(panel.num_haplotypes)
@@ -107,16 +110,26 @@ class CopyingImputer:
 
     def prepare(self, target: TargetWindow) -> PreparedCopying:
         """See :meth:`ragimpute.imputation.imputer.Imputer.prepare`."""
-        left, right, _, typed_index, _, _ = target
-        watch = Stopwatch(self.seconds)
-        with Stage("read panel", right - left):
-            window = self._read(target)
+        target, rows = self._of_array(target)
+        left, right, core, typed_index, _, _ = target
+        bounds = (left, *core, right)
+        array, watch = self._array, Stopwatch(self.seconds)
+        kept = None if array is None else array.window(bounds, typed_index, is_wide=self.is_wide)
+        if kept is not None and kept.window is not None:
+            window = kept.window
+        else:
+            with Stage("read panel", right - left):
+                window = self._read(target)
         watch.lap("read")
         self._network.start()
         # What finds states is made beside what is fitted to the panel, and the network is fitted
         # beside the quality of sites.
-        tables = start(partial(self._retriever_of, window), is_long=True)
-        fit = self._fits.at(typed_index, window, (left, right), self.seconds, tables.result)
+        known = None if kept is None else kept.retriever
+        tables = start(partial(self._retriever_of, window, known), is_long=True)
+        fit = self._fits.at(
+            typed_index, window, (left, right), self.seconds, tables.result,
+            is_known=kept is not None,
+        )  # fmt: skip
         retriever = tables.result()
         if retriever is not None and self._wide is None:
             watch = Stopwatch(self.seconds)
@@ -124,12 +137,11 @@ class CopyingImputer:
             watch.lap("retrieve")
         give_back()
         self.settings |= self._fits.settings()
-        known = self._array_fit
         quality = None
         if self._fits.is_tuned_on(typed_index, window):
             quality = fit.tuned.result()[1]
-        if quality is None and known is not None:
-            quality = known.quality((left, right), len(typed_index))
+        if quality is None and kept is not None:
+            quality = kept.quality
         if quality is None and (self._options.err is None or self._network.trained):
             watch = Stopwatch(self.seconds)
             quality = measure_sites(
@@ -139,8 +151,10 @@ class CopyingImputer:
             give_back()
             watch.lap("quality")
         network = fit.tuned.result()[0]
-        if known is not None and quality is not None:
-            known.keep_quality((left, right), quality)
+        if array is not None and kept is None:
+            array.keep_window(bounds, None if self.is_wide else window, retriever, quality)
+        if len(rows) < len(typed_index):
+            quality = _without(quality, window, rows)
         num_panel = self._panel.num_haplotypes
         parameters = fit.parameters.scaled(self._fitted.num_haplotypes, num_panel)
         if self._options.err is None and quality is not None:
@@ -150,13 +164,14 @@ class CopyingImputer:
             parameters.mismatch_prob, f"states: {self.settings['states']}",
             "network" if network is not None else "no network",
         )  # fmt: skip
-        enough = len(typed_index) >= _LEAST_TYPED
+        enough = len(rows) >= _LEAST_TYPED
         return PreparedCopying(
             self, target, window, self._wide or _Source(window, retriever, num_panel, self._engine),
             fit.parameters, parameters,
             network=network if quality is not None and enough else None,
             features=_no_quality(window) if quality is None else quality.features,
             says=None if quality is None else self._left_out_says(window, left, quality),
+            rows=rows,
         )  # fmt: skip
 
     def _left_out_says(self, window: Window, left: int, quality: SiteQuality) -> LeftOutSays:
@@ -177,6 +192,7 @@ class CopyingImputer:
     ) -> WindowSays:
         """Impute a window that :meth:`prepare` made ready."""
         _, _, core, typed_index, alleles, sample = ready.target
+        enough = len(ready.rows) >= _LEAST_TYPED
         imputed = Imputed.of(alleles, sample)
         put = imputed.all_of(put)
         window, parameters = ready.window, ready.parameters
@@ -197,7 +213,7 @@ class CopyingImputer:
             if len(usual.imputed.copies):
                 first_time = usual._replace(put=keep_typed)
                 self._copy(first_time, ready.source, network, features, batch)
-            if parameters.site_mismatch_prob is not None and len(typed_index) >= _LEAST_TYPED:
+            if parameters.site_mismatch_prob is not None and enough:
                 found = mismatch_factors(typed, usual.imputed, parameters)
                 for group in groups_of(usual.imputed, parameters, found, usual.put):
                     self._copy(group, ready.source, network, features, batch)
@@ -206,7 +222,8 @@ class CopyingImputer:
                 # The network knows no samples that resemble the panel so much.
                 self._copy(group, ready.source, None, features, batch)
                 stage.advance(len(group.imputed.copies) * (core[1] - core[0]))
-        mismatch = mosaics.with_own(with_factors(parameters, len(typed_index), factor))
+        every = with_factors(parameters, len(typed_index), factor)
+        mismatch = mosaics.with_own(every)[ready.rows]
         if mismatch.ndim == 2:
             mismatch = np.repeat(mismatch, imputed.copies, axis=1)
         # Left-out samples say nothing of targets that are mosaics of the panel.
@@ -219,6 +236,24 @@ class CopyingImputer:
             return Mosaics(np.full(len(imputed.copies), -1), ())
         sample = self._fitted.haplotype_sample
         return find_mosaics(window, sample, imputed, parameters, seed=self._options.seed)
+
+    def _of_array(self, target: TargetWindow) -> tuple[TargetWindow, np.ndarray]:
+        """A target at the typed sites of the index's array, and which of these it has itself.
+
+        Nothing was observed at the others. Without an index, or if only fits are taken from it, it
+        is the target as it is.
+        """
+        array, own = self._array, target.typed_index
+        if array is None or array.fits_only:
+            return target, np.arange(len(own))
+        first, last = np.searchsorted(array.typed_index, [target.left, target.right])
+        typed_index = array.typed_index[first:last]
+        rows = np.searchsorted(typed_index, own)
+        if len(own) == len(typed_index):
+            return target, rows
+        alleles = np.full((len(typed_index), target.alleles.shape[1]), -1, np.int8)
+        alleles[rows] = target.alleles
+        return target._replace(typed_index=typed_index, alleles=alleles), rows
 
     def _read(self, target: TargetWindow) -> Window:
         """Read a window: of all haplotypes, or of those that a very large panel is fitted to."""
@@ -284,8 +319,10 @@ class CopyingImputer:
         for name, seconds in times.of(time.perf_counter() - start).items():
             self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
-    def _retriever_of(self, window: Window) -> Retriever | None:
-        """Make the retriever for a window, or return None if the panel is copied whole."""
+    def _retriever_of(self, window: Window, known: Retriever | None) -> Retriever | None:
+        """The retriever for a window, made unless known; None if the panel is copied whole."""
+        if known is not None:
+            return known
         watch = Stopwatch(self.seconds)
         found = retriever_for(
             window.typed.words, seed=self._options.seed, threads=self._options.threads
@@ -329,6 +366,8 @@ class PreparedCopying:
         reads.
     says
         What left-out samples say of the core sites; None: none were left out.
+    rows
+        Which of the target's typed sites it has itself: all, unless an index has more.
     """
 
     imputer: CopyingImputer
@@ -340,10 +379,26 @@ class PreparedCopying:
     network: PairNetwork | None
     features: SiteRows
     says: LeftOutSays | None
+    rows: np.ndarray
 
     def impute(self, *, batch: int, put: Callable[[int, int, np.ndarray], None]) -> WindowSays:
         """See :meth:`ragimpute.imputation.imputer.PreparedWindow.impute`."""
         return self.imputer.impute(self, batch=batch, put=put)
+
+
+def _without(quality: SiteQuality | None, window: Window, rows: np.ndarray) -> SiteQuality | None:
+    """The quality of a window's sites if only ``rows`` of its typed sites are typed.
+
+    That of the others is what the remaining typed sites say of them.
+    """
+    if quality is None or quality.as_untyped is None:
+        return quality
+    lacks = np.ones(window.typed.num_typed, bool)
+    lacks[rows] = False
+    features = np.array(quality.features)
+    untyped = quality.as_untyped()
+    features[window.typed_index[lacks], : untyped.shape[1]] = untyped[lacks]
+    return replace(quality, features=features)
 
 
 def _no_quality(window: Window) -> np.ndarray:

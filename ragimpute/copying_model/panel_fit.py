@@ -13,7 +13,7 @@ import numpy as np
 from ragimpute.copying.choose_parameters import fit_panel, num_typed_to_fit
 from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.window import Window
-from ragimpute.copying_model.array_fit import ArrayFit, TunedNetwork
+from ragimpute.copying_model.array_index import ArrayPart, TunedNetwork
 from ragimpute.copying_model.fine_tuning import adapt_network
 from ragimpute.copying_model.pair_network import PairNetwork, needs_torch
 from ragimpute.evidence.site_quality import SiteQuality
@@ -115,7 +115,7 @@ class StretchFits:
 
     Parameters
     ----------
-    panel, typed_index, options, array_fit
+    panel, typed_index, options, array
         See :class:`ragimpute.copying_model.imputer.CopyingImputer`.
     network
         The model's network.
@@ -127,10 +127,10 @@ class StretchFits:
         typed_index: np.ndarray,
         network: BackgroundNetwork,
         options: FitOptions,
-        array_fit: ArrayFit | None = None,
+        array: ArrayPart | None = None,
     ) -> None:
         self._panel, self._typed_index, self._network = panel, typed_index, network
-        self._options, self._array_fit = options, array_fit
+        self._options, self._array = options, array
         self._fits: dict[tuple[int, int, int], Fit] = {}
 
     def settings(self) -> dict[str, str]:
@@ -154,12 +154,14 @@ class StretchFits:
         sites: tuple[int, int],
         seconds: dict[str, float],
         retriever: Callable[[], Retriever | None] = lambda: None,
+        *,
+        is_known: bool = False,
     ) -> Fit:
         """Parameters and network for a window, fitted once for each stretch of the typed sites.
 
         ``sites``: the window's first panel site, and the one after its last. ``seconds`` takes the
         times. ``retriever`` gives what finds states by the window's typed sites; None: it is made
-        if it is needed.
+        if it is needed. ``is_known``: the quality of the window's sites is in the index.
         """
         every = self._typed_index
         cm = self._panel.position_cm[every]
@@ -175,9 +177,14 @@ class StretchFits:
         key = (stretch, *(sites if alone else (-1, -1)))
         if key not in self._fits:
             inside = every[(cm >= edges[stretch]) & (cm <= edges[stretch + 1])]
+            # Where fitting measures the quality of the window's sites on the way, an index is of
+            # use only if it has both.
+            array = self._array
+            if alone and not is_known and array is not None and not array.fits_only:
+                array = None
             self._fits[key] = self._fit(
                 key, inside, window if alone else None, retriever if alone else lambda: None, tunes,
-                seconds,
+                seconds, array,
             )  # fmt: skip
         return self._fits[key]
 
@@ -189,15 +196,16 @@ class StretchFits:
         retriever: Callable[[], Retriever | None],
         tunes: bool,
         seconds: dict[str, float],
+        array: ArrayPart | None,
     ) -> Fit:
-        """Fit parameters and network for a stretch of typed sites, or take those of an earlier run.
+        """Fit parameters and network for a stretch of typed sites, or take those of the index.
 
         ``window``: the window to tune the network on, if it has all typed sites of the run; None: a
-        window is cut out of the panel. ``retriever`` finds states in ``window``.
+        window is cut out of the panel. ``retriever`` finds states in ``window``. ``array``: what
+        the index holds.
         """
-        before = self._array_fit
-        parameters = None if before is None else before.parameters(key)
-        is_new = parameters is None
+        known = None if array is None else array.fit(key, self._middle(typed_index))
+        parameters = None if known is None else known[0]
         if parameters is None:
             finds = retriever()
             watch = Stopwatch(seconds)
@@ -205,7 +213,7 @@ class StretchFits:
             watch.lap("fit")
         tune = partial(
             self._tuned, key, typed_index, window, parameters,
-            tunes=tunes, is_new=is_new, seconds=seconds,
+            tunes=tunes, known=known, seconds=seconds,
         )  # fmt: skip
         return Fit(parameters, start(tune, is_long=True))
 
@@ -217,25 +225,24 @@ class StretchFits:
         parameters: CopyingParameters,
         *,
         tunes: bool,
-        is_new: bool,
+        known: tuple[CopyingParameters, TunedNetwork | None] | None,
         seconds: dict[str, float],
     ) -> tuple[PairNetwork | None, SiteQuality | None]:
         """Fit the network for a stretch of typed sites; see :attr:`Fit.tuned`.
 
-        ``is_new``: whether the parameters were not known before.
+        ``known``: parameters and network of the index; None: it has none.
         """
-        before, watch = self._array_fit, Stopwatch(seconds)
+        array, watch = self._array, Stopwatch(seconds)
         network, quality = None, None
         if self._network.trained:
             with Stage("load network"):
                 network = self._network.ready()
             watch.lap("load")
         if network is not None and tunes:
-            known = None
-            if before is not None and not is_new:
-                known = before.network(key, [weight.shape for weight, _ in network.site.layers])
-            if known is not None:
-                network = replace(network.with_layers(known.layers), trust=known.trust)
+            tuned = None if known is None else known[1]
+            if array is not None and tuned is not None:
+                tuned = array.checked(tuned, [weight.shape for weight, _ in network.site.layers])
+                network = replace(network.with_layers(tuned.layers), trust=tuned.trust)
             else:
                 network, quality = adapt_network(
                     network, window or self._window_of(_to_tune(typed_index)),
@@ -243,12 +250,16 @@ class StretchFits:
                     seed=self._options.seed, threads=self._options.threads,
                 )  # fmt: skip
             watch.lap("fine-tune")
-        if before is not None and is_new:
-            tuned = None
+        if array is not None and known is None:
+            made = None
             if network is not None and tunes:
-                tuned = TunedNetwork(network.site.layers, network.trust)
-            before.keep_fit(key, parameters, tuned)
+                made = TunedNetwork(network.site.layers, network.trust)
+            array.keep_fit(key, self._middle(typed_index), parameters, made)
         return network, None if window is None else quality
+
+    def _middle(self, typed_index: np.ndarray) -> float:
+        """Where the middle of a stretch of typed sites is, cM."""
+        return float(self._panel.position_cm[typed_index[len(typed_index) // 2]])
 
     def _panel_fit(
         self, typed_index: np.ndarray, window: Window | None, retriever: Retriever | None

@@ -9,10 +9,10 @@ high.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -100,12 +100,16 @@ class SiteQuality:
         :class:`ragimpute.evidence.rare_excess.LeftOutR2`.
     left_out_r2
         What it was computed from; None if it was read from a file.
+    as_untyped
+        Computes the ``QUALITY_FEATURES`` that each typed site would have if it alone were not
+        typed: shape (T, len(QUALITY_FEATURES)), float32. None if that is not known.
     """
 
     mismatch_prob: np.ndarray
     features: SiteRows
     rare_excess: float = 0.0
     left_out_r2: LeftOutR2 | None = None
+    as_untyped: Callable[[], np.ndarray] | None = None
 
     @property
     def measured(self) -> np.ndarray:
@@ -172,9 +176,10 @@ def measure_sites(
         step = int(np.clip(_STATE_BYTES // (each * threads), 1, max(1, most)))
         # Cached properties, computed here once before several threads need them.
         window.minor_alleles, window.flank_switch_probs(parameters.switch_rate)
-    sums = _Sums(window)
+    minor = window.haplotypes.alt_is_minor
+    sums = _Sums(minor)
 
-    def measure(first: int) -> np.ndarray:
+    def measure(first: int) -> _TypedLeftOut:
         here = edges[first : first + step + 1]
         columns = left_out[here[0] : here[-1]]
         alleles = haplotype_columns(window.haplotypes, columns).T
@@ -191,17 +196,46 @@ def measure_sites(
             hit[low:high] = np.where(known == 1, without, 1 - without)
             sums.add(prob, alleles[site : site + len(prob)], here[:-1] - here[0], site)
             stage.advance(prob.size)
-        return hit
+        return _TypedLeftOut(hit, observed, here[:-1] - here[0])
 
     # If the panel is copied whole, copy_haplotypes divides the targets among threads; otherwise the
     # groups of left-out samples are divided here.
     with Stage("measure sites", len(left_out) * window.num_sites) as stage:
-        hits = share(measure, range(0, len(starts), step), threads if retriever is not None else 1)
-    hit = np.concatenate([np.ones((len(window.typed_index), 0), np.float32), *hits], axis=1)
+        found = share(measure, range(0, len(starts), step), threads if retriever is not None else 1)
+    none = np.ones((len(window.typed_index), 0), np.float32)
+    hit = np.concatenate([none, *(group.hit for group in found)], axis=1)
     features = SiteFeatures(sums.features(), AlleleSharing(window, threads=threads))
     left_out_r2 = sums.left_out_r2(window)
     mismatch_prob = fit_mismatch(hit, parameters.mismatch_prob)
-    return SiteQuality(mismatch_prob, features, left_out_r2.rare_excess, left_out_r2)
+    return SiteQuality(
+        mismatch_prob, features, left_out_r2.rare_excess, left_out_r2,
+        lambda: _as_untyped(minor[window.typed_index], found),
+    )  # fmt: skip
+
+
+class _TypedLeftOut(NamedTuple):
+    """Some left-out samples at the typed sites.
+
+    ``hit`` (T, n): the probability of each haplotype's allele, computed from all other typed sites;
+    ``alleles`` (T, n); ``starts``: the column of each sample's first haplotype.
+    """
+
+    hit: np.ndarray
+    alleles: np.ndarray
+    starts: np.ndarray
+
+
+def _as_untyped(minor: np.ndarray, left_out: Sequence[_TypedLeftOut]) -> np.ndarray:
+    """Features of the typed sites, each from what the others say of it: see ``SiteQuality``.
+
+    ``minor`` (T,): whether ALT is the minor allele.
+    """
+    sums = _Sums(minor)
+    for hit, alleles, starts in left_out:
+        prob = np.where(alleles == 1, hit, 1 - hit)
+        # By haplotype, as copying gives them.
+        sums.add(np.ascontiguousarray(prob.T).T, np.ascontiguousarray(alleles.T).T, starts, 0)
+    return sums.features()
 
 
 def _without_own(
@@ -230,13 +264,13 @@ def _without_own(
 class _Sums:
     """Sums over the left-out samples at each site, from which the features are computed."""
 
-    def __init__(self, window: Window) -> None:
-        self._minor = window.haplotypes.alt_is_minor
+    def __init__(self, minor: np.ndarray) -> None:
+        self._minor = minor
         self._num_samples = 0
         self._num_haplotypes = 0
         # Rows: imputed dosage, true dosage, their squares, their product, the variance that the
         # posteriors claim, the expected and the true number of heterozygous samples.
-        self._sums = np.zeros((8, window.num_sites), np.int64)
+        self._sums = np.zeros((8, len(minor)), np.int64)
         self._lock = Lock()
 
     def add(self, prob: np.ndarray, alleles: np.ndarray, starts: np.ndarray, site: int) -> None:

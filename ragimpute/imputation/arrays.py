@@ -16,7 +16,8 @@ import numpy as np
 from ragimpute.arguments import checked
 from ragimpute.copying_model.imputer import require_packages
 from ragimpute.errors import InputError
-from ragimpute.imputation.imputer import make_parts
+from ragimpute.imputation.array_choice import ArrayChoice, choose_array, other_windows
+from ragimpute.imputation.imputer import Stretch, make_parts
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.summary import result_warnings
 from ragimpute.imputation.windows import Window, WindowResult, WindowRun, plan_run
@@ -315,7 +316,9 @@ class Imputer:
         warn_of_target(report, given, panel, match, start, stop, files.options.par)
         inputs = Inputs(files, panel, start, stop, given, match)
         ploidy = ploidy_of(given, panel, match, files.options.par)
-        parts = make_parts(inputs, self._model, options, None)
+        copies = self._model.is_copying
+        choice = choose_array(inputs, self._model, options) if copies else ArrayChoice(None)
+        parts = make_parts(Stretch.of(inputs), self._model, options, choice.array)
         uses_torch = parts[0].imputer.uses_torch
         warnings = [*self._warnings, *report.warnings]
         if inputs.needs_phasing:
@@ -330,7 +333,10 @@ class Imputer:
             WindowRun(part, inputs, ploidy, dr2, memory, None, {}, stage, options.threads)
             for part in parts
         ]
-        planned = plan_run(parts, inputs, options, memory)
+        planned = plan_run(parts, Stretch.of(inputs), options, memory)
+        for line in filter(None, (choice.unused, other_windows(choice, parts, planned))):
+            warnings.append(line)
+            log.warning(line)
         return _Work(inputs, [(runs[number], window) for number, window in planned], warnings)
 
     def _memory(self, *, uses_torch: bool) -> MemoryPlan:

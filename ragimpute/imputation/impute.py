@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ragimpute.copying_model.imputer import require_packages
 from ragimpute.errors import ModelError
-from ragimpute.imputation.imputer import Imputer, check_model, make_parts, open_array_fit
+from ragimpute.imputation.array_choice import ArrayChoice, choose_array, other_windows
+from ragimpute.imputation.imputer import Imputer, Stretch, check_model, make_parts
 from ragimpute.imputation.listed_sites import ListedSites, list_sites
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.outputs import (
@@ -40,13 +41,14 @@ from ragimpute.imputation.windows import (
     waiting_bytes,
 )
 from ragimpute.io.imputed import output_kind
-from ragimpute.io.site_list import read_site_list
 from ragimpute.io.vcf.header import Heading
+from ragimpute.io.wanted_sites import read_wanted_sites
 from ragimpute.model.folder import ModelFolder, open_folder
 from ragimpute.panel.loci import PanelLoci
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelAhead
 from ragimpute.phasing.phase_target import phase_match
+from ragimpute.retrieval.index_manifest import ARRAYS
 from ragimpute.runtime.memory import MemoryPlan, memory_explained, plan_memory
 from ragimpute.runtime.outputs import check_space, output_bytes
 from ragimpute.runtime.stages import Stage, reporting
@@ -106,7 +108,7 @@ def impute(
     summary = ImputeSummary(str(out), str(panel), name_of(target), str(options.model))
     wanted = None
     if options.output_options.sites_file is not None:
-        wanted = read_site_list(options.output_options.sites_file)
+        wanted = read_wanted_sites(options.output_options.sites_file)
     summary.started = datetime.now().astimezone().isoformat(timespec="seconds")
     watch = Stopwatch(summary.seconds, summary.peak_mb)
     with ExitStack() as stack:
@@ -139,8 +141,9 @@ def impute(
         ploidy = ploidy_of(inputs.target, inputs.panel, inputs.match, files.options.par)
         watch.lap("read")
         # 4. Fit the model to the panel.
-        fit = open_array_fit(inputs, model, options)
-        parts = make_parts(inputs, model, options, fit)
+        choice = choose_array(inputs, model, options) if model.is_copying else ArrayChoice(None)
+        parts = make_parts(Stretch.of(inputs), model, options, choice.array)
+        summary.add_index(choice.used, choice.unused)
         uses_torch = parts[0].imputer.uses_torch
         summary.add_options(options)
         watch.lap("model")
@@ -165,7 +168,8 @@ def impute(
                 restored=kept_run.done,
             )
         )
-        windows = kept_run.plan(plan_run(parts, inputs, options, memory))
+        windows = kept_run.plan(plan_run(parts, Stretch.of(inputs), options, memory))
+        summary.add_index("", other_windows(choice, parts, windows))
         results = kept_run.results
         if kept_run.resumable:
             kept = f"{len(results)} of {len(windows)} windows were kept"
@@ -208,9 +212,6 @@ def impute(
         # 8. Finish the files.
         with Stage("finish output"):
             outputs.close()
-        watch.lap("write")
-    if fit is not None:
-        fit.save()
         watch.lap("write")
     # 9. Say what was done.
     shown = list(zip((window for _, window in windows), results, strict=True))
@@ -272,6 +273,12 @@ def _log_window(inputs: Inputs, part: int, window: Window) -> None:
     )  # fmt: skip
 
 
+def _has_arrays(options: ImputeOptions) -> bool:
+    """Whether a run has an index with arrays, which have the panel's haplotypes, too."""
+    index = options.index or options.array_fit
+    return index is not None and (Path(index) / ARRAYS).is_dir()
+
+
 def _read_ahead(
     panel: Panel, start: int, stop: int, *, options: ImputeOptions, stack: ExitStack
 ) -> Panel:
@@ -280,7 +287,7 @@ def _read_ahead(
     The loci of the panel are found in what is read.
     """
     window = None
-    if options.threads > 1:
+    if options.threads > 1 and not _has_arrays(options):
         window = likely_window(panel, start, stop, options)
     if window is None:
         return PanelLoci(panel)

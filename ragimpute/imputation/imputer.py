@@ -9,12 +9,12 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from ragimpute.arguments import parse_device
-from ragimpute.copying_model.array_fit import ArrayFit, made_for
+from ragimpute.copying_model.array_index import ArrayIndex
 from ragimpute.copying_model.imputer import CopyingImputer, require_packages
 from ragimpute.copying_model.panel_fit import FitOptions
 from ragimpute.errors import InputError
@@ -24,7 +24,7 @@ from ragimpute.model.folder import ModelFolder, open_folder, searches_index
 from ragimpute.panel.inbred import second_haplotypes
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelPart, PanelWithout, parts_of
-from ragimpute.retrieval.index_manifest import read_manifest_of, require_all_sites
+from ragimpute.retrieval.index_manifest import NO_SEARCH, read_manifest_of, require_all_sites
 from ragimpute.target.inputs import Inputs
 from ragimpute.target.window import TargetWindow
 
@@ -98,7 +98,7 @@ def make_imputer(
     typed_index: np.ndarray,
     options: ImputeOptions | None = None,
     *,
-    array_fit: ArrayFit | None = None,
+    array: ArrayIndex | None = None,
     **changes: object,
 ) -> Imputer:
     """Load a model, check that it and the index fit the panel, and make its imputer.
@@ -118,8 +118,8 @@ def make_imputer(
     options, changes
         The options of the run (None: the defaults), and by name those that differ from them. Their
         ``model`` is ignored.
-    array_fit
-        What an earlier run fitted to the panel, or None. Copying models only.
+    array
+        What an index holds of the panel and an array, or None. Copying models only.
 
     Raises
     ------
@@ -137,14 +137,19 @@ def make_imputer(
 
         choose_device(device)
     searches = searches_index(folder.config)
-    if index is not None and not searches:
-        require_all_sites(index, panel, read_manifest_of(index, panel)["windows"])
+    has_search = False
+    if index is not None:
+        manifest = read_manifest_of(index, panel)
+        has_search = manifest["kind"] != NO_SEARCH
+        if has_search and not searches:
+            require_all_sites(index, panel, manifest["windows"])
     if folder.is_copying:
         fit = FitOptions(
             options.ne, options.err, options.fine_tune, options.seed, threads=threads,
             device=device, max_memory=options.max_memory,
         )  # fmt: skip
-        return CopyingImputer(panel, typed_index, folder, fit, array_fit)
+        part = None if array is None else array.part(panel)
+        return CopyingImputer(panel, typed_index, folder, fit, part)
     from ragimpute.model.checkpoint import load_model
     from ragimpute.token_model.imputer import TokenImputer
 
@@ -154,7 +159,9 @@ def make_imputer(
         from ragimpute.retrieval.index import WindowIndex
 
         searcher = choose_searcher(device)
-        if index is None:
+        if index is None or not has_search:
+            if index is not None:
+                log.warning("index %s has no FAISS windows: they are made for this run", index)
             found = WindowIndex.build(panel, searcher=searcher)
         else:
             found = WindowIndex.open(index, panel, searcher=searcher)
@@ -171,9 +178,14 @@ def check_model(model: ModelFolder, options: ImputeOptions) -> None:
     Raises
     ------
     InputError
-        If one of them is given.
+        If one of them is given, or both --index and --array-fit.
     """
     if model.is_copying:
+        if options.index is not None and options.array_fit is not None:
+            raise InputError(
+                f"--index {options.index} and --array-fit {options.array_fit} are both given",
+                hint="give one: --array-fit uses an index, and adds to it what it lacks",
+            )
         return
     if options.array_fit is not None:
         raise InputError(
@@ -185,6 +197,30 @@ def check_model(model: ModelFolder, options: ImputeOptions) -> None:
             f"--empirical needs a copying model, but {options.model} is a token model",
             hint="choose another --model, such as default",
         )
+
+
+class Stretch(NamedTuple):
+    """The part of a panel that a run imputes.
+
+    Attributes
+    ----------
+    panel
+        The whole panel.
+    start, stop
+        Its sites [start, stop) are imputed, at least one.
+    typed_index
+        Shape (T,), int64, ascending: the panel sites that are typed.
+    """
+
+    panel: Panel
+    start: int
+    stop: int
+    typed_index: np.ndarray
+
+    @classmethod
+    def of(cls, inputs: Inputs) -> Stretch:
+        """That of a run with a target."""
+        return cls(inputs.panel, inputs.start, inputs.stop, inputs.match.panel_index)
 
 
 @dataclass(frozen=True)
@@ -207,25 +243,10 @@ class RunPart:
     imputer: Imputer
 
 
-def open_array_fit(inputs: Inputs, model: ModelFolder, options: ImputeOptions) -> ArrayFit | None:
-    """Open the file of what was fitted to this panel and these typed sites; None: not asked for.
-
-    Raises
-    ------
-    InputError
-        If the file is damaged, or was made for another panel, array, model or other options.
-    """
-    if options.array_fit is None:
-        return None
-    typed_index = inputs.match.panel_index
-    about = made_for(inputs.panel.checksum, typed_index, model, options.of_fit())
-    return ArrayFit.open(options.array_fit, about)
-
-
 def make_parts(
-    inputs: Inputs, model: ModelFolder, options: ImputeOptions, fit: ArrayFit | None
+    stretch: Stretch, model: ModelFolder, options: ImputeOptions, array: ArrayIndex | None
 ) -> list[RunPart]:
-    """Cut a run where the panel's ploidy changes, and fit the model to each part of the panel.
+    """Cut a run where the panel's ploidy changes, and make what imputes each part of the panel.
 
     Raises
     ------
@@ -233,16 +254,13 @@ def make_parts(
         See :func:`make_imputer`.
     """
     made = []
-    if options.index is not None and not searches_index(model.config):
-        log.warning("index %s is not used: model %s searches none", options.index, model.name)
-    for number, (start, stop, whole) in enumerate(
-        parts_of(inputs.panel, inputs.start, inputs.stop)
-    ):
-        panel = _inbred_once(whole, start, stop, options.buffer_cm) if model.is_copying else whole
+    for start, stop, whole in parts_of(stretch.panel, stretch.start, stretch.stop):
+        panel = whole
+        if model.is_copying:
+            panel = _inbred_once(whole, start, stop, options.buffer_cm, array)
         imputer = make_imputer(
-            model, panel, _within(inputs.match.panel_index, panel), options,
-            array_fit=None if fit is None else fit.part(number),
-        )  # fmt: skip
+            model, panel, _within(stretch.typed_index, panel), options, array=array
+        )
         num_repeats = whole.num_haplotypes - panel.num_haplotypes
         if num_repeats:
             once = f"{num_repeats:,} inbred samples as one haplotype each"
@@ -252,18 +270,23 @@ def make_parts(
     return made
 
 
-def _inbred_once(panel: Panel, start: int, stop: int, buffer_cm: float) -> Panel:
+def _inbred_once(
+    panel: Panel, start: int, stop: int, buffer_cm: float, array: ArrayIndex | None
+) -> Panel:
     """A panel without the second haplotypes of inbred samples; the panel itself if it has none.
 
     As states they would only repeat the first ones, and take as much time again. Looked at are the
-    sites [start, stop) with a buffer on each side.
+    sites [start, stop) with a buffer on each side, unless an index tells.
     """
     cm = panel.position_cm
     first = int(np.searchsorted(cm, cm[start] - buffer_cm))
     last = int(np.searchsorted(cm, cm[stop - 1] + buffer_cm, side="right"))
     if isinstance(panel, PanelPart):
         first, last = max(first, panel.start), min(last, panel.stop)
-    repeated = second_haplotypes(panel, first, last)
+    if array is None or array.fits_only:
+        repeated = second_haplotypes(panel, first, last)
+    else:
+        repeated = array.repeated(panel, first, last)
     if not repeated.any():
         return panel
     if isinstance(panel, PanelPart):

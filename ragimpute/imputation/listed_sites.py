@@ -12,7 +12,7 @@ import numpy as np
 
 from ragimpute.contigs import same_contig
 from ragimpute.errors import InputError
-from ragimpute.io.site_list import Places, SiteList
+from ragimpute.io.wanted_sites import Places, WantedSites
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.outputs import replacing
 from ragimpute.sites import Key, Sites, other_strand
@@ -89,7 +89,7 @@ class ListedSites:
         Sites that are written although the panel lacks them, by number of the row.
     """
 
-    wanted: SiteList
+    wanted: WantedSites
     sites: Sites
     start: int
     stop: int
@@ -222,7 +222,7 @@ class ListedSites:
 
 
 def list_sites(
-    wanted: SiteList, panel: Panel, start: int, stop: int, *, contig: str
+    wanted: WantedSites, panel: Panel, start: int, stop: int, *, contig: str
 ) -> ListedSites:
     """Find the sites of a list in a panel.
 
@@ -263,7 +263,7 @@ def list_sites(
     return ListedSites(wanted, panel.sites, start, stop, contig, mask, rows, places)
 
 
-def _of_build(wanted: SiteList, panel: Panel) -> Places:
+def _of_build(wanted: WantedSites, panel: Panel) -> Places:
     """Where the list's sites are in the panel's build, as far as builds are known."""
     build = panel_build(panel)
     fitting = [one for one in wanted.places if build is None or one.build in (None, build)]
@@ -278,7 +278,7 @@ def _of_build(wanted: SiteList, panel: Panel) -> Places:
     )
 
 
-def _placed_by_id(wanted: SiteList, places: Places, panel: Panel) -> Places:
+def _placed_by_id(wanted: WantedSites, places: Places, panel: Panel) -> Places:
     """The places, where rows without a position have that of the panel's site of the same ID."""
     contig, position = list(places.contig), places.position_bp.copy()
     lacking: dict[str, list[int]] = {}
@@ -292,7 +292,9 @@ def _placed_by_id(wanted: SiteList, places: Places, panel: Panel) -> Places:
     return Places(places.build, contig, position)
 
 
-def _find(wanted: SiteList, places: Places, sites: Sites, numbers: Sequence[int]) -> Iterator[_Row]:
+def _find(
+    wanted: WantedSites, places: Places, sites: Sites, numbers: Sequence[int]
+) -> Iterator[_Row]:
     """Find rows of a list among sites of their contig: at least one result for each number."""
     position = places.position_bp[np.array(numbers, np.int64)]
     keys = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from ragimpute.accuracy.dr2 import (
     DosageSums,
     Dr2Calibration,
 )
-from ragimpute.commands import rename_samples_command
+from ragimpute.commands import free_name, operand, rename_samples_command
 from ragimpute.contigs import chromosome
 from ragimpute.errors import InputError
 from ragimpute.extras import require
@@ -31,6 +32,7 @@ from ragimpute.io.vcf.header import FLAGS, IMPUTED, TYPED, TYPED_ONLY, Heading, 
 from ragimpute.io.vcf.read.genotypes import Target
 from ragimpute.io.vcf.write.sample_text import DIGITS
 from ragimpute.io.vcf.write.writer import VcfWriter
+from ragimpute.retrieval.index_manifest import read_manifest
 from ragimpute.runtime.outputs import check_output
 from ragimpute.sites import Region, Sites
 from ragimpute.target.inputs import InputFiles, Inputs
@@ -346,16 +348,21 @@ def check_outputs(out: str | Path, files: InputFiles, options: ImputeOptions) ->
     kind = output_kind(out, options.output_options.output_type)
     check_choice(options.fields)
     _check_format(out, kind, options)
-    known = files.named()
+    known = files.named() | options.files_read()
     if str(out) != "-":
         check_output(out, known)
         known["imputed output"] = out
     for name, beside in _side_files(out, kind, options.output_options).items():
-        check_output(beside, known | options.files_read())
+        check_output(beside, known)
         known[f"{name} of {out}"] = beside
     for name, path in options.files_written().items():
         if path is not None:
+            if name == "array fit" and Path(path).is_dir():
+                read_manifest(path)  # an index, which grows
+                continue
             check_output(path, known)
+            if name == "array fit":
+                check_folder(Path(path), files.target, files.panel)
             known[f"{name} output"] = path
     if (
         options.output_options.sites_status is not None
@@ -475,6 +482,28 @@ def check_samples(out: str | Path, inputs: Inputs, options: ImputeOptions) -> st
         hint = f"write a VCF or BCF; or {rename_samples_command(target, suffix=suffix)}"
     raise InputError(
         f"the name of sample {name!r} {why}, which {beside}, beside {out}, cannot hold", hint=hint
+    )
+
+
+def check_folder(path: Path, target: object, panel: str | Path) -> None:
+    """Refuse a file in place of the index folder of ``--array-fit``.
+
+    Raises
+    ------
+    InputError
+        If it is one. The hint makes an index of the target's sites and the panel.
+    """
+    if not path.exists() or path.is_dir():
+        return
+    typed = str(target) if isinstance(target, str | Path) else "TARGET.vcf.gz"
+    words = [
+        "ragimpute", "index", operand(panel), f"--typed-sites={typed}",
+        "-o", free_name(path, ".index"),
+    ]  # fmt: skip
+    raise InputError(
+        f"--array-fit {path} is a file, as older versions of ragimpute made it; it is now an index "
+        "folder",
+        hint=f"make one, and give its name: {shlex.join(words)}",
     )
 
 

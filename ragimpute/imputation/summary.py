@@ -106,6 +106,14 @@ class ImputeSummary(TargetReport):
             region=str(options.region) if options.region else "all",
         )  # fmt: skip
 
+    def add_index(self, used: str, unused: str) -> None:
+        """Take up what is used of an index, and warn of what is not; "": nothing to be said."""
+        if used:
+            self.settings["index"] = used
+            log.info("index: %s", used)
+        if unused:
+            self.warn(unused)
+
     def add_inbred(self, inputs: Inputs) -> None:
         """Take up, and log, how many target samples are inbred, if there are any."""
         panel, match = inputs.panel, inputs.match

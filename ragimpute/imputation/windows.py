@@ -21,7 +21,7 @@ from ragimpute.accuracy.dr2 import DosageSums, Dr2Calibration, PanelExpectation
 from ragimpute.accuracy.leave_one_out import correlation, leave_one_out
 from ragimpute.evidence.expected_r2 import LeftOutSays
 from ragimpute.imputation.exclusion import OtherCarriers, exclude_alleles
-from ragimpute.imputation.imputer import PreparedWindow, RunPart
+from ragimpute.imputation.imputer import PreparedWindow, RunPart, Stretch
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.outputs import Outputs
 from ragimpute.imputation.probability_store import ITEM_BYTES, Spool
@@ -110,21 +110,21 @@ def plan_windows(
 
 
 def plan_run(
-    parts: Sequence[RunPart], inputs: Inputs, options: ImputeOptions, memory: MemoryPlan
+    parts: Sequence[RunPart], stretch: Stretch, options: ImputeOptions, memory: MemoryPlan
 ) -> list[PlannedWindow]:
     """Cut a run into windows: the number of the part in which each lies, and its bounds.
 
     A window's buffers end where its part of the panel does.
     """
     max_sites = max_window_sites(
-        inputs.panel, memory, len(inputs.match.panel_index), buffer_cm=options.buffer_cm
+        stretch.panel, memory, len(stretch.typed_index), buffer_cm=options.buffer_cm
     )
     planned = []
     for number, part in enumerate(parts):
         windows = plan_windows(
-            inputs.panel.position_cm, part.start, part.stop, window_cm=options.window_cm,
+            stretch.panel.position_cm, part.start, part.stop, window_cm=options.window_cm,
             buffer_cm=options.buffer_cm, max_sites=max_sites,
-            position_bp=inputs.panel.sites.position_bp,
+            position_bp=stretch.panel.sites.position_bp,
         )  # fmt: skip
         planned += [(number, window) for window in _clipped(windows, part.panel)]
     return planned

@@ -206,9 +206,11 @@ class PanelLoci(PanelView):
         super().__init__(whole)
         self._wanted = Loci.none()
         self._found: Loci | None = Loci.none()
+        self._stretch = (0, 0)
 
     def want(self, start: int, stop: int) -> None:
         """Announce that the loci among the sites [start, stop) will be asked for."""
+        self._stretch = (start, stop)
         self._wanted = sites_of_one_ref(self._whole.sites, np.arange(start, stop))
         self._found = None if len(self._wanted) else Loci.none()
 
@@ -220,6 +222,17 @@ class PanelLoci(PanelView):
         if self._found is None:
             self._found = loci_of(self._whole, self._wanted)
         return self._found
+
+    def loci_between(self, start: int, stop: int) -> Loci:
+        """See :meth:`ragimpute.panel.reader.Panel.loci_between`."""
+        if (start, stop) == self._stretch:
+            return self.wanted()
+        return super().loci_between(start, stop)
+
+    def know_loci(self, start: int, stop: int, loci: Loci) -> None:
+        """See :meth:`ragimpute.panel.reader.Panel.know_loci`."""
+        if (start, stop) == self._stretch:
+            self._found = loci
 
     def haplotypes(self, start: int, stop: int) -> Haplotypes:
         """See :meth:`ragimpute.panel.reader.Panel.haplotypes`."""

@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -38,6 +38,9 @@ from ragimpute.panel.format import (
 from ragimpute.panel.haplotypes import Haplotypes
 from ragimpute.panel.packing import BLOCK_ROWS, gaps_to_carriers, minor_counts, patterns_to_rows
 from ragimpute.sites import STOP_BP, Region, Sites, located
+
+if TYPE_CHECKING:
+    from ragimpute.panel.loci import Loci
 
 _READ_BYTES = 2**24
 
@@ -182,6 +185,15 @@ class Panel(ABC):
         PanelError
             If this part of the file is damaged.
         """
+
+    def loci_between(self, start: int, stop: int) -> Loci:
+        """The loci among the sites [start, stop): see :mod:`ragimpute.panel.loci`."""
+        from ragimpute.panel.loci import loci_of, sites_of_one_ref
+
+        return loci_of(self, sites_of_one_ref(self.sites, np.arange(start, stop)))
+
+    def know_loci(self, start: int, stop: int, loci: Loci) -> None:  # noqa: B027
+        """Be told the result of :meth:`loci_between`; most panels do not keep it."""
 
     @abstractmethod
     def compact(self, start: int, stop: int) -> CompactHaplotypes:

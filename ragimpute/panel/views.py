@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from ragimpute.panel.haplotypes import Haplotypes, drawing_order, keep_haplotype
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.threads import Task
 from ragimpute.runtime.threads import start as begin
+
+if TYPE_CHECKING:
+    from ragimpute.panel.loci import Loci
 
 # A panel of which some haplotypes are drawn is read in pieces that would take so many bytes.
 _COMPACT_BYTES = 1 << 28
@@ -52,6 +55,14 @@ class PanelView(Panel):
     def compact(self, start: int, stop: int) -> CompactHaplotypes:
         """See :meth:`Panel.compact`."""
         return self._whole.compact(start, stop)
+
+    def loci_between(self, start: int, stop: int) -> Loci:
+        """See :meth:`Panel.loci_between`: those of all of the panel's haplotypes."""
+        return self._whole.loci_between(start, stop)
+
+    def know_loci(self, start: int, stop: int, loci: Loci) -> None:
+        """See :meth:`Panel.know_loci`."""
+        self._whole.know_loci(start, stop, loci)
 
     def bytes_per_site(self, *, compact: bool = False) -> float:
         """See :meth:`Panel.bytes_per_site`: those of the whole panel, which are read at first."""

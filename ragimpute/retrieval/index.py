@@ -11,7 +11,6 @@ Large panels get inverted lists (IVF), small ones an exhaustive index, which a G
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Callable
@@ -28,13 +27,10 @@ from ragimpute.retrieval.faiss_device import GpuSearcher
 from ragimpute.retrieval.faiss_library import faiss
 from ragimpute.retrieval.faiss_threads import threads_for
 from ragimpute.retrieval.index_manifest import (
-    FORMAT,
-    FORMAT_VERSION,
-    MANIFEST,
     damaged,
-    manifest_digest,
     read_manifest_of,
     sha256_of,
+    write_manifest,
 )
 from ragimpute.runtime.outputs import replacing
 from ragimpute.runtime.stages import Stage
@@ -270,25 +266,23 @@ class WindowIndex:
                     files.append({"file": name, "sha256": sha256_of(temporary / name)})
                 about = self.description
                 marker_bits = np.packbits(self.markers)
-                manifest = {
-                    "format": FORMAT,
-                    "format_version": FORMAT_VERSION,
-                    "panel_checksum": about.panel_checksum,
-                    "num_haplotypes": self.num_haplotypes,
-                    "num_sites": len(self.markers),
-                    "num_markers": int(self.markers.sum()),
-                    "markers_hex": "" if self.markers.all() else marker_bits.tobytes().hex(),
-                    "metric": "hamming, two bits a site",
-                    "kind": about.kind,
-                    "num_lists": about.num_lists,
-                    "num_probes": about.num_probes,
-                    "recall_at_10": round(about.recall, 4),
-                    "windows": self.windows.tolist(),
-                    "files": files,
-                }
-                manifest["manifest_sha256"] = manifest_digest(manifest)
-                text = json.dumps(manifest, indent=1)
-                (temporary / MANIFEST).write_text(text + "\n")
+                write_manifest(
+                    temporary,
+                    {
+                        "panel_checksum": about.panel_checksum,
+                        "num_haplotypes": self.num_haplotypes,
+                        "num_sites": len(self.markers),
+                        "num_markers": int(self.markers.sum()),
+                        "markers_hex": "" if self.markers.all() else marker_bits.tobytes().hex(),
+                        "metric": "hamming, two bits a site",
+                        "kind": about.kind,
+                        "num_lists": about.num_lists,
+                        "num_probes": about.num_probes,
+                        "recall_at_10": round(about.recall, 4),
+                        "windows": self.windows.tolist(),
+                        "files": files,
+                    },
+                )
                 num_bytes = sum(file.stat().st_size for file in temporary.iterdir())
         except OSError as error:
             raise PanelError(

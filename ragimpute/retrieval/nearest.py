@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -86,6 +86,26 @@ class _Scale:
         return at if found else -1
 
 
+class SearchTables(NamedTuple):
+    """What :class:`NearestRows` makes of a panel.
+
+    Attributes
+    ----------
+    rows
+        The distinct rows of all windows.
+    num_tables
+        How many rows of counts a search keeps at a time.
+    """
+
+    rows: WindowRows
+    num_tables: int
+
+
+def member_type(num_haplotypes: int) -> type[np.uint16] | type[np.int32]:
+    """The type of the numbers of haplotypes in ``WindowRows.members``."""
+    return np.uint16 if num_haplotypes <= 1 << 16 else np.int32
+
+
 class NearestRows:
     """Distinct rows of overlapping windows of typed sites, ready to be searched.
 
@@ -117,11 +137,8 @@ class NearestRows:
         threads: int = 1,
     ) -> None:  # fmt: skip
         self._num_words = len(words)
-        lengths = [num_typed // WORD for num_typed, _ in scales]
-        lengths = [x for i, x in enumerate(lengths) if i == 0 or x < 2 * self._num_words]
-        self.ranges = [self._ranges(length) for length in lengths]
-        self.hits_of = [num_hits for _, num_hits in scales[: len(lengths)]]
-        number = np.uint16 if words.shape[1] <= 1 << 16 else np.int32
+        self._lay_out(scales)
+        number = member_type(words.shape[1])
         all_members = np.empty((sum(map(len, self.ranges)), words.shape[1]), number)
         built: list[_Scale] = []
         for ranges in self.ranges:
@@ -129,14 +146,7 @@ class NearestRows:
             at = sum(len(scale.ranges) for scale in built)
             members = all_members[at : at + len(ranges)]
             built.append(self._build_scale(words, order, ranges, members, shorter, threads))
-        self.num_hits = sum(
-            len(ranges) * hits for ranges, hits in zip(self.ranges, self.hits_of, strict=True)
-        )
-        self._longest = max(int(np.diff(ranges).max()) for ranges in self.ranges)
         windows, self._num_tables = self._table(built)
-        # Buffers of finished searches, to be used again: the system would take as long to clear new
-        # memory as a search takes.
-        self._buffers: SimpleQueue[SearchBuffers] = SimpleQueue()
         all_rows = [rows for scale in built for rows in scale.rows]
         self._panel = WindowRows(
             windows,
@@ -145,6 +155,36 @@ class NearestRows:
             np.concatenate([rows.offsets for rows in all_rows]),
             all_members,
         )
+
+    @classmethod
+    def of_tables(
+        cls, num_words: int, scales: Sequence[tuple[int, int]], tables: SearchTables
+    ) -> NearestRows:
+        """Make it of the :attr:`tables` of another one, of the same words and scales."""
+        made = cls.__new__(cls)
+        made._num_words = num_words
+        made._lay_out(scales)
+        made._panel, made._num_tables = tables
+        return made
+
+    def _lay_out(self, scales: Sequence[tuple[int, int]]) -> None:
+        """Set all that depends on the scales and the number of words alone."""
+        lengths = [num_typed // WORD for num_typed, _ in scales]
+        lengths = [x for i, x in enumerate(lengths) if i == 0 or x < 2 * self._num_words]
+        self.ranges = [self._ranges(length) for length in lengths]
+        self.hits_of = [num_hits for _, num_hits in scales[: len(lengths)]]
+        self.num_hits = sum(
+            len(ranges) * hits for ranges, hits in zip(self.ranges, self.hits_of, strict=True)
+        )
+        self._longest = max(int(np.diff(ranges).max()) for ranges in self.ranges)
+        # Buffers of finished searches, to be used again: the system would take as long to clear new
+        # memory as a search takes.
+        self._buffers: SimpleQueue[SearchBuffers] = SimpleQueue()
+
+    @property
+    def tables(self) -> SearchTables:
+        """What was made of the panel."""
+        return SearchTables(self._panel, self._num_tables)
 
     @property
     def panel(self) -> WindowRows:

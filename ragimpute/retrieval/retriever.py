@@ -18,7 +18,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ragimpute.kernels.compile import inlined, kernel
-from ragimpute.retrieval.nearest import NearestRows, Search
+from ragimpute.retrieval.mapped_arrays import Getter
+from ragimpute.retrieval.nearest import NearestRows, Search, SearchTables, member_type
+from ragimpute.retrieval.nearest_kernel import NUM_COLUMNS, WindowRows
 from ragimpute.runtime.threads import share
 
 # (typed sites in a window, hits taken from it). With 20,000 haplotypes the two longest scales raise
@@ -70,6 +72,49 @@ class Retriever:
         ].astype(np.int32)
         self._shuffle = rng.permutation(self.num_haplotypes).astype(np.int32)
         self._nearest = NearestRows(words, self._shuffle, SCALES, threads=threads)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that was made of the panel, by name: what :meth:`of_arrays` takes."""
+        rows, num_tables = self._nearest.tables
+        return {
+            "background": self.background, "shuffle": self._shuffle, "windows": rows.windows,
+            "halves": rows.halves, "row_words": rows.words, "members_of_rows": rows.offsets,
+            "members": rows.members, "num_tables": np.array([num_tables], np.int64),
+        }  # fmt: skip
+
+    @classmethod
+    def of_arrays(
+        cls, get: Getter, num_words: int, num_haplotypes: int, *, num_slots: int = NUM_SLOTS
+    ) -> Retriever:
+        """Make it of the :meth:`arrays` of another one.
+
+        Parameters
+        ----------
+        get
+            Returns an array, by its name, type and shape. The numbers that are used as places are
+            asked for ``checked``.
+        num_words, num_haplotypes
+            W and H of the words that the other one was made of.
+        num_slots
+            Number of states at each word.
+        """
+        made = cls.__new__(cls)
+        made.num_words, made.num_haplotypes = num_words, num_haplotypes
+        made.num_slots = min(num_slots, num_haplotypes)
+        made.background = get("background", np.int32, (None,), checked=True)
+        made._shuffle = get("shuffle", np.int32, (num_haplotypes,), checked=True)
+        windows = get("windows", np.int64, (None, NUM_COLUMNS), checked=True)
+        rows = WindowRows(
+            windows,
+            get("halves", np.int32, (None, 2), checked=True),
+            get("row_words", np.uint32, (None,)),
+            get("members_of_rows", np.int32, (None,), checked=True),
+            get("members", member_type(num_haplotypes), (len(windows), num_haplotypes),
+                checked=True),
+        )  # fmt: skip
+        num_tables = int(get("num_tables", np.int64, (1,), checked=True)[0])
+        made._nearest = NearestRows.of_tables(num_words, SCALES, SearchTables(rows, num_tables))
+        return made
 
     @property
     def nearest(self) -> NearestRows:

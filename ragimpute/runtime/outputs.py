@@ -218,3 +218,28 @@ def replacing(path: Path) -> Iterator[Path]:
         files.finish()
     finally:
         files.drop()
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path`` for a folder, which the ``with`` block makes.
+
+    At the end of the block it is renamed to ``path``, unless another process has made a folder
+    there that is not empty: then that one stays, and this one is removed.
+
+    Raises
+    ------
+    OSError
+        If it cannot be renamed.
+    """
+    files = NewFiles()
+    temporary = files.name(path)
+    try:
+        yield temporary
+        try:
+            temporary.rename(path)
+        except OSError:
+            if not path.is_dir():
+                raise
+    finally:
+        files.drop()

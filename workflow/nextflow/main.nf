@@ -19,27 +19,33 @@ workflow {
         .fromPath(params.sheet, checkIfExists: true)
         .splitCsv(header: true)
 
-    // The panel of each contig, prepared once, and indexed if the model needs it
+    // The panel of each contig, prepared once
     ch_panel = ch_rows.map { row -> [[id: row.contig], file(row.panel), file(row.panel_index), file(row.map), []] }
     RAGIMPUTE_PREPARE(ch_panel)
 
     ch_prepared = RAGIMPUTE_PREPARE.out.panel
-    if (params.index) {
-        RAGIMPUTE_INDEX(ch_prepared.map { meta, panel -> [meta, panel, []] })
-        ch_ready = ch_prepared.join(RAGIMPUTE_INDEX.out.index)
-    } else {
-        ch_ready = ch_prepared.map { meta, panel -> [meta, panel, []] }
-    }
 
     // A job for each chunk and batch
     ch_target = ch_rows.map { row -> [[id: row.contig], file(row.target), file(row.target_index)] }
     RAGIMPUTE_PLAN(ch_prepared.join(ch_target))
 
-    ch_jobs = RAGIMPUTE_PLAN.out.jobs
+    ch_plans = RAGIMPUTE_PLAN.out.jobs
         .join(RAGIMPUTE_PLAN.out.batches)
-        .join(ch_ready)
+        .join(ch_prepared)
         .join(ch_target)
-        .flatMap { meta, table, batches, panel, index, target, target_index ->
+
+    // What all batches of a chunk need of the panel and the array, made once
+    ch_index = channel.empty()
+    if (params.index) {
+        ch_regions = ch_plans.flatMap { meta, table, _batches, panel, target, target_index ->
+            def regions = table.splitCsv(header: true, sep: '\t').collect { row -> row.region }.unique()
+            regions.withIndex().collect { region, number -> [[id: "${meta.id}_${number + 1}"], panel, target, target_index, region] }
+        }
+        RAGIMPUTE_INDEX(ch_regions)
+        ch_index = RAGIMPUTE_INDEX.out.index
+    }
+
+    ch_pairs = ch_plans.flatMap { meta, table, batches, panel, target, target_index ->
             def rows = table.splitCsv(header: true, sep: '\t')
             def regions = rows.collect { row -> row.region }.unique()
             def num_batches = rows.size().intdiv(regions.size())
@@ -54,9 +60,13 @@ workflow {
                     num_batches: num_batches,
                     memory_mb: row.memory_mb.toInteger(),
                 ]
-                [job, target, target_index, batches.resolve("${row.batch}.txt"), panel, index, row.region]
+                [[id: "${meta.id}_${chunk}"], job, target, target_index, batches.resolve("${row.batch}.txt"), panel, row.region]
             }
         }
+    ch_with_index = params.index ? ch_pairs.combine(ch_index, by: 0) : ch_pairs.map { pair -> pair + [[]] }
+    ch_jobs = ch_with_index.map { _chunk, job, target, target_index, samples, panel, region, index ->
+        [job, target, target_index, samples, panel, index, region]
+    }
     RAGIMPUTE_IMPUTE(ch_jobs, params.suffix)
 
     // The batches of a chunk in the order of the samples; a single batch needs no merging

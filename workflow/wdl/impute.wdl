@@ -28,6 +28,8 @@ workflow Impute {
     format: "FORMAT fields to write"
     prepare_options: "More options of ragimpute prepare"
     impute_options: "More options of ragimpute impute"
+    with_index: "Whether all batches of a chunk share what depends on the panel and the array alone"
+    index_options: "Those of impute_options that change what is fitted, and where windows are"
     docker: "Image of ragimpute, as your registry names it"
     impute_cpu: "Cores of a job that imputes"
     preemptible: "How often a machine is tried that the cloud may take back"
@@ -45,6 +47,8 @@ workflow Impute {
     String format = "GT,DS,GP"
     String prepare_options = ""
     String impute_options = ""
+    Boolean with_index = true
+    String index_options = ""
     String docker = "ragimpute:0.1.0"
     Int impute_cpu = 2
     Int preemptible = 2
@@ -82,6 +86,24 @@ workflow Impute {
     }
 
     scatter (chunk in range(length(Plan.chunks))) {
+      if (with_index) {
+        call ragimpute.Index {
+          input:
+            panel = panel,
+            target = target,
+            target_index = target_index,
+            region = Plan.chunks[chunk][0],
+            memory_mb = Plan.chunks[chunk][1],
+            name = "~{named}.chunk-~{chunk + 1}",
+            model = model,
+            extra_options = index_options,
+            docker = docker,
+            cpu = impute_cpu,
+            preemptible = preemptible,
+            max_retries = max_retries
+        }
+      }
+
       scatter (batch in range(length(Plan.batches))) {
         call ragimpute.Impute as ImputeBatch {
           input:
@@ -91,6 +113,7 @@ workflow Impute {
             samples = Plan.batches[batch],
             region = Plan.chunks[chunk][0],
             memory_mb = Plan.chunks[chunk][1],
+            index = Index.index,
             name = "~{named}.chunk-~{chunk + 1}.batch-~{batch + 1}",
             model = model,
             format = format,

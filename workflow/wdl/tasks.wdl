@@ -116,6 +116,62 @@ task Plan {
   }
 }
 
+task Index {
+  meta {
+    description: "Makes once what all batches of a chunk need of the panel and the array."
+  }
+
+  parameter_meta {
+    panel: "Made by Prepare"
+    target: "VCF/BCF of the sites that the array types, such as the target"
+    target_index: "Index of target (.tbi or .csi)"
+    region: "CONTIG:START-STOP of the chunk, made by Plan"
+    memory_mb: "What Plan says of the chunk, MiB"
+    name: "Name of the archive that is written, without .tar"
+    model: "Name of a shipped model"
+    extra_options: "Those of the options of ragimpute impute that change what is fitted, and where windows are"
+  }
+
+  input {
+    File panel
+    File target
+    File target_index
+    String region
+    String memory_mb
+    String name
+    String model = "default"
+    String extra_options = ""
+    String docker = "ragimpute:0.1.0"
+    Int cpu = 2
+    Int disk_gb = ceil(size(panel, "GiB") * 40 + size(target, "GiB")) + 20
+    Int preemptible = 2
+    Int max_retries = 1
+  }
+
+  command <<<
+    set -euo pipefail
+    ln -s '~{panel}' '~{basename(panel)}'
+    ln -s '~{target}' '~{basename(target)}'
+    cp '~{target_index}' '~{basename(target_index)}'
+    ragimpute index '~{basename(panel)}' --typed-sites '~{basename(target)}' --model '~{model}' \
+      --region '~{region}' -o panel.index --threads ~{cpu} --quiet ~{extra_options}
+    tar -cf '~{name}.tar' panel.index
+  >>>
+
+  output {
+    File index = "~{name}.tar"
+  }
+
+  runtime {
+    docker: docker
+    cpu: cpu
+    memory: "~{memory_mb} MiB"
+    disks: "local-disk ~{disk_gb} HDD"
+    preemptible: preemptible
+    maxRetries: max_retries
+  }
+}
+
 task Impute {
   meta {
     description: "Imputes one batch of samples in one chunk."
@@ -128,6 +184,7 @@ task Impute {
     samples: "Samples of the batch, one a line, made by Plan"
     region: "CONTIG:START-STOP of the chunk, made by Plan"
     memory_mb: "What Plan says of the chunk, MiB"
+    index: "Made by Index for the chunk"
     name: "Name of the files that are written, without their suffixes"
     model: "Name of a shipped model"
     format: "FORMAT fields to write"
@@ -141,13 +198,14 @@ task Impute {
     File samples
     String region
     String memory_mb
+    File? index
     String name
     String model = "default"
     String format = "GT,DS,GP"
     String extra_options = ""
     String docker = "ragimpute:0.1.0"
     Int cpu = 2
-    Int disk_gb = ceil(size(panel, "GiB") + size(target, "GiB") * 2) + 20
+    Int disk_gb = ceil(size(panel, "GiB") + size(target, "GiB") * 2 + size(index, "GiB") * 2) + 20
     Int preemptible = 2
     Int max_retries = 1
   }
@@ -160,7 +218,9 @@ task Impute {
     ln -s '~{target}' '~{basename(target)}'
     cp '~{target_index}' '~{basename(target_index)}'
     ln -s '~{samples}' samples.txt
+    ~{"tar -xf '" + index + "'"}
     ragimpute impute '~{basename(target)}' --panel '~{basename(panel)}' --model '~{model}' \
+      ~{if defined(index) then "--index panel.index" else ""} \
       --region '~{region}' --samples-file samples.txt --format ~{format} -o '~{name}.vcf.gz' \
       --report '~{name}.html' --report '~{name}_mqc.json' --threads ~{cpu} --quiet ~{extra_options}
   >>>

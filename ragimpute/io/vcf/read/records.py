@@ -633,6 +633,26 @@ def reference_end(variant: Any) -> int:
     return int(max(end, variant.POS + len(variant.REF) - 1))
 
 
+def sites_alone(path: str | Path) -> Iterator[tuple[str, int, str, list[str]]]:
+    """Contig, position, REF and ALTs of the records of a VCF or BCF, with samples or without.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged.
+    """
+    _quiet_htslib()
+    last = "its header"
+    try:
+        for variant in cyvcf2.VCF(str(path)):
+            last = f"{variant.CHROM}:{variant.POS}"
+            yield variant.CHROM, variant.POS, variant.REF, variant.ALT
+    except Exception as error:  # cyvcf2 raises plain Exception
+        raise InputError(
+            f"{path} cannot be read after {last}: {error}", hint="copy the file again"
+        ) from error
+
+
 def _declare(file: Any, path: Path, names: Iterable[str], declared: Container[str]) -> None:
     """Declare the contigs that a file's header lacks.
 

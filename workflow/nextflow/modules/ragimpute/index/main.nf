@@ -8,7 +8,7 @@ process RAGIMPUTE_INDEX {
         : 'ragimpute:0.1.0'}"
 
     input:
-    tuple val(meta), path(panel), path(sites)
+    tuple val(meta), path(panel), path(sites), path(sites_index), val(region)
 
     output:
     tuple val(meta), path("*.index"), emit: index
@@ -21,6 +21,7 @@ process RAGIMPUTE_INDEX {
     def args = task.ext.args ?: ""
     def prefix = task.ext.prefix ?: "${meta.id}"
     def sites_cmd = sites ? "--typed-sites ${sites}" : ""
+    def region_cmd = region ? "--region '${region}'" : ""
     """
     ragimpute index \\
         ${panel} \\

@@ -17,8 +17,8 @@ import numpy as np
 from ragimpute.commands import command_word
 from ragimpute.errors import InputError
 from ragimpute.io.raw_text.vendor import build_of
-from ragimpute.io.vcf.read.records import RecordReader, VcfFile
-from ragimpute.sites import MAX_BP, Region
+from ragimpute.io.vcf.read.records import sites_alone
+from ragimpute.sites import MAX_BP
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _FORMS = (
@@ -65,7 +65,7 @@ class Places:
 
 
 @dataclass(frozen=True)
-class SiteList:
+class WantedSites:
     """Sites that a user names, in the order of the file; each list has one entry a row, R of them.
 
     Attributes
@@ -97,7 +97,7 @@ class SiteList:
 
 
 class _Rows:
-    """Rows of a list on the way to becoming a :class:`SiteList`."""
+    """Rows of a list on the way to becoming a :class:`WantedSites`."""
 
     def __init__(self) -> None:
         self.contig: list[str] = []
@@ -124,19 +124,21 @@ class _Rows:
             self.id.append("" if name == "." else name)
             self.weight.append(weight)
 
-    def finish(self, path: Path, kind: str, build: str | None, own: str | None = None) -> SiteList:
+    def finish(
+        self, path: Path, kind: str, build: str | None, own: str | None = None
+    ) -> WantedSites:
         """The list, whose rows also have positions of their ``own`` build if these were added."""
         if not self.line:
             raise InputError(f"{path} names no site", hint=f"write {_FORMS}")
         places = [Places(build, self.contig, np.array(self.position, np.int64))]
         if self.own_position:
             places.append(Places(own, self.own_contig, np.array(self.own_position, np.int64)))
-        return SiteList(
+        return WantedSites(
             path, kind, places, self.effect, self.other, self.id, self.weight, self.line
         )
 
 
-def read_site_list(path: str | Path) -> SiteList:
+def read_wanted_sites(path: str | Path) -> WantedSites:
     """Read a list of sites, whose form its content tells; it may be gzipped.
 
     Parameters
@@ -179,7 +181,7 @@ def read_site_list(path: str | Path) -> SiteList:
         raise InputError(f"{path} cannot be read: {why}", hint="check its name") from error
 
 
-def _of_text(path: Path, file: Iterable[str]) -> SiteList:
+def _of_text(path: Path, file: Iterable[str]) -> WantedSites:
     """A list that is a text."""
     lines = ((i, line) for i, line in enumerate(file, start=1) if line.strip())
     said: list[str] = []
@@ -214,7 +216,7 @@ def _names_a_site(names: list[str]) -> bool:
 
 def _of_table(
     path: Path, said: list[str], head: list[str], rows: Iterable[tuple[int, str]]
-) -> SiteList:
+) -> WantedSites:
     """A table whose columns have names."""
     low = [name.lower() for name in head]
     at = {
@@ -231,10 +233,11 @@ def _of_table(
             continue
         row = line.rstrip("\r\n").split("\t", last) if "\t" in line else _cells(line)
         cell = {key: row[i].strip() if 0 <= i < len(row) else "" for key, i in at.items()}
-        own = _place(path, number, cell["contig"], cell["position"])
-        place = own
         if harmonised:
             place = _place(path, number, cell["hm_contig"], cell["hm_position"])
+            own = _place(None, number, cell["contig"], cell["position"])
+        else:
+            place = own = _place(path, number, cell["contig"], cell["position"])
         other = cell["other"] or ("" if "/" in cell["inferred"] else cell["inferred"])
         effect, other = (("" if x.lower() in _NOT_SAID else x) for x in (cell["effect"], other))
         other = other if effect else ""
@@ -254,12 +257,17 @@ def _of_table(
     return found.finish(path, kind, build, builds["genome_build"])
 
 
-def _place(path: Path, number: int, contig: str, position: str) -> tuple[str, int]:
-    """Contig and position of a row; ("", 0) if it has no position."""
+def _place(path: Path | None, number: int, contig: str, position: str) -> tuple[str, int]:
+    """Contig and position of a row; ("", 0) if it has no position.
+
+    Without ``path`` a wrong position is none: of columns that perhaps nobody uses.
+    """
     if position.lower() in _NOT_SAID or not contig:
         return "", 0
     text = position.removesuffix(".0")  # as spreadsheets and pandas write it
     if not _WHOLE.fullmatch(text) or not 0 < int(text) <= MAX_BP:
+        if path is None:
+            return "", 0
         raise InputError(
             f"{path}, line {number}: position {position!r} is no whole number from 1 to {MAX_BP:,}",
             hint="write positions without commas, counted from 1",
@@ -267,7 +275,7 @@ def _place(path: Path, number: int, contig: str, position: str) -> tuple[str, in
     return contig, int(text)
 
 
-def _of_rows(path: Path, rows: Iterable[tuple[int, str]]) -> SiteList:
+def _of_rows(path: Path, rows: Iterable[tuple[int, str]]) -> WantedSites:
     """A table without names of columns, each row of which says by its cells what it is."""
     found = _Rows()
     bim = False
@@ -318,15 +326,9 @@ def _wrong_row(path: Path, number: int, line: str) -> NoReturn:
     raise InputError(f"{path}, line {number} names no site: {shown!r}", hint=hint)
 
 
-def _of_bcf(path: Path) -> SiteList:
+def _of_bcf(path: Path) -> WantedSites:
     """The records of a BCF."""
     found = _Rows()
-    file = VcfFile(path)
-    number = 0
-    for contig in file.contigs:
-        reader = RecordReader(file, Region(contig), 1)
-        for record in reader.records(sort_check=False):
-            number += 1
-            alts = ",".join(record.ALT)
-            found.add(number, contig, record.POS, alts, record.REF if alts else "", record.ID or "")
+    for number, (contig, position, ref, alts) in enumerate(sites_alone(path), start=1):
+        found.add(number, contig, position, ",".join(alts), ref if alts else "")
     return found.finish(path, "BCF", None)

@@ -1,4 +1,4 @@
-"""Lists of sites: every form that users have gives the same sites, and faults are one clear line."""
+"""Lists of sites: each form that users have gives the same sites, each fault is one clear line."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import gzip
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from site_list_fixtures import score_row, score_text
 from vcf_fixtures import convert, vcf_text
+from wanted_sites_fixtures import score_row, score_text
 
 from ragimpute.errors import InputError
-from ragimpute.io.site_list import read_site_list
+from ragimpute.io.wanted_sites import read_wanted_sites
 
 SITES = [("20", 10, "A", "C"), ("chr2", 30, "GT", "G"), ("X", 25, "T", "A")]
 
 
 def found(path):
     """Contig, position, other and effect allele of each row."""
-    wanted = read_site_list(path)
+    wanted = read_wanted_sites(path)
     place = wanted.places[0]
     return list(
         zip(place.contig, place.position_bp.tolist(), wanted.other, wanted.effect, strict=True)
@@ -88,10 +88,11 @@ def test_a_bcf_is_a_list_with_and_without_an_index(tmp_path):
 def test_positions_and_ids_alone(tmp_path):
     path = tmp_path / "list"
     path.write_text("\ufeffchr1 7\n\n# a remark\n1\t9\nrs12\n")
-    wanted = read_site_list(path)
+    wanted = read_wanted_sites(path)
     assert wanted.places[0].contig == ["chr1", "1", ""]
     assert wanted.places[0].position_bp.tolist() == [7, 9, 0]
-    assert wanted.id == ["", "", "rs12"] and wanted.line == [1, 4, 5]
+    assert wanted.id == ["", "", "rs12"]
+    assert wanted.line == [1, 4, 5]
     assert wanted.effect == ["", "", ""]
 
 
@@ -100,17 +101,18 @@ def test_a_harmonised_score_has_places_in_two_builds(tmp_path):
     path.write_text(
         score_text([score_row("1", 7, "A", "G", rsID="rs5"), score_row("", 1, "A", "", hm_pos="")])
     )
-    wanted = read_site_list(path)
+    wanted = read_wanted_sites(path)
     assert [place.build for place in wanted.places] == ["GRCh37", "GRCh38"]
     assert [place.position_bp.tolist() for place in wanted.places] == [[7, 0], [5007, 0]]
-    assert wanted.weight == ["0.1", "0.1"] and wanted.id[0] == "rs5"
+    assert wanted.weight == ["0.1", "0.1"]
+    assert wanted.id[0] == "rs5"
 
 
 def test_an_inferred_other_allele_counts_where_it_is_one(tmp_path):
     path = tmp_path / "s.txt"
     rows = [score_row("1", 7, "A", "", hm_inferOtherAllele=x) for x in ("G", "G/T", "")]
     path.write_text(score_text(rows))
-    assert read_site_list(path).other == ["G", "", ""]
+    assert read_wanted_sites(path).other == ["G", "", ""]
 
 
 @pytest.mark.parametrize(
@@ -133,20 +135,20 @@ def test_what_is_no_list_is_refused_by_its_line(tmp_path, text, expected):
     path = tmp_path / "list"
     path.write_text(text)
     with pytest.raises(InputError) as caught:
-        read_site_list(path)
+        read_wanted_sites(path)
     assert expected in str(caught.value)
     assert caught.value.hint
 
 
 def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(InputError, match="No such file"):
-        read_site_list(tmp_path / "none")
+        read_wanted_sites(tmp_path / "none")
     with pytest.raises(InputError, match="cannot be read"):
-        read_site_list(tmp_path)
+        read_wanted_sites(tmp_path)
     path = tmp_path / "x.gz"
     path.write_bytes(gzip.compress(b"1 10\n" * 9999)[:-30])
     with pytest.raises(InputError, match="damaged"):
-        read_site_list(path)
+        read_wanted_sites(path)
     path.write_bytes(b"\x89PNG\0\0\0")
     with pytest.raises(InputError, match="it is no text"):
-        read_site_list(path)
+        read_wanted_sites(path)
