@@ -28,7 +28,6 @@ import math
 import os
 import platform
 import shlex
-import shutil
 import sys
 import time
 import tomllib
@@ -255,6 +254,17 @@ class Comparison:
         self.line(f"{data.name}: panels prepared")
         return list(rows.values())
 
+    def _make_index(self, tool: Tool, name: str, target: Path, folder: Path) -> None:
+        """Index the panel for a target's array, and note what that took."""
+        took = measure(tool.index(target, folder), log=str(folder / f"{tool.slug}.log"))
+        files = [file for file in tool.index_folder(target, folder).rglob("*") if file.is_file()]
+        size = sum(file.stat().st_size for file in files)
+        self.notes.append(
+            f"{name}: the index was made in {took['wall_s']:.1f} s "
+            f"({took['cpu_s']:.1f} s of CPU, {took['peak_mib']:.0f} MiB), and takes "
+            f"{size / 1e6:,.0f} MB"
+        )
+
     def _density(
         self, data: DataSet, tools: list[Tool], density: str, target: Path, folder: Path,
         plink_map: Path,
@@ -277,8 +287,9 @@ class Comparison:
         own = [tool.name for tool in tools if tool.kind == "ragimpute"]
         scores: dict[str, Evaluation] = {}
         for tool in list(able):  # untimed: compiles ragimpute's kernels, and warms the disk's cache
-            shutil.rmtree(tool.array_fit(target, folder), ignore_errors=True)
             try:
+                if tool.has_index:
+                    self._make_index(tool, f"{data.name} {density}", target, folder)
                 impute(tool, self.threads[0])
             except RuntimeError as error:
                 self.notes.append(f"{data.name} {density}: {error}")
@@ -452,8 +463,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--tools", nargs="+", choices=TOOLS, default=list(TOOLS), help="default: all of them"
     )
     parser.add_argument(
-        "--array-fit", action="store_true",
-        help="a row more: ragimpute with an --array-fit that an earlier run wrote",
+        "--index", action="store_true",
+        help="a row more: ragimpute with an index of the panel and the target's array",
     )  # fmt: skip
     parser.add_argument(
         "--model", action="append", help="of ragimpute; repeatable, a row each; default: default"
@@ -504,7 +515,7 @@ def main(arguments: list[str]) -> None:
     if len(set(names)) < len(names):
         raise InputError(f"two data folders have one name: {', '.join(names)}")
     sets = with_beagle_ne(sets, options.beagle_ne)
-    tools, notes = choose_tools(options.tools, options.model, array_fit=options.array_fit)
+    tools, notes = choose_tools(options.tools, options.model, index=options.index)
     notes += describe_untrained(tools) + describe_load()
     for note in notes:
         print(note, file=sys.stderr)

@@ -40,8 +40,8 @@ class Tool:
         What ``ragimpute impute --model`` gets; empty for the peers.
     takes_unphased
         Whether unphased targets are imputed, rather than taken for phased.
-    keeps_fit
-        Whether ragimpute keeps what the panel says of the target's array, for the next run.
+    has_index
+        Whether ragimpute is given an index of the panel and the target's array.
     ne
         The effective population size that Beagle is told; None for its default.
     """
@@ -50,7 +50,7 @@ class Tool:
     kind: str
     model: str = ""
     takes_unphased: bool = True
-    keeps_fit: bool = False
+    has_index: bool = False
     ne: int | None = None
 
     @property
@@ -91,8 +91,8 @@ class Tool:
         if self.kind == "ragimpute":
             options = ["--model", self.model, "--threads", str(threads), "--device", "cpu"]
             files = ["impute", str(target), "--panel", str(panel), "-o", str(out)]
-            if self.keeps_fit:
-                options += ["--array-fit", str(self.array_fit(target, folder))]
+            if self.has_index:
+                options += ["--index", str(self.index_folder(target, folder))]
             return [*_RAGIMPUTE, *files, *options, "--quiet"]
         if self.kind == "beagle":
             prefix = str(out).removesuffix(".vcf.gz")
@@ -102,8 +102,16 @@ class Tool:
         files = [str(panel), str(target), "--map", str(genetic_map), "-o", str(out)]
         return ["minimac4", *files, "-O", "vcf.gz", "-f", "GT,DS,GP", "-t", str(threads)]
 
-    def array_fit(self, target: Path, folder: Path) -> Path:
-        """The index of the target's array."""
+    def index(self, target: Path, folder: Path) -> list[str]:
+        """The command that indexes the panel for the target's array."""
+        options = ["--model", self.model, "-o", str(self.index_folder(target, folder)), "--force"]
+        return [
+            *_RAGIMPUTE, "index", str(folder / self.panel_name()), "--typed-sites", str(target),
+            *options, "--quiet",
+        ]  # fmt: skip
+
+    def index_folder(self, target: Path, folder: Path) -> Path:
+        """The index of the panel and the target's array."""
         return folder / f"{self.slug}.{target.name}.index"
 
     def version(self) -> str:
@@ -134,7 +142,7 @@ _RAGIMPUTE = [sys.executable, "-m", "ragimpute"]
 
 
 def choose_tools(
-    kinds: list[str], models: list[str], *, array_fit: bool = False
+    kinds: list[str], models: list[str], *, index: bool = False
 ) -> tuple[list[Tool], list[str]]:
     """The tools that can run here, and a line on each one that cannot.
 
@@ -145,8 +153,8 @@ def choose_tools(
     models
         Models for ragimpute, a row each: shipped names or folders; the first is the one that the
         peers are compared with.
-    array_fit
-        Whether the first model gets a second row, of runs that know the array from an earlier one.
+    index
+        Whether the first model gets a second row, of runs with an index of panel and array.
     """
     found: list[Tool] = []
     notes = []
@@ -162,9 +170,9 @@ def choose_tools(
             for model in models:
                 name = "ragimpute" if model == "default" else f"ragimpute {Path(model).name}"
                 found.append(Tool(name, kind, model))
-            if array_fit:
-                known = f"{found[-len(models)].name}, array known"
-                found.append(Tool(known, kind, models[0], keeps_fit=True))
+            if index:
+                name = f"{found[-len(models)].name}, index"
+                found.append(Tool(name, kind, models[0], has_index=True))
         else:
             found.append(Tool(_title(kind), kind, takes_unphased=kind != "minimac4"))
     return found, notes

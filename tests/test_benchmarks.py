@@ -287,13 +287,13 @@ def test_missing_peers_are_named(monkeypatch):
 
 
 def test_a_row_of_runs_that_know_the_array(tmp_path):
-    plain, known = peers.choose_tools(["ragimpute"], ["default"], array_fit=True)[0]
-    assert (plain.name, known.name) == ("ragimpute", "ragimpute, array known")
+    plain, known = peers.choose_tools(["ragimpute"], ["default"], index=True)[0]
+    assert (plain.name, known.name) == ("ragimpute", "ragimpute, index")
     assert plain.slug != known.slug
     target, out = tmp_path / "target.dense.vcf.gz", tmp_path / "o.vcf.gz"
     one, two = (tool.impute(target, tmp_path / "m", tmp_path, out, 2) for tool in (plain, known))
-    option = two.index("--array-fit")
-    assert two[option + 1] == str(known.array_fit(target, tmp_path))
+    option = two.index("--index")
+    assert two[option + 1] == str(known.index_folder(target, tmp_path))
     assert [x for i, x in enumerate(two) if i not in (option, option + 1)] == one
 
 

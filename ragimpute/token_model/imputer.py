@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,8 +19,10 @@ from torch import Tensor
 
 from ragimpute.copying.choose_parameters import fit_panel
 from ragimpute.copying.parameters import CopyingParameters
+from ragimpute.copying.states import retriever_for
 from ragimpute.copying.window import Window
 from ragimpute.evidence.expected_r2 import WindowSays
+from ragimpute.evidence.site_quality import measure_sites
 from ragimpute.model.bert_rag import ReferenceLookup
 from ragimpute.model.checkpoint import LoadedModel
 from ragimpute.model.chunks import chunk_bytes_of, sequence_bytes
@@ -206,7 +208,8 @@ class TokenImputer:
     def _copying_window(self, target: TargetWindow) -> tuple[Window, CopyingParameters | None]:
         """A target's window as copying reads it, and the parameters that fit the panel there.
 
-        Its core has all sites of the model's windows that the target's core touches.
+        As for copying models, the panel's own samples say how often each typed site mismatches.
+        The core has all sites of the model's windows that the target's core touches.
         """
         left, right, (start, stop), typed_index, _, _ = target
         ranges = self._windows.ranges
@@ -218,11 +221,13 @@ class TokenImputer:
         )  # fmt: skip
         if len(typed_index) == 0:
             return window, None
-        parameters = fit_panel(
-            window, self._panel.haplotype_sample, seed=self._config.train.seed,
-            threads=self._threads,
-        )  # fmt: skip
-        return window, parameters
+        seed, owner = self._config.train.seed, self._panel.haplotype_sample
+        retriever = retriever_for(window.typed.words, seed=seed, threads=self._threads)
+        parameters = fit_panel(window, owner, retriever=retriever, seed=seed, threads=self._threads)
+        quality = measure_sites(
+            window, owner, parameters, retriever=retriever, seed=seed, threads=self._threads
+        )
+        return window, replace(parameters, site_mismatch_prob=quality.mismatch_prob)
 
     def _copy(self, alleles: np.ndarray) -> CopyingEvidence:
         """What copying says of target haplotypes (T, n) at the core of the copying window."""

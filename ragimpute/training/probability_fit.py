@@ -7,7 +7,7 @@ log loss of samples to which they were not fitted; often that is none.
 
 A model that starts from copying may also be wrong to leave it, most of all at rare alleles, of
 which it saw few. The held-out samples say by how much its differences from copying are to be
-multiplied.
+multiplied. If they do not clearly gain by it, copying stays as it is.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from ragimpute.model.probability import (
     calibration_terms,
     is_increasing,
 )
-from ragimpute.model.trust import fit_trust
+from ragimpute.model.site_net import sigmoid
+from ragimpute.model.trust import classes_of, fit_trust
 from ragimpute.runtime.stages import Stage
 from ragimpute.runtime.timing import Progress, no_progress
 from ragimpute.training.data.token_batches import TokenBatches
@@ -138,7 +139,12 @@ def fit_probabilities(hidden: HiddenAlleles, gamma: float, *, seed: int = 1) -> 
     samples, owner = np.unique(hidden.sample, return_inverse=True)
     if len(samples) < _FOLDS:
         return Probabilities(gamma)
-    trusted = replace(Probabilities(gamma), trust=fit_residual_trust(hidden))
+    provenance: dict[str, object] = {
+        "num_samples": len(samples), "num_alleles": len(hidden), "seed": seed,
+    }  # fmt: skip
+    trusted = Probabilities(gamma, provenance=provenance, trust=fit_residual_trust(hidden))
+    if trusted.trust and not any(trusted.trust):
+        return trusted  # copying as it is, whose P(ALT) is a posterior
     logit, af, *offset = (
         torch.from_numpy(x).double()
         for x in (hidden.logit, hidden.af, hidden.offset)
@@ -162,12 +168,12 @@ def fit_probabilities(hidden: HiddenAlleles, gamma: float, *, seed: int = 1) -> 
             z[fold == i] = x[fold == i] @ _fit(x[fold != i], y[fold != i], form)
         gain = before - by_sample(z)
         error = gain.std(ddof=1) / np.sqrt(len(gain))
+        if hidden.offset is not None:  # copying is calibrated: only what lowers its error is better
+            squares = (sigmoid(logit.numpy()) - y) ** 2 - (sigmoid(z) - y) ** 2
+            if not _is_gain(squares, owner):
+                continue
         if gain.mean() > error and (best is None or gain.mean() > best[0]):
             best = float(gain.mean()), form, gain
-    provenance: dict[str, object] = {
-        "num_samples": len(samples), "num_alleles": len(y), "seed": seed,
-    }  # fmt: skip
-    trusted = replace(trusted, provenance=provenance)
     if best is None:
         return trusted
     found = tuple(_fit(x, y, best[1]).tolist())
@@ -186,8 +192,9 @@ def fit_residual_trust(hidden: HiddenAlleles) -> tuple[float, ...]:
 
     Returns
     -------
-    A number for each class of minor allele frequency, see :mod:`ragimpute.model.trust`; none if
-    the model does not start from copying.
+    A number for each class of minor allele frequency, see :mod:`ragimpute.model.trust`; all are 0
+    if with them the held-out samples' squared error does not fall by two standard errors, so that
+    copying stays as it is. None if the model does not start from copying.
     """
     if hidden.offset is None:
         return ()
@@ -196,11 +203,21 @@ def fit_residual_trust(hidden: HiddenAlleles) -> tuple[float, ...]:
     maf = np.minimum(hidden.af, 1 - hidden.af)
     offset, residual = turn * hidden.offset, turn * (hidden.logit - hidden.offset)
     moved = residual != 0  # the others say nothing
-    found = fit_trust(
-        offset[moved], residual[moved], y[moved],
-        np.log(maf[moved] / (1 - maf[moved])), hidden.sample[moved],
-    )  # fmt: skip
-    return tuple(float(x) for x in found.share)
+    offset, residual, y = offset[moved], residual[moved], y[moved]
+    maf_logit, sample = np.log(maf[moved] / (1 - maf[moved])), hidden.sample[moved]
+    share = fit_trust(offset, residual, y, maf_logit, sample).share
+    told = offset + share[classes_of(maf_logit)] * residual
+    gain = (sigmoid(offset) - y) ** 2 - (sigmoid(told) - y) ** 2
+    return tuple(float(x) if _is_gain(gain, sample) else 0.0 for x in share)
+
+
+def _is_gain(gain: np.ndarray, sample: np.ndarray) -> bool:
+    """Whether what alleles gain, shape (n,), is above 0 by two standard errors over samples."""
+    samples, owner = np.unique(sample, return_inverse=True)
+    if len(samples) < 2:
+        return False
+    each = np.bincount(owner, gain)
+    return bool(each.mean() > 2 * each.std(ddof=1) / np.sqrt(len(each)))
 
 
 def _fit(x: np.ndarray, y: np.ndarray, form: Sequence[str]) -> np.ndarray:

@@ -163,7 +163,7 @@ def test_a_token_model_is_refused_before_anything_is_read(tmp_path, monkeypatch,
     run = sys.modules["ragimpute.imputation.impute"]
     model = SimpleNamespace(is_copying=False, path=tmp_path)
     monkeypatch.setattr(run, "open_folder", lambda name: model)
-    monkeypatch.setattr(run, "require_packages", lambda folder: True)
+    monkeypatch.setattr(run, "require_packages", lambda folder, device: True)
     with pytest.raises(InputError, match=f"{flag} needs a copying model, but tokens is a token"):
         impute("no.vcf", "no.h5", "x.vcf", model="tokens", **options)
     with pytest.raises(PanelError, match=r"no\.h5"):

@@ -124,6 +124,23 @@ def test_a_model_is_trusted_where_it_is_right_to_leave_copying(common, rare):
     assert torch.equal(trusted.logit(plain, af), plain)
 
 
+def test_what_gains_nothing_is_not_trusted_at_all():
+    found = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        hidden = corrected_copying(rng, 12, common=0.0, rare=0.0, each=100)
+        found.append(fit_probabilities(hidden, 0.0))
+    refused = [how for how in found if not any(how.trust)]
+    assert len(refused) >= 6
+    for how in refused:
+        assert how.trust == (0.0,) * len(CLASSES)
+        assert not how.coefficients
+        assert how.provenance["num_samples"] == 12
+        logit, af = torch.tensor([3.0, -2.0]), torch.tensor([0.3, 0.001])
+        offset = torch.tensor([1.0, -5.0])
+        assert torch.equal(how.logit(logit, af, offset), offset)
+
+
 def test_ref_and_alt_are_trusted_alike():
     hidden = corrected_copying(np.random.default_rng(3), 20, common=0.5, rare=0.5)
     turned = HiddenAlleles(-hidden.logit, 1 - hidden.af, 1 - hidden.label, hidden.sample,
