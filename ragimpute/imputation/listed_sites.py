@@ -42,8 +42,7 @@ _FEW_ROWS = 20
 _LOW_SHARE = 0.5
 
 
-@dataclass(frozen=True)
-class _Row:
+class _Row(NamedTuple):
     """Where a row of the list was found, or why not.
 
     ``site`` is an index of the sites that were searched, -1 if none; ``fate`` is how the alleles

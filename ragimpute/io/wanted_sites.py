@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import re
+import sys
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -119,8 +120,8 @@ class _Rows:
             self.line.append(line)
             self.contig.append(contig)
             self.position.append(position)
-            self.effect.append(one.upper())
-            self.other.append(other.upper())
+            self.effect.append(sys.intern(one.upper()))
+            self.other.append(sys.intern(other.upper()))
             self.id.append("" if name == "." else name)
             self.weight.append(weight)
 
@@ -228,22 +229,30 @@ def _of_table(
     harmonised = at["hm_contig"] >= 0 and at["hm_position"] >= 0
     found = _Rows()
     last = max(at.values()) + 1
+    both = harmonised and at["contig"] >= 0 and at["position"] >= 0
     for number, line in rows:
         if line.startswith("#"):
             continue
         row = line.rstrip("\r\n").split("\t", last) if "\t" in line else _cells(line)
-        cell = {key: row[i].strip() if 0 <= i < len(row) else "" for key, i in at.items()}
+        row = row[:last] + [""] * (last + 1 - len(row[:last]))  # row[-1] is of columns that lack
+        written = row[at["contig"]], row[at["position"]]
         if harmonised:
-            place = _place(path, number, cell["hm_contig"], cell["hm_position"])
-            own = _place(None, number, cell["contig"], cell["position"])
+            place = _place(path, number, row[at["hm_contig"]], row[at["hm_position"]])
+            own = _place(None, number, *written)
         else:
-            place = own = _place(path, number, cell["contig"], cell["position"])
-        other = cell["other"] or ("" if "/" in cell["inferred"] else cell["inferred"])
-        effect, other = (("" if x.lower() in _NOT_SAID else x) for x in (cell["effect"], other))
-        other = other if effect else ""
+            place = own = _place(path, number, *written)
+        effect, other = row[at["effect"]].strip(), row[at["other"]].strip()
+        if not other:
+            other = row[at["inferred"]].strip()
+            other = "" if "/" in other else other
+        if effect.lower() in _NOT_SAID:
+            effect = other = ""
+        if other.lower() in _NOT_SAID:
+            other = ""
         before = len(found.line)
-        found.add(number, *place, effect, other, cell["id"] or cell["hm_id"], cell["weight"])
-        if harmonised and at["contig"] >= 0 and at["position"] >= 0:
+        name = row[at["id"]].strip() or row[at["hm_id"]].strip()
+        found.add(number, *place, effect, other, name, row[at["weight"]].strip())
+        if both:
             found.own_contig += [own[0]] * (len(found.line) - before)
             found.own_position += [own[1]] * (len(found.line) - before)
     builds = {
@@ -262,6 +271,10 @@ def _place(path: Path | None, number: int, contig: str, position: str) -> tuple[
 
     Without ``path`` a wrong position is none: of columns that perhaps nobody uses.
     """
+    contig = sys.intern(contig.strip())
+    if contig and position.isdecimal() and 0 < int(position) <= MAX_BP:  # nearly always
+        return contig, int(position)
+    position = position.strip()
     if position.lower() in _NOT_SAID or not contig:
         return "", 0
     text = position.removesuffix(".0")  # as spreadsheets and pandas write it

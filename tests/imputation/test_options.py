@@ -86,7 +86,12 @@ def test_each_option_is_read_by_those_that_must_know_of_it(name):
         **{
             key: {"read"}
             for key in (
-                "genetic_map", "samples", "exclude_samples", "index", "fasta", "chain",
+                "genetic_map",
+                "samples",
+                "exclude_samples",
+                "index",
+                "fasta",
+                "chain",
                 "sites_file",
             )
         },
