@@ -382,7 +382,10 @@ def impute(
         from ragimpute.imputation.compare import compare
 
         with watching(run_options, inputs=inputs) as watch:
-            found = compare(files, threads=threads, progress=watch.progress)
+            found = compare(
+                files, sites_file=sites_file, sites_status=sites_status, threads=threads,
+                progress=watch.progress,
+            )  # fmt: skip
             title = f"{target} beside {panel}"
             watch.result(found.rows(), title=title)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,12 +13,15 @@ import numpy as np
 
 from ragimpute.contigs import same_contig
 from ragimpute.errors import InputError
-from ragimpute.io.wanted_sites import Places, WantedSites
+from ragimpute.io.wanted_sites import Places, WantedSites, read_wanted_sites
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.outputs import replacing
 from ragimpute.sites import Key, Sites, other_strand
 from ragimpute.target.builds import panel_build
 from ragimpute.target.indels import trimmed
+from ragimpute.target.inputs import Inputs
+
+log = logging.getLogger("ragimpute")
 
 _HEAD = (
     "#CHROM", "POS", "ID", "EFFECT", "OTHER", "WEIGHT", "LINE", "STATUS", "MATCH", "VARIANT",
@@ -137,13 +141,13 @@ class ListedSites:
         return out
 
     def told(self, statuses: Sequence[str]) -> str:
-        """How many rows are in the output, and what the others lack, for a summary."""
+        """How many rows were found, and what the others lack, for a summary."""
         counts = Counter(statuses)
         there = ", ".join(f"{counts[key]:,} {_STATUS[key]}" for key in WRITTEN if counts[key])
         lost = [f"{counts[key]:,} {told}" for key, told in _STATUS.items() if counts[key]]
         lost = lost[sum(1 for key in WRITTEN if counts[key]) :]
         num = sum(counts[key] for key in WRITTEN)
-        return f"{num:,} of {len(statuses):,} in the output" + (
+        return f"{num:,} of {len(statuses):,} found" + (
             (f": {there}" if there else "") + (f"; missing: {', '.join(lost)}" if lost else "")
         )
 
@@ -218,6 +222,35 @@ class ListedSites:
     def _inside(self, site: int) -> bool:
         """Whether a panel site is one of the run's."""
         return self.start <= site < self.stop
+
+
+def tell_listed(inputs: Inputs, sites_file: str | Path, table: str | Path | None) -> str:
+    """What a run would find of a list, before anything is imputed, for a summary.
+
+    Parameters
+    ----------
+    inputs
+        The panel, and which of its sites the target types.
+    sites_file, table
+        The list; a table of its rows to be written, or None. DR2 is nan there.
+
+    Raises
+    ------
+    InputError
+        If the list cannot be read, is of another genome build, or the table cannot be written.
+    """
+    start, stop = inputs.start, inputs.stop
+    wanted = read_wanted_sites(sites_file)
+    listed = list_sites(wanted, inputs.panel, start, stop, contig=inputs.contig)
+    at = inputs.match.panel_index
+    typed = np.zeros(stop - start, bool)
+    typed[at[(at >= start) & (at < stop)] - start] = True
+    statuses = listed.statuses(typed, np.zeros(0, np.int64))
+    for line in listed.warnings():
+        log.warning(line)
+    if table is not None:
+        listed.write(table, statuses, np.full(stop - start, np.nan, np.float32), typed)
+    return f"{sites_file}: {listed.told(statuses)}"
 
 
 def list_sites(

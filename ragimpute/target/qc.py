@@ -120,6 +120,8 @@ class QcSummary:
     source
         What a file that is no VCF says of itself, by what a table calls it: its format and build,
         the samples' sex, and what was met while it was read.
+    listed
+        How many sites of a list a run would write, and what the others lack; "" without a list.
     """
 
     num_records: int
@@ -133,6 +135,7 @@ class QcSummary:
     num_further_alts: int = 0
     blocks: BlockCounts = field(default_factory=BlockCounts)
     source: dict[str, str] = field(default_factory=dict)
+    listed: str = ""
 
     @property
     def num_alts(self) -> int:
@@ -170,6 +173,7 @@ class QcSummary:
             ("noted: monomorphic", f"{noted['monomorphic']:,}"),
             ("noted: call rate < 90 %", f"{noted['low_call_rate']:,}"),
             ("samples with call rate < 50 %", f"{len(self.low_samples):,}"),
+            *([("--sites-file", self.listed)] if self.listed else []),
         ]  # fmt: skip
 
     def _block_rows(self) -> list[tuple[str, str]]:

@@ -81,7 +81,7 @@ def test_the_records_are_those_of_the_whole_output(run, whole, tmp_path, suffix)
     assert [row["STATUS"] for row in rows] == flags[::-1]
     assert {"typed", "imputed"} == set(flags)
     text = dict(summary.rows())["--sites-file"]
-    assert f"{len(chosen)} of {len(chosen)} in the output" in text
+    assert f"{len(chosen)} of {len(chosen)} found" in text
     assert dict(summary.rows())["written"].startswith(f"{len(chosen)}: ")
 
 
@@ -148,7 +148,7 @@ def test_pgsc_calc_86_each_variant_that_is_missing_has_a_reason(run, whole, tmp_
     assert [int(row["LINE"]) for row in found] == list(range(8, 15))
     assert [row[1] for row in body(out)] == [high[0][1]]
     text = dict(summary.rows())["--sites-file"]
-    assert "1 of 7 in the output: 1 imputed; missing: 1 on another contig" in text
+    assert "1 of 7 found: 1 imputed; missing: 1 on another contig" in text
 
 
 def test_pgsc_calc_236_rows_without_a_position_are_found_by_rsid_or_told(tmp_path, plain_copying):
@@ -318,6 +318,20 @@ def test_a_vcf_or_bcf_of_sites_is_a_list(run, whole, tmp_path):
     for path in (tmp_path / "l.vcf", convert(tmp_path / "l.vcf", ".bcf")):
         run(tmp_path / "x.vcf", sites_file=path)
         assert body(tmp_path / "x.vcf") == whole[::11]
+
+
+def test_qc_only_tells_of_a_list_before_anything_is_imputed(
+    command_line, panel_h5, whole, tmp_path
+):
+    path = plain_list(tmp_path, [*whole[::9], ("20", 2_200_001, ".", "A", "C")])
+    more = ["--sites-file", path, "--sites-status", tmp_path / "s.tsv", "-r", str(REGION)]
+    code, out, err = command_line("impute", TARGET, "--panel", panel_h5, "--qc-only", *more)
+    assert code == 0, err
+    num = len(whole[::9])
+    assert f"{num} of {num + 1} found" in " ".join(out.split())
+    found = [row["STATUS"] for row in table(tmp_path / "s.tsv")]
+    kinds = ["typed" if "TYPED" in row[7].split(";") else "imputed" for row in whole[::9]]
+    assert found == [*kinds, "not_in_panel"]
 
 
 def test_a_status_needs_a_list_and_files_are_not_overwritten(run, tmp_path):
