@@ -32,6 +32,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "chunk_cm": (1e-4, 1e5, "the longest chromosomes have some hundred cM"),
     "buffer_cm": (0, 1e4, "the longest chromosomes have some hundred cM"),
     "min_r2": (0, 1, "DR2 lies between 0 and 1"),
+    "min_gp": (0, 1, "GP lies between 0 and 1; 0.9 is usual"),
     "digits": (2, 4, "2 decimals make the smallest file, 3 lose less than r2 can show"),
     "bgen_bits": (1, 32, "association tools are made for 8 bits, and some read no other number"),
     "compression_level": (1, 12, "1 is the fastest, 6 what bgzip does, 12 the smallest"),

@@ -64,6 +64,14 @@ class Palindromes(StrEnum):
     DROP = "drop"
 
 
+class Likelihoods(StrEnum):
+    """Whether the likelihoods of genotypes are used."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
 class BgenCompression(StrEnum):
     """How the genotypes of each variant of a BGEN are compressed."""
 
@@ -154,6 +162,25 @@ def impute(
             "others out; keep: take them as they are; drop: leave all out.",
         ),
     ] = Palindromes.FREQUENCY,
+    likelihoods: Annotated[
+        Likelihoods,
+        typer.Option(
+            "--likelihoods",
+            rich_help_panel="Input",
+            help="Whether the target's genotype likelihoods are used in place of its genotypes. "
+            "auto: PL or GL where the file has no genotypes, or more than 10 % of those in the "
+            "contig's first 2,000 records are unsure; always: PL, GL or else GP; never.",
+        ),
+    ] = Likelihoods.AUTO,
+    use_indel_likelihoods: Annotated[
+        bool,
+        typer.Option(
+            "--use-indel-likelihoods",
+            rich_help_panel="Input",
+            help="Use the likelihoods of insertions and deletions, too, which pile-ups of reads "
+            "often get wrong.",
+        ),
+    ] = False,
     par: ParOption = None,
     phased_only: Annotated[
         bool,
@@ -263,6 +290,18 @@ def impute(
     ] = False,
     join_multiallelics: JoinOption = False,
     min_r2: MinR2Option = 0.0,
+    min_gp: Annotated[
+        float,
+        typer.Option(
+            "--min-gp",
+            metavar="P",
+            min=0.0,
+            max=1.0,
+            rich_help_panel="Output",
+            help="Write a genotype (GT) as missing if its probability (the largest GP) is below "
+            "this; DS and GP stay as they are. 0.9 is usual for low-coverage sequencing.",
+        ),
+    ] = 0.0,
     sites: Annotated[
         Path | None,
         typer.Option(
@@ -365,13 +404,13 @@ def impute(
         max_memory=None if max_memory is None else parse_size(max_memory), resume=resume,
         target_options=TargetOptions(
             samples_file, exclude_samples, palindromes.value, excluded_sites, par, gvcf_min_gq,
-            fasta, chain,
+            fasta, chain, likelihoods.value, use_indel_likelihoods,
         ),
         output_options=OutputOptions(
             min_r2, typed_only, sites, empirical, join_multiallelics,
             None if output_type is None else output_type.value,
             digits, compression_level, bgen_bits, bgen_compression.value, bgen_phased, pvar.value,
-            sites_file, sites_status,
+            min_gp, sites_file, sites_status,
         ),
         phase_options=PhaseOptions(phased_only, with_targets),
     )  # fmt: skip

@@ -307,7 +307,8 @@ class Imputer:
     def _begin(self, target: str | Path | Target, region: Region | str | None) -> _Work:
         """Read, match and phase a target, and plan its windows."""
         panel, options = self._panel, replace(self._options, region=Region.of(region))
-        files, report = options.input_files(target, panel.path), TargetReport()
+        files = options.input_files(target, panel.path).of_genotypes()
+        report = TargetReport()
         start, stop = sites_in(panel, files.region, panel.path)
         given, match = take_target(
             target, panel, files.region, files.options, report, buffer_cm=files.buffer_cm,

@@ -42,7 +42,7 @@ from ragimpute.imputation.windows import (
 )
 from ragimpute.io.imputed import output_kind
 from ragimpute.io.vcf.header import Heading
-from ragimpute.io.wanted_sites import read_wanted_sites
+from ragimpute.io.wanted_sites import WantedSites, read_wanted_sites
 from ragimpute.model.folder import ModelFolder, open_folder
 from ragimpute.panel.loci import PanelLoci
 from ragimpute.panel.reader import Panel
@@ -100,15 +100,14 @@ def impute(
     """
     # 1. Refuse what cannot work before a panel is prepared, which may take an hour.
     options = ImputeOptions.of(options, **changes)
-    files = options.input_files(target, panel)
+    files = options.input_files(target, panel).of_genotypes()
     check_outputs(out, files, options)
     model = open_folder(options.model)
     require_packages(model, options.device)
     check_model(model, options)
     summary = ImputeSummary(str(out), str(panel), name_of(target), str(options.model))
-    wanted = None
-    if options.output_options.sites_file is not None:
-        wanted = read_wanted_sites(options.output_options.sites_file)
+    sites_file = options.output_options.sites_file
+    wanted = None if sites_file is None else read_wanted_sites(sites_file)
     summary.started = datetime.now().astimezone().isoformat(timespec="seconds")
     watch = Stopwatch(summary.seconds, summary.peak_mb)
     with ExitStack() as stack:
@@ -127,11 +126,7 @@ def impute(
         )  # fmt: skip
         if options.output_options.typed_only:
             require_ref(inputs.target)
-        listed = None
-        if wanted is not None:
-            listed = list_sites(
-                wanted, inputs.panel, inputs.start, inputs.stop, contig=inputs.contig
-            )
+        listed = _listed(wanted, inputs)
         for line in (
             check_samples(out, inputs, options),
             require_contig(model, inputs.panel, panel),
@@ -243,6 +238,13 @@ def _out_of_memory(options: ImputeOptions, on_gpu: bool) -> ModelError:
         hint=f"{lower}, lower --threads, --chunk-cm or --buffer-cm, or impute region by region "
         "with --region",
     )
+
+
+def _listed(wanted: WantedSites | None, inputs: Inputs) -> ListedSites | None:
+    """The sites to write, if a list names them."""
+    if wanted is None:
+        return None
+    return list_sites(wanted, inputs.panel, inputs.start, inputs.stop, contig=inputs.contig)
 
 
 def _heading(

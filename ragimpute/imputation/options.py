@@ -43,9 +43,9 @@ _HOW = frozenset(("threads", "resume"))
 # keeps checksums, as of the model's weights.
 _NOT_FITTED = frozenset((
     "model", "cm_per_mb", "region", "fields", "window_cm", "buffer_cm", "device", "max_memory",
-    "palindromes", "par", "gvcf_min_gq", "min_r2", "typed_only", "phased_only", "with_targets",
-    "join_multiallelics", "output_type", "digits", "compression_level", "bgen_bits",
-    "bgen_compression", "bgen_phased", "pvar",
+    "palindromes", "par", "gvcf_min_gq", "likelihoods", "use_indel_likelihoods", "min_r2",
+    "min_gp", "typed_only", "phased_only", "with_targets", "join_multiallelics", "output_type",
+    "digits", "compression_level", "bgen_bits", "bgen_compression", "bgen_phased", "pvar",
 ))  # fmt: skip
 
 
@@ -57,6 +57,8 @@ class OutputOptions:
     ----------
     min_r2
         Untyped sites of a lower DR2 are left out; 0: all are written.
+    min_gp
+        A genotype whose largest GP is lower is written as missing; DS and GP stay. 0: none is.
     typed_only
         Write the target's records that the panel lacks too, flagged TYPED_ONLY.
     sites
@@ -98,6 +100,7 @@ class OutputOptions:
     bgen_compression: str = "zlib"
     bgen_phased: bool = False
     pvar: str = "zst"
+    min_gp: float = 0.0
     sites_file: Path | None = None
     sites_status: Path | None = None
 

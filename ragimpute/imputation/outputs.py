@@ -27,9 +27,17 @@ from ragimpute.imputation.exclusion import OtherCarriers, round_loci
 from ragimpute.imputation.listed_sites import ListedSites
 from ragimpute.imputation.options import ImputeOptions, OutputOptions
 from ragimpute.io.file_set import unfit_name
-from ragimpute.io.imputed import FILE_SETS, ImputedBlock, ImputedWriter, output_kind, vcf_kind
+from ragimpute.io.imputed import (
+    FILE_SETS,
+    NO_CALL,
+    ImputedBlock,
+    ImputedWriter,
+    output_kind,
+    vcf_kind,
+)
 from ragimpute.io.vcf.header import FLAGS, IMPUTED, TYPED, TYPED_ONLY, Heading, check_choice
 from ragimpute.io.vcf.read.genotypes import Target
+from ragimpute.io.vcf.write.joined import best_genotype
 from ragimpute.io.vcf.write.sample_text import DIGITS
 from ragimpute.io.vcf.write.writer import VcfWriter
 from ragimpute.retrieval.index_manifest import read_manifest
@@ -125,6 +133,8 @@ class Outputs:
         Sites that were left out as the list does not name them.
     low_r2
         Untyped sites that were left out for their DR2: their numbers among the sites of the run.
+    num_no_calls
+        Genotypes that were written as missing for their GP.
     """
 
     def __init__(
@@ -142,10 +152,11 @@ class Outputs:
         self._infos, self._listed = heading.infos, listed
         self._next = 0  # the typed-only record that is written next
         self._num_seen = 0  # sites of the run
-        self.num_not_listed = 0
+        self.num_not_listed = self.num_no_calls = 0
         self._low_r2: list[np.ndarray] = []
         if restored:
-            self._next, self._num_seen, self.num_not_listed = restored[-1]["counts"].tolist()
+            counts = restored[-1]["counts"].tolist()
+            self._next, self._num_seen, self.num_not_listed, self.num_no_calls = counts
             self._low_r2 = [restored[-1]["low_r2"]]
         with ExitStack() as stack:
             stack.enter_context(main)
@@ -224,10 +235,8 @@ class Outputs:
 
     def checkpoint(self) -> dict[str, np.ndarray]:
         """Flush all files to the disk; returns what is needed to resume them, by file and name."""
-        told = {
-            "counts": np.array([self._next, self._num_seen, self.num_not_listed]),
-            "low_r2": self.low_r2,
-        }
+        counts = (self._next, self._num_seen, self.num_not_listed, self.num_no_calls)
+        told = {"counts": np.array(counts), "low_r2": self.low_r2}
         files = {"main": self._main, "sites": self._sites, "empirical": self._empirical}
         for name, writer in files.items():
             if writer is not None:
@@ -300,6 +309,9 @@ class Outputs:
         """Append sites as they are."""
         if len(block.sites) == 0:
             return
+        if self._options.min_gp > 0:
+            block, num = without_calls(block, self._options.min_gp, self._options.digits)
+            self.num_no_calls += num
         self._main.write(block)
         if self._sites is not None:
             self._sites.write(
@@ -314,6 +326,48 @@ def _whole_loci(keep: np.ndarray, locus: np.ndarray | None) -> np.ndarray:
     joined = locus >= 0
     out: np.ndarray = keep | (joined & np.isin(locus, locus[keep & joined]))
     return out
+
+
+def without_calls(block: ImputedBlock, min_gp: float, digits: int) -> tuple[ImputedBlock, int]:
+    """A block whose genotypes are missing where the largest GP, as it is written, is below a limit.
+
+    Observed genotypes stay.
+
+    Parameters
+    ----------
+    block
+        The sites. Of those that are joined to one record, GP is of all genotypes of the record.
+    min_gp
+        In (0, 1].
+    digits
+        Decimals of GP.
+
+    Returns
+    -------
+    The block, and how many genotypes of its records are missing.
+    """
+    scale = 10**digits
+    least = int(np.ceil(min_gp * scale - 1e-6))
+    first, second = (block.allele_prob[..., side].astype(np.float64) for side in (0, 1))
+    haploid = np.isnan(second)
+    second = np.where(haploid, 0, second)
+    none = np.floor((1 - first) * (1 - second) * scale + 0.5).astype(np.int64)
+    both = np.floor(first * second * scale + 0.5).astype(np.int64)
+    one = np.floor(first * scale + 0.5).astype(np.int64)
+    none = np.where(haploid, scale - one, none)
+    largest = np.maximum(np.maximum(none, both), np.where(haploid, one, scale - none - both))
+    counted = np.ones(len(block.sites), bool)
+    if block.locus is not None:
+        for number in np.unique(block.locus[block.locus >= 0]).tolist():
+            rows = np.flatnonzero(block.locus == number)
+            largest[rows] = best_genotype(block.allele_prob[rows], digits)
+            counted[rows[1:]] = False
+    observed = (block.called[..., 0] >= 0) & (haploid | (block.called[..., 1] >= 0))
+    low = (largest < least) & ~observed
+    called = block.called.copy()
+    called[low, 0] = NO_CALL
+    called[..., 1][low & ~haploid & (called[..., 1] != -2)] = NO_CALL
+    return replace(block, called=called), int(low[counted].sum())
 
 
 def infos_written(*, er2: bool, pr2: bool, typed_only: bool) -> list[str]:
@@ -347,6 +401,7 @@ def check_outputs(out: str | Path, files: InputFiles, options: ImputeOptions) ->
     """
     kind = output_kind(out, options.output_options.output_type)
     check_choice(options.fields)
+    _check_min_gp(out, kind, options)
     _check_format(out, kind, options)
     known = files.named() | options.files_read()
     if str(out) != "-":
@@ -378,6 +433,23 @@ def check_outputs(out: str | Path, files: InputFiles, options: ImputeOptions) ->
         vcf_kind(options.output_options.empirical, written="typed sites as if they were not typed")
     if options.resume and str(out) == "-":
         raise InputError("standard output cannot be resumed", hint="name a file, or no --resume")
+
+
+def _check_min_gp(out: str | Path, kind: str, options: ImputeOptions) -> None:
+    """Refuse a least GP where no GT is written."""
+    if not options.output_options.min_gp > 0:
+        return
+    if kind in FILE_SETS:
+        raise InputError(
+            f"--min-gp makes genotypes (GT) missing, and {out}, a {kind.upper()}, holds "
+            + ("probabilities" if kind == "bgen" else "dosages"),
+            hint="leave it out, or write a VCF or BCF",
+        )
+    if "GT" not in options.fields:
+        raise InputError(
+            "--min-gp makes genotypes (GT) missing, which --format leaves out",
+            hint="add GT to --format, or leave --min-gp out",
+        )
 
 
 def _side_files(out: str | Path, kind: str, options: OutputOptions) -> dict[str, Path]:

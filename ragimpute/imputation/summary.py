@@ -146,6 +146,8 @@ class ImputeSummary(TargetReport):
         num_low = len(outputs.low_r2)
         if num_low:
             self.counts["below_min_r2"] = num_low
+        if outputs.num_no_calls:
+            self.counts["below_min_gp"] = outputs.num_no_calls
         few = few_samples_warning(self.num_samples, expects_r2=expects_r2)
         if min_r2 > 0 and few is not None:
             self.warn(few)
@@ -232,7 +234,7 @@ class ImputeSummary(TargetReport):
             *self.record_rows(),
             *(
                 (NOT_RECORDS[key], f"{self.counts[key]:,}")
-                for key in ("discordant_calls", "contradicting_calls")
+                for key in ("discordant_calls", "contradicting_calls", "below_min_gp")
                 if self.counts.get(key)
             ),
             ("mean DR2, untyped", mean),

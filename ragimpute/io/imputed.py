@@ -23,6 +23,8 @@ _SUFFIXES = {
     ".vcf": "vcf", ".vcf.gz": "vcf.gz", ".vcf.bgz": "vcf.gz", ".bcf": "bcf", ".bgen": "bgen",
     ".pgen": "pgen",
 }  # fmt: skip
+#: In ``ImputedBlock.called``: the genotype is written as missing.
+NO_CALL = -3
 #: Formats that are sets of files, whose names are made of that of the main one.
 FILE_SETS = ("bgen", "pgen")
 
@@ -40,7 +42,8 @@ class ImputedBlock:
         sample is haploid.
     called
         Shape (m, N, 2), int8: observed alleles, 0 or 1, which stay as GT; -1 where there is none;
-        -2 in [..., 1] where the sample is haploid.
+        -2 in [..., 1] where the sample is haploid; ``NO_CALL`` in [..., 0] where GT is to be
+        missing, since no genotype is likely enough, and in [..., 1] of diploid samples then, too.
     info
         For each INFO field (of ``INFOS`` in ``io/vcf/header``) to be written, shape (m,), float32;
         NaN where it is to be left out.

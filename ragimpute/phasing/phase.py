@@ -93,7 +93,7 @@ class PhaseRunOptions:
     seed, threads
         The output does not depend on ``threads``.
     target_options
-        Which of the target's samples and records are used; None: all.
+        Which of the target's samples and records are used; None: all. Likelihoods never are.
     join_multiallelics
         Write the sites of one position and REF that exclude each other as one record.
     output_type
@@ -121,7 +121,7 @@ class PhaseRunOptions:
         return InputFiles(
             target, panel, genetic_map=self.genetic_map, cm_per_mb=self.cm_per_mb,
             region=Region.of(self.region), buffer_cm=self.buffer_cm,
-            options=self.target_options or TargetOptions(),
+            options=replace(self.target_options or TargetOptions(), likelihoods="never"),
         )  # fmt: skip
 
 

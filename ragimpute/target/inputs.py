@@ -16,6 +16,7 @@ from ragimpute.io.chain import ChainFile
 from ragimpute.io.fasta import Fasta
 from ragimpute.io.target_file import TargetFile, files_of, open_target
 from ragimpute.io.vcf.read.genotypes import ReferenceBlocks, Target, VcfFile, read_target
+from ragimpute.io.vcf.read.likelihoods import LikelihoodOptions, no_likelihoods
 from ragimpute.io.vcf.read.phase_sets import in_pieces
 from ragimpute.io.vcf.read.reference_blocks import MIN_GQ
 from ragimpute.panel.loci import sites_of_one_ref
@@ -65,6 +66,11 @@ class TargetOptions:
     chain
         A chain file from the target's genome build to the panel's, by which records are lifted
         before they are matched (:func:`ragimpute.target.lift.lift`); or None.
+    likelihoods
+        Whether the likelihoods of genotypes are used: "auto", "always" or "never", see
+        :func:`ragimpute.io.vcf.read.likelihoods.uses_likelihoods`.
+    use_indel_likelihoods
+        Whether those of insertions and deletions are used, too.
     """
 
     samples: Path | None = None
@@ -75,6 +81,15 @@ class TargetOptions:
     gvcf_min_gq: float = MIN_GQ
     fasta: Path | None = None
     chain: Path | None = None
+    likelihoods: str = "auto"
+    use_indel_likelihoods: bool = False
+
+    def __post_init__(self) -> None:
+        self.of_likelihoods()
+
+    def of_likelihoods(self) -> LikelihoodOptions:
+        """What the reader of a VCF is told of likelihoods."""
+        return LikelihoodOptions(self.likelihoods, self.use_indel_likelihoods)
 
 
 @dataclass(frozen=True)
@@ -104,6 +119,21 @@ class InputFiles:
     region: Region | None = None
     buffer_cm: float = 2.0
     options: TargetOptions = field(default_factory=TargetOptions)
+
+    def of_genotypes(self) -> InputFiles:
+        """The same files, of which called genotypes alone are read.
+
+        Raises
+        ------
+        InputError
+            If likelihoods are asked for, which no imputer copies from yet.
+        """
+        if self.options.likelihoods == "always":
+            raise InputError(
+                "impute uses called genotypes only; --likelihoods always is for --qc-only",
+                hint="leave out --likelihoods, or add --qc-only",
+            )
+        return replace(self, options=replace(self.options, likelihoods="never"))
 
     def named(self) -> dict[str, str | Path | None]:
         """The files that are read, by the names that messages give them; None if not given."""
@@ -167,6 +197,11 @@ class Inputs:
     def in_pieces(self) -> np.ndarray:
         """Samples that at panel sites are phased only within phase sets, shape (N,), bool."""
         return in_pieces(self.match.alleles, self.match.phased, self.phase_sets)
+
+    @property
+    def has_likelihoods(self) -> bool:
+        """Whether the target has likelihoods, which ``match`` then holds."""
+        return self.match.likelihoods is not None
 
     @property
     def needs_phasing(self) -> bool:
@@ -252,6 +287,10 @@ def take_target(
     """
     if isinstance(source, Target):
         target = _cut(source, panel, region, buffer_cm)
+        if options.likelihoods == "never":
+            target = replace(target, likelihoods=None, likelihood_counts=None)
+        elif options.likelihoods == "always" and target.likelihoods is None:
+            raise no_likelihoods("the target")
     else:
         target = _read(source, panel, region, options, buffer_cm, threads)
     stop = panel.num_sites
@@ -346,8 +385,11 @@ def _read(
                 samples=samples, keep_monomorphic=True,
                 blocks=None if options.chain is not None
                 else ReferenceBlocks(panel.sites, options.gvcf_min_gq),
+                likelihoods=options.of_likelihoods(),
                 reached=lambda position: stage.reach(position - first),
             )  # fmt: skip
+        elif options.likelihoods == "always":
+            raise no_likelihoods(file)
         else:
             target = file.read(
                 wide, samples=samples, reached=lambda position: stage.reach(position - first)

@@ -17,12 +17,18 @@ from ragimpute.errors import InputError
 from ragimpute.io.fasta import Fasta
 from ragimpute.io.target_file import TargetFile, open_target
 from ragimpute.io.vcf.read.genotypes import Target, VcfFile, read_target
+from ragimpute.io.vcf.read.likelihoods import MOST
 from ragimpute.panel.loci import Loci, loci_of, sites_of_one_ref
 from ragimpute.panel.reader import Panel
 from ragimpute.sites import Key, Region, other_strand
 from ragimpute.target.builds import lift_hint, moved_ids, panel_build, target_build
 from ragimpute.target.indels import is_indel, known_bases, left_aligned, look_alikes, trimmed
 from ragimpute.target.joint_calls import Calls, merge_calls, settle_loci
+from ragimpute.target.likelihoods import (
+    called_likelihoods,
+    merge_likelihoods,
+    turned_likelihoods,
+)
 
 # "reference": the row is a panel site within a reference block of a gVCF, no record of its own.
 MATCHED = ("matched", "swapped", "flipped", "flipped_swapped", "reference")
@@ -30,6 +36,7 @@ LEFT_OUT = ("not_in_panel", "allele_mismatch", "ambiguous_strand", "duplicate", 
 FATES = MATCHED + LEFT_OUT
 PALINDROME_POLICIES = ("frequency", "keep", "drop")
 
+_OF_PHRED = (10.0 ** (-0.1 * np.arange(MOST + 1))).astype(np.float32)
 _NO_ROWS = np.zeros(0, np.int64)
 _TURNED = ("swapped", "flipped_swapped")  # REF of the target is ALT of the panel
 # Of a palindrome: what the record is on the panel's strand, and what it is on the other strand.
@@ -93,6 +100,9 @@ class Match:
         so that they are missing.
     num_contradicting
         Genotypes that gave one haplotype two ALTs of a locus, so that they are missing.
+    likelihoods
+        Shape (T, N, 3), uint8, as in ``Target``, of 0, 1, 2 of the panel's ALT alleles; None if the
+        target has genotypes alone. What was called is not in it: see :meth:`likelihoods_of`.
     """
 
     panel_index: np.ndarray
@@ -108,6 +118,40 @@ class Match:
     discordant: np.ndarray = field(default_factory=_NO_ROWS.copy)
     num_contradicting: int = 0
     look_alikes: dict[int, str] = field(default_factory=dict)
+    likelihoods: np.ndarray | None = None
+
+    def likelihoods_of(self, part: slice) -> np.ndarray:
+        """P(reads and calls | genotype) at some of the T sites.
+
+        A genotype that was called is as likely as its caller errs rarely: one allele in 1,000 is
+        taken to be wrong. Where a sample has reads beside it, both count.
+
+        Parameters
+        ----------
+        part
+            Some of the T sites.
+
+        Returns
+        -------
+        Shape (m, N, 3), float32, in [0, 1]: of 0, 1, 2 ALT alleles, 1 for the likeliest; 1, 1, 1
+        where nothing is known. Of a haploid sample, the second says nothing.
+        """
+        phred = called_likelihoods(self.alleles[part]).astype(np.int32)
+        if self.likelihoods is not None:
+            phred += self.likelihoods[part]
+        phred[self.alleles[part][..., 1] == -2, 1] = MOST
+        phred -= phred.min(axis=2, keepdims=True)
+        out: np.ndarray = _OF_PHRED[np.minimum(phred, MOST)]
+        nothing = (phred[..., 0] == 0) & (phred[..., 2] == 0)
+        out[nothing & (self.alleles[part][..., 1] == -2)] = 1
+        return out
+
+    def has_reads(self) -> np.ndarray:
+        """Where the reads of a sample say something, shape (T, N), bool."""
+        if self.likelihoods is None:
+            return np.zeros(self.phased.shape, bool)
+        out: np.ndarray = (self.likelihoods[..., 0] > 0) | (self.likelihoods[..., 2] > 0)
+        return out
 
     def of_rows(self, values: np.ndarray) -> np.ndarray:
         """What belongs to each of the genotypes, shape (T, N), of ``values`` (R, N) by rows."""
@@ -140,6 +184,7 @@ class Match:
         return replace(
             self, panel_index=self.panel_index[kept], alleles=self.alleles[kept],
             phased=self.phased[kept], row=self.row[kept],
+            likelihoods=None if self.likelihoods is None else self.likelihoods[kept],
         )  # fmt: skip
 
     @property
@@ -294,6 +339,9 @@ def _joined(
     row = np.array([rows_of[site][0] for site in panel_index.tolist()], dtype=np.int64)
     calls = Calls(target.alleles[row], target.phased[row])
     calls.turn(turned[row])
+    likelihoods = None
+    if target.likelihoods is not None:
+        likelihoods = turned_likelihoods(target.likelihoods[row], turned[row])
     others: list[tuple[np.ndarray, ...]] = []
     discordant = np.zeros(len(target.sites), np.int64)
     for place, site in enumerate(panel_index.tolist()):
@@ -305,6 +353,9 @@ def _joined(
         merged, source, wrong = merge_calls(of_rows)
         calls.alleles[place], calls.phased[place] = merged.alleles[0], merged.phased[0]
         discordant[rows] += wrong
+        if likelihoods is not None and target.likelihoods is not None:
+            several = turned_likelihoods(target.likelihoods[rows], turned[rows])
+            likelihoods[place] = merge_likelihoods(several)
         sample = np.flatnonzero(source > 0)
         others.append((np.full(len(sample), place), sample, rows[source[sample]]))
     groups = loci_of(panel, sites_of_one_ref(panel.sites, panel_index))
@@ -312,6 +363,7 @@ def _joined(
     match = Match(
         panel_index, calls.alleles, calls.phased, row, *found, loci=loci,
         ties=_with_records(loci, target.record[row]), discordant=discordant,
+        likelihoods=likelihoods,
     )  # fmt: skip
     if others:
         site, sample, of = (np.concatenate(column) for column in zip(*others, strict=True))
@@ -523,6 +575,7 @@ def no_match(target: Target) -> Match:
         np.zeros(0, dtype=np.uint8),
         {fate: 0 for fate in FATES if fate != "reference"},
         {"found": 0, "other_strand": 0, "left_out": 0},
+        likelihoods=None if target.likelihoods is None else target.likelihoods[:0],
     )
 
 

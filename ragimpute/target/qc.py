@@ -34,6 +34,7 @@ NOT_RECORDS = {
     "reference": "sites typed as REF by a gVCF's blocks",
     "typed_only": "records written that the panel lacks",
     "not_listed": "sites left out that --sites-file does not name",
+    "below_min_gp": "genotypes written as missing for their GP",
     "below_min_r2": "untyped sites left out for their DR2",
 }
 LOW_SITE_CALL_RATE, LOW_SAMPLE_CALL_RATE = 0.9, 0.5
@@ -90,6 +91,49 @@ _LOW_OVERLAP = 0.5
 
 
 @dataclass(frozen=True)
+class ReadSummary:
+    """What the reads of a target with likelihoods say at the panel's sites.
+
+    Attributes
+    ----------
+    fields
+        The FORMAT fields that were read.
+    share
+        Of the genotypes at panel sites that the target has, those whose reads say something; NaN if
+        there is no such site.
+    mean_depth
+        Mean of FORMAT/DP over all records and samples; NaN if no record has it.
+    num_called
+        Genotypes at panel sites that were called and have no likelihoods, as those of an array.
+    without_reads
+        Samples whose reads say nothing at any panel site.
+    num_incomplete, num_indels
+        See :class:`ragimpute.io.vcf.read.likelihoods.LikelihoodCounts`.
+    """
+
+    fields: tuple[str, ...]
+    share: float
+    mean_depth: float
+    num_called: int
+    without_reads: tuple[str, ...]
+    num_incomplete: int
+    num_indels: int
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Names and values for a table."""
+        share, depth = self.share, self.mean_depth
+        return [
+            ("genotypes", f"by their likelihoods ({', '.join(self.fields) or 'given'})"),
+            ("genotypes with reads, at panel sites", f"{share:.2%}" if share == share else "–"),
+            ("genotypes called without likelihoods, at panel sites", f"{self.num_called:,}"),
+            ("mean depth (DP)", f"{depth:.3g}" if depth == depth else "–"),
+            ("samples without reads at panel sites", f"{len(self.without_reads):,}"),
+            ("genotypes with a part of their likelihoods, not used", f"{self.num_incomplete:,}"),
+            ("insertions and deletions whose likelihoods are not used", f"{self.num_indels:,}"),
+        ]
+
+
+@dataclass(frozen=True)
 class QcSummary:
     """Counts of a target's records; the Michigan Imputation Server shows most of them too.
 
@@ -122,6 +166,9 @@ class QcSummary:
         the samples' sex, and what was met while it was read.
     listed
         How many sites of a list a run would write, and what the others lack; "" without a list.
+    reads
+        What reads say where likelihoods are used, else None. Then "monomorphic", "low_call_rate"
+        and "alt_above_half" are of the rows that have called genotypes, and ``call_rate`` is empty.
     """
 
     num_records: int
@@ -136,6 +183,7 @@ class QcSummary:
     blocks: BlockCounts = field(default_factory=BlockCounts)
     source: dict[str, str] = field(default_factory=dict)
     listed: str = ""
+    reads: ReadSummary | None = None
 
     @property
     def num_alts(self) -> int:
@@ -174,6 +222,7 @@ class QcSummary:
             ("noted: call rate < 90 %", f"{noted['low_call_rate']:,}"),
             ("samples with call rate < 50 %", f"{len(self.low_samples):,}"),
             *([("--sites-file", self.listed)] if self.listed else []),
+            *([] if self.reads is None else self.reads.rows()),
         ]  # fmt: skip
 
     def _block_rows(self) -> list[tuple[str, str]]:
@@ -213,6 +262,8 @@ def summarise(target: Target, panel: Panel, match: Match) -> QcSummary:
         there = alleles != -2
         own = ~target.reference[first : first + _ROWS_AT_ONCE]
         num_called = np.count_nonzero(called, axis=1)
+        if target.likelihoods is not None:
+            own &= num_called > 0
         num_alt = np.count_nonzero(alleles == 1, axis=1)
         noted["monomorphic"] += int((((num_alt == 0) | (num_alt == num_called)) & own).sum())
         noted["alt_above_half"] += int((2 * num_alt > num_called).sum())
@@ -221,6 +272,8 @@ def summarise(target: Target, panel: Panel, match: Match) -> QcSummary:
         observed += np.count_nonzero(called, axis=0).reshape(-1, 2).sum(axis=1)
         present += np.count_nonzero(there, axis=0).reshape(-1, 2).sum(axis=1)
     rates = (observed / np.maximum(1, present)).tolist() if len(sites) else []
+    if target.likelihoods is not None:
+        rates = []
     return QcSummary(
         num_records=target.num_records,
         overlap=len(match.of_records().panel_index) / within if within else float("nan"),
@@ -233,6 +286,26 @@ def summarise(target: Target, panel: Panel, match: Match) -> QcSummary:
         num_further_alts=target.num_further_alts,
         blocks=target.blocks,
         source={} if target.facts is None else dict(target.facts.rows()),
+        reads=_read_summary(target, match),
+    )
+
+
+def _read_summary(target: Target, match: Match) -> ReadSummary | None:
+    """What the reads say of a target with likelihoods; None of others."""
+    if target.likelihoods is None:
+        return None
+    seen = match.has_reads()
+    called = (match.alleles >= 0).any(axis=2) & ~seen
+    bare = ~seen.any(axis=0)
+    counts = target.likelihood_counts
+    return ReadSummary(
+        fields=() if counts is None else counts.fields,
+        share=float(seen.mean()) if seen.size else float("nan"),
+        mean_depth=float("nan") if counts is None else counts.mean_depth,
+        num_called=int(called.sum()),
+        without_reads=tuple(target.samples[i] for i in np.flatnonzero(bare)),
+        num_incomplete=0 if counts is None else counts.num_incomplete,
+        num_indels=0 if counts is None else counts.num_indels,
     )
 
 
@@ -334,7 +407,7 @@ class TargetReport:
         ]
         if self.qc is None:
             return [("target records", ", ".join(told))]
-        blocks, more = self.qc.blocks, self.qc.num_further_alts
+        blocks, more, reads = self.qc.blocks, self.qc.num_further_alts, self.qc.reads
         whole = f"{self.qc.num_records:,}" + (f" with {more:,} further ALTs" if more else "")
         rows = [("target records", f"{whole}: {', '.join(told)}" if told else whole)]
         rows = [*((f"target {name}", text) for name, text in self.qc.source.items()), *rows]
@@ -343,6 +416,8 @@ class TargetReport:
             other = f"; {blocks.num_other_ref:,} have another REF" if blocks.num_other_ref else ""
             typed = self.qc.fates.get("reference", 0)
             rows.append(("gVCF", f"its blocks type {typed:,} panel sites as REF{low}{other}"))
+        if reads is not None:
+            rows += reads.rows()[:4]
         return rows
 
 
@@ -425,7 +500,8 @@ def warn_of_target(
         report.counts["discordant_calls"] = num_discordant
     if shared.num_contradicting:
         report.counts["contradicting_calls"] = shared.num_contradicting
-    report.counts["missing_alleles"] = int((shared.alleles == -1).sum())
+    missing = (shared.alleles == -1) & ~shared.has_reads()[..., None]
+    report.counts["missing_alleles"] = int(missing.sum())
     for line in report.warnings:
         log.warning(line)
 
@@ -444,6 +520,26 @@ def _warn_of_pieces(report: TargetReport, target: Target, shared: Match) -> None
         )
 
 
+def _warn_of_reads(report: TargetReport, reads: ReadSummary) -> None:
+    """Add warnings about likelihoods that look unusable to a report."""
+    warn = report.warnings.append
+    if reads.share == 0:
+        warn(
+            "the target's likelihoods are flat at all panel sites: they say nothing of any genotype"
+            " (--likelihoods never uses called genotypes, if there are some)"
+        )
+    if "GP" in reads.fields:
+        warn(
+            "GP is used as likelihoods: it holds what its program took to be likely before it saw "
+            "the reads, which then counts twice"
+        )
+    if reads.num_incomplete:
+        warn(
+            f"{reads.num_incomplete:,} genotypes have some of their likelihoods, but not those of "
+            "REF/REF, REF/ALT and ALT/ALT; they say nothing"
+        )
+
+
 def _warn_of_samples(report: TargetReport, target: Target, panel: Panel, shared: Match) -> None:
     """Add warnings about samples to a report."""
     both = sorted(set(target.samples) & set(panel.samples))
@@ -455,12 +551,15 @@ def _warn_of_samples(report: TargetReport, target: Target, panel: Panel, shared:
     if not len(shared.panel_index):
         return
     _warn_of_pieces(report, target, shared)
-    typed = (shared.alleles >= 0).any(axis=0).any(axis=-1)
+    typed = (shared.alleles >= 0).any(axis=0).any(axis=-1) | shared.has_reads().any(axis=0)
+    if report.qc is not None and report.qc.reads is not None:
+        _warn_of_reads(report, report.qc.reads)
     bare = [target.samples[i] for i in np.flatnonzero(~typed)]
     if bare:
         report.warnings.append(
-            f"{len(bare)} samples have no genotype at any panel site ({some_names(bare)}): they "
-            "are given the panel's frequencies"
+            f"{len(bare)} samples have no genotype"
+            + ("" if target.likelihoods is None else " and no read")
+            + f" at any panel site ({some_names(bare)}): they are given the panel's frequencies"
         )
         report.untyped_samples = bare
     low = [] if report.qc is None else [x for x in report.qc.low_samples if x not in bare]

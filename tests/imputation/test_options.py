@@ -37,11 +37,12 @@ OTHER = {
     "buffer_cm": 0.5, "device": "cpu", "max_memory": 2**30, "resume": True,
     "samples": Path("s.txt"), "exclude_samples": Path("e.txt"), "palindromes": "keep",
     "excluded_sites": Path("x.tsv"), "par": "X:1-5", "gvcf_min_gq": 9.0,
-    "fasta": Path("r.fa"), "chain": Path("c.chain"), "min_r2": 0.5,
+    "fasta": Path("r.fa"), "chain": Path("c.chain"), "likelihoods": "never",
+    "use_indel_likelihoods": True, "min_r2": 0.5,
     "typed_only": True, "sites": Path("s.bcf"), "empirical": Path("e.bcf"),
     "phased_only": True, "with_targets": False, "join_multiallelics": True, "output_type": "b",
     "digits": 2, "compression_level": 6, "bgen_bits": 16, "bgen_compression": "zstd",
-    "bgen_phased": True, "pvar": "plain", "sites_file": Path("l.txt"),
+    "bgen_phased": True, "pvar": "plain", "min_gp": 0.9, "sites_file": Path("l.txt"),
     "sites_status": Path("l.tsv"),
 }  # fmt: skip
 

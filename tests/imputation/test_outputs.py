@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cyvcf2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from imputed_blocks import blocks as given_blocks
+from imputed_blocks import make_block
+from imputed_blocks import write as write_block
 from vcf_fixtures import bcftools, read_imputed, rows_of, view, write_genotypes
 
 from ragimpute import example
@@ -15,7 +22,11 @@ from ragimpute.accuracy.leave_one_out import correlation
 from ragimpute.errors import InputError
 from ragimpute.imputation.impute import impute
 from ragimpute.imputation.options import OutputOptions
+from ragimpute.imputation.outputs import without_calls
+from ragimpute.io.vcf.header import Heading
 from ragimpute.io.vcf.read.genotypes import read_target
+from ragimpute.io.vcf.write.writer import VcfWriter
+from ragimpute.jobs.merge import merge
 from ragimpute.model.folder import open_folder
 from ragimpute.sites import Region
 from ragimpute.target.inputs import TargetOptions
@@ -282,3 +293,113 @@ def test_decimals_change_only_how_dosages_are_written(done, panel_h5, tmp_path, 
 def test_decimals_and_levels_out_of_range(options, told):
     with pytest.raises(InputError, match=told):
         OutputOptions(**options)
+
+
+def largest_gp(path):
+    """GT as text, and the largest GP, of each record and sample; all samples are diploid."""
+    shown = "[\\t%GT %GP]\\n"
+    rows = [line.split("\t")[1:] for line in bcftools("query", "-f", shown, path).splitlines()]
+    cells = [[cell.split(" ") for cell in row] for row in rows]
+    return (
+        np.array([[gt for gt, _ in row] for row in cells]),
+        np.array([[max(map(float, gp.split(","))) for _, gp in row] for row in cells]),
+    )
+
+
+@pytest.mark.parametrize("suffix", [".vcf.gz", ".bcf"])
+def test_genotypes_of_a_low_probability_are_missing(panel_h5, tmp_path, suffix):
+    fixed = FIXED | {"fields": ("GT", "DS", "GP")}
+    every, some = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
+    impute(TARGET, panel_h5, every, **fixed)
+    done = impute(TARGET, panel_h5, some, output_options=OutputOptions(min_gp=0.97), **fixed)
+    before, gp = largest_gp(every)
+    after, same = largest_gp(some)
+    np.testing.assert_array_equal(gp, same)
+    low = gp < 0.97
+    assert 0 < low.sum() < low.size
+    np.testing.assert_array_equal(after, np.where(low, "./.", before))
+    assert done.counts["below_min_gp"] == low.sum()
+    assert f"{low.sum():,}" in dict(done.rows())["genotypes written as missing for their GP"]
+    info, cells = slice(0, 9), (every, some)
+    assert [r[info] for r in rows_of(view(cells[0]))] == [r[info] for r in rows_of(view(cells[1]))]
+
+
+def test_missing_genotypes_are_alike_in_vcf_and_bcf_and_survive_a_merge(panel_h5, tmp_path):
+    fixed = FIXED | {"fields": ("GT", "DS", "GP"), "output_options": OutputOptions(min_gp=0.97)}
+    names = read_target(TARGET).samples
+    parts = []
+    for number, chosen in enumerate((names[:3], names[3:])):
+        listed = tmp_path / f"{number}.txt"
+        listed.write_text("\n".join(chosen))
+        parts.append(tmp_path / f"{number}.bcf")
+        impute(TARGET, panel_h5, parts[-1], target_options=TargetOptions(samples=listed), **fixed)
+    impute(TARGET, panel_h5, tmp_path / "x.vcf", **fixed)
+    merge(parts, tmp_path / "m.vcf")
+    expected = [row[9:] for row in rows_of((tmp_path / "x.vcf").read_text())]
+    assert any("./." in cell for row in expected for cell in row)
+    assert [row[9:] for row in rows_of((tmp_path / "m.vcf").read_text())] == expected
+
+
+@settings(max_examples=40, deadline=None)
+@given(given_blocks(), st.sampled_from([0.5, 0.9, 0.97, 1.0]), st.sampled_from([2, 3, 4]))
+def test_what_is_missing_is_what_the_written_gp_say(block, min_gp, digits):
+    with TemporaryDirectory() as folder:
+        limited, num = without_calls(block, min_gp, digits)
+        paths = [Path(folder, name) for name in ("a.vcf", "b.vcf", "b.bcf")]
+        write_block(paths[0], block, fields=("GT", "GP"), digits=digits)
+        for path in paths[1:]:
+            write_block(path, limited, fields=("GT", "GP"), digits=digits)
+        texts = [rows_of(path.read_text()) for path in paths[:2]]
+        assert view(paths[2]) == view(paths[1])
+    observed = (block.called[..., 0] >= 0) & (block.called[..., 1] != -1)
+    missing = 0
+    for i, (before, after) in enumerate(zip(*texts, strict=True)):
+        for j, (one, two) in enumerate(zip(before[9:], after[9:], strict=True)):
+            (gt, gp), (new, new_gp) = one.split(":"), two.split(":")
+            assert gp == new_gp
+            if max(map(float, gp.split(","))) < min_gp - 1e-9 and not observed[i, j]:
+                assert new == ("./." if "|" in gt else ".")
+                missing += 1
+            else:
+                assert new == gt
+    assert missing == num
+
+
+def test_joined_records_are_judged_by_the_gp_of_all_their_genotypes(tmp_path):
+    prob = [[[0.05, 0.05]], [[0.0, 0.06]], [[0.0, 0.0]]]
+    block = make_block(prob, position=[100, 100, 200], ref=["A", "A", "A"], alt=["C", "G", "T"])
+    block = dataclasses.replace(block, locus=np.array([0, 0, -1]))
+    limited, num = without_calls(block, 0.9, 3)
+    assert num == 1
+    assert (limited.called[:2] == -3).all()
+    assert (limited.called[2] == -1).all()
+    _, num = without_calls(dataclasses.replace(block, locus=None), 0.9, 3)
+    assert num == 0
+    paths = [tmp_path / "j.vcf", tmp_path / "j.bcf"]
+    heading = Heading(["s0"], [("20", 63_025_520)], joined=True)
+    for path in paths:
+        with VcfWriter(path, heading, fields=("GT", "GP")) as writer:
+            writer.write(limited)
+    assert rows_of(paths[0].read_text())[0][9].startswith("./.:")
+    assert view(paths[0]) == view(paths[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "told"),
+    [
+        ("x.bgen", {}, "holds probabilities"),
+        ("x.pgen", {}, "holds dosages"),
+        ("x.vcf", {"fields": ("DS", "GP")}, "which --format leaves out"),
+    ],
+)
+def test_a_least_gp_needs_genotypes(tmp_path, name, options, told):
+    with pytest.raises(InputError, match=told) as caught:
+        impute(
+            "t.vcf", "p.h5", tmp_path / name, output_options=OutputOptions(min_gp=0.9), **options
+        )
+    assert caught.value.hint
+
+
+def test_a_least_gp_is_a_probability():
+    with pytest.raises(InputError, match="min_gp"):
+        OutputOptions(min_gp=90)

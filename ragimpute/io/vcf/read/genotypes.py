@@ -5,6 +5,9 @@ with several ALTs becomes one row for each of them, in which 0 stands for REF an
 ALTs. Carriers of an ALT that is left out ("*", <DEL>) or is not of bases (N) are missing in all
 other rows, as nobody knows which of the bases they have. An ALT that a record repeats is one
 allele, and one that is spelled like REF is REF.
+
+Where the likelihoods of genotypes are read, too (``likelihoods.py``), a genotype that has some is
+missing: what a caller made of few reads is no observation.
 """
 
 from __future__ import annotations
@@ -19,6 +22,12 @@ import numpy as np
 from ragimpute.io.counts import RecordCounts
 from ragimpute.io.source import SourceFacts, SourceFile
 from ragimpute.io.vcf.read.dosages import Dosages, read_dosages
+from ragimpute.io.vcf.read.likelihoods import (
+    LikelihoodCounts,
+    LikelihoodOptions,
+    LikelihoodReader,
+    uses_likelihoods,
+)
 from ragimpute.io.vcf.read.phase_sets import NO_SET, PhaseSetReader, settle
 from ragimpute.io.vcf.read.records import (
     LeftOut,
@@ -64,12 +73,15 @@ class SiteBatch:
     phase_set
         Shape (M, N), int32, as :class:`ragimpute.io.vcf.read.phase_sets.PhaseSetReader` gives it;
         None if no genotype of the file has been in a set so far.
+    likelihoods
+        Shape (M, N, 3), uint8, as in ``likelihoods.py``; None if they are not read.
     """
 
     sites: Sites
     alleles: np.ndarray
     phased: np.ndarray
     phase_set: np.ndarray | None = None
+    likelihoods: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -117,6 +129,13 @@ class Target:
         Shape (T, N), int32: the number of the phase set of each phased heterozygous genotype, -1
         where it has none (see ``phase_sets``); None if no genotype is in a set. Across sets the
         order of alleles says nothing.
+    likelihoods
+        Shape (T, N, 3), uint8: -10 log10 of P(reads | 0, 1, 2 ALT alleles), relative to the
+        largest, at most 255; 0, 0, 0 where nothing is known. A haploid sample has 255 in the
+        middle. Genotypes that have likelihoods are missing in ``alleles``; those that have none but
+        were called, as by an array, are there. None: the target has genotypes alone.
+    likelihood_counts
+        What was met while they were read; None without them.
     """
 
     samples: list[str]
@@ -135,6 +154,8 @@ class Target:
     facts: SourceFacts | None = None
     in_par: np.ndarray | None = None
     phase_set: np.ndarray | None = None
+    likelihoods: np.ndarray | None = None
+    likelihood_counts: LikelihoodCounts | None = None
     reference: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
 
     def __post_init__(self) -> None:
@@ -148,6 +169,7 @@ class Target:
             phased=self.phased[rows].copy(), record=self.record[rows],
             reference=self.reference[rows],
             phase_set=None if self.phase_set is None else self.phase_set[rows],
+            likelihoods=None if self.likelihoods is None else self.likelihoods[rows],
             in_par=None if self.in_par is None else self.in_par[rows],
         )  # fmt: skip
 
@@ -171,14 +193,16 @@ def read_target(
     samples: Sequence[str] | None = None,
     keep_monomorphic: bool = False,
     blocks: ReferenceBlocks | None = None,
+    likelihoods: LikelihoodOptions | None = None,
     reached: Callable[[int], None] | None = None,
 ) -> Target:
-    """Read the genotypes of a target.
+    """Read the genotypes of a target, or their likelihoods.
 
     Parameters
     ----------
     path
-        VCF, VCF.gz or BCF with FORMAT/GT, sorted by position. An index is used if there is one.
+        VCF, VCF.gz or BCF with FORMAT/GT or likelihoods, sorted by position. An index is used if
+        there is one.
     region
         What to read, with or without "chr"; needed where the file holds several contigs.
     threads
@@ -192,6 +216,8 @@ def read_target(
     blocks
         Takes up the reference blocks of a gVCF, and makes rows of the panel's sites within them;
         None: they are left out and counted.
+    likelihoods
+        Whether and how likelihoods are read, too; None: they are not.
     reached
         Called with the position of the last site read so far, bp, after some thousand sites.
 
@@ -199,19 +225,27 @@ def read_target(
     ------
     InputError
         If the file is missing, damaged, truncated or unsorted, has no samples, genotypes or
-        records, a sample twice, or several contigs and no region; or a ploidy above 2.
+        records, a sample twice, or several contigs and no region; a ploidy above 2; or numbers that
+        are no likelihoods.
     """
     region = Region.of(region)
     reader = RecordReader(
         path, region, threads, samples=samples, list_left_out=True, genotypes_only=True,
         reach_in=blocks is not None,
     )  # fmt: skip
-    reader.need_genotypes()
+    likely = None
+    if likelihoods is not None and uses_likelihoods(reader.file, region, likelihoods.mode):
+        likely = LikelihoodReader(
+            reader, with_probabilities=likelihoods.mode == "always",
+            with_indels=likelihoods.with_indels,
+        )  # fmt: skip
+    else:
+        reader.need_genotypes()
     parts: list[SiteBatch] = []
     records: list[np.ndarray] = []
     made = _genotype_rows(
         reader, sort_check=True, keep_symbolic=False, keep_monomorphic=keep_monomorphic,
-        blocks=blocks,
+        blocks=blocks, likely=likely,
     )  # fmt: skip
     for rows in made:
         parts.append(rows.batch())
@@ -223,7 +257,7 @@ def read_target(
         if not has_blocks and (not may_be_empty or region is None):
             raise reader.nothing_left()
         contig = reader.contig if region is None else region.contig
-        parts.append(_Rows(contig, 0, len(reader.samples)).batch())
+        parts.append(_Rows(contig, 0, len(reader.samples), likely is not None).batch())
         records.append(np.zeros(0, np.int32))
     sets = _join_sets(parts)
     target = Target(
@@ -242,9 +276,14 @@ def read_target(
     )
     if sets is not None:
         target = replace(target, phase_set=settle(target.alleles, target.phased, sets))
+    if likely is not None:
+        parts_of = [part.likelihoods for part in parts if part.likelihoods is not None]
+        target = replace(
+            target, likelihoods=np.concatenate(parts_of), likelihood_counts=likely.counts
+        )
     if blocks is not None and blocks.num_blocks:
         target = _with_blocks(target, blocks, region)
-    _mend_lone_missing(target.alleles)
+    _mend_lone_missing(target.alleles, None if likely is None else likely.haploid)
     return target
 
 
@@ -271,6 +310,9 @@ def _with_blocks(target: Target, blocks: ReferenceBlocks, region: Region | None)
     if target.phase_set is not None:
         none = np.full((num, len(target.samples)), NO_SET, np.int32)
         whole = replace(whole, phase_set=np.concatenate([target.phase_set, none]))
+    if target.likelihoods is not None:
+        flat = np.zeros((num, *target.likelihoods.shape[1:]), np.uint8)
+        whole = replace(whole, likelihoods=np.concatenate([target.likelihoods, flat]))
     return whole.take(order)
 
 
@@ -342,8 +384,11 @@ def contigs_of(path: str | Path | VcfFile) -> dict[str, int | None]:
 class _Rows:
     """Room for the genotypes of a batch of sites."""
 
-    def __init__(self, contig: str, size: int, num_samples: int) -> None:
+    def __init__(
+        self, contig: str, size: int, num_samples: int, has_likelihoods: bool = False
+    ) -> None:
         self.contig = contig
+        self.likelihoods = np.empty((size, num_samples, 3), np.uint8) if has_likelihoods else None
         self.count = 0
         self.position: list[int] = []
         self.ref: list[str] = []
@@ -373,12 +418,18 @@ class _Rows:
         self.alt.append(variant.ALT[alt] if alt >= 0 else ".")
         self.id.append(variant.ID or ".")
 
+    def put_likelihoods(self, values: np.ndarray) -> None:
+        """Store the likelihoods of the row that is added next, shape (N, 3)."""
+        assert self.likelihoods is not None
+        self.likelihoods[self.count] = values
+
     def batch(self) -> SiteBatch:
         """The rows taken so far."""
         alleles, phased = self.alleles[: self.count], self.phased[: self.count]
         sites = site_table(self.contig, self.position, self.ref, self.alt, self.id)
         sets = None if self.phase_set is None else self.phase_set[: self.count]
-        return SiteBatch(sites=sites, alleles=alleles, phased=phased, phase_set=sets)
+        likelihoods = None if self.likelihoods is None else self.likelihoods[: self.count]
+        return SiteBatch(sites, alleles, phased, sets, likelihoods)
 
 
 def _genotype_rows(
@@ -388,8 +439,9 @@ def _genotype_rows(
     keep_symbolic: bool,
     keep_monomorphic: bool = False,
     blocks: ReferenceBlocks | None = None,
+    likely: LikelihoodReader | None = None,
 ) -> Iterator[_Rows]:
-    """Genotypes in batches."""
+    """Genotypes in batches, with their likelihoods if ``likely`` reads them."""
     num_samples = len(reader.samples)
     record = -1  # the number of the last record with several ALTs
     size = max(1, min(_BATCH_SITES, _BATCH_BYTES // (2 * num_samples)))
@@ -406,12 +458,22 @@ def _genotype_rows(
         if rows is None or rows.count == size:
             if rows is not None:
                 yield rows
-            rows = _Rows(reader.contig, size, num_samples)
+            rows = _Rows(reader.contig, size, num_samples, likely is not None)
         alleles, phased = rows.alleles[rows.count], rows.phased[rows.count]
         num_alts = len(variant.ALT)
-        if reader.genotypes(variant, alleles, phased) > num_alts:
+        if likely is not None and "GT" not in variant.FORMAT:
+            alleles[:], phased[:] = -1, True
+        elif reader.genotypes(variant, alleles, phased) > num_alts:
             raise reader.wrong_allele(variant, alleles)
         sets = phase_sets.read(variant, alleles, phased)
+        found = None
+        if likely is not None:
+            found = likely.read(variant, alleles)
+            phased = phased | found.stated
+            sets = None if sets is None else np.where(found.stated, NO_SET, sets)
+        if num_alts <= 1 and found is not None and likely is not None:
+            rows.put_likelihoods(likely.row(variant, alts[0], found, alleles))
+            rows.phased[rows.count] = phased
         if num_alts <= 1:
             rows.add(variant, alts[0], alleles, phased, sets)
             continue
@@ -426,22 +488,28 @@ def _genotype_rows(
         for alt in alts:
             if rows.count == size:
                 yield rows
-                rows = _Rows(reader.contig, size, num_samples)
+                rows = _Rows(reader.contig, size, num_samples, likely is not None)
             one = np.where(alleles > 0, alleles == alt + 1, alleles)
             others = [i + 1 for i in vague if i != alt]
             if others:
                 one = np.where(np.isin(alleles, others), np.int8(-1), one)
+            if found is not None and likely is not None:
+                rows.put_likelihoods(likely.row(variant, alt, found, one))
             known = phased | (one[:, 0] == one[:, 1]) | (one[:, 1] == -2)
             rows.add(variant, alt, one, known, sets, record if several else -1)
     if rows is not None and rows.count:
         yield rows
 
 
-def _mend_lone_missing(alleles: np.ndarray) -> None:
-    """Make a lone "." diploid in samples that have no haploid genotype."""
+def _mend_lone_missing(alleles: np.ndarray, known: np.ndarray | None = None) -> None:
+    """Make a lone "." diploid in samples that have no haploid genotype.
+
+    ``known``, shape (N,), bool: samples that have haploid likelihoods.
+    """
     lone = (alleles[:, :, 0] == -1) & (alleles[:, :, 1] == -2)
     if lone.any():
         haploid = ((alleles[:, :, 0] >= 0) & (alleles[:, :, 1] == -2)).any(axis=0)
+        haploid |= False if known is None else known
         alleles[:, :, 1][lone & ~haploid] = -1
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ragimpute.io.imputed import NO_CALL
 from ragimpute.io.vcf.header import FLAGS, INFOS, Heading, dictionary
 from ragimpute.io.vcf.write.info_text import NumberColumn
 from ragimpute.io.vcf.write.sample_text import CODES, DIGITS, check_digits
@@ -202,6 +203,10 @@ def _fill_genotypes(prob, called, out):
             c1, c2 = called[i, j, 0], called[i, j, 1]
             haploid = np.isnan(p2) or c2 == -2
             good &= p1 >= 0 and p1 <= 1 and (haploid or (p2 >= 0 and p2 <= 1))
+            if c1 == NO_CALL:
+                out[i, j, 0] = 0
+                out[i, j, 1] = INT8_END if haploid else 0
+                continue
             a1 = c1 if c1 >= 0 else np.int8(p1 > 0.5)
             a2 = c2 if c2 >= 0 else np.int8(p2 > 0.5)
             out[i, j, 0] = (a1 + 1) << 1

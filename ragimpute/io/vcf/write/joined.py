@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ragimpute.io.imputed import NO_CALL
 from ragimpute.io.vcf.header import SINGLE_INFOS, TYPED
 from ragimpute.io.vcf.write.bcf import FLOAT_END, FLOAT_MISSING, INT8_END
 from ragimpute.io.vcf.write.info_text import NumberColumn
@@ -141,6 +142,7 @@ def sample_values(
         if name == "GT":
             carried = np.where(called >= 0, called == 1, exact > 0.5)
             allele = np.where(carried.any(axis=0), carried.argmax(axis=0) + 1, 0)  # (N, 2)
+            allele[(called == NO_CALL).any(axis=(0, 2))] = _MISSING
             allele[haploid, 1] = _END
             made.append((name, allele))
         elif name == "DS":
@@ -182,6 +184,27 @@ def _genotype_probs(exact: np.ndarray, haploid: np.ndarray, scale: int) -> np.nd
     return whole
 
 
+def best_genotype(prob: np.ndarray, digits: int) -> np.ndarray:
+    """The largest GP of each sample as it is written, in units of the last decimal.
+
+    Parameters
+    ----------
+    prob
+        Shape (k, N, 2), P(ALT) of the k ALTs of a record; NaN in [..., 1] where haploid.
+    digits
+        Decimals of GP.
+
+    Returns
+    -------
+    Shape (N,), int64.
+    """
+    haploid = np.isnan(prob[0, :, 1])
+    exact = prob.astype(np.float64)
+    exact[:, haploid, 1] = 0
+    out: np.ndarray = _genotype_probs(exact, haploid, 10**digits).max(axis=1)
+    return out
+
+
 def text_of(values: Sequence[Values], digits: int) -> bytes:
     """The cells of all samples, each with a tab before it."""
     number = number_texts(digits)
@@ -196,7 +219,9 @@ def text_of(values: Sequence[Values], digits: int) -> bytes:
             shown = [x for x in row[at : at + column.shape[1]] if x != _END]
             at += column.shape[1]
             if name == "GT":
-                fields.append("|".join(map(str, shown)))
+                missing = _MISSING in shown
+                texts = ["." if missing else str(x) for x in shown]
+                fields.append(("/" if missing else "|").join(texts))
             else:
                 fields.append(",".join("." if x == _MISSING else number[x] for x in shown))
         cells.append("\t" + ":".join(fields))
@@ -210,6 +235,7 @@ def bcf_values(values: Sequence[Values], digits: int) -> list[tuple[str, np.ndar
         if name == "GT":
             coded = ((column + 1) << 1).astype(np.uint8)
             coded[:, 1:] |= 1  # phased
+            coded[column == _MISSING] = 0
             coded[column == _END] = INT8_END
         else:
             words = (np.maximum(column, 0) / 10**digits).astype("<f4").view("<u4")

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ragimpute.io.imputed import NO_CALL
 from ragimpute.kernels.compile import inlined, kernel
 
 DIGITS = 3  # decimals of probabilities, if nothing else is asked for
@@ -16,7 +17,7 @@ SCALE = 10**DIGITS  # probabilities are written as multiples of 1 / SCALE
 CODES = {"GT": 0, "DS": 1, "GP": 2, "HDS": 3, "AP1": 4, "AP2": 5, "LDS": 3}
 _NUM_NUMBERS = {"GT": 0, "DS": 1, "GP": 3, "HDS": 2, "AP1": 1, "AP2": 1, "LDS": 2}
 _WIDTH = DIGITS_RANGE[1] + 2  # of the longest number, "0.1234"
-_TAB, _COLON, _COMMA, _BAR, _DOT, _NEWLINE, _ZERO = (ord(c) for c in "\t:,|.\n0")
+_TAB, _COLON, _COMMA, _BAR, _SLASH, _DOT, _NEWLINE, _ZERO = (ord(c) for c in "\t:,|/.\n0")
 
 
 class RowStarts(NamedTuple):
@@ -132,7 +133,8 @@ class RowFormatter:
         allele_prob
             Shape (m, N, 2), float32, in [0, 1]; NaN in [..., 1] where haploid.
         called
-            Shape (m, N, 2), int8: observed alleles, or -1; -2 in [..., 1] where haploid.
+            Shape (m, N, 2), int8: observed alleles, or -1; -2 in [..., 1] where haploid;
+            ``NO_CALL`` of :mod:`ragimpute.io.imputed` where GT is missing.
         starts
             The first nine columns of each of the m rows.
 
@@ -235,7 +237,14 @@ def _put_entry(out, at, codes, f1, f2, c1, c2, numbers):
         if n:
             out[at] = _COLON
             at += 1
-        if code == 0:
+        if code == 0 and c1 == NO_CALL:
+            out[at] = _DOT
+            at += 1
+            if not haploid:
+                out[at] = _SLASH
+                out[at + 1] = _DOT
+                at += 2
+        elif code == 0:
             a1 = np.int64(c1) if c1 >= 0 else np.int64(p1 > 0.5)
             out[at] = _ZERO + a1
             at += 1
