@@ -127,6 +127,24 @@ def found_without_own(
     return _found(retriever, alleles, _own(haplotype_sample, left_out), 1)
 
 
+def found_without(retriever: Retriever, alleles: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Retrieve the states of n targets, none of which may copy any of the haplotypes ``others``.
+
+    Parameters
+    ----------
+    retriever, alleles
+        As for :func:`states_for`.
+    others
+        Shape (k,), int: numbers of haplotypes, fewer than there are.
+
+    Returns
+    -------
+    Shape (n, W, K), int32.
+    """
+    words = pack_words(alleles)[0]
+    return retriever.states(words, np.tile(others.astype(np.int32), (len(words), 1)))
+
+
 @dataclass(frozen=True)
 class BlockStates:
     """Finds the states of targets that are not in the panel, for a block of targets at a time.

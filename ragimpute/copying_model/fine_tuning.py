@@ -18,10 +18,11 @@ from ragimpute.copying.states import retriever_for, states_for
 from ragimpute.copying.window import Window
 from ragimpute.copying_model.correction import read_pairs
 from ragimpute.copying_model.pair_network import PairNetwork
+from ragimpute.evidence.allele_sharing import AlleleSharing
 from ragimpute.evidence.doubt import in_doubt
 from ragimpute.evidence.features import COPYING
 from ragimpute.evidence.other_haplotype import homolog_probs, homologs_of
-from ragimpute.evidence.site_quality import SiteQuality, measure_sites
+from ragimpute.evidence.site_quality import LeftOutCopies, SiteQuality, measure_sites
 from ragimpute.model.trust import Trust, fit_trust
 from ragimpute.panel.haplotypes import draw_samples, haplotype_columns
 from ragimpute.runtime.stages import Stage
@@ -61,7 +62,7 @@ class LeftOut(NamedTuple):
     num_samples
         How many of the samples that were left out were imputed.
     quality
-        The quality of the window's sites in the rest of the panel.
+        The quality of the window's sites in the rest of the panel; None: it was known before.
     """
 
     evidence: np.ndarray
@@ -69,7 +70,7 @@ class LeftOut(NamedTuple):
     y: np.ndarray
     sample: np.ndarray
     num_samples: int
-    quality: SiteQuality
+    quality: SiteQuality | None = None
 
     def rows(self, chosen: np.ndarray) -> LeftOut:
         """The pairs that a mask of shape (N,) chooses."""
@@ -140,6 +141,78 @@ def adapt_network(
     some[:: max(1, len(some) // _MAX_CHECKED)] = True
     trust = _trust([(tuned, checked), (network, learned.rows(some))])
     return replace(tuned, trust=trust), found.quality
+
+
+class _OfPairs:
+    """Features of the sites of pairs, each measured without the pair's own sample."""
+
+    def __init__(self, measured: np.ndarray, sharing: AlleleSharing) -> None:
+        self._measured, self._sharing = measured, sharing
+
+    def __getitem__(self, sites: np.ndarray) -> np.ndarray:
+        """Features of all pairs; ``sites`` are theirs, in the same order."""
+        return np.concatenate([self._measured, self._sharing[sites]], axis=1)
+
+
+def check_network(
+    network: PairNetwork,
+    window: Window,
+    haplotype_sample: np.ndarray,
+    parameters: CopyingParameters,
+    copies: LeftOutCopies,
+    *,
+    threads: int = 1,
+) -> PairNetwork | None:
+    """Do what :func:`adapt_network` does with samples that are copied already, if that is enough.
+
+    The samples are those that the quality of sites was measured with. To each of its pairs, the
+    quality of the site is therefore that which the other left-out samples tell.
+
+    Parameters
+    ----------
+    network, haplotype_sample, threads
+        As for :func:`adapt_network`.
+    window
+        The stretch of the panel that was kept: its sites and typed sites are those of ``copies``.
+    parameters
+        With the mismatch probability of each of the window's typed sites.
+    copies
+        What copying gave for the left-out samples there.
+
+    Returns
+    -------
+    The network with its trust. None if so many pairs are in doubt that it should be trained, for
+    which more samples have to be left out.
+    """
+    if not network.can_be_tuned:
+        return network
+    left_out, prob, sample = copies.haplotypes, copies.prob, haplotype_sample[copies.haplotypes]
+    number = np.unique(sample, return_inverse=True)[1]
+    observed = np.ascontiguousarray(copies.alleles[window.typed_index])
+    pairs = in_doubt(window, observed, prob, doubt=network.config.model.copying.doubt)
+    num_samples = int(number.max()) + 1
+    wanted = num_left_out(len(np.unique(haplotype_sample)))
+    if len(pairs) * max(1.0, wanted / num_samples) >= _LEAST_SHARE * MIN_PAIRS:
+        return None
+    # Neither allele frequencies nor the carriers' agreement may count the left-out samples.
+    kept = np.ones(len(haplotype_sample), bool)
+    kept[left_out] = False
+    others = window.keeping(kept)
+    place = (np.cumsum(kept) - 1).astype(np.int32)
+    homolog = homologs_of(sample)
+    quality = _OfPairs(
+        copies.features_without_own(pairs, homolog), AlleleSharing(others, threads=threads)
+    )
+    with Stage("collect evidence", len(left_out)):
+        evidence, tokens = read_pairs(
+            network, others, observed, parameters, pairs,
+            states=lambda i: place[copies.states[i]], quality=quality,
+            homolog_prob=homolog_probs(prob, homolog, pairs),
+        )  # fmt: skip
+    h, u = pairs[:, 0], pairs[:, 1]
+    y = (copies.alleles[u, h] == others.haplotypes.alt_is_minor[u]).astype(np.float32)
+    found = LeftOut(evidence, tokens, y, number[h], num_samples)
+    return replace(network, trust=_trust([(network, found)]))
 
 
 def _checked(

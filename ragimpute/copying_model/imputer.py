@@ -126,9 +126,20 @@ class CopyingImputer:
         # beside the quality of sites.
         known = None if kept is None else kept.retriever
         tables = start(partial(self._retriever_of, window, known), is_long=True)
+
+        def measured(given: CopyingParameters, words: tuple[int, int] | None = None) -> SiteQuality:
+            watch = Stopwatch(self.seconds)
+            found = measure_sites(
+                window, self._fitted.haplotype_sample, given, retriever=tables.result(),
+                kept_words=words, seed=self._options.seed, threads=self._options.threads,
+            )  # fmt: skip
+            watch.lap("quality")
+            return found
+
+        whole = is_copied_whole(self._fitted.num_haplotypes)
         fit = self._fits.at(
             typed_index, window, (left, right), self.seconds, tables.result,
-            is_known=kept is not None,
+            measure=None if whole else measured, is_known=kept is not None,
         )  # fmt: skip
         retriever = tables.result()
         if retriever is not None and self._wide is None:
@@ -138,18 +149,13 @@ class CopyingImputer:
         give_back()
         self.settings |= self._fits.settings()
         quality = None
-        if self._fits.is_tuned_on(typed_index, window):
+        if fit.sites == (left, right):
             quality = fit.tuned.result()[1]
         if quality is None and kept is not None:
             quality = kept.quality
         if quality is None and (self._options.err is None or self._network.trained):
-            watch = Stopwatch(self.seconds)
-            quality = measure_sites(
-                window, self._fitted.haplotype_sample, fit.parameters,
-                retriever=retriever, seed=self._options.seed, threads=self._options.threads,
-            )  # fmt: skip
+            quality = measured(fit.parameters)
             give_back()
-            watch.lap("quality")
         network = fit.tuned.result()[0]
         if array is not None and kept is None:
             array.keep_window(bounds, None if self.is_wide else window, retriever, quality)

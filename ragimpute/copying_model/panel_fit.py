@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -14,9 +14,10 @@ from ragimpute.copying.choose_parameters import fit_panel, num_typed_to_fit
 from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.window import Window
 from ragimpute.copying_model.array_index import ArrayPart, TunedNetwork
-from ragimpute.copying_model.fine_tuning import adapt_network
+from ragimpute.copying_model.fine_tuning import adapt_network, check_network
 from ragimpute.copying_model.pair_network import PairNetwork, needs_torch
 from ragimpute.evidence.site_quality import SiteQuality
+from ragimpute.kernels.bits import WORD
 from ragimpute.model.folder import ModelFolder
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.stages import Stage
@@ -77,11 +78,14 @@ class Fit:
     parameters
         Copying parameters.
     tuned
-        Gives the network (None: the model has none), and the quality of the window's sites, if the
-        window has all typed sites of the run and fitting has measured it; else None.
+        Gives the network (None: the model has none), and the quality of the sites of the window
+        that it was fitted in, if fitting has measured it; else None.
+    sites
+        That window: its first panel site, and the one after its last. None: none is measured.
     """
 
     parameters: CopyingParameters
+    sites: tuple[int, int] | None
     tuned: Task[tuple[PairNetwork | None, SiteQuality | None]]
 
 
@@ -108,6 +112,63 @@ class FitOptions:
     threads: int = 1
     device: str = "auto"
     max_memory: int | None = None
+
+
+#: Measures the quality of a window's sites under these parameters, and keeps what copying gives for
+#: the left-out samples in a range of the words of its typed sites.
+Measure = Callable[[CopyingParameters, tuple[int, int]], SiteQuality]
+
+
+class _Around(NamedTuple):
+    """The window that fitting is asked for in.
+
+    Attributes
+    ----------
+    window, left
+        The window, and its first panel site.
+    alone
+        Whether the network is tuned on the window itself.
+    retriever, measure
+        See :meth:`StretchFits.at`.
+    """
+
+    window: Window
+    left: int
+    alone: bool
+    retriever: Callable[[], Retriever | None]
+    measure: Measure | None
+
+    def words_of(self, typed_index: np.ndarray) -> tuple[int, int] | None:
+        """The words that hold typed sites of the panel, whose copying may be kept.
+
+        None: the panel is copied whole, or the window has not all of ``typed_index``.
+        """
+        if self.measure is None:
+            return None
+        first, last = (
+            int(np.searchsorted(self.window.typed_index, typed_index[end] - self.left))
+            for end in (0, -1)
+        )
+        inside = last < len(self.window.typed_index) and np.array_equal(
+            self.window.typed_index[first : last + 1] + self.left, typed_index
+        )
+        return (first // WORD, last // WORD + 1) if inside else None
+
+    def part(self, words: tuple[int, int]) -> Window:
+        """The stretch of the window from the first to the last typed site of a range of words.
+
+        Haplotypes have the signatures of the whole window.
+        """
+        typed = self.window.typed_index[words[0] * WORD : words[1] * WORD]
+        out = self.between(int(typed[0]), int(typed[-1]) + 1, typed)
+        vars(out)["signature"] = self.window.signature
+        return out
+
+    def between(self, low: int, high: int, typed: np.ndarray) -> Window:
+        """The sites [low, high) of the window, of which ``typed`` are typed."""
+        return Window.build(
+            self.window.haplotypes.part(low, high), self.window.position_cm[low:high], typed - low
+        )
 
 
 class StretchFits:
@@ -154,6 +215,7 @@ class StretchFits:
         sites: tuple[int, int],
         seconds: dict[str, float],
         retriever: Callable[[], Retriever | None] = lambda: None,
+        measure: Measure | None = None,
         *,
         is_known: bool = False,
     ) -> Fit:
@@ -161,7 +223,9 @@ class StretchFits:
 
         ``sites``: the window's first panel site, and the one after its last. ``seconds`` takes the
         times. ``retriever`` gives what finds states by the window's typed sites; None: it is made
-        if it is needed. ``is_known``: the quality of the window's sites is in the index.
+        if it is needed. ``measure`` measures the quality of the window's sites; None: the panel is
+        copied whole, and fitting measures sites by itself. ``is_known``: the quality of the
+        window's sites is in the index.
         """
         every = self._typed_index
         cm = self._panel.position_cm[every]
@@ -182,46 +246,44 @@ class StretchFits:
             array = self._array
             if alone and not is_known and array is not None and not array.fits_only:
                 array = None
-            self._fits[key] = self._fit(
-                key, inside, window if alone else None, retriever if alone else lambda: None, tunes,
-                seconds, array,
-            )  # fmt: skip
+            around = _Around(window, sites[0], alone, retriever, measure)
+            self._fits[key] = self._fit(key, inside, sites, around, tunes, seconds, array)
         return self._fits[key]
 
     def _fit(
         self,
         key: tuple[int, int, int],
         typed_index: np.ndarray,
-        window: Window | None,
-        retriever: Callable[[], Retriever | None],
+        sites: tuple[int, int],
+        around: _Around,
         tunes: bool,
         seconds: dict[str, float],
         array: ArrayPart | None,
     ) -> Fit:
         """Fit parameters and network for a stretch of typed sites, or take those of the index.
 
-        ``window``: the window to tune the network on, if it has all typed sites of the run; None: a
-        window is cut out of the panel. ``retriever`` finds states in ``window``. ``array``: what
-        the index holds.
+        ``around``: the window with these ``sites`` is what is asked for. ``array``: what the index
+        holds.
         """
         known = None if array is None else array.fit(key, self._middle(typed_index))
         parameters = None if known is None else known[0]
         if parameters is None:
-            finds = retriever()
+            finds = around.retriever() if around.alone else None
             watch = Stopwatch(seconds)
-            parameters = self._panel_fit(typed_index, window, finds)
+            parameters = self._panel_fit(typed_index, around, finds)
             watch.lap("fit")
         tune = partial(
-            self._tuned, key, typed_index, window, parameters,
+            self._tuned, key, typed_index, around, parameters,
             tunes=tunes, known=known, seconds=seconds,
         )  # fmt: skip
-        return Fit(parameters, start(tune, is_long=True))
+        measures = around.alone or around.words_of(_to_tune(typed_index)) is not None
+        return Fit(parameters, sites if measures else None, start(tune, is_long=True))
 
     def _tuned(
         self,
         key: tuple[int, int, int],
         typed_index: np.ndarray,
-        window: Window | None,
+        around: _Around,
         parameters: CopyingParameters,
         *,
         tunes: bool,
@@ -244,32 +306,69 @@ class StretchFits:
                 tuned = array.checked(tuned, [weight.shape for weight, _ in network.site.layers])
                 network = replace(network.with_layers(tuned.layers), trust=tuned.trust)
             else:
-                network, quality = adapt_network(
-                    network, window or self._window_of(_to_tune(typed_index)),
-                    self._panel.haplotype_sample, parameters,
-                    seed=self._options.seed, threads=self._options.threads,
-                )  # fmt: skip
+                network, quality = self._adapted(network, typed_index, around, parameters, watch)
             watch.lap("fine-tune")
         if array is not None and known is None:
             made = None
             if network is not None and tunes:
                 made = TunedNetwork(network.site.layers, network.trust)
             array.keep_fit(key, self._middle(typed_index), parameters, made)
-        return network, None if window is None else quality
+        return network, quality
+
+    def _adapted(
+        self,
+        network: PairNetwork,
+        typed_index: np.ndarray,
+        around: _Around,
+        parameters: CopyingParameters,
+        watch: Stopwatch,
+    ) -> tuple[PairNetwork, SiteQuality | None]:
+        """Fit the network to a stretch; also the quality of the window's sites, if it is measured.
+
+        Where states are retrieved, the samples that the quality of sites is measured with also tell
+        how far the network is to be trusted, if the window has the middle of the stretch. Only if
+        they have so many pairs in doubt that the network is to be trained, others are imputed.
+        """
+        to_tune = around.window.typed_index + around.left
+        if not around.alone:
+            to_tune = _to_tune(typed_index)
+        words = around.words_of(to_tune)
+        quality, every = None, self._panel.haplotype_sample
+        if around.measure is not None and words is not None:
+            quality = around.measure(parameters, words)
+            watch.skip()
+            copies, quality = quality.copies, replace(quality, copies=None)
+            if copies is not None:
+                here = slice(words[0] * WORD, words[1] * WORD)
+                checked = check_network(
+                    network, around.part(words), every,
+                    replace(parameters, site_mismatch_prob=quality.mismatch_prob[here]), copies,
+                    threads=self._options.threads,
+                )  # fmt: skip
+                if checked is not None:
+                    return checked, quality
+        window = around.window if around.alone else self._window_of(to_tune, around)
+        adapted, measured = adapt_network(
+            network, window, every, parameters,
+            seed=self._options.seed, threads=self._options.threads,
+        )  # fmt: skip
+        return adapted, quality or (measured if around.alone else None)
 
     def _middle(self, typed_index: np.ndarray) -> float:
         """Where the middle of a stretch of typed sites is, cM."""
         return float(self._panel.position_cm[typed_index[len(typed_index) // 2]])
 
     def _panel_fit(
-        self, typed_index: np.ndarray, window: Window | None, retriever: Retriever | None
+        self, typed_index: np.ndarray, around: _Around, retriever: Retriever | None
     ) -> CopyingParameters:
         """Fit the copying parameters that the user has not given, on part of the typed sites."""
         num, ne, err = self._panel.num_haplotypes, self._options.ne, self._options.err
         if ne is not None and err is not None:
             return CopyingParameters.from_ne(ne, err, num)
-        if window is None or len(typed_index) > num_typed_to_fit(num):
-            window, retriever = self._window_of(_centre(typed_index, num_typed_to_fit(num))), None
+        window = around.window
+        if not around.alone or len(typed_index) > num_typed_to_fit(num):
+            centre = _centre(typed_index, num_typed_to_fit(num))
+            window, retriever = self._window_of(centre, around), None
         fitted = fit_panel(
             window, self._panel.haplotype_sample, retriever=retriever,
             seed=self._options.seed, threads=self._options.threads,
@@ -280,9 +379,16 @@ class StretchFits:
             fitted = CopyingParameters(fitted.switch_rate, err)
         return fitted
 
-    def _window_of(self, typed_index: np.ndarray) -> Window:
-        """A window of the panel from the first to the last of the typed sites."""
+    def _window_of(self, typed_index: np.ndarray, around: _Around) -> Window:
+        """A window of the panel from the first to the last of the typed sites.
+
+        It is a part of ``around`` if that has these sites, and is read from the panel otherwise.
+        """
         low, high = int(typed_index[0]), int(typed_index[-1]) + 1
+        first, last = low - around.left, high - around.left
+        same = around.window.typed.num_haplotypes == self._panel.num_haplotypes
+        if same and first >= 0 and last <= around.window.num_sites:
+            return around.between(first, last, typed_index - around.left)
         return Window.build(
             self._panel.haplotypes(low, high), self._panel.position_cm[low:high], typed_index - low
         )

@@ -10,7 +10,7 @@ high.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -19,11 +19,12 @@ import numpy as np
 from ragimpute.accuracy.leave_one_out import leave_one_out
 from ragimpute.copying.copy import copy_haplotypes, copy_in_parts
 from ragimpute.copying.parameters import CopyingParameters
-from ragimpute.copying.states import found_without_own, states_without_own
+from ragimpute.copying.states import found_without, found_without_own, states_without_own
 from ragimpute.copying.window import Window
 from ragimpute.evidence.allele_sharing import AlleleSharing
 from ragimpute.evidence.features import QUALITY_FEATURES
 from ragimpute.evidence.rare_excess import LeftOutR2
+from ragimpute.kernels.bits import WORD
 from ragimpute.kernels.compile import kernel
 from ragimpute.panel.haplotypes import draw_samples, haplotype_columns
 from ragimpute.runtime.stages import Stage
@@ -58,6 +59,8 @@ _PRIOR_HETS = 10  # weight, in expected heterozygous samples, by which "quality_
 _CERTAIN = 0.99  # an observed allele at least this probable is taken to be no mismatch
 _ITERATIONS = 20
 _LEAST_VARIANCE = 1e-9  # smaller ones are of sites where nothing varies
+# Samples are left out together only if the panel has so many times their haplotypes.
+_TIMES_LEFT_OUT = 8
 
 
 class SiteRows(Protocol):
@@ -83,6 +86,98 @@ class SiteFeatures:
         return self[np.arange(len(self.measured))].astype(dtype or np.float32, copy=False)
 
 
+class LeftOutCopies(NamedTuple):
+    """What copying gave for the n haplotypes of the left-out samples in some of a window's words.
+
+    Attributes
+    ----------
+    words, sites
+        Half-open ranges of the words of typed sites, and of the window's sites that they are in.
+    haplotypes
+        Shape (n,), int32: their numbers in the panel, a sample's next to each other.
+    alleles
+        Shape (sites, n), int8: true alleles.
+    states
+        Shape (n, words, K), int32: numbers of panel haplotypes; none is of a left-out sample.
+    prob
+        Shape (n, sites), float32: P(ALT).
+    sums
+        Sums over the samples at the sites of the window.
+    """
+
+    words: tuple[int, int]
+    sites: tuple[int, int]
+    haplotypes: np.ndarray
+    alleles: np.ndarray
+    states: np.ndarray
+    prob: np.ndarray
+    sums: _Sums
+
+    @classmethod
+    def room(
+        cls,
+        window: Window,
+        words: tuple[int, int],
+        left_out: np.ndarray,
+        retriever: Retriever,
+        sums: _Sums,
+    ) -> LeftOutCopies:
+        """Make room for what copying will give for the haplotypes ``left_out``."""
+        typed = window.typed_index[words[0] * WORD : words[1] * WORD]
+        sites = int(typed[0]), int(typed[-1]) + 1
+        n, num_sites = len(left_out), sites[1] - sites[0]
+        num_slots = min(retriever.num_slots, retriever.num_haplotypes - n)
+        return cls(
+            words, sites, left_out,
+            alleles=np.empty((n, num_sites), np.int8).T,
+            states=np.empty((n, words[1] - words[0], num_slots), np.int32),
+            prob=np.empty((n, num_sites), np.float32), sums=sums,
+        )  # fmt: skip
+
+    def put_haplotypes(self, rows: slice, alleles: np.ndarray, states: np.ndarray) -> None:
+        """Keep alleles (M, n) and states (n, W, K) of some of the haplotypes, in all the window."""
+        self.alleles[:, rows] = alleles[slice(*self.sites)]
+        self.states[rows] = states[:, slice(*self.words)]
+
+    def put(self, rows: slice, site: int, prob: np.ndarray) -> None:
+        """Keep P(ALT) of some of the haplotypes at the sites from ``site`` on, shape (sites, n)."""
+        low, high = max(self.sites[0], site), min(self.sites[1], site + len(prob))
+        if low < high:
+            here = slice(low - self.sites[0], high - self.sites[0])
+            self.prob[rows, here] = prob[low - site : high - site].T
+
+    def features_without_own(self, pairs: np.ndarray, homolog: np.ndarray) -> np.ndarray:
+        """Quality of the sites of pairs, measured on the samples other than the pair's own.
+
+        Parameters
+        ----------
+        pairs
+            Shape (N, 2), int64: row and column of ``prob``.
+        homolog
+            Shape (n,), int64: row of the other haplotype of the same sample, or -1.
+
+        Returns
+        -------
+        Shape (N, len(QUALITY_FEATURES)), float32.
+        """
+        h, u = pairs[:, 0], pairs[:, 1]
+        other = homolog[h]
+        out = np.empty((len(pairs), len(QUALITY_FEATURES)), np.float32)
+        for is_two in (False, True):
+            here = np.flatnonzero((other >= 0) == is_two)
+            rows = np.stack([h[here], other[here]][: 1 + is_two])
+            of_site = np.tile(u[here], (1 + is_two, 1))
+            own = np.zeros((8, len(here)), np.int64)
+            minor = self.sums.minor[self.sites[0] + u[here]]
+            _add_samples(
+                np.ascontiguousarray(self.prob[rows, of_site]),
+                np.ascontiguousarray(self.alleles[of_site, rows]), minor,
+                np.array([0, 1 + is_two]), np.empty((3, _SITES_AT_ONCE)), own,
+            )  # fmt: skip
+            out[here] = self.sums.features_without(self.sites[0] + u[here], own, 1 + is_two)
+        return out
+
+
 @dataclass(frozen=True)
 class SiteQuality:
     """What imputing left-out samples shows about a window's sites.
@@ -103,6 +198,8 @@ class SiteQuality:
     as_untyped
         Computes the ``QUALITY_FEATURES`` that each typed site would have if it alone were not
         typed: shape (T, len(QUALITY_FEATURES)), float32. None if that is not known.
+    copies
+        What copying gave for the left-out samples, if it was to be kept.
     """
 
     mismatch_prob: np.ndarray
@@ -110,6 +207,7 @@ class SiteQuality:
     rare_excess: float = 0.0
     left_out_r2: LeftOutR2 | None = None
     as_untyped: Callable[[], np.ndarray] | None = None
+    copies: LeftOutCopies | None = field(default=None, repr=False)
 
     @property
     def measured(self) -> np.ndarray:
@@ -129,10 +227,14 @@ def measure_sites(
     *,
     retriever: Retriever | None = None,
     num_samples: int | None = None,
+    kept_words: tuple[int, int] | None = None,
     seed: int = 1,
     threads: int = 1,
 ) -> SiteQuality:
     """Impute some of the panel's samples from the others, and compare with their true alleles.
+
+    If there is a ``retriever``, and the panel is eight times as large as what is left out, all
+    these samples are left out together; otherwise each may be copied by the others.
 
     Parameters
     ----------
@@ -149,6 +251,9 @@ def measure_sites(
     num_samples
         Samples to leave out, >= 1; if the panel has fewer, all are. None: 100, or 32 if there is a
         ``retriever``.
+    kept_words
+        If the samples are left out together, what copying gives for them in this range of the words
+        of typed sites is kept in ``copies``. None: nothing is kept.
     seed
         Seed for drawing the samples.
     threads
@@ -178,6 +283,10 @@ def measure_sites(
         window.minor_alleles, window.flank_switch_probs(parameters.switch_rate)
     minor = window.haplotypes.alt_is_minor
     sums = _Sums(minor)
+    together = _TIMES_LEFT_OUT * len(left_out) <= len(haplotype_sample)
+    kept = None
+    if retriever is not None and together and kept_words is not None and len(left_out):
+        kept = LeftOutCopies.room(window, kept_words, left_out, retriever, sums)
 
     def measure(first: int) -> _TypedLeftOut:
         here = edges[first : first + step + 1]
@@ -185,9 +294,19 @@ def measure_sites(
         alleles = haplotype_columns(window.haplotypes, columns).T
         observed = np.ascontiguousarray(alleles[window.typed_index])
         hit = np.empty(observed.shape, np.float32)
+        rows, states = slice(int(here[0]), int(here[-1])), None
+        if retriever is not None:
+            states = (
+                found_without(retriever, observed, left_out) if together
+                else found_without_own(retriever, haplotype_sample, columns, observed)
+            )  # fmt: skip
+        if kept is not None and states is not None:
+            kept.put_haplotypes(rows, alleles, states)
         for site, prob in _without_own(
-            window, haplotype_sample, columns, observed, parameters, retriever, threads
+            window, haplotype_sample, columns, observed, parameters, states, threads
         ):
+            if kept is not None:
+                kept.put(rows, site, prob)
             low, high = np.searchsorted(window.typed_index, [site, site + len(prob)])
             known = observed[low:high]
             without = leave_one_out(
@@ -209,7 +328,7 @@ def measure_sites(
     mismatch_prob = fit_mismatch(hit, parameters.mismatch_prob)
     return SiteQuality(
         mismatch_prob, features, left_out_r2.rare_excess, left_out_r2,
-        lambda: _as_untyped(minor[window.typed_index], found),
+        lambda: _as_untyped(minor[window.typed_index], found), kept,
     )  # fmt: skip
 
 
@@ -244,20 +363,20 @@ def _without_own(
     left_out: np.ndarray,
     observed: np.ndarray,
     parameters: CopyingParameters,
-    retriever: Retriever | None,
+    states: np.ndarray | None,
     threads: int,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Impute left-out haplotypes from states that are not of their own samples.
 
-    Yields parts of the window: the first site, and P(ALT), shape (sites, n).
+    ``states`` (n, W, K): those of each; None: all other haplotypes. Yields parts of the window: the
+    first site, and P(ALT), shape (sites, n).
     """
-    if retriever is None:
-        states = states_without_own(None, haplotype_sample, left_out, observed)
-        yield 0, copy_haplotypes(window, observed, parameters, states=states, threads=threads).T
+    if states is None:
+        others = states_without_own(None, haplotype_sample, left_out, observed)
+        yield 0, copy_haplotypes(window, observed, parameters, states=others, threads=threads).T
         return
-    together = found_without_own(retriever, haplotype_sample, left_out, observed)
     max_sites = max(1, _PART_BYTES // (4 * len(left_out)))
-    for site, prob in copy_in_parts(window, observed, parameters, together, max_sites=max_sites):
+    for site, prob in copy_in_parts(window, observed, parameters, states, max_sites=max_sites):
         yield site, prob.T
 
 
@@ -265,7 +384,7 @@ class _Sums:
     """Sums over the left-out samples at each site, from which the features are computed."""
 
     def __init__(self, minor: np.ndarray) -> None:
-        self._minor = minor
+        self.minor = minor
         self._num_samples = 0
         self._num_haplotypes = 0
         # Rows: imputed dosage, true dosage, their squares, their product, the variance that the
@@ -282,7 +401,7 @@ class _Sums:
         part = slice(site, site + len(prob))
         with self._lock:
             _add_samples(
-                prob.T, alleles.T, self._minor[part], edges, np.empty((3, _SITES_AT_ONCE)),
+                prob.T, alleles.T, self.minor[part], edges, np.empty((3, _SITES_AT_ONCE)),
                 self._sums[:, part],
             )  # fmt: skip
             if site == 0:
@@ -294,8 +413,17 @@ class _Sums:
         out = np.empty((self._sums.shape[1], len(QUALITY_FEATURES)), np.float32)
         for first in range(0, len(out), _SITES_AT_ONCE):
             part = slice(first, first + _SITES_AT_ONCE)
-            out[part] = self._features_of(self._sums[:, part] * _UNIT)
+            sums = self._sums[:, part] * _UNIT
+            out[part] = _features_of(sums, self._num_samples, self._num_haplotypes)
         return out
+
+    def features_without(self, sites: np.ndarray, own: np.ndarray, ploidy: int) -> np.ndarray:
+        """Features of N sites, each without one of the samples: (N, len(QUALITY_FEATURES)).
+
+        ``own`` (8, N), int64: the sums of that sample, which has ``ploidy`` haplotypes.
+        """
+        rest = (self._sums[:, sites] - own) * _UNIT
+        return _features_of(rest, self._num_samples - 1, self._num_haplotypes - ploidy)
 
     def left_out_r2(self, window: Window) -> LeftOutR2:
         """What the r2 of the untyped sites is, and what the posteriors imply of it."""
@@ -320,27 +448,28 @@ class _Sums:
         copies = window.num_minor[known][sound] - 1
         return LeftOutR2(estimate, minor, n, copies, window.typed.num_haplotypes, np.clip(r2, 0, 1))
 
-    def _features_of(self, sums: np.ndarray) -> np.ndarray:
-        """Features of m sites, computed from their sums (8, m)."""
-        n = max(1, self._num_samples)
-        imputed, true, imputed_2, true_2, product, claimed, hets, true_hets = sums / n
-        var_imputed = np.maximum(imputed_2 - imputed**2, 0)
-        var_true = np.maximum(true_2 - true**2, 0)
-        covariance = product - imputed * true
-        error = np.maximum(imputed_2 - 2 * product + true_2, 0)
-        # ``little`` is about what one more allele among the left-out samples would add. It shrinks
-        # the figures of sites where minor alleles are few.
-        frequency = np.maximum(true * n / max(1, self._num_haplotypes), 0.5 / n)
-        little = 2 * frequency / n
-        columns = (
-            covariance**2 / (var_imputed * var_true + little**2 / 2 + 1e-12),
-            np.clip((covariance + little) / (var_imputed + little), 0, 3),
-            np.log((error + little) / (claimed + little)),
-            np.log((error + little / 2) / (var_true + little)),
-            np.log1p(true * n),
-            (hets - true_hets) / (hets + _PRIOR_HETS / n),
-        )
-        return np.stack(columns, axis=1)
+
+def _features_of(sums: np.ndarray, num_samples: int, num_haplotypes: int) -> np.ndarray:
+    """Features of m sites, computed from the sums (8, m) of so many samples."""
+    n = max(1, num_samples)
+    imputed, true, imputed_2, true_2, product, claimed, hets, true_hets = sums / n
+    var_imputed = np.maximum(imputed_2 - imputed**2, 0)
+    var_true = np.maximum(true_2 - true**2, 0)
+    covariance = product - imputed * true
+    error = np.maximum(imputed_2 - 2 * product + true_2, 0)
+    # ``little`` is about what one more allele among the left-out samples would add. It shrinks
+    # the figures of sites where minor alleles are few.
+    frequency = np.maximum(true * n / max(1, num_haplotypes), 0.5 / n)
+    little = 2 * frequency / n
+    columns = (
+        covariance**2 / (var_imputed * var_true + little**2 / 2 + 1e-12),
+        np.clip((covariance + little) / (var_imputed + little), 0, 3),
+        np.log((error + little) / (claimed + little)),
+        np.log((error + little / 2) / (var_true + little)),
+        np.log1p(true * n),
+        (hets - true_hets) / (hets + _PRIOR_HETS / n),
+    )
+    return np.stack(columns, axis=1)
 
 
 @kernel

@@ -62,6 +62,21 @@ class Haplotypes:
     def __len__(self) -> int:
         return len(self.alt_is_minor)
 
+    def part(self, start: int, stop: int) -> Haplotypes:
+        """The sites [start, stop), counted from the first of this block, without copying them."""
+        low, high = self.offsets[start], self.offsets[stop]
+        row = self.row[start:stop]
+        rows = row[row >= 0]
+        first, last = (rows.min(), rows.max() + 1) if len(rows) else (0, 0)
+        return Haplotypes(
+            self.num_haplotypes,
+            self.alt_is_minor[start:stop],
+            self.offsets[start : stop + 1] - low,
+            self.carriers[low:high],
+            np.where(row >= 0, row - first, -1).astype(np.int32),
+            self.bits[first:last],
+        )
+
     def alleles(self, index: np.ndarray | slice | None = None) -> np.ndarray:
         """Alleles at some of the sites.
 

@@ -11,9 +11,11 @@ from slow_copying import mosaic_panel, window_of
 from ragimpute.copying import states as copying_states
 from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying_model import fine_tuning as adaptation
-from ragimpute.copying_model.fine_tuning import MIN_SAMPLES, adapt_network
+from ragimpute.copying_model.fine_tuning import MIN_SAMPLES, adapt_network, check_network
 from ragimpute.copying_model.pair_network import PairNetwork
+from ragimpute.evidence.site_quality import measure_sites
 from ragimpute.model.folder import open_folder
+from ragimpute.retrieval.retriever import Retriever
 from tests.copying_model.test_correction import in_context, network_of
 
 PARAMETERS = CopyingParameters(5, 3e-3)
@@ -150,6 +152,57 @@ def test_alleles_of_the_left_out_reach_the_labels_alone(default, used):
     found, _ = adapt_network(default, window, sample, PARAMETERS)
     np.testing.assert_array_equal(used["read_pairs"][2][0], evidence)
     assert (flat(found) != flat(expected)).any()
+
+
+def checked(network, panel, signature=None, seed=1):
+    """The network checked with samples that were left out together, and what was kept of these."""
+    alleles, cm, typed_index, sample = panel
+    window = window_of(alleles, cm, typed_index)
+    if signature is not None:
+        vars(window)["signature"] = signature
+    retriever = Retriever(window.typed.words, num_slots=24, num_background=8)
+    words = (0, len(window.typed.words))
+    quality = measure_sites(
+        window, sample, PARAMETERS, retriever=retriever, num_samples=6, kept_words=words, seed=seed
+    )
+    low, high = quality.copies.sites
+    part = window_of(alleles[low:high], cm[low:high], typed_index - low)
+    vars(part)["signature"] = window.signature
+    parameters = replace(PARAMETERS, site_mismatch_prob=quality.mismatch_prob)
+    found = check_network(network, part, sample, parameters, quality.copies)
+    return found, quality.copies, window.signature
+
+
+def test_samples_that_measured_the_sites_check_the_network(default, monkeypatch):
+    monkeypatch.setattr(adaptation, "MIN_PAIRS", 10**6)
+    found, copies, _ = checked(default, panel_of())
+    assert len(copies.haplotypes) == 12
+    assert found.site is default.site
+    assert found.trust is not None
+    # Where so many pairs are in doubt that the network can be trained, others are to be left out.
+    monkeypatch.setattr(adaptation, "MIN_PAIRS", 10)
+    assert checked(default, panel_of())[0] is None
+
+
+def test_those_who_check_the_network_do_not_tell_their_alleles(default, used, monkeypatch):
+    monkeypatch.setattr(adaptation, "MIN_PAIRS", 10**6)
+    alleles, cm, typed_index, sample = panel_of()
+    _, copies, signature = checked(default, (alleles, cm, typed_index, sample))
+    (_, others, *_), _, (evidence, _) = used["read_pairs"]
+    assert others.typed.num_haplotypes == 120 - 12
+    pairs = used["read_pairs"][0][4]
+    mine = copies.haplotypes[:2]
+    changed = alleles.copy()
+    count = alleles.sum(axis=1)
+    untyped = np.setdiff1d(np.flatnonzero((count > 35) & (count < 45)), typed_index)
+    changed[np.ix_(untyped, mine)] ^= 1
+    checked(default, (changed, cm, typed_index, sample), signature)
+    again, (told, _) = used["read_pairs"][0][4], used["read_pairs"][2]
+    np.testing.assert_array_equal(pairs, again)
+    own = pairs[:, 0] < 2
+    assert own.any()
+    np.testing.assert_allclose(told[own], evidence[own], atol=1e-5)
+    assert (told[~own] != evidence[~own]).any()  # the sites' quality to the other samples
 
 
 def test_few_people_leave_the_weights_as_they_are(default):

@@ -13,10 +13,11 @@ from slow_copying import mosaic_panel
 from ragimpute import example
 from ragimpute.copying.copy import copy_haplotypes
 from ragimpute.copying.parameters import CopyingParameters
-from ragimpute.copying.states import all_states, states_without_own
+from ragimpute.copying.states import all_states, found_without, states_without_own
 from ragimpute.evidence import site_quality
 from ragimpute.evidence.allele_sharing import AlleleSharing
 from ragimpute.evidence.features import QUALITY_FEATURES, SITE_FEATURES
+from ragimpute.evidence.other_haplotype import homologs_of
 from ragimpute.evidence.site_quality import fit_mismatch
 from ragimpute.kernels.code import signature_text
 from ragimpute.kernels.store import foreseen
@@ -157,6 +158,67 @@ def test_retrieved_states_leave_the_own_sample_out():
     whole = measure_sites(window, sample, PARAMETERS)
     r2 = QUALITY_FEATURES.index("quality_r2")
     assert np.abs(found.features[:, r2] - whole.features[:, r2]).mean() < 0.05
+
+
+def kept_of(alleles, cm, typed_index, sample, words, **options):
+    """What is kept of four left-out samples, and their window."""
+    window = window_of(alleles, cm, typed_index)
+    retriever = Retriever(window.typed.words, num_slots=24, num_background=8)
+    found = site_quality.measure_sites(
+        window, sample, PARAMETERS, retriever=retriever, num_samples=4, kept_words=words, **options
+    )
+    return found, window
+
+
+@pytest.mark.parametrize("words", [(0, 2), (1, 2), (0, 1)])
+def test_what_is_kept_is_what_the_rest_of_the_panel_gives(words):
+    alleles, cm, typed_index, sample = mosaics(8)
+    found, window = kept_of(alleles, cm, typed_index, sample, words)
+    kept = found.copies
+    typed = typed_index[words[0] * 32 : words[1] * 32]
+    assert kept.sites == (typed[0], typed[-1] + 1)
+    assert len(kept.haplotypes) == 8
+    assert not np.isin(kept.states, kept.haplotypes).any()
+    here = slice(*kept.sites)
+    np.testing.assert_array_equal(kept.alleles, alleles[here][:, kept.haplotypes])
+    retriever = Retriever(window.typed.words, num_slots=24, num_background=8)
+    observed = np.ascontiguousarray(alleles[typed_index][:, kept.haplotypes])
+    states = found_without(retriever, observed, kept.haplotypes)
+    np.testing.assert_array_equal(kept.states, states[:, slice(*words)])
+    prob = copy_haplotypes(window, observed, PARAMETERS, states=lambda i: states[i])
+    np.testing.assert_allclose(kept.prob, prob[:, here], atol=1e-6)
+    # What is kept changes nothing of what is measured.
+    whole = kept_of(alleles, cm, typed_index, sample, None, threads=2)[0]
+    assert whole.copies is None
+    np.testing.assert_array_equal(whole.measured, found.measured)
+    np.testing.assert_array_equal(whole.mismatch_prob, found.mismatch_prob)
+
+
+@pytest.mark.parametrize("ploidy", [1, 2])
+def test_quality_without_the_own_sample_is_that_of_the_others(ploidy):
+    alleles, cm, typed_index, sample = mosaics(9)
+    if ploidy == 1:
+        sample = np.arange(80)
+    kept = kept_of(alleles, cm, typed_index, sample, (0, 2))[0].copies
+    of = sample[kept.haplotypes]
+    homolog = homologs_of(of)
+    sites = np.arange(*kept.sites)
+    for h in range(len(kept.haplotypes)):
+        others = site_quality._Sums(window_of(alleles, cm, typed_index).haplotypes.alt_is_minor)
+        rest = of != of[h]
+        starts = np.flatnonzero(np.diff(of[rest], prepend=-1))
+        prob = np.zeros((int(rest.sum()), 300), np.float32)
+        true = np.zeros(prob.shape, np.int8)
+        prob[:, sites], true[:, sites] = kept.prob[rest], kept.alleles[:, rest].T
+        others.add(prob.T, true.T, starts, 0)
+        pairs = np.stack([np.full(len(sites), h), np.arange(len(sites))], axis=1)
+        found = kept.features_without_own(pairs, homolog)
+        np.testing.assert_allclose(found, others.features()[sites], atol=1e-5)
+
+
+def test_in_a_small_panel_samples_are_left_out_one_by_one():
+    alleles, cm, typed_index, sample = mosaics(8, num_haplotypes=60)
+    assert kept_of(alleles, cm, typed_index, sample, (0, 2))[0].copies is None
 
 
 @settings(max_examples=40, deadline=None)

@@ -56,3 +56,19 @@ def test_any_of_any_number_of_haplotypes(num, share, seed):
     np.testing.assert_array_equal(block.alleles(), alleles[:, kept])
     unused = 64 * block.bits.shape[1] - int(kept.sum())
     assert unused == 0 or (block.bits[:, -1] >> np.uint64(64 - unused) == 0).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 150), st.data())
+def test_a_part_has_the_alleles_of_its_sites(seed, num, data):
+    rng = np.random.default_rng(seed)
+    alleles = (rng.random((20, num)) < 0.3).astype(np.int8)
+    block = compact(alleles, rng.random(20) < 0.5)
+    start = data.draw(st.integers(0, 20))
+    stop = data.draw(st.integers(start, 20))
+    part = block.part(start, stop)
+    assert len(part) == stop - start
+    np.testing.assert_array_equal(part.alleles(), alleles[start:stop])
+    # A part of a part counts from the part's first site.
+    inner = part.part((stop - start) // 2, stop - start)
+    np.testing.assert_array_equal(inner.alleles(), alleles[start + (stop - start) // 2 : stop])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -80,6 +81,8 @@ def known(monkeypatch):
         monkeypatch.setattr(
             module, "fit_panel", lambda *args, **kwargs: CopyingParameters(RATE, ERR)
         )
+    same_everywhere = SimpleNamespace(mismatch_prob=None)
+    monkeypatch.setattr(imputer_module, "measure_sites", lambda *args, **kwargs: same_everywhere)
 
 
 def loaded(*overrides, trained=True):

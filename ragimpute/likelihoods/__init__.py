@@ -1,0 +1,1 @@
+"""Impute from genotype likelihoods, such as those of shallow sequencing."""

@@ -1,0 +1,118 @@
+"""Forward and backward passes over single states, each of which may stand for many haplotypes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ragimpute.kernels.bits import WORD
+from ragimpute.kernels.compile import inlined_reordered, kernel
+
+
+class Steps(NamedTuple):
+    """The sites at which one haplotype is observed, and what may be copied there.
+
+    Attributes
+    ----------
+    words
+        Shape (W, K), uint32: the states' alleles, 32 sites to a word.
+    site
+        Shape (T,), int64, ascending: the sites of the steps.
+    emission
+        Shape (T, 2), float32, > 0: P(reads | REF or ALT is copied).
+    rho
+        Shape (T,), float32: switch probability before each step.
+    prior
+        Shape (K,), float32: weights of the states; they sum to 1.
+    """
+
+    words: np.ndarray
+    site: np.ndarray
+    emission: np.ndarray
+    rho: np.ndarray
+    prior: np.ndarray
+
+
+@inlined_reordered
+def _forward(mass, keep, enter, e0, e1, alleles, bit, prior):
+    """One step from the left in place; returns the weighted sum."""
+    out = np.float32(0.0)
+    for s in range(mass.shape[0]):
+        e = e1 if np.uint32(alleles[s] & bit) != np.uint32(0) else e0
+        v = (mass[s] * keep + enter) * e
+        mass[s] = v
+        out += v * prior[s]
+    return out
+
+
+@inlined_reordered
+def _emit(mass, e0, e1, alleles, bit, prior):
+    """Multiply messages by the emission in place; returns the weighted sum."""
+    out = np.float32(0.0)
+    for s in range(mass.shape[0]):
+        v = mass[s] * (e1 if np.uint32(alleles[s] & bit) != np.uint32(0) else e0)
+        mass[s] = v
+        out += v * prior[s]
+    return out
+
+
+@inlined_reordered
+def _combine(kept, mass, prior):
+    """Turn masses that were kept into posteriors that sum to 1."""
+    out = np.float32(0.0)
+    for s in range(mass.shape[0]):
+        v = kept[s] * mass[s] * prior[s]
+        kept[s] = v
+        out += v
+    scale = np.float32(np.float32(1.0) / out)
+    for s in range(mass.shape[0]):
+        kept[s] *= scale
+
+
+@kernel
+def haploid_posterior(steps, every, kept, mass):
+    """Posterior of the states at each anchor: one in ``every`` steps, from ``every // 2`` on.
+
+    Parameters
+    ----------
+    steps
+        See :class:`Steps`.
+    every
+        Distance of anchors.
+    kept
+        Shape (A, K), float32: filled with posteriors, which sum to 1.
+    mass
+        Shape (K,), float32: a buffer.
+    """
+    words, rho, prior = steps.words, steps.rho, steps.prior
+    one = np.float32(1.0)
+    whole = one
+    mass[:] = one
+    num_steps = steps.site.shape[0]
+    for t in range(num_steps):
+        x = steps.site[t]
+        bit = np.uint32(1) << np.uint32(x % WORD)
+        keep = np.float32((one - rho[t]) / whole)
+        whole = _forward(
+            mass, keep, rho[t], steps.emission[t, 0], steps.emission[t, 1], words[x // WORD], bit,
+            prior,
+        )  # fmt: skip
+        if t % every == every // 2:
+            to = kept[t // every]
+            scale = np.float32(one / whole)
+            for s in range(mass.shape[0]):
+                to[s] = mass[s] * scale
+    mass[:] = one
+    for t in range(num_steps - 1, -1, -1):
+        if t % every == every // 2:
+            _combine(kept[t // every], mass, prior)
+        x = steps.site[t]
+        bit = np.uint32(1) << np.uint32(x % WORD)
+        whole = _emit(
+            mass, steps.emission[t, 0], steps.emission[t, 1], words[x // WORD], bit, prior
+        )
+        keep = np.float32((one - rho[t]) / whole)
+        enter = rho[t]
+        for s in range(mass.shape[0]):
+            mass[s] = mass[s] * keep + enter

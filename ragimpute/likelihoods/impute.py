@@ -1,0 +1,267 @@
+"""Impute samples from genotype likelihoods, each on its own.
+
+For each stretch of the chromosome, panel haplotypes that look the same at a sample's reads are put
+into one group. A group is a state, and its size is the state's prior weight. At a site without
+reads a group has the minor allele with a probability, the share of its haplotypes that have it.
+
+A haploid pass, in which the other haplotype is any of the panel, says which groups matter. Of few
+of these, an exact pass over pairs (``diploid_kernel``) finds a likely pair of haplotypes. Two more
+haploid passes, each of which knows the other haplotype, say again which groups matter, and a second
+pass over pairs gives the posterior of genotypes. Nothing is drawn at random.
+
+On 4,508 haplotypes of 26 populations at 0.1x, 256 groups have 1 - r2 = .042, the 256 likeliest
+haplotypes .14, GLIMPSE2 .062. A group stands for all those that nobody could tell apart; the
+likeliest haplotypes are all alike. At 1x, the second round lowers 1 - r2 from .022 to .012.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from ragimpute.copying.window import TypedSites
+from ragimpute.kernels.bits import WORD
+from ragimpute.likelihoods.diploid_kernel import EVERY, Pairs, diploid_posterior
+from ragimpute.likelihoods.model import (
+    SiteMismatch,
+    informative,
+    normalise,
+    true_given_copied,
+)
+from ragimpute.likelihoods.state_kernel import name_haplotypes, shares_along
+from ragimpute.likelihoods.states import (
+    Groups,
+    PairSettings,
+    Reads,
+    Stretch,
+    Walk,
+    as_bits,
+    beside,
+    choose_groups,
+    group_haplotypes,
+    haploid_shares,
+    haploid_steps,
+    largest_mass,
+    stretches,
+    walk_over,
+)
+from ragimpute.runtime.threads import share
+
+# Steps on each side of an anchor at which two pairs of states are compared.
+_REACH = 64
+
+
+@dataclass(frozen=True)
+class LikelihoodPanel:
+    """A panel of which every site may have reads, and how it is copied.
+
+    Attributes
+    ----------
+    typed
+        All M sites, packed.
+    num_alt
+        Shape (M,), int64: haplotypes that have ALT.
+    switch_rate
+        Changes of the copied haplotype per cM, > 0.
+    mismatch
+        Of each site.
+    """
+
+    typed: TypedSites
+    num_alt: np.ndarray
+    switch_rate: float
+    mismatch: SiteMismatch
+
+    @property
+    def num_sites(self) -> int:
+        return self.typed.num_typed
+
+
+class Posterior(NamedTuple):
+    """What is known of one sample's genotypes.
+
+    Attributes
+    ----------
+    allele_prob
+        Shape (M, P), float32: P(ALT) of each of the P = 1 or 2 haplotypes; their sum is the dosage.
+    both
+        Shape (M,), float32: P(both haplotypes have ALT), which is not the product of the two: at
+        low coverage it may be known that a sample is heterozygous, but not which haplotype has ALT.
+        0 for a haploid sample.
+    """
+
+    allele_prob: np.ndarray
+    both: np.ndarray
+
+    def genotype_probs(self) -> np.ndarray:
+        """GP: shape (M, P + 1), float32."""
+        dosage = self.allele_prob.sum(axis=1)
+        if self.allele_prob.shape[1] == 1:
+            return np.stack([1 - dosage, dosage], axis=1)
+        return np.stack([1 - dosage + self.both, dosage - 2 * self.both, self.both], axis=1)
+
+
+def impute_likelihoods(
+    panel: LikelihoodPanel,
+    likelihoods: np.ndarray,
+    *,
+    settings: PairSettings = PairSettings(),
+    threads: int = 1,
+    exclude: np.ndarray | None = None,
+) -> list[Posterior]:
+    """Impute samples of one ploidy.
+
+    Parameters
+    ----------
+    panel
+        M sites of H haplotypes.
+    likelihoods
+        Shape (M, N, P + 1), >= 0: P(reads | number of ALT alleles), up to a factor; all equal where
+        there are no reads.
+    settings
+        How thoroughly.
+    threads
+        Samples are divided among threads; the result depends neither on them nor on which samples
+        are imputed together.
+    exclude
+        Shape (N, e), int64: panel haplotypes that each sample must not copy, padded with -1; None:
+        none.
+
+    Returns
+    -------
+    For each of the N samples what is known of it.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not agree.
+    """
+    num_sites, num_samples, num_genotypes = likelihoods.shape
+    if num_sites != panel.num_sites or num_genotypes not in (2, 3):
+        raise ValueError(f"likelihoods {likelihoods.shape} for a panel of {panel.num_sites} sites")
+
+    def impute(i: int) -> Posterior:
+        own = np.zeros(0, np.int64) if exclude is None else exclude[i][exclude[i] >= 0]
+        return _impute_sample(panel, normalise(likelihoods[:, i]), settings, own)
+
+    return share(impute, range(num_samples), threads)
+
+
+def _impute_sample(
+    panel: LikelihoodPanel, reads: np.ndarray, settings: PairSettings, own: np.ndarray
+) -> Posterior:
+    """Impute one sample by its normalised likelihoods (M, P + 1), without its own haplotypes."""
+    num_sites, num_genotypes = reads.shape
+    prob = np.zeros((num_sites, num_genotypes - 1), np.float32)
+    both = np.zeros(num_sites, np.float32)
+    done = 0
+    for part in stretches(panel.typed.position_cm, settings):
+        found = _impute_stretch(panel, reads, part, settings, own)
+        new = found.allele_prob
+        if num_genotypes == 3 and done:
+            # Both have imputed the sites from the stretch's beginning to the end of the one before.
+            overlap = slice(0, done - part.first)
+            before = prob[part.first : done]
+            agree = (before[:, 0] - before[:, 1]) * (new[overlap, 0] - new[overlap, 1])
+            if agree.sum() < 0:
+                new = new[:, ::-1]
+        prob[part.low : part.high] = new[part.low - part.first : part.high - part.first]
+        both[part.low : part.high] = found.both[part.low - part.first : part.high - part.first]
+        done = part.high
+    return Posterior(prob, both)
+
+
+def _impute_stretch(
+    panel: LikelihoodPanel,
+    reads: np.ndarray,
+    part: Stretch,
+    settings: PairSettings,
+    own: np.ndarray,
+) -> Posterior:
+    """Impute the sites [first, stop) of a stretch."""
+    sites = slice(part.first, part.stop)
+    words = np.ascontiguousarray(panel.typed.words[part.first // WORD : -(-part.stop // WORD)])
+    reads, cm = reads[sites], panel.typed.position_cm[sites]
+    mismatch = panel.mismatch.of_sites(sites)
+    af = panel.num_alt[sites] / panel.typed.num_haplotypes
+    diploid = reads.shape[1] == 3
+    given = mismatch.genotypes() if diploid else mismatch.alleles()
+    emission = np.einsum("mcg,mg->mc", given, reads).astype(np.float32)
+    seen = informative(reads)
+    if not seen.any():
+        return _from_frequency(mismatch.alt_prob(af), diploid)
+    every = group_haplotypes(words, seen, own)
+    at = np.flatnonzero(seen)
+    turned = af > 0.5
+    flip = as_bits(turned, len(words))
+    stretch = Reads(words, every, at, cm, af, flip, turned, emission, panel.switch_rate)
+    if diploid:
+        return _impute_diploid(stretch, reads, settings, mismatch)
+    mass = largest_mass(haploid_steps(stretch, emission))
+    groups = every.some(choose_groups(mass, len(at), settings))
+    minor = haploid_shares(stretch, groups, walk_over(stretch, groups))
+    alt = np.where(turned, 1 - minor, minor)
+    prob = true_given_copied(np.stack([1 - alt, alt], axis=1), given, reads)[:, 1:]
+    return Posterior(prob, np.zeros(len(cm), np.float32))
+
+
+def _impute_diploid(
+    stretch: Reads, likelihoods: np.ndarray, settings: PairSettings, mismatch: SiteMismatch
+) -> Posterior:
+    """Impute a diploid sample with normalised likelihoods (m, 3) in a stretch."""
+    given, every = mismatch.genotypes(), stretch.groups
+    # At first the other haplotype is any of the panel.
+    mass = largest_mass(haploid_steps(stretch, beside(stretch.emission, stretch.af)))
+    for rough in (True, False):
+        chosen = choose_groups(mass, len(stretch.seen), settings, rough=rough)
+        counts, walk, best = _pair(stretch, every.some(chosen))
+        copied = np.where(stretch.turned[:, None], counts[:, ::-1], counts)
+        genotypes = true_given_copied(copied, given, likelihoods)
+        out = _phased(genotypes, _along(stretch, walk, best, mismatch))
+        if len(chosen) == len(every.size):
+            break
+        if rough:  # then it is the likely one that was found
+            for side in range(2):
+                other = beside(stretch.emission, out.allele_prob[:, 1 - side])
+                mass = np.maximum(mass, largest_mass(haploid_steps(stretch, other)))
+    return out
+
+
+def _pair(stretch: Reads, groups: Groups) -> tuple[np.ndarray, Walk, np.ndarray]:
+    """Posterior of copied minor alleles (m, 3), the walk, and a likely pair at each anchor."""
+    walk = walk_over(stretch, groups)
+    num_states = walk.alleles.shape[1]
+    prior = np.zeros(num_states, np.float32)
+    prior[: len(groups.size)] = groups.size / groups.size.sum()
+    pairs = Pairs(walk.alleles, walk.bits, walk.pad(stretch.emission), walk.rho, prior)
+    counts, best = diploid_posterior(pairs, walk.sites)
+    name_haplotypes(best, walk.alleles, EVERY, _REACH)
+    return counts, walk, best
+
+
+def _along(stretch: Reads, walk: Walk, best: np.ndarray, mismatch: SiteMismatch) -> np.ndarray:
+    """P(ALT) of both haplotypes along a likely path, shape (m, 2)."""
+    shares = np.empty((len(stretch.cm), 2), np.float32)
+    sites = walk.sites
+    shares_along(sites.start, sites.state, sites.share, best[walk.nearest], shares)
+    return mismatch.alt_prob(np.where(stretch.turned[:, None], 1 - shares, shares))
+
+
+def _from_frequency(alt: np.ndarray, diploid: bool) -> Posterior:
+    """What is known of a sample without reads: the panel's frequencies, ``alt`` (M,)."""
+    alt = alt.astype(np.float32)
+    if diploid:
+        return Posterior(np.stack([alt, alt], axis=1), alt * alt)
+    return Posterior(alt[:, None], np.zeros(len(alt), np.float32))
+
+
+def _phased(genotypes: np.ndarray, alt: np.ndarray) -> Posterior:
+    """Haplotypes' probabilities from those of genotypes (M, 3) and of a likely path, alt (M, 2)."""
+    het, both = genotypes[:, 1], genotypes[:, 2]
+    first = alt[:, 0] * (1 - alt[:, 1])
+    second = alt[:, 1] * (1 - alt[:, 0])
+    lead = first / np.maximum(first + second, 1e-30)
+    prob = np.stack([both + het * lead, both + het * (1 - lead)], axis=1)
+    return Posterior(np.clip(prob, 0, 1).astype(np.float32), both)

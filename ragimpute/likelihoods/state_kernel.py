@@ -1,0 +1,163 @@
+"""Kernels that find haplotypes which look the same to a sample, and describe groups of them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ragimpute.kernels.bits import WORD, trailing_zeros
+from ragimpute.kernels.compile import kernel
+
+
+@kernel
+def hash_rows(words, seen, multiplier, out):
+    """A number for each haplotype that depends only on its alleles at the sites that are seen.
+
+    Parameters
+    ----------
+    words
+        Shape (W, H), uint32: alleles, 32 sites to a word.
+    seen
+        Shape (W,), uint32: a bit for each site that counts.
+    multiplier
+        Shape (W,), uint64, odd random numbers.
+    out
+        Shape (H,), uint64: filled in. Haplotypes that differ have the same number with probability
+        2^-31 or less.
+    """
+    for h in range(out.shape[0]):
+        out[h] = np.uint64(0)
+    for w in range(words.shape[0]):
+        mask, m = seen[w], multiplier[w]
+        if mask == np.uint32(0):
+            continue
+        row = words[w]
+        for h in range(out.shape[0]):
+            x = np.uint64(row[h] & mask)
+            out[h] += x * m + ((x * m) >> np.uint64(32)) * m
+
+
+@kernel
+def unpack_states(words, site, states, alleles, bits):
+    """Alleles of some haplotypes at some sites.
+
+    Parameters
+    ----------
+    words
+        Shape (W, H), uint32.
+    site
+        Shape (T,), int64: the sites.
+    states
+        Shape (K,), int64: the haplotypes.
+    alleles
+        Shape (T, K), uint8: filled in.
+    bits
+        Shape (T, ceil(K / 16)), uint64: filled with the same, 16 to a number.
+    """
+    for t in range(site.shape[0]):
+        row = words[site[t] // WORD]
+        shift = np.uint32(site[t] % WORD)
+        for b in range(bits.shape[1]):
+            bits[t, b] = np.uint64(0)
+        for s in range(states.shape[0]):
+            a = (row[states[s]] >> shift) & np.uint32(1)
+            alleles[t, s] = np.uint8(a)
+            bits[t, s // 16] |= np.uint64(a) << np.uint64(s % 16)
+
+
+@kernel
+def minor_shares(words, flip, member, of, size, counts, start, state, share):
+    """For each site the groups that have the minor allele, and the share of their haplotypes.
+
+    Parameters
+    ----------
+    words
+        Shape (W, H), uint32.
+    flip
+        Shape (W,), uint32: a bit for each site whose minor allele is REF.
+    member, of
+        Shape (m,), int64: haplotypes, and the group of each, ascending.
+    size
+        Shape (K,), float32: the groups' numbers of haplotypes.
+    counts
+        Shape (32, K), float32: a buffer of zeros, which it is left as.
+    start
+        Shape (32 W + 1,), int64: filled with where the entries of each site begin.
+    state, share
+        Shape (entries,), int32 and float32: filled in as far as there is room.
+
+    Returns
+    -------
+    The number of entries, which may be larger than there was room for: then call it again.
+    """
+    room = state.shape[0]
+    num = 0
+    start[0] = 0
+    for w in range(words.shape[0]):
+        row, turned = words[w], flip[w]
+        some = np.uint32(0)
+        for y in range(member.shape[0]):
+            v = np.uint32(row[member[y]] ^ turned)
+            some |= v
+            s = of[y]
+            while v != np.uint32(0):
+                counts[trailing_zeros(np.uint64(v)), s] += np.float32(1.0)
+                v &= v - np.uint32(1)
+        for j in range(WORD):
+            if (some >> np.uint32(j)) & np.uint32(1):
+                for s in range(counts.shape[1]):
+                    c = counts[j, s]
+                    if c > np.float32(0.0):
+                        if num < room:
+                            state[num] = s
+                            share[num] = c / size[s]
+                        num += 1
+                        counts[j, s] = np.float32(0.0)
+            start[w * WORD + j + 1] = num
+    return num
+
+
+@kernel
+def name_haplotypes(best, alleles, every, reach):
+    """Give the states of each pair to the sample's first and second haplotype, in place.
+
+    Parameters
+    ----------
+    best
+        Shape (A, 2), int32: the pair of each anchor. A pair changes places where it then has more
+        states in common with the pair before, or else where it then differs less from it.
+    alleles
+        Shape (T, K), uint8, at steps of which every ``every``-th is an anchor.
+    every, reach
+        Differences are counted at so many steps on each side of an anchor.
+    """
+    for k in range(1, best.shape[0]):
+        i, j, p, q = best[k - 1, 0], best[k - 1, 1], best[k, 0], best[k, 1]
+        gain = np.int64(p == j) + np.int64(q == i) - np.int64(p == i) - np.int64(q == j)
+        if gain == 0 and p != q and i != j:
+            middle = k * every
+            for t in range(max(0, middle - reach), min(alleles.shape[0], middle + reach)):
+                a, b, c, d = alleles[t, i], alleles[t, j], alleles[t, p], alleles[t, q]
+                gain += np.int64(c == b) + np.int64(d == a) - np.int64(c == a) - np.int64(d == b)
+        if gain > 0:
+            best[k, 0], best[k, 1] = q, p
+
+
+@kernel
+def shares_along(start, state, share, path, out):
+    """Share of the minor allele in the states of a path.
+
+    Parameters
+    ----------
+    start, state, share
+        See :func:`minor_shares`.
+    path
+        Shape (M, 2), int32: the two states of each site.
+    out
+        Shape (M, 2), float32: filled in.
+    """
+    for x in range(path.shape[0]):
+        for side in range(2):
+            out[x, side] = np.float32(0.0)
+            for y in range(start[x], start[x + 1]):
+                if state[y] == path[x, side]:
+                    out[x, side] = share[y]

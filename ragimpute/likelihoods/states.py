@@ -1,0 +1,287 @@
+"""Choose the states that a sample copies in a stretch of the chromosome, and its steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from ragimpute.copying.parameters import switch_probs
+from ragimpute.kernels.bits import WORD
+from ragimpute.kernels.simd_floats import LANES
+from ragimpute.likelihoods.diploid_kernel import EVERY, Sites
+from ragimpute.likelihoods.haploid_kernel import Steps, haploid_posterior
+from ragimpute.likelihoods.state_kernel import hash_rows, minor_shares, unpack_states
+
+# The masses of groups are looked at in about so many places of a stretch.
+_PLACES = 64
+
+
+@dataclass(frozen=True)
+class PairSettings:
+    """How many states are paired, and how far they reach.
+
+    Attributes
+    ----------
+    mass
+        States are paired that have at least this posterior in a haploid pass at any place.
+    least, most
+        Numbers of states, multiples of 16.
+    pair_steps
+        Pairs of states times steps in a stretch is at most about this; it bounds the time.
+    stretch_cm, flank_cm
+        States are chosen for stretches of about this length, with a flank on each side, in cM.
+    """
+
+    mass: float = 0.005
+    least: int = 96
+    most: int = 608
+    pair_steps: float = 1e9
+    stretch_cm: float = 4.0
+    flank_cm: float = 0.5
+
+
+class Stretch(NamedTuple):
+    """Sites [low, high) that are imputed, and [first, stop) that are read; 32 divides ``first``."""
+
+    first: int
+    stop: int
+    low: int
+    high: int
+
+
+def stretches(position_cm: np.ndarray, settings: PairSettings) -> list[Stretch]:
+    """Cut a chromosome into stretches of about the same genetic length."""
+    num_sites = len(position_cm)
+    length = float(position_cm[-1] - position_cm[0]) if num_sites else 0.0
+    num = max(1, round(length / settings.stretch_cm))
+    edges = position_cm[0] + length * np.arange(num + 1) / num if num_sites else np.zeros(2)
+    cuts = np.searchsorted(position_cm, edges)
+    cuts[0], cuts[-1] = 0, num_sites
+    out = []
+    for low, high in pairwise(cuts.tolist()):
+        if low == high:
+            continue
+        first = np.searchsorted(position_cm, position_cm[low] - settings.flank_cm)
+        stop = np.searchsorted(position_cm, position_cm[high - 1] + settings.flank_cm, "right")
+        out.append(Stretch(int(first) // WORD * WORD, int(stop), low, high))
+    return out
+
+
+class Reads(NamedTuple):
+    """One sample in one stretch.
+
+    ``words`` (W, H), ``groups``: the panel, and all its groups. ``seen`` (T,): sites with reads.
+    ``cm``, ``af`` (m,): positions, frequencies of ALT. ``flip`` (W,), ``turned`` (m,): sites whose
+    minor allele is REF.
+    ``emission`` (m, P + 1): P(reads | number of ALT that are copied). ``rate``: switches per cM.
+    """
+
+    words: np.ndarray
+    groups: Groups
+    seen: np.ndarray
+    cm: np.ndarray
+    af: np.ndarray
+    flip: np.ndarray
+    turned: np.ndarray
+    emission: np.ndarray
+    rate: float
+
+
+class Groups(NamedTuple):
+    """Groups of haplotypes.
+
+    ``first`` (C,), int64: one haplotype of each; ``of`` (H,), int64: the group of each haplotype,
+    -1 where none; ``size`` (C,), float64.
+    """
+
+    first: np.ndarray
+    of: np.ndarray
+    size: np.ndarray
+
+    def some(self, which: np.ndarray) -> Groups:
+        """Some of the groups."""
+        number = np.full(len(self.first) + 1, -1)
+        number[which] = np.arange(len(which))
+        return Groups(self.first[which], number[self.of], self.size[which])
+
+
+def group_haplotypes(words: np.ndarray, seen: np.ndarray, own: np.ndarray) -> Groups:
+    """Group the haplotypes of ``words`` (W, H) that are alike at the sites ``seen``, bool (m,)."""
+    num_words, num_haplotypes = words.shape
+    mask = as_bits(seen, num_words)
+    odd = np.random.default_rng(1).integers(2**63, size=num_words, dtype=np.uint64) * 2 + 1
+    key = np.empty(num_haplotypes, np.uint64)
+    hash_rows(words, mask, odd.astype(np.uint64), key)
+    usable = np.ones(num_haplotypes, bool)
+    usable[own] = False
+    index = np.flatnonzero(usable)
+    _, first, inverse, size = np.unique(
+        key[index], return_index=True, return_inverse=True, return_counts=True
+    )
+    # In the order of the panel, not of the numbers.
+    order = np.argsort(first)
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    of = np.full(num_haplotypes, -1, np.int64)
+    of[index] = rank[inverse]
+    return Groups(index[first[order]], of, size[order].astype(np.float64))
+
+
+def largest_mass(steps: Steps) -> np.ndarray:
+    """The largest posterior that each group has in any of some places, shape (C,), float32."""
+    num_steps, num_groups = len(steps.site), len(steps.prior)
+    every = max(1, num_steps // _PLACES)
+    kept = np.empty(((num_steps - every // 2 - 1) // every + 1, num_groups), np.float32)
+    haploid_posterior(steps, every, kept, np.empty(num_groups, np.float32))
+    out: np.ndarray = kept.max(axis=0)
+    return out
+
+
+def choose_groups(
+    mass: np.ndarray, num_steps: int, settings: PairSettings, *, rough: bool = False
+) -> np.ndarray:
+    """Choose the groups that are worth pairing; their numbers ascend.
+
+    Parameters
+    ----------
+    mass
+        Shape (C,): the largest posterior of each group in any place.
+    num_steps
+        Sites with reads.
+    settings
+        How many.
+    rough
+        As few as possible.
+    """
+    most = int(np.clip(np.sqrt(settings.pair_steps / num_steps), settings.least, settings.most))
+    num = int(np.clip((mass > settings.mass).sum(), settings.least, most))
+    if rough:
+        num = settings.least
+    return np.sort(np.argsort(-mass, kind="stable")[: -(-num // LANES) * LANES])
+
+
+def _minor(
+    words: np.ndarray, flip: np.ndarray, groups: Groups, num_states: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which states have the minor allele of each site; see :func:`minor_shares`."""
+    member = np.flatnonzero(groups.of >= 0)
+    of = groups.of[member]
+    order = np.argsort(of, kind="stable")
+    member, of = member[order], of[order]
+    size = np.ones(num_states, np.float32)
+    size[: len(groups.size)] = groups.size
+    counts = np.zeros((WORD, num_states), np.float32)
+    start = np.zeros(WORD * len(words) + 1, np.int64)
+    room = 64 * WORD * len(words)
+    while True:
+        state, share_of = np.empty(room, np.int32), np.empty(room, np.float32)
+        num = minor_shares(words, flip, member, of, size, counts, start, state, share_of)
+        if num <= room:
+            return start, state[:num], share_of[:num]
+        room = num
+
+
+def beside(emission: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Emission of one haplotype's allele where the other has ALT with probability ``other``."""
+    weights = np.stack([1 - other, other], axis=1)
+    each = [(weights * emission[:, a : a + 2]).sum(axis=1) for a in range(2)]
+    return np.stack(each, axis=1).astype(np.float32)
+
+
+def as_bits(flags: np.ndarray, num_words: int) -> np.ndarray:
+    """Flags (m,) as bits of so many words of 32."""
+    padded = np.zeros(num_words * WORD, bool)
+    padded[: len(flags)] = flags
+    out: np.ndarray = np.packbits(padded, bitorder="little").view(np.uint32)
+    return out
+
+
+def haploid_steps(reads: Reads, emission: np.ndarray) -> Steps:
+    """The steps of a haploid pass over all groups, at all sites with reads; ``emission`` (m, 2)."""
+    words, at, groups = reads.words, reads.seen, reads.groups
+    return Steps(
+        np.ascontiguousarray(words[:, groups.first]),
+        at, np.ascontiguousarray(emission[at]),
+        switch_probs(reads.cm[at], switch_rate=reads.rate),
+        (groups.size / groups.size.sum()).astype(np.float32),
+    )  # fmt: skip
+
+
+class Walk(NamedTuple):
+    """The steps over chosen states: where they differ, and enough others for one anchor.
+
+    ``at`` (T',): the sites of steps, of which the last ones may only fill up, from step ``num`` on.
+    ``alleles``, ``bits``, ``rho``: see :class:`Pairs`. ``sites``: what anchors say of them.
+    ``nearest`` (m,): the nearest anchor of each site.
+    """
+
+    at: np.ndarray
+    num: int
+    alleles: np.ndarray
+    bits: np.ndarray
+    rho: np.ndarray
+    sites: Sites
+    nearest: np.ndarray
+
+    def pad(self, emission: np.ndarray) -> np.ndarray:
+        """Emissions (m, G) at the steps; those that fill up say nothing."""
+        out: np.ndarray = emission[self.at]
+        out[self.num :] = 1
+        return out
+
+
+def walk_over(reads: Reads, groups: Groups) -> Walk:
+    """Steps at those of the sites with reads where the states differ; at least one anchor."""
+    num = len(groups.first)
+    num_states = -(-num // LANES) * LANES
+    # Of no weight, and a copy of another: its masses stay as small as those of that one.
+    states = np.full(num_states, groups.first[0], np.int64)
+    states[:num] = groups.first
+    seen, cm = reads.seen, reads.cm
+    alleles = np.empty((len(seen), num_states), np.uint8)
+    bits = np.empty((len(seen), num_states // LANES), np.uint64)
+    unpack_states(reads.words, seen, states, alleles, bits)
+    held = alleles[:, :num].sum(axis=1, dtype=np.int64)
+    differ = np.flatnonzero((held > 0) & (held < num))
+    num_steps = len(differ)
+    differ = np.concatenate([differ, np.full(max(0, EVERY - num_steps), max([0, *differ[-1:]]))])
+    at = seen[differ]
+    anchor = at[EVERY // 2 :: EVERY]
+    m = len(cm)
+    left = np.clip(np.searchsorted(anchor, np.arange(m), side="right") - 1, 0, None)
+    right = np.minimum(left + 1, len(anchor) - 1)
+    gap = np.maximum(cm[anchor[right]] - cm[anchor[left]], 1e-9)
+    weight = np.clip((cm[anchor[right]] - cm) / gap, 0, 1).astype(np.float32)
+    nearest = np.where(weight >= 0.5, left, right)
+    nearest[: anchor[0]] = 0
+    start, state, share_of = _minor(reads.words, reads.flip, groups, num_states)
+    first = np.concatenate([[0], anchor, [m]]).astype(np.int64)
+    return Walk(
+        at, num_steps, alleles[differ], bits[differ],
+        switch_probs(cm[at], switch_rate=reads.rate),
+        Sites(first, weight, start[: m + 1], state, share_of), nearest,
+    )  # fmt: skip
+
+
+def haploid_shares(reads: Reads, groups: Groups, walk: Walk) -> np.ndarray:
+    """P(the minor allele is copied) of a haploid sample at each site, shape (m,), float32."""
+    num, sites = len(groups.first), walk.sites
+    steps = Steps(
+        np.ascontiguousarray(reads.words[:, groups.first]), walk.at, walk.pad(reads.emission),
+        walk.rho, (groups.size / groups.size.sum()).astype(np.float32),
+    )  # fmt: skip
+    num_anchors = len(sites.first) - 2
+    kept = np.empty((num_anchors, num), np.float32)
+    haploid_posterior(steps, EVERY, kept, np.empty(num, np.float32))
+    num_entries = sites.start[-1]
+    state, share_of = sites.state[:num_entries], sites.share[:num_entries]
+    entry_site = np.repeat(np.arange(len(sites.weight)), np.diff(sites.start))
+    left = np.clip(np.searchsorted(sites.first[1:-1], entry_site, side="right") - 1, 0, None)
+    right = np.minimum(left + 1, num_anchors - 1)
+    weight = np.where(entry_site < sites.first[1], 1, sites.weight[entry_site])
+    mass = weight * kept[left, state] + (1 - weight) * kept[right, state]
+    out: np.ndarray = np.bincount(entry_site, mass * share_of, len(sites.weight))
+    return out.astype(np.float32)
