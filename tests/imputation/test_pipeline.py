@@ -19,7 +19,7 @@ from ragimpute.imputation.pipeline import run_windows
 from ragimpute.imputation.windows import Flow, WindowRun, plan_flow
 from ragimpute.runtime.memory import MemoryPlan
 from ragimpute.runtime.stages import reporting
-from ragimpute.runtime.threads import Crew
+from ragimpute.runtime.threads import Crew, start
 from ragimpute.sites import Region
 
 TARGET = example.path("target.vcf.gz")
@@ -162,6 +162,23 @@ def test_windows_are_prepared_and_written_while_another_is_copied():
             meet["write"].wait()
 
     assert flow(Recorded(pause), 3, 3, Flow(frozenset({1, 2}), True)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("num", [1, 3])
+def test_long_work_of_the_first_window_is_done_beside_the_rest_of_its_preparation(num):
+    meet, by = threading.Barrier(2, timeout=20), []
+
+    class Preparing(Recorded):
+        def prepare(self, window):
+            by.append(threading.current_thread())
+            if window == 0:
+                long = start(meet.wait, is_long=True)
+                meet.wait()
+                long.result()
+            return super().prepare(window)
+
+    assert flow(Preparing(), num, 2, Flow(frozenset(range(1, num)), True)) == list(range(num))
+    assert by[0] is threading.main_thread()
 
 
 def test_two_windows_are_at_work_only_where_both_fit(panel_h5, plain_copying):
