@@ -146,6 +146,19 @@ class Match:
         out[nothing & (self.alleles[part][..., 1] == -2)] = 1
         return out
 
+    def likelihoods_on(self, start: int, stop: int) -> np.ndarray:
+        """P(reads and calls | genotype) at the panel sites [start, stop).
+
+        Returns
+        -------
+        Shape (stop - start, N, 3), float32, as :meth:`likelihoods_of` gives it; 1, 1, 1 at sites
+        that the target does not type.
+        """
+        out = np.ones((stop - start, self.alleles.shape[1], 3), np.float32)
+        first, last = np.searchsorted(self.panel_index, [start, stop]).tolist()
+        out[self.panel_index[first:last] - start] = self.likelihoods_of(slice(first, last))
+        return out
+
     def has_reads(self) -> np.ndarray:
         """Where the reads of a sample say something, shape (T, N), bool."""
         if self.likelihoods is None:

@@ -104,6 +104,19 @@ def test_calls_are_nearly_certain_and_silence_is_flat(panel, read):
     )
 
 
+def test_sites_of_the_panel_without_records_are_flat(panel, read):
+    target = read([
+        (200, "C", "T", "./.:0,10,30:1", "1/1:.:."), (400, "T", "TA", "0/0:.:.", "./.:0,9,90:3"),
+    ])  # fmt: skip
+    found = match_sites(target, panel, 0, 5)
+    whole = found.likelihoods_on(0, 5)
+    assert whole.shape == (5, 2, 3)
+    assert (whole[[0, 2, 4]] == 1).all()
+    np.testing.assert_array_equal(whole[[1, 3]], found.likelihoods_of(slice(None)))
+    np.testing.assert_array_equal(found.likelihoods_on(1, 3), whole[1:3])
+    assert (whole[3, 1] == 1).all()  # those of an insertion are not used
+
+
 def test_a_haploid_sample_has_two_genotypes(panel, read):
     target = read([
         (100, "A", "G", "0:0,30:2", "1:.:."), (200, "C", "T", ".:.:.", "0/0:.:."),
