@@ -49,7 +49,7 @@ from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelAhead
 from ragimpute.phasing.phase_target import phase_match
 from ragimpute.retrieval.index_manifest import ARRAYS
-from ragimpute.runtime.memory import MemoryPlan, memory_explained, plan_memory
+from ragimpute.runtime.memory import MemoryPlan, memory_explained, plan_memory, program_bytes
 from ragimpute.runtime.outputs import check_space, output_bytes
 from ragimpute.runtime.stages import Stage, reporting
 from ragimpute.runtime.threads import Crew
@@ -150,7 +150,10 @@ def impute(
         summary.add_inbred(inputs)
         # 6. Plan the windows, and begin or go on with the outputs.
         wide = any(part.imputer.is_wide for part in parts)
-        memory = plan_memory(options.max_memory, uses_torch=uses_torch, wide=wide)
+        memory = plan_memory(
+            options.max_memory, uses_torch=uses_torch, wide=wide,
+            held=program_bytes(inputs.panel.num_sites),
+        )  # fmt: skip
         heading = _heading(inputs, parts[0].imputer, model, options, command)
         outputs = stack.enter_context(
             open_outputs(
