@@ -31,6 +31,7 @@ from ragimpute.io.foreign import foreign_format
 from ragimpute.io.vcf.bgzf import compress_block
 from ragimpute.io.vcf.header import BGZF_EOF
 from ragimpute.io.vcf.read.genotypes import PanelStream, read_dosages, read_target
+from ragimpute.io.wanted_sites import read_wanted_sites
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.open_panel import open_panel
 from ragimpute.preparation.prepare import prepare
@@ -93,6 +94,15 @@ def test_records_without_gt(here, name):
     made.rename(name)
     out, _ = run(hint_of(read_target, Path(name)))
     assert read_target(out).sites.position_bp.tolist() == [10, 35]  # the missing one is kept
+
+
+@pytest.mark.needs_program("zstd")
+def test_a_list_of_sites_is_decompressed_by_the_command(here):
+    Path("my list").write_text("20 5 A C\n")
+    subprocess.run(["zstd", "-q", "my list"], check=True)
+    Path("my list").unlink()
+    run(hint_of(read_wanted_sites, "my list.zst"))
+    assert read_wanted_sites("my list").places[0].position_bp.tolist() == [5]
 
 
 @pytest.mark.parametrize("name", ["x.vcf", "my x.vcf"])

@@ -50,7 +50,7 @@ from ragimpute.runtime.outputs import check_output, check_report_name
 # the same header.
 _BY_REGION = (
     "--region", "-r", "--output", "-o", "--out", "--sites-output", "--sites", "--empirical",
-    "--excluded-sites", "--report", "--max-memory", "--array-fit", "--index",
+    "--excluded-sites", "--sites-status", "--report", "--max-memory", "--array-fit", "--index",
 )  # fmt: skip
 
 _OBJECTS_BEFORE_GARBAGE = 500_000
@@ -323,6 +323,27 @@ def impute(
             "been typed (GT, LDS), to this VCF or BCF.",
         ),
     ] = None,
+    sites_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--sites-file",
+            metavar="FILE",
+            rich_help_panel="Output",
+            help="Write only the sites that this file names: a score of the PGS Catalog, a list of "
+            "CHROM POS [REF ALT], a .bim, a VCF or BCF. Their values are those of the whole "
+            "output.",
+        ),
+    ] = None,
+    sites_status: Annotated[
+        Path | None,
+        typer.Option(
+            "--sites-status",
+            metavar="TSV",
+            rich_help_panel="Output",
+            help="Also write a table of the sites in --sites-file: whether each was typed or "
+            "imputed, or why it is missing.",
+        ),
+    ] = None,
     ne: NeOption = None,
     err: ErrOption = None,
     fine_tune: FineTuneOption = True,
@@ -389,7 +410,7 @@ def impute(
             min_r2, typed_only, sites, empirical, join_multiallelics,
             None if output_type is None else output_type.value,
             digits, compression_level, bgen_bits, bgen_compression.value, bgen_phased, pvar.value,
-            min_gp,
+            min_gp, sites_file, sites_status,
         ),
         phase_options=PhaseOptions(phased_only, with_targets),
     )  # fmt: skip
@@ -400,7 +421,10 @@ def impute(
         from ragimpute.imputation.compare import compare
 
         with watching(run_options, inputs=inputs) as watch:
-            found = compare(files, threads=threads, progress=watch.progress)
+            found = compare(
+                files, sites_file=sites_file, sites_status=sites_status, threads=threads,
+                progress=watch.progress,
+            )  # fmt: skip
             title = f"{target} beside {panel}"
             watch.result(found.rows(), title=title)
         return

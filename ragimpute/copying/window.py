@@ -17,6 +17,7 @@ from ragimpute.kernels.bit_transpose import SQUARE, turn_squares
 from ragimpute.kernels.bits import WORD
 from ragimpute.kernels.compile import kernel
 from ragimpute.panel.haplotypes import Haplotypes, keep_haplotypes, signatures_of
+from ragimpute.runtime.threads import share
 
 if TYPE_CHECKING:
     from ragimpute.retrieval.mapped_arrays import Getter
@@ -151,10 +152,13 @@ class Window:
         position_cm: np.ndarray,
         typed_index: np.ndarray,
         core: tuple[int, int] | None = None,
+        *,
+        threads: int = 1,
     ) -> Window:
         """Pack the typed sites of a window; ``core`` None: all its sites."""
         typed_index = np.asarray(typed_index, np.int64)
-        typed = TypedSites(pack_typed(haplotypes, typed_index), position_cm[typed_index])
+        words = pack_typed(haplotypes, typed_index, threads=threads)
+        typed = TypedSites(words, position_cm[typed_index])
         return cls(typed, typed_index, haplotypes, position_cm, core or (0, len(position_cm)))
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -310,17 +314,25 @@ class Window:
         return SiteCarriers.of(self.haplotypes)
 
 
-def pack_typed(haplotypes: Haplotypes, typed_index: np.ndarray) -> np.ndarray:
+def pack_typed(haplotypes: Haplotypes, typed_index: np.ndarray, *, threads: int = 1) -> np.ndarray:
     """ALT alleles at the T typed sites, 32 to a word: shape (ceil(T / 32), H), uint32."""
     num_words = -(-len(typed_index) // WORD)
     flips = np.zeros(num_words * WORD, np.uint8)
     flips[: len(typed_index)] = ~haplotypes.alt_is_minor[typed_index]
     flipped = np.packbits(flips, bitorder="little").view(np.uint32)
-    # np.repeat takes five times as long.
+    # np.repeat takes five times as long as to fill each part.
     out = np.empty((num_words, haplotypes.num_haplotypes), np.uint32)
-    out[:] = flipped[:, None]
-    squares = np.zeros((SQUARE, _SQUARES_AT_ONCE), np.uint64)
-    _turn_typed(typed_index, SiteCarriers.of(haplotypes), squares, out)
+    carriers = SiteCarriers.of(haplotypes)
+
+    def turn(first: int) -> None:
+        part = out[first // WORD : (first + step) // WORD]
+        part[:] = flipped[first // WORD : (first + step) // WORD, None]
+        squares = np.zeros((SQUARE, _SQUARES_AT_ONCE), np.uint64)
+        _turn_typed(typed_index[first : first + step], carriers, squares, part)
+
+    # Each thread has several parts, of whole squares.
+    step = SQUARE * max(1, -(-len(typed_index) // (SQUARE * 4 * threads)))
+    share(turn, range(0, len(typed_index), step), threads)
     return out
 
 

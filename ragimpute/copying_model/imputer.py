@@ -155,8 +155,8 @@ class CopyingImputer:
             quality = kept.quality
         if quality is None and (self._options.err is None or self._network.trained):
             quality = measured(fit.parameters)
-            give_back()
         network = fit.tuned.result()[0]
+        give_back()  # what measuring and fitting held
         if array is not None and kept is None:
             array.keep_window(bounds, None if self.is_wide else window, retriever, quality)
         if len(rows) < len(typed_index):
@@ -272,7 +272,7 @@ class CopyingImputer:
             return self._wide.drawn
         return Window.build(
             self._panel.haplotypes(left, right), self._panel.position_cm[left:right],
-            typed_index - left, (core[0] - left, core[1] - left),
+            typed_index - left, (core[0] - left, core[1] - left), threads=self._options.threads,
         )  # fmt: skip
 
     def _copy(

@@ -390,8 +390,9 @@ class StretchFits:
         if same and first >= 0 and last <= around.window.num_sites:
             return around.between(first, last, typed_index - around.left)
         return Window.build(
-            self._panel.haplotypes(low, high), self._panel.position_cm[low:high], typed_index - low
-        )
+            self._panel.haplotypes(low, high), self._panel.position_cm[low:high], typed_index - low,
+            threads=self._options.threads,
+        )  # fmt: skip
 
 
 def _centre(typed_index: np.ndarray, most: int) -> np.ndarray:

@@ -27,6 +27,7 @@ from ragimpute.evidence.rare_excess import LeftOutR2
 from ragimpute.kernels.bits import WORD
 from ragimpute.kernels.compile import kernel
 from ragimpute.panel.haplotypes import draw_samples, haplotype_columns
+from ragimpute.runtime.memory import STATE_BYTES
 from ragimpute.runtime.stages import Stage
 from ragimpute.runtime.threads import share
 
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
 NUM_LEFT_OUT, NUM_LEFT_OUT_OF_LARGE = 100, 32
 # Samples that are imputed at a time: this number, or fewer if their probabilities take more bytes.
 _SAMPLES_AT_ONCE, _BYTES_AT_ONCE = 32, 40 * 2**20
-# If each sample has states of its own, the bytes that states and masses may take: this limits how
-# many samples are imputed at a time.
-_STATE_BYTES = 128 * 2**20
 # Bytes of probabilities that are computed at a time, small enough to stay in the cache.
 _PART_BYTES = 4 * 2**20
 # Sites that sums and features are computed for at a time, few enough to stay in the cache.
@@ -278,7 +276,7 @@ def measure_sites(
     else:
         each = 16 * retriever.num_slots * len(window.typed.words)
         most = -(-len(starts) // max(1, threads))
-        step = int(np.clip(_STATE_BYTES // (each * threads), 1, max(1, most)))
+        step = int(np.clip(STATE_BYTES // (each * threads), 1, max(1, most)))
         # Cached properties, computed here once before several threads need them.
         window.minor_alleles, window.flank_switch_probs(parameters.switch_rate)
     minor = window.haplotypes.alt_is_minor

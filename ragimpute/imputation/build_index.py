@@ -20,7 +20,7 @@ from ragimpute.panel.loci import PanelLoci
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.open_panel import sites_in
 from ragimpute.retrieval.index_manifest import MANIFEST, make_folder, read_manifest_of
-from ragimpute.runtime.memory import plan_memory
+from ragimpute.runtime.memory import plan_memory, program_bytes
 from ragimpute.runtime.outputs import replacing
 from ragimpute.runtime.stages import Stage, reporting
 from ragimpute.runtime.threads import Crew
@@ -148,7 +148,10 @@ def _fill(
     parts = make_parts(stretch, open_folder(options.model), options, array)
     wide = any(part.imputer.is_wide for part in parts)
     uses_torch = parts[0].imputer.uses_torch
-    memory = plan_memory(options.max_memory, uses_torch=uses_torch, wide=wide)
+    memory = plan_memory(
+        options.max_memory, uses_torch=uses_torch, wide=wide,
+        held=program_bytes(stretch.panel.num_sites),
+    )  # fmt: skip
     num_windows = num_made = 0
     with Stage("index", stretch.stop - stretch.start) as stage:
         for number, bounds in plan_run(parts, stretch, options, memory):

@@ -14,6 +14,7 @@ from ragimpute.copying_model.imputer import require_packages
 from ragimpute.errors import ModelError
 from ragimpute.imputation.array_choice import fitted_parts, other_windows
 from ragimpute.imputation.imputer import Imputer, Stretch, check_model
+from ragimpute.imputation.listed_sites import ListedSites, list_sites
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.outputs import (
     check_outputs,
@@ -42,13 +43,14 @@ from ragimpute.imputation.windows import (
 )
 from ragimpute.io.imputed import output_kind
 from ragimpute.io.vcf.header import Heading
+from ragimpute.io.wanted_sites import WantedSites, read_wanted_sites
 from ragimpute.model.folder import ModelFolder, open_folder
 from ragimpute.panel.loci import PanelLoci
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelAhead
 from ragimpute.phasing.phase_target import phase_match
 from ragimpute.retrieval.index_manifest import ARRAYS
-from ragimpute.runtime.memory import MemoryPlan, memory_explained, plan_memory
+from ragimpute.runtime.memory import MemoryPlan, memory_explained, plan_memory, program_bytes
 from ragimpute.runtime.outputs import check_space, output_bytes
 from ragimpute.runtime.stages import Stage, reporting
 from ragimpute.runtime.threads import Crew
@@ -105,6 +107,8 @@ def impute(
     require_packages(model, options.device)
     check_model(model, options)
     summary = ImputeSummary(str(out), str(panel), name_of(target), str(options.model))
+    sites_file = options.output_options.sites_file
+    wanted = None if sites_file is None else read_wanted_sites(sites_file)
     summary.started = datetime.now().astimezone().isoformat(timespec="seconds")
     watch = Stopwatch(summary.seconds, summary.peak_mb)
     with ExitStack() as stack:
@@ -123,6 +127,7 @@ def impute(
         )  # fmt: skip
         if options.output_options.typed_only:
             require_ref(inputs.target)
+        listed = _listed(wanted, inputs)
         for line in (
             check_samples(out, inputs, options),
             require_contig(model, inputs.panel, panel),
@@ -147,11 +152,20 @@ def impute(
             summary.add_inbred(inputs)
         # 6. Plan the windows, and begin or go on with the outputs.
         wide = any(part.imputer.is_wide for part in parts)
-        memory = plan_memory(options.max_memory, uses_torch=uses_torch, wide=wide)
+        memory = plan_memory(
+            options.max_memory, uses_torch=uses_torch, wide=wide,
+            held=program_bytes(inputs.panel.num_sites),
+        )  # fmt: skip
         heading = _heading(inputs, parts[0].imputer, model, options, command)
         outputs = stack.enter_context(
             open_outputs(
-                out, inputs, heading, options, resumable=kept_run.resumable, restored=kept_run.done
+                out,
+                inputs,
+                heading,
+                options,
+                listed=listed,
+                resumable=kept_run.resumable,
+                restored=kept_run.done,
             )
         )
         windows = kept_run.plan(plan_run(parts, Stretch.of(inputs), options, memory))
@@ -163,13 +177,16 @@ def impute(
             summary.settings["resumed"] = kept
         left = windows[len(results) :]
         folder = None if str(out) == "-" else Path(out).absolute().parent
-        _check_space(summary, folder, [window for _, window in left], options, ploidy, memory)
+        _check_space(
+            summary, folder, [window for _, window in left], options, ploidy, memory, listed
+        )
         # 7. Prepare, impute and write window after window.
         others = outputs.other_carriers(inputs.panel.sites)
         of_rows: dict[str, float] = {}
         flow, memory = plan_flow(
-            [window for _, window in left], inputs, ploidy, memory, threads=options.threads
-        )
+            [window for _, window in left], inputs, ploidy, memory, threads=options.threads,
+            is_bounded=options.max_memory is not None,
+        )  # fmt: skip
         with Stage("impute", inputs.stop - inputs.start) as stage:
             runs = [
                 WindowRun(
@@ -205,6 +222,8 @@ def impute(
         outputs, min_r2=options.output_options.min_r2, expects_r2=parts[0].imputer.expects_r2
     )
     summary.add_result(inputs, results)
+    if listed is not None:
+        summary.add_listed(listed, outputs, options.output_options.sites_status)
     summary.add_costs([part.imputer for part in parts], of_rows, outputs.seconds)
     return summary
 
@@ -226,6 +245,13 @@ def _out_of_memory(options: ImputeOptions, on_gpu: bool) -> ModelError:
         hint=f"{lower}, lower --threads, --chunk-cm or --buffer-cm, or impute region by region "
         "with --region",
     )
+
+
+def _listed(wanted: WantedSites | None, inputs: Inputs) -> ListedSites | None:
+    """The sites to write, if a list names them."""
+    if wanted is None:
+        return None
+    return list_sites(wanted, inputs.panel, inputs.start, inputs.stop, contig=inputs.contig)
 
 
 def _heading(
@@ -301,11 +327,14 @@ def _check_space(
     options: ImputeOptions,
     ploidy: TargetPloidy,
     memory: MemoryPlan,
+    listed: ListedSites | None,
 ) -> None:
     """Warn, or refuse, if the windows that are left will not fit on the disk of the output."""
     if folder is None:
         return
     num_sites = sum(stop - start for _, start, stop, _ in windows)
+    if listed is not None:
+        num_sites = sum(listed.count(start, stop) for _, start, stop, _ in windows)
     line = check_space(
         folder,
         output=output_bytes(

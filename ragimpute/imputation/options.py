@@ -26,12 +26,14 @@ _READ = {
     "exclude_samples": "excluded samples",
     "fasta": "FASTA input",
     "chain": "chain input",
+    "sites_file": "list of sites",
     "index": "index",
 }
 # Files that a run writes (an array fit is read too, where it exists, and changes no dosage).
 _WRITTEN = {
     "array_fit": "array fit",
     "excluded_sites": "excluded sites",
+    "sites_status": "status of sites",
     "sites": "sites",
     "empirical": "empirical",
 }
@@ -78,6 +80,12 @@ class OutputOptions:
         Of a BGEN, see :class:`ragimpute.io.bgen.writer.BgenOptions`.
     pvar
         Of a PGEN, see :class:`ragimpute.io.pgen.writer.PgenOptions`.
+    sites_file
+        A list of the sites to write, see
+        :func:`ragimpute.io.wanted_sites.read_wanted_sites`; None: all. The values are those of a
+        run that writes all.
+    sites_status
+        A table of what became of each row of ``sites_file``, or None.
     """
 
     min_r2: float = 0.0
@@ -93,6 +101,8 @@ class OutputOptions:
     bgen_phased: bool = False
     pvar: str = "zst"
     min_gp: float = 0.0
+    sites_file: Path | None = None
+    sites_status: Path | None = None
 
     def __post_init__(self) -> None:
         check_fields_of(self)

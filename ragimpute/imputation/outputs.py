@@ -24,6 +24,7 @@ from ragimpute.contigs import chromosome
 from ragimpute.errors import InputError
 from ragimpute.extras import require
 from ragimpute.imputation.exclusion import OtherCarriers, round_loci
+from ragimpute.imputation.listed_sites import ListedSites
 from ragimpute.imputation.options import ImputeOptions, OutputOptions
 from ragimpute.io.file_set import unfit_name
 from ragimpute.io.imputed import (
@@ -70,12 +71,20 @@ class TypedOnly:
     num_unphased: int = 0
 
     @classmethod
-    def of(cls, target: Target, match: Match, region: Region | None) -> TypedOnly:
-        """The records of the region that have an ALT."""
+    def of(
+        cls,
+        target: Target,
+        match: Match,
+        region: Region | None,
+        listed: ListedSites | None = None,
+    ) -> TypedOnly:
+        """The records of the region that have an ALT, and are listed if there is a list."""
         chosen = np.isin(match.fate, _LACKED) & (target.sites.alt != ".")
         if region is not None:
             position = target.sites.position_bp
             chosen &= (position >= region.start_bp) & (position < region.stop_bp)
+        if listed is not None:
+            chosen[np.flatnonzero(chosen)] = listed.also(target.sites.take(chosen))
         num_unphased = int((~target.phased[chosen]).sum())
         return cls(target.sites.take(chosen), target.alleles[chosen], num_unphased)
 
@@ -109,6 +118,8 @@ class Outputs:
         What else is written.
     typed_only
         Records to be put among the imputed sites, or None.
+    listed
+        The sites to write; None: all.
     resumable
         Whether the files are kept if the run is interrupted.
     restored
@@ -118,8 +129,10 @@ class Outputs:
     ----------
     typed_only
         Records that are put among the imputed sites, or None.
-    num_low_r2
-        Untyped sites that were left out for their DR2.
+    num_not_listed
+        Sites that were left out as the list does not name them.
+    low_r2
+        Untyped sites that were left out for their DR2: their numbers among the sites of the run.
     num_no_calls
         Genotypes that were written as missing for their GP.
     """
@@ -131,16 +144,20 @@ class Outputs:
         options: OutputOptions,
         typed_only: TypedOnly | None,
         *,
+        listed: ListedSites | None = None,
         resumable: bool = False,
         restored: Sequence[Mapping[str, np.ndarray]] = (),
     ) -> None:
         self._main, self._options, self.typed_only = main, options, typed_only
-        self._infos = heading.infos
+        self._infos, self._listed = heading.infos, listed
         self._next = 0  # the typed-only record that is written next
-        self.num_low_r2 = self.num_no_calls = 0
+        self._num_seen = 0  # sites of the run
+        self.num_not_listed = self.num_no_calls = 0
+        self._low_r2: list[np.ndarray] = []
         if restored:
-            counts = [int(number) for number in restored[-1]["counts"]]
-            self._next, self.num_low_r2, self.num_no_calls = counts
+            counts = restored[-1]["counts"].tolist()
+            self._next, self._num_seen, self.num_not_listed, self.num_no_calls = counts
+            self._low_r2 = [restored[-1]["low_r2"]]
         with ExitStack() as stack:
             stack.enter_context(main)
             typed = replace(heading, infos=set(heading.infos) - _NOT_OF_TYPED)
@@ -182,6 +199,11 @@ class Outputs:
         """Wall time by stage of writing the imputed sites."""
         return self._main.seconds
 
+    @property
+    def low_r2(self) -> np.ndarray:
+        """Shape (k,), int64, increasing."""
+        return np.concatenate([np.zeros(0, np.int64), *self._low_r2])
+
     def write(self, block: ImputedBlock, left_out: np.ndarray | None) -> None:
         """Append sites.
 
@@ -202,16 +224,10 @@ class Outputs:
         if self._empirical is not None and left_out is not None:
             rows = block.take(typed)
             self._empirical.write(replace(rows, allele_prob=left_out, locus=None, both=None))
-        if self._options.min_r2 > 0:
-            keep = typed | (block.info["DR2"] >= self._options.min_r2)
-            if block.locus is not None:  # a record stays whole
-                joined = block.locus >= 0
-                keep |= joined & np.isin(block.locus, block.locus[keep & joined])
-            self.num_low_r2 += int((~keep).sum())
-            last = block.sites.position_bp[-1:]
+        last = block.sites.position_bp[-1:]
+        keep = self._kept(block, typed)
+        if not keep.all():
             block = block.take(keep)
-        else:
-            last = block.sites.position_bp[-1:]
         if self.typed_only is not None and len(last):
             stop = int(np.searchsorted(self.typed_only.sites.position_bp, last[0], side="right"))
             block = self._with_typed_only(block, stop)
@@ -219,7 +235,8 @@ class Outputs:
 
     def checkpoint(self) -> dict[str, np.ndarray]:
         """Flush all files to the disk; returns what is needed to resume them, by file and name."""
-        told = {"counts": np.array([self._next, self.num_low_r2, self.num_no_calls])}
+        counts = (self._next, self._num_seen, self.num_not_listed, self.num_no_calls)
+        told = {"counts": np.array(counts), "low_r2": self.low_r2}
         files = {"main": self._main, "sites": self._sites, "empirical": self._empirical}
         for name, writer in files.items():
             if writer is not None:
@@ -243,6 +260,22 @@ class Outputs:
         if self.typed_only is None:
             return None
         return OtherCarriers.of(panel_sites, self.typed_only.sites, self.typed_only.alleles)
+
+    def _kept(self, block: ImputedBlock, typed: np.ndarray) -> np.ndarray:
+        """Which of the next sites are written, shape (m,), bool; a joined record stays whole."""
+        first = self._num_seen
+        self._num_seen += len(typed)
+        keep = np.ones(len(typed), bool)
+        if self._listed is not None:
+            at = self._listed.start + first
+            keep = _whole_loci(self._listed.mask[at : at + len(typed)], block.locus)
+            self.num_not_listed += int((~keep).sum())
+        if self._options.min_r2 > 0:
+            good = typed | (block.info["DR2"] >= self._options.min_r2)
+            good = _whole_loci(good & keep, block.locus)
+            self._low_r2.append(first + np.flatnonzero(keep & ~good))
+            keep &= good
+        return keep
 
     def _with_typed_only(self, block: ImputedBlock, stop: int) -> ImputedBlock:
         """Insert the next records that the panel lacks, up to number ``stop``, by position."""
@@ -292,6 +325,15 @@ class Outputs:
                     both=None,
                 )
             )
+
+
+def _whole_loci(keep: np.ndarray, locus: np.ndarray | None) -> np.ndarray:
+    """The sites to keep, and those that are written in one record with them, shape (m,), bool."""
+    if locus is None:
+        return keep
+    joined = locus >= 0
+    out: np.ndarray = keep | (joined & np.isin(locus, locus[keep & joined]))
+    return out
 
 
 def without_calls(block: ImputedBlock, min_gp: float, digits: int) -> tuple[ImputedBlock, int]:
@@ -377,12 +419,12 @@ def check_outputs(out: str | Path, files: InputFiles, options: ImputeOptions) ->
     check_choice(options.fields)
     _check_min_gp(out, kind, options)
     _check_format(out, kind, options)
-    known = files.named()
+    known = files.named() | options.files_read()
     if str(out) != "-":
         check_output(out, known)
         known["imputed output"] = out
     for name, beside in _side_files(out, kind, options.output_options).items():
-        check_output(beside, known | options.files_read())
+        check_output(beside, known)
         known[f"{name} of {out}"] = beside
     for name, path in options.files_written().items():
         if path is not None:
@@ -393,6 +435,14 @@ def check_outputs(out: str | Path, files: InputFiles, options: ImputeOptions) ->
             if name == "array fit":
                 check_folder(Path(path), files.target, files.panel)
             known[f"{name} output"] = path
+    if (
+        options.output_options.sites_status is not None
+        and options.output_options.sites_file is None
+    ):
+        raise InputError(
+            "--sites-status says what became of the rows of a list of sites, and none is given",
+            hint="name the list by --sites-file, or leave --sites-status out",
+        )
     if options.output_options.sites is not None:
         vcf_kind(options.output_options.sites, written="sites without samples")
     if options.output_options.empirical is not None:
@@ -551,6 +601,7 @@ def open_outputs(
     heading: Heading,
     options: ImputeOptions,
     *,
+    listed: ListedSites | None,
     resumable: bool,
     restored: Sequence[Mapping[str, np.ndarray]],
 ) -> Outputs:
@@ -566,7 +617,7 @@ def open_outputs(
         Of all files.
     options
         What is written, and in how many threads it is compressed.
-    resumable, restored
+    listed, resumable, restored
         See :class:`Outputs`.
 
     Raises
@@ -575,13 +626,23 @@ def open_outputs(
         If a file cannot be written.
     """
     extra = options.output_options
+    lacked = None
+    if extra.typed_only:
+        lacked = TypedOnly.of(inputs.target, inputs.match, options.region, listed)
+    if listed is not None and output_kind(out, extra.output_type) == "pgen":
+        num = listed.count(listed.start, listed.stop) + (0 if lacked is None else len(lacked.sites))
+        if not num:
+            raise InputError(
+                f"{listed.wanted.path} names no site that this run has, and a PGEN, such as {out}, "
+                "has one at least",
+                hint="write a VCF or BGEN, which may be empty, or leave this region out",
+            )
     writer = _open_main(
         out, inputs, heading, options, resumable=resumable, restored=states_of("main", restored)
     )
-    lacked = None
-    if extra.typed_only:
-        lacked = TypedOnly.of(inputs.target, inputs.match, options.region)
-    return Outputs(writer, heading, extra, lacked, resumable=resumable, restored=restored)
+    return Outputs(
+        writer, heading, extra, lacked, listed=listed, resumable=resumable, restored=restored
+    )
 
 
 def _open_main(

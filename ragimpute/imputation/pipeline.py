@@ -51,6 +51,12 @@ def run_windows(
         run, window = windows[number]
         ready.append(start(partial(run.prepare, window), is_long=True))
 
+    def prepared(number: int) -> ReadyWindow:
+        # A window that nobody has begun is prepared here: a helper that had taken it would leave
+        # the long tasks that it begins, such as fitting the network, to nobody.
+        run, window = windows[number]
+        return ready.pop().result() if ready else run.prepare(window)
+
     def finish(run: WindowRun, copied: CopiedWindow) -> WindowResult:
         try:
             return write(run, copied)
@@ -60,9 +66,7 @@ def run_windows(
     with crew_of(threads) as crew:
         try:
             for number, (run, _) in enumerate(windows):
-                if not ready:
-                    prepare(number)
-                now = ready.pop().result()
+                now = prepared(number)
                 if number + 1 < len(windows) and flow.prepares_beside(number + 1):
                     prepare(number + 1)
                 begin(number)

@@ -15,6 +15,7 @@ import numpy as np
 from ragimpute import __version__
 from ragimpute.accuracy.dr2 import few_samples_warning
 from ragimpute.imputation.imputer import Imputer
+from ragimpute.imputation.listed_sites import ListedSites
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.outputs import Outputs
 from ragimpute.imputation.windows import Window, WindowResult
@@ -142,8 +143,9 @@ class ImputeSummary(TargetReport):
 
         ``expects_r2``: whether the model says what r2 to expect.
         """
-        if outputs.num_low_r2:
-            self.counts["below_min_r2"] = outputs.num_low_r2
+        num_low = len(outputs.low_r2)
+        if num_low:
+            self.counts["below_min_r2"] = num_low
         if outputs.num_no_calls:
             self.counts["below_min_gp"] = outputs.num_no_calls
         few = few_samples_warning(self.num_samples, expects_r2=expects_r2)
@@ -158,6 +160,20 @@ class ImputeSummary(TargetReport):
                 f"{typed_only.num_unphased} unphased genotypes of records that the panel lacks are "
                 "written in the order of the file: there is nothing to phase them by"
             )
+
+    def add_listed(self, listed: ListedSites, outputs: Outputs, table: str | Path | None) -> None:
+        """Take up which of a list's sites were written, and write the table of these if asked.
+
+        To be called after :meth:`add_result`.
+        """
+        statuses = listed.statuses(self.typed, listed.start + outputs.low_r2)
+        name = "--sites-file"
+        self.settings[name] = f"{listed.wanted.path}: {listed.told(statuses)}"
+        log.info("%s: %s", name, self.settings[name])
+        self.counts["not_listed"] = outputs.num_not_listed
+        self.warn(*listed.warnings())
+        if table is not None:
+            listed.write(table, statuses, self.dr2, self.typed)
 
     def add_costs(
         self,
@@ -183,12 +199,15 @@ class ImputeSummary(TargetReport):
 
     def _left_out_and_added(self) -> list[tuple[str, str]]:
         """What makes the sites that are written differ from the panel's."""
-        low, more = (self.counts.get(key, 0) for key in ("below_min_r2", "typed_only"))
-        if not low and not more:
+        low, more, other = (
+            self.counts.get(key, 0) for key in ("below_min_r2", "typed_only", "not_listed")
+        )
+        if not low and not more and not other:
             return []
-        changes = [f"{low:,} of low DR2 left out"] if low else []
+        changes = [f"{other:,} left out that are not listed"] if other else []
+        changes += [f"{low:,} of low DR2 left out"] if low else []
         changes += [f"{more:,} that the panel lacks added"] if more else []
-        return [("written", f"{self.num_sites - low + more:,}: {', '.join(changes)}")]
+        return [("written", f"{self.num_sites - other - low + more:,}: {', '.join(changes)}")]
 
     def rows(self) -> list[tuple[str, str]]:
         """Names and values for a summary."""
@@ -196,7 +215,16 @@ class ImputeSummary(TargetReport):
         mean = "no untyped site"
         if untyped.any():
             mean = f"{self.dr2[untyped].mean():.4f}, over all {untyped.sum():,} sites"
-        chosen = ("phasing", "inbred samples", "ne", "err", "states", "copying", "correction")
+        chosen = (
+            "--sites-file",
+            "phasing",
+            "inbred samples",
+            "ne",
+            "err",
+            "states",
+            "copying",
+            "correction",
+        )
         return [
             ("output", self.out),
             ("samples", f"{self.num_samples:,}"),

@@ -33,7 +33,13 @@ from ragimpute.panel.compact import COMPACT_ABOVE
 from ragimpute.panel.loci import Loci, PanelLoci
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelPart
-from ragimpute.runtime.memory import ENOUGH_BYTES, MemoryPlan, wide_window_sites, window_site_bytes
+from ragimpute.runtime.memory import (
+    ENOUGH_BYTES,
+    STATE_BYTES,
+    MemoryPlan,
+    wide_window_sites,
+    window_site_bytes,
+)
 from ragimpute.runtime.stages import Stage
 from ragimpute.runtime.threads import Task, crew_of
 from ragimpute.runtime.timing import Stopwatch
@@ -230,11 +236,13 @@ def plan_flow(
     memory: MemoryPlan,
     *,
     threads: int,
+    is_bounded: bool = False,
 ) -> tuple[Flow, MemoryPlan]:
     """Decide which stages of different windows are at work at the same time.
 
     The windows themselves do not depend on it, as the output must not depend on the threads: two
-    of them are at work at the same time where both fit into the memory that one may take.
+    of them are at work at the same time where both fit into the memory that one may take. If the
+    user has set a bound (``is_bounded``), so must the states that the second holds meanwhile.
 
     Returns
     -------
@@ -245,9 +253,10 @@ def plan_flow(
         return flow, each
     per_site = _site_bytes(inputs.panel, len(inputs.match.panel_index))
     size = [per_site * (right - left) for left, _, _, right in windows]
+    states = STATE_BYTES if is_bounded else 0
     beside = frozenset(
         number for number in range(1, len(size))
-        if size[number - 1] + size[number] <= memory.window_bytes
+        if size[number - 1] + size[number] + states <= memory.window_bytes
     )  # fmt: skip
     halved = replace(memory, spool_bytes=memory.spool_bytes // 2)
     if waiting_bytes(windows, ploidy, halved) == 0:

@@ -22,11 +22,18 @@ from ragimpute.errors import InputError, RagimputeError
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 # With more memory than this a run is no faster: larger windows and batches do not help.
 ENOUGH_BYTES = 2**30
+# The states of all blocks of targets, or of left-out samples, that are copied at the same time.
+STATE_BYTES = 128 * 2**20
 # Of a panel that is too large to be held at all sites, a window's typed sites are held for all
 # haplotypes, those of its buffers too: shorter windows would need nearly as much.
 ENOUGH_WIDE_BYTES = 7 * 2**28
 _TORCH_BYTES = 250 * 2**20
 _LEAST_BYTES = 48 * 2**20
+# What a run holds before its first window, and for each site of the panel; measured: 155 MiB, up to
+# 70 MiB that are read ahead, and 230 bytes a site.
+_PROGRAM_BYTES, _TABLE_BYTES = 224 * 2**20, 256
+# If less of a bound is left, windows are cut by what is really held.
+_ROOM_BYTES = 128 * 2**20
 # What the program and its libraries hold, the unit in which memory is asked for, and how much more
 # than its bound a run may use at its peak. Measured with 100 targets and a panel of 10,000
 # haplotypes and 112,453 sites: 746 MB of a bound of 1,024, 711 of 600 (6 % of the sites typed), and
@@ -169,7 +176,19 @@ class MemoryPlan:
     wide: bool = False
 
 
-def plan_memory(max_memory: int | None, *, uses_torch: bool, wide: bool = False) -> MemoryPlan:
+def program_bytes(num_sites: int) -> int:
+    """Bytes that a run holds before its first window: the program, and a panel's table of sites.
+
+    A bound from above, for a panel of ``num_sites`` sites. What a process really holds differs from
+    run to run, and by the number of threads. Windows that were cut by it would, too, and the last
+    digits of the output with them.
+    """
+    return _PROGRAM_BYTES + _TABLE_BYTES * num_sites
+
+
+def plan_memory(
+    max_memory: int | None, *, uses_torch: bool, wide: bool = False, held: int = 0
+) -> MemoryPlan:
     """Share out what a run may use.
 
     Parameters
@@ -180,15 +199,22 @@ def plan_memory(max_memory: int | None, *, uses_torch: bool, wide: bool = False)
         Whether torch will be imported, so that memory must be kept for it.
     wide
         See :class:`MemoryPlan`.
+    held
+        Bytes that are taken to be held already, see :func:`program_bytes`. If more are held, or if
+        this would leave too little of ``max_memory``, what is really held counts.
 
     Raises
     ------
     InputError
         If ``max_memory`` is less than what the program itself needs.
     """
-    held = resident_bytes()
+    found = resident_bytes()
     if uses_torch and "torch" not in sys.modules:
+        found += _TORCH_BYTES
+    if uses_torch:
         held += _TORCH_BYTES
+    if held < found or (max_memory is not None and max_memory - held < _ROOM_BYTES):
+        held = found
     enough = ENOUGH_WIDE_BYTES if wide else ENOUGH_BYTES
     if uses_torch:  # its libraries for a GPU may alone hold as much as is enough for all else
         enough = max(enough, held + ENOUGH_BYTES // 2)

@@ -119,10 +119,13 @@ def inbred_samples(alleles: np.ndarray, af: np.ndarray) -> np.ndarray:
     -------
     Shape (N,), bool.
     """
-    hets, expected = _heterozygotes(alleles, af, np.ones(len(alleles), bool))
     same: np.ndarray = (alleles[:, :, 0] == alleles[:, :, 1]).all(axis=0)
-    out: np.ndarray = same & (hets == 0) & (expected >= _LEAST_EXPECTED)
-    return out
+    found = np.flatnonzero(same)
+    if not len(found):
+        return same
+    _, expected = _heterozygotes(alleles[:, found], af, np.ones(len(alleles), bool))
+    same[found[expected < _LEAST_EXPECTED]] = False
+    return same
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ NOT_RECORDS = {
     "contradicting_calls": "calls made missing, as two ALTs are on one haplotype",
     "reference": "sites typed as REF by a gVCF's blocks",
     "typed_only": "records written that the panel lacks",
+    "not_listed": "sites left out that --sites-file does not name",
     "below_min_gp": "genotypes written as missing for their GP",
     "below_min_r2": "untyped sites left out for their DR2",
 }
@@ -163,6 +164,8 @@ class QcSummary:
     source
         What a file that is no VCF says of itself, by what a table calls it: its format and build,
         the samples' sex, and what was met while it was read.
+    listed
+        How many sites of a list a run would write, and what the others lack; "" without a list.
     reads
         What reads say where likelihoods are used, else None. Then "monomorphic", "low_call_rate"
         and "alt_above_half" are of the rows that have called genotypes, and ``call_rate`` is empty.
@@ -179,6 +182,7 @@ class QcSummary:
     num_further_alts: int = 0
     blocks: BlockCounts = field(default_factory=BlockCounts)
     source: dict[str, str] = field(default_factory=dict)
+    listed: str = ""
     reads: ReadSummary | None = None
 
     @property
@@ -217,6 +221,7 @@ class QcSummary:
             ("noted: monomorphic", f"{noted['monomorphic']:,}"),
             ("noted: call rate < 90 %", f"{noted['low_call_rate']:,}"),
             ("samples with call rate < 50 %", f"{len(self.low_samples):,}"),
+            *([("--sites-file", self.listed)] if self.listed else []),
             *([] if self.reads is None else self.reads.rows()),
         ]  # fmt: skip
 

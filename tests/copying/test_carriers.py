@@ -53,13 +53,15 @@ def test_each_minor_allele_stands_once(num_typed, num_haplotypes, core):
 @pytest.mark.parametrize(
     ("num_typed", "num_haplotypes"), [(0, 5), (1, 64), (32, 3), (77, 150), (130, 600)]
 )
-def test_typed_sites_are_packed_as_their_alleles(num_typed, num_haplotypes):
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_typed_sites_are_packed_as_their_alleles(num_typed, num_haplotypes, threads):
     rng = np.random.default_rng(num_typed)
     alleles = mosaic_panel(rng, 200, num_haplotypes)
     typed_index = np.sort(rng.permutation(200)[:num_typed])
     window = window_of(alleles, np.arange(200.0), typed_index, as_row=rng.random(200) < 0.5)
     expected, _ = pack_words(alleles[typed_index])
-    np.testing.assert_array_equal(pack_typed(window.haplotypes, typed_index), expected.T)
+    found = pack_typed(window.haplotypes, typed_index, threads=threads)
+    np.testing.assert_array_equal(found, expected.T)
 
 
 def test_a_window_of_some_haplotypes_is_that_of_their_panel():

@@ -42,7 +42,8 @@ OTHER = {
     "typed_only": True, "sites": Path("s.bcf"), "empirical": Path("e.bcf"),
     "phased_only": True, "with_targets": False, "join_multiallelics": True, "output_type": "b",
     "digits": 2, "compression_level": 6, "bgen_bits": 16, "bgen_compression": "zstd",
-    "bgen_phased": True, "pvar": "plain", "min_gp": 0.9,
+    "bgen_phased": True, "pvar": "plain", "min_gp": 0.9, "sites_file": Path("l.txt"),
+    "sites_status": Path("l.tsv"),
 }  # fmt: skip
 
 
@@ -85,9 +86,20 @@ def test_each_option_is_read_by_those_that_must_know_of_it(name):
     expected = {
         **{
             key: {"read"}
-            for key in ("genetic_map", "samples", "exclude_samples", "index", "fasta", "chain")
+            for key in (
+                "genetic_map",
+                "samples",
+                "exclude_samples",
+                "index",
+                "fasta",
+                "chain",
+                "sites_file",
+            )
         },
-        **{key: {"written"} for key in ("array_fit", "excluded_sites", "sites", "empirical")},
+        **{
+            key: {"written"}
+            for key in ("array_fit", "excluded_sites", "sites", "empirical", "sites_status")
+        },
         **{key: set() for key in ("threads", "resume")},
         **{key: {"output", "fit"} for key in ("ne", "err", "fine_tune", "seed")},
     }

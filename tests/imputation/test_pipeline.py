@@ -17,9 +17,9 @@ from ragimpute.imputation import impute as command
 from ragimpute.imputation.impute import impute
 from ragimpute.imputation.pipeline import run_windows
 from ragimpute.imputation.windows import Flow, WindowRun, plan_flow
-from ragimpute.runtime.memory import MemoryPlan
+from ragimpute.runtime.memory import STATE_BYTES, MemoryPlan
 from ragimpute.runtime.stages import reporting
-from ragimpute.runtime.threads import Crew
+from ragimpute.runtime.threads import Crew, start
 from ragimpute.sites import Region
 
 TARGET = example.path("target.vcf.gz")
@@ -164,10 +164,27 @@ def test_windows_are_prepared_and_written_while_another_is_copied():
     assert flow(Recorded(pause), 3, 3, Flow(frozenset({1, 2}), True)) == [0, 1, 2]
 
 
+@pytest.mark.parametrize("num", [1, 3])
+def test_long_work_of_the_first_window_is_done_beside_the_rest_of_its_preparation(num):
+    meet, by = threading.Barrier(2, timeout=20), []
+
+    class Preparing(Recorded):
+        def prepare(self, window):
+            by.append(threading.current_thread())
+            if window == 0:
+                long = start(meet.wait, is_long=True)
+                meet.wait()
+                long.result()
+            return super().prepare(window)
+
+    assert flow(Preparing(), num, 2, Flow(frozenset(range(1, num)), True)) == list(range(num))
+    assert by[0] is threading.main_thread()
+
+
 def test_two_windows_are_at_work_only_where_both_fit(panel_h5, plain_copying):
     seen = []
 
-    def stop(windows, inputs, ploidy, memory, *, threads):
+    def stop(windows, inputs, ploidy, memory, *, threads, is_bounded):
         seen.append((windows, inputs, ploidy, memory))
         return plan_flow(windows, inputs, ploidy, memory, threads=threads)
 
@@ -181,6 +198,11 @@ def test_two_windows_are_at_work_only_where_both_fit(panel_h5, plain_copying):
     found, each = plan_flow(windows, inputs, ploidy, ample, threads=2)
     assert found == Flow(frozenset(range(1, len(windows))), True)
     assert each.spool_bytes == ample.spool_bytes // 2
+    # Within a bound of the user's, the states that the second window holds count, too.
+    tight = replace(ample, window_bytes=STATE_BYTES)
+    assert plan_flow(windows, inputs, ploidy, tight, threads=2)[0] == found
+    assert not plan_flow(windows, inputs, ploidy, tight, threads=2, is_bounded=True)[0].beside
+    assert plan_flow(windows, inputs, ploidy, ample, threads=2, is_bounded=True)[0] == found
     scarce = replace(memory, window_bytes=1, spool_bytes=1)
     assert plan_flow(windows, inputs, ploidy, scarce, threads=2) == (
         Flow(frozenset(), False), scarce,

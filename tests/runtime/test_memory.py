@@ -222,3 +222,21 @@ def test_what_torch_holds_leaves_room_for_windows(monkeypatch):
         plan = plan_memory(None, uses_torch=True)
         assert plan.max_bytes == total * MIB
         assert plan.window_bytes == (total - held) * MIB // 2
+
+
+@pytest.mark.parametrize("bound", [None, 600 * MIB])
+def test_what_happens_to_be_held_moves_no_window(monkeypatch, bound):
+    monkeypatch.setattr(memory, "free_bytes", lambda: 8192 * MIB)
+    held = memory.program_bytes(100_000)
+    plans = []
+    for found in (120, 162, 227):
+        monkeypatch.setattr(memory, "resident_bytes", lambda found=found: found * MIB)
+        plans.append(plan_memory(bound, uses_torch=False, held=held))
+    assert plans[0] == plans[1] == plans[2]
+    assert plans[0].window_bytes == ((bound or 1024 * MIB) - held) // 2
+    # In a process that holds more, or within a tight bound, what is held counts.
+    monkeypatch.setattr(memory, "resident_bytes", lambda: 500 * MIB)
+    assert plan_memory(1000 * MIB, uses_torch=False, held=held).window_bytes == 250 * MIB
+    monkeypatch.setattr(memory, "resident_bytes", lambda: 100 * MIB)
+    tight = plan_memory(300 * MIB, uses_torch=False, held=held)
+    assert tight == plan_memory(300 * MIB, uses_torch=False)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ragimpute.target.ploidy import Columns, TargetPloidy
+from ragimpute.target.ploidy import Columns, TargetPloidy, inbred_samples
 
 DIPLOID, HAPLOID, LONE, BOTH_MISSING = (0, 1), (1, -2), (-1, -2), (-1, -1)
 
@@ -97,3 +99,19 @@ def test_columns_and_back():
     back = whole.restore(values[:, :4], rows, np.nan)
     assert np.isnan(back[1:, 1, 1]).all()
     assert not np.isnan(values).any()  # what was given is left alone
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 120), st.integers(1, 6))
+def test_inbred_are_those_without_heterozygotes_where_some_are_expected(seed, num_typed, num):
+    rng = np.random.default_rng(seed)
+    alleles = rng.integers(-1, 2, (num_typed, num, 2)).astype(np.int8)
+    of = rng.integers(0, 4, num)  # outbred, inbred, haploid, or missing
+    alleles[:, of == 1, 1] = alleles[:, of == 1, 0]
+    alleles[:, of == 2, 1] = -2
+    alleles[:, of == 3] = -1
+    af = rng.random(num_typed)
+    called = (alleles >= 0).all(axis=2)
+    expected = (called * (2 * af * (1 - af))[:, None]).sum(axis=0)
+    same = (alleles[:, :, 0] == alleles[:, :, 1]).all(axis=0)
+    np.testing.assert_array_equal(inbred_samples(alleles, af), same & (expected >= 20))

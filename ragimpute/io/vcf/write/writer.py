@@ -12,7 +12,6 @@ from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
@@ -71,12 +70,12 @@ class RowMaker:
         self._digits = digits
         self._formats, self._num_samples, self._encoder = formats, num_samples, encoder
         self._threads = threads if encoder is None else 1
-        self._formatters: SimpleQueue[RowFormatter] = SimpleQueue()
-        for _ in range(self._threads):
-            self._formatters.put(RowFormatter(formats, digits))
+        # Those that are not in use. They are used again, with the text that they made overwritten:
+        # neither is text copied, nor is memory taken from the system for each block.
+        self._formatters: deque[RowFormatter] = deque()
         self._stack = ExitStack()
         self._crew = self._stack.enter_context(crew_of(threads)) if self._threads > 1 else None
-        self._waiting: deque[Task[list[Rows]]] = deque()
+        self._waiting: deque[Task[tuple[list[Rows], list[RowFormatter]]]] = deque()
 
     def of(self, block: ImputedBlock) -> Iterator[Rows]:
         """Format a block, and yield rows that are ready.
@@ -103,32 +102,60 @@ class RowMaker:
     def _next(self, most: int) -> Iterator[Rows]:
         """Yield the rows of the oldest blocks, until at most ``most`` blocks are left."""
         while len(self._waiting) > most:
-            yield from self._waiting.popleft().result()
+            rows, used = self._waiting.popleft().result()
+            yield from rows
+            self._formatters += used
+
+    def _formatter(self) -> RowFormatter:
+        """A formatter that nobody uses."""
+        try:
+            return self._formatters.pop()
+        except IndexError:
+            return RowFormatter(self._formats, self._digits)
 
     def _made(self, block: ImputedBlock) -> Iterator[Rows]:
-        """Yield a block's rows, as many at a time as fit into the processor's cache."""
+        """Yield a block's rows, each time in the same memory."""
+        formatter = self._formatter()
+        try:
+            yield from self._made_by(block, lambda: formatter)
+        finally:
+            self._formatters.append(formatter)
+
+    def _all_made(self, block: ImputedBlock) -> tuple[list[Rows], list[RowFormatter]]:
+        """A block's rows, and the formatters in whose memory they are."""
+        used: list[RowFormatter] = []
+
+        def another() -> RowFormatter:
+            used.append(self._formatter())
+            return used[-1]
+
+        return list(self._made_by(block, another)), used
+
+    def _made_by(
+        self, block: ImputedBlock, formatter: Callable[[], RowFormatter]
+    ) -> Iterator[Rows]:
+        """Yield a block's rows, as many at a time as fit into the processor's cache.
+
+        ``formatter`` is called for each part of them.
+        """
         if block.locus is not None and (block.locus >= 0).any():
             yield self._with_joined(block, block.locus)
             return
         info = info_columns(block.info, len(block.sites))
         step = max(1, _SLICE_BYTES // max_row_bytes(self._formats, self._num_samples, self._digits))
-        formatter = self._formatters.get()
-        try:
-            for start in range(0, len(block.sites), step):
-                rows = slice(start, start + step)
-                part = {name: column.take(rows) for name, column in info.items()}
-                sites, typed = block.sites.take(rows), block.typed[rows]
-                prob, called = block.allele_prob[rows], block.called[rows]
-                both = None if block.both is None else block.both[rows]
-                if self._encoder is not None:
-                    records = self._encoder.encode(sites, prob, called, part, typed, both)
-                    ends = np.cumsum([len(record) for record in records])
-                    yield sites, b"".join(records), ends
-                else:
-                    starts = row_starts(sites, typed, part, self._formats)
-                    yield sites, *formatter.format(prob, called, starts, both)
-        finally:
-            self._formatters.put(formatter)
+        for start in range(0, len(block.sites), step):
+            rows = slice(start, start + step)
+            part = {name: column.take(rows) for name, column in info.items()}
+            sites, typed = block.sites.take(rows), block.typed[rows]
+            prob, called = block.allele_prob[rows], block.called[rows]
+            both = None if block.both is None else block.both[rows]
+            if self._encoder is not None:
+                records = self._encoder.encode(sites, prob, called, part, typed, both)
+                ends = np.cumsum([len(record) for record in records])
+                yield sites, b"".join(records), ends
+            else:
+                starts = row_starts(sites, typed, part, self._formats)
+                yield sites, *formatter().format(prob, called, starts, both)
 
     def _with_joined(self, block: ImputedBlock, locus: np.ndarray) -> Rows:
         """A block's rows, some of which are joined to records with several ALTs."""
@@ -181,10 +208,6 @@ class RowMaker:
                 rows.sites.take(one), bcf_values(given, self._digits), part, rows.typed[one]
             )
         return made
-
-    def _all_made(self, block: ImputedBlock) -> list[Rows]:
-        """A block's rows, copied, so that all stay valid."""
-        return [(sites, bytes(data), ends) for sites, data, ends in self._made(block)]
 
 
 class VcfWriter:

@@ -71,6 +71,19 @@ def test_peers_28_any_number_of_threads_and_blocks_gives_the_same_bytes(tmp_path
     assert len(made[0][0]) > 3 * 65_536
 
 
+@pytest.mark.parametrize("suffix", [".vcf", ".vcf.gz"])
+def test_rows_stay_as_they_are_until_they_are_written(tmp_path, monkeypatch, suffix):
+    blocks = [
+        random_block(seed, 150, 20, haploid=(3,), position=range(1 + 200 * seed, 151 + 200 * seed))
+        for seed in range(12)
+    ]
+    expected = write(tmp_path / f"1{suffix}", *blocks).read_bytes()
+    monkeypatch.setattr("ragimpute.io.vcf.write.writer._SLICE_BYTES", 10_000)  # a few rows
+    for threads in (1, 2, 4):
+        found = write(tmp_path / f"{threads}.few{suffix}", *blocks, threads=threads)
+        assert found.read_bytes() == expected
+
+
 def test_no_sites(tmp_path):
     for suffix in (".vcf", ".vcf.gz", ".bcf"):
         path = write(tmp_path / f"x{suffix}", samples=["a", "b"])
