@@ -56,7 +56,11 @@ def draw(density: dict, time: str) -> Figure:
         left, right = figure.subplots(1, 2, width_ratios=[1.5, 1])
     colors = {row["tool"]: SERIES[i] for i, row in enumerate(density["accuracy"])}
     labels = [row["label"].removeprefix("<=") for row in density["accuracy"][0]["bins"][:-1]]
+    first = [row["r2"] for row in density["accuracy"][0]["bins"]]
     for row in reversed(density["accuracy"]):
+        # A tool in another way of use, such as with an index, has the line of the tool.
+        if row is not density["accuracy"][0] and [x["r2"] for x in row["bins"]] == first:
+            continue
         values = [float("nan") if x["r2"] is None else x["r2"] for x in row["bins"][:-1]]
         left.plot(labels, values, "o-", color=colors[row["tool"]], label=row["tool"])
     left.set_xlabel("minor allele frequency in the panel, up to")
@@ -81,7 +85,9 @@ def draw(density: dict, time: str) -> Figure:
 def describe(results: dict, data: dict, density: dict, time: str) -> str:
     """A caption: the data, the tools' versions, the processor, and what the bars are."""
     tools = ", ".join(
-        f"{row['tool']} {results['versions'][row['tool']]}" for row in density["accuracy"]
+        f"{row['tool']} {results['versions'][row['tool']]}"
+        for row in density["accuracy"]
+        if row["tool"] in results["versions"]  # one in another way of use has none of its own
     )
     untyped = density["accuracy"][0]["bins"][-1]["num_sites"]
     machine = results["machine"]
