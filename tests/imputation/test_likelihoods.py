@@ -7,6 +7,7 @@ import signal
 
 import numpy as np
 import pytest
+from cyvcf2 import VCF
 from panel_fixtures import FlatMap, make_batch, names
 from slow_copying import mosaic_panel
 from vcf_fixtures import read_imputed, vcf_text
@@ -15,6 +16,7 @@ from ragimpute.errors import InputError
 from ragimpute.imputation.arrays import Imputer
 from ragimpute.imputation.impute import impute
 from ragimpute.imputation.options import OutputOptions
+from ragimpute.likelihoods import imputer
 from ragimpute.likelihoods.fit import FittedPanel, simulate_reads
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.panel_writer import write_panel
@@ -154,11 +156,14 @@ def rows_of(path):
     return [line.split("\t") for line in path.read_text().splitlines() if line[:2] != "##"]
 
 
-def test_threads_order_and_company_do_not_matter(reads, target, panel, tmp_path):
+def test_threads_order_and_company_do_not_matter(reads, target, panel, tmp_path, monkeypatch):
     impute(target, panel, tmp_path / "one.vcf", fields=FIELDS)
     impute(target, panel, tmp_path / "two.vcf", fields=FIELDS, threads=2)
     one = rows_of(tmp_path / "one.vcf")
     assert one == rows_of(tmp_path / "two.vcf")
+    monkeypatch.setattr(imputer, "_PER_SAMPLE", 2**40)  # one sample at a time
+    impute(target, panel, tmp_path / "batches.vcf", fields=FIELDS)
+    assert one == rows_of(tmp_path / "batches.vcf")
     order = [3, 0]
     some = write_reads(tmp_path / "t.vcf", reads[:, order], [names(NUM)[i] for i in order])
     impute(some, panel, tmp_path / "some.vcf", fields=FIELDS)
@@ -257,8 +262,8 @@ def test_bcf_is_as_the_text(target, panel, tmp_path):
 
 def test_arrays_are_as_the_file(target, panel, tmp_path):
     found = run(target, panel, tmp_path / "o.vcf")
-    with Imputer(panel) as imputer:
-        given = imputer.impute(target)
+    with Imputer(panel) as opened:
+        given = opened.impute(target)
     np.testing.assert_allclose(given.probabilities, found.values["GP"], atol=1.01e-3)
     np.testing.assert_allclose(given.dosages, dosages(found), atol=5.1e-4)
     assert not given.typed.any()
@@ -295,3 +300,63 @@ def test_given_parameters_are_used(target, panel, tmp_path):
     usual = dosages(run(target, panel, tmp_path / "a.vcf"))
     other = dosages(run(target, panel, tmp_path / "b.vcf", ne=10.0, err=0.2))
     assert np.abs(usual - other).max() > 0.1
+
+
+@pytest.mark.parametrize("suffix", [".vcf", ".bcf"])
+def test_multiallelic_sites_and_records_that_the_panel_lacks(tmp_path, alleles, truth, suffix):
+    """Joined records' GP add up to 1, and records of the target alone keep their genotypes."""
+    num = 60
+    position = np.repeat(1000 + 500 * np.arange(num // 2), 2)
+    of_panel = alleles[:num, : 2 * NUM_PANEL].copy()
+    of_panel[1::2] *= 1 - of_panel[::2]  # the ALTs of a site exclude each other
+    batch = make_batch(
+        of_panel.reshape(num, NUM_PANEL, 2), position, ref=["A"] * num, alt=["G", "T"] * (num // 2)
+    )
+    write_panel(tmp_path / "p.h5", [batch], samples=names(NUM_PANEL), genetic_map=FlatMap())
+    num_alt = truth[:num:2].sum(axis=2)
+    pl = phred(simulate_reads(num_alt, 2.0, np.random.default_rng(1))).astype(int)
+    rows = []
+    for i, at in enumerate(position[::2].tolist()):
+        cells = ["./.:" + ",".join(map(str, one)) for one in pl[i].tolist()]
+        rows.append((at, "A", "G", *cells))
+        if i == 3:
+            rows.append((at + 7, "C", "G", *["0|1:0,0,0"] * NUM))
+    path = tmp_path / "t.vcf"
+    path.write_text(vcf_text(rows, SAMPLES, formats=FORMATS, keys="GT:PL"))
+    extra = OutputOptions(join_multiallelics=True, typed_only=True, min_gp=0.9)
+    out = tmp_path / f"o{suffix}"
+    impute(path, tmp_path / "p.h5", out, output_options=extra, fields=("GT", "DS", "GP"))
+    joined = lone = 0
+    for record in VCF(str(out)):
+        gp = record.format("GP")
+        np.testing.assert_allclose(gp.sum(axis=1), 1, atol=1e-5)
+        lone += position[6] + 7 == record.POS
+        if len(record.ALT) == 2:
+            joined += 1
+            of = [[1, 4, 2, 2], [3, 4, 5, 5]]  # genotypes by copies of either ALT
+            for alt in range(2):
+                ds = record.format("DS")[:, alt]
+                np.testing.assert_allclose(gp[:, of[alt]].sum(axis=1), ds, atol=0.02)
+    assert joined == num // 2
+    assert lone == 1
+
+
+def test_a_sample_that_is_haploid_in_one_half(reads, panel, tmp_path):
+    """It is diploid in the other half; dosages stay within the ploidy."""
+    half = NUM_SITES // 2
+    genotypes = [["./."] * NUM for _ in range(NUM_SITES)]
+    for row in genotypes[:half]:
+        row[0] = "."
+    pl = [list(row) for row in reads]
+    for row in pl[:half]:
+        row[0] = row[0][[0, 2]]
+    path = write_reads(tmp_path / "t.vcf", pl, SAMPLES, genotypes=genotypes)
+    impute(path, panel, tmp_path / "o.vcf", fields=FIELDS)
+    rows = rows_of(tmp_path / "o.vcf")[1:]
+    cells = [row[9].split(":") for row in rows]
+    single = np.array(["|" not in gt for gt, *_ in cells])
+    assert single[:half].all()
+    assert not single[half:].any()
+    assert all(gp.count(",") == 1 for _, _, gp, _ in cells[:half])
+    assert (np.array([float(ds) for _, ds, *_ in cells])[:half] <= 1).all()
+    assert all("|" in cell for row in rows for cell in row[10:])
