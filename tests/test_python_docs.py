@@ -61,7 +61,8 @@ def test_arrays_are_what_the_table_says(ran):
     assert set(rows) == {*inspect.signature(ImputedArrays).parameters, *computed}
     sizes = {"M": len(imputed.sites), "N": len(imputed.samples), "2": 2, "3": 3}
     shapes = {name: shape for name, shape in rows.items() if shape.startswith("(")}
-    assert len(shapes) == len(rows) - 3  # samples, sites and warnings have none
+    assert len(shapes) == len(rows) - 4  # samples, sites, warnings and "both" of arrays have none
+    assert imputed.both is None
     for name, shape in shapes.items():
         expected = tuple(sizes[x] for x in re.findall(r"\w", shape))
         assert getattr(imputed, name).shape == expected, name

@@ -24,7 +24,7 @@ from ragimpute.imputation.imputer import (
 )
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.windows import PlannedWindow
-from ragimpute.model.folder import ModelFolder
+from ragimpute.model.folder import ModelFolder, searches_index
 from ragimpute.retrieval.index_manifest import read_manifest_of
 from ragimpute.target.inputs import Inputs
 from ragimpute.target.ploidy import TargetPloidy
@@ -74,7 +74,13 @@ def fitted_parts(
     if inputs.has_likelihoods:
         unused = check_likelihoods(model, options)
         return ArrayChoice(None), likelihood_parts(inputs, ploidy, options), unused
-    choice = choose_array(inputs, model, options) if model.is_copying else ArrayChoice(None)
+    choice = ArrayChoice(None)
+    if model.is_copying:
+        choice = choose_array(inputs, model, options)
+    elif options.index is not None and not searches_index(model.config):
+        choice = ArrayChoice(
+            None, unused=f"index {options.index} is not used: model {model.name} searches none"
+        )
     return choice, make_parts(Stretch.of(inputs), model, options, choice.array), []
 
 

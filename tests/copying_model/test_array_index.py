@@ -33,6 +33,7 @@ from ragimpute.model.trust import EDGES, Trust
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.panel_writer import write_panel
 from ragimpute.retrieval.retriever import Retriever
+from ragimpute.runtime import memory
 from ragimpute.sites import Region
 from ragimpute.target.inputs import TargetOptions
 from tests.copying_model.test_correction import model_of
@@ -60,6 +61,14 @@ def layers_of(seed, sizes=((4, 7), (1, 4))):
         (rng.normal(size=shape).astype(np.float32), rng.normal(size=shape[:1]).astype(np.float32))
         for shape in sizes
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _little_is_held():
+    """What the process of the tests holds beside does not count."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "resident_bytes", lambda: 150 * 2**20)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from ragimpute.imputation.build_index import index_arrays
 from ragimpute.imputation.impute import impute
 from ragimpute.preparation.prepare import prepare
 from ragimpute.retrieval.index_manifest import read_manifest
+from ragimpute.runtime import memory
 from ragimpute.sites import Region
 from ragimpute.target.inputs import TargetOptions
 
@@ -35,6 +36,14 @@ def write_target(path, alleles, which, *, unphased=False):
     if unphased:
         path.write_text(path.read_text().replace("|", "/"))
     return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _little_is_held():
+    """What the process of the tests holds beside does not count."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "resident_bytes", lambda: 150 * 2**20)
+        yield
 
 
 @pytest.fixture(scope="module")
