@@ -34,18 +34,24 @@ def open_target(path: str | Path) -> TargetFile:
     return RawTextFile(path) if is_raw_text(path) else VcfFile(path)
 
 
-def files_of(path: str | Path) -> dict[str, str | Path]:
+def files_of(path: str | Path, file: TargetFile) -> dict[str, str | Path]:
     """The files that are read of a target, by what messages call them.
 
-    Files that are missing are left out: opening the target says so.
+    Parameters
+    ----------
+    path
+        What the target was named.
+    file
+        What :func:`open_target` made of it.
+
+    Raises
+    ------
+    InputError
+        If one is missing.
     """
-    try:
-        file = open_target(path)
-        if not isinstance(file, PlinkFile):
-            return {"target input": path}
-        variants, samples = file.parts
-    except InputError:
+    if not isinstance(file, PlinkFile):
         return {"target input": path}
+    variants, samples = file.parts
     return {
         "target input": file.path,
         "target's variants": variants,

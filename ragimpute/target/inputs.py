@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -120,9 +121,29 @@ class InputFiles:
     buffer_cm: float = 2.0
     options: TargetOptions = field(default_factory=TargetOptions)
 
+    @cached_property
+    def source(self) -> TargetFile | Target:
+        """What is read of the target: a run asks once which kind of file it is.
+
+        Raises
+        ------
+        InputError
+            See :func:`ragimpute.io.target_file.open_target`.
+        """
+        return self.target if isinstance(self.target, Target) else open_target(self.target)
+
     def named(self) -> dict[str, str | Path | None]:
-        """The files that are read, by the names that messages give them; None if not given."""
-        own = {"target input": None} if isinstance(self.target, Target) else files_of(self.target)
+        """The files that are read, by the names that messages give them; None if not given.
+
+        Files of a target that are missing are left out: reading it says so.
+        """
+        own: dict[str, str | Path | None]
+        own = {"target input": None if isinstance(self.target, Target) else self.target}
+        if not isinstance(self.target, Target):
+            with suppress(InputError):
+                source = self.source
+                assert not isinstance(source, Target)
+                own |= files_of(self.target, source)
         return {
             **own,
             "panel input": self.panel,
@@ -240,7 +261,7 @@ def open_inputs(
         if view is not None:
             panel = view(panel, start, stop)
         target, match = take_target(
-            files.target, panel, files.region, files.options, report, buffer_cm=files.buffer_cm,
+            files.source, panel, files.region, files.options, report, buffer_cm=files.buffer_cm,
             threads=threads,
         )  # fmt: skip
     if phased_only:
@@ -250,7 +271,7 @@ def open_inputs(
 
 
 def take_target(
-    source: str | Path | Target,
+    source: str | Path | TargetFile | Target,
     panel: Panel,
     region: Region | None,
     options: TargetOptions,
@@ -347,7 +368,7 @@ def _require_reference(target: Target, panel: Panel) -> None:
 
 
 def _read(
-    path: str | Path,
+    source: str | Path | TargetFile,
     panel: Panel,
     region: Region | None,
     options: TargetOptions,
@@ -355,7 +376,7 @@ def _read(
     threads: int,
 ) -> Target:
     """Read a target's chosen samples around the region."""
-    file = open_target(path)
+    file = open_target(source) if isinstance(source, str | Path) else source
     samples = chosen_samples(file, options.samples, options.exclude_samples)
     # A region may have no typed site, such as a piece of a contig that a workflow imputes alone.
     wide = target_region(file, panel, _around(region, panel, buffer_cm))

@@ -99,7 +99,8 @@ def test_a_file_set_is_told_by_content(tmp_path, kind):
     assert isinstance(file, PlinkFile)
     assert file.contigs == {"20": None, "21": None}
     assert file.samples == SAMPLES
-    assert [p.name for p in files_of(given).values()][1:] == ["my.data.bim", "my.data.fam"]
+    parts = [p.name for p in files_of(given, open_target(given)).values()][1:]
+    assert parts == ["my.data.bim", "my.data.fam"]
     assert file.read(Region("21")).sites.keys() == [(5, "C", "G")]
     assert file.read(Region("20", 15)).alleles.tolist() == [[[-1, -1], [0, 0]]]
 

@@ -51,7 +51,7 @@ def test_round_trip(vendor, how, calls, build):
         file = open_target(path)
         assert isinstance(file, RawTextFile)
         target = file.read(Region("7"))
-        assert files_of(path) == {"target input": path}
+        assert files_of(path, open_target(path)) == {"target input": path}
     assert file.samples == ["my genome"]
     named = {36: "NCBI36", 37: "GRCh37", 38: "GRCh38"}[build] if vendor != "FTDNA" else None
     assert (file.layout.vendor, file.layout.build) == (vendor, named)
