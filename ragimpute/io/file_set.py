@@ -54,6 +54,7 @@ class FileSetWriter:
         path: str | Path,
         heading: Heading,
         *,
+        sexes: np.ndarray | None = None,
         threads: int = 1,
         resumable: bool = False,
         restored: Sequence[Mapping[str, np.ndarray]] = (),
@@ -66,6 +67,8 @@ class FileSetWriter:
             The main file.
         heading
             Samples, contigs and INFO fields.
+        sexes
+            Shape (N,): 1 male, 2 female, 0 not known; None: of nobody.
         threads
             How many blocks are made ready at once, >= 1; the files do not depend on it.
         resumable
@@ -83,6 +86,7 @@ class FileSetWriter:
             raise ValueError(f"threads must be >= 1, found {threads}")
         self.path = Path(path)
         self._heading = heading
+        self._sexes = np.zeros(len(heading.samples), int) if sexes is None else sexes
         self._contigs = [name for name, _ in heading.contigs]
         self._infos = {field.name for field in heading.declared_infos()}
         self._num_records, self._last_bp = 0, 0

@@ -86,9 +86,7 @@ class BgenWriter(FileSetWriter):
             Samples and contigs.
         options
             What is written.
-        sexes
-            Shape (N,): 1 male, 2 female, 0 not known; None: of nobody.
-        threads, resumable, restored
+        sexes, threads, resumable, restored
             See :class:`ragimpute.io.file_set.FileSetWriter`.
 
         Raises
@@ -101,8 +99,9 @@ class BgenWriter(FileSetWriter):
         if options.compression == "zstd":
             require("pgen", "--bgen-compression zstd", packages=["zstandard"])
         self._options = options
-        self._sexes = np.zeros(len(heading.samples), int) if sexes is None else sexes
-        super().__init__(path, heading, threads=threads, resumable=resumable, restored=restored)
+        super().__init__(
+            path, heading, sexes=sexes, threads=threads, resumable=resumable, restored=restored
+        )
 
     def _start(self) -> bytes:
         """The header, whose number of variants is written at the end, and the names."""

@@ -91,9 +91,7 @@ class PgenWriter(FileSetWriter):
             Samples, contigs and INFO fields.
         options
             What is written.
-        sexes
-            Shape (N,): 1 male, 2 female, 0 not known; None: of nobody.
-        threads, resumable, restored
+        sexes, threads, resumable, restored
             See :class:`ragimpute.io.file_set.FileSetWriter`.
 
         Raises
@@ -105,8 +103,9 @@ class PgenWriter(FileSetWriter):
         """
         require("pgen", "an output of type .pgen", packages=needed(options))
         self._pvar, self._level, self._digits = options.pvar, options.level, options.digits
-        self._sexes = np.zeros(len(heading.samples), int) if sexes is None else sexes
-        super().__init__(path, heading, threads=threads, resumable=resumable, restored=restored)
+        super().__init__(
+            path, heading, sexes=sexes, threads=threads, resumable=resumable, restored=restored
+        )
 
     def _records(self, block: ImputedBlock) -> Records:
         """For each site of a block, its row of the table of sites and its dosages."""
