@@ -73,9 +73,6 @@ def copy_on_device(
     ValueError
         If the window has no typed site.
     """
-    if window.typed.num_typed == 0:
-        raise ValueError("a window without typed sites has nothing to copy by")
-    window.num_minor, window.signature, window.typed.rows  # noqa: B018  before threads ask
     walk = _OnDevice(
         window, alleles, parameters, states, wanted, device,
         threads=threads, max_pairs=max_pairs, all_sites=all_sites,

@@ -161,9 +161,6 @@ def copy_with_evidence(
     ValueError
         If the window has no typed site.
     """
-    if window.typed.num_typed == 0:
-        raise ValueError("a window without typed sites has nothing to copy by")
-    window.num_minor, window.signature, window.typed.rows  # noqa: B018  before threads ask
     walk: Walk
     if states.by_word:
         walk = _OwnStates(
@@ -205,6 +202,9 @@ class Walk(ABC):
         states: BlockStates,
         wanted: Wanted,
     ) -> None:
+        if window.typed.num_typed == 0:
+            raise ValueError("a window without typed sites has nothing to copy by")
+        window.num_minor, window.signature, window.typed.rows  # noqa: B018  before threads ask
         self.window, self.alleles, self.parameters = window, alleles, parameters
         self.states, self.wanted = states, wanted
         self.homolog = wanted.homolog_of(alleles.shape[1])
