@@ -17,6 +17,7 @@ from ragimpute.imputation.imputer import Imputer, Stretch, check_model
 from ragimpute.imputation.listed_sites import ListedSites, list_sites
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.outputs import (
+    Outputs,
     check_outputs,
     check_samples,
     infos_written,
@@ -31,7 +32,9 @@ from ragimpute.imputation.summary import (
 )
 from ragimpute.imputation.windows import (
     CopiedWindow,
+    Flow,
     NothingKept,
+    PlannedWindow,
     Window,
     WindowResult,
     WindowRun,
@@ -196,20 +199,7 @@ def impute(
                 for part in parts
             ]  # fmt: skip
 
-            def begin(number: int) -> None:
-                part, window = left[number]
-                stage.reach(window[1] - inputs.start)
-                _log_window(inputs, part, window)
-
-            def write(run: WindowRun, copied: CopiedWindow) -> WindowResult:
-                result = run.write(copied, outputs)
-                kept_run.keep(result, outputs)
-                return result
-
-            results += run_windows(
-                [(runs[part], window) for part, window in left], flow,
-                begin=begin, write=write, threads=options.threads,
-            )  # fmt: skip
+            results += _write_windows(left, runs, flow, outputs, kept_run)
             watch.lap("impute")
         # 8. Finish the files.
         with Stage("finish output"):
@@ -269,6 +259,32 @@ def _heading(
     return Heading(
         inputs.target.samples, inputs.contigs, command, model.dr2.header_lines, infos=infos,
         joined=options.output_options.join_multiallelics,
+    )  # fmt: skip
+
+
+def _write_windows(
+    left: Sequence[PlannedWindow],
+    runs: Sequence[WindowRun],
+    flow: Flow,
+    outputs: Outputs,
+    kept_run: NothingKept,
+) -> list[WindowResult]:
+    """Impute and write the windows that are left, each by the run of its part; keep the results."""
+    inputs, stage, threads = runs[0].inputs, runs[0].stage, runs[0].threads
+
+    def begin(number: int) -> None:
+        part, window = left[number]
+        stage.reach(window[1] - inputs.start)
+        _log_window(inputs, part, window)
+
+    def write(run: WindowRun, copied: CopiedWindow) -> WindowResult:
+        result = run.write(copied, outputs)
+        kept_run.keep(result, outputs)
+        return result
+
+    return run_windows(
+        [(runs[part], window) for part, window in left], flow,
+        begin=begin, write=write, threads=threads,
     )  # fmt: skip
 
 
