@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from token_fixtures import impute
 
 from ragimpute import example
 from ragimpute.config import load_config
@@ -65,25 +66,6 @@ def loaded(preset="v10-small", *overrides):
     torch.manual_seed(3)
     model = build(config.model).eval()
     return LoadedModel("test", config, model, True)
-
-
-def impute(
-    panel, model, given, *, core=None, index=None, threads=1, left=0, right=None, batch=1_000,
-    **options,
-):  # fmt: skip
-    """Impute; typed sites outside [left, right) are not passed on."""
-    typed, alleles, sample = given
-    right = panel.num_sites if right is None else right
-    inside = (typed >= left) & (typed < right)
-    imputer = TokenImputer(panel, model, index, device="cpu", threads=threads, **options)
-    parts = []
-    target = TargetWindow(
-        left, right, core or (left, right), typed[inside], alleles[inside], sample
-    )
-    imputer.prepare(target).impute(batch=batch, put=lambda *part: parts.append(part))
-    firsts = np.cumsum([0, *(len(prob) for _, _, prob in parts)])
-    assert [part[:2] for part in parts] == [(first, 0) for first in firsts[:-1].tolist()]
-    return np.concatenate([prob for _, _, prob in parts])
 
 
 @pytest.fixture(scope="module")

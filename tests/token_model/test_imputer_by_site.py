@@ -10,6 +10,7 @@ import pytest
 import torch
 from panel_fixtures import FlatMap, make_batch, names
 from slow_copying import mosaic_panel, whole_chain
+from token_fixtures import impute
 from torch import nn
 
 from ragimpute.config import load_config
@@ -94,25 +95,6 @@ def loaded(*overrides, trained=True):
         for p in model.tokens.allele_fused.parameters():
             nn.init.normal_(p, std=0.2)
     return LoadedModel("test", config, model, True)
-
-
-def impute(
-    panel, model, given, *, core=None, index=None, threads=1, left=0, right=None, batch=1_000,
-    **options,
-):  # fmt: skip
-    """Impute; typed sites outside [left, right) are not passed on."""
-    typed, alleles, sample = given
-    right = panel.num_sites if right is None else right
-    inside = (typed >= left) & (typed < right)
-    imputer = TokenImputer(panel, model, index, device="cpu", threads=threads, **options)
-    parts = []
-    target = TargetWindow(
-        left, right, core or (left, right), typed[inside], alleles[inside], sample
-    )
-    imputer.prepare(target).impute(batch=batch, put=lambda *part: parts.append(part))
-    firsts = np.cumsum([0, *(len(prob) for _, _, prob in parts)])
-    assert [part[:2] for part in parts] == [(first, 0) for first in firsts[:-1].tolist()]
-    return np.concatenate([prob for _, _, prob in parts])
 
 
 @pytest.fixture
