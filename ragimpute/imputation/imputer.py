@@ -138,7 +138,7 @@ def make_imputer(
         from ragimpute.model.devices import choose_device
 
         choose_device(device)
-    searches = searches_index(folder.config)
+    searches = searches_index(folder.settings)
     has_search = False
     if index is not None:
         manifest = read_manifest_of(index, panel)

@@ -16,6 +16,7 @@ import numpy as np
 
 from ragimpute.arguments import checked
 from ragimpute.errors import InputError
+from ragimpute.panel.chunks import read_numbers, read_row
 from ragimpute.panel.compact import CompactHaplotypes
 from ragimpute.panel.format import (
     BULK_DATASETS,
@@ -443,7 +444,8 @@ class PanelFile(Panel):
             dataset = self._handle()["haplotypes/carriers"]
             for low, high in pairwise(edges.tolist()):
                 part = offsets[low : high + 1]
-                found = gaps_to_carriers(dataset[part[0] : part[-1]], part - part[0])
+                gaps = read_numbers(dataset, int(part[0]), int(part[-1]))
+                found = gaps_to_carriers(gaps, part - part[0])
                 carriers[part[0] - offsets[0] : part[-1] - offsets[0]] = found
         in_range = len(carriers) == 0 or (
             carriers.min() >= 0 and carriers.max() < self.num_haplotypes
@@ -462,17 +464,9 @@ class PanelFile(Panel):
         offsets = self._pattern_offsets[first : last + 1]
         patterns = file["haplotypes/patterns"][offsets[0] : offsets[-1]]
         dataset = file["haplotypes/pattern_index"]
-        step = max(1, _READ_BYTES // (dataset.dtype.itemsize * self.num_haplotypes))
         for block in range(first, last):
-            if (block - first) % step == 0:
-                indexes = dataset[block : min(block + step, last)]
             own = slice(*(self._pattern_offsets[block : block + 2] - offsets[0]))
-            index = indexes[(block - first) % step]
-            self._expect(
-                index.dtype.kind == "u" and index.max() < own.stop - own.start,
-                f"patterns of block {block} are out of range",
-            )
-            yield block, (patterns[own], index)
+            yield block, (patterns[own], read_row(dataset, block, own.stop - own.start))
 
     def verify(self) -> None:
         """See :meth:`Panel.verify`."""
