@@ -42,7 +42,7 @@ from ragimpute.retrieval.index_manifest import ARRAYS, damaged, damaged_folder, 
 from ragimpute.retrieval.mapped_arrays import MappedArrays, write_arrays
 from ragimpute.retrieval.retriever import Retriever
 
-FORMAT_VERSION = "1"
+FORMAT_VERSION = "2"
 _SITES = "array.safetensors"
 # The words in which messages name the entries of :func:`made_for`.
 _NAMES = {

@@ -15,14 +15,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ragimpute.copying.states import BlockStates, retriever_for
+from ragimpute.copying.states import BlockStates, is_copied_whole
 from ragimpute.copying.window import PanelCounts, TypedSites, Window, pack_words
 from ragimpute.copying_model.target_mismatch import Group, at_places
 from ragimpute.kernels.bits import WORD
 from ragimpute.panel.compact import CompactHaplotypes, among_blank_sites, join_sites
 from ragimpute.panel.reader import Panel
 from ragimpute.retrieval.nearest import AT_ONCE
-from ragimpute.retrieval.retriever import Retriever
+from ragimpute.retrieval.retriever import Retriever, search_order
+from ragimpute.runtime.stages import Stage
 from ragimpute.target.window import TargetWindow
 
 # Targets are copied together as long as their states, and the haplotypes that these are, take no
@@ -58,7 +59,9 @@ class SearchedSites(NamedTuple):
     typed_index
         Shape (T,), int: those that are typed.
     typed
-        The alleles there.
+        The alleles there; the columns of its words come in the order of the retriever.
+    column
+        Shape (H,), int32: the column of each haplotype.
     retriever
         Finds states among all haplotypes.
     """
@@ -66,6 +69,7 @@ class SearchedSites(NamedTuple):
     sites: tuple[int, int]
     typed_index: np.ndarray
     typed: TypedSites
+    column: np.ndarray
     retriever: Retriever
 
 
@@ -135,7 +139,8 @@ class WideWindow:
             self.sites.select(kept), window.core[0], window.haplotypes.alt_is_minor
         )
         typed = TypedSites(
-            np.take(self.searched.typed.words, kept, axis=1), window.typed.position_cm
+            np.take(self.searched.typed.words, self.searched.column[kept], axis=1),
+            window.typed.position_cm,
         )
         return Window(
             typed, window.typed_index, sites, window.position_cm, window.core, self.counts
@@ -198,22 +203,27 @@ def _search(
 ) -> tuple[Window, SearchedSites, CompactHaplotypes]:
     """Read a window: for the haplotypes ``draw`` (k,), at typed sites for all, and its core."""
     left, right, (start, stop), typed_index = target[:4]
-    words = np.zeros((-(-len(typed_index) // WORD), panel.num_haplotypes), np.uint32)
+    num = panel.num_haplotypes
+    if is_copied_whole(num):
+        raise ValueError(f"a panel of {num} haplotypes is copied whole")
+    words = np.zeros((-(-len(typed_index) // WORD), num), np.uint32)
+    order = search_order(num, seed)
     few = []
     for low, high in ((left, start), (stop, right), (start, stop)):
         sites = panel.compact(low, high)
         few.append(sites.select(draw))
         first, last = np.searchsorted(typed_index, [low, high]).tolist()
-        sites.pack_words(typed_index[first:last] - low, first, words)
+        sites.pack_words(typed_index[first:last] - low, first, order, words)
     position_cm = panel.position_cm[left:right]
     haplotypes = join_sites([few[0], few[2], few[1]])
     core = (start - left, stop - left)
     drawn = Window.build(haplotypes, position_cm, typed_index - left, core)
-    retriever = retriever_for(words, seed=seed, threads=threads)
-    if retriever is None:
-        raise ValueError(f"a panel of {panel.num_haplotypes} haplotypes is copied whole")
+    with Stage("find states"):
+        retriever = Retriever(words, seed=seed, threads=threads, is_shuffled=True)
     typed = TypedSites(words, drawn.typed.position_cm)
-    return drawn, SearchedSites((left, right), typed_index, typed, retriever), sites
+    column = np.empty_like(order)
+    column[order] = np.arange(num, dtype=np.int32)
+    return drawn, SearchedSites((left, right), typed_index, typed, column, retriever), sites
 
 
 def _num_minor(panel: Panel, start: int, stop: int, sites: CompactHaplotypes) -> np.ndarray:
