@@ -17,7 +17,7 @@ from ragimpute.kernels.bit_transpose import SQUARE, turn_squares
 from ragimpute.kernels.bits import WORD
 from ragimpute.kernels.compile import kernel
 from ragimpute.panel.haplotypes import Haplotypes, keep_haplotypes, signatures_of
-from ragimpute.runtime.threads import share
+from ragimpute.runtime.threads import share, threads_at_hand
 
 if TYPE_CHECKING:
     from ragimpute.retrieval.mapped_arrays import Getter
@@ -307,7 +307,7 @@ class Window:
     @cached_property
     def minor_alleles(self) -> MinorAlleles:
         """The core's minor alleles by haplotype; computed when first asked for."""
-        return MinorAlleles.build(self.haplotypes, self.bounds())
+        return MinorAlleles.build(self.haplotypes, self.bounds(), threads=threads_at_hand())
 
     def carriers(self) -> SiteCarriers:
         """Who has the minor allele of each site, as kernels read it."""
