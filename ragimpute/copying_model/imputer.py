@@ -426,11 +426,11 @@ def require_packages(folder: ModelFolder, device: str) -> bool:
     MissingPackageError
         If a package is not installed.
     """
-    if folder.is_copying and not (folder.trained and needs_torch(folder.config)):
+    if folder.is_copying and not (folder.trained and needs_torch(folder.settings)):
         if copies_by_torch(device):
             require("models", f"--device {device}", packages=("torch",))
             return True
         return False
-    packages = ("torch", "faiss") if searches_index(folder.config) else ("torch",)
+    packages = ("torch", "faiss") if searches_index(folder.settings) else ("torch",)
     require("models", f"model {folder.name}", packages=packages)
     return True

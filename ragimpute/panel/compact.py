@@ -9,40 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 
 from ragimpute.kernels.bits import WORD
 from ragimpute.kernels.compile import kernel
 from ragimpute.panel.haplotypes import Haplotypes
-from ragimpute.panel.packing import BLOCK_ROWS, patterns_to_rows
+from ragimpute.panel.packing import BLOCK_ROWS, PatternBlock, patterns_to_rows
 
 # Of panels of more haplotypes, impute reads the compact form, and fits to a draw of so many: with
 # 200,000 and 1,000,000 haplotypes, aggregate r2 of alleles of a frequency above 1e-4 then is within
 # .001 of what fitting to all gives, and of rarer ones within .01.
 COMPACT_ABOVE = 20_000
-
-
-class PatternBlock(NamedTuple):
-    """Up to 64 rows of bits as the distinct patterns of haplotypes over them.
-
-    Attributes
-    ----------
-    patterns
-        Shape (u,), uint64: bit i is that of row i.
-    number
-        Shape (H,), uint16 or uint32: each haplotype's pattern.
-    """
-
-    patterns: np.ndarray
-    number: np.ndarray
-
-    @classmethod
-    def of(cls, patterns: np.ndarray, index: np.ndarray) -> PatternBlock:
-        """With the numbers ``index`` (H,) in 16 bits if they fit."""
-        narrow = np.uint16 if len(patterns) <= 1 << 16 else np.uint32
-        return cls(patterns, index.astype(narrow))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ragimpute.kernels.compile import kernel
-from ragimpute.panel.packing import unpack_rows
+from ragimpute.panel.packing import RowBlocks, unpack_rows
 
 
 def select_sites(haplotypes: Haplotypes, index: np.ndarray) -> Haplotypes:
@@ -50,6 +50,8 @@ class Haplotypes:
     bits
         Shape (R, ceil(H / 64)), uint64: bit ``h % 64`` of word ``h // 64`` is set where haplotype
         h has the minor allele; unused bits of the last word are 0.
+    blocks
+        All rows of ``bits`` once more, as patterns of haplotypes. None: not known.
     """
 
     num_haplotypes: int
@@ -58,6 +60,7 @@ class Haplotypes:
     carriers: np.ndarray
     row: np.ndarray
     bits: np.ndarray
+    blocks: RowBlocks | None = None
 
     def __len__(self) -> int:
         return len(self.alt_is_minor)

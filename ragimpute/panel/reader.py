@@ -17,7 +17,7 @@ import numpy as np
 from ragimpute.arguments import checked
 from ragimpute.errors import InputError
 from ragimpute.panel.chunks import read_numbers, read_row
-from ragimpute.panel.compact import CompactHaplotypes, PatternBlock
+from ragimpute.panel.compact import CompactHaplotypes
 from ragimpute.panel.format import (
     BULK_DATASETS,
     DATASETS,
@@ -37,7 +37,14 @@ from ragimpute.panel.format import (
     reading,
 )
 from ragimpute.panel.haplotypes import Haplotypes
-from ragimpute.panel.packing import BLOCK_ROWS, gaps_to_carriers, minor_counts, patterns_to_rows
+from ragimpute.panel.packing import (
+    BLOCK_ROWS,
+    PatternBlock,
+    RowBlocks,
+    gaps_to_carriers,
+    minor_counts,
+    patterns_to_rows,
+)
 from ragimpute.sites import STOP_BP, Region, Sites, located
 
 if TYPE_CHECKING:
@@ -397,8 +404,10 @@ class PanelFile(Panel):
         rows = self._row_of[start : stop + 1]
         low, high = int(rows[0]), int(rows[-1])
         bits = np.empty((high - low, -(-self.num_haplotypes // 64)), dtype=np.uint64)
+        blocks = []
         with reading(self.path):
             for block, (patterns, index) in self._read_blocks(low, high):
+                blocks.append(PatternBlock.of(patterns, index))
                 whole = patterns_to_rows(patterns, index)
                 at = block * BLOCK_ROWS
                 first, last = max(low, at), min(high, at + BLOCK_ROWS)
@@ -406,7 +415,7 @@ class PanelFile(Panel):
         row = np.where(rows[1:] > rows[:-1], rows[:-1] - rows[0], -1).astype(np.int32)
         return Haplotypes(
             self.num_haplotypes, self.alt_is_minor[start:stop], *self._read_carriers(start, stop),
-            row, bits,
+            row, bits, RowBlocks(low % BLOCK_ROWS, blocks),
         )  # fmt: skip
 
     def compact(self, start: int, stop: int) -> CompactHaplotypes:
