@@ -53,7 +53,13 @@ from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelAhead
 from ragimpute.phasing.phase_target import phase_match
 from ragimpute.retrieval.index_manifest import ARRAYS
-from ragimpute.runtime.memory import MemoryPlan, memory_explained, plan_memory, program_bytes
+from ragimpute.runtime.memory import (
+    MemoryPlan,
+    hold_little,
+    memory_explained,
+    plan_memory,
+    program_bytes,
+)
 from ragimpute.runtime.outputs import check_space, output_bytes
 from ragimpute.runtime.stages import Stage, reporting
 from ragimpute.runtime.threads import Crew
@@ -118,6 +124,8 @@ def impute(
         stack.enter_context(memory_explained(partial(_out_of_memory, options)))
         report = stack.enter_context(reporting(progress))
         stack.enter_context(Crew(options.threads))
+        if options.max_memory is not None:
+            hold_little()
         # 2. Find the windows that an earlier run finished, if this one may resume it.
         kept_run = NothingKept()
         if options.resume:
@@ -179,6 +187,7 @@ def impute(
             kept = f"{len(results)} of {len(windows)} windows were kept"
             summary.settings["resumed"] = kept
         left = windows[len(results) :]
+        inputs.panel.will_read([(window[0], window[3]) for _, window in left])
         folder = None if str(out) == "-" else Path(out).absolute().parent
         _check_space(
             summary, folder, [window for _, window in left], options, ploidy, memory, listed
@@ -317,7 +326,7 @@ def _read_ahead(
     if window is None:
         return PanelLoci(panel)
     ahead = PanelAhead(panel, *window)
-    stack.callback(ahead.finish)
+    stack.callback(ahead.forget)
     return PanelLoci(ahead)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -202,6 +202,9 @@ class Panel(ABC):
 
     def know_loci(self, start: int, stop: int, loci: Loci) -> None:  # noqa: B027
         """Be told the result of :meth:`loci_between`; most panels do not keep it."""
+
+    def will_read(self, stretches: Collection[tuple[int, int]]) -> None:  # noqa: B027
+        """Announce the stretches whose haplotypes will be asked for, each [start, stop)."""
 
     @abstractmethod
     def compact(self, start: int, stop: int) -> CompactHaplotypes:
