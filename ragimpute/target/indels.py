@@ -85,6 +85,8 @@ def known_bases(sites: Sites, indels: np.ndarray) -> dict[int, str]:
     found: dict[int, str] = {}
     for first, ref, _ in sites.take(near).keys():
         for place, base in enumerate(ref.upper(), start=first):
+            if base == "N":
+                continue
             if found.setdefault(place, base) != base or base not in "ACGT":
                 found[place] = ""
     return found
