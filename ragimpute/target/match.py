@@ -444,6 +444,7 @@ class _Finder:
             for p, ref, alt in upper
         ]
         self._info = sites.info
+        self._given = sites
         self._row_of = {row: i for i, row in enumerate(rows.tolist())}
         self._fasta = fasta
         self._known: dict[int, str] = {}
@@ -458,7 +459,8 @@ class _Finder:
         is_snp = panel.site_type[start:stop] == panel.site_types.index("SNP")
         near = np.isin(position, wanted) | np.isin(position, sites.position_bp)
         near |= ~is_snp  # these may be spelled with bases that both alleles share
-        self._lookup: dict[Key, int] = {}
+        self._lookup: dict[Key, int] = {}  # by the shortest spelling
+        self._exact: dict[Key, int] = {}  # by the panel's own, where that is another one
         self._snps_at: dict[int, list[int]] = {}
         # Sites with a symbolic ALT, by position and ALT.
         self._symbolic: dict[tuple[int, str], list[int]] = {}
@@ -469,15 +471,24 @@ class _Finder:
         index = np.flatnonzero(near & (panel.site_type[start:stop] != SYMBOLIC))
         chosen = panel.sites.take(index + start)
         indels: list[Key] = []
+        longer: list[tuple[Key, int]] = []
         for i, key, snp in zip(index.tolist(), chosen.keys(), is_snp[index].tolist(), strict=True):
             spelled: Key = (key[0], key[1].upper(), key[2].upper())
             if not snp:
-                spelled = self._aligned(trimmed(*spelled))
+                own, spelled = spelled, self._aligned(trimmed(*spelled))
+                if own != spelled:
+                    self._exact.setdefault(own, start + i)
+                    longer.append((spelled, start + i))
                 if len(places) and is_indel(spelled):
                     indels.append(spelled)
-            self._lookup.setdefault(spelled, start + i)
+            if not longer or longer[-1][1] != start + i:
+                self._lookup.setdefault(spelled, start + i)
             if snp:
                 self._snps_at.setdefault(key[0], []).append(start + i)
+        # Of sites that are one variant, such as a SNP and a repeat that differs in this base, a
+        # record is the one that is spelled alike, else the shortest.
+        for spelled, i in longer:
+            self._lookup.setdefault(spelled, i)
         self._positions = set(position[near].tolist())
         self._ref, self._alt = panel.sites.ref, panel.sites.alt
         self._indels = sorted(indels)
@@ -506,8 +517,12 @@ class _Finder:
     def find(self, i: int) -> tuple[int, str, str]:
         """Panel site (-1: none), fate, and the doubt about it: "", "indel" or "palindrome"."""
         key = self._keys[i]
+        exact = self._exact.get(self._own_key(i))
         if self._reference[i]:
-            return self._lookup[key], "reference", ""
+            return self._lookup[key] if exact is None else exact, "reference", ""
+        if exact is not None:
+            alike = other_strand(key) == (key[0], key[2], key[1])
+            return exact, "matched", "palindrome" if alike else ""
         if is_symbolic(key[2]):
             return self._find_symbolic(i, key)
         if key[2] == ".":
@@ -524,6 +539,11 @@ class _Finder:
         if not (set(key[1]) | set(key[2])) <= set("ACGT."):
             return -1, "invalid", ""
         return -1, "allele_mismatch" if key[0] in self._positions else "not_in_panel", ""
+
+    def _own_key(self, i: int) -> Key:
+        """A record as it is spelled in the target."""
+        row, sites = self._row_of[i], self._given
+        return int(sites.position_bp[row]), sites.ref[row].upper(), sites.alt[row].upper()
 
     def _find_symbolic(self, i: int, key: Key) -> tuple[int, str, str]:
         """What :meth:`find` does, for a symbolic ALT.
