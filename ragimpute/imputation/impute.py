@@ -20,6 +20,7 @@ from ragimpute.imputation.outputs import (
     Outputs,
     check_outputs,
     check_samples,
+    declarations_written,
     infos_written,
     open_outputs,
 )
@@ -268,6 +269,9 @@ def _heading(
     return Heading(
         inputs.target.samples, inputs.contigs, command, model.dr2.header_lines, infos=infos,
         joined=options.output_options.join_multiallelics,
+        declarations=declarations_written(
+            inputs.panel, inputs.target, typed_only=options.output_options.typed_only
+        ),
     )  # fmt: skip
 
 
