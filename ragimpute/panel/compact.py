@@ -47,6 +47,11 @@ class CompactHaplotypes:
     def __len__(self) -> int:
         return len(self.alt_is_minor)
 
+    @property
+    def num_carriers(self) -> int:
+        """Minor alleles of all haplotypes at sites without a row."""
+        return len(self.carriers)
+
     def num_minor(self) -> np.ndarray:
         """Carriers of each site's minor allele, shape (m,), int64."""
         rows = np.zeros(len(self.blocks) * BLOCK_ROWS, np.int64)

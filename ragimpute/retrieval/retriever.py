@@ -12,11 +12,13 @@ begin just after it give some hits too.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
+from ragimpute.errors import PanelError
 from ragimpute.kernels.compile import inlined, kernel
 from ragimpute.retrieval.mapped_arrays import Getter
 from ragimpute.retrieval.nearest import NearestRows, Search, SearchTables, member_type
@@ -76,6 +78,7 @@ class Retriever:
             # one after the other: so they are put in order once.
             words = np.take(words, self._shuffle, axis=1)
         self._nearest = NearestRows(words, SCALES, threads=threads)
+        self._refuse: Callable[[str], PanelError] | None = None
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All that was made of the panel, by name: what :meth:`of_arrays` takes."""
@@ -88,7 +91,13 @@ class Retriever:
 
     @classmethod
     def of_arrays(
-        cls, get: Getter, num_words: int, num_haplotypes: int, *, num_slots: int = NUM_SLOTS
+        cls,
+        get: Getter,
+        num_words: int,
+        num_haplotypes: int,
+        *,
+        num_slots: int = NUM_SLOTS,
+        refuse: Callable[[str], PanelError] | None = None,
     ) -> Retriever:
         """Make it of the :meth:`arrays` of another one.
 
@@ -101,6 +110,9 @@ class Retriever:
             W and H of the words that the other one was made of.
         num_slots
             Number of states at each word.
+        refuse
+            Makes the error for members that are out of range. They are then read and checked when
+            they are found; None: all are, now.
         """
         made = cls.__new__(cls)
         made.num_words, made.num_haplotypes = num_words, num_haplotypes
@@ -114,8 +126,9 @@ class Retriever:
             get("row_words", np.uint32, (None,)),
             get("members_of_rows", np.int32, (None,), checked=True),
             get("members", member_type(num_haplotypes), (len(windows), num_haplotypes),
-                checked=True),
+                checked=refuse is None),
         )  # fmt: skip
+        made._refuse = refuse
         num_tables = int(get("num_tables", np.int64, (1,), checked=True)[0])
         made._nearest = NearestRows.of_tables(num_words, SCALES, SearchTables(rows, num_tables))
         return made
@@ -181,6 +194,8 @@ class Retriever:
                 some = slice(start, min(start + chosen.at_once, few.stop))
                 here = hits[: some.stop - start]
                 chosen.search(target[some], here)
+                if self._refuse is not None and here.max(initial=-1) >= self.num_haplotypes:
+                    raise self._refuse("its lists of haplotypes are out of range")
                 _fill_slots(
                     here, windows, self.background, self._shuffle, none[some], seen, buffers,
                     out[some],
