@@ -92,6 +92,9 @@ def test_typed_sites_are_packed_as_their_alleles(num_typed, num_haplotypes, thre
     expected, _ = pack_words(alleles[typed_index])
     found = pack_typed(window.haplotypes, typed_index, threads=threads)
     np.testing.assert_array_equal(found, expected.T)
+    blocks = blocks_of(window.haplotypes.bits, num_haplotypes, first_row=num_typed % 64)
+    known = replace(window.haplotypes, blocks=blocks)
+    np.testing.assert_array_equal(pack_typed(known, typed_index, threads=threads), expected.T)
 
 
 def test_a_window_of_some_haplotypes_is_that_of_their_panel():
