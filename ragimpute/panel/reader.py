@@ -16,7 +16,7 @@ import numpy as np
 
 from ragimpute.arguments import checked
 from ragimpute.errors import InputError
-from ragimpute.panel.chunks import read_numbers, read_row
+from ragimpute.panel.chunks import RowReader, read_numbers
 from ragimpute.panel.compact import CompactHaplotypes
 from ragimpute.panel.format import (
     BULK_DATASETS,
@@ -482,10 +482,10 @@ class PanelFile(Panel):
         file = self._handle()
         offsets = self._pattern_offsets[first : last + 1]
         patterns = file["haplotypes/patterns"][offsets[0] : offsets[-1]]
-        dataset = file["haplotypes/pattern_index"]
+        rows = RowReader(file["haplotypes/pattern_index"])
         for block in range(first, last):
             own = slice(*(self._pattern_offsets[block : block + 2] - offsets[0]))
-            yield block, (patterns[own], read_row(dataset, block, own.stop - own.start))
+            yield block, (patterns[own], rows.read(block, own.stop - own.start))
 
     def verify(self) -> None:
         """See :meth:`Panel.verify`."""
