@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ragimpute.kernels.functions import CompiledFunction, KernelIntrinsic
-from ragimpute.kernels.machine_code import Function, UnknownKind, flatten, load, type_text
+from ragimpute.kernels.loader import Function, UnknownKind, flatten, load, type_text
 from ragimpute.kernels.store import Named, read_folders, read_machine_code
 
 # To find the code of a call takes some 10 microseconds more than numba does; to import numba, and

@@ -1,7 +1,7 @@
 """Arrays in another shape, in kernels.
 
 numba's ``reshape`` calls a function of numba's own library, which is only there once numba has been
-imported; see :mod:`ragimpute.kernels.machine_code`.
+imported; see :mod:`ragimpute.kernels.loader`.
 """
 
 from __future__ import annotations

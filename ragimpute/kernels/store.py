@@ -26,7 +26,7 @@ from uuid import uuid4
 
 from ragimpute import __version__
 from ragimpute.kernels.code import code_digest, compiler, numba_version
-from ragimpute.kernels.machine_code import MachineCode
+from ragimpute.kernels.loader import MachineCode
 from ragimpute.kernels.processor import this_processor
 
 #: What kernels of this process are compiled for.

@@ -24,7 +24,7 @@ from numba.core.serialize import dumps
 from numba.extending import intrinsic
 
 from ragimpute.kernels.code import signature_text
-from ragimpute.kernels.machine_code import MachineCode
+from ragimpute.kernels.loader import MachineCode
 from ragimpute.kernels.store import (
     PROCESSOR,
     Entry,

@@ -11,7 +11,7 @@ import pytest
 from package_copies import copy_package
 
 from ragimpute.kernels.build import record
-from ragimpute.kernels.machine_code import MachineCode
+from ragimpute.kernels.loader import MachineCode
 from ragimpute.kernels.store import SUFFIX, Entry, Named, folder_name, write_kernel
 
 # Kernels that take little to compile; the last two take code from another file.

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from package_copies import ROOT, copy_package
 
-from ragimpute.kernels.machine_code import MachineCode
+from ragimpute.kernels.loader import MachineCode
 from ragimpute.kernels.store import (
     SUFFIX,
     Entry,

@@ -16,7 +16,7 @@ from ragimpute import example
 from ragimpute.kernels import compile as kernel_compile
 from ragimpute.kernels.code import signature_text
 from ragimpute.kernels.compile import Kernel, kernel
-from ragimpute.kernels.machine_code import _NEVER_CALLED, UnknownKind, type_text
+from ragimpute.kernels.loader import _NEVER_CALLED, UnknownKind, type_text
 from ragimpute.kernels.store import (
     Named,
     find_kernel,
