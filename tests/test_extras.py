@@ -321,7 +321,7 @@ ASKED_BEFORE = {
         "PairNetwork._in_context",
     ): "only for networks that of_folder or training made",
     ("io.bgen.writer", "BgenWriter._compressor"): "its __init__ asks",
-    ("io.pgen.writer", "PgenWriter._finish"): "its __init__ asks",
+    ("io.pgen.writer", "PgenWriter._write_unphased"): "its __init__ asks",
     ("io.pgen.writer", "PgenWriter._opened"): "its __init__ asks",
     ("model.probability", "posterior_logit"): "it is given what torch made",
     ("model.probability", "calibration_terms"): "it is given what torch made",
