@@ -1,4 +1,4 @@
-"""How long ``ragimpute --help`` takes, and ``impute`` until its first work: the shortest of several.
+"""How long ``ragimpute --help`` takes, and ``impute`` until its first work: the shortest start.
 
 Run: python benchmarks/start_up.py [--runs 20] [--limit 0.3] [--work-limit 0.4]
 
