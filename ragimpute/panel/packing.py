@@ -14,6 +14,7 @@ import numpy as np
 
 from ragimpute.kernels.bit_transpose import SQUARE, turn_squares
 from ragimpute.kernels.compile import kernel
+from ragimpute.kernels.shapes import reshaped
 
 BLOCK_ROWS = 64  # rows of bits that are stored together: each pattern has one bit for each row
 
@@ -253,7 +254,7 @@ def fill_rows(patterns, index, squares, out):
             for i in range(SQUARE):
                 h = first + i
                 squares[i, g] = patterns[index[h]] if h < num else np.uint64(0)
-        turn_squares(squares.reshape(-1), width)
+        turn_squares(reshaped(squares, (squares.size,)), width)
         for i in range(SQUARE):
             for g in range(here):
                 out[i, begin + g] = squares[i, g]
