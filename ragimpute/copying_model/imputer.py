@@ -99,7 +99,7 @@ class CopyingImputer:
             "states": "all panel haplotypes" if whole else "retrieved",
         }
         self.seconds: dict[str, float] = {}
-        self._engine = engine_of(options.device, options.threads)
+        self._engine = engine_of(options.device, options.threads, options.max_memory)
         self.uses_torch = self._network.uses_torch or self._engine.uses_torch
         if self._engine.uses_torch:
             self.settings["copying"] = f"torch on {self._engine.device}"

@@ -13,7 +13,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from ragimpute.accuracy.dr2 import Dr2Calibration
 from ragimpute.arguments import parse_device
+from ragimpute.config import models_dir
 from ragimpute.copying_model.array_index import ArrayIndex
 from ragimpute.copying_model.imputer import CopyingImputer, require_packages
 from ragimpute.copying_model.panel_fit import FitOptions
@@ -290,6 +292,13 @@ def likelihood_parts(inputs: Inputs, ploidy: TargetPloidy, options: ImputeOption
         )
         for start, stop, panel in parts_of(inputs.panel, inputs.start, inputs.stop)
     ]
+
+
+def dr2_of(inputs: Inputs, model: ModelFolder) -> Dr2Calibration:
+    """How DR2 is calibrated: as the model says, or as is usual for genotype likelihoods."""
+    if inputs.has_likelihoods:
+        return Dr2Calibration.read(models_dir() / "likelihoods")
+    return model.dr2
 
 
 def check_likelihoods(model: ModelFolder, options: ImputeOptions) -> list[str]:

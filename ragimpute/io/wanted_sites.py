@@ -20,6 +20,7 @@ from ragimpute.errors import InputError
 from ragimpute.io.raw_text.vendor import build_of
 from ragimpute.io.vcf.read.records import sites_alone
 from ragimpute.sites import MAX_BP
+from ragimpute.symbolic import full_names
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _FORMS = (
@@ -40,12 +41,17 @@ _NAMES = {
     "id": ("rsid", "id", "snp", "variant_id", "sid"),
     "hm_id": ("hm_rsid",),
     "weight": ("effect_weight", "weight", "beta"),
+    "info": ("info",),
 }
 _START_BYTES = 4096
 _NOT_SAID = frozenset(("", ".", "na", "nan", "nr", "none", "0"))
 _WHOLE = re.compile(r"[0-9]+")
-_ALLELES = re.compile(r"[A-Za-z*]+(?:,[A-Za-z*]+)*")
-_SITE_NAME = re.compile(r"([^\s:]+):([0-9]+)(?::([A-Za-z]+):([A-Za-z]+))?")
+_ALLELE = (
+    r"[A-Za-z*]+|<[^<>\s,]+>(?::(?:END|SVLEN)=[0-9]+)*"
+    r"|[A-Za-z.]*[\[\]][^\s,\[\]]+[\[\]][A-Za-z.]*"
+)
+_ALLELES = re.compile(rf"(?:{_ALLELE})(?:,(?:{_ALLELE}))*")
+_SITE_NAME = re.compile(rf"([^\s:]+):([0-9]+)(?::([A-Za-z]+):({_ALLELE}))?")
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,8 @@ class WantedSites:
         Where the sites are: of a harmonised score, in its own build too, which then comes last.
     effect, other
         The allele that is counted and the other one, in capitals; "" where none is named. Of a
-        table with REF and ALT, ALT is counted.
+        table with REF and ALT, ALT is counted. Behind a symbolic ALT may stand where it ends:
+        ``<DEL>:END=1200``.
     id, weight
         rsID or name, and weight as written; "" where there is none.
     line
@@ -95,6 +102,11 @@ class WantedSites:
 
     def __len__(self) -> int:
         return len(self.line)
+
+
+def _spelled(allele: str) -> str:
+    """A sequence in capitals; the names of symbolic alleles and breakends as they are."""
+    return allele.upper() if allele.isalpha() else allele
 
 
 class _Rows:
@@ -120,8 +132,8 @@ class _Rows:
             self.line.append(line)
             self.contig.append(contig)
             self.position.append(position)
-            self.effect.append(sys.intern(one.upper()))
-            self.other.append(sys.intern(other.upper()))
+            self.effect.append(sys.intern(_spelled(one)))
+            self.other.append(sys.intern(_spelled(other)))
             self.id.append("" if name == "." else name)
             self.weight.append(weight)
 
@@ -242,6 +254,8 @@ def _of_table(
         else:
             place = own = _place(path, number, *written)
         effect, other = row[at["effect"]].strip(), row[at["other"]].strip()
+        if "<" in effect:  # where it ends is in INFO
+            effect = ",".join(full_names(place[1], effect.split(","), row[at["info"]]))
         if not other:
             other = row[at["inferred"]].strip()
             other = "" if "/" in other else other

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_copying import mosaic_panel, window_of
+from slow_copying import blocks_of, mosaic_panel, window_of
 
 from ragimpute.copying.carriers import MinorAlleles
 from ragimpute.copying.window import Window, pack_typed, pack_words
 from ragimpute.panel.haplotypes import keep_haplotypes
-from ragimpute.panel.packing import PatternBlock, RowBlocks, rows_to_patterns
 
 
 @pytest.mark.parametrize(
@@ -63,13 +62,8 @@ def test_patterns_of_rows_tell_what_rows_tell(first_row, num_haplotypes, start, 
         alleles, np.arange(200.0), np.arange(1, 200, 3), (start, start + size),
         as_row=rng.random(200) < 0.7,
     )  # fmt: skip
-    rows = whole.haplotypes.bits
-    stored = np.concatenate([rng.integers(0, 2**63, (first_row, rows.shape[1]), np.uint64), rows])
-    blocks = [
-        PatternBlock.of(*rows_to_patterns(stored[at : at + 64], num_haplotypes))
-        for at in range(0, len(stored), 64)
-    ]
-    known = replace(whole.haplotypes, blocks=RowBlocks(first_row, blocks))
+    blocks = blocks_of(whole.haplotypes.bits, num_haplotypes, first_row)
+    known = replace(whole.haplotypes, blocks=blocks)
     found = MinorAlleles.build(known, whole.bounds())
     expected = MinorAlleles.build(whole.haplotypes, whole.bounds())
     for name in ("edges", "offsets", "sites", "longest", "most_sites"):
