@@ -15,7 +15,7 @@ import numpy as np
 from ragimpute.kernels.bits import WORD
 from ragimpute.kernels.compile import kernel
 from ragimpute.panel.haplotypes import Haplotypes
-from ragimpute.panel.packing import BLOCK_ROWS, PatternBlock, patterns_to_rows
+from ragimpute.panel.packing import BLOCK_ROWS, PatternBlock, RowBlocks, patterns_to_rows
 
 # Of panels of more haplotypes, impute reads the compact form, and fits to a draw of so many: with
 # 200,000 and 1,000,000 haplotypes, aggregate r2 of alleles of a frequency above 1e-4 then is within
@@ -82,14 +82,17 @@ class CompactHaplotypes:
         is_row = self.row >= 0
         rows = self.row[is_row]
         bits = np.empty((len(rows), -(-len(kept) // 64)), np.uint64)
+        few = []
         for i, block in enumerate(self.blocks):
+            few.append(PatternBlock(block.patterns, block.number[kept]))
             low, high = np.searchsorted(rows, [i * BLOCK_ROWS, (i + 1) * BLOCK_ROWS])
             if low < high:
-                whole = patterns_to_rows(block.patterns, block.number[kept])
+                whole = patterns_to_rows(*few[i])
                 bits[low:high] = whole[rows[low:high] - i * BLOCK_ROWS]
         row = np.where(is_row, np.cumsum(is_row) - 1, -1).astype(np.int32)
         carriers = room[:num].copy()
-        return Haplotypes(len(kept), self.alt_is_minor, offsets, carriers, row, bits)
+        blocks = RowBlocks(int(rows[0]), few) if len(rows) else None
+        return Haplotypes(len(kept), self.alt_is_minor, offsets, carriers, row, bits, blocks)
 
     def without(self, kept: np.ndarray) -> CompactHaplotypes:
         """The same without the haplotypes that a mask of shape (H,) does not keep."""

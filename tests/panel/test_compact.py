@@ -16,7 +16,7 @@ from ragimpute.copying.window import pack_typed
 from ragimpute.errors import PanelError
 from ragimpute.panel import reader, views
 from ragimpute.panel.compact import among_blank_sites, join_sites
-from ragimpute.panel.haplotypes import keep_haplotypes, select_sites
+from ragimpute.panel.haplotypes import keep_haplotypes, select_sites, signatures_of
 from ragimpute.panel.packing import PatternBlock
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelDraw, PanelWithout, draw_panel
@@ -71,7 +71,10 @@ def test_what_is_taken_is_what_all_haplotypes_have(panel, bounds, share, seed):
     compact, whole = opened.compact(start, stop), opened.haplotypes(start, stop)
     assert len(compact) == stop - start
     few = keep_haplotypes(whole, kept)
-    assert_same(compact.select(np.flatnonzero(kept)), few)
+    taken = compact.select(np.flatnonzero(kept))
+    assert_same(taken, few)
+    # They are made of the patterns.
+    np.testing.assert_array_equal(signatures_of(taken), signatures_of(few))
     np.testing.assert_array_equal(few.alleles(), alleles[start:stop, kept])
     minor = np.where(whole.alt_is_minor[:, None], alleles[start:stop], 1 - alleles[start:stop])
     np.testing.assert_array_equal(compact.num_minor(), minor.sum(axis=1))
