@@ -232,9 +232,15 @@ def carriers_to_gaps(carriers: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     return gaps.astype("<u4")
 
 
-def gaps_to_carriers(gaps: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Undo :func:`carriers_to_gaps`: shape (C,), int32; -1 for ids that int32 cannot hold."""
-    out = np.empty(len(gaps), np.int32)
+def gaps_to_carriers(
+    gaps: np.ndarray, offsets: np.ndarray, out: np.ndarray | None = None
+) -> np.ndarray:
+    """Undo :func:`carriers_to_gaps`: shape (C,), int32; -1 for ids that int32 cannot hold.
+
+    ``out``: an array of this shape and type for the result, or None.
+    """
+    if out is None:
+        out = np.empty(len(gaps), np.int32)
     add_gaps(np.ascontiguousarray(gaps, np.uint32), offsets, out)
     return out
 
