@@ -20,7 +20,7 @@ from ragimpute.kernels.compile import kernel
 from ragimpute.kernels.shapes import reshaped
 from ragimpute.panel.haplotypes import Haplotypes, keep_haplotypes, signatures_of
 from ragimpute.panel.packing import BLOCK_ROWS, RowBlocks
-from ragimpute.runtime.threads import share
+from ragimpute.runtime.threads import share, threads_at_hand
 
 if TYPE_CHECKING:
     from ragimpute.retrieval.mapped_arrays import Getter
@@ -313,7 +313,7 @@ class Window:
     @cached_property
     def minor_alleles(self) -> MinorAlleles:
         """The core's minor alleles by haplotype; computed when first asked for."""
-        return MinorAlleles.build(self.haplotypes, self.bounds())
+        return MinorAlleles.build(self.haplotypes, self.bounds(), threads=threads_at_hand())
 
     def carriers(self) -> SiteCarriers:
         """Who has the minor allele of each site, as kernels read it."""
