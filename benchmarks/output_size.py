@@ -144,11 +144,13 @@ def formats(blocks: Sequence[ImputedBlock], heading: Heading, folder: Path) -> N
         "h.bgen": lambda path: BgenWriter(path, heading, BgenOptions(phased=True)),
         "i.pgen": lambda path: PgenWriter(path, heading, PgenOptions()),
         "j.pgen": lambda path: PgenWriter(path, heading, PgenOptions("plain")),
+        "k.pgen": lambda path: PgenWriter(path, heading, PgenOptions(phased=True)),
     }
     told = (
         "vcf.gz, GT:DS:GP", "vcf.gz, GT:DS", "bcf, GT:DS:GP", "bgen, 8 bits, zlib",
         "bgen, 8 bits, zlib at level 6", "bgen, 8 bits, zstd", "bgen, 16 bits, zlib",
         "bgen, 8 bits, zlib, phased", "pgen, .pvar.zst", "pgen, .pvar",
+        "pgen, .pvar.zst, phased",
     )  # fmt: skip
     print("\n| written | MB | of these beside the main file | CPU seconds |")
     print("|---|---|---|---|")

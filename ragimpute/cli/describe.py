@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ragimpute.commands import command_word
-from ragimpute.config import load_config, models_dir, preset_names
+from ragimpute.config import load_config
 from ragimpute.errors import InputError, ModelError, PanelError, RagimputeError
 from ragimpute.io.foreign import foreign_format, prepare_command
+from ragimpute.presets import models_dir, preset_names
 from ragimpute.sites import MAX_BP, Region
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"

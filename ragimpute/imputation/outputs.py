@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -49,6 +49,9 @@ from ragimpute.symbolic import EXTENT_FIELDS
 from ragimpute.target.inputs import InputFiles, Inputs
 from ragimpute.target.match import FATES, Match
 from ragimpute.target.ploidy import sexes_of
+
+if TYPE_CHECKING:
+    from ragimpute.io.pgen.writer import PgenOptions
 
 _KNOWN_HAPLOID = ("X", "Y", "MT")  # plink2 knows where these are haploid
 _NOT_OF_TYPED = {FLAGS[IMPUTED].name, FLAGS[TYPED_ONLY].name}
@@ -502,11 +505,18 @@ def _check_format(out: str | Path, kind: str, options: ImputeOptions) -> None:
     default, extra = ImputeOptions(), options.output_options
     given = {
         name: getattr(extra, name) != getattr(default.output_options, name)
-        for name in ("bgen_bits", "bgen_compression", "bgen_phased", "pvar", "digits")
+        for name in (
+            "bgen_bits",
+            "bgen_compression",
+            "bgen_phased",
+            "pvar",
+            "pgen_phased",
+            "digits",
+        )
     }
     for name, of in (
         ("bgen_bits", "bgen"), ("bgen_compression", "bgen"), ("bgen_phased", "bgen"),
-        ("pvar", "pgen"),
+        ("pvar", "pgen"), ("pgen_phased", "pgen"),
     ):  # fmt: skip
         if given[name] and kind != of:
             option = f"--{name.replace('_', '-')}"
@@ -518,7 +528,10 @@ def _check_format(out: str | Path, kind: str, options: ImputeOptions) -> None:
         return
     holds = "probabilities of genotypes or, with --bgen-phased, of haplotypes"
     if kind == "pgen":
-        holds = "dosages, and genotypes where these are within 0.1 of a whole number"
+        holds = (
+            "dosages, with --pgen-phased those of haplotypes, too, and genotypes where these are "
+            "within 0.1 of a whole number"
+        )
     if tuple(options.fields) != default.fields:
         raise InputError(
             f"--format names fields of a VCF, but the output {out} is a {kind.upper()}, which "
@@ -538,11 +551,18 @@ def _check_format(out: str | Path, kind: str, options: ImputeOptions) -> None:
         )
     _check_choices(extra)
     if kind == "pgen":
-        from ragimpute.io.pgen.writer import PgenOptions, needed
+        from ragimpute.io.pgen.writer import needed
 
-        require("pgen", f"the output {out}", packages=needed(PgenOptions(extra.pvar)))
+        require("pgen", f"the output {out}", packages=needed(_in_pgen(extra)))
     elif extra.bgen_compression == "zstd":
         require("pgen", "--bgen-compression zstd", packages=["zstandard"])
+
+
+def _in_pgen(options: OutputOptions) -> PgenOptions:
+    """How a PGEN is written."""
+    from ragimpute.io.pgen.writer import PgenOptions
+
+    return PgenOptions(options.pvar, options.compression_level, options.digits, options.pgen_phased)
 
 
 def _check_choices(options: OutputOptions) -> None:
@@ -681,12 +701,11 @@ def _open_main(
         )  # fmt: skip
     sexes = sexes_of(inputs.target, inputs.panel, inputs.match, options.target_options.par)
     if kind == "pgen":
-        from ragimpute.io.pgen.writer import PgenOptions, PgenWriter
+        from ragimpute.io.pgen.writer import PgenWriter
 
-        in_pgen = PgenOptions(extra.pvar, extra.compression_level, extra.digits)
         return PgenWriter(
-            out, heading, in_pgen, sexes=sexes, threads=options.threads, resumable=resumable,
-            restored=restored,
+            out, heading, _in_pgen(extra), sexes=sexes, threads=options.threads,
+            resumable=resumable, restored=restored,
         )  # fmt: skip
     from ragimpute.io.bgen.writer import BgenOptions, BgenWriter
 

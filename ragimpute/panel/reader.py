@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +16,8 @@ import numpy as np
 
 from ragimpute.arguments import checked
 from ragimpute.errors import InputError
-from ragimpute.panel.compact import CompactHaplotypes, PatternBlock
+from ragimpute.panel.chunks import read_numbers, read_row
+from ragimpute.panel.compact import CompactHaplotypes
 from ragimpute.panel.format import (
     BULK_DATASETS,
     DATASETS,
@@ -39,7 +40,14 @@ from ragimpute.panel.format import (
     reading,
 )
 from ragimpute.panel.haplotypes import Haplotypes
-from ragimpute.panel.packing import BLOCK_ROWS, gaps_to_carriers, minor_counts, patterns_to_rows
+from ragimpute.panel.packing import (
+    BLOCK_ROWS,
+    PatternBlock,
+    RowBlocks,
+    gaps_to_carriers,
+    minor_counts,
+    patterns_to_rows,
+)
 from ragimpute.sites import STOP_BP, Region, Sites, located
 
 if TYPE_CHECKING:
@@ -205,6 +213,9 @@ class Panel(ABC):
 
     def know_loci(self, start: int, stop: int, loci: Loci) -> None:  # noqa: B027
         """Be told the result of :meth:`loci_between`; most panels do not keep it."""
+
+    def will_read(self, stretches: Collection[tuple[int, int]]) -> None:  # noqa: B027
+        """Announce the stretches whose haplotypes will be asked for, each [start, stop)."""
 
     @abstractmethod
     def compact(self, start: int, stop: int) -> CompactHaplotypes:
@@ -412,8 +423,10 @@ class PanelFile(Panel):
         rows = self._row_of[start : stop + 1]
         low, high = int(rows[0]), int(rows[-1])
         bits = np.empty((high - low, -(-self.num_haplotypes // 64)), dtype=np.uint64)
+        blocks = []
         with reading(self.path):
             for block, (patterns, index) in self._read_blocks(low, high):
+                blocks.append(PatternBlock.of(patterns, index))
                 whole = patterns_to_rows(patterns, index)
                 at = block * BLOCK_ROWS
                 first, last = max(low, at), min(high, at + BLOCK_ROWS)
@@ -421,7 +434,7 @@ class PanelFile(Panel):
         row = np.where(rows[1:] > rows[:-1], rows[:-1] - rows[0], -1).astype(np.int32)
         return Haplotypes(
             self.num_haplotypes, self.alt_is_minor[start:stop], *self._read_carriers(start, stop),
-            row, bits,
+            row, bits, RowBlocks(low % BLOCK_ROWS, blocks),
         )  # fmt: skip
 
     def compact(self, start: int, stop: int) -> CompactHaplotypes:
@@ -450,7 +463,8 @@ class PanelFile(Panel):
             dataset = self._handle()["haplotypes/carriers"]
             for low, high in pairwise(edges.tolist()):
                 part = offsets[low : high + 1]
-                found = gaps_to_carriers(dataset[part[0] : part[-1]], part - part[0])
+                gaps = read_numbers(dataset, int(part[0]), int(part[-1]))
+                found = gaps_to_carriers(gaps, part - part[0])
                 carriers[part[0] - offsets[0] : part[-1] - offsets[0]] = found
         in_range = len(carriers) == 0 or (
             carriers.min() >= 0 and carriers.max() < self.num_haplotypes
@@ -469,17 +483,9 @@ class PanelFile(Panel):
         offsets = self._pattern_offsets[first : last + 1]
         patterns = file["haplotypes/patterns"][offsets[0] : offsets[-1]]
         dataset = file["haplotypes/pattern_index"]
-        step = max(1, _READ_BYTES // (dataset.dtype.itemsize * self.num_haplotypes))
         for block in range(first, last):
-            if (block - first) % step == 0:
-                indexes = dataset[block : min(block + step, last)]
             own = slice(*(self._pattern_offsets[block : block + 2] - offsets[0]))
-            index = indexes[(block - first) % step]
-            self._expect(
-                index.dtype.kind == "u" and index.max() < own.stop - own.start,
-                f"patterns of block {block} are out of range",
-            )
-            yield block, (patterns[own], index)
+            yield block, (patterns[own], read_row(dataset, block, own.stop - own.start))
 
     def verify(self) -> None:
         """See :meth:`Panel.verify`."""

@@ -546,7 +546,7 @@ def _warn_of_reads(report: TargetReport, reads: ReadSummary) -> None:
 
 def _warn_of_samples(report: TargetReport, target: Target, panel: Panel, shared: Match) -> None:
     """Add warnings about samples to a report."""
-    both = sorted(set(target.samples) & set(panel.samples))
+    both = sorted(set(target.samples).intersection(panel.samples))
     if both:
         report.warnings.append(
             f"{len(both)} target samples are in the panel too ({some_names(both)}): they will copy "

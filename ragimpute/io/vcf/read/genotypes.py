@@ -435,6 +435,15 @@ class _Rows:
         assert self.likelihoods is not None
         self.likelihoods[self.count] = values
 
+    def take_plain_likelihoods(self, likely: LikelihoodReader, variant: Any) -> bool:
+        """Store the likelihoods of a record of the most usual kind; False if it is another."""
+        assert self.likelihoods is not None
+        at = self.count
+        if not likely.take_plain(variant, self.alleles[at], self.likelihoods[at]):
+            return False
+        self.phased[at] = True
+        return True
+
     def batch(self) -> SiteBatch:
         """The rows taken so far."""
         alleles, phased = self.alleles[: self.count], self.phased[: self.count]
@@ -477,6 +486,12 @@ def _genotype_rows(
         sets = phase_sets.read(variant, alleles, phased)
         found = None
         if likely is not None:
+            if rows.take_plain_likelihoods(likely, variant):
+                rows.add(
+                    variant, 0, alleles, phased,
+                    None if sets is None else np.full(num_samples, NO_SET, np.int32),
+                )  # fmt: skip
+                continue
             found = likely.read(variant, alleles)
             phased = phased | found.stated
             sets = None if sets is None else np.where(found.stated, NO_SET, sets)
