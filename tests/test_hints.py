@@ -652,6 +652,7 @@ RUN_ELSEWHERE = {
     "bcftools convert --gvcf2vcf": (
         "target/test_lift.py", "test_a_gvcf_is_lifted_after_the_command"
     ),
+    "bcftools norm -m -any": ("imputation/test_structural.py", "test_repeats_of_many_alts"),
 }  # fmt: skip
 # Commands that no test can run, and why.
 NOT_RUN = {

@@ -14,6 +14,7 @@ from ragimpute.io.vcf.read.genotypes import Target
 from ragimpute.io.vcf.read.records import LeftOut, site_table
 from ragimpute.panel.reader import Panel
 from ragimpute.sites import Key, other_strand
+from ragimpute.symbolic import is_symbolic
 from ragimpute.target.builds import lift_hint, panel_build, target_build
 from ragimpute.target.sex import sex_chromosome
 
@@ -65,6 +66,7 @@ def lift(target: Target, panel: Panel, chain: ChainFile) -> Target:
         note = "positions on MT are the same in GRCh37 and GRCh38: --chain was not applied"
         return replace(target, facts=replace(facts, warnings=(*facts.warnings, note)))
     source = _source_contig(target, panel, chain)
+    target = _without_symbolic(target)
     keys = target.sites.keys()
     places = _places(chain, source, keys, panel)
     kept = np.flatnonzero(places.reason == _LIFTED)
@@ -91,6 +93,17 @@ def lift(target: Target, panel: Panel, chain: ChainFile) -> Target:
         facts=replace(facts, counts=facts.counts | counts),
     )  # fmt: skip
     return lifted.take(np.argsort(sites.position_bp, kind="stable"))
+
+
+def _without_symbolic(target: Target) -> Target:
+    """A target whose symbolic alleles are left out, as END is not lifted."""
+    symbolic = np.array([is_symbolic(alt) for alt in target.sites.alt], bool)
+    if not symbolic.any():
+        return target
+    rows = target.sites.take(symbolic)
+    columns = (rows.position_bp.tolist(), rows.id, rows.ref, rows.alt)
+    more = [LeftOut(*cells, "symbolic") for cells in zip(*columns, strict=True)]
+    return replace(target.take(~symbolic), left_out=[*target.left_out, *more])
 
 
 def _turned(key: Key) -> Key:

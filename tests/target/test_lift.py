@@ -76,6 +76,16 @@ def test_records_come_to_their_places_strands_and_reasons(tmp_path):
     assert len(got.sites) + len(got.left_out) == len(sites)
 
 
+def test_symbolic_alleles_are_left_out(tmp_path):
+    """Nobody lifts their END: they are counted, at the position that POS has in the new build."""
+    target = target_of([(10, "A", "G"), (20, "A", "<DEL>"), (30, "A", "A[7:9[")])
+    got = lifted(target, [(0, 100, "chr20", 500, "+")], tmp_path)
+    assert got.sites.keys() == [(510, "A", "G")]
+    assert [(one.position_bp, one.alt, one.reason) for one in got.left_out] == [
+        (520, "<DEL>", "symbolic"), (530, "A[7:9[", "symbolic"),
+    ]  # fmt: skip
+
+
 @st.composite
 def people(draw):
     """SNPs and alleles, phased or not, at distinct places below 300."""
