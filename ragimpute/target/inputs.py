@@ -26,6 +26,7 @@ from ragimpute.preparation.open_panel import open_panel
 from ragimpute.runtime.stages import Stage, reporting
 from ragimpute.runtime.timing import Progress
 from ragimpute.sites import Region, some_names
+from ragimpute.target.builds import contradiction
 from ragimpute.target.joint_calls import Calls, complete_half_calls
 from ragimpute.target.lift import lift
 from ragimpute.target.match import Match, match_sites, no_match, require_overlap, target_region
@@ -311,6 +312,8 @@ def take_target(
     _warn_of_names(report, target)
     if target.facts is not None:
         report.warnings += target.facts.warnings
+    if options.chain is None and (said := contradiction(target)):
+        report.warnings.append(said)
     if target.blocks.num_blocks:
         report.counts["reference_blocks"] = target.blocks.num_blocks
     report.counts.update(report.qc.fates)

@@ -114,10 +114,19 @@ def test_sex_by_the_x(tmp_path, share, single, sex):
     assert {1: "male", 2: "female", 0: "uncertain"}[sex] in dict(facts.rows())["sex"]
 
 
+def test_rows_of_x_without_a_genotype(tmp_path):
+    """They say nothing of the sex, and are counted as records that give no row."""
+    text = 'RSID,CHROMOSOME,POSITION,RESULT\n"rs1","X","5000000",""\n"rs2","X","5000001","AC"\n'
+    file = RawTextFile(pack(tmp_path / "x.csv", text))
+    target = file.read(Region("X"))
+    assert (len(target.sites), [one.reason for one in target.left_out]) == (1, ["invalid"])
+    assert file.sex == (0, "uncertain: 1 diploid genotypes on X are too few")
+
+
 def test_info_describes_a_raw_text(tmp_path):
     rows = dict(describe(pack(tmp_path / "me.txt", raw_text("AncestryDNA", ROWS), "gz")))
     assert rows["kind"] == "raw text of AncestryDNA"
-    assert (rows["samples"], rows["build"]) == ("1 (me)", "GRCh37")
+    assert (rows["samples"], rows["build"]) == ("1 (me)", "GRCh37, by its header")
     assert rows["contig 1"] == "4 records"
 
 
