@@ -16,8 +16,8 @@ from hypothesis import settings
 from programs import require_program
 
 from ragimpute import example
-from ragimpute.config import models_dir
 from ragimpute.preparation.prepare import prepare
+from ragimpute.presets import models_dir
 
 # No test measures time: the first example of a property may compile a kernel, or wait its turn.
 settings.register_profile("untimed", deadline=None)

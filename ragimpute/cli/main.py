@@ -27,8 +27,8 @@ from ragimpute.cli.app import app, command_name, memory_hint
 from ragimpute.cli.terminal import guarded
 
 
-def main() -> None:
-    """Entry point."""
+def set_environment() -> None:
+    """Tell libraries, before they are loaded, how the program uses threads and memory."""
     # Threads that wait must not spin: if other jobs share the cores, a training step of .65 s takes
     # 2 to 30 s otherwise. Libraries read this when the first of them that uses OpenMP is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -38,6 +38,11 @@ def main() -> None:
     # Do not ask for huge pages: a virtual machine takes up to a sixth of a run to find them, and
     # reading is no faster, as arrays are filled once. numpy reads this when it is imported.
     os.environ.setdefault("NUMPY_MADVISE_HUGEPAGE", "0")
+
+
+def main() -> None:
+    """Entry point."""
+    set_environment()
     guarded(lambda: app(prog_name="ragimpute"), memory_hint)
 
 

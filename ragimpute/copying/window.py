@@ -161,10 +161,11 @@ class Window:
         typed = TypedSites(words, position_cm[typed_index])
         return cls(typed, typed_index, haplotypes, position_cm, core or (0, len(position_cm)))
 
-    def arrays(self) -> dict[str, np.ndarray]:
+    def arrays(self, *, by_haplotype: bool = True) -> dict[str, np.ndarray]:
         """All that is made of the panel, by name: what :meth:`of_arrays` takes.
 
-        Who has the minor alleles by haplotype is among them if it was asked for before.
+        Who has the minor alleles by haplotype is among them if it was asked for before, and unless
+        they are not wanted ``by_haplotype``.
         """
         h = self.haplotypes
         out = {
@@ -172,7 +173,9 @@ class Window:
             "num_minor": self.num_minor, "offsets": h.offsets, "carriers": h.carriers,
             "row": h.row, "bits": h.bits,
         }  # fmt: skip
-        return out | (self.minor_alleles.arrays() if "minor_alleles" in self.__dict__ else {})
+        if by_haplotype and "minor_alleles" in self.__dict__:
+            return out | self.minor_alleles.arrays()
+        return out
 
     @classmethod
     def of_arrays(

@@ -17,6 +17,7 @@ from ragimpute.io.site_list import Places, SiteList, read_site_list
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.outputs import replacing
 from ragimpute.sites import Key, Sites, other_strand
+from ragimpute.symbolic import Extent, in_capitals, is_symbolic, split_name
 from ragimpute.target.indels import trimmed
 from ragimpute.target.inputs import Inputs
 from ragimpute.target.typed_sites import places_in
@@ -113,7 +114,7 @@ class ListedSites:
         for row in _find(self.wanted, self.places, sites, lacking):
             if row.site >= 0:
                 chosen[row.site] = True
-                name = _name(self.contig, _key(sites, row.site))
+                name = _name(self.contig, _full_key(sites, row.site))
                 self.typed_only[row.number] = _Added(row.fate, name, row.counted)
         return chosen
 
@@ -213,7 +214,7 @@ class ListedSites:
             return [*self.typed_only[row.number], ""]
         if row.site < 0:
             return ["", "", "", ""]
-        name = _name(self.contig, _key(self.sites, row.site))
+        name = _name(self.contig, _full_key(self.sites, row.site))
         shown = ""
         if self._inside(row.site):
             shown = f"{dr2[row.site - self.start]:.4g}"
@@ -297,7 +298,7 @@ def _find(wanted: SiteList, places: Places, sites: Sites, numbers: Sequence[int]
     """Find rows of a list among sites of their contig: at least one result for each number."""
     position = places.position_bp[np.array(numbers, np.int64)]
     keys = [
-        trimmed(int(bp), wanted.other[i], wanted.effect[i])
+        _trimmed(int(bp), wanted.other[i], wanted.effect[i])
         for i, bp in zip(numbers, position, strict=True)
     ]
     asked = np.unique(np.concatenate([position, np.array([key[0] for key in keys], np.int64)]))
@@ -310,10 +311,12 @@ def _find(wanted: SiteList, places: Places, sites: Sites, numbers: Sequence[int]
     for i in np.flatnonzero(near).tolist():
         bp, ref, alt = _key(sites, i)
         at.setdefault(bp, []).append(i)
-        known.setdefault(trimmed(bp, ref.upper(), alt.upper()), i)
+        known.setdefault(_trimmed(bp, ref.upper(), in_capitals(alt)), i)
     for number, bp, key in zip(numbers, position.tolist(), keys, strict=True):
         here = at.get(bp, [])
-        if wanted.other[number] and wanted.effect[number]:
+        if is_symbolic(split_name(wanted.effect[number])[0]):
+            yield from _by_name(number, wanted.effect[number], sites, here)
+        elif wanted.other[number] and wanted.effect[number]:
             yield _by_alleles(number, key, known, here, sites)
         elif wanted.effect[number]:
             yield _by_effect(number, wanted.effect[number], sites, here)
@@ -322,6 +325,28 @@ def _find(wanted: SiteList, places: Places, sites: Sites, numbers: Sequence[int]
                 yield _Row(number, i, "by_position", sites.alt[i])
         else:
             yield _Row(number, -1, "not_in_panel")
+
+
+def _trimmed(position: int, ref: str, alt: str) -> Key:
+    """A site without the bases that both alleles share; a symbolic one as it is."""
+    if alt[:1] == "<" or not alt.isalpha():
+        return position, ref, alt
+    return trimmed(position, ref, alt)
+
+
+def _by_name(number: int, effect: str, sites: Sites, here: list[int]) -> Iterator[_Row]:
+    """Find a row whose effect allele is symbolic: all sites that its name and ends allow."""
+    alt, extent = split_name(effect)
+    found = False
+    for i in here:
+        if sites.alt[i] != alt:
+            continue
+        told = "" if sites.info is None else sites.info[i]
+        if extent == Extent() or extent.agrees(Extent.of(int(sites.position_bp[i]), alt, told)):
+            found = True
+            yield _Row(number, i, "same", alt)
+    if not found:
+        yield _Row(number, -1, "other_alleles" if here else "not_in_panel")
 
 
 def _by_alleles(
@@ -359,6 +384,11 @@ def _by_effect(number: int, effect: str, sites: Sites, here: list[int]) -> _Row:
 def _key(sites: Sites, i: int) -> Key:
     """Position and alleles of a site."""
     return int(sites.position_bp[i]), sites.ref[i], sites.alt[i]
+
+
+def _full_key(sites: Sites, i: int) -> Key:
+    """Position and alleles of a site, with where a symbolic one ends."""
+    return sites.take(slice(i, i + 1)).keys()[0]
 
 
 def _name(contig: str, key: Key) -> str:

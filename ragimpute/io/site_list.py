@@ -25,6 +25,7 @@ from ragimpute.errors import InputError
 from ragimpute.io.raw_text.vendor import build_of
 from ragimpute.io.vcf.read.records import sites_alone
 from ragimpute.sites import MAX_BP
+from ragimpute.symbolic import full_names
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _FORMS = (
@@ -47,16 +48,22 @@ _NAMES = {
     "id": ("rsid", "dbsnprsid", "id", "variantid", "sid", "name", "snp"),
     "hm_id": ("hmrsid",),
     "weight": ("effectweight", "weight", "beta"),
+    "info": ("info",),
 }  # fmt: skip
 _BLANKS = re.compile(r"[\s._]")
 _MOST_BEFORE = 100  # lines, other than comments, before the names of columns, as in manifests
 _START_BYTES = 4096
 _NOT_SAID = frozenset(("", ".", "na", "nan", "nr", "none", "0"))
 _WHOLE = re.compile(r"[0-9]+")
-_ALLELES = re.compile(r"[A-Za-z*]+(?:,[A-Za-z*]+)*|<.*>")
+_ALLELE = (
+    r"[A-Za-z*]+|<[^<>\s,]+>(?::(?:END|SVLEN)=[0-9]+)*"
+    r"|[A-Za-z.]*[\[\]][^\s,\[\]]+[\[\]][A-Za-z.]*"
+)
+_ALLELES = re.compile(rf"(?:{_ALLELE})(?:,(?:{_ALLELE}))*")
 _VAGUE = ("-", "0", ".")  # an allele that is not told
 _SITE_NAME = re.compile(
-    r"([^\s:]+):([0-9]+)(?::([A-Za-z]+):([A-Za-z]+))?|([^\s:]+)_([0-9]+)_([A-Za-z]+)_([A-Za-z]+)"
+    rf"([^\s:]+):([0-9]+)(?::([A-Za-z]+):({_ALLELE}))?"
+    r"|([^\s:]+)_([0-9]+)_([A-Za-z]+)_([A-Za-z]+)"
 )
 _ID = re.compile(r"(rs|ss|esv|nsv)\d+", re.IGNORECASE)
 _LONGEST_INDEL = 50  # bp of a BED's line; what is longer is a stretch, not a site
@@ -91,7 +98,8 @@ class SiteList:
         Where the sites are: of a harmonised score, in its own build too, which then comes last.
     effect, other
         The allele that is counted and the other one, in capitals; "" where none is named. Of a
-        table with REF and ALT, ALT is counted.
+        table with REF and ALT, ALT is counted. Behind a symbolic ALT may stand where it ends:
+        ``<DEL>:END=1200``.
     id, weight
         rsID or name, and weight as written; "" where there is none.
     line
@@ -109,6 +117,11 @@ class SiteList:
 
     def __len__(self) -> int:
         return len(self.line)
+
+
+def _spelled(allele: str) -> str:
+    """A sequence in capitals; the names of symbolic alleles and breakends as they are."""
+    return allele.upper() if allele.isalpha() else allele
 
 
 class _Rows:
@@ -134,8 +147,8 @@ class _Rows:
             self.line.append(line)
             self.contig.append(contig)
             self.position.append(position)
-            self.effect.append(sys.intern(one.upper()))
-            self.other.append(sys.intern(other.upper()))
+            self.effect.append(sys.intern(_spelled(one)))
+            self.other.append(sys.intern(_spelled(other)))
             self.id.append("" if name == "." else name)
             self.weight.append(weight)
 
@@ -270,6 +283,8 @@ def _of_table(
         else:
             place = own = _place(path, number, *written)
         effect, other = row[at["effect"]].strip(), row[at["other"]].strip()
+        if "<" in effect:  # where it ends is in INFO
+            effect = ",".join(full_names(place[1], effect.split(","), row[at["info"]]))
         if not other:
             other = row[at["inferred"]].strip()
             other = "" if "/" in other else other

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property
+from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,20 +13,20 @@ from ragimpute.copying.line_search import climb
 from ragimpute.copying.parameters import CopyingParameters, switch_probs
 from ragimpute.copying.window import TypedSites
 from ragimpute.kernels.bits import WORD
-from ragimpute.likelihoods.haploid_kernel import Steps, haploid_posterior
+from ragimpute.likelihoods.haploid_kernel import Steps, haploid_alt_share
 from ragimpute.likelihoods.impute import LikelihoodPanel, Posterior, impute_likelihoods
-from ragimpute.likelihoods.model import SiteMismatch, informative, normalise
+from ragimpute.likelihoods.model import SiteMismatch
 from ragimpute.likelihoods.states import PairSettings
 
 # Mismatch probability while mismatches are counted, and switch rate per cM.
 _USUAL = np.float32(1e-3)
 _USUAL_RATE = 6.0
 # Range of the switch rate, and steps by which it is searched. Where the rate matters little, a
-# prior decides: one doubling away from the usual rate it costs 0.3 % of the squared error, two
-# doublings away four times as much.
+# prior decides: one doubling away from the usual rate it costs 1 % of the squared error, two
+# doublings away four times as much. With a weaker one, the rates that seeds find differ sixfold.
 _RATES = (0.05, 500.0)
 _RATE_STEP = math.log(2)
-_PRIOR = 0.003
+_PRIOR = 0.01
 # Haplotypes times sites times haplotypes left out is about this; the first figure is bytes.
 _KEPT_BYTES = 2**26
 _WORK = 1.5e8
@@ -34,12 +35,12 @@ _FEW = 16
 # Classes of sites by the number of minor alleles: each begins at about 1.6 times the one before.
 _CLASS_STEP = 1.6
 # Samples that are left out with simulated reads, the reads' error, and the sites and cM looked at.
-_NUM_SAMPLES = 16
+_NUM_SAMPLES = 8
 _READ_ERROR = 0.002
 _FIT_SITES, _FIT_CM = 4096, 2.0
-#: Depths for which the switch rate is fitted; each sample uses the one that is nearest. The best
-#: rate hardly depends on the depth: 4 to 6 per cM for 600 Europeans at 0.1x, 1x and 4x.
-DEPTHS = (0.25, 2.0)
+# Mean depth of these reads. The best rate hardly depends on it: for 600 Europeans at 0.1x, 1x and
+# 4x, 1 - r2 changes by 1 % where the rate is doubled or halved.
+_DEPTH = 0.7
 
 
 def num_alt_of(typed: TypedSites) -> np.ndarray:
@@ -50,29 +51,58 @@ def num_alt_of(typed: TypedSites) -> np.ndarray:
     return out.ravel()[: typed.num_typed]
 
 
-def nearest_depth(likelihoods: np.ndarray) -> float:
-    """The one of :data:`DEPTHS` that is nearest to a sample's, by the share of sites with reads.
+class MismatchByCount(NamedTuple):
+    """Mismatch probabilities by the number of haplotypes that have the minor allele.
 
-    Parameters
+    Attributes
     ----------
-    likelihoods
-        Shape (M, G), normalised.
+    log_count
+        Shape (C,), float64, ascending: logarithms of numbers of minor alleles.
+    log_gain, log_loss
+        Shape (C,), float64: logarithms of P(minor | major is copied), P(major | minor is copied).
     """
-    without = 1 - informative(likelihoods).mean() if len(likelihoods) else 1.0
-    depth = -math.log(max(without, 1e-3))
-    distance = [abs(math.log(max(depth, 1e-3) / at)) for at in DEPTHS]
-    return DEPTHS[int(np.argmin(distance))]
+
+    log_count: np.ndarray
+    log_gain: np.ndarray
+    log_loss: np.ndarray
+
+    @classmethod
+    def constant(cls, prob: float) -> MismatchByCount:
+        """The same probability for all sites."""
+        log = np.log([prob])
+        return cls(np.zeros(1), log, log)
+
+    def at(self, num_alt: np.ndarray, num_haplotypes: int) -> SiteMismatch:
+        """Those of sites at which ``num_alt`` (M,) of all haplotypes have ALT."""
+        at = np.log(np.maximum(np.minimum(num_alt, num_haplotypes - num_alt), 1))
+        gain = np.exp(np.interp(at, self.log_count, self.log_gain)).astype(np.float32)
+        loss = np.exp(np.interp(at, self.log_count, self.log_loss)).astype(np.float32)
+        turned = 2 * num_alt > num_haplotypes
+        return SiteMismatch(np.where(turned, loss, gain), np.where(turned, gain, loss))
 
 
-class FittedPanel:
-    """A panel, and the parameters with which samples of each depth copy it.
+@dataclass(frozen=True)
+class PanelFit:
+    """How the haplotypes of a panel are copied.
 
-    Parameters
+    Attributes
     ----------
-    typed
-        All M sites.
-    haplotype_sample
-        Shape (H,), int64: the sample of each haplotype.
+    switch_rate
+        Changes of the copied haplotype per cM.
+    mismatch
+        How often an allele is not the copied one.
+    """
+
+    switch_rate: float
+    mismatch: MismatchByCount
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How a panel is fitted.
+
+    Attributes
+    ----------
     settings
         How samples are imputed.
     seed, threads
@@ -81,109 +111,151 @@ class FittedPanel:
         Effective population size and mismatch probability, > 0; None: found on the panel.
     """
 
+    settings: PairSettings = field(default_factory=PairSettings)
+    seed: int = 1
+    threads: int = 1
+    ne: float | None = None
+    err: float | None = None
+
+
+class FittedPanel:
+    """A panel, and the parameters with which samples copy it.
+
+    Parameters
+    ----------
+    typed
+        All M sites.
+    haplotype_sample
+        Shape (H,), int64: the sample of each haplotype.
+    options
+        How samples are imputed, and the panel fitted.
+    fit
+        What was found before, on these sites or others of the panel; None: found on these.
+    """
+
     def __init__(
         self,
         typed: TypedSites,
         haplotype_sample: np.ndarray,
+        options: FitOptions = FitOptions(),
         *,
-        settings: PairSettings = PairSettings(),
-        seed: int = 1,
-        threads: int = 1,
-        ne: float | None = None,
-        err: float | None = None,
+        fit: PanelFit | None = None,
     ) -> None:
-        self._typed, self._sample, self._settings = typed, haplotype_sample, settings
-        self._seed, self._threads = seed, threads
-        self._num_alt = num_alt_of(typed)
-        self._rates: dict[float, float] = {}
-        self._err = err
-        if ne is not None:
-            rate = CopyingParameters.from_ne(ne, float(_USUAL), typed.num_haplotypes).switch_rate
-            self._rates = dict.fromkeys(DEPTHS, rate)
-
-    @cached_property
-    def mismatch(self) -> SiteMismatch:
-        """Mismatch probabilities of all sites."""
-        if self._err is not None:
-            each = np.full(self._typed.num_typed, self._err, np.float32)
-            return SiteMismatch(each, each)
-        return fit_mismatch(self._typed, self._num_alt, self._sample, seed=self._seed)
-
-    def at(self, depth: float) -> LikelihoodPanel:
-        """The panel with the switch rate that suits samples of this depth; see :data:`DEPTHS`."""
-        if depth not in self._rates:
-            self._rates[depth] = self._fit_rate(depth)
-        return LikelihoodPanel(self._typed, self._num_alt, self._rates[depth], self.mismatch)
+        self._options = options
+        num_alt = num_alt_of(typed)
+        self.fit = fit or fit_panel(typed, haplotype_sample, options)
+        mismatch = self.fit.mismatch.at(num_alt, typed.num_haplotypes)
+        #: The panel with its parameters.
+        self.panel = LikelihoodPanel(typed, num_alt, self.fit.switch_rate, mismatch)
 
     def impute(self, likelihoods: np.ndarray) -> list[Posterior]:
-        """Impute samples, each with the rate of its depth.
+        """Impute samples.
 
         Parameters
         ----------
         likelihoods
             Shape (M, N, P + 1); see :func:`ragimpute.likelihoods.impute.impute_likelihoods`.
         """
-        num = likelihoods.shape[1]
-        depth = [nearest_depth(normalise(likelihoods[:, i])) for i in range(num)]
-        out: dict[int, Posterior] = {}
-        for each in sorted(set(depth)):
-            of = [i for i in range(num) if depth[i] == each]
-            found = impute_likelihoods(
-                self.at(each), likelihoods[:, of], settings=self._settings, threads=self._threads
-            )
-            out.update(zip(of, found, strict=True))
-        return [out[i] for i in range(num)]
-
-    def _fit_rate(self, depth: float) -> float:
-        """The switch rate with which left-out samples with simulated reads are imputed best.
-
-        The squared error of dosages is minimised, which is what r2 measures. Likelihoods of
-        genotypes choose lower rates, with which 1 - r2 is 2 % higher.
-        """
-        cm = self._typed.position_cm
-        samples = np.unique(self._sample)
-        if len(samples) < 2 or not len(cm):
-            return _USUAL_RATE
-        rng = np.random.default_rng([self._seed, DEPTHS.index(depth)])
-        low = max(0, (len(cm) - _FIT_SITES) // 2) // WORD * WORD
-        high = min(len(cm), low + _FIT_SITES)
-        high = min(high, max(int(np.searchsorted(cm, cm[low] + _FIT_CM)), low + WORD))
-        words = np.ascontiguousarray(self._typed.words[low // WORD : -(-high // WORD)])
-        part = TypedSites(words, cm[low:high])
-        drawn = rng.permutation(samples)[:_NUM_SAMPLES]
-        pairs = np.full((len(drawn), 2), -1)
-        for i, sample in enumerate(drawn):
-            own = np.flatnonzero(self._sample == sample)[:2]
-            pairs[i, : len(own)] = own
-        site = np.arange(high - low)
-        bit = (site % WORD).astype(np.uint32)[:, None, None]
-        alleles = (words[site // WORD][:, pairs] >> bit) & 1  # (m, n, 2)
-        # The second haplotype of a haploid sample is a copy of the first.
-        alleles[:, pairs[:, 1] < 0, 1] = alleles[:, pairs[:, 1] < 0, 0]
-        truth = alleles.sum(axis=2).astype(np.int64)
-        reads = simulate_reads(truth, depth, rng)
-        mismatch = self.mismatch.of_sites(slice(low, high))
-        num_alt = self._num_alt[low:high]
-
-        def height(log_rate: float) -> float:
-            panel = LikelihoodPanel(part, num_alt, math.exp(log_rate), mismatch)
-            found = impute_likelihoods(
-                panel, reads, settings=self._settings, threads=self._threads, exclude=pairs
-            )
-            dosage = np.stack([each.allele_prob.sum(axis=1) for each in found], axis=1)
-            error = float(np.square(dosage - truth, dtype=np.float64).sum())
-            doublings = (log_rate - math.log(_USUAL_RATE)) / math.log(2)
-            return -math.log(error + 1e-9) - _PRIOR * doublings**2
-
-        lowest, highest = map(math.log, _RATES)
-        best = climb(
-            height, math.log(_USUAL_RATE), lowest, highest, step=_RATE_STEP,
-            tolerance=0.6 * _RATE_STEP,
-        )  # fmt: skip
-        return math.exp(best)
+        options = self._options
+        return impute_likelihoods(
+            self.panel, likelihoods, settings=options.settings, threads=options.threads
+        )
 
 
-def simulate_reads(truth: np.ndarray, depth: float, rng: np.random.Generator) -> np.ndarray:
+def fit_stretch(position_cm: np.ndarray, num_haplotypes: int) -> slice:
+    """The sites, in the middle of a stretch, on which a panel is fitted; it begins with a word."""
+    num_sites = len(position_cm)
+    num = max(_FIT_SITES, int(np.clip(_KEPT_BYTES // (4 * num_haplotypes), WORD, num_sites)))
+    first = max(0, (num_sites - num) // 2) // WORD * WORD
+    return slice(first, min(num_sites, first + num))
+
+
+def fit_panel(
+    typed: TypedSites, haplotype_sample: np.ndarray, options: FitOptions = FitOptions()
+) -> PanelFit:
+    """Find on a panel how its haplotypes are copied.
+
+    Parameters
+    ----------
+    typed
+        Sites of the panel, of which those in the middle are looked at.
+    haplotype_sample
+        Shape (H,), int64: the sample of each haplotype.
+    options
+        How.
+    """
+    num_haplotypes = typed.num_haplotypes
+    num_alt = num_alt_of(typed)
+    if options.err is not None:
+        mismatch = MismatchByCount.constant(options.err)
+    else:
+        mismatch = fit_mismatch(typed, num_alt, haplotype_sample, seed=options.seed)
+    if options.ne is not None:
+        given = CopyingParameters.from_ne(options.ne, float(_USUAL), num_haplotypes)
+        return PanelFit(given.switch_rate, mismatch)
+    rate = _fit_rate(
+        typed, num_alt, mismatch.at(num_alt, num_haplotypes), haplotype_sample, options
+    )
+    return PanelFit(rate, mismatch)
+
+
+def _fit_rate(
+    typed: TypedSites,
+    num_alt: np.ndarray,
+    mismatch: SiteMismatch,
+    haplotype_sample: np.ndarray,
+    options: FitOptions,
+) -> float:
+    """The switch rate with which left-out samples with simulated reads are imputed best.
+
+    The squared error of dosages is minimised, which is what r2 measures. Likelihoods of
+    genotypes choose lower rates, with which 1 - r2 is 2 % higher.
+    """
+    cm = typed.position_cm
+    samples = np.unique(haplotype_sample)
+    if len(samples) < 2 or not len(cm):
+        return _USUAL_RATE
+    rng = np.random.default_rng([options.seed, 0])
+    low = max(0, (len(cm) - _FIT_SITES) // 2) // WORD * WORD
+    high = min(len(cm), low + _FIT_SITES)
+    high = min(high, max(int(np.searchsorted(cm, cm[low] + _FIT_CM)), low + WORD))
+    words = np.ascontiguousarray(typed.words[low // WORD : -(-high // WORD)])
+    part = TypedSites(words, cm[low:high])
+    drawn = rng.permutation(samples)[:_NUM_SAMPLES]
+    pairs = np.full((len(drawn), 2), -1)
+    for i, sample in enumerate(drawn):
+        own = np.flatnonzero(haplotype_sample == sample)[:2]
+        pairs[i, : len(own)] = own
+    site = np.arange(high - low)
+    bit = (site % WORD).astype(np.uint32)[:, None, None]
+    alleles = (words[site // WORD][:, pairs] >> bit) & 1  # (m, n, 2)
+    # The second haplotype of a haploid sample is a copy of the first.
+    alleles[:, pairs[:, 1] < 0, 1] = alleles[:, pairs[:, 1] < 0, 0]
+    truth = alleles.sum(axis=2).astype(np.int64)
+    reads = simulate_reads(truth, _DEPTH, rng)
+    mismatch, num_alt = mismatch.of_sites(slice(low, high)), num_alt[low:high]
+
+    def height(log_rate: float) -> float:
+        panel = LikelihoodPanel(part, num_alt, math.exp(log_rate), mismatch)
+        found = impute_likelihoods(
+            panel, reads, settings=options.settings, threads=options.threads, exclude=pairs
+        )
+        dosage = np.stack([each.allele_prob.sum(axis=1) for each in found], axis=1)
+        error = float(np.square(dosage - truth, dtype=np.float64).sum())
+        doublings = (log_rate - math.log(_USUAL_RATE)) / math.log(2)
+        return -math.log(error + 1e-9) - _PRIOR * doublings**2
+
+    lowest, highest = map(math.log, _RATES)
+    best = climb(
+        height, math.log(_USUAL_RATE), lowest, highest, step=_RATE_STEP,
+        tolerance=0.6 * _RATE_STEP,
+    )  # fmt: skip
+    return math.exp(best)
+
+
+def simulate_reads(
+    truth: np.ndarray, depth: float | np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """Likelihoods of genotypes from simulated reads.
 
     Parameters
@@ -191,7 +263,7 @@ def simulate_reads(truth: np.ndarray, depth: float, rng: np.random.Generator) ->
     truth
         Shape (M, N), int: ALT alleles of diploid samples.
     depth
-        Mean number of reads at a site; Poisson.
+        Mean number of reads at a site, of each sample, shape (N,), or of all; Poisson.
     rng
         Draws the reads.
 
@@ -209,7 +281,7 @@ def simulate_reads(truth: np.ndarray, depth: float, rng: np.random.Generator) ->
 
 def fit_mismatch(
     typed: TypedSites, num_alt: np.ndarray, haplotype_sample: np.ndarray, *, seed: int = 1
-) -> SiteMismatch:
+) -> MismatchByCount:
     """Find how often alleles differ from the copied ones, by the number of minor alleles of a site.
 
     Haplotypes are left out with their sample. At each site of a stretch, the probability of their
@@ -230,12 +302,11 @@ def fit_mismatch(
 
     Returns
     -------
-    Of all M sites; 1e-3 if the panel has one sample only.
+    By the number of minor alleles; 1e-3 if the panel has one sample only.
     """
     num_sites, num_haplotypes = typed.num_typed, typed.num_haplotypes
     if len(np.unique(haplotype_sample)) < 2 or num_sites == 0:
-        each = np.full(num_sites, _USUAL, np.float32)
-        return SiteMismatch(each, each)
+        return MismatchByCount.constant(float(_USUAL))
     num_used = int(np.clip(_KEPT_BYTES // (4 * num_haplotypes), WORD, num_sites))
     first = (num_sites - num_used) // 2 // WORD * WORD
     used = slice(first, min(first + num_used, num_sites))
@@ -245,55 +316,52 @@ def fit_mismatch(
     minor = np.minimum(num_alt, num_haplotypes - num_alt)
     turned = 2 * num_alt > num_haplotypes
     share, truth, count = [], [], []
+    room = np.empty(work, np.float32)
     for h in left_out:
-        prob, allele = _copied(typed, used, haplotype_sample, h, _USUAL_RATE)
+        prob, allele = _copied(typed, used, haplotype_sample, h, _USUAL_RATE, room)
         flip = turned[used]
         allele = np.where(flip, 1 - allele, allele)
         share.append(np.where(flip, 1 - prob, prob))
         truth.append(allele)
         # The allele's count among the others, but for the other haplotype of the sample.
         count.append(minor[used] - allele)
-    return _by_class(
-        np.concatenate(share), np.concatenate(truth), np.concatenate(count), minor, turned
-    )
+    return _by_class(np.concatenate(share), np.concatenate(truth), np.concatenate(count))
 
 
 def _copied(
-    typed: TypedSites, used: slice, haplotype_sample: np.ndarray, h: int, rate: float
+    typed: TypedSites,
+    used: slice,
+    haplotype_sample: np.ndarray,
+    h: int,
+    rate: float,
+    room: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """P(ALT is copied) of a left-out haplotype given all sites but each itself, and its alleles."""
+    """P(ALT is copied) of a left-out haplotype given all sites but each itself, and its alleles.
+
+    ``room`` is a buffer of as many float32 as there are haplotypes times sites.
+    """
     words = np.ascontiguousarray(typed.words[used.start // WORD : -(-used.stop // WORD)])
     num = used.stop - used.start
     site = np.arange(num)
     allele = ((words[site // WORD, h] >> (site % WORD).astype(np.uint32)) & 1).astype(np.int64)
     emission = np.where(allele[:, None] == np.arange(2), 1 - _USUAL, _USUAL).astype(np.float32)
-    words = np.ascontiguousarray(words[:, haplotype_sample != haplotype_sample[h]])
+    words = np.compress(haplotype_sample != haplotype_sample[h], words, axis=1)
     prior = np.full(words.shape[1], 1 / words.shape[1], np.float32)
-    kept = np.empty((num, words.shape[1]), np.float32)
     rho = switch_probs(typed.position_cm[used], switch_rate=rate)
-    haploid_posterior(
-        Steps(words, site, emission, rho, prior), 1, kept, np.empty(words.shape[1], np.float32)
-    )
-    alt = np.zeros(num)
-    for j in range(min(WORD, num)):
-        rows = np.arange(j, num, WORD)
-        has = (words[rows // WORD] >> np.uint32(j)) & np.uint32(1)
-        alt[rows] = np.einsum("mh,mh->m", kept[rows], has.astype(np.float32))
+    alt = np.empty(num, np.float32)
+    haploid_alt_share(
+        Steps(words, site, emission, rho, prior),
+        room[: num * len(prior)].reshape(num, len(prior)), np.empty(len(prior), np.float32), alt,
+    )  # fmt: skip
     ratio = alt / emission[:, 1], (1 - alt) / emission[:, 0]
     return np.clip(ratio[0] / (ratio[0] + ratio[1]), 0, 1), allele
 
 
-def _by_class(
-    share: np.ndarray,
-    truth: np.ndarray,
-    count: np.ndarray,
-    minor: np.ndarray,
-    turned: np.ndarray,
-) -> SiteMismatch:
-    """Mismatch probabilities of all sites, interpolated between classes of minor-allele counts.
+def _by_class(share: np.ndarray, truth: np.ndarray, count: np.ndarray) -> MismatchByCount:
+    """Mismatch probabilities of classes of minor-allele counts.
 
     ``share``, ``truth``, ``count``: P(the minor allele is copied), whether it is there, and how
-    many haplotypes have it, of the left-out alleles. ``minor``, ``turned``: of all sites.
+    many haplotypes have it, of the left-out alleles.
     """
     most = max(2, int(count.max()) + 1)
     edges = [1]
@@ -310,12 +378,8 @@ def _by_class(
         gains.append(np.log(gain))
         losses.append(np.log(loss))
     if not centres:
-        each = np.full(len(minor), _USUAL, np.float32)
-        return SiteMismatch(each, each)
-    at = np.log(np.maximum(minor, 1))
-    gain = np.exp(np.interp(at, centres, gains)).astype(np.float32)
-    loss = np.exp(np.interp(at, centres, losses)).astype(np.float32)
-    return SiteMismatch(np.where(turned, loss, gain), np.where(turned, gain, loss))
+        return MismatchByCount.constant(float(_USUAL))
+    return MismatchByCount(np.array(centres), np.array(gains), np.array(losses))
 
 
 def _mismatches(share: np.ndarray, truth: np.ndarray, count: float) -> tuple[float, float]:

@@ -116,3 +116,58 @@ def haploid_posterior(steps, every, kept, mass):
         enter = rho[t]
         for s in range(mass.shape[0]):
             mass[s] = mass[s] * keep + enter
+
+
+@inlined_reordered
+def _share_with(kept, mass, prior, alleles, bit):
+    """Posterior of having ALT, of masses that were kept and messages from the right."""
+    whole, alt = np.float32(0.0), np.float32(0.0)
+    for s in range(mass.shape[0]):
+        v = kept[s] * mass[s] * prior[s]
+        whole += v
+        alt += v if np.uint32(alleles[s] & bit) != np.uint32(0) else np.float32(0.0)
+    return np.float32(alt / whole)
+
+
+@kernel
+def haploid_alt_share(steps, kept, mass, out):
+    """P(ALT is copied) at each step.
+
+    Parameters
+    ----------
+    steps
+        See :class:`Steps`.
+    kept, mass
+        Shapes (T, K) and (K,), float32: buffers.
+    out
+        Shape (T,), float32: filled in.
+    """
+    words, rho, prior = steps.words, steps.rho, steps.prior
+    one = np.float32(1.0)
+    whole = one
+    mass[:] = one
+    num_steps = steps.site.shape[0]
+    for t in range(num_steps):
+        x = steps.site[t]
+        bit = np.uint32(1) << np.uint32(x % WORD)
+        keep = np.float32((one - rho[t]) / whole)
+        whole = _forward(
+            mass, keep, rho[t], steps.emission[t, 0], steps.emission[t, 1], words[x // WORD], bit,
+            prior,
+        )  # fmt: skip
+        to = kept[t]
+        scale = np.float32(one / whole)
+        for s in range(mass.shape[0]):
+            to[s] = mass[s] * scale
+    mass[:] = one
+    for t in range(num_steps - 1, -1, -1):
+        x = steps.site[t]
+        bit = np.uint32(1) << np.uint32(x % WORD)
+        out[t] = _share_with(kept[t], mass, prior, words[x // WORD], bit)
+        whole = _emit(
+            mass, steps.emission[t, 0], steps.emission[t, 1], words[x // WORD], bit, prior
+        )
+        keep = np.float32((one - rho[t]) / whole)
+        enter = rho[t]
+        for s in range(mass.shape[0]):
+            mass[s] = mass[s] * keep + enter

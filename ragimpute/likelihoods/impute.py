@@ -196,9 +196,10 @@ def _impute_stretch(
     at = np.flatnonzero(seen)
     turned = af > 0.5
     flip = as_bits(turned, len(words))
-    stretch = Reads(words, every, at, cm, af, flip, turned, emission, panel.switch_rate)
+    alleles = np.take(words, every.first, axis=1)
+    stretch = Reads(words, every, alleles, at, cm, af, flip, turned, emission, panel.switch_rate)
     if diploid:
-        return _impute_diploid(stretch, reads, settings, mismatch)
+        return _impute_diploid(stretch, reads, settings, mismatch, given)
     mass = largest_mass(haploid_steps(stretch, emission))
     groups = every.some(choose_groups(mass, len(at), settings))
     minor = haploid_shares(stretch, groups, walk_over(stretch, groups))
@@ -208,10 +209,17 @@ def _impute_stretch(
 
 
 def _impute_diploid(
-    stretch: Reads, likelihoods: np.ndarray, settings: PairSettings, mismatch: SiteMismatch
+    stretch: Reads,
+    likelihoods: np.ndarray,
+    settings: PairSettings,
+    mismatch: SiteMismatch,
+    given: np.ndarray,
 ) -> Posterior:
-    """Impute a diploid sample with normalised likelihoods (m, 3) in a stretch."""
-    given, every = mismatch.genotypes(), stretch.groups
+    """Impute a diploid sample with normalised likelihoods (m, 3) in a stretch.
+
+    ``given`` (m, 3, 3): P(genotype | number of ALT that are copied).
+    """
+    every = stretch.groups
     # At first the other haplotype is any of the panel.
     mass = largest_mass(haploid_steps(stretch, beside(stretch.emission, stretch.af)))
     for rough in (True, False):

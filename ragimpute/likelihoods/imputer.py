@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
 from ragimpute.copying.window import TypedSites, pack_typed
 from ragimpute.evidence.expected_r2 import WindowSays
-from ragimpute.likelihoods.fit import FittedPanel
+from ragimpute.likelihoods.fit import FitOptions, FittedPanel, PanelFit, fit_panel, fit_stretch
 from ragimpute.likelihoods.model import informative, normalise
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.stages import Stage
@@ -23,24 +24,6 @@ from ragimpute.target.window import TargetWindow
 _PER_SAMPLE = 8
 # Differences of the probabilities of two haplotypes are kept as whole numbers of this scale.
 _SCALE = 100
-
-
-@dataclass(frozen=True)
-class CopyOptions:
-    """How samples are copied.
-
-    Attributes
-    ----------
-    ne, err
-        Effective population size and mismatch probability, > 0; None: chosen on the panel.
-    seed, threads
-        See :class:`ragimpute.likelihoods.fit.FittedPanel`.
-    """
-
-    ne: float | None = None
-    err: float | None = None
-    seed: int = 1
-    threads: int = 1
 
 
 class LikelihoodImputer:
@@ -57,6 +40,8 @@ class LikelihoodImputer:
         The target at the panel's sites.
     ploidy
         Where samples are haploid.
+    sites
+        The panel sites [start, stop) that are imputed. The panel is fitted once, in their middle.
     options
         How they are copied.
     """
@@ -67,9 +52,15 @@ class LikelihoodImputer:
     is_wide = False
 
     def __init__(
-        self, panel: Panel, match: Match, ploidy: TargetPloidy, options: CopyOptions
+        self,
+        panel: Panel,
+        match: Match,
+        ploidy: TargetPloidy,
+        sites: tuple[int, int],
+        options: FitOptions,
     ) -> None:
         self.panel, self.options = panel, options
+        self._sites = sites
         self._match, self._ploidy = match, ploidy
         self.settings: dict[str, object] = {
             "model": "likelihoods",
@@ -85,18 +76,28 @@ class LikelihoodImputer:
         left, right = target.left, target.right
         watch = Stopwatch(self.seconds)
         with Stage("read panel", right - left):
-            haplotypes = self.panel.haplotypes(left, right)
-            words = pack_typed(haplotypes, np.arange(right - left))
+            typed = self._read(left, right)
         watch.lap("read")
-        typed = TypedSites(words, self.panel.position_cm[left:right])
-        options = self.options
-        fitted = FittedPanel(
-            typed, self.panel.haplotype_sample, seed=options.seed, threads=options.threads,
-            ne=options.ne, err=options.err,
-        )  # fmt: skip
-        fitted.mismatch  # noqa: B018  it is found here, beside the window before
+        fitted = FittedPanel(typed, self.panel.haplotype_sample, self.options, fit=self.fit)
         watch.lap("fit")
         return PreparedLikelihoods(self, target, fitted)
+
+    @cached_property
+    def fit(self) -> PanelFit:
+        """How the panel is copied, found in the middle of the sites that are imputed.
+
+        It does not depend on windows, so that a run that was interrupted goes on with the same.
+        """
+        start, stop = self._sites
+        middle = fit_stretch(self.panel.position_cm[start:stop], self.panel.num_haplotypes)
+        typed = self._read(start + middle.start, start + middle.stop)
+        with Stage("fit", 1):
+            return fit_panel(typed, self.panel.haplotype_sample, self.options)
+
+    def _read(self, left: int, right: int) -> TypedSites:
+        """The panel's sites [left, right), packed."""
+        words = pack_typed(self.panel.haplotypes(left, right), np.arange(right - left))
+        return TypedSites(words, self.panel.position_cm[left:right])
 
     def likelihoods(self, samples: slice, left: int, right: int) -> np.ndarray:
         """Those of some samples at the panel sites [left, right), shape (m, b, 3), float32."""

@@ -8,9 +8,11 @@ allele, 0.1 % at common sites. One probability for all sites raises 1 - r2 by a 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from ragimpute.kernels.compile import kernel
 
 #: Likelihoods of genotypes, relative to the best one, are at least this large.
 FLOOR = np.float32(1e-5)
@@ -67,18 +69,33 @@ def normalise(likelihoods: np.ndarray) -> np.ndarray:
     -------
     The same shape, float32; 1 everywhere where nothing is known.
     """
-    x = np.asarray(likelihoods, np.float64)
-    best = x.max(axis=-1, keepdims=True)
-    known = (
-        np.isfinite(x).all(axis=-1, keepdims=True) & (best > 0) & (x >= 0).all(-1, keepdims=True)
-    )
-    scaled = np.where(known, x, 1) / np.where(known, best, 1)
-    return np.maximum(scaled, FLOOR).astype(np.float32)
+    given = np.asarray(likelihoods)
+    out = np.empty(given.shape, np.float32)
+    flat = np.ascontiguousarray(given.reshape(-1, given.shape[-1]), np.float64)
+    _normalise(flat, out.reshape(flat.shape))
+    return out
+
+
+@kernel
+def _normalise(given: Any, out: Any) -> None:
+    """Do the work of :func:`normalise` for shape (M, G), float64."""
+    for i in range(given.shape[0]):
+        best = 0.0
+        known = True
+        for g in range(given.shape[1]):
+            x = given[i, g]
+            known &= (x >= 0.0) & (x < np.inf)
+            best = max(best, x)
+        for g in range(given.shape[1]):
+            known_share = given[i, g] / best if known and best > 0.0 else 1.0
+            out[i, g] = max(np.float32(known_share), FLOOR)
 
 
 def informative(likelihoods: np.ndarray) -> np.ndarray:
     """Sites at which the normalised likelihoods (M, G) differ between genotypes, shape (M,)."""
-    out: np.ndarray = likelihoods.min(axis=-1) < 1
+    out = likelihoods[..., 0] < 1
+    for g in range(1, likelihoods.shape[-1]):
+        out |= likelihoods[..., g] < 1
     return out
 
 
@@ -98,7 +115,28 @@ def true_given_copied(copied: np.ndarray, given: np.ndarray, reads: np.ndarray) 
     -------
     Shape (M, G), float32; sums to 1.
     """
-    joint = given * reads[:, None, :]  # (M, c, g)
-    weight = np.maximum(copied, 0) / joint.sum(axis=2)
-    out = np.einsum("mc,mcg->mg", weight, joint)
-    return np.asarray(out / out.sum(axis=1, keepdims=True), np.float32)
+    out = np.empty(reads.shape, np.float32)
+    copied, reads = (np.ascontiguousarray(x, np.float32) for x in (copied, reads))
+    _true_given_copied(copied, given, reads, out)
+    return out
+
+
+@kernel
+def _true_given_copied(copied: Any, given: Any, reads: Any, out: Any) -> None:
+    """Do the work of :func:`true_given_copied`."""
+    num = reads.shape[1]
+    for i in range(reads.shape[0]):
+        for g in range(num):
+            out[i, g] = 0.0
+        for c in range(num):
+            whole = np.float32(0.0)
+            for g in range(num):
+                whole += given[i, c, g] * reads[i, g]
+            weight = max(copied[i, c], np.float32(0.0)) / whole
+            for g in range(num):
+                out[i, g] += weight * given[i, c, g] * reads[i, g]
+        whole = np.float32(0.0)
+        for g in range(num):
+            whole += out[i, g]
+        for g in range(num):
+            out[i, g] /= whole

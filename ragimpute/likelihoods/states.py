@@ -73,7 +73,8 @@ def stretches(position_cm: np.ndarray, settings: PairSettings) -> list[Stretch]:
 class Reads(NamedTuple):
     """One sample in one stretch.
 
-    ``words`` (W, H), ``groups``: the panel, and all its groups. ``seen`` (T,): sites with reads.
+    ``words`` (W, H), ``groups``: the panel, and all its groups. ``group_words`` (W, C): alleles of
+    one haplotype of each. ``seen`` (T,): sites with reads.
     ``cm``, ``af`` (m,): positions, frequencies of ALT. ``flip`` (W,), ``turned`` (m,): sites whose
     minor allele is REF.
     ``emission`` (m, P + 1): P(reads | number of ALT that are copied). ``rate``: switches per cM.
@@ -81,6 +82,7 @@ class Reads(NamedTuple):
 
     words: np.ndarray
     groups: Groups
+    group_words: np.ndarray
     seen: np.ndarray
     cm: np.ndarray
     af: np.ndarray
@@ -186,9 +188,10 @@ def _minor(
 
 def beside(emission: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Emission of one haplotype's allele where the other has ALT with probability ``other``."""
-    weights = np.stack([1 - other, other], axis=1)
-    each = [(weights * emission[:, a : a + 2]).sum(axis=1) for a in range(2)]
-    return np.stack(each, axis=1).astype(np.float32)
+    out = np.empty((len(emission), 2), np.float32)
+    for a in range(2):
+        out[:, a] = (1 - other) * emission[:, a] + other * emission[:, a + 1]
+    return out
 
 
 def as_bits(flags: np.ndarray, num_words: int) -> np.ndarray:
@@ -201,9 +204,9 @@ def as_bits(flags: np.ndarray, num_words: int) -> np.ndarray:
 
 def haploid_steps(reads: Reads, emission: np.ndarray) -> Steps:
     """The steps of a haploid pass over all groups, at all sites with reads; ``emission`` (m, 2)."""
-    words, at, groups = reads.words, reads.seen, reads.groups
+    at, groups = reads.seen, reads.groups
     return Steps(
-        np.ascontiguousarray(words[:, groups.first]),
+        reads.group_words,
         at, np.ascontiguousarray(emission[at]),
         switch_probs(reads.cm[at], switch_rate=reads.rate),
         (groups.size / groups.size.sum()).astype(np.float32),
@@ -270,7 +273,7 @@ def haploid_shares(reads: Reads, groups: Groups, walk: Walk) -> np.ndarray:
     """P(the minor allele is copied) of a haploid sample at each site, shape (m,), float32."""
     num, sites = len(groups.first), walk.sites
     steps = Steps(
-        np.ascontiguousarray(reads.words[:, groups.first]), walk.at, walk.pad(reads.emission),
+        np.take(reads.words, groups.first, axis=1), walk.at, walk.pad(reads.emission),
         walk.rho, (groups.size / groups.size.sum()).astype(np.float32),
     )  # fmt: skip
     num_anchors = len(sites.first) - 2

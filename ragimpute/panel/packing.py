@@ -7,12 +7,51 @@ holds 64 rows at a time as the distinct *patterns* of haplotypes over them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 
 from ragimpute.kernels.bit_transpose import SQUARE, turn_squares
 from ragimpute.kernels.compile import kernel
 
 BLOCK_ROWS = 64  # rows of bits that are stored together: each pattern has one bit for each row
+
+
+class PatternBlock(NamedTuple):
+    """Up to 64 rows of bits as the distinct patterns of haplotypes over them.
+
+    Attributes
+    ----------
+    patterns
+        Shape (u,), uint64: bit i is that of row i.
+    number
+        Shape (H,), uint16 or uint32: each haplotype's pattern.
+    """
+
+    patterns: np.ndarray
+    number: np.ndarray
+
+    @classmethod
+    def of(cls, patterns: np.ndarray, index: np.ndarray) -> PatternBlock:
+        """With the numbers ``index`` (H,) in 16 bits if they fit."""
+        narrow = np.uint16 if len(patterns) <= 1 << 16 else np.uint32
+        return cls(patterns, index.astype(narrow, copy=False))
+
+
+class RowBlocks(NamedTuple):
+    """Consecutive rows of bits as patterns of 64 rows each.
+
+    Attributes
+    ----------
+    first_row
+        Rows of the first block that come before the first one, in [0, 64).
+    patterns
+        The blocks.
+    """
+
+    first_row: int
+    patterns: Sequence[PatternBlock]
 
 
 def carrier_limit(num_haplotypes: int) -> int:

@@ -18,7 +18,14 @@ import numpy as np
 
 from ragimpute.kernels.bits import WORD
 from ragimpute.kernels.simd_counts import COUNTS
-from ragimpute.retrieval.distinct_rows import join_halves, list_members, mix_words, number_members
+from ragimpute.retrieval.distinct_rows import (
+    JoinBuffers,
+    join_buffers,
+    join_halves,
+    list_members,
+    mix_words,
+    number_members,
+)
 from ragimpute.retrieval.nearest_kernel import (
     FIRST_HIT,
     FIRST_ROW,
@@ -112,10 +119,8 @@ class NearestRows:
     Parameters
     ----------
     words
-        Shape (W, H), uint32: the panel at typed sites, 32 to a word.
-    order
-        Shape (H,), int32, each haplotype once: the order in which haplotypes that are alike in a
-        window are listed.
+        Shape (W, H), uint32: the panel at typed sites, 32 to a word. Haplotypes that are alike in a
+        window are listed in the order of its columns.
     scales
         (typed sites in a window, hits taken from it) of each scale, each with twice as many sites
         as the scale before.
@@ -133,11 +138,11 @@ class NearestRows:
     at_once = AT_ONCE
 
     def __init__(
-        self, words: np.ndarray, order: np.ndarray, scales: Sequence[tuple[int, int]], *,
-        threads: int = 1,
-    ) -> None:  # fmt: skip
+        self, words: np.ndarray, scales: Sequence[tuple[int, int]], *, threads: int = 1
+    ) -> None:
         self._num_words = len(words)
         self._lay_out(scales)
+        self._joins: SimpleQueue[JoinBuffers] = SimpleQueue()
         number = member_type(words.shape[1])
         all_members = np.empty((sum(map(len, self.ranges)), words.shape[1]), number)
         built: list[_Scale] = []
@@ -145,7 +150,7 @@ class NearestRows:
             shorter = built[-1] if built else None
             at = sum(len(scale.ranges) for scale in built)
             members = all_members[at : at + len(ranges)]
-            built.append(self._build_scale(words, order, ranges, members, shorter, threads))
+            built.append(self._build_scale(words, ranges, members, shorter, threads))
         windows, self._num_tables = self._table(built)
         all_rows = [rows for scale in built for rows in scale.rows]
         self._panel = WindowRows(
@@ -155,6 +160,7 @@ class NearestRows:
             np.concatenate([rows.offsets for rows in all_rows]),
             all_members,
         )
+        del self._joins
 
     @classmethod
     def of_tables(
@@ -211,7 +217,6 @@ class NearestRows:
     def _build_scale(
         self,
         words: np.ndarray,
-        order: np.ndarray,
         ranges: np.ndarray,
         members: np.ndarray,
         shorter: _Scale | None,
@@ -228,41 +233,53 @@ class NearestRows:
             parts = (-1, -1)
             if shorter is not None:
                 parts = (shorter.find(low, middle), shorter.find(middle, high))
-            left = self._numbers(words, shorter, low, middle)
-            right = self._numbers(words, shorter, middle, high)
-            distinct, which = join_halves(left, right)
+            buffers = self._join_buffers(words.shape[1])
+            left = self._numbers(words, shorter, (low, middle), buffers.left)
+            right = self._numbers(words, shorter, (middle, high), buffers.right)
+            distinct, size, which = join_halves(left, right, buffers)
             # Sorted by a hash of their alleles: hits must not depend on the order of the panel.
-            chosen = distinct[np.argsort(mix_words(words[low:high], distinct))]
-            place = np.empty(len(chosen), np.uint32)
-            place[which[chosen]] = np.arange(len(chosen))
-            offsets = np.zeros(len(chosen) + 1, np.int32)
-            list_members(which, place, order, offsets, members[i])
+            order = np.argsort(mix_words(words[low:high], distinct))
+            chosen = distinct[order]
+            offsets = np.concatenate([[0], np.cumsum(size[order])]).astype(np.int32)
+            begin = np.empty(len(order), np.int32)
+            begin[order] = offsets[:-1]
+            list_members(which, begin, members[i])
             first = low if parts[0] < 0 else middle if parts[1] < 0 else high
             halves = np.stack([left[chosen], right[chosen]], axis=1).view(np.int32)
             own = np.ascontiguousarray(words[first:high, chosen].T)
+            self._joins.put(buffers)
             return _Rows(parts, halves, own, offsets)
 
         return _Scale(ranges, share(build, range(len(ranges)), threads), members)
 
+    def _join_buffers(self, num_haplotypes: int) -> JoinBuffers:
+        """Buffers that nobody uses."""
+        try:
+            return self._joins.get_nowait()
+        except Empty:
+            return join_buffers(num_haplotypes)
+
     def _numbers(
-        self, words: np.ndarray, shorter: _Scale | None, low: int, high: int
+        self, words: np.ndarray, shorter: _Scale | None, ends: tuple[int, int], out: np.ndarray
     ) -> np.ndarray:
-        """Number the rows (H,), uint32, so that rows with equal words [low, high) are equal."""
+        """Number the rows so that rows with equal words [low, high), the ``ends``, are equal.
+
+        ``out`` (H,), uint32, may be used for the result, which has this shape and type.
+        """
+        low, high = ends
         if high <= low:
-            return np.zeros(words.shape[1], np.uint32)
+            out[:] = 0
+            return out
         if high == low + 1:
             given: np.ndarray = words[low]
             return given
         at = -1 if shorter is None else shorter.find(low, high)
         if shorter is not None and at >= 0:
-            out = np.empty(words.shape[1], np.uint32)
             number_members(shorter.rows[at].offsets, shorter.members[at], out)
             return out
         middle = (low + high) // 2  # where the panel ends, shorter windows may end earlier
-        left, right = ((low, middle), (middle, high))
-        return join_halves(
-            self._numbers(words, shorter, *left), self._numbers(words, shorter, *right)
-        )[1]
+        left = self._numbers(words, shorter, (low, middle), np.empty_like(out))
+        return join_halves(left, self._numbers(words, shorter, (middle, high), out))[2]
 
     def _table(self, scales: list[_Scale]) -> tuple[np.ndarray, int]:
         """The table of windows for the kernel, and the number of rows of counts that it needs.
@@ -305,9 +322,9 @@ class NearestRows:
             Shape (n, W), uint32: the targets' bits at the same words, n <= ``AT_ONCE``, which take
             as long as one.
         hits
-            Shape (n, num_hits), int32, to be filled: haplotypes, nearest first in each window,
-            padded with -1; of equally near rows the first in an order that is not the panel's. See
-            :attr:`first_hits`.
+            Shape (n, num_hits), int32, to be filled: columns, nearest first in each window,
+            padded with -1; of equally near rows the first in an order that depends on their alleles
+            alone. See :attr:`first_hits`.
         """
         try:
             buffers = self._buffers.get_nowait()

@@ -343,7 +343,9 @@ def _compare_reference(fasta: Fasta, target: Target, panel: Panel, report: Targe
     """
     step = max(1, panel.num_sites // _MANY_COMPARED)
     keys = panel.sites.take(slice(None, None, step)).keys()
-    wrong = sum(not fasta.has(position, ref) for position, ref, _ in keys)
+    wrong = sum(
+        not fasta.has(position, ref) for position, ref, alt in keys if ref != "N" or alt[:1] != "<"
+    )
     if wrong > _OTHER_REF * len(keys):
         raise InputError(
             f"FASTA {fasta.path} is of another reference than the panel: REF of {wrong} of "
@@ -404,6 +406,8 @@ def _read(
                 else ReferenceBlocks(panel.sites, options.gvcf_min_gq),
                 likelihoods=options.of_likelihoods(),
                 reached=lambda position: stage.reach(position - first),
+                # END is not lifted.
+                symbolic=panel.has_symbolic and options.chain is None,
             )  # fmt: skip
         elif options.likelihoods == "always":
             raise no_likelihoods(file)

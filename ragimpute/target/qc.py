@@ -18,6 +18,7 @@ from ragimpute.io.vcf.read.records import VcfFile
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.outputs import replacing
 from ragimpute.sites import some_names
+from ragimpute.symbolic import is_symbolic
 from ragimpute.target.match import FATES, MATCHED, Match, compare_positions, likely_cause
 from ragimpute.target.ploidy import ploidy_warnings
 
@@ -51,7 +52,8 @@ _FIXES = {
     "duplicate": "no mending: merged with the first record of this site",
     "invalid": "write the alleles as bases, which the manifest of the array has",
     "reference_blocks": "no mending: it tells of no ALT",
-    "symbolic": "no mending: a symbolic allele has no bases to match by",
+    "symbolic": "no mending: the panel has no symbolic alleles, or --chain was given, which does "
+    "not lift END",
     "star": "no mending: the allele * belongs to a deletion that starts before",
     "no_alt": "write the ALT that the array can see",
     "position_0": "no mending: a contig begins at position 1",
@@ -324,6 +326,8 @@ def excluded_rows(target: Target, panel: Panel, match: Match) -> Iterator[list[s
     for i, key, id_ in zip(left_out.tolist(), sites.keys(), sites.id, strict=True):
         reason = FATES[match.fate[i]]
         fix = _fix(reason, match.look_alikes.get(i, ""))
+        if is_symbolic(target.sites.alt[i]) and reason == "allele_mismatch":
+            fix = "compare ALT, END and SVLEN with the panel's"
         if reason == "duplicate" and match.discordant[i]:
             fix += f"; discordant calls made missing: {match.discordant[i]}"
         rows.append((*key, id_, reason, fix))
@@ -568,7 +572,7 @@ def _warn_of_reads(report: TargetReport, reads: ReadSummary) -> None:
 
 def _warn_of_samples(report: TargetReport, target: Target, panel: Panel, shared: Match) -> None:
     """Add warnings about samples to a report."""
-    both = sorted(set(target.samples) & set(panel.samples))
+    both = sorted(set(target.samples).intersection(panel.samples))
     if both:
         report.warnings.append(
             f"{len(both)} target samples are in the panel too ({some_names(both)}): they will copy "

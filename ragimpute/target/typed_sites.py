@@ -18,6 +18,7 @@ from ragimpute.io.site_list import Places, SiteList, read_site_list
 from ragimpute.io.vcf.read.genotypes import Target
 from ragimpute.panel.reader import Panel
 from ragimpute.sites import Region, Sites
+from ragimpute.symbolic import is_symbolic, split_name
 from ragimpute.target.builds import panel_build
 from ragimpute.target.inputs import TargetOptions, take_target
 from ragimpute.target.match import match_sites
@@ -224,7 +225,12 @@ def _without_samples(rows: Sequence[_Row], contig: str) -> Target:
     pairs = [row.alleles for row in rows]
     none = np.array(["."] * len(rows), dtype=object)
     ref, alt = (np.array([pair[i] for pair in pairs], dtype=object) for i in (0, 1))
-    sites = Sites(contig, np.array([row.position for row in rows], np.int32), ref, alt, none)
+    info = np.array([""] * len(rows), dtype=object)
+    for i, name in enumerate(alt.tolist()):  # where a symbolic ALT ends stands behind it
+        alt[i], extent = split_name(name)
+        info[i] = extent.text()
+    position = np.array([row.position for row in rows], np.int32)
+    sites = Sites(contig, position, ref, alt, none, info)
     num = len(rows)
     return Target(
         [], sites, np.zeros((num, 0, 2), np.int8), np.zeros((num, 0), bool),
@@ -233,7 +239,9 @@ def _without_samples(rows: Sequence[_Row], contig: str) -> Target:
 
 
 def _two(alleles: Sequence[str]) -> tuple[str, ...]:
-    """Two alleles in upper case; none if they are not two that name their bases."""
+    """Two alleles in capitals; none if they are not two that name their bases or are symbolic."""
+    if is_symbolic(split_name(alleles[1])[0]):
+        return alleles[0].upper(), alleles[1]
     upper = tuple(allele.upper() for allele in alleles)
     named = len(set(upper)) == 2 and all(allele and set(allele) <= set("ACGT") for allele in upper)
     return upper if named else ()

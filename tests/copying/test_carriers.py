@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_copying import mosaic_panel, window_of
+from slow_copying import blocks_of, mosaic_panel, window_of
 
 from ragimpute.copying.carriers import MinorAlleles
 from ragimpute.copying.window import Window, pack_typed, pack_words
@@ -48,6 +50,34 @@ def test_each_minor_allele_stands_once(num_typed, num_haplotypes, core):
     expected[: core[0]] = 0
     expected[core[1] :] = 0
     np.testing.assert_array_equal(found, expected)
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(0, 63), st.integers(1, 150), st.integers(0, 140), st.integers(0, 60))
+def test_patterns_of_rows_tell_what_rows_tell(first_row, num_haplotypes, start, size):
+    """Where the panel's file has patterns of haplotypes, they are not transposed from rows."""
+    rng = np.random.default_rng(num_haplotypes)
+    alleles = mosaic_panel(rng, 200, num_haplotypes)
+    whole = window_of(
+        alleles, np.arange(200.0), np.arange(1, 200, 3), (start, start + size),
+        as_row=rng.random(200) < 0.7,
+    )  # fmt: skip
+    blocks = blocks_of(whole.haplotypes.bits, num_haplotypes, first_row)
+    known = replace(whole.haplotypes, blocks=blocks)
+    found = MinorAlleles.build(known, whole.bounds())
+    expected = MinorAlleles.build(whole.haplotypes, whole.bounds())
+    for name in ("edges", "offsets", "sites", "longest", "most_sites"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
+    before = len(found.common) - len(expected.common)
+    assert (found.common[:before] == -1).all()
+    np.testing.assert_array_equal(found.common[before:], expected.common)
+    np.testing.assert_array_equal(found.common_edges - before, expected.common_edges)
+    for c in range(len(expected.common)):
+        for minor, at in ((found, before + c), (expected, c)):
+            bit = (minor.bits[at // 64] >> np.uint64(at % 64)) & np.uint64(1)
+            site = expected.common[c]
+            is_minor = alleles[site] == whole.haplotypes.alt_is_minor[site]
+            np.testing.assert_array_equal(bit.astype(bool), is_minor)
 
 
 @pytest.mark.parametrize(

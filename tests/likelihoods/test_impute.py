@@ -12,10 +12,11 @@ from slow_copying import mosaic_panel
 
 from ragimpute.copying.window import TypedSites
 from ragimpute.likelihoods.fit import (
-    DEPTHS,
+    FitOptions,
     FittedPanel,
     fit_mismatch,
-    nearest_depth,
+    fit_panel,
+    fit_stretch,
     num_alt_of,
     simulate_reads,
 )
@@ -218,25 +219,46 @@ def test_young_alleles_mismatch_more(alleles):
     typed = TypedSites.pack(young, np.linspace(0, 3, NUM_SITES))
     num_alt = num_alt_of(typed)
     np.testing.assert_array_equal(num_alt, young.sum(axis=1))
-    found = fit_mismatch(typed, num_alt, np.arange(NUM_HAPLOTYPES) // 2)
+    by_count = fit_mismatch(typed, num_alt, np.arange(NUM_HAPLOTYPES) // 2)
+    found = by_count.at(num_alt, NUM_HAPLOTYPES)
     rare, common = num_alt == 2, (num_alt > 15) & (num_alt < 45)
     assert found.ref_if_alt[rare].min() > 5 * found.ref_if_alt[common].mean()
     assert ((found.alt_if_ref > 0) & (found.alt_if_ref < 1)).all()
     assert found.alt_if_ref[rare].max() < 0.01
 
 
-def test_nearest_depth_counts_sites_without_reads():
-    rng = np.random.default_rng(1)
-    for depth in DEPTHS:
-        reads = normalise(simulate_reads(np.zeros((4000, 1), int), depth, rng)[:, 0])
-        assert nearest_depth(reads) == depth
+def test_what_is_given_is_not_fitted_and_what_was_found_is_kept(alleles):
+    typed = TypedSites.pack(alleles[:, :40], np.linspace(0, 3, NUM_SITES))
+    sample = np.arange(40) // 2
+    given = fit_panel(typed, sample, FitOptions(ne=1_000, err=0.01))
+    assert given.switch_rate == pytest.approx(4 * 1_000 / 100 / 40)
+    mismatch = given.mismatch.at(num_alt_of(typed), 40)
+    np.testing.assert_allclose(np.stack(mismatch), 0.01, rtol=1e-5)
+    found = FittedPanel(typed, sample)
+    assert 0.05 <= found.fit.switch_rate <= 500
+    assert fit_panel(typed, sample, FitOptions(threads=2)).switch_rate == found.fit.switch_rate
+    part = TypedSites.pack(alleles[:96, :40], np.linspace(0, 1, 96))
+    again = FittedPanel(part, sample, fit=found.fit)
+    np.testing.assert_array_equal(
+        again.panel.mismatch.alt_if_ref, found.panel.mismatch.alt_if_ref[:96]
+    )
+    assert again.panel.switch_rate == found.panel.switch_rate
+
+
+@given(num_sites=st.integers(1, 30_000), num_haplotypes=st.integers(2, 10**6))
+@settings(max_examples=50, deadline=None)
+def test_the_middle_on_which_a_panel_is_fitted(num_sites, num_haplotypes):
+    found = fit_stretch(np.zeros(num_sites), num_haplotypes)
+    assert found.start % 32 == 0
+    assert 0 <= found.start < found.stop <= num_sites
+    assert found.stop - found.start >= min(num_sites, 4096)
 
 
 def test_fitted_panel_does_not_depend_on_batches(alleles, reads):
     typed = TypedSites.pack(alleles[:, :40], np.linspace(0, 3, NUM_SITES))
     sample = np.arange(40) // 2
     every = FittedPanel(typed, sample).impute(reads[:, :4])
-    (one,) = FittedPanel(typed, sample, threads=2).impute(reads[:, 2:3])
+    (one,) = FittedPanel(typed, sample, FitOptions(threads=2)).impute(reads[:, 2:3])
     np.testing.assert_array_equal(one.allele_prob, every[2].allele_prob)
 
 

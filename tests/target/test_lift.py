@@ -30,7 +30,9 @@ from ragimpute.target.inputs import require_records
 from ragimpute.target.lift import REASONS, lift
 
 ONE_SITE = make_batch(np.zeros((1, 1, 2), np.int8)).sites
-PANEL = SimpleNamespace(contig="20", contig_length=None, num_sites=1, sites=ONE_SITE)
+PANEL = SimpleNamespace(
+    contig="20", contig_length=None, num_sites=1, sites=ONE_SITE, site_type=np.zeros(1, np.int8)
+)
 REGION = "20:2200000-2260000"
 B37, B38 = (HUMAN_LENGTHS[build]["20"] for build in ("GRCh37", "GRCh38"))
 

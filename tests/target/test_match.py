@@ -712,3 +712,21 @@ def test_the_error_names_both_ranges(dense_panel):
     assert "GRCh37" in error.hint
     error = no_overlap(target_of(dense_panel.sites.take(slice(0))), dense_panel, 0, 2000)
     assert "no record on" in error.message
+
+
+def test_a_snp_and_a_repeat_that_differs_in_its_base(tmp_path):
+    """Of two panel sites that are one variant, a record is the one that is spelled alike."""
+    sites = [(100, "CACACA", "CACGCA"), (103, "A", "G"), (200, "TACACA", "TACACACA")]
+    position, ref, alt = zip(*sites, strict=True)
+    alleles = np.random.default_rng(0).integers(0, 2, (3, 4, 2))
+    batch = make_batch(alleles, position, ref=ref, alt=alt)
+    write_panel(tmp_path / "p.h5", [batch], samples=names(4), genetic_map=FlatMap())
+    expected = [[1], [0], [1], [2], [2]]
+    rows = [(103, "A", "G"), (100, "CACACA", "CACGCA"), (102, "CAC", "CGC"),
+            (200, "TACACA", "TACACACA"), (200, "T", "TAC")]  # fmt: skip
+    with Panel.open(tmp_path / "p.h5") as panel:
+        for row, found in zip(rows, expected, strict=True):
+            (tmp_path / "t.vcf").write_text(vcf_text([(*row, "0|1", "1|1")]))
+            match = match_sites(read_target(tmp_path / "t.vcf"), panel, 0, 3)
+            assert match.panel_index.tolist() == found
+            assert match.counts["matched"] == 1

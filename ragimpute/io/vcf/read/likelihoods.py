@@ -19,6 +19,7 @@ import numpy as np
 
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.read.records import RecordReader, VcfFile
+from ragimpute.kernels.compile import kernel
 from ragimpute.sites import Region
 
 #: What ``--likelihoods`` may be.
@@ -86,6 +87,30 @@ class RecordLikelihoods(NamedTuple):
     haploid: np.ndarray
     stated: np.ndarray
     without_reads: np.ndarray
+
+
+@kernel
+def _take_plain(
+    values: Any, depth: Any, alleles: Any, out: Any, sum_of_depth: Any, num_with_depth: Any
+) -> Any:
+    """Do the work of :meth:`LikelihoodReader.take_plain` for PL (N, 3), int32, and DP (N,), int64.
+
+    Returns False, and ``alleles`` stay as they are, if a number is negative (missing, or wrong), or
+    a sample is haploid.
+    """
+    for i in range(values.shape[0]):
+        if min(values[i, 0], values[i, 1], values[i, 2]) < 0 or alleles[i, 1] == -2:
+            return False
+    for i in range(values.shape[0]):
+        least = min(values[i, 0], values[i, 1], values[i, 2])
+        for k in range(3):
+            out[i, k] = 0 if depth[i] == 0 else min(values[i, k] - least, MOST)
+        alleles[i, 0] = -1
+        alleles[i, 1] = -1
+        if depth[i] >= 0:
+            sum_of_depth[i] += depth[i]
+            num_with_depth[i] += 1
+    return True
 
 
 class LikelihoodReader:
@@ -168,6 +193,42 @@ class LikelihoodReader:
             return self._without_alt(depth, stated, alleles)
         without = depth == 0
         return RecordLikelihoods(phred, haploid, stated | without, without)
+
+    def take_plain(self, variant: Any, alleles: np.ndarray, out: np.ndarray) -> bool:
+        """Read a record of the most usual kind at once: PL of a SNP, of diploid samples alone.
+
+        It does what :meth:`read` and :meth:`row` do together, and takes a tenth of their time.
+
+        Parameters
+        ----------
+        variant
+            The record.
+        alleles
+            Shape (N, 2), int8: called alleles; they become missing.
+        out
+            Shape (N, 3), uint8: filled with the row.
+
+        Returns
+        -------
+        False if the record is of another kind; then nothing was changed but ``out``.
+        """
+        fields = self.counts.fields
+        if fields[:1] != ("PL",) or len(variant.ALT) != 1 or len(variant.REF) != 1:
+            return False
+        alt = variant.ALT[0]
+        if len(alt) != 1 or alt not in "ACGTN":
+            return False
+        present = variant.FORMAT
+        if "PL" not in present or any(name in present for name in fields[1:]):
+            return False
+        values = variant.format("PL")
+        if values is None or values.dtype.kind != "i" or values.shape[1:] != (3,):
+            return False
+        depth = self._depth(variant)
+        chosen = np.array(self._reader.chosen(values), np.int32)
+        counts = self.counts
+        done: bool = _take_plain(chosen, depth, alleles, out, counts.depth, counts.num_with_depth)
+        return done
 
     def row(
         self, variant: Any, alt: int, found: RecordLikelihoods, alleles: np.ndarray

@@ -285,3 +285,50 @@ def test_the_first_records_alone_decide(tmp_path, monkeypatch):
     assert read_target(path, likelihoods=AUTO).likelihoods is not None
     monkeypatch.setattr(likelihoods, "_FIRST_RECORDS", 1)
     assert read_target(path, likelihoods=AUTO).likelihoods is None
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["G", "GA", "N", "*"]),
+            st.lists(
+                st.tuples(
+                    st.sampled_from(["0/1", "0|0", "1", ".", "./."]),
+                    st.sampled_from(["0,3,30", "40,0,200", "7,7,9", "0,70000,3", ".", "0,.,3"]),
+                    st.sampled_from(["0", "3", "."]),
+                ),
+                min_size=2, max_size=2,
+            ),
+        ),
+        min_size=1, max_size=6,
+    ),
+    st.booleans(),
+    st.sampled_from([".vcf", ".bcf"]),
+)  # fmt: skip
+def test_records_of_the_most_usual_kind_are_read_as_all_others(tmp_path, given_rows, calls, suffix):
+    rows = [
+        (10 * i, "A", alt, *(":".join(cell if calls else cell[1:]) for cell in cells))
+        for i, (alt, cells) in enumerate(given_rows, 1)
+    ]
+    for old in tmp_path.iterdir():
+        old.unlink()
+    path = written(tmp_path, rows, "GT:PL:DP" if calls else "PL:DP", suffix=suffix)
+
+    def read():
+        try:
+            found = read_target(path, likelihoods=ALWAYS)
+        except InputError as error:
+            return str(error)
+        counts = found.likelihood_counts
+        return [
+            found.likelihoods.tolist(), found.alleles.tolist(), found.phased.tolist(),
+            counts.depth.tolist(), counts.num_with_depth.tolist(), counts.num_incomplete,
+        ]  # fmt: skip
+
+    usual = read()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(likelihoods.LikelihoodReader, "take_plain", lambda *_: False)
+        assert read() == usual
