@@ -23,6 +23,7 @@ from ragimpute.evidence.expected_r2 import WindowSays
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.likelihoods.fit import FitOptions as LikelihoodFitOptions
 from ragimpute.likelihoods.imputer import LikelihoodImputer
+from ragimpute.likelihoods.network import GenotypeNetwork
 from ragimpute.model.folder import ModelFolder, open_folder, searches_index
 from ragimpute.panel.inbred import second_haplotypes
 from ragimpute.panel.reader import Panel
@@ -284,8 +285,9 @@ def likelihood_parts(inputs: Inputs, ploidy: TargetPloidy, options: ImputeOption
     ``ploidy`` says where the samples are haploid.
     """
     fit = LikelihoodFitOptions(
-        seed=options.seed, threads=options.threads, ne=options.ne, err=options.err
-    )
+        seed=options.seed, threads=options.threads, ne=options.ne, err=options.err,
+        network=GenotypeNetwork.shipped(),
+    )  # fmt: skip
     return [
         RunPart(
             start, stop, panel, LikelihoodImputer(panel, inputs.match, ploidy, (start, stop), fit)
