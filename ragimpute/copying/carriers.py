@@ -18,6 +18,7 @@ import numpy as np
 from ragimpute.kernels.bit_transpose import SQUARE, turn_squares
 from ragimpute.kernels.bits import WORD
 from ragimpute.kernels.compile import kernel
+from ragimpute.kernels.shapes import reshaped
 from ragimpute.panel.haplotypes import Haplotypes
 from ragimpute.panel.packing import BLOCK_ROWS
 from ragimpute.runtime.threads import parts_of, share
@@ -218,7 +219,7 @@ def _turn_bits_into(rows, which, squares, out):
                 c = first + i
                 for g in range(num):
                     squares[i, g] = rows[which[c], begin + g] if c < num_common else np.uint64(0)
-            turn_squares(squares.reshape(-1), width)
+            turn_squares(reshaped(squares, (squares.size,)), width)
             for g in range(num):
                 h = (begin + g) * SQUARE
                 for i in range(min(SQUARE, out.shape[1] - h)):
