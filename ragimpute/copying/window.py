@@ -17,9 +17,10 @@ from ragimpute.copying.parameters import CopyingParameters, switch_probs
 from ragimpute.kernels.bit_transpose import SQUARE, turn_squares
 from ragimpute.kernels.bits import WORD
 from ragimpute.kernels.compile import kernel
+from ragimpute.kernels.shapes import reshaped
 from ragimpute.panel.haplotypes import Haplotypes, keep_haplotypes, signatures_of
 from ragimpute.panel.packing import BLOCK_ROWS, RowBlocks
-from ragimpute.runtime.threads import share
+from ragimpute.runtime.threads import share, threads_at_hand
 
 if TYPE_CHECKING:
     from ragimpute.retrieval.mapped_arrays import Getter
@@ -312,7 +313,7 @@ class Window:
     @cached_property
     def minor_alleles(self) -> MinorAlleles:
         """The core's minor alleles by haplotype; computed when first asked for."""
-        return MinorAlleles.build(self.haplotypes, self.bounds())
+        return MinorAlleles.build(self.haplotypes, self.bounds(), threads=threads_at_hand())
 
     def carriers(self) -> SiteCarriers:
         """Who has the minor allele of each site, as kernels read it."""
@@ -417,7 +418,7 @@ def _turn_typed(typed_index, minor, squares, out):
                 r = row[typed_index[first + i]] if first + i < stop else -1
                 for g in range(num):
                     squares[i, g] = bits[r, begin + g] if r >= 0 else np.uint64(0)
-            turn_squares(squares.reshape(-1), width)
+            turn_squares(reshaped(squares, (squares.size,)), width)
             for g in range(num):
                 h = (begin + g) * SQUARE
                 for i in range(min(SQUARE, num_haplotypes - h)):
