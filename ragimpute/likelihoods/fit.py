@@ -16,6 +16,7 @@ from ragimpute.kernels.bits import WORD
 from ragimpute.likelihoods.haploid_kernel import Steps, haploid_alt_share
 from ragimpute.likelihoods.impute import LikelihoodPanel, Posterior, impute_likelihoods
 from ragimpute.likelihoods.model import SiteMismatch
+from ragimpute.likelihoods.state_kernel import count_alt
 from ragimpute.likelihoods.states import PairSettings
 
 # Mismatch probability while mismatches are counted, and switch rate per cM.
@@ -45,9 +46,8 @@ _DEPTH = 0.7
 
 def num_alt_of(typed: TypedSites) -> np.ndarray:
     """Haplotypes that have ALT at each site, shape (M,), int64."""
-    out = np.empty((len(typed.words), WORD), np.int64)
-    for j in range(WORD):
-        out[:, j] = ((typed.words >> np.uint32(j)) & np.uint32(1)).sum(axis=1, dtype=np.int64)
+    out = np.zeros((len(typed.words), WORD), np.int64)
+    count_alt(typed.words, out)
     return out.ravel()[: typed.num_typed]
 
 
