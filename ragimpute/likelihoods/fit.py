@@ -45,8 +45,8 @@ _FIT_SITES, _FIT_CM = 4096, 2.0
 # 4x, 1 - r2 changes by 1 % where the rate is doubled or halved.
 _DEPTH = 0.7
 # Samples that tell how far the network is to be trusted, and the depths of their reads by turns.
-_NUM_TRUSTED = 18
-_TRUST_DEPTHS = (0.1, 0.45, 2.0)
+_NUM_TRUSTED = 16
+_TRUST_DEPTHS = (0.45, 1.5, 0.7, 4.0)
 
 
 def num_alt_of(typed: TypedSites) -> np.ndarray:
