@@ -133,6 +133,11 @@ def split_name(name: str) -> tuple[str, Extent]:
     return name[: found.start() + 1], Extent(_whole(found[1]), _whole(found[2]))
 
 
+def extent_infos(position_bp: int, alts: Sequence[str], info: str) -> list[str]:
+    """What INFO says of the ends of each ALT of a record, as text; "" of sequences."""
+    return [split_name(name)[1].text() for name in full_names(position_bp, alts, info)]
+
+
 def last_base(position_bp: int, ref: str, info: str) -> int:
     """The last base that a record covers, 1-based: INFO/END, or else the end of REF.
 

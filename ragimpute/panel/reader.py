@@ -16,7 +16,7 @@ import numpy as np
 
 from ragimpute.arguments import checked
 from ragimpute.errors import InputError
-from ragimpute.panel.chunks import read_numbers, read_row
+from ragimpute.panel.chunks import RowReader, read_numbers
 from ragimpute.panel.compact import CompactHaplotypes
 from ragimpute.panel.format import (
     BULK_DATASETS,
@@ -428,10 +428,13 @@ class PanelFile(Panel):
         with reading(self.path):
             for block, (patterns, index) in self._read_blocks(low, high):
                 blocks.append(PatternBlock.of(patterns, index))
-                whole = patterns_to_rows(patterns, index)
                 at = block * BLOCK_ROWS
                 first, last = max(low, at), min(high, at + BLOCK_ROWS)
-                bits[first - low : last - low] = whole[first - at : last - at]
+                here = bits[first - low : last - low]
+                if len(here) == BLOCK_ROWS:
+                    patterns_to_rows(patterns, index, here)
+                else:
+                    here[:] = patterns_to_rows(patterns, index)[first - at : last - at]
         row = np.where(rows[1:] > rows[:-1], rows[:-1] - rows[0], -1).astype(np.int32)
         return Haplotypes(
             self.num_haplotypes, self.alt_is_minor[start:stop], *self._read_carriers(start, stop),
@@ -483,10 +486,10 @@ class PanelFile(Panel):
         file = self._handle()
         offsets = self._pattern_offsets[first : last + 1]
         patterns = file["haplotypes/patterns"][offsets[0] : offsets[-1]]
-        dataset = file["haplotypes/pattern_index"]
+        rows = RowReader(file["haplotypes/pattern_index"])
         for block in range(first, last):
             own = slice(*(self._pattern_offsets[block : block + 2] - offsets[0]))
-            yield block, (patterns[own], read_row(dataset, block, own.stop - own.start))
+            yield block, (patterns[own], rows.read(block, own.stop - own.start))
 
     def verify(self) -> None:
         """See :meth:`Panel.verify`."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from queue import Empty, SimpleQueue
 from threading import Lock
 from typing import NamedTuple, Protocol
@@ -30,6 +31,7 @@ from ragimpute.retrieval.distinct_rows import (
     join_buffers,
     join_halves,
     list_members,
+    mix_halves,
     mix_words,
     number_members,
 )
@@ -86,6 +88,7 @@ class _Rows:
     halves: np.ndarray  # (rows, 2) int32: for each row, the rows of the halves that it consists of
     words: np.ndarray  # (rows, words) uint32: words at the window's end that are in neither half
     offsets: np.ndarray  # (rows + 1,) int32: where the haplotypes of each row begin in ``members``
+    mixed: np.ndarray  # (rows,) uint64, ascending: hashes of the rows' alleles
 
 
 @dataclass(frozen=True)
@@ -98,9 +101,11 @@ class _Scale:
 
     def find(self, low: int, high: int) -> int:
         """The number of the window with exactly the words [low, high), or -1."""
-        at = int(np.searchsorted(self.ranges[:, 0], low))
-        found = at < len(self.ranges) and (self.ranges[at] == (low, high)).all()
-        return at if found else -1
+        return self._number.get((low, high), -1)
+
+    @cached_property
+    def _number(self) -> dict[tuple[int, int], int]:
+        return {(low, high): i for i, (low, high) in enumerate(self.ranges.tolist())}
 
 
 class SearchTables(NamedTuple):
@@ -285,17 +290,23 @@ class NearestRows:
             right = self._numbers(words, shorter, (middle, high), buffers.right)
             distinct, size, which = join_halves(left, right, buffers)
             # Sorted by a hash of their alleles: hits must not depend on the order of the panel.
-            order = np.argsort(mix_words(words[low:high], distinct))
+            if shorter is None or min(parts) < 0:
+                mixed = mix_words(words[low:high], distinct)
+            else:
+                one, other = (shorter.rows[part].mixed for part in parts)
+                mixed = mix_halves(one[left[distinct]], other[right[distinct]])
+            order = np.argsort(mixed)
             chosen = distinct[order]
             offsets = np.concatenate([[0], np.cumsum(size[order])]).astype(np.int32)
             begin = np.empty(len(order), np.int32)
             begin[order] = offsets[:-1]
             list_members(which, begin, members[i])
             first = low if parts[0] < 0 else middle if parts[1] < 0 else high
-            halves = np.stack([left[chosen], right[chosen]], axis=1).view(np.int32)
+            halves = np.empty((len(chosen), 2), np.int32)
+            halves[:, 0], halves[:, 1] = left.view(np.int32)[chosen], right.view(np.int32)[chosen]
             own = np.ascontiguousarray(words[first:high, chosen].T)
             self._joins.put(buffers)
-            return _Rows(parts, halves, own, offsets)
+            return _Rows(parts, halves, own, offsets, mixed[order])
 
         return _Scale(ranges, share(build, range(len(ranges)), threads), members)
 

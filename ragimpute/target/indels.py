@@ -8,7 +8,7 @@ that of ``bcftools norm``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -89,13 +89,25 @@ def known_bases(sites: Sites, indels: np.ndarray) -> dict[int, str]:
     distance = indels[after] - position
     near = np.flatnonzero((distance >= 0) & (distance <= _REACH_BP))
     found: dict[int, str] = {}
-    for first, ref, _ in sites.take(near).keys():
-        for place, base in enumerate(ref.upper(), start=first):
+    for i in near.tolist():
+        first, ref = int(position[i]), sites.ref[i].upper()
+        for place, base in _bases_near(first, ref, indels):
             if base == "N":
                 continue
             if found.setdefault(place, base) != base or base not in "ACGT":
                 found[place] = ""
     return found
+
+
+def _bases_near(first: int, ref: str, indels: np.ndarray) -> Iterable[tuple[int, str]]:
+    """The bases of a REF allele, of a long one those alone that are near an indel."""
+    if len(ref) <= _REACH_BP:
+        return enumerate(ref, start=first)
+    place = np.arange(first, first + len(ref))
+    after = np.searchsorted(indels, place - _NEAR_BP)
+    is_near = indels[np.minimum(after, len(indels) - 1)] <= place + _REACH_BP
+    is_near &= after < len(indels)
+    return ((int(place[k]), ref[k]) for k in np.flatnonzero(is_near).tolist())
 
 
 def look_alikes(

@@ -380,3 +380,15 @@ def test_info_names_what_a_panel_keeps(folder):
     told = " ".join(done.output.split())
     assert "CIPOS, END, IMPRECISE, MEINFO, PERIOD, RU, SVLEN, SVTYPE; at" in told
     assert "SV" in told
+
+
+@pytest.mark.needs_program("plink2")
+def test_a_pgen_types_symbolic_alleles_by_the_info_of_its_pvar(folder, records, tmp_path):
+    pytest.importorskip("pgenlib")
+    made = tmp_path / "made"
+    command = ["plink2", "--vcf", folder / "truth.vcf", "--make-pgen", "--out", made]
+    subprocess.run(list(map(str, command)), check=True, capture_output=True)
+    impute(made.with_suffix(".pgen"), folder / "panel.h5", tmp_path / "x.vcf")
+    rows = rows_of(view(tmp_path / "x.vcf"))
+    assert len(rows) == len(split_rows(records))
+    assert all("TYPED" in row[7].split(";") for row in rows)

@@ -271,3 +271,15 @@ def test_trimmed_as_the_algorithm_says(ref, alt):
     while len(one) > 1 and len(other) > 1 and one[0] == other[0]:
         position, one, other = position + 1, one[1:], other[1:]
     assert trimmed(7, ref, alt) == (position, one, other)
+
+
+@given(st.data())
+def test_known_bases_of_long_alleles(data):
+    """Of a REF of many bases those near an indel are known."""
+    length = data.draw(st.integers(1001, 1400))
+    places = np.array(sorted(data.draw(st.sets(st.integers(1, 2000), min_size=1, max_size=4))))
+    bases = ("ACGT" * 350)[:length]
+    whole = known_bases(site_table("20", [1], [bases], ["A"], ["."]), places)
+    near = {p for p in range(1, length + 1) if ((places >= p - 200) & (places <= p + 1000)).any()}
+    if places[0] <= 1001:
+        assert whole == {p: bases[p - 1] for p in near}
