@@ -1,6 +1,7 @@
 """What more threads bring, on a machine with fewer cores: a simulation of the schedule of a run.
 
-Run: python benchmarks/schedule.py TARGET PANEL [--threads 1 2 4 8 16] [--chunk-cm 5] [--alone]
+Run: python benchmarks/schedule.py TARGET PANEL [--threads 1 2 4 8 16] [--chunk-cm 5]
+         [--runs 3] [--alone]
      python benchmarks/schedule.py TARGET PANEL --real 2
 
 Each row is a run of ``impute`` that is cut into work for so many threads, all of which one thread
@@ -8,7 +9,9 @@ does. The processor time of each piece is noted, and what it waits for. The piec
 so many threads by the rules of ``ragimpute/runtime/threads.py``: whoever shares out work does items
 himself, threads without work of their own take items, and who waits for a result helps meanwhile.
 The simulation leaves out what threads cost each other: the processor's caches and memory, and
-Python's lock. ``--alone`` says in which stages one thread has been at work alone, and for how long.
+Python's lock. ``--runs`` says how often each row is measured, of which the fastest counts.
+``--alone`` says in which stages, or between them in which functions, one thread has been at work
+alone, and for how long.
 ``--real`` does a run in so many threads, and says which part of the wall time each was at work; it
 needs a machine that does nothing else.
 """
@@ -56,7 +59,7 @@ class Tracer:
 
         now = time.process_time()
         names = [stage.name for stage in stages._OPEN.get() if stage.name != "impute"]
-        self.here.events.append(("run", now - self._last, names[-1] if names else "between"))
+        self.here.events.append(("run", now - self._last, names[-1] if names else place()))
         if event:
             self.here.events.append(event)
         self._last = time.process_time()
@@ -235,38 +238,63 @@ class Simulation:
         return found[0] if found else None
 
 
-def trace(target: Path, panel: Path, threads: int, options: dict[str, Any]) -> Work:
+def words_of(words: argparse.Namespace, threads: int, out: Path) -> list[str]:
+    """The command line of the run that is looked at."""
+    run = ["ragimpute", "impute", str(words.target), "--panel", str(words.panel), "-o", str(out)]
+    more = [] if words.chunk_cm is None else ["--chunk-cm", str(words.chunk_cm)]
+    return [*run, "--threads", str(threads), "--quiet", *more]
+
+
+def run_program(words: argparse.Namespace, threads: int) -> None:
+    """Do the run in this process, as the program does it from its start on."""
+    from ragimpute.cli import main as program
+
+    with tempfile.TemporaryDirectory() as folder:
+        sys.argv = words_of(words, threads, Path(folder) / "out.vcf.gz")
+        try:
+            program.main()
+        except SystemExit as end:
+            if end.code:
+                raise
+
+
+def trace(words: argparse.Namespace, threads: int) -> Work:
     """The work of a run, as it is cut for so many threads."""
-    from ragimpute.imputation import impute as command
+    from ragimpute.runtime import threads as crews
     from ragimpute.runtime.stages import Stage
 
-    tracers: list[Tracer] = []
-
-    def make(_: int) -> Tracer:
-        tracers.append(Tracer(threads))
-        return tracers[0]
+    tracer = Tracer(threads)
+    crews.Crew = lambda _: tracer  # type: ignore[assignment, misc]
 
     def noting(method: Callable[..., Any]) -> Callable[..., Any]:
         def noted(*given: Any) -> Any:
-            if tracers:
-                tracers[0].note()
+            tracer.note()
             return method(*given)
 
         return noted
 
     for name in ("__enter__", "__exit__"):  # a piece of work is of the stage that it is done in
         setattr(Stage, name, noting(getattr(Stage, name)))
-    command.Crew = make  # type: ignore[assignment, misc]
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "out.vcf.gz"
-        command.impute(target, panel, out, threads=threads, **options)
-    tracers[0].note()
-    return tracers[0].whole
+    run_program(words, threads)
+    tracer.note()
+    return tracer.whole
 
 
-def real(target: Path, panel: Path, threads: int, options: dict[str, Any]) -> None:
+def place() -> str:
+    """The function of the program that is at work; "start" before it imputes."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        path = Path(frame.f_code.co_filename)
+        wing = path.parent.name
+        if "ragimpute" in path.parts[-3:-1] and wing not in ("runtime", "cli"):
+            return f"{wing}.{path.stem}.{frame.f_code.co_name}"
+        frame = frame.f_back
+    return "start"
+
+
+def real(words: argparse.Namespace, threads: int) -> None:
     """Print the wall time of a real run, and which part of it each thread was at work."""
-    from ragimpute.imputation.impute import impute
+    from ragimpute.runtime import stages
 
     clocks: dict[str, int] = {}
     start = threading.Thread.start
@@ -278,29 +306,25 @@ def real(target: Path, panel: Path, threads: int, options: dict[str, Any]) -> No
     threading.Thread.start = started  # type: ignore[method-assign]
     spent: dict[str, float] = {}
 
-    def look() -> None:
+    def progress(*_: object) -> None:
         for name, clock in clocks.items():
             try:
                 spent[name] = time.clock_gettime(clock)
             except OSError:  # the thread has ended
                 continue
 
-    def progress(*_: object) -> None:
-        look()
-
     begun = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "out.vcf.gz"
-        impute(target, panel, out, threads=threads, progress=progress, **options)
+    with stages.reporting(progress):
+        run_program(words, threads)
     wall = time.perf_counter() - begun
     print(f"{threads} threads: wall {wall:.2f} s, of which at work:")
     for name, seconds in {"main": time.thread_time(), **spent}.items():
         print(f"  {name:14} {seconds / wall:.0%}")
 
 
-def simulated(target: Path, panel: Path, count: int, options: dict[str, Any]) -> dict[str, Any]:
+def simulated(words: argparse.Namespace, count: int) -> dict[str, Any]:
     """Wall time, work and lone work of a run, traced in this process from its very beginning."""
-    whole = trace(target, panel, count, options)
+    whole = trace(words, count)
     found = Simulation(count)
     found.run(whole)
     return {"wall": found.now, "busy": sum(found.busy), "alone": found.alone.most_common()}
@@ -314,17 +338,20 @@ def rows(words: argparse.Namespace) -> Iterator[str]:
     for count in words.threads:
         more = [] if words.chunk_cm is None else ["--chunk-cm", str(words.chunk_cm)]
         command = [sys.executable, __file__, str(words.target), str(words.panel), *more]
-        done = subprocess.run(
-            [*command, "--trace", str(count)], capture_output=True, text=True, check=True
-        )
-        found = json.loads(done.stdout)
+        runs = []
+        for _ in range(words.runs):  # other work on the machine makes some of them slower
+            done = subprocess.run(
+                [*command, "--trace", str(count)], capture_output=True, text=True, check=True
+            )
+            runs.append(json.loads(done.stdout))
+        found = min(runs, key=lambda run: run["busy"])
         wall, busy = found["wall"], found["busy"]
         first = first or wall
         cells = (str(count), f"{busy:.2f}", f"{wall:.2f}", f"{first / wall:.2f}")
         yield f"| {' | '.join(cells)} | {busy / wall / count:.0%} |"
         if words.alone:
             for name, seconds in found["alone"][:9]:
-                yield f"  alone in {name or 'the beginning'}: {seconds:.2f} s"
+                yield f"  alone in {name}: {seconds:.2f} s"
 
 
 def main() -> None:
@@ -333,16 +360,16 @@ def main() -> None:
     parser.add_argument("panel", type=Path)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     parser.add_argument("--chunk-cm", type=float)
+    parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--alone", action="store_true")
     parser.add_argument("--real", type=int)
     parser.add_argument("--trace", type=int, help=argparse.SUPPRESS)
     words = parser.parse_args()
-    options = {} if words.chunk_cm is None else {"window_cm": words.chunk_cm}
     if words.trace:
-        print(json.dumps(simulated(words.target, words.panel, words.trace, options)))
+        print(json.dumps(simulated(words, words.trace)))
         return
     if words.real:
-        real(words.target, words.panel, words.real, options)
+        real(words, words.real)
         return
     for line in rows(words):
         print(line, flush=True)

@@ -34,13 +34,16 @@ from ragimpute.accuracy.dr2 import FILE as DR2
 from ragimpute.accuracy.dr2 import maximise
 from ragimpute.accuracy.evaluate import Evaluation, evaluate
 from ragimpute.accuracy.metrics import MAF_BINS
-from ragimpute.config import load_config, models_dir
+from ragimpute.config import load_config
 from ragimpute.evidence.features import FEATURES
 from ragimpute.imputation.impute import impute
 from ragimpute.model.checkpoint import load_model, write_text
-from ragimpute.model.folder import PROVENANCE, WEIGHTS, open_folder
+from ragimpute.model.folder import CONFIG, PROVENANCE, WEIGHTS, open_folder
+from ragimpute.model.settings import FILE as SETTINGS
+from ragimpute.model.settings import write_settings
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.prepare import prepare
+from ragimpute.presets import models_dir
 from ragimpute.training.dr2_fit import ScoredSites, fit_scored, score_panels, site_weights
 from ragimpute.training.trainer import train
 
@@ -408,6 +411,8 @@ def main() -> None:
                 rows += [(folder.name, density, label, scores[label][density]) for label in scores]
     for file in (WEIGHTS, PROVENANCE, DR2):
         shutil.copy(shipped / file, models_dir() / args.name / file)
+    config = models_dir() / args.name / CONFIG
+    write_settings(config.with_name(SETTINGS), load_config(config), config.read_bytes())
     text = card(args.name, panels, seconds, args.seed, rows, args.hold_out)
     (models_dir() / args.name / "README.md").write_text(text, encoding="utf-8")
     print(table(rows))

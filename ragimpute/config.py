@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ragimpute.errors import ConfigError
+from ragimpute.presets import DROPPED, models_dir, preset_names
 
 FusionName = Literal[
     "enhanced_rare_variant",
@@ -339,23 +340,8 @@ class RunConfig(_Group):
         return self
 
 
-def models_dir() -> Path:
-    """The folder of shipped presets and weights, in a checkout or an installed wheel."""
-    package = Path(__file__).resolve().parent
-    checkout = package.parent / "models"
-    return checkout if (package.parent / "pyproject.toml").is_file() else package / "models"
-
-
 # A setting that is given later than another of its group, and so takes its place.
 _INSTEAD_OF = {"warmup_steps": "warmup_share"}
-
-#: Presets that are gone, and which to use instead.
-DROPPED = {"context": "default"}
-
-
-def preset_names() -> list[str]:
-    """Names of the shipped presets."""
-    return sorted(path.parent.name for path in models_dir().glob("*/config.yaml"))
 
 
 def load_config(name_or_path: str | Path, *, overrides: Sequence[str] = ()) -> RunConfig:

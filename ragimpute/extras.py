@@ -57,7 +57,7 @@ def require(extra: str, needed_by: str, *, packages: Sequence[str] | None = None
         If one is not installed; it names all that are not, and the command that installs them.
     """
     names = EXTRAS[extra]
-    absent = [name for name in packages or names if find_spec(name) is None]
+    absent = [name for name in (names if packages is None else packages) if find_spec(name) is None]
     if absent:
         raise missing(absent, extra, needed_by)
 

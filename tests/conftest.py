@@ -16,8 +16,8 @@ from hypothesis import settings
 from programs import require_program
 
 from ragimpute import example
-from ragimpute.config import models_dir
 from ragimpute.preparation.prepare import prepare
+from ragimpute.presets import models_dir
 
 # No test measures time: the first example of a property may compile a kernel, or wait its turn.
 settings.register_profile("untimed", deadline=None)
@@ -38,7 +38,8 @@ def foreseen_kernels():
     assert not found, f"'make kernels' adds these to the kernels that ship: {found}"
     for name in {entry.kernel for entry in store.foreseen()}:
         module, _, function = name.partition(":")
-        stats = getattr(getattr(sys.modules.get(module), function, None), "stats", None)
+        kernel = getattr(sys.modules.get(module), function, None)
+        stats = getattr(getattr(kernel, "__dict__", {}).get("dispatcher"), "stats", None)
         loads = max(stats.cache_hits.values(), default=0) if stats is not None else 0
         assert loads <= 1, f"{name} was loaded {loads} times for one signature"
 

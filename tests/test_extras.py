@@ -18,13 +18,13 @@ import zstandard
 from plink_fixtures import write_pgen
 
 from ragimpute import example, extras
-from ragimpute.config import models_dir
 from ragimpute.errors import MissingPackageError
 from ragimpute.extras import EXTRAS, explain_import, installed_faiss, one_faiss, require
 from ragimpute.io.vcf.header import read_header
 from ragimpute.model.bert_rag import build
 from ragimpute.model.checkpoint import save_model
 from ragimpute.panel.reader import Panel
+from ragimpute.presets import models_dir
 from ragimpute.token_model.build_index import build_index
 from tests.model_configs import config_of
 from tests.test_layers import OWNERS, TREES, at_import, closure, everywhere, imported, own_modules
@@ -321,7 +321,7 @@ ASKED_BEFORE = {
         "PairNetwork._in_context",
     ): "only for networks that of_folder or training made",
     ("io.bgen.writer", "BgenWriter._compressor"): "its __init__ asks",
-    ("io.pgen.writer", "PgenWriter._finish"): "its __init__ asks",
+    ("io.pgen.writer", "PgenWriter._write_unphased"): "its __init__ asks",
     ("io.pgen.writer", "PgenWriter._opened"): "its __init__ asks",
     ("model.probability", "posterior_logit"): "it is given what torch made",
     ("model.probability", "calibration_terms"): "it is given what torch made",

@@ -150,6 +150,34 @@ def read_pgen_of(run, folder, vcf, which=""):
     return read_pgen(folder / "x.pgen", len(vcf.keys), len(vcf.samples))
 
 
+def read_haplotypes(path, num_sites, num_samples):
+    """Dosages of the haplotypes of a PGEN, (m, N, 2)."""
+    pgenlib = pytest.importorskip("pgenlib")
+    found = np.empty((num_sites, 2 * num_samples), np.float32)
+    with pgenlib.PgenReader(os.fsencode(path)) as reader:
+        for i in range(num_sites):
+            reader.read_phased_dosages(i, found[i])
+    return found.reshape(num_sites, num_samples, 2)
+
+
+@pytest.mark.parametrize("which", ["", "x"])
+def test_a_phased_pgen_has_the_haplotypes_of_the_vcf(run, tmp_path, which):
+    """Dosages are those of the PGEN without phase; a male's haplotype is there twice."""
+    run("x.vcf", which)
+    vcf = read_imputed(tmp_path / "x.vcf")
+    dosage = read_pgen_of(run, tmp_path, vcf, which)
+    run("p.pgen", which, OutputOptions(pvar="plain", pgen_phased=True))
+    np.testing.assert_array_equal(read_pgen(tmp_path / "p.pgen", *dosage.shape), dosage)
+    hds = vcf.values["HDS"]
+    hds = np.where(np.isnan(hds), hds[:, :, :1], hds)
+    found = read_haplotypes(tmp_path / "p.pgen", *dosage.shape)
+    assert np.abs(found - hds).max() < 0.0009  # HDS has three decimals, too
+    assert (np.abs(found[:, :, 0] - found[:, :, 1]) > 0.1).any()
+    assert sorted(p.name for p in tmp_path.glob("p.*")) == ["p.pgen", "p.psam", "p.pvar"]
+    for kind in ("pvar", "psam"):
+        assert (tmp_path / f"p.{kind}").read_bytes() == (tmp_path / f"x.{kind}").read_bytes()
+
+
 def test_males_are_haploid_on_x(run, tmp_path):
     run("x.vcf", "x")
     run("x.bgen", "x")
@@ -264,6 +292,8 @@ def test_the_type_may_be_named(run, tmp_path):
         ("x.vcf", "--bgen-bits 16", "--bgen-bits says how a BGEN is written"),
         ("x.pgen", "--bgen-phased", "--bgen-phased says how a BGEN is written"),
         ("x.bcf", "--bgen-compression none", "--bgen-compression says how a BGEN is written"),
+        ("x.bgen", "--pgen-phased", "--pgen-phased says how a PGEN is written"),
+        ("x.vcf.gz", "--pgen-phased", "--pgen-phased says how a PGEN is written"),
         ("x.bgen", "--pvar plain", "--pvar says how a PGEN is written"),
         ("-", "-O bgen", "BGEN cannot be written to standard output"),
         ("x", "-O pgen", "PGEN cannot be written to x: it is a set of files"),
@@ -443,6 +473,27 @@ def test_plink2_exports_our_dosages(run, tmp_path, monkeypatch):
         back = read_dosages(f"{kind}.vcf")
         assert (back.samples, back.sites.keys()) == (vcf.samples, vcf.keys)
         np.testing.assert_allclose(back.dosage, vcf.dosage, atol=UNITS[kind])
+
+
+@pytest.mark.needs_program("plink2")
+def test_plink2_exports_our_haplotypes(run, tmp_path, monkeypatch):
+    """The HDS that plink2 writes to a VCF are ours, and so is what it reads of our VCF."""
+    pytest.importorskip("zstandard")
+    monkeypatch.chdir(tmp_path)
+    run("x.vcf.gz")
+    run("x.pgen", options=OutputOptions(pgen_phased=True))
+    hds = read_imputed(tmp_path / "x.vcf.gz").values["HDS"]
+    for name, words in (
+        ("ours", ["--pfile", "x", "vzs"]), ("read", ["--vcf", "x.vcf.gz", "dosage=HDS"]),
+    ):  # fmt: skip
+        plink2(*words, "--export", "vcf", "vcf-dosage=HDS-force", "--out", name)
+        np.testing.assert_allclose(read_hds(f"{name}.vcf"), hds, atol=0.0011)
+
+
+def read_hds(path):
+    """HDS, the last field of a VCF's samples: (m, N, 2)."""
+    rows = [row.split("\t")[9:] for row in Path(path).read_text().splitlines() if row[0] != "#"]
+    return np.array([[c.rsplit(":", 1)[-1].split(",") for c in row] for row in rows], float)
 
 
 @pytest.mark.needs_program("plink2")

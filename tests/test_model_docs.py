@@ -6,11 +6,12 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from ragimpute.config import FusionName, preset_names
+from ragimpute.config import FusionName
 from ragimpute.evidence.features import FEATURES, TOKEN_FEATURES
 from ragimpute.evidence.site_states_kernel import STATE_FEATURES
 from ragimpute.model.evidence import SITE_FEATURES
 from ragimpute.model.fusion import FUSIONS
+from ragimpute.presets import preset_names
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "model.md"
 

@@ -19,9 +19,9 @@ import yaml
 from programs import MAY_NOT_SKIP
 
 from ragimpute import __version__
-from ragimpute.config import preset_names
 from ragimpute.extras import EXTRAS
 from ragimpute.kernels.store import MADE_BY, Named, find_kernel, folder_name, foreseen
+from ragimpute.presets import preset_names
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = ROOT / "packaging" / "conda" / "meta.yaml"

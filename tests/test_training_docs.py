@@ -10,9 +10,10 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from ragimpute.config import MaskPart, RunConfig, load_config, preset_names
+from ragimpute.config import MaskPart, RunConfig, load_config
 from ragimpute.model.bert_rag import build
 from ragimpute.model.fusion import FUSIONS
+from ragimpute.presets import preset_names
 from ragimpute.training.data.masks import MASKS
 
 PAGE = Path(__file__).parents[1] / "docs" / "training.md"

@@ -12,10 +12,10 @@ from vcf_tools import bcftools
 
 from ragimpute import example
 from ragimpute.accuracy.evaluate import evaluate
-from ragimpute.config import models_dir
 from ragimpute.imputation.impute import impute
 from ragimpute.model.checkpoint import load_model
 from ragimpute.panel.reader import Panel
+from ragimpute.presets import models_dir
 
 PACKAGING = Path(__file__).resolve().parent.parent / "packaging"
 MAX_BYTES = 5_000_000

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from ragimpute.presets import models_dir, preset_names
 
 #: FORMAT fields that an output may have.
 FORMATS = ("GT", "DS", "GP", "HDS", "AP")
-
-
-def models_folder() -> Path:
-    """The folder of shipped models: as in ragimpute.config, which takes long to import."""
-    package = Path(__file__).resolve().parents[1]
-    checkout = package.parent / "models"
-    return checkout if (package.parent / "pyproject.toml").is_file() else package / "models"
-
-
-def presets() -> list[str]:
-    """Names of all that ships with a configuration, with weights or without."""
-    return sorted(path.parent.name for path in models_folder().glob("*/config.yaml"))
+_WEIGHTS = "weights.safetensors"  # model.folder.WEIGHTS, whose module takes long to import
 
 
 def trained_models() -> list[str]:
     """Names of the shipped models, which have weights."""
-    return sorted(path.parent.name for path in models_folder().glob("*/weights.safetensors"))
+    return [name for name in preset_names() if (models_dir() / name / _WEIGHTS).is_file()]
 
 
 def models(incomplete: str) -> list[str]:
@@ -32,7 +21,7 @@ def models(incomplete: str) -> list[str]:
 
 def configs(incomplete: str) -> list[str]:
     """Presets that begin so."""
-    return [name for name in presets() if name.startswith(incomplete)]
+    return [name for name in preset_names() if name.startswith(incomplete)]
 
 
 def devices(incomplete: str) -> list[str]:

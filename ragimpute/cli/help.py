@@ -19,6 +19,8 @@ from typing import Any
 from typer.core import TyperCommand, TyperGroup
 from typer.models import ArgumentInfo, OptionInfo
 
+from ragimpute.cli.plain_values import with_plain_values
+
 #: The panels in order; ``Options`` are those of the program as a whole.
 PANELS = ("Input", "Panel", "Model", "Region", "Output", "Run", "Options")
 #: Older names of options, which still work. They are shown nowhere.
@@ -256,7 +258,11 @@ def _first_line(text: str) -> str:
 
 
 class Command(TyperCommand):
-    """A command whose help is laid out here."""
+    """A command whose help is laid out here, and which converts values only where it must."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """Arguments and options."""
+        return with_plain_values(super().get_params(ctx))
 
     def get_usage(self, ctx: Any) -> str:
         """The line above an error of the command line."""
@@ -269,7 +275,11 @@ class Command(TyperCommand):
 
 
 class Program(TyperGroup):
-    """The program, whose help is laid out here."""
+    """The program, whose help is laid out here, and which converts values only where it must."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """Arguments and options."""
+        return with_plain_values(super().get_params(ctx))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the help."""

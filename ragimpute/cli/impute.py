@@ -279,6 +279,14 @@ def impute(
             "the word vzs; plain for .pvar, which regenie needs.",
         ),
     ] = PvarForm.ZST,
+    pgen_phased: Annotated[
+        bool,
+        typer.Option(
+            "--pgen-phased",
+            rich_help_panel="Output",
+            help="Write the dosage of each haplotype to a .pgen, too; its dosages stay the same.",
+        ),
+    ] = False,
     typed_only: Annotated[
         bool,
         typer.Option(
@@ -330,8 +338,8 @@ def impute(
             metavar="FILE",
             rich_help_panel="Output",
             help="Write only the sites that this file names: a score of the PGS Catalog, a list of "
-            "CHROM POS [REF ALT], a .bim, a VCF or BCF. Their values are those of the whole "
-            "output.",
+            "CHROM POS [REF ALT], a .bim, BED, manifest, VCF or BCF. Their values are those of "
+            "the whole output.",
         ),
     ] = None,
     sites_status: Annotated[
@@ -410,7 +418,7 @@ def impute(
             min_r2, typed_only, sites, empirical, join_multiallelics,
             None if output_type is None else output_type.value,
             digits, compression_level, bgen_bits, bgen_compression.value, bgen_phased, pvar.value,
-            min_gp, sites_file, sites_status,
+            pgen_phased, min_gp, sites_file, sites_status,
         ),
         phase_options=PhaseOptions(phased_only, with_targets),
     )  # fmt: skip

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ragimpute.cli.app import command
-from ragimpute.cli.complete import models_folder, presets, trained_models
+from ragimpute.cli.complete import trained_models
 from ragimpute.cli.terminal import print_rows
+from ragimpute.presets import models_dir, preset_names
 
 
 @command("ragimpute models")
@@ -17,7 +18,7 @@ def models() -> None:
     from ragimpute.config import load_config
 
     trained = trained_models()
-    about = {name: load_config(models_folder() / name).description for name in presets()}
+    about = {name: load_config(models_dir() / name).description for name in preset_names()}
     print_rows(
         [(name, about[name]) for name in trained],
         title="Models with trained weights, for impute --model",

@@ -19,6 +19,7 @@ import numpy as np
 from ragimpute.copying.copy import copy_haplotypes
 from ragimpute.copying.line_search import climb
 from ragimpute.copying.parameters import CopyingParameters
+from ragimpute.copying.shared_states import SharedStates
 from ragimpute.copying.states import is_copied_whole, retriever_for, states_without_own
 from ragimpute.copying.window import Window
 from ragimpute.panel.haplotypes import (
@@ -62,6 +63,10 @@ _PRIOR_OF_WHOLE = _Prior(1.6, 0.1, 0.0)
 # units in 20,000 simulated haplotypes. Without a prior the search goes to either end of the range.
 _PRIOR_OF_LARGE = _Prior(6.4, 1.0, 0.1)
 _USUAL_MISMATCH = 1e-3
+# Haplotypes that are left out; in large panels, where a haplotype takes longer to copy, fewer. The
+# likelihood of these is then multiplied up to that of NUM_LEFT_OUT, so that the prior counts as
+# much.
+NUM_LEFT_OUT, NUM_LEFT_OUT_OF_LARGE = 96, 32
 # The search begins with so many of the left-out haplotypes (a group of SIMD lanes), in coarse steps
 # of the rate, and goes on with all of them in finer steps.
 _FEW_HAPLOTYPES = 16
@@ -91,7 +96,7 @@ def left_out_probs(
     alleles: np.ndarray,
     parameters: CopyingParameters,
     *,
-    states: Callable[[int], np.ndarray],
+    states: Callable[[int], np.ndarray] | SharedStates,
     threads: int = 1,
 ) -> np.ndarray:
     """Probability of the untyped alleles of panel haplotypes, imputed without their own sample.
@@ -184,7 +189,7 @@ def fit_panel(
     *,
     retriever: Retriever | None = None,
     seed: int = 1,
-    num_left_out: int = 96,
+    num_left_out: int | None = None,
     max_states: int = 2000,
     max_sites: int = 800,
     max_typed: int | None = None,
@@ -216,6 +221,8 @@ def fit_panel(
     whole = is_copied_whole(num_panel)
     if max_typed is None:
         max_typed = num_typed_to_fit(num_panel)
+    if num_left_out is None:
+        num_left_out = NUM_LEFT_OUT if whole else NUM_LEFT_OUT_OF_LARGE
     first = max(0, (window.typed.num_typed - max_typed) // 2)
     typed_index = window.typed_index[first : first + max_typed]
     few = len(typed_index) < 2 or len(np.unique(haplotype_sample)) < 2
@@ -234,8 +241,10 @@ def fit_panel(
     )  # fmt: skip
     to_panel = min(max_states, num_panel) / num_panel
 
-    trials = _Trials(small, alleles, states, _PRIOR_OF_WHOLE if whole else _PRIOR_OF_LARGE,
-                     scale=1 if whole else to_panel, threads=threads)  # fmt: skip
+    trials = _Trials(
+        small, alleles, states, _PRIOR_OF_WHOLE if whole else _PRIOR_OF_LARGE,
+        scale=1 if whole else to_panel, weight=0 if whole else NUM_LEFT_OUT, threads=threads,
+    )  # fmt: skip
     with Stage("fit parameters", _USUAL_TRIALS * alleles.shape[1]):
         log_rate, log_mismatch = _search(trials)
     return CopyingParameters(float(np.exp(log_rate)) * to_panel, float(np.exp(log_mismatch)))
@@ -244,7 +253,8 @@ def fit_panel(
 class _Trials:
     """Likelihoods of left-out haplotypes' untyped alleles under the parameters that were tried.
 
-    Rates times ``scale`` are those that haplotypes are copied with.
+    Rates times ``scale`` are those that haplotypes are copied with. The likelihood is multiplied up
+    to what ``weight`` haplotypes may have, if there are fewer.
     """
 
     def __init__(
@@ -255,11 +265,16 @@ class _Trials:
         prior: _Prior,
         *,
         scale: float,
+        weight: int,
         threads: int,
     ) -> None:
-        self._window, self._alleles, self._states = window, alleles, states
+        self._window, self._alleles = window, alleles
+        # Trials differ in parameters alone: what they share is found once.
+        shared = SharedStates.find(states, alleles.shape[1], window.typed.num_haplotypes)
+        self._states = states if shared is None else shared
         self._scale, self._threads = scale, threads
         self.prior, self.num_haplotypes = prior, alleles.shape[1]
+        self._weight = max(weight, self.num_haplotypes)
 
     def height(self, log_rate: float, log_mismatch: float, *, num: int | None = None) -> float:
         """Log likelihood and log prior; ``num``: from so many of the haplotypes, or all of them.
@@ -272,7 +287,7 @@ class _Trials:
             self._window, alleles, parameters, states=self._states, threads=self._threads
         )
         doublings = (log_rate - math.log(self.prior.centre)) / math.log(2)
-        found: float = log_likelihood(hit) * self.num_haplotypes / alleles.shape[1]
+        found: float = log_likelihood(hit) * (self._weight / alleles.shape[1])
         steps = (log_mismatch - math.log(_USUAL_MISMATCH)) / _MISMATCH_STEP
         return found - self.prior.weight * doublings**2 - self.prior.of_mismatch * steps**2
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ragimpute.config import RunConfig
 from ragimpute.copying.window import Window
 from ragimpute.copying_model.site_net_tuning import fine_tune
 from ragimpute.evidence.features import COPYING
@@ -22,6 +21,7 @@ from ragimpute.model.trust import Trust
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ragimpute.config import RunConfig
     from ragimpute.model.checkpoint import LoadedModel
     from ragimpute.model.copying_net import CopyingResidual
 
@@ -44,7 +44,7 @@ class PairNetwork:
     Attributes
     ----------
     config
-        Configuration of the model.
+        Configuration of the model; only its values are read, see :mod:`ragimpute.model.settings`.
     site
         The layers that are applied to each pair on its own.
     residual
@@ -97,13 +97,13 @@ class PairNetwork:
         ModelError
             If the weights cannot be used.
         """
-        if needs_torch(folder.config):
+        if needs_torch(folder.settings):
             from ragimpute.model.checkpoint import load_model
 
             return PairNetwork.of_model(load_model(folder), device=device, threads=threads)
         from ragimpute.evidence.features import NUM_FEATURES
 
-        width = folder.config.model.copying.width
+        width = folder.settings.model.copying.width
         sizes = {"embed.0": (width, NUM_FEATURES), "hidden.0": (width, width), "last": (1, width)}
         shapes: dict[str, tuple[int, ...]] = {
             "residual.mean": (NUM_FEATURES,), "residual.scale": (NUM_FEATURES,),
@@ -111,13 +111,13 @@ class PairNetwork:
         for name, (rows, columns) in sizes.items():
             shapes[f"residual.{name}.weight"] = (rows, columns)
             shapes[f"residual.{name}.bias"] = (rows,)
-        tensors = read_tensors(folder.path / WEIGHTS, folder.config, shapes)
+        tensors = read_tensors(folder.path / WEIGHTS, folder.settings, shapes)
         layers = tuple(
             (tensors[f"residual.{name}.weight"], tensors[f"residual.{name}.bias"])
             for name in _DENSE
         )
         site = SiteNet(tensors["residual.mean"], tensors["residual.scale"], layers)
-        return PairNetwork(folder.config, site, None, device, threads)
+        return PairNetwork(folder.settings, site, None, device, threads)
 
     @property
     def num_tokens(self) -> int:

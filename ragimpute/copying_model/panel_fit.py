@@ -43,8 +43,8 @@ class BackgroundNetwork:
     """
 
     def __init__(self, model: ModelFolder | LoadedModel, *, device: str, threads: int) -> None:
-        self.name, self.config, self.trained = model.name, model.config, model.trained
-        self.uses_torch = self.trained and needs_torch(self.config)
+        self.name, self.settings, self.trained = model.name, model.settings, model.trained
+        self.uses_torch = self.trained and needs_torch(self.settings)
         self._model = model
         self._device, self._threads = device, threads
         self._ready: PairNetwork | None = None

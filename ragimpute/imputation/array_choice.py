@@ -77,7 +77,7 @@ def fitted_parts(
     choice = ArrayChoice(None)
     if model.is_copying:
         choice = choose_array(inputs, model, options)
-    elif options.index is not None and not searches_index(model.config):
+    elif options.index is not None and not searches_index(model.settings):
         choice = ArrayChoice(
             None, unused=f"index {options.index} is not used: model {model.name} searches none"
         )

@@ -21,6 +21,7 @@ from ragimpute.imputation.outputs import (
     Outputs,
     check_outputs,
     check_samples,
+    declarations_written,
     infos_written,
     open_outputs,
 )
@@ -46,15 +47,21 @@ from ragimpute.imputation.windows import (
     waiting_bytes,
 )
 from ragimpute.io.imputed import output_kind
+from ragimpute.io.site_list import SiteList, read_site_list
 from ragimpute.io.vcf.header import Heading
-from ragimpute.io.wanted_sites import WantedSites, read_wanted_sites
 from ragimpute.model.folder import open_folder
 from ragimpute.panel.loci import PanelLoci
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelAhead
 from ragimpute.phasing.phase_target import phase_match
 from ragimpute.retrieval.index_manifest import ARRAYS
-from ragimpute.runtime.memory import MemoryPlan, memory_explained, plan_memory, program_bytes
+from ragimpute.runtime.memory import (
+    MemoryPlan,
+    hold_little,
+    memory_explained,
+    plan_memory,
+    program_bytes,
+)
 from ragimpute.runtime.outputs import check_space, output_bytes
 from ragimpute.runtime.stages import Stage, reporting
 from ragimpute.runtime.threads import Crew
@@ -112,13 +119,15 @@ def impute(
     check_model(model, options)
     summary = ImputeSummary(str(out), str(panel), name_of(target), str(options.model))
     sites_file = options.output_options.sites_file
-    wanted = None if sites_file is None else read_wanted_sites(sites_file)
+    wanted = None if sites_file is None else read_site_list(sites_file)
     summary.started = datetime.now().astimezone().isoformat(timespec="seconds")
     watch = Stopwatch(summary.seconds, summary.peak_mb)
     with ExitStack() as stack:
         stack.enter_context(memory_explained(partial(_out_of_memory, options)))
         report = stack.enter_context(reporting(progress))
         stack.enter_context(Crew(options.threads))
+        if options.max_memory is not None:
+            hold_little()
         # 2. Find the windows that an earlier run finished, if this one may resume it.
         kept_run = NothingKept()
         if options.resume:
@@ -181,6 +190,7 @@ def impute(
             kept = f"{len(results)} of {len(windows)} windows were kept"
             summary.settings["resumed"] = kept
         left = windows[len(results) :]
+        inputs.panel.will_read([(window[0], window[3]) for _, window in left])
         folder = None if str(out) == "-" else Path(out).absolute().parent
         _check_space(
             summary, folder, [window for _, window in left], options, ploidy, memory, listed
@@ -239,7 +249,7 @@ def _out_of_memory(options: ImputeOptions, on_gpu: bool) -> ModelError:
     )
 
 
-def _listed(wanted: WantedSites | None, inputs: Inputs) -> ListedSites | None:
+def _listed(wanted: SiteList | None, inputs: Inputs) -> ListedSites | None:
     """The sites to write, if a list names them."""
     if wanted is None:
         return None
@@ -261,6 +271,9 @@ def _heading(
     return Heading(
         inputs.target.samples, inputs.contigs, command, calibration.header_lines, infos=infos,
         joined=options.output_options.join_multiallelics,
+        declarations=declarations_written(
+            inputs.panel, inputs.target, typed_only=options.output_options.typed_only
+        ),
     )  # fmt: skip
 
 
@@ -319,7 +332,7 @@ def _read_ahead(
     if window is None:
         return PanelLoci(panel)
     ahead = PanelAhead(panel, *window)
-    stack.callback(ahead.finish)
+    stack.callback(ahead.forget)
     return PanelLoci(ahead)
 
 

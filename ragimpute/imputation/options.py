@@ -46,6 +46,7 @@ _NOT_FITTED = frozenset((
     "palindromes", "par", "gvcf_min_gq", "likelihoods", "use_indel_likelihoods", "min_r2",
     "min_gp", "typed_only", "phased_only", "with_targets", "join_multiallelics", "output_type",
     "digits", "compression_level", "bgen_bits", "bgen_compression", "bgen_phased", "pvar",
+    "pgen_phased",
 ))  # fmt: skip
 
 
@@ -78,11 +79,11 @@ class OutputOptions:
         Of VCF.gz, BCF and BGEN, and of the table of sites beside a PGEN, 1 (fast) to 12 (small).
     bgen_bits, bgen_compression, bgen_phased
         Of a BGEN, see :class:`ragimpute.io.bgen.writer.BgenOptions`.
-    pvar
+    pvar, pgen_phased
         Of a PGEN, see :class:`ragimpute.io.pgen.writer.PgenOptions`.
     sites_file
         A list of the sites to write, see
-        :func:`ragimpute.io.wanted_sites.read_wanted_sites`; None: all. The values are those of a
+        :func:`ragimpute.io.site_list.read_site_list`; None: all. The values are those of a
         run that writes all.
     sites_status
         A table of what became of each row of ``sites_file``, or None.
@@ -100,6 +101,7 @@ class OutputOptions:
     bgen_compression: str = "zlib"
     bgen_phased: bool = False
     pvar: str = "zst"
+    pgen_phased: bool = False
     min_gp: float = 0.0
     sites_file: Path | None = None
     sites_status: Path | None = None

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -37,15 +37,21 @@ from ragimpute.io.imputed import (
 )
 from ragimpute.io.vcf.header import FLAGS, IMPUTED, TYPED, TYPED_ONLY, Heading, check_choice
 from ragimpute.io.vcf.read.genotypes import Target
-from ragimpute.io.vcf.write.joined import best_genotype
+from ragimpute.io.vcf.site_info import SITE_FIELDS, declared_fields
+from ragimpute.io.vcf.write.joined import best_genotype, joinable
 from ragimpute.io.vcf.write.sample_text import DIGITS
 from ragimpute.io.vcf.write.writer import VcfWriter
+from ragimpute.panel.reader import Panel
 from ragimpute.retrieval.index_manifest import read_manifest
 from ragimpute.runtime.outputs import check_output
 from ragimpute.sites import Region, Sites
+from ragimpute.symbolic import EXTENT_FIELDS
 from ragimpute.target.inputs import InputFiles, Inputs
 from ragimpute.target.match import FATES, Match
 from ragimpute.target.ploidy import sexes_of
+
+if TYPE_CHECKING:
+    from ragimpute.io.pgen.writer import PgenOptions
 
 _KNOWN_HAPLOID = ("X", "Y", "MT")  # plink2 knows where these are haploid
 _NOT_OF_TYPED = {FLAGS[IMPUTED].name, FLAGS[TYPED_ONLY].name}
@@ -150,6 +156,7 @@ class Outputs:
     ) -> None:
         self._main, self._options, self.typed_only = main, options, typed_only
         self._infos, self._listed = heading.infos, listed
+        self._declarations = heading.declarations
         self._next = 0  # the typed-only record that is written next
         self._num_seen = 0  # sites of the run
         self.num_not_listed = self.num_no_calls = 0
@@ -220,6 +227,9 @@ class Outputs:
             block = replace(block, allele_prob=prob)
         if not self._options.join_multiallelics:
             block = replace(block, locus=None)
+        elif block.locus is not None:
+            locus = joinable(block.locus, block.sites, self._declarations)
+            block = replace(block, locus=locus)
         typed = np.asarray(block.typed) == TYPED
         if self._empirical is not None and left_out is not None:
             rows = block.take(typed)
@@ -287,12 +297,8 @@ class Outputs:
         order = np.argsort(
             np.concatenate([block.sites.position_bp, more.sites.position_bp]), kind="stable"
         )
-        columns = {
-            name: np.concatenate([getattr(block.sites, name), getattr(more.sites, name)])[order]
-            for name in ("position_bp", "ref", "alt", "id")
-        }
         return ImputedBlock(
-            Sites(block.sites.contig, **columns),
+            Sites.joined([block.sites, more.sites]).take(order),
             np.concatenate([block.allele_prob, more.allele_prob])[order],
             np.concatenate([block.called, more.called])[order],
             {
@@ -406,6 +412,19 @@ def infos_written(*, er2: bool, pr2: bool, typed_only: bool) -> list[str]:
     return [*SUMS_INFOS, *more, *(FLAGS[flag].name for flag in flags)]
 
 
+def declarations_written(panel: Panel, target: Target, *, typed_only: bool) -> list[str]:
+    """The header lines that declare symbolic alleles, and what INFO says of alleles.
+
+    They are those of the panel. Of symbolic alleles that the panel lacks, END, SVLEN and SVTYPE are
+    written.
+    """
+    lines = list(panel.declarations)
+    if typed_only and (panel.has_symbolic or target.sites.info is not None):
+        declared = declared_fields(lines)
+        lines += [SITE_FIELDS[x].line("INFO") for x in EXTENT_FIELDS if x not in declared]
+    return lines
+
+
 def check_outputs(out: str | Path, files: InputFiles, options: ImputeOptions) -> None:
     """Refuse outputs that are inputs, or one another, or cannot be written.
 
@@ -486,11 +505,18 @@ def _check_format(out: str | Path, kind: str, options: ImputeOptions) -> None:
     default, extra = ImputeOptions(), options.output_options
     given = {
         name: getattr(extra, name) != getattr(default.output_options, name)
-        for name in ("bgen_bits", "bgen_compression", "bgen_phased", "pvar", "digits")
+        for name in (
+            "bgen_bits",
+            "bgen_compression",
+            "bgen_phased",
+            "pvar",
+            "pgen_phased",
+            "digits",
+        )
     }
     for name, of in (
         ("bgen_bits", "bgen"), ("bgen_compression", "bgen"), ("bgen_phased", "bgen"),
-        ("pvar", "pgen"),
+        ("pvar", "pgen"), ("pgen_phased", "pgen"),
     ):  # fmt: skip
         if given[name] and kind != of:
             option = f"--{name.replace('_', '-')}"
@@ -502,7 +528,10 @@ def _check_format(out: str | Path, kind: str, options: ImputeOptions) -> None:
         return
     holds = "probabilities of genotypes or, with --bgen-phased, of haplotypes"
     if kind == "pgen":
-        holds = "dosages, and genotypes where these are within 0.1 of a whole number"
+        holds = (
+            "dosages, with --pgen-phased those of haplotypes, too, and genotypes where these are "
+            "within 0.1 of a whole number"
+        )
     if tuple(options.fields) != default.fields:
         raise InputError(
             f"--format names fields of a VCF, but the output {out} is a {kind.upper()}, which "
@@ -522,11 +551,18 @@ def _check_format(out: str | Path, kind: str, options: ImputeOptions) -> None:
         )
     _check_choices(extra)
     if kind == "pgen":
-        from ragimpute.io.pgen.writer import PgenOptions, needed
+        from ragimpute.io.pgen.writer import needed
 
-        require("pgen", f"the output {out}", packages=needed(PgenOptions(extra.pvar)))
+        require("pgen", f"the output {out}", packages=needed(_in_pgen(extra)))
     elif extra.bgen_compression == "zstd":
         require("pgen", "--bgen-compression zstd", packages=["zstandard"])
+
+
+def _in_pgen(options: OutputOptions) -> PgenOptions:
+    """How a PGEN is written."""
+    from ragimpute.io.pgen.writer import PgenOptions
+
+    return PgenOptions(options.pvar, options.compression_level, options.digits, options.pgen_phased)
 
 
 def _check_choices(options: OutputOptions) -> None:
@@ -665,12 +701,11 @@ def _open_main(
         )  # fmt: skip
     sexes = sexes_of(inputs.target, inputs.panel, inputs.match, options.target_options.par)
     if kind == "pgen":
-        from ragimpute.io.pgen.writer import PgenOptions, PgenWriter
+        from ragimpute.io.pgen.writer import PgenWriter
 
-        in_pgen = PgenOptions(extra.pvar, extra.compression_level, extra.digits)
         return PgenWriter(
-            out, heading, in_pgen, sexes=sexes, threads=options.threads, resumable=resumable,
-            restored=restored,
+            out, heading, _in_pgen(extra), sexes=sexes, threads=options.threads,
+            resumable=resumable, restored=restored,
         )  # fmt: skip
     from ragimpute.io.bgen.writer import BgenOptions, BgenWriter
 

@@ -33,6 +33,8 @@ from ragimpute.model.folder import (
     sort_header,
 )
 from ragimpute.model.probability import Probabilities
+from ragimpute.model.settings import FILE as SETTINGS
+from ragimpute.model.settings import write_settings
 from ragimpute.runtime.outputs import replacing
 
 
@@ -67,6 +69,11 @@ class LoadedModel:
         if self.probabilities is None:
             gamma = 0.0 if is_copying(self.config) else last_gamma(self.config)
             self.probabilities = Probabilities(gamma)
+
+    @property
+    def settings(self) -> RunConfig:
+        """The same as ``config``, by the name that a :class:`ModelFolder` has for its values."""
+        return self.config
 
 
 def versions() -> dict[str, str]:
@@ -136,8 +143,15 @@ def save_model(
     """
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(folder / WEIGHTS, model, config, gamma=gamma)
-    write_text(folder / CONFIG, dump_config(config))
+    save_config(folder, config)
     write_text(folder / PROVENANCE, json.dumps(provenance, indent=2, sort_keys=True) + "\n")
+
+
+def save_config(folder: Path, config: RunConfig) -> None:
+    """Write a model's settings, for people and for runs."""
+    write_text(folder / CONFIG, dump_config(config))
+    with replacing(folder / SETTINGS) as temporary:
+        write_settings(temporary, config, (folder / CONFIG).read_bytes())
 
 
 def load_weights(path: Path, model: BERTWithRAG, config: RunConfig) -> None:

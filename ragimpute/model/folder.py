@@ -11,17 +11,22 @@ import json
 import math
 import shlex
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from ragimpute import __version__
 from ragimpute.accuracy.dr2 import Dr2Calibration
-from ragimpute.config import DROPPED, RunConfig, load_config, models_dir, preset_names
 from ragimpute.errors import ModelError
 from ragimpute.model.probability import Probabilities, gamma_at
+from ragimpute.model.settings import read_settings
+from ragimpute.presets import DROPPED, models_dir, preset_names
+
+if TYPE_CHECKING:
+    from ragimpute.config import RunConfig
 
 FORMAT_VERSION = "1"
 WEIGHTS, CONFIG, PROVENANCE = "weights.safetensors", "config.yaml", "provenance.json"
@@ -39,8 +44,8 @@ class ModelFolder:
         The preset's name, or the folder, as asked for.
     path
         The folder.
-    config
-        What the network is built from.
+    settings
+        What the network is built from: the values of ``config``, without its methods.
     trained
         Whether weights are there; an untrained copying model is Li-Stephens itself.
     provenance
@@ -54,7 +59,7 @@ class ModelFolder:
 
     name: str
     path: Path
-    config: RunConfig
+    settings: RunConfig
     trained: bool
     provenance: dict[str, Any] = field(default_factory=dict)
     dr2: Dr2Calibration = field(default_factory=Dr2Calibration)
@@ -62,7 +67,14 @@ class ModelFolder:
 
     @property
     def is_copying(self) -> bool:
-        return is_copying(self.config)
+        return is_copying(self.settings)
+
+    @cached_property
+    def config(self) -> RunConfig:
+        """What the network is built from, as ``config.yaml`` says it."""
+        from ragimpute.config import load_config
+
+        return load_config(self.path)
 
 
 def is_copying(config: RunConfig) -> bool:
@@ -99,7 +111,11 @@ def open_folder(name_or_path: str | Path) -> ModelFolder:
         If its config.yaml cannot.
     """
     folder = _find(name_or_path)
-    config = load_config(folder)
+    config = read_settings(folder, CONFIG)
+    if config is None:
+        from ragimpute.config import load_config
+
+        config = load_config(folder)
     provenance: dict[str, Any] = {}
     if (folder / PROVENANCE).is_file():
         try:
@@ -167,12 +183,17 @@ def check_weights(path: Path, config: RunConfig) -> dict[str, str]:
     ModelError
         It says what they were made for.
     """
+    return _check_header(path, input_fingerprint(config))
+
+
+def _check_header(path: Path, reads: str) -> dict[str, str]:
+    """Refuse weights of another format, or made to read something else than ``reads``."""
     try:
         with safe_open(str(path), framework="numpy") as file:
             about = file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
         raise unreadable(path, error) from error
-    expected = {"format": FORMAT_VERSION, "input": input_fingerprint(config)}
+    expected = {"format": FORMAT_VERSION, "input": reads}
     for key, want in expected.items():
         if about.get(key) != want:
             raise ModelError(
@@ -201,12 +222,7 @@ def read_tensors(
         If the file is damaged, of another format version, made for other evidence, or does not
         fit the config.
     """
-    check_weights(path, config)
-    try:
-        with safe_open(str(path), framework="numpy") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise unreadable(path, error) from error
+    tensors = read_numbers(path, input_fingerprint(config))
     wrong = sorted(
         set(shapes) ^ set(tensors)
         | {n for n in set(shapes) & set(tensors) if shapes[n] != tensors[n].shape}
@@ -216,6 +232,31 @@ def read_tensors(
             f"weights {path} do not fit their config: {len(wrong)} tensors differ, e.g. {wrong[0]}",
             hint=f"{CONFIG} must be the one that the model was trained with",
         )
+    return tensors
+
+
+def read_numbers(path: Path, reads: str) -> dict[str, np.ndarray]:
+    """Read all tensors of a file, by name.
+
+    Parameters
+    ----------
+    path
+        A file of weights.
+    reads
+        What the network must have been made to read: "input" in the file's header.
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged, of another format version, was made for another input, or holds
+        numbers that are not finite.
+    """
+    _check_header(path, reads)
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise unreadable(path, error) from error
     bad = [name for name, value in tensors.items() if not np.isfinite(value).all()]
     if bad:
         raise ModelError(f"weights {path} hold numbers that are not finite, in {bad[0]}")

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragimpute.accuracy.coefficients import Coefficients, read_coefficients
-from ragimpute.config import LossConfig
 from ragimpute.model.trust import EDGES
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from ragimpute.config import LossConfig
 
 FILE, TRUST_FILE = "probabilities.json", "trust.json"
 #: The terms of the calibrated logit; see :func:`calibration_terms`.

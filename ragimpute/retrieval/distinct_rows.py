@@ -6,12 +6,51 @@ then equal if both their numbers are, so a row costs one look-up, however long t
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ragimpute.kernels.compile import kernel
 
 
-def join_halves(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+class JoinBuffers(NamedTuple):
+    """What joining halves works with, see :func:`join_buffers`.
+
+    New memory takes the system as long to clear as joining takes: buffers are used again.
+
+    Attributes
+    ----------
+    table
+        A hash table, shape (a power of 2 that is at least 2 H,), int32: -1 between uses.
+    keys, slot, first, size
+        Shape (H,), uint64 and int32: of each distinct row its halves' numbers, its place in
+        ``table``, the first row that is like it, and how many are.
+    left, right, which
+        Shape (H,), uint32: numbers of rows.
+    """
+
+    table: np.ndarray
+    keys: np.ndarray
+    slot: np.ndarray
+    first: np.ndarray
+    size: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    which: np.ndarray
+
+
+def join_buffers(num_rows: int) -> JoinBuffers:
+    """Allocate what :func:`join_halves` works with for ``num_rows`` rows."""
+    table = np.full(1 << max(4, int(2 * num_rows).bit_length()), -1, np.int32)
+    slot, first, size = (np.empty(num_rows, np.int32) for _ in range(3))
+    left, right, which = (np.empty(num_rows, np.uint32) for _ in range(3))
+    keys = np.empty(num_rows, np.uint64)
+    return JoinBuffers(table, keys, slot, first, size, left, right, which)
+
+
+def join_halves(
+    left: np.ndarray, right: np.ndarray, buffers: JoinBuffers | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Number the distinct rows of a window, in the order in which they first occur.
 
     Parameters
@@ -19,17 +58,20 @@ def join_halves(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.nda
     left, right
         Shape (H,), uint32: each row's number within the left and right half of the window; if a
         half is one word long, the word itself may serve as the number.
+    buffers
+        What to work with; None: new ones.
 
     Returns
     -------
-    For each number the first row that has it, shape (distinct,), int32, ascending; and for each row
-    its number, shape (H,), uint32.
+    For each number the first row that has it, shape (distinct,), int32, ascending; how many rows
+    have it, shape (distinct,), int32; and for each row its number, shape (H,), uint32. All are
+    parts of the buffers.
     """
-    num_rows = len(left)
-    table = np.full(1 << max(4, int(2 * num_rows).bit_length()), -1, np.int32)
-    first, which = np.empty(num_rows, np.int32), np.empty(num_rows, np.uint32)
-    num = _join(left, right, table, np.empty(num_rows, np.uint64), first, which)
-    return first[:num], which
+    if buffers is None:
+        buffers = join_buffers(len(left))
+    table, keys, slot, first, size, _, _, which = buffers
+    num = _join(left, right, table, keys, slot, first, size, which)
+    return first[:num], size[:num], which
 
 
 def mix_words(words: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -51,12 +93,22 @@ def mix_words(words: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return out
 
 
+def mix_halves(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Hash rows whose halves have the hashes ``left`` and ``right``, shape (n,), uint64 each.
+
+    In long windows this takes far less time than :func:`mix_words`.
+    """
+    mix = (left ^ (left >> np.uint64(32))) * np.uint64(0xBF58476D1CE4E5B9) + right
+    mix = (mix ^ (mix >> np.uint64(29))) * np.uint64(0x94D049BB133111EB)
+    out: np.ndarray = mix ^ (mix >> np.uint64(32))
+    return out
+
+
 @kernel
-def _join(left, right, table, keys, first, which):
+def _join(left, right, table, keys, slot, first, size, which):
     """Do the work of :func:`join_halves`; returns the number of distinct rows.
 
-    ``keys`` (H,) is a buffer. ``table`` is an empty hash table: all entries are -1, and its length
-    is a power of 2 that is at least twice the number of rows.
+    The others are the arrays of a :class:`JoinBuffers`.
     """
     last = np.uint64(table.shape[0] - 1)
     num = 0
@@ -66,12 +118,19 @@ def _join(left, right, table, keys, first, which):
         at = np.int64((mix ^ (mix >> np.uint64(32))) & last)
         while table[at] >= 0 and keys[table[at]] != key:
             at = np.int64(np.uint64(at + 1) & last)
-        if table[at] < 0:
+        k = table[at]
+        if k < 0:
+            k = num
             table[at] = num
             keys[num] = key
+            slot[num] = at
             first[num] = h
+            size[num] = 0
             num += 1
-        which[h] = table[at]
+        size[k] += 1
+        which[h] = k
+    for k in range(num):
+        table[slot[k]] = -1
     return num
 
 
@@ -85,23 +144,15 @@ def _mix(words, rows, out):
 
 
 @kernel
-def list_members(which, place, order, offsets, members):
-    """List in ``members`` the rows that have each number; ``offsets`` (all 0 before) delimits them.
+def list_members(which, begin, members):
+    """List in ``members`` (H,) the rows that have each number, in their order.
 
-    Number k comes at place ``place[k]``. Rows with the same number are in the order of ``order``
-    (H,), which has each row once.
+    Those of number k go to ``begin[k]`` and the places after it; this moves on to their end.
     """
     for h in range(which.shape[0]):
-        offsets[place[which[h]] + 1] += 1
-    for i in range(1, offsets.shape[0]):
-        offsets[i] += offsets[i - 1]
-    for h in order:
-        i = place[which[h]]
-        members[offsets[i]] = h
-        offsets[i] += 1
-    for i in range(offsets.shape[0] - 1, 0, -1):
-        offsets[i] = offsets[i - 1]
-    offsets[0] = 0
+        k = which[h]
+        members[begin[k]] = h
+        begin[k] += 1
 
 
 @kernel

@@ -23,7 +23,7 @@ from torch import Tensor
 from ragimpute.accuracy.dr2 import FILE as DR2
 from ragimpute.accuracy.dr2 import Dr2Calibration
 from ragimpute.arguments import with_changes
-from ragimpute.config import RunConfig, dump_config, models_dir
+from ragimpute.config import RunConfig, dump_config
 from ragimpute.errors import ModelError
 from ragimpute.model.bert_rag import BERTWithRAG, build
 from ragimpute.model.checkpoint import (
@@ -42,6 +42,7 @@ from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import require_one_ploidy
 from ragimpute.preparation.open_panel import open_for_training, refuse_unused
 from ragimpute.preparation.prepare import PrepareOptions
+from ragimpute.presets import models_dir
 from ragimpute.runtime.memory import memory_explained
 from ragimpute.runtime.stages import Stage
 from ragimpute.runtime.timing import Progress, no_progress

@@ -15,13 +15,14 @@ from vcf_fixtures import vcf_text
 
 from ragimpute import example
 from ragimpute.cli.describe import describe
-from ragimpute.config import load_config, preset_names
+from ragimpute.config import load_config
 from ragimpute.errors import InputError, ModelError, PanelError
 from ragimpute.model.bert_rag import build
 from ragimpute.model.checkpoint import save_model
 from ragimpute.panel.ploidy import Ploidy
 from ragimpute.preparation.panel_writer import write_panel
 from ragimpute.preparation.prepare import prepare
+from ragimpute.presets import preset_names
 from ragimpute.token_model.build_index import build_index
 from tests.preparation.test_allel_hdf5 import write_call_set
 

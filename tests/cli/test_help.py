@@ -16,8 +16,8 @@ from ragimpute import example
 from ragimpute.cli import complete
 from ragimpute.cli import main as cli
 from ragimpute.cli.help import OLD_NAMES, PANELS, lines_of, read_parameters
-from ragimpute.config import models_dir, preset_names
 from ragimpute.model.folder import WEIGHTS
+from ragimpute.presets import models_dir, preset_names
 
 COMMANDS = {cli.command_name(command): command for command in cli.app.registered_commands}
 AREA = ("-r", "20:2000000-2050000", "--ne", "1e5", "--err", "1e-3", "--no-fine-tune")
@@ -74,9 +74,8 @@ def test_values_are_listed():
 
 def test_values_are_completed(monkeypatch):
     trained = [name for name in preset_names() if (models_dir() / name / WEIGHTS).is_file()]
-    assert complete.models_folder() == models_dir()
     assert complete.trained_models() == complete.models("") == trained == ["default"]
-    assert complete.presets() == complete.configs("") == preset_names()
+    assert complete.configs("") == preset_names()
     assert complete.configs("v10-r") == ["v10-rag", "v10-rag-small"]
     assert complete.devices("c") == ["cpu", "cuda"]
     assert complete.par_regions("b") == ["b37", "b38"]

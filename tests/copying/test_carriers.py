@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_copying import mosaic_panel, window_of
+from slow_copying import blocks_of, mosaic_panel, window_of
 
 from ragimpute.copying.carriers import MinorAlleles
 from ragimpute.copying.window import Window, pack_typed, pack_words
 from ragimpute.panel.haplotypes import keep_haplotypes
+
+
+def same(one, other):
+    """Check that two windows list the same minor alleles in the same order."""
+    for field in fields(one):
+        values = getattr(one, field.name), getattr(other, field.name)
+        np.testing.assert_array_equal(*values, err_msg=field.name)
 
 
 @pytest.mark.parametrize(
@@ -24,6 +33,7 @@ def test_each_minor_allele_stands_once(num_typed, num_haplotypes, core):
     window = window_of(alleles, np.arange(500.0), typed_index, core, as_row=rng.random(500) < 0.4)
     bounds = window.bounds()
     minor = MinorAlleles.build(window.haplotypes, bounds)
+    same(minor, MinorAlleles.build(window.haplotypes, bounds, threads=3))
     found = np.zeros_like(alleles)
     num_words = -(-num_typed // 32)
     assert minor.edges[0] == core[0]
@@ -50,6 +60,35 @@ def test_each_minor_allele_stands_once(num_typed, num_haplotypes, core):
     np.testing.assert_array_equal(found, expected)
 
 
+@settings(deadline=None, max_examples=15)
+@given(st.integers(0, 63), st.integers(1, 150), st.integers(0, 140), st.integers(0, 60))
+def test_patterns_of_rows_tell_what_rows_tell(first_row, num_haplotypes, start, size):
+    """Where the panel's file has patterns of haplotypes, they are not transposed from rows."""
+    rng = np.random.default_rng(num_haplotypes)
+    alleles = mosaic_panel(rng, 200, num_haplotypes)
+    whole = window_of(
+        alleles, np.arange(200.0), np.arange(1, 200, 3), (start, start + size),
+        as_row=rng.random(200) < 0.7,
+    )  # fmt: skip
+    blocks = blocks_of(whole.haplotypes.bits, num_haplotypes, first_row)
+    known = replace(whole.haplotypes, blocks=blocks)
+    found = MinorAlleles.build(known, whole.bounds())
+    same(found, MinorAlleles.build(known, whole.bounds(), threads=2))
+    expected = MinorAlleles.build(whole.haplotypes, whole.bounds())
+    for name in ("edges", "offsets", "sites", "longest", "most_sites"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
+    before = len(found.common) - len(expected.common)
+    assert (found.common[:before] == -1).all()
+    np.testing.assert_array_equal(found.common[before:], expected.common)
+    np.testing.assert_array_equal(found.common_edges - before, expected.common_edges)
+    for c in range(len(expected.common)):
+        for minor, at in ((found, before + c), (expected, c)):
+            bit = (minor.bits[at // 64] >> np.uint64(at % 64)) & np.uint64(1)
+            site = expected.common[c]
+            is_minor = alleles[site] == whole.haplotypes.alt_is_minor[site]
+            np.testing.assert_array_equal(bit.astype(bool), is_minor)
+
+
 @pytest.mark.parametrize(
     ("num_typed", "num_haplotypes"), [(0, 5), (1, 64), (32, 3), (77, 150), (130, 600)]
 )
@@ -62,6 +101,9 @@ def test_typed_sites_are_packed_as_their_alleles(num_typed, num_haplotypes, thre
     expected, _ = pack_words(alleles[typed_index])
     found = pack_typed(window.haplotypes, typed_index, threads=threads)
     np.testing.assert_array_equal(found, expected.T)
+    blocks = blocks_of(window.haplotypes.bits, num_haplotypes, first_row=num_typed % 64)
+    known = replace(window.haplotypes, blocks=blocks)
+    np.testing.assert_array_equal(pack_typed(known, typed_index, threads=threads), expected.T)
 
 
 def test_a_window_of_some_haplotypes_is_that_of_their_panel():

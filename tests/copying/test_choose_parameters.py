@@ -209,6 +209,26 @@ def test_prior_decides_where_a_large_panel_says_nothing(monkeypatch):
     assert found.ne(400) == pytest.approx(3.2e5 * min(2000, 400) / 2000, rel=0.05)
 
 
+def test_fewer_haplotypes_of_a_large_panel_weigh_as_much_as_the_usual_number(monkeypatch):
+    """Otherwise the prior would decide where the panel does say something."""
+    monkeypatch.setattr(panel_states, "COPY_ALL_UP_TO", 300)
+    window, sample = simulated(0.02, num_haplotypes=400), np.arange(400) // 2
+    found = []
+
+    def search(trials):
+        no_prior = trials.prior._replace(weight=0.0, of_mismatch=0.0)
+        trials.prior = no_prior
+        found.append((trials.num_haplotypes, trials.height(0.0, -7.0)))
+        return 0.0, -7.0
+
+    monkeypatch.setattr(likelihood, "_search", search)
+    for num in (None, likelihood.NUM_LEFT_OUT):
+        fit_panel(window, sample, num_left_out=num)
+    (few, of_few), (usual, of_usual) = found
+    assert few == likelihood.NUM_LEFT_OUT_OF_LARGE < usual
+    assert of_few == pytest.approx(of_usual, rel=0.5)
+
+
 @pytest.mark.parametrize(
     ("slope", "expected"),
     [(0.05, 1e-3), (-0.05, 1e-3), (50.0, MISMATCH_PROBS[1]), (-50.0, MISMATCH_PROBS[0])],
@@ -225,7 +245,7 @@ def test_a_large_panel_must_tell_of_mismatches(monkeypatch, slope, expected):
     monkeypatch.setattr(likelihood, "left_out_probs", probs)
     monkeypatch.setattr(likelihood, "log_likelihood", lambda hit: slope * np.log10(hit[0]))
     window, sample = simulated(0.02, num_haplotypes=400), np.arange(400) // 2
-    found = fit_panel(window, sample, num_left_out=8)
+    found = fit_panel(window, sample, num_left_out=96)
     assert found.mismatch_prob == pytest.approx(expected, rel=0.2)
     if abs(slope) < 1:
         assert len(set(tried)) == 3

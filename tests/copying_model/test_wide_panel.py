@@ -110,9 +110,9 @@ def test_a_switch_rate_is_that_of_the_whole_panel(panel, monkeypatch):
 def test_sites_that_are_searched_already_are_not_read_again(panel, monkeypatch):
     opened, alleles = panel
     made = []
-    usual = wide_panel.retriever_for
+    usual = wide_panel.Retriever
     monkeypatch.setattr(
-        wide_panel, "retriever_for", lambda *args, **kw: made.append(1) or usual(*args, **kw)
+        wide_panel, "Retriever", lambda *args, **kw: made.append(1) or usual(*args, **kw)
     )
     monkeypatch.setattr(imputer, "COMPACT_ABOVE", 120)
     typed = np.arange(2, 600, 5)

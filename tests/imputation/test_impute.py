@@ -17,7 +17,7 @@ from vcf_fixtures import bcftools, convert, join, read_imputed, rows_of, view, w
 
 from ragimpute import example
 from ragimpute.cli.main import app
-from ragimpute.config import load_config, models_dir
+from ragimpute.config import load_config
 from ragimpute.copying_model.imputer import CopyingImputer
 from ragimpute.errors import InputError, ModelError, PanelError
 from ragimpute.imputation.impute import _out_of_memory, impute
@@ -30,6 +30,7 @@ from ragimpute.model.folder import CONFIG
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.panel_writer import write_panel
 from ragimpute.preparation.prepare import prepare
+from ragimpute.presets import models_dir
 from ragimpute.sites import Region
 from ragimpute.token_model.build_index import build_index
 

@@ -42,7 +42,8 @@ OTHER = {
     "typed_only": True, "sites": Path("s.bcf"), "empirical": Path("e.bcf"),
     "phased_only": True, "with_targets": False, "join_multiallelics": True, "output_type": "b",
     "digits": 2, "compression_level": 6, "bgen_bits": 16, "bgen_compression": "zstd",
-    "bgen_phased": True, "pvar": "plain", "min_gp": 0.9, "sites_file": Path("l.txt"),
+    "bgen_phased": True, "pvar": "plain", "pgen_phased": True,
+    "min_gp": 0.9, "sites_file": Path("l.txt"),
     "sites_status": Path("l.tsv"),
 }  # fmt: skip
 

@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from ragimpute.config import ModelConfig, load_config, preset_names
+from ragimpute.config import ModelConfig, load_config
 from ragimpute.evidence.features import NUM_FEATURES
 from ragimpute.evidence.site_states_kernel import STATE_FEATURES
 from ragimpute.model.bert_rag import BERTWithRAG, build
 from ragimpute.model.embedding import MASK, PAD
 from ragimpute.model.evidence import SITE_FEATURES
 from ragimpute.model.fusion import FUSIONS
+from ragimpute.presets import preset_names
 from tests.model_configs import config_of
 
 B, K, L = 2, 3, 12

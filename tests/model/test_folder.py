@@ -11,11 +11,11 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from ragimpute import example
-from ragimpute.config import models_dir
 from ragimpute.errors import ModelError
 from ragimpute.imputation.impute import impute
 from ragimpute.model.checkpoint import load_model
 from ragimpute.model.folder import CONFIG, WEIGHTS, check_weights, open_folder
+from ragimpute.presets import models_dir
 
 
 @pytest.fixture

@@ -65,10 +65,9 @@ def test_hits_are_the_nearest(seed, num_haplotypes, num_typed, num_targets, foun
     rng = np.random.default_rng(seed)
     alleles = mosaic_panel(rng, num_typed, num_haplotypes + num_targets, num_founders=founders)
     words = np.ascontiguousarray(pack_words(alleles)[0].T)
-    order = rng.permutation(num_haplotypes).astype(np.int32)
     panel = np.ascontiguousarray(words[:, :num_haplotypes])
     targets = np.ascontiguousarray(words[:, num_haplotypes:].T)
-    check(panel, targets, search(NearestRows(panel, order, SCALES), targets))
+    check(panel, targets, search(NearestRows(panel, SCALES), targets))
 
 
 @pytest.mark.parametrize("num_typed", [40, 500, 1500])
@@ -78,17 +77,15 @@ def test_rows_without_likeness_are_counted_right(num_typed):
     alleles = np.repeat(rng.integers(0, 2, (1, 60)), num_typed, axis=0).astype(np.int8)
     words = np.ascontiguousarray(pack_words(alleles)[0].T)
     targets = np.ascontiguousarray((~words[:, :3]).T)
-    order = np.arange(60, dtype=np.int32)
-    check(words, targets, search(NearestRows(words, order, SCALES), targets))
+    check(words, targets, search(NearestRows(words, SCALES), targets))
 
 
 def test_threads_and_company_change_nothing():
     rng = np.random.default_rng(5)
     words = np.ascontiguousarray(pack_words(mosaic_panel(rng, 700, 400, num_founders=9))[0].T)
-    order = rng.permutation(400).astype(np.int32)
     targets = np.ascontiguousarray(words[:, 100:180].T) ^ np.uint32(64)
-    together = search(NearestRows(words, order, SCALES, threads=3), targets)
-    alone = NearestRows(words, order, SCALES)
+    together = search(NearestRows(words, SCALES, threads=3), targets)
+    alone = NearestRows(words, SCALES)
     np.testing.assert_array_equal(search(alone, targets[::-1])[::-1], together)
     np.testing.assert_array_equal(search(alone, targets[41:42])[0], together[41])
 
@@ -96,10 +93,9 @@ def test_threads_and_company_change_nothing():
 def test_distances_are_those_of_faiss():
     rng = np.random.default_rng(6)
     words = np.ascontiguousarray(pack_words(mosaic_panel(rng, 512, 500, num_founders=9))[0].T)
-    order = np.arange(460, dtype=np.int32)
     panel = np.ascontiguousarray(words[:, :460])
     targets = np.ascontiguousarray(words[:, 460:].T)
-    found = search(NearestRows(panel, order, SCALES), targets)
+    found = search(NearestRows(panel, SCALES), targets)
     first = 0
     for low, high, num_hits in ranges_of(len(words)):
         index = faiss.IndexBinaryFlat(32 * (high - low))

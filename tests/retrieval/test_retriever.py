@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from slow_copying import mosaic_panel
 
 from ragimpute.copying.window import pack_words
+from ragimpute.errors import PanelError
+from ragimpute.retrieval.mapped_arrays import MappedArrays, write_arrays
 from ragimpute.retrieval.retriever import NUM_SLOTS, Retriever, _windows_near
 
 
@@ -167,3 +169,22 @@ def test_more_haplotypes_than_16_bits_number(panel):
     for i in range(2):
         copies = np.isin(states[i], np.arange(i, many.shape[1], 700))
         assert (copies.sum(axis=1) >= 50).all()
+
+
+def test_members_out_of_range_are_refused(tmp_path):
+    """Members of a very large panel are checked when they are found, not when they are opened."""
+    rng = np.random.default_rng(8)
+    words = packed(mosaic_panel(rng, 300, 260, num_founders=9))
+    made = Retriever(words, num_slots=100, num_background=10)
+    targets = np.ascontiguousarray(words[:, :40].T)
+    for change, fits in ((0, True), (260, False)):
+        arrays = made.arrays()
+        arrays["members"] = arrays["members"] + np.uint16(change)
+        write_arrays(tmp_path / "a.safetensors", arrays, {})
+        file = MappedArrays(tmp_path / "a.safetensors", PanelError)
+        again = Retriever.of_arrays(file.get, len(words), 260, num_slots=100, refuse=PanelError)
+        if fits:
+            np.testing.assert_array_equal(again.states(targets), made.states(targets))
+            continue
+        with pytest.raises(PanelError, match="out of range"):
+            again.states(targets)

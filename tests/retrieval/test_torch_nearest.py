@@ -52,7 +52,7 @@ def test_hits_are_those_of_the_kernels(
     targets = alleles[:, num_haplotypes:]
     targets[rng.random(targets.shape) < missing] = -1
     words = packed(alleles[:, :num_haplotypes])
-    rows = NearestRows(words, rng.permutation(num_haplotypes).astype(np.int32), SCALES)
+    rows = NearestRows(words, SCALES)
     queries = pack_words(targets)[0]
     hits = np.zeros((num_targets, rows.num_hits), np.int32)
     TorchNearest(rows, str(device)).search(queries, hits)
@@ -65,7 +65,7 @@ def test_rows_without_likeness_tie_alike(name, num_typed):
     rng = np.random.default_rng(num_typed)
     alleles = np.repeat(rng.integers(0, 2, (1, 60)), num_typed, axis=0).astype(np.int8)
     words = packed(alleles)
-    rows = NearestRows(words, np.arange(60, dtype=np.int32), SCALES)
+    rows = NearestRows(words, SCALES)
     queries = np.ascontiguousarray((~words[:, :3]).T)
     hits = np.zeros((3, rows.num_hits), np.int32)
     TorchNearest(rows, str(device_of(name))).search(queries, hits)

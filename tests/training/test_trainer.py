@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from ragimpute import example
 from ragimpute.cli.describe import describe
-from ragimpute.config import dump_config, load_config, preset_names
+from ragimpute.config import dump_config, load_config
 from ragimpute.errors import InputError, ModelError, PanelError
 from ragimpute.io.vcf.read.genotypes import PanelStream
 from ragimpute.model.checkpoint import load_model, load_weights
@@ -24,6 +24,7 @@ from ragimpute.model.probability import Probabilities, gamma_at
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.panel_writer import write_panel
 from ragimpute.preparation.prepare import prepare
+from ragimpute.presets import preset_names
 from ragimpute.reports.training_section import train_section
 from ragimpute.retrieval.index import WindowIndex
 from ragimpute.sites import Region

@@ -17,12 +17,19 @@ from ragimpute.errors import InputError
 from ragimpute.extras import require
 from ragimpute.io.file_set import FileSetWriter, Records, site_names, zstd_level
 from ragimpute.io.imputed import ImputedBlock
+from ragimpute.io.pgen.phased import (
+    ONE,
+    encode_phased,
+    header,
+    header_bytes,
+    max_record_bytes,
+)
 from ragimpute.io.vcf.header import Heading, header_text
 from ragimpute.io.vcf.write.info_text import info_columns, row_starts
 from ragimpute.io.vcf.write.sample_text import DIGITS
 
 #: A PGEN holds dosages as multiples of 1 / 16384.
-UNIT = 1 / 16384
+UNIT = 1 / ONE
 #: How the table of sites may be written, and its suffix.
 PVAR_SUFFIXES = {"zst": ".pvar.zst", "plain": ".pvar"}
 _LENGTHS = struct.Struct("<II")
@@ -43,11 +50,14 @@ class PgenOptions:
     digits
         Decimals to which dosages are rounded, 2 to 4, as those of a VCF are. A dosage that becomes
         a whole number takes no room beside its genotype.
+    phased
+        Write the dosage of each haplotype, too.
     """
 
     pvar: str = "zst"
     level: int = 1
     digits: int = DIGITS
+    phased: bool = False
 
 
 def side_files(path: str | Path, pvar: str) -> dict[str, Path]:
@@ -67,7 +77,9 @@ class PgenWriter(FileSetWriter):
     haploid sample has the dosage of a homozygous diploid, as PLINK 2 has it for males on X.
 
     The package pgenlib wants to know the number of sites before the first one. So dosages wait in a
-    file of their own, compressed, until all have come, and so a run can be resumed.
+    file of their own, compressed, until all have come, and so a run can be resumed. It writes no
+    phased dosages: these are coded by :mod:`ragimpute.io.pgen.phased`, and wait as they will be in
+    the file. The dosages of samples are the same in both.
     """
 
     def __init__(
@@ -103,6 +115,7 @@ class PgenWriter(FileSetWriter):
         """
         require("pgen", "an output of type .pgen", packages=needed(options))
         self._pvar, self._level, self._digits = options.pvar, options.level, options.digits
+        self._phased = options.phased
         super().__init__(
             path, heading, sexes=sexes, threads=threads, resumable=resumable, restored=restored
         )
@@ -115,13 +128,26 @@ class PgenWriter(FileSetWriter):
         columns = info_columns(block.info, len(sites))
         text, ends = row_starts(replace(sites, id=names), block.typed, columns, [])
         starts = ends.tolist()
-        rows = _dosages(block.allele_prob, self._digits)
         parts: list[bytes | bytearray] = []
-        for i, row in enumerate(rows):
+        for i, data in enumerate(self._waiting_dosages(block.allele_prob)):
             line = text[starts[i] : starts[i + 1]].tobytes()
-            data = deflate.deflate_compress(row.data, _SPOOL_LEVEL)
             parts += (_LENGTHS.pack(len(line), len(data)), line, data)
         return Records(b"".join(parts), len(sites))
+
+    def _waiting_dosages(self, prob: np.ndarray) -> Iterator[bytes | bytearray]:
+        """The dosages of each site, as they wait for all others."""
+        total = _dosages(prob, self._digits)
+        if not self._phased:
+            for row in total:
+                yield deflate.deflate_compress(row.data, _SPOOL_LEVEL)
+            return
+        delta = _differences(prob, total, self._digits)
+        step = max(1, _BATCH_BYTES // max_record_bytes(total.shape[1]))
+        for start in range(0, len(total), step):
+            here = slice(start, start + step)
+            records, types = encode_phased(total[here], delta[here])
+            for record, kind in zip(records, types.tolist(), strict=True):
+                yield bytes((kind,)) + record
 
     def _finish(self, file: BinaryIO, part: Path) -> None:
         """Make the three files of what waited."""
@@ -136,23 +162,42 @@ class PgenWriter(FileSetWriter):
         pvar = self._new_files.name(beside["table of sites"])
         temporary = self._new_files.name(self.path)
         file.seek(0)
+        with ExitStack() as stack:
+            table = stack.enter_context(self._opened(pvar))
+            table.write(header_text(self._heading, []).encode())
+            write = self._write_phased if self._phased else self._write_unphased
+            write(file, table, temporary)
+
+    def _write_unphased(self, file: BinaryIO, table: Any, path: Path) -> None:
+        """Write the PGEN by pgenlib, and the rows of the table of sites."""
         from pgenlib import PgenWriter as Library  # an optional package
 
         num_samples = len(self._heading.samples)
         try:
-            with ExitStack() as stack:
-                table = stack.enter_context(self._opened(pvar))
-                table.write(header_text(self._heading, []).encode())
-                pgen = Library(
-                    os.fsencode(temporary), num_samples, variant_ct=self._num_records,
-                    nonref_flags=False, dosage_present=True,
-                )  # fmt: skip
-                for lines, dosages in _batches(file, self._num_records, num_samples):
-                    table.write(lines)
-                    pgen.append_dosages_batch(dosages)
-                pgen.close()
+            pgen = Library(
+                os.fsencode(path), num_samples, variant_ct=self._num_records,
+                nonref_flags=False, dosage_present=True,
+            )  # fmt: skip
+            for lines, dosages in _batches(file, self._num_records, num_samples):
+                table.write(lines)
+                pgen.append_dosages_batch(dosages)
+            pgen.close()
         except RuntimeError as error:  # of the library, which names no cause
             raise OSError(f"pgenlib: {error}") from error
+
+    def _write_phased(self, file: BinaryIO, table: Any, path: Path) -> None:
+        """Write records that are coded, then the header, and the rows of the table of sites."""
+        num, num_samples = self._num_records, len(self._heading.samples)
+        length, types = np.empty(num, np.int64), np.empty(num, np.uint8)
+        with path.open("wb") as out:
+            out.seek(header_bytes(num, num_samples))
+            for i in range(num):
+                len_line, len_data = _LENGTHS.unpack(file.read(_LENGTHS.size))
+                table.write(file.read(len_line) + b"\n")
+                types[i] = file.read(1)[0]
+                length[i] = out.write(file.read(len_data - 1))
+            out.seek(0)
+            out.write(header(length, types, num_samples))
 
     def _opened(self, path: Path) -> Any:
         """The table of sites, open for writing."""
@@ -171,7 +216,8 @@ class PgenWriter(FileSetWriter):
 
 def needed(options: PgenOptions) -> list[str]:
     """The packages of the extra "pgen" that a writer with these options imports."""
-    return ["pgenlib", *(["zstandard"] if options.pvar == "zst" else [])]
+    zstd = ["zstandard"] if options.pvar == "zst" else []
+    return zstd if options.phased else ["pgenlib", *zstd]
 
 
 def psam_text(samples: Sequence[str], sexes: np.ndarray) -> str:
@@ -201,6 +247,20 @@ def _dosages(prob: np.ndarray, digits: int) -> np.ndarray:
         raise ValueError("a probability is not in [0, 1]")
     counts: np.ndarray = np.rint(total / UNIT).astype("<u2")
     return counts
+
+
+def _differences(prob: np.ndarray, total: np.ndarray, digits: int) -> np.ndarray:
+    """Rounded P(ALT) of the first haplotypes less that of the second ones, in units of a PGEN.
+
+    Shape (m, N), int16; none is larger than the rounded dosages ``total`` allow.
+    """
+    scale = 10**digits
+    rounded = np.floor(prob.astype(np.float64) * scale + 0.5) / scale
+    delta = np.rint((rounded[:, :, 0] - rounded[:, :, 1]) / UNIT)
+    delta[np.isnan(delta)] = 0  # haploid
+    most = np.minimum(total, 2 * ONE - total)
+    clipped: np.ndarray = np.clip(delta, -most.astype(np.float64), most).astype(np.int16)
+    return clipped
 
 
 def _batches(
