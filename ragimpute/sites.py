@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ragimpute.contigs import Lengths, same_contig
 from ragimpute.errors import InputError
+from ragimpute.symbolic import full_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +43,9 @@ class Sites:
         Shape (M,), int32, 1-based, non-decreasing.
     ref, alt, id
         Shape (M,), object (str); ``id`` is "." where the file has none.
+    info
+        Shape (M,), object (str): what INFO says of the alleles, as VCF writes it
+        ("SVTYPE=DEL;END=1200"), "" where nothing is kept; None if it is of no site.
     """
 
     contig: str
@@ -49,6 +53,7 @@ class Sites:
     ref: np.ndarray
     alt: np.ndarray
     id: np.ndarray
+    info: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.position_bp)
@@ -56,12 +61,40 @@ class Sites:
     def take(self, index: np.ndarray | slice) -> Sites:
         """The sites at ``index`` (a slice, or integers or booleans of shape (m,))."""
         return Sites(
-            self.contig, self.position_bp[index], self.ref[index], self.alt[index], self.id[index]
-        )
+            self.contig, self.position_bp[index], self.ref[index], self.alt[index], self.id[index],
+            None if self.info is None else self.info[index],
+        )  # fmt: skip
 
     def keys(self) -> list[Key]:
-        """``(position_bp, ref, alt)`` of each site, in order."""
-        return list(zip(self.position_bp.tolist(), self.ref, self.alt, strict=True))
+        """``(position_bp, ref, alt)`` of each site, in order; two sites differ in their keys.
+
+        So a symbolic ALT has with it what its record says of END and SVLEN: see
+        :func:`ragimpute.symbolic.full_name`.
+        """
+        position = self.position_bp.tolist()
+        if self.info is None:
+            return list(zip(position, self.ref, self.alt, strict=True))
+        names = map(full_name, position, self.alt, self.info)
+        return list(zip(position, self.ref, names, strict=True))
+
+    @classmethod
+    def joined(cls, tables: Sequence[Sites]) -> Sites:
+        """Tables of one contig, one after the other."""
+        import numpy as np
+
+        first, *more = tables
+        if not more:
+            return first
+        position, ref, alt, ids = (
+            np.concatenate([getattr(table, name) for table in tables])
+            for name in ("position_bp", "ref", "alt", "id")
+        )
+        info = None
+        if any(table.info is not None for table in tables):
+            info = np.concatenate(
+                [np.full(len(t), "", object) if t.info is None else t.info for t in tables]
+            )
+        return cls(first.contig, position, ref, alt, ids, info)
 
 
 @dataclass(frozen=True)

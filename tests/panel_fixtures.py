@@ -35,7 +35,9 @@ def make_batch(alleles, position_bp=None, *, contig="20", first_bp=1_000, ref=No
         contig, np.asarray(position_bp, np.int32), text(ref, "A"), text(alt, "G"), text(ids, ".")
     )
     phased = np.ones(alleles.shape[:2], bool)
-    return SimpleNamespace(sites=sites, alleles=alleles, phased=phased, phase_set=None)
+    return SimpleNamespace(
+        sites=sites, alleles=alleles, phased=phased, phase_set=None, declarations=()
+    )
 
 
 def random_alleles(rng, num_sites, num_samples):

@@ -7,6 +7,7 @@ import numpy as np
 from ragimpute.copying.window import Window
 from ragimpute.kernels.bits import WORD
 from ragimpute.panel.haplotypes import Haplotypes
+from ragimpute.panel.packing import PatternBlock, RowBlocks, rows_to_patterns
 
 
 def compact(alleles: np.ndarray, as_row: np.ndarray | None = None) -> Haplotypes:
@@ -27,6 +28,20 @@ def compact(alleles: np.ndarray, as_row: np.ndarray | None = None) -> Haplotypes
         np.concatenate([*carriers, []]).astype(np.int32),
         np.where(as_row, np.cumsum(as_row) - 1, -1).astype(np.int32),
         np.packbits(padded, axis=1, bitorder="little").view(np.uint64),
+    )
+
+
+def blocks_of(rows: np.ndarray, num_haplotypes: int, first_row: int = 0) -> RowBlocks:
+    """Rows of bits (R, H / 64) as patterns, the first of them ``first_row`` rows into a block."""
+    rng = np.random.default_rng(first_row)
+    before = rng.integers(0, 2**63, (first_row, rows.shape[1]), np.uint64)
+    stored = np.concatenate([before, rows])
+    return RowBlocks(
+        first_row,
+        [
+            PatternBlock.of(*rows_to_patterns(stored[at : at + 64], num_haplotypes))
+            for at in range(0, len(stored), 64)
+        ],
     )
 
 

@@ -66,11 +66,19 @@ def test_numbers_and_accuracy(study, tmp_path):
 
 
 def test_tables():
-    run = {"targets": 10, "max_memory": None, "wall_s": 3.0, "peak_mib": 1234.0}
+    run = {
+        "targets": 10, "max_memory": None, "wall_s": 3.0, "peak_mib": 1234.0, "indexed": False,
+    }  # fmt: skip
     rows = million.cost_rows([
         {**run, "panel": 200, "cpu_s": 2.0}, {**run, "panel": 1000, "cpu_s": 3.0},
         {**run, "panel": 1000, "cpu_s": 5.0, "max_memory": "1G"},
+        {**run, "panel": 200, "cpu_s": 0.5, "indexed": True},
+        {**run, "panel": 1000, "cpu_s": 0.6, "indexed": True},
     ])  # fmt: skip
+    assert [row[6:8] for row in rows[1:]] == [["0.50", "1.00"], ["0.60", "1.20"], ["", ""]]
+    assert million.index_rows([{**run, "panel": 1000, "cpu_s": 5.0, "bytes": 10**7}])[1][:2] == [
+        "1,000", "10",
+    ]  # fmt: skip
     assert [row[3] for row in rows[1:]] == ["1.00", "1.50", "2.50"]
     assert rows[3][0] == "1,000, --max-memory 1G"
     assert million.accuracy_rows({20: [0.5] * 5})[1] == ["20", *["0.5000"] * 5]

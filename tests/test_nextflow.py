@@ -327,6 +327,15 @@ def test_workflow_calls_each_module_with_its_inputs():
             assert plain.count(left) == plain.count(right), file
 
 
+def test_low_coverage_makes_no_index_and_takes_likelihoods():
+    text = (FOLDER / "main.nf").read_text()
+    assert "def with_index = params.index && !params.low_coverage" in text
+    assert not re.search(r"if \(params\.index\)|params\.index \?", text)
+    settings = (FOLDER / "nextflow.config").read_text()
+    assert "ext.args   = { params.low_coverage ? '--likelihoods always' : '' }" in settings
+    assert "    low_coverage      = false\n" in settings
+
+
 @pytest.mark.needs_program("nextflow")
 def test_nextflow_runs_the_stubs(tmp_path):
     """The whole workflow, without its work; the modules' scripts are run without Nextflow above."""

@@ -132,6 +132,35 @@ def test_chunks_by_length_in_mb(folder):
     assert "--chunk-cm" not in planned
 
 
+def test_low_coverage_is_imputed_from_likelihoods_without_an_index(folder):
+    """A target of PL without GT goes through all rules."""
+    text = bcftools("view", folder / "target.vcf.gz")
+    lines = []
+    pl = {"0|0": "0,30,60", "0|1": "40,0,40", "1|0": "40,0,40", "1|1": "60,30,0"}
+    for line in text.splitlines():
+        if line.startswith("##"):
+            lines.append(line.replace("ID=GT,Number=1,Type=String", "ID=PL,Number=G,Type=Integer"))
+        else:
+            cells = line.split("\t")
+            if not line.startswith("#"):
+                cells[8:] = ["PL", *(pl.get(cell[:3], "0,0,0") for cell in cells[9:])]
+            lines.append("\t".join(cells))
+    (folder / "reads.vcf").write_text("\n".join(lines) + "\n")
+    bcftools("view", "-Oz", "-o", folder / "reads.vcf.gz", folder / "reads.vcf")
+    bcftools("index", "-f", folder / "reads.vcf.gz")
+    said = snakemake(
+        folder, "--printshellcmds", "--config", "low_coverage=true", "target=reads.vcf.gz",
+        "out=low", "samples_per_batch=25",
+    )  # fmt: skip
+    assert "rule index" not in said
+    assert "--likelihoods always" in said
+    joined = read_dosages(folder / "low/20.vcf.gz")
+    assert len(joined.samples) == 50
+    assert not joined.typed.any()
+    (figures,) = json.loads((folder / "low/20.accuracy.json").read_text()).values()
+    assert figures["overall"]["r2"] > 0.8
+
+
 def test_snakemake_has_nothing_to_say_against_the_workflow(folder):
     assert "good condition" in snakemake(folder, "--lint")
 

@@ -232,7 +232,7 @@ class Dr2Calibration:
 
     @classmethod
     def read(cls, folder: Path) -> Dr2Calibration:
-        """Read the correction of a model's folder; there is none if the folder lacks its file.
+        """Read the correction in a folder; there is none if the folder lacks its file.
 
         Raises
         ------

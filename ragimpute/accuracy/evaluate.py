@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from ragimpute.panel.reader import Panel
 from ragimpute.preparation.sources import is_to_prepare, open_source
 from ragimpute.runtime.stages import Stage
 from ragimpute.sites import Region, Sites, located
+from ragimpute.symbolic import is_symbolic, split_name
 
 __all__ = ["BinScores", "Evaluation", "evaluate"]
 
@@ -96,7 +98,8 @@ def evaluate(
     if typed is not None:
         array = VcfFile(typed)
         where = _region_of("typed file", array, known, region)
-        typed_keys = _both_ways(read_target(array, region=where, threads=threads).sites.keys())
+        given_sites = read_target(array, region=where, threads=threads, symbolic=known.has_symbolic)
+        typed_keys = _both_ways(given_sites.sites.keys())
     else:
         typed_keys = set(given.sites.take(given.typed).keys())
         if not typed_keys:
@@ -175,6 +178,11 @@ class _KnownSites:
     counts: dict[Key, tuple[int, int]]
     declared: Lengths  # contigs of its file, with their lengths
 
+    @cached_property
+    def has_symbolic(self) -> bool:
+        """Whether any ALT is symbolic, such as <DEL>."""
+        return any(is_symbolic(split_name(alt)[0]) for _, _, alt in self.counts)
+
     def bounds(self) -> tuple[int, int]:
         """The first and the last position; 1 and 1 if there are no sites."""
         positions = [key[0] for key in self.counts] or [1]
@@ -251,7 +259,7 @@ def _read(
     first, last = known.bounds()
     with Stage(f"read {name}", last - first + 1) as stage:
         return read_dosages(
-            file, region=where, threads=threads, genotypes=genotypes,
+            file, region=where, threads=threads, genotypes=genotypes, symbolic=known.has_symbolic,
             reached=lambda position: stage.reach(position - first),
         )  # fmt: skip
 

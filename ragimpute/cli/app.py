@@ -190,7 +190,7 @@ JoinOption = Annotated[
     typer.Option(
         "--join-multiallelics", rich_help_panel="Output",
         help="Write sites of the same position and REF as one record with several ALTs, not as "
-        "one record for each ALT.",
+        "one record for each ALT. Symbolic ALTs are joined only to the record that they were.",
     ),
 ]  # fmt: skip
 MinR2Option = Annotated[

@@ -160,6 +160,8 @@ def _describe_m3vcf(path: Path) -> Rows:
 
 def _describe_panel(path: Path, panel: Any) -> Rows:
     """Describe an open panel."""
+    from ragimpute.io.vcf.site_info import declared_fields
+
     positions, cm = panel.sites.position_bp, panel.position_cm
     length = f", {panel.contig_length:,} bp long" if panel.contig_length else ""
     in_population = np.bincount(panel.population, minlength=len(panel.populations)).tolist()
@@ -181,6 +183,10 @@ def _describe_panel(path: Path, panel: Any) -> Rows:
             ("range", f"{positions[0]:,} - {positions[-1]:,} bp, {cm[-1] - cm[0]:.3f} cM"),
             ("MAF <= 0.01", f"{int((np.round(maf, 7) <= 0.01).sum()):,} sites"),
         ]
+    if panel.sites.info is not None:
+        fields = ", ".join(sorted(declared_fields(panel.declarations))) or "none"
+        told = int((panel.sites.info != "").sum())
+        rows.append(("INFO of alleles", f"{fields}; at {told:,} sites"))
     if len(panel.ploidy_start) > 1:
         sizes = panel.ploidy_present.sum(axis=1).tolist()
         parts = [

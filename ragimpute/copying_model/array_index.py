@@ -29,6 +29,7 @@ from ragimpute import __version__
 from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.states import is_copied_whole
 from ragimpute.copying.window import Window
+from ragimpute.copying_model.wide_panel import WideWindow
 from ragimpute.errors import InputError, PanelError
 from ragimpute.evidence.features import QUALITY_FEATURES, SITE_FEATURES
 from ragimpute.evidence.site_quality import SiteQuality
@@ -39,11 +40,14 @@ from ragimpute.panel.loci import Loci
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelPart
 from ragimpute.retrieval.index_manifest import ARRAYS, damaged, damaged_folder, make_folder
-from ragimpute.retrieval.mapped_arrays import MappedArrays, write_arrays
+from ragimpute.retrieval.mapped_arrays import Later, MappedArrays, write_arrays
 from ragimpute.retrieval.retriever import Retriever
 
 FORMAT_VERSION = "2"
 _SITES = "array.safetensors"
+# So many target haplotypes copy few of a million: of 815 MB of a window, two need 100 MB, and 2,000
+# need 540 MB, in 25 s page by page, and in 15 s if the system reads on (from disk, busy machine).
+_FEW_TARGETS = 64
 # The words in which messages name the entries of :func:`made_for`.
 _NAMES = {
     "format": "format", "ragimpute": "version of ragimpute", "typed": "set of typed sites",
@@ -240,16 +244,19 @@ class KeptWindow(NamedTuple):
     Attributes
     ----------
     window
-        The panel; None if it is wide: more than an index would hold.
+        The panel, or the draw of a very large one that is fitted to.
     retriever
-        Finds states; None if the panel is copied whole, or wide.
+        Finds states in the window; None if the panel is copied whole.
     quality
         That of the sites; None if it was not measured.
+    wide
+        All of a very large panel; None: it is not so large.
     """
 
-    window: Window | None
+    window: Window
     retriever: Retriever | None
     quality: SiteQuality | None
+    wide: WideWindow | None = None
 
 
 class ArrayPart:
@@ -275,7 +282,6 @@ class ArrayPart:
         # Which haplotypes are copied is part of the name: inbred samples may count as one.
         kept = np.ascontiguousarray(panel.haplotype_sample, np.int64).tobytes()
         self._prefix = f"{first}-{hashlib.sha256(kept).hexdigest()[:8]}"
-        self._has_common = not is_copied_whole(panel.num_haplotypes)
 
     @property
     def fits_only(self) -> bool:
@@ -349,7 +355,9 @@ class ArrayPart:
         if not self._whole.grows or self.fits_only:
             return
         numbers = np.array([parameters.switch_rate, parameters.mismatch_prob])
-        arrays = {"parameters": numbers, "middle_cm": np.array([cm])}
+        arrays: dict[str, np.ndarray | Later] = {
+            "parameters": numbers, "middle_cm": np.array([cm]),
+        }  # fmt: skip
         if tuned is not None:
             for i, (weight, bias) in enumerate(tuned.layers):
                 arrays[f"weight{i}"], arrays[f"bias{i}"] = weight, bias
@@ -358,11 +366,17 @@ class ArrayPart:
         self._write(self._file("fit", key), arrays)
 
     def window(
-        self, bounds: Bounds, typed_index: np.ndarray, *, is_wide: bool = False
+        self,
+        bounds: Bounds,
+        typed_index: np.ndarray,
+        *,
+        num_drawn: int | None = None,
+        num_targets: int = 0,
     ) -> KeptWindow | None:
         """What is held of a window; None if it is not known.
 
-        ``is_wide``: the panel is so large that only the quality of sites is held.
+        ``num_drawn``: of a very large panel, how many haplotypes are fitted to. ``num_targets``: of
+        the haplotypes that are imputed.
 
         Raises
         ------
@@ -372,22 +386,30 @@ class ArrayPart:
         if not self.has_window(bounds):
             return None
         left, start, stop, right = bounds
-        panel, file = self._panel, self._open(self._file("window", bounds))
-        if is_wide:
-            return KeptWindow(None, None, self._quality(file, len(typed_index), right - left))
+        few = num_targets <= _FEW_TARGETS
+        panel, file = self._panel, self._open(self._file("window", bounds), by_page=few)
+        is_wide = num_drawn is not None
+        num = panel.num_haplotypes if num_drawn is None else num_drawn
+        finds = not is_copied_whole(num)
         window = Window.of_arrays(
             file.get, panel.alt_is_minor[left:right], panel.position_cm[left:right],
             typed_index - left, (start - left, stop - left),
-            num_haplotypes=panel.num_haplotypes, by_haplotype=self._has_common,
+            num_haplotypes=num, by_haplotype=finds and not is_wide,
         )  # fmt: skip
         site = file.get("loci_site", np.int64, (None,), checked=True)
         offsets = file.get("loci_offsets", np.int64, (None,), checked=True)
         panel.know_loci(start, stop, Loci(site, offsets))
         retriever = None
-        if self._has_common:
-            retriever = Retriever.of_arrays(file.get, len(window.typed.words), panel.num_haplotypes)
+        if finds:
+            retriever = Retriever.of_arrays(file.get, len(window.typed.words), num)
+        wide = None
+        if is_wide:
+            wide = WideWindow.of_arrays(
+                file.get, window, panel.alt_is_minor[start:stop], ((left, right), typed_index),
+                num_haplotypes=panel.num_haplotypes, refuse=self._damaged,
+            )  # fmt: skip
         quality = self._quality(file, len(typed_index), right - left)
-        return KeptWindow(window, retriever, quality)
+        return KeptWindow(window, retriever, quality, wide)
 
     def _quality(self, file: MappedArrays, num_typed: int, num_sites: int) -> SiteQuality | None:
         """The quality of a window's sites, if it was measured."""
@@ -403,18 +425,16 @@ class ArrayPart:
             as_untyped=None if untyped is None else lambda: untyped,
         )
 
-    def keep_window(
-        self, bounds: Bounds, window: Window | None, retriever: Retriever | None,
-        quality: SiteQuality | None,
-    ) -> None:  # fmt: skip
-        """Add what :meth:`window` returns, if the index grows; ``window`` None: it is wide."""
+    def keep_window(self, bounds: Bounds, kept: KeptWindow) -> None:
+        """Add what :meth:`window` returns, if the index grows."""
         if not self._whole.grows or self.fits_only:
             return
-        arrays: dict[str, np.ndarray] = {}
-        if window is not None:
-            arrays = window.arrays() | ({} if retriever is None else retriever.arrays())
-            loci = self._panel.loci_between(bounds[1], bounds[2])
-            arrays |= {"loci_site": loci.site, "loci_offsets": loci.offsets}
+        window, retriever, quality, wide = kept
+        arrays: dict[str, np.ndarray | Later] = {**window.arrays(by_haplotype=wide is None)}
+        arrays |= {} if retriever is None else retriever.arrays()
+        arrays |= {} if wide is None else wide.arrays()
+        loci = self._panel.loci_between(bounds[1], bounds[2])
+        arrays |= {"loci_site": loci.site, "loci_offsets": loci.offsets}
         if quality is not None:
             arrays["mismatch_prob"] = quality.mismatch_prob
             arrays["features"] = np.asarray(quality.features)
@@ -428,11 +448,12 @@ class ArrayPart:
         numbers = "_".join(map(str, key))
         return self._whole.folder / f"{kind}_{self._prefix}_{numbers}.safetensors"
 
-    def _open(self, path: Path) -> MappedArrays:
+    def _open(self, path: Path, *, by_page: bool = False) -> MappedArrays:
         """Open a file of this array, and check that it is."""
-        return _opened(path, {**self._whole.about, "file": path.name}, self._damaged)
+        about = {**self._whole.about, "file": path.name}
+        return _opened(path, about, self._damaged, by_page=by_page)
 
-    def _write(self, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    def _write(self, path: Path, arrays: Mapping[str, np.ndarray | Later]) -> None:
         """Write a file of this array, which then is complete."""
         self._whole.create()
         with _writing(self._index):
@@ -454,16 +475,20 @@ class ArrayPart:
 
 
 def _opened(
-    path: Path, about: Mapping[str, str], refuse: Callable[[str], PanelError]
+    path: Path,
+    about: Mapping[str, str],
+    refuse: Callable[[str], PanelError],
+    *,
+    by_page: bool = False,
 ) -> MappedArrays:
-    """Open a file that was made for ``about``.
+    """Open a file that was made for ``about``; ``by_page``: see :class:`MappedArrays`.
 
     Raises
     ------
     PanelError
         If it is damaged, or was made for something else: as ``refuse`` makes it.
     """
-    file = MappedArrays(path, refuse)
+    file = MappedArrays(path, refuse, by_page=by_page)
     if {key: value for key, value in file.about.items() if key not in _OF_FILE} != about:
         raise refuse(f"{path.name} is of something else")
     return file

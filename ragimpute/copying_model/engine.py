@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -12,6 +13,7 @@ from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.states import BlockStates, block_states
 from ragimpute.copying.window import Window
 from ragimpute.evidence.while_copying import Described, Wanted, copy_with_evidence
+from ragimpute.runtime.memory import STATE_BYTES, state_bytes
 
 if TYPE_CHECKING:
     from ragimpute.retrieval.retriever import Retriever
@@ -47,12 +49,20 @@ class Engine(Protocol):
 
 
 class KernelEngine:
-    """Compiled kernels, on the CPU."""
+    """Compiled kernels, on the CPU.
+
+    Parameters
+    ----------
+    max_state_bytes
+        See :func:`ragimpute.evidence.while_copying.copy_with_evidence`.
+    """
 
     device = "cpu"
     uses_torch = False
     states = staticmethod(block_states)
-    copy = staticmethod(copy_with_evidence)
+
+    def __init__(self, max_state_bytes: int = STATE_BYTES) -> None:
+        self.copy = partial(copy_with_evidence, max_state_bytes=max_state_bytes)
 
 
 class TorchEngine:
@@ -103,7 +113,7 @@ def copies_by_torch(device: str) -> bool:
     return device == TORCH_ON_CPU or parse_device(device)[0] == "cuda"
 
 
-def engine_of(device: str, threads: int = 1) -> Engine:
+def engine_of(device: str, threads: int = 1, max_memory: int | None = None) -> Engine:
     """The engine for what ``--device`` names: torch for a GPU that was asked for, else kernels.
 
     "auto" stands for the kernels, whether or not there is a GPU. No GPU was measured to be faster.
@@ -115,7 +125,7 @@ def engine_of(device: str, threads: int = 1) -> Engine:
         If torch sees no such device.
     """
     if not copies_by_torch(device):
-        return KernelEngine()
+        return KernelEngine(state_bytes(threads, max_memory))
     from ragimpute.model.devices import choose_device
 
     return TorchEngine(str(choose_device(device)), threads)

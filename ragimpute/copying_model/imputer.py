@@ -14,7 +14,7 @@ import numpy as np
 from ragimpute.copying.parameters import CopyingParameters
 from ragimpute.copying.states import is_copied_whole, retriever_for
 from ragimpute.copying.window import Window
-from ragimpute.copying_model.array_index import ArrayPart
+from ragimpute.copying_model.array_index import ArrayPart, KeptWindow
 from ragimpute.copying_model.correction import Output, copy_and_correct, wanted_by
 from ragimpute.copying_model.engine import Engine, copies_by_torch, engine_of
 from ragimpute.copying_model.mosaics import Mosaics, find_mosaics
@@ -99,7 +99,7 @@ class CopyingImputer:
             "states": "all panel haplotypes" if whole else "retrieved",
         }
         self.seconds: dict[str, float] = {}
-        self._engine = engine_of(options.device, options.threads)
+        self._engine = engine_of(options.device, options.threads, options.max_memory)
         self.uses_torch = self._network.uses_torch or self._engine.uses_torch
         if self._engine.uses_torch:
             self.settings["copying"] = f"torch on {self._engine.device}"
@@ -114,9 +114,13 @@ class CopyingImputer:
         left, right, core, typed_index, _, _ = target
         bounds = (left, *core, right)
         array, watch = self._array, Stopwatch(self.seconds)
-        kept = None if array is None else array.window(bounds, typed_index, is_wide=self.is_wide)
-        if kept is not None and kept.window is not None:
-            window = kept.window
+        drawn = self._fitted.num_haplotypes if self.is_wide else None
+        kept = None
+        if array is not None:
+            num = target.alleles.shape[1]
+            kept = array.window(bounds, typed_index, num_drawn=drawn, num_targets=num)
+        if kept is not None:
+            window, self._wide = kept.window, kept.wide
         else:
             with Stage("read panel", right - left):
                 window = self._read(target)
@@ -142,10 +146,6 @@ class CopyingImputer:
             measure=None if whole else measured, is_known=kept is not None,
         )  # fmt: skip
         retriever = tables.result()
-        if retriever is not None and self._wide is None:
-            watch = Stopwatch(self.seconds)
-            window.minor_alleles  # noqa: B018  copying reads them: later several threads would ask
-            watch.lap("retrieve")
         give_back()
         self.settings |= self._fits.settings()
         quality = None
@@ -156,9 +156,13 @@ class CopyingImputer:
         if quality is None and (self._options.err is None or self._network.trained):
             quality = measured(fit.parameters)
         network = fit.tuned.result()[0]
+        if retriever is not None and self._wide is None:
+            watch = Stopwatch(self.seconds)
+            window.minor_alleles  # noqa: B018  copying reads them: later several threads would ask
+            watch.lap("retrieve")
         give_back()  # what measuring and fitting held
         if array is not None and kept is None:
-            array.keep_window(bounds, None if self.is_wide else window, retriever, quality)
+            array.keep_window(bounds, KeptWindow(window, retriever, quality, self._wide))
         if len(rows) < len(typed_index):
             quality = _without(quality, window, rows)
         num_panel = self._panel.num_haplotypes

@@ -9,18 +9,24 @@ those of the haplotypes that were found are unpacked.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from ragimpute.copying.states import BlockStates, is_copied_whole
 from ragimpute.copying.window import PanelCounts, TypedSites, Window, pack_words
+from ragimpute.copying_model.haplotype_major import HaplotypeMajor
 from ragimpute.copying_model.target_mismatch import Group, at_places
+from ragimpute.errors import PanelError
 from ragimpute.kernels.bits import WORD
 from ragimpute.panel.compact import CompactHaplotypes, among_blank_sites, join_sites
+from ragimpute.panel.haplotypes import Haplotypes
 from ragimpute.panel.reader import Panel
+from ragimpute.retrieval.classed_rows import ClassedWords
+from ragimpute.retrieval.mapped_arrays import Getter, Later
 from ragimpute.retrieval.nearest import AT_ONCE
 from ragimpute.retrieval.retriever import Retriever, search_order
 from ragimpute.runtime.stages import Stage
@@ -29,6 +35,8 @@ from ragimpute.target.window import TargetWindow
 # Targets are copied together as long as their states, and the haplotypes that these are, take no
 # more bytes than this, or than this share of the memory that the run may use.
 _PART_BYTES, _PART_SHARE = 3 << 27, 8
+# How the names of arrays of all haplotypes begin in an index; the others are of the draw.
+_OF_ALL = "all_"
 
 
 class Part(NamedTuple):
@@ -49,6 +57,68 @@ class Part(NamedTuple):
     states: BlockStates
 
 
+class OrderedWords(NamedTuple):
+    """The words of typed sites of all haplotypes, in the order of the search.
+
+    Attributes
+    ----------
+    words
+        The words.
+    column
+        Shape (H,), int32: where each haplotype is among them.
+    """
+
+    words: ClassedWords
+    column: np.ndarray
+
+    def of(self, kept: np.ndarray) -> np.ndarray:
+        """The words of some haplotypes, (W, k)."""
+        return self.words.at(self.column[kept])
+
+    def by_haplotype(self) -> np.ndarray:
+        """The words of all haplotypes, (H, W)."""
+        out = np.empty((len(self.column), self.words.num_words), np.uint32)
+        for w in range(self.words.num_words):
+            out[:, w] = self.words.at(self.column, w, w + 1)[0]
+        return out
+
+
+class WordsByHaplotype(NamedTuple):
+    """The words of typed sites of all haplotypes, mapped from an index; ``rows``: (H, W)."""
+
+    rows: np.ndarray
+
+    def of(self, kept: np.ndarray) -> np.ndarray:
+        """See :meth:`OrderedWords.of`."""
+        return np.ascontiguousarray(self.rows[kept].T)
+
+    def by_haplotype(self) -> np.ndarray:
+        """See :meth:`OrderedWords.by_haplotype`."""
+        return self.rows
+
+
+class SomeHaplotypes(Protocol):
+    """Gives the alleles of some haplotypes: from memory, or from an index.
+
+    Attributes
+    ----------
+    row
+        Shape (m,), int32: not negative at sites that have a row of bits.
+    num_carriers
+        Minor alleles at the other sites.
+    """
+
+    @property
+    def row(self) -> np.ndarray: ...
+
+    @property
+    def num_carriers(self) -> int: ...
+
+    def select(self, kept: np.ndarray) -> Haplotypes:
+        """See :meth:`ragimpute.panel.compact.CompactHaplotypes.select`."""
+        ...
+
+
 class SearchedSites(NamedTuple):
     """The typed sites of all haplotypes, and what finds states by them.
 
@@ -58,18 +128,15 @@ class SearchedSites(NamedTuple):
         Panel sites [left, right) of the window.
     typed_index
         Shape (T,), int: those that are typed.
-    typed
-        The alleles there; the columns of its words come in the order of the retriever.
-    column
-        Shape (H,), int32: the column of each haplotype.
+    words
+        The alleles there.
     retriever
         Finds states among all haplotypes.
     """
 
     sites: tuple[int, int]
     typed_index: np.ndarray
-    typed: TypedSites
-    column: np.ndarray
+    words: OrderedWords | WordsByHaplotype
     retriever: Retriever
 
 
@@ -91,7 +158,7 @@ class WideWindow:
 
     drawn: Window
     searched: SearchedSites
-    sites: CompactHaplotypes
+    sites: SomeHaplotypes
     counts: PanelCounts
 
     @classmethod
@@ -124,6 +191,61 @@ class WideWindow:
         counts = PanelCounts(panel.num_haplotypes, num_minor)
         return cls(drawn, searched, sites, counts)
 
+    def arrays(self) -> dict[str, np.ndarray | Later]:
+        """All but what is drawn, by name: what :meth:`of_arrays` takes."""
+        searched = self.searched
+        if not isinstance(self.sites, CompactHaplotypes):
+            raise ValueError("a window of an index is not written again")
+        num, num_words = self.counts.num_haplotypes, searched.retriever.num_words
+        rows = Later(np.uint32, (num, num_words), searched.words.by_haplotype)
+        made = searched.retriever.arrays() | HaplotypeMajor.arrays_of(self.sites)
+        made |= {"rows": rows, "num_minor": self.counts.num_minor}
+        return {_OF_ALL + name: array for name, array in made.items()}
+
+    @classmethod
+    def of_arrays(
+        cls,
+        get: Getter,
+        drawn: Window,
+        alt_is_minor: np.ndarray,
+        searched: tuple[tuple[int, int], np.ndarray],
+        *,
+        num_haplotypes: int,
+        refuse: Callable[[str], PanelError],
+    ) -> WideWindow:
+        """Make it of its :meth:`arrays`, which stay in the file but for what is asked for.
+
+        Parameters
+        ----------
+        get
+            Returns an array by its name.
+        drawn
+            See the attributes.
+        alt_is_minor
+            Of the core's sites.
+        searched
+            Panel sites [left, right) of the window, and its typed sites.
+        num_haplotypes
+            H.
+        refuse
+            Makes the error for numbers that are out of range.
+        """
+
+        def of_all(
+            name: str, dtype: Any, shape: tuple[int | None, ...], /, *, checked: bool = False
+        ) -> np.ndarray:
+            return get(_OF_ALL + name, dtype, shape, checked=checked)
+
+        num_words = len(drawn.typed.words)
+        retriever = Retriever.of_arrays(of_all, num_words, num_haplotypes, refuse=refuse)
+        rows = of_all("rows", np.uint32, (num_haplotypes, num_words))
+        num_minor = of_all("num_minor", np.int64, (drawn.num_sites,), checked=True)
+        return cls(
+            drawn, SearchedSites(*searched, WordsByHaplotype(rows), retriever),
+            HaplotypeMajor.of_arrays(of_all, alt_is_minor, num_haplotypes, refuse),
+            PanelCounts(num_haplotypes, num_minor),
+        )  # fmt: skip
+
     def _has(self, target: TargetWindow) -> bool:
         """Whether a window has the same sites and typed sites as this one, perhaps another core."""
         same = (target.left, target.right) == self.searched.sites
@@ -138,10 +260,7 @@ class WideWindow:
         sites = among_blank_sites(
             self.sites.select(kept), window.core[0], window.haplotypes.alt_is_minor
         )
-        typed = TypedSites(
-            np.take(self.searched.typed.words, self.searched.column[kept], axis=1),
-            window.typed.position_cm,
-        )
+        typed = TypedSites(self.searched.words.of(kept), window.typed.position_cm)
         return Window(
             typed, window.typed_index, sites, window.position_cm, window.core, self.counts
         )
@@ -179,8 +298,8 @@ class WideWindow:
     def _bytes_of_haplotype(self) -> float:
         """What a haplotype takes in :meth:`of`, and in the lists of its minor alleles."""
         rows = int((self.sites.row >= 0).sum())
-        carriers = len(self.sites.carriers) / self.counts.num_haplotypes
-        return rows / 4 + 16 * len(self.searched.typed.words) + 8 * carriers
+        carriers = self.sites.num_carriers / self.counts.num_haplotypes
+        return float(rows / 4 + 16 * self.searched.retriever.num_words + 8 * carriers)
 
     def _part(self, group: Group, of: range, states: list[np.ndarray], asked: np.ndarray) -> Part:
         """The targets ``of``, with their states in the numbers of this panel."""
@@ -198,6 +317,28 @@ class WideWindow:
         return Part(group, self.of(kept), BlockStates(found.shape[2], True, find))
 
 
+class _Packed(dict[int, np.ndarray]):
+    """Words that are being packed, by number; those that are asked for first are 0."""
+
+    def __init__(self, num_haplotypes: int) -> None:
+        super().__init__()
+        self._num = num_haplotypes
+
+    def __missing__(self, word: int) -> np.ndarray:
+        """A word of which nothing is known."""
+        out = self[word] = np.zeros(self._num, np.uint32)
+        return out
+
+    def move(self, words: ClassedWords, stop: int, *, is_end: bool = False) -> None:
+        """Move the words before ``stop`` to classes; ``is_end``: there are no others."""
+        step = ClassedWords.STEP
+        while words.num_words + step <= stop or (is_end and words.num_words < stop):
+            here = range(words.num_words, min(words.num_words + step, stop))
+            words.add([self[w] for w in here])
+            for w in here:
+                del self[w]
+
+
 def _search(
     panel: Panel, draw: np.ndarray, target: TargetWindow, *, seed: int, threads: int
 ) -> tuple[Window, SearchedSites, CompactHaplotypes]:
@@ -206,24 +347,34 @@ def _search(
     num = panel.num_haplotypes
     if is_copied_whole(num):
         raise ValueError(f"a panel of {num} haplotypes is copied whole")
-    words = np.zeros((-(-len(typed_index) // WORD), num), np.uint32)
     order = search_order(num, seed)
+    column = np.empty_like(order)
+    column[order] = np.arange(num, dtype=np.int32)
+    packed, words = _Packed(num), ClassedWords(num)
     few = []
     for low, high in ((left, start), (stop, right), (start, stop)):
         sites = panel.compact(low, high)
         few.append(sites.select(draw))
         first, last = np.searchsorted(typed_index, [low, high]).tolist()
-        sites.pack_words(typed_index[first:last] - low, first, order, words)
+        # Words of the core, which comes last, make way for classes as soon as they are whole.
+        at_once = WORD * ClassedWords.STEP
+        edges = [first, *range(first // at_once * at_once + at_once, last, at_once), last]
+        for begin, end in pairwise(edges):
+            sites.pack_words(typed_index[begin:end] - low, begin, (order, column), packed)
+            if (low, high) == (start, stop):
+                packed.move(words, end // WORD)
+    packed.move(words, -(-len(typed_index) // WORD), is_end=True)
     position_cm = panel.position_cm[left:right]
     haplotypes = join_sites([few[0], few[2], few[1]])
     core = (start - left, stop - left)
     drawn = Window.build(haplotypes, position_cm, typed_index - left, core)
     with Stage("find states"):
-        retriever = Retriever(words, seed=seed, threads=threads, is_shuffled=True)
-    typed = TypedSites(words, drawn.typed.position_cm)
-    column = np.empty_like(order)
-    column[order] = np.arange(num, dtype=np.int32)
-    return drawn, SearchedSites((left, right), typed_index, typed, column, retriever), sites
+        retriever = Retriever(words, seed=seed, threads=threads)
+    return (
+        drawn,
+        SearchedSites((left, right), typed_index, OrderedWords(words, column), retriever),
+        sites,
+    )
 
 
 def _num_minor(panel: Panel, start: int, stop: int, sites: CompactHaplotypes) -> np.ndarray:

@@ -133,6 +133,7 @@ def copy_with_evidence(
     take: Callable[[Iterator[Described]], None],
     threads: int = 1,
     max_pairs: int = 1 << 24,
+    max_state_bytes: int = STATE_BYTES,
     all_sites: bool = False,
 ) -> None:
     """Copy target haplotypes, and compute the features of every pair in doubt.
@@ -153,6 +154,9 @@ def copy_with_evidence(
         Number of threads that the targets are divided among; results do not depend on it.
     max_pairs
         About how many probabilities (targets times sites) all threads together hold in memory.
+    max_state_bytes
+        For the states of the targets that all threads copy at the same time, where each has its
+        own; see :func:`ragimpute.runtime.memory.state_bytes`.
     all_sites
         Whether ``take`` must get all core sites of a target in a single part.
 
@@ -165,7 +169,7 @@ def copy_with_evidence(
     if states.by_word:
         walk = _OwnStates(
             window, alleles, parameters, states, wanted, threads,
-            max_pairs=max_pairs, all_sites=all_sites,
+            max_pairs=max_pairs, max_state_bytes=max_state_bytes, all_sites=all_sites,
         )  # fmt: skip
     else:
         walk = _Shared(window, alleles, parameters, states, wanted, threads)
@@ -395,11 +399,12 @@ class _OwnStates(Walk):
         *,
         all_sites: bool,
         max_pairs: int,
+        max_state_bytes: int,
     ) -> None:
         super().__init__(window, alleles, parameters, states, wanted)
         size = window.core[1] - window.core[0]
         # For each word and state of a target there are a mass and a state number, of 4 bytes each.
-        fits = STATE_BYTES // (8 * states.num_states * len(window.typed.words) * threads)
+        fits = max_state_bytes // (8 * states.num_states * len(window.typed.words) * threads)
         if all_sites:
             fits = min(fits, max_pairs // (max(1, size) * threads))
         at_once = min(_MOST_AT_ONCE, max(LANES, fits // LANES * LANES))

@@ -17,7 +17,7 @@ from ragimpute.arguments import checked
 from ragimpute.copying_model.imputer import require_packages
 from ragimpute.errors import InputError
 from ragimpute.imputation.array_choice import fitted_parts, other_windows
-from ragimpute.imputation.imputer import Stretch
+from ragimpute.imputation.imputer import Stretch, dr2_of
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.summary import result_warnings
 from ragimpute.imputation.windows import Window, WindowResult, WindowRun, plan_run
@@ -343,7 +343,7 @@ class Imputer:
             )  # fmt: skip
             inputs = replace(inputs, match=match)
         memory = self._memory(uses_torch=uses_torch)
-        dr2, stage = self._model.dr2, Stage("impute", stop - start)
+        dr2, stage = dr2_of(inputs, self._model), Stage("impute", stop - start)
         runs = [
             WindowRun(part, inputs, ploidy, dr2, memory, None, {}, stage, options.threads)
             for part in parts

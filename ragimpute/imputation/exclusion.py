@@ -9,6 +9,7 @@ import numpy as np
 from ragimpute.io.vcf.write.sample_text import SCALE
 from ragimpute.panel.loci import Loci
 from ragimpute.sites import Sites
+from ragimpute.symbolic import is_symbolic
 
 _VALUES_AT_ONCE = 2**22
 
@@ -37,11 +38,14 @@ class OtherCarriers:
         at = panel_sites.position_bp
         found: dict[int, np.ndarray] = {}
         for row in np.flatnonzero(np.isin(sites.position_bp, at)).tolist():
+            if is_symbolic(sites.alt[row]):
+                continue
             position, ref = sites.position_bp[row], sites.ref[row].upper()
             carries, is_indel = alleles[row] == 1, len(sites.alt[row]) != len(ref)
             first, stop = np.searchsorted(at, [position, position + 1]).tolist()
             for site in range(first, stop) if carries.any() else ():
                 same_kind = (len(panel_sites.alt[site]) != len(ref)) == is_indel
+                same_kind &= not is_symbolic(panel_sites.alt[site])
                 if panel_sites.ref[site] == ref and same_kind:
                     found[site] = found[site] | carries if site in found else carries
         order = sorted(found)

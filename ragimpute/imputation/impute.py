@@ -10,16 +10,18 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+from ragimpute.accuracy.dr2 import Dr2Calibration
 from ragimpute.copying_model.imputer import require_packages
 from ragimpute.errors import ModelError
 from ragimpute.imputation.array_choice import fitted_parts, other_windows
-from ragimpute.imputation.imputer import Imputer, Stretch, check_model
+from ragimpute.imputation.imputer import Imputer, Stretch, check_model, dr2_of
 from ragimpute.imputation.listed_sites import ListedSites, list_sites
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.imputation.outputs import (
     Outputs,
     check_outputs,
     check_samples,
+    declarations_written,
     infos_written,
     open_outputs,
 )
@@ -45,15 +47,21 @@ from ragimpute.imputation.windows import (
     waiting_bytes,
 )
 from ragimpute.io.imputed import output_kind
+from ragimpute.io.site_list import SiteList, read_site_list
 from ragimpute.io.vcf.header import Heading
-from ragimpute.io.wanted_sites import WantedSites, read_wanted_sites
-from ragimpute.model.folder import ModelFolder, open_folder
+from ragimpute.model.folder import open_folder
 from ragimpute.panel.loci import PanelLoci
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelAhead
 from ragimpute.phasing.phase_target import phase_match
 from ragimpute.retrieval.index_manifest import ARRAYS
-from ragimpute.runtime.memory import MemoryPlan, memory_explained, plan_memory, program_bytes
+from ragimpute.runtime.memory import (
+    MemoryPlan,
+    hold_little,
+    memory_explained,
+    plan_memory,
+    program_bytes,
+)
 from ragimpute.runtime.outputs import check_space, output_bytes
 from ragimpute.runtime.stages import Stage, reporting
 from ragimpute.runtime.threads import Crew
@@ -111,13 +119,15 @@ def impute(
     check_model(model, options)
     summary = ImputeSummary(str(out), str(panel), name_of(target), str(options.model))
     sites_file = options.output_options.sites_file
-    wanted = None if sites_file is None else read_wanted_sites(sites_file)
+    wanted = None if sites_file is None else read_site_list(sites_file)
     summary.started = datetime.now().astimezone().isoformat(timespec="seconds")
     watch = Stopwatch(summary.seconds, summary.peak_mb)
     with ExitStack() as stack:
         stack.enter_context(memory_explained(partial(_out_of_memory, options)))
         report = stack.enter_context(reporting(progress))
         stack.enter_context(Crew(options.threads))
+        if options.max_memory is not None:
+            hold_little()
         # 2. Find the windows that an earlier run finished, if this one may resume it.
         kept_run = NothingKept()
         if options.resume:
@@ -159,7 +169,8 @@ def impute(
             options.max_memory, uses_torch=uses_torch, wide=wide,
             held=program_bytes(inputs.panel.num_sites),
         )  # fmt: skip
-        heading = _heading(inputs, parts[0].imputer, model, options, command)
+        calibration = dr2_of(inputs, model)
+        heading = _heading(inputs, parts[0].imputer, calibration, options, command)
         outputs = stack.enter_context(
             open_outputs(
                 out,
@@ -179,6 +190,7 @@ def impute(
             kept = f"{len(results)} of {len(windows)} windows were kept"
             summary.settings["resumed"] = kept
         left = windows[len(results) :]
+        inputs.panel.will_read([(window[0], window[3]) for _, window in left])
         folder = None if str(out) == "-" else Path(out).absolute().parent
         _check_space(
             summary, folder, [window for _, window in left], options, ploidy, memory, listed
@@ -193,7 +205,7 @@ def impute(
         with Stage("impute", inputs.stop - inputs.start) as stage:
             runs = [
                 WindowRun(
-                    part, inputs, ploidy, model.dr2, memory, folder, of_rows, stage,
+                    part, inputs, ploidy, calibration, memory, folder, of_rows, stage,
                     options.threads, others,
                 )
                 for part in parts
@@ -237,7 +249,7 @@ def _out_of_memory(options: ImputeOptions, on_gpu: bool) -> ModelError:
     )
 
 
-def _listed(wanted: WantedSites | None, inputs: Inputs) -> ListedSites | None:
+def _listed(wanted: SiteList | None, inputs: Inputs) -> ListedSites | None:
     """The sites to write, if a list names them."""
     if wanted is None:
         return None
@@ -247,7 +259,7 @@ def _listed(wanted: WantedSites | None, inputs: Inputs) -> ListedSites | None:
 def _heading(
     inputs: Inputs,
     imputer: Imputer,
-    model: ModelFolder,
+    calibration: Dr2Calibration,
     options: ImputeOptions,
     command: str | None,
 ) -> Heading:
@@ -257,8 +269,11 @@ def _heading(
         typed_only=options.output_options.typed_only,
     )  # fmt: skip
     return Heading(
-        inputs.target.samples, inputs.contigs, command, model.dr2.header_lines, infos=infos,
+        inputs.target.samples, inputs.contigs, command, calibration.header_lines, infos=infos,
         joined=options.output_options.join_multiallelics,
+        declarations=declarations_written(
+            inputs.panel, inputs.target, typed_only=options.output_options.typed_only
+        ),
     )  # fmt: skip
 
 
@@ -317,7 +332,7 @@ def _read_ahead(
     if window is None:
         return PanelLoci(panel)
     ahead = PanelAhead(panel, *window)
-    stack.callback(ahead.finish)
+    stack.callback(ahead.forget)
     return PanelLoci(ahead)
 
 

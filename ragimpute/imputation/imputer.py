@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from ragimpute.accuracy.dr2 import Dr2Calibration
 from ragimpute.arguments import parse_device
 from ragimpute.copying_model.array_index import ArrayIndex
 from ragimpute.copying_model.imputer import CopyingImputer, require_packages
@@ -27,6 +28,7 @@ from ragimpute.model.folder import ModelFolder, open_folder, searches_index
 from ragimpute.panel.inbred import second_haplotypes
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelPart, PanelWithout, parts_of
+from ragimpute.presets import models_dir
 from ragimpute.retrieval.index_manifest import NO_SEARCH, read_manifest_of, require_all_sites
 from ragimpute.target.inputs import Inputs
 from ragimpute.target.ploidy import TargetPloidy
@@ -292,6 +294,13 @@ def likelihood_parts(inputs: Inputs, ploidy: TargetPloidy, options: ImputeOption
         )
         for start, stop, panel in parts_of(inputs.panel, inputs.start, inputs.stop)
     ]
+
+
+def dr2_of(inputs: Inputs, model: ModelFolder) -> Dr2Calibration:
+    """How DR2 is calibrated: as the model says, or as is usual for genotype likelihoods."""
+    if inputs.has_likelihoods:
+        return Dr2Calibration.read(models_dir() / "likelihoods")
+    return model.dr2
 
 
 def check_likelihoods(model: ModelFolder, options: ImputeOptions) -> list[str]:

@@ -37,12 +37,15 @@ from ragimpute.io.imputed import (
 )
 from ragimpute.io.vcf.header import FLAGS, IMPUTED, TYPED, TYPED_ONLY, Heading, check_choice
 from ragimpute.io.vcf.read.genotypes import Target
-from ragimpute.io.vcf.write.joined import best_genotype
+from ragimpute.io.vcf.site_info import SITE_FIELDS, declared_fields
+from ragimpute.io.vcf.write.joined import best_genotype, joinable
 from ragimpute.io.vcf.write.sample_text import DIGITS
 from ragimpute.io.vcf.write.writer import VcfWriter
+from ragimpute.panel.reader import Panel
 from ragimpute.retrieval.index_manifest import read_manifest
 from ragimpute.runtime.outputs import check_output
 from ragimpute.sites import Region, Sites
+from ragimpute.symbolic import EXTENT_FIELDS
 from ragimpute.target.inputs import InputFiles, Inputs
 from ragimpute.target.match import FATES, Match
 from ragimpute.target.ploidy import sexes_of
@@ -153,6 +156,7 @@ class Outputs:
     ) -> None:
         self._main, self._options, self.typed_only = main, options, typed_only
         self._infos, self._listed = heading.infos, listed
+        self._declarations = heading.declarations
         self._next = 0  # the typed-only record that is written next
         self._num_seen = 0  # sites of the run
         self.num_not_listed = self.num_no_calls = 0
@@ -223,6 +227,9 @@ class Outputs:
             block = replace(block, allele_prob=prob)
         if not self._options.join_multiallelics:
             block = replace(block, locus=None)
+        elif block.locus is not None:
+            locus = joinable(block.locus, block.sites, self._declarations)
+            block = replace(block, locus=locus)
         typed = np.asarray(block.typed) == TYPED
         if self._empirical is not None and left_out is not None:
             rows = block.take(typed)
@@ -290,12 +297,8 @@ class Outputs:
         order = np.argsort(
             np.concatenate([block.sites.position_bp, more.sites.position_bp]), kind="stable"
         )
-        columns = {
-            name: np.concatenate([getattr(block.sites, name), getattr(more.sites, name)])[order]
-            for name in ("position_bp", "ref", "alt", "id")
-        }
         return ImputedBlock(
-            Sites(block.sites.contig, **columns),
+            Sites.joined([block.sites, more.sites]).take(order),
             np.concatenate([block.allele_prob, more.allele_prob])[order],
             np.concatenate([block.called, more.called])[order],
             {
@@ -407,6 +410,19 @@ def infos_written(*, er2: bool, pr2: bool, typed_only: bool) -> list[str]:
     flags = [IMPUTED, TYPED, *([TYPED_ONLY] if typed_only else [])]
     more = [*(["ER2"] if er2 else []), *(PANEL_INFOS if pr2 else [])]
     return [*SUMS_INFOS, *more, *(FLAGS[flag].name for flag in flags)]
+
+
+def declarations_written(panel: Panel, target: Target, *, typed_only: bool) -> list[str]:
+    """The header lines that declare symbolic alleles, and what INFO says of alleles.
+
+    They are those of the panel. Of symbolic alleles that the panel lacks, END, SVLEN and SVTYPE are
+    written.
+    """
+    lines = list(panel.declarations)
+    if typed_only and (panel.has_symbolic or target.sites.info is not None):
+        declared = declared_fields(lines)
+        lines += [SITE_FIELDS[x].line("INFO") for x in EXTENT_FIELDS if x not in declared]
+    return lines
 
 
 def check_outputs(out: str | Path, files: InputFiles, options: ImputeOptions) -> None:

@@ -35,8 +35,8 @@ from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelPart
 from ragimpute.runtime.memory import (
     ENOUGH_BYTES,
-    STATE_BYTES,
     MemoryPlan,
+    state_bytes,
     wide_window_sites,
     window_site_bytes,
 )
@@ -253,7 +253,7 @@ def plan_flow(
         return flow, each
     per_site = _site_bytes(inputs.panel, len(inputs.match.panel_index))
     size = [per_site * (right - left) for left, _, _, right in windows]
-    states = STATE_BYTES if is_bounded else 0
+    states = state_bytes(threads, memory.max_bytes) if is_bounded else 0
     beside = frozenset(
         number for number in range(1, len(size))
         if size[number - 1] + size[number] + states <= memory.window_bytes

@@ -293,16 +293,14 @@ class FileSetWriter:
 def site_names(sites: Sites) -> list[str]:
     """Names of sites: the panel's, or CONTIG:POSITION:REF:ALT where it has none.
 
+    Behind a symbolic ALT stands where it ends, such as 20:100:A:<DEL>:END=1200.
+
     Association tools and scores find sites by their name, so every site needs one. Where the
     alleles make the name longer than 1,000 characters, a checksum stands for them.
     """
-    rows = zip(
-        sites.id.tolist(), sites.position_bp.tolist(), sites.ref.tolist(), sites.alt.tolist(),
-        strict=True,
-    )  # fmt: skip
     return [
         name if name != "." and len(name) <= _LONGEST_NAME else made_name(sites.contig, *key)
-        for name, *key in rows
+        for name, key in zip(sites.id.tolist(), sites.keys(), strict=True)
     ]
 
 

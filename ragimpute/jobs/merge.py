@@ -28,16 +28,19 @@ from ragimpute.io.imputed import vcf_kind
 from ragimpute.io.vcf.header import FLAGS, FORMATS, IMPUTED, TYPED, Heading
 from ragimpute.io.vcf.read.genotypes import VcfFile
 from ragimpute.io.vcf.read.records import RecordReader, genotype_array, site_table
+from ragimpute.io.vcf.site_info import SiteInfoReader, kept_lines
 from ragimpute.io.vcf.write.bcf import FLOAT_END, INT8_END
 from ragimpute.io.vcf.write.writer import VcfWriter
 from ragimpute.runtime.outputs import check_output
 from ragimpute.runtime.stages import Stage, reporting
 from ragimpute.runtime.timing import Progress
 from ragimpute.sites import Region
+from ragimpute.symbolic import EXTENT_FIELDS, full_names
 
 log = logging.getLogger("ragimpute")
 
 _SITES_AT_ONCE = 500
+_EXTENTS = SiteInfoReader("", EXTENT_FIELDS)
 _DIGITS = 2e-6  # AF and MAF are written with six
 
 
@@ -154,8 +157,9 @@ def merge(
     expects_r2 = any(batch.panel_infos for batch in batches)
     infos = (*SUMS_INFOS, *(PANEL_INFOS if expects_r2 else ()), *flags)
     heading = Heading(
-        samples, list(lengths.items()), command, calibration.header_lines, infos=infos
-    )
+        samples, list(lengths.items()), command, calibration.header_lines, infos=infos,
+        declarations=batches[0].declarations,
+    )  # fmt: skip
     writer = VcfWriter(out, heading, fields=formats, threads=threads, output_type=output_type)
     with writer:
         with reporting(progress), Stage("merge", sum(n or 0 for n in lengths.values())) as stage:
@@ -221,7 +225,14 @@ class _Batch:
         self.formats = [name for name in FORMATS if name in declared]
         self.flags = self._reader.header.infos & {flag.name for flag in FLAGS}
         self.panel_infos = self._reader.header.infos & set(PANEL_INFOS)
+        text = self._reader.header.text
+        self.declarations = kept_lines(text)
+        self._site_info = SiteInfoReader(text, only_declared=True)
         self.calibration = Dr2Calibration.from_header(self._reader.header.text)
+
+    def told_of(self, variant: Any) -> str:
+        """What INFO says of the allele of a record."""
+        return self._site_info.of(variant, [0])[0]
 
     def records(self, contig: str) -> Iterator[Any]:
         """Records of a contig."""
@@ -320,14 +331,22 @@ def _in_step(batches: Sequence[_Batch], contig: str) -> Iterator[list[list[Any]]
 
 def _site(variant: Any) -> tuple[Any, ...] | None:
     """Contig, position and alleles of a record, by which records are compared."""
-    return None if variant is None else (variant.CHROM, variant.POS, variant.REF, *variant.ALT)
+    return None if variant is None else (variant.CHROM, variant.POS, variant.REF, *_named(variant))
+
+
+def _named(variant: Any) -> list[str]:
+    """The ALTs of a record, symbolic ones with where they end."""
+    alts = variant.ALT
+    if not any(alt[:1] == "<" for alt in alts):
+        return list(alts)
+    return full_names(variant.POS, alts, ";".join(_EXTENTS.of(variant, [0])))
 
 
 def _shown(variant: Any) -> str:
     """A record's site for a message."""
     if variant is None:
         return "no more site"
-    return f"{variant.CHROM}:{variant.POS}:{variant.REF}:{','.join(variant.ALT)}"
+    return f"{variant.CHROM}:{variant.POS}:{variant.REF}:{','.join(_named(variant))}"
 
 
 def _write(
@@ -359,6 +378,7 @@ def _write(
         [v.REF for v in chosen[0]],
         [",".join(v.ALT) for v in chosen[0]],
         [v.ID or "." for v in chosen[0]],
+        [batches[0].told_of(v) for v in chosen[0]],
     )
     info = {name: values[keep] for name, values in info.items()}
     for name in {*QUALITY_INFOS, *PANEL_INFOS} & set(info):

@@ -19,6 +19,7 @@ import numpy as np
 from ragimpute.errors import InputError, PanelError
 from ragimpute.io.foreign import foreign_format, prepare_command
 from ragimpute.runtime.outputs import replacing
+from ragimpute.symbolic import is_symbolic
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
@@ -27,7 +28,8 @@ FORMAT = "ragimpute-panel"
 FORMAT_VERSION = 1
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"  # how every HDF5 file begins
 
-SITE_TYPES = ("SNP", "INS", "DEL", "MNP", "OTHER")
+SITE_TYPES = ("SNP", "INS", "DEL", "MNP", "OTHER", "SV")
+SYMBOLIC = SITE_TYPES.index("SV")
 COMPRESSION_LEVEL = 4
 MAX_WINDOW_SITES = 1020  # the models' longest window
 
@@ -46,6 +48,9 @@ BULK_DATASETS = (
 DATASETS = TEXT_DATASETS + SITE_DATASETS + NAME_DATASETS + HEAD_DATASETS + BULK_DATASETS
 # Only where haplotypes exist in parts of the contig alone, as those of males on chrX.
 PLOIDY_DATASETS = ("ploidy/start", "ploidy/present")
+# Only where INFO says what alleles are: a line for each site, and header lines that declare it.
+INFO_DATASETS = ("sites/info", "sites/info_header")
+EXTRA_DATASETS = PLOIDY_DATASETS + INFO_DATASETS
 
 
 def new_digest() -> hashlib.blake2b:
@@ -68,7 +73,7 @@ def content_checksum(contig: str, digests: Mapping[str, str]) -> str:
     contig
         Its name.
     digests
-        For each name in ``DATASETS``, and in ``PLOIDY_DATASETS`` where there are such, the
+        For each name in ``DATASETS``, and in ``EXTRA_DATASETS`` where there are such, the
         BLAKE2b-128 of the dataset's little-endian bytes.
 
     Returns
@@ -77,7 +82,7 @@ def content_checksum(contig: str, digests: Mapping[str, str]) -> str:
     """
     total = new_digest()
     total.update(f"{FORMAT} {FORMAT_VERSION}\n{contig}\n".encode())
-    extra = [name for name in PLOIDY_DATASETS if name in digests]
+    extra = [name for name in EXTRA_DATASETS if name in digests]
     for name in (*DATASETS, *extra):
         total.update(f"{name}={digests[name]}\n".encode())
     return total.hexdigest()
@@ -134,7 +139,9 @@ def cut_windows(position_cm: np.ndarray, window_cm: float) -> np.ndarray:
 
 
 def site_type(ref: str, alt: str) -> int:
-    """Index into ``SITE_TYPES`` of a pair of alleles."""
+    """Index into ``SITE_TYPES`` of a pair of alleles; those that are symbolic are "SV"."""
+    if is_symbolic(alt):
+        return SYMBOLIC
     if len(ref) == len(alt):
         return 0 if len(ref) == 1 else 3
     if alt.startswith(ref):

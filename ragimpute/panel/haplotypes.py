@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ragimpute.kernels.compile import kernel
-from ragimpute.panel.packing import RowBlocks, unpack_rows
+from ragimpute.panel.packing import BLOCK_ROWS, RowBlocks, unpack_rows
 
 
 def select_sites(haplotypes: Haplotypes, index: np.ndarray) -> Haplotypes:
@@ -241,9 +241,32 @@ def signatures_of(haplotypes: Haplotypes) -> np.ndarray:
     Shape (H,), uint64; equal haplotypes have equal numbers.
     """
     h = haplotypes
+    numbers = _numbers_of_sites(len(h))
     out = np.zeros(-(-h.num_haplotypes // 64) * 64, np.uint64)
-    _mix_sites(h.offsets, h.carriers, h.row, h.bits, out)
+    if h.blocks is None:
+        _mix_sites(numbers, h.offsets, h.carriers, h.row, h.bits, out)
+        return out[: h.num_haplotypes]
+    # Haplotypes with the same pattern over 64 rows have the same numbers there.
+    rows = numbers[h.row >= 0]
+    nowhere = np.full(len(h), -1, np.int32)
+    _mix_sites(numbers, h.offsets, h.carriers, nowhere, h.bits, out)
+    first, patterns = h.blocks
+    of_row = np.zeros(len(patterns) * BLOCK_ROWS, np.uint64)
+    of_row[first : first + len(rows)] = rows
+    for block, here in zip(patterns, of_row.reshape(-1, BLOCK_ROWS), strict=True):
+        mixed = np.zeros(len(block.patterns), np.uint64)
+        _mix_patterns(here, *block, mixed, out)
     return out[: h.num_haplotypes]
+
+
+def _numbers_of_sites(num_sites: int) -> np.ndarray:
+    """A number for each of M sites, well mixed: shape (M,), uint64."""
+    # splitmix64
+    z = np.arange(1, num_sites + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    out: np.ndarray = z ^ (z >> np.uint64(31))
+    return out
 
 
 def drawing_order(signature: np.ndarray, seed: int) -> np.ndarray:
@@ -290,7 +313,7 @@ def draw_samples(signature: np.ndarray, haplotype_sample: np.ndarray, seed: int)
 
 
 @kernel
-def _mix_sites(offsets, carriers, row, bits, out):
+def _mix_sites(numbers, offsets, carriers, row, bits, out):
     """Mix the numbers of the sites at which each haplotype has the minor allele into ``out``.
 
     ``out`` holds zeros at first, one for each bit of a row of ``bits``: H of them and those that
@@ -298,11 +321,7 @@ def _mix_sites(offsets, carriers, row, bits, out):
     """
     one = np.uint64(1)
     for site in range(row.shape[0]):
-        # splitmix64 of the site's number
-        z = np.uint64(site + 1) * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        z ^= z >> np.uint64(31)
+        z = numbers[site]
         if row[site] < 0:
             for i in range(offsets[site], offsets[site + 1]):
                 out[carriers[i]] ^= z
@@ -312,3 +331,18 @@ def _mix_sites(offsets, carriers, row, bits, out):
                 for b in range(64):  # without a branch, so that it runs in vector lanes
                     has = (word >> np.uint64(b)) & one
                     out[w * 64 + b] ^= z & (np.uint64(0) - has)
+
+
+@kernel
+def _mix_patterns(numbers, patterns, which, mixed, out):
+    """Mix the ``numbers`` (64,) of a block's rows into ``out``; see :func:`_mix_sites`.
+
+    ``patterns`` (u,) and ``which`` (H,), each haplotype's pattern; ``mixed`` (u,): zeros.
+    """
+    one = np.uint64(1)
+    for b in range(numbers.shape[0]):
+        for i in range(patterns.shape[0]):
+            has = (patterns[i] >> np.uint64(b)) & one
+            mixed[i] ^= numbers[b] & (np.uint64(0) - has)
+    for h in range(which.shape[0]):
+        out[h] ^= mixed[which[h]]

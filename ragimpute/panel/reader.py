@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -16,16 +16,19 @@ import numpy as np
 
 from ragimpute.arguments import checked
 from ragimpute.errors import InputError
-from ragimpute.panel.chunks import read_numbers, read_row
+from ragimpute.panel.chunks import RowReader, read_numbers
 from ragimpute.panel.compact import CompactHaplotypes
 from ragimpute.panel.format import (
     BULK_DATASETS,
     DATASETS,
+    EXTRA_DATASETS,
     HEAD_DATASETS,
+    INFO_DATASETS,
     NAME_DATASETS,
     PLOIDY_DATASETS,
     SITE_DATASETS,
     SITE_TYPES,
+    SYMBOLIC,
     TEXT_DATASETS,
     all_index,
     content_checksum,
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
     from ragimpute.panel.loci import Loci
 
 _READ_BYTES = 2**24
+_NUMBERS_AT_ONCE = 2**18
 
 
 class Panel(ABC):
@@ -81,6 +85,8 @@ class Panel(ABC):
         Names, ["all"] where no table was given; each sample's index into them, shape (N,), int32.
     site_types, site_type
         Names; each site's index into them, shape (M,), uint8.
+    declarations
+        Header lines of VCF that declare symbolic alleles and the fields of ``sites.info``.
     windows
         Shape (W, 2), int64: half-open site ranges that follow on each other from 0 to M.
     ploidy_start, ploidy_present
@@ -107,6 +113,7 @@ class Panel(ABC):
     population: np.ndarray
     site_types: list[str]
     site_type: np.ndarray
+    declarations: list[str]
     windows: np.ndarray
     ploidy_start: np.ndarray
     ploidy_present: np.ndarray
@@ -156,6 +163,11 @@ class Panel(ABC):
         sizes = np.diff(np.append(self.ploidy_start, self.num_sites))
         return np.repeat(self.ploidy_present.sum(axis=1), sizes)
 
+    @cached_property
+    def has_symbolic(self) -> bool:
+        """Whether any site has a symbolic ALT, such as <DEL>."""
+        return bool((self.site_type == SYMBOLIC).any())
+
     def site_range(self, region: Region | None) -> tuple[int, int]:
         """Sites ``[start, stop)`` that lie in ``region`` (None: all); may be empty.
 
@@ -202,6 +214,9 @@ class Panel(ABC):
 
     def know_loci(self, start: int, stop: int, loci: Loci) -> None:  # noqa: B027
         """Be told the result of :meth:`loci_between`; most panels do not keep it."""
+
+    def will_read(self, stretches: Collection[tuple[int, int]]) -> None:  # noqa: B027
+        """Announce the stretches whose haplotypes will be asked for, each [start, stop)."""
 
     @abstractmethod
     def compact(self, start: int, stop: int) -> CompactHaplotypes:
@@ -276,7 +291,7 @@ class PanelFile(Panel):
         self.provenance = {key: _text(attrs[key]) for key in ("ragimpute_version", "source")}
         self.provenance["genetic_map"] = _text(attrs.get("genetic_map", b""))
 
-        extra = [name for name in PLOIDY_DATASETS if name in file]
+        extra = [name for name in EXTRA_DATASETS if name in file]
         digests = {name: _text(file[name].attrs["digest"]) for name in (*DATASETS, *extra)}
         found = content_checksum(self.contig, digests)
         self._expect(found == self.checksum, "its header does not match its checksum")
@@ -296,7 +311,12 @@ class PanelFile(Panel):
         self.alt_count = head["sites/alt_count"].astype(np.int64)
         self.site_type = head["sites/type"]
         ref, alt, ids = (decode_text(head[name]) for name in TEXT_DATASETS)
-        self.sites = Sites(self.contig, head["sites/position_bp"], ref, alt, ids)
+        info, self.declarations = None, []
+        if INFO_DATASETS[0] in head:
+            info, lines = (decode_text(head[name]) for name in INFO_DATASETS)
+            self.declarations = lines.tolist()
+            self._expect(len(info) == len(ref), "its site columns differ in length")
+        self.sites = Sites(self.contig, head["sites/position_bp"], ref, alt, ids, info)
         sizes = {len(ref), len(alt), len(ids), *(len(head[name]) for name in SITE_DATASETS)}
         self._expect(sizes == {self.num_sites}, "its site columns differ in length")
         self._expect(len(self.haplotype_sample) == self.num_haplotypes, "its haplotypes are amiss")
@@ -310,7 +330,7 @@ class PanelFile(Panel):
         self._check_order()
         self.ploidy_start = np.zeros(1, dtype=np.int64)
         self.ploidy_present = np.ones((1, self.num_haplotypes), dtype=bool)
-        if extra:
+        if PLOIDY_DATASETS[0] in head:
             self.ploidy_start = head["ploidy/start"]
             self.ploidy_present = head["ploidy/present"] != 0
             shape = (len(self.ploidy_start), self.num_haplotypes)
@@ -408,10 +428,13 @@ class PanelFile(Panel):
         with reading(self.path):
             for block, (patterns, index) in self._read_blocks(low, high):
                 blocks.append(PatternBlock.of(patterns, index))
-                whole = patterns_to_rows(patterns, index)
                 at = block * BLOCK_ROWS
                 first, last = max(low, at), min(high, at + BLOCK_ROWS)
-                bits[first - low : last - low] = whole[first - at : last - at]
+                here = bits[first - low : last - low]
+                if len(here) == BLOCK_ROWS:
+                    patterns_to_rows(patterns, index, here)
+                else:
+                    here[:] = patterns_to_rows(patterns, index)[first - at : last - at]
         row = np.where(rows[1:] > rows[:-1], rows[:-1] - rows[0], -1).astype(np.int32)
         return Haplotypes(
             self.num_haplotypes, self.alt_is_minor[start:stop], *self._read_carriers(start, stop),
@@ -436,20 +459,20 @@ class PanelFile(Panel):
         """Offsets and carriers of the sites [start, stop), see Haplotypes."""
         offsets = self._offsets[start : stop + 1]
         carriers = np.empty(offsets[-1] - offsets[0], np.int32)
-        # By pieces of whole sites: what is read is held twice.
-        step = max(1, _READ_BYTES // 4)
+        # By pieces of whole sites, which stay in the processor's cache until they are checked.
+        step = max(1, min(_READ_BYTES // 4, _NUMBERS_AT_ONCE))
         edges = np.searchsorted(offsets, np.arange(offsets[0], offsets[-1], step))
         edges = np.unique([0, *edges, stop - start])
+        in_range = True
         with reading(self.path):
             dataset = self._handle()["haplotypes/carriers"]
             for low, high in pairwise(edges.tolist()):
                 part = offsets[low : high + 1]
+                found = carriers[part[0] - offsets[0] : part[-1] - offsets[0]]
                 gaps = read_numbers(dataset, int(part[0]), int(part[-1]))
-                found = gaps_to_carriers(gaps, part - part[0])
-                carriers[part[0] - offsets[0] : part[-1] - offsets[0]] = found
-        in_range = len(carriers) == 0 or (
-            carriers.min() >= 0 and carriers.max() < self.num_haplotypes
-        )
+                gaps_to_carriers(gaps, part - part[0], found)
+                least, most = found.min(initial=0), found.max(initial=0)
+                in_range = in_range and least >= 0 and most < self.num_haplotypes
         self._expect(in_range, f"carriers at sites [{start}, {stop}) are not haplotypes")
         return offsets - offsets[0], carriers
 
@@ -463,10 +486,10 @@ class PanelFile(Panel):
         file = self._handle()
         offsets = self._pattern_offsets[first : last + 1]
         patterns = file["haplotypes/patterns"][offsets[0] : offsets[-1]]
-        dataset = file["haplotypes/pattern_index"]
+        rows = RowReader(file["haplotypes/pattern_index"])
         for block in range(first, last):
             own = slice(*(self._pattern_offsets[block : block + 2] - offsets[0]))
-            yield block, (patterns[own], read_row(dataset, block, own.stop - own.start))
+            yield block, (patterns[own], rows.read(block, own.stop - own.start))
 
     def verify(self) -> None:
         """See :meth:`Panel.verify`."""

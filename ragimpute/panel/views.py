@@ -6,6 +6,7 @@ differently, so that it can be used wherever a panel can.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -64,6 +65,10 @@ class PanelView(Panel):
         """See :meth:`Panel.know_loci`."""
         self._whole.know_loci(start, stop, loci)
 
+    def will_read(self, stretches: Collection[tuple[int, int]]) -> None:
+        """See :meth:`Panel.will_read`."""
+        self._whole.will_read(stretches)
+
     def bytes_per_site(self, *, compact: bool = False) -> float:
         """See :meth:`Panel.bytes_per_site`: those of the whole panel, which are read at first."""
         return self._whole.bytes_per_site(compact=compact)
@@ -96,7 +101,8 @@ class PanelAhead(PanelView):
     """A panel of which one stretch is read in advance, by a thread that has nothing else to do.
 
     The first call of :meth:`haplotypes` that asks for the same sites returns what was read, or
-    raises the error that was met. Other stretches are read when they are asked for.
+    raises the error that was met. Other stretches are read when they are asked for. What
+    :meth:`will_read` does not name is not kept.
 
     Parameters
     ----------
@@ -120,10 +126,16 @@ class PanelAhead(PanelView):
         self._ahead = None
         return ahead[1].result()
 
-    def finish(self) -> None:
-        """Wait until nothing is read any more; the panel's file may be closed after that."""
+    def will_read(self, stretches: Collection[tuple[int, int]]) -> None:
+        """See :meth:`Panel.will_read`: what is of no use then is not kept."""
+        if self._ahead is not None and self._ahead[0] not in stretches:
+            self.forget()
+
+    def forget(self) -> None:
+        """Drop what was read. Nothing is read any more then, so that the file may be closed."""
         if self._ahead is not None:
             self._ahead[1].drop()
+            self._ahead = None
 
 
 class PanelWithout(PanelView):

@@ -13,7 +13,7 @@ import numpy as np
 from ragimpute.arguments import check_fields_of, with_changes
 from ragimpute.io.imputed import ImputedBlock, vcf_kind
 from ragimpute.io.vcf.header import FLAGS, TYPED, Heading
-from ragimpute.io.vcf.write.joined import MAX_ALTS
+from ragimpute.io.vcf.write.joined import MAX_ALTS, joinable
 from ragimpute.io.vcf.write.writer import VcfWriter
 from ragimpute.phasing.phase_target import PhaseOptions, phase_match
 from ragimpute.runtime.outputs import check_output
@@ -192,7 +192,7 @@ def phase(
         watch.lap("phase")
         heading = Heading(
             given.samples, inputs.contigs, command, infos=(FLAGS[TYPED].name,),
-            joined=options.join_multiallelics,
+            joined=options.join_multiallelics, declarations=source.declarations,
         )  # fmt: skip
         writer = stack.enter_context(
             VcfWriter(
@@ -204,9 +204,10 @@ def phase(
             )
         )
         locus = None
+        at = replace(source.sites.take(match.panel_index[inside]), contig=inputs.contig)
         if options.join_multiallelics:
             locus = match.loci.numbers(len(match.panel_index), most=MAX_ALTS)[inside]
-        at = replace(source.sites.take(match.panel_index[inside]), contig=inputs.contig)
+            locus = joinable(locus, at, source.declarations)
         with Stage("write", len(at)) as stage:
             for block in _blocks(at, match.alleles[inside], locus):
                 writer.write(block)

@@ -15,6 +15,7 @@ from ragimpute.io.counts import RecordCounts
 from ragimpute.io.vcf.read.genotypes import SiteBatch
 from ragimpute.panel.format import FORMAT
 from ragimpute.sites import Region, Sites, located
+from ragimpute.symbolic import EXTENT_FIELDS
 
 BATCH_BYTES = 2**24
 _TEXTS_AT_ONCE = 2**16
@@ -22,6 +23,8 @@ HINT = (
     "expected calldata/GT, variants/POS, variants/REF and variants/ALT, as allel.vcf_to_hdf5 "
     "writes with fields=['samples', 'variants/*', 'calldata/GT']"
 )
+
+_NO_VALUE = ("", ".", "-1", "nan")  # of a field that a record lacks
 
 
 class AllelReader:
@@ -271,9 +274,30 @@ class AllelReader:
             ids = _strings(variants["ID"][start:stop])[keep][row]
             ids[ids == ""] = "."
         position_bp = self._position_bp[start:stop][keep][row]
-        sites = Sites(self.contig, position_bp, refs[row], alt[row, which], ids)
+        info = _infos(variants, slice(start, stop), keep, row, which)
+        sites = Sites(self.contig, position_bp, refs[row], alt[row, which], ids, info)
         phased = np.ones(alleles.shape[:2], dtype=bool)
         return SiteBatch(sites=sites, alleles=alleles, phased=phased)
+
+
+def _infos(
+    variants: h5py.Group, rows: slice, keep: np.ndarray, row: np.ndarray, which: np.ndarray
+) -> np.ndarray | None:
+    """What END, SVLEN and SVTYPE say of the sites, as text; None if nothing.
+
+    ``row`` and ``which`` are the record and the ALT of each site, of those of ``rows`` to ``keep``.
+    """
+    out = np.full(len(row), "", dtype=object)
+    for name in EXTENT_FIELDS:
+        if name not in variants:
+            continue
+        values = variants[name][rows][keep][row]
+        if values.ndim == 2:
+            values = values[np.arange(len(row)), np.minimum(which, values.shape[1] - 1)]
+        for i, value in enumerate(_strings(values).tolist()):
+            if value not in _NO_VALUE:
+                out[i] += f"{';' if out[i] else ''}{name}={value}"
+    return out if out.any() else None
 
 
 def _call_sets(file: h5py.File) -> list[str]:

@@ -14,6 +14,7 @@ from ragimpute.errors import PanelError
 from ragimpute.io.vcf.read.phase_sets import PieceFinder
 from ragimpute.preparation.sources import sets_hint, sorting_hint
 from ragimpute.sites import Sites, some_names
+from ragimpute.symbolic import is_symbolic
 
 if TYPE_CHECKING:
     from ragimpute.io.vcf.read.genotypes import SiteBatch
@@ -46,7 +47,7 @@ class PanelChecks:
     faults
         For each reason to refuse the panel, how many genotypes or sites there were.
     dropped, dropped_examples
-        For each reason to leave a site out ("ref_is_alt", "duplicate", "symbolic"), how many, and
+        For each reason to leave a site out ("ref_is_alt", "duplicate", "no_allele"), how many, and
         the first few as ``contig:position:REF:ALT``.
     """
 
@@ -165,9 +166,12 @@ class PanelChecks:
             if position != self._last_bp:
                 self._last_bp = position
                 self._seen.clear()
-            key = (ref.upper(), alt.upper())
-            if not (_NUCLEOTIDES.fullmatch(ref) and _NUCLEOTIDES.fullmatch(alt)):
-                reason = "symbolic"
+            key = (ref.upper(), alt)  # of a symbolic ALT, with where it ends
+            is_sequence = _NUCLEOTIDES.fullmatch(alt) is not None
+            if is_sequence:
+                key = (key[0], alt.upper())
+            if not (_NUCLEOTIDES.fullmatch(ref) and (is_sequence or is_symbolic(sites.alt[i]))):
+                reason = "no_allele"
             elif key[0] == key[1]:
                 reason = "ref_is_alt"
             elif key in self._seen:

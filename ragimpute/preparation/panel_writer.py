@@ -12,11 +12,14 @@ import numpy as np
 
 from ragimpute import __version__
 from ragimpute.errors import InputError, PanelError
+from ragimpute.io.vcf.site_info import used_lines
 from ragimpute.panel.format import (
     FORMAT,
     FORMAT_VERSION,
+    INFO_DATASETS,
     SITE_DATASETS,
     SITE_TYPES,
+    SYMBOLIC,
     TEXT_DATASETS,
     Column,
     content_checksum,
@@ -43,6 +46,7 @@ from ragimpute.preparation.checks import PanelChecks
 from ragimpute.preparation.genetic_map import LONGEST_CM
 from ragimpute.runtime.interrupts import held
 from ragimpute.sites import Sites, some_names
+from ragimpute.symbolic import in_capitals
 
 if TYPE_CHECKING:
     from ragimpute.io.vcf.read.genotypes import SiteBatch
@@ -81,7 +85,7 @@ class PanelSummary:
     populations
         Samples of each population.
     dropped, dropped_examples
-        For each reason ("ref_is_alt", "duplicate", "symbolic"), how many sites were left out, and
+        For each reason ("ref_is_alt", "duplicate", "no_allele"), how many sites were left out, and
         the first few as ``contig:position:REF:ALT``.
     haploid_samples
         Samples that have one haplotype.
@@ -122,8 +126,9 @@ def write_panel(
 ) -> PanelSummary:
     """Write a panel, under a temporary name until it is complete.
 
-    Sites with REF = ALT, symbolic alleles or the position and alleles of an earlier site are left
-    out and counted. Alleles are stored in capitals.
+    Sites with REF = ALT, an ALT that is no allele (such as ``*``), or the position and alleles of
+    an earlier site are left out and counted. Sequences are stored in capitals. Of two symbolic
+    alleles of one name, END and SVLEN tell whether they are the same.
 
     Parameters
     ----------
@@ -245,6 +250,9 @@ class _Writer:
         self.has_het = np.zeros(len(samples), dtype=bool)
         self.summary = PanelSummary(path, num_samples=len(samples))
         self.columns: dict[str, Column] = {}
+        self.infos: list[tuple[int, np.ndarray | None]] = []  # sites of each batch, and their INFO
+        self.declarations: Sequence[str] = ()
+        self.symbolic: set[str] = set()
 
     def add(self, batch: SiteBatch, genetic_map: GeneticMap) -> None:
         """Check a batch and append what can be kept of it."""
@@ -253,6 +261,7 @@ class _Writer:
             return
         if not self.columns:
             self._begin()
+        self.declarations = batch.declarations or self.declarations
         self._append(sites, alleles, genetic_map)
 
     def _begin(self) -> None:
@@ -297,7 +306,7 @@ class _Writer:
         if self.ploidy is not None:
             rows = np.maximum(rows, 0)  # what does not exist here is stored as REF
         ref = [ref.upper() for ref in sites.ref]
-        alt = [alt.upper() for alt in sites.alt]
+        alt = [in_capitals(alt) for alt in sites.alt]
         kinds = np.array([site_type(r, a) for r, a in zip(ref, alt, strict=True)], dtype=np.uint8)
         bits = pack_rows(rows)  # of ALT, then of the minor allele
         alt_count = np.bitwise_count(bits).sum(axis=1, dtype=np.int64)
@@ -308,6 +317,8 @@ class _Writer:
         offsets = np.concatenate([[0], np.cumsum(minor_count[listed])])
         carriers = rows_to_carriers(bits[listed])
 
+        self.infos.append((num_sites, sites.info))
+        self.symbolic.update(alt[i] for i in np.flatnonzero(kinds == SYMBOLIC).tolist())
         append = {name: column.append for name, column in self.columns.items()}
         append["sites/ref"](encode_text(ref))
         append["sites/alt"](encode_text(alt))
@@ -326,7 +337,8 @@ class _Writer:
         summary.last_bp = int(sites.position_bp[-1])
         summary.num_sites += num_sites
         summary.num_monomorphic += int(np.count_nonzero(minor_count == 0))
-        for name, count in zip(SITE_TYPES, np.bincount(kinds, minlength=5).tolist(), strict=True):
+        counts = np.bincount(kinds, minlength=len(SITE_TYPES)).tolist()
+        for name, count in zip(SITE_TYPES, counts, strict=True):
             summary.site_types[name] = summary.site_types.get(name, 0) + count
 
     def _append_rows(self, bits: np.ndarray, *, last: bool = False) -> None:
@@ -377,6 +389,16 @@ class _Writer:
         used = np.flatnonzero(np.diff(np.append(start, len(position))) > 0)  # those with a site
         return {"ploidy/start": start[used].astype("<i8"), "ploidy/present": present[used]}
 
+    def _info_datasets(self) -> dict[str, np.ndarray]:
+        """What INFO says of the alleles, and the header lines of it; none if it says nothing."""
+        if not self.symbolic and all(info is None for _, info in self.infos):
+            return {}
+        infos = np.concatenate(
+            [np.full(num, "", object) if info is None else info for num, info in self.infos]
+        )
+        lines = used_lines(self.declarations, infos, self.symbolic)
+        return dict(zip(INFO_DATASETS, (encode_text(infos), encode_text(lines)), strict=True))
+
     def finish(
         self, window_cm: float | CutSites, contig_length: int | None, provenance: Mapping[str, str]
     ) -> PanelSummary:
@@ -418,6 +440,7 @@ class _Writer:
         }
         if self.ploidy is not None and len(self.ploidy.start_bp) > 1:
             whole |= self._ploidy_datasets(self.ploidy)
+        whole |= self._info_datasets()
         for name, values in whole.items():
             digests[name] = write_whole(self.file, name, values)
         self.file["sites/type"].attrs["names"] = np.array(SITE_TYPES, dtype="S")

@@ -408,7 +408,7 @@ def _warn_of_sites(
     reasons = {
         "duplicate": "repeat the position and alleles of an earlier one",
         "ref_is_alt": "have REF = ALT",
-        "symbolic": "have alleles that are not sequences of A, C, G, T, N",
+        "no_allele": "have alleles that are neither sequences of A, C, G, T, N nor symbolic",
     }
     for reason, count in panel.dropped.items():
         named = ", ".join(panel.dropped_examples[reason])

@@ -15,7 +15,7 @@ import math
 import mmap
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -33,6 +33,9 @@ _ABOUT, _SUMS, _SHA256 = "__metadata__", "sums", "sha256"
 _ALIGNED = 64
 _MOST_HEADER = 1 << 24
 _AT_ONCE = 1 << 20
+_SUM = "{:016x}"
+# Arrays of fewer bytes are read as the system likes.
+_LARGE = 1 << 26
 
 
 class Getter(Protocol):
@@ -45,7 +48,25 @@ class Getter(Protocol):
         ...
 
 
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, str]) -> None:
+class Later(NamedTuple):
+    """An array that is made when it is written, so that it is held no longer than that.
+
+    Attributes
+    ----------
+    dtype, shape
+        What it will have.
+    make
+        Makes it.
+    """
+
+    dtype: Any
+    shape: tuple[int, ...]
+    make: Callable[[], np.ndarray]
+
+
+def write_arrays(
+    path: Path, arrays: Mapping[str, np.ndarray | Later], about: Mapping[str, str]
+) -> None:
     """Write a file of arrays, under a temporary name that is then renamed.
 
     Parameters
@@ -53,7 +74,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[st
     path
         The file.
     arrays
-        By name; of the types of safetensors.
+        By name; of the types of safetensors. Large ones may be made one after the other.
     about
         What the header says of them, by name.
 
@@ -63,28 +84,41 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[st
         If it cannot be written.
     """
     # Larger numbers first: then each array is aligned to the size of its numbers.
-    names = sorted(arrays, key=lambda name: (-arrays[name].dtype.itemsize, name))
-    plain = {name: np.ascontiguousarray(arrays[name]) for name in names}
+    names = sorted(arrays, key=lambda name: (-np.dtype(arrays[name].dtype).itemsize, name))
     entries: dict[str, Any] = {}
     place, digest, sums = 0, hashlib.sha256(), {}
-    for name, array in plain.items():
-        digest.update(_octets(array))
-        sums[name] = f"{_sum(array):016x}"
+    for name in names:
+        dtype, shape = np.dtype(arrays[name].dtype), arrays[name].shape
+        stop = place + math.prod(shape) * dtype.itemsize
         entries[name] = {
-            "dtype": _NAMES[array.dtype],
-            "shape": list(array.shape),
-            "data_offsets": [place, place + array.nbytes],
-        }
-        place += array.nbytes
-    told = {**about, _SUMS: json.dumps(sums, sort_keys=True), _SHA256: digest.hexdigest()}
+            "dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [place, stop],
+        }  # fmt: skip
+        place = stop
+        sums[name] = _SUM.format(0)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        # The sums are as long as they will be when all is known.
+        file.write(_header(about, sums, digest.hexdigest(), entries))
+        for name in names:
+            given = arrays[name]
+            array = np.ascontiguousarray(given.make() if isinstance(given, Later) else given)
+            if array.dtype != given.dtype or array.shape != tuple(given.shape):
+                raise ValueError(f"{name} is {array.dtype} {array.shape}, not {given[:2]}")
+            sums[name] = _SUM.format(_sum(array))
+            digest.update(_octets(array))
+            file.write(_octets(array))
+        file.seek(0)
+        file.write(_header(about, sums, digest.hexdigest(), entries))
+
+
+def _header(
+    about: Mapping[str, str], sums: Mapping[str, str], sha256: str, entries: Mapping[str, Any]
+) -> bytes:
+    """What comes before the arrays in a file."""
+    told = {**about, _SUMS: json.dumps(sums, sort_keys=True), _SHA256: sha256}
     text = json.dumps({_ABOUT: dict(sorted(told.items())), **entries}, separators=(",", ":"))
     header = text.encode()
     header += b" " * (-(8 + len(header)) % _ALIGNED)
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        file.write(len(header).to_bytes(8, "little"))
-        file.write(header)
-        for array in plain.values():
-            file.write(_octets(array))
+    return len(header).to_bytes(8, "little") + header
 
 
 class MappedArrays:
@@ -96,6 +130,9 @@ class MappedArrays:
         The file.
     refuse
         Makes the error for a file that is damaged, from what is wrong with it.
+    by_page
+        Whether only single pages of large arrays will be asked for: the system then reads these
+        alone. Otherwise it reads what comes after them, too, which is faster if much is needed.
 
     Attributes
     ----------
@@ -113,8 +150,10 @@ class MappedArrays:
         header says.
     """
 
-    def __init__(self, path: Path, refuse: Callable[[str], PanelError]) -> None:
-        self.path, self._refuse = path, refuse
+    def __init__(
+        self, path: Path, refuse: Callable[[str], PanelError], *, by_page: bool = False
+    ) -> None:
+        self.path, self._refuse, self._by_page = path, refuse, by_page
         try:
             self._map(path)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
@@ -177,9 +216,17 @@ class MappedArrays:
         out: np.ndarray = np.zeros(size, found)
         if count:
             out = np.frombuffer(self._memory, found, count, start).reshape(size)
-        if checked and f"{_sum(out):016x}" != self._sums.get(name):
+        if self._by_page and not checked and out.nbytes >= _LARGE:
+            self._read_as_asked(start, start + out.nbytes)
+        if checked and _SUM.format(_sum(out)) != self._sums.get(name):
             raise self._refuse(f"{name} of {self.path.name} does not have its checksum")
         return out
+
+    def _read_as_asked(self, start: int, stop: int) -> None:
+        """Tell the system that single pages of these bytes are read, and not those after them."""
+        first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
+        if hasattr(self._memory, "madvise") and first < stop:  # not on every system
+            self._memory.madvise(mmap.MADV_RANDOM, first, stop - first)
 
     def verify(self) -> None:
         """Read the whole file, and compare it with its checksums.

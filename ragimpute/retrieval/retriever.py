@@ -12,12 +12,15 @@ begin just after it give some hits too.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
+from ragimpute.errors import PanelError
 from ragimpute.kernels.compile import inlined, kernel
+from ragimpute.retrieval.classed_rows import ClassedWords
 from ragimpute.retrieval.mapped_arrays import Getter
 from ragimpute.retrieval.nearest import NearestRows, Search, SearchTables, member_type
 from ragimpute.retrieval.nearest_kernel import NUM_COLUMNS, WindowRows
@@ -45,7 +48,8 @@ class Retriever:
     Parameters
     ----------
     words
-        Shape (W, H), uint32: the panel at typed sites, 32 to a word (see ``copying``).
+        Shape (W, H), uint32: the panel at typed sites, 32 to a word (see ``copying``). Of a very
+        large panel as classes, whose haplotypes come in the order :func:`search_order`.
     num_slots, num_background
         Number of states at each word, and how many of them are the background: random haplotypes
         that are the same at all words.
@@ -53,29 +57,33 @@ class Retriever:
         Seed for drawing the background and the order of equally near haplotypes.
     threads
         Number of threads that windows are divided among; the result does not depend on it.
-    is_shuffled
-        Whether the columns of ``words`` come in the order :func:`search_order`.
     """
 
     def __init__(
         self,
-        words: np.ndarray,
+        words: np.ndarray | ClassedWords,
         *,
         num_slots: int = NUM_SLOTS,
         num_background: int = NUM_BACKGROUND,
         seed: int = 1,
         threads: int = 1,
-        is_shuffled: bool = False,
     ) -> None:
-        self.num_words, self.num_haplotypes = words.shape
+        self.num_words, self.num_haplotypes = (
+            (words.num_words, words.num_haplotypes)
+            if isinstance(words, ClassedWords)
+            else words.shape
+        )
         self.num_slots = min(num_slots, self.num_haplotypes)
         drawn, self._shuffle = _two_orders(self.num_haplotypes, seed)
         self.background = drawn[: min(num_background, self.num_slots)]
-        if not is_shuffled:
+        if isinstance(words, ClassedWords):
+            self._nearest = NearestRows.of_classes(words, SCALES)
+        else:
             # Haplotypes that are alike are listed in this order. The tables are made of the columns
             # one after the other: so they are put in order once.
-            words = np.take(words, self._shuffle, axis=1)
-        self._nearest = NearestRows(words, SCALES, threads=threads)
+            ordered = np.take(words, self._shuffle, axis=1)
+            self._nearest = NearestRows(ordered, SCALES, threads=threads)
+        self._refuse: Callable[[str], PanelError] | None = None
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All that was made of the panel, by name: what :meth:`of_arrays` takes."""
@@ -88,7 +96,13 @@ class Retriever:
 
     @classmethod
     def of_arrays(
-        cls, get: Getter, num_words: int, num_haplotypes: int, *, num_slots: int = NUM_SLOTS
+        cls,
+        get: Getter,
+        num_words: int,
+        num_haplotypes: int,
+        *,
+        num_slots: int = NUM_SLOTS,
+        refuse: Callable[[str], PanelError] | None = None,
     ) -> Retriever:
         """Make it of the :meth:`arrays` of another one.
 
@@ -101,6 +115,9 @@ class Retriever:
             W and H of the words that the other one was made of.
         num_slots
             Number of states at each word.
+        refuse
+            Makes the error for members that are out of range. They are then read and checked when
+            they are found; None: all are, now.
         """
         made = cls.__new__(cls)
         made.num_words, made.num_haplotypes = num_words, num_haplotypes
@@ -114,8 +131,9 @@ class Retriever:
             get("row_words", np.uint32, (None,)),
             get("members_of_rows", np.int32, (None,), checked=True),
             get("members", member_type(num_haplotypes), (len(windows), num_haplotypes),
-                checked=True),
+                checked=refuse is None),
         )  # fmt: skip
+        made._refuse = refuse
         num_tables = int(get("num_tables", np.int64, (1,), checked=True)[0])
         made._nearest = NearestRows.of_tables(num_words, SCALES, SearchTables(rows, num_tables))
         return made
@@ -181,6 +199,8 @@ class Retriever:
                 some = slice(start, min(start + chosen.at_once, few.stop))
                 here = hits[: some.stop - start]
                 chosen.search(target[some], here)
+                if self._refuse is not None and here.max(initial=-1) >= self.num_haplotypes:
+                    raise self._refuse("its lists of haplotypes are out of range")
                 _fill_slots(
                     here, windows, self.background, self._shuffle, none[some], seen, buffers,
                     out[some],

@@ -22,34 +22,38 @@ from ragimpute.errors import InputError, RagimputeError
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 # With more memory than this a run is no faster: larger windows and batches do not help.
 ENOUGH_BYTES = 2**30
-# The states of all blocks of targets, or of left-out samples, that are copied at the same time.
+# The states of all blocks of targets, or of left-out samples, that are copied at the same time, by
+# one thread; see :func:`state_bytes`.
 STATE_BYTES = 128 * 2**20
 # Of a panel that is too large to be held at all sites, a window's typed sites are held for all
 # haplotypes, those of its buffers too: shorter windows would need nearly as much.
 ENOUGH_WIDE_BYTES = 7 * 2**28
 _TORCH_BYTES = 250 * 2**20
 _LEAST_BYTES = 48 * 2**20
-# What a run holds before its first window, and for each site of the panel; measured: 155 MiB, up to
-# 70 MiB that are read ahead, and 230 bytes a site.
-_PROGRAM_BYTES, _TABLE_BYTES = 224 * 2**20, 256
+# What a run holds for each site of the panel before its first window; measured: 230 bytes.
+_TABLE_BYTES = 256
 # If less of a bound is left, windows are cut by what is really held.
 _ROOM_BYTES = 128 * 2**20
 # What the program and its libraries hold, the unit in which memory is asked for, and how much more
 # than its bound a run may use at its peak. Measured with 100 targets and a panel of 10,000
-# haplotypes and 112,453 sites: 746 MB of a bound of 1,024, 711 of 600 (6 % of the sites typed), and
-# 1,042 MB of 1,024 (all typed).
+# haplotypes and 112,453 sites: 746 MB of a bound of 1,024, and 1,042 MB of 1,024 if all sites are
+# typed.
 _PROGRAM_BYTES = 350 * 2**20
 _UNIT_MB = 128
 _ABOVE_BOUND = 1.25
 # Bytes for each site of a window besides carriers and bits: positions, counts, offsets.
 _BYTES_PER_SITE = 96
-# While a window is read, its carriers and bits are held twice. The bits of typed sites are held as
-# words, transposed, and again in the indexes by which haplotypes are retrieved.
-_WINDOW_FACTOR = 2.0
+# A window's carriers and bits are held twice, by site and by haplotype, and the bits as patterns,
+# too, which are a quarter as large. The bits of typed sites are held as words, transposed, and
+# again in the indexes by which haplotypes are retrieved.
+_WINDOW_FACTOR = 2.25
 _TYPED_FACTOR = 4.0
 # A typed site of a haplotype takes a bit as it is, and, in the lists by which haplotypes are
 # retrieved, two numbers of 32 bits for each 32 typed sites.
 _WIDE_TYPED_BYTES = 12 / 32
+# Arrays of this size are given back to the system when they are freed, see :func:`hold_little`.
+_LARGE_BYTES = 4 * 2**20
+_M_MMAP_THRESHOLD = -3  # of glibc's mallopt
 # Only numpy and Python raise MemoryError. torch raises a RuntimeError (a kind of its own on a GPU),
 # on a CPU "can't allocate memory: you tried to ..."; CUDA's libraries say that an allocation
 # failed, and faiss passes on what C++ or CUDA told it.
@@ -146,6 +150,34 @@ def give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def hold_little() -> None:
+    """From now on, let the C library give large arrays back as soon as they are freed (glibc).
+
+    Otherwise each thread holds some freed memory for arrays to come: of 600 MiB that two threads
+    may use, that was 100 MiB more than they may. It costs 2 % of the time.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+
+
+def state_bytes(threads: int, max_memory: int | None = None) -> int:
+    """Bytes of the states of all targets that are copied at the same time.
+
+    The more targets a thread copies together, the less time each takes: two threads that share
+    ``STATE_BYTES`` take a sixth more time for all targets than one thread.
+
+    Parameters
+    ----------
+    threads
+        That copy, >= 1.
+    max_memory
+        Bound of the run; None: it has none.
+    """
+    most = STATE_BYTES * min(threads, 2)
+    return most if max_memory is None else min(most, max_memory // 8)
 
 
 @dataclass(frozen=True)

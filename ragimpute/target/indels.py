@@ -8,7 +8,7 @@ that of ``bcftools norm``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -23,11 +23,17 @@ _NEAR_BP = 200
 
 def trimmed(position: int, ref: str, alt: str) -> Key:
     """A site without the bases that both alleles share at the end, then at the start."""
-    while len(ref) > 1 and len(alt) > 1 and ref[-1] == alt[-1]:
-        ref, alt = ref[:-1], alt[:-1]
-    while len(ref) > 1 and len(alt) > 1 and ref[0] == alt[0]:
-        position, ref, alt = position + 1, ref[1:], alt[1:]
-    return position, ref, alt
+    most = min(len(ref), len(alt)) - 1
+    if most < 1:
+        return position, ref, alt
+    # Bases are counted and cut off at once: alleles of structural variants have many thousands.
+    end = 0
+    while end < most and ref[-1 - end] == alt[-1 - end]:
+        end += 1
+    start = 0
+    while start < most - end and ref[start] == alt[start]:
+        start += 1
+    return position + start, ref[start : len(ref) - end], alt[start : len(alt) - end]
 
 
 def left_aligned(key: Key, base_at: Callable[[int], str]) -> Key:
@@ -83,11 +89,25 @@ def known_bases(sites: Sites, indels: np.ndarray) -> dict[int, str]:
     distance = indels[after] - position
     near = np.flatnonzero((distance >= 0) & (distance <= _REACH_BP))
     found: dict[int, str] = {}
-    for first, ref, _ in sites.take(near).keys():
-        for place, base in enumerate(ref.upper(), start=first):
+    for i in near.tolist():
+        first, ref = int(position[i]), sites.ref[i].upper()
+        for place, base in _bases_near(first, ref, indels):
+            if base == "N":
+                continue
             if found.setdefault(place, base) != base or base not in "ACGT":
                 found[place] = ""
     return found
+
+
+def _bases_near(first: int, ref: str, indels: np.ndarray) -> Iterable[tuple[int, str]]:
+    """The bases of a REF allele, of a long one those alone that are near an indel."""
+    if len(ref) <= _REACH_BP:
+        return enumerate(ref, start=first)
+    place = np.arange(first, first + len(ref))
+    after = np.searchsorted(indels, place - _NEAR_BP)
+    is_near = indels[np.minimum(after, len(indels) - 1)] <= place + _REACH_BP
+    is_near &= after < len(indels)
+    return ((int(place[k]), ref[k]) for k in np.flatnonzero(is_near).tolist())
 
 
 def look_alikes(

@@ -12,16 +12,26 @@ from typing import NamedTuple
 import numpy as np
 
 from ragimpute.commands import absence_hint
-from ragimpute.contigs import same_contig
+from ragimpute.contigs import chromosome, same_contig
 from ragimpute.errors import InputError
 from ragimpute.io.fasta import Fasta
+from ragimpute.io.known_sites import build_by_shift
 from ragimpute.io.target_file import TargetFile, open_target
 from ragimpute.io.vcf.read.genotypes import Target, VcfFile, read_target
 from ragimpute.io.vcf.read.likelihoods import MOST
+from ragimpute.panel.format import SITE_TYPES, SYMBOLIC
 from ragimpute.panel.loci import Loci, loci_of, sites_of_one_ref
 from ragimpute.panel.reader import Panel
 from ragimpute.sites import Key, Region, other_strand
-from ragimpute.target.builds import lift_hint, moved_ids, panel_build, target_build
+from ragimpute.symbolic import Extent, is_symbolic
+from ragimpute.target.builds import (
+    find_shift,
+    header_build,
+    lift_hint,
+    moved_ids,
+    panel_build,
+    positions_build,
+)
 from ragimpute.target.indels import is_indel, known_bases, left_aligned, look_alikes, trimmed
 from ragimpute.target.joint_calls import Calls, merge_calls, settle_loci
 from ragimpute.target.likelihoods import (
@@ -406,7 +416,8 @@ def _sure_snps(target: Target, panel: Panel, start: int, stop: int) -> np.ndarra
     last = np.searchsorted(at, sites.position_bp, side="right")
     single = (last - place == 1) & ~target.reference
     # A longer spelling of a SNP has alleles of one length.
-    longer = start + np.flatnonzero(panel.site_type[start:stop] != panel.site_types.index("SNP"))
+    types = panel.site_type[start:stop]
+    longer = start + np.flatnonzero((types != SITE_TYPES.index("SNP")) & (types != SYMBOLIC))
     keys = panel.sites.take(longer).keys()
     spelled = [trimmed(p, ref, alt)[0] for p, ref, alt in keys if len(ref) == len(alt)]
     if spelled:
@@ -436,10 +447,17 @@ class _Finder:
     ) -> None:
         sites = target.sites.take(rows)
         upper = zip(sites.position_bp.tolist(), sites.ref, sites.alt, strict=True)
-        keys = [trimmed(p, ref.upper(), alt.upper()) for p, ref, alt in upper]
+        keys = [
+            (p, ref.upper(), alt) if is_symbolic(alt) else trimmed(p, ref.upper(), alt.upper())
+            for p, ref, alt in upper
+        ]
+        self._info = sites.info
+        self._given = sites
+        self._row_of = {row: i for i, row in enumerate(rows.tolist())}
         self._fasta = fasta
         self._known: dict[int, str] = {}
-        places = np.unique([key[0] for key in keys if is_indel(key)]).astype(np.int64)
+        # Not np.unique: without other options it imports numpy.ma, which takes .01 s.
+        places = np.array(sorted({key[0] for key in keys if is_indel(key)}), np.int64)
         if fasta is None:
             self._known = known_bases(panel.sites.take(slice(start, stop)), places)
         self._keys = dict(zip(rows.tolist(), map(self._aligned, keys), strict=True))
@@ -450,21 +468,37 @@ class _Finder:
         is_snp = panel.site_type[start:stop] == panel.site_types.index("SNP")
         near = np.isin(position, wanted) | np.isin(position, sites.position_bp)
         near |= ~is_snp  # these may be spelled with bases that both alleles share
-        self._lookup: dict[Key, int] = {}
+        self._lookup: dict[Key, int] = {}  # by the shortest spelling
+        self._exact: dict[Key, int] = {}  # by the panel's own, where that is another one
         self._snps_at: dict[int, list[int]] = {}
-        index = np.flatnonzero(near)
+        # Sites with a symbolic ALT, by position and ALT.
+        self._symbolic: dict[tuple[int, str], list[int]] = {}
+        for i in (start + np.flatnonzero(panel.site_type[start:stop] == SYMBOLIC)).tolist():
+            at = int(panel.sites.position_bp[i]), panel.sites.alt[i]
+            self._symbolic.setdefault(at, []).append(i)
+        self._panel_sites = panel.sites
+        index = np.flatnonzero(near & (panel.site_type[start:stop] != SYMBOLIC))
         chosen = panel.sites.take(index + start)
         indels: list[Key] = []
+        longer: list[tuple[Key, int]] = []
         for i, key, snp in zip(index.tolist(), chosen.keys(), is_snp[index].tolist(), strict=True):
             spelled: Key = (key[0], key[1].upper(), key[2].upper())
             if not snp:
-                spelled = self._aligned(trimmed(*spelled))
+                own, spelled = spelled, self._aligned(trimmed(*spelled))
+                if own != spelled:
+                    self._exact.setdefault(own, start + i)
+                    longer.append((spelled, start + i))
                 if len(places) and is_indel(spelled):
                     indels.append(spelled)
-            self._lookup.setdefault(spelled, start + i)
+            if not longer or longer[-1][1] != start + i:
+                self._lookup.setdefault(spelled, start + i)
             if snp:
                 self._snps_at.setdefault(key[0], []).append(start + i)
-        self._positions = set(chosen.position_bp.tolist())
+        # Of sites that are one variant, such as a SNP and a repeat that differs in this base, a
+        # record is the one that is spelled alike, else the shortest.
+        for spelled, i in longer:
+            self._lookup.setdefault(spelled, i)
+        self._positions = set(position[near].tolist())
         self._ref, self._alt = panel.sites.ref, panel.sites.alt
         self._indels = sorted(indels)
         self._indel_at = np.array([key[0] for key in self._indels], dtype=np.int64)
@@ -492,8 +526,14 @@ class _Finder:
     def find(self, i: int) -> tuple[int, str, str]:
         """Panel site (-1: none), fate, and the doubt about it: "", "indel" or "palindrome"."""
         key = self._keys[i]
+        exact = self._exact.get(self._own_key(i))
         if self._reference[i]:
-            return self._lookup[key], "reference", ""
+            return self._lookup[key] if exact is None else exact, "reference", ""
+        if exact is not None:
+            alike = other_strand(key) == (key[0], key[2], key[1])
+            return exact, "matched", "palindrome" if alike else ""
+        if is_symbolic(key[2]):
+            return self._find_symbolic(i, key)
         if key[2] == ".":
             key = self._with_alt(key)
         for fate, spelled in _spellings(key, may_swap=not self._multiallelic[i]):
@@ -508,6 +548,35 @@ class _Finder:
         if not (set(key[1]) | set(key[2])) <= set("ACGT."):
             return -1, "invalid", ""
         return -1, "allele_mismatch" if key[0] in self._positions else "not_in_panel", ""
+
+    def _own_key(self, i: int) -> Key:
+        """A record as it is spelled in the target."""
+        row, sites = self._row_of[i], self._given
+        return int(sites.position_bp[row]), sites.ref[row].upper(), sites.alt[row].upper()
+
+    def _find_symbolic(self, i: int, key: Key) -> tuple[int, str, str]:
+        """What :meth:`find` does, for a symbolic ALT.
+
+        The panel's has to be spelled alike, with a REF and ends that do not contradict it: callers
+        may write N for the base of REF.
+        """
+        position, ref, alt = key
+        info = "" if self._info is None else self._info[self._row_of[i]]
+        extent = Extent.of(position, alt, info)
+        found: list[tuple[bool, int]] = []
+        for site in self._symbolic.get((position, alt), ()):
+            panel_ref = self._ref[site].upper()
+            told = "" if self._panel_sites.info is None else self._panel_sites.info[site]
+            other = Extent.of(position, alt, told)
+            if "N" in (ref, panel_ref) or ref == panel_ref:
+                if extent == other:
+                    found.append((ref == panel_ref, site))
+                elif extent.agrees(other):
+                    found.append((False, site))
+        exact = [site for same, site in found if same]
+        if exact or len(found) == 1:
+            return exact[0] if exact else found[0][1], "matched", ""
+        return -1, "allele_mismatch" if position in self._positions else "not_in_panel", ""
 
     def _with_alt(self, key: Key) -> Key:
         """A record without ALT, with the ALT of the panel's only SNP there, if its REF fits."""
@@ -654,7 +723,8 @@ def marker_mask(path: str | Path, panel: Panel) -> np.ndarray:
         If the file cannot be read or shares no site with the panel.
     """
     file = VcfFile(path)
-    target = read_target(file, region=target_region(file, panel, None))
+    where = target_region(file, panel, None)
+    target = read_target(file, region=where, symbolic=panel.has_symbolic)
     found = match_sites(target, panel, 0, panel.num_sites)
     require_overlap(found, target, panel, 0, panel.num_sites)
     mask = np.zeros(panel.num_sites, dtype=bool)
@@ -732,14 +802,15 @@ def compare_positions(target: Target, panel: Panel, start: int, stop: int) -> Ov
     if len(at):
         within = (position >= at[0]) & (position <= at[-1])
     here = np.isin(position, at)
-    sites = panel.sites.take(start + np.flatnonzero(np.isin(at, position)))
+    shared = np.isin(at, position) & (panel.site_type[start:stop] != SYMBOLIC)
+    sites = panel.sites.take(start + np.flatnonzero(shared))
     ref_at = dict(zip(sites.position_bp.tolist(), sites.ref, strict=True))
     keys = set(sites.keys())
     comparable = ref_agree = strand = 0
     for key in target.sites.take(here).keys():
         place, ref, alt = key[0], key[1].upper(), key[2].upper()
-        panel_ref = ref_at[place]
-        if len(ref) > 1 or len(panel_ref) > 1 or len(alt) > 1:
+        panel_ref = ref_at.get(place, "")
+        if not panel_ref or len(ref) > 1 or len(panel_ref) > 1 or len(alt) > 1:
             continue
         comparable += 1
         ref_agree += panel_ref in (ref, alt)
@@ -750,19 +821,23 @@ def compare_positions(target: Target, panel: Panel, start: int, stop: int) -> Ov
 
 def likely_cause(target: Target, panel: Panel, found: Overlap) -> str:
     """Why few records are panel sites, and what to do about it."""
-    builds = (target_build(target), panel_build(panel))
+    known = positions_build(target)
+    builds = (known.build or header_build(target), panel_build(panel))
     if all(builds) and builds[0] != builds[1]:
-        return (
-            f"by its header the target is of {builds[0]} and the panel of {builds[1]}: "
-            + lift_hint(*builds)
-        )
+        by = f"the positions of {known.num_agree} well-known sites" if known.build else "its header"
+        told = f"by {by} the target is of {builds[0]} and the panel of {builds[1]}"
+        return f"{told}: {lift_hint(*builds)}"
+    apart = found.num_records == 0
     shared, moved = moved_ids(target, panel)
-    if moved > _MOVED * shared:
-        but = f", though both headers say {builds[0]}" if all(builds) else ""
-        return (
-            f"{moved:,} of {shared:,} rsIDs that both files have are at other positions in the "
-            f"panel, so they are of different genome builds{but}: {lift_hint(*builds)}"
-        )
+    if apart or found.few_positions or moved > _MOVED * shared:
+        told = ""
+        if moved > _MOVED * shared:
+            told = f"{moved:,} of {shared:,} rsIDs that both files have are at other positions in "
+            told += "the panel"
+        if cause := _by_shift(target, panel, builds, told):
+            return cause
+    if apart:
+        return "the ranges do not meet: check --region and that both use the same genome build"
     if found.few_positions:
         if found.num_comparable >= _FEW and found.agree >= _SAME_BUILD:
             return (
@@ -790,6 +865,38 @@ def likely_cause(target: Target, panel: Panel, found: Overlap) -> str:
     return f"positions agree but alleles do not: fix REF/ALT first ({_FIXREF})"
 
 
+def _by_shift(
+    target: Target, panel: Panel, builds: tuple[str | None, str | None], told: str
+) -> str | None:
+    """What to say if records are panel sites once they are moved, or if ``told`` is said already.
+
+    None if there is nothing to say; ``builds`` are those of target and panel, as far as known.
+    """
+    shift = find_shift(target, panel)
+    if shift is None and not told:
+        return None
+    source = None
+    if shift is not None:
+        fit = (
+            f"{shift.num_fitting} of {shift.num_records} neighbouring records from "
+            f"{target.sites.contig}:{shift.first_bp} to {shift.last_bp} fit the panel if moved by "
+            f"{shift.shift_bp:+,} bp"
+        )
+        if abs(shift.shift_bp) == 1:
+            return (
+                f"{fit}: the positions of one file count from 0 and not from 1, as those of a VCF"
+            )
+        told = told or fit
+        name = chromosome(panel.contig, {panel.contig: panel.contig_length})
+        source = build_by_shift(name, builds[1], shift.shift_bp)
+    looks = "they are of different genome builds"
+    if source is not None:
+        looks = f"the target looks like {source}, the panel is {builds[1]}"
+    if builds[0] and builds[0] == builds[1]:
+        looks += f", though both headers say {builds[0]}"
+    return f"{told}, so {looks}: {lift_hint(source, builds[1])}"
+
+
 def no_overlap(
     target: Target, panel: Panel, start: int, stop: int, num_matched: int = 0
 ) -> InputError:
@@ -806,8 +913,6 @@ def no_overlap(
     hint = likely_cause(target, panel, found)
     if len(at):
         panel_range = f"{panel.contig}:{at.min()}-{at.max()}"
-        if (last < at.min() or first > at.max()) and not hint.startswith("by its header"):
-            hint = "the ranges do not meet: check --region and that both use the same genome build"
     share = found.num_at_position / len(sites)
     few = f"no more target records ({num_matched}) are panel sites than chance would make"
     return InputError(

@@ -18,6 +18,7 @@ from ragimpute.io.vcf.read.genotypes import Target
 from ragimpute.io.vcf.read.records import LeftOut, site_table
 from ragimpute.panel.reader import Panel
 from ragimpute.sites import Key, other_strand
+from ragimpute.symbolic import is_symbolic, split_name
 
 VAGUE_INDEL, NO_CALL = "vague_indel", "no_call"
 _LETTERS = ("I", "D")
@@ -131,6 +132,8 @@ def _sites_near(panel: Panel, position_bp: np.ndarray) -> dict[int, list[_Site]]
     sites = panel.sites.take(index)
     found: dict[int, list[_Site]] = {}
     for (position, ref, alt), name in zip(sites.keys(), sites.id, strict=True):
+        if is_symbolic(split_name(alt)[0]):
+            continue
         found.setdefault(position, []).append(_Site(position, ref.upper(), alt.upper(), name))
     return found
 

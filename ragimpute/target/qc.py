@@ -10,12 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
+from ragimpute.commands import command_word, free_name
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.read.genotypes import BlockCounts, Target
 from ragimpute.io.vcf.read.phase_sets import in_pieces
+from ragimpute.io.vcf.read.records import VcfFile
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.outputs import replacing
 from ragimpute.sites import some_names
+from ragimpute.symbolic import is_symbolic
 from ragimpute.target.match import FATES, MATCHED, Match, compare_positions, likely_cause
 from ragimpute.target.ploidy import ploidy_warnings
 
@@ -49,7 +52,8 @@ _FIXES = {
     "duplicate": "no mending: merged with the first record of this site",
     "invalid": "write the alleles as bases, which the manifest of the array has",
     "reference_blocks": "no mending: it tells of no ALT",
-    "symbolic": "no mending: a symbolic allele has no bases to match by",
+    "symbolic": "no mending: the panel has no symbolic alleles, or --chain was given, which does "
+    "not lift END",
     "star": "no mending: the allele * belongs to a deletion that starts before",
     "no_alt": "write the ALT that the array can see",
     "position_0": "no mending: a contig begins at position 1",
@@ -87,6 +91,11 @@ _LABELS = {
     "no_call": "no-calls where the panel has no SNP",
     "repeated": "ALT repeated in its record",
 }
+# INFO that imputation writes, and the words by which bcftools keeps what was typed.
+_IMPUTED_INFOS = ("DR2", "R2", "INFO", "RAF")
+_TYPED_FILTERS = {
+    "TYPED": "-i INFO/TYPED=1", "IMP": "-e INFO/IMP=1", "IMPUTED": "-e INFO/IMPUTED=1",
+}  # fmt: skip
 _LOW_OVERLAP = 0.5
 
 
@@ -317,6 +326,8 @@ def excluded_rows(target: Target, panel: Panel, match: Match) -> Iterator[list[s
     for i, key, id_ in zip(left_out.tolist(), sites.keys(), sites.id, strict=True):
         reason = FATES[match.fate[i]]
         fix = _fix(reason, match.look_alikes.get(i, ""))
+        if is_symbolic(target.sites.alt[i]) and reason == "allele_mismatch":
+            fix = "compare ALT, END and SVLEN with the panel's"
         if reason == "duplicate" and match.discordant[i]:
             fix += f"; discordant calls made missing: {match.discordant[i]}"
         rows.append((*key, id_, reason, fix))
@@ -419,6 +430,25 @@ class TargetReport:
         if reads is not None:
             rows += reads.rows()[:4]
         return rows
+
+
+def imputed_before(target: Target) -> str | None:
+    """What to say of a target that an imputation wrote, by the fields of its header; or None."""
+    file = target.file
+    if not isinstance(file, VcfFile) or target.likelihoods is not None:
+        return None
+    infos = file.header.infos
+    if not {"DS", "HDS"} & file.header.formats or not {*_IMPUTED_INFOS, *_TYPED_FILTERS} & infos:
+        return None
+    told = (
+        f"the target {file.path} seems to be imputed already (FORMAT/DS): its genotypes (GT) are "
+        "taken for observed ones, and its dosages are not used; impute what was typed"
+    )
+    words = next((words for name, words in _TYPED_FILTERS.items() if name in infos), None)
+    if words is None:
+        return told
+    out = command_word(free_name(file.path, ".typed.vcf.gz"))
+    return f"{told}: bcftools view {words} {command_word(file.path)} -Oz -o {out}"
 
 
 def warn_of_target(
@@ -542,7 +572,7 @@ def _warn_of_reads(report: TargetReport, reads: ReadSummary) -> None:
 
 def _warn_of_samples(report: TargetReport, target: Target, panel: Panel, shared: Match) -> None:
     """Add warnings about samples to a report."""
-    both = sorted(set(target.samples) & set(panel.samples))
+    both = sorted(set(target.samples).intersection(panel.samples))
     if both:
         report.warnings.append(
             f"{len(both)} target samples are in the panel too ({some_names(both)}): they will copy "

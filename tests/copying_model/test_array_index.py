@@ -18,6 +18,7 @@ from ragimpute.copying.window import Window
 from ragimpute.copying_model import array_index, fine_tuning, imputer, panel_fit
 from ragimpute.copying_model.array_index import (
     ArrayIndex,
+    KeptWindow,
     TunedNetwork,
     array_folder,
     differences,
@@ -148,12 +149,12 @@ def test_a_window_is_told(panel, tmp_path, monkeypatch, whole):
     quality = quality_of(150, len(TYPED))
     part = array_of(panel, tmp_path / "a.index").part(panel)
     assert part.window(BOUNDS, TYPED) is None
-    part.keep_window(BOUNDS, window, retriever, quality)
+    part.keep_window(BOUNDS, KeptWindow(window, retriever, quality))
     again = array_of(panel, tmp_path / "a.index", grows=False).part(panel)
     assert again.has_window(BOUNDS)
     assert not again.has_window((10, 20, 151, 160))
-    found, finder, told = again.window(BOUNDS, TYPED)
-    assert again.window(BOUNDS, TYPED, is_wide=True)[:2] == (None, None)
+    found, finder, told, wide = again.window(BOUNDS, TYPED)
+    assert wide is None
     assert found.core == window.core
     for name, value in window.arrays().items():
         np.testing.assert_array_equal(found.arrays()[name], value, err_msg=name)
@@ -171,14 +172,14 @@ def test_a_window_is_told(panel, tmp_path, monkeypatch, whole):
 
 def test_what_does_not_grow_is_not_written(panel, tmp_path):
     part = array_of(panel, tmp_path / "a.index", grows=False).part(panel)
-    part.keep_window(BOUNDS, window_of(panel), None, None)
+    part.keep_window(BOUNDS, KeptWindow(window_of(panel), None, None))
     part.keep_fit((0, 0, 0), 1.0, CopyingParameters(1, 0.1), None)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_no_temporary_file_is_left(panel, tmp_path):
     part = array_of(panel, tmp_path / "a.index").part(panel)
-    part.keep_window(BOUNDS, window_of(panel), None, None)
+    part.keep_window(BOUNDS, KeptWindow(window_of(panel), None, None))
     assert [path.name for path in tmp_path.iterdir()] == ["a.index"]
     files = sorted(path.name.split("_")[0] for path in tmp_path.rglob("*") if path.is_file())
     assert files == ["array.safetensors", "manifest.json", "window"]
@@ -189,7 +190,7 @@ def kept(panel, tmp_path_factory):
     """An index with a window and a fit."""
     folder = tmp_path_factory.mktemp("kept") / "a.index"
     part = array_of(panel, folder).part(panel)
-    part.keep_window(BOUNDS, window_of(panel), None, quality_of(150, len(TYPED)))
+    part.keep_window(BOUNDS, KeptWindow(window_of(panel), None, quality_of(150, len(TYPED))))
     part.keep_fit((0, 0, 0), 1.0, CopyingParameters(1, 0.1), TunedNetwork(layers_of(1), None))
     return folder
 

@@ -128,6 +128,16 @@ def test_parts_of_the_sites_are_those_of_all(max_pairs, core):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_however_many_targets_are_copied_together(threads, monkeypatch):
+    window, target, states = some_case((51, 390))
+    monkeypatch.setattr(evidence_copying, "LANES", 2)  # of 21 targets, some blocks are to be small
+    whole = gathered(window, target, states["own"])
+    few = gathered(window, target, states["own"], max_state_bytes=1, threads=threads)
+    for one, other in zip(whole[:3], few[:3], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_without_homologs_all_are_haploid():
     window, target, states = some_case()
     found = []

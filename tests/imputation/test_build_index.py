@@ -15,6 +15,7 @@ from vcf_fixtures import convert, read_imputed, write_genotypes
 
 from ragimpute.cli.main import app
 from ragimpute.copying import states
+from ragimpute.copying_model import imputer
 from ragimpute.errors import InputError, ModelError, PanelError
 from ragimpute.imputation import array_choice
 from ragimpute.imputation.build_index import index_arrays
@@ -70,6 +71,18 @@ def made(tmp_path_factory):
     return folder, target
 
 
+# Limits above which states are retrieved, and above which a panel is wide: it is copied whole; its
+# states are retrieved; or, of a very large one, only what is asked for is read.
+SIZES = {"whole": (6000, 20_000), "retrieved": (10, 20_000), "wide": (10, 30)}
+
+
+def count_as(patch, size):
+    """Let panels count as ones of another size."""
+    retrieved, wide = SIZES[size]
+    patch.setattr(states, "COPY_ALL_UP_TO", retrieved)
+    patch.setattr(imputer, "COMPACT_ABOVE", wide)
+
+
 def run(folder, out, target, *, panel="p.h5", **options):
     """Impute a target; the bytes of the output, and the summary."""
     summary = impute(folder / target, folder / panel, out, fields=("GT", "DS", "HDS"), **options)
@@ -83,8 +96,8 @@ def indexes(made, tmp_path_factory):
     here = tmp_path_factory.mktemp("indexes")
     known = {}
 
-    def index_of(panel, few, **options):
-        key = (panel, few, *sorted(options.items(), key=str))
+    def index_of(panel, size, **options):
+        key = (panel, size, *sorted(options.items(), key=str))
         if key not in known:
             known[key] = here / f"{len(known)}.index"
             index_arrays(folder / panel, known[key], [folder / "t.vcf"], **options)
@@ -97,19 +110,21 @@ def indexes(made, tmp_path_factory):
 @given(
     target=st.sampled_from(["t.vcf", "unphased.vcf", "haploid.vcf", "missing.vcf"]),
     panel=st.sampled_from(["p.h5", "inbred.h5"]),
-    few=st.booleans(),
+    size=st.sampled_from(["whole", "retrieved", "wide"]),
     shared=st.sampled_from([
         {}, {"window_cm": 1.7, "buffer_cm": 0.4}, {"ne": 1e4, "err": 1e-3}, {"fine_tune": False},
         {"region": Region.parse("20:90001-330000"), "buffer_cm": 0.5}, {"seed": 5},
     ]),
     own=st.sampled_from([{}, {"threads": 2}, {"max_memory": 700 * 2**20}]),
 )  # fmt: skip
-def test_an_index_changes_no_byte(made, indexes, tmp_path_factory, target, panel, few, shared, own):
-    """``few``: the panel counts as one that is too large to be copied whole."""
+def test_an_index_changes_no_byte(
+    made, indexes, tmp_path_factory, target, panel, size, shared, own
+):
+    """``size``: how the panel is read, see ``SIZES``."""
     tmp_path = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(states, "COPY_ALL_UP_TO", 10 if few else 6000)
-        index = indexes(panel, few, **shared)
+        count_as(patch, size)
+        index = indexes(panel, size, **shared)
         before = sorted(index.rglob("*"))
         options = {"panel": panel, **shared, **own}
         plain, _ = run(made[0], tmp_path / "x.vcf", target, **options)
@@ -132,29 +147,28 @@ def nothing(*args, **options):
     raise AssertionError("the panel is asked again")
 
 
-def test_what_is_indexed_is_not_made_again(made, indexes, tmp_path, monkeypatch):
-    from ragimpute.copying_model import imputer, panel_fit
+@pytest.mark.parametrize("size", SIZES)
+def test_what_is_indexed_is_not_made_again(made, indexes, tmp_path, monkeypatch, size):
+    from ragimpute.copying_model import panel_fit
     from ragimpute.panel.reader import PanelFile
+    from ragimpute.retrieval.nearest import NearestRows
 
-    index = indexes("p.h5", False)
+    count_as(monkeypatch, size)
+    index = indexes("p.h5", size)
     for module, name in (
         (panel_fit, "fit_panel"), (imputer, "measure_sites"), (panel_fit, "adapt_network"),
+        (panel_fit, "check_network"), (NearestRows, "__init__"), (PanelFile, "haplotypes"),
+        (PanelFile, "compact"),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, nothing)
-    read = []
-    monkeypatch.setattr(
-        PanelFile, "haplotypes", lambda self, start, stop, of=PanelFile.haplotypes:
-        read.append(stop - start) or of(self, start, stop),
-    )  # fmt: skip
     run(made[0], tmp_path / "x.vcf", "t.vcf", index=index)
-    assert read == []
 
 
 @pytest.mark.parametrize("share", [0.03, 0.24, 0.3])
-@pytest.mark.parametrize("few", [False, True])
-def test_sites_that_the_target_lacks_are_imputed(made, indexes, tmp_path, monkeypatch, share, few):
+@pytest.mark.parametrize("size", SIZES)
+def test_sites_that_the_target_lacks_are_imputed(made, indexes, tmp_path, monkeypatch, share, size):
     folder, target = made
-    monkeypatch.setattr(states, "COPY_ALL_UP_TO", 10 if few else 6000)
+    count_as(monkeypatch, size)
     rng = np.random.default_rng(3)
     lost = rng.choice(TYPED, int(share * len(TYPED)), replace=False)
     which = np.setdiff1d(TYPED, lost)
@@ -162,7 +176,7 @@ def test_sites_that_the_target_lacks_are_imputed(made, indexes, tmp_path, monkey
     run(tmp_path, tmp_path / "x.vcf", "t.vcf", panel=folder / "p.h5")
     _, summary = run(
         tmp_path, tmp_path / "y.vcf", "t.vcf", panel=folder / "p.h5",
-        index=indexes("p.h5", few),
+        index=indexes("p.h5", size),
     )  # fmt: skip
     one, two = (read_imputed(tmp_path / name) for name in ("x.vcf", "y.vcf"))
     said = [line for line in summary.warnings if "index" in line]
@@ -189,7 +203,7 @@ def test_with_sites_that_the_array_lacks_only_the_fit_is_used(made, indexes, tmp
     folder, target = made
     which = np.union1d(TYPED, [3, 33, 300])
     write_target(tmp_path / "t.vcf", target, which)
-    index = indexes("p.h5", False)
+    index = indexes("p.h5", "whole")
     plain, without = run(tmp_path, tmp_path / "x.vcf", "t.vcf", panel=folder / "p.h5")
     _, own = run(folder, tmp_path / "z.vcf", "t.vcf")
     _, summary = run(tmp_path, tmp_path / "y.vcf", "t.vcf", panel=folder / "p.h5", index=index)
@@ -300,25 +314,6 @@ def test_one_sample_of_the_array_is_enough(made, indexes, tmp_path):
     chosen = TargetOptions(samples=tmp_path / "s.txt")
     plain, _ = run(folder, tmp_path / "x.vcf", "t.vcf", target_options=chosen)
     found, _ = run(
-        folder, tmp_path / "y.vcf", "t.vcf", target_options=chosen, index=indexes("p.h5", False)
+        folder, tmp_path / "y.vcf", "t.vcf", target_options=chosen, index=indexes("p.h5", "whole")
     )
-    assert found == plain
-
-
-@pytest.mark.parametrize("target", ["t.vcf", "missing.vcf"])
-def test_of_a_wide_panel_fits_and_quality_are_kept(made, tmp_path, monkeypatch, target):
-    """Such a panel is fitted to a draw of its samples, and only typed sites are read of all."""
-    from ragimpute.copying_model import imputer, panel_fit
-
-    folder, _ = made
-    monkeypatch.setattr(states, "COPY_ALL_UP_TO", 10)
-    monkeypatch.setattr(imputer, "COMPACT_ABOVE", 60)
-    index = tmp_path / "i.index"
-    index_arrays(folder / "p.h5", index, [folder / "t.vcf"])
-    plain, _ = run(folder, tmp_path / "x.vcf", target)
-    for module, name in (
-        (panel_fit, "fit_panel"), (imputer, "measure_sites"), (panel_fit, "adapt_network"),
-    ):  # fmt: skip
-        monkeypatch.setattr(module, name, nothing)
-    found, _ = run(folder, tmp_path / "y.vcf", target, index=index)
     assert found == plain

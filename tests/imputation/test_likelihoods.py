@@ -12,10 +12,13 @@ from panel_fixtures import FlatMap, make_batch, names
 from slow_copying import mosaic_panel
 from vcf_fixtures import read_imputed, vcf_text
 
+from ragimpute.accuracy.dr2 import Dr2Calibration
+from ragimpute.config import models_dir
 from ragimpute.errors import InputError
 from ragimpute.imputation.arrays import Imputer
 from ragimpute.imputation.impute import impute
 from ragimpute.imputation.options import OutputOptions
+from ragimpute.jobs.merge import merge
 from ragimpute.likelihoods import imputer
 from ragimpute.likelihoods.fit import FittedPanel, simulate_reads
 from ragimpute.panel.reader import Panel
@@ -360,3 +363,24 @@ def test_a_sample_that_is_haploid_in_one_half(reads, panel, tmp_path):
     assert all(gp.count(",") == 1 for _, _, gp, _ in cells[:half])
     assert (np.array([float(ds) for _, ds, *_ in cells])[:half] <= 1).all()
     assert all("|" in cell for row in rows for cell in row[10:])
+
+
+def test_dr2_is_calibrated_for_reads_and_merged_as_such(panel, reads, tmp_path):
+    target = write_reads(tmp_path / "t.vcf", reads, SAMPLES)
+    out = tmp_path / "out.vcf.gz"
+    impute(target, panel, out)
+    shipped = Dr2Calibration.read(models_dir() / "likelihoods")
+    assert shipped.coefficients
+    with gzip.open(out, "rt") as file:
+        header = "".join(line for line in file if line.startswith("##"))
+    assert Dr2Calibration.from_header(header).coefficients == pytest.approx(shipped.coefficients)
+    batches = []
+    for part in (SAMPLES[:2], SAMPLES[2:]):
+        batches.append(tmp_path / f"{part[0]}.vcf.gz")
+        (tmp_path / "names.txt").write_text("\n".join(part) + "\n")
+        taken = TargetOptions(samples=tmp_path / "names.txt", likelihoods="always")
+        impute(target, panel, batches[-1], target_options=taken)
+    merged = tmp_path / "merged.vcf.gz"
+    merge(batches, merged)
+    found = [[v.INFO["DR2"] for v in VCF(str(path))] for path in (out, merged)]
+    np.testing.assert_allclose(found[0], found[1], atol=2e-4)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_copying import compact, mosaic_panel
+from slow_copying import blocks_of, compact, mosaic_panel
 
 from ragimpute.panel.haplotypes import drawing_order, keep_haplotypes, signatures_of
 
@@ -21,6 +23,16 @@ def test_signatures_follow_their_haplotypes(seed, num_haplotypes):
     _, which = np.unique(alleles, axis=1, return_inverse=True)
     same = which.reshape(-1)[:, None] == which.reshape(-1)[None]
     np.testing.assert_array_equal(signature[:, None] == signature[None], same)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 63), st.integers(1, 150), st.integers(0, 150))
+def test_patterns_of_rows_give_the_same_signatures(first_row, num_haplotypes, num_sites):
+    rng = np.random.default_rng(num_sites)
+    alleles = mosaic_panel(rng, num_sites + 1, num_haplotypes)[:num_sites]
+    rows = compact(alleles, rng.random(num_sites) < 0.7)
+    known = replace(rows, blocks=blocks_of(rows.bits, num_haplotypes, first_row))
+    np.testing.assert_array_equal(signatures_of(known), signatures_of(rows))
 
 
 @settings(max_examples=30, deadline=None)

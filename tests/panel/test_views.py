@@ -102,7 +102,7 @@ def test_any_stretch_at_any_time(example_panel, stretch, asked):
     ahead = PanelAhead(example_panel, *stretch)
     for _ in range(2):
         same(ahead.haplotypes(*asked), expected)
-    ahead.finish()
+    ahead.forget()
     assert ahead.num_sites == example_panel.num_sites
     assert ahead.bytes_per_site() == example_panel.bytes_per_site()
     np.testing.assert_array_equal(ahead.af, example_panel.af)
@@ -130,13 +130,35 @@ def test_a_stretch_is_read_once_and_beside_what_is_done(example_panel, monkeypat
     assert asked[2:] == [(3, 40, True)]
 
 
+@pytest.mark.parametrize(
+    ("stretches", "times"), [([(3, 40)], 1), ([(3, 20), (20, 40)], 2), ([], 2)]
+)
+def test_what_is_read_ahead_is_kept_only_where_it_is_wanted(
+    example_panel, monkeypatch, stretches, times
+):
+    asked, read = [], example_panel.haplotypes
+
+    def noted(self, start, stop):
+        asked.append((start, stop))
+        return read(start, stop)
+
+    monkeypatch.setattr(PanelFile, "haplotypes", noted)
+    with Crew(2):
+        ahead = PanelAhead(example_panel, 3, 40)
+        while not asked:
+            time.sleep(0.001)
+        PanelView(ahead).will_read(stretches)
+        same(ahead.haplotypes(3, 40), read(3, 40))
+    assert asked == [(3, 40)] * times
+
+
 def test_what_goes_wrong_is_told_where_haplotypes_are_asked_for(example_panel, monkeypatch):
     def fail(self, start, stop):
         raise PanelError("it is damaged")
 
     monkeypatch.setattr(PanelFile, "haplotypes", fail)
     ahead = PanelAhead(example_panel, 0, 5)
-    ahead.finish()
+    ahead.forget()
     with pytest.raises(PanelError, match="damaged"):
         ahead.haplotypes(0, 5)
 

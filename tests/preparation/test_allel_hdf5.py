@@ -213,3 +213,23 @@ def test_names_that_are_not_utf_8(tmp_path):
         file["samples"] = np.array([b"a", b"b", b"Jos\xe9"])
     with pytest.raises(InputError, match="is a text that is not UTF-8"):
         AllelReader(path)
+
+
+@pytest.mark.parametrize("kind", ["O", "S"])
+def test_structural_variants_end_where_the_file_says(tmp_path, kind):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        write_call_set(file, kind=kind)
+        alt = [["<DEL>", "", ""], ["<CN0>", "<CN2>", ""], ["A", "", ""], ["", "", ""]]
+        file["variants/ALT"][...] = _text(alt, kind)
+        file["variants/END"] = np.array([150, 260, -1, -1], np.int32)
+        file["variants/SVLEN"] = np.array([[-50, -1], [-60, 60], [-1, -1], [-1, -1]], np.int32)
+        file["variants/SVTYPE"] = _text(["DEL", "CNV", "", "."], kind)
+    (batch,) = list(AllelReader(tmp_path / "x.h5"))
+    assert batch.sites.keys() == [
+        (100, "A", "<DEL>:END=150"), (200, "C", "<CN0>:END=260"), (200, "C", "<CN2>:END=260"),
+        (300, "AT", "A"),
+    ]  # fmt: skip
+    assert batch.sites.info.tolist() == [
+        "END=150;SVLEN=-50;SVTYPE=DEL", "END=260;SVLEN=-60;SVTYPE=CNV",
+        "END=260;SVLEN=60;SVTYPE=CNV", "",
+    ]  # fmt: skip

@@ -81,7 +81,7 @@ def test_types_and_monomorphic_sites(tmp_path):
     panel = Panel.open(tmp_path / "p.h5")
     kinds = [panel.site_types[t] for t in panel.site_type]
     assert kinds == ["SNP", "INS", "DEL", "MNP", "OTHER", "SNP"]
-    assert summary.site_types == {"SNP": 2, "INS": 1, "DEL": 1, "MNP": 1, "OTHER": 1}
+    assert summary.site_types == {"SNP": 2, "INS": 1, "DEL": 1, "MNP": 1, "OTHER": 1, "SV": 0}
     assert summary.num_monomorphic == 5
     assert panel.sites.alt[0] == "G"
     assert panel.sites.ref[5] == "N"
@@ -109,13 +109,13 @@ def test_left_out_sites_are_counted_and_named(tmp_path, rng):
     alleles = random_alleles(rng, 8, 5)
     position = [10, 10, 10, 20, 30, 30, 40, 50]
     ref = ["A", "A", "a", "C", "G", "G", "T", "T"]
-    alt = ["G", "T", "g", "<DEL>", "G", "A", "*", "C"]
+    alt = ["G", "T", "g", "<NON_REF>", "G", "A", "*", "C"]
     first = make_batch(alleles[:2], position[:2], ref=ref[:2], alt=alt[:2])
     rest = make_batch(alleles[2:], position[2:], ref=ref[2:], alt=alt[2:])
     summary = write(tmp_path / "p.h5", [first, make_batch(alleles[:0]), rest], 5)
-    assert summary.dropped == {"duplicate": 1, "symbolic": 2, "ref_is_alt": 1}
+    assert summary.dropped == {"duplicate": 1, "no_allele": 2, "ref_is_alt": 1}
     assert summary.dropped_examples["duplicate"] == ["20:10:a:g"]
-    assert summary.dropped_examples["symbolic"] == ["20:20:C:<DEL>", "20:40:T:*"]
+    assert summary.dropped_examples["no_allele"] == ["20:20:C:<NON_REF>", "20:40:T:*"]
     panel = Panel.open(tmp_path / "p.h5")
     assert panel.sites.keys() == [(10, "A", "G"), (10, "A", "T"), (30, "G", "A"), (50, "T", "C")]
     kept = alleles[[0, 1, 5, 7]].reshape(4, 10)
@@ -123,8 +123,8 @@ def test_left_out_sites_are_counted_and_named(tmp_path, rng):
 
 
 def test_no_usable_site(tmp_path, rng):
-    batch = make_batch(random_alleles(rng, 2, 3), ref=["A", "A"], alt=["<DEL>", "A"])
-    with pytest.raises(PanelError, match=r"no usable site.*1 symbolic, 1 ref_is_alt"):
+    batch = make_batch(random_alleles(rng, 2, 3), ref=["A", "A"], alt=["*", "A"])
+    with pytest.raises(PanelError, match=r"no usable site.*1 no_allele, 1 ref_is_alt"):
         write(tmp_path / "p.h5", [batch], 3)
     with pytest.raises(PanelError, match="no usable site"):
         write(tmp_path / "p.h5", [], 3)

@@ -165,19 +165,21 @@ def test_design7_3_multiallelic_duplicate_and_symbolic_records(tmp_path):
     rows = [
         ("20", 10, "A", "G,T", "0|1", "2|1"),
         ("20", 10, "A", "G", "1|1", "1|1"),
-        ("20", 20, "C", "<DEL>", "0|1", "0|0"),
+        ("20", 20, "C", "<NON_REF>", "0|1", "0|0"),
+        ("20", 25, "C", "<DEL>", "0|1", "1|0"),
         ("20", 30, "C", "C", "0|1", "0|0"),
         ("20", 40, "C", "CT", "0|1", "0|0"),
     ]
     source = write_vcf(tmp_path / "x.vcf", rows)
     summary = prepare(source, tmp_path / "p.h5", cm_per_mb=1)
     panel = Panel.open(tmp_path / "p.h5")
-    assert panel.sites.keys() == [(10, "A", "G"), (10, "A", "T"), (40, "C", "CT")]
-    expected = [[0, 1, 0, 1], [0, 0, 1, 0], [0, 1, 0, 0]]
-    np.testing.assert_array_equal(panel.haplotypes(0, 3).alleles(), expected)
+    kept = [(10, "A", "G"), (10, "A", "T"), (25, "C", "<DEL>"), (40, "C", "CT")]
+    assert panel.sites.keys() == kept
+    expected = [[0, 1, 0, 1], [0, 0, 1, 0], [0, 1, 1, 0], [0, 1, 0, 0]]
+    np.testing.assert_array_equal(panel.haplotypes(0, 4).alleles(), expected)
     assert summary.panel.dropped["duplicate"] == 1
-    assert summary.panel.dropped["symbolic"] == 1
-    assert any("20:20:C:<DEL>" in line for line in summary.warnings)
+    assert summary.panel.dropped["no_allele"] == 1
+    assert any("20:20:C:<NON_REF>" in line for line in summary.warnings)
 
 
 @pytest.mark.parametrize(

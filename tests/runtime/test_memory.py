@@ -7,6 +7,8 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from panel_fixtures import FlatMap, make_batch, names
 from slow_copying import mosaic_panel
 from vcf_fixtures import write_genotypes
@@ -15,6 +17,7 @@ from ragimpute.errors import InputError
 from ragimpute.preparation.panel_writer import write_panel
 from ragimpute.runtime import memory
 from ragimpute.runtime.memory import (
+    STATE_BYTES,
     free_bytes,
     is_of_gpu,
     is_out_of_memory,
@@ -22,6 +25,7 @@ from ragimpute.runtime.memory import (
     parse_size,
     plan_memory,
     resident_bytes,
+    state_bytes,
 )
 
 MIB = 2**20
@@ -118,11 +122,34 @@ def test_peers_9_13_42_46_the_ceiling_holds_and_targets_cost_no_memory(wide):
     few, many = peak_mib(wide, 50), peak_mib(wide, 500)
     assert many < 1_024
     limit = round(few) + 90
-    bounded = peak_mib(wide, 500, "--max-memory", f"{limit}M")
-    assert bounded <= limit
+    for threads in "21":
+        bounded = peak_mib(wide, 500, "--max-memory", f"{limit}M", "--threads", threads)
+        assert bounded <= limit
     # Their probabilities alone, of 500 samples at 32,000 sites, are 122 MiB.
     print(few, many, bounded)
     assert bounded < few + 60
+
+
+def test_freed_memory_goes_back_to_the_system_where_little_is_to_be_held():
+    code = (
+        "import numpy as np\n"
+        "from ragimpute.runtime.memory import hold_little, resident_bytes\n"
+        "hold_little()\n"
+        "np.ones(2**21)\n"  # after this the C library would keep what is no larger
+        "kept = [np.ones(2**20) for _ in range(9)]\n"
+        "before = resident_bytes()\n"
+        "del kept[:8]\n"
+        "print((before - resident_bytes()) / 2**20)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) > 60
+
+
+@given(st.integers(1, 200), st.integers(2**26, 2**40))
+def test_states_take_a_share_of_a_bound_whatever_the_threads(threads, bound):
+    assert state_bytes(threads, bound) <= bound // 8
+    assert state_bytes(threads, bound) <= state_bytes(threads) <= 2 * STATE_BYTES
+    assert state_bytes(1) <= state_bytes(threads)
 
 
 #: What libraries say, and whether a GPU's memory is meant.

@@ -254,3 +254,32 @@ def test_the_same_variant_elsewhere_always_looks_alike(made, shift):
         return
     known = {p: base_at(p) for p in range(1, len(genome) + 1) if (p + shift) % 3}
     assert list(look_alikes(mine, [left], np.array([left[0]]), known)) == [left]
+
+
+def test_long_alleles_are_trimmed_at_once():
+    """Alleles of structural variants: cut base by base, these would take minutes."""
+    bases = "ACGTTGCA" * 100_000
+    assert trimmed(1, bases + "A" + bases, bases + "C" + bases) == (len(bases) + 1, "A", "C")
+
+
+@given(st.text("AC", min_size=1, max_size=8), st.text("AC", min_size=1, max_size=8))
+def test_trimmed_as_the_algorithm_says(ref, alt):
+    """Tan et al.: one base after the other, first at the end."""
+    position, one, other = 7, ref, alt
+    while len(one) > 1 and len(other) > 1 and one[-1] == other[-1]:
+        one, other = one[:-1], other[:-1]
+    while len(one) > 1 and len(other) > 1 and one[0] == other[0]:
+        position, one, other = position + 1, one[1:], other[1:]
+    assert trimmed(7, ref, alt) == (position, one, other)
+
+
+@given(st.data())
+def test_known_bases_of_long_alleles(data):
+    """Of a REF of many bases those near an indel are known."""
+    length = data.draw(st.integers(1001, 1400))
+    places = np.array(sorted(data.draw(st.sets(st.integers(1, 2000), min_size=1, max_size=4))))
+    bases = ("ACGT" * 350)[:length]
+    whole = known_bases(site_table("20", [1], [bases], ["A"], ["."]), places)
+    near = {p for p in range(1, length + 1) if ((places >= p - 200) & (places <= p + 1000)).any()}
+    if places[0] <= 1001:
+        assert whole == {p: bases[p - 1] for p in near}

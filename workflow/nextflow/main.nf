@@ -35,8 +35,10 @@ workflow {
         .join(ch_target)
 
     // What all batches of a chunk need of the panel and the array, made once
+    // Reads of low coverage may be at any site, so there is no array that could be indexed
+    def with_index = params.index && !params.low_coverage
     ch_index = channel.empty()
-    if (params.index) {
+    if (with_index) {
         ch_regions = ch_plans.flatMap { meta, table, _batches, panel, target, target_index ->
             def regions = table.splitCsv(header: true, sep: '\t').collect { row -> row.region }.unique()
             regions.withIndex().collect { region, number -> [[id: "${meta.id}_${number + 1}"], panel, target, target_index, region] }
@@ -63,7 +65,7 @@ workflow {
                 [[id: "${meta.id}_${chunk}"], job, target, target_index, batches.resolve("${row.batch}.txt"), panel, row.region]
             }
         }
-    ch_with_index = params.index ? ch_pairs.combine(ch_index, by: 0) : ch_pairs.map { pair -> pair + [[]] }
+    ch_with_index = with_index ? ch_pairs.combine(ch_index, by: 0) : ch_pairs.map { pair -> pair + [[]] }
     ch_jobs = ch_with_index.map { _chunk, job, target, target_index, samples, panel, region, index ->
         [job, target, target_index, samples, panel, index, region]
     }

@@ -30,6 +30,7 @@ workflow Impute {
     impute_options: "More options of ragimpute impute"
     with_index: "Whether all batches of a chunk share what depends on the panel and the array alone"
     index_options: "Those of impute_options that change what is fitted, and where windows are"
+    low_coverage: "Whether the target has genotype likelihoods (PL, GL or GP) of shallow sequencing, to impute from; no index is made then"
     docker: "Image of ragimpute, as your registry names it"
     impute_cpu: "Cores of a job that imputes"
     preemptible: "How often a machine is tried that the cloud may take back"
@@ -49,6 +50,7 @@ workflow Impute {
     String impute_options = ""
     Boolean with_index = true
     String index_options = ""
+    Boolean low_coverage = false
     String docker = "ragimpute:0.1.0"
     Int impute_cpu = 2
     Int preemptible = 2
@@ -86,7 +88,7 @@ workflow Impute {
     }
 
     scatter (chunk in range(length(Plan.chunks))) {
-      if (with_index) {
+      if (with_index && !low_coverage) {
         call ragimpute.Index {
           input:
             panel = panel,
@@ -117,7 +119,7 @@ workflow Impute {
             name = "~{named}.chunk-~{chunk + 1}.batch-~{batch + 1}",
             model = model,
             format = format,
-            extra_options = impute_options,
+            extra_options = (if low_coverage then "--likelihoods always " else "") + impute_options,
             docker = docker,
             cpu = impute_cpu,
             preemptible = preemptible,

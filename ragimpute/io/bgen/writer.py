@@ -119,11 +119,12 @@ class BgenWriter(FileSetWriter):
         contig = _text(sites.contig, "<H")
         heads = [
             b"".join((
-                _text(made_name(sites.contig, position, ref, alt), "<H"), _text(name, "<H"), contig,
+                _text(made_name(sites.contig, *key), "<H"), _text(name, "<H"), contig,
                 struct.pack("<IH", position, 2), _text(ref, "<I"), _text(alt, "<I"),
             ))
-            for position, ref, alt, name in zip(
-                sites.position_bp.tolist(), sites.ref, sites.alt, site_names(sites), strict=True
+            for position, ref, alt, key, name in zip(
+                sites.position_bp.tolist(), sites.ref, sites.alt, sites.keys(), site_names(sites),
+                strict=True,
             )
         ]  # fmt: skip
         parts: list[bytes] = []

@@ -26,6 +26,7 @@ from ragimpute.io.source import SourceFacts
 from ragimpute.io.vcf.read.genotypes import Target
 from ragimpute.io.vcf.read.records import LeftOut, site_table
 from ragimpute.sites import MAX_BP, Region
+from ragimpute.symbolic import extent_infos
 
 KIND_1, KIND_2 = "PLINK 1 (bed, bim, fam)", "PLINK 2 (pgen, pvar, psam)"
 _VARIANTS = {KIND_1: (".bim",), KIND_2: (".pvar", ".pvar.zst", ".bim")}
@@ -191,7 +192,9 @@ class PlinkFile:
         taken = _Taken.of(table, rows, region)
         alleles, phased = self._genotypes(rows[taken.kept], taken, chosen, reached)
         order = np.argsort(taken.position, kind="stable")
-        sites = site_table(region.contig, taken.position, taken.ref, taken.alt, taken.id)
+        sites = site_table(
+            region.contig, taken.position, taken.ref, taken.alt, taken.id, taken.info
+        )
         target = Target(
             samples=[people.names[i] for i in chosen.tolist()],
             sites=sites, alleles=alleles, phased=phased,
@@ -296,7 +299,7 @@ class _Taken:
     ----------
     kept
         Shape (V,), bool: the variants of the contig that give a row.
-    position, id, ref, alt, record
+    position, id, ref, alt, info, record
         Of each row, as in :class:`ragimpute.io.vcf.read.genotypes.Target`.
     variant, allele
         Of each row: which of the kept variants it is of, and which of its ALTs, from 1.
@@ -313,6 +316,7 @@ class _Taken:
     id: list[str] = field(default_factory=list)
     ref: list[str] = field(default_factory=list)
     alt: list[str] = field(default_factory=list)
+    info: list[str] = field(default_factory=list)
     record: list[int] = field(default_factory=list)
     variant: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     allele: list[int] = field(default_factory=list)
@@ -366,6 +370,7 @@ class _Taken:
                 return False
             ref, alts, swapped = alts[0], (), True
         self.num_further_alts += max(0, len(alts) - 1)
+        self.info += extent_infos(variant.position_bp, alts or (".",), variant.info)
         for number, alt in enumerate(alts or (".",), start=1):
             self.position.append(variant.position_bp)
             self.id.append(variant.id)

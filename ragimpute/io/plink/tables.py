@@ -37,6 +37,8 @@ class Variant:
         REF and A1 is ALT. "0" and "." are no alleles.
     filtered
         Whether FILTER is neither PASS nor missing.
+    info
+        INFO of a pvar; "" where there is none.
     """
 
     position_bp: int
@@ -44,6 +46,7 @@ class Variant:
     ref: str
     alts: tuple[str, ...]
     filtered: bool = False
+    info: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class VariantTable:
     path
         The file.
     columns
-        Where chromosome, position, ID, REF, ALT and FILTER stand; -1: not there.
+        Where chromosome, position, ID, REF, ALT, FILTER and INFO stand; -1: not there.
     lines, first_line
         The rows, and the number of the first in the file, from 1.
     rows
@@ -94,7 +97,10 @@ class VariantTable:
         kind = cells[at["filter"]] if at["filter"] >= 0 else "."
         named = cells[at["alt"]].split(",") if self.has_header else [cells[at["alt"]]]
         alts = tuple(alt for alt in named if alt not in ("0", "."))
-        return Variant(position, cells[at["id"]], cells[at["ref"]], alts, kind not in (".", "PASS"))
+        return Variant(
+            position, cells[at["id"]], cells[at["ref"]], alts, kind not in (".", "PASS"),
+            cells[at["info"]] if at["info"] >= 0 else "",
+        )  # fmt: skip
 
     def num_alleles(self) -> np.ndarray:
         """How many alleles each variant has, at least 2, shape (V,), uint64."""
@@ -173,8 +179,8 @@ def _variant_columns(path: Path, names: list[str] | None, width: int) -> tuple[i
                 f"{path}, line 1: {width} columns, expected 6 ({', '.join(_BIM)})", hint=_COPY
             )
         more = width - 5  # some programs leave the column of cM out
-        at = {"id": 1, "position": 2 + more, "alt": 3 + more, "ref": 4 + more, "filter": -1}
-        return width, at
+        at = {"id": 1, "position": 2 + more, "alt": 3 + more, "ref": 4 + more}
+        return width, at | {"filter": -1, "info": -1}
     needed = {"position": "POS", "id": "ID", "ref": "REF", "alt": "ALT"}
     lacking = [name for name in needed.values() if name not in names]
     if lacking:
@@ -182,7 +188,8 @@ def _variant_columns(path: Path, names: list[str] | None, width: int) -> tuple[i
             f"{path} has no column {lacking[0]}; its header names {' '.join(names)}", hint=_COPY
         )
     columns = {key: names.index(name) for key, name in needed.items()}
-    columns["filter"] = names.index("FILTER") if "FILTER" in names else -1
+    for key, name in (("filter", "FILTER"), ("info", "INFO")):
+        columns[key] = names.index(name) if name in names else -1
     return len(names), columns
 
 

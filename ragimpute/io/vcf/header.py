@@ -288,6 +288,7 @@ def without_genotypes(header: VcfHeader) -> InputError:
     )
 
 
+_DECLARED_INFO = re.compile(r"^##INFO=<ID=([^,>]+)", re.MULTILINE)
 _NUMBER_FIELD = re.compile(
     r"^##FORMAT=<(?:.*?,)?ID=([^,>]+)(?:,.*?)?,Type=(Integer|Float)\b", re.MULTILINE
 )
@@ -656,6 +657,8 @@ class Heading:
         INFO fields and flags that records may have, of ``INFOS`` and ``FLAGS``. No others are
         declared: a filter on a field that is declared and in no record would keep nothing, without
         a word.
+    declarations
+        Lines of the panel that declare its symbolic alleles and the fields of ``Sites.info``.
     """
 
     samples: Sequence[str]
@@ -664,6 +667,7 @@ class Heading:
     header_lines: Sequence[str] = ()
     joined: bool = False
     infos: Collection[str] = _ALL_INFO
+    declarations: Sequence[str] = ()
 
     def declared_infos(self) -> list[Field]:
         """The fields and flags of ``infos``, in the order of ``INFOS`` and ``FLAGS``.
@@ -702,6 +706,7 @@ def header_text(heading: Heading, formats: Sequence[str]) -> str:
         lines.append(f"##contig=<ID={name}" + (f",length={length}>" if length else ">"))
     other = _JOINED if heading.joined else {}
     lines += [other.get(one.name, one).line("INFO") for one in heading.declared_infos()]
+    lines += heading.declarations
     lines += [other.get(name, FORMATS[name]).line("FORMAT") for name in formats]
     fixed = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO"]
     lines.append("\t".join([*fixed, *(["FORMAT", *heading.samples] if formats else [])]))
@@ -713,5 +718,6 @@ def dictionary(heading: Heading, formats: Sequence[str]) -> dict[str, int]:
 
     PASS is 0, and the fields have numbers in the order in which :func:`header_text` declares them.
     """
-    names = ["PASS", *(field.name for field in heading.declared_infos()), *formats]
+    told = _DECLARED_INFO.findall("\n".join(heading.declarations))
+    names = ["PASS", *(field.name for field in heading.declared_infos()), *told, *formats]
     return {name: number for number, name in enumerate(dict.fromkeys(names))}

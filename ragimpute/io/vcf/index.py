@@ -18,6 +18,7 @@ import numpy as np
 
 from ragimpute.io.vcf.header import VcfHeader
 from ragimpute.sites import Region, Sites
+from ragimpute.symbolic import last_base
 
 MIN_SHIFT = 14
 TBI_DEPTH = 5
@@ -312,8 +313,15 @@ class RecordPlaces:
         self._last_bp = int(position[-1])
 
     def add(self, sites: Sites, ends: np.ndarray) -> None:
-        """Note records that were written together; they end at ``ends``, counted from the first."""
+        """Note records that were written together; they end at ``ends``, counted from the first.
+
+        A record covers its REF, or what INFO/END says.
+        """
         length = np.fromiter(map(len, sites.ref.tolist()), np.int32, len(sites))
+        if sites.info is not None:
+            for i in np.flatnonzero(sites.info != "").tolist():
+                position = int(sites.position_bp[i])
+                length[i] = last_base(position, sites.ref[i], sites.info[i]) - position + 1
         parts = self._parts.setdefault(sites.contig, [])
         if not parts:
             self._start_of[sites.contig] = self._size
@@ -334,7 +342,7 @@ class RecordPlaces:
         return made
 
     def checkpoint(self) -> dict[str, np.ndarray]:
-        """Positions, REF lengths and ends of the records that were added since the last call.
+        """Positions, lengths in bp and ends of the records that were added since the last call.
 
         Raises
         ------

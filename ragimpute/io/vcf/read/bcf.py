@@ -29,6 +29,7 @@ _WIDTHS = {1: 1, 2: 2, 3: 4}  # bytes of the integer types
 _FORMATS = {1: "<b", 2: "<h", 3: "<i"}
 _BYTES_PER_TYPE = {0: 0, 1: 1, 2: 2, 3: 4, 5: 4, 7: 1}
 _TEXT = 7
+_FLOAT_MISSING, _FLOAT_END = 0x7F800001, 0x7F800002
 _DTYPES = {**_FORMATS, 5: "<f", _TEXT: "S"}
 _PIECE_BYTES = 2**20
 _Place = tuple[int, int, int]  # where a field's values begin, their type, their number per sample
@@ -36,6 +37,90 @@ _Place = tuple[int, int, int]  # where a field's values begin, their type, their
 
 class BcfError(ValueError):
     """A BCF that is damaged, truncated or malformed."""
+
+
+class BcfInfo:
+    """FILTER and INFO of a record, which are decoded when they are asked for.
+
+    Parameters
+    ----------
+    raw, at, stop
+        Bytes, where FILTER begins in them, and where INFO ends.
+    num
+        How many fields INFO has.
+    names
+        Numbers of the fields that are read, by name.
+    """
+
+    __slots__ = ("_at", "_found", "_names", "_num", "_raw", "_stop")
+
+    def __init__(self, raw: bytes, at: int, stop: int, num: int, names: dict[str, int]) -> None:
+        self._raw, self._at, self._stop, self._num, self._names = raw, at, stop, num, names
+        self._found: dict[int, tuple[int, int, int]] | None = None
+
+    @property
+    def passes(self) -> bool:
+        """Whether FILTER is empty or PASS."""
+        return _passes(self._raw, self._at)
+
+    def get(self, name: str) -> Any:
+        """The value of a field, see :class:`BcfRecord`.
+
+        Raises
+        ------
+        BcfError
+            If INFO is malformed.
+        """
+        number = self._names.get(name)
+        if number is None:
+            return None
+        if self._found is None:
+            try:
+                self._found = self._places()
+            except (struct.error, IndexError, KeyError) as error:
+                raise BcfError(f"a record is malformed ({error})") from error
+        if number not in self._found:
+            return None
+        at, kind, count = self._found[number]
+        return _info_value(self._raw, at, kind, count)
+
+    def _places(self) -> dict[int, _Place]:
+        """Where the values of each field are, by the field's number."""
+        kind, count, at = _descriptor(self._raw, self._at)
+        at += count * _BYTES_PER_TYPE[kind]
+        found = {}
+        for _ in range(self._num):
+            (number,), at = _integers(self._raw, at)
+            kind, count, at = _descriptor(self._raw, at)
+            found[number] = (at, kind, count)
+            at += count * _BYTES_PER_TYPE[kind]
+            if at > self._stop:
+                raise IndexError("INFO is longer than its record")
+        return found
+
+
+def _info_value(raw: bytes, at: int, kind: int, count: int) -> Any:
+    """The values of a field of INFO as cyvcf2 gives them."""
+    if not count or kind == 0:
+        return True
+    if kind == _TEXT:
+        return raw[at : at + count].rstrip(b"\0").decode(errors="replace")
+    values: list[Any] = []
+    if kind == 5:
+        bits = struct.unpack_from(f"<{count}I", raw, at)
+        numbers = struct.unpack_from(f"<{count}f", raw, at)
+        values = [
+            None if bit == _FLOAT_MISSING else x
+            for bit, x in zip(bits, numbers, strict=True)
+            if bit != _FLOAT_END
+        ]
+    else:
+        least = -(1 << (8 * _WIDTHS[kind] - 1))
+        given = struct.unpack_from(f"<{count}{_FORMATS[kind][1]}", raw, at)
+        values = [None if x == least else x for x in given if x != least + 1]
+    if count == 1:
+        return values[0] if values else None
+    return tuple(values)
 
 
 class BcfRecord:
@@ -47,20 +132,25 @@ class BcfRecord:
         Contig, 1-based position, alleles, and the identifier or None.
     FILTER
         None if the record passes, or no filter was applied; else a text.
+    INFO
+        The fields of INFO: ``INFO.get(name)`` is a number, a tuple of numbers, a text, True where
+        the field has no value, or None where the record lacks it.
     end
         1-based position of the last base: INFO/END, or the last base of REF.
     """
 
-    __slots__ = ("ALT", "CHROM", "FILTER", "ID", "POS", "REF", "_data", "_fields", "_num", "end")
+    __slots__ = (
+        "ALT", "CHROM", "FILTER", "ID", "INFO", "POS", "REF", "_data", "_fields", "_num", "end",
+    )  # fmt: skip
 
     def __init__(
         self, contig: str, position: tuple[int, int], name: str | None, alleles: list[str],
-        passes: bool, data: np.ndarray, fields: dict[str, _Place], num_samples: int,
+        info: BcfInfo, data: np.ndarray, fields: dict[str, _Place], num_samples: int,
     ) -> None:  # fmt: skip
-        self.CHROM, self.ID = contig, name
+        self.CHROM, self.ID, self.INFO = contig, name, info
         self.POS, self.end = position
         self.REF, self.ALT = alleles[0], alleles[1:]
-        self.FILTER = None if passes else "filtered"
+        self.FILTER = None if info.passes else "filtered"
         self._data, self._fields, self._num = data, fields, num_samples
 
     @property
@@ -128,7 +218,7 @@ def _decode(values: Any, end: Any, alleles: Any, phased: Any) -> Any:
             alleles[i, 0] = max(a, -1)
             alleles[i, 1] = -2 if second == end else max(b, -1)
             most = max(most, max(a, b))
-        return min(most, 127)
+        return most
     for i in range(num):
         first = np.int32(values[i, 0])
         alleles[i, 0] = max((first >> 1) - 1, -1)
@@ -144,7 +234,7 @@ def _decode(values: Any, end: Any, alleles: Any, phased: Any) -> Any:
             alleles[i, 1] = max((value >> 1) - 1, -1)
             phased[i] = (value & 1) == 1 or alleles[i, 0] == alleles[i, 1]
             most = max(most, (value >> 1) - 1)
-    return min(most, 127)
+    return most
 
 
 class BcfReader:
@@ -165,6 +255,7 @@ class BcfReader:
     def __init__(
         self, path: Path, *, num_samples: int, contigs: dict[int, str], threads: int = 1
     ) -> None:
+        self._infos: dict[str, int] = {}
         self._path = path
         self._num_samples = num_samples
         self._contigs = contigs
@@ -185,7 +276,7 @@ class BcfReader:
                 crew = stack.enter_context(crew_of(self._threads))
             rest = b""
             try:
-                keys, first = _read_header(file)
+                keys, self._infos, first = _read_header(file)
                 offset = first if start is None else start
                 for piece in inflate_from(file, offset, piece_bytes=_PIECE_BYTES, crew=crew):
                     rest = yield from self._parse(rest + piece, keys)
@@ -214,7 +305,7 @@ class BcfReader:
                 for _ in range(counts >> 16):
                     allele, here = _string(raw, here)
                     alleles.append(allele)
-                passes = _passes(raw, here)
+                info = BcfInfo(raw, here, genotypes, counts & 0xFFFF, self._infos)
                 found = self._find(raw, genotypes, stop, formats >> 24, keys)
                 if here > genotypes or not alleles:
                     raise ValueError("a record's lengths do not agree")
@@ -222,7 +313,7 @@ class BcfReader:
                     alleles.pop()
                 yield BcfRecord(
                     self._contigs[contig], (position + 1, position + length),
-                    None if name in ("", ".") else name, alleles, passes, data,
+                    None if name in ("", ".") else name, alleles, info, data,
                     found, self._num_samples,
                 )  # fmt: skip
                 at = stop
@@ -255,8 +346,8 @@ class BcfReader:
         return found
 
 
-def _read_header(file: BinaryIO) -> tuple[dict[int, str], int]:
-    """The FORMAT fields by their numbers in the header, and the records' virtual offset.
+def _read_header(file: BinaryIO) -> tuple[dict[int, str], dict[str, int], int]:
+    """The FORMAT fields by number, the numbers of INFO fields, and the records' virtual offset.
 
     ``header.py`` has read the same bytes before, but decompressed as one stream: where the first
     record lies in the compressed file is known only by going through the header's blocks.
@@ -270,18 +361,22 @@ def _read_header(file: BinaryIO) -> tuple[dict[int, str], int]:
         if len(text) >= 9:
             need = 9 + struct.unpack_from("<I", text, 5)[0]
         if len(text) > need:
-            return _keys(text[9:need]), place << 16 | (need - before)
+            return *_keys(text[9:need]), place << 16 | (need - before)
         if len(text) == need:  # records begin with the next block
-            return _keys(text[9:need]), file.tell() << 16
+            return *_keys(text[9:need]), file.tell() << 16
     raise ValueError("the file is not a BCF 2.2, or ends within its header")
 
 
-def _keys(header: bytes) -> dict[int, str]:
-    """The FORMAT fields that a header declares, by their numbers."""
+def _keys(header: bytes) -> tuple[dict[int, str], dict[str, int]]:
+    """The FORMAT fields that a header declares, by number; and the numbers of INFO fields."""
     text = header.rstrip(b"\0").decode(errors="replace")
     numbers = _dictionary(text)
-    declared = set(re.findall(r"^##FORMAT=<(?:.*?,)?ID=([^,>]+)", text, re.MULTILINE))
-    return {numbers[name]: name for name in declared & numbers.keys()}
+    named = [
+        set(re.findall(rf"^##{kind}=<(?:.*?,)?ID=([^,>]+)", text, re.MULTILINE))
+        for kind in ("FORMAT", "INFO")
+    ]
+    formats, infos = (names & numbers.keys() for names in named)
+    return {numbers[name]: name for name in formats}, {name: numbers[name] for name in infos}
 
 
 def _dictionary(text: str) -> dict[str, int]:

@@ -15,6 +15,7 @@ from ragimpute.io.vcf.read.records import (
     RecordReader,
     VcfFile,
     meanings,
+    perhaps_this,
     site_table,
     vague_alts,
 )
@@ -70,6 +71,7 @@ def read_dosages(
     region: Region | None = None,
     threads: int = 1,
     genotypes: bool = False,
+    symbolic: bool = False,
     reached: Callable[[int], None] | None = None,
 ) -> Dosages:
     """Read ALT dosages: DS, else HDS, else AP1 and AP2, else GP, else counted from GT.
@@ -88,6 +90,8 @@ def read_dosages(
         For decompression, >= 1.
     genotypes
         Whether GT is read alone wherever a record has it, as is right for true genotypes.
+    symbolic
+        Whether symbolic ALTs such as <DEL> are read, too; else they are left out.
     reached
         Called with the position of the record that was read last, bp, every thousand records.
 
@@ -97,7 +101,8 @@ def read_dosages(
         As for :func:`ragimpute.io.vcf.read.genotypes.read_target`; if none of these fields is
         declared, or a record has none; or if GP are no probabilities.
     """
-    reader = RecordReader(path, region, threads)
+    alleles = "symbolic" if symbolic else "sequences"
+    reader = RecordReader(path, region, threads, alleles=alleles)
     if not _usable_fields(reader) and reader.header.formats & {"PL", "GL"}:
         raise without_genotypes(reader.header)
     if not _usable_fields(reader):
@@ -127,7 +132,7 @@ class _DosageRows:
     def __init__(self, reader: RecordReader, *, genotypes: bool) -> None:
         self.reader, self._genotypes = reader, genotypes
         self.dosage: list[np.ndarray] = []
-        self._sites: list[tuple[int, str, str, str]] = []
+        self._sites: list[tuple[int, str, str, str, str]] = []
         self._dr2: list[float] = []
         self._typed: list[bool] = []
         self._hard_calls: list[int] = []
@@ -151,11 +156,12 @@ class _DosageRows:
         own = [alt for alt in alts if means[alt + 1] == alt + 1]
         reader.skip_repeated(variant, alts, own)
         typed = self._flag is not None and bool(variant.INFO.get(self._flag))
-        for alt in own:
+        for alt, info in zip(own, reader.site_infos(variant, own), strict=True):
             self.dosage.append(dosage[:, alt])
             self._haploid.append(haploid)
             self._hard_calls.append(int(hard[:, alt].sum()))
-            self._sites.append((variant.POS, variant.REF, variant.ALT[alt], variant.ID or "."))
+            name = variant.ID or "."
+            self._sites.append((variant.POS, variant.REF, variant.ALT[alt], name, info))
             self._dr2.append(self._quality(variant, alt))
             self._typed.append(typed if self._flag != "IMP" else not typed)
 
@@ -199,7 +205,7 @@ class _DosageRows:
         if called is not None:
             vague = vague_alts(variant, alts)
             counted = np.stack(
-                [_counted(called, i, [j for j in vague if j != i]) for i in range(num_alts)],
+                [_counted(called, i, perhaps_this(variant, i, vague)) for i in range(num_alts)],
                 axis=1,
             )
             hard = np.isnan(dosage) & ~np.isnan(counted)
@@ -240,13 +246,13 @@ class _DosageRows:
 
     def result(self) -> Dosages:
         """The dosages of all records that were added."""
-        position, ref, alt, ids = zip(*self._sites, strict=True)
+        position, ref, alt, ids, info = zip(*self._sites, strict=True)
         haploid = np.stack(self._haploid)  # (M, N)
         always = (haploid == 1).any(axis=0) & ~(haploid == 0).any(axis=0)
         haploid = np.where(haploid < 0, always, haploid == 1)
         return Dosages(
             samples=self.reader.samples,
-            sites=site_table(self.reader.contig, position, ref, alt, ids),
+            sites=site_table(self.reader.contig, position, ref, alt, ids, info),
             dosage=np.stack(self.dosage),
             ploidy=np.where(haploid, 1, 2).astype(np.int8),
             dr2=np.array(self._dr2, dtype=np.float32),

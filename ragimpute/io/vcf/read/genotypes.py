@@ -34,10 +34,12 @@ from ragimpute.io.vcf.read.records import (
     RecordReader,
     VcfFile,
     named_alts,
+    perhaps_this,
     site_table,
     vague_alts,
 )
 from ragimpute.io.vcf.read.reference_blocks import BlockCounts, ReferenceBlocks
+from ragimpute.io.vcf.site_info import kept_lines
 from ragimpute.sites import Region, Sites
 
 __all__ = [
@@ -75,6 +77,9 @@ class SiteBatch:
         None if no genotype of the file has been in a set so far.
     likelihoods
         Shape (M, N, 3), uint8, as in ``likelihoods.py``; None if they are not read.
+    declarations
+        Of a panel: the lines of the header that declare symbolic alleles, and what INFO says of
+        alleles.
     """
 
     sites: Sites
@@ -82,6 +87,7 @@ class SiteBatch:
     phased: np.ndarray
     phase_set: np.ndarray | None = None
     likelihoods: np.ndarray | None = None
+    declarations: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -195,6 +201,7 @@ def read_target(
     blocks: ReferenceBlocks | None = None,
     likelihoods: LikelihoodOptions | None = None,
     reached: Callable[[int], None] | None = None,
+    symbolic: bool = False,
 ) -> Target:
     """Read the genotypes of a target, or their likelihoods.
 
@@ -220,6 +227,8 @@ def read_target(
         Whether and how likelihoods are read, too; None: they are not.
     reached
         Called with the position of the last site read so far, bp, after some thousand sites.
+    symbolic
+        Make rows of symbolic ALTs such as <DEL>, too, with END and SVLEN; else they are left out.
 
     Raises
     ------
@@ -231,7 +240,7 @@ def read_target(
     region = Region.of(region)
     reader = RecordReader(
         path, region, threads, samples=samples, list_left_out=True, genotypes_only=True,
-        reach_in=blocks is not None,
+        reach_in=blocks is not None, alleles="symbolic" if symbolic else "sequences",
     )  # fmt: skip
     likely = None
     if likelihoods is not None and uses_likelihoods(reader.file, region, likelihoods.mode):
@@ -244,7 +253,7 @@ def read_target(
     parts: list[SiteBatch] = []
     records: list[np.ndarray] = []
     made = _genotype_rows(
-        reader, sort_check=True, keep_symbolic=False, keep_monomorphic=keep_monomorphic,
+        reader, sort_check=True, keep_monomorphic=keep_monomorphic,
         blocks=blocks, likely=likely,
     )  # fmt: skip
     for rows in made:
@@ -262,7 +271,7 @@ def read_target(
     sets = _join_sets(parts)
     target = Target(
         samples=reader.samples,
-        sites=_join([part.sites for part in parts]),
+        sites=Sites.joined([part.sites for part in parts]),
         alleles=np.concatenate([part.alleles for part in parts]),
         phased=np.concatenate([part.phased for part in parts]),
         record=np.concatenate(records),
@@ -301,7 +310,7 @@ def _with_blocks(target: Target, blocks: ReferenceBlocks, region: Region | None)
     num = len(index)
     order = np.argsort(np.concatenate([target.sites.position_bp, more.position_bp]), kind="stable")
     whole = replace(
-        target, sites=_join([target.sites, more]),
+        target, sites=Sites.joined([target.sites, more]),
         alleles=np.concatenate([target.alleles, alleles]),
         phased=np.concatenate([target.phased, np.ones((num, len(target.samples)), bool)]),
         record=np.concatenate([target.record, np.full(num, -1, np.int32)]),
@@ -319,8 +328,8 @@ def _with_blocks(target: Target, blocks: ReferenceBlocks, region: Region | None)
 class PanelStream:
     """A panel VCF/BCF, read in batches of a few thousand sites, so that it takes little memory.
 
-    Sites are in file order and are not checked. Symbolic ALTs are among them: ``write_panel``
-    leaves these out and says which they are.
+    Sites are in file order and are not checked. Whatever is an ALT is among them: ``write_panel``
+    leaves out those that are no alleles, such as ``*``, and says which they are.
 
     Attributes
     ----------
@@ -340,7 +349,7 @@ class PanelStream:
         InputError
             As for :func:`read_target`.
         """
-        self._reader = RecordReader(path, region, threads, genotypes_only=True)
+        self._reader = RecordReader(path, region, threads, genotypes_only=True, alleles="all")
         self._reader.need_genotypes()
         self.samples = self._reader.samples
 
@@ -364,8 +373,9 @@ class PanelStream:
             As for :func:`read_target`, apart from unsorted sites.
         """
         self._reader.reset_counts()
-        for rows in _genotype_rows(self._reader, sort_check=False, keep_symbolic=True):
-            yield rows.batch()
+        declarations = kept_lines(self._reader.header.text)
+        for rows in _genotype_rows(self._reader, sort_check=False):
+            yield replace(rows.batch(), declarations=declarations)
 
 
 def contigs_of(path: str | Path | VcfFile) -> dict[str, int | None]:
@@ -394,6 +404,7 @@ class _Rows:
         self.ref: list[str] = []
         self.alt: list[str] = []
         self.id: list[str] = []
+        self.info: list[str] = []
         self.alleles = np.empty((size, num_samples, 2), dtype=np.int8)
         self.phased = np.empty((size, num_samples), dtype=bool)
         self.record = np.full(size, -1, np.int32)
@@ -401,7 +412,7 @@ class _Rows:
 
     def add(
         self, variant: Any, alt: int, alleles: np.ndarray, phased: np.ndarray,
-        sets: np.ndarray | None, record: int = -1,
+        sets: np.ndarray | None, record: int = -1, info: str = "",
     ) -> None:  # fmt: skip
         """Add a row; alleles that were written to their place in the arrays are not copied."""
         if sets is not None:
@@ -417,6 +428,7 @@ class _Rows:
         self.ref.append(variant.REF)
         self.alt.append(variant.ALT[alt] if alt >= 0 else ".")
         self.id.append(variant.ID or ".")
+        self.info.append(info)
 
     def put_likelihoods(self, values: np.ndarray) -> None:
         """Store the likelihoods of the row that is added next, shape (N, 3)."""
@@ -435,7 +447,7 @@ class _Rows:
     def batch(self) -> SiteBatch:
         """The rows taken so far."""
         alleles, phased = self.alleles[: self.count], self.phased[: self.count]
-        sites = site_table(self.contig, self.position, self.ref, self.alt, self.id)
+        sites = site_table(self.contig, self.position, self.ref, self.alt, self.id, self.info)
         sets = None if self.phase_set is None else self.phase_set[: self.count]
         likelihoods = None if self.likelihoods is None else self.likelihoods[: self.count]
         return SiteBatch(sites, alleles, phased, sets, likelihoods)
@@ -445,7 +457,6 @@ def _genotype_rows(
     reader: RecordReader,
     *,
     sort_check: bool,
-    keep_symbolic: bool,
     keep_monomorphic: bool = False,
     blocks: ReferenceBlocks | None = None,
     likely: LikelihoodReader | None = None,
@@ -459,9 +470,7 @@ def _genotype_rows(
     for variant in reader.records(sort_check=sort_check):
         if blocks is not None and blocks.take(reader, variant):
             continue
-        alts = reader.usable_alts(
-            variant, keep_symbolic=keep_symbolic, keep_monomorphic=keep_monomorphic
-        )
+        alts = reader.usable_alts(variant, keep_monomorphic=keep_monomorphic)
         if not alts:
             continue
         if rows is None or rows.count == size:
@@ -490,7 +499,8 @@ def _genotype_rows(
             rows.put_likelihoods(likely.row(variant, alts[0], found, alleles))
             rows.phased[rows.count] = phased
         if num_alts <= 1:
-            rows.add(variant, alts[0], alleles, phased, sets)
+            (info,) = reader.site_infos(variant, alts)
+            rows.add(variant, alts[0], alleles, phased, sets, info=info)
             continue
         several = len(named_alts(variant)) > 1  # <NON_REF> of a gVCF is no ALT
         record += several
@@ -499,19 +509,19 @@ def _genotype_rows(
         usable = alts
         alts, alleles = reader.own_alts(variant, usable, alleles)
         reader.skip_repeated(variant, usable, alts)
-        vague = [] if keep_symbolic else vague_alts(variant, alts)
-        for alt in alts:
+        vague = [] if reader.alleles == "all" else vague_alts(variant, alts)
+        for alt, info in zip(alts, reader.site_infos(variant, alts), strict=True):
             if rows.count == size:
                 yield rows
                 rows = _Rows(reader.contig, size, num_samples, likely is not None)
             one = np.where(alleles > 0, alleles == alt + 1, alleles)
-            others = [i + 1 for i in vague if i != alt]
+            others = [i + 1 for i in perhaps_this(variant, alt, vague)]
             if others:
                 one = np.where(np.isin(alleles, others), np.int8(-1), one)
             if found is not None and likely is not None:
                 rows.put_likelihoods(likely.row(variant, alt, found, one))
             known = phased | (one[:, 0] == one[:, 1]) | (one[:, 1] == -2)
-            rows.add(variant, alt, one, known, sets, record if several else -1)
+            rows.add(variant, alt, one, known, sets, record if several else -1, info)
     if rows is not None and rows.count:
         yield rows
 
@@ -536,11 +546,3 @@ def _join_sets(parts: Sequence[SiteBatch]) -> np.ndarray | None:
         [np.full(p.phased.shape, NO_SET, np.int32) if p.phase_set is None else p.phase_set
          for p in parts]
     )  # fmt: skip
-
-
-def _join(parts: list[Sites]) -> Sites:
-    """Site tables one after the other."""
-    names = ("position_bp", "ref", "alt", "id")
-    return Sites(
-        parts[0].contig, *(np.concatenate([getattr(p, name) for p in parts]) for name in names)
-    )

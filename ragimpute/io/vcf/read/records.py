@@ -32,16 +32,19 @@ from ragimpute.io.vcf.header import (
 )
 from ragimpute.io.vcf.index import VcfIndex, read_index
 from ragimpute.io.vcf.read.bcf import BcfError, BcfReader, BcfRecord
+from ragimpute.io.vcf.site_info import SiteInfoReader
 from ragimpute.kernels.compile import kernel
 from ragimpute.sites import MAX_BP, STOP_BP, Region, Sites, located
+from ragimpute.symbolic import ANY_OTHER, EXTENT_FIELDS, full_name, in_capitals, is_symbolic
 
 _ALL = (1, STOP_BP)
+MAX_ALLELE = 127  # the largest number of an allele
 _PLAIN_NAME = re.compile(r"[^\s,<>\"]+")  # names that stand in a line of the header as they are
 _BASES = frozenset("ACGTacgt")
+# In Python the genotypes of so few samples take less time than the call of a kernel.
+_FEW_SAMPLES = 4
 _SEQUENCE = frozenset("ACGTNacgtn")
 _IUPAC = frozenset("ACGTNRYSWKMBDHVacgtnryswkmbdhv")
-# ALTs that stand for any allele but those that a record names, as callers write them in a gVCF.
-_ANY_OTHER = frozenset(("<NON_REF>", "<*>", "<X>"))
 # A record without ALT that has one of these states how sure its reference call is.
 _OF_REFERENCE_CALLS = frozenset(("RGQ", "GQX", "MIN_DP"))
 
@@ -158,10 +161,10 @@ class VcfFile:
         return {name: self.header.contigs.get(name) for name in names}
 
 
-def site_table(contig: str, position: Any, ref: Any, alt: Any, ids: Any) -> Sites:
-    """Make a table of sites from columns."""
+def site_table(contig: str, position: Any, ref: Any, alt: Any, ids: Any, info: Any = None) -> Sites:
+    """Make a table of sites from columns; ``info`` is left out if all of it is empty."""
     columns = []
-    for values in (ref, alt, ids):
+    for values in (ref, alt, ids, *([] if info is None or not any(info) else [info])):
         column = np.empty(len(values), dtype=object)
         column[:] = values
         columns.append(column)
@@ -181,6 +184,9 @@ class RecordReader:
         Whether only sites and genotypes are needed, which are read faster from a BCF.
     reach_in
         Whether to read the reference blocks, too, that begin before the region and reach into it.
+    alleles
+        Which ALTs make a row: "sequences"; "symbolic", those such as <DEL> too, with where they
+        end; or "all", whatever it is, with all of INFO that says what alleles are.
 
     Attributes
     ----------
@@ -206,6 +212,7 @@ class RecordReader:
         list_left_out: bool = False,
         genotypes_only: bool = False,
         reach_in: bool = False,
+        alleles: str = "sequences",
     ) -> None:
         if threads < 1:
             raise ValueError(f"threads must be >= 1, found {threads}")
@@ -228,6 +235,11 @@ class RecordReader:
         self.region = region
         self.reset_counts()
         self._reach_in = reach_in
+        self.alleles = alleles
+        self._site_info: SiteInfoReader | None = None
+        if alleles != "sequences":
+            names = None if alleles == "all" else EXTENT_FIELDS
+            self._site_info = SiteInfoReader(self.header.text, names)
         self._list_left_out = list_left_out
         self.genotypes_only = genotypes_only
         self.contig = ""
@@ -460,9 +472,22 @@ class RecordReader:
         hint = "check --region" if self.region is not None else "check how it was made"
         return InputError(f"{self.path} holds no usable records{where}{more}", hint=hint)
 
-    def usable_alts(
-        self, variant: Any, *, keep_symbolic: bool = False, keep_monomorphic: bool = False
-    ) -> list[int]:
+    def site_infos(self, variant: Any, alts: Sequence[int]) -> list[str]:
+        """What INFO says of some of a record's ALTs, as text; "" where nothing is read or said.
+
+        Raises
+        ------
+        InputError
+            If INFO is damaged.
+        """
+        if self._site_info is None:
+            return [""] * len(alts)
+        try:
+            return self._site_info.of(variant, alts)
+        except ValueError as error:
+            raise self._damaged(variant) from error
+
+    def usable_alts(self, variant: Any, *, keep_monomorphic: bool = False) -> list[int]:
         """Which of a record's ALTs make a row each; -1 stands for ALT ".". Others are counted.
 
         ``<NON_REF>`` and the like beside other ALTs are no alleles of their own, and not counted.
@@ -474,7 +499,8 @@ class RecordReader:
                 return [-1]
             self._skip(variant, ".", "no_alt")
             return []
-        named = range(len(alts)) if keep_symbolic else named_alts(variant)
+        keep_all = self.alleles == "all"
+        named = range(len(alts)) if keep_all else named_alts(variant)
         if not named:
             self._skip(variant, alts[0], "reference_blocks")
             return []
@@ -482,7 +508,8 @@ class RecordReader:
         usable = []
         for i in named:
             alt = alts[i]
-            if keep_symbolic or _SEQUENCE.issuperset(alt) or _IUPAC.issuperset(alt):
+            named_too = self.alleles == "symbolic" and is_symbolic(alt)
+            if keep_all or named_too or _SEQUENCE.issuperset(alt) or _IUPAC.issuperset(alt):
                 usable.append(i)
             elif alt == "*":
                 self._skip(variant, alt, "star")
@@ -530,6 +557,7 @@ class RecordReader:
             most = variant.decode(alleles, phased)
             if most < -2:
                 raise self._too_many(variant, -3 - most, variant.ploidy)
+            self._check_allele(variant, most)
             return most
         try:
             called = genotype_array(variant)
@@ -540,7 +568,10 @@ class RecordReader:
         if width > 2:
             sample = int(np.argmax((called[:, 2:-1] != -2).any(axis=1)))
             raise self._too_many(variant, sample, width)
-        return int(_take_genotypes(called, alleles, phased))
+        take = _take_few if len(called) <= _FEW_SAMPLES else _take_genotypes
+        most = int(take(called, alleles, phased))
+        self._check_allele(variant, most)
+        return most
 
     def chosen(self, values: np.ndarray) -> np.ndarray:
         """Of a record's values, one row a sample that cyvcf2 read, those of ``samples``."""
@@ -564,6 +595,21 @@ class RecordReader:
             hint="ploidy 1 and 2 can be read",
         )
 
+    def _check_allele(self, variant: Any, most: int) -> None:
+        """Refuse allele numbers that int8 cannot hold; others are compared with the ALTs later."""
+        if most <= MAX_ALLELE:
+            return
+        where, num = f"{self.path}, {variant.CHROM}:{variant.POS}", len(variant.ALT)
+        if most > num:
+            raise InputError(f"{where}: a sample has allele {most}, but the record has {num} ALT")
+        out = command_word(free_name(self.path, ".split.vcf.gz"))
+        raise InputError(
+            f"{where}: a sample has allele {most} of {num} ALTs, and the largest that can "
+            f"be read is {MAX_ALLELE}",
+            hint="write a record for each ALT: bcftools norm -m -any "
+            f"{command_word(self.path)} -Oz -o {out}",
+        )
+
     def wrong_allele(self, variant: Any, alleles: np.ndarray) -> InputError:
         """The error for a genotype that names an ALT which the record lacks."""
         sample = self.samples[int(np.argmax(alleles.max(axis=1)))]
@@ -571,6 +617,19 @@ class RecordReader:
             f"{self.path}, {variant.CHROM}:{variant.POS}: sample {sample} has allele "
             f"{int(alleles.max())}, but the record has {len(variant.ALT)} ALT"
         )
+
+
+def _take_few(called: np.ndarray, alleles: np.ndarray, phased: np.ndarray) -> int:
+    """The same as :func:`_take_genotypes`, faster than that is called for few samples."""
+    most = -1
+    for i, (first, *rest) in enumerate(called.tolist()):
+        second, is_phased = rest if len(rest) == 2 else (-2, True)
+        if max(first, second) > MAX_ALLELE:
+            return int(_take_genotypes(called, alleles, phased))
+        alleles[i, 0], alleles[i, 1] = first, second
+        phased[i] = is_phased or first == second or second == -2
+        most = max(most, first, second)
+    return most
 
 
 @kernel
@@ -612,14 +671,14 @@ def named_alts(variant: Any) -> Sequence[int]:
     alts = variant.ALT
     if len(alts) == 1 and not alts[0].startswith("<"):
         return (0,)
-    return [i for i, alt in enumerate(alts) if alt not in _ANY_OTHER]
+    return [i for i, alt in enumerate(alts) if alt not in ANY_OTHER]
 
 
 def is_reference_block(variant: Any) -> bool:
     """Whether a record of a gVCF says that its samples carry REF from POS to END."""
     alts = variant.ALT
     if alts:
-        return alts[0].startswith("<") and all(alt in _ANY_OTHER for alt in alts)
+        return alts[0].startswith("<") and all(alt in ANY_OTHER for alt in alts)
     longer = reference_end(variant) > variant.POS + len(variant.REF) - 1
     return longer or not _OF_REFERENCE_CALLS.isdisjoint(variant.FORMAT)
 
@@ -636,6 +695,8 @@ def reference_end(variant: Any) -> int:
 def sites_alone(path: str | Path) -> Iterator[tuple[str, int, str, list[str]]]:
     """Contig, position, REF and ALTs of the records of a VCF or BCF, with samples or without.
 
+    Behind symbolic ALTs stands where they end: see :func:`ragimpute.symbolic.full_name`.
+
     Raises
     ------
     InputError
@@ -646,7 +707,12 @@ def sites_alone(path: str | Path) -> Iterator[tuple[str, int, str, list[str]]]:
     try:
         for variant in cyvcf2.VCF(str(path)):
             last = f"{variant.CHROM}:{variant.POS}"
-            yield variant.CHROM, variant.POS, variant.REF, variant.ALT
+            alts = variant.ALT
+            if any(alt[:1] == "<" for alt in alts):
+                infos = SiteInfoReader("", EXTENT_FIELDS).of(variant, range(len(alts)))
+                named = zip(alts, infos, strict=True)
+                alts = [full_name(variant.POS, alt, info) for alt, info in named]
+            yield variant.CHROM, variant.POS, variant.REF, alts
     except Exception as error:  # cyvcf2 raises plain Exception
         raise InputError(
             f"{path} cannot be read after {last}: {error}", hint="copy the file again"
@@ -690,13 +756,23 @@ def _check_text(variant: Any) -> None:
 
 def meanings(variant: Any) -> list[int]:
     """For REF and each ALT of a record, the first allele that is spelled alike."""
-    spelled = [text.upper() for text in (variant.REF, *variant.ALT)]
+    spelled = [in_capitals(text) for text in (variant.REF, *variant.ALT)]
     return [spelled.index(text) for text in spelled]
 
 
 def vague_alts(variant: Any, alts: list[int]) -> list[int]:
     """Those of a record's ALTs that are not of bases, such as N: they may be any of the others."""
     return [alt for alt in alts if not _BASES.issuperset(variant.ALT[alt])]
+
+
+def perhaps_this(variant: Any, alt: int, vague: Sequence[int]) -> list[int]:
+    """Those of the vague ALTs of a record whose carriers may carry ``alt`` as well.
+
+    A symbolic allele is none of the others; a sequence may lie within it.
+    """
+    if not vague or is_symbolic(variant.ALT[alt]):
+        return []
+    return [other for other in vague if other != alt]
 
 
 def _is_symbolic(alt: str) -> bool:

@@ -19,6 +19,7 @@ import numpy as np
 
 from ragimpute.io.vcf.read.records import RecordReader, is_reference_block, reference_end
 from ragimpute.sites import Region, Sites
+from ragimpute.symbolic import is_symbolic
 
 MIN_GQ = 20.0
 # If a block gives only its depth: each read that shows REF halves the likelihood of a heterozygote,
@@ -104,6 +105,8 @@ class ReferenceBlocks:
     def _covers(self, variant: Any, end: int, i: int) -> bool:
         """Whether a block says something of panel site ``i``, which begins within it."""
         position, ref = self._position[i], self.sites.ref[i].upper()
+        if is_symbolic(self.sites.alt[i]):  # nobody looked for it
+            return False
         if position + len(ref) - 1 > end:
             return False
         if position == variant.POS and "N" not in variant.REF.upper():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache, lru_cache
 from typing import Any
 
@@ -16,14 +17,16 @@ import numpy as np
 
 from ragimpute.io.imputed import NO_CALL
 from ragimpute.io.vcf.header import FLAGS, INFOS, Heading, dictionary
+from ragimpute.io.vcf.site_info import declared_fields
 from ragimpute.io.vcf.write.info_text import NumberColumn
 from ragimpute.io.vcf.write.sample_text import CODES, DIGITS, check_digits
 from ragimpute.kernels.compile import kernel
 from ragimpute.sites import Sites
+from ragimpute.symbolic import last_base
 
 FLOAT_MISSING, FLOAT_END = 0x7F800001, 0x7F800002
 INT8_END = 0x81
-_INT8, _INT32, _FLOAT, _CHAR = 1, 3, 5, 7
+_INT8, _INT16, _INT32, _FLOAT, _CHAR = 1, 2, 3, 5, 7
 _RECORD = struct.Struct("<IIiiiIHHI")  # lengths, CHROM, POS, rlen, QUAL, counts
 
 _NUMBERS = {"DS": 1, "GP": 3, "HDS": 2, "LDS": 2, "AP1": 1, "AP2": 1}
@@ -59,6 +62,7 @@ class BcfEncoder:
         self._formats = list(formats)
         self._num_samples = num_samples
         self._number = dictionary(heading, formats)
+        self._site_fields = declared_fields(heading.declarations)
         self._flags = {
             number: _integer(self._number[flag.name]) + b"\0"
             for number, flag in enumerate(FLAGS)
@@ -122,8 +126,14 @@ class BcfEncoder:
         columns = [self._info_bytes(name, column) for name, column in info.items()]
         is_typed = typed.tolist()
         records = []
-        for i, (position, ref, alt) in enumerate(sites.keys()):
+        infos = [""] * len(sites) if sites.info is None else sites.info.tolist()
+        rows = zip(sites.position_bp.tolist(), sites.ref, sites.alt, infos, strict=True)
+        for i, (position, ref, alt, told) in enumerate(rows):
             given = [column[i] for column in columns if column[i]]
+            length = len(ref)
+            if told:
+                length = last_base(position, ref, told) - position + 1
+                given = [*self._site_info(told), *given]
             identifier = sites.id[i]
             named = b"\x07" if identifier == "." else _string(identifier)
             # FILTER is PASS
@@ -134,7 +144,7 @@ class BcfEncoder:
                 width,
                 contig,
                 position - 1,
-                len(ref),
+                length,
                 FLOAT_MISSING,
                 len(given) + 1,
                 len(alleles),
@@ -142,6 +152,14 @@ class BcfEncoder:
             )
             records.append(head + shared + raw[i * width : (i + 1) * width])
         return records
+
+    def _site_info(self, info: str) -> list[bytes]:
+        """The bytes of each field in the text of INFO."""
+        made = []
+        for part in info.split(";"):
+            name, _, value = part.partition("=")
+            made.append(_integer(self._number[name]) + _coded(value, self._site_fields[name].type))
+        return made
 
     def _info_bytes(self, name: str, column: NumberColumn) -> list[bytes]:
         """The bytes of an INFO field at each site; none where its number is missing."""
@@ -279,8 +297,39 @@ def _vector(num: int, kind: int) -> bytes:
     """What comes before ``num`` values of a kind."""
     if num < 15:
         return bytes([num << 4 | kind])
-    size = struct.pack("<B", num) if num < 128 else struct.pack("<h", num)
-    return bytes([15 << 4 | kind, 1 << 4 | len(size)]) + size
+    for code, form, most in ((_INT8, "<b", 2**7), (_INT16, "<h", 2**15), (_INT32, "<i", 2**31)):
+        if num < most:
+            return bytes([15 << 4 | kind, 1 << 4 | code]) + struct.pack(form, num)
+    raise ValueError(f"a BCF holds fewer than 2^31 values, found {num}")
+
+
+def _coded(value: str, kind: str) -> bytes:
+    """The value of a field of INFO, given as text, as BCF codes it."""
+    if kind == "Flag":
+        return b"\0"
+    cut = value.split(",")
+    if kind == "Float":
+        with suppress(ValueError):
+            floats = np.array([0.0 if x == "." else float(x) for x in cut], "<f4")
+            words = floats.view("<u4")
+            words[[x == "." for x in cut]] = FLOAT_MISSING
+            return _vector(len(cut), _FLOAT) + words.tobytes()
+    if kind == "Integer":
+        with suppress(ValueError):
+            return _integers([None if x == "." else int(x) for x in cut])
+    raw = value.encode()
+    return _vector(len(raw), _CHAR) + raw
+
+
+def _integers(values: Sequence[int | None]) -> bytes:
+    """Whole numbers in the smallest type that holds them; the lowest eight of each are reserved."""
+    known = [x for x in values if x is not None] or [0]
+    for kind, bits in ((_INT8, 8), (_INT16, 16), (_INT32, 32)):
+        least = -(1 << (bits - 1))
+        if least + 8 <= min(known) and max(known) < -least:
+            coded = np.array([least if x is None else x for x in values], f"<i{bits // 8}")
+            return _vector(len(values), kind) + coded.tobytes()
+    raise ValueError(f"numbers of INFO must have 32 bits, found {values}")
 
 
 @lru_cache(maxsize=2**12)

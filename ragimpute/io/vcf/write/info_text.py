@@ -108,7 +108,7 @@ def row_starts(
     Parameters
     ----------
     sites
-        m sites.
+        m sites; what their INFO says comes before the numbers.
     typed
         Shape (m,): an index into ``FLAGS`` of ``io/vcf/header``, or bool.
     info
@@ -117,10 +117,17 @@ def row_starts(
         FORMAT fields in order.
     """
     num = len(sites)
-    contig = sites.contig
+    contig, after_alt = sites.contig, _AFTER_ALT
     columns = (sites.position_bp, sites.id, sites.ref, sites.alt)
     rows = zip(*(column.tolist() for column in columns), strict=True)
-    lines = "".join([f"{contig}\t{at}\t{name}\t{ref}\t{alt}\n" for at, name, ref, alt in rows])
+    first = [f"{contig}\t{at}\t{name}\t{ref}\t{alt}" for at, name, ref, alt in rows]
+    if sites.info is not None:  # what the panel says of the alleles is the first of INFO
+        after_alt, told = b"", _AFTER_ALT.decode()
+        first = [
+            f"{row}{told}{info};" if info else f"{row}{told}"
+            for row, info in zip(first, sites.info.tolist(), strict=True)
+        ]
+    lines = "".join([f"{row}\n" for row in first])
     fixed = np.frombuffer(lines.encode(), np.uint8)
     lines_end = np.concatenate([[0], np.flatnonzero(fixed == _NEWLINE) + 1])
     tail = f"\t{':'.join(formats)}".encode() if formats else b""
@@ -134,11 +141,11 @@ def row_starts(
         length = np.stack([column.length for column in info.values()])
     else:
         text, length = np.zeros((0, num, 1), np.uint8), np.zeros((0, num), np.int64)
-    each = len(_AFTER_ALT) + len(tails.text) + len(names.text) + len(info)
+    each = len(after_alt) + len(tails.text) + len(names.text) + len(info)
     room = len(fixed) + num * each + int(length.sum())
     made = RowStarts(np.empty(room, np.uint8), np.zeros(num + 1, np.int64))
     _join_starts(
-        _Parts(fixed, lines_end), np.frombuffer(_AFTER_ALT, np.uint8), names,
+        _Parts(fixed, lines_end), np.frombuffer(after_alt, np.uint8), names,
         _Columns(text, length), np.asarray(typed, np.int64), tails, made,
     )  # fmt: skip
     return RowStarts(made.text[: made.offsets[-1]], made.offsets)

@@ -12,11 +12,13 @@ from typing import NamedTuple
 import numpy as np
 
 from ragimpute.io.imputed import NO_CALL
-from ragimpute.io.vcf.header import SINGLE_INFOS, TYPED
+from ragimpute.io.vcf.header import SINGLE_INFOS, TYPED, Field
+from ragimpute.io.vcf.site_info import declared_fields, joined_info
 from ragimpute.io.vcf.write.bcf import FLOAT_END, FLOAT_MISSING, INT8_END
 from ragimpute.io.vcf.write.info_text import NumberColumn
 from ragimpute.io.vcf.write.sample_text import number_texts
 from ragimpute.sites import Sites
+from ragimpute.symbolic import is_symbolic
 
 # GT of more ALTs does not fit into the bytes of a BCF; such loci are written as split records.
 MAX_ALTS = 62
@@ -55,12 +57,66 @@ class JoinedRows(NamedTuple):
     both: np.ndarray | None
 
 
+def joinable(locus: np.ndarray, sites: Sites, declarations: Sequence[str]) -> np.ndarray:
+    """The loci of whose sites one record can tell: what INFO says of the alleles is of a record.
+
+    Sites whose INFO differs, but for fields that have a value for each ALT, stay apart; and so do
+    symbolic alleles that have not the ID of the others: only those of one record of the panel are
+    joined, such as <CN0>,<CN2>.
+
+    Parameters
+    ----------
+    locus
+        Shape (m,), int: as in ``ImputedBlock``.
+    sites
+        m sites.
+    declarations
+        Header lines that declare the fields of ``sites.info``.
+
+    Returns
+    -------
+    Shape (m,), int: the same or other numbers; -1 where a site is alone.
+    """
+    rows = np.flatnonzero(locus >= 0)
+    info = None if sites.info is None else sites.info
+    symbolic = [is_symbolic(alt) for alt in sites.alt[rows].tolist()]
+    if not any(symbolic) and (info is None or not info[rows].any()):
+        return locus
+    fields = declared_fields(declarations)
+    groups: dict[int, list[list[int]]] = {}
+    is_name = dict(zip(rows.tolist(), symbolic, strict=True))
+
+    def fits(group: list[int], i: int) -> bool:
+        told = [*group, i]
+        infos = ["" if info is None else info[j] for j in told]
+        names = {is_name[j] for j in told}
+        if True in names and len({sites.id[j] for j in told}) > 1:
+            return False
+        if len(names) > 1 and not any(infos):
+            return False
+        return joined_info(infos, fields) is not None
+
+    for i in rows.tolist():
+        parts = groups.setdefault(int(locus[i]), [])
+        part = next((part for part in parts if fits(part, i)), None)
+        if part is None:
+            parts.append([i])
+        else:
+            part.append(i)
+    out = np.full(len(locus), -1, np.int64)
+    several = [part for parts in groups.values() for part in parts if len(part) > 1]
+    for number, part in enumerate(several):
+        out[part] = number
+    return out
+
+
 def joined_rows(
     locus: np.ndarray,
     sites: Sites,
     arrays: tuple[np.ndarray, np.ndarray, np.ndarray | None],
     info: dict[str, NumberColumn],
     typed: np.ndarray,
+    fields: dict[str, Field] | None = None,
 ) -> Iterator[JoinedRows]:
     """The records to be joined, those with equally many ALTs together.
 
@@ -72,6 +128,8 @@ def joined_rows(
         Of the m rows.
     arrays
         P(ALT) and observed alleles, shape (m, N, 2) each, and P(both have ALT), (m, N), or None.
+    fields
+        How the fields of ``sites.info`` are declared.
     """
     order = np.argsort(locus, kind="stable")
     order = order[locus[order] >= 0]
@@ -86,9 +144,14 @@ def joined_rows(
             alt[i] = ",".join(sites.alt[group])
             named = dict.fromkeys(x for j in group for x in sites.id[j].split(";") if x != ".")
             ids[i] = ";".join(named) or "."
+        told = None
+        if sites.info is not None:
+            told = sites.info[leader].copy()
+            for i, group in enumerate(rows.tolist()):
+                told[i] = joined_info(sites.info[group].tolist(), fields or {}) or ""
         flags = np.asarray(typed, np.int64)[rows]
         yield JoinedRows(
-            leader, Sites(one.contig, one.position_bp, one.ref, alt, ids),
+            leader, Sites(one.contig, one.position_bp, one.ref, alt, ids, told),
             arrays[0][rows], arrays[1][rows],
             {name: _joined_column(name, column, rows) for name, column in info.items()},
             np.where((flags == TYPED).any(axis=1), TYPED, flags[:, 0]),

@@ -22,6 +22,7 @@ from ragimpute.io.imputed import ImputedBlock, output_kind, part_path
 from ragimpute.io.vcf.bgzf import BLOCK_BYTES, EOF_MARK, LEVEL, BgzfWriter, compress_block
 from ragimpute.io.vcf.header import FLAGS, Heading, check_fields, header_text
 from ragimpute.io.vcf.index import TBI_MAX_BP, RecordPlaces, csi_index, tabix_index
+from ragimpute.io.vcf.site_info import declared_fields
 from ragimpute.io.vcf.write.bcf import BcfEncoder, bcf_header
 from ragimpute.io.vcf.write.info_text import info_columns, row_starts
 from ragimpute.io.vcf.write.joined import (
@@ -56,6 +57,8 @@ class RowMaker:
         code, of which only one thread runs at a time.
     digits
         Decimals of probabilities; the encoder's are its own.
+    declarations
+        As in ``Heading``.
     """
 
     def __init__(
@@ -66,8 +69,10 @@ class RowMaker:
         *,
         threads: int,
         digits: int = DIGITS,
+        declarations: Sequence[str] = (),
     ) -> None:
         self._digits = digits
+        self._fields = declared_fields(declarations)
         self._formats, self._num_samples, self._encoder = formats, num_samples, encoder
         self._threads = threads if encoder is None else 1
         # Those that are not in use. They are used again, with the text that they made overwritten:
@@ -171,15 +176,13 @@ class RowMaker:
                 (i, bytes(data[a:b])) for i, (a, b) in zip(number, pairwise(edges), strict=True)
             ]
             tables.append(sites)
-        for rows in joined_rows(locus, block.sites, arrays, info, block.typed):
+        for rows in joined_rows(locus, block.sites, arrays, info, block.typed, self._fields):
             made += zip(rows.leader.tolist(), self._joined_records(rows), strict=True)
             tables.append(rows.sites)
         order = np.argsort([i for i, _ in made])
         texts = [made[i][1] for i in order]
-        names = ("position_bp", "ref", "alt", "id")
-        columns = [np.concatenate([getattr(t, name) for t in tables])[order] for name in names]
         ends = np.cumsum([len(text) for text in texts])
-        return Sites(block.sites.contig, *columns), b"".join(texts), ends
+        return Sites.joined(tables).take(order), b"".join(texts), ends
 
     def _joined_records(self, rows: JoinedRows) -> list[bytes]:
         """Records with several ALTs, as text or BCF."""
@@ -282,8 +285,9 @@ class VcfWriter:
         if self._kind == "bcf":
             self._encoder = BcfEncoder(heading, self._formats, self._num_samples, digits)
         self._rows = RowMaker(
-            self._formats, self._num_samples, self._encoder, threads=threads, digits=digits
-        )
+            self._formats, self._num_samples, self._encoder, threads=threads, digits=digits,
+            declarations=heading.declarations,
+        )  # fmt: skip
         self._places = RecordPlaces()
         self.seconds = {"format": 0.0, "compress": 0.0}
         self._resumable = resumable
