@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-all gpu-test check format bench species phasing robustness fusions fuzz docs weights kernels release clean
+.PHONY: help demo test test-all gpu-test check format bench species phasing robustness fusions fuzz docs weights likelihood-weights kernels release clean
 
 help:
 	@echo "make demo    install, then prepare, impute and evaluate a real example"
@@ -24,6 +24,7 @@ help:
 	@echo "make docs    write docs/cli.md from the commands"
 	@echo "make release  number, changelog section and citation of a release: VERSION=0.2.0 [URL=repository]"
 	@echo "make weights train the weights that ship: DATA=\"folder ...\" HOLD_OUT=all|each"
+	@echo "make likelihood-weights  train those for genotype likelihoods: PANELS=\"panel.h5 ...\""
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11+ is needed")'
@@ -90,6 +91,9 @@ docs: $(READY)
 
 weights: $(READY)
 	$(BIN)/python packaging/make_weights.py $(DATA) $(if $(HOLD_OUT),--hold-out $(HOLD_OUT))
+
+likelihood-weights: $(READY)
+	$(BIN)/python packaging/make_likelihood_weights.py $(PANELS)
 
 release: $(READY)
 	$(BIN)/python packaging/release.py prepare $(VERSION) $(if $(URL),--url $(URL))

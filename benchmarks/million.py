@@ -28,8 +28,6 @@ from ragimpute import __version__
 from ragimpute.model.checkpoint import write_text
 from ragimpute.panel.reader import Panel
 
-# Runs of each command.
-RUNS = 3
 EDGES = (0.0, 1e-5, 1e-4, 1e-3, 1e-2, 0.5)
 _PAGE = """# A million haplotypes
 
@@ -45,8 +43,8 @@ python benchmarks/simulate_million.py -o {folder}
 
 ## Cost
 
-{runs} runs of each, of which the table has the one that took the least CPU time, with one thread
-and without `--max-memory` unless the table says otherwise. Other work ran on the machine at the
+Runs of each: {runs}; the table has the one that took the least CPU time. They had one thread, and
+no `--max-memory` unless the table says otherwise. Other work ran on the machine at the
 same time: compare CPU seconds, not wall time. *Ratio* is the CPU time beside that of the smallest
 panel with as many targets. A larger panel has more sites, too ({sites}), and the output has a row
 for each of them. *With an index*: `impute --index` of what `ragimpute index --typed-sites` made of
@@ -101,9 +99,10 @@ def make_index(folder: Path, panel: int, target: int) -> dict:
 
 
 def impute(
-    folder: Path, panel: int, target: int, max_memory: str | None = None, *, indexed: bool = False
-) -> dict:
-    """Impute a target file from a panel ``RUNS`` times, and say what the cheapest run took.
+    folder: Path, panel: int, target: int, max_memory: str | None = None, *,
+    indexed: bool = False, runs: int = 1,
+) -> dict:  # fmt: skip
+    """Impute a target file from a panel some ``runs``, and say what the cheapest took.
 
     Raises
     ------
@@ -119,8 +118,8 @@ def impute(
         str(folder / f"target-{target}.bcf"), "--panel", str(folder / f"panel-{panel}.h5"),
         "-o", str(out), "--threads", "1", "--force", *bound,
     ]  # fmt: skip
-    runs = [measure(command, log=str(folder / "impute.log")) for _ in range(RUNS)]
-    used = min(runs, key=lambda run: run["cpu_s"])
+    taken = [measure(command, log=str(folder / "impute.log")) for _ in range(runs)]
+    used = min(taken, key=lambda run: run["cpu_s"])
     if indexed:
         if records(out) != records(plain):
             raise ValueError(f"{out} has other records than {plain}")
@@ -228,6 +227,7 @@ def main() -> None:
     """Run all, write million.json, and print or write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, metavar="DIR", help="of simulate_million.py")
+    parser.add_argument("--runs", type=int, default=3, metavar="N", help="of each (default: 3)")
     parser.add_argument("--markdown", type=Path, metavar="PAGE.md")
     options = parser.parse_args()
     folder = options.folder
@@ -240,9 +240,9 @@ def main() -> None:
         indexes.append(make_index(folder, panel, targets[0]))
         for target in targets:
             for indexed in (False, True):
-                runs.append(impute(folder, panel, target, indexed=indexed))
+                runs.append(impute(folder, panel, target, indexed=indexed, runs=options.runs))
                 print(runs[-1], flush=True)
-    runs.append(impute(folder, panels[-1], min(100, targets[-1]), "1G"))
+    runs.append(impute(folder, panels[-1], min(100, targets[-1]), "1G", runs=options.runs))
     r2 = aggregate_r2(folder, panels, targets[-1])
     (folder / "million.json").write_text(
         json.dumps({"runs": runs, "indexes": indexes, "r2": r2}, indent=2) + "\n"
@@ -254,7 +254,7 @@ def main() -> None:
         text = _PAGE.format(
             largest=f"{panels[-1]:,}", date=time.strftime("%Y-%m-%d"), folder=folder.name,
             command=describe_command(sys.argv[1:], "million.py"), costs=costs, accuracy=accuracy,
-            targets=f"{targets[-1]:,}", runs=RUNS, indexes=markdown_table(index_rows(indexes)),
+            targets=f"{targets[-1]:,}", runs=options.runs, indexes=markdown_table(index_rows(indexes)),
             sites=", ".join(f"{made[f'panel {panel}']['sites']:,}" for panel in panels),
             data=markdown_table(data_rows(made)),
             about=about_table(describe_machine(), {"ragimpute": __version__}),

@@ -1,30 +1,35 @@
 """Where the bytes of imputed files go, and what fewer decimals change of r2 against the truth.
 
 Run: python benchmarks/output_size.py PANEL TARGET TRUTH [--map MAP] [--peer NAME=FILE ...]
+     python benchmarks/output_size.py PANEL TARGET TRUTH --map MAP --markdown PAGE
 
 The target is imputed once. What came of it is written again in each format, and for each number of
 decimals, level of compression and set of fields, and timed; beside them stand the package bgen and
-plink2, which makes the same of the VCF. The change of r2 is that of the rounded against
-the unrounded dosages, in each bin of MAF. A peer is another tool's file of the same targets, of
-which the size is shown. Without arguments, the packaged example is used.
+plink2, which makes the same of the VCF. The change of r2 is that of the rounded against the
+unrounded dosages, in each bin of MAF. A peer is another tool's file of the same targets, of which
+the size is shown. With --markdown only formats are measured, for a page. Without arguments, the
+packaged example is used.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import cyvcf2
 import numpy as np
 
-from ragimpute import example, impute, prepare
+from ragimpute import __version__, example, impute, prepare
 from ragimpute.accuracy.metrics import MAF_BINS, maf_bin
 from ragimpute.io.bgen.writer import BgenOptions, BgenWriter
 from ragimpute.io.imputed import ImputedBlock, ImputedWriter
@@ -34,6 +39,30 @@ from ragimpute.io.vcf.write.writer import VcfWriter
 
 REPEATS = 3
 INFOS = {"all INFO": None, "AF, DR2": {"AF", "DR2"}}
+_PAGE = """# Formats: sizes and speed
+
+ragimpute {version}. This page was made by
+
+```bash not-run
+{command}
+```
+
+{num_samples} samples at {num_sites:,} sites were imputed once, and what came of it was written in
+each format by one thread. Sizes are those of all files of a set in MB; CPU seconds, for formatting
+and compression alone, are the least of {repeats} runs. Rows with plink2 or the package bgen are
+what a conversion takes beside writing the VCF.
+[Which tool takes which](downstream.md#which-format), and
+[what each holds](input-and-output.md#bgen-and-pgen), other pages say.
+
+| written | MB | beside the main file | times the vcf.gz | CPU seconds | thousand sites a second |
+|---|---:|---:|---:|---:|---:|
+{rows}
+
+A BCF is larger than the VCF.gz: it keeps the numbers of a field together, so that a genotype in
+doubt is three things to compress in BCF, and one in VCF. A phased PGEN has the dosage of each
+haplotype, as the VCF with HDS has. Fewer decimals make VCF and PGEN smaller:
+[size of the output](input-and-output.md#size-of-the-output).
+"""
 
 
 def impute_blocks(panel: Path, target: Path, folder: Path) -> tuple[list[ImputedBlock], Heading]:
@@ -131,8 +160,18 @@ def sizes(blocks: Sequence[ImputedBlock], heading: Heading, folder: Path) -> Non
                     )
 
 
-def formats(blocks: Sequence[ImputedBlock], heading: Heading, folder: Path) -> None:
+class Written(NamedTuple):
+    """A format: all files in MB, those beside the main one, and CPU seconds of writing."""
+
+    title: str
+    megabytes: float
+    beside: float
+    seconds: float
+
+
+def formats(blocks: Sequence[ImputedBlock], heading: Heading, folder: Path) -> list[Written]:
     """Print size and time of each format, the least of some runs, with all files of a set."""
+    rows: list[Written] = []
     made: dict[str, Callable[[Path], ImputedWriter]] = {
         "a.vcf.gz": lambda path: VcfWriter(path, heading),
         "b.vcf.gz": lambda path: VcfWriter(path, heading, fields=("GT", "DS")),
@@ -145,12 +184,13 @@ def formats(blocks: Sequence[ImputedBlock], heading: Heading, folder: Path) -> N
         "i.pgen": lambda path: PgenWriter(path, heading, PgenOptions()),
         "j.pgen": lambda path: PgenWriter(path, heading, PgenOptions("plain")),
         "k.pgen": lambda path: PgenWriter(path, heading, PgenOptions(phased=True)),
+        "l.vcf.gz": lambda path: VcfWriter(path, heading, fields=("GT", "HDS")),
     }
     told = (
         "vcf.gz, GT:DS:GP", "vcf.gz, GT:DS", "bcf, GT:DS:GP", "bgen, 8 bits, zlib",
         "bgen, 8 bits, zlib at level 6", "bgen, 8 bits, zstd", "bgen, 16 bits, zlib",
         "bgen, 8 bits, zlib, phased", "pgen, .pvar.zst", "pgen, .pvar",
-        "pgen, .pvar.zst, phased",
+        "pgen, .pvar.zst, phased", "vcf.gz, GT:HDS",
     )  # fmt: skip
     print("\n| written | MB | of these beside the main file | CPU seconds |")
     print("|---|---|---|---|")
@@ -163,25 +203,45 @@ def formats(blocks: Sequence[ImputedBlock], heading: Heading, folder: Path) -> N
                 for block in blocks:
                     writer.write(block)
 
-        _row(title, ours, place, name)
+        rows.append(_row(title, ours, place, name))
     place = folder / "package"
     place.mkdir()
-    _row("bgen, 8 bits, zlib, by the package bgen", lambda: _by_package(blocks, heading, place),
-         place, "x.bgen")  # fmt: skip
+    rows.append(_row("bgen, 8 bits, zlib, by the package bgen",
+                     lambda: _by_package(blocks, heading, place), place, "x.bgen"))  # fmt: skip
     if shutil.which("plink2") is None:
-        return
+        return rows
     for title, words, name in (
         ("vcf.gz to pgen by plink2", ["--make-pgen", "vzs"], "x.pgen"),
+        ("vcf.gz to pgen by plink2, phased", ["--make-pgen", "vzs"], "x.pgen"),
         ("vcf.gz to bgen by plink2", ["--export", "bgen-1.2", "bits=8", "ref-first"], "x.bgen"),
     ):
-        place = folder / f"plink2-{words[0].strip('-')}"
+        place = folder / f"plink2-{len(rows)}"
         place.mkdir()
-        command = ["plink2", "--threads", "1", "--vcf", folder / "a-vcf-gz" / "a.vcf.gz",
-                   "dosage=DS", *words, "--out", place / "x"]  # fmt: skip
-        _row(title, partial(subprocess.run, command, check=True, capture_output=True), place, name)
+        source = folder / ("l-vcf-gz/l.vcf.gz" if "phased" in title else "a-vcf-gz/a.vcf.gz")
+        command = ["plink2", "--threads", "1", "--vcf", source,
+                   f"dosage={'HDS' if 'phased' in title else 'DS'}", *words, "--out",
+                   place / "x"]  # fmt: skip
+        run = partial(subprocess.run, command, check=True, capture_output=True)
+        rows.append(_row(title, run, place, name))
+    return rows
 
 
-def _row(title: str, make: Callable[[], object], place: Path, name: str) -> None:
+def page(rows: Sequence[Written], num_sites: int, num_samples: int, command: str) -> str:
+    """The page of sizes and times."""
+    usual = rows[0]
+    lines = [
+        f"| {row.title} | {row.megabytes:.2f} | {row.beside:.2f} "
+        f"| {row.megabytes / usual.megabytes:.2f} | {row.seconds:.2f} "
+        f"| {num_sites / row.seconds / 1000:,.0f} |"
+        for row in rows
+    ]  # fmt: skip
+    return _PAGE.format(
+        version=__version__, command=command, repeats=REPEATS, num_sites=num_sites,
+        num_samples=num_samples, rows="\n".join(lines),
+    )  # fmt: skip
+
+
+def _row(title: str, make: Callable[[], object], place: Path, name: str) -> Written:
     """Print a row of the table of formats; ``make`` writes the files of ``place``."""
     seconds = []
     for _ in range(REPEATS):
@@ -191,7 +251,9 @@ def _row(title: str, make: Callable[[], object], place: Path, name: str) -> None
         seconds.append(sum(after[:4]) - sum(before[:4]))
     main = (place / name).stat().st_size
     beside = sum(p.stat().st_size for p in place.iterdir() if p.suffix != ".log") - main
-    print(f"| {title} | {(main + beside) / 1e6:.2f} | {beside / 1e6:.2f} | {min(seconds):.2f} |")
+    row = Written(title, (main + beside) / 1e6, beside / 1e6, max(min(seconds), 0.01))
+    print(f"| {title} | {row.megabytes:.2f} | {row.beside:.2f} | {row.seconds:.2f} |")
+    return row
 
 
 def _by_package(blocks: Sequence[ImputedBlock], heading: Heading, folder: Path) -> None:
@@ -229,11 +291,18 @@ def main() -> None:
     parser.add_argument("truth", type=Path, nargs="?", default=example.path("truth.bcf"))
     parser.add_argument("--map", type=Path, default=example.path("chr20.b37.gmap.gz"))
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=FILE")
+    parser.add_argument("--markdown", type=Path, help="write the page of formats, and stop")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(options.panel, folder / "panel.h5", genetic_map=options.map)
         blocks, heading = impute_blocks(folder / "panel.h5", options.target, folder)
+        if options.markdown is not None:
+            command = shlex.join(["python", "benchmarks/output_size.py", *sys.argv[1:]])
+            rows = formats(blocks, heading, folder)
+            num_sites = sum(len(block.sites) for block in blocks)
+            options.markdown.write_text(page(rows, num_sites, len(heading.samples), command))
+            return
         for peer in options.peer:
             told, _, path = peer.rpartition("=")
             print(f"{told}: {Path(path).stat().st_size / 1e6:.2f} MB")

@@ -38,7 +38,8 @@ def foreseen_kernels():
     assert not found, f"'make kernels' adds these to the kernels that ship: {found}"
     for name in {entry.kernel for entry in store.foreseen()}:
         module, _, function = name.partition(":")
-        stats = getattr(getattr(sys.modules.get(module), function, None), "stats", None)
+        kernel = getattr(sys.modules.get(module), function, None)
+        stats = getattr(getattr(kernel, "__dict__", {}).get("dispatcher"), "stats", None)
         loads = max(stats.cache_hits.values(), default=0) if stats is not None else 0
         assert loads <= 1, f"{name} was loaded {loads} times for one signature"
 

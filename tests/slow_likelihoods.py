@@ -52,3 +52,51 @@ def pair_masses(alleles, emission, rho, prior):
         backward[t] = b / b.sum()
     out = forward * backward
     return out / out.sum(axis=(1, 2), keepdims=True)
+
+
+def one_side(emissions, length, rho, prior):
+    """Masses and mean cM since a switch after some steps, by plain loops.
+
+    ``emissions`` (T, K), ``length`` (T,), ``rho`` (T,): of each step, the latter before it.
+    """
+    mass, run = prior, np.zeros(len(prior))
+    for emission, d, switch in zip(emissions, length, rho, strict=True):
+        stays = mass * (1 - switch)
+        moved = stays + switch * prior
+        run = stays * (run + d) / moved
+        mass = moved * emission
+        mass = mass / mass.sum()
+    return mass, run
+
+
+def described(alleles, emission, rho, length, prior, site, share):
+    """What a haploid pass says at one site that lies at no step, by plain loops.
+
+    ``alleles`` (T, K); ``emission`` (T, 2); ``rho``, ``length`` (T,): before each step. ``site``:
+    how many steps lie on its left, and (rho, length) to the steps on both sides, None where there
+    is none. ``share`` (K,): of the minor allele in each state. Returns nine numbers, NaN where
+    nothing has them.
+    """
+    emit = np.take_along_axis(emission, alleles.astype(int), axis=1)
+    before, moves = site
+    backwards = np.concatenate([[1.0], rho[before + 1 :][::-1]])[: len(emit) - before]
+    gaps = np.concatenate([[0.0], length[before + 1 :][::-1]])[: len(emit) - before]
+    sides = (
+        one_side(emit[:before], length[:before], rho[:before], prior),
+        one_side(emit[before:][::-1], gaps, backwards, prior),
+    )
+    masses, runs = [], []
+    for (mass, run), move in zip(sides, moves, strict=True):
+        switch, gap = move or (1.0, 0.0)
+        moved = mass * (1 - switch) + switch * prior
+        masses.append(moved)
+        runs.append(mass * (1 - switch) * (run + gap) / moved)
+    p = masses[0] * masses[1] / prior
+    minor, whole = (share * p).sum(), p.sum()
+    out = [
+        minor / whole, (share * masses[0]).sum(), (share * masses[1]).sum(),
+        (share * p * p).sum() / (p * p).sum(), whole**2 / (p * p).sum(),
+    ]  # fmt: skip
+    for of, least in ((share * p, 0), ((1 - share) * p, 1e-3 * whole)):
+        out += [(of * run).sum() / of.sum() if of.sum() > least else np.nan for run in runs]
+    return np.array(out)

@@ -565,10 +565,15 @@ def test_output_size_tells_every_format_and_what_rounding_changes(tmp_path, caps
     for package in ("bgen", "pgenlib", "zstandard"):
         pytest.importorskip(package)
     many = random_block(1, 600, 40)
-    output_size.formats([many], Heading([f"s{i}" for i in range(40)], [("20", None)]), tmp_path)
+    heading = Heading([f"s{i}" for i in range(40)], [("20", None)])
+    written = output_size.formats([many], heading, tmp_path)
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[3:]]
-    assert len(rows) >= 11
+    assert len(rows) == len(written) >= 13
     assert all(float(row[1]) > 0 for row in rows)
+    page = output_size.page(written, 600, 40, "python benchmarks/output_size.py")
+    assert "40 samples at 600 sites" in page
+    for row in written:
+        assert f"| {row.title} | {row.megabytes:.2f} |" in page
     text = example.path("truth.bcf")
     blocks = [
         random_block(2, 1, 50)

@@ -28,10 +28,10 @@ from vcf_tools import run_bcftools, write_program
 from ragimpute.accuracy.evaluate import evaluate
 from ragimpute.errors import RagimputeError
 from ragimpute.io.foreign import foreign_format
+from ragimpute.io.site_list import read_site_list
 from ragimpute.io.vcf.bgzf import compress_block
 from ragimpute.io.vcf.header import BGZF_EOF
 from ragimpute.io.vcf.read.genotypes import PanelStream, read_dosages, read_target
-from ragimpute.io.wanted_sites import read_wanted_sites
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.open_panel import open_panel
 from ragimpute.preparation.prepare import prepare
@@ -101,8 +101,8 @@ def test_a_list_of_sites_is_decompressed_by_the_command(here):
     Path("my list").write_text("20 5 A C\n")
     subprocess.run(["zstd", "-q", "my list"], check=True)
     Path("my list").unlink()
-    run(hint_of(read_wanted_sites, "my list.zst"))
-    assert read_wanted_sites("my list").places[0].position_bp.tolist() == [5]
+    run(hint_of(read_site_list, "my list.zst"))
+    assert read_site_list("my list").places[0].position_bp.tolist() == [5]
 
 
 @pytest.mark.parametrize("name", ["x.vcf", "my x.vcf"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import low_coverage
 import numpy as np
 
@@ -42,19 +44,64 @@ def test_written_reads_are_read_as_likelihoods(tmp_path):
 
 def test_the_table_and_plot_hold_every_tool(tmp_path):
     rows = [
-        {"data": "a", "coverage": c, "tool": tool, "cpu_s": 3.2, "r2": {"<=0.5": 0.9, "all": 0.8}}
-        for c in (0.5, 1.0)
+        {
+            "data": "a", "coverage": c, "tool": tool, "cpu_s": 3.2, "dr2_off": float("nan"),
+            "r2": {"<=0.5": 0.9, "all": 0.8}, "gp_off": 0.0123,
+        }
+        for c in ("0.5", "1", "array + 0.5")
         for tool in ("ragimpute", "GLIMPSE2")
-    ]
+    ]  # fmt: skip
     lines = low_coverage.table(rows).splitlines()
-    assert len(lines) == 6
+    assert len(lines) == 8
     assert lines[2].split("|")[1:-1] == [
         " a ",
         " 0.5 ",
         " ragimpute ",
         " 0.9000 ",
         " 0.8000 ",
-        " 3 ",
+        "  ",
+        " 0.012 ",
+        " 3.2 ",
     ]
     low_coverage.draw(rows, tmp_path / "x.png")
     assert (tmp_path / "x.png").stat().st_size > 1000
+
+
+def test_a_file_of_an_array_and_reads_has_either_at_each_site(tmp_path):
+    truth = read_target(example.path("target.vcf.gz"), region=REGION)
+    array = replace(
+        truth, sites=truth.sites.take(slice(0, 3)), alleles=truth.alleles[:3],
+        phased=truth.phased[:3],
+    )  # fmt: skip
+    low_coverage.write_reads(truth, 30.0, tmp_path / "x.bcf", seed=3, array=array)
+    found = read_target(tmp_path / "x.bcf", likelihoods=LikelihoodOptions("always"))
+    assert not found.likelihoods[:3].any()
+    np.testing.assert_array_equal(
+        found.alleles[:3].clip(0).sum(axis=2), truth.alleles[:3].clip(0).sum(axis=2)
+    )
+    assert (found.alleles[3:] == -1).all()
+    assert found.likelihoods[3:].any(axis=(1, 2)).all()
+
+
+def test_what_is_right_and_what_is_off(panel_h5, tmp_path):
+    truth = read_target(example.path("target.vcf.gz"))
+    path = tmp_path / "x.vcf"
+    head = (
+        "##fileformat=VCFv4.2\n##contig=<ID=20>\n##INFO=<ID=DR2,Number=A,Type=Float,"
+        'Description="x">\n##FORMAT=<ID=DS,Number=A,Type=Float,Description="x">\n'
+        '##FORMAT=<ID=GP,Number=G,Type=Float,Description="x">\n'
+    )
+    fixed = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT"]
+    rows = ["\t".join([*fixed, *truth.samples])]
+    for (position, ref, alt), alleles in zip(truth.sites.keys(), truth.alleles, strict=True):
+        cells = []
+        for count in alleles.sum(axis=1).tolist():
+            gp = ["0.05"] * 3
+            gp[count] = "0.9"
+            cells.append(f"{count}:{','.join(gp)}")
+        rows.append("\t".join(["20", str(position), ".", ref, alt, ".", ".", "DR2=0.95", "DS:GP",
+                               *cells]))  # fmt: skip
+    path.write_text(head + "\n".join(rows) + "\n")
+    found = low_coverage.reliability(path, truth, panel_h5)
+    assert abs(found["dr2_off"] - 0.05) < 1e-3  # true r2 is 1
+    assert abs(found["gp_off"] - 0.1) < 1e-3  # of what is said to be .9, all is so

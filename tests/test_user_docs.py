@@ -68,6 +68,7 @@ TAGGED = [
     "fusions",
     "benchmarks",
     "benchmarks-20mb",
+    "benchmarks-formats",
     "faq",
     "file-formats",
     "input-and-output",

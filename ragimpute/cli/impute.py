@@ -338,8 +338,8 @@ def impute(
             metavar="FILE",
             rich_help_panel="Output",
             help="Write only the sites that this file names: a score of the PGS Catalog, a list of "
-            "CHROM POS [REF ALT], a .bim, a VCF or BCF. Their values are those of the whole "
-            "output.",
+            "CHROM POS [REF ALT], a .bim, BED, manifest, VCF or BCF. Their values are those of "
+            "the whole output.",
         ),
     ] = None,
     sites_status: Annotated[

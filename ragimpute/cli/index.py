@@ -63,8 +63,9 @@ def index(
             "--typed",
             metavar="FILE",
             rich_help_panel="Input",
-            help="A file of the sites that an array types: a VCF or BCF, such as a target, a .bim, "
-            "BED, manifest, or columns CHROM, POS, REF, ALT. May be given several times.",
+            help="A file of the sites that an array types: a VCF or BCF, such as a target, or any "
+            "list that impute --sites-file reads, such as a .bim, BED, manifest or CHROM POS REF "
+            "ALT. May be given several times.",
         ),
     ] = None,
     model: Annotated[

@@ -18,8 +18,10 @@ import numpy as np
 from ragimpute.kernels.bit_transpose import SQUARE, turn_squares
 from ragimpute.kernels.bits import WORD
 from ragimpute.kernels.compile import kernel
+from ragimpute.kernels.shapes import reshaped
 from ragimpute.panel.haplotypes import Haplotypes
 from ragimpute.panel.packing import BLOCK_ROWS
+from ragimpute.runtime.threads import parts_of, share
 
 if TYPE_CHECKING:
     from ragimpute.retrieval.mapped_arrays import Getter
@@ -91,7 +93,7 @@ class MinorAlleles:
     most_sites: int
 
     @classmethod
-    def build(cls, haplotypes: Haplotypes, bounds: np.ndarray) -> MinorAlleles:
+    def build(cls, haplotypes: Haplotypes, bounds: np.ndarray, *, threads: int = 1) -> MinorAlleles:
         """Make the lists from the panel; ``bounds`` (T + 2,): see :meth:`Window.bounds`."""
         num_typed = len(bounds) - 2
         num_words = -(-num_typed // WORD)
@@ -103,10 +105,22 @@ class MinorAlleles:
         offsets = np.empty(num_words * num + 1, kind)
         at = haplotypes.offsets
         sites = np.empty(int(at[edges[-1]] - at[edges[0]]), np.int32)
-        longest = int(_list_sites(edges, num, at, haplotypes.carriers, offsets, sites))
+        offsets[0] = 0
+
+        def list_sites(words: range) -> int:
+            low, high = words.start, words.stop
+            begin = int(at[edges[low]] - at[edges[0]])
+            return int(
+                _list_sites(
+                    edges[low : high + 1], num, at, haplotypes.carriers, begin,
+                    offsets[low * num : high * num + 1], sites,
+                )
+            )  # fmt: skip
+
+        longest = max(share(list_sites, parts_of(num_words, 4 * threads), threads))
         core = haplotypes.row[bounds[0] : last]
         common = (bounds[0] + np.flatnonzero(core >= 0)).astype(np.int32)
-        common, bits = _common_bits(haplotypes, common)
+        common, bits = _common_bits(haplotypes, common, threads)
         return cls(
             edges, offsets, sites, common, np.searchsorted(common, edges), bits, longest,
             int(np.diff(edges).max(initial=0)),
@@ -162,15 +176,14 @@ class MinorAlleles:
 
 
 @kernel
-def _list_sites(edges, num_haplotypes, offsets, carriers, starts, sites):
+def _list_sites(edges, num_haplotypes, offsets, carriers, begin, starts, sites):
     """List the rare sites of each haplotype in each word; returns the length of the longest list.
 
-    ``starts`` (W * H + 1,) gets where each list begins in ``sites`` (n,), and their end. Words come
-    one after the other, so that the places of one word's lists stay in the cache.
+    ``starts`` (W * H + 1,) gets where each list ends in ``sites`` (n,), which is where the next
+    begins; its first element, where the first begins (``begin``), is left alone. Words come one
+    after the other, so that the places of one word's lists stay in the cache.
     """
     longest = np.int64(0)
-    begin = np.int64(0)
-    starts[0] = 0
     for w in range(edges.shape[0] - 1):
         at = starts[w * num_haplotypes + 1 : (w + 1) * num_haplotypes + 1]
         for h in range(num_haplotypes):
@@ -206,14 +219,16 @@ def _turn_bits_into(rows, which, squares, out):
                 c = first + i
                 for g in range(num):
                     squares[i, g] = rows[which[c], begin + g] if c < num_common else np.uint64(0)
-            turn_squares(squares.reshape(-1), width)
+            turn_squares(reshaped(squares, (squares.size,)), width)
             for g in range(num):
                 h = (begin + g) * SQUARE
                 for i in range(min(SQUARE, out.shape[1] - h)):
                     out[first // SQUARE, h + i] = squares[i, g]
 
 
-def _common_bits(haplotypes: Haplotypes, common: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _common_bits(
+    haplotypes: Haplotypes, common: np.ndarray, threads: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Common sites (C,), and their bits by haplotype, (C / 64, H): see :class:`MinorAlleles`.
 
     Where it is known which patterns haplotypes have over 64 rows each, these are the bits.
@@ -221,15 +236,26 @@ def _common_bits(haplotypes: Haplotypes, common: np.ndarray) -> tuple[np.ndarray
     num, row = haplotypes.num_haplotypes, haplotypes.row[common]
     blocks = haplotypes.blocks
     if blocks is None or len(common) == 0 or row[-1] - row[0] + 1 != len(row):
-        bits = np.zeros((-(-len(common) // 64), num), np.uint64)
+        bits = np.zeros((-(-len(common) // SQUARE), num), np.uint64)
+
+        def turn(squares: range) -> None:
+            which = row[squares.start * SQUARE : squares.stop * SQUARE]
+            room = np.zeros((SQUARE, 8), np.uint64)
+            _turn_bits_into(haplotypes.bits, which, room, bits[squares.start : squares.stop])
+
         if len(common):
-            _turn_bits_into(haplotypes.bits, row, np.zeros((SQUARE, 8), np.uint64), bits)
+            share(turn, parts_of(len(bits), 4 * threads), threads)
         return common, bits
     first, last = blocks.first_row + int(row[0]), blocks.first_row + int(row[-1])
     here = blocks.patterns[first // BLOCK_ROWS : last // BLOCK_ROWS + 1]
     bits = np.empty((len(here), num), np.uint64)
-    for out, (patterns, number) in zip(bits, here, strict=True):
-        np.take(patterns, number, out=out, mode="clip")
+
+    def unpack(part: range) -> None:
+        for i in part:
+            patterns, number = here[i]
+            np.take(patterns, number, out=bits[i], mode="clip")
+
+    share(unpack, parts_of(len(here), 4 * threads), threads)
     # What is before the first site in its block belongs to no word.
     before = np.full(first % BLOCK_ROWS, -1, np.int32)
     return np.concatenate([before, common]), bits

@@ -19,6 +19,7 @@ import numpy as np
 from ragimpute.copying.copy import copy_haplotypes
 from ragimpute.copying.line_search import climb
 from ragimpute.copying.parameters import CopyingParameters
+from ragimpute.copying.shared_states import SharedStates
 from ragimpute.copying.states import is_copied_whole, retriever_for, states_without_own
 from ragimpute.copying.window import Window
 from ragimpute.panel.haplotypes import (
@@ -95,7 +96,7 @@ def left_out_probs(
     alleles: np.ndarray,
     parameters: CopyingParameters,
     *,
-    states: Callable[[int], np.ndarray],
+    states: Callable[[int], np.ndarray] | SharedStates,
     threads: int = 1,
 ) -> np.ndarray:
     """Probability of the untyped alleles of panel haplotypes, imputed without their own sample.
@@ -267,7 +268,10 @@ class _Trials:
         weight: int,
         threads: int,
     ) -> None:
-        self._window, self._alleles, self._states = window, alleles, states
+        self._window, self._alleles = window, alleles
+        # Trials differ in parameters alone: what they share is found once.
+        shared = SharedStates.find(states, alleles.shape[1], window.typed.num_haplotypes)
+        self._states = states if shared is None else shared
         self._scale, self._threads = scale, threads
         self.prior, self.num_haplotypes = prior, alleles.shape[1]
         self._weight = max(weight, self.num_haplotypes)

@@ -44,7 +44,7 @@ def copy_haplotypes(
     alleles: np.ndarray,
     parameters: CopyingParameters,
     *,
-    states: Callable[[int], np.ndarray],
+    states: Callable[[int], np.ndarray] | SharedStates,
     threads: int = 1,
 ) -> np.ndarray:
     """Posterior probability of ALT at a window's core sites, by Li-Stephens copying.
@@ -59,7 +59,8 @@ def copy_haplotypes(
         Switch rate and mismatch probability.
     states
         Returns for target haplotype i the panel haplotypes that it may copy: shape (1, K) if they
-        are the same at all words, else (ceil(T / 32), K); int32, without repeats within a row.
+        are the same at all words, else (ceil(T / 32), K); int32, without repeats within a row. Or
+        what :meth:`SharedStates.find` made of that for these targets, or more of them.
     threads
         Number of threads that the targets are divided among; the result does not depend on it.
 
@@ -81,13 +82,15 @@ def copy_haplotypes(
         raise ValueError("a window without typed sites has nothing to copy by")
     n = alleles.shape[1]
     start, stop = window.core
-    shared = SharedStates.find(states, n, window.typed.num_haplotypes)
-    if shared is None:
-        out = np.empty((n, stop - start), dtype=np.float32)
-        _copy_own_states(window, alleles, parameters, states, threads, out)
-        return out
+    if not isinstance(states, SharedStates):
+        shared = SharedStates.find(states, n, window.typed.num_haplotypes)
+        if shared is None:
+            own = np.empty((n, stop - start), dtype=np.float32)
+            _copy_own_states(window, alleles, parameters, states, threads, own)
+            return own
+        states = shared
     out = np.empty((stop - start, n), dtype=np.float32)
-    _copy_shared_states(window, alleles, parameters, shared, threads, out)
+    _copy_shared_states(window, alleles, parameters, states, threads, out)
     return out.T
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -88,6 +89,19 @@ class SharedStates:
             return None
         return cls(union, lists)
 
+    @cached_property
+    def _hidden(self) -> list[list[int]]:
+        """For each target the places of the states that it may not copy."""
+        out: list[list[int]] = []
+        for mine in self.lists:
+            missing = np.ones(len(self.states), bool)
+            if len(mine) < len(self.states):
+                missing[np.searchsorted(self.states, mine)] = False
+                out.append(np.flatnonzero(missing).tolist())
+            else:
+                out.append([])
+        return out
+
     def slots(self, num_haplotypes: int) -> np.ndarray:
         """For each panel haplotype its place among the states, or K if it is none: (H,), int32."""
         out = np.full(num_haplotypes, len(self.states), np.int32)
@@ -118,10 +132,20 @@ class SharedStates:
         ]
 
     def _alleles(self, words: np.ndarray, num_typed: int) -> np.ndarray:
-        """Shape (T, K), uint8: alleles of the states, from words of shape (W, H), uint32."""
+        """Shape (T, K), uint8: alleles of the states, from words of shape (W, H), uint32.
+
+        The result for the last ``words`` is kept.
+        """
+        if self._unpacked and self._unpacked[0][0] is words:
+            return self._unpacked[0][1]
         chosen = np.ascontiguousarray(words[:, self.states].T)  # (K, W)
         bits = np.unpackbits(chosen.view(np.uint8), axis=1, count=num_typed, bitorder="little")
-        return np.ascontiguousarray(bits.T)
+        self._unpacked[:] = [(words, np.ascontiguousarray(bits.T))]
+        return self._unpacked[0][1]
+
+    @cached_property
+    def _unpacked(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        return []
 
     def _targets(
         self, panel: np.ndarray, alleles: np.ndarray, steps: Steps, first: int
@@ -132,12 +156,9 @@ class SharedStates:
         target[:, :num_targets] = alleles
         num_states = np.full(LANES, len(self.states), np.float32)
         pairs = []
-        for lane, mine in enumerate(self.lists[first : first + num_targets]):
-            if len(mine) < len(self.states):
-                num_states[lane] = len(mine)
-                missing = np.ones(len(self.states), bool)
-                missing[np.searchsorted(self.states, mine)] = False
-                pairs += [(s, lane) for s in np.flatnonzero(missing)]
+        for lane, missing in enumerate(self._hidden[first : first + num_targets]):
+            num_states[lane] -= len(missing)
+            pairs += [(s, lane) for s in missing]
         hidden = np.array(pairs, np.int64).reshape(-1, 2)
         is_hidden = np.zeros(len(self.states), bool)
         is_hidden[hidden[:, 0]] = True

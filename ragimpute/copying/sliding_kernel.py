@@ -28,6 +28,7 @@ from ragimpute.copying.window import Flanks
 from ragimpute.kernels.bit_transpose import SQUARE, turn_squares
 from ragimpute.kernels.bits import WORD, trailing_zeros
 from ragimpute.kernels.compile import inlined, inlined_reordered, kernel
+from ragimpute.kernels.shapes import reshaped
 from ragimpute.kernels.simd_floats import LANES, load, masked, rows_of_lanes, splat, total
 
 
@@ -211,7 +212,7 @@ def _turn_masks(w, here, minor, masks):
                 rows[i, g] = row[np.uint32(here[low + i])]
             for i in range(stop, SQUARE):
                 rows[i, g] = np.uint64(0)
-        turn_squares(rows.reshape(-1), masks.shape[1])
+        turn_squares(reshaped(rows, (rows.size,)), masks.shape[1])
 
 
 @inlined_reordered

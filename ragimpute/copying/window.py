@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,8 +17,10 @@ from ragimpute.copying.parameters import CopyingParameters, switch_probs
 from ragimpute.kernels.bit_transpose import SQUARE, turn_squares
 from ragimpute.kernels.bits import WORD
 from ragimpute.kernels.compile import kernel
+from ragimpute.kernels.shapes import reshaped
 from ragimpute.panel.haplotypes import Haplotypes, keep_haplotypes, signatures_of
-from ragimpute.runtime.threads import share
+from ragimpute.panel.packing import BLOCK_ROWS, RowBlocks
+from ragimpute.runtime.threads import share, threads_at_hand
 
 if TYPE_CHECKING:
     from ragimpute.retrieval.mapped_arrays import Getter
@@ -310,7 +313,7 @@ class Window:
     @cached_property
     def minor_alleles(self) -> MinorAlleles:
         """The core's minor alleles by haplotype; computed when first asked for."""
-        return MinorAlleles.build(self.haplotypes, self.bounds())
+        return MinorAlleles.build(self.haplotypes, self.bounds(), threads=threads_at_hand())
 
     def carriers(self) -> SiteCarriers:
         """Who has the minor allele of each site, as kernels read it."""
@@ -325,18 +328,64 @@ def pack_typed(haplotypes: Haplotypes, typed_index: np.ndarray, *, threads: int 
     flipped = np.packbits(flips, bitorder="little").view(np.uint32)
     # np.repeat takes five times as long as to fill each part.
     out = np.empty((num_words, haplotypes.num_haplotypes), np.uint32)
-    carriers = SiteCarriers.of(haplotypes)
+    carriers, blocks = SiteCarriers.of(haplotypes), haplotypes.blocks
+    listed = carriers._replace(row=np.full_like(carriers.row, -1))
+    no_squares = np.zeros((SQUARE, 0), np.uint64)
 
     def turn(first: int) -> None:
         part = out[first // WORD : (first + step) // WORD]
         part[:] = flipped[first // WORD : (first + step) // WORD, None]
-        squares = np.zeros((SQUARE, _SQUARES_AT_ONCE), np.uint64)
-        _turn_typed(typed_index[first : first + step], carriers, squares, part)
+        here = typed_index[first : first + step]
+        if blocks is None:
+            squares = np.zeros((SQUARE, _SQUARES_AT_ONCE), np.uint64)
+            _turn_typed(here, carriers, squares, part)
+        else:
+            _turn_typed(here, listed, no_squares, part)
+            _flip_rows(haplotypes.row[here], blocks, part)
 
     # Each thread has several parts, of whole squares.
     step = SQUARE * max(1, -(-len(typed_index) // (SQUARE * 4 * threads)))
     share(turn, range(0, len(typed_index), step), threads)
     return out
+
+
+def _flip_rows(row: np.ndarray, blocks: RowBlocks, out: np.ndarray) -> None:
+    """Flip the bits of minor alleles of T typed sites that are rows of bits, in ``out`` (W, H).
+
+    ``row`` (T,): the row of each, or -1.
+    """
+    typed = np.flatnonzero(row >= 0)
+    block, bit = np.divmod(row[typed].astype(np.int64) + blocks.first_row, BLOCK_ROWS)
+    edges = np.flatnonzero(np.diff(block, prepend=-1, append=-1)).tolist()
+    for low, high in pairwise(edges):
+        patterns, number = blocks.patterns[int(block[low])]
+        flips = np.empty(len(patterns), np.uint32)
+        _flip_patterns(bit[low:high], typed[low:high], patterns, number, flips, out)
+
+
+@kernel
+def _flip_patterns(bit, typed, patterns, number, flips, out):
+    """Flip the bits of minor alleles at typed sites of one block of rows, in ``out`` (W, H).
+
+    ``bit``, ``typed`` (k,): the row in the block and the number of each typed site, ascending;
+    ``patterns`` (u,) and ``number`` (H,): see PatternBlock; ``flips`` (u,): a buffer.
+    """
+    first = 0
+    while first < typed.shape[0]:
+        w = typed[first] // WORD
+        stop = first
+        while stop < typed.shape[0] and typed[stop] // WORD == w:
+            stop += 1
+        for i in range(patterns.shape[0]):
+            word = np.uint64(0)
+            for k in range(first, stop):
+                has = (patterns[i] >> np.uint64(bit[k])) & np.uint64(1)
+                word |= has << np.uint64(typed[k] % WORD)
+            flips[i] = np.uint32(word)
+        here = out[w]
+        for h in range(number.shape[0]):
+            here[h] ^= flips[number[h]]
+        first = stop
 
 
 @kernel
@@ -369,7 +418,7 @@ def _turn_typed(typed_index, minor, squares, out):
                 r = row[typed_index[first + i]] if first + i < stop else -1
                 for g in range(num):
                     squares[i, g] = bits[r, begin + g] if r >= 0 else np.uint64(0)
-            turn_squares(squares.reshape(-1), width)
+            turn_squares(reshaped(squares, (squares.size,)), width)
             for g in range(num):
                 h = (begin + g) * SQUARE
                 for i in range(min(SQUARE, num_haplotypes - h)):

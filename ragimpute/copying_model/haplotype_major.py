@@ -15,7 +15,7 @@ from ragimpute.errors import PanelError
 from ragimpute.kernels.compile import kernel
 from ragimpute.panel.compact import CompactHaplotypes
 from ragimpute.panel.haplotypes import Haplotypes
-from ragimpute.panel.packing import BLOCK_ROWS, patterns_to_rows
+from ragimpute.panel.packing import BLOCK_ROWS, PatternBlock, RowBlocks, patterns_to_rows
 from ragimpute.retrieval.mapped_arrays import Getter, Later
 
 
@@ -123,16 +123,19 @@ class HaplotypeMajor:
         rows = self.row[is_row]
         bits = np.empty((len(rows), -(-len(kept) // 64)), np.uint64)
         number = np.ascontiguousarray(self.number[kept].T)
+        few = []
         for b, ours in enumerate(number):
             low, high = np.searchsorted(rows, [b * BLOCK_ROWS, (b + 1) * BLOCK_ROWS])
             patterns = self.patterns[slice(*self.pattern_offsets[b : b + 2])]
             if ours.max(initial=0) >= max(1, len(patterns)):
                 raise self.refuse("its numbers of patterns are out of range")
+            few.append(PatternBlock(patterns, ours))
             if low < high:
                 whole = patterns_to_rows(patterns, ours)
                 bits[low:high] = whole[rows[low:high] - b * BLOCK_ROWS]
         row = np.where(is_row, np.cumsum(is_row) - 1, -1).astype(np.int32)
-        return Haplotypes(len(kept), self.alt_is_minor, at[:-1], carriers, row, bits)
+        blocks = RowBlocks(int(rows[0]), few) if len(rows) else None
+        return Haplotypes(len(kept), self.alt_is_minor, at[:-1], carriers, row, bits, blocks)
 
 
 @kernel

@@ -146,10 +146,6 @@ class CopyingImputer:
             measure=None if whole else measured, is_known=kept is not None,
         )  # fmt: skip
         retriever = tables.result()
-        if retriever is not None and self._wide is None:
-            watch = Stopwatch(self.seconds)
-            window.minor_alleles  # noqa: B018  copying reads them: later several threads would ask
-            watch.lap("retrieve")
         give_back()
         self.settings |= self._fits.settings()
         quality = None
@@ -160,6 +156,10 @@ class CopyingImputer:
         if quality is None and (self._options.err is None or self._network.trained):
             quality = measured(fit.parameters)
         network = fit.tuned.result()[0]
+        if retriever is not None and self._wide is None:
+            watch = Stopwatch(self.seconds)
+            window.minor_alleles  # noqa: B018  copying reads them: later several threads would ask
+            watch.lap("retrieve")
         give_back()  # what measuring and fitting held
         if array is not None and kept is None:
             array.keep_window(bounds, KeptWindow(window, retriever, quality, self._wide))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -24,6 +25,7 @@ from ragimpute.kernels.bits import WORD
 from ragimpute.panel.compact import CompactHaplotypes, among_blank_sites, join_sites
 from ragimpute.panel.haplotypes import Haplotypes
 from ragimpute.panel.reader import Panel
+from ragimpute.retrieval.classed_rows import ClassedWords
 from ragimpute.retrieval.mapped_arrays import Getter, Later
 from ragimpute.retrieval.nearest import AT_ONCE
 from ragimpute.retrieval.retriever import Retriever, search_order
@@ -61,24 +63,23 @@ class OrderedWords(NamedTuple):
     Attributes
     ----------
     words
-        Shape (W, H), uint32.
+        The words.
     column
-        Shape (H,), int32: the column of each haplotype.
+        Shape (H,), int32: where each haplotype is among them.
     """
 
-    words: np.ndarray
+    words: ClassedWords
     column: np.ndarray
 
     def of(self, kept: np.ndarray) -> np.ndarray:
         """The words of some haplotypes, (W, k)."""
-        out: np.ndarray = np.take(self.words, self.column[kept], axis=1)
-        return out
+        return self.words.at(self.column[kept])
 
     def by_haplotype(self) -> np.ndarray:
         """The words of all haplotypes, (H, W)."""
-        out = np.empty(self.words.shape[::-1], np.uint32)
-        for w, word in enumerate(self.words):
-            out[:, w] = word[self.column]
+        out = np.empty((len(self.column), self.words.num_words), np.uint32)
+        for w in range(self.words.num_words):
+            out[:, w] = self.words.at(self.column, w, w + 1)[0]
         return out
 
 
@@ -316,6 +317,28 @@ class WideWindow:
         return Part(group, self.of(kept), BlockStates(found.shape[2], True, find))
 
 
+class _Packed(dict[int, np.ndarray]):
+    """Words that are being packed, by number; those that are asked for first are 0."""
+
+    def __init__(self, num_haplotypes: int) -> None:
+        super().__init__()
+        self._num = num_haplotypes
+
+    def __missing__(self, word: int) -> np.ndarray:
+        """A word of which nothing is known."""
+        out = self[word] = np.zeros(self._num, np.uint32)
+        return out
+
+    def move(self, words: ClassedWords, stop: int, *, is_end: bool = False) -> None:
+        """Move the words before ``stop`` to classes; ``is_end``: there are no others."""
+        step = ClassedWords.STEP
+        while words.num_words + step <= stop or (is_end and words.num_words < stop):
+            here = range(words.num_words, min(words.num_words + step, stop))
+            words.add([self[w] for w in here])
+            for w in here:
+                del self[w]
+
+
 def _search(
     panel: Panel, draw: np.ndarray, target: TargetWindow, *, seed: int, threads: int
 ) -> tuple[Window, SearchedSites, CompactHaplotypes]:
@@ -324,22 +347,29 @@ def _search(
     num = panel.num_haplotypes
     if is_copied_whole(num):
         raise ValueError(f"a panel of {num} haplotypes is copied whole")
-    words = np.zeros((-(-len(typed_index) // WORD), num), np.uint32)
     order = search_order(num, seed)
+    column = np.empty_like(order)
+    column[order] = np.arange(num, dtype=np.int32)
+    packed, words = _Packed(num), ClassedWords(num)
     few = []
     for low, high in ((left, start), (stop, right), (start, stop)):
         sites = panel.compact(low, high)
         few.append(sites.select(draw))
         first, last = np.searchsorted(typed_index, [low, high]).tolist()
-        sites.pack_words(typed_index[first:last] - low, first, order, words)
+        # Words of the core, which comes last, make way for classes as soon as they are whole.
+        at_once = WORD * ClassedWords.STEP
+        edges = [first, *range(first // at_once * at_once + at_once, last, at_once), last]
+        for begin, end in pairwise(edges):
+            sites.pack_words(typed_index[begin:end] - low, begin, (order, column), packed)
+            if (low, high) == (start, stop):
+                packed.move(words, end // WORD)
+    packed.move(words, -(-len(typed_index) // WORD), is_end=True)
     position_cm = panel.position_cm[left:right]
     haplotypes = join_sites([few[0], few[2], few[1]])
     core = (start - left, stop - left)
     drawn = Window.build(haplotypes, position_cm, typed_index - left, core)
     with Stage("find states"):
-        retriever = Retriever(words, seed=seed, threads=threads, is_shuffled=True)
-    column = np.empty_like(order)
-    column[order] = np.arange(num, dtype=np.int32)
+        retriever = Retriever(words, seed=seed, threads=threads)
     return (
         drawn,
         SearchedSites((left, right), typed_index, OrderedWords(words, column), retriever),

@@ -10,6 +10,7 @@ from ragimpute.evidence.features import AGES, NUM_TOP
 from ragimpute.evidence.match_lengths_kernel import REACH
 from ragimpute.kernels.bits import trailing_zeros
 from ragimpute.kernels.compile import inlined
+from ragimpute.kernels.shapes import reshaped
 from ragimpute.kernels.simd_floats import LANES, larger, load, reached, splat, store
 
 # Posterior masses that differ by less than this share count as equal: float32 sums are not exact
@@ -54,7 +55,7 @@ def group_maxima(key, few):
     ``key`` (padded K,) has the masses, and -1 where there is no state. Returns the sum of all
     masses, and the effective number of states, 1 / sum p^2.
     """
-    rows = key.reshape(-1, LANES)
+    rows = reshaped(key, (key.size // LANES, LANES))
     zero = splat(np.float32(0.0))
     even, odd = zero, zero
     total, squares = zero, zero
@@ -139,7 +140,7 @@ def top_states(key, here, signature, few, top, ranks):
     haplotypes' signatures decide, so that neither rounding nor the order of the panel's haplotypes
     has an influence. Both parts form one integer, the rank, which is written into ``ranks``.
     """
-    rows = key.reshape(-1, LANES)
+    rows = reshaped(key, (key.size // LANES, LANES))
     least = few[3]
     least[0] = _least_top_mass(here.shape[0], few)
     least.view(np.int32)[0] &= ~np.int32(1023)

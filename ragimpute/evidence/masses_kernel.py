@@ -17,6 +17,7 @@ from ragimpute.evidence.kernel_arrays import Evidence, IntervalMasses
 from ragimpute.evidence.match_lengths_kernel import Matched
 from ragimpute.evidence.sliding_kernel import forget_moved
 from ragimpute.kernels.compile import inlined, kernel
+from ragimpute.kernels.shapes import reshaped
 
 
 class GivenMasses(NamedTuple):
@@ -70,9 +71,8 @@ def _measure_given(i, stop, given, states, evidence):
         right_sum += b[s]
     size = np.float32(num_states)
     scales = scales_of(given.totals[0][row], total_b, size)
-    mine = IntervalMasses(
-        key, f.reshape(-1, 1), b.reshape(-1, 1), 0, scales, right_sum / total_b, size
-    )
+    f_column, b_column = reshaped(f, (f.size, 1)), reshaped(b, (b.size, 1))
+    mine = IntervalMasses(key, f_column, b_column, 0, scales, right_sum / total_b, size)
     matched = Matched(states, given.target[i], given.observed[i], panel.rows, panel.typed_cm,
                       measuring.ends[i], given.kin[i])  # fmt: skip
     measure(stop, t, mine, matched, evidence, given.first_site)

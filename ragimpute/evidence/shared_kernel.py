@@ -24,6 +24,7 @@ from ragimpute.evidence.doubt import (
 from ragimpute.evidence.kernel_arrays import Doubt, Evidence, IntervalMasses
 from ragimpute.evidence.match_lengths_kernel import Matched
 from ragimpute.kernels.compile import inlined, kernel
+from ragimpute.kernels.shapes import reshaped
 from ragimpute.kernels.simd_floats import LANES, load, store, turn
 
 
@@ -82,7 +83,7 @@ def _lane_masses(f, b, hidden, num_lanes, measuring):
     """
     keys, lanes, square = measuring.keys, measuring.lanes, measuring.square
     full = f.shape[0] // LANES
-    rows = keys.reshape(keys.shape[0], -1, LANES)
+    rows = reshaped(keys, (keys.shape[0], keys.shape[1] // LANES, LANES))
     for g in range(full):
         for j in range(LANES):
             store(square, j, load(f, g * LANES + j) * load(b, g * LANES + j))

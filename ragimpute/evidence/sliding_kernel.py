@@ -31,6 +31,7 @@ from ragimpute.evidence.kernel_arrays import Doubt, Evidence, IntervalMasses
 from ragimpute.evidence.match_lengths_kernel import Matched
 from ragimpute.kernels.bits import WORD
 from ragimpute.kernels.compile import inlined, kernel
+from ragimpute.kernels.shapes import reshaped
 
 # Entries of ``SlidingEvidence.placed``: the target and the word whose states ``slot_of`` has.
 _TARGET, _WORD = range(2)
@@ -108,9 +109,8 @@ def _measure_slots(i, w, t, stop, targets, masses, described):
     key = measuring.keys[0]
     right_sum = _multiply(num_states, f, b, key) / masses.totals[i]
     scales = scales_of(masses.sums[j], masses.totals[i], np.float32(num_states))
-    mine = IntervalMasses(
-        key, f.reshape(-1, 1), b.reshape(-1, 1), 0, scales, right_sum, np.float32(num_states)
-    )
+    f_column, b_column = reshaped(f, (f.size, 1)), reshaped(b, (b.size, 1))
+    mine = IntervalMasses(key, f_column, b_column, 0, scales, right_sum, np.float32(num_states))
     one = Matched(states, targets.target[i], targets.observed[i], panel.rows, panel.typed_cm,
                   measuring.ends[i], measuring.kin)  # fmt: skip
     measure(stop, t, mine, one, evidence, 0)

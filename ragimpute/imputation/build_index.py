@@ -25,7 +25,7 @@ from ragimpute.runtime.outputs import replacing
 from ragimpute.runtime.stages import Stage, reporting
 from ragimpute.runtime.threads import Crew
 from ragimpute.runtime.timing import Progress
-from ragimpute.target.site_list import TypedSites, typed_sites
+from ragimpute.target.typed_sites import TypedSites, typed_sites
 from ragimpute.target.window import TargetWindow
 
 
@@ -78,7 +78,7 @@ def index_arrays(
     out
         The folder to write. If it is an index of this panel, the arrays are added to it.
     typed
-        For each array a file of its sites, see :func:`ragimpute.target.site_list.typed_sites`.
+        For each array a file of its sites, see :func:`ragimpute.target.typed_sites.typed_sites`.
     options, changes
         Those of the runs that will use the index (None: the defaults), and by name those that
         differ: of a copying model, ``model``, ``region``, ``window_cm``, ``buffer_cm``, ``ne``,

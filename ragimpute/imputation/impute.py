@@ -47,8 +47,8 @@ from ragimpute.imputation.windows import (
     waiting_bytes,
 )
 from ragimpute.io.imputed import output_kind
+from ragimpute.io.site_list import SiteList, read_site_list
 from ragimpute.io.vcf.header import Heading
-from ragimpute.io.wanted_sites import WantedSites, read_wanted_sites
 from ragimpute.model.folder import open_folder
 from ragimpute.panel.loci import PanelLoci
 from ragimpute.panel.reader import Panel
@@ -119,7 +119,7 @@ def impute(
     check_model(model, options)
     summary = ImputeSummary(str(out), str(panel), name_of(target), str(options.model))
     sites_file = options.output_options.sites_file
-    wanted = None if sites_file is None else read_wanted_sites(sites_file)
+    wanted = None if sites_file is None else read_site_list(sites_file)
     summary.started = datetime.now().astimezone().isoformat(timespec="seconds")
     watch = Stopwatch(summary.seconds, summary.peak_mb)
     with ExitStack() as stack:
@@ -249,7 +249,7 @@ def _out_of_memory(options: ImputeOptions, on_gpu: bool) -> ModelError:
     )
 
 
-def _listed(wanted: WantedSites | None, inputs: Inputs) -> ListedSites | None:
+def _listed(wanted: SiteList | None, inputs: Inputs) -> ListedSites | None:
     """The sites to write, if a list names them."""
     if wanted is None:
         return None

@@ -15,7 +15,6 @@ import numpy as np
 
 from ragimpute.accuracy.dr2 import Dr2Calibration
 from ragimpute.arguments import parse_device
-from ragimpute.config import models_dir
 from ragimpute.copying_model.array_index import ArrayIndex
 from ragimpute.copying_model.imputer import CopyingImputer, require_packages
 from ragimpute.copying_model.panel_fit import FitOptions
@@ -24,10 +23,12 @@ from ragimpute.evidence.expected_r2 import WindowSays
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.likelihoods.fit import FitOptions as LikelihoodFitOptions
 from ragimpute.likelihoods.imputer import LikelihoodImputer
+from ragimpute.likelihoods.network import GenotypeNetwork
 from ragimpute.model.folder import ModelFolder, open_folder, searches_index
 from ragimpute.panel.inbred import second_haplotypes
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelPart, PanelWithout, parts_of
+from ragimpute.presets import models_dir
 from ragimpute.retrieval.index_manifest import NO_SEARCH, read_manifest_of, require_all_sites
 from ragimpute.target.inputs import Inputs
 from ragimpute.target.ploidy import TargetPloidy
@@ -284,8 +285,9 @@ def likelihood_parts(inputs: Inputs, ploidy: TargetPloidy, options: ImputeOption
     ``ploidy`` says where the samples are haploid.
     """
     fit = LikelihoodFitOptions(
-        seed=options.seed, threads=options.threads, ne=options.ne, err=options.err
-    )
+        seed=options.seed, threads=options.threads, ne=options.ne, err=options.err,
+        network=GenotypeNetwork.shipped(),
+    )  # fmt: skip
     return [
         RunPart(
             start, stop, panel, LikelihoodImputer(panel, inputs.match, ploidy, (start, stop), fit)

@@ -13,14 +13,14 @@ import numpy as np
 
 from ragimpute.contigs import same_contig
 from ragimpute.errors import InputError
-from ragimpute.io.wanted_sites import Places, WantedSites, read_wanted_sites
+from ragimpute.io.site_list import Places, SiteList, read_site_list
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.outputs import replacing
 from ragimpute.sites import Key, Sites, other_strand
 from ragimpute.symbolic import Extent, in_capitals, is_symbolic, split_name
-from ragimpute.target.builds import panel_build
 from ragimpute.target.indels import trimmed
 from ragimpute.target.inputs import Inputs
+from ragimpute.target.typed_sites import places_in
 
 log = logging.getLogger("ragimpute")
 
@@ -93,7 +93,7 @@ class ListedSites:
         Sites that are written although the panel lacks them, by number of the row.
     """
 
-    wanted: WantedSites
+    wanted: SiteList
     sites: Sites
     start: int
     stop: int
@@ -241,7 +241,7 @@ def tell_listed(inputs: Inputs, sites_file: str | Path, table: str | Path | None
         If the list cannot be read, is of another genome build, or the table cannot be written.
     """
     start, stop = inputs.start, inputs.stop
-    wanted = read_wanted_sites(sites_file)
+    wanted = read_site_list(sites_file)
     listed = list_sites(wanted, inputs.panel, start, stop, contig=inputs.contig)
     at = inputs.match.panel_index
     typed = np.zeros(stop - start, bool)
@@ -255,7 +255,7 @@ def tell_listed(inputs: Inputs, sites_file: str | Path, table: str | Path | None
 
 
 def list_sites(
-    wanted: WantedSites, panel: Panel, start: int, stop: int, *, contig: str
+    wanted: SiteList, panel: Panel, start: int, stop: int, *, contig: str
 ) -> ListedSites:
     """Find the sites of a list in a panel.
 
@@ -276,14 +276,12 @@ def list_sites(
     InputError
         If the list says that it is of another genome build than the panel.
     """
-    places = _of_build(wanted, panel)
+    places = places_in(wanted, panel)
     here = {
         name
         for name in set(places.contig)
         if name and same_contig(name, [panel.contig], declared={panel.contig: panel.contig_length})
     }
-    by_id = np.array([not name for name in places.contig], bool)
-    places = _placed_by_id(wanted, places, panel) if by_id.any() else places
     inside = [i for i, name in enumerate(places.contig) if name in here or name == panel.contig]
     found: dict[int, list[_Row]] = {}
     for row in _find(wanted, places, panel.sites, inside):
@@ -296,38 +294,7 @@ def list_sites(
     return ListedSites(wanted, panel.sites, start, stop, contig, mask, rows, places)
 
 
-def _of_build(wanted: WantedSites, panel: Panel) -> Places:
-    """Where the list's sites are in the panel's build, as far as builds are known."""
-    build = panel_build(panel)
-    fitting = [one for one in wanted.places if build is None or one.build in (None, build)]
-    exact = [one for one in fitting if one.build == build]
-    if exact or fitting:
-        return (exact or fitting)[0]
-    told = " and ".join(str(one.build) for one in wanted.places)
-    raise InputError(
-        f"the positions in {wanted.path} are of {told}, and the panel {panel.path} is of {build}",
-        hint=f"take the list's file of {build}; the PGS Catalog has harmonised scores of GRCh37 "
-        "and GRCh38 (_hmPOS_GRCh37.txt.gz, _hmPOS_GRCh38.txt.gz)",
-    )
-
-
-def _placed_by_id(wanted: WantedSites, places: Places, panel: Panel) -> Places:
-    """The places, where rows without a position have that of the panel's site of the same ID."""
-    contig, position = list(places.contig), places.position_bp.copy()
-    lacking: dict[str, list[int]] = {}
-    for i, name in enumerate(contig):
-        if not name and wanted.id[i]:
-            lacking.setdefault(wanted.id[i], []).append(i)
-    if lacking:
-        for bp, name in zip(panel.sites.position_bp.tolist(), panel.sites.id, strict=True):
-            for i in lacking.get(name, ()):
-                contig[i], position[i] = panel.contig, bp
-    return Places(places.build, contig, position)
-
-
-def _find(
-    wanted: WantedSites, places: Places, sites: Sites, numbers: Sequence[int]
-) -> Iterator[_Row]:
+def _find(wanted: SiteList, places: Places, sites: Sites, numbers: Sequence[int]) -> Iterator[_Row]:
     """Find rows of a list among sites of their contig: at least one result for each number."""
     position = places.position_bp[np.array(numbers, np.int64)]
     keys = [

@@ -83,7 +83,7 @@ class OutputOptions:
         Of a PGEN, see :class:`ragimpute.io.pgen.writer.PgenOptions`.
     sites_file
         A list of the sites to write, see
-        :func:`ragimpute.io.wanted_sites.read_wanted_sites`; None: all. The values are those of a
+        :func:`ragimpute.io.site_list.read_site_list`; None: all. The values are those of a
         run that writes all.
     sites_status
         A table of what became of each row of ``sites_file``, or None.

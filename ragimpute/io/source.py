@@ -45,8 +45,11 @@ class SourceFacts:
     ----------
     kind
         Its format, such as "PLINK 1 (bed, bim, fam)" or "raw text of 23andMe".
-    build
-        The genome build that it names, such as "GRCh37", or None.
+    build, build_by
+        Its genome build, such as "GRCh37", or None; and what tells it.
+    known_sites
+        Positions of the well-known SNPs of all its contigs, by rsID, see
+        :mod:`ragimpute.io.known_sites`.
     sex
         Of one sample: "male", "female" or "uncertain", and why; of several: how many of each. "" if
         nothing is told.
@@ -65,16 +68,19 @@ class SourceFacts:
 
     kind: str
     build: str | None = None
+    build_by: str = "its header"
     sex: str = ""
     sexes: np.ndarray | None = None
     counts: dict[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     names_alleles: bool = False
     ordered: bool = True
+    known_sites: Mapping[str, int] = field(default_factory=dict)
 
     def rows(self) -> list[tuple[str, str]]:
         """Names and values for a table."""
-        rows = [("file", self.kind + (f", {self.build} by its header" if self.build else ""))]
+        told = f", {self.build} by {self.build_by}" if self.build else ""
+        rows = [("file", self.kind + told)]
         if self.sex:
             rows.append(("sex", self.sex))
         return rows + [(name, f"{count:,}") for name, count in self.counts.items() if count]

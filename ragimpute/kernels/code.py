@@ -7,25 +7,44 @@ that it reads, and of what compiles it.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
+import os
+import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import llvmlite
-import numba
 import numpy as np
-from numba import types
-from numba.core import config as numba_config
-from numba.core.dispatcher import Dispatcher
-from numba.core.extending import _Intrinsic
+
+from ragimpute.kernels.functions import CompiledFunction, KernelIntrinsic
+
+if TYPE_CHECKING:
+    from numba import types
 
 _PACKAGE = __name__.partition(".")[0]
+_HERE = Path(__file__).parent
 # Part of every kernel: how numba is told to compile them.
-_DECORATORS = (f"{_PACKAGE}.kernels.compile", Path(__file__).with_name("compile.py"))
+_DECORATORS = (f"{_PACKAGE}.kernels.with_numba", _HERE / "with_numba.py")
+# Part of every kernel that calls an intrinsic: how the compiler writes them.
+_INTRINSICS = {f"{_PACKAGE}.kernels.{path.stem}": path for path in _HERE.glob("*_code.py")}
+# Settings of numba that change machine code, and their values unless the environment sets others.
+_SETTINGS = {
+    "OPT": "_OptLevel(3)", "BOUNDSCHECK": "None", "DEBUGINFO_DEFAULT": "0", "LOOP_VECTORIZE": "1",
+    "SLP_VECTORIZE": "0", "USING_SVML": "False",
+}  # fmt: skip
+# Variables of numba that say nothing of how code is compiled, or that are part of a folder's name.
+_OTHER_VARIABLES = frozenset((
+    "NUMBA_CACHE_DIR", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_ENABLE_AVX",
+    "NUMBA_DISABLE_JIT", "NUMBA_NUM_THREADS",
+))  # fmt: skip
 
 
 def code_digest(function: Callable[..., Any]) -> str:
@@ -38,11 +57,11 @@ def code_digest(function: Callable[..., Any]) -> str:
 
     Returns
     -------
-    A digest of the content of every file of which a function, an intrinsic or a type becomes part
+    A digest of the content of every file of which a function or an intrinsic becomes part
     of the kernel, by way of any number of others; of the constants that these functions read from
     elsewhere; and of the versions and settings of what compiles it.
     """
-    digest = hashlib.sha256(repr(_compiler()).encode())
+    digest = hashlib.sha256(repr(compiler()).encode())
     files, constants = parts_of(function)
     for name in sorted(files):
         digest.update(f"{name}\0{_file_digest(files[name])}\0".encode())
@@ -75,6 +94,9 @@ def parts_of(function: Callable[..., Any]) -> tuple[dict[str, Path], set[str]]:
             inner = _code_behind(value)
             if inner is not None:
                 todo.append(inner)
+            elif isinstance(value, KernelIntrinsic):
+                files |= _INTRINSICS
+                constants.add(f"{part.__module__}.{part.__qualname__}.{name}\0{value.definition}")
             else:
                 constants.add(f"{part.__module__}.{part.__qualname__}.{name}\0{_as_text(value)}")
     return files, constants
@@ -110,12 +132,8 @@ def _names_in(code: CodeType) -> set[str]:
 
 def _code_behind(value: Any) -> Any:
     """The function or class whose code a value brings along; None where it brings none of ours."""
-    if isinstance(value, Dispatcher):
+    if isinstance(value, CompiledFunction):
         value = value.py_func
-    elif isinstance(value, _Intrinsic):
-        value = value._defn
-    elif isinstance(value, types.Type) and _is_ours(type(value)):
-        value = type(value)
     if isinstance(value, FunctionType | type) and _is_ours(value):
         return value
     return None
@@ -136,7 +154,7 @@ def _as_text(value: Any) -> str:
         return f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
     if isinstance(value, ModuleType | FunctionType | type):
         return str(getattr(value, "__qualname__", value.__name__))
-    if isinstance(value, int | float | str | bytes | bool | None | np.generic | types.Type):
+    if isinstance(value, int | float | str | bytes | bool | None | np.generic):
         return f"{type(value).__name__} {value!r}"
     if isinstance(value, tuple | list):
         names = getattr(value, "_fields", "")  # of a named tuple: code says the name of a field
@@ -153,14 +171,47 @@ def _file_digest(path: Path) -> str:
         return str(path)
 
 
-def _compiler() -> tuple[Any, ...]:
+@cache
+def numba_version() -> str:
+    """The version of numba, which is read from its file while it is not imported."""
+    if "numba" not in sys.modules:
+        found = find_spec("numba")
+        with suppress(OSError):  # in an archive, say
+            if found is not None and found.origin is not None:
+                text = Path(found.origin).with_name("_version.py").read_text()
+                written = re.search(r'"version": "([^"]+)"', text)
+                if written:
+                    return written[1]
+    return str(import_module("numba").__version__)
+
+
+def compiler() -> tuple[Any, ...]:
     """Versions and settings by which the same code becomes other machine code."""
-    config: Any = numba_config  # numba sets its names at run time
-    return (
-        numba.__version__, llvmlite.__version__, sys.implementation.cache_tag,
-        str(config.OPT), config.BOUNDSCHECK, config.DEBUGINFO_DEFAULT, config.LOOP_VECTORIZE,
-        config.SLP_VECTORIZE, bool(getattr(config, "USING_SVML", False)),
-    )  # fmt: skip
+    versions = (numba_version(), llvmlite.__version__, sys.implementation.cache_tag)
+    if "numba" not in sys.modules and not _settings_may_differ():
+        return (*versions, *_SETTINGS.values())
+    config: Any = import_module("numba.core.config")
+    found = (str(getattr(config, name, value)) for name, value in _SETTINGS.items())
+    return (*versions, *found)
+
+
+@cache
+def _settings_may_differ() -> bool:
+    """Whether numba has to be asked for its settings."""
+    named = {name for name in os.environ if name.startswith("NUMBA_")} - _OTHER_VARIABLES
+    return bool(named) or os.path.exists(".numba_config.yaml") or _has_vector_mathematics()
+
+
+def _has_vector_mathematics() -> bool:
+    """Whether numba would use Intel's library of functions of vectors (SVML)."""
+    from llvmlite.binding import targets
+
+    if not targets.has_svml():
+        return False
+    with suppress(OSError):
+        ctypes.CDLL("libsvml.dylib" if sys.platform == "darwin" else "libsvml.so")
+        return True
+    return False
 
 
 # --- signatures as text ---------------------------------------------------------------------------
@@ -172,6 +223,8 @@ def signature_text(signature: tuple[types.Type, ...]) -> str:
 
 
 def _type_text(kind: types.Type) -> str:
+    from numba import types
+
     if isinstance(kind, types.NamedTuple | types.NamedUniTuple):
         owner = kind.instance_class
         parts = ", ".join(map(_type_text, kind.types))
@@ -199,6 +252,8 @@ def _type_text(kind: types.Type) -> str:
 
 def signature_of(text: str) -> tuple[types.Type, ...]:
     """The types that :func:`signature_text` wrote down."""
+    from numba import types
+
     names = {name: getattr(types, name) for name in dir(types)}
     names |= {"named": _named, "named_alike": _named, "tuple_of": types.Tuple}
     out: tuple[types.Type, ...] = eval(text, {"__builtins__": {}}, names)
@@ -209,9 +264,9 @@ def _named(
     module: str, qualname: str, fields: tuple[str, ...], parts: tuple[types.Type, ...]
 ) -> types.Type:
     """The type of a named tuple, by where its class is found."""
-    import importlib
+    from numba import types
 
-    owner = getattr(importlib.import_module(module), qualname)
+    owner = getattr(import_module(module), qualname)
     if tuple(owner._fields) != tuple(fields):
         raise ValueError(f"{module}.{qualname} has the fields {owner._fields}, not {fields}")
     out: types.Type = types.BaseTuple.from_types(parts, owner)

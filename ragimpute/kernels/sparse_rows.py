@@ -9,6 +9,7 @@ import numpy as np
 
 from ragimpute.kernels.bits import trailing_zeros
 from ragimpute.kernels.compile import kernel
+from ragimpute.kernels.shapes import reshaped
 from ragimpute.kernels.simd_floats import LANES, load, reached, splat
 
 WORD = 64
@@ -29,7 +30,7 @@ def pack_rows(rows, low, high, masks, counts, values):
         row, mask = rows[b, low:high], masks[b]
         before = num
         whole = row.shape[0] // LANES
-        lanes = row[: whole * LANES].reshape(-1, LANES)
+        lanes = reshaped(row[: whole * LANES], (whole, LANES))
         mask[:] = np.uint64(0)
         for i in range(whole):
             found = reached(load(lanes, i), least)

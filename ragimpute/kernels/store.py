@@ -14,7 +14,6 @@ import importlib
 import json
 import logging
 import os
-import pickle
 import shutil
 import sys
 import time
@@ -25,14 +24,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from llvmlite.binding import parse_bitcode
-from numba.core.caching import _Cache
-from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import CompileResult
-from numba.core.serialize import dumps
-
 from ragimpute import __version__
-from ragimpute.kernels.code import code_digest, signature_text
+from ragimpute.kernels.code import code_digest, compiler, numba_version
+from ragimpute.kernels.loader import MachineCode
 from ragimpute.kernels.processor import this_processor
 
 #: What kernels of this process are compiled for.
@@ -94,101 +88,6 @@ class Named(NamedTuple):
         return f"{self.kernel.replace(':', '-')}-{self.code}-{self.signature}{SUFFIX}"
 
 
-class KernelStore(_Cache):
-    """What numba asks for a kernel's compiled forms, and gives new ones to keep.
-
-    Parameters
-    ----------
-    function
-        The kernel, as Python knows it.
-    """
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
-
-    @property
-    def cache_path(self) -> str | None:
-        """Where new kernels are kept, or None."""
-        folder = kept_folder()
-        return None if folder is None else str(folder)
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The kernel for a signature from disk; None if there is none that matches.
-
-        numba's own cache would first list all functions that numba can compile. That takes .2 s,
-        and only a kernel that is compiled needs the lists, which numba then makes by itself.
-        """
-        name = Named.of(self._function, signature_text(sig))
-        for folder in read_folders():
-            payload = read_kernel(folder / name.file_name())
-            if payload is not None:
-                with suppress(Exception):  # damaged in a way that its digest does not tell
-                    return _rebuilt(target_context, payload)
-        _announce(Entry(name.kernel, signature_text(sig)))
-        return None
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep what was compiled, where that can be done."""
-        name = Named.of(self._function, signature_text(sig))
-        compiled_here.append(name.kernel)
-        folder = kept_folder()
-        if folder is None or not _may_be_kept(data):
-            return
-        with suppress(OSError):  # a full disk, say: the next run compiles again
-            write_kernel(folder, name, signature_text(sig), dumps(data._reduce()))
-
-    def enable(self) -> None:
-        """Nothing: the store is always on."""
-
-    def disable(self) -> None:
-        """Nothing: the store is always on."""
-
-    def flush(self) -> None:
-        """Nothing: a file that matches is right."""
-
-
-class _StoredLibrary(JITCodeLibrary):
-    """A kernel's library from disk, whose bitcode is not parsed before another library asks for it.
-
-    numba parses it at once, which takes half of the time to load a kernel. It is only needed where
-    another kernel that calls this one is compiled.
-    """
-
-    _bitcode = b""
-
-    @classmethod
-    def _unserialize(cls, codegen: Any, state: Any) -> Any:
-        name, kind, data = state
-        assert kind == "object", kind
-        library: Any = cls(codegen, name)
-        library.enable_object_caching()
-        library._set_compiled_object(data[0])
-        library._bitcode = data[1]
-        library._finalize_final_module()
-        return library
-
-    def _get_module_for_linking(self) -> Any:
-        if self._bitcode and self._shared_module is None:
-            self._shared_module = parse_bitcode(self._bitcode)
-        of_numba: Any = super()
-        return of_numba._get_module_for_linking()
-
-
-def _rebuilt(target_context: Any, payload: bytes) -> Any:
-    """A kernel as numba needs it, from what :func:`read_kernel` gives."""
-    parts = pickle.loads(payload)
-    about, codegen = parts[1], target_context.codegen()
-    # numba would find these names in the bitcode.
-    codegen._engine._defined_symbols |= {
-        about.llvm_func_name, about.llvm_cpython_wrapper_name, about.llvm_cfunc_wrapper_name,
-    }  # fmt: skip
-    codegen._library_class = _StoredLibrary
-    try:
-        return CompileResult._rebuild(target_context, *parts)
-    finally:
-        del codegen._library_class  # that of numba's class holds again
-
-
 #: Kernels that this process has compiled, by name.
 compiled_here: list[str] = []
 #: Kernels of the package that it called for arguments that are not in :data:`SIGNATURES`.
@@ -201,21 +100,13 @@ def kernel_name(function: Callable[..., Any]) -> str:
     return f"{function.__module__}:{function.__qualname__}"
 
 
-@cache
 def _digest_of(function: Callable[..., Any]) -> str:
+    return _digest(function, compiler())
+
+
+@cache
+def _digest(function: Callable[..., Any], by: tuple[Any, ...]) -> str:
     return code_digest(function)
-
-
-def _may_be_kept(data: Any) -> bool:
-    """Whether machine code is for :data:`PROCESSOR`, and holds no address of this process.
-
-    It is for another processor if a program that uses this package had numba compile something
-    before the package was imported.
-    """
-    _, cpu_name, features = data.codegen.magic_tuple()
-    if (cpu_name, features) != (PROCESSOR.cpu_name, PROCESSOR.features):
-        return False
-    return not data.library.has_dynamic_globals and all(part.can_cache for part in data.lifted)
 
 
 # --- folders --------------------------------------------------------------------------------------
@@ -253,8 +144,7 @@ def _folder_in(root: Path) -> Path:
     """The folder in which this version keeps kernels, so that no other version's are removed."""
     if root == SHIPPED:
         return root / folder_name()
-    numba_version = importlib.import_module("numba").__version__
-    return root / f"{__version__}-numba{numba_version}-{folder_name()}"
+    return root / f"{__version__}-numba{numba_version()}-{folder_name()}"
 
 
 def read_folders() -> list[Path]:
@@ -279,16 +169,36 @@ def kept_folder() -> Path | None:
 # --- files ----------------------------------------------------------------------------------------
 
 
-def read_kernel(path: Path) -> bytes | None:
-    """A file's machine code as numba pickles it; None where it is absent or damaged."""
+def read_kernel(path: Path) -> tuple[bytes, bytes] | None:
+    """A file's machine code, and the rest as numba pickles it; None where absent or damaged."""
     try:
-        header, _, payload = path.read_bytes().partition(b"\n")
+        header, _, content = path.read_bytes().partition(b"\n")
         about = json.loads(header)
-        if about["sha256"] == hashlib.sha256(payload).hexdigest():
-            return payload
+        size = int(about["bytes"])
+        code, rest = content[:size], content[size:]
+        if about["code_sha256"] == _sha256(code) and about["sha256"] == _sha256(rest):
+            return code, rest
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return None
+
+
+def read_machine_code(path: Path) -> MachineCode | None:
+    """A file's machine code, to be called without numba; None where absent or damaged."""
+    try:
+        with path.open("rb") as file:
+            about = json.loads(file.readline())
+            code = file.read(int(about["bytes"]))
+        if about["code_sha256"] == _sha256(code):
+            needs = tuple(map(str, about["needs"]))
+            return MachineCode(str(about["symbol"]), str(about["returns"]), needs, code)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def read_entry(path: Path) -> Entry | None:
@@ -301,8 +211,17 @@ def read_entry(path: Path) -> Entry | None:
         return None
 
 
-def write_kernel(folder: Path, name: Named, signature: str, payload: bytes) -> None:
+def write_kernel(folder: Path, name: Named, signature: str, code: MachineCode, rest: bytes) -> None:
     """Write a kernel's file whole, and remove those of the same kernel whose code is another.
+
+    Parameters
+    ----------
+    folder
+        Made if it does not exist.
+    name, signature
+        Of the kernel.
+    code, rest
+        Its machine code, and what else numba needs of it.
 
     Raises
     ------
@@ -312,14 +231,19 @@ def write_kernel(folder: Path, name: Named, signature: str, payload: bytes) -> N
     about = {
         "kernel": name.kernel,
         "signature": signature,
-        "sha256": hashlib.sha256(payload).hexdigest(),
+        "symbol": code.symbol,
+        "returns": code.returns,
+        "needs": code.needs,
+        "bytes": len(code.content),
+        "code_sha256": _sha256(code.content),
+        "sha256": _sha256(rest),
     }
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / name.file_name()
     # As runtime.outputs.replacing does for all other files: that wing stands above this one.
     temporary = folder / f".{path.name}.{uuid4().hex[:12]}"
     try:
-        temporary.write_bytes(json.dumps(about).encode() + b"\n" + payload)
+        temporary.write_bytes(json.dumps(about).encode() + b"\n" + code.content + rest)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -382,7 +306,7 @@ def count_kernels() -> Counts:
     return Counts(total, total - not_shipped, not_shipped - nowhere, nowhere)
 
 
-def _announce(entry: Entry) -> None:
+def announce(entry: Entry) -> None:
     """Say once what is compiled, why, and where it is kept."""
     if not entry.kernel.startswith("ragimpute."):
         return

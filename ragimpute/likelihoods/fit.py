@@ -16,11 +16,13 @@ from ragimpute.kernels.bits import WORD
 from ragimpute.likelihoods.haploid_kernel import Steps, haploid_alt_share
 from ragimpute.likelihoods.impute import LikelihoodPanel, Posterior, impute_likelihoods
 from ragimpute.likelihoods.model import SiteMismatch
+from ragimpute.likelihoods.network import GenotypeNetwork
 from ragimpute.likelihoods.states import PairSettings
+from ragimpute.runtime.threads import share
 
 # Mismatch probability while mismatches are counted, and switch rate per cM.
 _USUAL = np.float32(1e-3)
-_USUAL_RATE = 6.0
+_USUAL_RATE = 4.0
 # Range of the switch rate, and steps by which it is searched. Where the rate matters little, a
 # prior decides: one doubling away from the usual rate it costs 1 % of the squared error, two
 # doublings away four times as much. With a weaker one, the rates that seeds find differ sixfold.
@@ -41,6 +43,9 @@ _FIT_SITES, _FIT_CM = 4096, 2.0
 # Mean depth of these reads. The best rate hardly depends on it: for 600 Europeans at 0.1x, 1x and
 # 4x, 1 - r2 changes by 1 % where the rate is doubled or halved.
 _DEPTH = 0.7
+# Samples that tell how far the network is to be trusted, and the depths of their reads by turns.
+_NUM_TRUSTED = 18
+_TRUST_DEPTHS = (0.1, 0.45, 2.0)
 
 
 def num_alt_of(typed: TypedSites) -> np.ndarray:
@@ -91,10 +96,13 @@ class PanelFit:
         Changes of the copied haplotype per cM.
     mismatch
         How often an allele is not the copied one.
+    network
+        Corrects genotypes in doubt, as far as it is to be trusted on this panel; None: no network.
     """
 
     switch_rate: float
     mismatch: MismatchByCount
+    network: GenotypeNetwork | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +117,8 @@ class FitOptions:
         For drawing haplotypes and reads; the result does not depend on ``threads``.
     ne, err
         Effective population size and mismatch probability, > 0; None: found on the panel.
+    network
+        The network whose trust is fitted; None: no genotype is corrected.
     """
 
     settings: PairSettings = field(default_factory=PairSettings)
@@ -116,6 +126,7 @@ class FitOptions:
     threads: int = 1
     ne: float | None = None
     err: float | None = None
+    network: GenotypeNetwork | None = None
 
 
 class FittedPanel:
@@ -146,7 +157,9 @@ class FittedPanel:
         self.fit = fit or fit_panel(typed, haplotype_sample, options)
         mismatch = self.fit.mismatch.at(num_alt, typed.num_haplotypes)
         #: The panel with its parameters.
-        self.panel = LikelihoodPanel(typed, num_alt, self.fit.switch_rate, mismatch)
+        self.panel = LikelihoodPanel(
+            typed, num_alt, self.fit.switch_rate, mismatch, self.fit.network
+        )
 
     def impute(self, likelihoods: np.ndarray) -> list[Posterior]:
         """Impute samples.
@@ -190,53 +203,84 @@ def fit_panel(
         mismatch = MismatchByCount.constant(options.err)
     else:
         mismatch = fit_mismatch(typed, num_alt, haplotype_sample, seed=options.seed)
+    left_out = _LeftOut.draw(typed, num_alt, haplotype_sample, options)
     if options.ne is not None:
-        given = CopyingParameters.from_ne(options.ne, float(_USUAL), num_haplotypes)
-        return PanelFit(given.switch_rate, mismatch)
-    rate = _fit_rate(
-        typed, num_alt, mismatch.at(num_alt, num_haplotypes), haplotype_sample, options
-    )
-    return PanelFit(rate, mismatch)
+        rate = CopyingParameters.from_ne(options.ne, float(_USUAL), num_haplotypes).switch_rate
+    elif left_out is None:
+        rate = _USUAL_RATE
+    else:
+        rate = _fit_rate(left_out, mismatch, options)
+    network = options.network
+    if network is not None and left_out is not None:
+        network = _trusted(network, left_out, mismatch, rate, options)
+    return PanelFit(rate, mismatch, network)
 
 
-def _fit_rate(
-    typed: TypedSites,
-    num_alt: np.ndarray,
-    mismatch: SiteMismatch,
-    haplotype_sample: np.ndarray,
-    options: FitOptions,
-) -> float:
+@dataclass(frozen=True)
+class _LeftOut:
+    """Samples that are left out, and the sites in the middle where they are imputed.
+
+    ``typed``, ``num_alt`` (m,): these sites. ``pairs`` (n, 2): the samples' haplotypes, the second
+    -1 where haploid. ``alt`` (m, n): how many of a sample's haplotypes in the panel have ALT.
+    ``truth`` (m, n): its ALT alleles; the second haplotype of a haploid sample is a copy of the
+    first. ``seed``: for reads.
+    """
+
+    typed: TypedSites
+    num_alt: np.ndarray
+    pairs: np.ndarray
+    alt: np.ndarray
+    truth: np.ndarray
+    seed: int
+
+    @classmethod
+    def draw(
+        cls,
+        typed: TypedSites,
+        num_alt: np.ndarray,
+        haplotype_sample: np.ndarray,
+        options: FitOptions,
+    ) -> _LeftOut | None:
+        """Draw samples; None if there is but one, or no site."""
+        cm = typed.position_cm
+        samples = np.unique(haplotype_sample)
+        if len(samples) < 2 or not len(cm):
+            return None
+        rng = np.random.default_rng([options.seed, 0])
+        low = max(0, (len(cm) - _FIT_SITES) // 2) // WORD * WORD
+        high = min(len(cm), low + _FIT_SITES)
+        high = min(high, max(int(np.searchsorted(cm, cm[low] + _FIT_CM)), low + WORD))
+        words = np.ascontiguousarray(typed.words[low // WORD : -(-high // WORD)])
+        drawn = rng.permutation(samples)[: max(_NUM_SAMPLES, _NUM_TRUSTED)]
+        pairs = np.full((len(drawn), 2), -1)
+        for i, sample in enumerate(drawn):
+            own = np.flatnonzero(haplotype_sample == sample)[:2]
+            pairs[i, : len(own)] = own
+        site = np.arange(high - low)
+        bit = (site % WORD).astype(np.uint32)[:, None, None]
+        alleles = ((words[site // WORD][:, pairs] >> bit) & 1).astype(np.int64)  # (m, n, 2)
+        haploid = pairs[:, 1] < 0
+        alt = alleles[:, :, 0] + np.where(haploid, 0, alleles[:, :, 1])
+        alleles[:, haploid, 1] = alleles[:, haploid, 0]
+        return cls(
+            TypedSites(words, cm[low:high]), num_alt[low:high], pairs, alt, alleles.sum(axis=2),
+            options.seed,
+        )  # fmt: skip
+
+
+def _fit_rate(left_out: _LeftOut, mismatch: MismatchByCount, options: FitOptions) -> float:
     """The switch rate with which left-out samples with simulated reads are imputed best.
 
     The squared error of dosages is minimised, which is what r2 measures. Likelihoods of
     genotypes choose lower rates, with which 1 - r2 is 2 % higher.
     """
-    cm = typed.position_cm
-    samples = np.unique(haplotype_sample)
-    if len(samples) < 2 or not len(cm):
-        return _USUAL_RATE
-    rng = np.random.default_rng([options.seed, 0])
-    low = max(0, (len(cm) - _FIT_SITES) // 2) // WORD * WORD
-    high = min(len(cm), low + _FIT_SITES)
-    high = min(high, max(int(np.searchsorted(cm, cm[low] + _FIT_CM)), low + WORD))
-    words = np.ascontiguousarray(typed.words[low // WORD : -(-high // WORD)])
-    part = TypedSites(words, cm[low:high])
-    drawn = rng.permutation(samples)[:_NUM_SAMPLES]
-    pairs = np.full((len(drawn), 2), -1)
-    for i, sample in enumerate(drawn):
-        own = np.flatnonzero(haplotype_sample == sample)[:2]
-        pairs[i, : len(own)] = own
-    site = np.arange(high - low)
-    bit = (site % WORD).astype(np.uint32)[:, None, None]
-    alleles = (words[site // WORD][:, pairs] >> bit) & 1  # (m, n, 2)
-    # The second haplotype of a haploid sample is a copy of the first.
-    alleles[:, pairs[:, 1] < 0, 1] = alleles[:, pairs[:, 1] < 0, 0]
-    truth = alleles.sum(axis=2).astype(np.int64)
-    reads = simulate_reads(truth, _DEPTH, rng)
-    mismatch, num_alt = mismatch.of_sites(slice(low, high)), num_alt[low:high]
+    typed, num_alt, pairs = left_out.typed, left_out.num_alt, left_out.pairs[:_NUM_SAMPLES]
+    truth = left_out.truth[:, :_NUM_SAMPLES]
+    reads = simulate_reads(truth, _DEPTH, np.random.default_rng([left_out.seed, 1]))
+    of_sites = mismatch.at(num_alt, typed.num_haplotypes)
 
     def height(log_rate: float) -> float:
-        panel = LikelihoodPanel(part, num_alt, math.exp(log_rate), mismatch)
+        panel = LikelihoodPanel(typed, num_alt, math.exp(log_rate), of_sites)
         found = impute_likelihoods(
             panel, reads, settings=options.settings, threads=options.threads, exclude=pairs
         )
@@ -253,8 +297,51 @@ def _fit_rate(
     return math.exp(best)
 
 
+def _trusted(
+    network: GenotypeNetwork,
+    left_out: _LeftOut,
+    mismatch: MismatchByCount,
+    rate: float,
+    options: FitOptions,
+) -> GenotypeNetwork:
+    """The network, as far as left-out samples with simulated reads show that it is right.
+
+    Each sample is imputed as if the panel had never had it.
+    """
+    pairs = left_out.pairs[:_NUM_TRUSTED]
+    num_alt, typed = left_out.num_alt, left_out.typed
+    depth = np.resize(_TRUST_DEPTHS, len(pairs))
+    truth = left_out.truth[:, : len(pairs)]
+    reads = simulate_reads(truth, depth, np.random.default_rng([left_out.seed, 2]))
+
+    def describe(i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        others = num_alt - left_out.alt[:, i]
+        num = typed.num_haplotypes - int((pairs[i] >= 0).sum())
+        panel = LikelihoodPanel(typed, num_alt, rate, mismatch.at(others, num))
+        (found,) = impute_likelihoods(
+            panel, reads[:, i : i + 1], settings=options.settings, exclude=pairs[i : i + 1],
+            describe=True,
+        )  # fmt: skip
+        evidence = found.evidence
+        assert evidence is not None
+        # At other sites the rest of the panel does not vary.
+        k = np.flatnonzero((others[evidence.site] > 0) & (others[evidence.site] < num))
+        site = evidence.site[k]
+        minor = np.where(2 * others[site] > num, 2 - truth[site, i], truth[site, i])
+        return evidence.features[k], evidence.likelihoods[k], minor
+
+    found = share(describe, range(len(pairs)), options.threads)
+    sample = np.repeat(np.arange(len(found)), [len(minor) for _, _, minor in found])
+    features, likelihoods, minor = (np.concatenate(c) for c in zip(*found, strict=True))
+    return network.trusted(features, likelihoods, minor, sample)
+
+
 def simulate_reads(
-    truth: np.ndarray, depth: float | np.ndarray, rng: np.random.Generator
+    truth: np.ndarray,
+    depth: float | np.ndarray,
+    rng: np.random.Generator,
+    *,
+    error: float = _READ_ERROR,
 ) -> np.ndarray:
     """Likelihoods of genotypes from simulated reads.
 
@@ -266,14 +353,16 @@ def simulate_reads(
         Mean number of reads at a site, of each sample, shape (N,), or of all; Poisson.
     rng
         Draws the reads.
+    error
+        How often a read shows the other allele. Likelihoods do not know it: they take 0.2 %.
 
     Returns
     -------
     Shape (M, N, 3), float64.
     """
-    shows_alt = np.array([_READ_ERROR, 0.5, 1 - _READ_ERROR])
     num = rng.poisson(depth, truth.shape)
-    alt = rng.binomial(num, shows_alt[truth])[:, :, None]
+    alt = rng.binomial(num, np.array([error, 0.5, 1 - error])[truth])[:, :, None]
+    shows_alt = np.array([_READ_ERROR, 0.5, 1 - _READ_ERROR])
     log = alt * np.log(shows_alt) + (num[:, :, None] - alt) * np.log(1 - shows_alt)
     out: np.ndarray = np.exp(log - log.max(axis=2, keepdims=True))
     return out

@@ -24,12 +24,14 @@ import numpy as np
 from ragimpute.copying.window import TypedSites
 from ragimpute.kernels.bits import WORD
 from ragimpute.likelihoods.diploid_kernel import EVERY, Pairs, diploid_posterior
+from ragimpute.likelihoods.evidence import Evidence, Paired, collect, minor_first
 from ragimpute.likelihoods.model import (
     SiteMismatch,
     informative,
     normalise,
     true_given_copied,
 )
+from ragimpute.likelihoods.network import GenotypeNetwork
 from ragimpute.likelihoods.state_kernel import name_haplotypes, shares_along
 from ragimpute.likelihoods.states import (
     Groups,
@@ -37,6 +39,7 @@ from ragimpute.likelihoods.states import (
     Reads,
     Stretch,
     Walk,
+    alt_of,
     as_bits,
     beside,
     choose_groups,
@@ -67,12 +70,15 @@ class LikelihoodPanel:
         Changes of the copied haplotype per cM, > 0.
     mismatch
         Of each site.
+    network
+        Corrects the genotypes of diploid samples where they are in doubt; None: nothing does.
     """
 
     typed: TypedSites
     num_alt: np.ndarray
     switch_rate: float
     mismatch: SiteMismatch
+    network: GenotypeNetwork | None = None
 
     @property
     def num_sites(self) -> int:
@@ -90,10 +96,13 @@ class Posterior(NamedTuple):
         Shape (M,), float32: P(both haplotypes have ALT), which is not the product of the two: at
         low coverage it may be known that a sample is heterozygous, but not which haplotype has ALT.
         0 for a haploid sample.
+    evidence
+        Of the sites in doubt, if it was asked for.
     """
 
     allele_prob: np.ndarray
     both: np.ndarray
+    evidence: Evidence | None = None
 
     def genotype_probs(self) -> np.ndarray:
         """GP: shape (M, P + 1), float32."""
@@ -110,6 +119,7 @@ def impute_likelihoods(
     settings: PairSettings = PairSettings(),
     threads: int = 1,
     exclude: np.ndarray | None = None,
+    describe: bool = False,
 ) -> list[Posterior]:
     """Impute samples of one ploidy.
 
@@ -128,6 +138,8 @@ def impute_likelihoods(
     exclude
         Shape (N, e), int64: panel haplotypes that each sample must not copy, padded with -1; None:
         none.
+    describe
+        Also return the evidence of diploid samples, and leave their genotypes without correction.
 
     Returns
     -------
@@ -144,21 +156,28 @@ def impute_likelihoods(
 
     def impute(i: int) -> Posterior:
         own = np.zeros(0, np.int64) if exclude is None else exclude[i][exclude[i] >= 0]
-        return _impute_sample(panel, normalise(likelihoods[:, i]), settings, own)
+        return _impute_sample(panel, normalise(likelihoods[:, i]), settings, own, describe)
 
     return share(impute, range(num_samples), threads)
 
 
 def _impute_sample(
-    panel: LikelihoodPanel, reads: np.ndarray, settings: PairSettings, own: np.ndarray
+    panel: LikelihoodPanel,
+    reads: np.ndarray,
+    settings: PairSettings,
+    own: np.ndarray,
+    describe: bool,
 ) -> Posterior:
     """Impute one sample by its normalised likelihoods (M, P + 1), without its own haplotypes."""
     num_sites, num_genotypes = reads.shape
     prob = np.zeros((num_sites, num_genotypes - 1), np.float32)
     both = np.zeros(num_sites, np.float32)
+    evidence = []
     done = 0
     for part in stretches(panel.typed.position_cm, settings):
-        found = _impute_stretch(panel, reads, part, settings, own)
+        found = _impute_stretch(panel, reads, part, settings, own, describe)
+        if found.evidence is not None:
+            evidence.append(found.evidence.between(part.low, part.high, part.first))
         new = found.allele_prob
         if num_genotypes == 3 and done:
             # Both have imputed the sites from the stretch's beginning to the end of the one before.
@@ -170,7 +189,7 @@ def _impute_sample(
         prob[part.low : part.high] = new[part.low - part.first : part.high - part.first]
         both[part.low : part.high] = found.both[part.low - part.first : part.high - part.first]
         done = part.high
-    return Posterior(prob, both)
+    return Posterior(prob, both, Evidence.joined(evidence) if describe else None)
 
 
 def _impute_stretch(
@@ -179,13 +198,15 @@ def _impute_stretch(
     part: Stretch,
     settings: PairSettings,
     own: np.ndarray,
+    describe: bool,
 ) -> Posterior:
     """Impute the sites [first, stop) of a stretch."""
     sites = slice(part.first, part.stop)
     words = np.ascontiguousarray(panel.typed.words[part.first // WORD : -(-part.stop // WORD)])
     reads, cm = reads[sites], panel.typed.position_cm[sites]
     mismatch = panel.mismatch.of_sites(sites)
-    af = panel.num_alt[sites] / panel.typed.num_haplotypes
+    num_alt = panel.num_alt[sites] - alt_of(words, own, len(cm))
+    af = num_alt / max(panel.typed.num_haplotypes - len(own), 1)
     diploid = reads.shape[1] == 3
     given = mismatch.genotypes() if diploid else mismatch.alleles()
     emission = np.einsum("mcg,mg->mc", given, reads).astype(np.float32)
@@ -199,7 +220,13 @@ def _impute_stretch(
     alleles = np.take(words, every.first, axis=1)
     stretch = Reads(words, every, alleles, at, cm, af, flip, turned, emission, panel.switch_rate)
     if diploid:
-        return _impute_diploid(stretch, reads, settings, mismatch, given)
+        found, paired = _impute_diploid(stretch, reads, settings, mismatch, given)
+        if describe:
+            return found._replace(evidence=collect(stretch, reads, given, mismatch, paired))
+        if panel.network is None:
+            return found
+        evidence = collect(stretch, reads, given, mismatch, paired)
+        return _corrected(found, stretch, panel.network, evidence, paired)
     mass = largest_mass(haploid_steps(stretch, emission))
     groups = every.some(choose_groups(mass, len(at), settings))
     minor = haploid_shares(stretch, groups, walk_over(stretch, groups))
@@ -214,7 +241,7 @@ def _impute_diploid(
     settings: PairSettings,
     mismatch: SiteMismatch,
     given: np.ndarray,
-) -> Posterior:
+) -> tuple[Posterior, Paired]:
     """Impute a diploid sample with normalised likelihoods (m, 3) in a stretch.
 
     ``given`` (m, 3, 3): P(genotype | number of ALT that are copied).
@@ -224,17 +251,35 @@ def _impute_diploid(
     mass = largest_mass(haploid_steps(stretch, beside(stretch.emission, stretch.af)))
     for rough in (True, False):
         chosen = choose_groups(mass, len(stretch.seen), settings, rough=rough)
-        counts, walk, best = _pair(stretch, every.some(chosen))
-        copied = np.where(stretch.turned[:, None], counts[:, ::-1], counts)
+        groups = every.some(chosen)
+        counts, walk, best = _pair(stretch, groups)
+        copied = minor_first(counts, stretch.turned)
         genotypes = true_given_copied(copied, given, likelihoods)
-        out = _phased(genotypes, _along(stretch, walk, best, mismatch))
+        along = _along(stretch, walk, best, mismatch)
+        out = _phased(genotypes, along)
         if len(chosen) == len(every.size):
             break
         if rough:  # then it is the likely one that was found
             for side in range(2):
                 other = beside(stretch.emission, out.allele_prob[:, 1 - side])
                 mass = np.maximum(mass, largest_mass(haploid_steps(stretch, other)))
-    return out
+    return out, Paired(groups, walk, copied, along, out.allele_prob)
+
+
+def _corrected(
+    found: Posterior,
+    stretch: Reads,
+    network: GenotypeNetwork,
+    evidence: Evidence,
+    paired: Paired,
+) -> Posterior:
+    """What a network makes of a sample in a stretch."""
+    at = evidence.site
+    genotypes = minor_first(network.genotypes(evidence), stretch.turned[at])
+    new = _phased(genotypes, paired.along[at])
+    prob, both = found.allele_prob.copy(), found.both.copy()
+    prob[at], both[at] = new.allele_prob, new.both
+    return Posterior(prob, both)
 
 
 def _pair(stretch: Reads, groups: Groups) -> tuple[np.ndarray, Walk, np.ndarray]:

@@ -64,7 +64,7 @@ class LikelihoodImputer:
         self._match, self._ploidy = match, ploidy
         self.settings: dict[str, object] = {
             "model": "likelihoods",
-            "correction": "none (likelihoods of genotypes)",
+            "correction": "none" if options.network is None else "network for likelihoods",
             "states": "groups of panel haplotypes, in pairs",
         }
         self.seconds: dict[str, float] = {}

@@ -194,6 +194,15 @@ def beside(emission: np.ndarray, other: np.ndarray) -> np.ndarray:
     return out
 
 
+def alt_of(words: np.ndarray, haplotypes: np.ndarray, num_sites: int) -> np.ndarray:
+    """How many of some haplotypes have ALT at each site, shape (m,), int64."""
+    site = np.arange(num_sites)
+    bit = (site % WORD).astype(np.uint32)[:, None]
+    alleles = (words[site // WORD][:, haplotypes] >> bit) & np.uint32(1)
+    out: np.ndarray = alleles.sum(axis=1, dtype=np.int64)
+    return out
+
+
 def as_bits(flags: np.ndarray, num_words: int) -> np.ndarray:
     """Flags (m,) as bits of so many words of 32."""
     padded = np.zeros(num_words * WORD, bool)

@@ -183,12 +183,17 @@ def check_weights(path: Path, config: RunConfig) -> dict[str, str]:
     ModelError
         It says what they were made for.
     """
+    return _check_header(path, input_fingerprint(config))
+
+
+def _check_header(path: Path, reads: str) -> dict[str, str]:
+    """Refuse weights of another format, or made to read something else than ``reads``."""
     try:
         with safe_open(str(path), framework="numpy") as file:
             about = file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
         raise unreadable(path, error) from error
-    expected = {"format": FORMAT_VERSION, "input": input_fingerprint(config)}
+    expected = {"format": FORMAT_VERSION, "input": reads}
     for key, want in expected.items():
         if about.get(key) != want:
             raise ModelError(
@@ -217,12 +222,7 @@ def read_tensors(
         If the file is damaged, of another format version, made for other evidence, or does not
         fit the config.
     """
-    check_weights(path, config)
-    try:
-        with safe_open(str(path), framework="numpy") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise unreadable(path, error) from error
+    tensors = read_numbers(path, input_fingerprint(config))
     wrong = sorted(
         set(shapes) ^ set(tensors)
         | {n for n in set(shapes) & set(tensors) if shapes[n] != tensors[n].shape}
@@ -232,6 +232,31 @@ def read_tensors(
             f"weights {path} do not fit their config: {len(wrong)} tensors differ, e.g. {wrong[0]}",
             hint=f"{CONFIG} must be the one that the model was trained with",
         )
+    return tensors
+
+
+def read_numbers(path: Path, reads: str) -> dict[str, np.ndarray]:
+    """Read all tensors of a file, by name.
+
+    Parameters
+    ----------
+    path
+        A file of weights.
+    reads
+        What the network must have been made to read: "input" in the file's header.
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged, of another format version, was made for another input, or holds
+        numbers that are not finite.
+    """
+    _check_header(path, reads)
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise unreadable(path, error) from error
     bad = [name for name, value in tensors.items() if not np.isfinite(value).all()]
     if bad:
         raise ModelError(f"weights {path} hold numbers that are not finite, in {bad[0]}")

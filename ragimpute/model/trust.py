@@ -12,11 +12,15 @@ little if its classes differ by more than the errors of their numbers, strongly 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from ragimpute.model.site_net import sigmoid
+
+# Derivatives of the log likelihood at a number: see _slope_and_curve.
+_Slope = Callable[[float], tuple[np.ndarray, float]]
 
 #: The classes end at these frequencies of the minor allele.
 EDGES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
@@ -94,31 +98,65 @@ def fit_trust(
     section 5.4.
     """
     offset, residual, y = (x.astype(np.float64) for x in (offset, residual, y))
+
+    def of_rows(k: np.ndarray) -> _Slope:
+        return lambda s: _slope_and_curve(offset[k], residual[k], y[k], s)
+
+    return _fit(of_rows, maf_logit, sample)
+
+
+def fit_genotype_trust(
+    logits: np.ndarray,
+    change: np.ndarray,
+    y: np.ndarray,
+    maf_logit: np.ndarray,
+    sample: np.ndarray,
+) -> Trust:
+    """As :func:`fit_trust`, where there may be more than two outcomes.
+
+    Parameters
+    ----------
+    logits, change
+        Shape (N, G), float64: the logits of G outcomes, and what the network adds to them.
+    y
+        Shape (N,), int: the outcome, in [0, G).
+    maf_logit, sample
+        As for :func:`fit_trust`.
+    """
+
+    def of_rows(k: np.ndarray) -> _Slope:
+        return lambda s: _genotype_slope(logits[k], change[k], y[k], s)
+
+    return _fit(of_rows, maf_logit, sample)
+
+
+def _fit(
+    of_rows: Callable[[np.ndarray], _Slope], maf_logit: np.ndarray, sample: np.ndarray
+) -> Trust:
+    """The trust in each class; ``of_rows`` gives the derivatives of chosen rows, by the number."""
     of_class = classes_of(maf_logit)
     likeliest, precision = np.ones(len(EDGES) + 1), np.zeros(len(EDGES) + 1)
-    usual = _DESIGN_EFFECT + _CORRELATION * len(y) / max(len(np.unique(sample)), 1)
+    usual = _DESIGN_EFFECT + _CORRELATION * len(sample) / max(len(np.unique(sample)), 1)
     for c in np.unique(of_class):
         k = of_class == c
-        likeliest[c], precision[c] = _likeliest(offset[k], residual[k], y[k], sample[k], usual)
+        likeliest[c], precision[c] = _likeliest(of_rows(k), sample[k], usual)
     share = np.clip(_shrunk(likeliest, precision), 0, _MOST)
     return Trust(share.astype(np.float32))
 
 
-def _likeliest(
-    offset: np.ndarray, residual: np.ndarray, y: np.ndarray, sample: np.ndarray, usual: float
-) -> tuple[float, float]:
+def _likeliest(derivatives: _Slope, sample: np.ndarray, usual: float) -> tuple[float, float]:
     """The likeliest number for the pairs of a class by Newton's method, and 1 / its variance.
 
     ``usual``: the design effect before the samples are seen.
     """
     s = 1.0
     for _ in range(_STEPS):
-        slope, curve = _slope_and_curve(offset, residual, y, s)
+        slope, curve = derivatives(s)
         step = (slope.sum() / usual - (s - 1) / _SEARCHED**2) / (curve / usual + 1 / _SEARCHED**2)
         s += min(max(step, -0.5), 0.5)
         if abs(step) < 1e-6:
             break
-    slope, curve = _slope_and_curve(offset, residual, y, s)
+    slope, curve = derivatives(s)
     samples, of = np.unique(sample, return_inverse=True)
     num = len(samples)
     by_sample = np.bincount(of, slope - slope.mean())
@@ -136,6 +174,18 @@ def _slope_and_curve(
     """Derivatives of the log likelihood at s: the first by pair, the negative second in all."""
     p = sigmoid(offset + s * residual)
     return residual * (y - p), max(float((residual**2 * p * (1 - p)).sum()), 1e-12)
+
+
+def _genotype_slope(
+    logits: np.ndarray, change: np.ndarray, y: np.ndarray, s: float
+) -> tuple[np.ndarray, float]:
+    """The same for any number of outcomes."""
+    at = logits + s * change
+    weight = np.exp(at - at.max(axis=1, keepdims=True))
+    p = weight / weight.sum(axis=1, keepdims=True)
+    expected = (p * change).sum(axis=1)
+    curve = float((p * (change - expected[:, None]) ** 2).sum())
+    return change[np.arange(len(y)), y] - expected, max(curve, 1e-12)
 
 
 def _shrunk(likeliest: np.ndarray, precision: np.ndarray) -> np.ndarray:

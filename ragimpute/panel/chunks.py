@@ -59,44 +59,59 @@ def read_numbers(dataset: h5py.Dataset, start: int, stop: int) -> np.ndarray:
     return out
 
 
-def read_row(dataset: h5py.Dataset, row: int, num_values: int) -> np.ndarray:
-    """Read a row of numbers below a limit.
+class RowReader:
+    """Reads rows of numbers below a limit.
 
     Parameters
     ----------
     dataset
         Of shape (r, n), uint16 or uint32.
-    row
-        In [0, r).
-    num_values
-        How many values there are: up to 65,536 fit into 16 bits.
-
-    Returns
-    -------
-    Shape (n,), of the dataset's type, or uint16 if all values fit into it.
-
-    Raises
-    ------
-    OSError, ValueError
-        If a chunk is damaged, or has a number that is not below ``num_values``.
     """
-    kind, size = dataset.dtype, dataset.shape[1]
-    planes = None
-    if kind.itemsize in (2, 4) and _is_usual(dataset, kind, 2) and dataset.chunks == (1, size):
-        planes = _planes(dataset, (row, 0), size)
-    narrow = num_values <= 1 << 16
-    if planes is None:
-        out: np.ndarray = dataset[row]
-    elif kind.itemsize == 4 and not narrow:
-        out = np.empty(size, np.uint32)
-        join_four(planes, out)
-    else:
-        out = np.empty(size, np.uint16)
-        join_two(planes, out)
-    wide = planes is not None and narrow and planes[2:].any()
-    if wide or out.dtype.kind != "u" or (size > 0 and out.max() >= num_values):
-        raise ValueError(f"patterns of block {row} are out of range")
-    return out.astype(np.uint16) if narrow and out.dtype != np.uint16 else out
+
+    def __init__(self, dataset: h5py.Dataset) -> None:
+        self._dataset, self._kind, self._size = dataset, dataset.dtype, dataset.shape[1]
+        # To ask HDF5 how a dataset is stored takes as long as to read a row.
+        self._is_usual = (
+            self._kind.itemsize in (2, 4)
+            and _is_usual(dataset, self._kind, 2)
+            and dataset.chunks == (1, self._size)
+        )
+
+    def read(self, row: int, num_values: int) -> np.ndarray:
+        """Read a row.
+
+        Parameters
+        ----------
+        row
+            In [0, r).
+        num_values
+            How many values there are: up to 65,536 fit into 16 bits.
+
+        Returns
+        -------
+        Shape (n,), of the dataset's type, or uint16 if all values fit into it.
+
+        Raises
+        ------
+        OSError, ValueError
+            If a chunk is damaged, or has a number that is not below ``num_values``.
+        """
+        size, planes = self._size, None
+        if self._is_usual:
+            planes = _planes(self._dataset, (row, 0), size)
+        narrow = num_values <= 1 << 16
+        if planes is None:
+            out: np.ndarray = self._dataset[row]
+        elif self._kind.itemsize == 4 and not narrow:
+            out = np.empty(size, np.uint32)
+            join_four(planes, out)
+        else:
+            out = np.empty(size, np.uint16)
+            join_two(planes, out)
+        wide = planes is not None and narrow and planes[2:].any()
+        if wide or out.dtype.kind != "u" or (size > 0 and out.max() >= num_values):
+            raise ValueError(f"patterns of block {row} are out of range")
+        return out.astype(np.uint16) if narrow and out.dtype != np.uint16 else out
 
 
 def _is_usual(dataset: h5py.Dataset, dtype: np.dtype, num_axes: int) -> bool:

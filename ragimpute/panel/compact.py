@@ -7,7 +7,7 @@ haplotypes, or of all haplotypes at some sites, are taken without unpacking the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from ragimpute.kernels.bits import WORD
 from ragimpute.kernels.compile import kernel
 from ragimpute.panel.haplotypes import Haplotypes
-from ragimpute.panel.packing import BLOCK_ROWS, PatternBlock, patterns_to_rows
+from ragimpute.panel.packing import BLOCK_ROWS, PatternBlock, RowBlocks, patterns_to_rows
 
 # Of panels of more haplotypes, impute reads the compact form, and fits to a draw of so many: with
 # 200,000 and 1,000,000 haplotypes, aggregate r2 of alleles of a frequency above 1e-4 then is within
@@ -82,14 +82,17 @@ class CompactHaplotypes:
         is_row = self.row >= 0
         rows = self.row[is_row]
         bits = np.empty((len(rows), -(-len(kept) // 64)), np.uint64)
+        few = []
         for i, block in enumerate(self.blocks):
+            few.append(PatternBlock(block.patterns, block.number[kept]))
             low, high = np.searchsorted(rows, [i * BLOCK_ROWS, (i + 1) * BLOCK_ROWS])
             if low < high:
-                whole = patterns_to_rows(block.patterns, block.number[kept])
+                whole = patterns_to_rows(*few[i])
                 bits[low:high] = whole[rows[low:high] - i * BLOCK_ROWS]
         row = np.where(is_row, np.cumsum(is_row) - 1, -1).astype(np.int32)
         carriers = room[:num].copy()
-        return Haplotypes(len(kept), self.alt_is_minor, offsets, carriers, row, bits)
+        blocks = RowBlocks(int(rows[0]), few) if len(rows) else None
+        return Haplotypes(len(kept), self.alt_is_minor, offsets, carriers, row, bits, blocks)
 
     def without(self, kept: np.ndarray) -> CompactHaplotypes:
         """The same without the haplotypes that a mask of shape (H,) does not keep."""
@@ -102,7 +105,13 @@ class CompactHaplotypes:
             int(kept.sum()), self.alt_is_minor, offsets, room[:num].copy(), self.row, blocks
         )
 
-    def pack_words(self, sites: np.ndarray, first: int, order: np.ndarray, out: np.ndarray) -> None:
+    def pack_words(
+        self,
+        sites: np.ndarray,
+        first: int,
+        order: tuple[np.ndarray, np.ndarray],
+        out: MutableMapping[int, np.ndarray],
+    ) -> None:
         """Write the alleles of all haplotypes at some sites as bits of words.
 
         Parameters
@@ -112,27 +121,26 @@ class CompactHaplotypes:
         first
             Bit of the first of them: the others follow, 32 bits to a word.
         order
-            Shape (H,), int32: the haplotype of each column of ``out``, each one once.
+            Shape (H,), int32, each: the haplotype of each column of a word, and the column of each
+            haplotype.
         out
-            Shape (W, H), uint32, in which these bits are 0: gets 1 where the allele is ALT.
+            Words by number, each of shape (H,), uint32, in which these bits are 0: gets 1 where the
+            allele is ALT.
         """
         place = first + np.arange(len(sites))
         word, bit = place // WORD, np.uint32(1) << (place % WORD).astype(np.uint32)
         row = self.row[sites]
         flipped = ~self.alt_is_minor[sites]
-        for w in np.unique(word[flipped]):
+        for w in np.unique(word[flipped]).tolist():
             out[w] |= np.bitwise_or.reduce(bit[(word == w) & flipped])
-        if (row < 0).any():
-            column = np.empty_like(order)
-            column[order] = np.arange(len(order), dtype=np.int32)
         for i in np.flatnonzero(row < 0).tolist():
             low, high = self.offsets[sites[i] : sites[i] + 2]
-            _flip_carriers(self.carriers[low:high], column, bit[i], out[word[i]])
+            _flip_carriers(self.carriers[low:high], order[1], bit[i], out[int(word[i])])
         block_of = np.where(row >= 0, row // BLOCK_ROWS, -1)
         for b in np.unique(block_of[row >= 0]).tolist():
             patterns, number = self.blocks[b]
-            ordered = np.take(number, order)
-            for w in np.unique(word[block_of == b]):
+            ordered = np.take(number, order[0])
+            for w in np.unique(word[block_of == b]).tolist():
                 table = np.zeros(len(patterns), np.uint32)
                 for i in np.flatnonzero((block_of == b) & (word == w)).tolist():
                     has = (patterns >> np.uint64(row[i] % BLOCK_ROWS)) & np.uint64(1)

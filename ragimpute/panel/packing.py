@@ -14,6 +14,7 @@ import numpy as np
 
 from ragimpute.kernels.bit_transpose import SQUARE, turn_squares
 from ragimpute.kernels.compile import kernel
+from ragimpute.kernels.shapes import reshaped
 
 BLOCK_ROWS = 64  # rows of bits that are stored together: each pattern has one bit for each row
 
@@ -231,9 +232,15 @@ def carriers_to_gaps(carriers: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     return gaps.astype("<u4")
 
 
-def gaps_to_carriers(gaps: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Undo :func:`carriers_to_gaps`: shape (C,), int32; -1 for ids that int32 cannot hold."""
-    out = np.empty(len(gaps), np.int32)
+def gaps_to_carriers(
+    gaps: np.ndarray, offsets: np.ndarray, out: np.ndarray | None = None
+) -> np.ndarray:
+    """Undo :func:`carriers_to_gaps`: shape (C,), int32; -1 for ids that int32 cannot hold.
+
+    ``out``: an array of this shape and type for the result, or None.
+    """
+    if out is None:
+        out = np.empty(len(gaps), np.int32)
     add_gaps(np.ascontiguousarray(gaps, np.uint32), offsets, out)
     return out
 
@@ -253,7 +260,7 @@ def fill_rows(patterns, index, squares, out):
             for i in range(SQUARE):
                 h = first + i
                 squares[i, g] = patterns[index[h]] if h < num else np.uint64(0)
-        turn_squares(squares.reshape(-1), width)
+        turn_squares(reshaped(squares, (squares.size,)), width)
         for i in range(SQUARE):
             for g in range(here):
                 out[i, begin + g] = squares[i, g]

@@ -16,7 +16,7 @@ import numpy as np
 
 from ragimpute.arguments import checked
 from ragimpute.errors import InputError
-from ragimpute.panel.chunks import read_numbers, read_row
+from ragimpute.panel.chunks import RowReader, read_numbers
 from ragimpute.panel.compact import CompactHaplotypes
 from ragimpute.panel.format import (
     BULK_DATASETS,
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from ragimpute.panel.loci import Loci
 
 _READ_BYTES = 2**24
+_NUMBERS_AT_ONCE = 2**18
 
 
 class Panel(ABC):
@@ -455,20 +456,20 @@ class PanelFile(Panel):
         """Offsets and carriers of the sites [start, stop), see Haplotypes."""
         offsets = self._offsets[start : stop + 1]
         carriers = np.empty(offsets[-1] - offsets[0], np.int32)
-        # By pieces of whole sites: what is read is held twice.
-        step = max(1, _READ_BYTES // 4)
+        # By pieces of whole sites, which stay in the processor's cache until they are checked.
+        step = max(1, min(_READ_BYTES // 4, _NUMBERS_AT_ONCE))
         edges = np.searchsorted(offsets, np.arange(offsets[0], offsets[-1], step))
         edges = np.unique([0, *edges, stop - start])
+        in_range = True
         with reading(self.path):
             dataset = self._handle()["haplotypes/carriers"]
             for low, high in pairwise(edges.tolist()):
                 part = offsets[low : high + 1]
+                found = carriers[part[0] - offsets[0] : part[-1] - offsets[0]]
                 gaps = read_numbers(dataset, int(part[0]), int(part[-1]))
-                found = gaps_to_carriers(gaps, part - part[0])
-                carriers[part[0] - offsets[0] : part[-1] - offsets[0]] = found
-        in_range = len(carriers) == 0 or (
-            carriers.min() >= 0 and carriers.max() < self.num_haplotypes
-        )
+                gaps_to_carriers(gaps, part - part[0], found)
+                least, most = found.min(initial=0), found.max(initial=0)
+                in_range = in_range and least >= 0 and most < self.num_haplotypes
         self._expect(in_range, f"carriers at sites [{start}, {stop}) are not haplotypes")
         return offsets - offsets[0], carriers
 
@@ -482,10 +483,10 @@ class PanelFile(Panel):
         file = self._handle()
         offsets = self._pattern_offsets[first : last + 1]
         patterns = file["haplotypes/patterns"][offsets[0] : offsets[-1]]
-        dataset = file["haplotypes/pattern_index"]
+        rows = RowReader(file["haplotypes/pattern_index"])
         for block in range(first, last):
             own = slice(*(self._pattern_offsets[block : block + 2] - offsets[0]))
-            yield block, (patterns[own], read_row(dataset, block, own.stop - own.start))
+            yield block, (patterns[own], rows.read(block, own.stop - own.start))
 
     def verify(self) -> None:
         """See :meth:`Panel.verify`."""

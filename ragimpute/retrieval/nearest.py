@@ -11,18 +11,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from queue import Empty, SimpleQueue
+from threading import Lock
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from ragimpute.kernels.bits import WORD
 from ragimpute.kernels.simd_counts import COUNTS
+from ragimpute.retrieval.classed_rows import (
+    ClassedWindows,
+    ClassedWords,
+    SameHashError,
+    WindowClasses,
+)
 from ragimpute.retrieval.distinct_rows import (
     JoinBuffers,
     join_buffers,
     join_halves,
     list_members,
+    mix_halves,
     mix_words,
     number_members,
 )
@@ -43,6 +52,7 @@ from ragimpute.retrieval.nearest_kernel import (
     WORDS_LOW,
     SearchBuffers,
     WindowRows,
+    list_hits,
     make_buffers,
     search_windows,
 )
@@ -50,6 +60,8 @@ from ragimpute.runtime.threads import share
 
 # Targets that are compared at once.
 AT_ONCE = COUNTS
+# For so many searches of a very large panel members are listed anew; then they are kept.
+_SEARCHES_UNLISTED = 1
 
 
 class Search(Protocol):
@@ -76,6 +88,7 @@ class _Rows:
     halves: np.ndarray  # (rows, 2) int32: for each row, the rows of the halves that it consists of
     words: np.ndarray  # (rows, words) uint32: words at the window's end that are in neither half
     offsets: np.ndarray  # (rows + 1,) int32: where the haplotypes of each row begin in ``members``
+    mixed: np.ndarray  # (rows,) uint64, ascending: hashes of the rows' alleles
 
 
 @dataclass(frozen=True)
@@ -88,9 +101,11 @@ class _Scale:
 
     def find(self, low: int, high: int) -> int:
         """The number of the window with exactly the words [low, high), or -1."""
-        at = int(np.searchsorted(self.ranges[:, 0], low))
-        found = at < len(self.ranges) and (self.ranges[at] == (low, high)).all()
-        return at if found else -1
+        return self._number.get((low, high), -1)
+
+    @cached_property
+    def _number(self) -> dict[tuple[int, int], int]:
+        return {(low, high): i for i, (low, high) in enumerate(self.ranges.tolist())}
 
 
 class SearchTables(NamedTuple):
@@ -163,6 +178,32 @@ class NearestRows:
         del self._joins
 
     @classmethod
+    def of_classes(cls, words: ClassedWords, scales: Sequence[tuple[int, int]]) -> NearestRows:
+        """The same of a very large panel, whose members are listed when they are asked for."""
+        made = cls.__new__(cls)
+        made._num_words = words.num_words
+        made._lay_out(scales)
+        windows = ClassedWindows(words)
+        built: list[tuple[_Scale, list[WindowClasses]]] = []
+        try:
+            for ranges in made.ranges:
+                built.append(_classed_scale(windows, ranges, built[-1] if built else None))
+        except SameHashError:
+            return cls(words.at(np.arange(words.num_haplotypes)), scales)
+        table, made._num_tables = made._table([scale for scale, _ in built])
+        all_rows = [rows for scale, _ in built for rows in scale.rows]
+        none = np.empty((0, words.num_haplotypes), member_type(words.num_haplotypes))
+        made._panel = WindowRows(
+            table,
+            np.concatenate([rows.halves for rows in all_rows]),
+            np.concatenate([rows.words.ravel() for rows in all_rows]),
+            np.concatenate([rows.offsets for rows in all_rows]),
+            none,
+        )
+        made._unlisted = [window for _, classes in built for window in classes]
+        return made
+
+    @classmethod
     def of_tables(
         cls, num_words: int, scales: Sequence[tuple[int, int]], tables: SearchTables
     ) -> NearestRows:
@@ -186,15 +227,26 @@ class NearestRows:
         # Buffers of finished searches, to be used again: the system would take as long to clear new
         # memory as a search takes.
         self._buffers: SimpleQueue[SearchBuffers] = SimpleQueue()
+        # Windows whose members are not listed yet; and what keeps two threads from listing them.
+        self._unlisted: list[WindowClasses] | None = None
+        self._num_searches, self._lock = 0, Lock()
 
     @property
     def tables(self) -> SearchTables:
         """What was made of the panel."""
-        return SearchTables(self._panel, self._num_tables)
+        return SearchTables(self.panel, self._num_tables)
 
     @property
     def panel(self) -> WindowRows:
         """The distinct rows of all windows, as kernels read them."""
+        with self._lock:
+            if self._unlisted is not None:
+                width = self._panel.members.shape[1]
+                members = np.empty((len(self._unlisted), width), self._panel.members.dtype)
+                for window, out in zip(self._unlisted, members, strict=True):
+                    window.list_members(out)
+                self._panel = self._panel._replace(members=members)
+                self._unlisted = None
         return self._panel
 
     @property
@@ -238,17 +290,23 @@ class NearestRows:
             right = self._numbers(words, shorter, (middle, high), buffers.right)
             distinct, size, which = join_halves(left, right, buffers)
             # Sorted by a hash of their alleles: hits must not depend on the order of the panel.
-            order = np.argsort(mix_words(words[low:high], distinct))
+            if shorter is None or min(parts) < 0:
+                mixed = mix_words(words[low:high], distinct)
+            else:
+                one, other = (shorter.rows[part].mixed for part in parts)
+                mixed = mix_halves(one[left[distinct]], other[right[distinct]])
+            order = np.argsort(mixed)
             chosen = distinct[order]
             offsets = np.concatenate([[0], np.cumsum(size[order])]).astype(np.int32)
             begin = np.empty(len(order), np.int32)
             begin[order] = offsets[:-1]
             list_members(which, begin, members[i])
             first = low if parts[0] < 0 else middle if parts[1] < 0 else high
-            halves = np.stack([left[chosen], right[chosen]], axis=1).view(np.int32)
+            halves = np.empty((len(chosen), 2), np.int32)
+            halves[:, 0], halves[:, 1] = left.view(np.int32)[chosen], right.view(np.int32)[chosen]
             own = np.ascontiguousarray(words[first:high, chosen].T)
             self._joins.put(buffers)
-            return _Rows(parts, halves, own, offsets)
+            return _Rows(parts, halves, own, offsets, mixed[order])
 
         return _Scale(ranges, share(build, range(len(ranges)), threads), members)
 
@@ -333,5 +391,57 @@ class NearestRows:
         queries = np.zeros((self._num_words, AT_ONCE), np.uint32)
         queries[:, : len(target)] = target.T
         hits[:] = -1
-        search_windows(queries, len(target), self._panel, buffers, hits)
+        with self._lock:
+            self._num_searches += 1
+            unlisted = self._unlisted if self._num_searches <= _SEARCHES_UNLISTED else None
+        if unlisted is None:
+            search_windows(queries, len(target), self.panel, buffers, hits, True)
+        else:
+            search_windows(queries, len(target), self._panel, buffers, hits, False)
+            _list_found(target, self._panel, unlisted, hits)
         self._buffers.put(buffers)
+
+
+def _list_found(
+    target: np.ndarray, panel: WindowRows, windows: Sequence[WindowClasses], hits: np.ndarray
+) -> None:
+    """Replace the rows that a search has found by haplotypes; members are listed for it alone."""
+    rows = hits.copy()
+    hits[:] = -1
+    members = np.empty((1, panel.members.shape[1]), panel.members.dtype)
+    target = np.ascontiguousarray(target)
+    for window in panel.windows:
+        number = int(window[NUMBER])
+        windows[number].list_members(members[0])
+        alone = window[None].copy()
+        alone[0, NUMBER] = 0
+        here = WindowRows(alone, panel.halves, panel.words, panel.offsets[number:], members)
+        list_hits(target, rows, here, hits)
+
+
+def _classed_scale(
+    windows: ClassedWindows, ranges: np.ndarray, shorter: tuple[_Scale, list[WindowClasses]] | None
+) -> tuple[_Scale, list[WindowClasses]]:
+    """The windows of one length, and which haplotypes have their rows."""
+    step = int(ranges[1, 0]) if len(ranges) > 1 else int(ranges[0, 1])
+    if shorter is not None:
+        step = int(shorter[0].ranges[0, 1])
+    all_rows, classes = [], []
+    for low, high in ranges.tolist():
+        middle = low + step
+        found = windows.window(low, min(middle, high), high)
+        parts = (-1, -1)
+        if shorter is not None:
+            parts = (shorter[0].find(low, middle), shorter[0].find(middle, high))
+        halves = np.zeros((len(found.hashes), 2), np.int32)
+        for side, (part, ends) in enumerate(
+            zip(parts, ((low, middle), (middle, high)), strict=True)
+        ):
+            if part >= 0:
+                words = np.ascontiguousarray(found.words[ends[0] - low : ends[1] - low])
+                halves[:, side] = windows.known(*ends).find(words)
+        first = low if parts[0] < 0 else middle if parts[1] < 0 else high
+        own = np.ascontiguousarray(found.words[first - low :].T)
+        all_rows.append(_Rows(parts, halves, own, found.offsets))
+        classes.append(found)
+    return _Scale(ranges, all_rows, np.empty((0, 0), np.int32)), classes

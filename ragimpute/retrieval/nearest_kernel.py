@@ -257,11 +257,11 @@ def _bound(minima, groups, most, longest, limit):
 
 
 @kernel
-def search_windows(queries, width, panel, buffers, out):
+def search_windows(queries, width, panel, buffers, out, lists):
     """Write the nearest haplotypes of ``width`` targets in all windows to ``out`` (width, hits).
 
     ``queries`` (W, 32), uint32: the targets' words; ``panel``: a ``WindowRows``; ``buffers``: a
-    ``SearchBuffers``.
+    ``SearchBuffers``. If it is not to list haplotypes (``lists``), the nearest rows are written.
     """
     tables, minima, limit, candidates, sizes, rows, histogram = buffers
     active = (np.uint64(1) << np.uint64(width)) - np.uint64(1)
@@ -292,11 +292,15 @@ def search_windows(queries, width, panel, buffers, out):
         for i in range(width):
             farthest = min(np.int64(limit[0, i]), longest)
             size = _sort_nearest(candidates[i], sizes[i], most, farthest, histogram, rows)
-            _list_haplotypes(
-                rows[:size], panel.offsets[first : first + num_rows + 1], panel.members[number],
-                _mix_alleles(queries[window[LOW] : window[HIGH], i]),
-                out[i, window[FIRST_HIT] : window[FIRST_HIT] + most],
-            )  # fmt: skip
+            here = out[i, window[FIRST_HIT] : window[FIRST_HIT] + most]
+            if lists:
+                _list_haplotypes(
+                    rows[:size], panel.offsets[first : first + num_rows + 1], panel.members[number],
+                    _mix_alleles(queries[window[LOW] : window[HIGH], i]), here,
+                )  # fmt: skip
+            else:
+                for k in range(size):
+                    here[k] = rows[k]
 
 
 @kernel

@@ -20,6 +20,7 @@ import numpy as np
 
 from ragimpute.errors import PanelError
 from ragimpute.kernels.compile import inlined, kernel
+from ragimpute.retrieval.classed_rows import ClassedWords
 from ragimpute.retrieval.mapped_arrays import Getter
 from ragimpute.retrieval.nearest import NearestRows, Search, SearchTables, member_type
 from ragimpute.retrieval.nearest_kernel import NUM_COLUMNS, WindowRows
@@ -47,7 +48,8 @@ class Retriever:
     Parameters
     ----------
     words
-        Shape (W, H), uint32: the panel at typed sites, 32 to a word (see ``copying``).
+        Shape (W, H), uint32: the panel at typed sites, 32 to a word (see ``copying``). Of a very
+        large panel as classes, whose haplotypes come in the order :func:`search_order`.
     num_slots, num_background
         Number of states at each word, and how many of them are the background: random haplotypes
         that are the same at all words.
@@ -55,29 +57,32 @@ class Retriever:
         Seed for drawing the background and the order of equally near haplotypes.
     threads
         Number of threads that windows are divided among; the result does not depend on it.
-    is_shuffled
-        Whether the columns of ``words`` come in the order :func:`search_order`.
     """
 
     def __init__(
         self,
-        words: np.ndarray,
+        words: np.ndarray | ClassedWords,
         *,
         num_slots: int = NUM_SLOTS,
         num_background: int = NUM_BACKGROUND,
         seed: int = 1,
         threads: int = 1,
-        is_shuffled: bool = False,
     ) -> None:
-        self.num_words, self.num_haplotypes = words.shape
+        self.num_words, self.num_haplotypes = (
+            (words.num_words, words.num_haplotypes)
+            if isinstance(words, ClassedWords)
+            else words.shape
+        )
         self.num_slots = min(num_slots, self.num_haplotypes)
         drawn, self._shuffle = _two_orders(self.num_haplotypes, seed)
         self.background = drawn[: min(num_background, self.num_slots)]
-        if not is_shuffled:
+        if isinstance(words, ClassedWords):
+            self._nearest = NearestRows.of_classes(words, SCALES)
+        else:
             # Haplotypes that are alike are listed in this order. The tables are made of the columns
             # one after the other: so they are put in order once.
-            words = np.take(words, self._shuffle, axis=1)
-        self._nearest = NearestRows(words, SCALES, threads=threads)
+            ordered = np.take(words, self._shuffle, axis=1)
+            self._nearest = NearestRows(ordered, SCALES, threads=threads)
         self._refuse: Callable[[str], PanelError] | None = None
 
     def arrays(self) -> dict[str, np.ndarray]:

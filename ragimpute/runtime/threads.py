@@ -346,6 +346,21 @@ def share(make: Callable[[_Item], _Made], items: Iterable[_Item], threads: int) 
         return crew.share(make, todo, threads)
 
 
+def threads_at_hand() -> int:
+    """How many threads the crew at work has; 1 if there is none."""
+    crew = _CREW.get()
+    return 1 if crew is None else crew.threads
+
+
+def parts_of(n: int, most: int) -> list[range]:
+    """Cut [0, n) into at most ``most`` (>= 1) ranges of about the same length, none of them empty.
+
+    If n is 0, there is a single range, which is empty.
+    """
+    num = max(1, min(n, most))
+    return [range(n * i // num, n * (i + 1) // num) for i in range(num)]
+
+
 def run_parts(run: Callable[[range], None], n: int, threads: int) -> None:
     """Call ``run`` once for each thread with its part of [0, n): every ``threads``-th number."""
     share(run, [range(i, n, threads) for i in range(max(1, min(threads, n)))], threads)

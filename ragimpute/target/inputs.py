@@ -26,11 +26,18 @@ from ragimpute.preparation.open_panel import open_panel
 from ragimpute.runtime.stages import Stage, reporting
 from ragimpute.runtime.timing import Progress
 from ragimpute.sites import Region, some_names
+from ragimpute.target.builds import contradiction
 from ragimpute.target.joint_calls import Calls, complete_half_calls
 from ragimpute.target.lift import lift
 from ragimpute.target.match import Match, match_sites, no_match, require_overlap, target_region
 from ragimpute.target.named_alleles import with_panel_alleles
-from ragimpute.target.qc import TargetReport, summarise, warn_of_target, write_excluded
+from ragimpute.target.qc import (
+    TargetReport,
+    imputed_before,
+    summarise,
+    warn_of_target,
+    write_excluded,
+)
 from ragimpute.target.sex import settle_ploidy
 
 # A region with fewer records than this may well share none with the panel, which is no error then.
@@ -311,6 +318,10 @@ def take_target(
     _warn_of_names(report, target)
     if target.facts is not None:
         report.warnings += target.facts.warnings
+    if options.chain is None and (said := contradiction(target)):
+        report.warnings.append(said)
+    if said := imputed_before(target):
+        report.warnings.append(said)
     if target.blocks.num_blocks:
         report.counts["reference_blocks"] = target.blocks.num_blocks
     report.counts.update(report.qc.fates)

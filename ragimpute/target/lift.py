@@ -15,7 +15,13 @@ from ragimpute.io.vcf.read.records import LeftOut, site_table
 from ragimpute.panel.reader import Panel
 from ragimpute.sites import Key, other_strand
 from ragimpute.symbolic import is_symbolic
-from ragimpute.target.builds import lift_hint, panel_build, target_build
+from ragimpute.target.builds import (
+    lift_hint,
+    panel_build,
+    positions_build,
+    target_build,
+)
+from ragimpute.target.match import compare_positions
 from ragimpute.target.sex import sex_chromosome
 
 # Why a record is not lifted; "" if it is.
@@ -23,6 +29,8 @@ REASONS = (
     "", "lift_unmapped", "lift_several", "lift_other_contig", "lift_broken", "lift_inverted_indel",
 )  # fmt: skip
 _LIFTED, _UNMAPPED, _SEVERAL, _OTHER_CONTIG, _BROKEN, _INVERTED_INDEL = range(len(REASONS))
+# Positions contradict a header only where so many records fit, and twice as many as otherwise.
+_FEWEST_FITTING = 20
 _RCRS = 16_569  # bp of the human MT in GRCh37 and GRCh38
 
 
@@ -58,14 +66,15 @@ def lift(target: Target, panel: Panel, chain: ChainFile) -> Target:
     Raises
     ------
     InputError
-        If the chain file is not from the target's build to the panel's, or lacks the contig.
+        If the chain file is not from the target's build to the panel's, or lacks the contig; or if
+        the target fits the panel as it is.
     """
     facts = target.facts or SourceFacts("VCF or BCF")
     contig = target.sites.contig
     if _same_mt(target, panel):
         note = "positions on MT are the same in GRCh37 and GRCh38: --chain was not applied"
         return replace(target, facts=replace(facts, warnings=(*facts.warnings, note)))
-    source = _source_contig(target, panel, chain)
+    source, refused = _source_contig(target, panel, chain)
     target = _without_symbolic(target)
     keys = target.sites.keys()
     places = _places(chain, source, keys, panel)
@@ -90,9 +99,38 @@ def lift(target: Target, panel: Panel, chain: ChainFile) -> Target:
     lifted = replace(
         part, sites=sites, left_out=sorted(left_out, key=lambda one: one.position_bp),
         contig_length=panel.contig_length,
-        facts=replace(facts, counts=facts.counts | counts),
+        facts=replace(facts, counts=facts.counts | counts, known_sites={}),
     )  # fmt: skip
-    return lifted.take(np.argsort(sites.position_bp, kind="stable"))
+    lifted = lifted.take(np.argsort(sites.position_bp, kind="stable"))
+    return _checked(target, lifted, panel, refused)
+
+
+def _checked(target: Target, lifted: Target, panel: Panel, refused: InputError | None) -> Target:
+    """The lifted target, unless its positions say that it should not be lifted.
+
+    ``refused`` is what the header says against it; positions that fit when lifted refute that.
+    """
+    fitting, before = (
+        compare_positions(one, panel, 0, panel.num_sites) for one in (lifted, target)
+    )
+    after, least = fitting.num_ref_agree, max(_FEWEST_FITTING, 2 * before.num_ref_agree)
+    told = (
+        f"{before.num_ref_agree:,} of {len(target.sites):,} records fit the panel as they are, and "
+        f"{after:,} when lifted by --chain"
+    )
+    if refused is None and before.num_ref_agree >= max(_FEWEST_FITTING, 2 * after):
+        raise InputError(
+            f"target {target.file} is of the panel's build by its positions: {told}",
+            hint="leave out --chain",
+        )
+    if refused is None:
+        return lifted
+    if after < least:
+        raise refused
+    facts = lifted.facts
+    assert facts is not None
+    note = f"the target's header is of another build than its positions: {told}"
+    return replace(lifted, facts=replace(facts, warnings=(*facts.warnings, note)))
 
 
 def _without_symbolic(target: Target) -> Target:
@@ -123,14 +161,22 @@ def _same_mt(target: Target, panel: Panel) -> bool:
     return target.contig_length == _RCRS or target_build(target) in ("GRCh37", "GRCh38")
 
 
-def _source_contig(target: Target, panel: Panel, chain: ChainFile) -> str:
-    """The name that the chain file has for the target's contig; both ends of it are checked."""
+def _source_contig(target: Target, panel: Panel, chain: ChainFile) -> tuple[str, InputError | None]:
+    """The name that the chain file has for the target's contig; both ends of it are checked.
+
+    With it comes what the target's header says against the chain file, which its positions may
+    refute.
+    """
     contig = target.sites.contig
     length = None if target.file is None else target.file.declared.get(contig)
     built, wanted = target_build(target), panel_build(panel)
+    refused = None
+    by_positions = positions_build(target)
     if built and built == wanted:
-        raise InputError(
-            f"target {target.file} is of {built} by its header, as the panel is",
+        by = f"where {by_positions.num_agree} well-known sites are"
+        refused = InputError(
+            f"target {target.file} is of {built} by "
+            f"{by if by_positions.build else 'its header'}, as the panel is",
             hint="leave out --chain",
         )
     source = same_contig(
@@ -151,13 +197,16 @@ def _source_contig(target: Target, panel: Panel, chain: ChainFile) -> str:
         ("to", "the panel", panel.contig_length, chain.other_sizes[other]),
     ):
         if told is not None and told != found:
-            raise InputError(
+            error = InputError(
                 f"chain file {chain.path} does not lift {verb} the build of {name}: its contig "
                 f"{panel.contig} has {_length(contig, found)}, that of {name} "
                 f"{_length(contig, told)}",
                 hint=lift_hint(built, wanted),
             )
-    return source
+            if verb == "to":
+                raise error
+            refused = refused or error
+    return source, refused
 
 
 def _length(contig: str, length: int) -> str:

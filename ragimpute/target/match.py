@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ragimpute.commands import absence_hint
-from ragimpute.contigs import same_contig
+from ragimpute.contigs import chromosome, same_contig
 from ragimpute.errors import InputError
 from ragimpute.io.fasta import Fasta
+from ragimpute.io.known_sites import build_by_shift
 from ragimpute.io.target_file import TargetFile, open_target
 from ragimpute.io.vcf.read.genotypes import Target, VcfFile, read_target
 from ragimpute.io.vcf.read.likelihoods import MOST
@@ -23,7 +24,14 @@ from ragimpute.panel.loci import Loci, loci_of, sites_of_one_ref
 from ragimpute.panel.reader import Panel
 from ragimpute.sites import Key, Region, other_strand
 from ragimpute.symbolic import Extent, is_symbolic
-from ragimpute.target.builds import lift_hint, moved_ids, panel_build, target_build
+from ragimpute.target.builds import (
+    find_shift,
+    header_build,
+    lift_hint,
+    moved_ids,
+    panel_build,
+    positions_build,
+)
 from ragimpute.target.indels import is_indel, known_bases, left_aligned, look_alikes, trimmed
 from ragimpute.target.joint_calls import Calls, merge_calls, settle_loci
 from ragimpute.target.likelihoods import (
@@ -448,7 +456,8 @@ class _Finder:
         self._row_of = {row: i for i, row in enumerate(rows.tolist())}
         self._fasta = fasta
         self._known: dict[int, str] = {}
-        places = np.unique([key[0] for key in keys if is_indel(key)]).astype(np.int64)
+        # Not np.unique: without other options it imports numpy.ma, which takes .01 s.
+        places = np.array(sorted({key[0] for key in keys if is_indel(key)}), np.int64)
         if fasta is None:
             self._known = known_bases(panel.sites.take(slice(start, stop)), places)
         self._keys = dict(zip(rows.tolist(), map(self._aligned, keys), strict=True))
@@ -812,19 +821,23 @@ def compare_positions(target: Target, panel: Panel, start: int, stop: int) -> Ov
 
 def likely_cause(target: Target, panel: Panel, found: Overlap) -> str:
     """Why few records are panel sites, and what to do about it."""
-    builds = (target_build(target), panel_build(panel))
+    known = positions_build(target)
+    builds = (known.build or header_build(target), panel_build(panel))
     if all(builds) and builds[0] != builds[1]:
-        return (
-            f"by its header the target is of {builds[0]} and the panel of {builds[1]}: "
-            + lift_hint(*builds)
-        )
+        by = f"the positions of {known.num_agree} well-known sites" if known.build else "its header"
+        told = f"by {by} the target is of {builds[0]} and the panel of {builds[1]}"
+        return f"{told}: {lift_hint(*builds)}"
+    apart = found.num_records == 0
     shared, moved = moved_ids(target, panel)
-    if moved > _MOVED * shared:
-        but = f", though both headers say {builds[0]}" if all(builds) else ""
-        return (
-            f"{moved:,} of {shared:,} rsIDs that both files have are at other positions in the "
-            f"panel, so they are of different genome builds{but}: {lift_hint(*builds)}"
-        )
+    if apart or found.few_positions or moved > _MOVED * shared:
+        told = ""
+        if moved > _MOVED * shared:
+            told = f"{moved:,} of {shared:,} rsIDs that both files have are at other positions in "
+            told += "the panel"
+        if cause := _by_shift(target, panel, builds, told):
+            return cause
+    if apart:
+        return "the ranges do not meet: check --region and that both use the same genome build"
     if found.few_positions:
         if found.num_comparable >= _FEW and found.agree >= _SAME_BUILD:
             return (
@@ -852,6 +865,38 @@ def likely_cause(target: Target, panel: Panel, found: Overlap) -> str:
     return f"positions agree but alleles do not: fix REF/ALT first ({_FIXREF})"
 
 
+def _by_shift(
+    target: Target, panel: Panel, builds: tuple[str | None, str | None], told: str
+) -> str | None:
+    """What to say if records are panel sites once they are moved, or if ``told`` is said already.
+
+    None if there is nothing to say; ``builds`` are those of target and panel, as far as known.
+    """
+    shift = find_shift(target, panel)
+    if shift is None and not told:
+        return None
+    source = None
+    if shift is not None:
+        fit = (
+            f"{shift.num_fitting} of {shift.num_records} neighbouring records from "
+            f"{target.sites.contig}:{shift.first_bp} to {shift.last_bp} fit the panel if moved by "
+            f"{shift.shift_bp:+,} bp"
+        )
+        if abs(shift.shift_bp) == 1:
+            return (
+                f"{fit}: the positions of one file count from 0 and not from 1, as those of a VCF"
+            )
+        told = told or fit
+        name = chromosome(panel.contig, {panel.contig: panel.contig_length})
+        source = build_by_shift(name, builds[1], shift.shift_bp)
+    looks = "they are of different genome builds"
+    if source is not None:
+        looks = f"the target looks like {source}, the panel is {builds[1]}"
+    if builds[0] and builds[0] == builds[1]:
+        looks += f", though both headers say {builds[0]}"
+    return f"{told}, so {looks}: {lift_hint(source, builds[1])}"
+
+
 def no_overlap(
     target: Target, panel: Panel, start: int, stop: int, num_matched: int = 0
 ) -> InputError:
@@ -868,8 +913,6 @@ def no_overlap(
     hint = likely_cause(target, panel, found)
     if len(at):
         panel_range = f"{panel.contig}:{at.min()}-{at.max()}"
-        if (last < at.min() or first > at.max()) and not hint.startswith("by its header"):
-            hint = "the ranges do not meet: check --region and that both use the same genome build"
     share = found.num_at_position / len(sites)
     few = f"no more target records ({num_matched}) are panel sites than chance would make"
     return InputError(

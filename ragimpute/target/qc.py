@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ragimpute.commands import command_word, free_name
 from ragimpute.errors import InputError
 from ragimpute.io.vcf.read.genotypes import BlockCounts, Target
 from ragimpute.io.vcf.read.phase_sets import in_pieces
+from ragimpute.io.vcf.read.records import VcfFile
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.outputs import replacing
 from ragimpute.sites import some_names
@@ -89,6 +91,11 @@ _LABELS = {
     "no_call": "no-calls where the panel has no SNP",
     "repeated": "ALT repeated in its record",
 }
+# INFO that imputation writes, and the words by which bcftools keeps what was typed.
+_IMPUTED_INFOS = ("DR2", "R2", "INFO", "RAF")
+_TYPED_FILTERS = {
+    "TYPED": "-i INFO/TYPED=1", "IMP": "-e INFO/IMP=1", "IMPUTED": "-e INFO/IMPUTED=1",
+}  # fmt: skip
 _LOW_OVERLAP = 0.5
 
 
@@ -423,6 +430,25 @@ class TargetReport:
         if reads is not None:
             rows += reads.rows()[:4]
         return rows
+
+
+def imputed_before(target: Target) -> str | None:
+    """What to say of a target that an imputation wrote, by the fields of its header; or None."""
+    file = target.file
+    if not isinstance(file, VcfFile) or target.likelihoods is not None:
+        return None
+    infos = file.header.infos
+    if not {"DS", "HDS"} & file.header.formats or not {*_IMPUTED_INFOS, *_TYPED_FILTERS} & infos:
+        return None
+    told = (
+        f"the target {file.path} seems to be imputed already (FORMAT/DS): its genotypes (GT) are "
+        "taken for observed ones, and its dosages are not used; impute what was typed"
+    )
+    words = next((words for name, words in _TYPED_FILTERS.items() if name in infos), None)
+    if words is None:
+        return told
+    out = command_word(free_name(file.path, ".typed.vcf.gz"))
+    return f"{told}: bcftools view {words} {command_word(file.path)} -Oz -o {out}"
 
 
 def warn_of_target(

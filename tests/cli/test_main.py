@@ -327,3 +327,13 @@ def test_numpy_asks_for_huge_pages_where_a_user_wants_them(given, kept):
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=known
     )
     assert run.stdout.split()[-1] == kept
+
+
+@pytest.mark.parametrize("words", [["impute", "--help"], ["phase"], ["--version"], ["imputed"], []])
+def test_the_program_for_a_command_line_says_what_the_whole_says(words):
+    whole, part = (CliRunner().invoke(app, words) for app in (cli.app, cli.program_for(words)))
+    assert (part.exit_code, part.output) == (whole.exit_code, whole.output)
+    assert (len(cli.program_for(words).registered_commands) == 1) == (
+        words[:1] in (["impute"], ["phase"])
+    )
+    assert len(cli.app.registered_commands) == len(cli.ORDER)

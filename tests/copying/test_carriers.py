@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -13,6 +13,13 @@ from slow_copying import blocks_of, mosaic_panel, window_of
 from ragimpute.copying.carriers import MinorAlleles
 from ragimpute.copying.window import Window, pack_typed, pack_words
 from ragimpute.panel.haplotypes import keep_haplotypes
+
+
+def same(one, other):
+    """Check that two windows list the same minor alleles in the same order."""
+    for field in fields(one):
+        values = getattr(one, field.name), getattr(other, field.name)
+        np.testing.assert_array_equal(*values, err_msg=field.name)
 
 
 @pytest.mark.parametrize(
@@ -26,6 +33,7 @@ def test_each_minor_allele_stands_once(num_typed, num_haplotypes, core):
     window = window_of(alleles, np.arange(500.0), typed_index, core, as_row=rng.random(500) < 0.4)
     bounds = window.bounds()
     minor = MinorAlleles.build(window.haplotypes, bounds)
+    same(minor, MinorAlleles.build(window.haplotypes, bounds, threads=3))
     found = np.zeros_like(alleles)
     num_words = -(-num_typed // 32)
     assert minor.edges[0] == core[0]
@@ -65,6 +73,7 @@ def test_patterns_of_rows_tell_what_rows_tell(first_row, num_haplotypes, start, 
     blocks = blocks_of(whole.haplotypes.bits, num_haplotypes, first_row)
     known = replace(whole.haplotypes, blocks=blocks)
     found = MinorAlleles.build(known, whole.bounds())
+    same(found, MinorAlleles.build(known, whole.bounds(), threads=2))
     expected = MinorAlleles.build(whole.haplotypes, whole.bounds())
     for name in ("edges", "offsets", "sites", "longest", "most_sites"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
@@ -92,6 +101,9 @@ def test_typed_sites_are_packed_as_their_alleles(num_typed, num_haplotypes, thre
     expected, _ = pack_words(alleles[typed_index])
     found = pack_typed(window.haplotypes, typed_index, threads=threads)
     np.testing.assert_array_equal(found, expected.T)
+    blocks = blocks_of(window.haplotypes.bits, num_haplotypes, first_row=num_typed % 64)
+    known = replace(window.haplotypes, blocks=blocks)
+    np.testing.assert_array_equal(pack_typed(known, typed_index, threads=threads), expected.T)
 
 
 def test_a_window_of_some_haplotypes_is_that_of_their_panel():

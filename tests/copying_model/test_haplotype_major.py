@@ -42,7 +42,13 @@ def test_some_haplotypes_are_as_in_the_panel(panel, tmp_path_factory, bounds, sh
     compact = panel.compact(start, stop)
     found = mapped(tmp_path_factory.mktemp("i") / "a.safetensors", compact)
     kept = np.flatnonzero(np.random.default_rng(seed).random(compact.num_haplotypes) < share)
-    assert_same(found.select(kept), compact.select(kept))
+    one, other = found.select(kept), compact.select(kept)
+    assert_same(one, other)
+    assert (one.blocks is None) == (other.blocks is None)
+    if one.blocks is not None:
+        assert one.blocks.first_row == other.blocks.first_row
+        for a, b in zip(one.blocks.patterns, other.blocks.patterns, strict=True):
+            np.testing.assert_array_equal(a.patterns[a.number], b.patterns[b.number])
     assert found.num_carriers == compact.num_carriers
     np.testing.assert_array_equal(found.row, compact.row)
 

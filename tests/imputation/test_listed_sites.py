@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from multiallelic_fixtures import mosaic_records
+from site_list_fixtures import score_row, score_text
 from vcf_fixtures import convert, read_imputed, rows_of, vcf_text, view
-from wanted_sites_fixtures import score_row, score_text
 
 from ragimpute import example
 from ragimpute.errors import InputError
 from ragimpute.imputation.impute import impute
 from ragimpute.imputation.listed_sites import list_sites
 from ragimpute.imputation.options import OutputOptions
-from ragimpute.io.wanted_sites import read_wanted_sites
+from ragimpute.io.site_list import read_site_list
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.prepare import prepare
 from ragimpute.sites import Region, Sites
@@ -188,7 +188,7 @@ def statuses(folder, text):
     panel, _ = small_panel(folder)
     (folder / "list").write_text(text)
     with Panel.open(panel) as opened:
-        listed = list_sites(read_wanted_sites(folder / "list"), opened, 0, 6, contig="20")
+        listed = list_sites(read_site_list(folder / "list"), opened, 0, 6, contig="20")
         listed.write(folder / "t.tsv", listed.statuses(np.zeros(6, bool), np.zeros(0, int)),
                      np.ones(6, np.float32), np.zeros(6, bool))  # fmt: skip
     return [(row["STATUS"], row["MATCH"], row["COUNTED"]) for row in table(folder / "t.tsv")]
@@ -404,10 +404,10 @@ def test_any_spelling_of_a_panel_site_finds_it(data):
                   np.full(len(keys), ".", object))  # fmt: skip
     panel = type("P", (), {"sites": sites, "contig": "20", "contig_length": None,
                            "num_sites": len(keys), "path": Path("p")})()  # fmt: skip
-    from ragimpute.io.wanted_sites import Places, WantedSites
+    from ragimpute.io.site_list import Places, SiteList
 
     place = Places(None, ["chr20"], np.array([position]))
-    wanted = WantedSites(Path("l"), "list", [place], [effect], [other], [""], [""], [1])
+    wanted = SiteList(Path("l"), "list", [place], [effect], [other], [""], [""], [1])
     listed = list_sites(wanted, panel, 0, len(keys), contig="20")
     assert np.flatnonzero(listed.mask).tolist() == [i]
     assert listed.rows[0].counted == (ref if swapped else alt)

@@ -11,6 +11,7 @@ import pytest
 from package_copies import copy_package
 
 from ragimpute.kernels.build import record
+from ragimpute.kernels.loader import MachineCode
 from ragimpute.kernels.store import SUFFIX, Entry, Named, folder_name, write_kernel
 
 # Kernels that take little to compile; the last two take code from another file.
@@ -110,7 +111,7 @@ def test_what_commands_have_compiled_is_recorded_slowest_first(tmp_path):
         ("ragimpute.gone:other", "()", 5), ("toys:kernel", "()", 5),
     ):  # fmt: skip
         name = Named(kernel, "0" * 16, f"{size:012d}")
-        write_kernel(folder, name, signature, b"x" * size)
+        write_kernel(folder, name, signature, MachineCode("", "none", (), b"x" * size), b"")
     (folder / f"damaged-0-0{SUFFIX}").write_text("")
     recorded = record([tmp_path / "cache"], signatures)
     expected = [Entry(turn, turn_signature), Entry(mix, mix_signature), Entry(gaps, gaps_signature)]

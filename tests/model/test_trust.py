@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragimpute.model.site_net import sigmoid
-from ragimpute.model.trust import EDGES, Trust, classes_of, fit_trust
+from ragimpute.model.trust import EDGES, Trust, classes_of, fit_genotype_trust, fit_trust
 
 
 def drawn(num, share, seed=0, num_samples=50):
@@ -109,3 +109,17 @@ def test_a_frequency_on_an_edge_belongs_to_the_class_that_it_ends():
     np.testing.assert_array_equal(classes_of(logit), np.arange(len(EDGES)))
     np.testing.assert_array_equal(classes_of(logit + 1e-3), np.arange(len(EDGES)) + 1)
     assert Trust(np.arange(7, dtype=np.float32)).of(np.array([-9.0, 0.0])).tolist() == [0, 6]
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=5, deadline=None)
+def test_two_outcomes_are_those_of_pairs(seed):
+    offset, residual, y, logit, sample = drawn(2_000, 0.5, seed)
+    none = np.zeros(len(y))
+    found = fit_genotype_trust(
+        np.stack([none, offset], axis=1), np.stack([none, residual], axis=1), y.astype(int),
+        logit, sample,
+    )  # fmt: skip
+    np.testing.assert_allclose(
+        found.share, fit_trust(offset, residual, y, logit, sample).share, atol=1e-4
+    )

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragimpute.panel import chunks
-from ragimpute.panel.chunks import read_numbers, read_row
+from ragimpute.panel.chunks import RowReader, read_numbers
 
 # How datasets may be stored: the first as panels are, the others in other ways.
 STORED = (
@@ -58,18 +58,18 @@ def test_rows_are_as_hdf5_reads_them(dtype, how, size, whole_rows, seed):
     values = rng.integers(0, most, (3, size)).astype(dtype)
     dataset = stored(values, (1, size if whole_rows else max(1, size // 2)), how)
     for row in range(3):
-        found = read_row(dataset, row, most)
+        found = RowReader(dataset).read(row, most)
         assert found.dtype == (np.uint16 if most <= 1 << 16 else np.uint32)
         np.testing.assert_array_equal(found, values[row])
     largest = int(values[0].max())
     with pytest.raises(ValueError, match="out of range"):
-        read_row(dataset, 0, largest)
+        RowReader(dataset).read(0, largest)
 
 
 def test_numbers_above_16_bits_are_out_of_range_of_few_values():
     dataset = stored(np.full((1, 20), 1 << 16, np.uint32), (1, 20), STORED[0])
     with pytest.raises(ValueError, match="out of range"):
-        read_row(dataset, 0, 5)
+        RowReader(dataset).read(0, 5)
 
 
 def test_chunks_of_panels_are_not_read_by_hdf5(monkeypatch):

@@ -16,7 +16,7 @@ from ragimpute.copying.window import pack_typed
 from ragimpute.errors import PanelError
 from ragimpute.panel import reader, views
 from ragimpute.panel.compact import among_blank_sites, join_sites
-from ragimpute.panel.haplotypes import keep_haplotypes, select_sites
+from ragimpute.panel.haplotypes import keep_haplotypes, select_sites, signatures_of
 from ragimpute.panel.packing import PatternBlock
 from ragimpute.panel.reader import Panel
 from ragimpute.panel.views import PanelDraw, PanelWithout, draw_panel
@@ -71,7 +71,10 @@ def test_what_is_taken_is_what_all_haplotypes_have(panel, bounds, share, seed):
     compact, whole = opened.compact(start, stop), opened.haplotypes(start, stop)
     assert len(compact) == stop - start
     few = keep_haplotypes(whole, kept)
-    assert_same(compact.select(np.flatnonzero(kept)), few)
+    taken = compact.select(np.flatnonzero(kept))
+    assert_same(taken, few)
+    # They are made of the patterns.
+    np.testing.assert_array_equal(signatures_of(taken), signatures_of(few))
     np.testing.assert_array_equal(few.alleles(), alleles[start:stop, kept])
     minor = np.where(whole.alt_is_minor[:, None], alleles[start:stop], 1 - alleles[start:stop])
     np.testing.assert_array_equal(compact.num_minor(), minor.sum(axis=1))
@@ -87,13 +90,14 @@ def test_words_of_pieces_are_those_of_the_whole(panel, cuts, share, seed):
     opened, _ = panel
     typed = np.flatnonzero(np.random.default_rng(seed).random(300) < share)
     order = np.random.default_rng(seed).permutation(opened.num_haplotypes).astype(np.int32)
+    order = (order, np.argsort(order).astype(np.int32))
     out = np.zeros((max(1, -(-len(typed) // 32)), opened.num_haplotypes), np.uint32)
     edges = [0, *sorted(cuts), 300]
     for low, high in pairwise(edges):
         first, last = np.searchsorted(typed, [low, high]).tolist()
         opened.compact(low, high).pack_words(typed[first:last] - low, first, order, out)
     np.testing.assert_array_equal(
-        out[: -(-len(typed) // 32)], pack_typed(opened.haplotypes(0, 300), typed)[:, order]
+        out[: -(-len(typed) // 32)], pack_typed(opened.haplotypes(0, 300), typed)[:, order[0]]
     )
     parts = [opened.haplotypes(low, high) for low, high in pairwise(edges)]
     assert_same(join_sites(parts), opened.haplotypes(0, 300))

@@ -11,7 +11,7 @@ from slow_copying import mosaic_panel
 from ragimpute.copying.window import pack_words
 from ragimpute.errors import PanelError
 from ragimpute.retrieval.mapped_arrays import MappedArrays, write_arrays
-from ragimpute.retrieval.retriever import NUM_SLOTS, Retriever, _windows_near, search_order
+from ragimpute.retrieval.retriever import NUM_SLOTS, Retriever, _windows_near
 
 
 def packed(alleles):
@@ -169,22 +169,6 @@ def test_more_haplotypes_than_16_bits_number(panel):
     for i in range(2):
         copies = np.isin(states[i], np.arange(i, many.shape[1], 700))
         assert (copies.sum(axis=1) >= 50).all()
-
-
-def test_words_may_come_in_the_order_of_the_search():
-    rng = np.random.default_rng(8)
-    words = packed(mosaic_panel(rng, 300, 260, num_founders=9))
-    targets = np.ascontiguousarray(words[:, :40].T) ^ np.uint32(2)
-    plain = Retriever(words, num_slots=100, num_background=10, seed=5)
-    order = search_order(260, 5)
-    assert sorted(order.tolist()) == list(range(260))
-    ordered = Retriever(
-        np.ascontiguousarray(words[:, order]), num_slots=100, num_background=10, seed=5,
-        is_shuffled=True,
-    )  # fmt: skip
-    np.testing.assert_array_equal(plain.states(targets), ordered.states(targets))
-    for name, array in plain.arrays().items():
-        np.testing.assert_array_equal(array, ordered.arrays()[name])
 
 
 def test_members_out_of_range_are_refused(tmp_path):

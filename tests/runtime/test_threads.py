@@ -13,7 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragimpute.runtime.threads import Abandoned, Crew, run_parts, share, start
+from ragimpute.runtime.threads import (
+    Abandoned,
+    Crew,
+    parts_of,
+    run_parts,
+    share,
+    start,
+    threads_at_hand,
+)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -189,3 +197,20 @@ except interrupts.Stopped as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "SIGINT True 1\n", done.stderr
+
+
+@given(st.integers(0, 500), st.integers(1, 40))
+def test_parts_are_all_there_is_in_order_and_alike(n, most):
+    parts = parts_of(n, most)
+    assert [i for part in parts for i in part] == list(range(n))
+    assert len(parts) == max(1, min(n, most))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_at_hand_are_those_of_the_crew_everywhere(threads):
+    assert threads_at_hand() == 1
+    with Crew(threads):
+        assert start(threads_at_hand).result() == threads
+        assert share(lambda _: threads_at_hand(), range(5), threads) == [threads] * 5
+    assert threads_at_hand() == 1

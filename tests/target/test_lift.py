@@ -29,7 +29,10 @@ from ragimpute.target.builds import lift_hint, moved_ids, target_build
 from ragimpute.target.inputs import require_records
 from ragimpute.target.lift import REASONS, lift
 
-PANEL = SimpleNamespace(contig="20", contig_length=None)
+ONE_SITE = make_batch(np.zeros((1, 1, 2), np.int8)).sites
+PANEL = SimpleNamespace(
+    contig="20", contig_length=None, num_sites=1, sites=ONE_SITE, site_type=np.zeros(1, np.int8)
+)
 REGION = "20:2200000-2260000"
 B37, B38 = (HUMAN_LENGTHS[build]["20"] for build in ("GRCh37", "GRCh38"))
 
@@ -113,7 +116,7 @@ def test_there_and_back_is_where_it_was(tmp_path_factory, given_people, strands,
 
 
 def test_mt_is_the_same_in_two_builds(tmp_path):
-    panel = SimpleNamespace(contig="MT", contig_length=16569)
+    panel = SimpleNamespace(contig="MT", contig_length=16569, sites=PANEL.sites)
     facts = SourceFacts("raw text", build="GRCh37")
     target = target_of([(10, "A", "G")], contig="MT", facts=facts)
     got = lifted(target, [(0, 100, "chr20", 50, "+")], tmp_path, panel)

@@ -537,7 +537,9 @@ def test_peers_1_another_build_by_the_headers(dense_panel):
     said = cause(sites, dense_panel, 63_025_520)
     assert "target is of GRCh37 and the panel of GRCh38" in said
     assert "build" in cause(sites, dense_panel)
-    assert "both files are of GRCh38" in cause(sites, dense_panel, 64_444_167)
+    said = cause(sites, dense_panel, 64_444_167)
+    assert "records from 20:10006 to 11495 fit the panel if moved by -5 bp" in said
+    assert "different genome builds, though both headers say GRCh38: lift" in said
     said = cause(sites, dense_panel, 64_444_167, with_ids=True)
     assert "2,000 of 2,000 rsIDs that both files have are at other positions" in said
     assert "though both headers say GRCh38" in said
@@ -554,7 +556,11 @@ def test_an_array_that_the_panel_lacks(dense_panel):
     others = moved(dense_panel.sites.take(np.arange(2000) % 20 > 12), 4)
     position = np.concatenate([some.position_bp, others.position_bp])
     order = np.argsort(position, kind="stable")
-    columns = [np.concatenate([getattr(some, x), getattr(others, x)]) for x in ("ref", "alt", "id")]
+    ref, alt = np.array([("A", "C"), ("A", "G"), ("A", "T"), ("C", "G")], object)[
+        np.random.default_rng(1).integers(0, 4, len(others))
+    ].T
+    own = {"ref": ref, "alt": alt, "id": others.id}
+    columns = [np.concatenate([getattr(some, x), own[x]]) for x in ("ref", "alt", "id")]
     sites = site_table("20", position[order], *(column[order] for column in columns))
     assert "the panel lacks most of the array's sites" in cause(sites, dense_panel)
 
@@ -693,7 +699,13 @@ def test_the_error_names_both_ranges(dense_panel):
     assert "target 20:110" in error.message
     assert "panel 20:10" in error.message
     assert "0% of records agree by position" in error.message
+    assert "rsIDs that both files have are at other positions" in error.hint
+    far = moved(dense_panel.sites, 100_000)
+    far.id[:] = "."
+    error = no_overlap(target_of(far.take(slice(0, 10))), dense_panel, 0, 2000)
     assert "ranges do not meet" in error.hint
+    error = no_overlap(target_of(far), dense_panel, 0, 2000)
+    assert "fit the panel if moved by -100,000 bp" in error.hint
     error = no_overlap(
         target_of(moved(dense_panel.sites, 100_000), 63_025_520), dense_panel, 0, 2000
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+import subprocess
 from pathlib import Path
 
 import cyvcf2
@@ -9,11 +12,12 @@ import numpy as np
 import pytest
 from plink_fixtures import write_bed, write_pgen
 from raw_text_fixtures import HEADS, pack, raw_text
-from vcf_fixtures import vcf_text
+from vcf_fixtures import bcftools, vcf_text
 
 from ragimpute import example
 from ragimpute.io.vcf.read.genotypes import read_target
 from ragimpute.jobs.split import make_plan
+from ragimpute.target.qc import imputed_before
 
 REGION = "20:2200000-2260000"
 
@@ -144,3 +148,43 @@ def test_another_contig_only(people, panel_h5, tmp_path, command_line):
     assert code == 1
     assert "has no records on the panel's contig 20; it holds 7" in err
     assert "bcftools" not in err
+
+
+@pytest.mark.needs_program("bcftools")
+@pytest.mark.parametrize("kind", ["vcf.gz", "bcf"])
+def test_a_target_that_is_imputed_already_is_told(
+    kind, imputed_example, panel_h5, tmp_path, monkeypatch, command_line
+):
+    """The command of the warning gives the sites that were typed, of which nothing is said."""
+    monkeypatch.chdir(tmp_path)
+    whole = Path(f"my whole.{kind}")
+    bcftools("view", "-Ob" if kind == "bcf" else "-Oz", "-o", whole, imputed_example[0])
+    code, out, err = command_line("impute", whole, "-p", panel_h5, "--qc-only")
+    said = " ".join((out + err).split())
+    assert code == 0
+    assert "seems to be imputed already (FORMAT/DS)" in said
+    command = re.search(r"impute what was typed: (bcftools .* -o '.*\.typed\.vcf\.gz')", said)[1]
+    subprocess.run(shlex.split(command), check=True, capture_output=True)
+    typed = read_target(shlex.split(command)[-1])
+    assert typed.sites.keys() == read_target(example.path("target.vcf.gz")).sites.keys()
+
+
+@pytest.mark.parametrize(
+    ("formats", "infos", "told"),
+    [
+        ("DS", ("DR2", "IMP"), "bcftools view -e INFO/IMP=1"),  # Beagle
+        ("HDS", ("R2", "TYPED", "IMPUTED"), "bcftools view -i INFO/TYPED=1"),  # Minimac4
+        ("DS", ("RAF", "INFO"), "impute what was typed"),  # GLIMPSE2
+        ("DS", ("AF",), None), ("GQ", ("R2",), None), (None, ("TYPED",), None),
+    ],
+)  # fmt: skip
+def test_files_of_other_imputation_tools(tmp_path, formats, infos, told):
+    header = '##FORMAT=<ID=GT,Number=1,Type=String,Description="x">\n'
+    if formats:
+        header += f'##FORMAT=<ID={formats},Number=1,Type=Float,Description="x">\n'
+    text = "".join(f'##INFO=<ID={x},Number=1,Type=Float,Description="x">\n' for x in infos)
+    path = tmp_path / "x.vcf"
+    path.write_text(vcf_text([(10, "A", "C", "0|1", "1|1")], formats=header, infos=text))
+    said = imputed_before(read_target(path))
+    assert (said is None) == (told is None)
+    assert told is None or told in said

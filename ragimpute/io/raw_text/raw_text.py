@@ -16,6 +16,7 @@ import numpy as np
 
 from ragimpute.contigs import HUMAN_LENGTHS
 from ragimpute.errors import InputError
+from ragimpute.io.known_sites import KNOWN_SITES, build_by_positions
 from ragimpute.io.raw_text.container import read_text, text_start
 from ragimpute.io.raw_text.vendor import Layout, cells_of, header_columns, layout_of
 from ragimpute.io.source import SourceFacts
@@ -70,7 +71,31 @@ class RawTextFile:
 
     def about(self) -> list[tuple[str, str]]:
         """Its genome build and the sex of the person, as names and values."""
-        return [("build", self.layout.build or "not named"), ("sex", self.sex[1])]
+        build, told = self._build
+        return [("build", f"{build}, by {told}" if build else "not named"), ("sex", self.sex[1])]
+
+    @cached_property
+    def _known_sites(self) -> dict[str, int]:
+        """Positions of the well-known SNPs of all chromosomes, by rsID."""
+        found = {}
+        for rows in self._rows.values():
+            for _, line in rows:
+                name, _, _ = line.partition(self.layout.separator or " ")
+                name = name.strip('" ')
+                if name in KNOWN_SITES:
+                    position = cells_of(line, self.layout.separator)[2]
+                    if position.isdecimal():
+                        found[name] = int(position)
+        return found
+
+    @cached_property
+    def _build(self) -> tuple[str | None, str]:
+        """The build, and what tells it: the positions of well-known sites, or the comments."""
+        found = build_by_positions(self._known_sites)
+        if found.build is None:
+            return self.layout.build, "its header"
+        sites = f"{found.num_agree} of {found.num_known} well-known sites"
+        return found.build, f"the positions of {sites}"
 
     @property
     def samples(self) -> list[str]:
@@ -116,8 +141,8 @@ class RawTextFile:
 
     @cached_property
     def contigs(self) -> dict[str, int | None]:
-        """Chromosomes that the file has rows of, with their lengths in the build that it names."""
-        lengths = HUMAN_LENGTHS.get(self.layout.build or "", {})
+        """Chromosomes that the file has rows of, with their lengths in its build."""
+        lengths = HUMAN_LENGTHS.get(self._build[0] or "", {})
         names = [name for name in self._rows if name not in ("0", "XY")]
         if "XY" in self._rows and "X" not in names:
             names.append("X")
@@ -141,7 +166,7 @@ class RawTextFile:
             pair = self._alleles(line)
             if len(pair) == 1:
                 single += pair[0] in _ALLELES
-            elif _ALLELES.issuperset(pair):
+            elif len(pair) == 2 and _ALLELES.issuperset(pair):
                 num += 1
                 hets += pair[0] != pair[1]
         if single > num and single >= _LEAST_CALLS:
@@ -260,8 +285,16 @@ class RawTextFile:
     def _facts(self, taken: _Taken) -> SourceFacts:
         """What the file says of itself."""
         sex, told = self.sex
+        build, build_by = self._build
+        named = self.layout.build
+        warnings: tuple[str, ...] = ()
+        if named and named != build:
+            warnings = (
+                f"{self.path} says {named} in its comments, but is of {build} by {build_by}",
+            )
         return SourceFacts(
-            self.kind, build=self.layout.build, sex=told,
+            self.kind, build=build, build_by=build_by, sex=told, known_sites=self._known_sites,
+            warnings=warnings,
             sexes=np.array([sex], np.int8), names_alleles=True, ordered=False,
             counts={
                 "no-calls": taken.num_no_calls,

@@ -7,6 +7,7 @@ import tempfile
 import zipfile
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,8 +21,9 @@ from ragimpute.errors import InputError
 from ragimpute.io.raw_text.raw_text import RawTextFile
 from ragimpute.io.raw_text.vendor import build_of, layout_of
 from ragimpute.io.target_file import files_of, open_target
-from ragimpute.io.vcf.read.records import VcfFile
+from ragimpute.io.vcf.read.records import VcfFile, site_table
 from ragimpute.sites import Region
+from ragimpute.target.named_alleles import with_panel_alleles
 
 ROWS = [
     ("rs1", "1", 100, "AG"),
@@ -114,10 +116,36 @@ def test_sex_by_the_x(tmp_path, share, single, sex):
     assert {1: "male", 2: "female", 0: "uncertain"}[sex] in dict(facts.rows())["sex"]
 
 
+def test_bcftools_1645_rows_that_show_one_allele_or_none():
+    """https://github.com/samtools/bcftools/issues/1645: "GG" became REF G, ALT "." by bcftools.
+
+    Beside a panel the other allele is known, and the row is a genotype of its site.
+    """
+    panel = SimpleNamespace(
+        sites=site_table("1", [776546, 794332, 801536], list("AAT"), list("GGC"), ["."] * 3),
+        contig="1",
+    )  # fmt: skip
+    text = "rs12124819\t1\t776546\t--\nrs12127425\t1\t794332\tGG\nrs79373928\t1\t801536\tTT\n"
+    with tempfile.TemporaryDirectory() as folder:
+        target = RawTextFile(pack(Path(folder, "me.txt"), text)).read(Region("1"))
+    got = with_panel_alleles(target, panel)
+    assert got.sites.keys() == panel.sites.keys()
+    assert got.alleles[:, 0].tolist() == [[-1, -1], [1, 1], [0, 0]]
+
+
+def test_rows_of_x_without_a_genotype(tmp_path):
+    """They say nothing of the sex, and are counted as records that give no row."""
+    text = 'RSID,CHROMOSOME,POSITION,RESULT\n"rs1","X","5000000",""\n"rs2","X","5000001","AC"\n'
+    file = RawTextFile(pack(tmp_path / "x.csv", text))
+    target = file.read(Region("X"))
+    assert (len(target.sites), [one.reason for one in target.left_out]) == (1, ["invalid"])
+    assert file.sex == (0, "uncertain: 1 diploid genotypes on X are too few")
+
+
 def test_info_describes_a_raw_text(tmp_path):
     rows = dict(describe(pack(tmp_path / "me.txt", raw_text("AncestryDNA", ROWS), "gz")))
     assert rows["kind"] == "raw text of AncestryDNA"
-    assert (rows["samples"], rows["build"]) == ("1 (me)", "GRCh37")
+    assert (rows["samples"], rows["build"]) == ("1 (me)", "GRCh37, by its header")
     assert rows["contig 1"] == "4 records"
 
 

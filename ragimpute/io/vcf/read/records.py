@@ -41,6 +41,8 @@ _ALL = (1, STOP_BP)
 MAX_ALLELE = 127  # the largest number of an allele
 _PLAIN_NAME = re.compile(r"[^\s,<>\"]+")  # names that stand in a line of the header as they are
 _BASES = frozenset("ACGTacgt")
+# In Python the genotypes of so few samples take less time than the call of a kernel.
+_FEW_SAMPLES = 4
 _SEQUENCE = frozenset("ACGTNacgtn")
 _IUPAC = frozenset("ACGTNRYSWKMBDHVacgtnryswkmbdhv")
 # A record without ALT that has one of these states how sure its reference call is.
@@ -566,7 +568,8 @@ class RecordReader:
         if width > 2:
             sample = int(np.argmax((called[:, 2:-1] != -2).any(axis=1)))
             raise self._too_many(variant, sample, width)
-        most = int(_take_genotypes(called, alleles, phased))
+        take = _take_few if len(called) <= _FEW_SAMPLES else _take_genotypes
+        most = int(take(called, alleles, phased))
         self._check_allele(variant, most)
         return most
 
@@ -614,6 +617,19 @@ class RecordReader:
             f"{self.path}, {variant.CHROM}:{variant.POS}: sample {sample} has allele "
             f"{int(alleles.max())}, but the record has {len(variant.ALT)} ALT"
         )
+
+
+def _take_few(called: np.ndarray, alleles: np.ndarray, phased: np.ndarray) -> int:
+    """The same as :func:`_take_genotypes`, faster than that is called for few samples."""
+    most = -1
+    for i, (first, *rest) in enumerate(called.tolist()):
+        second, is_phased = rest if len(rest) == 2 else (-2, True)
+        if max(first, second) > MAX_ALLELE:
+            return int(_take_genotypes(called, alleles, phased))
+        alleles[i, 0], alleles[i, 1] = first, second
+        phased[i] = is_phased or first == second or second == -2
+        most = max(most, first, second)
+    return most
 
 
 @kernel

@@ -7,45 +7,22 @@ import gzip
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from site_list_fixtures import forms, score_row, score_text
 from vcf_fixtures import convert, vcf_text
-from wanted_sites_fixtures import score_row, score_text
 
 from ragimpute.errors import InputError
-from ragimpute.io.wanted_sites import read_wanted_sites
+from ragimpute.io.site_list import read_site_list
 
 SITES = [("20", 10, "A", "C"), ("chr2", 30, "GT", "G"), ("X", 25, "T", "A")]
 
 
 def found(path):
     """Contig, position, other and effect allele of each row."""
-    wanted = read_wanted_sites(path)
+    wanted = read_site_list(path)
     place = wanted.places[0]
     return list(
         zip(place.contig, place.position_bp.tolist(), wanted.other, wanted.effect, strict=True)
     )
-
-
-def forms(sites):
-    """The text of each form by name."""
-    return {
-        "plain": "".join(f"{c} {p} {r} {a}\n" for c, p, r, a in sites),
-        "tabs, names": "#CHROM\tPOS\tREF\tALT\n"
-        + "".join(f"{c}\t{p}\t{r}\t{a}\n" for c, p, r, a in sites),
-        "csv": "chrom,pos,ref,alt\r\n" + "".join(f"{c},{p},{r},{a}\r\n" for c, p, r, a in sites),
-        "names of sites": "".join(f"{c}:{p}:{r}:{a}\n" for c, p, r, a in sites),
-        "as bcftools call -T": "".join(f"{c}\t{p}\t{r},{a}\n" for c, p, r, a in sites),
-        "bim": "".join(f"{c}\trs{p}\t0.1\t{p}\t{a}\t{r}\n" for c, p, r, a in sites),
-        "PRS-CS": "".join(f"{c}\trs{p}\t{p}\t{a}\t{r}\t1e-5\n" for c, p, r, a in sites),
-        "vcf": vcf_text([(*site, "0|0", "0|1") for site in sites]),
-        "sites of a vcf": vcf_text(sites, ()),
-        "pvar": "##x\n#CHROM\tPOS\tID\tREF\tALT\n"
-        + "".join(f"{c}\t{p}\trs1\t{r}\t{a}\n" for c, p, r, a in sites),
-        "harmonised score": score_text([score_row(c, p, a, r) for c, p, r, a in sites]),
-        "score": "#genome_build=GRCh37\nchr_name\tchr_position\teffect_allele\tother_allele\n"
-        + "".join(f"{c}\t{p}\t{a}\t{r}\n" for c, p, r, a in sites),
-        "old score": "# PGS ID = x\nchr_name\tchr_position\teffect_allele\treference_allele\n"
-        + "".join(f"{c}\t{p}\t{a}\t{r}\n" for c, p, r, a in sites),
-    }
 
 
 @pytest.mark.parametrize("name", forms(SITES))
@@ -88,7 +65,7 @@ def test_a_bcf_is_a_list_with_and_without_an_index(tmp_path):
 def test_positions_and_ids_alone(tmp_path):
     path = tmp_path / "list"
     path.write_text("\ufeffchr1 7\n\n# a remark\n1\t9\nrs12\n")
-    wanted = read_wanted_sites(path)
+    wanted = read_site_list(path)
     assert wanted.places[0].contig == ["chr1", "1", ""]
     assert wanted.places[0].position_bp.tolist() == [7, 9, 0]
     assert wanted.id == ["", "", "rs12"]
@@ -96,12 +73,64 @@ def test_positions_and_ids_alone(tmp_path):
     assert wanted.effect == ["", "", ""]
 
 
+def test_lines_of_a_bed(tmp_path):
+    """One base is a site; an indel follows the base before it, as a VCF writes it."""
+    path = tmp_path / "x.bed"
+    path.write_text(
+        "track name=x\nbrowser position chr1\nchr1\t9\t10\trs1\nchr1\t9\t14\nchr1\t9\t9\n"
+        "chr1\t0\t1\nchr1\t99\t100\tx\t5\t+\n"
+    )
+    listed = read_site_list(path)
+    assert listed.places[0].position_bp.tolist() == [10, 9, 9, 1, 100]
+    assert listed.id == ["rs1", "", "", "", "x"]
+
+
+def test_a_manifest_of_an_array(tmp_path):
+    """Lines before the names of columns, quoted cells, sites without a place, and further parts."""
+    path = tmp_path / "array.csv"
+    path.write_text(
+        "Illumina, Inc.\n[Heading]\nDescriptor File Name,x.bpm\nLoci Count ,3\n[Assay]\n"
+        "IlmnID,Name,IlmnStrand,SNP,GenomeBuild,Chr,MapInfo,Source\n"
+        'a-1,rs1,TOP,[A/G],37,1,10,"1000G, phase 3"\na-2,rs2,BOT,[T/C],37,0,0,x\n'
+        "a-3,rs3,TOP,[D/I],37,XY,30,x\n[Controls]\n21630339,Staining,-99,DNP (20K)\n"
+    )
+    listed = read_site_list(path)
+    assert listed.places[0].contig == ["1", "", "XY"]
+    assert listed.places[0].position_bp.tolist() == [10, 0, 30]
+    assert listed.id == ["rs1", "rs2", "rs3"]
+    path.write_text(
+        '"Probe Set ID","dbSNP RS ID","Chromosome","Physical Position","Allele A","Allele B"\n'
+        '"AX-1","rs1","1","10","A","G"\n"AX-2","rs2","X","7","C","T"\n'
+    )
+    listed = read_site_list(path)
+    assert (listed.id, listed.other, listed.effect) == (["rs1", "rs2"], ["A", "C"], ["G", "T"])
+    assert listed.places[0].position_bp.tolist() == [10, 7]
+
+
+@pytest.mark.parametrize(
+    ("line", "effect", "other", "name"),
+    [
+        ("1 10 . A G", "G", "A", ""), ("1 10 rs5 A G . PASS", "G", "A", "rs5"),
+        ("1 10 A G extra", "G", "A", ""), ("1 10 rs5", "", "", "rs5"), ("1 10 A .", "", "", ""),
+        ("1 10 - A", "A", "", ""), ("1 rs7 0.5 10 0 G", "", "", "rs7"),
+        ("1 7 0 10 A G", "A", "G", "7"),
+        ("1_10_A_G", "G", "A", ""), ("1:10", "", "", ""), ("1 10 A <DEL>", "<DEL>", "A", ""),
+        ("1 rs7 10 A G 0.1", "A", "G", "rs7"), ("1,10,A,G", "G", "A", ""),
+    ],
+)  # fmt: skip
+def test_what_a_row_says(tmp_path, line, effect, other, name):
+    (tmp_path / "x").write_text(line + "\n")
+    listed = read_site_list(tmp_path / "x")
+    assert (listed.effect, listed.other, listed.id) == ([effect], [other], [name])
+    assert (listed.places[0].contig, listed.places[0].position_bp.tolist()) == (["1"], [10])
+
+
 def test_a_harmonised_score_has_places_in_two_builds(tmp_path):
     path = tmp_path / "s.txt"
     path.write_text(
         score_text([score_row("1", 7, "A", "G", rsID="rs5"), score_row("", 1, "A", "", hm_pos="")])
     )
-    wanted = read_wanted_sites(path)
+    wanted = read_site_list(path)
     assert [place.build for place in wanted.places] == ["GRCh37", "GRCh38"]
     assert [place.position_bp.tolist() for place in wanted.places] == [[7, 0], [5007, 0]]
     assert wanted.weight == ["0.1", "0.1"]
@@ -112,7 +141,7 @@ def test_an_inferred_other_allele_counts_where_it_is_one(tmp_path):
     path = tmp_path / "s.txt"
     rows = [score_row("1", 7, "A", "", hm_inferOtherAllele=x) for x in ("G", "G/T", "")]
     path.write_text(score_text(rows))
-    assert read_wanted_sites(path).other == ["G", "", ""]
+    assert read_site_list(path).other == ["G", "", ""]
 
 
 @pytest.mark.parametrize(
@@ -126,29 +155,33 @@ def test_an_inferred_other_allele_counts_where_it_is_one(tmp_path):
         ("chrom\tpos\n1\t-4\n", "line 2: position '-4'"),
         ("1:-1:A:C\n", "line 1 names no site"),
         ("1 3000000000\n", "line 1: position '3000000000'"),
-        ("1\t99\t100\n", "line 1 names no site"),
+        ("1\t99\t300\n", "line 1 names no site"),
+        ("1\t99\t98\n", "line 1 names no site"),
         ("1 10 A 7\n", "line 1 names no site"),
         ("hello\n", "line 1 names no site"),
+        ("hello\n1 10 A C\n", "line 1 names no site"),
+        ("1 10 A C\nchrom pos\n1 20\n", "line 2 names no site"),
+        ("[Heading]\nx\n" * 60 + "Chr,MapInfo\n1,10\n", "line 1 names no site"),
     ],
 )
 def test_what_is_no_list_is_refused_by_its_line(tmp_path, text, expected):
     path = tmp_path / "list"
     path.write_text(text)
     with pytest.raises(InputError) as caught:
-        read_wanted_sites(path)
+        read_site_list(path)
     assert expected in str(caught.value)
     assert caught.value.hint
 
 
 def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(InputError, match="No such file"):
-        read_wanted_sites(tmp_path / "none")
+        read_site_list(tmp_path / "none")
     with pytest.raises(InputError, match="cannot be read"):
-        read_wanted_sites(tmp_path)
+        read_site_list(tmp_path)
     path = tmp_path / "x.gz"
     path.write_bytes(gzip.compress(b"1 10\n" * 9999)[:-30])
     with pytest.raises(InputError, match="damaged"):
-        read_wanted_sites(path)
+        read_site_list(path)
     path.write_bytes(b"\x89PNG\0\0\0")
     with pytest.raises(InputError, match="it is no text"):
-        read_wanted_sites(path)
+        read_site_list(path)

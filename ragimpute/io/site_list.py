@@ -1,7 +1,12 @@
-"""Lists of sites that a user wants: scores of the PGS Catalog, tables, VCF, BCF, .bim and .pvar."""
+"""Lists of sites: scores of the PGS Catalog, tables, manifests, VCF, BCF, .bim, .pvar and BED.
+
+``impute --sites-file`` writes the sites of such a list, and ``index --typed-sites`` takes them for
+those of an array; a list means the same to both.
+"""
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import re
@@ -11,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
@@ -24,25 +29,29 @@ from ragimpute.symbolic import full_names
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _FORMS = (
-    "one site a line, as CHROM POS, CHROM POS REF ALT, CHROM:POS:REF:ALT or an rsID; a .bim; a VCF "
-    "or BCF; or a scoring file of the PGS Catalog"
+    "one site a line, as CHROM POS, CHROM POS REF ALT, CHROM:POS:REF:ALT or an rsID; a .bim or "
+    "BED; a VCF or BCF; an array's manifest; or a scoring file of the PGS Catalog"
 )
-# Names of columns in small letters, those of the PGS Catalog first; harmonised positions are apart.
+# Names of columns in small letters without blanks, dots and underscores, those of the PGS Catalog
+# first; harmonised positions are apart.
 _NAMES = {
-    "contig": ("chr_name", "chrom", "chr", "chromosome"),
-    "position": ("chr_position", "pos", "position", "bp", "base_pair_location"),
-    "hm_contig": ("hm_chr",),
-    "hm_position": ("hm_pos",),
-    "effect": ("effect_allele", "ea", "a1"),
-    "other": ("other_allele", "reference_allele", "oa", "nea", "a2"),
-    "inferred": ("hm_inferotherallele",),
-    "ref": ("ref",),
-    "alt": ("alt",),
-    "id": ("rsid", "id", "snp", "variant_id", "sid"),
-    "hm_id": ("hm_rsid",),
-    "weight": ("effect_weight", "weight", "beta"),
+    "contig": ("chrname", "chrom", "chr", "chromosome", "contig", "chromosomename"),
+    "position": ("chrposition", "pos", "position", "bp", "basepairlocation", "mapinfo",
+                 "physicalposition", "chrompos", "basepairposition", "positionbp"),
+    "hm_contig": ("hmchr",),
+    "hm_position": ("hmpos",),
+    "effect": ("effectallele", "ea", "a1", "alleleb", "allele1"),
+    "other": ("otherallele", "referenceallele", "oa", "nea", "a2", "a0", "allelea", "allele0"),
+    "inferred": ("hminferotherallele",),
+    "ref": ("ref", "reference", "refallele"),
+    "alt": ("alt", "alternate", "altallele"),
+    "id": ("rsid", "dbsnprsid", "id", "variantid", "sid", "name", "snp"),
+    "hm_id": ("hmrsid",),
+    "weight": ("effectweight", "weight", "beta"),
     "info": ("info",),
-}
+}  # fmt: skip
+_BLANKS = re.compile(r"[\s._]")
+_MOST_BEFORE = 100  # lines, other than comments, before the names of columns, as in manifests
 _START_BYTES = 4096
 _NOT_SAID = frozenset(("", ".", "na", "nan", "nr", "none", "0"))
 _WHOLE = re.compile(r"[0-9]+")
@@ -51,7 +60,13 @@ _ALLELE = (
     r"|[A-Za-z.]*[\[\]][^\s,\[\]]+[\[\]][A-Za-z.]*"
 )
 _ALLELES = re.compile(rf"(?:{_ALLELE})(?:,(?:{_ALLELE}))*")
-_SITE_NAME = re.compile(rf"([^\s:]+):([0-9]+)(?::([A-Za-z]+):({_ALLELE}))?")
+_VAGUE = ("-", "0", ".")  # an allele that is not told
+_SITE_NAME = re.compile(
+    rf"([^\s:]+):([0-9]+)(?::([A-Za-z]+):({_ALLELE}))?"
+    r"|([^\s:]+)_([0-9]+)_([A-Za-z]+)_([A-Za-z]+)"
+)
+_ID = re.compile(r"(rs|ss|esv|nsv)\d+", re.IGNORECASE)
+_LONGEST_INDEL = 50  # bp of a BED's line; what is longer is a stretch, not a site
 
 
 @dataclass(frozen=True)
@@ -72,7 +87,7 @@ class Places:
 
 
 @dataclass(frozen=True)
-class WantedSites:
+class SiteList:
     """Sites that a user names, in the order of the file; each list has one entry a row, R of them.
 
     Attributes
@@ -110,7 +125,7 @@ def _spelled(allele: str) -> str:
 
 
 class _Rows:
-    """Rows of a list on the way to becoming a :class:`WantedSites`."""
+    """Rows of a list on the way to becoming a :class:`SiteList`."""
 
     def __init__(self) -> None:
         self.contig: list[str] = []
@@ -137,29 +152,29 @@ class _Rows:
             self.id.append("" if name == "." else name)
             self.weight.append(weight)
 
-    def finish(
-        self, path: Path, kind: str, build: str | None, own: str | None = None
-    ) -> WantedSites:
+    def finish(self, path: Path, kind: str, build: str | None, own: str | None = None) -> SiteList:
         """The list, whose rows also have positions of their ``own`` build if these were added."""
         if not self.line:
             raise InputError(f"{path} names no site", hint=f"write {_FORMS}")
         places = [Places(build, self.contig, np.array(self.position, np.int64))]
         if self.own_position:
             places.append(Places(own, self.own_contig, np.array(self.own_position, np.int64)))
-        return WantedSites(
+        return SiteList(
             path, kind, places, self.effect, self.other, self.id, self.weight, self.line
         )
 
 
-def read_wanted_sites(path: str | Path) -> WantedSites:
+def read_site_list(path: str | Path) -> SiteList:
     """Read a list of sites, whose form its content tells; it may be gzipped.
 
     Parameters
     ----------
     path
-        A scoring file of the PGS Catalog, harmonised or not; a table with names of columns, or of
-        CHROM POS [REF ALT], CHROM POS REF,ALT, CHROM:POS[:REF:ALT] or rsIDs; a .bim or .pvar; a
-        table of PRS-CS (CHROM, ID, POS, A1, A2, weight); or a VCF or BCF, whose genotypes are not
+        A scoring file of the PGS Catalog, harmonised or not; a table with names of columns, as
+        manifests of arrays have, or of CHROM POS [REF ALT], CHROM POS ID [REF ALT], CHROM POS
+        REF,ALT, CHROM:POS[:REF:ALT], CHROM_POS_REF_ALT or rsIDs; a .bim or .pvar; a BED, whose
+        lines of one base are sites, and longer or empty ones are indels after the base before them;
+        a table of PRS-CS (CHROM, ID, POS, A1, A2, weight); or a VCF or BCF, whose genotypes are not
         read.
 
     Raises
@@ -194,44 +209,56 @@ def read_wanted_sites(path: str | Path) -> WantedSites:
         raise InputError(f"{path} cannot be read: {why}", hint="check its name") from error
 
 
-def _of_text(path: Path, file: Iterable[str]) -> WantedSites:
+def _of_text(path: Path, file: Iterable[str]) -> SiteList:
     """A list that is a text."""
     lines = ((i, line) for i, line in enumerate(file, start=1) if line.strip())
     said: list[str] = []
+    before: list[tuple[int, str]] = []
     for number, line in lines:
         names = _cells(line.lstrip("#"))
-        if "effect_allele" in map(str.lower, names) or _names_a_site(names):
+        if _names_a_site(names):
             return _of_table(path, said, names, lines)
-        if not line.startswith("#"):
-            return _of_rows(path, chain([(number, line)], lines))
-        said.append(line)
+        if line.startswith("#"):
+            said.append(line)
+            continue
+        before.append((number, line))
+        is_site = not line.startswith(("track ", "browser ")) and _site(path, number, names)
+        if is_site or len(before) > _MOST_BEFORE:
+            return _of_rows(path, chain(before, lines))
+    if before:
+        return _of_rows(path, before)
     raise InputError(f"{path} names no site", hint=f"write {_FORMS}")
 
 
 def _cells(line: str) -> list[str]:
-    """The cells of a line, separated by tabs, else by blanks, else by commas."""
+    """The cells of a line, without quotes, separated by tabs, or else by blanks or commas."""
     line = line.rstrip("\r\n")
     if "\t" in line:
-        return [cell.strip() for cell in line.split("\t")]
+        return [cell.strip(' "') for cell in line.split("\t")]
     cells = line.split()
-    if len(cells) == 1 and "," in line:
-        return [cell.strip() for cell in line.split(",")]
+    if line.startswith('"') or (cells and "," in cells[0]):
+        return [cell.strip() for cell in next(csv.reader([line], skipinitialspace=True))]
     return cells
+
+
+def _plain(name: str) -> str:
+    """The name of a column as ``_NAMES`` has it."""
+    return _BLANKS.sub("", name).lower()
 
 
 def _names_a_site(names: list[str]) -> bool:
     """Whether cells are names of columns."""
-    low = {name.lower() for name in names}
+    low = {_plain(name) for name in names}
     where = [low & set(_NAMES[key]) for key in ("contig", "position")]
     by_name = low & {"rsid", "snp"} and low & set(_NAMES["effect"])
-    return bool(all(where) or by_name or {"hm_chr", "hm_pos"} <= low)
+    return bool(all(where) or by_name or {"hmchr", "hmpos"} <= low or "effectallele" in low)
 
 
 def _of_table(
     path: Path, said: list[str], head: list[str], rows: Iterable[tuple[int, str]]
-) -> WantedSites:
+) -> SiteList:
     """A table whose columns have names."""
-    low = [name.lower() for name in head]
+    low = [_plain(name) for name in head]
     at = {
         key: next((low.index(name) for name in names if name in low), -1)
         for key, names in _NAMES.items()
@@ -245,6 +272,8 @@ def _of_table(
     for number, line in rows:
         if line.startswith("#"):
             continue
+        if line.startswith("["):  # the next part of a manifest
+            break
         row = line.rstrip("\r\n").split("\t", last) if "\t" in line else _cells(line)
         row = row[:last] + [""] * (last + 1 - len(row[:last]))  # row[-1] is of columns that lack
         written = row[at["contig"]], row[at["position"]]
@@ -274,7 +303,7 @@ def _of_table(
         for key in ("hmpos_build", "genome_build")
     }
     kind = "VCF" if any(x.startswith("##fileformat=VCF") for x in said) else "table of sites"
-    if "effect_allele" in low:
+    if "effectallele" in low:
         kind = "score"
     build = builds["hmpos_build"] if harmonised else builds["genome_build"]
     return found.finish(path, kind, build, builds["genome_build"])
@@ -302,44 +331,108 @@ def _place(path: Path | None, number: int, contig: str, position: str) -> tuple[
     return contig, int(text)
 
 
-def _of_rows(path: Path, rows: Iterable[tuple[int, str]]) -> WantedSites:
+class _Site(NamedTuple):
+    """A row of a table without names of columns; "" and 0 where a cell is not told."""
+
+    contig: str
+    position: int
+    effect: str = ""
+    other: str = ""
+    name: str = ""
+    weight: str = ""
+
+
+def _of_rows(path: Path, rows: Iterable[tuple[int, str]]) -> SiteList:
     """A table without names of columns, each row of which says by its cells what it is."""
     found = _Rows()
     bim = False
     for number, line in rows:
-        if line.startswith("#"):
+        if line.startswith(("#", "track ", "browser ")):
             continue
         cells = _cells(line)
-        named = _SITE_NAME.fullmatch(cells[0]) if len(cells) == 1 else None
-        if named:
-            found.add(
-                number, *_place(path, number, named[1], named[2]), named[4] or "", named[3] or ""
-            )
-        elif len(cells) == 1 and re.fullmatch(r"(rs|ss|esv|nsv)\d+", cells[0], re.IGNORECASE):
-            found.add(number, "", 0, name=cells[0])
-        elif len(cells) == 6 and _WHOLE.fullmatch(cells[3]):  # a .bim
-            bim = True
-            effect, other = ("" if x.lower() in _NOT_SAID else x for x in cells[4:])
-            place = _place(path, number, cells[0], cells[3])
-            found.add(number, *place, effect, other, cells[1])
-        elif len(cells) == 6 and _WHOLE.fullmatch(cells[2]):  # of PRS-CS
-            place = _place(path, number, cells[0], cells[2])
-            found.add(number, *place, cells[3], cells[4], cells[1], cells[5])
-        elif len(cells) in (2, 4) and _WHOLE.fullmatch(cells[1]):
-            other, effect = cells[2:] if len(cells) == 4 else ("", "")
-            if "." in (other, effect):
-                other = effect = ""
-            elif effect and not (_ALLELES.fullmatch(effect) and _ALLELES.fullmatch(other)):
-                _wrong_row(path, number, line)
-            found.add(number, *_place(path, number, *cells[:2]), effect, other)
-        elif len(cells) == 3 and _WHOLE.fullmatch(cells[1]) and "," in cells[2]:
-            other, _, effect = cells[2].partition(",")  # as bcftools call -T has it
-            if not _ALLELES.fullmatch(cells[2]):
-                _wrong_row(path, number, line)
-            found.add(number, *_place(path, number, *cells[:2]), effect, other)
-        else:
+        site = _site(path, number, cells)
+        if site is None:
             _wrong_row(path, number, line)
+        bim = bim or _is_bim(cells)
+        found.add(number, *site)
     return found.finish(path, "PLINK's .bim" if bim else "list of sites", None)
+
+
+def _site(path: Path, number: int, cells: list[str]) -> _Site | None:
+    """What the cells of a row say; None if they name no site."""
+    if len(cells) == 1:
+        return _by_name(path, number, cells[0])
+    if len(cells) < 2:
+        return None
+    if _is_bim(cells):
+        place = _place(path, number, cells[0], cells[3])
+        return _Site(*place, *_alleles(cells[5], cells[4]), cells[1])
+    whole = [bool(_WHOLE.fullmatch(cell)) for cell in cells[:3]]
+    if len(cells) == 6 and whole[2] and not whole[1] and _are_alleles(cells[3:5]):  # of PRS-CS
+        place = _place(path, number, cells[0], cells[2])
+        return _Site(*place, *_alleles(cells[4], cells[3]), cells[1], cells[5])
+    if not whole[1]:
+        return None
+    if len(cells) > 2 and whole[2]:
+        return _of_bed(path, number, cells)
+    place = _place(path, number, *cells[:2])
+    if len(cells) == 2:
+        return _Site(*place)
+    if len(cells) == 3 and "," in cells[2]:  # as bcftools call -T has it
+        other, _, effect = cells[2].partition(",")
+        return _Site(*place, effect, other) if _ALLELES.fullmatch(cells[2]) else None
+    if len(cells) > 4 and _are_alleles(cells[3:5]) and not _ALLELES.fullmatch(cells[2]):
+        return _Site(*place, *_alleles(*cells[3:5]), cells[2])  # CHROM POS ID REF ALT, as in a VCF
+    if len(cells) > 3 and _are_alleles(cells[2:4]):
+        return _Site(*place, *_alleles(*cells[2:4]))
+    if len(cells) > 4 and _are_alleles(cells[3:5]):
+        return _Site(*place, *_alleles(*cells[3:5]), cells[2])
+    if len(cells) == 3 and (cells[2] == "." or _ID.fullmatch(cells[2])):
+        return _Site(*place, name=cells[2])
+    return None
+
+
+def _by_name(path: Path, number: int, cell: str) -> _Site | None:
+    """A row of one cell."""
+    if _ID.fullmatch(cell):
+        return _Site("", 0, name=cell)
+    named = _SITE_NAME.fullmatch(cell)
+    if named is None:
+        return None
+    contig, position, other, effect = named.groups()[4:] if named[5] else named.groups()[:4]
+    return _Site(*_place(path, number, contig, position), effect or "", other or "")
+
+
+def _is_bim(cells: list[str]) -> bool:
+    """Whether a row is one of a .bim: contig, ID, cM, position, A1 and A2."""
+    return (
+        len(cells) == 6
+        and bool(_WHOLE.fullmatch(cells[3]))
+        and _are_alleles(cells[4:])
+        and not set(cells[4:]) <= set(_VAGUE)
+    )
+
+
+def _of_bed(path: Path, number: int, cells: list[str]) -> _Site | None:
+    """A row of a BED: contig, the base before and the last base, from 1."""
+    first, last = int(cells[1]), int(cells[2])
+    if not 0 <= last - first <= _LONGEST_INDEL:
+        return None
+    at = last if last - first == 1 else first
+    name = cells[3] if len(cells) > 3 else ""
+    return _Site(*_place(path, number, cells[0], str(at)), name=name)
+
+
+def _are_alleles(cells: list[str]) -> bool:
+    """Whether cells are alleles, or say that one is not known."""
+    return all(cell in _VAGUE or _ALLELES.fullmatch(cell) for cell in cells)
+
+
+def _alleles(other: str, effect: str) -> tuple[str, str]:
+    """Effect allele and other allele, "" where they are not told; the other never is alone."""
+    if effect in _VAGUE:
+        return "", ""
+    return effect, "" if other in _VAGUE else other
 
 
 def _wrong_row(path: Path, number: int, line: str) -> NoReturn:
@@ -347,13 +440,13 @@ def _wrong_row(path: Path, number: int, line: str) -> NoReturn:
     hint = f"write {_FORMS}"
     cells = line.split()
     if len(cells) >= 3 and all(map(_WHOLE.fullmatch, cells[1:3])):
-        hint = "a BED file names intervals that begin at 0, not sites: write CHROM POS, from 1"
+        hint = f"a line of a BED is a site if it is at most {_LONGEST_INDEL} bp long"
     line = line.strip()
     shown = line if len(line) <= 60 else f"{line[:57]}..."
     raise InputError(f"{path}, line {number} names no site: {shown!r}", hint=hint)
 
 
-def _of_bcf(path: Path) -> WantedSites:
+def _of_bcf(path: Path) -> SiteList:
     """The records of a BCF."""
     found = _Rows()
     for number, (contig, position, ref, alts) in enumerate(sites_alone(path), start=1):

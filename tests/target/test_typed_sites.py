@@ -9,34 +9,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from site_list_fixtures import forms, positions
 from vcf_fixtures import convert, vcf_text
 
 from ragimpute.errors import InputError
+from ragimpute.imputation.listed_sites import list_sites
+from ragimpute.io.site_list import read_site_list
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.prepare import prepare
 from ragimpute.sites import Region
-from ragimpute.target.site_list import typed_sites
+from ragimpute.target.typed_sites import typed_sites
 
 SITES = [
     (100 * (i + 1), *("AG" if i % 4 == 0 else "CT" if i % 4 == 1 else "AC" if i % 4 == 2 else "AT"))
     for i in range(80)
 ]
-LIST = {
-    "plain": lambda s: f"20 {s[0]} {s[1]} {s[2]}",
-    "chr": lambda s: f"chr20\t{s[0]}\t{s[2]}\t{s[1]}",
-    "with_id": lambda s: f"20\t{s[0]}\trs{s[0]}\t{s[1]}\t{s[2]}",
-    "positions": lambda s: f"20\t{s[0]}",
-    "bim": lambda s: f"20\trs{s[0]}\t0.5\t{s[0]}\t{s[2]}\t{s[1]}",
-    "bed": lambda s: f"chr20\t{s[0] - 1}\t{s[0]}\trs{s[0]}",
-    "one": lambda s: f"20:{s[0]}:{s[1]}:{s[2]}",
-    "comma": lambda s: f"20,{s[0]},{s[1]},{s[2]}",
-}
-HEADS = {
-    "plain": ["", "CHROM POS REF ALT\n", "#comment\n"],
-    "chr": ["", "#Chr\tPosition\tA1\tA0\n"],
-    "bed": ["", "track name=array\n", "browser position chr20\n"],
-    "comma": ["", "Illumina, Inc.\n[Heading]\nLoci Count ,80\n[Assay]\nChr,MapInfo,Ref,Alt\n"],
-}
 
 
 @pytest.fixture(scope="module")
@@ -53,22 +40,43 @@ def panel(tmp_path_factory):
         yield opened
 
 
-def listed(chosen, form, head=""):
-    return head + "".join(LIST[form](SITES[i]) + "\n" for i in chosen)
-
-
 @settings(max_examples=60, deadline=None)
-@given(data=st.data(), form=st.sampled_from(sorted(LIST)), packed=st.booleans())
-def test_every_form_tells_the_same(panel, tmp_path_factory, data, form, packed):
+@given(
+    data=st.data(), packed=st.booleans(), contig=st.sampled_from(["20", "chr20"]),
+    swapped=st.booleans(),
+)  # fmt: skip
+def test_every_form_tells_the_same(panel, tmp_path_factory, data, packed, contig, swapped):
+    """Those of impute --sites-file, too; in either order of the alleles."""
     chosen = data.draw(st.lists(st.integers(0, 79), min_size=1, unique=True))
-    head = data.draw(st.sampled_from(HEADS.get(form, [""])))
-    text = listed(chosen, form, head)
+    sites = [(contig, SITES[i][0], *SITES[i][1:][:: -1 if swapped else 1]) for i in chosen]
+    texts = forms(sites) | positions(sites)
     path = tmp_path_factory.mktemp("list") / "sites.txt"
+    text = texts[data.draw(st.sampled_from(sorted(texts)))]
     path.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
+    if "0|1" in text:  # with samples it is a target, whose contig has one spelling
+        return
     found = typed_sites(path, panel, None, buffer_cm=0)
     np.testing.assert_array_equal(found.panel_index, sorted(chosen))
     assert found.num_records == len(chosen)
     assert sum(found.left_out.values()) == 0
+    listed = list_sites(read_site_list(path), panel, 0, 80, contig="20")
+    np.testing.assert_array_equal(np.flatnonzero(listed.mask), sorted(chosen))
+
+
+def test_sites_by_their_ids_alone(tmp_path):
+    """A list of rsIDs, or a manifest's sites without a place, are found among the panel's IDs."""
+    rows = vcf_text([(*site, "0|1", "1|0") for site in SITES[:9]]).splitlines()
+    rows = [row.replace("\t.\t", f"\trs{i}\t", 1) for i, row in enumerate(rows)]
+    (tmp_path / "p.vcf").write_text("\n".join(rows) + "\n")
+    prepare(tmp_path / "p.vcf", tmp_path / "p.h5", cm_per_mb=1000)
+    with Panel.open(tmp_path / "p.h5") as panel:
+        names = panel.sites.id.tolist()
+        (tmp_path / "ids").write_text(f"{names[2]}\n{names[5]}\nrs999\n")
+        found = typed_sites(tmp_path / "ids", panel, None, buffer_cm=0)
+        assert found.panel_index.tolist() == [2, 5]
+        (tmp_path / "ids").write_text("rs999\n")
+        with pytest.raises(InputError, match="no site whose position is known"):
+            typed_sites(tmp_path / "ids", panel, None, buffer_cm=0)
 
 
 @pytest.mark.parametrize("suffix", [".vcf", ".vcf.gz", ".bcf"])
@@ -97,7 +105,7 @@ def test_what_is_no_panel_site_is_counted(panel, tmp_path):
 
 def test_only_the_region_with_its_buffers_is_read(panel, tmp_path):
     path = tmp_path / "s.txt"
-    path.write_text(listed(range(80), "plain"))
+    path.write_text("".join(f"20 {p} {r} {a}\n" for p, r, a in SITES))
     found = typed_sites(path, panel, Region.parse("20:2000-3000"), buffer_cm=0.5)
     assert found.panel_index.tolist() == list(range(14, 35))  # 1 cM is 1,000 bp
 
@@ -107,9 +115,10 @@ def test_only_the_region_with_its_buffers_is_read(panel, tmp_path):
     [
         (b"", "t.txt"),
         (b"\x00\x01\x02" * 50, "t.txt"),
-        (b"20 100 A G\nnonsense\n", "line 2 of .*t.txt is no site"),
-        (b"hello world\n", "line 1 of .*t.txt is no site"),
-        (b"\xff\xfe\xff\n20 100 A G\n", "neither VCF, BCF nor a list"),
+        (b"20 100 A G\nnonsense\n", "t.txt, line 2 names no site"),
+        (b"hello world\n", "t.txt, line 1 names no site"),
+        (b"\xff\xfe\xff\n20 100 A G\n", "t.txt, line 1 names no site"),
+        (b"\x28\xb5\x2f\xfd\0\0", "compressed by zstd"),
         (b"X 100 A G\n", "no site on the panel's contig 20; it has X"),
         (b"20 150 A G\n", "none of the 1 sites of .* is a panel site"),
         (gzip.compress(b"20 100 A G\n" * 500, mtime=0)[:40], "t.txt"),
