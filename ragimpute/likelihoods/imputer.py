@@ -219,7 +219,7 @@ class PreparedLikelihoods:
             if is_haploid:
                 given = given[:, :, [0, 2]]
             for i, found in zip(of.tolist(), self._fitted.impute(given), strict=True):
-                prob, both = found
+                prob, both = found.allele_prob, found.both
                 if lines[i]:  # both haplotypes are that one
                     prob, both = np.repeat(prob, 2, axis=1), prob[:, 0]
                 out[i] = prob, both
