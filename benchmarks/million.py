@@ -116,7 +116,7 @@ def impute(
     command = [
         str(Path(sys.executable).parent / "ragimpute"), "impute",
         str(folder / f"target-{target}.bcf"), "--panel", str(folder / f"panel-{panel}.h5"),
-        "-o", str(out), "--threads", "1", "--force", *bound,
+        "-o", str(out), "--threads", "1", *bound,
     ]  # fmt: skip
     taken = [measure(command, log=str(folder / "impute.log")) for _ in range(runs)]
     used = min(taken, key=lambda run: run["cpu_s"])
@@ -254,7 +254,8 @@ def main() -> None:
         text = _PAGE.format(
             largest=f"{panels[-1]:,}", date=time.strftime("%Y-%m-%d"), folder=folder.name,
             command=describe_command(sys.argv[1:], "million.py"), costs=costs, accuracy=accuracy,
-            targets=f"{targets[-1]:,}", runs=options.runs, indexes=markdown_table(index_rows(indexes)),
+            targets=f"{targets[-1]:,}", runs=options.runs,
+            indexes=markdown_table(index_rows(indexes)),
             sites=", ".join(f"{made[f'panel {panel}']['sites']:,}" for panel in panels),
             data=markdown_table(data_rows(made)),
             about=about_table(describe_machine(), {"ragimpute": __version__}),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cyvcf2 import VCF
 from panel_fixtures import names
 from slow_copying import mosaic_panel
-from vcf_fixtures import read_imputed, write_genotypes
+from vcf_fixtures import read_imputed, vcf_text, write_genotypes
 
 from ragimpute.imputation.impute import impute
+from ragimpute.likelihoods.fit import simulate_reads
 from ragimpute.preparation.prepare import prepare
 
 KEYS = [(1_000 * (i + 1), "A", "G") for i in range(480)]
@@ -72,3 +74,39 @@ def test_lines_among_other_samples_are_imputed_as_on_their_own(made, tmp_path, p
     mean = (alone.dosage[:, 0] + alone.dosage[:, 3]) / 2
     np.testing.assert_allclose(found.dosage[:, 0], mean, atol=2e-3)
     assert dict(summary.rows())["inbred samples"].startswith("6 of 7")
+
+
+def read_lines(path, lines, depth, *, het=()):
+    """Write PL of simulated reads of homozygous samples (M, n), heterozygous at the sites het."""
+    truth = 2 * lines.astype(int)
+    truth[list(het)] = 1
+    reads = simulate_reads(truth, depth, np.random.default_rng(3))
+    pl = np.rint(-10 * np.log10(np.maximum(reads, 1e-25))).astype(int)
+    rows = [
+        (*key, *(",".join(map(str, cell)) for cell in cells))
+        for key, cells in zip(KEYS, pl, strict=True)
+    ]
+    declared = '##FORMAT=<ID=PL,Number=G,Type=Integer,Description="x">\n'
+    path.write_text(vcf_text(rows, list("abcdef"), formats=declared, keys="PL"))
+
+
+@pytest.mark.parametrize("depth", [3.0, 8.0])
+def test_reads_of_lines_are_imputed_as_one_haplotype(made, tmp_path, depth):
+    lines, folder = made
+    read_lines(tmp_path / "t.vcf", lines[:, 44:], depth)
+    out = tmp_path / "x.vcf"
+    summary = impute(tmp_path / "t.vcf", folder / "diploid.h5", out, fields=("GT", "GP", "HDS"))
+    assert summary.settings["inbred samples"] == "6 of 6, imputed as one haplotype each"
+    records = list(VCF(str(out)))
+    hds = np.stack([record.format("HDS") for record in records])
+    np.testing.assert_array_equal(hds[..., 0], hds[..., 1])
+    assert max(record.format("GP")[:, 1].max() for record in records) < 1e-6
+    r2 = np.corrcoef(hds[..., 0].ravel(), lines[:, 44:].ravel())[0, 1] ** 2
+    assert r2 > 0.97
+
+
+def test_reads_of_samples_with_heterozygous_genotypes_are_of_two_haplotypes(made, tmp_path):
+    lines, folder = made
+    read_lines(tmp_path / "t.vcf", lines[:, 44:], 4.0, het=range(0, 480, 3))
+    summary = impute(tmp_path / "t.vcf", folder / "diploid.h5", tmp_path / "x.vcf")
+    assert "inbred samples" not in summary.settings

@@ -130,3 +130,36 @@ def test_a_subset_keeps_alleles_and_positions(panel_h5, training_panels, tmp_pat
             assert np.array_equal(subset.sites.position_bp, panel.sites.position_bp[varies])
             np.testing.assert_allclose(subset.position_cm, panel.position_cm[varies])
             assert np.array_equal(subset.haplotypes(0, subset.num_sites).alleles(), alleles[varies])
+
+
+def test_the_network_for_likelihoods_learns_from_left_out_samples(tmp_path, monkeypatch):
+    import make_likelihood_weights as made
+    from panel_fixtures import FlatMap, make_batch, names
+    from slow_copying import mosaic_panel
+
+    from ragimpute.likelihoods.evidence import FEATURES
+    from ragimpute.likelihoods.network import FILE, GenotypeNetwork
+    from ragimpute.preparation.panel_writer import write_panel
+
+    alleles = mosaic_panel(np.random.default_rng(3), 150, 60)
+    batch = make_batch(alleles.reshape(150, 30, 2), 1_000 + 20_000 * np.arange(150))
+    path = tmp_path / "p.h5"
+    write_panel(path, [batch], samples=names(30), genetic_map=FlatMap())
+    monkeypatch.setattr(made, "SUBSETS", (0, 20, 100))
+    cases = made.cases_of([path], {"stock"})
+    assert [case.size for case in cases] == [0, 0, 20, 20]
+    rows = made.collect(cases[0], 1)
+    again = made.collect(cases[0], 1)
+    np.testing.assert_array_equal(rows.features, again.features)
+    assert rows.features.shape == (len(rows.minor), len(FEATURES))
+    assert np.isfinite(rows.features).all()
+    assert set(np.unique(rows.minor)) <= {0, 1, 2}
+    assert rows.checked.any()
+    assert not rows.checked.all()
+    monkeypatch.setattr(made, "BATCH", 64)
+    network = made.train(rows, 1)
+    made.write(network, tmp_path / "out", {"seed": 1})
+    read = GenotypeNetwork.read(tmp_path / "out" / FILE)
+    change = read.change(rows.features)
+    np.testing.assert_array_equal(change, network.change(rows.features))
+    assert np.abs(change).max() > 0.01

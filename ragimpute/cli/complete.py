@@ -6,11 +6,12 @@ from ragimpute.presets import models_dir, preset_names
 
 #: FORMAT fields that an output may have.
 FORMATS = ("GT", "DS", "GP", "HDS", "AP")
+_WEIGHTS = "weights.safetensors"  # model.folder.WEIGHTS, whose module takes long to import
 
 
 def trained_models() -> list[str]:
     """Names of the shipped models, which have weights."""
-    return sorted(path.parent.name for path in models_dir().glob("*/weights.safetensors"))
+    return [name for name in preset_names() if (models_dir() / name / _WEIGHTS).is_file()]
 
 
 def models(incomplete: str) -> list[str]:

@@ -17,6 +17,7 @@ from ragimpute.likelihoods.haploid_kernel import Steps, haploid_alt_share
 from ragimpute.likelihoods.impute import LikelihoodPanel, Posterior, impute_likelihoods
 from ragimpute.likelihoods.model import SiteMismatch
 from ragimpute.likelihoods.network import GenotypeNetwork
+from ragimpute.likelihoods.state_kernel import count_alt
 from ragimpute.likelihoods.states import PairSettings
 from ragimpute.runtime.threads import share
 
@@ -44,15 +45,14 @@ _FIT_SITES, _FIT_CM = 4096, 2.0
 # 4x, 1 - r2 changes by 1 % where the rate is doubled or halved.
 _DEPTH = 0.7
 # Samples that tell how far the network is to be trusted, and the depths of their reads by turns.
-_NUM_TRUSTED = 18
-_TRUST_DEPTHS = (0.1, 0.45, 2.0)
+_NUM_TRUSTED = 16
+_TRUST_DEPTHS = (0.45, 1.5, 0.7, 4.0)
 
 
 def num_alt_of(typed: TypedSites) -> np.ndarray:
     """Haplotypes that have ALT at each site, shape (M,), int64."""
-    out = np.empty((len(typed.words), WORD), np.int64)
-    for j in range(WORD):
-        out[:, j] = ((typed.words >> np.uint32(j)) & np.uint32(1)).sum(axis=1, dtype=np.int64)
+    out = np.zeros((len(typed.words), WORD), np.int64)
+    count_alt(typed.words, out)
     return out.ravel()[: typed.num_typed]
 
 

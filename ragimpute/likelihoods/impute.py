@@ -31,7 +31,7 @@ from ragimpute.likelihoods.model import (
     normalise,
     true_given_copied,
 )
-from ragimpute.likelihoods.network import GenotypeNetwork
+from ragimpute.likelihoods.network import LEAST_SHARE, GenotypeNetwork
 from ragimpute.likelihoods.state_kernel import name_haplotypes, shares_along
 from ragimpute.likelihoods.states import (
     Groups,
@@ -223,7 +223,7 @@ def _impute_stretch(
         found, paired = _impute_diploid(stretch, reads, settings, mismatch, given)
         if describe:
             return found._replace(evidence=collect(stretch, reads, given, mismatch, paired))
-        if panel.network is None:
+        if panel.network is None or len(at) < LEAST_SHARE * len(cm):
             return found
         evidence = collect(stretch, reads, given, mismatch, paired)
         return _corrected(found, stretch, panel.network, evidence, paired)

@@ -11,7 +11,9 @@ import numpy as np
 from ragimpute.copying.window import TypedSites, pack_typed
 from ragimpute.evidence.expected_r2 import WindowSays
 from ragimpute.likelihoods.fit import FitOptions, FittedPanel, PanelFit, fit_panel, fit_stretch
+from ragimpute.likelihoods.inbred import Inbreeding
 from ragimpute.likelihoods.model import informative, normalise
+from ragimpute.panel.inbred import second_haplotypes
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.stages import Stage
 from ragimpute.runtime.timing import Stopwatch
@@ -22,6 +24,8 @@ from ragimpute.target.window import TargetWindow
 # A sample's likelihoods, and what is computed of them, take so many times the memory that the
 # probabilities of one haplotype are planned to take.
 _PER_SAMPLE = 8
+# Samples and sites whose reads are looked at together to find inbred lines.
+_AT_ONCE, _ROWS = 256, 4096
 # Differences of the probabilities of two haplotypes are kept as whole numbers of this scale.
 _SCALE = 100
 
@@ -67,6 +71,10 @@ class LikelihoodImputer:
             "correction": "none" if options.network is None else "network for likelihoods",
             "states": "groups of panel haplotypes, in pairs",
         }
+        self.inbred = self._inbred()
+        if self.inbred.any():
+            said = f"{int(self.inbred.sum()):,} of {len(self.inbred):,}"
+            self.settings["inbred samples"] = f"{said}, imputed as one haplotype each"
         self.seconds: dict[str, float] = {}
         # Of the window before: the end of its right buffer, and differences of haplotypes there.
         self._end, self._before = 0, np.zeros((0, 0), np.int8)
@@ -107,6 +115,23 @@ class LikelihoodImputer:
             likelihoods=None if match.likelihoods is None else match.likelihoods[:, samples],
         )  # fmt: skip
         return some.likelihoods_on(left, right)
+
+    def _inbred(self) -> np.ndarray:
+        """Which samples are inbred lines, shape (N,), bool, by all sites that are imputed."""
+        start, stop = self._sites
+        num_samples = self._match.alleles.shape[1]
+        out = np.zeros(num_samples, bool)
+        of_lines = bool(second_haplotypes(self.panel, start, min(stop, start + _ROWS)).any())
+        for i in range(0, num_samples, _AT_ONCE):
+            some = slice(i, min(i + _AT_ONCE, num_samples))
+            found = Inbreeding(some.stop - some.start)
+            for left in range(start, stop, _ROWS):
+                right = min(left + _ROWS, stop)
+                given = normalise(self.likelihoods(some, left, right))
+                given[self.haploid(left, right)[:, some]] = 1
+                found.add(given, self.panel.af[left:right])
+            out[some] = found.inbred(as_panel=of_lines)
+        return out
 
     def haploid(self, left: int, right: int) -> np.ndarray:
         """Which samples are haploid at the panel sites [left, right), shape (m, N), bool."""
@@ -171,12 +196,14 @@ class PreparedLikelihoods:
         """P(ALT) of each haplotype (L, 1 or 2) and of both (L,), of some samples.
 
         ``haploid`` (L, b): where they are. Samples that are so in a part of the window are imputed
-        as diploid ones; where they are haploid, their haplotype has the mean of both.
+        as diploid ones; where they are haploid, their haplotype has the mean of both. Inbred lines
+        are imputed as haploid ones.
         """
         target = self._target
         likelihoods = self._imputer.likelihoods(samples, target.left, target.right)
         out: list[tuple[np.ndarray, np.ndarray]] = [None] * haploid.shape[1]  # type: ignore[list-item]
-        whole = np.asarray(haploid.all(axis=0))
+        lines = self._imputer.inbred[samples]
+        whole = np.asarray(haploid.all(axis=0)) | lines
         silent = np.zeros(len(whole), bool)
         for i in range(len(whole)):
             given = likelihoods[:, i][:, [0, 2]] if whole[i] else likelihoods[:, i]
@@ -192,7 +219,10 @@ class PreparedLikelihoods:
             if is_haploid:
                 given = given[:, :, [0, 2]]
             for i, found in zip(of.tolist(), self._fitted.impute(given), strict=True):
-                out[i] = found.allele_prob, found.both
+                prob, both = found.allele_prob, found.both
+                if lines[i]:  # both haplotypes are that one
+                    prob, both = np.repeat(prob, 2, axis=1), prob[:, 0]
+                out[i] = prob, both
         for i in np.flatnonzero(haploid.any(axis=0)).tolist():
             prob, both = out[i]
             rows = haploid[:, i]

@@ -37,6 +37,26 @@ def hash_rows(words, seen, multiplier, out):
 
 
 @kernel
+def count_alt(words, out):
+    """Haplotypes that have ALT at each site.
+
+    Parameters
+    ----------
+    words
+        Shape (W, H), uint32: alleles, 32 sites to a word.
+    out
+        Shape (W, 32), int64, zeros: filled in.
+    """
+    for w in range(words.shape[0]):
+        row, counts = words[w], out[w]
+        for h in range(row.shape[0]):
+            v = row[h]
+            while v != np.uint32(0):
+                counts[trailing_zeros(np.uint64(v))] += 1
+                v &= v - np.uint32(1)
+
+
+@kernel
 def unpack_states(words, site, states, alleles, bits):
     """Alleles of some haplotypes at some sites.
 

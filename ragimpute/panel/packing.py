@@ -201,14 +201,15 @@ def rows_to_patterns(bits: np.ndarray, num_haplotypes: int) -> tuple[np.ndarray,
     return patterns, index.reshape(-1)
 
 
-def patterns_to_rows(patterns: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Undo :func:`rows_to_patterns`; returns shape (64, ceil(H / 64)), uint64."""
-    out = np.empty((BLOCK_ROWS, -(-len(index) // 64)), np.uint64)
+def patterns_to_rows(
+    patterns: np.ndarray, index: np.ndarray, out: np.ndarray | None = None
+) -> np.ndarray:
+    """Undo :func:`rows_to_patterns`; returns ``out``, shape (64, ceil(H / 64)), uint64."""
+    if out is None:
+        out = np.empty((BLOCK_ROWS, -(-len(index) // 64)), np.uint64)
     squares = np.zeros((BLOCK_ROWS, 8), np.uint64)
-    fill_rows(
-        np.ascontiguousarray(patterns, np.uint64), np.ascontiguousarray(index, np.uint32), squares,
-        out,
-    )  # fmt: skip
+    number = index if index.dtype == np.uint16 else index.astype(np.uint32, copy=False)
+    fill_rows(np.ascontiguousarray(patterns, np.uint64), np.ascontiguousarray(number), squares, out)
     return out
 
 

@@ -428,10 +428,13 @@ class PanelFile(Panel):
         with reading(self.path):
             for block, (patterns, index) in self._read_blocks(low, high):
                 blocks.append(PatternBlock.of(patterns, index))
-                whole = patterns_to_rows(patterns, index)
                 at = block * BLOCK_ROWS
                 first, last = max(low, at), min(high, at + BLOCK_ROWS)
-                bits[first - low : last - low] = whole[first - at : last - at]
+                here = bits[first - low : last - low]
+                if len(here) == BLOCK_ROWS:
+                    patterns_to_rows(patterns, index, here)
+                else:
+                    here[:] = patterns_to_rows(patterns, index)[first - at : last - at]
         row = np.where(rows[1:] > rows[:-1], rows[:-1] - rows[0], -1).astype(np.int32)
         return Haplotypes(
             self.num_haplotypes, self.alt_is_minor[start:stop], *self._read_carriers(start, stop),

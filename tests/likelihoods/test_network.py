@@ -22,7 +22,7 @@ from ragimpute.likelihoods.evidence import (
 )
 from ragimpute.likelihoods.fit import FitOptions, FittedPanel, fit_panel, simulate_reads
 from ragimpute.likelihoods.impute import impute_likelihoods
-from ragimpute.likelihoods.network import INPUT, GenotypeNetwork
+from ragimpute.likelihoods.network import INPUT, LEAST_SHARE, GenotypeNetwork
 from ragimpute.model.folder import FORMAT_VERSION
 
 NUM_SITES, NUM_HAPLOTYPES = 300, 60
@@ -95,6 +95,9 @@ def test_what_is_added_makes_minor_alleles_likelier_where_in_doubt_alone(typed, 
         change = (one.allele_prob - other.allele_prob).sum(axis=1)
         change[turned] *= -1
         site = evidence.evidence.site
+        if np.mean(np.exp(evidence.evidence.features[:, COVERAGE])) < LEAST_SHARE:
+            np.testing.assert_array_equal(change, 0)
+            continue
         certain = np.setdiff1d(np.arange(NUM_SITES), site)
         np.testing.assert_array_equal(change[certain], 0)
         assert change[site].min() > -1e-5
@@ -135,7 +138,7 @@ def test_a_wrong_network_is_not_trusted(typed):
         for added in ((4.0, 4.0), (0.0, 0.0))
     )
     again = fit_panel(typed, SAMPLE, FitOptions(network=adding(4.0, 4.0), threads=2)).network
-    for i in range(3):
+    for i in range(2):
         assert wrong.trust[i].share.max() < 0.3
         # What adds nothing may be trusted or not.
         assert ((right.trust[i].share >= 0) & (right.trust[i].share <= 1.2)).all()
@@ -149,7 +152,7 @@ def test_it_is_trusted_where_it_knows_the_truth_alone():
     features = rng.normal(0, 1, (n, len(FEATURES))).astype(np.float32)
     features[:, MAF] = rng.uniform(-6, 0, n)
     few = rng.random(n) < 0.5
-    features[:, COVERAGE] = np.log(np.where(few, 0.1, 0.9))
+    features[:, COVERAGE] = np.log(np.where(few, 0.4, 0.9))
     likelihoods = rng.choice([1.0, 0.5, 0.1], (n, 3)).astype(np.float32)
     log = np.zeros((n, 3))
     # Of samples with few reads, it says the contrary of what is true.
@@ -160,7 +163,7 @@ def test_it_is_trusted_where_it_knows_the_truth_alone():
     minor = (rng.random((n, 1)) > np.cumsum(prob, axis=1)).sum(axis=1)
     found = network.trusted(features, likelihoods, minor, rng.integers(0, 50, n))
     np.testing.assert_array_equal(found.trust[0].share, 0)
-    np.testing.assert_allclose(found.trust[2].share, 1, atol=0.15)
+    np.testing.assert_allclose(found.trust[1].share, 1, atol=0.15)
     evidence = Evidence(np.arange(n), features, likelihoods)
     plain = with_reads(features[:, [HET, HOM]], likelihoods)
     np.testing.assert_allclose(found.genotypes(evidence)[few], plain[few], atol=1e-6)

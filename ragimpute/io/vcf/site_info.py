@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from ragimpute.io.vcf.header import Field
-from ragimpute.symbolic import EXTENT_FIELDS, is_symbolic
+from ragimpute.symbolic import EXTENT_FIELDS, Extent, info_value, is_symbolic
 
 _ONE = "1"
 #: The fields that are kept, as the specification declares them where a header does not.
@@ -163,7 +163,8 @@ class SiteInfoReader:
     names
         The fields to read; None: all of ``SITE_FIELDS``.
     only_declared
-        Whether END, SVLEN and SVTYPE of symbolic alleles are read only if the header has them.
+        Whether END, SVLEN and SVTYPE are read only if the header has them, and END is not computed
+        of SVLEN where it is missing.
     """
 
     def __init__(
@@ -178,7 +179,9 @@ class SiteInfoReader:
             (name, field) for name, field in fields.items() if names is None or name in names
         ]
         known = {name for name, _ in self._fields}
-        # Some files do not declare these, and they are read where an allele is symbolic.
+        self._derives_end = not only_declared
+        # Some files do not declare these; they are read where an allele is symbolic, or INFO says
+        # more of it.
         self._lacking = [
             (name, SITE_FIELDS[name])
             for name in EXTENT_FIELDS
@@ -187,14 +190,30 @@ class SiteInfoReader:
 
     def of(self, variant: Any, alts: Sequence[int]) -> list[str]:
         """The text for each of some ALTs, given by their numbers from 0; "" where there is none."""
-        wanted = self._fields
-        if self._lacking and any(is_symbolic(variant.ALT[i]) for i in alts if i >= 0):
-            wanted = [*wanted, *self._lacking]
-        if not wanted:
-            return [""] * len(alts)
-        num_alts = len(variant.ALT)
-        info = variant.INFO
         parts: list[list[str]] = [[] for _ in alts]
+        self._add(parts, self._fields, variant, alts)
+        is_named = any(is_symbolic(variant.ALT[i]) for i in alts if i >= 0)
+        if self._lacking and (is_named or any(parts)):
+            self._add(parts, self._lacking, variant, alts)
+        infos = [";".join(part) for part in parts]
+        lacks_end = is_named and len(infos) == len(variant.ALT) == 1
+        if lacks_end and self._derives_end and info_value(infos[0], "END") is None:
+            end = Extent.of(variant.POS, variant.ALT[0], infos[0]).end_bp
+            if end is not None:  # as files of VCF 4.4 and later leave it to SVLEN
+                infos[0] += f";END={end}"
+        return infos
+
+    def _add(
+        self,
+        parts: list[list[str]],
+        wanted: Sequence[tuple[str, Field]],
+        variant: Any,
+        alts: Sequence[int],
+    ) -> None:
+        """Append the values of some fields to the ``parts`` of each ALT."""
+        if not wanted:
+            return
+        num_alts, info = len(variant.ALT), variant.INFO
         for name, field in wanted:
             value = None
             with suppress(KeyError):
@@ -210,7 +229,6 @@ class SiteInfoReader:
                 own = _own(field, values, alt, num_alts)
                 if any(x != "." for x in own):
                     part.append(f"{name}={','.join(own)}")
-        return [";".join(part) for part in parts]
 
 
 def _texts(value: Any) -> list[str]:

@@ -18,8 +18,8 @@ from ragimpute.io.vcf.site_info import (
 class Variant:
     """What the reader asks of a record."""
 
-    def __init__(self, alts, info):
-        self.ALT, self.INFO = alts, info
+    def __init__(self, alts, info, position=100):
+        self.ALT, self.INFO, self.POS = alts, info, position
 
 
 def header(*fields):
@@ -63,6 +63,22 @@ def test_values_of_each_alt():
     assert reader.of(Variant(["G"], {"END": "77"}), [0]) == [""]
     only = SiteInfoReader(header(*fields), ["SVTYPE"], only_declared=True)
     assert only.of(Variant(["<CN0>"], info), [0]) == ["SVTYPE=CNV"]
+
+
+def test_an_end_that_is_left_to_the_length():
+    """As VCF 4.4 has it; records with several ALTs stay as they are, so that they can be joined."""
+    reader = SiteInfoReader(header(SITE_FIELDS["SVLEN"]))
+    info = {"SVLEN": -30}
+    assert reader.of(Variant(["<DEL>"], info), [0]) == ["SVLEN=-30;END=130"]
+    assert reader.of(Variant(["<INS>"], info), [0]) == ["SVLEN=-30"]
+    assert reader.of(Variant(["G"], info), [0]) == ["SVLEN=-30"]
+    assert reader.of(Variant(["G"], info | {"END": 7}), [0]) == ["SVLEN=-30;END=7"]
+    assert reader.of(Variant(["<DUP>", "<INV>"], {"SVLEN": (5, 6)}), [0, 1]) == [
+        "SVLEN=5",
+        "SVLEN=6",
+    ]
+    only = SiteInfoReader(header(SITE_FIELDS["SVLEN"]), only_declared=True)
+    assert only.of(Variant(["<DEL>"], info | {"END": 7}), [0]) == ["SVLEN=-30"]
 
 
 @pytest.mark.parametrize(
