@@ -16,13 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ragimpute.kernels.compile import kernel
-from ragimpute.retrieval.distinct_rows import (
-    JoinBuffers,
-    join_buffers,
-    join_halves,
-    mix_halves,
-    mix_words,
-)
+from ragimpute.retrieval.distinct_rows import JoinBuffers, join_buffers, join_halves, mix_words
 
 # Words of a window of classes, and of its halves.
 _LENGTH, _STEP = 8, 4
@@ -147,8 +141,6 @@ class WindowClasses:
         Shape (L, rows), uint32: the rows.
     offsets
         Shape (rows + 1,), int32: how many haplotypes have the rows before.
-    halves
-        The windows that are its halves; None: one of them is no window.
     """
 
     which: np.ndarray
@@ -156,26 +148,15 @@ class WindowClasses:
     hashes: np.ndarray
     words: np.ndarray
     offsets: np.ndarray
-    halves: tuple[WindowClasses, WindowClasses] | None
 
     def find(self, words: np.ndarray) -> np.ndarray:
         """The numbers of rows, given by their words (L, k): (k,), int32."""
-        return np.searchsorted(self.hashes, _mixed(words, self.halves)).astype(np.int32)
+        mixed = mix_words(words, np.arange(words.shape[1], dtype=np.int32))
+        return np.searchsorted(self.hashes, mixed).astype(np.int32)
 
     def list_members(self, out: np.ndarray) -> None:
         """List in ``out`` (H,), uint16 or int32, the haplotypes that have each row, in order."""
         list_rows(self.which, self.row_of, self.offsets[:-1].copy(), out)
-
-
-def _mixed(words: np.ndarray, halves: tuple[WindowClasses, WindowClasses] | None) -> np.ndarray:
-    """Hashes of rows (L, k) as :mod:`ragimpute.retrieval.nearest` has them: (k,), uint64."""
-    if halves is None:
-        rows = np.arange(words.shape[1], dtype=np.int32)
-        return mix_words(np.ascontiguousarray(words), rows)
-    middle = len(halves[0].words)
-    return mix_halves(
-        _mixed(words[:middle], halves[0].halves), _mixed(words[middle:], halves[1].halves)
-    )
 
 
 class ClassedWindows:
@@ -191,10 +172,8 @@ class ClassedWindows:
         self._words = words
         self._known: dict[tuple[int, int], WindowClasses] = {}
 
-    def window(self, low: int, middle: int, high: int, *, has_halves: bool) -> WindowClasses:
+    def window(self, low: int, middle: int, high: int) -> WindowClasses:
         """The distinct rows of the words [low, high), whose halves meet at ``middle``.
-
-        ``has_halves``: both halves are windows.
 
         Raises
         ------
@@ -213,15 +192,14 @@ class ClassedWindows:
             first, size, which = join_halves(buffers.left, buffers.right, buffers)
             which = _narrow(which, len(first))
             rows = self._words.at(first, low, high)
-        halves = (self.known(low, middle), self.known(middle, high)) if has_halves else None
-        mixed = _mixed(rows, halves)
+        mixed = mix_words(np.ascontiguousarray(rows), np.arange(rows.shape[1], dtype=np.int32))
         hashes, chosen, row_of = np.unique(mixed, return_index=True, return_inverse=True)
         distinct = np.ascontiguousarray(rows[:, chosen])
         if not np.array_equal(distinct[:, row_of], rows):
             raise SameHashError
         sizes = np.bincount(row_of, weights=size, minlength=len(hashes))
         offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
-        found = WindowClasses(which, row_of.astype(np.int32), hashes, distinct, offsets, halves)
+        found = WindowClasses(which, row_of.astype(np.int32), hashes, distinct, offsets)
         self._known[low, high] = found
         return found
 

@@ -422,10 +422,10 @@ def _classed_scale(
     all_rows, classes = [], []
     for low, high in ranges.tolist():
         middle = low + step
+        found = windows.window(low, min(middle, high), high)
         parts = (-1, -1)
         if shorter is not None:
             parts = (shorter[0].find(low, middle), shorter[0].find(middle, high))
-        found = windows.window(low, min(middle, high), high, has_halves=min(parts) >= 0)
         halves = np.zeros((len(found.hashes), 2), np.int32)
         for side, (part, ends) in enumerate(
             zip(parts, ((low, middle), (middle, high)), strict=True)
@@ -435,6 +435,6 @@ def _classed_scale(
                 halves[:, side] = windows.known(*ends).find(words)
         first = low if parts[0] < 0 else middle if parts[1] < 0 else high
         own = np.ascontiguousarray(found.words[first - low :].T)
-        all_rows.append(_Rows(parts, halves, own, found.offsets, found.hashes))
+        all_rows.append(_Rows(parts, halves, own, found.offsets))
         classes.append(found)
     return _Scale(ranges, all_rows, np.empty((0, 0), np.int32)), classes
