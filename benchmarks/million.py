@@ -116,7 +116,7 @@ def impute(
     command = [
         str(Path(sys.executable).parent / "ragimpute"), "impute",
         str(folder / f"target-{target}.bcf"), "--panel", str(folder / f"panel-{panel}.h5"),
-        "-o", str(out), "--threads", "1", "--force", *bound,
+        "-o", str(out), "--threads", "1", *bound,
     ]  # fmt: skip
     taken = [measure(command, log=str(folder / "impute.log")) for _ in range(runs)]
     used = min(taken, key=lambda run: run["cpu_s"])

@@ -90,7 +90,7 @@ def read_lines(path, lines, depth, *, het=()):
     path.write_text(vcf_text(rows, list("abcdef"), formats=declared, keys="PL"))
 
 
-@pytest.mark.parametrize("depth", [1.0, 4.0])
+@pytest.mark.parametrize("depth", [3.0, 8.0])
 def test_reads_of_lines_are_imputed_as_one_haplotype(made, tmp_path, depth):
     lines, folder = made
     read_lines(tmp_path / "t.vcf", lines[:, 44:], depth)
@@ -102,7 +102,7 @@ def test_reads_of_lines_are_imputed_as_one_haplotype(made, tmp_path, depth):
     np.testing.assert_array_equal(hds[..., 0], hds[..., 1])
     assert max(record.format("GP")[:, 1].max() for record in records) < 1e-6
     r2 = np.corrcoef(hds[..., 0].ravel(), lines[:, 44:].ravel())[0, 1] ** 2
-    assert r2 > (0.9 if depth < 2 else 0.99)
+    assert r2 > 0.97
 
 
 def test_reads_of_samples_with_heterozygous_genotypes_are_of_two_haplotypes(made, tmp_path):

@@ -174,7 +174,7 @@ def groups_of(
     ``put`` takes what becomes of them, by their places among all targets.
     """
     num_typed = len(imputed.alleles)
-    for value in np.unique(factor[factor != 1]):
+    for value in sorted(set(factor[factor != 1])):  # np.unique would import numpy.ma
         where = np.flatnonzero(factor == value)
         mismatch = with_factors(parameters, num_typed, np.array([value]))[:, 0]
         yield Group(

@@ -191,17 +191,17 @@ def impute(
             summary.settings["resumed"] = kept
         left = windows[len(results) :]
         inputs.panel.will_read([(window[0], window[3]) for _, window in left])
-        folder = None if str(out) == "-" else Path(out).absolute().parent
-        _check_space(
-            summary, folder, [window for _, window in left], options, ploidy, memory, listed
-        )
-        # 7. Prepare, impute and write window after window.
-        others = outputs.other_carriers(inputs.panel.sites)
-        of_rows: dict[str, float] = {}
         flow, memory = plan_flow(
             [window for _, window in left], inputs, ploidy, memory, threads=options.threads,
             is_bounded=options.max_memory is not None,
         )  # fmt: skip
+        folder = None if str(out) == "-" else Path(out).absolute().parent
+        _check_space(
+            summary, folder, [window for _, window in left], options, ploidy, memory, flow, listed
+        )
+        # 7. Prepare, impute and write window after window.
+        others = outputs.other_carriers(inputs.panel.sites)
+        of_rows: dict[str, float] = {}
         with Stage("impute", inputs.stop - inputs.start) as stage:
             runs = [
                 WindowRun(
@@ -322,7 +322,7 @@ def _has_arrays(options: ImputeOptions) -> bool:
 def _read_ahead(
     panel: Panel, start: int, stop: int, *, options: ImputeOptions, stack: ExitStack
 ) -> Panel:
-    """Begin to read the only window of a run in a thread, while the target is read.
+    """Begin to read the first window of a run in a thread, while the target is read.
 
     The loci of the panel are found in what is read.
     """
@@ -358,6 +358,7 @@ def _check_space(
     options: ImputeOptions,
     ploidy: TargetPloidy,
     memory: MemoryPlan,
+    flow: Flow,
     listed: ListedSites | None,
 ) -> None:
     """Warn, or refuse, if the windows that are left will not fit on the disk of the output."""
@@ -374,7 +375,7 @@ def _check_space(
             num_sites,
             summary.num_samples,
         ),
-        temporary=waiting_bytes(windows, ploidy, memory),
+        temporary=waiting_bytes(windows, ploidy, memory) * (2 if flow.writes_beside else 1),
     )
     if line is not None:
         summary.warn(line)

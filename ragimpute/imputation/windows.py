@@ -191,19 +191,19 @@ def go_on(
 def likely_window(
     panel: Panel, start: int, stop: int, options: ImputeOptions
 ) -> tuple[int, int] | None:
-    """Panel sites of the only window of a run with its buffers; None if the run may have several.
+    """Panel sites of the first window of a run with its buffers, as far as it can be told.
 
-    It can be asked before the target is read. Sites [start, stop) are written.
+    It can be asked before the target is read, on which it may depend, too. None: the window would
+    take much memory, or is not read whole. Sites [start, stop) are written.
     """
-    windows = plan_windows(
-        panel.position_cm, start, stop, window_cm=options.window_cm, buffer_cm=options.buffer_cm,
-        max_sites=panel.num_sites,
-    )  # fmt: skip
-    left, right = windows[0][0], windows[0][3]
     if panel.num_haplotypes > COMPACT_ABOVE:
-        return None  # it is not read whole
+        return None
+    left, _, _, right = plan_windows(
+        panel.position_cm, start, stop, window_cm=options.window_cm, buffer_cm=options.buffer_cm,
+        max_sites=panel.num_sites, position_bp=panel.sites.position_bp,
+    )[0]  # fmt: skip
     held = panel.bytes_per_site() * (right - left)
-    if len(windows) > 1 or held > (options.max_memory or ENOUGH_BYTES) // _LIKELY_SHARE:
+    if held > (options.max_memory or ENOUGH_BYTES) // _LIKELY_SHARE:
         return None
     return left, right
 
@@ -218,7 +218,7 @@ class Flow:
         The windows that may be prepared while the window before them is copied, by number.
     writes_beside
         Whether a window may be written while the next is copied: the probabilities of two windows
-        are then held in memory.
+        then wait at the same time, in memory or on disk.
     """
 
     beside: frozenset[int]
@@ -242,7 +242,8 @@ def plan_flow(
 
     The windows themselves do not depend on it, as the output must not depend on the threads: two
     of them are at work at the same time where both fit into the memory that one may take. If the
-    user has set a bound (``is_bounded``), so must the states that the second holds meanwhile.
+    user has set a bound (``is_bounded``), so must the states that the second holds meanwhile, and
+    a window is written beside the next only if the probabilities of both fit into memory.
 
     Returns
     -------
@@ -258,6 +259,8 @@ def plan_flow(
         number for number in range(1, len(size))
         if size[number - 1] + size[number] + states <= memory.window_bytes
     )  # fmt: skip
+    if not is_bounded:
+        return Flow(beside, True), memory
     halved = replace(memory, spool_bytes=memory.spool_bytes // 2)
     if waiting_bytes(windows, ploidy, halved) == 0:
         return Flow(beside, True), halved

@@ -87,7 +87,7 @@ class Loci:
     def by_size(self) -> Iterator[np.ndarray]:
         """The groups of each size: shape (groups, size)."""
         sizes = np.diff(self.offsets)
-        for size in np.unique(sizes).tolist():
+        for size in sorted(set(sizes.tolist())):
             first = self.offsets[:-1][sizes == size]
             yield self.site[first[:, None] + np.arange(size)]
 

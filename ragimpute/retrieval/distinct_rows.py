@@ -93,17 +93,6 @@ def mix_words(words: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return out
 
 
-def mix_halves(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Hash rows whose halves have the hashes ``left`` and ``right``, shape (n,), uint64 each.
-
-    In long windows this takes far less time than :func:`mix_words`.
-    """
-    mix = (left ^ (left >> np.uint64(32))) * np.uint64(0xBF58476D1CE4E5B9) + right
-    mix = (mix ^ (mix >> np.uint64(29))) * np.uint64(0x94D049BB133111EB)
-    out: np.ndarray = mix ^ (mix >> np.uint64(32))
-    return out
-
-
 @kernel
 def _join(left, right, table, keys, slot, first, size, which):
     """Do the work of :func:`join_halves`; returns the number of distinct rows.

@@ -31,7 +31,6 @@ from ragimpute.retrieval.distinct_rows import (
     join_buffers,
     join_halves,
     list_members,
-    mix_halves,
     mix_words,
     number_members,
 )
@@ -88,7 +87,6 @@ class _Rows:
     halves: np.ndarray  # (rows, 2) int32: for each row, the rows of the halves that it consists of
     words: np.ndarray  # (rows, words) uint32: words at the window's end that are in neither half
     offsets: np.ndarray  # (rows + 1,) int32: where the haplotypes of each row begin in ``members``
-    mixed: np.ndarray  # (rows,) uint64, ascending: hashes of the rows' alleles
 
 
 @dataclass(frozen=True)
@@ -290,12 +288,7 @@ class NearestRows:
             right = self._numbers(words, shorter, (middle, high), buffers.right)
             distinct, size, which = join_halves(left, right, buffers)
             # Sorted by a hash of their alleles: hits must not depend on the order of the panel.
-            if shorter is None or min(parts) < 0:
-                mixed = mix_words(words[low:high], distinct)
-            else:
-                one, other = (shorter.rows[part].mixed for part in parts)
-                mixed = mix_halves(one[left[distinct]], other[right[distinct]])
-            order = np.argsort(mixed)
+            order = np.argsort(mix_words(words[low:high], distinct))
             chosen = distinct[order]
             offsets = np.concatenate([[0], np.cumsum(size[order])]).astype(np.int32)
             begin = np.empty(len(order), np.int32)
@@ -306,7 +299,7 @@ class NearestRows:
             halves[:, 0], halves[:, 1] = left.view(np.int32)[chosen], right.view(np.int32)[chosen]
             own = np.ascontiguousarray(words[first:high, chosen].T)
             self._joins.put(buffers)
-            return _Rows(parts, halves, own, offsets, mixed[order])
+            return _Rows(parts, halves, own, offsets)
 
         return _Scale(ranges, share(build, range(len(ranges)), threads), members)
 

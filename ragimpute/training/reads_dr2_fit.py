@@ -9,6 +9,7 @@ from ragimpute.accuracy.metrics import site_r2
 from ragimpute.copying.window import TypedSites
 from ragimpute.likelihoods.fit import FitOptions, FittedPanel, simulate_reads
 from ragimpute.likelihoods.joint import as_independent
+from ragimpute.likelihoods.network import GenotypeNetwork
 from ragimpute.panel.reader import Panel
 from ragimpute.training.data.arrays import draw_stretch
 from ragimpute.training.dr2_fit import ScoredSites
@@ -90,7 +91,7 @@ def leave_out_with_reads(
     reads = simulate_reads(true, depth * factor, rng)
     rest = np.ascontiguousarray(alleles[:, ~out])
     typed = TypedSites.pack(rest, panel.position_cm[start:stop])
-    options = FitOptions(seed=seed, threads=threads)
+    options = FitOptions(seed=seed, threads=threads, network=GenotypeNetwork.shipped())
     fitted = FittedPanel(typed, panel.haplotype_sample[~out], options)
     found = fitted.impute(reads)
     prob = np.stack([each.allele_prob for each in found], axis=1)  # (M, N, 2)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ragimpute.copying_model.haplotype_major import HaplotypeMajor
 from ragimpute.errors import PanelError
+from ragimpute.retrieval import mapped_arrays
 from ragimpute.retrieval.mapped_arrays import Later, MappedArrays, write_arrays
 from tests.panel.test_compact import assert_same, panel_of
 
@@ -51,6 +52,20 @@ def test_some_haplotypes_are_as_in_the_panel(panel, tmp_path_factory, bounds, sh
             np.testing.assert_array_equal(a.patterns[a.number], b.patterns[b.number])
     assert found.num_carriers == compact.num_carriers
     np.testing.assert_array_equal(found.row, compact.row)
+
+
+def test_single_pages_are_the_same(panel, tmp_path, monkeypatch):
+    monkeypatch.setattr(mapped_arrays, "_LARGE", 1)
+    asked = []
+    usual = MappedArrays._read_as_asked
+    monkeypatch.setattr(
+        MappedArrays, "_read_as_asked", lambda *args: asked.append(args[1:]) or usual(*args)
+    )
+    compact = panel.compact(0, 300)
+    found = mapped(tmp_path / "a.safetensors", compact)
+    kept = np.arange(0, 230, 7)
+    assert_same(found.select(kept), compact.select(kept))
+    assert len(asked) == 3  # what is checked is read whole
 
 
 @pytest.mark.parametrize("name", ["site_offsets_of", "sites_of", "pattern_of"])

@@ -17,6 +17,7 @@ from ragimpute.imputation import impute as command
 from ragimpute.imputation.impute import impute
 from ragimpute.imputation.pipeline import run_windows
 from ragimpute.imputation.windows import Flow, WindowRun, plan_flow
+from ragimpute.panel.views import PanelAhead
 from ragimpute.runtime.memory import STATE_BYTES, MemoryPlan
 from ragimpute.runtime.stages import reporting
 from ragimpute.runtime.threads import Crew, start
@@ -181,6 +182,29 @@ def test_long_work_of_the_first_window_is_done_beside_the_rest_of_its_preparatio
     assert by[0] is threading.main_thread()
 
 
+@pytest.mark.parametrize("window_cm", [0.02, 1.0])
+def test_the_first_window_is_read_while_the_target_is(
+    panel_h5, plain_copying, monkeypatch, window_cm
+):
+    asked, kept = [], []
+    ahead, keep = PanelAhead.__init__, PanelAhead.will_read
+
+    def begin(self, whole, start, stop):
+        asked.append((start, stop))
+        ahead(self, whole, start, stop)
+
+    def will_read(self, stretches):
+        kept.append(stretches[0])
+        keep(self, stretches)
+        assert self._ahead is not None
+
+    monkeypatch.setattr(PanelAhead, "__init__", begin)
+    monkeypatch.setattr(PanelAhead, "will_read", will_read)
+    impute(TARGET, panel_h5, "-", model=plain_copying, window_cm=window_cm, threads=2, **FAST)
+    assert asked == kept
+    assert len(asked) == 1
+
+
 def test_two_windows_are_at_work_only_where_both_fit(panel_h5, plain_copying):
     seen = []
 
@@ -197,16 +221,38 @@ def test_two_windows_are_at_work_only_where_both_fit(panel_h5, plain_copying):
     assert plan_flow(windows, inputs, ploidy, ample, threads=1) == (Flow(frozenset(), False), ample)
     found, each = plan_flow(windows, inputs, ploidy, ample, threads=2)
     assert found == Flow(frozenset(range(1, len(windows))), True)
-    assert each.spool_bytes == ample.spool_bytes // 2
+    assert each == ample
     # Within a bound of the user's, the states that the second window holds count, too.
     tight = replace(ample, window_bytes=STATE_BYTES)
     assert plan_flow(windows, inputs, ploidy, tight, threads=2)[0] == found
     assert not plan_flow(windows, inputs, ploidy, tight, threads=2, is_bounded=True)[0].beside
     assert plan_flow(windows, inputs, ploidy, ample, threads=2, is_bounded=True)[0] == found
+    # So do the probabilities, which wait on disk otherwise.
+    found, each = plan_flow(windows, inputs, ploidy, ample, threads=2, is_bounded=True)
+    assert found.writes_beside
+    assert each.spool_bytes == ample.spool_bytes // 2
     scarce = replace(memory, window_bytes=1, spool_bytes=1)
-    assert plan_flow(windows, inputs, ploidy, scarce, threads=2) == (
-        Flow(frozenset(), False), scarce,
-    )  # fmt: skip
+    for is_bounded in (False, True):
+        assert plan_flow(windows, inputs, ploidy, scarce, threads=2, is_bounded=is_bounded) == (
+            Flow(frozenset(), not is_bounded), scarce,
+        )  # fmt: skip
+
+
+def test_room_on_disk_is_counted_for_each_window_that_waits_there(
+    panel_h5, plain_copying, tmp_path, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(command, "check_space", lambda *_, temporary, **__: asked.append(temporary))
+    monkeypatch.setattr(
+        command, "plan_memory", lambda *_, **__: MemoryPlan(2**30, 2**28, 2**20, 2_000, 2**16)
+    )
+    for threads in (1, 2):
+        impute(
+            TARGET, panel_h5, tmp_path / "out.bcf", model=plain_copying, window_cm=0.02,
+            threads=threads, **FAST,
+        )  # fmt: skip
+    assert asked == [asked[0], 2 * asked[0]]
+    assert asked[0] > 2_000
 
 
 def test_the_stages_that_are_told_end_once_and_never_go_back(panel_h5, plain_copying, tmp_path):

@@ -10,7 +10,6 @@ from ragimpute.retrieval.distinct_rows import (
     join_buffers,
     join_halves,
     list_members,
-    mix_halves,
     mix_words,
     number_members,
 )
@@ -49,18 +48,6 @@ def test_mixes_tell_rows_apart():
     same = (words[:, :, None] == words[:, None]).all(axis=0)
     np.testing.assert_array_equal(mixes[:, None] == mixes[None], same)
     np.testing.assert_array_equal(mix_words(words, rows[::-1]), mixes[::-1])
-
-
-def test_mixes_of_halves_tell_rows_apart_and_their_halves():
-    words = some_words()
-    rows = np.arange(300, dtype=np.int32)
-    left, right = mix_words(words[:2], rows), mix_words(words[2:4], rows)
-    mixes = mix_halves(left, right)
-    same = (words[:4, :, None] == words[:4, None]).all(axis=0)
-    np.testing.assert_array_equal(mixes[:, None] == mixes[None], same)
-    differ = left != right
-    assert differ.any()
-    assert (mix_halves(right, left)[differ] != mixes[differ]).all()
 
 
 def test_buffers_serve_again():

@@ -500,7 +500,10 @@ class VcfWriter:
 
     def _check_infos(self, info: Mapping[str, np.ndarray], typed: np.ndarray) -> None:
         """Refuse INFO fields and flags that the header does not declare."""
-        flags = {FLAGS[number].name for number in np.unique(typed).astype(int).tolist()}
+        flags = {
+            FLAGS[number].name
+            for number in np.flatnonzero(np.bincount(np.asarray(typed, np.intp))).tolist()
+        }
         undeclared = (set(info) | flags) - self._infos
         if undeclared:
             raise ValueError(f"INFO {sorted(undeclared)} is not in the header: {self._infos}")
