@@ -51,10 +51,10 @@ def test_the_same_panel_is_measured_alike_whatever_the_threads(panel):
 
 
 def test_calibrated_dr2_is_nearer_to_the_truth(panel):
-    parts = score_reads(panel, num_draws=2, seed=1)
+    parts = score_reads(panel, num_draws=4, seed=1)
     calibration = fit_scored(parts, [panel.checksum])
     off = {"raw": [], "calibrated": []}
-    for part in score_reads(panel, num_draws=2, seed=2):
+    for part in score_reads(panel, num_draws=4, seed=2):
         dr2 = calibration.apply(part.estimate, part.minor, part.num)
         off["raw"].append(abs((part.estimate - part.true).mean()))
         off["calibrated"].append(abs((dr2 - part.true).mean()))
