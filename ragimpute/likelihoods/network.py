@@ -19,7 +19,7 @@ from ragimpute.likelihoods.evidence import (
     with_reads,
 )
 from ragimpute.model.folder import read_numbers
-from ragimpute.model.site_net import ROWS_AT_ONCE, hidden_layer, sigmoid
+from ragimpute.model.site_net import hidden_layer, sigmoid
 from ragimpute.model.trust import Trust, fit_genotype_trust
 from ragimpute.presets import models_dir
 
@@ -36,6 +36,8 @@ SHARE = 0.6
 _LAYERS = ("embed", "hidden", "last")
 # Evidence is held within so many standard deviations of what was trained on.
 _FARTHEST = 6.0
+# Few enough rows that intermediate results stay in the cache.
+_ROWS_AT_ONCE = 256
 # From 0.5x on it lowers 1 - r2 of people that it has not seen by 1 to 10 %. So it is used unless
 # the squared error of the panel's own samples, which are few, grows by more than so many standard
 # errors.
@@ -103,8 +105,8 @@ class GenotypeNetwork:
     def change(self, features: np.ndarray) -> np.ndarray:
         """What is added to the logits of n genotypes, before trust: shape (n, 2), float32."""
         out = np.empty((len(features), 2), np.float32)
-        for first in range(0, len(features), ROWS_AT_ONCE):
-            rows = slice(first, first + ROWS_AT_ONCE)
+        for first in range(0, len(features), _ROWS_AT_ONCE):
+            rows = slice(first, first + _ROWS_AT_ONCE)
             x = self.standardised(features[rows])
             for weight, bias in self.layers[:-1]:
                 x = hidden_layer(x, weight, bias, sigmoid, linear_rows)
