@@ -17,8 +17,7 @@ from ragimpute.likelihoods.haploid_kernel import Steps, haploid_alt_share
 from ragimpute.likelihoods.impute import LikelihoodPanel, Posterior, impute_likelihoods
 from ragimpute.likelihoods.model import SiteMismatch
 from ragimpute.likelihoods.network import GenotypeNetwork
-from ragimpute.likelihoods.state_kernel import count_alt
-from ragimpute.likelihoods.states import PairSettings
+from ragimpute.likelihoods.states import PairSettings, alt_in
 from ragimpute.runtime.threads import share
 
 # Mismatch probability while mismatches are counted, and switch rate per cM.
@@ -51,9 +50,7 @@ _TRUST_DEPTHS = (0.45, 1.5, 0.7, 4.0)
 
 def num_alt_of(typed: TypedSites) -> np.ndarray:
     """Haplotypes that have ALT at each site, shape (M,), int64."""
-    out = np.zeros((len(typed.words), WORD), np.int64)
-    count_alt(typed.words, out)
-    return out.ravel()[: typed.num_typed]
+    return alt_in(typed.words, typed.num_typed)
 
 
 class MismatchByCount(NamedTuple):
@@ -258,7 +255,7 @@ class _LeftOut:
             pairs[i, : len(own)] = own
         site = np.arange(high - low)
         bit = (site % WORD).astype(np.uint32)[:, None, None]
-        alleles = ((words[site // WORD][:, pairs] >> bit) & 1).astype(np.int64)  # (m, n, 2)
+        alleles = ((words[:, pairs][site // WORD] >> bit) & 1).astype(np.int64)  # (m, n, 2)
         haploid = pairs[:, 1] < 0
         alt = alleles[:, :, 0] + np.where(haploid, 0, alleles[:, :, 1])
         alleles[:, haploid, 1] = alleles[:, haploid, 0]

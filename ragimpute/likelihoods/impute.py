@@ -39,7 +39,7 @@ from ragimpute.likelihoods.states import (
     Reads,
     Stretch,
     Walk,
-    alt_of,
+    alt_in,
     as_bits,
     beside,
     choose_groups,
@@ -205,7 +205,7 @@ def _impute_stretch(
     words = np.ascontiguousarray(panel.typed.words[part.first // WORD : -(-part.stop // WORD)])
     reads, cm = reads[sites], panel.typed.position_cm[sites]
     mismatch = panel.mismatch.of_sites(sites)
-    num_alt = panel.num_alt[sites] - alt_of(words, own, len(cm))
+    num_alt = panel.num_alt[sites] - alt_in(np.take(words, own, axis=1), len(cm))
     af = num_alt / max(panel.typed.num_haplotypes - len(own), 1)
     diploid = reads.shape[1] == 3
     given = mismatch.genotypes() if diploid else mismatch.alleles()

@@ -13,7 +13,7 @@ from ragimpute.kernels.bits import WORD
 from ragimpute.kernels.simd_floats import LANES
 from ragimpute.likelihoods.diploid_kernel import EVERY, Sites
 from ragimpute.likelihoods.haploid_kernel import Steps, haploid_posterior
-from ragimpute.likelihoods.state_kernel import hash_rows, minor_shares, unpack_states
+from ragimpute.likelihoods.state_kernel import count_alt, hash_rows, minor_shares, unpack_states
 
 # The masses of groups are looked at in about so many places of a stretch.
 _PLACES = 64
@@ -194,12 +194,11 @@ def beside(emission: np.ndarray, other: np.ndarray) -> np.ndarray:
     return out
 
 
-def alt_of(words: np.ndarray, haplotypes: np.ndarray, num_sites: int) -> np.ndarray:
-    """How many of some haplotypes have ALT at each site, shape (m,), int64."""
-    site = np.arange(num_sites)
-    bit = (site % WORD).astype(np.uint32)[:, None]
-    alleles = (words[site // WORD][:, haplotypes] >> bit) & np.uint32(1)
-    out: np.ndarray = alleles.sum(axis=1, dtype=np.int64)
+def alt_in(words: np.ndarray, num_sites: int) -> np.ndarray:
+    """How many of the haplotypes of ``words`` (W, H) have ALT at each site, shape (m,), int64."""
+    counts = np.zeros((len(words), WORD), np.int64)
+    count_alt(words, counts)
+    out: np.ndarray = counts.reshape(-1)[:num_sites]
     return out
 
 
