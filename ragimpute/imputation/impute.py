@@ -57,7 +57,7 @@ from ragimpute.phasing.phase_target import phase_match
 from ragimpute.retrieval.index_manifest import ARRAYS
 from ragimpute.runtime.memory import (
     MemoryPlan,
-    hold_little,
+    hold_freed,
     memory_explained,
     plan_memory,
     program_bytes,
@@ -126,8 +126,7 @@ def impute(
         stack.enter_context(memory_explained(partial(_out_of_memory, options)))
         report = stack.enter_context(reporting(progress))
         stack.enter_context(Crew(options.threads))
-        if options.max_memory is not None:
-            hold_little()
+        hold_freed(bounded=options.max_memory is not None)
         # 2. Find the windows that an earlier run finished, if this one may resume it.
         kept_run = NothingKept()
         if options.resume:

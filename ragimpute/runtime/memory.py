@@ -52,9 +52,12 @@ _TYPED_FACTOR = 4.0
 # retrieved, and half a byte in classes. A run with a million haplotypes, 100 targets and a bound of
 # 1 GiB held 900 MiB.
 _WIDE_TYPED_BYTES = 9 / 32
-# Arrays of this size are given back to the system when they are freed, see :func:`hold_little`.
-_LARGE_BYTES = 4 * 2**20
-_M_MMAP_THRESHOLD = -3  # of glibc's mallopt
+# Arrays of this size are given back to the system when they are freed, see :func:`hold_freed`:
+# where memory is bounded, and elsewhere. glibc takes no more than the latter.
+_LARGE_BYTES, _LARGE_BYTES_UNBOUNDED = 4 * 2**20, 32 * 2**20
+# Where memory is not bounded, so much that is free is held for arrays to come.
+_HELD_BYTES = 64 * 2**20
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 # Only numpy and Python raise MemoryError. torch raises a RuntimeError (a kind of its own on a GPU),
 # on a CPU "can't allocate memory: you tried to ..."; CUDA's libraries say that an allocation
 # failed, and faiss passes on what C++ or CUDA told it.
@@ -153,15 +156,24 @@ def give_back() -> None:
         trim(0)
 
 
-def hold_little() -> None:
-    """From now on, let the C library give large arrays back as soon as they are freed (glibc).
+def hold_freed(*, bounded: bool) -> None:
+    """Tell the C library which freed memory it is to hold for arrays to come (glibc).
 
-    Otherwise each thread holds some freed memory for arrays to come: of 600 MiB that two threads
-    may use, that was 100 MiB more than they may. It costs 2 % of the time.
+    By itself it may give memory back after each array and ask for it again, which took up to a
+    tenth of a run; and each thread may hold more than is good where memory is bounded: of 600 MiB
+    that two threads may use, that was 100 MiB more than they may.
+
+    Parameters
+    ----------
+    bounded
+        Give large arrays back as soon as they are freed. It costs 2 % of the time.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+    if mallopt is None:
+        return
+    mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES if bounded else _LARGE_BYTES_UNBOUNDED)
+    if not bounded:
+        mallopt(_M_TRIM_THRESHOLD, _HELD_BYTES)
 
 
 def state_bytes(threads: int, max_memory: int | None = None) -> int:
