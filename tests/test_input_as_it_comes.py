@@ -178,6 +178,12 @@ def excluded(*reasons):
 
 QC = ("impute", "t.vcf", "-p", "p.h5", "--qc-only", "--excluded-sites", "x.tsv")
 
+
+def far_away(cells):
+    """A position that no panel site is near, and no rsID that would tell where it was."""
+    return [str(6 * int(cells[1])), "."]
+
+
 CASES = {
     "peers-1 another build": Case(
         lambda d: edit(d / "t.vcf", columns(shift)), IMPUTE, 1,
@@ -230,7 +236,7 @@ CASES = {
         lambda d: keep(d / "t.vcf", {10}), IMPUTE[:-4], check=all_sites,
     ),
     "peers-23 what lacks coverage": Case(
-        lambda d: edit(d / "t.vcf", columns(lambda c: c.__setitem__(1, str(int(c[1]) + 10**7)))),
+        lambda d: edit(d / "t.vcf", columns(lambda c: c.__setitem__(slice(1, 3), far_away(c)))),
         IMPUTE, 1, ("target 20:12", "panel 20:20", "the ranges do not meet"),
     ),
     "peers-36 REF is ALT in the panel": Case(

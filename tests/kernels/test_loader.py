@@ -136,12 +136,17 @@ def _cases():
             )
 
 
-def without_numba(function):
-    """A kernel of the same function that finds what numba has compiled and kept."""
-    return Kernel(function.py_func)
+@pytest.fixture
+def without_numba(monkeypatch):
+    """Make a kernel of the same function that finds what numba has compiled and kept.
+
+    After many calls in the process, kernels would be called by numba.
+    """
+    monkeypatch.setattr(Kernel, "calls", 0)
+    return lambda function: Kernel(function.py_func)
 
 
-def test_results_are_those_of_numba():
+def test_results_are_those_of_numba(without_numba):
     other = without_numba(_mix)
     for case, same in zip(_cases(), _cases(), strict=True):
         expected = _mix.dispatcher(*case)
@@ -152,7 +157,7 @@ def test_results_are_those_of_numba():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_each_type_of_number_comes_back(dtype):
+def test_each_type_of_number_comes_back(dtype, without_numba):
     x = np.array([np.iinfo(dtype).max if dtype[-1].isdigit() and "int" in dtype else 1], dtype)
     expected = _number.dispatcher(x)
     found = without_numba(_number)(x)
@@ -160,7 +165,7 @@ def test_each_type_of_number_comes_back(dtype):
     assert type(found) is type(expected)
 
 
-def test_an_error_is_that_of_numba():
+def test_an_error_is_that_of_numba(without_numba):
     x = np.array([7])
     assert _quotient.dispatcher(x, 2) == 3
     other = without_numba(_quotient)
@@ -170,7 +175,7 @@ def test_an_error_is_that_of_numba():
     assert other.loaded
 
 
-def test_after_many_calls_numba_is_asked(monkeypatch):
+def test_after_many_calls_numba_is_asked(monkeypatch, without_numba):
     _number.dispatcher(np.array([5]))
     other = without_numba(_number)
     monkeypatch.setattr(kernel_compile, "_CALLS_BEFORE_NUMBA", 0)
@@ -179,7 +184,7 @@ def test_after_many_calls_numba_is_asked(monkeypatch):
     assert not other.loaded
 
 
-def test_what_numba_alone_knows_is_left_to_it():
+def test_what_numba_alone_knows_is_left_to_it(without_numba):
     other = without_numba(_number)
     assert other(np.zeros(1, "S1")) == b""
     assert other(x=np.array([2.5])) == 2.5

@@ -25,6 +25,7 @@ from ragimpute.model.checkpoint import (
     write_text,
 )
 from ragimpute.model.folder import CONFIG, PROVENANCE, WEIGHTS, input_fingerprint, sort_header
+from ragimpute.model.settings import FILE as SETTINGS
 from tests.model_configs import config_of
 
 NAMES = ["default", "states", "v10-small", "embedding-rag-small"]
@@ -59,7 +60,7 @@ def test_a_folder_comes_back(tmp_path, name):
     assert loaded.provenance == {"seed": 3, "panel": "abc"}
     assert not loaded.model.training
     assert_same(loaded.model, model)
-    assert sorted(os.listdir(folder)) == sorted([CONFIG, PROVENANCE, WEIGHTS])
+    assert sorted(os.listdir(folder)) == sorted([CONFIG, PROVENANCE, SETTINGS, WEIGHTS])
 
 
 def test_shared_parts_are_stored_once(tmp_path):
