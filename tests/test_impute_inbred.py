@@ -105,6 +105,17 @@ def test_reads_of_lines_are_imputed_as_one_haplotype(made, tmp_path, depth):
     assert r2 > 0.97
 
 
+@pytest.mark.parametrize("cm_per_mb", [10, 100])
+def test_a_short_stretch_makes_no_line_of_a_sample(made, tmp_path, cm_per_mb):
+    lines, _ = made
+    others = np.stack([lines[:, :22], lines[:, 22:44]], axis=2)
+    write_genotypes(tmp_path / "p.vcf", KEYS, others, names(22))
+    prepare(tmp_path / "p.vcf", tmp_path / "p.h5", cm_per_mb=cm_per_mb)  # 4.8 or 48 cM
+    read_lines(tmp_path / "t.vcf", lines[:, 44:], 8.0)
+    summary = impute(tmp_path / "t.vcf", tmp_path / "p.h5", tmp_path / "x.vcf")
+    assert ("inbred samples" in summary.settings) == (cm_per_mb == 100)
+
+
 def test_reads_of_samples_with_heterozygous_genotypes_are_of_two_haplotypes(made, tmp_path):
     lines, folder = made
     read_lines(tmp_path / "t.vcf", lines[:, 44:], 4.0, het=range(0, 480, 3))

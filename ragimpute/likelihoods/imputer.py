@@ -119,6 +119,8 @@ class LikelihoodImputer:
     def _inbred(self) -> np.ndarray:
         """Which samples are inbred lines, shape (N,), bool, by all sites that are imputed."""
         start, stop = self._sites
+        cm = self.panel.position_cm
+        length_cm = float(cm[stop - 1] - cm[start]) if stop > start else 0.0
         num_samples = self._match.alleles.shape[1]
         out = np.zeros(num_samples, bool)
         of_lines = bool(second_haplotypes(self.panel, start, min(stop, start + _ROWS)).any())
@@ -130,7 +132,7 @@ class LikelihoodImputer:
                 given = normalise(self.likelihoods(some, left, right))
                 given[self.haploid(left, right)[:, some]] = 1
                 found.add(given, self.panel.af[left:right])
-            out[some] = found.inbred(as_panel=of_lines)
+            out[some] = found.inbred(length_cm, as_panel=of_lines)
         return out
 
     def haploid(self, left: int, right: int) -> np.ndarray:
