@@ -9,8 +9,8 @@ genotypes, reads are simulated: a sample's depth at a SNP is Poisson with the me
 factor of the sample (log-normal, sd 0.15), and a read shows one of its two alleles, wrongly with
 probability 0.002. Reads of neighbouring sites are independent, which real ones are not. The files
 hold FORMAT/PL and DP, and no GT. GLIMPSE2_phase is run if it is on the PATH, with its defaults.
-All tools run with --threads (1). A tool that fails is named and left out. r2 is that of dosages at
-the truth's SNPs of one ALT, by bins of the panel's MAF. Beside it: the largest difference of mean
+All tools run with --threads (1). A tool that fails is named and left out. r2 is that of dosages of
+minor alleles at the truth's SNPs of one ALT that vary in the panel, by bins of its MAF. Beside it: the largest difference of mean
 DR2 and mean true r2 in a bin of 20 sites or more, above MAF .002; and of GP and the share of
 genotypes that is so, in a tenth of 1,000 genotypes or more.
 
@@ -183,6 +183,14 @@ class DataFolder:
         self.data, self.folder = data, folder
         self.truth_file = folder / f"{data.name}.truth.bcf"
         self.names = read_target(data / "truth.bcf").samples[:num]
+        # GLIMPSE2 wants AC and AN, which bcftools computes for samples that are chosen.
+        counted, listed = folder / f"{data.name}.panel.bcf", folder / f"{data.name}.samples"
+        listed.write_text(bcftools("query", "-l", data / "panel.bcf"))
+        bcftools("view", "-S", listed, "-Ob", "-o", counted, data / "panel.bcf")
+        bcftools("index", "-f", counted)
+        # Sites that do not vary in the panel are left out, as GLIMPSE2 does.
+        self.varying = folder / f"{data.name}.sites.vcf.gz"
+        bcftools("view", "-G", "-c", "1:minor", "-Oz", "-o", self.varying, counted)
         self.some("truth.bcf", self.truth_file)
         self.truth = read_target(self.truth_file)
         contig, at = self.truth.sites.contig, self.truth.sites.position_bp
@@ -197,17 +205,12 @@ class DataFolder:
                    maps[0]]  # fmt: skip
         if not self.panel_h5.exists():
             measure([str(word) for word in prepare], log=str(folder / "prepare.log"))
-        # GLIMPSE2 wants AC and AN, which bcftools computes for samples that are chosen.
-        counted, listed = folder / f"{data.name}.panel.bcf", folder / f"{data.name}.samples"
-        listed.write_text(bcftools("query", "-l", data / "panel.bcf"))
-        bcftools("view", "-S", listed, "-Ob", "-o", counted, data / "panel.bcf")
-        bcftools("index", "-f", counted)
         self.region = f"{contig}:{at[0]}-{at[-1]}"
 
     def some(self, name: str, out: Path) -> None:
-        """Write the SNPs of one ALT of the chosen samples of a file, with an index."""
-        bcftools("view", "-m2", "-M2", "-v", "snps", "-s", ",".join(self.names), "-Ob", "-o", out,
-                 self.data / name)  # fmt: skip
+        """Write the varying SNPs of one ALT of the chosen samples of a file, with an index."""
+        bcftools("view", "-m2", "-M2", "-v", "snps", "-s", ",".join(self.names), "-T",
+                 self.varying, "-Ob", "-o", out, self.data / name)  # fmt: skip
         bcftools("index", "-f", out)
 
     def measured(self, label: str, tool: str, command: list[str]) -> dict | None:
