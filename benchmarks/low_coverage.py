@@ -10,9 +10,9 @@ factor of the sample (log-normal, sd 0.15), and a read shows one of its two alle
 probability 0.002. Reads of neighbouring sites are independent, which real ones are not. The files
 hold FORMAT/PL and DP, and no GT. GLIMPSE2_phase is run if it is on the PATH, with its defaults.
 All tools run with --threads (1). A tool that fails is named and left out. r2 is that of dosages of
-minor alleles at the truth's SNPs of one ALT that vary in the panel, by bins of its MAF. Beside it: the largest difference of mean
-DR2 and mean true r2 in a bin of 20 sites or more, above MAF .002; and of GP and the share of
-genotypes that is so, in a tenth of 1,000 genotypes or more.
+minor alleles at the truth's SNPs of one ALT that vary in the panel, by bins of its MAF. Beside it:
+the largest difference of mean DR2 and mean true r2 in a bin of 20 sites or more, above MAF .002;
+and of GP and the share of genotypes that is so, in a tenth of 1,000 genotypes or more.
 
 With --array, the sites of target.NAME.vcf.gz (--array dense) are imputed alone, and together with
 the reads of the first coverage in --with-reads (0.5): one file, in which array sites have GT and no
