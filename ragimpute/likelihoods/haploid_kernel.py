@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ragimpute.kernels.bits import WORD
-from ragimpute.kernels.compile import inlined_reordered, kernel
+from ragimpute.kernels.compile import inlined, inlined_reordered, kernel
 
 
 class Steps(NamedTuple):
@@ -70,6 +70,31 @@ def _combine(kept, mass, prior):
         kept[s] *= scale
 
 
+@inlined
+def _step(steps, t, whole, mass):
+    """Move masses that sum to ``whole`` from the left over step t; returns their new sum."""
+    x, rho = steps.site[t], steps.rho[t]
+    bit = np.uint32(1) << np.uint32(x % WORD)
+    keep = np.float32((np.float32(1.0) - rho) / whole)
+    return _forward(
+        mass, keep, rho, steps.emission[t, 0], steps.emission[t, 1], steps.words[x // WORD], bit,
+        steps.prior,
+    )  # fmt: skip
+
+
+@inlined
+def _step_back(steps, t, mass):
+    """Move messages from the right over step t."""
+    x, rho = steps.site[t], steps.rho[t]
+    bit = np.uint32(1) << np.uint32(x % WORD)
+    whole = _emit(
+        mass, steps.emission[t, 0], steps.emission[t, 1], steps.words[x // WORD], bit, steps.prior
+    )
+    keep = np.float32((np.float32(1.0) - rho) / whole)
+    for s in range(mass.shape[0]):
+        mass[s] = mass[s] * keep + rho
+
+
 @kernel
 def haploid_posterior(steps, every, kept, mass):
     """Posterior of the states at each anchor: one in ``every`` steps, from ``every // 2`` on.
@@ -85,19 +110,12 @@ def haploid_posterior(steps, every, kept, mass):
     mass
         Shape (K,), float32: a buffer.
     """
-    words, rho, prior = steps.words, steps.rho, steps.prior
     one = np.float32(1.0)
     whole = one
     mass[:] = one
     num_steps = steps.site.shape[0]
     for t in range(num_steps):
-        x = steps.site[t]
-        bit = np.uint32(1) << np.uint32(x % WORD)
-        keep = np.float32((one - rho[t]) / whole)
-        whole = _forward(
-            mass, keep, rho[t], steps.emission[t, 0], steps.emission[t, 1], words[x // WORD], bit,
-            prior,
-        )  # fmt: skip
+        whole = _step(steps, t, whole, mass)
         if t % every == every // 2:
             to = kept[t // every]
             scale = np.float32(one / whole)
@@ -106,16 +124,8 @@ def haploid_posterior(steps, every, kept, mass):
     mass[:] = one
     for t in range(num_steps - 1, -1, -1):
         if t % every == every // 2:
-            _combine(kept[t // every], mass, prior)
-        x = steps.site[t]
-        bit = np.uint32(1) << np.uint32(x % WORD)
-        whole = _emit(
-            mass, steps.emission[t, 0], steps.emission[t, 1], words[x // WORD], bit, prior
-        )
-        keep = np.float32((one - rho[t]) / whole)
-        enter = rho[t]
-        for s in range(mass.shape[0]):
-            mass[s] = mass[s] * keep + enter
+            _combine(kept[t // every], mass, steps.prior)
+        _step_back(steps, t, mass)
 
 
 @inlined_reordered
@@ -142,19 +152,12 @@ def haploid_alt_share(steps, kept, mass, out):
     out
         Shape (T,), float32: filled in.
     """
-    words, rho, prior = steps.words, steps.rho, steps.prior
     one = np.float32(1.0)
     whole = one
     mass[:] = one
     num_steps = steps.site.shape[0]
     for t in range(num_steps):
-        x = steps.site[t]
-        bit = np.uint32(1) << np.uint32(x % WORD)
-        keep = np.float32((one - rho[t]) / whole)
-        whole = _forward(
-            mass, keep, rho[t], steps.emission[t, 0], steps.emission[t, 1], words[x // WORD], bit,
-            prior,
-        )  # fmt: skip
+        whole = _step(steps, t, whole, mass)
         to = kept[t]
         scale = np.float32(one / whole)
         for s in range(mass.shape[0]):
@@ -163,11 +166,5 @@ def haploid_alt_share(steps, kept, mass, out):
     for t in range(num_steps - 1, -1, -1):
         x = steps.site[t]
         bit = np.uint32(1) << np.uint32(x % WORD)
-        out[t] = _share_with(kept[t], mass, prior, words[x // WORD], bit)
-        whole = _emit(
-            mass, steps.emission[t, 0], steps.emission[t, 1], words[x // WORD], bit, prior
-        )
-        keep = np.float32((one - rho[t]) / whole)
-        enter = rho[t]
-        for s in range(mass.shape[0]):
-            mass[s] = mass[s] * keep + enter
+        out[t] = _share_with(kept[t], mass, steps.prior, steps.words[x // WORD], bit)
+        _step_back(steps, t, mass)
