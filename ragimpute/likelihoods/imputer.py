@@ -11,7 +11,7 @@ import numpy as np
 from ragimpute.copying.window import TypedSites, pack_typed
 from ragimpute.evidence.expected_r2 import WindowSays
 from ragimpute.likelihoods.fit import FitOptions, FittedPanel, PanelFit, fit_panel, fit_stretch
-from ragimpute.likelihoods.inbred import Inbreeding
+from ragimpute.likelihoods.inbred import LEAST_CM, Inbreeding
 from ragimpute.likelihoods.model import informative, normalise
 from ragimpute.panel.inbred import second_haplotypes
 from ragimpute.panel.reader import Panel
@@ -119,11 +119,11 @@ class LikelihoodImputer:
     def _inbred(self) -> np.ndarray:
         """Which samples are inbred lines, shape (N,), bool, by all sites that are imputed."""
         start, stop = self._sites
-        cm = self.panel.position_cm
-        length_cm = float(cm[stop - 1] - cm[start]) if stop > start else 0.0
         num_samples = self._match.alleles.shape[1]
         out = np.zeros(num_samples, bool)
         of_lines = bool(second_haplotypes(self.panel, start, min(stop, start + _ROWS)).any())
+        if not of_lines and np.ptp(self.panel.position_cm[[start, stop - 1]]) < LEAST_CM:
+            return out
         for i in range(0, num_samples, _AT_ONCE):
             some = slice(i, min(i + _AT_ONCE, num_samples))
             found = Inbreeding(some.stop - some.start)
@@ -132,7 +132,7 @@ class LikelihoodImputer:
                 given = normalise(self.likelihoods(some, left, right))
                 given[self.haploid(left, right)[:, some]] = 1
                 found.add(given, self.panel.af[left:right])
-            out[some] = found.inbred(length_cm, as_panel=of_lines)
+            out[some] = found.inbred(as_panel=of_lines)
         return out
 
     def haploid(self, left: int, right: int) -> np.ndarray:

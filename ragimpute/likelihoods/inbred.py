@@ -15,9 +15,10 @@ import numpy as np
 _COEFFICIENTS = (0.0, 0.5, 0.75, 0.9, 0.98)
 _PARTLY = 2
 _SURE = 6.0
-# A shorter stretch may be homozygous in a sample that is no line, most of all where there was
-# selection: in 1.9 cM around the lactase gene, 4 of 60 people have hardly any heterozygous site.
-_LEAST_CM = 20.0
+#: A shorter stretch may be homozygous in a sample that is no line, most of all where there was
+#: selection: in 1.9 cM around the lactase gene, 4 of 60 people have hardly any heterozygous site.
+#: Samples are looked at only over a longer one, unless those of the panel are lines.
+LEAST_CM = 20.0
 # Neighbouring sites tell the same: this many together count as one, within a block of sites.
 _ALIKE = 4
 
@@ -54,18 +55,11 @@ class Inbreeding:
         for i, f in enumerate(_COEFFICIENTS):
             self._sums[i] += np.log(f * same + (1 - f) * apart).sum(axis=0) / _ALIKE
 
-    def inbred(self, length_cm: float, *, as_panel: bool = False) -> np.ndarray:
+    def inbred(self, *, as_panel: bool = False) -> np.ndarray:
         """Which samples are inbred lines, shape (N,), bool.
 
-        Parameters
-        ----------
-        length_cm
-            From the first site to the last.
-        as_panel
-            Whether those of the panel are lines, so that it takes no more to be taken for one.
+        ``as_panel``: whether those of the panel are, so that it takes no more to be taken for one.
         """
-        if length_cm < _LEAST_CM and not as_panel:
-            return np.zeros(self._sums.shape[1], bool)
         last, sure = self._sums[-1], 0.0 if as_panel else _SURE
         out: np.ndarray = (last >= self._sums.max(axis=0)) & (last > self._sums[_PARTLY] + sure)
         return out
