@@ -105,12 +105,8 @@ def full_name(position_bp: int, alt: str, info: str) -> str:
     """
     if not info or alt[:1] != "<":
         return alt
-    extent = Extent.of(position_bp, alt, info)
-    if extent.end_bp is not None:
-        alt += f":END={extent.end_bp}"
-    if extent.length is not None:
-        alt += f":SVLEN={extent.length}"
-    return alt
+    told = Extent.of(position_bp, alt, info).text()
+    return f"{alt}:{told.replace(';', ':')}" if told else alt
 
 
 def full_names(position_bp: int, alts: Sequence[str], info: str) -> list[str]:

@@ -143,6 +143,13 @@ def before_reads(copied: np.ndarray, emission: np.ndarray, given: np.ndarray) ->
     return out
 
 
+def log_genotypes(logits: np.ndarray) -> np.ndarray:
+    """ln P of 0, 1 and 2, but for a constant, of ln P(1) / P(0) and ln P(2) / P(1): (n, 3)."""
+    out = np.zeros((len(logits), 3))
+    np.cumsum(logits, axis=1, out=out[:, 1:])
+    return out
+
+
 def with_reads(logits: np.ndarray, likelihoods: np.ndarray) -> np.ndarray:
     """P(genotype) of logits before the site's reads, and of these.
 
@@ -157,8 +164,7 @@ def with_reads(logits: np.ndarray, likelihoods: np.ndarray) -> np.ndarray:
     -------
     Shape (n, 3), float32; sums to 1.
     """
-    log = np.zeros((len(logits), 3))
-    np.cumsum(logits, axis=1, out=log[:, 1:])
+    log = log_genotypes(logits)
     joint = np.exp(log - log.max(axis=1, keepdims=True)) * likelihoods
     out: np.ndarray = (joint / joint.sum(axis=1, keepdims=True)).astype(np.float32)
     return out
@@ -289,8 +295,7 @@ def _around(
         np.full(len(site), np.log(len(seen) / len(cm))),
         np.log(np.minimum(here - cm[0], cm[-1] - here) + 1e-3),
     ]  # fmt: skip
-    own = np.zeros(len(site), bool)
-    own[:] = after > before
+    own = after > before
     place = np.minimum(before, last)
     for width in (_NEAR, _FAR):
         low, high = near(width)

@@ -16,10 +16,11 @@ from ragimpute.likelihoods.evidence import (
     HOM,
     MAF,
     Evidence,
+    log_genotypes,
     with_reads,
 )
 from ragimpute.model.folder import read_numbers
-from ragimpute.model.site_net import hidden_layer, sigmoid
+from ragimpute.model.site_net import hidden_layer, sigmoid, softmax
 from ragimpute.model.trust import Trust, fit_genotype_trust
 from ragimpute.presets import models_dir
 
@@ -136,12 +137,8 @@ class GenotypeNetwork:
         sample
             Shape (n,), int64: which sample each is of.
         """
-        before = features[:, [HET, HOM]]
-        log = np.zeros((len(features), 3))
-        np.cumsum(before, axis=1, out=log[:, 1:])
-        log += np.log(likelihoods)
-        added = np.zeros((len(features), 3))
-        np.cumsum(self.change(features), axis=1, out=added[:, 1:])
+        log = log_genotypes(features[:, [HET, HOM]]) + np.log(likelihoods)
+        added = log_genotypes(self.change(features))
         few = _has_few(features)
 
         def of(k: np.ndarray) -> Trust:
@@ -169,8 +166,7 @@ def _trust(
         return trust
     gain = np.zeros(len(samples))
     for sign, logits in ((1, log), (-1, log + trust.of(maf)[:, None] * added)):
-        weight = np.exp(logits - logits.max(axis=1, keepdims=True))
-        dosage = weight @ np.arange(3) / weight.sum(axis=1)
+        dosage = softmax(logits) @ np.arange(3)
         gain += sign * np.bincount(of, np.square(dosage - minor), len(samples))
     error = gain.std(ddof=1) / math.sqrt(len(samples))
     if gain.mean() < -_MOST_LOSS * error:

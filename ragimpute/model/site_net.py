@@ -78,6 +78,13 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
         return out
 
 
+def softmax(x: np.ndarray) -> np.ndarray:
+    """The probabilities of logits (n, G), by row."""
+    weight = np.exp(x - x.max(axis=1, keepdims=True))
+    out: np.ndarray = weight / weight.sum(axis=1, keepdims=True)
+    return out
+
+
 @dataclass(frozen=True)
 class SiteNet:
     """The network's numbers.

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ragimpute.model.site_net import sigmoid
+from ragimpute.model.site_net import sigmoid, softmax
 
 # Derivatives of the log likelihood at a number: see _slope_and_curve.
 _Slope = Callable[[float], tuple[np.ndarray, float]]
@@ -180,9 +180,7 @@ def _genotype_slope(
     logits: np.ndarray, change: np.ndarray, y: np.ndarray, s: float
 ) -> tuple[np.ndarray, float]:
     """The same for any number of outcomes."""
-    at = logits + s * change
-    weight = np.exp(at - at.max(axis=1, keepdims=True))
-    p = weight / weight.sum(axis=1, keepdims=True)
+    p = softmax(logits + s * change)
     expected = (p * change).sum(axis=1)
     curve = float((p * (change - expected[:, None]) ** 2).sum())
     return change[np.arange(len(y)), y] - expected, max(curve, 1e-12)
