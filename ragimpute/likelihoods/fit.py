@@ -24,7 +24,7 @@ from ragimpute.runtime.threads import share
 _USUAL = np.float32(1e-3)
 _HAPLOID_RATE = 4.0
 #: The usual switch rate per cM of samples with one read a site.
-USUAL_RATE = 5.0
+USUAL_RATE = 3.5
 # Range of the switch rate, and steps by which it is searched. Where the rate matters little, a
 # prior decides: one doubling away from the usual rate costs 3 % of the squared error, each further
 # one as much. With a weaker prior the rates that seeds find differ sixfold; panels of salmon and of
