@@ -27,6 +27,7 @@ from ragimpute.likelihoods.diploid_kernel import EVERY, Pairs, diploid_posterior
 from ragimpute.likelihoods.evidence import Evidence, Paired, collect, minor_first
 from ragimpute.likelihoods.model import (
     SiteMismatch,
+    SwitchRates,
     information,
     informative,
     normalise,
@@ -56,8 +57,6 @@ from ragimpute.runtime.threads import share
 
 # Steps on each side of an anchor at which two pairs of states are compared.
 _REACH = 64
-# What is likely beside any haplotype counts so much. With 0, 1 - r2 is 4 % higher.
-_ALONE = np.float32(0.5)
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,8 @@ class LikelihoodPanel:
         All M sites, packed.
     num_alt
         Shape (M,), int64: haplotypes that have ALT.
-    switch_rate
-        Changes of the copied haplotype per cM, > 0.
+    switch_rates
+        Changes of the copied haplotype per cM, by the depth of a sample.
     mismatch
         Of each site.
     network
@@ -80,7 +79,7 @@ class LikelihoodPanel:
 
     typed: TypedSites
     num_alt: np.ndarray
-    switch_rate: float
+    switch_rates: SwitchRates
     mismatch: SiteMismatch
     network: GenotypeNetwork | None = None
 
@@ -203,7 +202,7 @@ def _by_reads(panel: LikelihoodPanel, reads: np.ndarray, settings: PairSettings)
     return settings.by_reads(
         information(reads, panel.num_alt / max(num_haplotypes, 1)),
         float(np.ptp(cm)) if len(cm) else 0.0,
-        switch_rate=panel.switch_rate, num_haplotypes=num_haplotypes,
+        switch_rate=panel.switch_rates.at_one, num_haplotypes=num_haplotypes,
     )  # fmt: skip
 
 
@@ -233,7 +232,8 @@ def _impute_stretch(
     turned = af > 0.5
     flip = as_bits(turned, len(words))
     alleles = np.take(words, every.first, axis=1)
-    stretch = Reads(words, every, alleles, at, cm, af, flip, turned, emission, panel.switch_rate)
+    rate = panel.switch_rates.of(len(at) / len(cm))
+    stretch = Reads(words, every, alleles, at, cm, af, flip, turned, emission, rate)
     if diploid:
         found, paired = _impute_diploid(stretch, reads, settings, mismatch, given)
         if describe:
@@ -286,7 +286,7 @@ def _impute_diploid(
 def _joined(alone: GroupMass, first: GroupMass, second: GroupMass) -> GroupMass:
     """What is known of groups by passes beside any haplotype, and beside two likely ones."""
     largest = np.maximum(first.largest, second.largest)
-    return GroupMass(np.maximum(largest, _ALONE * alone.largest), first.mean + second.mean)
+    return GroupMass(np.maximum(largest, alone.largest), first.mean + second.mean)
 
 
 def _corrected(
