@@ -59,8 +59,6 @@ from ragimpute.runtime.threads import share
 
 # Steps on each side of an anchor at which two pairs of states are compared.
 _REACH = 64
-# What is likely beside any haplotype counts so much. With 0, 1 - r2 is 4 % higher.
-_ALONE = np.float32(0.5)
 
 
 @dataclass(frozen=True)
@@ -298,7 +296,7 @@ def _impute_diploid(
 def _joined(alone: GroupMass, first: GroupMass, second: GroupMass) -> GroupMass:
     """What is known of groups by passes beside any haplotype, and beside two likely ones."""
     largest = np.maximum(first.largest, second.largest)
-    return GroupMass(np.maximum(largest, _ALONE * alone.largest), first.mean + second.mean)
+    return GroupMass(np.maximum(largest, alone.largest), first.mean + second.mean)
 
 
 def _corrected(

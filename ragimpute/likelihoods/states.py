@@ -26,9 +26,9 @@ from ragimpute.likelihoods.state_kernel import (
 _PLACES = 64
 # In a stretch the copied haplotype changes so often, at least and at most; between these bounds so
 # often that reads tell a haplotype of the panel from the others so many times over.
-_FEWEST_SWITCHES, _MOST_SWITCHES, _TOLD = 8.0, 64.0, 40.0
+_FEWEST_SWITCHES, _MOST_SWITCHES, _TOLD = 10.0, 80.0, 40.0
 # Flanks, in stretches.
-_FLANK = 0.125
+_FLANK = 0.2
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class PairSettings:
         Pairs of states times steps in a stretch is at most about this; it bounds the time. If
         ``stretch_cm`` is None, it is for the shortest stretches, and grows with their length.
     stretch_cm
-        States are chosen for stretches of about this length, in cM, with a flank of an eighth on
+        States are chosen for stretches of about this length, in cM, with a flank of a fifth on
         each side; None: by what a sample's reads tell.
     """
 
@@ -55,7 +55,7 @@ class PairSettings:
     least: int = 96
     most: int = 608
     rough: int = 96
-    pair_steps: float = 4.5e8
+    pair_steps: float = 3.5e8
     stretch_cm: float | None = None
 
     def by_reads(
@@ -65,7 +65,7 @@ class PairSettings:
 
         It takes ln H nats to tell one of H haplotypes from the others. Where reads tell less
         between two switches, they must be looked at in longer stretches. Where they tell more, a
-        short stretch has fewer likely states. For 600 haplotypes and 4 switches per cM these are
+        short stretch has fewer likely states. For 600 haplotypes and 5 switches per cM these are
         8 cM at 0.1x, and 2 cM from 0.5x on.
 
         Parameters
@@ -76,7 +76,7 @@ class PairSettings:
         length_cm
             Length of the chromosome, in cM, >= 0.
         switch_rate
-            Changes of the copied haplotype per cM, > 0.
+            Changes of the copied haplotype per cM of a sample with one read a site, > 0.
         num_haplotypes
             Haplotypes of the panel, >= 1.
         """
