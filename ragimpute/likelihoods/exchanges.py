@@ -15,8 +15,6 @@ from ragimpute.kernels.bits import WORD
 from ragimpute.likelihoods.diploid_kernel import Exchanges
 from ragimpute.likelihoods.state_kernel import name_clusters
 
-# For each switch to any state there are so many exchanges.
-_PER_SWITCH = 1.5
 # An exchange stands for all since the one before, as soon as so many of these are expected.
 _LEAST = 0.1
 # Mean haplotypes of a cluster, words in which it is alike at most, and places that tell.
@@ -92,7 +90,7 @@ def exchanges_of(
     num_steps
         T or more: steps behind these have no exchange.
     rate
-        Switches per cM.
+        Exchanges per cM.
     """
     out = Exchanges.none(num_steps, len(states))
     edge = np.arange(1, len(words)) * WORD
@@ -101,7 +99,7 @@ def exchanges_of(
     edge, step = edge[inside], step[inside]
     if not len(edge):
         return out
-    expected = _PER_SWITCH * rate * (position_cm[edge] - position_cm[at[0]])
+    expected = rate * (position_cm[edge] - position_cm[at[0]])
     last_before = np.append(step[1:] > step[:-1], True)  # of the words that begin before a step
     chosen, done = [], 0.0
     for i in np.flatnonzero(last_before).tolist():

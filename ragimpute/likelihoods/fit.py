@@ -32,6 +32,9 @@ USUAL_RATE = 3.5
 _RATES = (0.05, 500.0)
 _RATE_STEP = math.log(2)
 _PRIOR = 0.03
+# Without exchanges of states, switches are so many times as frequent; this is preferred where the
+# logarithms of squared errors of few and of many reads are smaller by this, together.
+_PLAIN, _LEAST_GAIN = 1.4, 0.02
 # Haplotypes times sites times haplotypes left out is about this; the first figure is bytes.
 _KEPT_BYTES = 2**26
 _WORK = 1.5e8
@@ -278,38 +281,57 @@ class _LeftOut:
 
 
 def _fit_rates(left_out: _LeftOut, mismatch: MismatchByCount, options: FitOptions) -> SwitchRates:
-    """The switch rates with which left-out samples with few and many reads are imputed best."""
-    few, many = (_fit_rate(left_out, mismatch, depth, options) for depth in _RATE_DEPTHS)
-    return SwitchRates.through(_RATE_DEPTHS, (few, many))
+    """The switch rates with which left-out samples with few and many reads are imputed best.
 
-
-def _fit_rate(
-    left_out: _LeftOut, mismatch: MismatchByCount, depth: float, options: FitOptions
-) -> float:
-    """The rate for samples of a depth.
-
-    The squared error of dosages is minimised, which is what r2 measures. Likelihoods of
-    genotypes choose lower rates, with which 1 - r2 is 2 % higher.
+    Exchanges are left out if the samples are imputed better without them, as inbred lines are.
     """
-    typed, num_alt, pairs = left_out.typed, left_out.num_alt, left_out.pairs[:_NUM_SAMPLES]
-    truth = left_out.truth[:, :_NUM_SAMPLES]
-    reads = simulate_reads(truth, depth, np.random.default_rng([left_out.seed, 1]))
-    of_sites = mismatch.at(num_alt, typed.num_haplotypes)
-    usual = math.log(USUAL_RATE * depth**POWER)
+    trial = _Trial(left_out, mismatch, options)
+    few, many = (trial.best_rate(depth) for depth in _RATE_DEPTHS)
+    rates = SwitchRates.through(_RATE_DEPTHS, (few, many))
+    plain = SwitchRates(rates.at_one * _PLAIN, rates.power, 0.0)
+    gain = sum(
+        trial.log_error(depth, rates) - trial.log_error(depth, plain) for depth in _RATE_DEPTHS
+    )
+    return plain if gain > _LEAST_GAIN else rates
 
-    def height(log_rate: float) -> float:
-        panel = LikelihoodPanel(typed, num_alt, SwitchRates(math.exp(log_rate), 0.0), of_sites)
+
+class _Trial:
+    """Imputes left-out samples with simulated reads, to compare switch rates."""
+
+    def __init__(self, left_out: _LeftOut, mismatch: MismatchByCount, options: FitOptions) -> None:
+        self._typed, self._num_alt, self._options = left_out.typed, left_out.num_alt, options
+        self._pairs = left_out.pairs[:_NUM_SAMPLES]
+        self._truth = left_out.truth[:, :_NUM_SAMPLES]
+        self._seed = left_out.seed
+        self._mismatch = mismatch.at(left_out.num_alt, left_out.typed.num_haplotypes)
+
+    def log_error(self, depth: float, rates: SwitchRates) -> float:
+        """The logarithm of the squared error of dosages, which is what r2 measures.
+
+        Likelihoods of genotypes choose lower rates, with which 1 - r2 is 2 % higher.
+        """
+        options, truth = self._options, self._truth
+        reads = simulate_reads(truth, depth, np.random.default_rng([self._seed, 1]))
         found = impute_likelihoods(
-            panel, reads, settings=options.settings, threads=options.threads, exclude=pairs
-        )
+            LikelihoodPanel(self._typed, self._num_alt, rates, self._mismatch), reads,
+            settings=options.settings, threads=options.threads, exclude=self._pairs,
+        )  # fmt: skip
         dosage = np.stack([each.allele_prob.sum(axis=1) for each in found], axis=1)
-        error = float(np.square(dosage - truth, dtype=np.float64).sum())
-        doublings = abs(log_rate - usual) / math.log(2)
-        return -math.log(error + 1e-9) - _PRIOR * doublings * min(doublings, 1)
+        return math.log(float(np.square(dosage - truth, dtype=np.float64).sum()) + 1e-9)
 
-    lowest, highest = map(math.log, _RATES)
-    best = climb(height, usual, lowest, highest, step=_RATE_STEP, tolerance=0.6 * _RATE_STEP)
-    return math.exp(best)
+    def best_rate(self, depth: float) -> float:
+        """The rate for samples of a depth."""
+        usual = math.log(USUAL_RATE * depth**POWER)
+
+        def height(log_rate: float) -> float:
+            doublings = abs(log_rate - usual) / math.log(2)
+            cost = _PRIOR * doublings * min(doublings, 1)
+            return -self.log_error(depth, SwitchRates(math.exp(log_rate), 0.0)) - cost
+
+        lowest, highest = map(math.log, _RATES)
+        return math.exp(
+            climb(height, usual, lowest, highest, step=_RATE_STEP, tolerance=0.6 * _RATE_STEP)
+        )
 
 
 def _trusted(

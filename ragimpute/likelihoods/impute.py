@@ -242,7 +242,7 @@ def _impute_stretch(
     rate = panel.switch_rates.of(len(at) / len(cm))
     stretch = Reads(
         words, every, alleles, at, cm, af, flip, turned, emission, rate,
-        panel.alike_words,
+        panel.switch_rates.exchanges * rate, panel.alike_words,
     )  # fmt: skip
     if diploid:
         found, paired = _impute_diploid(stretch, reads, settings, mismatch, given)

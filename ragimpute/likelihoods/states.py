@@ -124,8 +124,8 @@ class Reads(NamedTuple):
     one haplotype of each. ``seen`` (T,): sites with reads.
     ``cm``, ``af`` (m,): positions, frequencies of ALT. ``flip`` (W,), ``turned`` (m,): sites whose
     minor allele is REF.
-    ``emission`` (m, P + 1): P(reads | number of ALT that are copied). ``rate``: switches per cM.
-    ``alike_words``: see :func:`ragimpute.likelihoods.exchanges.words_alike`.
+    ``emission`` (m, P + 1): P(reads | number of ALT that are copied). ``rate``, ``exchange_rate``:
+    switches and exchanges per cM. ``alike_words``: see :func:`ragimpute.likelihoods.exchanges.words_alike`.
     """
 
     words: np.ndarray
@@ -138,6 +138,7 @@ class Reads(NamedTuple):
     turned: np.ndarray
     emission: np.ndarray
     rate: float
+    exchange_rate: float
     alike_words: int
 
 
@@ -335,7 +336,7 @@ def walk_over(reads: Reads, groups: Groups) -> Walk:
         at, num_steps, alleles[differ], bits[differ],
         switch_probs(cm[at], switch_rate=reads.rate),
         exchanges_of(
-            reads.words, cm, states, at[:num_steps], len(at), reads.rate, reads.alike_words
+            reads.words, cm, states, at[:num_steps], len(at), reads.exchange_rate, reads.alike_words
         ),
         Sites(first, weight, start[: m + 1], state, share_of), nearest,
     )  # fmt: skip

@@ -240,7 +240,7 @@ def test_what_is_given_is_not_fitted_and_what_was_found_is_kept(alleles):
     typed = TypedSites.pack(alleles[:, :40], np.linspace(0, 3, NUM_SITES))
     sample = np.arange(40) // 2
     given = fit_panel(typed, sample, FitOptions(ne=1_000, err=0.01))
-    assert given.switch_rates == (pytest.approx(4 * 1_000 / 100 / 40), 0)
+    assert given.switch_rates[:2] == (pytest.approx(4 * 1_000 / 100 / 40), 0)
     mismatch = given.mismatch.at(num_alt_of(typed), 40)
     np.testing.assert_allclose(np.stack(mismatch), 0.01, rtol=1e-5)
     found = FittedPanel(typed, sample)
@@ -270,6 +270,17 @@ def test_switch_rates_go_through_what_was_found_at_two_depths(low, times):
     shares = -np.expm1([-0.1, -1])
     np.testing.assert_allclose([rates.of(x) for x in shares], [low, low * times])
     assert SwitchRates.through((0.1, 1), (low * times, low)).power == 0
+
+
+@pytest.mark.parametrize("plain_error", [0.5, 1.5])
+def test_exchanges_are_left_out_where_they_harm(alleles, monkeypatch, plain_error):
+    def log_error(self, depth, rates):
+        return 0.0 if rates.exchanges else math.log(plain_error)
+
+    monkeypatch.setattr("ragimpute.likelihoods.fit._Trial.log_error", log_error)
+    typed = TypedSites.pack(alleles[:, :40], np.linspace(0, 3, NUM_SITES))
+    found = fit_panel(typed, np.arange(40) // 2).switch_rates
+    assert (found.exchanges > 0) == (plain_error > 1)
 
 
 @given(num_sites=st.integers(1, 30_000), num_haplotypes=st.integers(2, 10**6))
