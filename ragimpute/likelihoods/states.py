@@ -125,7 +125,8 @@ class Reads(NamedTuple):
     ``cm``, ``af`` (m,): positions, frequencies of ALT. ``flip`` (W,), ``turned`` (m,): sites whose
     minor allele is REF.
     ``emission`` (m, P + 1): P(reads | number of ALT that are copied). ``rate``, ``exchange_rate``:
-    switches and exchanges per cM. ``alike_words``: see :func:`ragimpute.likelihoods.exchanges.words_alike`.
+    switches and exchanges per cM. ``alike_words``: see
+    :func:`ragimpute.likelihoods.exchanges.words_alike`.
     """
 
     words: np.ndarray
