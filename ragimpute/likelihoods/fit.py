@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import NamedTuple
 
 import numpy as np
@@ -43,9 +43,11 @@ _FIT_SITES, _FIT_CM = 4096, 2.0
 # Mean depth of these reads. The best rate hardly depends on it: for 600 Europeans at 0.1x, 1x and
 # 4x, 1 - r2 changes by 1 % where the rate is doubled or halved.
 _DEPTH = 0.7
-# Samples that tell how far the network is to be trusted, and the depths of their reads by turns.
+# Samples that tell how far the network is to be trusted, and the depths of their reads: each has
+# one of the latter by turns, and also one of the former, which teach what samples with few reads
+# want.
 _NUM_TRUSTED = 16
-_TRUST_DEPTHS = (0.45, 1.5, 0.7, 4.0)
+_FEW_DEPTHS, _TRUST_DEPTHS = (0.08, 0.15), (0.45, 1.5, 0.7, 4.0)
 
 
 def num_alt_of(typed: TypedSites) -> np.ndarray:
@@ -307,16 +309,21 @@ def _trusted(
     """
     pairs = left_out.pairs[:_NUM_TRUSTED]
     num_alt, typed = left_out.num_alt, left_out.typed
-    depth = np.resize(_TRUST_DEPTHS, len(pairs))
     truth = left_out.truth[:, : len(pairs)]
-    reads = simulate_reads(truth, depth, np.random.default_rng([left_out.seed, 2]))
+    reads = [
+        simulate_reads(
+            truth, np.resize(depths, len(pairs)), np.random.default_rng([left_out.seed, seed])
+        )
+        for seed, depths in ((2, _TRUST_DEPTHS), (3, _FEW_DEPTHS))
+    ]
 
-    def describe(i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def describe(of: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        which, i = of
         others = num_alt - left_out.alt[:, i]
         num = typed.num_haplotypes - int((pairs[i] >= 0).sum())
         panel = LikelihoodPanel(typed, num_alt, rate, mismatch.at(others, num))
         (found,) = impute_likelihoods(
-            panel, reads[:, i : i + 1], settings=options.settings, exclude=pairs[i : i + 1],
+            panel, reads[which][:, i : i + 1], settings=options.settings, exclude=pairs[i : i + 1],
             describe=True,
         )  # fmt: skip
         evidence = found.evidence
@@ -327,7 +334,7 @@ def _trusted(
         minor = np.where(2 * others[site] > num, 2 - truth[site, i], truth[site, i])
         return evidence.features[k], evidence.likelihoods[k], minor
 
-    found = share(describe, range(len(pairs)), options.threads)
+    found = share(describe, list(product((0, 1), range(len(pairs)))), options.threads)
     sample = np.repeat(np.arange(len(found)), [len(minor) for _, _, minor in found])
     features, likelihoods, minor = (np.concatenate(c) for c in zip(*found, strict=True))
     return network.trusted(features, likelihoods, minor, sample)
