@@ -38,8 +38,8 @@ DRAWS = 2  # of each size
 SIMULATED, MOST_SIMULATED = 330, 500  # samples of a subset, where there are more than the latter
 DEPTHS = (0.05, 8.0)
 READ_ERRORS = (0.0005, 0.01)
-# The rate that is fitted is changed by so many doublings, as fits differ from stretch to stretch.
-# Networks that learn with any rates gain half as much where rates are fitted.
+# Fitted rates are changed by so many doublings, as fits differ from stretch to stretch. Networks
+# that learn with any rates gain half as much where rates are fitted.
 RATE_DOUBLINGS = 0.4
 MOST_SITES, LEFT_OUT, SHARE_LEFT_OUT = 7_000, 24, 0.2
 ROWS = 800  # of a sample
@@ -107,9 +107,10 @@ def collect(case: Case, seed: int) -> Rows:
     reads = 10 ** (-np.minimum(np.rint(-10 * np.log10(np.maximum(reads, 1e-26))), 255) / 10)
     typed = TypedSites.pack(rest, cm)
     fit = fit_panel(typed, np.arange(rest.shape[1]) // 2, FitOptions(seed=seed))
-    rate = fit.switch_rate * 2 ** rng.normal(0, RATE_DOUBLINGS)
+    at_one = fit.switch_rates.at_one * 2 ** rng.normal(0, RATE_DOUBLINGS)
+    rates = fit.switch_rates._replace(at_one=at_one)
     mismatch = fit.mismatch.at(count, rest.shape[1])
-    copied = LikelihoodPanel(typed, num_alt_of(typed), rate, mismatch)
+    copied = LikelihoodPanel(typed, num_alt_of(typed), rates, mismatch)
     parts = []
     for i, found in enumerate(impute_likelihoods(copied, reads, describe=True)):
         evidence = found.evidence

@@ -27,6 +27,7 @@ from ragimpute.likelihoods.diploid_kernel import EVERY, Pairs, diploid_posterior
 from ragimpute.likelihoods.evidence import Evidence, Paired, collect, minor_first
 from ragimpute.likelihoods.model import (
     SiteMismatch,
+    SwitchRates,
     informative,
     normalise,
     true_given_copied,
@@ -66,8 +67,8 @@ class LikelihoodPanel:
         All M sites, packed.
     num_alt
         Shape (M,), int64: haplotypes that have ALT.
-    switch_rate
-        Changes of the copied haplotype per cM, > 0.
+    switch_rates
+        Changes of the copied haplotype per cM, by the depth of a sample.
     mismatch
         Of each site.
     network
@@ -76,7 +77,7 @@ class LikelihoodPanel:
 
     typed: TypedSites
     num_alt: np.ndarray
-    switch_rate: float
+    switch_rates: SwitchRates
     mismatch: SiteMismatch
     network: GenotypeNetwork | None = None
 
@@ -218,7 +219,8 @@ def _impute_stretch(
     turned = af > 0.5
     flip = as_bits(turned, len(words))
     alleles = np.take(words, every.first, axis=1)
-    stretch = Reads(words, every, alleles, at, cm, af, flip, turned, emission, panel.switch_rate)
+    rate = panel.switch_rates.of(len(at) / len(cm))
+    stretch = Reads(words, every, alleles, at, cm, af, flip, turned, emission, rate)
     if diploid:
         found, paired = _impute_diploid(stretch, reads, settings, mismatch, given)
         if describe:
