@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from itertools import pairwise, product
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -46,11 +46,11 @@ _FIT_SITES, _FIT_CM = 4096, 2.0
 # Mean depths of these reads: a rate is found for each. One rate for all depths costs human panels 1
 # to 4 % of the squared error at 0.1x, and simulated livestock and bottlenecks 8 to 24 %.
 _RATE_DEPTHS = (0.15, 1.5)
-# Samples that tell how far the network is to be trusted, and the depths of their reads: each has
-# one of the latter by turns, and also one of the former, which teach what samples with few reads
-# want.
+# Samples that tell how far the network is to be trusted, and the depths of their reads by turns.
 _NUM_TRUSTED = 16
-_FEW_DEPTHS, _TRUST_DEPTHS = (0.08, 0.15), (0.45, 1.5, 0.7, 4.0)
+_TRUST_DEPTHS = (0.45, 1.5, 0.7, 4.0)
+# These, and more of them in small panels, get fewer reads beside, which take little time.
+_FEW_DEPTHS, _MOST_TRUSTED = (0.08, 0.15), 48
 
 
 def num_alt_of(typed: TypedSites) -> np.ndarray:
@@ -254,7 +254,7 @@ class _LeftOut:
         high = min(len(cm), low + _FIT_SITES)
         high = min(high, max(int(np.searchsorted(cm, cm[low] + _FIT_CM)), low + WORD))
         words = np.ascontiguousarray(typed.words[low // WORD : -(-high // WORD)])
-        drawn = rng.permutation(samples)[: max(_NUM_SAMPLES, _NUM_TRUSTED)]
+        drawn = rng.permutation(samples)[:_MOST_TRUSTED]
         pairs = np.full((len(drawn), 2), -1)
         for i, sample in enumerate(drawn):
             own = np.flatnonzero(haplotype_sample == sample)[:2]
@@ -317,15 +317,17 @@ def _trusted(
 
     Each sample is imputed as if the panel had never had it.
     """
-    pairs = left_out.pairs[:_NUM_TRUSTED]
+    pairs, truth = left_out.pairs, left_out.truth
     num_alt, typed = left_out.num_alt, left_out.typed
-    truth = left_out.truth[:, : len(pairs)]
+    work = typed.num_haplotypes * typed.num_typed
+    num_few = int(np.clip(_WORK // work, _NUM_TRUSTED, _MOST_TRUSTED))
     reads = [
         simulate_reads(
-            truth, np.resize(depths, len(pairs)), np.random.default_rng([left_out.seed, seed])
+            truth[:, :num], np.resize(depths, truth[:, :num].shape[1]),
+            np.random.default_rng([left_out.seed, seed]),
         )
-        for seed, depths in ((2, _TRUST_DEPTHS), (3, _FEW_DEPTHS))
-    ]
+        for seed, num, depths in ((2, _NUM_TRUSTED, _TRUST_DEPTHS), (3, num_few, _FEW_DEPTHS))
+    ]  # fmt: skip
 
     def describe(of: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         which, i = of
@@ -344,7 +346,8 @@ def _trusted(
         minor = np.where(2 * others[site] > num, 2 - truth[site, i], truth[site, i])
         return evidence.features[k], evidence.likelihoods[k], minor
 
-    found = share(describe, list(product((0, 1), range(len(pairs)))), options.threads)
+    everyone = [(which, i) for which in range(2) for i in range(reads[which].shape[1])]
+    found = share(describe, everyone, options.threads)
     sample = np.repeat(np.arange(len(found)), [len(minor) for _, _, minor in found])
     features, likelihoods, minor = (np.concatenate(c) for c in zip(*found, strict=True))
     return network.trusted(features, likelihoods, minor, sample)
