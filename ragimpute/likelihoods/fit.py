@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -199,6 +199,8 @@ def fit_panel(
     options
         How.
     """
+    # The sites that left-out samples are imputed at are one stretch, whatever the rate.
+    options = replace(options, settings=replace(options.settings, stretch_cm=2 * _FIT_CM))
     num_haplotypes = typed.num_haplotypes
     num_alt = num_alt_of(typed)
     if options.err is not None:

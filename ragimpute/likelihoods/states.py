@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -17,6 +18,11 @@ from ragimpute.likelihoods.state_kernel import count_alt, hash_rows, minor_share
 
 # The masses of groups are looked at in about so many places of a stretch.
 _PLACES = 64
+# In a stretch the copied haplotype changes so often, at least and at most; between these bounds so
+# often that reads tell a haplotype of the panel from the others so many times over.
+_FEWEST_SWITCHES, _MOST_SWITCHES, _TOLD = 8.0, 64.0, 40.0
+# Flanks, in stretches.
+_FLANK = 0.125
 
 
 @dataclass(frozen=True)
@@ -25,22 +31,55 @@ class PairSettings:
 
     Attributes
     ----------
-    mass
-        States are paired that have at least this posterior in a haploid pass at any place.
+    left_out
+        So many states are paired that those left out have at most this share of the posterior.
     least, most
         Numbers of states, multiples of 16.
+    rough
+        How many states are paired at first, to find a likely pair; a multiple of 16.
     pair_steps
-        Pairs of states times steps in a stretch is at most about this; it bounds the time.
-    stretch_cm, flank_cm
-        States are chosen for stretches of about this length, with a flank on each side, in cM.
+        Pairs of states times steps in a stretch is at most about this; it bounds the time. If
+        ``stretch_cm`` is None, it is for the shortest stretches, and grows with their length.
+    stretch_cm
+        States are chosen for stretches of about this length, in cM, with a flank of an eighth on
+        each side; None: by what a sample's reads tell.
     """
 
-    mass: float = 0.005
+    left_out: float = 0.01
     least: int = 96
     most: int = 608
-    pair_steps: float = 1e9
-    stretch_cm: float = 4.0
-    flank_cm: float = 0.5
+    rough: int = 96
+    pair_steps: float = 4.5e8
+    stretch_cm: float | None = None
+
+    def by_reads(
+        self, told: float, length_cm: float, *, switch_rate: float, num_haplotypes: int
+    ) -> PairSettings:
+        """The settings with stretches for a sample, if these are not given.
+
+        It takes ln H nats to tell one of H haplotypes from the others. Where reads tell less
+        between two switches, they must be looked at in longer stretches. Where they tell more, a
+        short stretch has fewer likely states. For 600 haplotypes and 4 switches per cM these are
+        8 cM at 0.1x, and 2 cM from 0.5x on.
+
+        Parameters
+        ----------
+        told
+            What the reads tell of all genotypes, in nats, >= 0; see
+            :func:`ragimpute.likelihoods.model.information`.
+        length_cm
+            Length of the chromosome, in cM, >= 0.
+        switch_rate
+            Changes of the copied haplotype per cM, > 0.
+        num_haplotypes
+            Haplotypes of the panel, >= 1.
+        """
+        if self.stretch_cm is not None:
+            return self
+        times = told / max(length_cm * switch_rate * math.log(max(num_haplotypes, 2)), 1e-9)
+        switches = min(max(_TOLD / max(times, 1e-9), _FEWEST_SWITCHES), _MOST_SWITCHES)
+        steps = self.pair_steps * switches / _FEWEST_SWITCHES
+        return replace(self, stretch_cm=switches / switch_rate, pair_steps=steps)
 
 
 class Stretch(NamedTuple):
@@ -53,10 +92,12 @@ class Stretch(NamedTuple):
 
 
 def stretches(position_cm: np.ndarray, settings: PairSettings) -> list[Stretch]:
-    """Cut a chromosome into stretches of about the same genetic length."""
+    """Cut a chromosome into stretches of about the same genetic length; one if none is given."""
     num_sites = len(position_cm)
     length = float(position_cm[-1] - position_cm[0]) if num_sites else 0.0
-    num = max(1, round(length / settings.stretch_cm))
+    stretch_cm = length if settings.stretch_cm is None else settings.stretch_cm
+    num = max(1, round(length / stretch_cm)) if stretch_cm > 0 else 1
+    flank = _FLANK * stretch_cm
     edges = position_cm[0] + length * np.arange(num + 1) / num if num_sites else np.zeros(2)
     cuts = np.searchsorted(position_cm, edges)
     cuts[0], cuts[-1] = 0, num_sites
@@ -64,8 +105,8 @@ def stretches(position_cm: np.ndarray, settings: PairSettings) -> list[Stretch]:
     for low, high in pairwise(cuts.tolist()):
         if low == high:
             continue
-        first = np.searchsorted(position_cm, position_cm[low] - settings.flank_cm)
-        stop = np.searchsorted(position_cm, position_cm[high - 1] + settings.flank_cm, "right")
+        first = np.searchsorted(position_cm, position_cm[low] - flank)
+        stop = np.searchsorted(position_cm, position_cm[high - 1] + flank, "right")
         out.append(Stretch(int(first) // WORD * WORD, int(stop), low, high))
     return out
 
@@ -132,37 +173,48 @@ def group_haplotypes(words: np.ndarray, seen: np.ndarray, own: np.ndarray) -> Gr
     return Groups(index[first[order]], of, size[order].astype(np.float64))
 
 
-def largest_mass(steps: Steps) -> np.ndarray:
-    """The largest posterior that each group has in any of some places, shape (C,), float32."""
+class GroupMass(NamedTuple):
+    """Posteriors of groups in some places of a stretch: the largest and the mean, (C,), float32."""
+
+    largest: np.ndarray
+    mean: np.ndarray
+
+
+def group_mass(steps: Steps) -> GroupMass:
+    """The posterior that each group has in some places."""
     num_steps, num_groups = len(steps.site), len(steps.prior)
     every = max(1, num_steps // _PLACES)
     kept = np.empty(((num_steps - every // 2 - 1) // every + 1, num_groups), np.float32)
     haploid_posterior(steps, every, kept, np.empty(num_groups, np.float32))
-    out: np.ndarray = kept.max(axis=0)
-    return out
+    return GroupMass(kept.max(axis=0), kept.mean(axis=0))
 
 
 def choose_groups(
-    mass: np.ndarray, num_steps: int, settings: PairSettings, *, rough: bool = False
+    mass: GroupMass, num_steps: int, settings: PairSettings, *, rough: bool = False
 ) -> np.ndarray:
     """Choose the groups that are worth pairing; their numbers ascend.
 
     Parameters
     ----------
     mass
-        Shape (C,): the largest posterior of each group in any place.
+        Of all groups. Those come first that are likely somewhere, and likely on the whole.
     num_steps
         Sites with reads.
     settings
         How many.
     rough
-        As few as possible.
+        As many as are needed to find a likely pair.
     """
-    most = int(np.clip(np.sqrt(settings.pair_steps / num_steps), settings.least, settings.most))
-    num = int(np.clip((mass > settings.mass).sum(), settings.least, most))
     if rough:
-        num = settings.least
-    return np.sort(np.argsort(-mass, kind="stable")[: -(-num // LANES) * LANES])
+        num = settings.rough
+        order = np.argsort(-mass.largest, kind="stable")
+    else:
+        order = np.argsort(-mass.largest * mass.mean, kind="stable")
+        covered = np.cumsum(mass.mean[order], dtype=np.float64)
+        num = int(np.searchsorted(covered, (1 - settings.left_out) * covered[-1])) + 1
+        most = int(np.clip(np.sqrt(settings.pair_steps / num_steps), settings.least, settings.most))
+        num = int(np.clip(num, settings.least, most))
+    return np.sort(order[: -(-num // LANES) * LANES])
 
 
 def _minor(
