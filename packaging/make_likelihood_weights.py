@@ -41,7 +41,7 @@ READ_ERRORS = (0.0005, 0.01)
 # Fitted rates are changed by so many doublings, as fits differ from stretch to stretch. Networks
 # that learn with any rates gain half as much where rates are fitted.
 RATE_DOUBLINGS = 0.4
-MOST_SITES, LEFT_OUT, SHARE_LEFT_OUT = 7_000, 24, 0.2
+MOST_SITES, LEFT_OUT, SHARE_LEFT_OUT = 5_000, 24, 0.2
 ROWS = 800  # of a sample
 WIDTH, EPOCHS, BATCH, RATE = 48, 5, 2048, 4e-3
 FOLDS = 4
@@ -217,18 +217,22 @@ def told_apart(rows: Rows, new: np.ndarray, of: np.ndarray) -> list[dict[str, fl
             float(gains["squared_error"].std() / np.sqrt(len(gains["squared_error"]))), 2
         )
         for name, p in (("gp_off_before", old), ("gp_off", new)):
-            row[name] = round(gp_off(p[here], rows.minor[here], rows.weight[here]), 4)
+            row[name] = round(gp_off(p[here], rows.minor[here], rows.weight[here], of[here]), 4)
         out.append(row)
     return out
 
 
-def gp_off(prob: np.ndarray, minor: np.ndarray, weight: np.ndarray) -> float:
-    """How far probabilities are from the share of genotypes that are so, in the worst tenth."""
+def gp_off(prob: np.ndarray, minor: np.ndarray, weight: np.ndarray, of: np.ndarray) -> float:
+    """How far probabilities are from the share of genotypes that are so, in the worst tenth.
+
+    All cases ``of`` (n,) count alike.
+    """
+    weight = weight / np.bincount(of, weight)[of]
     tenth = np.minimum((prob * 10).astype(int), 9).ravel()
-    of = np.repeat(weight, 3)
+    each = np.repeat(weight, 3)
     so = (np.arange(3) == minor[:, None]).ravel()
-    off = np.bincount(tenth, of * (prob.ravel() - so), 10)
-    return float(np.abs(off / np.maximum(np.bincount(tenth, of, 10), 1)).max())
+    off = np.bincount(tenth, each * (prob.ravel() - so), 10)
+    return float(np.abs(off / np.maximum(np.bincount(tenth, each, 10), 1e-9)).max())
 
 
 def cross_validated(parts: list[Rows], cases: list[Case], seed: int) -> list[dict[str, float]]:
