@@ -22,8 +22,16 @@ from ragimpute.likelihoods.evidence import (
 )
 from ragimpute.likelihoods.fit import FitOptions, FittedPanel, fit_panel, simulate_reads
 from ragimpute.likelihoods.impute import impute_likelihoods
-from ragimpute.likelihoods.network import INPUT, LEAST_SHARE, SHARES, GenotypeNetwork
+from ragimpute.likelihoods.network import (
+    CORRECTED_SHARE,
+    INPUT,
+    LEAST_SHARE,
+    SHARES,
+    Belief,
+    GenotypeNetwork,
+)
 from ragimpute.model.folder import FORMAT_VERSION
+from ragimpute.model.trust import EDGES, Trust
 
 NUM_SITES, NUM_HAPLOTYPES = 300, 60
 
@@ -187,6 +195,23 @@ def test_genotypes_are_as_sure_as_left_out_samples_show(sure):
     some = adding(0, 0).trusted(features[few], likelihoods[few], minor[few], few % 3)
     assert abs(some.beliefs[0].confidence - 1) < 0.05
     assert [belief.confidence for belief in some.beliefs[1:]] == [1, 1]
+
+
+def test_samples_with_very_few_reads_are_not_corrected_but_made_as_sure_as_they_are():
+    rng = np.random.default_rng(7)
+    features, likelihoods, of = known_rows(rng, 1_000)
+    features[:, COVERAGE] = np.log(np.where(of == 0, 0.9 * CORRECTED_SHARE, CORRECTED_SHARE))
+    belief = Belief(Trust(np.ones(len(EDGES) + 1, np.float32)), 1.3)
+    network = replace(adding(2, 1), beliefs=(belief,) * (len(SHARES) + 1))
+    found = network.genotypes(Evidence(np.arange(1_000), features, likelihoods))
+    logits = features[:, [HET, HOM]]
+    without, corrected = (
+        with_reads(1.3 * (logits + np.array(add, np.float32)), likelihoods)
+        for add in ((0, 0), (2, 1))
+    )
+    few = of == 0
+    np.testing.assert_allclose(found[few], without[few], atol=1e-5)
+    np.testing.assert_allclose(found[~few], corrected[~few], atol=1e-5)
 
 
 def known_rows(rng, n):
