@@ -57,8 +57,6 @@ from ragimpute.runtime.threads import share
 
 # Steps on each side of an anchor at which two pairs of states are compared.
 _REACH = 64
-# What is likely beside any haplotype counts so much. With 0, 1 - r2 is 4 % higher.
-_ALONE = np.float32(0.5)
 
 
 @dataclass(frozen=True)
@@ -204,8 +202,7 @@ def _by_reads(panel: LikelihoodPanel, reads: np.ndarray, settings: PairSettings)
     return settings.by_reads(
         information(reads, panel.num_alt / max(num_haplotypes, 1)),
         float(np.ptp(cm)) if len(cm) else 0.0,
-        switch_rate=panel.switch_rates.of(float(informative(reads).mean())),
-        num_haplotypes=num_haplotypes,
+        switch_rate=panel.switch_rates.at_one, num_haplotypes=num_haplotypes,
     )  # fmt: skip
 
 
@@ -289,7 +286,7 @@ def _impute_diploid(
 def _joined(alone: GroupMass, first: GroupMass, second: GroupMass) -> GroupMass:
     """What is known of groups by passes beside any haplotype, and beside two likely ones."""
     largest = np.maximum(first.largest, second.largest)
-    return GroupMass(np.maximum(largest, _ALONE * alone.largest), first.mean + second.mean)
+    return GroupMass(np.maximum(largest, alone.largest), first.mean + second.mean)
 
 
 def _corrected(

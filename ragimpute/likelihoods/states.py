@@ -20,9 +20,9 @@ from ragimpute.likelihoods.state_kernel import count_alt, hash_rows, minor_share
 _PLACES = 64
 # In a stretch the copied haplotype changes so often, at least and at most; between these bounds so
 # often that reads tell a haplotype of the panel from the others so many times over.
-_FEWEST_SWITCHES, _MOST_SWITCHES, _TOLD = 8.0, 64.0, 40.0
+_FEWEST_SWITCHES, _MOST_SWITCHES, _TOLD = 10.0, 80.0, 40.0
 # Flanks, in stretches.
-_FLANK = 0.125
+_FLANK = 0.2
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class PairSettings:
         Pairs of states times steps in a stretch is at most about this; it bounds the time. If
         ``stretch_cm`` is None, it is for the shortest stretches, and grows with their length.
     stretch_cm
-        States are chosen for stretches of about this length, in cM, with a flank of an eighth on
+        States are chosen for stretches of about this length, in cM, with a flank of a fifth on
         each side; None: by what a sample's reads tell.
     """
 
@@ -59,7 +59,7 @@ class PairSettings:
 
         It takes ln H nats to tell one of H haplotypes from the others. Where reads tell less
         between two switches, they must be looked at in longer stretches. Where they tell more, a
-        short stretch has fewer likely states. For 600 haplotypes and 4 switches per cM these are
+        short stretch has fewer likely states. For 600 haplotypes and 5 switches per cM these are
         8 cM at 0.1x, and 2 cM from 0.5x on.
 
         Parameters
@@ -70,7 +70,7 @@ class PairSettings:
         length_cm
             Length of the chromosome, in cM, >= 0.
         switch_rate
-            Changes of the copied haplotype per cM, > 0.
+            Changes of the copied haplotype per cM of a sample with one read a site, > 0.
         num_haplotypes
             Haplotypes of the panel, >= 1.
         """

@@ -28,7 +28,7 @@ def test_stretches_depend_on_no_unit_of_the_map(told, length_cm, rate, scale):
     """A map with other numbers, whose switch rate is fitted to it, has the same stretches."""
     one = switches_in(told, length_cm, rate)
     assert switches_in(told, length_cm * scale, rate / scale) == pytest.approx(one, rel=1e-6)
-    assert 8 - 1e-6 <= one <= 64 + 1e-6
+    assert 10 - 1e-6 <= one <= 80 + 1e-6
 
 
 @settings(deadline=None, max_examples=50)
