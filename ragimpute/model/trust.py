@@ -35,11 +35,11 @@ _CLASS_SPREADS = np.array([0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8])
 _USUAL_SPREAD = 0.1
 _MOST = 1.2
 _STEPS = 25
-# Standard deviation of the confidence that panels want, around 1: on 76 real and simulated panels,
-# twenty people of each, their numbers are so far apart beyond their errors. With it, genotypes of
-# other people in another stretch at .1x that are .7 to .97 likely, or .03 to .3, are off by .019
-# (root of the mean square of 27 panels) instead of .025, and squared errors stay the same.
-_CONFIDENCE_SPREAD = 0.1
+# The confidence that panels want is spread around 1 as Student's t with two degrees of freedom and
+# this scale: most want about 1, which few samples show to no better than .05, and some, such as
+# livestock at .1x, 1.25. On 27 panels, GP of other people in another stretch at .1x, said to be .03
+# to .3 or .7 to .97, was off by .025 (root of the mean square), or .019 by such a confidence.
+_CONFIDENCE_SCALE, _CONFIDENCES = 0.05, np.linspace(0.3, 2.0, 341)
 # Genotypes tell of it of which none is likelier than this: others are hardly changed by it, and
 # those that are wrong all the same would decide alone.
 _UNSURE = 0.97
@@ -143,7 +143,7 @@ def fit_confidence(
 ) -> float:
     """By which number logits of genotypes are to be multiplied to be as sure as they are right.
 
-    It is the likeliest one for the genotypes that are in doubt, drawn to 1.
+    It is what the genotypes in doubt let one expect, drawn to 1 if they are few.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def fit_confidence(
 
     Returns
     -------
-    > 0; 1 if none is in doubt.
+    In (0.3, 2); 1 if none is in doubt.
     """
     unsure = np.flatnonzero(softmax(logits + reads).max(axis=1) < _UNSURE)
     if not len(unsure):
@@ -164,8 +164,10 @@ def fit_confidence(
     logits, reads, y, sample = (x[unsure] for x in (logits, reads, y, sample))
     usual = _usual_effect(sample)
     found, precision = _likeliest(lambda s: _genotype_slope(reads, logits, y, s), sample, usual)
-    share = precision / (precision + 1 / _CONFIDENCE_SPREAD**2)
-    return max(float(1 + share * (found - 1)), 0.1)
+    log = -1.5 * np.log1p(((_CONFIDENCES - 1) / _CONFIDENCE_SCALE) ** 2 / 2)
+    log -= precision * (_CONFIDENCES - found) ** 2 / 2
+    chance = np.exp(log - log.max())
+    return float(chance @ _CONFIDENCES / chance.sum())
 
 
 def _usual_effect(sample: np.ndarray) -> float:
