@@ -49,7 +49,7 @@ class PairSettings:
     least: int = 96
     most: int = 608
     rough: int = 96
-    pair_steps: float = 4.5e8
+    pair_steps: float = 3.5e8
     stretch_cm: float | None = None
 
     def by_reads(
