@@ -54,6 +54,8 @@ _PAIR_STEPS = 1e8
 # Samples that tell how far the network is to be trusted, and the depths of their reads by turns.
 _NUM_TRUSTED = 16
 _TRUST_DEPTHS = (0.45, 1.5, 0.7, 4.0)
+# These, and more of them in small panels, get fewer reads beside, which take little time.
+_FEW_DEPTHS, _MOST_TRUSTED = (0.08, 0.15), 48
 
 
 def num_alt_of(typed: TypedSites) -> np.ndarray:
@@ -263,7 +265,7 @@ class _LeftOut:
         high = min(len(cm), low + _FIT_SITES)
         high = min(high, max(int(np.searchsorted(cm, cm[low] + _FIT_CM)), low + WORD))
         words = np.ascontiguousarray(typed.words[low // WORD : -(-high // WORD)])
-        drawn = rng.permutation(samples)[: max(_NUM_SAMPLES, _NUM_TRUSTED)]
+        drawn = rng.permutation(samples)[:_MOST_TRUSTED]
         pairs = np.full((len(drawn), 2), -1)
         for i, sample in enumerate(drawn):
             own = np.flatnonzero(haplotype_sample == sample)[:2]
@@ -345,18 +347,25 @@ def _trusted(
 
     Each sample is imputed as if the panel had never had it.
     """
-    pairs = left_out.pairs[:_NUM_TRUSTED]
+    pairs, truth = left_out.pairs, left_out.truth
     num_alt, typed = left_out.num_alt, left_out.typed
-    depth = np.resize(_TRUST_DEPTHS, len(pairs))
-    truth = left_out.truth[:, : len(pairs)]
-    reads = simulate_reads(truth, depth, np.random.default_rng([left_out.seed, 2]))
+    work = typed.num_haplotypes * typed.num_typed
+    num_few = int(np.clip(_WORK // work, _NUM_TRUSTED, _MOST_TRUSTED))
+    reads = [
+        simulate_reads(
+            truth[:, :num], np.resize(depths, truth[:, :num].shape[1]),
+            np.random.default_rng([left_out.seed, seed]),
+        )
+        for seed, num, depths in ((2, _NUM_TRUSTED, _TRUST_DEPTHS), (3, num_few, _FEW_DEPTHS))
+    ]  # fmt: skip
 
-    def describe(i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def describe(of: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        which, i = of
         others = num_alt - left_out.alt[:, i]
         num = typed.num_haplotypes - int((pairs[i] >= 0).sum())
         panel = LikelihoodPanel(typed, num_alt, rates, mismatch.at(others, num))
         (found,) = impute_likelihoods(
-            panel, reads[:, i : i + 1], settings=options.settings, exclude=pairs[i : i + 1],
+            panel, reads[which][:, i : i + 1], settings=options.settings, exclude=pairs[i : i + 1],
             describe=True,
         )  # fmt: skip
         evidence = found.evidence
@@ -367,7 +376,8 @@ def _trusted(
         minor = np.where(2 * others[site] > num, 2 - truth[site, i], truth[site, i])
         return evidence.features[k], evidence.likelihoods[k], minor
 
-    found = share(describe, range(len(pairs)), options.threads)
+    everyone = [(which, i) for which in range(2) for i in range(reads[which].shape[1])]
+    found = share(describe, everyone, options.threads)
     sample = np.repeat(np.arange(len(found)), [len(minor) for _, _, minor in found])
     features, likelihoods, minor = (np.concatenate(c) for c in zip(*found, strict=True))
     return network.trusted(features, likelihoods, minor, sample)

@@ -21,7 +21,7 @@ from ragimpute.likelihoods.fit import (
     num_alt_of,
     simulate_reads,
 )
-from ragimpute.likelihoods.impute import LikelihoodPanel, impute_likelihoods
+from ragimpute.likelihoods.impute import LikelihoodPanel, _joined, impute_likelihoods
 from ragimpute.likelihoods.model import (
     FLOOR,
     SiteMismatch,
@@ -29,7 +29,7 @@ from ragimpute.likelihoods.model import (
     normalise,
     true_given_copied,
 )
-from ragimpute.likelihoods.states import PairSettings, stretches
+from ragimpute.likelihoods.states import GroupMass, PairSettings, choose_groups, stretches
 
 NUM_SITES, NUM_HAPLOTYPES = 300, 90
 
@@ -305,3 +305,13 @@ def test_tiny_panels(sample):
     typed = TypedSites.pack(np.array([[0, 1], [1, 0], [1, 1]], np.int8), np.zeros(3))
     (found,) = FittedPanel(typed, sample).impute(np.full((3, 1, 3), [1, 0.5, 0.01]))
     assert np.isfinite(found.genotype_probs()).all()
+
+
+def test_groups_that_a_wrong_likely_pair_hides_are_paired_all_the_same():
+    num = 2_000
+    alone, beside_wrong = np.full(num, 1e-4, np.float32), np.full(num, 1e-4, np.float32)
+    alone[:2], beside_wrong[:2] = 0.4, 1e-12  # they are right, and explain no read beside it
+    wrong = GroupMass(beside_wrong, beside_wrong)
+    joined = _joined(GroupMass(alone, alone), wrong, wrong)
+    chosen = choose_groups(joined, 1_000, PairSettings(least=16, most=64))
+    assert {0, 1} <= set(chosen.tolist())
