@@ -11,9 +11,15 @@ import numpy as np
 from ragimpute.copying.parameters import switch_probs
 from ragimpute.kernels.bits import WORD
 from ragimpute.kernels.simd_floats import LANES
-from ragimpute.likelihoods.diploid_kernel import EVERY, Sites
+from ragimpute.likelihoods.diploid_kernel import EVERY, Exchanges, Sites
+from ragimpute.likelihoods.exchanges import exchanges_of
 from ragimpute.likelihoods.haploid_kernel import Steps, haploid_posterior
-from ragimpute.likelihoods.state_kernel import count_alt, hash_rows, minor_shares, unpack_states
+from ragimpute.likelihoods.state_kernel import (
+    count_alt,
+    hash_rows,
+    minor_shares,
+    unpack_states,
+)
 
 # The masses of groups are looked at in about so many places of a stretch.
 _PLACES = 64
@@ -110,7 +116,9 @@ class Reads(NamedTuple):
     one haplotype of each. ``seen`` (T,): sites with reads.
     ``cm``, ``af`` (m,): positions, frequencies of ALT. ``flip`` (W,), ``turned`` (m,): sites whose
     minor allele is REF.
-    ``emission`` (m, P + 1): P(reads | number of ALT that are copied). ``rate``: switches per cM.
+    ``emission`` (m, P + 1): P(reads | number of ALT that are copied). ``rate``, ``exchange_rate``:
+    switches and exchanges per cM. ``alike_words``: see
+    :func:`ragimpute.likelihoods.exchanges.words_alike`.
     """
 
     words: np.ndarray
@@ -123,6 +131,8 @@ class Reads(NamedTuple):
     turned: np.ndarray
     emission: np.ndarray
     rate: float
+    exchange_rate: float
+    alike_words: int
 
 
 class Groups(NamedTuple):
@@ -269,8 +279,8 @@ class Walk(NamedTuple):
     """The steps over chosen states: where they differ, and enough others for one anchor.
 
     ``at`` (T',): the sites of steps, of which the last ones may only fill up, from step ``num`` on.
-    ``alleles``, ``bits``, ``rho``: see :class:`Pairs`. ``sites``: what anchors say of them.
-    ``nearest`` (m,): the nearest anchor of each site.
+    ``alleles``, ``bits``, ``rho``, ``exchanges``: see :class:`Pairs`. ``sites``: what anchors say
+    of them. ``nearest`` (m,): the nearest anchor of each site.
     """
 
     at: np.ndarray
@@ -278,6 +288,7 @@ class Walk(NamedTuple):
     alleles: np.ndarray
     bits: np.ndarray
     rho: np.ndarray
+    exchanges: Exchanges
     sites: Sites
     nearest: np.ndarray
 
@@ -317,6 +328,9 @@ def walk_over(reads: Reads, groups: Groups) -> Walk:
     return Walk(
         at, num_steps, alleles[differ], bits[differ],
         switch_probs(cm[at], switch_rate=reads.rate),
+        exchanges_of(
+            reads.words, cm, states, at[:num_steps], len(at), reads.exchange_rate, reads.alike_words
+        ),
         Sites(first, weight, start[: m + 1], state, share_of), nearest,
     )  # fmt: skip
 
