@@ -16,9 +16,8 @@ from ragimpute.kernels.bits import WORD
 from ragimpute.likelihoods.haploid_kernel import Steps, haploid_alt_share
 from ragimpute.likelihoods.impute import LikelihoodPanel, Posterior, impute_likelihoods
 from ragimpute.likelihoods.model import POWER, SiteMismatch, SwitchRates
-from ragimpute.likelihoods.network import GenotypeNetwork
+from ragimpute.likelihoods.network import Belief, Beliefs, GenotypeNetwork
 from ragimpute.likelihoods.states import PairSettings, alt_in
-from ragimpute.runtime.threads import share
 
 # Mismatch probability, and switch rate per cM, while mismatches are counted.
 _USUAL = np.float32(1e-3)
@@ -51,11 +50,11 @@ _FIT_SITES, _FIT_CM = 4096, 2.0
 _RATE_DEPTHS = (0.15, 1.5)
 # With more, the same rates are found on eight panels, in up to twice the time.
 _PAIR_STEPS = 1e8
-# Samples that tell how far the network is to be trusted, and the depths of their reads by turns.
-_NUM_TRUSTED = 16
-_TRUST_DEPTHS = (0.45, 1.5, 0.7, 4.0)
-# These, and more of them in small panels, get fewer reads beside, which take little time.
-_FEW_DEPTHS, _MOST_TRUSTED = (0.08, 0.15), 48
+# Of each class of samples, mean depths of the reads, by turns, of those that tell how far the
+# network is to be trusted, and how many these are. Of the first class there are more in small
+# panels: few reads tell little, and take little time.
+_TRUST_DEPTHS = ((0.08, 0.15), (0.45, 0.7), (1.5, 4.0))
+_NUM_TRUSTED, _FEWEST_WITH_FEW, _MOST_TRUSTED = 8, 16, 48
 
 
 def num_alt_of(typed: TypedSites) -> np.ndarray:
@@ -345,27 +344,18 @@ def _trusted(
 ) -> GenotypeNetwork:
     """The network, as far as left-out samples with simulated reads show that it is right.
 
-    Each sample is imputed as if the panel had never had it.
+    Each sample is imputed as if the panel had never had it. Samples of a class are imputed when
+    the first sample of the class is corrected.
     """
     pairs, truth = left_out.pairs, left_out.truth
     num_alt, typed = left_out.num_alt, left_out.typed
-    work = typed.num_haplotypes * typed.num_typed
-    num_few = int(np.clip(_WORK // work, _NUM_TRUSTED, _MOST_TRUSTED))
-    reads = [
-        simulate_reads(
-            truth[:, :num], np.resize(depths, truth[:, :num].shape[1]),
-            np.random.default_rng([left_out.seed, seed]),
-        )
-        for seed, num, depths in ((2, _NUM_TRUSTED, _TRUST_DEPTHS), (3, num_few, _FEW_DEPTHS))
-    ]  # fmt: skip
 
-    def describe(of: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        which, i = of
+    def describe(i: int, reads: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         others = num_alt - left_out.alt[:, i]
         num = typed.num_haplotypes - int((pairs[i] >= 0).sum())
         panel = LikelihoodPanel(typed, num_alt, rates, mismatch.at(others, num))
         (found,) = impute_likelihoods(
-            panel, reads[which][:, i : i + 1], settings=options.settings, exclude=pairs[i : i + 1],
+            panel, reads[:, None], settings=options.settings, exclude=pairs[i : i + 1],
             describe=True,
         )  # fmt: skip
         evidence = found.evidence
@@ -376,11 +366,21 @@ def _trusted(
         minor = np.where(2 * others[site] > num, 2 - truth[site, i], truth[site, i])
         return evidence.features[k], evidence.likelihoods[k], minor
 
-    everyone = [(which, i) for which in range(2) for i in range(reads[which].shape[1])]
-    found = share(describe, everyone, options.threads)
-    sample = np.repeat(np.arange(len(found)), [len(minor) for _, _, minor in found])
-    features, likelihoods, minor = (np.concatenate(c) for c in zip(*found, strict=True))
-    return network.trusted(features, likelihoods, minor, sample)
+    def belief(number: int) -> Belief:
+        depths = _TRUST_DEPTHS[number]
+        num = _NUM_TRUSTED
+        if number == 0:  # there is little in these reads to learn from, and little to compute
+            work = typed.num_haplotypes * typed.num_typed
+            num = int(np.clip(_WORK // work, _FEWEST_WITH_FEW, _MOST_TRUSTED))
+        known = truth[:, :num]
+        rng = np.random.default_rng([left_out.seed, 2, number])
+        reads = simulate_reads(known, np.resize(depths, known.shape[1]), rng)
+        found = [describe(i, reads[:, i]) for i in range(known.shape[1])]
+        sample = np.repeat(np.arange(len(found)), [len(minor) for _, _, minor in found])
+        features, likelihoods, minor = (np.concatenate(c) for c in zip(*found, strict=True))
+        return network.belief(features, likelihoods, minor, sample)
+
+    return replace(network, beliefs=Beliefs(belief))
 
 
 def simulate_reads(

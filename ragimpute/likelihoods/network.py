@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
@@ -64,6 +66,26 @@ class Belief:
     confidence: float
 
 
+class Beliefs:
+    """The belief of each class of samples, found when it is first asked for, by any thread.
+
+    Parameters
+    ----------
+    find
+        The belief of the class with a number, from 0 to ``len(SHARES)``.
+    """
+
+    def __init__(self, find: Callable[[int], Belief]) -> None:
+        self._find, self._lock = find, Lock()
+        self._found: dict[int, Belief] = {}
+
+    def __getitem__(self, number: int) -> Belief:
+        with self._lock:
+            if number not in self._found:
+                self._found[number] = self._find(number)
+            return self._found[number]
+
+
 @dataclass(frozen=True)
 class GenotypeNetwork:
     """A network of three layers that adds to the two logits of a genotype.
@@ -75,13 +97,13 @@ class GenotypeNetwork:
     layers
         Weights (D, K) and biases (D,), float32; the last D is 2.
     beliefs
-        Of classes of samples, by :data:`SHARES`. None: what is added is taken as it is.
+        Of each class of samples, see :data:`SHARES`. None: what is added is taken as it is.
     """
 
     mean: np.ndarray
     scale: np.ndarray
     layers: tuple[tuple[np.ndarray, np.ndarray], ...]
-    beliefs: tuple[Belief, ...] | None = None
+    beliefs: Beliefs | Sequence[Belief] | None = None
 
     @classmethod
     def shipped(cls) -> GenotypeNetwork | None:
@@ -148,16 +170,16 @@ class GenotypeNetwork:
         change = self._added(features)
         trust, confidence = np.empty(len(features), np.float32), np.empty(len(features), np.float32)
         of = _classes(features)
-        for c, belief in enumerate(self.beliefs):
-            k = of == c
+        for number in np.unique(of).tolist():
+            k, belief = of == number, self.beliefs[number]
             trust[k], confidence[k] = belief.trust.of(features[k, MAF]), belief.confidence
         logits = confidence[:, None] * (logits + trust[:, None] * change)
         return with_reads(logits, evidence.likelihoods)
 
-    def trusted(
+    def belief(
         self, features: np.ndarray, likelihoods: np.ndarray, minor: np.ndarray, sample: np.ndarray
-    ) -> GenotypeNetwork:
-        """The network with the beliefs that samples teach of which the genotypes are known.
+    ) -> Belief:
+        """What samples of one class teach of which the genotypes are known.
 
         Parameters
         ----------
@@ -169,15 +191,10 @@ class GenotypeNetwork:
             Shape (n,), int64: which sample each is of.
         """
         log, reads = log_genotypes(features[:, [HET, HOM]]), np.log(likelihoods)
-        added = log_genotypes(self._added(features))
-        maf, of = features[:, MAF], _classes(features)
-
-        def belief(k: np.ndarray) -> Belief:
-            trust = _trust(log[k] + reads[k], added[k], minor[k], maf[k], sample[k])
-            corrected = log[k] + trust.of(maf[k])[:, None] * added[k]
-            return Belief(trust, fit_confidence(corrected, reads[k], minor[k], sample[k]))
-
-        return replace(self, beliefs=tuple(belief(of == c) for c in range(len(SHARES) + 1)))
+        added, maf = log_genotypes(self._added(features)), features[:, MAF]
+        trust = _trust(log + reads, added, minor, maf, sample)
+        corrected = log + trust.of(maf)[:, None] * added
+        return Belief(trust, fit_confidence(corrected, reads, minor, sample))
 
 
 def _classes(features: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -28,6 +29,7 @@ from ragimpute.likelihoods.network import (
     LEAST_SHARE,
     SHARES,
     Belief,
+    Beliefs,
     GenotypeNetwork,
 )
 from ragimpute.model.folder import FORMAT_VERSION
@@ -156,6 +158,13 @@ def test_a_wrong_network_is_not_trusted(typed):
         assert same.confidence == bad.confidence
 
 
+def believing(network, features, likelihoods, minor, sample, of):
+    """The network with what samples teach of each class; ``of`` (n,): the class of each row."""
+    rows = (of == number for number in range(len(SHARES) + 1))
+    beliefs = tuple(network.belief(features[k], likelihoods[k], minor[k], sample[k]) for k in rows)
+    return replace(network, beliefs=beliefs)
+
+
 def test_it_is_trusted_where_it_knows_the_truth_alone():
     rng = np.random.default_rng(4)
     network = adding(0.7, 0.3)
@@ -164,7 +173,7 @@ def test_it_is_trusted_where_it_knows_the_truth_alone():
     # Of samples with few reads, it says the contrary of what is true.
     change = network.change(features) * np.where(of == 1, -1, 1)[:, None]
     minor = drawn(rng, features[:, [HET, HOM]] + change, likelihoods)
-    found = network.trusted(features, likelihoods, minor, rng.integers(0, 50, n))
+    found = believing(network, features, likelihoods, minor, rng.integers(0, 50, n), of)
     for i, share in enumerate((1, 0, 1)):
         np.testing.assert_allclose(found.beliefs[i].trust.share, share, atol=0.15 * share)
         assert abs(found.beliefs[i].confidence - 1) < 0.05
@@ -182,7 +191,7 @@ def test_genotypes_are_as_sure_as_left_out_samples_show(sure):
     logits = features[:, [HET, HOM]]
     # The first class of samples wants another confidence, the others have the right one.
     minor = drawn(rng, np.where(of == 0, sure, 1)[:, None] * logits, likelihoods)
-    found = adding(0, 0).trusted(features, likelihoods, minor, rng.integers(0, 50, n))
+    found = believing(adding(0, 0), features, likelihoods, minor, rng.integers(0, 50, n), of)
     for i, wanted in enumerate((sure, 1, 1)):
         assert abs(found.beliefs[i].confidence - wanted) < 0.06
     prob = found.genotypes(Evidence(np.arange(n), features, likelihoods))
@@ -192,9 +201,23 @@ def test_genotypes_are_as_sure_as_left_out_samples_show(sure):
     assert np.abs(off).max() < 0.012
     # A few samples hardly move it, and none does not.
     few = np.flatnonzero(of == 0)[:20]
-    some = adding(0, 0).trusted(features[few], likelihoods[few], minor[few], few % 3)
+    some = believing(adding(0, 0), features[few], likelihoods[few], minor[few], few % 3, of[few])
     assert abs(some.beliefs[0].confidence - 1) < 0.05
-    assert [belief.confidence for belief in some.beliefs[1:]] == [1, 1]
+    assert [some.beliefs[i].confidence for i in (1, 2)] == [1, 1]
+
+
+def test_a_belief_is_found_once_and_only_if_it_is_asked_for():
+    asked = []
+
+    def find(number):
+        asked.append(number)
+        return Belief(Trust(np.ones(len(EDGES) + 1, np.float32)), 1 + number)
+
+    beliefs = Beliefs(find)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(beliefs.__getitem__, [2, 0, 2, 2, 0, 2]))
+    assert [each.confidence for each in found] == [3, 1, 3, 3, 1, 3]
+    assert sorted(asked) == [0, 2]
 
 
 def test_samples_with_very_few_reads_are_not_corrected_but_made_as_sure_as_they_are():
