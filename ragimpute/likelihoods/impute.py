@@ -21,7 +21,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ragimpute.copying.window import TypedSites
 from ragimpute.kernels.bits import WORD
 from ragimpute.likelihoods.diploid_kernel import EVERY, Pairs, diploid_posterior
 from ragimpute.likelihoods.evidence import Evidence, Paired, collect, minor_first
@@ -32,6 +31,7 @@ from ragimpute.likelihoods.model import (
     true_given_copied,
 )
 from ragimpute.likelihoods.network import LEAST_SHARE, GenotypeNetwork
+from ragimpute.likelihoods.patterns import Sites, columns, slice_sites
 from ragimpute.likelihoods.state_kernel import name_haplotypes, shares_along
 from ragimpute.likelihoods.states import (
     Groups,
@@ -44,9 +44,10 @@ from ragimpute.likelihoods.states import (
     beside,
     choose_groups,
     group_haplotypes,
+    group_steps,
     haploid_shares,
-    haploid_steps,
     largest_mass,
+    observed,
     stretches,
     walk_over,
 )
@@ -63,7 +64,7 @@ class LikelihoodPanel:
     Attributes
     ----------
     typed
-        All M sites, packed.
+        All M sites, packed; those of a large panel as patterns.
     num_alt
         Shape (M,), int64: haplotypes that have ALT.
     switch_rate
@@ -74,7 +75,7 @@ class LikelihoodPanel:
         Corrects the genotypes of diploid samples where they are in doubt; None: nothing does.
     """
 
-    typed: TypedSites
+    typed: Sites
     num_alt: np.ndarray
     switch_rate: float
     mismatch: SiteMismatch
@@ -202,10 +203,10 @@ def _impute_stretch(
 ) -> Posterior:
     """Impute the sites [first, stop) of a stretch."""
     sites = slice(part.first, part.stop)
-    words = np.ascontiguousarray(panel.typed.words[part.first // WORD : -(-part.stop // WORD)])
-    reads, cm = reads[sites], panel.typed.position_cm[sites]
+    typed = slice_sites(panel.typed, part.first, part.stop)
+    reads, cm = reads[sites], typed.position_cm
     mismatch = panel.mismatch.of_sites(sites)
-    num_alt = panel.num_alt[sites] - alt_in(np.take(words, own, axis=1), len(cm))
+    num_alt = panel.num_alt[sites] - alt_in(columns(typed, own), len(cm))
     af = num_alt / max(panel.typed.num_haplotypes - len(own), 1)
     diploid = reads.shape[1] == 3
     given = mismatch.genotypes() if diploid else mismatch.alleles()
@@ -213,12 +214,12 @@ def _impute_stretch(
     seen = informative(reads)
     if not seen.any():
         return _from_frequency(mismatch.alt_prob(af), diploid)
-    every = group_haplotypes(words, seen, own)
+    every = group_haplotypes(typed, seen, own)
     at = np.flatnonzero(seen)
     turned = af > 0.5
-    flip = as_bits(turned, len(words))
-    alleles = np.take(words, every.first, axis=1)
-    stretch = Reads(words, every, alleles, at, cm, af, flip, turned, emission, panel.switch_rate)
+    flip = as_bits(turned, -(-len(cm) // WORD))
+    steps = group_steps(typed, every, at, cm, panel.switch_rate)
+    stretch = Reads(typed, every, steps, at, cm, af, flip, turned, emission, panel.switch_rate)
     if diploid:
         found, paired = _impute_diploid(stretch, reads, settings, mismatch, given)
         if describe:
@@ -227,7 +228,7 @@ def _impute_stretch(
             return found
         evidence = collect(stretch, reads, given, mismatch, paired)
         return _corrected(found, stretch, panel.network, evidence, paired)
-    mass = largest_mass(haploid_steps(stretch, emission))
+    mass = largest_mass(observed(stretch, emission))
     groups = every.some(choose_groups(mass, len(at), settings))
     minor = haploid_shares(stretch, groups, walk_over(stretch, groups))
     alt = np.where(turned, 1 - minor, minor)
@@ -248,7 +249,7 @@ def _impute_diploid(
     """
     every = stretch.groups
     # At first the other haplotype is any of the panel.
-    mass = largest_mass(haploid_steps(stretch, beside(stretch.emission, stretch.af)))
+    mass = largest_mass(observed(stretch, beside(stretch.emission, stretch.af)))
     for rough in (True, False):
         chosen = choose_groups(mass, len(stretch.seen), settings, rough=rough)
         groups = every.some(chosen)
@@ -262,7 +263,7 @@ def _impute_diploid(
         if rough:  # then it is the likely one that was found
             for side in range(2):
                 other = beside(stretch.emission, out.allele_prob[:, 1 - side])
-                mass = np.maximum(mass, largest_mass(haploid_steps(stretch, other)))
+                mass = np.maximum(mass, largest_mass(observed(stretch, other)))
     return out, Paired(groups, walk, copied, along, out.allele_prob)
 
 

@@ -85,33 +85,35 @@ def unpack_states(words, site, states, alleles, bits):
 
 
 @kernel
-def minor_shares(words, flip, member, of, size, counts, start, state, share):
+def minor_shares(words, flip, member, of, weight, size, counts, num, start, state, share):
     """For each site the groups that have the minor allele, and the share of their haplotypes.
 
     Parameters
     ----------
     words
-        Shape (W, H), uint32.
+        Shape (W, H), uint32: of haplotypes, or of the patterns of a block.
     flip
         Shape (W,), uint32: a bit for each site whose minor allele is REF.
-    member, of
-        Shape (m,), int64: haplotypes, and the group of each, ascending.
+    member, of, weight
+        Shape (m,), int64, int64 and float32: columns of ``words``, the group of each, ascending,
+        and how many haplotypes of this group are like that.
     size
         Shape (K,), float32: the groups' numbers of haplotypes.
     counts
         Shape (32, K), float32: a buffer of zeros, which it is left as.
+    num
+        Entries that there are already, of blocks on the left.
     start
         Shape (32 W + 1,), int64: filled with where the entries of each site begin.
     state, share
-        Shape (entries,), int32 and float32: filled in as far as there is room.
+        Shape (all entries,), int32 and float32: filled in as far as there is room.
 
     Returns
     -------
     The number of entries, which may be larger than there was room for: then call it again.
     """
     room = state.shape[0]
-    num = 0
-    start[0] = 0
+    start[0] = num
     for w in range(words.shape[0]):
         row, turned = words[w], flip[w]
         some = np.uint32(0)
@@ -120,7 +122,7 @@ def minor_shares(words, flip, member, of, size, counts, start, state, share):
             some |= v
             s = of[y]
             while v != np.uint32(0):
-                counts[trailing_zeros(np.uint64(v)), s] += np.float32(1.0)
+                counts[trailing_zeros(np.uint64(v)), s] += weight[y]
                 v &= v - np.uint32(1)
         for j in range(WORD):
             if (some >> np.uint32(j)) & np.uint32(1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -11,12 +12,28 @@ import numpy as np
 from ragimpute.copying.parameters import switch_probs
 from ragimpute.kernels.bits import WORD
 from ragimpute.kernels.simd_floats import LANES
-from ragimpute.likelihoods.diploid_kernel import EVERY, Sites
+from ragimpute.likelihoods import diploid_kernel
+from ragimpute.likelihoods.diploid_kernel import EVERY
 from ragimpute.likelihoods.haploid_kernel import Steps, haploid_posterior
-from ragimpute.likelihoods.state_kernel import count_alt, hash_rows, minor_shares, unpack_states
+from ragimpute.likelihoods.pattern_kernel import (
+    PatternScratch,
+    PatternSteps,
+    largest_posterior,
+)
+from ragimpute.likelihoods.patterns import (
+    PatternedSites,
+    Sites,
+    columns,
+    hash_haplotypes,
+    number_keys,
+)
+from ragimpute.likelihoods.state_kernel import count_alt, minor_shares, unpack_states
+from ragimpute.retrieval.distinct_rows import join_halves
 
 # The masses of groups are looked at in about so many places of a stretch.
 _PLACES = 64
+# Passes over at least so many groups of a large panel go over patterns.
+_PATTERNS_OF_GROUPS = 2_000
 
 
 @dataclass(frozen=True)
@@ -73,16 +90,16 @@ def stretches(position_cm: np.ndarray, settings: PairSettings) -> list[Stretch]:
 class Reads(NamedTuple):
     """One sample in one stretch.
 
-    ``words`` (W, H), ``groups``: the panel, and all its groups. ``group_words`` (W, C): alleles of
-    one haplotype of each. ``seen`` (T,): sites with reads.
+    ``sites``, ``groups``: the panel, and all its groups. ``steps``: those of passes over all groups
+    at all sites with reads, but for their emissions. ``seen`` (T,): sites with reads.
     ``cm``, ``af`` (m,): positions, frequencies of ALT. ``flip`` (W,), ``turned`` (m,): sites whose
     minor allele is REF.
     ``emission`` (m, P + 1): P(reads | number of ALT that are copied). ``rate``: switches per cM.
     """
 
-    words: np.ndarray
+    sites: Sites
     groups: Groups
-    group_words: np.ndarray
+    steps: Steps | PatternSteps
     seen: np.ndarray
     cm: np.ndarray
     af: np.ndarray
@@ -110,35 +127,33 @@ class Groups(NamedTuple):
         return Groups(self.first[which], number[self.of], self.size[which])
 
 
-def group_haplotypes(words: np.ndarray, seen: np.ndarray, own: np.ndarray) -> Groups:
-    """Group the haplotypes of ``words`` (W, H) that are alike at the sites ``seen``, bool (m,)."""
-    num_words, num_haplotypes = words.shape
-    mask = as_bits(seen, num_words)
-    odd = np.random.default_rng(1).integers(2**63, size=num_words, dtype=np.uint64) * 2 + 1
-    key = np.empty(num_haplotypes, np.uint64)
-    hash_rows(words, mask, odd.astype(np.uint64), key)
-    usable = np.ones(num_haplotypes, bool)
+def group_haplotypes(sites: Sites, seen: np.ndarray, own: np.ndarray) -> Groups:
+    """Group the haplotypes that are alike at the sites ``seen``, bool (m,), but for ``own``."""
+    key = hash_haplotypes(sites, as_bits(seen, -(-len(seen) // WORD)))
+    usable = np.ones(len(key), bool)
     usable[own] = False
     index = np.flatnonzero(usable)
-    _, first, inverse, size = np.unique(
-        key[index], return_index=True, return_inverse=True, return_counts=True
-    )
-    # In the order of the panel, not of the numbers.
-    order = np.argsort(first)
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
-    of = np.full(num_haplotypes, -1, np.int64)
-    of[index] = rank[inverse]
-    return Groups(index[first[order]], of, size[order].astype(np.float64))
+    first, size, number = number_keys(key[index])
+    of = np.full(len(key), -1, np.int64)
+    of[index] = number
+    return Groups(index[first], of, size.astype(np.float64))
 
 
-def largest_mass(steps: Steps) -> np.ndarray:
+def largest_mass(steps: Steps | PatternSteps) -> np.ndarray:
     """The largest posterior that each group has in any of some places, shape (C,), float32."""
-    num_steps, num_groups = len(steps.site), len(steps.prior)
+    num_groups = len(steps.prior)
+    mass = np.empty(num_groups, np.float32)
+    out: np.ndarray
+    if isinstance(steps, PatternSteps):
+        out = np.empty(num_groups, np.float32)
+        scratch = PatternScratch.empty(int(np.diff(steps.start).max()))
+        largest_posterior(steps, np.empty(steps.of.shape, np.float32), mass, scratch, out)
+        return out
+    num_steps = len(steps.site)
     every = max(1, num_steps // _PLACES)
     kept = np.empty(((num_steps - every // 2 - 1) // every + 1, num_groups), np.float32)
-    haploid_posterior(steps, every, kept, np.empty(num_groups, np.float32))
-    out: np.ndarray = kept.max(axis=0)
+    haploid_posterior(steps, every, kept, mass)
+    out = kept.max(axis=0)
     return out
 
 
@@ -166,7 +181,7 @@ def choose_groups(
 
 
 def _minor(
-    words: np.ndarray, flip: np.ndarray, groups: Groups, num_states: int
+    sites: Sites, flip: np.ndarray, groups: Groups, num_states: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Which states have the minor allele of each site; see :func:`minor_shares`."""
     member = np.flatnonzero(groups.of >= 0)
@@ -176,14 +191,42 @@ def _minor(
     size = np.ones(num_states, np.float32)
     size[: len(groups.size)] = groups.size
     counts = np.zeros((WORD, num_states), np.float32)
-    start = np.zeros(WORD * len(words) + 1, np.int64)
-    room = 64 * WORD * len(words)
-    while True:
-        state, share_of = np.empty(room, np.int32), np.empty(room, np.float32)
-        num = minor_shares(words, flip, member, of, size, counts, start, state, share_of)
-        if num <= room:
-            return start, state[:num], share_of[:num]
-        room = num
+    start = np.zeros(WORD * len(flip) + 1, np.int64)
+    state = np.empty(64 * WORD * len(flip), np.int32)
+    share_of = np.empty(len(state), np.float32)
+    num, w = 0, 0
+    for words, column, group, weight in _columns_of_groups(sites, member, of):
+        part = slice(w, w + len(words))
+        entries = start[WORD * part.start : WORD * part.stop + 1]
+        while True:
+            after = minor_shares(
+                words, flip[part], column, group, weight, size, counts, num, entries, state,
+                share_of,
+            )  # fmt: skip
+            if after <= len(state):
+                break
+            more = np.empty(after, np.int32)
+            state = np.concatenate([state, more])
+            share_of = np.concatenate([share_of, more.view(np.float32)])
+        num, w = after, part.stop
+    return start, state[:num], share_of[:num]
+
+
+def _columns_of_groups(
+    sites: Sites, member: np.ndarray, of: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """What :func:`minor_shares` reads, for words of haplotypes or each block of patterns.
+
+    ``member``, ``of``: haplotypes, and the group of each, ascending.
+    """
+    if not isinstance(sites, PatternedSites):
+        yield sites.words, member, of, np.ones(len(member), np.float32)
+        return
+    group = of.astype(np.uint32)
+    for b, words in enumerate(sites.words):
+        pattern = sites.patterns.of[b][member].view(np.uint32)
+        first, size, _ = join_halves(group, pattern)
+        yield words, pattern[first].astype(np.int64), of[first], size.astype(np.float32)
 
 
 def beside(emission: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -210,15 +253,21 @@ def as_bits(flags: np.ndarray, num_words: int) -> np.ndarray:
     return out
 
 
-def haploid_steps(reads: Reads, emission: np.ndarray) -> Steps:
-    """The steps of a haploid pass over all groups, at all sites with reads; ``emission`` (m, 2)."""
-    at, groups = reads.seen, reads.groups
-    return Steps(
-        reads.group_words,
-        at, np.ascontiguousarray(emission[at]),
-        switch_probs(reads.cm[at], switch_rate=reads.rate),
-        (groups.size / groups.size.sum()).astype(np.float32),
-    )  # fmt: skip
+def group_steps(
+    sites: Sites, groups: Groups, seen: np.ndarray, cm: np.ndarray, rate: float
+) -> Steps | PatternSteps:
+    """The steps of passes over all groups, at the sites ``seen`` (T,), without emissions."""
+    prior = (groups.size / groups.size.sum()).astype(np.float32)
+    emission = np.empty((0, 2), np.float32)
+    rho = switch_probs(cm[seen], switch_rate=rate)
+    if isinstance(sites, PatternedSites) and len(prior) >= _PATTERNS_OF_GROUPS:
+        return sites.steps(groups.first, seen, emission, rho, prior)
+    return Steps(columns(sites, groups.first), seen, emission, rho, prior)
+
+
+def observed(reads: Reads, emission: np.ndarray) -> Steps | PatternSteps:
+    """The steps of a haploid pass over all groups, with ``emission`` (m, 2)."""
+    return reads.steps._replace(emission=np.ascontiguousarray(emission[reads.seen]))
 
 
 class Walk(NamedTuple):
@@ -234,7 +283,7 @@ class Walk(NamedTuple):
     alleles: np.ndarray
     bits: np.ndarray
     rho: np.ndarray
-    sites: Sites
+    sites: diploid_kernel.Sites
     nearest: np.ndarray
 
     def pad(self, emission: np.ndarray) -> np.ndarray:
@@ -254,7 +303,8 @@ def walk_over(reads: Reads, groups: Groups) -> Walk:
     seen, cm = reads.seen, reads.cm
     alleles = np.empty((len(seen), num_states), np.uint8)
     bits = np.empty((len(seen), num_states // LANES), np.uint64)
-    unpack_states(reads.words, seen, states, alleles, bits)
+    words = columns(reads.sites, states)
+    unpack_states(words, seen, np.arange(num_states), alleles, bits)
     held = alleles[:, :num].sum(axis=1, dtype=np.int64)
     differ = np.flatnonzero((held > 0) & (held < num))
     num_steps = len(differ)
@@ -268,12 +318,12 @@ def walk_over(reads: Reads, groups: Groups) -> Walk:
     weight = np.clip((cm[anchor[right]] - cm) / gap, 0, 1).astype(np.float32)
     nearest = np.where(weight >= 0.5, left, right)
     nearest[: anchor[0]] = 0
-    start, state, share_of = _minor(reads.words, reads.flip, groups, num_states)
+    start, state, share_of = _minor(reads.sites, reads.flip, groups, num_states)
     first = np.concatenate([[0], anchor, [m]]).astype(np.int64)
     return Walk(
         at, num_steps, alleles[differ], bits[differ],
         switch_probs(cm[at], switch_rate=reads.rate),
-        Sites(first, weight, start[: m + 1], state, share_of), nearest,
+        diploid_kernel.Sites(first, weight, start[: m + 1], state, share_of), nearest,
     )  # fmt: skip
 
 
@@ -281,7 +331,7 @@ def haploid_shares(reads: Reads, groups: Groups, walk: Walk) -> np.ndarray:
     """P(the minor allele is copied) of a haploid sample at each site, shape (m,), float32."""
     num, sites = len(groups.first), walk.sites
     steps = Steps(
-        np.take(reads.words, groups.first, axis=1), walk.at, walk.pad(reads.emission),
+        columns(reads.sites, groups.first), walk.at, walk.pad(reads.emission),
         walk.rho, (groups.size / groups.size.sum()).astype(np.float32),
     )  # fmt: skip
     num_anchors = len(sites.first) - 2
