@@ -24,9 +24,11 @@ from safetensors.numpy import save_file
 from ragimpute import __version__
 from ragimpute.copying.window import TypedSites
 from ragimpute.likelihoods.evidence import HET, HOM
-from ragimpute.likelihoods.fit import fit_mismatch, num_alt_of, simulate_reads
+from ragimpute.likelihoods.fit import USUAL_RATE, fit_mismatch, simulate_reads
 from ragimpute.likelihoods.impute import LikelihoodPanel, impute_likelihoods
+from ragimpute.likelihoods.model import SwitchRates
 from ragimpute.likelihoods.network import FILE, FOLDER, INPUT, GenotypeNetwork
+from ragimpute.likelihoods.patterns import num_alt_of
 from ragimpute.model.folder import FORMAT_VERSION, PROVENANCE, sort_header
 from ragimpute.panel.reader import Panel
 from ragimpute.presets import models_dir
@@ -37,7 +39,7 @@ SIMULATED, MOST_SIMULATED = 330, 500  # samples of a subset, where there are mor
 DEPTHS = (0.05, 8.0)
 READ_ERRORS = (0.0005, 0.01)
 # Switch rates that fits find are about as far apart as this.
-USUAL_RATE, RATE_DOUBLINGS = 3.0, 0.8
+RATE_DOUBLINGS = 0.8
 MOST_SITES, LEFT_OUT, SHARE_LEFT_OUT = 7_000, 24, 0.2
 ROWS = 12_000  # of a case
 WIDTH, EPOCHS, BATCH, RATE = 48, 5, 2048, 4e-3
@@ -101,8 +103,8 @@ def collect(case: Case, seed: int) -> Rows:
     reads = 10 ** (-np.minimum(np.rint(-10 * np.log10(np.maximum(reads, 1e-26))), 255) / 10)
     typed = TypedSites.pack(rest, cm)
     mismatch = fit_mismatch(typed, count, np.arange(rest.shape[1]) // 2, seed=seed)
-    rate = USUAL_RATE * 2 ** rng.normal(0, RATE_DOUBLINGS)
-    copied = LikelihoodPanel(typed, num_alt_of(typed), rate, mismatch.at(count, rest.shape[1]))
+    rates = SwitchRates(USUAL_RATE * 2 ** rng.normal(0, RATE_DOUBLINGS))
+    copied = LikelihoodPanel(typed, num_alt_of(typed), rates, mismatch.at(count, rest.shape[1]))
     parts = []
     for i, found in enumerate(impute_likelihoods(copied, reads, describe=True)):
         evidence = found.evidence

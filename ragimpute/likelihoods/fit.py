@@ -14,7 +14,7 @@ from ragimpute.copying.parameters import CopyingParameters, switch_probs
 from ragimpute.kernels.bits import WORD
 from ragimpute.likelihoods.haploid_kernel import Steps, haploid_alt_share
 from ragimpute.likelihoods.impute import LikelihoodPanel, Posterior, impute_likelihoods
-from ragimpute.likelihoods.model import SiteMismatch
+from ragimpute.likelihoods.model import POWER, SiteMismatch, SwitchRates
 from ragimpute.likelihoods.network import GenotypeNetwork
 from ragimpute.likelihoods.pattern_kernel import PatternScratch, pattern_alt_share
 from ragimpute.likelihoods.patterns import (
@@ -23,28 +23,32 @@ from ragimpute.likelihoods.patterns import (
     Sites,
     as_patterns,
     columns,
-    count_alt_of,
+    num_alt_of,
     slice_sites,
 )
 from ragimpute.likelihoods.states import PairSettings
 from ragimpute.runtime.threads import share
 
-# Mismatch probability while mismatches are counted, and switch rate per cM.
+# Mismatch probability, and switch rate per cM, while mismatches are counted.
 _USUAL = np.float32(1e-3)
-_USUAL_RATE = 4.0
+_HAPLOID_RATE = 4.0
+#: The usual switch rate per cM of samples with one read a site.
+USUAL_RATE = 5.0
 # Range of the switch rate, and steps by which it is searched. Where the rate matters little, a
-# prior decides: one doubling away from the usual rate it costs 1 % of the squared error, two
-# doublings away four times as much. With a weaker one, the rates that seeds find differ sixfold.
+# prior decides: one doubling away from the usual rate costs 3 % of the squared error, each further
+# one as much. With a weaker prior the rates that seeds find differ sixfold; panels of salmon and of
+# mosquitoes, whose rates are 10 times lower and higher, gain more than it costs.
 _RATES = (0.05, 500.0)
 _RATE_STEP = math.log(2)
-_PRIOR = 0.01
+_PRIOR = 0.03
 # Haplotypes times sites times haplotypes left out is about this; the first figure is bytes.
 _KEPT_BYTES = 2**26
 _WORK = 1.5e8
-# Where the panel is kept as patterns, the sites that are looked at, and patterns times sites times
-# haplotypes left out.
+# Where the panel is kept as patterns, the sites that are looked at, and the steps of patterns that
+# all passes take: so many for each haplotype, but at most the second figure. Of 20,000 simulated
+# haplotypes, 78 left out instead of 16 lower 1 - r2 by a third, as more rare alleles are seen.
 _PATTERN_SITES = 8_192
-_PATTERN_WORK = 4e8
+_PATTERN_WORK, _MOST_PATTERN_WORK = 5e4, 2e9
 _MOST_LEFT_OUT = 96
 _FEW = 16
 # Classes of sites by the number of minor alleles: each begins at about 1.6 times the one before.
@@ -53,9 +57,9 @@ _CLASS_STEP = 1.6
 _NUM_SAMPLES = 8
 _READ_ERROR = 0.002
 _FIT_SITES, _FIT_CM = 4096, 2.0
-# Mean depth of these reads. The best rate hardly depends on it: for 600 Europeans at 0.1x, 1x and
-# 4x, 1 - r2 changes by 1 % where the rate is doubled or halved.
-_DEPTH = 0.7
+# Mean depths of these reads: a rate is found for each. One rate for all depths costs human panels 1
+# to 4 % of the squared error at 0.1x, and simulated livestock and bottlenecks 8 to 24 %.
+_RATE_DEPTHS = (0.15, 1.5)
 # Samples that tell how far the network is to be trusted, and the depths of their reads by turns.
 _NUM_TRUSTED = 16
 _TRUST_DEPTHS = (0.45, 1.5, 0.7, 4.0)
@@ -97,15 +101,15 @@ class PanelFit:
 
     Attributes
     ----------
-    switch_rate
-        Changes of the copied haplotype per cM.
+    switch_rates
+        Changes of the copied haplotype per cM, by the depth of a sample.
     mismatch
         How often an allele is not the copied one.
     network
         Corrects genotypes in doubt, as far as it is to be trusted on this panel; None: no network.
     """
 
-    switch_rate: float
+    switch_rates: SwitchRates
     mismatch: MismatchByCount
     network: GenotypeNetwork | None = None
 
@@ -159,12 +163,12 @@ class FittedPanel:
     ) -> None:
         self._options = options
         typed = as_patterns(typed)
-        num_alt = count_alt_of(typed)
+        num_alt = num_alt_of(typed)
         self.fit = fit or fit_panel(typed, haplotype_sample, options)
         mismatch = self.fit.mismatch.at(num_alt, typed.num_haplotypes)
         #: The panel with its parameters.
         self.panel = LikelihoodPanel(
-            typed, num_alt, self.fit.switch_rate, mismatch, self.fit.network
+            typed, num_alt, self.fit.switch_rates, mismatch, self.fit.network
         )
 
     def impute(self, likelihoods: np.ndarray) -> list[Posterior]:
@@ -212,7 +216,7 @@ def fit_panel(
     """
     typed = as_patterns(typed)
     num_haplotypes = typed.num_haplotypes
-    num_alt = count_alt_of(typed)
+    num_alt = num_alt_of(typed)
     if options.err is not None:
         mismatch = MismatchByCount.constant(options.err)
     else:
@@ -220,14 +224,15 @@ def fit_panel(
     left_out = _LeftOut.draw(typed, num_alt, haplotype_sample, options)
     if options.ne is not None:
         rate = CopyingParameters.from_ne(options.ne, float(_USUAL), num_haplotypes).switch_rate
+        rates = SwitchRates(rate, 0.0)
     elif left_out is None:
-        rate = _USUAL_RATE
+        rates = SwitchRates(USUAL_RATE)
     else:
-        rate = _fit_rate(left_out, mismatch, options)
+        rates = _fit_rates(left_out, mismatch, options)
     network = options.network
     if network is not None and left_out is not None:
-        network = _trusted(network, left_out, mismatch, rate, options)
-    return PanelFit(rate, mismatch, network)
+        network = _trusted(network, left_out, mismatch, rates, options)
+    return PanelFit(rates, mismatch, network)
 
 
 @dataclass(frozen=True)
@@ -282,32 +287,38 @@ class _LeftOut:
         )  # fmt: skip
 
 
-def _fit_rate(left_out: _LeftOut, mismatch: MismatchByCount, options: FitOptions) -> float:
-    """The switch rate with which left-out samples with simulated reads are imputed best.
+def _fit_rates(left_out: _LeftOut, mismatch: MismatchByCount, options: FitOptions) -> SwitchRates:
+    """The switch rates with which left-out samples with few and many reads are imputed best."""
+    few, many = (_fit_rate(left_out, mismatch, depth, options) for depth in _RATE_DEPTHS)
+    return SwitchRates.through(_RATE_DEPTHS, (few, many))
+
+
+def _fit_rate(
+    left_out: _LeftOut, mismatch: MismatchByCount, depth: float, options: FitOptions
+) -> float:
+    """The rate for samples of a depth.
 
     The squared error of dosages is minimised, which is what r2 measures. Likelihoods of
     genotypes choose lower rates, with which 1 - r2 is 2 % higher.
     """
     typed, num_alt, pairs = left_out.typed, left_out.num_alt, left_out.pairs[:_NUM_SAMPLES]
     truth = left_out.truth[:, :_NUM_SAMPLES]
-    reads = simulate_reads(truth, _DEPTH, np.random.default_rng([left_out.seed, 1]))
+    reads = simulate_reads(truth, depth, np.random.default_rng([left_out.seed, 1]))
     of_sites = mismatch.at(num_alt, typed.num_haplotypes)
+    usual = math.log(USUAL_RATE * depth**POWER)
 
     def height(log_rate: float) -> float:
-        panel = LikelihoodPanel(typed, num_alt, math.exp(log_rate), of_sites)
+        panel = LikelihoodPanel(typed, num_alt, SwitchRates(math.exp(log_rate), 0.0), of_sites)
         found = impute_likelihoods(
             panel, reads, settings=options.settings, threads=options.threads, exclude=pairs
         )
         dosage = np.stack([each.allele_prob.sum(axis=1) for each in found], axis=1)
         error = float(np.square(dosage - truth, dtype=np.float64).sum())
-        doublings = (log_rate - math.log(_USUAL_RATE)) / math.log(2)
-        return -math.log(error + 1e-9) - _PRIOR * doublings**2
+        doublings = abs(log_rate - usual) / math.log(2)
+        return -math.log(error + 1e-9) - _PRIOR * doublings * min(doublings, 1)
 
     lowest, highest = map(math.log, _RATES)
-    best = climb(
-        height, math.log(_USUAL_RATE), lowest, highest, step=_RATE_STEP,
-        tolerance=0.6 * _RATE_STEP,
-    )  # fmt: skip
+    best = climb(height, usual, lowest, highest, step=_RATE_STEP, tolerance=0.6 * _RATE_STEP)
     return math.exp(best)
 
 
@@ -315,7 +326,7 @@ def _trusted(
     network: GenotypeNetwork,
     left_out: _LeftOut,
     mismatch: MismatchByCount,
-    rate: float,
+    rates: SwitchRates,
     options: FitOptions,
 ) -> GenotypeNetwork:
     """The network, as far as left-out samples with simulated reads show that it is right.
@@ -331,7 +342,7 @@ def _trusted(
     def describe(i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         others = num_alt - left_out.alt[:, i]
         num = typed.num_haplotypes - int((pairs[i] >= 0).sum())
-        panel = LikelihoodPanel(typed, num_alt, rate, mismatch.at(others, num))
+        panel = LikelihoodPanel(typed, num_alt, rates, mismatch.at(others, num))
         (found,) = impute_likelihoods(
             panel, reads[:, i : i + 1], settings=options.settings, exclude=pairs[i : i + 1],
             describe=True,
@@ -416,7 +427,7 @@ def fit_mismatch(
     used = slice(first, min(first + num_used, num_sites))
     part = slice_sites(typed, used.start, used.stop)
     if isinstance(part, PatternedSites):
-        most = _PATTERN_WORK / part.work
+        most = min(_PATTERN_WORK * num_haplotypes, _MOST_PATTERN_WORK) / part.work
     else:
         most = _WORK / (num_haplotypes * part.num_typed)
     num = int(np.clip(most, _FEW, _MOST_LEFT_OUT))
@@ -439,17 +450,19 @@ def fit_mismatch(
 class _Copied:
     """P(ALT is copied) of left-out haplotypes at sites; buffers are used again."""
 
+    _kept: np.ndarray
+
     def __init__(self, sites: Sites, haplotype_sample: np.ndarray) -> None:
         self._sites, self._sample = sites, haplotype_sample
-        self._rho = switch_probs(sites.position_cm, switch_rate=_USUAL_RATE)
+        self._rho = switch_probs(sites.position_cm, switch_rate=_HAPLOID_RATE)
         if isinstance(sites, PatternedSites):
             p = sites.patterns
             most = int(p.num.max(initial=0))
-            self._kept = np.empty(p.of.shape, np.float32)
+            self._kept = np.empty(p.of.size, np.float32)
             num_steps = WORD * int(np.diff(p.start).max(initial=0))
             self._scratch = PatternScratch.empty(most, num_steps)
         else:
-            self._kept = np.empty((sites.num_typed, sites.num_haplotypes), np.float32)
+            self._kept = np.empty(sites.num_typed * sites.num_haplotypes, np.float32)
 
     def of(self, h: int) -> tuple[np.ndarray, np.ndarray]:
         """P(ALT is copied) of a haplotype given all sites but each itself, and its alleles."""
@@ -465,12 +478,12 @@ class _Copied:
             states = np.flatnonzero(others)
             prior = np.full(len(states), 1 / len(states), np.float32)
             steps = sites.steps(states, site, emission, self._rho, prior)
-            kept = self._kept.reshape(-1)[: steps.of.size].reshape(steps.of.shape)
-            pattern_alt_share(steps, kept, np.empty(len(prior), np.float32), self._scratch, alt)
+            room = self._kept[: steps.of.size].reshape(steps.of.shape)
+            pattern_alt_share(steps, room, np.empty(len(prior), np.float32), self._scratch, alt)
         else:
             words = np.compress(others, sites.words, axis=1)
             prior = np.full(words.shape[1], 1 / words.shape[1], np.float32)
-            kept = self._kept.reshape(-1)[: num * len(prior)].reshape(num, len(prior))
+            kept = self._kept[: num * len(prior)].reshape(num, len(prior))
             passed = Steps(words, site, emission, self._rho, prior)
             haploid_alt_share(passed, kept, np.empty(len(prior), np.float32), alt)
         ratio = alt / emission[:, 1], (1 - alt) / emission[:, 0]

@@ -26,6 +26,7 @@ from ragimpute.likelihoods.diploid_kernel import EVERY, Pairs, diploid_posterior
 from ragimpute.likelihoods.evidence import Evidence, Paired, collect, minor_first
 from ragimpute.likelihoods.model import (
     SiteMismatch,
+    SwitchRates,
     informative,
     normalise,
     true_given_copied,
@@ -67,8 +68,8 @@ class LikelihoodPanel:
         All M sites, packed; those of a large panel as patterns.
     num_alt
         Shape (M,), int64: haplotypes that have ALT.
-    switch_rate
-        Changes of the copied haplotype per cM, > 0.
+    switch_rates
+        Changes of the copied haplotype per cM, by the depth of a sample.
     mismatch
         Of each site.
     network
@@ -77,7 +78,7 @@ class LikelihoodPanel:
 
     typed: Sites
     num_alt: np.ndarray
-    switch_rate: float
+    switch_rates: SwitchRates
     mismatch: SiteMismatch
     network: GenotypeNetwork | None = None
 
@@ -218,8 +219,9 @@ def _impute_stretch(
     at = np.flatnonzero(seen)
     turned = af > 0.5
     flip = as_bits(turned, -(-len(cm) // WORD))
-    steps = group_steps(typed, every, at, cm, panel.switch_rate)
-    stretch = Reads(typed, every, steps, at, cm, af, flip, turned, emission, panel.switch_rate)
+    rate = panel.switch_rates.of(len(at) / len(cm))
+    steps = group_steps(typed, every, at, cm, rate)
+    stretch = Reads(typed, every, steps, at, cm, af, flip, turned, emission, rate)
     if diploid:
         found, paired = _impute_diploid(stretch, reads, settings, mismatch, given)
         if describe:

@@ -101,9 +101,10 @@ class PatternScratch(NamedTuple):
     @classmethod
     def empty(cls, num_patterns: int, num_steps: int = 0) -> PatternScratch:
         """Buffers for blocks of at most so many patterns; and steps, if all are kept."""
-        rows = (np.empty(num_patterns, np.float32) for _ in range(5))
+        own, added, before, after, both = np.empty((5, num_patterns), np.float32)
         along = np.empty((2, num_steps, num_patterns), np.float32)
-        return cls(np.empty((4, num_patterns), np.float32), *rows, along)
+        sums = np.empty((4, num_patterns), np.float32)
+        return cls(sums, own, added, before, after, both, along)
 
 
 @kernel

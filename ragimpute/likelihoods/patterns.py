@@ -31,7 +31,7 @@ PATTERNS_FROM = 4_000
 # Patterns are looked for in blocks of so many words, which are then joined in pairs while a pass
 # gets faster by it: to take a haplotype over the end of a block takes as long as so many steps of
 # patterns. So blocks are the longer the more haplotypes there are, but at most this long.
-_FIRST_WORDS, _MOST_WORDS = 8, 128
+_FIRST_WORDS, MOST_WORDS = 8, 128
 _HAPLOTYPE_STEPS = 24.0
 
 
@@ -83,32 +83,51 @@ def number_keys(
     return join_halves(high, low, buffers)
 
 
-def _blocks(words: np.ndarray, most_words: int, buffers: JoinBuffers) -> list[_Block]:
-    """Cut words (W, H) into blocks."""
-    blocks = [
-        _Block.find(np.ascontiguousarray(words[w : w + _FIRST_WORDS]), buffers)
-        for w in range(0, len(words), _FIRST_WORDS)
-    ]
-    # About half of all sites have reads.
-    gain = _HAPLOTYPE_STEPS * words.shape[1] / (WORD / 2)
-    length = _FIRST_WORDS
-    while 2 * length <= most_words:
-        out: list[_Block] = []
-        for i in range(0, len(blocks), 2):
-            pair = blocks[i : i + 2]
-            is_last = i + 2 >= len(blocks)
-            # One that is shorter was not worth joining before.
-            if len(pair) == 2 and all(
-                len(part.words) == length or (is_last and part is pair[1]) for part in pair
+class _Joining:
+    """Blocks that are joined with their neighbours while a pass gets faster by it."""
+
+    def __init__(self, num_haplotypes: int, most_words: int) -> None:
+        self._buffers = join_buffers(num_haplotypes)
+        self._most = most_words
+        # About half of all sites have reads.
+        self._gain = _HAPLOTYPE_STEPS * num_haplotypes / (WORD / 2)
+        self._blocks: list[_Block] = []
+        # How often the block at the end was joined with one that was joined as often; -1: no more.
+        self._times: list[int] = []
+
+    def add(self, words: np.ndarray) -> None:
+        """Add words (w, H) on the right."""
+        for w in range(0, len(words), _FIRST_WORDS):
+            part = np.ascontiguousarray(words[w : w + _FIRST_WORDS])
+            self._push(_Block.find(part, self._buffers))
+
+    def _push(self, block: _Block) -> None:
+        times = 0
+        while self._times and self._times[-1] == times:
+            before = self._blocks[-1]
+            joined = before.join(block, self._buffers)
+            if len(joined.words) > self._most or (
+                joined.work - before.work - block.work >= self._gain
             ):
-                joined = pair[0].join(pair[1], buffers)
-                if joined.work - pair[0].work - pair[1].work < gain:
-                    pair = [joined]
-            out += pair
-        if len(out) == len(blocks):
-            break
-        blocks, length = out, 2 * length
-    return blocks
+                self._times[-1] = times = -1
+                break
+            block, times = joined, times + 1
+            self._blocks.pop()
+            self._times.pop()
+        self._blocks.append(block)
+        self._times.append(times)
+
+    def patterns(self) -> Patterns:
+        """The arrays of all blocks."""
+        blocks = self._blocks
+        num = np.array([block.words.shape[1] for block in blocks], np.int64)
+        size = np.array([block.work for block in blocks], np.int64)
+        length = np.array([len(block.words) for block in blocks], np.int64)
+        return Patterns(
+            np.concatenate([[0], np.cumsum(length)]).astype(np.int64), num, np.cumsum(size) - size,
+            np.concatenate([block.words.reshape(-1) for block in blocks]),
+            np.stack([block.of for block in blocks]),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -128,25 +147,31 @@ class PatternedSites:
 
     @classmethod
     def pack(
-        cls, parts: Iterable[np.ndarray], position_cm: np.ndarray, *, most_words: int = _MOST_WORDS
+        cls, parts: Iterable[np.ndarray], position_cm: np.ndarray, *, most_words: int = MOST_WORDS
     ) -> PatternedSites:
         """Find the patterns of words that come part by part.
 
         Parameters
         ----------
         parts
-            Arrays (w, H), uint32, of which all but the last have full words.
+            Arrays (w, H), uint32, of which all but the last have full words; at least one.
         position_cm
             Shape (T,), of all sites.
         most_words
-            Length of the longest blocks; parts are not joined.
+            Length of the longest blocks.
+
+        Raises
+        ------
+        ValueError
+            If there is no part.
         """
-        blocks: list[_Block] = []
-        buffers: JoinBuffers | None = None
+        joining: _Joining | None = None
         for words in parts:
-            buffers = buffers or join_buffers(words.shape[1])
-            blocks += _blocks(words, most_words, buffers)
-        return cls(_patterns(blocks), np.asarray(position_cm, np.float64))
+            joining = joining or _Joining(words.shape[1], most_words)
+            joining.add(words)
+        if joining is None:
+            raise ValueError("no words")
+        return cls(joining.patterns(), np.asarray(position_cm, np.float64))
 
     @property
     def num_haplotypes(self) -> int:
@@ -156,6 +181,12 @@ class PatternedSites:
     @property
     def num_typed(self) -> int:
         return len(self.position_cm)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes that the patterns take."""
+        p = self.patterns
+        return int((np.diff(p.start) * p.num).sum()) * p.flat.itemsize + p.of.nbytes
 
     @property
     def work(self) -> float:
@@ -221,18 +252,6 @@ class PatternedSites:
         return PatternedSites(part, self.position_cm[first:stop])
 
 
-def _patterns(blocks: list[_Block]) -> Patterns:
-    """The arrays of blocks."""
-    num = np.array([block.words.shape[1] for block in blocks], np.int64)
-    size = np.array([block.work for block in blocks], np.int64)
-    length = np.array([len(block.words) for block in blocks], np.int64)
-    return Patterns(
-        np.concatenate([[0], np.cumsum(length)]).astype(np.int64), num, np.cumsum(size) - size,
-        np.concatenate([block.words.reshape(-1) for block in blocks]),
-        np.stack([block.of for block in blocks]),
-    )  # fmt: skip
-
-
 Sites = TypedSites | PatternedSites
 
 
@@ -251,7 +270,7 @@ def slice_sites(sites: Sites, first: int, stop: int) -> Sites:
     return TypedSites(words, sites.position_cm[first:stop])
 
 
-def count_alt_of(sites: Sites) -> np.ndarray:
+def num_alt_of(sites: Sites) -> np.ndarray:
     """Haplotypes that have ALT at each site, shape (T,), int64."""
     if isinstance(sites, PatternedSites):
         return sites.num_alt

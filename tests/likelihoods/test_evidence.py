@@ -27,9 +27,10 @@ from ragimpute.likelihoods.evidence_kernel import (
     HaploidSteps,
     describe_copying,
 )
-from ragimpute.likelihoods.fit import num_alt_of, simulate_reads
+from ragimpute.likelihoods.fit import simulate_reads
 from ragimpute.likelihoods.impute import LikelihoodPanel, impute_likelihoods
-from ragimpute.likelihoods.model import SiteMismatch, true_given_copied
+from ragimpute.likelihoods.model import SiteMismatch, SwitchRates, true_given_copied
+from ragimpute.likelihoods.patterns import num_alt_of
 from ragimpute.likelihoods.states import PairSettings
 
 NUM_SITES, NUM_HAPLOTYPES = 250, 60
@@ -91,7 +92,9 @@ def alleles():
 def panel_of(alleles):
     typed = TypedSites.pack(alleles, np.linspace(0, 3, NUM_SITES))
     each = np.full(NUM_SITES, 1e-3, np.float32)
-    return LikelihoodPanel(typed, num_alt_of(typed), 5.0, SiteMismatch(each, each))
+    return LikelihoodPanel(
+        typed, num_alt_of(typed), SwitchRates(5.0, 0.0), SiteMismatch(each, each)
+    )
 
 
 @pytest.fixture(scope="module")

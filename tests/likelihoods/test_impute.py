@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -17,11 +18,17 @@ from ragimpute.likelihoods.fit import (
     fit_mismatch,
     fit_panel,
     fit_stretch,
-    num_alt_of,
     simulate_reads,
 )
 from ragimpute.likelihoods.impute import LikelihoodPanel, impute_likelihoods
-from ragimpute.likelihoods.model import FLOOR, SiteMismatch, normalise, true_given_copied
+from ragimpute.likelihoods.model import (
+    FLOOR,
+    SiteMismatch,
+    SwitchRates,
+    normalise,
+    true_given_copied,
+)
+from ragimpute.likelihoods.patterns import num_alt_of
 from ragimpute.likelihoods.states import PairSettings, stretches
 
 NUM_SITES, NUM_HAPLOTYPES = 300, 90
@@ -35,7 +42,9 @@ def alleles():
 def panel_of(alleles, *, rate=5.0, mismatch=1e-3, length_cm=3.0):
     typed = TypedSites.pack(alleles, np.linspace(0, length_cm, len(alleles)))
     each = np.full(len(alleles), mismatch, np.float32)
-    return LikelihoodPanel(typed, num_alt_of(typed), rate, SiteMismatch(each, each))
+    return LikelihoodPanel(
+        typed, num_alt_of(typed), SwitchRates(rate, 0.0), SiteMismatch(each, each)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -231,18 +240,36 @@ def test_what_is_given_is_not_fitted_and_what_was_found_is_kept(alleles):
     typed = TypedSites.pack(alleles[:, :40], np.linspace(0, 3, NUM_SITES))
     sample = np.arange(40) // 2
     given = fit_panel(typed, sample, FitOptions(ne=1_000, err=0.01))
-    assert given.switch_rate == pytest.approx(4 * 1_000 / 100 / 40)
+    assert given.switch_rates == (pytest.approx(4 * 1_000 / 100 / 40), 0)
     mismatch = given.mismatch.at(num_alt_of(typed), 40)
     np.testing.assert_allclose(np.stack(mismatch), 0.01, rtol=1e-5)
     found = FittedPanel(typed, sample)
-    assert 0.05 <= found.fit.switch_rate <= 500
-    assert fit_panel(typed, sample, FitOptions(threads=2)).switch_rate == found.fit.switch_rate
+    assert 0.05 <= found.fit.switch_rates.at_one <= 500
+    assert fit_panel(typed, sample, FitOptions(threads=2)).switch_rates == found.fit.switch_rates
     part = TypedSites.pack(alleles[:96, :40], np.linspace(0, 1, 96))
     again = FittedPanel(part, sample, fit=found.fit)
     np.testing.assert_array_equal(
         again.panel.mismatch.alt_if_ref, found.panel.mismatch.alt_if_ref[:96]
     )
-    assert again.panel.switch_rate == found.panel.switch_rate
+    assert again.panel.switch_rates == found.panel.switch_rates
+
+
+@given(at_one=st.floats(0.1, 100), share=st.lists(st.floats(0, 1), min_size=2, max_size=2))
+@settings(max_examples=50, deadline=None)
+def test_samples_with_more_reads_switch_more_often(at_one, share):
+    fewer, more = (SwitchRates(at_one).of(x) for x in sorted(share))
+    assert 0 < fewer <= more < 3 * at_one  # the power is 0.5, the largest depth 8
+    assert SwitchRates(at_one).of(1 - math.exp(-1)) == pytest.approx(at_one)
+    assert SwitchRates(at_one, 0.0).of(share[0]) == at_one
+
+
+@given(low=st.floats(0.1, 10), times=st.floats(1, 9))
+@settings(max_examples=50, deadline=None)
+def test_switch_rates_go_through_what_was_found_at_two_depths(low, times):
+    rates = SwitchRates.through((0.1, 1), (low, low * times))
+    shares = -np.expm1([-0.1, -1])
+    np.testing.assert_allclose([rates.of(x) for x in shares], [low, low * times])
+    assert SwitchRates.through((0.1, 1), (low * times, low)).power == 0
 
 
 @given(num_sites=st.integers(1, 30_000), num_haplotypes=st.integers(2, 10**6))
