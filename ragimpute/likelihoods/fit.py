@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -215,6 +215,8 @@ def fit_panel(
         How.
     """
     typed = as_patterns(typed)
+    # The sites that left-out samples are imputed at are one stretch, whatever the rate.
+    options = replace(options, settings=replace(options.settings, stretch_cm=2 * _FIT_CM))
     num_haplotypes = typed.num_haplotypes
     num_alt = num_alt_of(typed)
     if options.err is not None:
@@ -479,7 +481,8 @@ class _Copied:
             prior = np.full(len(states), 1 / len(states), np.float32)
             steps = sites.steps(states, site, emission, self._rho, prior)
             room = self._kept[: steps.of.size].reshape(steps.of.shape)
-            pattern_alt_share(steps, room, np.empty(len(prior), np.float32), self._scratch, alt)
+            mass = np.empty(len(prior), np.float32)
+            pattern_alt_share(steps, site, room, mass, self._scratch, alt)
         else:
             words = np.compress(others, sites.words, axis=1)
             prior = np.full(words.shape[1], 1 / words.shape[1], np.float32)

@@ -27,6 +27,7 @@ from ragimpute.likelihoods.evidence import Evidence, Paired, collect, minor_firs
 from ragimpute.likelihoods.model import (
     SiteMismatch,
     SwitchRates,
+    information,
     informative,
     normalise,
     true_given_copied,
@@ -35,6 +36,7 @@ from ragimpute.likelihoods.network import LEAST_SHARE, GenotypeNetwork
 from ragimpute.likelihoods.patterns import Sites, columns, slice_sites
 from ragimpute.likelihoods.state_kernel import name_haplotypes, shares_along
 from ragimpute.likelihoods.states import (
+    GroupMass,
     Groups,
     PairSettings,
     Reads,
@@ -45,9 +47,9 @@ from ragimpute.likelihoods.states import (
     beside,
     choose_groups,
     group_haplotypes,
+    group_mass,
     group_steps,
     haploid_shares,
-    largest_mass,
     observed,
     stretches,
     walk_over,
@@ -176,6 +178,7 @@ def _impute_sample(
     both = np.zeros(num_sites, np.float32)
     evidence = []
     done = 0
+    settings = _by_reads(panel, reads, settings)
     for part in stretches(panel.typed.position_cm, settings):
         found = _impute_stretch(panel, reads, part, settings, own, describe)
         if found.evidence is not None:
@@ -192,6 +195,16 @@ def _impute_sample(
         both[part.low : part.high] = found.both[part.low - part.first : part.high - part.first]
         done = part.high
     return Posterior(prob, both, Evidence.joined(evidence) if describe else None)
+
+
+def _by_reads(panel: LikelihoodPanel, reads: np.ndarray, settings: PairSettings) -> PairSettings:
+    """The settings for a sample with normalised likelihoods (M, P + 1)."""
+    num_haplotypes, cm = panel.typed.num_haplotypes, panel.typed.position_cm
+    return settings.by_reads(
+        information(reads, panel.num_alt / max(num_haplotypes, 1)),
+        float(np.ptp(cm)) if len(cm) else 0.0,
+        switch_rate=panel.switch_rates.at_one, num_haplotypes=num_haplotypes,
+    )  # fmt: skip
 
 
 def _impute_stretch(
@@ -230,7 +243,7 @@ def _impute_stretch(
             return found
         evidence = collect(stretch, reads, given, mismatch, paired)
         return _corrected(found, stretch, panel.network, evidence, paired)
-    mass = largest_mass(observed(stretch, emission))
+    mass = group_mass(observed(stretch, emission))
     groups = every.some(choose_groups(mass, len(at), settings))
     minor = haploid_shares(stretch, groups, walk_over(stretch, groups))
     alt = np.where(turned, 1 - minor, minor)
@@ -251,7 +264,7 @@ def _impute_diploid(
     """
     every = stretch.groups
     # At first the other haplotype is any of the panel.
-    mass = largest_mass(observed(stretch, beside(stretch.emission, stretch.af)))
+    mass = group_mass(observed(stretch, beside(stretch.emission, stretch.af)))
     for rough in (True, False):
         chosen = choose_groups(mass, len(stretch.seen), settings, rough=rough)
         groups = every.some(chosen)
@@ -263,10 +276,18 @@ def _impute_diploid(
         if len(chosen) == len(every.size):
             break
         if rough:  # then it is the likely one that was found
-            for side in range(2):
-                other = beside(stretch.emission, out.allele_prob[:, 1 - side])
-                mass = np.maximum(mass, largest_mass(observed(stretch, other)))
+            beside_likely = [
+                group_mass(observed(stretch, beside(stretch.emission, out.allele_prob[:, i])))
+                for i in range(2)
+            ]
+            mass = _joined(mass, *beside_likely)
     return out, Paired(groups, walk, copied, along, out.allele_prob)
+
+
+def _joined(alone: GroupMass, first: GroupMass, second: GroupMass) -> GroupMass:
+    """What is known of groups by passes beside any haplotype, and beside two likely ones."""
+    largest = np.maximum(first.largest, second.largest)
+    return GroupMass(np.maximum(largest, alone.largest), first.mean + second.mean)
 
 
 def _corrected(

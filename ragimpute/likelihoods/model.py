@@ -136,6 +136,27 @@ def informative(likelihoods: np.ndarray) -> np.ndarray:
     return out
 
 
+def information(likelihoods: np.ndarray, af: np.ndarray) -> float:
+    """How much reads tell of the genotypes of a sample, in nats, >= 0.
+
+    It is the sum over sites of the divergence (Kullback and Leibler) of genotypes given the reads
+    of the site from those in Hardy-Weinberg equilibrium.
+
+    Parameters
+    ----------
+    likelihoods
+        Shape (M, P + 1), normalised: P(reads | number of ALT alleles).
+    af
+        Shape (M,), in [0, 1]: frequencies of ALT.
+    """
+    at = np.flatnonzero(informative(likelihoods) & (af > 0) & (af < 1))
+    p, q = af[at], 1 - af[at]
+    prior = [q, p] if likelihoods.shape[1] == 2 else [q * q, 2 * p * q, p * p]
+    expected = np.stack(prior, axis=1)
+    ratio = likelihoods[at] / (expected * likelihoods[at]).sum(axis=1, keepdims=True)
+    return float((expected * ratio * np.log(ratio)).sum())
+
+
 def true_given_copied(copied: np.ndarray, given: np.ndarray, reads: np.ndarray) -> np.ndarray:
     """Posterior of true genotypes from that of copied ones.
 

@@ -217,16 +217,23 @@ def _spread(mass, of, own, added):
 
 
 @inlined_reordered
-def _combine(kept, mass, prior, largest):
-    """Note posteriors of masses that were kept and of messages, if they are larger than before."""
+def _note(steps, b, kept, mass, scratch, k, noted):
+    """Note the posteriors in the k-th place: whether they are larger than before, and their sum."""
+    of, prior = steps.of[b], steps.prior
+    left, left_added = scratch.along[0, k], scratch.along[1, k]
+    right, right_added = scratch.own, scratch.added
+    largest, sums, buffer = noted[0], noted[1], noted[2]
     whole = np.float32(0.0)
     for s in range(mass.shape[0]):
-        v = kept[s] * mass[s] * prior[s]
-        kept[s] = v
+        u = of[s]
+        v = (left[u] * kept[s] + left_added[u]) * (right[u] * mass[s] + right_added[u]) * prior[s]
+        buffer[s] = v
         whole += v
     scale = np.float32(np.float32(1.0) / whole)
     for s in range(mass.shape[0]):
-        largest[s] = max(largest[s], kept[s] * scale)
+        v = buffer[s] * scale
+        largest[s] = max(largest[s], v)
+        sums[s] += v
 
 
 @inlined_reordered
@@ -278,8 +285,11 @@ def _sums(mass, prior, of, sums, out):
 
 
 @inlined
-def _over_block(steps, b, own, added, before, scratch, keep_along):
-    """Masses of patterns after each step of a block from the left; returns the last sum."""
+def _over_block(steps, b, own, added, before, scratch, place, k):
+    """Carry the masses of patterns over a block from the left; returns the last sum.
+
+    Those after the steps ``place``, of which the k-th is the first in the block, are kept.
+    """
     one = np.float32(1.0)
     low, num = steps.start[b], own.shape[0]
     weight = steps.weight[low : low + num]
@@ -293,19 +303,20 @@ def _over_block(steps, b, own, added, before, scratch, keep_along):
             own, added, np.float32((one - steps.rho[t]) / whole), steps.rho[t],
             steps.emission[t, 0], steps.emission[t, 1], words, steps.bit[t], before, weight,
         )  # fmt: skip
-        if keep_along:
-            _copy(scratch.along[0, t - first], own)
-            _copy(scratch.along[1, t - first], added)
+        if k < place.shape[0] and place[k] == t:
+            _copy(scratch.along[0, k], own)
+            _copy(scratch.along[1, k], added)
+            k += 1
     return whole
 
 
 @inlined
-def _carry(steps, b, mass, scratch):
+def _carry(steps, b, mass, scratch, place, k):
     """Carry masses, which sum to 1 before and after it, over a block from the left."""
     num = steps.start[b + 1] - steps.start[b]
     own, added, before = scratch.own[:num], scratch.added[:num], scratch.before[:num]
     _sums(mass, steps.prior, steps.of[b], scratch.sums, before)
-    whole = _over_block(steps, b, own, added, before, scratch, False)
+    whole = _over_block(steps, b, own, added, before, scratch, place, k)
     scale = np.float32(np.float32(1.0) / whole)
     for u in range(num):
         own[u] *= scale
@@ -323,63 +334,71 @@ def _step_back(steps, t, own, added, after, weight):
 
 
 @kernel
-def largest_posterior(steps, kept, mass, scratch, out):
-    """The largest posterior of each state at the ends of blocks.
+def pattern_posterior(steps, place, kept, mass, scratch, noted):
+    """The largest posterior of each state in some places, and their sum.
 
     Parameters
     ----------
     steps
         See :class:`PatternSteps`.
-    kept
-        Shape (B, C), float32: a buffer.
-    mass
-        Shape (C,), float32: a buffer.
+    place
+        Shape (n,), int64, ascending: steps.
+    kept, mass
+        Shapes (B, C) and (C,), float32: buffers.
     scratch
-        See :class:`PatternScratch`.
-    out
-        Shape (C,), float32: filled in.
+        See :class:`PatternScratch`, with room for n steps.
+    noted
+        Shape (3, C), float32, zeros: filled with the largest, the sums, and what is of no use.
     """
     num_blocks = steps.first.shape[0] - 1
     mass[:] = np.float32(1.0)
-    out[:] = np.float32(0.0)
+    k = 0
     for b in range(num_blocks):
         if steps.first[b] < steps.first[b + 1]:
-            _carry(steps, b, mass, scratch)
             _copy(kept[b], mass)
+            _carry(steps, b, mass, scratch, place, k)
+            while k < place.shape[0] and place[k] < steps.first[b + 1]:
+                k += 1
     mass[:] = np.float32(1.0)
+    k -= 1
     for b in range(num_blocks - 1, -1, -1):
         if steps.first[b] == steps.first[b + 1]:
             continue
-        _combine(kept[b], mass, steps.prior, out)
         low, num = steps.start[b], steps.start[b + 1] - steps.start[b]
         own, added, after = scratch.own[:num], scratch.added[:num], scratch.after[:num]
         _sums(mass, steps.prior, steps.of[b], scratch.sums, after)
         own[:] = np.float32(1.0)
         added[:] = np.float32(0.0)
         for t in range(steps.first[b + 1] - 1, steps.first[b] - 1, -1):
+            if k >= 0 and place[k] == t:
+                _note(steps, b, kept[b], mass, scratch, k, noted)
+                k -= 1
             _step_back(steps, t, own, added, after, steps.weight[low : low + num])
         _spread(mass, steps.of[b], own, added)
 
 
 @kernel
-def pattern_alt_share(steps, kept, mass, scratch, out):
+def pattern_alt_share(steps, every, kept, mass, scratch, out):
     """P(ALT is copied) at each step.
 
     Parameters
     ----------
     steps, kept, mass
-        See :func:`largest_posterior`.
+        See :func:`pattern_posterior`.
+    every
+        Shape (T,), int64: the numbers of all steps.
     scratch
         See :class:`PatternScratch`, with room for all steps of a block.
     out
         Shape (T,), float32: filled in.
     """
     num_blocks = steps.first.shape[0] - 1
+    nowhere = every[:0]
     mass[:] = np.float32(1.0)
     for b in range(num_blocks):
         _copy(kept[b], mass)
         if steps.first[b] < steps.first[b + 1]:
-            _carry(steps, b, mass, scratch)
+            _carry(steps, b, mass, scratch, nowhere, 0)
     mass[:] = np.float32(1.0)
     for b in range(num_blocks - 1, -1, -1):
         first, stop = steps.first[b], steps.first[b + 1]
@@ -389,7 +408,7 @@ def pattern_alt_share(steps, kept, mass, scratch, out):
         own, added, weight = scratch.own[:num], scratch.added[:num], steps.weight[low : low + num]
         before, after = scratch.before[:num], scratch.after[:num]
         _sums(kept[b], steps.prior, steps.of[b], scratch.sums, before)
-        _over_block(steps, b, own, added, before, scratch, True)
+        _over_block(steps, b, own, added, before, scratch, every[first:stop], 0)
         _sums(mass, steps.prior, steps.of[b], scratch.sums, after)
         for s in range(mass.shape[0]):
             kept[b, s] *= mass[s]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ragimpute.kernels.bits import WORD, trailing_zeros
@@ -84,8 +86,24 @@ def unpack_states(words, site, states, alleles, bits):
             bits[t, s // 16] |= np.uint64(a) << np.uint64(s % 16)
 
 
+class Members(NamedTuple):
+    """Which haplotypes groups have.
+
+    Attributes
+    ----------
+    column, group
+        Shape (m,), int64: columns of words, and the group of each, ascending.
+    weight
+        Shape (m,), float32: how many haplotypes of the group the column stands for.
+    """
+
+    column: np.ndarray
+    group: np.ndarray
+    weight: np.ndarray
+
+
 @kernel
-def minor_shares(words, flip, member, of, weight, size, counts, num, start, state, share):
+def minor_shares(words, flip, members, size, counts, num, start, state, share):
     """For each site the groups that have the minor allele, and the share of their haplotypes.
 
     Parameters
@@ -94,9 +112,8 @@ def minor_shares(words, flip, member, of, weight, size, counts, num, start, stat
         Shape (W, H), uint32: of haplotypes, or of the patterns of a block.
     flip
         Shape (W,), uint32: a bit for each site whose minor allele is REF.
-    member, of, weight
-        Shape (m,), int64, int64 and float32: columns of ``words``, the group of each, ascending,
-        and how many haplotypes of this group are like that.
+    members
+        See :class:`Members`.
     size
         Shape (K,), float32: the groups' numbers of haplotypes.
     counts
@@ -117,12 +134,12 @@ def minor_shares(words, flip, member, of, weight, size, counts, num, start, stat
     for w in range(words.shape[0]):
         row, turned = words[w], flip[w]
         some = np.uint32(0)
-        for y in range(member.shape[0]):
-            v = np.uint32(row[member[y]] ^ turned)
+        for y in range(members.column.shape[0]):
+            v = np.uint32(row[members.column[y]] ^ turned)
             some |= v
-            s = of[y]
+            s = members.group[y]
             while v != np.uint32(0):
-                counts[trailing_zeros(np.uint64(v)), s] += weight[y]
+                counts[trailing_zeros(np.uint64(v)), s] += members.weight[y]
                 v &= v - np.uint32(1)
         for j in range(WORD):
             if (some >> np.uint32(j)) & np.uint32(1):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from ragimpute.likelihoods.haploid_kernel import Steps, haploid_posterior
 from ragimpute.likelihoods.pattern_kernel import (
     PatternScratch,
     PatternSteps,
-    largest_posterior,
+    pattern_posterior,
 )
 from ragimpute.likelihoods.patterns import (
     PatternedSites,
@@ -27,13 +28,20 @@ from ragimpute.likelihoods.patterns import (
     hash_haplotypes,
     number_keys,
 )
-from ragimpute.likelihoods.state_kernel import count_alt, minor_shares, unpack_states
+from ragimpute.likelihoods.state_kernel import Members, count_alt, minor_shares, unpack_states
 from ragimpute.retrieval.distinct_rows import join_halves
 
 # The masses of groups are looked at in about so many places of a stretch.
 _PLACES = 64
 # Passes over at least so many groups of a large panel go over patterns.
 _PATTERNS_OF_GROUPS = 2_000
+# In so many places of these: each takes as long as it takes to get over a block.
+_PATTERN_PLACES = 16
+# In a stretch the copied haplotype changes so often, at least and at most; between these bounds so
+# often that reads tell a haplotype of the panel from the others so many times over.
+_FEWEST_SWITCHES, _MOST_SWITCHES, _TOLD = 10.0, 80.0, 40.0
+# Flanks, in stretches.
+_FLANK = 0.2
 
 
 @dataclass(frozen=True)
@@ -42,22 +50,55 @@ class PairSettings:
 
     Attributes
     ----------
-    mass
-        States are paired that have at least this posterior in a haploid pass at any place.
+    left_out
+        So many states are paired that those left out have at most this share of the posterior.
     least, most
         Numbers of states, multiples of 16.
+    rough
+        How many states are paired at first, to find a likely pair; a multiple of 16.
     pair_steps
-        Pairs of states times steps in a stretch is at most about this; it bounds the time.
-    stretch_cm, flank_cm
-        States are chosen for stretches of about this length, with a flank on each side, in cM.
+        Pairs of states times steps in a stretch is at most about this; it bounds the time. If
+        ``stretch_cm`` is None, it is for the shortest stretches, and grows with their length.
+    stretch_cm
+        States are chosen for stretches of about this length, in cM, with a flank of a fifth on
+        each side; None: by what a sample's reads tell.
     """
 
-    mass: float = 0.005
+    left_out: float = 0.01
     least: int = 96
     most: int = 608
-    pair_steps: float = 1e9
-    stretch_cm: float = 4.0
-    flank_cm: float = 0.5
+    rough: int = 96
+    pair_steps: float = 4.5e8
+    stretch_cm: float | None = None
+
+    def by_reads(
+        self, told: float, length_cm: float, *, switch_rate: float, num_haplotypes: int
+    ) -> PairSettings:
+        """The settings with stretches for a sample, if these are not given.
+
+        It takes ln H nats to tell one of H haplotypes from the others. Where reads tell less
+        between two switches, they must be looked at in longer stretches. Where they tell more, a
+        short stretch has fewer likely states. For 600 haplotypes and 5 switches per cM these are
+        8 cM at 0.1x, and 2 cM from 0.5x on.
+
+        Parameters
+        ----------
+        told
+            What the reads tell of all genotypes, in nats, >= 0; see
+            :func:`ragimpute.likelihoods.model.information`.
+        length_cm
+            Length of the chromosome, in cM, >= 0.
+        switch_rate
+            Changes of the copied haplotype per cM of a sample with one read a site, > 0.
+        num_haplotypes
+            Haplotypes of the panel, >= 1.
+        """
+        if self.stretch_cm is not None:
+            return self
+        times = told / max(length_cm * switch_rate * math.log(max(num_haplotypes, 2)), 1e-9)
+        switches = min(max(_TOLD / max(times, 1e-9), _FEWEST_SWITCHES), _MOST_SWITCHES)
+        steps = self.pair_steps * switches / _FEWEST_SWITCHES
+        return replace(self, stretch_cm=switches / switch_rate, pair_steps=steps)
 
 
 class Stretch(NamedTuple):
@@ -70,10 +111,12 @@ class Stretch(NamedTuple):
 
 
 def stretches(position_cm: np.ndarray, settings: PairSettings) -> list[Stretch]:
-    """Cut a chromosome into stretches of about the same genetic length."""
+    """Cut a chromosome into stretches of about the same genetic length; one if none is given."""
     num_sites = len(position_cm)
     length = float(position_cm[-1] - position_cm[0]) if num_sites else 0.0
-    num = max(1, round(length / settings.stretch_cm))
+    stretch_cm = length if settings.stretch_cm is None else settings.stretch_cm
+    num = max(1, round(length / stretch_cm)) if stretch_cm > 0 else 1
+    flank = _FLANK * stretch_cm
     edges = position_cm[0] + length * np.arange(num + 1) / num if num_sites else np.zeros(2)
     cuts = np.searchsorted(position_cm, edges)
     cuts[0], cuts[-1] = 0, num_sites
@@ -81,8 +124,8 @@ def stretches(position_cm: np.ndarray, settings: PairSettings) -> list[Stretch]:
     for low, high in pairwise(cuts.tolist()):
         if low == high:
             continue
-        first = np.searchsorted(position_cm, position_cm[low] - settings.flank_cm)
-        stop = np.searchsorted(position_cm, position_cm[high - 1] + settings.flank_cm, "right")
+        first = np.searchsorted(position_cm, position_cm[low] - flank)
+        stop = np.searchsorted(position_cm, position_cm[high - 1] + flank, "right")
         out.append(Stretch(int(first) // WORD * WORD, int(stop), low, high))
     return out
 
@@ -139,45 +182,59 @@ def group_haplotypes(sites: Sites, seen: np.ndarray, own: np.ndarray) -> Groups:
     return Groups(index[first], of, size.astype(np.float64))
 
 
-def largest_mass(steps: Steps | PatternSteps) -> np.ndarray:
-    """The largest posterior that each group has in any of some places, shape (C,), float32."""
+class GroupMass(NamedTuple):
+    """Posteriors of groups in some places of a stretch: the largest and the mean, (C,), float32."""
+
+    largest: np.ndarray
+    mean: np.ndarray
+
+
+def group_mass(steps: Steps | PatternSteps) -> GroupMass:
+    """The posterior that each group has in some places."""
     num_groups = len(steps.prior)
     mass = np.empty(num_groups, np.float32)
-    out: np.ndarray
     if isinstance(steps, PatternSteps):
-        out = np.empty(num_groups, np.float32)
-        scratch = PatternScratch.empty(int(np.diff(steps.start).max()))
-        largest_posterior(steps, np.empty(steps.of.shape, np.float32), mass, scratch, out)
-        return out
+        num_steps = len(steps.row)
+        every = max(1, num_steps // _PATTERN_PLACES)
+        place = np.arange(every // 2, num_steps, every)
+        noted = np.zeros((3, num_groups), np.float32)
+        scratch = PatternScratch.empty(int(np.diff(steps.start).max()), len(place))
+        kept = np.empty(steps.of.shape, np.float32)
+        pattern_posterior(steps, place, kept, mass, scratch, noted)
+        return GroupMass(noted[0], noted[1] / len(place))
     num_steps = len(steps.site)
     every = max(1, num_steps // _PLACES)
-    kept = np.empty(((num_steps - every // 2 - 1) // every + 1, num_groups), np.float32)
-    haploid_posterior(steps, every, kept, mass)
-    out = kept.max(axis=0)
-    return out
+    each = np.empty(((num_steps - every // 2 - 1) // every + 1, num_groups), np.float32)
+    haploid_posterior(steps, every, each, mass)
+    return GroupMass(each.max(axis=0), each.mean(axis=0))
 
 
 def choose_groups(
-    mass: np.ndarray, num_steps: int, settings: PairSettings, *, rough: bool = False
+    mass: GroupMass, num_steps: int, settings: PairSettings, *, rough: bool = False
 ) -> np.ndarray:
     """Choose the groups that are worth pairing; their numbers ascend.
 
     Parameters
     ----------
     mass
-        Shape (C,): the largest posterior of each group in any place.
+        Of all groups. Those come first that are likely somewhere, and likely on the whole.
     num_steps
         Sites with reads.
     settings
         How many.
     rough
-        As few as possible.
+        As many as are needed to find a likely pair.
     """
-    most = int(np.clip(np.sqrt(settings.pair_steps / num_steps), settings.least, settings.most))
-    num = int(np.clip((mass > settings.mass).sum(), settings.least, most))
     if rough:
-        num = settings.least
-    return np.sort(np.argsort(-mass, kind="stable")[: -(-num // LANES) * LANES])
+        num = settings.rough
+        order = np.argsort(-mass.largest, kind="stable")
+    else:
+        order = np.argsort(-mass.largest * mass.mean, kind="stable")
+        covered = np.cumsum(mass.mean[order], dtype=np.float64)
+        num = int(np.searchsorted(covered, (1 - settings.left_out) * covered[-1])) + 1
+        most = int(np.clip(np.sqrt(settings.pair_steps / num_steps), settings.least, settings.most))
+        num = int(np.clip(num, settings.least, most))
+    return np.sort(order[: -(-num // LANES) * LANES])
 
 
 def _minor(
@@ -195,14 +252,13 @@ def _minor(
     state = np.empty(64 * WORD * len(flip), np.int32)
     share_of = np.empty(len(state), np.float32)
     num, w = 0, 0
-    for words, column, group, weight in _columns_of_groups(sites, member, of):
+    for words, member_of in _columns_of_groups(sites, member, of):
         part = slice(w, w + len(words))
         entries = start[WORD * part.start : WORD * part.stop + 1]
         while True:
             after = minor_shares(
-                words, flip[part], column, group, weight, size, counts, num, entries, state,
-                share_of,
-            )  # fmt: skip
+                words, flip[part], member_of, size, counts, num, entries, state, share_of
+            )
             if after <= len(state):
                 break
             more = np.empty(after, np.int32)
@@ -214,19 +270,19 @@ def _minor(
 
 def _columns_of_groups(
     sites: Sites, member: np.ndarray, of: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """What :func:`minor_shares` reads, for words of haplotypes or each block of patterns.
+) -> Iterator[tuple[np.ndarray, Members]]:
+    """Words, and which groups their columns stand for: all, or those of each block of patterns.
 
     ``member``, ``of``: haplotypes, and the group of each, ascending.
     """
     if not isinstance(sites, PatternedSites):
-        yield sites.words, member, of, np.ones(len(member), np.float32)
+        yield sites.words, Members(member, of, np.ones(len(member), np.float32))
         return
     group = of.astype(np.uint32)
     for b, words in enumerate(sites.words):
         pattern = sites.patterns.of[b][member].view(np.uint32)
         first, size, _ = join_halves(group, pattern)
-        yield words, pattern[first].astype(np.int64), of[first], size.astype(np.float32)
+        yield words, Members(pattern[first].astype(np.int64), of[first], size.astype(np.float32))
 
 
 def beside(emission: np.ndarray, other: np.ndarray) -> np.ndarray:

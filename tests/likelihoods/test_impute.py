@@ -173,9 +173,9 @@ def test_stretches_join(alleles, reads):
     """Cut into stretches, a chromosome is imputed about as it is in one piece, with its phase."""
     panel = panel_of(alleles[:, :NUM_HAPLOTYPES], length_cm=12.0)
     whole = impute_likelihoods(panel, reads[:, :3], settings=PairSettings(stretch_cm=100))
-    cut = impute_likelihoods(panel, reads[:, :3], settings=PairSettings(stretch_cm=4, flank_cm=2))
+    cut = impute_likelihoods(panel, reads[:, :3], settings=PairSettings(stretch_cm=4))
     assert np.abs(dosages(cut) - dosages(whole)).mean() < 0.02
-    parts = stretches(panel.typed.position_cm, PairSettings())
+    parts = stretches(panel.typed.position_cm, PairSettings(stretch_cm=4))
     assert len(parts) == 3
     assert parts[0].low == 0
     assert parts[-1].high == NUM_SITES

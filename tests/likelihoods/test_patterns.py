@@ -23,8 +23,8 @@ from ragimpute.likelihoods.impute import impute_likelihoods
 from ragimpute.likelihoods.model import SwitchRates
 from ragimpute.likelihoods.pattern_kernel import (
     PatternScratch,
-    largest_posterior,
     pattern_alt_share,
+    pattern_posterior,
 )
 from ragimpute.likelihoods.patterns import (
     PatternedSites,
@@ -102,18 +102,21 @@ def test_posteriors_are_those_of_single_haplotypes(seed, num_sites, num_states, 
     at, emission, rho = draw_steps(rng, num_sites)
     prior = rng.dirichlet(np.ones(num_states)).astype(np.float32)
     steps = found.steps(of, at, emission, rho, prior)
-    mass, out = np.empty(num_states, np.float32), np.empty(num_states, np.float32)
-    scratch = PatternScratch.empty(int(np.diff(steps.start).max()), 32 * most_words)
+    mass, noted = np.empty(num_states, np.float32), np.zeros((3, num_states), np.float32)
+    scratch = PatternScratch.empty(int(np.diff(steps.start).max()), num_sites)
     kept = np.empty(steps.of.shape, np.float32)
-    largest_posterior(steps, kept, mass, scratch, out)
+    place = np.flatnonzero(rng.random(len(at)) < rng.choice([0.02, 1]))
+    pattern_posterior(steps, place, kept, mass, scratch, noted)
     plain = Steps(columns(words, of), at, emission, rho, prior)
     each = np.empty((len(at), num_states), np.float32)
     haploid_posterior(plain, 1, each, mass)
-    ends = [last - 1 for first, last in zip(steps.first, steps.first[1:], strict=False)
-            if first < last]  # fmt: skip
-    np.testing.assert_allclose(out, each[ends].max(axis=0), rtol=2e-3, atol=2e-5)
+    tolerance = {"rtol": 2e-3, "atol": 2e-5}
+    largest, mean = noted[0], noted[1] / max(len(place), 1)
+    np.testing.assert_allclose(largest, each[place].max(axis=0, initial=0), **tolerance)
+    if len(place):
+        np.testing.assert_allclose(mean, each[place].mean(axis=0), **tolerance)
     share, expected = np.empty(len(at), np.float32), np.empty(len(at), np.float32)
-    pattern_alt_share(steps, kept, mass, scratch, share)
+    pattern_alt_share(steps, np.arange(len(at)), kept, mass, scratch, share)
     haploid_alt_share(plain, each, mass, expected)
     np.testing.assert_allclose(share, expected, rtol=2e-3, atol=2e-5)
 
@@ -127,11 +130,11 @@ def test_a_pattern_without_states_does_not_overflow():
     emission = np.tile(np.array([1e-5, 1], np.float32), (4096, 1))
     prior = np.full(5, 0.2, np.float32)
     steps = found.steps(np.arange(1, 6), at, emission, np.full(4096, 1e-6, np.float32), prior)
-    out = np.empty(5, np.float32)
-    scratch = PatternScratch.empty(int(np.diff(steps.start).max()))
-    kept = np.empty(steps.of.shape, np.float32)
-    largest_posterior(steps, kept, np.empty(5, np.float32), scratch, out)
-    np.testing.assert_allclose(out, prior, rtol=1e-3)
+    scratch = PatternScratch.empty(int(np.diff(steps.start).max()), 2)
+    kept, mass = np.empty(steps.of.shape, np.float32), np.empty(5, np.float32)
+    noted = np.zeros((3, 5), np.float32)
+    pattern_posterior(steps, np.array([10, 4095]), kept, mass, scratch, noted)
+    np.testing.assert_allclose(noted[1], 2 * prior, rtol=1e-3)
 
 
 @settings(max_examples=20, deadline=None)

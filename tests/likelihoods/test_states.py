@@ -1,0 +1,104 @@
+"""Which states are paired, and how long stretches are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ragimpute.likelihoods.fit import simulate_reads
+from ragimpute.likelihoods.model import information, normalise
+from ragimpute.likelihoods.states import GroupMass, PairSettings, choose_groups, stretches
+
+lengths = st.floats(1e-3, 300)
+rates = st.floats(0.05, 500)
+
+
+def switches_in(told, length_cm, rate, num_haplotypes=600):
+    found = PairSettings().by_reads(
+        told, length_cm, switch_rate=rate, num_haplotypes=num_haplotypes
+    )
+    return found.stretch_cm * rate
+
+
+@settings(deadline=None, max_examples=50)
+@given(told=st.floats(0, 1e6), length_cm=lengths, rate=rates, scale=st.floats(0.01, 100))
+def test_stretches_depend_on_no_unit_of_the_map(told, length_cm, rate, scale):
+    """A map with other numbers, whose switch rate is fitted to it, has the same stretches."""
+    one = switches_in(told, length_cm, rate)
+    assert switches_in(told, length_cm * scale, rate / scale) == pytest.approx(one, rel=1e-6)
+    assert 10 - 1e-6 <= one <= 80 + 1e-6
+
+
+@settings(deadline=None, max_examples=50)
+@given(told=st.floats(0, 1e5), more=st.floats(0, 1e5), length_cm=lengths, rate=rates)
+def test_the_more_reads_tell_the_shorter_stretches_are(told, more, length_cm, rate):
+    few, many = (switches_in(x, length_cm, rate) for x in (told, told + more))
+    assert many <= few + 1e-9
+
+
+def test_long_stretches_may_take_more_steps():
+    few, many = (
+        PairSettings().by_reads(x, 10.0, switch_rate=4, num_haplotypes=600) for x in (100, 1e5)
+    )
+    assert few.stretch_cm > 2 * many.stretch_cm
+    assert few.pair_steps / few.stretch_cm == pytest.approx(many.pair_steps / many.stretch_cm)
+
+
+def test_given_stretches_are_kept():
+    given_cm = PairSettings(stretch_cm=3.0)
+    assert given_cm.by_reads(5.0, 10.0, switch_rate=4, num_haplotypes=600) is given_cm
+
+
+@pytest.mark.parametrize("num_sites", [1, 2, 40])
+@pytest.mark.parametrize("length_cm", [0.0, 5.0])
+def test_any_chromosome_is_cut(num_sites, length_cm):
+    for cm in (None, 0.1, 1e9):
+        parts = stretches(np.linspace(0, length_cm, num_sites), PairSettings(stretch_cm=cm))
+        assert [parts[0].low, parts[-1].high] == [0, num_sites]
+        assert sum(p.high - p.low for p in parts) == num_sites
+
+
+@settings(deadline=None, max_examples=60)
+@given(num_groups=st.integers(1, 400), seed=st.integers(0, 9999), skew=st.floats(0.1, 4))
+def test_the_groups_that_are_chosen_have_the_mass(num_groups, seed, skew):
+    rng = np.random.default_rng(seed)
+    kept = rng.random((20, num_groups)) ** (3 * skew) + 1e-9
+    kept = (kept / kept.sum(axis=1, keepdims=True)).astype(np.float32)
+    mass = GroupMass(kept.max(axis=0), kept.mean(axis=0))
+    limits = PairSettings(least=16, most=384, left_out=0.03)
+    chosen = choose_groups(mass, 100, limits)
+    assert (np.diff(chosen) > 0).all()
+    left = 1 - mass.mean[chosen].sum()
+    assert left <= 0.03 + 1e-4 or len(chosen) == limits.most
+    # No more are taken than are needed, but for whole lanes.
+    order = np.argsort(-mass.largest * mass.mean, kind="stable")
+    fewer = order[: max(0, len(chosen) - 16 - 1)]
+    assert 1 - mass.mean[fewer].sum() > 0.03 - 1e-4 or len(chosen) <= 16
+
+
+def test_steps_bound_the_states():
+    mass = GroupMass(np.full(500, 0.002, np.float32), np.full(500, 0.002, np.float32))
+    assert len(choose_groups(mass, 1000, PairSettings(least=16, pair_steps=1e7))) == 112
+    assert len(choose_groups(mass, 10**9, PairSettings(least=16, pair_steps=1e7))) == 16
+    assert len(choose_groups(mass, 1000, PairSettings(rough=48), rough=True)) == 48
+
+
+def test_information_of_certain_genotypes_is_their_entropy():
+    af = np.array([0.5, 0.0, 0.1, 1.0])
+    likelihoods = normalise(np.eye(3)[[1, 1, 0, 0]])
+    assert information(likelihoods, af) == pytest.approx(-np.log(0.5) - np.log(0.9**2), rel=1e-3)
+    assert information(likelihoods[:, [0, 2]], af) == pytest.approx(-np.log(0.9), rel=1e-3)
+    assert information(np.ones((4, 3), np.float32), af) == 0
+
+
+def test_deeper_reads_tell_more():
+    rng = np.random.default_rng(3)
+    af = rng.uniform(0.05, 0.95, 2000)
+    truth = rng.binomial(2, af)[:, None]
+    told = [
+        information(normalise(simulate_reads(truth, depth, rng)[:, 0]), af)
+        for depth in (0.05, 0.5, 4.0)
+    ]
+    assert 0 < told[0] < told[1] < told[2] < 2000 * np.log(3)
