@@ -60,6 +60,8 @@ _FIT_SITES, _FIT_CM = 4096, 2.0
 # Mean depths of these reads: a rate is found for each. One rate for all depths costs human panels 1
 # to 4 % of the squared error at 0.1x, and simulated livestock and bottlenecks 8 to 24 %.
 _RATE_DEPTHS = (0.15, 1.5)
+# With more, the same rates are found on eight panels, in up to twice the time.
+_PAIR_STEPS = 1e8
 # Samples that tell how far the network is to be trusted, and the depths of their reads by turns.
 _NUM_TRUSTED = 16
 _TRUST_DEPTHS = (0.45, 1.5, 0.7, 4.0)
@@ -215,8 +217,12 @@ def fit_panel(
         How.
     """
     typed = as_patterns(typed)
+    settings = options.settings
     # The sites that left-out samples are imputed at are one stretch, whatever the rate.
-    options = replace(options, settings=replace(options.settings, stretch_cm=2 * _FIT_CM))
+    settings = replace(
+        settings, stretch_cm=2 * _FIT_CM, pair_steps=min(settings.pair_steps, _PAIR_STEPS)
+    )
+    options = replace(options, settings=settings)
     num_haplotypes = typed.num_haplotypes
     num_alt = num_alt_of(typed)
     if options.err is not None:
