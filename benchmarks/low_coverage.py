@@ -229,6 +229,7 @@ class DataFolder:
         scored = evaluate(self.truth_file, bare, self.panel_h5)
         r2 = {row.label: row.r2 for row in [*scored.bins, scored.overall]}
         row = {"data": self.data.name, "coverage": label, "tool": tool, "cpu_s": used["cpu_s"],
+               "peak_mib": used["peak_mib"],
                "r2": r2, **reliability(imputed, self.truth, self.panel_h5)}  # fmt: skip
         print(row)
         return row
@@ -256,12 +257,12 @@ def run_folder(given: argparse.Namespace, data: Path) -> list[dict]:
 def table(rows: list[dict]) -> str:
     """The figures as a table of Markdown."""
     labels = list(rows[0]["r2"])
-    head = ["data", "coverage", "tool", *labels, "DR2 off", "GP off", "CPU s"]
+    head = ["data", "coverage", "tool", *labels, "DR2 off", "GP off", "CPU s", "MiB"]
     lines = [
         [row["data"], row["coverage"], row["tool"],
          *(f"{row['r2'][label]:.4f}" for label in labels),
          *("" if np.isnan(row[name]) else f"{row[name]:.3f}" for name in ("dr2_off", "gp_off")),
-         f"{row['cpu_s']:.1f}"]
+         f"{row['cpu_s']:.1f}", f"{row['peak_mib']:.0f}"]
         for row in rows
     ]  # fmt: skip
     return markdown_table([head, *lines], texts=3)
