@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-all gpu-test check format bench species phasing robustness fusions fuzz docs weights likelihood-weights kernels release clean
+.PHONY: help demo test test-all gpu-test check format bench species phasing robustness fusions fuzz docs weights likelihood-weights likelihood-dr2 kernels release clean
 
 help:
 	@echo "make demo    install, then prepare, impute and evaluate a real example"
@@ -25,6 +25,7 @@ help:
 	@echo "make release  number, changelog section and citation of a release: VERSION=0.2.0 [URL=repository]"
 	@echo "make weights train the weights that ship: DATA=\"folder ...\" HOLD_OUT=all|each"
 	@echo "make likelihood-weights  train those for genotype likelihoods: PANELS=\"panel.h5 ...\""
+	@echo "make likelihood-dr2  calibrate the DR2 of genotype likelihoods, after it: PANELS=..."
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11+ is needed")'
@@ -93,7 +94,10 @@ weights: $(READY)
 	$(BIN)/python packaging/make_weights.py $(DATA) $(if $(HOLD_OUT),--hold-out $(HOLD_OUT))
 
 likelihood-weights: $(READY)
-	$(BIN)/python packaging/make_likelihood_weights.py $(PANELS)
+	$(BIN)/python packaging/make_likelihood_weights.py $(PANELS) --processes 2
+
+likelihood-dr2: $(READY)
+	$(BIN)/python packaging/calibrate_likelihoods.py $(PANELS) --processes 2
 
 release: $(READY)
 	$(BIN)/python packaging/release.py prepare $(VERSION) $(if $(URL),--url $(URL))

@@ -12,7 +12,9 @@ hold FORMAT/PL and DP, and no GT. GLIMPSE2_phase is run if it is on the PATH, wi
 All tools run with --threads (1). A tool that fails is named and left out. r2 is that of dosages of
 minor alleles at the truth's SNPs of one ALT that vary in the panel, by bins of its MAF. Beside it:
 the largest difference of mean DR2 and mean true r2 in a bin of 20 sites or more, above MAF .002;
-and of GP and the share of genotypes that is so, in a tenth of 1,000 genotypes or more.
+and of GP and the share of genotypes that is so, in a tenth of 1,000 genotypes or more. Each has its
+standard error: of DR2's by leaving out stretches of the bin's sites, of GP's by leaving out samples
+by turns, as errors of neighbouring sites come together.
 
 With --array, the sites of target.NAME.vcf.gz (--array dense) are imputed alone, and together with
 the reads of the first coverage in --with-reads (0.5): one file, in which array sites have GT and no
@@ -138,13 +140,14 @@ def reliability(imputed: Path, truth: Target, panel_h5: Path) -> dict[str, float
     """How far DR2 and GP of a file are from what is true of SNPs, at worst; NaN if unknown.
 
     ``dr2_off``: of mean DR2 and mean true r2 of a bin of MAF; ``gp_off``: of the mean of GP and the
-    share of genotypes that is so, in a tenth of GP.
+    share of genotypes that is so, in a tenth of GP; ``dr2_error``, ``gp_error``: their standard
+    errors.
     """
     with Panel.open(panel_h5) as panel:
         maf_of = dict(zip(panel.sites.keys(), np.minimum(panel.af, 1 - panel.af), strict=True))
     true_of = dict(zip(truth.sites.keys(), truth.alleles, strict=True))
     maf, dr2, r2 = [], [], []
-    sums = np.zeros((10, 3))  # by tenths: number, sum of GP, genotypes that are so
+    sums = np.zeros((10, len(truth.samples), 3))  # by tenth and sample: number, sum of GP, true
     for variant in VCF(str(imputed)):
         key = variant.POS, variant.REF, variant.ALT[0]
         if key not in true_of or not maf_of.get(key, 0):
@@ -152,25 +155,44 @@ def reliability(imputed: Path, truth: Target, panel_h5: Path) -> dict[str, float
         count = true_of[key].clip(0).sum(axis=1)
         gp = variant.format("GP")
         if gp is not None and gp.shape[1] == 3:
-            tenth = np.minimum((gp * 10).astype(int), 9).ravel()
-            so = (np.arange(3) == count[:, None]).ravel()
-            for column, values in enumerate((np.ones(gp.size), gp.ravel(), so)):
-                sums[:, column] += np.bincount(tenth, values, minlength=10)
+            tenth = np.minimum((gp * 10).astype(int), 9)
+            so = np.arange(3) == count[:, None]
+            where = tenth, np.arange(len(gp))[:, None]
+            for column, values in enumerate((1, gp, so)):
+                np.add.at(sums[:, :, column], where, values)
         if variant.INFO.get("DR2") is not None:
             dosage = variant.format("DS")[:, :1].T.astype(np.float64)
             maf.append(maf_of[key])
             dr2.append(variant.INFO["DR2"])
             r2.append(site_r2(dosage, count[None].astype(np.float64))[0])
-    many = sums[:, 0] >= LEAST_GENOTYPES
-    gp_off = np.abs(sums[many, 1] - sums[many, 2]) / sums[many, 0]
+    many = sums[:, :, 0].sum(axis=1) >= LEAST_GENOTYPES
+    by_tenth = [(of_sample[:, 1] - of_sample[:, 2], of_sample[:, 0]) for of_sample in sums[many]]
     group, known = maf_bin(np.array(maf)), ~np.isnan(np.array(r2))
     off = np.array(dr2) - np.array(r2)
     bins = [known & (group == i) for i in range(len(MAF_BINS) - 1) if MAF_BINS[i + 1] > LEAST_MAF]
-    dr2_off = [abs(off[rows].mean()) for rows in bins if rows.sum() >= LEAST_SITES]
-    return {
-        "dr2_off": float(max(dr2_off, default=np.nan)),
-        "gp_off": float(max(gp_off, default=np.nan)),
-    }
+    by_bin = []
+    for rows in bins:
+        if rows.sum() >= LEAST_SITES:
+            stretches = np.array_split(off[rows], LEAST_SITES)
+            by_bin.append(tuple(np.array([f(x) for x in stretches]) for f in (np.sum, len)))
+    dr2_off, dr2_error = worst_off(by_bin)
+    gp_off, gp_error = worst_off(by_tenth)
+    return {"dr2_off": dr2_off, "dr2_error": dr2_error, "gp_off": gp_off, "gp_error": gp_error}
+
+
+def worst_off(groups: list[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
+    """The largest mean difference of a group, and its standard error; NaN if there is none.
+
+    Each group has sums of differences and their numbers, by parts that do not depend on each other;
+    the error is the jackknife's.
+    """
+    found = []
+    for difference, number in groups:
+        num = len(number)
+        without = (difference.sum() - difference) / np.maximum(number.sum() - number, 1)
+        error = np.sqrt((num - 1) / num * np.square(without - without.mean()).sum())
+        found.append((float(abs(difference.sum() / number.sum())), float(error)))
+    return max(found, default=(np.nan, np.nan))
 
 
 class DataFolder:
@@ -261,7 +283,10 @@ def table(rows: list[dict]) -> str:
     lines = [
         [row["data"], row["coverage"], row["tool"],
          *(f"{row['r2'][label]:.4f}" for label in labels),
-         *("" if np.isnan(row[name]) else f"{row[name]:.3f}" for name in ("dr2_off", "gp_off")),
+         *(
+             "" if np.isnan(row[f"{name}_off"]) else
+             f"{row[f'{name}_off']:.3f} ± {row[f'{name}_error']:.3f}" for name in ("dr2", "gp")
+         ),
          f"{row['cpu_s']:.1f}", f"{row['peak_mib']:.0f}"]
         for row in rows
     ]  # fmt: skip

@@ -29,10 +29,19 @@ def haploid_masses(alleles, emission, rho, prior):
     return out / out.sum(axis=1, keepdims=True)
 
 
-def pair_masses(alleles, emission, rho, prior):
+def exchange(prior, prob, cluster):
+    """P(state after an exchange | state before it), shape (K, K)."""
+    same = cluster[:, None] == cluster[None, :]
+    drawn = same * prior[None, :]
+    weight = drawn.sum(axis=1, keepdims=True)
+    return (1 - prob) * np.eye(len(prior)) + prob * drawn / np.where(weight > 0, weight, 1)
+
+
+def pair_masses(alleles, emission, rho, prior, exchanges):
     """Posterior of ordered pairs of states at each step, shape (T, K, K).
 
-    ``alleles`` (T, K), 0 or 1; ``emission`` (T, 3), by the number of ALT; ``rho``; ``prior``.
+    ``alleles`` (T, K), 0 or 1; ``emission`` (T, 3), by the number of ALT; ``rho``; ``prior``;
+    ``exchanges``: for some steps, the probability of an exchange before it, and clusters (K,).
     """
     num_steps, num_states = alleles.shape
     emit = np.empty((num_steps, num_states, num_states))
@@ -44,10 +53,14 @@ def pair_masses(alleles, emission, rho, prior):
     f = prior[:, None] * prior
     for t in range(num_steps):
         move = transitions(prior, rho[t])
+        if t in exchanges:
+            move = exchange(prior, *exchanges[t]) @ move
         f = (move.T @ f @ move) * emit[t]
         forward[t] = f = f / f.sum()
     for t in range(num_steps - 2, -1, -1):
         move = transitions(prior, rho[t + 1])
+        if t + 1 in exchanges:
+            move = exchange(prior, *exchanges[t + 1]) @ move
         b = move @ (backward[t + 1] * emit[t + 1]) @ move.T
         backward[t] = b / b.sum()
     out = forward * backward

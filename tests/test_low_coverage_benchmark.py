@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import low_coverage
 import numpy as np
+import pytest
 
 from ragimpute import example
 from ragimpute.io.vcf.read.genotypes import read_target
@@ -46,7 +47,8 @@ def test_the_table_and_plot_hold_every_tool(tmp_path):
     rows = [
         {
             "data": "a", "coverage": c, "tool": tool, "cpu_s": 3.2, "peak_mib": 512.4,
-            "r2": {"<=0.5": 0.9, "all": 0.8}, "gp_off": 0.0123, "dr2_off": float("nan"),
+            "r2": {"<=0.5": 0.9, "all": 0.8}, "gp_off": 0.0123, "gp_error": 0.0041,
+            "dr2_off": float("nan"),
         }
         for c in ("0.5", "1", "array + 0.5")
         for tool in ("ragimpute", "GLIMPSE2")
@@ -60,7 +62,7 @@ def test_the_table_and_plot_hold_every_tool(tmp_path):
         " 0.9000 ",
         " 0.8000 ",
         "  ",
-        " 0.012 ",
+        " 0.012 ± 0.004 ",
         " 3.2 ",
         " 512 ",
     ]
@@ -106,3 +108,14 @@ def test_what_is_right_and_what_is_off(panel_h5, tmp_path):
     found = low_coverage.reliability(path, truth, panel_h5)
     assert abs(found["dr2_off"] - 0.05) < 1e-3  # true r2 is 1
     assert abs(found["gp_off"] - 0.1) < 1e-3  # of what is said to be .9, all is so
+
+
+def test_the_worst_difference_is_told_with_its_error():
+    rng = np.random.default_rng(3)
+    value, size = rng.normal(0.1, 0.05, 400), np.full(400, 7.0)
+    small = rng.normal(0.0, 0.01, 50)
+    off, error = low_coverage.worst_off([(small, np.ones(50)), (7 * value, size)])
+    assert off == pytest.approx(abs(value.mean()))
+    # Of equal parts, the jackknife's error is that of a mean.
+    assert error == pytest.approx(value.std(ddof=1) / 20, rel=1e-6)
+    assert np.isnan(low_coverage.worst_off([])).all()

@@ -6,6 +6,10 @@ the first need only sums over rows, so that a step over K x K pairs takes O(K^2)
 Stephens 2006; Howie et al. 2009). Masses are symmetric, as the two haplotypes have no names. So
 only the rows of 16 pairs on and right of the diagonal are kept.
 
+A haplotype may also go on along another state that has the same alleles just here: the ancestor
+that it copies is one that both states have inherited. Such exchanges take place within clusters of
+states, at a few places; between two places they may be thought of as one.
+
 States have prior weights, as one state may stand for many identical haplotypes. Masses are kept
 divided by both weights: then what is added by switches is a sum of a number for each of the pair's
 states, and the messages from the right obey the same rules as the masses from the left.
@@ -19,12 +23,40 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ragimpute.kernels.compile import inlined, kernel
+from ragimpute.kernels.compile import inlined, inlined_reordered, kernel
+from ragimpute.kernels.shapes import reshaped
 from ragimpute.kernels.simd_floats import LANES, load, masked, rows_of_lanes, splat, store, total
 
 #: Every so many steps is an anchor: there the posterior of pairs is computed, and that of sites
 #: between anchors is interpolated. With 8, 1 - r2 is 1 % higher than with 4.
 EVERY = 4
+
+
+class Exchanges(NamedTuple):
+    """Where a haplotype may exchange its state for another one of the same cluster.
+
+    Attributes
+    ----------
+    before
+        Shape (T,), int32: the number of the exchange just before each step, -1 where there is none.
+    prob
+        Shape (E,), float32: the probability that a haplotype draws a state anew from its cluster.
+    cluster
+        Shape (E, K), int32: the cluster of each state, numbered from 0.
+    num
+        Shape (E,), int32: clusters.
+    """
+
+    before: np.ndarray
+    prob: np.ndarray
+    cluster: np.ndarray
+    num: np.ndarray
+
+    @classmethod
+    def none(cls, num_steps: int, num_states: int) -> Exchanges:
+        """No exchange at so many steps."""
+        nothing = np.zeros(0, np.float32), np.zeros((0, num_states), np.int32)
+        return cls(np.full(num_steps, -1, np.int32), *nothing, np.zeros(0, np.int32))
 
 
 class Pairs(NamedTuple):
@@ -42,6 +74,8 @@ class Pairs(NamedTuple):
         Shape (T,), float32: probability that a haplotype switches before each step.
     prior
         Shape (K,), float32: weights of the states; they sum to 1.
+    exchanges
+        See :class:`Exchanges`.
     """
 
     alleles: np.ndarray
@@ -49,6 +83,7 @@ class Pairs(NamedTuple):
     emission: np.ndarray
     rho: np.ndarray
     prior: np.ndarray
+    exchanges: Exchanges
 
 
 class PairScratch(NamedTuple):
@@ -64,6 +99,13 @@ class PairScratch(NamedTuple):
         Shape (n, 16), float32.
     kept
         Shape (A of a block, K n, 16), float32: masses at the anchors.
+    means, of_state
+        Shapes (C, K) and (K, C), float32, for up to C clusters: means of a cluster's masses beside
+        each state.
+    both
+        Shape (C, C), float32: means of the masses of two clusters.
+    weight
+        Shape (C,), float32: weights of clusters.
     """
 
     mass: np.ndarray
@@ -71,10 +113,14 @@ class PairScratch(NamedTuple):
     enter: np.ndarray
     columns: np.ndarray
     kept: np.ndarray
+    means: np.ndarray
+    of_state: np.ndarray
+    both: np.ndarray
+    weight: np.ndarray
 
     @classmethod
-    def empty(cls, num_states: int, num_kept: int) -> PairScratch:
-        """Buffers for K states and so many anchors."""
+    def empty(cls, num_states: int, num_kept: int, num_clusters: int) -> PairScratch:
+        """Buffers for K states, so many anchors and up to C clusters."""
         n = num_states // LANES
         return cls(
             rows_of_lanes(num_states * n),
@@ -82,6 +128,10 @@ class PairScratch(NamedTuple):
             np.empty(num_states, np.float32),
             rows_of_lanes(n),
             rows_of_lanes(num_kept, num_states * n),
+            np.empty((num_clusters, num_states), np.float32),
+            np.empty((num_states, num_clusters), np.float32),
+            np.empty((num_clusters, num_clusters), np.float32),
+            np.empty(num_clusters, np.float32),
         )
 
 
@@ -163,6 +213,88 @@ def _enter(rho, whole, scratch):
     return np.float32((one - rho) * (one - rho) / whole)
 
 
+@inlined_reordered
+def _add_row(weight, row, first, out):
+    """Add a weighted row of masses, from a column on."""
+    for j in range(first, row.shape[0]):
+        out[j] += weight * row[j]
+
+
+@inlined_reordered
+def _exchange_row(row, first, keep, means, of_state, cluster):
+    """A row of masses after an exchange, from a column on."""
+    for j in range(first, row.shape[0]):
+        row[j] = row[j] * keep + (means[j] + of_state[cluster[j]])
+
+
+@inlined
+def _cluster_means(mass, prior, cluster, num, scratch):
+    """Fill ``means``, ``of_state`` and ``both`` for so many clusters; masses are (K, K)."""
+    means, of_state, both = scratch.means, scratch.of_state, scratch.both
+    weight = scratch.weight
+    zero = np.float32(0.0)
+    num_states = prior.shape[0]
+    for c in range(num):
+        weight[c] = zero
+        means[c, :] = zero
+        both[c, :num] = zero
+    for i in range(num_states):
+        weight[cluster[i]] += prior[i]
+        of_state[i, :num] = zero
+    for i in range(num_states):
+        first = 16 * (i // 16)
+        _add_row(prior[i], mass[i], first, means[cluster[i]])
+        to = of_state[i]
+        for j in range(first + 16, num_states):
+            to[cluster[j]] += prior[j] * mass[i, j]
+    for c in range(num):
+        scale = np.float32(1.0) / weight[c] if weight[c] > zero else zero
+        for i in range(num_states):
+            m = (means[c, i] + of_state[i, c]) * scale
+            means[c, i] = m
+            of_state[i, c] = m
+            both[c, cluster[i]] += prior[i] * m
+    for c in range(num):
+        scale = np.float32(1.0) / weight[c] if weight[c] > zero else zero
+        for d in range(num):
+            both[d, c] *= scale
+
+
+@inlined
+def _exchange(pairs, e, scratch):
+    """Let both haplotypes of each pair exchange their states within clusters, in place.
+
+    ``mass`` becomes P mass P' with P = (1 - b) I + b C, C taking weighted means over clusters;
+    ``sums`` follow.
+    """
+    exchanges, prior, sums = pairs.exchanges, pairs.prior, scratch.sums
+    cluster, num, b = exchanges.cluster[e], exchanges.num[e], exchanges.prob[e]
+    num_states = prior.shape[0]
+    mass = reshaped(scratch.mass, (num_states, num_states))
+    means, of_state, both = scratch.means, scratch.of_state, scratch.both
+    _cluster_means(mass, prior, cluster, num, scratch)
+    one, zero = np.float32(1.0), np.float32(0.0)
+    a = np.float32(one - b)
+    some, all_of = np.float32(a * b), np.float32(b * b)
+    for c in range(num):
+        for j in range(num_states):
+            means[c, j] *= some
+    for i in range(num_states):
+        to, beside = of_state[i], both[cluster[i]]
+        for c in range(num):
+            to[c] = some * to[c] + all_of * beside[c]
+        _exchange_row(mass[i], 16 * (i // 16), np.float32(a * a), means[cluster[i]], to, cluster)
+    total_of = scratch.enter
+    for c in range(num):
+        total_of[c] = zero
+    for i in range(num_states):
+        total_of[cluster[i]] += prior[i] * sums[i]
+    for i in range(num_states):
+        w = scratch.weight[cluster[i]]
+        mean = total_of[cluster[i]] / w if w > zero else zero
+        sums[i] = a * sums[i] + b * mean
+
+
 @kernel
 def begin_pairs(scratch):
     """Set masses, or messages, to what they are before the first step; their sum is 1."""
@@ -198,6 +330,8 @@ def pairs_forward(pairs, first, stop, whole, scratch, keep_anchors):
     mass, kept = scratch.mass, scratch.kept
     n = scratch.columns.shape[0]
     for t in range(first, stop):
+        if pairs.exchanges.before[t] >= 0:
+            _exchange(pairs, pairs.exchanges.before[t], scratch)
         keep = _enter(pairs.rho[t], whole, scratch)
         whole = _step(pairs, t, keep, scratch)
         if keep_anchors and t % EVERY == EVERY // 2:
@@ -332,6 +466,8 @@ def pairs_backward(pairs, first, stop, scratch, sites, counts, best):
             add = splat(enter[i])
             for j in range(i // 16, n):
                 store(mass, i * n + j, load(mass, i * n + j) * scale + (add + load(enter, j)))
+        if pairs.exchanges.before[t] >= 0:
+            _exchange(pairs, pairs.exchanges.before[t], scratch)
 
 
 def diploid_posterior(
@@ -366,7 +502,8 @@ def diploid_posterior(
         at_once = int(np.clip(np.ceil(np.sqrt(num_anchors)), 1, num_anchors))
     block = at_once * EVERY
     firsts = list(range(0, num_steps, block))
-    scratch = PairScratch.empty(num_states, at_once)
+    num_clusters = int(pairs.exchanges.num.max(initial=0))
+    scratch = PairScratch.empty(num_states, at_once, num_clusters)
     counts = np.zeros((len(sites.weight), 3), np.float32)
     best = np.zeros((num_anchors, 2), np.int32)
     begin_pairs(scratch)

@@ -33,7 +33,7 @@ from ragimpute.runtime.threads import share
 _USUAL = np.float32(1e-3)
 _HAPLOID_RATE = 4.0
 #: The usual switch rate per cM of samples with one read a site.
-USUAL_RATE = 5.0
+USUAL_RATE = 3.5
 # Range of the switch rate, and steps by which it is searched. Where the rate matters little, a
 # prior decides: one doubling away from the usual rate costs 3 % of the squared error, each further
 # one as much. With a weaker prior the rates that seeds find differ sixfold; panels of salmon and of
@@ -41,6 +41,9 @@ USUAL_RATE = 5.0
 _RATES = (0.05, 500.0)
 _RATE_STEP = math.log(2)
 _PRIOR = 0.03
+# Without exchanges of states, switches are so many times as frequent; this is preferred where the
+# logarithms of squared errors of few and of many reads are smaller by this, together.
+_PLAIN, _LEAST_GAIN = 1.4, 0.02
 # Haplotypes times sites times haplotypes left out is about this; the first figure is bytes.
 _KEPT_BYTES = 2**26
 _WORK = 1.5e8
@@ -65,6 +68,8 @@ _PAIR_STEPS = 1e8
 # Samples that tell how far the network is to be trusted, and the depths of their reads by turns.
 _NUM_TRUSTED = 16
 _TRUST_DEPTHS = (0.45, 1.5, 0.7, 4.0)
+# These, and more of them in small panels, get fewer reads beside, which take little time.
+_FEW_DEPTHS, _MOST_TRUSTED = (0.08, 0.15), 48
 
 
 class MismatchByCount(NamedTuple):
@@ -278,7 +283,7 @@ class _LeftOut:
         high = min(len(cm), low + _FIT_SITES)
         high = min(high, max(int(np.searchsorted(cm, cm[low] + _FIT_CM)), low + WORD))
         part = slice_sites(typed, low, high)
-        drawn = rng.permutation(samples)[: max(_NUM_SAMPLES, _NUM_TRUSTED)]
+        drawn = rng.permutation(samples)[:_MOST_TRUSTED]
         pairs = np.full((len(drawn), 2), -1)
         for i, sample in enumerate(drawn):
             own = np.flatnonzero(haplotype_sample == sample)[:2]
@@ -296,38 +301,57 @@ class _LeftOut:
 
 
 def _fit_rates(left_out: _LeftOut, mismatch: MismatchByCount, options: FitOptions) -> SwitchRates:
-    """The switch rates with which left-out samples with few and many reads are imputed best."""
-    few, many = (_fit_rate(left_out, mismatch, depth, options) for depth in _RATE_DEPTHS)
-    return SwitchRates.through(_RATE_DEPTHS, (few, many))
+    """The switch rates with which left-out samples with few and many reads are imputed best.
 
-
-def _fit_rate(
-    left_out: _LeftOut, mismatch: MismatchByCount, depth: float, options: FitOptions
-) -> float:
-    """The rate for samples of a depth.
-
-    The squared error of dosages is minimised, which is what r2 measures. Likelihoods of
-    genotypes choose lower rates, with which 1 - r2 is 2 % higher.
+    Exchanges are left out if the samples are imputed better without them, as inbred lines are.
     """
-    typed, num_alt, pairs = left_out.typed, left_out.num_alt, left_out.pairs[:_NUM_SAMPLES]
-    truth = left_out.truth[:, :_NUM_SAMPLES]
-    reads = simulate_reads(truth, depth, np.random.default_rng([left_out.seed, 1]))
-    of_sites = mismatch.at(num_alt, typed.num_haplotypes)
-    usual = math.log(USUAL_RATE * depth**POWER)
+    trial = _Trial(left_out, mismatch, options)
+    few, many = (trial.best_rate(depth) for depth in _RATE_DEPTHS)
+    rates = SwitchRates.through(_RATE_DEPTHS, (few, many))
+    plain = SwitchRates(rates.at_one * _PLAIN, rates.power, 0.0)
+    gain = sum(
+        trial.log_error(depth, rates) - trial.log_error(depth, plain) for depth in _RATE_DEPTHS
+    )
+    return plain if gain > _LEAST_GAIN else rates
 
-    def height(log_rate: float) -> float:
-        panel = LikelihoodPanel(typed, num_alt, SwitchRates(math.exp(log_rate), 0.0), of_sites)
+
+class _Trial:
+    """Imputes left-out samples with simulated reads, to compare switch rates."""
+
+    def __init__(self, left_out: _LeftOut, mismatch: MismatchByCount, options: FitOptions) -> None:
+        self._typed, self._num_alt, self._options = left_out.typed, left_out.num_alt, options
+        self._pairs = left_out.pairs[:_NUM_SAMPLES]
+        self._truth = left_out.truth[:, :_NUM_SAMPLES]
+        self._seed = left_out.seed
+        self._mismatch = mismatch.at(left_out.num_alt, left_out.typed.num_haplotypes)
+
+    def log_error(self, depth: float, rates: SwitchRates) -> float:
+        """The logarithm of the squared error of dosages, which is what r2 measures.
+
+        Likelihoods of genotypes choose lower rates, with which 1 - r2 is 2 % higher.
+        """
+        options, truth = self._options, self._truth
+        reads = simulate_reads(truth, depth, np.random.default_rng([self._seed, 1]))
         found = impute_likelihoods(
-            panel, reads, settings=options.settings, threads=options.threads, exclude=pairs
-        )
+            LikelihoodPanel(self._typed, self._num_alt, rates, self._mismatch), reads,
+            settings=options.settings, threads=options.threads, exclude=self._pairs,
+        )  # fmt: skip
         dosage = np.stack([each.allele_prob.sum(axis=1) for each in found], axis=1)
-        error = float(np.square(dosage - truth, dtype=np.float64).sum())
-        doublings = abs(log_rate - usual) / math.log(2)
-        return -math.log(error + 1e-9) - _PRIOR * doublings * min(doublings, 1)
+        return math.log(float(np.square(dosage - truth, dtype=np.float64).sum()) + 1e-9)
 
-    lowest, highest = map(math.log, _RATES)
-    best = climb(height, usual, lowest, highest, step=_RATE_STEP, tolerance=0.6 * _RATE_STEP)
-    return math.exp(best)
+    def best_rate(self, depth: float) -> float:
+        """The rate for samples of a depth."""
+        usual = math.log(USUAL_RATE * depth**POWER)
+
+        def height(log_rate: float) -> float:
+            doublings = abs(log_rate - usual) / math.log(2)
+            cost = _PRIOR * doublings * min(doublings, 1)
+            return -self.log_error(depth, SwitchRates(math.exp(log_rate), 0.0)) - cost
+
+        lowest, highest = map(math.log, _RATES)
+        return math.exp(
+            climb(height, usual, lowest, highest, step=_RATE_STEP, tolerance=0.6 * _RATE_STEP)
+        )
 
 
 def _trusted(
@@ -341,18 +365,25 @@ def _trusted(
 
     Each sample is imputed as if the panel had never had it.
     """
-    pairs = left_out.pairs[:_NUM_TRUSTED]
+    pairs, truth = left_out.pairs, left_out.truth
     num_alt, typed = left_out.num_alt, left_out.typed
-    depth = np.resize(_TRUST_DEPTHS, len(pairs))
-    truth = left_out.truth[:, : len(pairs)]
-    reads = simulate_reads(truth, depth, np.random.default_rng([left_out.seed, 2]))
+    work = typed.num_haplotypes * typed.num_typed
+    num_few = int(np.clip(_WORK // work, _NUM_TRUSTED, _MOST_TRUSTED))
+    reads = [
+        simulate_reads(
+            truth[:, :num], np.resize(depths, truth[:, :num].shape[1]),
+            np.random.default_rng([left_out.seed, seed]),
+        )
+        for seed, num, depths in ((2, _NUM_TRUSTED, _TRUST_DEPTHS), (3, num_few, _FEW_DEPTHS))
+    ]  # fmt: skip
 
-    def describe(i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def describe(of: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        which, i = of
         others = num_alt - left_out.alt[:, i]
         num = typed.num_haplotypes - int((pairs[i] >= 0).sum())
         panel = LikelihoodPanel(typed, num_alt, rates, mismatch.at(others, num))
         (found,) = impute_likelihoods(
-            panel, reads[:, i : i + 1], settings=options.settings, exclude=pairs[i : i + 1],
+            panel, reads[which][:, i : i + 1], settings=options.settings, exclude=pairs[i : i + 1],
             describe=True,
         )  # fmt: skip
         evidence = found.evidence
@@ -363,7 +394,8 @@ def _trusted(
         minor = np.where(2 * others[site] > num, 2 - truth[site, i], truth[site, i])
         return evidence.features[k], evidence.likelihoods[k], minor
 
-    found = share(describe, range(len(pairs)), options.threads)
+    everyone = [(which, i) for which in range(2) for i in range(reads[which].shape[1])]
+    found = share(describe, everyone, options.threads)
     sample = np.repeat(np.arange(len(found)), [len(minor) for _, _, minor in found])
     features, likelihoods, minor = (np.concatenate(c) for c in zip(*found, strict=True))
     return network.trusted(features, likelihoods, minor, sample)

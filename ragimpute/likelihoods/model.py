@@ -20,7 +20,9 @@ FLOOR = np.float32(1e-5)
 #: The best switch rate grows with about this power of a sample's mean depth: over panels of people,
 #: animals and simulations it is 0.5 to 3 per cM at 0.1x, and 7 to 30 at 5x.
 POWER = 0.4
-# Within these depths.
+#: For each switch to any state there are about so many exchanges for a state that is alike.
+EXCHANGES = 1.5
+# The power holds within these depths.
 _DEPTHS = (0.05, 8.0)
 
 
@@ -36,10 +38,13 @@ class SwitchRates(NamedTuple):
         Changes per cM of samples with one read a site, > 0.
     power
         The rate is proportional to this power of the depth.
+    exchanges
+        Exchanges of states that are alike for each switch, >= 0.
     """
 
     at_one: float
     power: float = POWER
+    exchanges: float = EXCHANGES
 
     def of(self, share: float) -> float:
         """The rate of a sample that has reads at a share of sites, in [0, 1]."""

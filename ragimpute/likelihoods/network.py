@@ -21,28 +21,47 @@ from ragimpute.likelihoods.evidence import (
 )
 from ragimpute.model.folder import read_numbers
 from ragimpute.model.site_net import hidden_layer, sigmoid, softmax
-from ragimpute.model.trust import Trust, fit_genotype_trust
+from ragimpute.model.trust import Trust, fit_confidence, fit_genotype_trust
 from ragimpute.presets import models_dir
 
 #: The folder of the shipped network, and its file.
 FOLDER, FILE = "likelihoods", "weights.safetensors"
 #: What the weights' header says that they read.
 INPUT = f"likelihoods-{len(FEATURES)}-1"
-#: Samples with reads at a smaller share of sites, a mean depth of 0.22, are not corrected. At 0.1x
-#: the network raises 1 - r2 by 3 % for 600 haplotypes of Europeans and for 4,508 of 26 populations,
-#: none of which it has seen.
-LEAST_SHARE = 0.2
-#: Other samples are classed by this share, a mean depth of 0.92.
-SHARE = 0.6
+#: The network corrects samples with reads at such a share of sites, a mean depth of 0.1. Below it
+#: brings nothing on panels that it has not seen (2.0 +- 1.3 % of the squared error are added).
+CORRECTED_SHARE = 0.095
+#: Of samples with fewer reads, 0.04x, little is known beside the panel's frequencies, which no
+#: confidence must change: they stay as they are.
+LEAST_SHARE = 0.04
+#: Classes of samples end at these shares of sites with reads, mean depths of 0.22 and 0.92.
+SHARES = (0.2, 0.6)
+_EDGES = np.log(np.array(SHARES, np.float32))
 _LAYERS = ("embed", "hidden", "last")
 # Evidence is held within so many standard deviations of what was trained on.
 _FARTHEST = 6.0
 # Few enough rows that intermediate results stay in the cache.
 _ROWS_AT_ONCE = 256
-# From 0.5x on it lowers 1 - r2 of people that it has not seen by 1 to 10 %. So it is used unless
-# the squared error of the panel's own samples, which are few, grows by more than so many standard
-# errors.
+# It lowers 1 - r2 of people that it has not seen, by 1 % at 0.1x and up to 10 % above. So it is
+# used unless the squared error of the panel's own samples, which are few, grows by more than so
+# many standard errors.
 _MOST_LOSS = 1.0
+
+
+@dataclass(frozen=True)
+class Belief:
+    """How far a class of samples is to be corrected.
+
+    Attributes
+    ----------
+    trust
+        What the network adds is multiplied by it, by the minor allele's frequency.
+    confidence
+        The logits are then multiplied by it, > 0: above 1, genotypes are made more certain.
+    """
+
+    trust: Trust
+    confidence: float
 
 
 @dataclass(frozen=True)
@@ -55,15 +74,14 @@ class GenotypeNetwork:
         Shape (F,), float32: features are standardised by them.
     layers
         Weights (D, K) and biases (D,), float32; the last D is 2.
-    trust
-        What is added is multiplied by it, by the minor allele's frequency: of samples that have
-        reads at a share of sites below :data:`SHARE`, and of others. None: it is taken as it is.
+    beliefs
+        Of classes of samples, by :data:`SHARES`. None: what is added is taken as it is.
     """
 
     mean: np.ndarray
     scale: np.ndarray
     layers: tuple[tuple[np.ndarray, np.ndarray], ...]
-    trust: tuple[Trust, Trust] | None = None
+    beliefs: tuple[Belief, ...] | None = None
 
     @classmethod
     def shipped(cls) -> GenotypeNetwork | None:
@@ -114,19 +132,32 @@ class GenotypeNetwork:
             out[rows] = linear_rows(x, *self.layers[-1])
         return out
 
+    def _added(self, features: np.ndarray) -> np.ndarray:
+        """As :meth:`change`; 0 for samples with so few reads that they are not corrected."""
+        enough = features[:, COVERAGE] >= np.log(np.float32(CORRECTED_SHARE))
+        out = np.zeros((len(features), 2), np.float32)
+        out[enough] = self.change(features[enough])
+        return out
+
     def genotypes(self, evidence: Evidence) -> np.ndarray:
         """P(number of minor alleles) at the sites in doubt, shape (n, 3), float32."""
         features = evidence.features
-        change = self.change(features)
-        if self.trust is not None:
-            few, many = (trust.of(features[:, MAF]) for trust in self.trust)
-            change = change * np.where(_has_few(features), few, many)[:, None]
-        return with_reads(features[:, [HET, HOM]] + change, evidence.likelihoods)
+        logits = features[:, [HET, HOM]]
+        if self.beliefs is None:
+            return with_reads(logits + self.change(features), evidence.likelihoods)
+        change = self._added(features)
+        trust, confidence = np.empty(len(features), np.float32), np.empty(len(features), np.float32)
+        of = _classes(features)
+        for c, belief in enumerate(self.beliefs):
+            k = of == c
+            trust[k], confidence[k] = belief.trust.of(features[k, MAF]), belief.confidence
+        logits = confidence[:, None] * (logits + trust[:, None] * change)
+        return with_reads(logits, evidence.likelihoods)
 
     def trusted(
         self, features: np.ndarray, likelihoods: np.ndarray, minor: np.ndarray, sample: np.ndarray
     ) -> GenotypeNetwork:
-        """The network with the trust that samples teach of which the genotypes are known.
+        """The network with the beliefs that samples teach of which the genotypes are known.
 
         Parameters
         ----------
@@ -137,20 +168,21 @@ class GenotypeNetwork:
         sample
             Shape (n,), int64: which sample each is of.
         """
-        log = log_genotypes(features[:, [HET, HOM]]) + np.log(likelihoods)
-        added = log_genotypes(self.change(features))
-        few = _has_few(features)
+        log, reads = log_genotypes(features[:, [HET, HOM]]), np.log(likelihoods)
+        added = log_genotypes(self._added(features))
+        maf, of = features[:, MAF], _classes(features)
 
-        def of(k: np.ndarray) -> Trust:
-            return _trust(log[k], added[k], minor[k], features[k, MAF], sample[k])
+        def belief(k: np.ndarray) -> Belief:
+            trust = _trust(log[k] + reads[k], added[k], minor[k], maf[k], sample[k])
+            corrected = log[k] + trust.of(maf[k])[:, None] * added[k]
+            return Belief(trust, fit_confidence(corrected, reads[k], minor[k], sample[k]))
 
-        return replace(self, trust=(of(few), of(~few)))
+        return replace(self, beliefs=tuple(belief(of == c) for c in range(len(SHARES) + 1)))
 
 
-def _has_few(features: np.ndarray) -> np.ndarray:
-    """Whether the sample has reads at a share of sites below SHARE, shape (n,), bool."""
-    out: np.ndarray = features[:, COVERAGE] < np.log(SHARE)
-    return out
+def _classes(features: np.ndarray) -> np.ndarray:
+    """The class of each row's sample, shape (n,), int64, by its share of sites with reads."""
+    return np.searchsorted(_EDGES, features[:, COVERAGE], side="right")
 
 
 def _trust(

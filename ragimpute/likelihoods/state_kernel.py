@@ -103,6 +103,55 @@ class Members(NamedTuple):
 
 
 @kernel
+def name_clusters(words, at, length, states, key, table, cluster, num):
+    """Number the patterns of alleles that states have in some words, in the order of the states.
+
+    Parameters
+    ----------
+    words
+        Shape (W, H), uint32: alleles, 32 sites to a word.
+    at
+        Shape (E,), int64: the last words of patterns.
+    length
+        Words of a pattern; fewer at the beginning of ``words``.
+    states
+        Shape (K,), int64: haplotypes.
+    key
+        Shape (K,), uint64: a buffer.
+    table
+        Shape (a power of two, at least 2 K,), int32: a buffer.
+    cluster
+        Shape (E, K), int32: filled with the number of each state's pattern. Different patterns
+        have the same number with probability K^2 / 2^64 or so.
+    num
+        Shape (E,), int32: filled with the number of patterns.
+    """
+    last = np.uint64(table.shape[0] - 1)
+    odd = np.uint64(0x9E3779B97F4A7C15)
+    for e in range(at.shape[0]):
+        to = cluster[e]
+        key[:] = np.uint64(0)
+        for w in range(max(0, at[e] + 1 - length), at[e] + 1):
+            row = words[w]
+            for s in range(states.shape[0]):
+                x = (key[s] ^ np.uint64(row[states[s]])) * odd
+                key[s] = x ^ (x >> np.uint64(29))
+        table[:] = -1
+        found = 0
+        for s in range(states.shape[0]):
+            place = key[s] & last
+            while table[place] >= 0 and key[table[place]] != key[s]:
+                place = (place + np.uint64(1)) & last
+            if table[place] < 0:
+                table[place] = s
+                to[s] = found
+                found += 1
+            else:
+                to[s] = to[table[place]]
+        num[e] = found
+
+
+@kernel
 def minor_shares(words, flip, members, size, counts, num, start, state, share):
     """For each site the groups that have the minor allele, and the share of their haplotypes.
 

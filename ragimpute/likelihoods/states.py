@@ -14,7 +14,8 @@ from ragimpute.copying.parameters import switch_probs
 from ragimpute.kernels.bits import WORD
 from ragimpute.kernels.simd_floats import LANES
 from ragimpute.likelihoods import diploid_kernel
-from ragimpute.likelihoods.diploid_kernel import EVERY
+from ragimpute.likelihoods.diploid_kernel import EVERY, Exchanges
+from ragimpute.likelihoods.exchanges import exchanges_of
 from ragimpute.likelihoods.haploid_kernel import Steps, haploid_posterior
 from ragimpute.likelihoods.pattern_kernel import (
     PatternScratch,
@@ -156,7 +157,9 @@ class Reads(NamedTuple):
     at all sites with reads, but for their emissions. ``seen`` (T,): sites with reads.
     ``cm``, ``af`` (m,): positions, frequencies of ALT. ``flip`` (W,), ``turned`` (m,): sites whose
     minor allele is REF.
-    ``emission`` (m, P + 1): P(reads | number of ALT that are copied). ``rate``: switches per cM.
+    ``emission`` (m, P + 1): P(reads | number of ALT that are copied). ``rate``, ``exchange_rate``:
+    switches and exchanges per cM. ``alike_words``: see
+    :func:`ragimpute.likelihoods.exchanges.words_alike`.
     """
 
     sites: Sites
@@ -169,6 +172,8 @@ class Reads(NamedTuple):
     turned: np.ndarray
     emission: np.ndarray
     rate: float
+    exchange_rate: float
+    alike_words: int
 
 
 class Groups(NamedTuple):
@@ -350,8 +355,8 @@ class Walk(NamedTuple):
     """The steps over chosen states: where they differ, and enough others for one anchor.
 
     ``at`` (T',): the sites of steps, of which the last ones may only fill up, from step ``num`` on.
-    ``alleles``, ``bits``, ``rho``: see :class:`Pairs`. ``sites``: what anchors say of them.
-    ``nearest`` (m,): the nearest anchor of each site.
+    ``alleles``, ``bits``, ``rho``, ``exchanges``: see :class:`Pairs`. ``sites``: what anchors say
+    of them. ``nearest`` (m,): the nearest anchor of each site.
     """
 
     at: np.ndarray
@@ -359,6 +364,7 @@ class Walk(NamedTuple):
     alleles: np.ndarray
     bits: np.ndarray
     rho: np.ndarray
+    exchanges: Exchanges
     sites: diploid_kernel.Sites
     nearest: np.ndarray
 
@@ -399,6 +405,10 @@ def walk_over(reads: Reads, groups: Groups) -> Walk:
     return Walk(
         at, num_steps, alleles[differ], bits[differ],
         switch_probs(cm[at], switch_rate=reads.rate),
+        exchanges_of(
+            words, cm, np.arange(num_states), at[:num_steps], len(at), reads.exchange_rate,
+            reads.alike_words,
+        ),
         diploid_kernel.Sites(first, weight, start[: m + 1], state, share_of), nearest,
     )  # fmt: skip
 

@@ -20,7 +20,7 @@ from ragimpute.likelihoods.fit import (
     fit_stretch,
     simulate_reads,
 )
-from ragimpute.likelihoods.impute import LikelihoodPanel, impute_likelihoods
+from ragimpute.likelihoods.impute import LikelihoodPanel, _joined, impute_likelihoods
 from ragimpute.likelihoods.model import (
     FLOOR,
     SiteMismatch,
@@ -29,7 +29,7 @@ from ragimpute.likelihoods.model import (
     true_given_copied,
 )
 from ragimpute.likelihoods.patterns import num_alt_of
-from ragimpute.likelihoods.states import PairSettings, stretches
+from ragimpute.likelihoods.states import GroupMass, PairSettings, choose_groups, stretches
 
 NUM_SITES, NUM_HAPLOTYPES = 300, 90
 
@@ -240,7 +240,7 @@ def test_what_is_given_is_not_fitted_and_what_was_found_is_kept(alleles):
     typed = TypedSites.pack(alleles[:, :40], np.linspace(0, 3, NUM_SITES))
     sample = np.arange(40) // 2
     given = fit_panel(typed, sample, FitOptions(ne=1_000, err=0.01))
-    assert given.switch_rates == (pytest.approx(4 * 1_000 / 100 / 40), 0)
+    assert given.switch_rates[:2] == (pytest.approx(4 * 1_000 / 100 / 40), 0)
     mismatch = given.mismatch.at(num_alt_of(typed), 40)
     np.testing.assert_allclose(np.stack(mismatch), 0.01, rtol=1e-5)
     found = FittedPanel(typed, sample)
@@ -272,6 +272,17 @@ def test_switch_rates_go_through_what_was_found_at_two_depths(low, times):
     assert SwitchRates.through((0.1, 1), (low * times, low)).power == 0
 
 
+@pytest.mark.parametrize("plain_error", [0.5, 1.5])
+def test_exchanges_are_left_out_where_they_harm(alleles, monkeypatch, plain_error):
+    def log_error(self, depth, rates):
+        return 0.0 if rates.exchanges else math.log(plain_error)
+
+    monkeypatch.setattr("ragimpute.likelihoods.fit._Trial.log_error", log_error)
+    typed = TypedSites.pack(alleles[:, :40], np.linspace(0, 3, NUM_SITES))
+    found = fit_panel(typed, np.arange(40) // 2).switch_rates
+    assert (found.exchanges > 0) == (plain_error > 1)
+
+
 @given(num_sites=st.integers(1, 30_000), num_haplotypes=st.integers(2, 10**6))
 @settings(max_examples=50, deadline=None)
 def test_the_middle_on_which_a_panel_is_fitted(num_sites, num_haplotypes):
@@ -294,3 +305,13 @@ def test_tiny_panels(sample):
     typed = TypedSites.pack(np.array([[0, 1], [1, 0], [1, 1]], np.int8), np.zeros(3))
     (found,) = FittedPanel(typed, sample).impute(np.full((3, 1, 3), [1, 0.5, 0.01]))
     assert np.isfinite(found.genotype_probs()).all()
+
+
+def test_groups_that_a_wrong_likely_pair_hides_are_paired_all_the_same():
+    num = 2_000
+    alone, beside_wrong = np.full(num, 1e-4, np.float32), np.full(num, 1e-4, np.float32)
+    alone[:2], beside_wrong[:2] = 0.4, 1e-12  # they are right, and explain no read beside it
+    wrong = GroupMass(beside_wrong, beside_wrong)
+    joined = _joined(GroupMass(alone, alone), wrong, wrong)
+    chosen = choose_groups(joined, 1_000, PairSettings(least=16, most=64))
+    assert {0, 1} <= set(chosen.tolist())

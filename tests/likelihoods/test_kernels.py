@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from slow_likelihoods import haploid_masses, pair_masses
 
 from ragimpute.copying.window import pack_words
-from ragimpute.likelihoods.diploid_kernel import EVERY, Pairs, Sites, diploid_posterior
+from ragimpute.likelihoods.diploid_kernel import (
+    EVERY,
+    Exchanges,
+    Pairs,
+    Sites,
+    diploid_posterior,
+)
 from ragimpute.likelihoods.haploid_kernel import Steps, haploid_posterior
 from ragimpute.likelihoods.state_kernel import Members, hash_rows, minor_shares, unpack_states
 
@@ -35,7 +41,19 @@ def draw_pairs(rng, num_steps, num_states):
     alleles[:, -2:], prior[-2:] = alleles[:, :1], 0
     prior /= prior.sum()
     return Pairs(alleles, bits_of(alleles), emission.astype(np.float32), rho.astype(np.float32),
-                 prior.astype(np.float32))  # fmt: skip
+                 prior.astype(np.float32), draw_exchanges(rng, num_steps, num_states))  # fmt: skip
+
+
+def draw_exchanges(rng, num_steps, num_states):
+    """Exchanges before some steps, in clusters of any size; states of no weight have one each."""
+    before = np.full(num_steps, -1, np.int32)
+    at = np.flatnonzero(rng.random(num_steps) < 0.3)
+    at = at[at > 0]
+    before[at] = np.arange(len(at))
+    num = rng.integers(1, 6, len(at)).astype(np.int32)
+    cluster = rng.integers(0, num[:, None], (len(at), num_states)).astype(np.int32)
+    cluster[:, -2:] = num[:, None]
+    return Exchanges(before, rng.random(len(at)).astype(np.float32), cluster, num + 1)
 
 
 def sites_of(pairs, minor):
@@ -62,8 +80,10 @@ def test_pairs_are_those_of_plain_loops(seed, num_steps, num_states):
     minor[:, -2:] = 0
     anchor, sites = sites_of(pairs, minor)
     counts, best = diploid_posterior(pairs, sites)
-    mass = pair_masses(*(np.asarray(x, np.float64) for x in (
-        pairs.alleles, pairs.emission, pairs.rho, pairs.prior)))  # fmt: skip
+    plain = (np.asarray(x, np.float64) for x in pairs[:1] + pairs[2:5])
+    of = pairs.exchanges
+    exchanges = {t: (of.prob[e], of.cluster[e]) for t, e in enumerate(of.before) if e >= 0}
+    mass = pair_masses(*plain, exchanges)
     at = mass[anchor]
     expected = np.zeros((num_steps, 3))
     for x, p in enumerate(minor):
@@ -97,7 +117,9 @@ def test_little_memory_changes_no_bit():
 @pytest.mark.parametrize(("num_steps", "num_states"), [(EVERY // 2, 16), (20, 15)])
 def test_refuses_what_has_no_anchor_or_no_lanes(num_steps, num_states):
     zeros = np.zeros((num_steps, num_states), np.uint8)
-    pairs = Pairs(zeros, zeros, np.ones((num_steps, 3)), np.ones(num_steps), np.ones(num_states))
+    one = np.ones(num_steps), np.ones(num_states)
+    none = Exchanges.none(num_steps, num_states)
+    pairs = Pairs(zeros, zeros, np.ones((num_steps, 3)), *one, none)
     nothing = Sites(*(np.zeros(0),) * 5)
     with pytest.raises(ValueError, match=f"{num_steps} steps over {num_states} states"):
         diploid_posterior(pairs, nothing)

@@ -22,8 +22,16 @@ from ragimpute.likelihoods.evidence import (
 )
 from ragimpute.likelihoods.fit import FitOptions, FittedPanel, fit_panel, simulate_reads
 from ragimpute.likelihoods.impute import impute_likelihoods
-from ragimpute.likelihoods.network import INPUT, LEAST_SHARE, GenotypeNetwork
+from ragimpute.likelihoods.network import (
+    CORRECTED_SHARE,
+    INPUT,
+    LEAST_SHARE,
+    SHARES,
+    Belief,
+    GenotypeNetwork,
+)
 from ragimpute.model.folder import FORMAT_VERSION
+from ragimpute.model.trust import EDGES, Trust
 
 NUM_SITES, NUM_HAPLOTYPES = 300, 60
 
@@ -138,36 +146,90 @@ def test_a_wrong_network_is_not_trusted(typed):
         for added in ((4.0, 4.0), (0.0, 0.0))
     )
     again = fit_panel(typed, SAMPLE, FitOptions(network=adding(4.0, 4.0), threads=2)).network
-    for i in range(2):
-        assert wrong.trust[i].share.max() < 0.3
+    for i in range(len(SHARES) + 1):
+        bad, good, same = (each.beliefs[i] for each in (wrong, right, again))
+        assert bad.trust.share.max() < 0.5
         # What adds nothing may be trusted or not.
-        assert ((right.trust[i].share >= 0) & (right.trust[i].share <= 1.2)).all()
-        np.testing.assert_array_equal(again.trust[i].share, wrong.trust[i].share)
+        assert ((good.trust.share >= 0) & (good.trust.share <= 1.2)).all()
+        assert 0.8 < bad.confidence < 1.25
+        np.testing.assert_array_equal(same.trust.share, bad.trust.share)
+        assert same.confidence == bad.confidence
 
 
 def test_it_is_trusted_where_it_knows_the_truth_alone():
     rng = np.random.default_rng(4)
     network = adding(0.7, 0.3)
-    n = 100_000
-    features = rng.normal(0, 1, (n, len(FEATURES))).astype(np.float32)
-    features[:, MAF] = rng.uniform(-6, 0, n)
-    few = rng.random(n) < 0.5
-    features[:, COVERAGE] = np.log(np.where(few, 0.4, 0.9))
-    likelihoods = rng.choice([1.0, 0.5, 0.1], (n, 3)).astype(np.float32)
-    log = np.zeros((n, 3))
+    n = 150_000
+    features, likelihoods, of = known_rows(rng, n)
     # Of samples with few reads, it says the contrary of what is true.
-    change = network.change(features) * np.where(few, -1, 1)[:, None]
-    log[:, 1:] = np.cumsum(features[:, [HET, HOM]] + change, axis=1)
-    prob = np.exp(log) * likelihoods
-    prob /= prob.sum(axis=1, keepdims=True)
-    minor = (rng.random((n, 1)) > np.cumsum(prob, axis=1)).sum(axis=1)
+    change = network.change(features) * np.where(of == 1, -1, 1)[:, None]
+    minor = drawn(rng, features[:, [HET, HOM]] + change, likelihoods)
     found = network.trusted(features, likelihoods, minor, rng.integers(0, 50, n))
-    np.testing.assert_array_equal(found.trust[0].share, 0)
-    np.testing.assert_allclose(found.trust[1].share, 1, atol=0.15)
+    for i, share in enumerate((1, 0, 1)):
+        np.testing.assert_allclose(found.beliefs[i].trust.share, share, atol=0.15 * share)
+        assert abs(found.beliefs[i].confidence - 1) < 0.05
     evidence = Evidence(np.arange(n), features, likelihoods)
     plain = with_reads(features[:, [HET, HOM]], likelihoods)
-    np.testing.assert_allclose(found.genotypes(evidence)[few], plain[few], atol=1e-6)
-    assert np.abs(found.genotypes(evidence)[~few] - plain[~few]).max() > 0.1
+    np.testing.assert_allclose(found.genotypes(evidence)[of == 1], plain[of == 1], atol=0.03)
+    assert np.abs(found.genotypes(evidence)[of == 2] - plain[of == 2]).max() > 0.1
+
+
+@pytest.mark.parametrize("sure", [0.7, 1.0, 1.4])
+def test_genotypes_are_as_sure_as_left_out_samples_show(sure):
+    rng = np.random.default_rng(6)
+    n = 120_000
+    features, likelihoods, of = known_rows(rng, n)
+    logits = features[:, [HET, HOM]]
+    # The first class of samples wants another confidence, the others have the right one.
+    minor = drawn(rng, np.where(of == 0, sure, 1)[:, None] * logits, likelihoods)
+    found = adding(0, 0).trusted(features, likelihoods, minor, rng.integers(0, 50, n))
+    for i, wanted in enumerate((sure, 1, 1)):
+        assert abs(found.beliefs[i].confidence - wanted) < 0.06
+    prob = found.genotypes(Evidence(np.arange(n), features, likelihoods))
+    tenth = np.minimum((prob * 10).astype(int), 9).ravel()
+    so = (np.arange(3) == minor[:, None]).ravel()
+    off = np.bincount(tenth, prob.ravel() - so) / np.bincount(tenth)
+    assert np.abs(off).max() < 0.012
+    # A few samples hardly move it, and none does not.
+    few = np.flatnonzero(of == 0)[:20]
+    some = adding(0, 0).trusted(features[few], likelihoods[few], minor[few], few % 3)
+    assert abs(some.beliefs[0].confidence - 1) < 0.05
+    assert [belief.confidence for belief in some.beliefs[1:]] == [1, 1]
+
+
+def test_samples_with_very_few_reads_are_not_corrected_but_made_as_sure_as_they_are():
+    rng = np.random.default_rng(7)
+    features, likelihoods, of = known_rows(rng, 1_000)
+    features[:, COVERAGE] = np.log(np.where(of == 0, 0.9 * CORRECTED_SHARE, CORRECTED_SHARE))
+    belief = Belief(Trust(np.ones(len(EDGES) + 1, np.float32)), 1.3)
+    network = replace(adding(2, 1), beliefs=(belief,) * (len(SHARES) + 1))
+    found = network.genotypes(Evidence(np.arange(1_000), features, likelihoods))
+    logits = features[:, [HET, HOM]]
+    without, corrected = (
+        with_reads(1.3 * (logits + np.array(add, np.float32)), likelihoods)
+        for add in ((0, 0), (2, 1))
+    )
+    few = of == 0
+    np.testing.assert_allclose(found[few], without[few], atol=1e-5)
+    np.testing.assert_allclose(found[~few], corrected[~few], atol=1e-5)
+
+
+def known_rows(rng, n):
+    """Features and likelihoods of random rows, and the classes of their samples."""
+    features = rng.normal(0, 1.5, (n, len(FEATURES))).astype(np.float32)
+    features[:, MAF] = rng.uniform(-6, 0, n)
+    of = rng.integers(0, len(SHARES) + 1, n)
+    features[:, COVERAGE] = np.log(np.array([0.1, 0.4, 0.9])[of])
+    return features, rng.choice([1.0, 0.5, 0.1], (n, 3)).astype(np.float32), of
+
+
+def drawn(rng, logits, likelihoods):
+    """Genotypes by their probabilities."""
+    log = np.zeros((len(logits), 3))
+    log[:, 1:] = np.cumsum(logits, axis=1)
+    prob = np.exp(log) * likelihoods
+    prob /= prob.sum(axis=1, keepdims=True)
+    return (rng.random((len(logits), 1)) > np.cumsum(prob, axis=1)).sum(axis=1)
 
 
 @pytest.mark.parametrize("num_samples", [1, 2, 3])

@@ -7,8 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragimpute.model.site_net import sigmoid
-from ragimpute.model.trust import EDGES, Trust, classes_of, fit_genotype_trust, fit_trust
+from ragimpute.model.site_net import sigmoid, softmax
+from ragimpute.model.trust import (
+    EDGES,
+    Trust,
+    classes_of,
+    fit_confidence,
+    fit_genotype_trust,
+    fit_trust,
+)
 
 
 def drawn(num, share, seed=0, num_samples=50):
@@ -123,3 +130,40 @@ def test_two_outcomes_are_those_of_pairs(seed):
     np.testing.assert_allclose(
         found.share, fit_trust(offset, residual, y, logit, sample).share, atol=1e-4
     )
+
+
+def genotypes(rng, num, sure):
+    """Logits of three genotypes, ln P(reads), and genotypes that are ``sure`` times as certain."""
+    logits = np.cumsum(rng.normal(0, 2, (num, 3)), axis=1)
+    reads = np.log(rng.choice([1.0, 0.5, 0.05], (num, 3)))
+    chance = np.cumsum(softmax(sure * logits + reads), axis=1)
+    return logits, reads, (rng.random((num, 1)) > chance).sum(axis=1).clip(0, 2)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0.5, 1.6), st.integers(1, 4_000))
+def test_confidence_lies_between_what_samples_want_and_one(seed, sure, num):
+    rng = np.random.default_rng(seed)
+    logits, reads, y = genotypes(rng, num, sure)
+    found = fit_confidence(logits, reads, y, rng.integers(0, 16, num))
+    assert 0.1 <= found < 2.5
+    if num > 2_000:
+        assert (found - 1) * (sure - 1) > -0.02
+        assert abs(found - 1) < abs(sure - 1) + 0.15
+
+
+def test_many_samples_tell_the_confidence_and_sure_genotypes_tell_none():
+    rng = np.random.default_rng(1)
+    for sure in (0.6, 1.0, 1.5):
+        logits, reads, y = genotypes(rng, 200_000, sure)
+        found = fit_confidence(logits, reads, y, rng.integers(0, 200, len(y)))
+        assert found == pytest.approx(sure, abs=0.03)
+        order = rng.permutation(len(y))
+        sample = order % 200
+        again = fit_confidence(logits[order], reads[order], y[order], sample[order])
+        assert again == pytest.approx(found, abs=0.01)
+    # Wrong genotypes of which all seemed certain do not decide.
+    certain = np.tile([20.0, 0.0, 0.0], (50, 1))
+    assert fit_confidence(certain, 0 * certain, np.ones(50, int), np.arange(50) % 5) == 1
+    none = np.zeros((0, 3))
+    assert fit_confidence(none, none, np.zeros(0, int), np.zeros(0, int)) == 1
