@@ -29,9 +29,9 @@ from ragimpute.likelihoods.exchanges import words_alike
 from ragimpute.likelihoods.model import (
     SiteMismatch,
     SwitchRates,
-    information,
     informative,
     normalise,
+    share_told,
     true_given_copied,
 )
 from ragimpute.likelihoods.network import LEAST_SHARE, GenotypeNetwork
@@ -195,7 +195,9 @@ def _impute_sample(
     both = np.zeros(num_sites, np.float32)
     evidence = []
     done = 0
-    settings = _by_reads(panel, reads, settings)
+    told = share_told(reads, panel.num_alt / max(panel.typed.num_haplotypes, 1))
+    settings = settings.for_panel(panel.typed.num_haplotypes)
+    settings = settings.by_reads(told, panel.switch_rates.at_one)
     for part in stretches(panel.typed.position_cm, settings):
         found = _impute_stretch(panel, reads, part, settings, own, describe)
         if found.evidence is not None:
@@ -212,16 +214,6 @@ def _impute_sample(
         both[part.low : part.high] = found.both[part.low - part.first : part.high - part.first]
         done = part.high
     return Posterior(prob, both, Evidence.joined(evidence) if describe else None)
-
-
-def _by_reads(panel: LikelihoodPanel, reads: np.ndarray, settings: PairSettings) -> PairSettings:
-    """The settings for a sample with normalised likelihoods (M, P + 1)."""
-    num_haplotypes, cm = panel.typed.num_haplotypes, panel.typed.position_cm
-    return settings.by_reads(
-        information(reads, panel.num_alt / max(num_haplotypes, 1)),
-        float(np.ptp(cm)) if len(cm) else 0.0,
-        switch_rate=panel.switch_rates.at_one, num_haplotypes=num_haplotypes,
-    )  # fmt: skip
 
 
 def _impute_stretch(

@@ -141,11 +141,12 @@ def informative(likelihoods: np.ndarray) -> np.ndarray:
     return out
 
 
-def information(likelihoods: np.ndarray, af: np.ndarray) -> float:
-    """How much reads tell of the genotypes of a sample, in nats, >= 0.
+def share_told(likelihoods: np.ndarray, af: np.ndarray) -> float:
+    """How much of what there is to know of a sample's genotypes its reads tell, in [0, 1].
 
-    It is the sum over sites of the divergence (Kullback and Leibler) of genotypes given the reads
-    of the site from those in Hardy-Weinberg equilibrium.
+    What they tell is the divergence (Kullback and Leibler) of genotypes given the reads of a site
+    from those in Hardy-Weinberg equilibrium, and what there is to know is the entropy of these;
+    both are summed over sites.
 
     Parameters
     ----------
@@ -154,12 +155,16 @@ def information(likelihoods: np.ndarray, af: np.ndarray) -> float:
     af
         Shape (M,), in [0, 1]: frequencies of ALT.
     """
-    at = np.flatnonzero(informative(likelihoods) & (af > 0) & (af < 1))
-    p, q = af[at], 1 - af[at]
+    varies = (af > 0) & (af < 1)
+    p, q = af[varies], 1 - af[varies]
     prior = [q, p] if likelihoods.shape[1] == 2 else [q * q, 2 * p * q, p * p]
     expected = np.stack(prior, axis=1)
-    ratio = likelihoods[at] / (expected * likelihoods[at]).sum(axis=1, keepdims=True)
-    return float((expected * ratio * np.log(ratio)).sum())
+    entropy = -float((expected * np.log(expected)).sum())
+    seen = informative(likelihoods[varies])
+    expected, given = expected[seen], likelihoods[varies][seen]
+    ratio = given / (expected * given).sum(axis=1, keepdims=True)
+    told = float((expected * ratio * np.log(ratio)).sum())
+    return min(told / entropy, 1.0) if entropy > 0 else 0.0
 
 
 def true_given_copied(copied: np.ndarray, given: np.ndarray, reads: np.ndarray) -> np.ndarray:

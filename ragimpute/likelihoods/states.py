@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -39,9 +38,9 @@ _PLACES = 64
 _PATTERNS_OF_GROUPS = 2_000
 # In so many places of these: each takes as long as it takes to get over a block.
 _PATTERN_PLACES = 16
-# In a stretch the copied haplotype changes so often, at least and at most; between these bounds so
-# often that reads tell a haplotype of the panel from the others so many times over.
-_FEWEST_SWITCHES, _MOST_SWITCHES, _TOLD = 10.0, 80.0, 40.0
+# In a stretch the copied haplotype changes about so often if reads tell all genotypes, and at least
+# and at most so often; the less they tell, the longer a stretch is, by a power of it.
+_SWITCHES, _FEWEST_SWITCHES, _MOST_SWITCHES, _POWER = 4.0, 5.0, 80.0, 0.7
 # In large panels, the share of the posterior that is left out, times the number of haplotypes.
 _LEFT_OUT = 20.0
 # Flanks, in stretches.
@@ -74,49 +73,37 @@ class PairSettings:
     least: int = 96
     most: int = 608
     rough: int = 96
-    pair_steps: float = 3.5e8
+    pair_steps: float = 1.5e8
     stretch_cm: float | None = None
     anywhere: bool = False
 
-    def by_reads(
-        self, told: float, length_cm: float, *, switch_rate: float, num_haplotypes: int
-    ) -> PairSettings:
+    def for_panel(self, num_haplotypes: int) -> PairSettings:
+        """The settings for a panel of so many haplotypes, which are others if it is large."""
+        if num_haplotypes < PATTERNS_FROM:
+            return self
+        # What is left out is shared by many states, each of which matters somewhere. Of 20,000
+        # simulated haplotypes 1 - r2 falls from .0063 to .0040 at 0.1x.
+        return replace(self, left_out=min(self.left_out, _LEFT_OUT / num_haplotypes), anywhere=True)
+
+    def by_reads(self, told: float, switch_rate: float) -> PairSettings:
         """The settings with stretches for a sample, if these are not given.
 
-        It takes ln H nats to tell one of H haplotypes from the others. Where reads tell less
-        between two switches, they must be looked at in longer stretches. Where they tell more, a
-        short stretch has fewer likely states. For 600 haplotypes and 5 switches per cM these are
-        8 cM at 0.1x, and 2 cM from 0.5x on.
+        Where reads tell little, they must be looked at in long stretches. Where they tell much,
+        a short stretch has fewer likely states. With 5 switches per cM and the sites of 600
+        Europeans stretches are about 8 cM long at 0.1x, 2 cM at 1x and 1 cM at 4x.
 
         Parameters
         ----------
         told
-            What the reads tell of all genotypes, in nats, >= 0; see
-            :func:`ragimpute.likelihoods.model.information`.
-        length_cm
-            Length of the chromosome, in cM, >= 0.
+            Share of what there is to know of genotypes that the reads tell, in [0, 1]; see
+            :func:`ragimpute.likelihoods.model.share_told`.
         switch_rate
             Changes of the copied haplotype per cM of a sample with one read a site, > 0.
-        num_haplotypes
-            Haplotypes of the panel, >= 1.
         """
-        if num_haplotypes >= PATTERNS_FROM:
-            # What is left out is shared by many states, each of which matters somewhere. Of 20,000
-            # simulated haplotypes 1 - r2 falls from .0063 to .0040 at 0.1x.
-            left_out = min(self.left_out, _LEFT_OUT / num_haplotypes)
-            return replace(self, left_out=left_out, anywhere=True)._stretched(
-                told, length_cm, switch_rate, num_haplotypes
-            )
-        return self._stretched(told, length_cm, switch_rate, num_haplotypes)
-
-    def _stretched(
-        self, told: float, length_cm: float, switch_rate: float, num_haplotypes: int
-    ) -> PairSettings:
-        """The settings with the length of stretches."""
         if self.stretch_cm is not None:
             return self
-        times = told / max(length_cm * switch_rate * math.log(max(num_haplotypes, 2)), 1e-9)
-        switches = min(max(_TOLD / max(times, 1e-9), _FEWEST_SWITCHES), _MOST_SWITCHES)
+        switches = _SWITCHES / max(told, 1e-9) ** _POWER
+        switches = min(max(switches, _FEWEST_SWITCHES), _MOST_SWITCHES)
         steps = self.pair_steps * switches / _FEWEST_SWITCHES
         return replace(self, stretch_cm=switches / switch_rate, pair_steps=steps)
 

@@ -38,7 +38,7 @@ _STEPS = 25
 # The confidence that panels want is spread around 1 as Student's t with two degrees of freedom and
 # this scale: most want about 1, which few samples show to no better than .05, and some, such as
 # livestock at .1x, 1.25. On 27 panels, GP of other people in another stretch at .1x, said to be .03
-# to .3 or .7 to .97, was off by .025 (root of the mean square), or .019 by such a confidence.
+# to .3 or .7 to .97, was off by .026 (root of the mean square), or .019 by such a confidence.
 _CONFIDENCE_SCALE, _CONFIDENCES = 0.05, np.linspace(0.3, 2.0, 341)
 # Genotypes tell of it of which none is likelier than this: others are hardly changed by it, and
 # those that are wrong all the same would decide alone.
