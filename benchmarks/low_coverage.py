@@ -251,6 +251,7 @@ class DataFolder:
         scored = evaluate(self.truth_file, bare, self.panel_h5)
         r2 = {row.label: row.r2 for row in [*scored.bins, scored.overall]}
         row = {"data": self.data.name, "coverage": label, "tool": tool, "cpu_s": used["cpu_s"],
+               "peak_mib": used["peak_mib"],
                "r2": r2, **reliability(imputed, self.truth, self.panel_h5)}  # fmt: skip
         print(row)
         return row
@@ -278,7 +279,7 @@ def run_folder(given: argparse.Namespace, data: Path) -> list[dict]:
 def table(rows: list[dict]) -> str:
     """The figures as a table of Markdown."""
     labels = list(rows[0]["r2"])
-    head = ["data", "coverage", "tool", *labels, "DR2 off", "GP off", "CPU s"]
+    head = ["data", "coverage", "tool", *labels, "DR2 off", "GP off", "CPU s", "MiB"]
     lines = [
         [row["data"], row["coverage"], row["tool"],
          *(f"{row['r2'][label]:.4f}" for label in labels),
@@ -286,7 +287,7 @@ def table(rows: list[dict]) -> str:
              "" if np.isnan(row[f"{name}_off"]) else
              f"{row[f'{name}_off']:.3f} ± {row[f'{name}_error']:.3f}" for name in ("dr2", "gp")
          ),
-         f"{row['cpu_s']:.1f}"]
+         f"{row['cpu_s']:.1f}", f"{row['peak_mib']:.0f}"]
         for row in rows
     ]  # fmt: skip
     return markdown_table([head, *lines], texts=3)

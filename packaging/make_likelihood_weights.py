@@ -26,9 +26,10 @@ from safetensors.numpy import save_file
 from ragimpute import __version__
 from ragimpute.copying.window import TypedSites
 from ragimpute.likelihoods.evidence import HET, HOM, Evidence, with_reads
-from ragimpute.likelihoods.fit import FitOptions, fit_panel, num_alt_of, simulate_reads
+from ragimpute.likelihoods.fit import FitOptions, fit_panel, simulate_reads
 from ragimpute.likelihoods.impute import LikelihoodPanel, impute_likelihoods
 from ragimpute.likelihoods.network import FILE, FOLDER, INPUT, GenotypeNetwork
+from ragimpute.likelihoods.patterns import num_alt_of
 from ragimpute.model.folder import FORMAT_VERSION, PROVENANCE, sort_header
 from ragimpute.panel.reader import Panel
 from ragimpute.presets import models_dir

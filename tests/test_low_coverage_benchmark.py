@@ -46,8 +46,9 @@ def test_written_reads_are_read_as_likelihoods(tmp_path):
 def test_the_table_and_plot_hold_every_tool(tmp_path):
     rows = [
         {
-            "data": "a", "coverage": c, "tool": tool, "cpu_s": 3.2, "dr2_off": float("nan"),
+            "data": "a", "coverage": c, "tool": tool, "cpu_s": 3.2, "peak_mib": 512.4,
             "r2": {"<=0.5": 0.9, "all": 0.8}, "gp_off": 0.0123, "gp_error": 0.0041,
+            "dr2_off": float("nan"),
         }
         for c in ("0.5", "1", "array + 0.5")
         for tool in ("ragimpute", "GLIMPSE2")
@@ -63,6 +64,7 @@ def test_the_table_and_plot_hold_every_tool(tmp_path):
         "  ",
         " 0.012 ± 0.004 ",
         " 3.2 ",
+        " 512 ",
     ]
     low_coverage.draw(rows, tmp_path / "x.png")
     assert (tmp_path / "x.png").stat().st_size > 1000

@@ -42,6 +42,7 @@ from ragimpute.imputation.windows import (
     WindowRun,
     go_on,
     likely_window,
+    pattern_bytes_of,
     plan_flow,
     plan_run,
     waiting_bytes,
@@ -192,7 +193,7 @@ def impute(
         inputs.panel.will_read([(window[0], window[3]) for _, window in left])
         flow, memory = plan_flow(
             [window for _, window in left], inputs, ploidy, memory, threads=options.threads,
-            is_bounded=options.max_memory is not None,
+            is_bounded=options.max_memory is not None, pattern_bytes=pattern_bytes_of(parts),
         )  # fmt: skip
         folder = None if str(out) == "-" else Path(out).absolute().parent
         _check_space(

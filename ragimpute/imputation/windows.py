@@ -124,14 +124,19 @@ def plan_run(
 
     A window's buffers end where its part of the panel does.
     """
+    pattern_bytes = pattern_bytes_of(parts)
+    buffer_cm = options.buffer_cm
+    if pattern_bytes is not None:
+        buffer_cm = _short_buffer(stretch, memory, pattern_bytes, buffer_cm)
     max_sites = max_window_sites(
-        stretch.panel, memory, len(stretch.typed_index), buffer_cm=options.buffer_cm
-    )
+        stretch.panel, memory, len(stretch.typed_index), buffer_cm=buffer_cm,
+        pattern_bytes=pattern_bytes,
+    )  # fmt: skip
     planned = []
     for number, part in enumerate(parts):
         windows = plan_windows(
             stretch.panel.position_cm, part.start, part.stop, window_cm=options.window_cm,
-            buffer_cm=options.buffer_cm, max_sites=max_sites,
+            buffer_cm=buffer_cm, max_sites=max_sites,
             position_bp=stretch.panel.sites.position_bp,
         )  # fmt: skip
         planned += [(number, window) for window in _clipped(windows, part.panel)]
@@ -148,17 +153,46 @@ def _clipped(windows: list[Window], part: Panel) -> list[Window]:
     ]
 
 
+def pattern_bytes_of(parts: Sequence[RunPart]) -> float | None:
+    """Bytes of a site of a panel that is kept as patterns; None: it is not."""
+    imputer = parts[0].imputer if parts else None
+    return imputer.panel_bytes if isinstance(imputer, LikelihoodImputer) else None
+
+
+def _short_buffer(
+    stretch: Stretch, memory: MemoryPlan, pattern_bytes: float, buffer_cm: float
+) -> float:
+    """The buffer of windows that are kept as patterns, in cM: half of what fits, at most.
+
+    States are chosen for stretches of 4 cM with a flank of .5 cM, so that a window needs no more.
+    """
+    panel = stretch.panel
+    fit = memory.window_bytes / _site_bytes(panel, 0, pattern_bytes)
+    if fit >= panel.num_sites:
+        return buffer_cm
+    length_cm = max(1e-6, float(np.ptp(panel.position_cm)))
+    return min(buffer_cm, fit / 4 * length_cm / panel.num_sites)
+
+
 def max_window_sites(
-    panel: Panel, memory: MemoryPlan, num_typed: int, *, buffer_cm: float = 0.0
+    panel: Panel,
+    memory: MemoryPlan,
+    num_typed: int,
+    *,
+    buffer_cm: float = 0.0,
+    pattern_bytes: float | None = None,
 ) -> int:
     """How many sites of a window fit into memory, at the panel's mean density of carriers.
 
     ``num_typed`` of the panel's sites are typed; a window has a buffer of ``buffer_cm`` on each
-    side.
+    side. ``pattern_bytes``: what a site takes if the window is kept as patterns of alleles.
     """
+    length_cm = max(1e-6, float(np.ptp(panel.position_cm)))
+    buffers = 2 * buffer_cm * panel.num_sites / length_cm
+    if pattern_bytes is not None:
+        fit = int(memory.window_bytes / _site_bytes(panel, num_typed, pattern_bytes))
+        return fit if fit >= panel.num_sites else max(_MIN_SITES, fit - int(buffers))
     if memory.wide:
-        length_cm = max(1e-6, float(np.ptp(panel.position_cm)))
-        buffers = 2 * buffer_cm * panel.num_sites / length_cm
         fit = wide_window_sites(
             memory.window_bytes, num_haplotypes=panel.num_haplotypes, num_typed=num_typed,
             num_sites=panel.num_sites, site_bytes=panel.bytes_per_site(compact=True),
@@ -168,8 +202,15 @@ def max_window_sites(
     return max(_MIN_SITES, int(memory.window_bytes / _site_bytes(panel, num_typed)))
 
 
-def _site_bytes(panel: Panel, num_typed: int) -> float:
-    """Bytes that a site of a window takes on average; ``num_typed`` of the panel's are typed."""
+def _site_bytes(panel: Panel, num_typed: int, pattern_bytes: float | None = None) -> float:
+    """Bytes that a site of a window takes on average; ``num_typed`` of the panel's are typed.
+
+    ``pattern_bytes``: see :func:`max_window_sites`.
+    """
+    if pattern_bytes is not None:
+        return window_site_bytes(
+            pattern_bytes, num_haplotypes=panel.num_haplotypes, typed_share=0.0
+        )
     return window_site_bytes(
         panel.bytes_per_site(), num_haplotypes=panel.num_haplotypes,
         typed_share=num_typed / max(1, panel.num_sites),
@@ -237,6 +278,7 @@ def plan_flow(
     *,
     threads: int,
     is_bounded: bool = False,
+    pattern_bytes: float | None = None,
 ) -> tuple[Flow, MemoryPlan]:
     """Decide which stages of different windows are at work at the same time.
 
@@ -244,6 +286,7 @@ def plan_flow(
     of them are at work at the same time where both fit into the memory that one may take. If the
     user has set a bound (``is_bounded``), so must the states that the second holds meanwhile, and
     a window is written beside the next only if the probabilities of both fit into memory.
+    ``pattern_bytes``: see :func:`max_window_sites`.
 
     Returns
     -------
@@ -252,7 +295,7 @@ def plan_flow(
     flow, each = Flow(frozenset(), False), memory
     if threads == 1 or len(windows) < 2:
         return flow, each
-    per_site = _site_bytes(inputs.panel, len(inputs.match.panel_index))
+    per_site = _site_bytes(inputs.panel, len(inputs.match.panel_index), pattern_bytes)
     size = [per_site * (right - left) for left, _, _, right in windows]
     states = state_bytes(threads, memory.max_bytes) if is_bounded else 0
     beside = frozenset(

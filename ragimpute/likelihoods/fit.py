@@ -11,13 +11,22 @@ import numpy as np
 
 from ragimpute.copying.line_search import climb
 from ragimpute.copying.parameters import CopyingParameters, switch_probs
-from ragimpute.copying.window import TypedSites
 from ragimpute.kernels.bits import WORD
 from ragimpute.likelihoods.haploid_kernel import Steps, haploid_alt_share
 from ragimpute.likelihoods.impute import LikelihoodPanel, Posterior, impute_likelihoods
 from ragimpute.likelihoods.model import POWER, SiteMismatch, SwitchRates
 from ragimpute.likelihoods.network import Belief, Beliefs, GenotypeNetwork
-from ragimpute.likelihoods.states import PairSettings, alt_in
+from ragimpute.likelihoods.pattern_kernel import PatternScratch, pattern_alt_share
+from ragimpute.likelihoods.patterns import (
+    PATTERNS_FROM,
+    PatternedSites,
+    Sites,
+    as_patterns,
+    columns,
+    num_alt_of,
+    slice_sites,
+)
+from ragimpute.likelihoods.states import PairSettings
 
 # Mismatch probability, and switch rate per cM, while mismatches are counted.
 _USUAL = np.float32(1e-3)
@@ -37,6 +46,11 @@ _PLAIN, _LEAST_GAIN = 1.4, 0.02
 # Haplotypes times sites times haplotypes left out is about this; the first figure is bytes.
 _KEPT_BYTES = 2**26
 _WORK = 1.5e8
+# Where the panel is kept as patterns, the sites that are looked at, and the steps of patterns that
+# all passes take: so many for each haplotype, but at most the second figure. Of 20,000 simulated
+# haplotypes, 78 left out instead of 16 lower 1 - r2 by a third, as more rare alleles are seen.
+_PATTERN_SITES = 8_192
+_PATTERN_WORK, _MOST_PATTERN_WORK = 5e4, 2e9
 _MOST_LEFT_OUT = 96
 _FEW = 16
 # Classes of sites by the number of minor alleles: each begins at about 1.6 times the one before.
@@ -55,11 +69,6 @@ _PAIR_STEPS = 1e8
 # panels: few reads tell little, and take little time.
 _TRUST_DEPTHS = ((0.08, 0.15), (0.45, 0.7), (1.5, 4.0))
 _NUM_TRUSTED, _FEWEST_WITH_FEW, _MOST_TRUSTED = 8, 16, 48
-
-
-def num_alt_of(typed: TypedSites) -> np.ndarray:
-    """Haplotypes that have ALT at each site, shape (M,), int64."""
-    return alt_in(typed.words, typed.num_typed)
 
 
 class MismatchByCount(NamedTuple):
@@ -152,13 +161,14 @@ class FittedPanel:
 
     def __init__(
         self,
-        typed: TypedSites,
+        typed: Sites,
         haplotype_sample: np.ndarray,
         options: FitOptions = FitOptions(),
         *,
         fit: PanelFit | None = None,
     ) -> None:
         self._options = options
+        typed = as_patterns(typed)
         num_alt = num_alt_of(typed)
         self.fit = fit or fit_panel(typed, haplotype_sample, options)
         mismatch = self.fit.mismatch.at(num_alt, typed.num_haplotypes)
@@ -184,13 +194,20 @@ class FittedPanel:
 def fit_stretch(position_cm: np.ndarray, num_haplotypes: int) -> slice:
     """The sites, in the middle of a stretch, on which a panel is fitted; it begins with a word."""
     num_sites = len(position_cm)
-    num = max(_FIT_SITES, int(np.clip(_KEPT_BYTES // (4 * num_haplotypes), WORD, num_sites)))
+    num = max(_FIT_SITES, _num_counted(num_sites, num_haplotypes))
     first = max(0, (num_sites - num) // 2) // WORD * WORD
     return slice(first, min(num_sites, first + num))
 
 
+def _num_counted(num_sites: int, num_haplotypes: int) -> int:
+    """Sites at which mismatches are counted."""
+    if num_haplotypes >= PATTERNS_FROM:
+        return min(_PATTERN_SITES, num_sites)
+    return int(np.clip(_KEPT_BYTES // (4 * num_haplotypes), WORD, num_sites))
+
+
 def fit_panel(
-    typed: TypedSites, haplotype_sample: np.ndarray, options: FitOptions = FitOptions()
+    typed: Sites, haplotype_sample: np.ndarray, options: FitOptions = FitOptions()
 ) -> PanelFit:
     """Find on a panel how its haplotypes are copied.
 
@@ -203,6 +220,7 @@ def fit_panel(
     options
         How.
     """
+    typed = as_patterns(typed)
     settings = options.settings
     # The sites that left-out samples are imputed at are one stretch, whatever the rate.
     settings = replace(
@@ -239,7 +257,7 @@ class _LeftOut:
     first. ``seed``: for reads.
     """
 
-    typed: TypedSites
+    typed: Sites
     num_alt: np.ndarray
     pairs: np.ndarray
     alt: np.ndarray
@@ -249,7 +267,7 @@ class _LeftOut:
     @classmethod
     def draw(
         cls,
-        typed: TypedSites,
+        typed: Sites,
         num_alt: np.ndarray,
         haplotype_sample: np.ndarray,
         options: FitOptions,
@@ -263,7 +281,7 @@ class _LeftOut:
         low = max(0, (len(cm) - _FIT_SITES) // 2) // WORD * WORD
         high = min(len(cm), low + _FIT_SITES)
         high = min(high, max(int(np.searchsorted(cm, cm[low] + _FIT_CM)), low + WORD))
-        words = np.ascontiguousarray(typed.words[low // WORD : -(-high // WORD)])
+        part = slice_sites(typed, low, high)
         drawn = rng.permutation(samples)[:_MOST_TRUSTED]
         pairs = np.full((len(drawn), 2), -1)
         for i, sample in enumerate(drawn):
@@ -271,13 +289,13 @@ class _LeftOut:
             pairs[i, : len(own)] = own
         site = np.arange(high - low)
         bit = (site % WORD).astype(np.uint32)[:, None, None]
-        alleles = ((words[:, pairs][site // WORD] >> bit) & 1).astype(np.int64)  # (m, n, 2)
+        own_words = columns(part, np.maximum(pairs, 0).reshape(-1)).reshape(-1, len(pairs), 2)
+        alleles = ((own_words[site // WORD] >> bit) & 1).astype(np.int64)  # (m, n, 2)
         haploid = pairs[:, 1] < 0
         alt = alleles[:, :, 0] + np.where(haploid, 0, alleles[:, :, 1])
         alleles[:, haploid, 1] = alleles[:, haploid, 0]
         return cls(
-            TypedSites(words, cm[low:high]), num_alt[low:high], pairs, alt, alleles.sum(axis=2),
-            options.seed,
+            part, num_alt[low:high], pairs, alt, alleles.sum(axis=2), options.seed
         )  # fmt: skip
 
 
@@ -416,7 +434,7 @@ def simulate_reads(
 
 
 def fit_mismatch(
-    typed: TypedSites, num_alt: np.ndarray, haplotype_sample: np.ndarray, *, seed: int = 1
+    typed: Sites, num_alt: np.ndarray, haplotype_sample: np.ndarray, *, seed: int = 1
 ) -> MismatchByCount:
     """Find how often alleles differ from the copied ones, by the number of minor alleles of a site.
 
@@ -443,18 +461,23 @@ def fit_mismatch(
     num_sites, num_haplotypes = typed.num_typed, typed.num_haplotypes
     if len(np.unique(haplotype_sample)) < 2 or num_sites == 0:
         return MismatchByCount.constant(float(_USUAL))
-    num_used = int(np.clip(_KEPT_BYTES // (4 * num_haplotypes), WORD, num_sites))
+    typed = as_patterns(typed)
+    num_used = _num_counted(num_sites, num_haplotypes)
     first = (num_sites - num_used) // 2 // WORD * WORD
     used = slice(first, min(first + num_used, num_sites))
-    work = num_haplotypes * (used.stop - used.start)
-    num = int(np.clip(_WORK // work, _FEW, _MOST_LEFT_OUT))
+    part = slice_sites(typed, used.start, used.stop)
+    if isinstance(part, PatternedSites):
+        most = min(_PATTERN_WORK * num_haplotypes, _MOST_PATTERN_WORK) / part.work
+    else:
+        most = _WORK / (num_haplotypes * part.num_typed)
+    num = int(np.clip(most, _FEW, _MOST_LEFT_OUT))
     left_out = np.random.default_rng(seed).permutation(num_haplotypes)[:num]
     minor = np.minimum(num_alt, num_haplotypes - num_alt)
     turned = 2 * num_alt > num_haplotypes
     share, truth, count = [], [], []
-    room = np.empty(work, np.float32)
-    for h in left_out:
-        prob, allele = _copied(typed, used, haplotype_sample, h, _HAPLOID_RATE, room)
+    copied = _Copied(part, haplotype_sample)
+    for h in left_out.tolist():
+        prob, allele = copied.of(h)
         flip = turned[used]
         allele = np.where(flip, 1 - allele, allele)
         share.append(np.where(flip, 1 - prob, prob))
@@ -464,33 +487,48 @@ def fit_mismatch(
     return _by_class(np.concatenate(share), np.concatenate(truth), np.concatenate(count))
 
 
-def _copied(
-    typed: TypedSites,
-    used: slice,
-    haplotype_sample: np.ndarray,
-    h: int,
-    rate: float,
-    room: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """P(ALT is copied) of a left-out haplotype given all sites but each itself, and its alleles.
+class _Copied:
+    """P(ALT is copied) of left-out haplotypes at sites; buffers are used again."""
 
-    ``room`` is a buffer of as many float32 as there are haplotypes times sites.
-    """
-    words = np.ascontiguousarray(typed.words[used.start // WORD : -(-used.stop // WORD)])
-    num = used.stop - used.start
-    site = np.arange(num)
-    allele = ((words[site // WORD, h] >> (site % WORD).astype(np.uint32)) & 1).astype(np.int64)
-    emission = np.where(allele[:, None] == np.arange(2), 1 - _USUAL, _USUAL).astype(np.float32)
-    words = np.compress(haplotype_sample != haplotype_sample[h], words, axis=1)
-    prior = np.full(words.shape[1], 1 / words.shape[1], np.float32)
-    rho = switch_probs(typed.position_cm[used], switch_rate=rate)
-    alt = np.empty(num, np.float32)
-    haploid_alt_share(
-        Steps(words, site, emission, rho, prior),
-        room[: num * len(prior)].reshape(num, len(prior)), np.empty(len(prior), np.float32), alt,
-    )  # fmt: skip
-    ratio = alt / emission[:, 1], (1 - alt) / emission[:, 0]
-    return np.clip(ratio[0] / (ratio[0] + ratio[1]), 0, 1), allele
+    _kept: np.ndarray
+
+    def __init__(self, sites: Sites, haplotype_sample: np.ndarray) -> None:
+        self._sites, self._sample = sites, haplotype_sample
+        self._rho = switch_probs(sites.position_cm, switch_rate=_HAPLOID_RATE)
+        if isinstance(sites, PatternedSites):
+            p = sites.patterns
+            most = int(p.num.max(initial=0))
+            self._kept = np.empty(p.of.size, np.float32)
+            num_steps = WORD * int(np.diff(p.start).max(initial=0))
+            self._scratch = PatternScratch.empty(most, num_steps)
+        else:
+            self._kept = np.empty(sites.num_typed * sites.num_haplotypes, np.float32)
+
+    def of(self, h: int) -> tuple[np.ndarray, np.ndarray]:
+        """P(ALT is copied) of a haplotype given all sites but each itself, and its alleles."""
+        sites = self._sites
+        num = sites.num_typed
+        site = np.arange(num)
+        word = columns(sites, np.array([h]))[:, 0]
+        allele = ((word[site // WORD] >> (site % WORD).astype(np.uint32)) & 1).astype(np.int64)
+        emission = np.where(allele[:, None] == np.arange(2), 1 - _USUAL, _USUAL).astype(np.float32)
+        others = self._sample != self._sample[h]
+        alt = np.empty(num, np.float32)
+        if isinstance(sites, PatternedSites):
+            states = np.flatnonzero(others)
+            prior = np.full(len(states), 1 / len(states), np.float32)
+            steps = sites.steps(states, site, emission, self._rho, prior)
+            room = self._kept[: steps.of.size].reshape(steps.of.shape)
+            mass = np.empty(len(prior), np.float32)
+            pattern_alt_share(steps, site, room, mass, self._scratch, alt)
+        else:
+            words = np.compress(others, sites.words, axis=1)
+            prior = np.full(words.shape[1], 1 / words.shape[1], np.float32)
+            kept = self._kept[: num * len(prior)].reshape(num, len(prior))
+            passed = Steps(words, site, emission, self._rho, prior)
+            haploid_alt_share(passed, kept, np.empty(len(prior), np.float32), alt)
+        ratio = alt / emission[:, 1], (1 - alt) / emission[:, 0]
+        return np.clip(ratio[0] / (ratio[0] + ratio[1]), 0, 1), allele
 
 
 def _by_class(share: np.ndarray, truth: np.ndarray, count: np.ndarray) -> MismatchByCount:

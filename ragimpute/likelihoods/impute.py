@@ -22,7 +22,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ragimpute.copying.window import TypedSites
 from ragimpute.kernels.bits import WORD
 from ragimpute.likelihoods.diploid_kernel import EVERY, Pairs, diploid_posterior
 from ragimpute.likelihoods.evidence import Evidence, Paired, collect, minor_first
@@ -36,6 +35,7 @@ from ragimpute.likelihoods.model import (
     true_given_copied,
 )
 from ragimpute.likelihoods.network import LEAST_SHARE, GenotypeNetwork
+from ragimpute.likelihoods.patterns import PatternedSites, Sites, columns, slice_sites
 from ragimpute.likelihoods.state_kernel import name_haplotypes, shares_along
 from ragimpute.likelihoods.states import (
     GroupMass,
@@ -50,8 +50,9 @@ from ragimpute.likelihoods.states import (
     choose_groups,
     group_haplotypes,
     group_mass,
+    group_steps,
     haploid_shares,
-    haploid_steps,
+    observed,
     stretches,
     walk_over,
 )
@@ -59,6 +60,8 @@ from ragimpute.runtime.threads import share
 
 # Steps on each side of an anchor at which two pairs of states are compared.
 _REACH = 64
+# Words in the middle of a large panel by which is found how long haplotypes are alike.
+_ALIKE_WORDS = 24
 # Weight of the mean beside any haplotype. Without it, one of 60 people at 1x had a wrong pair in a
 # whole stretch, which raised 1 - r2 of all from .0107 to .0201 (4,508 haplotypes).
 _ALONE = np.float32(0.1)
@@ -71,7 +74,7 @@ class LikelihoodPanel:
     Attributes
     ----------
     typed
-        All M sites, packed.
+        All M sites, packed; those of a large panel as patterns.
     num_alt
         Shape (M,), int64: haplotypes that have ALT.
     switch_rates
@@ -82,7 +85,7 @@ class LikelihoodPanel:
         Corrects the genotypes of diploid samples where they are in doubt; None: nothing does.
     """
 
-    typed: TypedSites
+    typed: Sites
     num_alt: np.ndarray
     switch_rates: SwitchRates
     mismatch: SiteMismatch
@@ -95,7 +98,12 @@ class LikelihoodPanel:
     @cached_property
     def alike_words(self) -> int:
         """Words of 32 sites in which the haplotypes of a cluster are alike."""
-        return words_alike(self.typed.words)
+        typed = self.typed
+        if isinstance(typed, PatternedSites):  # the words of all take much memory
+            middle = max(0, typed.num_typed // WORD - _ALIKE_WORDS) // 2 * WORD
+            part = typed.slice(middle, min(middle + _ALIKE_WORDS * WORD, typed.num_typed))
+            return words_alike(columns(part, np.arange(typed.num_haplotypes)))
+        return words_alike(typed.words)
 
 
 class Posterior(NamedTuple):
@@ -188,6 +196,7 @@ def _impute_sample(
     evidence = []
     done = 0
     told = share_told(reads, panel.num_alt / max(panel.typed.num_haplotypes, 1))
+    settings = settings.for_panel(panel.typed.num_haplotypes)
     settings = settings.by_reads(told, panel.switch_rates.at_one)
     for part in stretches(panel.typed.position_cm, settings):
         found = _impute_stretch(panel, reads, part, settings, own, describe)
@@ -217,10 +226,10 @@ def _impute_stretch(
 ) -> Posterior:
     """Impute the sites [first, stop) of a stretch."""
     sites = slice(part.first, part.stop)
-    words = np.ascontiguousarray(panel.typed.words[part.first // WORD : -(-part.stop // WORD)])
-    reads, cm = reads[sites], panel.typed.position_cm[sites]
+    typed = slice_sites(panel.typed, part.first, part.stop)
+    reads, cm = reads[sites], typed.position_cm
     mismatch = panel.mismatch.of_sites(sites)
-    num_alt = panel.num_alt[sites] - alt_in(np.take(words, own, axis=1), len(cm))
+    num_alt = panel.num_alt[sites] - alt_in(columns(typed, own), len(cm))
     af = num_alt / max(panel.typed.num_haplotypes - len(own), 1)
     diploid = reads.shape[1] == 3
     given = mismatch.genotypes() if diploid else mismatch.alleles()
@@ -228,14 +237,14 @@ def _impute_stretch(
     seen = informative(reads)
     if not seen.any():
         return _from_frequency(mismatch.alt_prob(af), diploid)
-    every = group_haplotypes(words, seen, own)
+    every = group_haplotypes(typed, seen, own)
     at = np.flatnonzero(seen)
     turned = af > 0.5
-    flip = as_bits(turned, len(words))
-    alleles = np.take(words, every.first, axis=1)
+    flip = as_bits(turned, -(-len(cm) // WORD))
     rate = panel.switch_rates.of(len(at) / len(cm))
+    steps = group_steps(typed, every, at, cm, rate)
     stretch = Reads(
-        words, every, alleles, at, cm, af, flip, turned, emission, rate,
+        typed, every, steps, at, cm, af, flip, turned, emission, rate,
         panel.switch_rates.exchanges * rate, panel.alike_words,
     )  # fmt: skip
     if diploid:
@@ -246,7 +255,7 @@ def _impute_stretch(
             return found
         evidence = collect(stretch, reads, given, mismatch, paired)
         return _corrected(found, stretch, panel.network, evidence, paired)
-    mass = group_mass(haploid_steps(stretch, emission))
+    mass = group_mass(observed(stretch, emission))
     groups = every.some(choose_groups(mass, len(at), settings))
     minor = haploid_shares(stretch, groups, walk_over(stretch, groups))
     alt = np.where(turned, 1 - minor, minor)
@@ -267,7 +276,7 @@ def _impute_diploid(
     """
     every = stretch.groups
     # At first the other haplotype is any of the panel.
-    mass = group_mass(haploid_steps(stretch, beside(stretch.emission, stretch.af)))
+    mass = group_mass(observed(stretch, beside(stretch.emission, stretch.af)))
     for rough in (True, False):
         chosen = choose_groups(mass, len(stretch.seen), settings, rough=rough)
         groups = every.some(chosen)
@@ -280,7 +289,7 @@ def _impute_diploid(
             break
         if rough:  # then it is the likely one that was found
             beside_likely = [
-                group_mass(haploid_steps(stretch, beside(stretch.emission, out.allele_prob[:, i])))
+                group_mass(observed(stretch, beside(stretch.emission, out.allele_prob[:, i])))
                 for i in range(2)
             ]
             mass = _joined(mass, *beside_likely)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property
 
@@ -10,9 +10,16 @@ import numpy as np
 
 from ragimpute.copying.window import TypedSites, pack_typed
 from ragimpute.evidence.expected_r2 import WindowSays
+from ragimpute.kernels.bits import WORD
 from ragimpute.likelihoods.fit import FitOptions, FittedPanel, PanelFit, fit_panel, fit_stretch
 from ragimpute.likelihoods.inbred import LEAST_CM, Inbreeding
 from ragimpute.likelihoods.model import informative, normalise
+from ragimpute.likelihoods.patterns import (
+    MOST_WORDS,
+    PATTERNS_FROM,
+    PatternedSites,
+    Sites,
+)
 from ragimpute.panel.inbred import second_haplotypes
 from ragimpute.panel.reader import Panel
 from ragimpute.runtime.stages import Stage
@@ -26,6 +33,12 @@ from ragimpute.target.window import TargetWindow
 _PER_SAMPLE = 8
 # Samples and sites whose reads are looked at together to find inbred lines.
 _AT_ONCE, _ROWS = 256, 4096
+# Bytes of the panel that are read at once where it is kept as patterns, and the length of blocks on
+# which it is fitted.
+_READ_BYTES = 2**26
+_FIT_WORDS = 32
+# Sites on which is measured how much memory patterns take.
+_MEASURED_SITES = 4096
 # Differences of the probabilities of two haplotypes are kept as whole numbers of this scale.
 _SCALE = 100
 
@@ -91,6 +104,20 @@ class LikelihoodImputer:
         return PreparedLikelihoods(self, target, fitted)
 
     @cached_property
+    def panel_bytes(self) -> float | None:
+        """About the bytes that a site of the panel takes as patterns; None: it is kept as it is.
+
+        It is measured in the middle of what is imputed.
+        """
+        start, stop = self._sites
+        if start == stop or self.panel.num_haplotypes < PATTERNS_FROM:
+            return None
+        low = max(start, (start + stop - _MEASURED_SITES) // 2)
+        high = min(low + _MEASURED_SITES, stop)
+        typed = self._read(low, high)
+        return typed.num_bytes / typed.num_typed if isinstance(typed, PatternedSites) else None
+
+    @cached_property
     def fit(self) -> PanelFit:
         """How the panel is copied, found in the middle of the sites that are imputed.
 
@@ -98,14 +125,29 @@ class LikelihoodImputer:
         """
         start, stop = self._sites
         middle = fit_stretch(self.panel.position_cm[start:stop], self.panel.num_haplotypes)
-        typed = self._read(start + middle.start, start + middle.stop)
+        # A pass keeps what it finds at each site of a block: short blocks take less memory.
+        typed = self._read(start + middle.start, start + middle.stop, most_words=_FIT_WORDS)
         with Stage("fit", 1):
             return fit_panel(typed, self.panel.haplotype_sample, self.options)
 
-    def _read(self, left: int, right: int) -> TypedSites:
-        """The panel's sites [left, right), packed."""
-        words = pack_typed(self.panel.haplotypes(left, right), np.arange(right - left))
-        return TypedSites(words, self.panel.position_cm[left:right])
+    def _read(self, left: int, right: int, *, most_words: int = MOST_WORDS) -> Sites:
+        """The panel's sites [left, right), packed; those of a large panel as patterns.
+
+        ``most_words``: length of the longest blocks of patterns.
+        """
+        panel, position_cm = self.panel, self.panel.position_cm[left:right]
+        if panel.num_haplotypes < PATTERNS_FROM:
+            words = pack_typed(panel.haplotypes(left, right), np.arange(right - left))
+            return TypedSites(words, position_cm)
+        held = panel.bytes_per_site() + panel.num_haplotypes / 8
+        step = max(WORD, int(_READ_BYTES / held) // WORD * WORD)
+
+        def parts() -> Iterator[np.ndarray]:
+            for first in range(left, right, step):
+                stop = min(first + step, right)
+                yield pack_typed(panel.haplotypes(first, stop), np.arange(stop - first))
+
+        return PatternedSites.pack(parts(), position_cm, most_words=most_words)
 
     def likelihoods(self, samples: slice, left: int, right: int) -> np.ndarray:
         """Those of some samples at the panel sites [left, right), shape (m, b, 3), float32."""

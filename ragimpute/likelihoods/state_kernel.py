@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ragimpute.kernels.bits import WORD, trailing_zeros
@@ -84,6 +86,22 @@ def unpack_states(words, site, states, alleles, bits):
             bits[t, s // 16] |= np.uint64(a) << np.uint64(s % 16)
 
 
+class Members(NamedTuple):
+    """Which haplotypes groups have.
+
+    Attributes
+    ----------
+    column, group
+        Shape (m,), int64: columns of words, and the group of each, ascending.
+    weight
+        Shape (m,), float32: how many haplotypes of the group the column stands for.
+    """
+
+    column: np.ndarray
+    group: np.ndarray
+    weight: np.ndarray
+
+
 @kernel
 def name_clusters(words, at, length, states, key, table, cluster, num):
     """Number the patterns of alleles that states have in some words, in the order of the states.
@@ -134,42 +152,43 @@ def name_clusters(words, at, length, states, key, table, cluster, num):
 
 
 @kernel
-def minor_shares(words, flip, member, of, size, counts, start, state, share):
+def minor_shares(words, flip, members, size, counts, num, start, state, share):
     """For each site the groups that have the minor allele, and the share of their haplotypes.
 
     Parameters
     ----------
     words
-        Shape (W, H), uint32.
+        Shape (W, H), uint32: of haplotypes, or of the patterns of a block.
     flip
         Shape (W,), uint32: a bit for each site whose minor allele is REF.
-    member, of
-        Shape (m,), int64: haplotypes, and the group of each, ascending.
+    members
+        See :class:`Members`.
     size
         Shape (K,), float32: the groups' numbers of haplotypes.
     counts
         Shape (32, K), float32: a buffer of zeros, which it is left as.
+    num
+        Entries that there are already, of blocks on the left.
     start
         Shape (32 W + 1,), int64: filled with where the entries of each site begin.
     state, share
-        Shape (entries,), int32 and float32: filled in as far as there is room.
+        Shape (all entries,), int32 and float32: filled in as far as there is room.
 
     Returns
     -------
     The number of entries, which may be larger than there was room for: then call it again.
     """
     room = state.shape[0]
-    num = 0
-    start[0] = 0
+    start[0] = num
     for w in range(words.shape[0]):
         row, turned = words[w], flip[w]
         some = np.uint32(0)
-        for y in range(member.shape[0]):
-            v = np.uint32(row[member[y]] ^ turned)
+        for y in range(members.column.shape[0]):
+            v = np.uint32(row[members.column[y]] ^ turned)
             some |= v
-            s = of[y]
+            s = members.group[y]
             while v != np.uint32(0):
-                counts[trailing_zeros(np.uint64(v)), s] += np.float32(1.0)
+                counts[trailing_zeros(np.uint64(v)), s] += members.weight[y]
                 v &= v - np.uint32(1)
         for j in range(WORD):
             if (some >> np.uint32(j)) & np.uint32(1):

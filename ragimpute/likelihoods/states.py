@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
@@ -11,21 +12,37 @@ import numpy as np
 from ragimpute.copying.parameters import switch_probs
 from ragimpute.kernels.bits import WORD
 from ragimpute.kernels.simd_floats import LANES
-from ragimpute.likelihoods.diploid_kernel import EVERY, Exchanges, Sites
+from ragimpute.likelihoods import diploid_kernel
+from ragimpute.likelihoods.diploid_kernel import EVERY, Exchanges
 from ragimpute.likelihoods.exchanges import exchanges_of
 from ragimpute.likelihoods.haploid_kernel import Steps, haploid_posterior
-from ragimpute.likelihoods.state_kernel import (
-    count_alt,
-    hash_rows,
-    minor_shares,
-    unpack_states,
+from ragimpute.likelihoods.pattern_kernel import (
+    PatternScratch,
+    PatternSteps,
+    pattern_posterior,
 )
+from ragimpute.likelihoods.patterns import (
+    PATTERNS_FROM,
+    PatternedSites,
+    Sites,
+    columns,
+    hash_haplotypes,
+    number_keys,
+)
+from ragimpute.likelihoods.state_kernel import Members, count_alt, minor_shares, unpack_states
+from ragimpute.retrieval.distinct_rows import join_halves
 
 # The masses of groups are looked at in about so many places of a stretch.
 _PLACES = 64
+# Passes over at least so many groups of a large panel go over patterns.
+_PATTERNS_OF_GROUPS = 2_000
+# In so many places of these: each takes as long as it takes to get over a block.
+_PATTERN_PLACES = 16
 # In a stretch the copied haplotype changes about so often if reads tell all genotypes, and at least
 # and at most so often; the less they tell, the longer a stretch is, by a power of it.
 _SWITCHES, _FEWEST_SWITCHES, _MOST_SWITCHES, _POWER = 4.0, 5.0, 80.0, 0.7
+# In large panels, the share of the posterior that is left out, times the number of haplotypes.
+_LEFT_OUT = 20.0
 # Flanks, in stretches.
 _FLANK = 0.2
 
@@ -48,6 +65,8 @@ class PairSettings:
     stretch_cm
         States are chosen for stretches of about this length, in cM, with a flank of a fifth on
         each side; None: by what a sample's reads tell.
+    anywhere
+        Whether states come first that are likely in any place, not on the whole, too.
     """
 
     left_out: float = 0.01
@@ -56,6 +75,15 @@ class PairSettings:
     rough: int = 96
     pair_steps: float = 1.5e8
     stretch_cm: float | None = None
+    anywhere: bool = False
+
+    def for_panel(self, num_haplotypes: int) -> PairSettings:
+        """The settings for a panel of so many haplotypes, which are others if it is large."""
+        if num_haplotypes < PATTERNS_FROM:
+            return self
+        # What is left out is shared by many states, each of which matters somewhere. Of 20,000
+        # simulated haplotypes 1 - r2 falls from .0063 to .0040 at 0.1x.
+        return replace(self, left_out=min(self.left_out, _LEFT_OUT / num_haplotypes), anywhere=True)
 
     def by_reads(self, told: float, switch_rate: float) -> PairSettings:
         """The settings with stretches for a sample, if these are not given.
@@ -112,8 +140,8 @@ def stretches(position_cm: np.ndarray, settings: PairSettings) -> list[Stretch]:
 class Reads(NamedTuple):
     """One sample in one stretch.
 
-    ``words`` (W, H), ``groups``: the panel, and all its groups. ``group_words`` (W, C): alleles of
-    one haplotype of each. ``seen`` (T,): sites with reads.
+    ``sites``, ``groups``: the panel, and all its groups. ``steps``: those of passes over all groups
+    at all sites with reads, but for their emissions. ``seen`` (T,): sites with reads.
     ``cm``, ``af`` (m,): positions, frequencies of ALT. ``flip`` (W,), ``turned`` (m,): sites whose
     minor allele is REF.
     ``emission`` (m, P + 1): P(reads | number of ALT that are copied). ``rate``, ``exchange_rate``:
@@ -121,9 +149,9 @@ class Reads(NamedTuple):
     :func:`ragimpute.likelihoods.exchanges.words_alike`.
     """
 
-    words: np.ndarray
+    sites: Sites
     groups: Groups
-    group_words: np.ndarray
+    steps: Steps | PatternSteps
     seen: np.ndarray
     cm: np.ndarray
     af: np.ndarray
@@ -153,26 +181,16 @@ class Groups(NamedTuple):
         return Groups(self.first[which], number[self.of], self.size[which])
 
 
-def group_haplotypes(words: np.ndarray, seen: np.ndarray, own: np.ndarray) -> Groups:
-    """Group the haplotypes of ``words`` (W, H) that are alike at the sites ``seen``, bool (m,)."""
-    num_words, num_haplotypes = words.shape
-    mask = as_bits(seen, num_words)
-    odd = np.random.default_rng(1).integers(2**63, size=num_words, dtype=np.uint64) * 2 + 1
-    key = np.empty(num_haplotypes, np.uint64)
-    hash_rows(words, mask, odd.astype(np.uint64), key)
-    usable = np.ones(num_haplotypes, bool)
+def group_haplotypes(sites: Sites, seen: np.ndarray, own: np.ndarray) -> Groups:
+    """Group the haplotypes that are alike at the sites ``seen``, bool (m,), but for ``own``."""
+    key = hash_haplotypes(sites, as_bits(seen, -(-len(seen) // WORD)))
+    usable = np.ones(len(key), bool)
     usable[own] = False
     index = np.flatnonzero(usable)
-    _, first, inverse, size = np.unique(
-        key[index], return_index=True, return_inverse=True, return_counts=True
-    )
-    # In the order of the panel, not of the numbers.
-    order = np.argsort(first)
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
-    of = np.full(num_haplotypes, -1, np.int64)
-    of[index] = rank[inverse]
-    return Groups(index[first[order]], of, size[order].astype(np.float64))
+    first, size, number = number_keys(key[index])
+    of = np.full(len(key), -1, np.int64)
+    of[index] = number
+    return Groups(index[first], of, size.astype(np.float64))
 
 
 class GroupMass(NamedTuple):
@@ -182,13 +200,24 @@ class GroupMass(NamedTuple):
     mean: np.ndarray
 
 
-def group_mass(steps: Steps) -> GroupMass:
+def group_mass(steps: Steps | PatternSteps) -> GroupMass:
     """The posterior that each group has in some places."""
-    num_steps, num_groups = len(steps.site), len(steps.prior)
+    num_groups = len(steps.prior)
+    mass = np.empty(num_groups, np.float32)
+    if isinstance(steps, PatternSteps):
+        num_steps = len(steps.row)
+        every = max(1, num_steps // _PATTERN_PLACES)
+        place = np.arange(every // 2, num_steps, every)
+        noted = np.zeros((3, num_groups), np.float32)
+        scratch = PatternScratch.empty(int(np.diff(steps.start).max()), len(place))
+        kept = np.empty(steps.of.shape, np.float32)
+        pattern_posterior(steps, place, kept, mass, scratch, noted)
+        return GroupMass(noted[0], noted[1] / len(place))
+    num_steps = len(steps.site)
     every = max(1, num_steps // _PLACES)
-    kept = np.empty(((num_steps - every // 2 - 1) // every + 1, num_groups), np.float32)
-    haploid_posterior(steps, every, kept, np.empty(num_groups, np.float32))
-    return GroupMass(kept.max(axis=0), kept.mean(axis=0))
+    each = np.empty(((num_steps - every // 2 - 1) // every + 1, num_groups), np.float32)
+    haploid_posterior(steps, every, each, mass)
+    return GroupMass(each.max(axis=0), each.mean(axis=0))
 
 
 def choose_groups(
@@ -211,7 +240,8 @@ def choose_groups(
         num = settings.rough
         order = np.argsort(-mass.largest, kind="stable")
     else:
-        order = np.argsort(-mass.largest * mass.mean, kind="stable")
+        height = mass.largest if settings.anywhere else mass.largest * mass.mean
+        order = np.argsort(-height, kind="stable")
         covered = np.cumsum(mass.mean[order], dtype=np.float64)
         num = int(np.searchsorted(covered, (1 - settings.left_out) * covered[-1])) + 1
         most = int(np.clip(np.sqrt(settings.pair_steps / num_steps), settings.least, settings.most))
@@ -220,7 +250,7 @@ def choose_groups(
 
 
 def _minor(
-    words: np.ndarray, flip: np.ndarray, groups: Groups, num_states: int
+    sites: Sites, flip: np.ndarray, groups: Groups, num_states: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Which states have the minor allele of each site; see :func:`minor_shares`."""
     member = np.flatnonzero(groups.of >= 0)
@@ -230,14 +260,41 @@ def _minor(
     size = np.ones(num_states, np.float32)
     size[: len(groups.size)] = groups.size
     counts = np.zeros((WORD, num_states), np.float32)
-    start = np.zeros(WORD * len(words) + 1, np.int64)
-    room = 64 * WORD * len(words)
-    while True:
-        state, share_of = np.empty(room, np.int32), np.empty(room, np.float32)
-        num = minor_shares(words, flip, member, of, size, counts, start, state, share_of)
-        if num <= room:
-            return start, state[:num], share_of[:num]
-        room = num
+    start = np.zeros(WORD * len(flip) + 1, np.int64)
+    state = np.empty(64 * WORD * len(flip), np.int32)
+    share_of = np.empty(len(state), np.float32)
+    num, w = 0, 0
+    for words, member_of in _columns_of_groups(sites, member, of):
+        part = slice(w, w + len(words))
+        entries = start[WORD * part.start : WORD * part.stop + 1]
+        while True:
+            after = minor_shares(
+                words, flip[part], member_of, size, counts, num, entries, state, share_of
+            )
+            if after <= len(state):
+                break
+            more = np.empty(after, np.int32)
+            state = np.concatenate([state, more])
+            share_of = np.concatenate([share_of, more.view(np.float32)])
+        num, w = after, part.stop
+    return start, state[:num], share_of[:num]
+
+
+def _columns_of_groups(
+    sites: Sites, member: np.ndarray, of: np.ndarray
+) -> Iterator[tuple[np.ndarray, Members]]:
+    """Words, and which groups their columns stand for: all, or those of each block of patterns.
+
+    ``member``, ``of``: haplotypes, and the group of each, ascending.
+    """
+    if not isinstance(sites, PatternedSites):
+        yield sites.words, Members(member, of, np.ones(len(member), np.float32))
+        return
+    group = of.astype(np.uint32)
+    for b, words in enumerate(sites.words):
+        pattern = sites.patterns.of[b][member].view(np.uint32)
+        first, size, _ = join_halves(group, pattern)
+        yield words, Members(pattern[first].astype(np.int64), of[first], size.astype(np.float32))
 
 
 def beside(emission: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -264,15 +321,21 @@ def as_bits(flags: np.ndarray, num_words: int) -> np.ndarray:
     return out
 
 
-def haploid_steps(reads: Reads, emission: np.ndarray) -> Steps:
-    """The steps of a haploid pass over all groups, at all sites with reads; ``emission`` (m, 2)."""
-    at, groups = reads.seen, reads.groups
-    return Steps(
-        reads.group_words,
-        at, np.ascontiguousarray(emission[at]),
-        switch_probs(reads.cm[at], switch_rate=reads.rate),
-        (groups.size / groups.size.sum()).astype(np.float32),
-    )  # fmt: skip
+def group_steps(
+    sites: Sites, groups: Groups, seen: np.ndarray, cm: np.ndarray, rate: float
+) -> Steps | PatternSteps:
+    """The steps of passes over all groups, at the sites ``seen`` (T,), without emissions."""
+    prior = (groups.size / groups.size.sum()).astype(np.float32)
+    emission = np.empty((0, 2), np.float32)
+    rho = switch_probs(cm[seen], switch_rate=rate)
+    if isinstance(sites, PatternedSites) and len(prior) >= _PATTERNS_OF_GROUPS:
+        return sites.steps(groups.first, seen, emission, rho, prior)
+    return Steps(columns(sites, groups.first), seen, emission, rho, prior)
+
+
+def observed(reads: Reads, emission: np.ndarray) -> Steps | PatternSteps:
+    """The steps of a haploid pass over all groups, with ``emission`` (m, 2)."""
+    return reads.steps._replace(emission=np.ascontiguousarray(emission[reads.seen]))
 
 
 class Walk(NamedTuple):
@@ -289,7 +352,7 @@ class Walk(NamedTuple):
     bits: np.ndarray
     rho: np.ndarray
     exchanges: Exchanges
-    sites: Sites
+    sites: diploid_kernel.Sites
     nearest: np.ndarray
 
     def pad(self, emission: np.ndarray) -> np.ndarray:
@@ -309,7 +372,8 @@ def walk_over(reads: Reads, groups: Groups) -> Walk:
     seen, cm = reads.seen, reads.cm
     alleles = np.empty((len(seen), num_states), np.uint8)
     bits = np.empty((len(seen), num_states // LANES), np.uint64)
-    unpack_states(reads.words, seen, states, alleles, bits)
+    words = columns(reads.sites, states)
+    unpack_states(words, seen, np.arange(num_states), alleles, bits)
     held = alleles[:, :num].sum(axis=1, dtype=np.int64)
     differ = np.flatnonzero((held > 0) & (held < num))
     num_steps = len(differ)
@@ -323,15 +387,16 @@ def walk_over(reads: Reads, groups: Groups) -> Walk:
     weight = np.clip((cm[anchor[right]] - cm) / gap, 0, 1).astype(np.float32)
     nearest = np.where(weight >= 0.5, left, right)
     nearest[: anchor[0]] = 0
-    start, state, share_of = _minor(reads.words, reads.flip, groups, num_states)
+    start, state, share_of = _minor(reads.sites, reads.flip, groups, num_states)
     first = np.concatenate([[0], anchor, [m]]).astype(np.int64)
     return Walk(
         at, num_steps, alleles[differ], bits[differ],
         switch_probs(cm[at], switch_rate=reads.rate),
         exchanges_of(
-            reads.words, cm, states, at[:num_steps], len(at), reads.exchange_rate, reads.alike_words
+            words, cm, np.arange(num_states), at[:num_steps], len(at), reads.exchange_rate,
+            reads.alike_words,
         ),
-        Sites(first, weight, start[: m + 1], state, share_of), nearest,
+        diploid_kernel.Sites(first, weight, start[: m + 1], state, share_of), nearest,
     )  # fmt: skip
 
 
@@ -339,7 +404,7 @@ def haploid_shares(reads: Reads, groups: Groups, walk: Walk) -> np.ndarray:
     """P(the minor allele is copied) of a haploid sample at each site, shape (m,), float32."""
     num, sites = len(groups.first), walk.sites
     steps = Steps(
-        np.take(reads.words, groups.first, axis=1), walk.at, walk.pad(reads.emission),
+        columns(reads.sites, groups.first), walk.at, walk.pad(reads.emission),
         walk.rho, (groups.size / groups.size.sum()).astype(np.float32),
     )  # fmt: skip
     num_anchors = len(sites.first) - 2

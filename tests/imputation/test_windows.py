@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -113,6 +114,33 @@ def test_less_memory_makes_shorter_windows(panel_h5):
     assert sites == sorted(sites)
     assert sites[0] == 1_000  # no fewer, whatever the memory
     assert 3 < sites[2] / sites[1] < 5
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 200_000), st.floats(50, 20_000), st.integers(2**20, 2**32),
+    st.floats(0.01, 50), st.floats(0.1, 4),
+)  # fmt: skip
+def test_windows_of_patterns_fit_with_their_buffers(
+    num_sites, pattern_bytes, room, length_cm, buffer_cm
+):
+    position_cm = np.linspace(0, length_cm, num_sites)
+    panel = SimpleNamespace(num_sites=num_sites, position_cm=position_cm, num_haplotypes=10**6)
+    plan = replace(plan_memory(None, uses_torch=False), window_bytes=room)
+    short = windows._short_buffer(SimpleNamespace(panel=panel), plan, pattern_bytes, buffer_cm)
+    most = max_window_sites(panel, plan, 0, buffer_cm=short, pattern_bytes=pattern_bytes)
+    assert 0 < short <= buffer_cm
+    each = windows._site_bytes(panel, 0, pattern_bytes)
+    if num_sites * each <= room:  # one window holds all
+        assert most >= num_sites - 1
+        assert short == buffer_cm
+        return
+    planned = plan_windows(
+        position_cm, 0, num_sites, window_cm=1e9, buffer_cm=short, max_sites=most
+    )
+    for left, start, stop, right in planned:
+        assert stop - start <= most
+        assert (right - left - 4) * each <= max(room, (2 * 1_000 + 4) * each)
 
 
 def test_the_number_of_targets_does_not_change_their_windows(panel_h5, tmp_path):

@@ -27,9 +27,10 @@ from ragimpute.likelihoods.evidence_kernel import (
     HaploidSteps,
     describe_copying,
 )
-from ragimpute.likelihoods.fit import num_alt_of, simulate_reads
+from ragimpute.likelihoods.fit import simulate_reads
 from ragimpute.likelihoods.impute import LikelihoodPanel, impute_likelihoods
 from ragimpute.likelihoods.model import SiteMismatch, SwitchRates, true_given_copied
+from ragimpute.likelihoods.patterns import num_alt_of
 from ragimpute.likelihoods.states import PairSettings
 
 NUM_SITES, NUM_HAPLOTYPES = 250, 60

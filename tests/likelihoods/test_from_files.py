@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from panel_fixtures import FlatMap, make_batch, names
-from vcf_fixtures import convert, vcf_text
+from vcf_fixtures import convert, read_imputed, vcf_text
 
 from ragimpute.copying.window import TypedSites
+from ragimpute.imputation.impute import impute
+from ragimpute.imputation.options import ImputeOptions
 from ragimpute.io.vcf.read.genotypes import read_target
 from ragimpute.io.vcf.read.likelihoods import LikelihoodOptions
+from ragimpute.likelihoods import fit, imputer, patterns, states
 from ragimpute.likelihoods.fit import FittedPanel
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.panel_writer import write_panel
@@ -92,3 +95,27 @@ def test_no_reads_give_the_panel_frequencies(tmp_path, mosaic):
     dosage = found[..., 1] + 2 * found[..., 2]
     af = mosaic[1].mean(axis=1)
     np.testing.assert_allclose(dosage, np.repeat(2 * af[:, None], 2, axis=1), atol=0.02)
+
+
+@pytest.mark.parametrize("panel_from", ["panel.h5", "whole"])
+def test_a_large_panel_is_imputed_in_bounded_memory_as_a_small_one(
+    tmp_path, mosaic, monkeypatch, panel_from
+):
+    """A file through ``impute``: as patterns, in pieces and with little memory, by two threads."""
+    panel, _, _ = mosaic
+    path, _ = written(tmp_path, mosaic, lambda g: "0,0,0" if g == 1 else pl_of(g), "PL", every=3)
+    plain = tmp_path / "plain.vcf"
+    impute(path, panel.path, plain, ImputeOptions())
+    for module in (patterns, fit, states, imputer):
+        monkeypatch.setattr(module, "PATTERNS_FROM", 2)
+    monkeypatch.setattr(states, "_PATTERNS_OF_GROUPS", 1)
+    if panel_from == "panel.h5":  # it is read in pieces of 32 sites
+        monkeypatch.setattr(imputer, "_READ_BYTES", 1)
+    outputs = []
+    for threads, max_memory in ((1, None), (2, 2**30)):
+        out = tmp_path / f"{threads}.vcf"
+        impute(path, panel.path, out, ImputeOptions(threads=threads, max_memory=max_memory))
+        outputs.append(read_imputed(out))
+    expected = read_imputed(plain)
+    np.testing.assert_allclose(outputs[0].dosage, expected.dosage, atol=0.02)
+    np.testing.assert_array_equal(outputs[0].dosage, outputs[1].dosage)

@@ -18,7 +18,6 @@ from ragimpute.likelihoods.fit import (
     fit_mismatch,
     fit_panel,
     fit_stretch,
-    num_alt_of,
     simulate_reads,
 )
 from ragimpute.likelihoods.impute import LikelihoodPanel, _joined, impute_likelihoods
@@ -29,6 +28,7 @@ from ragimpute.likelihoods.model import (
     normalise,
     true_given_copied,
 )
+from ragimpute.likelihoods.patterns import num_alt_of
 from ragimpute.likelihoods.states import GroupMass, PairSettings, choose_groups, stretches
 
 NUM_SITES, NUM_HAPLOTYPES = 300, 90

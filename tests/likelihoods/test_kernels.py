@@ -17,7 +17,7 @@ from ragimpute.likelihoods.diploid_kernel import (
     diploid_posterior,
 )
 from ragimpute.likelihoods.haploid_kernel import Steps, haploid_posterior
-from ragimpute.likelihoods.state_kernel import hash_rows, minor_shares, unpack_states
+from ragimpute.likelihoods.state_kernel import Members, hash_rows, minor_shares, unpack_states
 
 
 def words_of(alleles):
@@ -170,12 +170,12 @@ def test_shares_of_the_minor_allele(seed, num_sites, num_haplotypes, room):
     size = np.maximum(np.bincount(group, minlength=16), 1).astype(np.float32)
     counts = np.zeros((32, 16), np.float32)
     start = np.zeros(32 * len(words) + 1, np.int64)
-    member = np.arange(num_haplotypes)
+    members = Members(np.arange(num_haplotypes), group, np.ones(num_haplotypes, np.float32))
     num = room
     while num >= room:  # at first there may be too little room
         room = num + 1
         state, share = np.empty(room, np.int32), np.empty(room, np.float32)
-        num = minor_shares(words, flip, member, group, size, counts, start, state, share)
+        num = minor_shares(words, flip, members, size, counts, 0, start, state, share)
     found = np.zeros((num_sites, 16))
     for x in range(num_sites):
         entries = slice(start[x], start[x + 1])

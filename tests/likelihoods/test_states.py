@@ -108,3 +108,13 @@ def test_deeper_reads_tell_more():
     ]
     assert 0 < told[0] < told[1] < told[2] < told[3] <= 1
     assert told[3] > 0.97
+
+
+def test_less_is_left_out_of_large_panels():
+    small, large, larger = (PairSettings().for_panel(n) for n in (600, 20_000, 10**6))
+    assert small == PairSettings()
+    assert larger.left_out < large.left_out < small.left_out
+    assert large.anywhere
+    mass = GroupMass(np.tile([0.9, 0.1], 104), np.tile([0.001, 0.02], 104))
+    one_place = choose_groups(mass, 10, large, rough=False)
+    assert set(range(0, 208, 2)) <= set(one_place.tolist())
