@@ -14,7 +14,7 @@ from ragimpute.copying.parameters import CopyingParameters, switch_probs
 from ragimpute.kernels.bits import WORD
 from ragimpute.likelihoods.haploid_kernel import Steps, haploid_alt_share
 from ragimpute.likelihoods.impute import LikelihoodPanel, Posterior, impute_likelihoods
-from ragimpute.likelihoods.model import POWER, SiteMismatch, SwitchRates
+from ragimpute.likelihoods.model import SiteMismatch, SwitchRates
 from ragimpute.likelihoods.network import Belief, Beliefs, GenotypeNetwork
 from ragimpute.likelihoods.pattern_kernel import PatternScratch, pattern_alt_share
 from ragimpute.likelihoods.patterns import (
@@ -31,7 +31,7 @@ from ragimpute.likelihoods.states import PairSettings
 # Mismatch probability, and switch rate per cM, while mismatches are counted.
 _USUAL = np.float32(1e-3)
 _HAPLOID_RATE = 4.0
-#: The usual switch rate per cM of samples with one read a site.
+#: The usual switch rate per cM of samples with one read a site, where states are exchanged.
 USUAL_RATE = 3.5
 # Range of the switch rate, and steps by which it is searched. Where the rate matters little, a
 # prior decides: one doubling away from the usual rate costs 3 % of the squared error, each further
@@ -41,8 +41,10 @@ _RATES = (0.05, 500.0)
 _RATE_STEP = math.log(2)
 _PRIOR = 0.03
 # Without exchanges of states, switches are so many times as frequent; this is preferred where the
-# logarithms of squared errors of few and of many reads are smaller by this, together.
-_PLAIN, _LEAST_GAIN = 1.4, 0.02
+# logarithms of squared errors of few and of many reads are smaller by this, together, and in larger
+# panels than of so many haplotypes. There those that are nearest are alike for long: 5,000 have no
+# gain by exchanges, and 20,000 simulated ones make up to twice the errors.
+_PLAIN, _LEAST_GAIN, _MOST_EXCHANGING = 1.4, 0.02, 1_500
 # Haplotypes times sites times haplotypes left out is about this; the first figure is bytes.
 _KEPT_BYTES = 2**26
 _WORK = 1.5e8
@@ -144,6 +146,13 @@ class FitOptions:
     network: GenotypeNetwork | None = None
 
 
+def usual_rates(num_haplotypes: int) -> SwitchRates:
+    """The rates with which panels of so many haplotypes are usually copied."""
+    if num_haplotypes > _MOST_EXCHANGING:
+        return SwitchRates(USUAL_RATE * _PLAIN, exchanges=0.0)
+    return SwitchRates(USUAL_RATE)
+
+
 class FittedPanel:
     """A panel, and the parameters with which samples copy it.
 
@@ -236,9 +245,9 @@ def fit_panel(
     left_out = _LeftOut.draw(typed, num_alt, haplotype_sample, options)
     if options.ne is not None:
         rate = CopyingParameters.from_ne(options.ne, float(_USUAL), num_haplotypes).switch_rate
-        rates = SwitchRates(rate, 0.0)
+        rates = usual_rates(num_haplotypes)._replace(at_one=rate, power=0.0)
     elif left_out is None:
-        rates = SwitchRates(USUAL_RATE)
+        rates = usual_rates(num_haplotypes)
     else:
         rates = _fit_rates(left_out, mismatch, options)
     network = options.network
@@ -302,11 +311,14 @@ class _LeftOut:
 def _fit_rates(left_out: _LeftOut, mismatch: MismatchByCount, options: FitOptions) -> SwitchRates:
     """The switch rates with which left-out samples with few and many reads are imputed best.
 
-    Exchanges are left out if the samples are imputed better without them, as inbred lines are.
+    Exchanges are left out if the samples are imputed better without them.
     """
     trial = _Trial(left_out, mismatch, options)
-    few, many = (trial.best_rate(depth) for depth in _RATE_DEPTHS)
-    rates = SwitchRates.through(_RATE_DEPTHS, (few, many))
+    usual = usual_rates(left_out.typed.num_haplotypes)
+    few, many = (trial.best_rate(depth, usual) for depth in _RATE_DEPTHS)
+    rates = SwitchRates.through(_RATE_DEPTHS, (few, many))._replace(exchanges=usual.exchanges)
+    if not rates.exchanges:
+        return rates
     plain = SwitchRates(rates.at_one * _PLAIN, rates.power, 0.0)
     gain = sum(
         trial.log_error(depth, rates) - trial.log_error(depth, plain) for depth in _RATE_DEPTHS
@@ -338,14 +350,15 @@ class _Trial:
         dosage = np.stack([each.allele_prob.sum(axis=1) for each in found], axis=1)
         return math.log(float(np.square(dosage - truth, dtype=np.float64).sum()) + 1e-9)
 
-    def best_rate(self, depth: float) -> float:
-        """The rate for samples of a depth."""
-        usual = math.log(USUAL_RATE * depth**POWER)
+    def best_rate(self, depth: float, rates: SwitchRates) -> float:
+        """The rate for samples of a depth, near the usual ``rates`` unless others are better."""
+        usual = math.log(rates.at_one * depth**rates.power)
 
         def height(log_rate: float) -> float:
             doublings = abs(log_rate - usual) / math.log(2)
             cost = _PRIOR * doublings * min(doublings, 1)
-            return -self.log_error(depth, SwitchRates(math.exp(log_rate), 0.0)) - cost
+            constant = SwitchRates(math.exp(log_rate), 0.0, rates.exchanges)
+            return -self.log_error(depth, constant) - cost
 
         lowest, highest = map(math.log, _RATES)
         return math.exp(
