@@ -38,9 +38,9 @@ _PLACES = 64
 _PATTERNS_OF_GROUPS = 2_000
 # In so many places of these: each takes as long as it takes to get over a block.
 _PATTERN_PLACES = 16
-# In a stretch the copied haplotype changes about so often if reads tell all genotypes, and at least
-# and at most so often; the less they tell, the longer a stretch is, by a power of it.
-_SWITCHES, _FEWEST_SWITCHES, _MOST_SWITCHES, _POWER = 4.0, 5.0, 80.0, 0.7
+# In a stretch the copied haplotype changes about so often if reads tell all genotypes, more often the
+# less they tell, and at least and at most so often.
+_SWITCHES, _FEWEST_SWITCHES, _MOST_SWITCHES = 4.0, 5.0, 80.0
 # In large panels, the share of the posterior that is left out, times the number of haplotypes.
 _LEFT_OUT = 20.0
 # Flanks, in stretches.
@@ -89,8 +89,8 @@ class PairSettings:
         """The settings with stretches for a sample, if these are not given.
 
         Where reads tell little, they must be looked at in long stretches. Where they tell much,
-        a short stretch has fewer likely states. With 5 switches per cM and the sites of 600
-        Europeans stretches are about 8 cM long at 0.1x, 2 cM at 1x and 1 cM at 4x.
+        a short stretch has fewer likely states. With 3.5 switches per cM and the sites of
+        600 Europeans stretches are about 23 cM long at 0.1x, 4 cM at 1x and 1.5 cM at 4x.
 
         Parameters
         ----------
@@ -102,8 +102,7 @@ class PairSettings:
         """
         if self.stretch_cm is not None:
             return self
-        switches = _SWITCHES / max(told, 1e-9) ** _POWER
-        switches = min(max(switches, _FEWEST_SWITCHES), _MOST_SWITCHES)
+        switches = min(max(_SWITCHES / max(told, 1e-9), _FEWEST_SWITCHES), _MOST_SWITCHES)
         steps = self.pair_steps * switches / _FEWEST_SWITCHES
         return replace(self, stretch_cm=switches / switch_rate, pair_steps=steps)
 
