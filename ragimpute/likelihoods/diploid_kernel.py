@@ -23,9 +23,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ragimpute.kernels.compile import inlined, inlined_reordered, kernel
-from ragimpute.kernels.shapes import reshaped
-from ragimpute.kernels.simd_floats import LANES, load, masked, rows_of_lanes, splat, store, total
+from ragimpute.kernels.compile import inlined, kernel
+from ragimpute.kernels.simd_floats import (
+    LANES,
+    load,
+    masked,
+    rows_of_lanes,
+    splat,
+    store,
+    total,
+    turn,
+)
 
 #: Every so many steps is an anchor: there the posterior of pairs is computed, and that of sites
 #: between anchors is interpolated. With 8, 1 - r2 is 1 % higher than with 4.
@@ -99,11 +107,11 @@ class PairScratch(NamedTuple):
         Shape (n, 16), float32.
     kept
         Shape (A of a block, K n, 16), float32: masses at the anchors.
-    means, of_state
-        Shapes (C, K) and (K, C), float32, for up to C clusters: means of a cluster's masses beside
-        each state.
-    both
-        Shape (C, C), float32: means of the masses of two clusters.
+    means, beside
+        Shape (C n, 16), float32, for up to C clusters: means of a cluster's masses beside each
+        state, and what a state gains by exchanges with a state of a cluster beside it.
+    square
+        Shape (16, 16), float32.
     weight
         Shape (C,), float32: weights of clusters.
     """
@@ -114,8 +122,8 @@ class PairScratch(NamedTuple):
     columns: np.ndarray
     kept: np.ndarray
     means: np.ndarray
-    of_state: np.ndarray
-    both: np.ndarray
+    beside: np.ndarray
+    square: np.ndarray
     weight: np.ndarray
 
     @classmethod
@@ -128,9 +136,9 @@ class PairScratch(NamedTuple):
             np.empty(num_states, np.float32),
             rows_of_lanes(n),
             rows_of_lanes(num_kept, num_states * n),
-            np.empty((num_clusters, num_states), np.float32),
-            np.empty((num_states, num_clusters), np.float32),
-            np.empty((num_clusters, num_clusters), np.float32),
+            rows_of_lanes(num_clusters * n),
+            rows_of_lanes(num_clusters * n),
+            rows_of_lanes(LANES),
             np.empty(num_clusters, np.float32),
         )
 
@@ -213,51 +221,39 @@ def _enter(rho, whole, scratch):
     return np.float32((one - rho) * (one - rho) / whole)
 
 
-@inlined_reordered
-def _add_row(weight, row, first, out):
-    """Add a weighted row of masses, from a column on."""
-    for j in range(first, row.shape[0]):
-        out[j] += weight * row[j]
-
-
-@inlined_reordered
-def _exchange_row(row, first, keep, means, of_state, cluster):
-    """A row of masses after an exchange, from a column on."""
-    for j in range(first, row.shape[0]):
-        row[j] = row[j] * keep + (means[j] + of_state[cluster[j]])
-
-
 @inlined
-def _cluster_means(mass, prior, cluster, num, scratch):
-    """Fill ``means``, ``of_state`` and ``both`` for so many clusters; masses are (K, K)."""
-    means, of_state, both = scratch.means, scratch.of_state, scratch.both
-    weight = scratch.weight
+def _cluster_means(pairs, e, scratch):
+    """Fill ``means`` with the mean masses of an exchange's clusters beside each state.
+
+    Masses are read by squares of 16 x 16 pairs: their rows are of the first state's cluster, and
+    their columns of the second one's.
+    """
+    cluster, num, prior = pairs.exchanges.cluster[e], pairs.exchanges.num[e], pairs.prior
+    mass, means, square, weight = scratch.mass, scratch.means, scratch.square, scratch.weight
+    n = scratch.columns.shape[0]
     zero = np.float32(0.0)
-    num_states = prior.shape[0]
+    for x in range(num * n):
+        store(means, x, splat(zero))
     for c in range(num):
         weight[c] = zero
-        means[c, :] = zero
-        both[c, :num] = zero
-    for i in range(num_states):
+    for i in range(prior.shape[0]):
         weight[cluster[i]] += prior[i]
-        of_state[i, :num] = zero
-    for i in range(num_states):
-        first = 16 * (i // 16)
-        _add_row(prior[i], mass[i], first, means[cluster[i]])
-        to = of_state[i]
-        for j in range(first + 16, num_states):
-            to[cluster[j]] += prior[j] * mass[i, j]
+    for b in range(n):
+        for j in range(b, n):
+            for r in range(16):
+                v = load(mass, (16 * b + r) * n + j)
+                x = cluster[16 * b + r] * n + j
+                store(means, x, load(means, x) + v * splat(prior[16 * b + r]))
+                store(square, r, v)
+            if j > b:
+                turn(square)
+                for r in range(16):
+                    x = cluster[16 * j + r] * n + b
+                    store(means, x, load(means, x) + load(square, r) * splat(prior[16 * j + r]))
     for c in range(num):
-        scale = np.float32(1.0) / weight[c] if weight[c] > zero else zero
-        for i in range(num_states):
-            m = (means[c, i] + of_state[i, c]) * scale
-            means[c, i] = m
-            of_state[i, c] = m
-            both[c, cluster[i]] += prior[i] * m
-    for c in range(num):
-        scale = np.float32(1.0) / weight[c] if weight[c] > zero else zero
-        for d in range(num):
-            both[d, c] *= scale
+        scale = splat(np.float32(1.0) / weight[c] if weight[c] > zero else zero)
+        for j in range(n):
+            store(means, c * n + j, load(means, c * n + j) * scale)
 
 
 @inlined
@@ -267,32 +263,47 @@ def _exchange(pairs, e, scratch):
     ``mass`` becomes P mass P' with P = (1 - b) I + b C, C taking weighted means over clusters;
     ``sums`` follow.
     """
-    exchanges, prior, sums = pairs.exchanges, pairs.prior, scratch.sums
-    cluster, num, b = exchanges.cluster[e], exchanges.num[e], exchanges.prob[e]
+    cluster, num, b = pairs.exchanges.cluster[e], pairs.exchanges.num[e], pairs.exchanges.prob[e]
+    prior, mass, sums = pairs.prior, scratch.mass, scratch.sums
+    means, beside, square, enter = scratch.means, scratch.beside, scratch.square, scratch.enter
+    _cluster_means(pairs, e, scratch)
+    n = scratch.columns.shape[0]
+    zero = np.float32(0.0)
+    a = np.float32(np.float32(1.0) - b)
+    some, both = np.float32(a * b), np.float32(b * b)
     num_states = prior.shape[0]
-    mass = reshaped(scratch.mass, (num_states, num_states))
-    means, of_state, both = scratch.means, scratch.of_state, scratch.both
-    _cluster_means(mass, prior, cluster, num, scratch)
-    one, zero = np.float32(1.0), np.float32(0.0)
-    a = np.float32(one - b)
-    some, all_of = np.float32(a * b), np.float32(b * b)
     for c in range(num):
-        for j in range(num_states):
-            means[c, j] *= some
-    for i in range(num_states):
-        to, beside = of_state[i], both[cluster[i]]
-        for c in range(num):
-            to[c] = some * to[c] + all_of * beside[c]
-        _exchange_row(mass[i], 16 * (i // 16), np.float32(a * a), means[cluster[i]], to, cluster)
-    total_of = scratch.enter
+        # Means of this cluster and each other one, and of those the one of each state.
+        for d in range(num):
+            enter[d] = zero
+        for i in range(num_states):
+            enter[cluster[i]] += prior[i] * means[c * n + i // 16, i % 16]
+        for d in range(num):
+            enter[d] = both * enter[d] / scratch.weight[d] if scratch.weight[d] > zero else zero
+        for i in range(num_states):
+            beside[c * n + i // 16, i % 16] = (
+                some * means[c * n + i // 16, i % 16] + enter[cluster[i]]
+            )
+    kept, drawn = splat(np.float32(a * a)), splat(some)
+    for g in range(n):
+        for j in range(g, n):
+            for r in range(16):
+                store(square, r, load(beside, cluster[16 * j + r] * n + g))
+            turn(square)
+            for r in range(16):
+                x = (16 * g + r) * n + j
+                store(
+                    mass, x,
+                    load(mass, x) * kept
+                    + (load(means, cluster[16 * g + r] * n + j) * drawn + load(square, r)),
+                )  # fmt: skip
     for c in range(num):
-        total_of[c] = zero
+        enter[c] = zero
     for i in range(num_states):
-        total_of[cluster[i]] += prior[i] * sums[i]
+        enter[cluster[i]] += prior[i] * sums[i]
     for i in range(num_states):
         w = scratch.weight[cluster[i]]
-        mean = total_of[cluster[i]] / w if w > zero else zero
-        sums[i] = a * sums[i] + b * mean
+        sums[i] = a * sums[i] + (b * enter[cluster[i]] / w if w > zero else zero)
 
 
 @kernel

@@ -38,8 +38,8 @@ _PLACES = 64
 _PATTERNS_OF_GROUPS = 2_000
 # In so many places of these: each takes as long as it takes to get over a block.
 _PATTERN_PLACES = 16
-# In a stretch the copied haplotype changes about so often if reads tell all genotypes, more often if
-# they tell less, and at least and at most so often.
+# In a stretch the copied haplotype changes about so often if reads tell all genotypes, and more
+# often the less they tell, within two bounds.
 _SWITCHES, _FEWEST_SWITCHES, _MOST_SWITCHES = 4.0, 5.0, 80.0
 # In large panels, the share of the posterior that is left out, times the number of haplotypes.
 _LEFT_OUT = 20.0
