@@ -319,11 +319,13 @@ def _fit_rates(left_out: _LeftOut, mismatch: MismatchByCount, options: FitOption
     rates = SwitchRates.through(_RATE_DEPTHS, (few, many))._replace(exchanges=usual.exchanges)
     if not rates.exchanges:
         return rates
-    plain = SwitchRates(rates.at_one * _PLAIN, rates.power, 0.0)
     gain = sum(
-        trial.log_error(depth, rates) - trial.log_error(depth, plain) for depth in _RATE_DEPTHS
+        trial.log_error(depth, rate, rates.exchanges) - trial.log_error(depth, rate * _PLAIN, 0.0)
+        for depth, rate in zip(_RATE_DEPTHS, (few, many), strict=True)
     )
-    return plain if gain > _LEAST_GAIN else rates
+    if gain > _LEAST_GAIN:
+        return SwitchRates(rates.at_one * _PLAIN, rates.power, 0.0)
+    return rates
 
 
 class _Trial:
@@ -335,12 +337,19 @@ class _Trial:
         self._truth = left_out.truth[:, :_NUM_SAMPLES]
         self._seed = left_out.seed
         self._mismatch = mismatch.at(left_out.num_alt, left_out.typed.num_haplotypes)
+        self._found: dict[tuple[float, float, float], float] = {}
 
-    def log_error(self, depth: float, rates: SwitchRates) -> float:
+    def log_error(self, depth: float, rate: float, exchanges: float) -> float:
         """The logarithm of the squared error of dosages, which is what r2 measures.
 
         Likelihoods of genotypes choose lower rates, with which 1 - r2 is 2 % higher.
         """
+        key = depth, rate, exchanges
+        if key not in self._found:
+            self._found[key] = self._log_error(depth, SwitchRates(rate, 0.0, exchanges))
+        return self._found[key]
+
+    def _log_error(self, depth: float, rates: SwitchRates) -> float:
         options, truth = self._options, self._truth
         reads = simulate_reads(truth, depth, np.random.default_rng([self._seed, 1]))
         found = impute_likelihoods(
@@ -357,8 +366,7 @@ class _Trial:
         def height(log_rate: float) -> float:
             doublings = abs(log_rate - usual) / math.log(2)
             cost = _PRIOR * doublings * min(doublings, 1)
-            constant = SwitchRates(math.exp(log_rate), 0.0, rates.exchanges)
-            return -self.log_error(depth, constant) - cost
+            return -self.log_error(depth, math.exp(log_rate), rates.exchanges) - cost
 
         lowest, highest = map(math.log, _RATES)
         return math.exp(

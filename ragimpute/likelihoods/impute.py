@@ -99,6 +99,8 @@ class LikelihoodPanel:
     def alike_words(self) -> int:
         """Words of 32 sites in which the haplotypes of a cluster are alike."""
         typed = self.typed
+        if not self.switch_rates.exchanges:
+            return 1  # no cluster is formed
         if isinstance(typed, PatternedSites):  # the words of all take much memory
             middle = max(0, typed.num_typed // WORD - _ALIKE_WORDS) // 2 * WORD
             part = typed.slice(middle, min(middle + _ALIKE_WORDS * WORD, typed.num_typed))

@@ -274,8 +274,8 @@ def test_switch_rates_go_through_what_was_found_at_two_depths(low, times):
 
 @pytest.mark.parametrize("plain_error", [0.5, 1.5])
 def test_exchanges_are_left_out_where_they_harm(alleles, monkeypatch, plain_error):
-    def log_error(self, depth, rates):
-        return 0.0 if rates.exchanges else math.log(plain_error)
+    def log_error(self, depth, rate, exchanges):
+        return 0.0 if exchanges else math.log(plain_error)
 
     monkeypatch.setattr("ragimpute.likelihoods.fit._Trial.log_error", log_error)
     typed = TypedSites.pack(alleles[:, :40], np.linspace(0, 3, NUM_SITES))
