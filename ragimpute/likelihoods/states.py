@@ -41,6 +41,9 @@ _PATTERN_PLACES = 16
 # In a stretch the copied haplotype changes about so often if reads tell all genotypes, and more
 # often the less they tell, within two bounds.
 _SWITCHES, _FEWEST_SWITCHES, _MOST_SWITCHES = 4.0, 5.0, 80.0
+# Reads that tell more than this share need fewer states at most, but never fewer than so many: with
+# 600 states instead of 288, 1 - r2 at 0.1x is 1 % lower, and that at 0.5x the same.
+_TELLS_LITTLE, _LEAST_MOST = 0.03, 288
 # In large panels, the share of the posterior that is left out, times the number of haplotypes.
 _LEFT_OUT = 20.0
 # Flanks, in stretches.
@@ -104,7 +107,8 @@ class PairSettings:
             return self
         switches = min(max(_SWITCHES / max(told, 1e-9), _FEWEST_SWITCHES), _MOST_SWITCHES)
         steps = self.pair_steps * switches / _FEWEST_SWITCHES
-        return replace(self, stretch_cm=switches / switch_rate, pair_steps=steps)
+        most = int(min(self.most, max(_LEAST_MOST, self.most * _TELLS_LITTLE / max(told, 1e-9))))
+        return replace(self, stretch_cm=switches / switch_rate, pair_steps=steps, most=most)
 
 
 class Stretch(NamedTuple):
