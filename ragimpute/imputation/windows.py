@@ -164,7 +164,7 @@ def _short_buffer(
 ) -> float:
     """The buffer of windows that are kept as patterns, in cM: half of what fits, at most.
 
-    States are chosen for stretches of 4 cM with a flank of .5 cM, so that a window needs no more.
+    Stretches of samples with few reads have longer flanks, which then end at the window's.
     """
     panel = stretch.panel
     fit = memory.window_bytes / _site_bytes(panel, 0, pattern_bytes)
