@@ -26,7 +26,7 @@ from ragimpute.likelihoods.patterns import (
     num_alt_of,
     slice_sites,
 )
-from ragimpute.likelihoods.states import PairSettings
+from ragimpute.likelihoods.stretches import PairSettings
 
 # Mismatch probability, and switch rate per cM, while mismatches are counted.
 _USUAL = np.float32(1e-3)

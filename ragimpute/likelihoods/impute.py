@@ -40,9 +40,7 @@ from ragimpute.likelihoods.state_kernel import name_haplotypes, shares_along
 from ragimpute.likelihoods.states import (
     GroupMass,
     Groups,
-    PairSettings,
     Reads,
-    Stretch,
     Walk,
     alt_in,
     as_bits,
@@ -53,9 +51,9 @@ from ragimpute.likelihoods.states import (
     group_steps,
     haploid_shares,
     observed,
-    stretches,
     walk_over,
 )
+from ragimpute.likelihoods.stretches import PairSettings, Stretch, stretches
 from ragimpute.runtime.threads import share
 
 # Steps on each side of an anchor at which two pairs of states are compared.

@@ -31,7 +31,7 @@ from ragimpute.likelihoods.fit import simulate_reads
 from ragimpute.likelihoods.impute import LikelihoodPanel, impute_likelihoods
 from ragimpute.likelihoods.model import SiteMismatch, SwitchRates, true_given_copied
 from ragimpute.likelihoods.patterns import num_alt_of
-from ragimpute.likelihoods.states import PairSettings
+from ragimpute.likelihoods.stretches import PairSettings
 
 NUM_SITES, NUM_HAPLOTYPES = 250, 60
 

@@ -29,7 +29,8 @@ from ragimpute.likelihoods.model import (
     true_given_copied,
 )
 from ragimpute.likelihoods.patterns import num_alt_of
-from ragimpute.likelihoods.states import GroupMass, PairSettings, choose_groups, stretches
+from ragimpute.likelihoods.states import GroupMass, choose_groups
+from ragimpute.likelihoods.stretches import PairSettings, stretches
 
 NUM_SITES, NUM_HAPLOTYPES = 300, 90
 
@@ -252,24 +253,6 @@ def test_what_is_given_is_not_fitted_and_what_was_found_is_kept(alleles):
         again.panel.mismatch.alt_if_ref, found.panel.mismatch.alt_if_ref[:96]
     )
     assert again.panel.switch_rates == found.panel.switch_rates
-
-
-@given(at_one=st.floats(0.1, 100), share=st.lists(st.floats(0, 1), min_size=2, max_size=2))
-@settings(max_examples=50, deadline=None)
-def test_samples_with_more_reads_switch_more_often(at_one, share):
-    fewer, more = (SwitchRates(at_one).of(x) for x in sorted(share))
-    assert 0 < fewer <= more < 3 * at_one  # the power is 0.5, the largest depth 8
-    assert SwitchRates(at_one).of(1 - math.exp(-1)) == pytest.approx(at_one)
-    assert SwitchRates(at_one, 0.0).of(share[0]) == at_one
-
-
-@given(low=st.floats(0.1, 10), times=st.floats(1, 9))
-@settings(max_examples=50, deadline=None)
-def test_switch_rates_go_through_what_was_found_at_two_depths(low, times):
-    rates = SwitchRates.through((0.1, 1), (low, low * times))
-    shares = -np.expm1([-0.1, -1])
-    np.testing.assert_allclose([rates.of(x) for x in shares], [low, low * times])
-    assert SwitchRates.through((0.1, 1), (low * times, low)).power == 0
 
 
 @pytest.mark.parametrize("plain_error", [0.5, 1.5])
