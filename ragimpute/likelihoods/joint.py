@@ -64,6 +64,8 @@ def as_independent(prob: np.ndarray, both: np.ndarray) -> np.ndarray:
     haploid = np.isnan(prob[..., 1])
     dosage = np.nan_to_num(prob.astype(np.float64)).sum(axis=2)
     root = np.sqrt(np.maximum(dosage * dosage - 4 * both.astype(np.float64), 0))
+    # Rounding of what is given must not put one above 1, which would lower the dosage.
+    root = np.minimum(root, np.minimum(dosage, 2 - dosage))
     out = np.clip(np.stack([dosage + root, dosage - root], axis=2) / 2, 0, 1).astype(np.float32)
     out[..., 0] = np.where(haploid, prob[..., 0], out[..., 0])
     out[haploid, 1] = np.nan

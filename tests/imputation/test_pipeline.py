@@ -208,7 +208,8 @@ def test_the_first_window_is_read_while_the_target_is(
 def test_two_windows_are_at_work_only_where_both_fit(panel_h5, plain_copying):
     seen = []
 
-    def stop(windows, inputs, ploidy, memory, *, threads, is_bounded):
+    def stop(windows, inputs, ploidy, memory, *, threads, is_bounded, pattern_bytes):
+        assert pattern_bytes is None  # that is for likelihoods
         seen.append((windows, inputs, ploidy, memory))
         return plan_flow(windows, inputs, ploidy, memory, threads=threads)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ragimpute.io.vcf.write.joined import sample_values
@@ -14,6 +14,7 @@ prob = st.floats(0, 1, width=32)
 
 @settings(max_examples=60, deadline=None)
 @given(prob, prob, prob)
+@example(1.0, 0.9958067536354065, 0.0)
 def test_whatever_is_given_probabilities_add_up_and_keep_the_dosage(first, second, both):
     p = np.array([[[first, second]]], np.float32)
     settled = settled_both(p, np.array([[both]], np.float32))
