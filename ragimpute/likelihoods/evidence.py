@@ -244,7 +244,7 @@ def _haplotypes(stretch: Reads, paired: Paired, site: np.ndarray) -> tuple[np.nd
     entry = np.arange(start[-1]) + np.repeat(first - start[:-1], stop - first)
     asked = Asked(left, right, rho, length, start, walk.sites.state[entry], walk.sites.share[entry])
     alleles = np.ascontiguousarray(walk.alleles[:num_steps, :num_states])
-    weight = (paired.groups.size / paired.groups.size.sum()).astype(np.float32)
+    weight = paired.groups.prior
     scratch = EvidenceScratch.empty(num_steps, num_states)
     steps_cm = np.diff(cm[at], prepend=cm[at[0]]).astype(np.float32)
     found = []

@@ -335,7 +335,10 @@ class _Trial:
         self._typed, self._num_alt, self._options = left_out.typed, left_out.num_alt, options
         self._pairs = left_out.pairs[:_NUM_SAMPLES]
         self._truth = left_out.truth[:, :_NUM_SAMPLES]
-        self._seed = left_out.seed
+        self._reads = {
+            depth: simulate_reads(self._truth, depth, np.random.default_rng([left_out.seed, 1]))
+            for depth in _RATE_DEPTHS
+        }
         self._mismatch = mismatch.at(left_out.num_alt, left_out.typed.num_haplotypes)
         self._found: dict[tuple[float, float, float], float] = {}
 
@@ -351,9 +354,9 @@ class _Trial:
 
     def _log_error(self, depth: float, rates: SwitchRates) -> float:
         options, truth = self._options, self._truth
-        reads = simulate_reads(truth, depth, np.random.default_rng([self._seed, 1]))
+        panel = LikelihoodPanel(self._typed, self._num_alt, rates, self._mismatch)
         found = impute_likelihoods(
-            LikelihoodPanel(self._typed, self._num_alt, rates, self._mismatch), reads,
+            panel, self._reads[depth],
             settings=options.settings, threads=options.threads, exclude=self._pairs,
         )  # fmt: skip
         dosage = np.stack([each.allele_prob.sum(axis=1) for each in found], axis=1)

@@ -35,14 +35,13 @@ from ragimpute.likelihoods.model import (
     true_given_copied,
 )
 from ragimpute.likelihoods.network import LEAST_SHARE, GenotypeNetwork
-from ragimpute.likelihoods.patterns import PatternedSites, Sites, columns, slice_sites
+from ragimpute.likelihoods.patterns import Sites, alt_in, columns, slice_sites
 from ragimpute.likelihoods.state_kernel import name_haplotypes, shares_along
 from ragimpute.likelihoods.states import (
     GroupMass,
     Groups,
     Reads,
     Walk,
-    alt_in,
     as_bits,
     beside,
     choose_groups,
@@ -58,8 +57,6 @@ from ragimpute.runtime.threads import share
 
 # Steps on each side of an anchor at which two pairs of states are compared.
 _REACH = 64
-# Words in the middle of a large panel by which is found how long haplotypes are alike.
-_ALIKE_WORDS = 24
 # Weight of the mean beside any haplotype. Without it, one of 60 people at 1x had a wrong pair in a
 # whole stretch, which raised 1 - r2 of all from .0107 to .0201 (4,508 haplotypes).
 _ALONE = np.float32(0.1)
@@ -96,14 +93,9 @@ class LikelihoodPanel:
     @cached_property
     def alike_words(self) -> int:
         """Words of 32 sites in which the haplotypes of a cluster are alike."""
-        typed = self.typed
         if not self.switch_rates.exchanges:
             return 1  # no cluster is formed
-        if isinstance(typed, PatternedSites):  # the words of all take much memory
-            middle = max(0, typed.num_typed // WORD - _ALIKE_WORDS) // 2 * WORD
-            part = typed.slice(middle, min(middle + _ALIKE_WORDS * WORD, typed.num_typed))
-            return words_alike(columns(part, np.arange(typed.num_haplotypes)))
-        return words_alike(typed.words)
+        return words_alike(columns(self.typed, np.arange(self.typed.num_haplotypes)))
 
 
 class Posterior(NamedTuple):
@@ -327,7 +319,7 @@ def _pair(stretch: Reads, groups: Groups) -> tuple[np.ndarray, Walk, np.ndarray]
     walk = walk_over(stretch, groups)
     num_states = walk.alleles.shape[1]
     prior = np.zeros(num_states, np.float32)
-    prior[: len(groups.size)] = groups.size / groups.size.sum()
+    prior[: len(groups.size)] = groups.prior
     pairs = Pairs(
         walk.alleles, walk.bits, walk.pad(stretch.emission), walk.rho, prior, walk.exchanges
     )  # fmt: skip

@@ -168,9 +168,15 @@ def count_weighted(words, weight, out):
 
 
 @inlined_reordered
-def _forward(own, added, keep, enter, e0, e1, words, bit, before, weight):
-    """One step from the left over the patterns; returns the weighted sum of all masses."""
+def _emit(own, added, keep, enter, steps, t, sums, weight):
+    """Let masses or messages of patterns switch, and multiply them by the emission of step t.
+
+    Returns the weighted sum of those of all states; ``sums`` are those of each pattern's states
+    where the block begins.
+    """
     out = np.float32(0.0)
+    e0, e1, bit = steps.emission[t, 0], steps.emission[t, 1], steps.bit[t]
+    words = steps.flat[steps.row[t] : steps.row[t] + own.shape[0]]
     for u in range(own.shape[0]):
         e = e1 if np.uint32(words[u] & bit) != np.uint32(0) else e0
         a = own[u] * keep * e
@@ -180,24 +186,7 @@ def _forward(own, added, keep, enter, e0, e1, words, bit, before, weight):
         c = min(c, _MOST)
         own[u] = a
         added[u] = c
-        out += a * before[u] + c * weight[u]
-    return out
-
-
-@inlined_reordered
-def _emit(own, added, e0, e1, words, bit, after, weight):
-    """Multiply the messages of patterns by the emission; returns their weighted sum."""
-    out = np.float32(0.0)
-    for u in range(own.shape[0]):
-        e = e1 if np.uint32(words[u] & bit) != np.uint32(0) else e0
-        a = own[u] * e
-        a = a if a > _LEAST else np.float32(0.0)
-        c = added[u] * e
-        a = min(a, _MOST)
-        c = min(c, _MOST)
-        own[u] = a
-        added[u] = c
-        out += a * after[u] + c * weight[u]
+        out += a * sums[u] + c * weight[u]
     return out
 
 
@@ -298,11 +287,8 @@ def _over_block(steps, b, own, added, before, scratch, place, k):
     added[:] = np.float32(0.0)
     whole = one
     for t in range(first, steps.first[b + 1]):
-        words = steps.flat[steps.row[t] : steps.row[t] + num]
-        whole = _forward(
-            own, added, np.float32((one - steps.rho[t]) / whole), steps.rho[t],
-            steps.emission[t, 0], steps.emission[t, 1], words, steps.bit[t], before, weight,
-        )  # fmt: skip
+        keep = np.float32((one - steps.rho[t]) / whole)
+        whole = _emit(own, added, keep, steps.rho[t], steps, t, before, weight)
         if k < place.shape[0] and place[k] == t:
             _copy(scratch.along[0, k], own)
             _copy(scratch.along[1, k], added)
@@ -327,10 +313,9 @@ def _carry(steps, b, mass, scratch, place, k):
 @inlined
 def _step_back(steps, t, own, added, after, weight):
     """Move messages of patterns from the right over step t."""
-    words = steps.flat[steps.row[t] : steps.row[t] + own.shape[0]]
-    e0, e1 = steps.emission[t, 0], steps.emission[t, 1]
-    whole = _emit(own, added, e0, e1, words, steps.bit[t], after, weight)
-    _move(own, added, np.float32((np.float32(1.0) - steps.rho[t]) / whole), steps.rho[t])
+    one = np.float32(1.0)
+    whole = _emit(own, added, one, np.float32(0.0), steps, t, after, weight)
+    _move(own, added, np.float32((one - steps.rho[t]) / whole), steps.rho[t])
 
 
 @kernel

@@ -270,14 +270,19 @@ def slice_sites(sites: Sites, first: int, stop: int) -> Sites:
     return TypedSites(words, sites.position_cm[first:stop])
 
 
+def alt_in(words: np.ndarray, num_sites: int) -> np.ndarray:
+    """How many of the haplotypes of ``words`` (W, H) have ALT at each site, shape (m,), int64."""
+    counts = np.zeros((len(words), WORD), np.int64)
+    count_alt(words, counts)
+    out: np.ndarray = counts.reshape(-1)[:num_sites]
+    return out
+
+
 def num_alt_of(sites: Sites) -> np.ndarray:
     """Haplotypes that have ALT at each site, shape (T,), int64."""
     if isinstance(sites, PatternedSites):
         return sites.num_alt
-    counts = np.zeros((len(sites.words), WORD), np.int64)
-    count_alt(sites.words, counts)
-    out: np.ndarray = counts.reshape(-1)[: sites.num_typed]
-    return out
+    return alt_in(sites.words, sites.num_typed)
 
 
 def columns(sites: Sites, haplotypes: np.ndarray) -> np.ndarray:

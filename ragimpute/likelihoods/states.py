@@ -26,7 +26,7 @@ from ragimpute.likelihoods.patterns import (
     hash_haplotypes,
     number_keys,
 )
-from ragimpute.likelihoods.state_kernel import Members, count_alt, minor_shares, unpack_states
+from ragimpute.likelihoods.state_kernel import Members, minor_shares, unpack_states
 from ragimpute.likelihoods.stretches import PairSettings
 from ragimpute.retrieval.distinct_rows import join_halves
 
@@ -74,6 +74,12 @@ class Groups(NamedTuple):
     first: np.ndarray
     of: np.ndarray
     size: np.ndarray
+
+    @property
+    def prior(self) -> np.ndarray:
+        """Their weights as states, shape (C,), float32; they sum to 1."""
+        out: np.ndarray = (self.size / self.size.sum()).astype(np.float32)
+        return out
 
     def some(self, which: np.ndarray) -> Groups:
         """Some of the groups."""
@@ -206,14 +212,6 @@ def beside(emission: np.ndarray, other: np.ndarray) -> np.ndarray:
     return out
 
 
-def alt_in(words: np.ndarray, num_sites: int) -> np.ndarray:
-    """How many of the haplotypes of ``words`` (W, H) have ALT at each site, shape (m,), int64."""
-    counts = np.zeros((len(words), WORD), np.int64)
-    count_alt(words, counts)
-    out: np.ndarray = counts.reshape(-1)[:num_sites]
-    return out
-
-
 def as_bits(flags: np.ndarray, num_words: int) -> np.ndarray:
     """Flags (m,) as bits of so many words of 32."""
     padded = np.zeros(num_words * WORD, bool)
@@ -226,7 +224,7 @@ def group_steps(
     sites: Sites, groups: Groups, seen: np.ndarray, cm: np.ndarray, rate: float
 ) -> Steps | PatternSteps:
     """The steps of passes over all groups, at the sites ``seen`` (T,), without emissions."""
-    prior = (groups.size / groups.size.sum()).astype(np.float32)
+    prior = groups.prior
     emission = np.empty((0, 2), np.float32)
     rho = switch_probs(cm[seen], switch_rate=rate)
     if isinstance(sites, PatternedSites) and len(prior) >= _PATTERNS_OF_GROUPS:
@@ -306,7 +304,7 @@ def haploid_shares(reads: Reads, groups: Groups, walk: Walk) -> np.ndarray:
     num, sites = len(groups.first), walk.sites
     steps = Steps(
         columns(reads.sites, groups.first), walk.at, walk.pad(reads.emission),
-        walk.rho, (groups.size / groups.size.sum()).astype(np.float32),
+        walk.rho, groups.prior,
     )  # fmt: skip
     num_anchors = len(sites.first) - 2
     kept = np.empty((num_anchors, num), np.float32)
