@@ -12,7 +12,7 @@ from ragimpute.imputation.impute import impute
 from ragimpute.imputation.options import ImputeOptions
 from ragimpute.io.vcf.read.genotypes import read_target
 from ragimpute.io.vcf.read.likelihoods import LikelihoodOptions
-from ragimpute.likelihoods import fit, imputer, patterns, states, stretches
+from ragimpute.likelihoods import imputer, mismatch_fit, patterns, states, stretches
 from ragimpute.likelihoods.fit import FittedPanel
 from ragimpute.panel.reader import Panel
 from ragimpute.preparation.panel_writer import write_panel
@@ -107,7 +107,7 @@ def test_a_large_panel_is_imputed_in_bounded_memory_as_a_small_one(
     path, _ = written(tmp_path, mosaic, lambda g: "0,0,0" if g == 1 else pl_of(g), "PL", every=3)
     plain = tmp_path / "plain.vcf"
     impute(path, panel.path, plain, ImputeOptions())
-    for module in (patterns, fit, stretches, imputer):
+    for module in (patterns, mismatch_fit, stretches, imputer):
         monkeypatch.setattr(module, "PATTERNS_FROM", 2)
     monkeypatch.setattr(states, "_PATTERNS_OF_GROUPS", 1)
     if panel_from == "panel.h5":  # it is read in pieces of 32 sites

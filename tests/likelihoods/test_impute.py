@@ -15,12 +15,12 @@ from ragimpute.copying.window import TypedSites
 from ragimpute.likelihoods.fit import (
     FitOptions,
     FittedPanel,
-    fit_mismatch,
     fit_panel,
     fit_stretch,
     simulate_reads,
 )
 from ragimpute.likelihoods.impute import LikelihoodPanel, _joined, impute_likelihoods
+from ragimpute.likelihoods.mismatch_fit import fit_mismatch
 from ragimpute.likelihoods.model import (
     FLOOR,
     SiteMismatch,

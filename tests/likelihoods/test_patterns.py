@@ -10,16 +10,16 @@ from slow_copying import mosaic_panel
 
 from ragimpute.copying.parameters import switch_probs
 from ragimpute.copying.window import TypedSites
-from ragimpute.likelihoods import fit, patterns, states
+from ragimpute.likelihoods import mismatch_fit, patterns, states
 from ragimpute.likelihoods.fit import (
     FitOptions,
     FittedPanel,
     PanelFit,
-    fit_mismatch,
     simulate_reads,
 )
 from ragimpute.likelihoods.haploid_kernel import Steps, haploid_alt_share, haploid_posterior
 from ragimpute.likelihoods.impute import impute_likelihoods
+from ragimpute.likelihoods.mismatch_fit import MismatchByCount, fit_mismatch
 from ragimpute.likelihoods.model import SwitchRates
 from ragimpute.likelihoods.pattern_kernel import (
     PatternScratch,
@@ -36,7 +36,7 @@ from ragimpute.likelihoods.patterns import (
 )
 from ragimpute.likelihoods.states import group_haplotypes
 
-_FIT = fit.MismatchByCount.constant(1e-3)
+_FIT = MismatchByCount.constant(1e-3)
 
 
 def both(alleles, *, most_words=4, at_once=None, length_cm=2.0):
@@ -55,7 +55,7 @@ def draw(seed, num_sites, num_haplotypes):
 def everywhere(monkeypatch):
     """Keep panels of any size as patterns, and pass over any number of groups by patterns."""
     monkeypatch.setattr(patterns, "PATTERNS_FROM", 2)
-    monkeypatch.setattr(fit, "PATTERNS_FROM", 2)
+    monkeypatch.setattr(mismatch_fit, "PATTERNS_FROM", 2)
     monkeypatch.setattr(states, "_PATTERNS_OF_GROUPS", 1)
 
 
@@ -187,8 +187,8 @@ def test_mismatches_are_counted_as_with_words(monkeypatch):
     num_alt = num_alt_of(words)
     sample = np.arange(80) // 2
     of_words = fit_mismatch(words, num_alt, sample)
-    monkeypatch.setattr(fit, "PATTERNS_FROM", 2)
-    monkeypatch.setattr(fit, "_PATTERN_WORK", 1e9)
+    monkeypatch.setattr(mismatch_fit, "PATTERNS_FROM", 2)
+    monkeypatch.setattr(mismatch_fit, "_PATTERN_WORK", 1e9)
     of_patterns = fit_mismatch(found, num_alt, sample)
     for x, y in zip(of_words, of_patterns, strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-2)
