@@ -66,11 +66,14 @@ def test_tensorboard_holds_the_config(tmp_path):
     )
 
 
-def test_a_run_resumed_hides_what_it_repeats(tmp_path):
+def test_a_run_resumed_hides_what_it_repeats(tmp_path, monkeypatch):
     (first,) = open_trackers(tmp_path, config())
     for step in (1, 2, 3, 4):
         first.log({"train/loss": 1.0 * step}, step)
     first.close()
+    # TensorBoard reads files in the order of their names, which begin with seconds: it is later.
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 10)
     (second,) = open_trackers(tmp_path, config(), first_step=3)
     for step in (3, 4, 5):
         second.log({"train/loss": 10.0 * step}, step)
